@@ -1,0 +1,41 @@
+# Every target makes its own virtual environment first, so each works on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test check fix motifnet docs overhead clean
+
+demo: $(READY)  ## draw every class of the embedded network into demo/
+	mkdir -p demo
+	$(BIN)/featviz render $$($(BIN)/python -c "print(*(f'logit:{m}' for m in __import__('featviz').load().classes))") \
+		--size 128 --steps 128 -o demo/motifs.png
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## lint, type-check, and hold the imports against the house's plan
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(READY)  ## repair what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+motifnet: $(READY)  ## train the embedded network again, about 20 minutes on two cores
+	$(BIN)/python -m featviz.network.motifnet.train
+
+docs: $(READY)  ## draw the pictures of the README again
+	$(BIN)/python docs/pictures.py
+
+overhead: $(READY)  ## time a step of a render over the bare pass of the network
+	$(BIN)/python benchmarks/overhead.py
+
+clean:  ## remove the virtual environment and what was drawn
+	rm -rf .venv demo
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(READY)

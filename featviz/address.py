@@ -1,0 +1,95 @@
+"""Where a unit of a network is: the text people write, and the value it stands for."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from featviz.errors import AddressError, caret
+
+Place = tuple[int, int] | Literal["center", "cls"]
+"""A row and a column of a feature map or of the patch grid, its middle, or a transformer's class token."""
+
+HEADS = ("logit", "prob")
+"""What stands in a layer's place to mean a class: its logit before the softmax, or its probability after."""
+
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_END = r"(?=\s*(?:[-+*/)]|$))"
+# A bare class name ends at an operator between spaces, at a closing bracket or at the end: "jack-o'-lantern - tv".
+_CLASS = rf'{_QUOTED}|\d+{_END}|[^()"\s](?:[^()"]*?[^()"\s])?(?=\s+[-+*/]\s|\s*\)|\s*$)'
+_LAYER = rf"{_QUOTED}|[A-Za-z_][\w.]*|\d[\w.]*(?=:)"
+PATTERN = re.compile(
+    rf"(?P<head>{'|'.join(HEADS)}):(?P<name>{_CLASS})"
+    rf"|(?P<layer>{_LAYER})(?::(?P<channel>\d+)(?:@(?P<at>\d+,\d+|center|cls))?)?"
+)
+"""One address, wherever it stands in an expression."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A layer, one of its channels, or one neuron of that channel; or a class.
+
+    Args:
+        layer: PyTorch's dotted module name, or `logit` or `prob`.
+        channel: counted from 0; for `logit` and `prob` also a class name; `None` means the whole layer.
+        at: which neuron of the channel; `None` means all of them.
+
+    >>> Address.parse("inception4a:476@7,7")
+    Address(layer='inception4a', channel=476, at=(7, 7))
+    >>> str(Address("logit", "tabby"))
+    'logit:tabby'
+    """
+
+    layer: str
+    channel: int | str | None = None
+    at: Place | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read an address.
+
+        Raises:
+            AddressError: with a caret under the place where the text stops making sense.
+        """
+        match = PATTERN.match(text)
+        if not match or match.end() != len(text):
+            place = match.end() if match else 0
+            raise AddressError(f"cannot read the address, expected layer:channel@y,x or logit:class{caret(text, place)}")
+        return cls.of(match)
+
+    @classmethod
+    def of(cls, match: re.Match[str]) -> Address:
+        """Make the address that `PATTERN` matched."""
+        if match["head"]:
+            name = match["name"]
+            return cls(match["head"], int(name) if name.isdigit() else _unquote(name))
+        at: Place | None = None
+        if match["at"] == "center" or match["at"] == "cls":
+            at = match["at"]
+        elif match["at"]:
+            y, x = match["at"].split(",")
+            at = int(y), int(x)
+        return cls(_unquote(match["layer"]), int(match["channel"]) if match["channel"] else None, at)
+
+    def __str__(self) -> str:
+        """Write the address as `parse` reads it."""
+        text = _quote(self.layer, _LAYER + "$")
+        if self.channel is not None:
+            name = str(self.channel)
+            text += ":" + (name if isinstance(self.channel, int) else _quote(name, rf"(?!\d+$)(?:{_CLASS})$"))
+        if self.at is not None:
+            text += "@" + (self.at if isinstance(self.at, str) else f"{self.at[0]},{self.at[1]}")
+        return text
+
+
+def _unquote(text: str) -> str:
+    return json.loads(text) if text.startswith('"') else text
+
+
+def _quote(text: str, bare: str) -> str:
+    """Quote a name unless it would be read whole without."""
+    match = re.match(bare, text)
+    plain = match is not None and match.end() == len(text) and not text.startswith('"')
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,73 @@
+"""Draw a picture again from the recipe inside it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import featviz as fv
+
+
+def replay(
+    recipe: fv.Recipe | str | Path,
+    *,
+    network: fv.Network | None = None,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    own: Mapping[str, Any] | None = None,
+    progress: Any = None,
+) -> fv.Rendering:
+    """Draw a picture again, equal to the byte on the same processor and versions.
+
+    Args:
+        recipe: a PNG that featviz saved, or its recipe.
+        network: needed where the recipe's network was made in Python or came from someone's own file.
+        weights: a file, where the recipe's own lies elsewhere now.
+        device: as for `fv.load`.
+        own: objectives, params and transforms of one's own that the recipe names, by name.
+        progress: as for `fv.render`.
+
+    Raises:
+        RecipeError: the file holds no recipe, something of one's own was not given, or the weights are others.
+    """
+    recipe = recipe if isinstance(recipe, fv.Recipe) else fv.Recipe.of(recipe)
+    network = network or _network(recipe, weights, device)
+    if network.fingerprint != recipe.fingerprint:
+        found = f"the picture was made with weights {recipe.fingerprint}, these are {network.fingerprint}"
+        raise fv.RecipeError(f"{found}; give the file they came from with --weights")
+    if recipe.start == fv.Recipe.TENSOR:
+        raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
+    drawers = [fv.objectives, fv.param, fv.transforms, fv]
+    names = {name: getattr(drawer, name) for drawer in drawers for name in drawer.__all__} | dict(own or {})
+    rendering = fv.render(
+        network,
+        [recipe.build(text, names) for text in recipe.objectives],
+        param=recipe.build(recipe.param, names),
+        transforms=recipe.build(recipe.transforms, names),
+        optimizer=recipe.build(recipe.optimizer, names),
+        steps=recipe.steps,
+        until=recipe.until,
+        seed=recipe.seeds,
+        start=recipe.start,
+        progress=progress,
+    )
+    other = {key: value for key, value in rendering.recipe.machine.items() if recipe.machine.get(key) != value}
+    if other:
+        changed = ", ".join(f"{key} {recipe.machine.get(key)} then, {value} now" for key, value in other.items())
+        warnings.warn(f"the picture may differ in detail: {changed}", fv.FeatvizWarning, stacklevel=2)
+    return rendering if recipe.picture is None else rendering[recipe.picture]
+
+
+def _network(recipe: fv.Recipe, weights: str | Path | None, device: str) -> fv.Network:
+    """Load the recipe's network by name; a name that would run someone's file is never followed."""
+    if not recipe.model or ":" in recipe.model:
+        made = f"is {recipe.model!r}, someone's own" if recipe.model else "was made in Python"
+        raise fv.RecipeError(
+            f"the picture's network {made}; a picture never runs code, so give it by hand: --model path/to/file.py:factory"
+        )
+    weights = weights or recipe.weights or "default"
+    if weights == recipe.weights and weights not in ("default", "none") and not Path(weights).is_file():
+        raise fv.RecipeError(f"the picture's weights {weights} are not here; give the file with --weights")
+    return fv.load(recipe.model, weights=weights, device=device, **recipe.expects)

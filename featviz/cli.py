@@ -1,0 +1,245 @@
+"""The `featviz` command: thin, and quick to answer, because torch loads only when a command needs it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import featviz as fv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXAMPLES = """
+Examples:
+
+\b
+  featviz render --class spiral                       the embedded network's idea of a spiral
+  featviz render stage2:5 stage2:6 -o units.png       two channels as a contact sheet
+  featviz render "inception4a:476" --model googlenet
+  featviz render "stage3:7 - 0.5*logit:rings" --size 160x320 --steps 256
+  featviz layers --model resnet50
+  featviz replay units.png
+"""
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    str, typer.Option(help="motifnet, a torchvision name, timm/NAME, FILE.py:FACTORY or PACKAGE.MODULE:FACTORY.")
+]
+Weights = Annotated[
+    str, typer.Option(help="default: the model's own; none: random ones; or a safetensors or state_dict FILE.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Size = Annotated[str | None, typer.Option(help="Height and width in px, 224 or 160x320. Left out: the network's own.")]
+Mean = Annotated[str | None, typer.Option(help="Per channel in [0, 1], as 0.5,0.5,0.5. Left out: the model's own.")]
+Std = Annotated[str | None, typer.Option(help="Per channel, as 0.5,0.5,0.5. Left out: the model's own.")]
+Own = Annotated[
+    list[str] | None, typer.Option(help="FILE.py:NAME of an objective, param or transform of one's own, to use by name.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="A .png, .jpg or .webp file, or a folder for a file each. Left out: by name."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Draw no progress bar.")]
+
+
+@app.callback(epilog=EXAMPLES, invoke_without_command=True)
+def featviz(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback for errors.")] = False,  # noqa: ARG001
+) -> None:
+    """See what a neural network has learned to see."""
+    if version:
+        typer.echo(f"featviz {fv.__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(epilog=EXAMPLES)
+def render(
+    objectives: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="OBJECTIVE...", help="Such as stage2:5, stage2:5@3,4, logit:spiral or a sum of them."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Short for logit:NAME; may be given several times.")
+    ] = None,
+    model: Model = "motifnet",
+    weights: Weights = "default",
+    size: Size = None,
+    batch: Annotated[int, typer.Option(help="Pictures of each objective.")] = 1,
+    steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 512,
+    seed: Annotated[int, typer.Option(help="The first picture's; the next has the next.")] = 0,
+    param: Annotated[str, typer.Option(help='fourier, pixel, or an expression such as "Fourier(decay=1.5)".')] = "fourier",
+    transforms: Annotated[
+        str, typer.Option(help='standard, lucid, none, or an expression such as "(Pad(8), Jitter(16))".')
+    ] = "standard",
+    lr: Annotated[float, typer.Option(help="The first step's learning rate.")] = 0.05,
+    device: Device = "auto",
+    mean: Mean = None,
+    std: Std = None,
+    own: Own = None,
+    output: Output = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw what units of a network see; several become one batch."""
+    fv.check_output(output or Path("sheet.png"))
+    named = _own(own)
+    goals = [fv.objectives.parse(text, named) for text in objectives or []]
+    goals += [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
+    if not goals:
+        raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
+    network = fv.load(
+        model, weights=weights, device=device, size=_size(size), mean=_numbers(mean), std=_numbers(std)
+    )
+    rendering = fv.render(
+        network,
+        goals,
+        param=fv.param.image(_size(size), batch=batch, spatial=_named(param, fv.param)),
+        transforms=() if transforms == "none" else _named(transforms, fv.transforms),
+        optimizer=fv.Adam(lr),
+        steps=steps,
+        seed=seed,
+        progress=None if quiet else fv.progress_bar("render"),
+    )
+    _finish(rendering, output)
+
+
+@app.command()
+def layers(
+    model: Model = "motifnet", size: Size = None, mean: Mean = None, std: Std = None, device: Device = "auto"
+) -> None:
+    """List a network's layers: name, kind, shape, channels, receptive field and stride; downloads nothing."""
+    network = fv.load(
+        model, weights="none", device=device, size=_size(size), mean=_numbers(mean), std=_numbers(std)
+    )
+    typer.echo(network.layers())
+
+
+@app.command()
+def models() -> None:
+    """List what --model takes."""
+    typer.echo("\n".join(fv.models()))
+    typer.echo("path/to/file.py:factory\npackage.module:factory")
+
+
+@app.command()
+def replay(
+    picture: Annotated[Path, typer.Argument(help="A PNG that featviz saved.")],
+    model: Annotated[str | None, typer.Option(help="Where the recipe's network is someone's own: its factory.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Where the recipe's weights lie elsewhere now.")] = None,
+    own: Own = None,
+    device: Device = "auto",
+    output: Output = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a picture again from the recipe inside it, and say whether it came out the same."""
+    path = output or picture.with_name(f"{picture.stem}-replay.png")
+    fv.check_output(path)
+    recipe = fv.Recipe.of(picture)
+    network = None
+    if model:
+        network = fv.load(model, weights=weights or recipe.weights or "default", device=device, **recipe.expects)
+    rendering = fv.replay(
+        recipe,
+        network=network,
+        weights=weights,
+        device=device,
+        own=_own(own),
+        progress=None if quiet else fv.progress_bar("replay"),
+    )
+    _finish(rendering, path)
+    typer.echo(_likeness(picture, rendering))
+
+
+def _finish(rendering: fv.Rendering, output: Path | None) -> None:
+    """Save, say where, and pass on a Ctrl-C that ended the render early."""
+    for file in rendering.save(output or rendering.file_name):
+        typer.echo(file)
+    if rendering.recipe.until is not None:
+        typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
+        raise typer.Exit(130)
+
+
+def _likeness(picture: Path, rendering: fv.Rendering) -> str:
+    """Say whether a picture came out as it was."""
+    then, now = fv.read_image(picture), rendering.sheet().transpose(2, 0, 1) / 255.0
+    if then.shape != now.shape:
+        return "of another size than the picture: was the file changed?"
+    most = round(float(abs(then - now).max()) * 255)
+    return "the same as the picture, to the byte" if most == 0 else f"within {most} of 255 grey levels of the picture"
+
+
+def _own(places: list[str] | None) -> dict[str, Any]:
+    return {place.rpartition(":")[2]: fv.find(place) for place in places or []}
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+        raise fv.SettingError(f"cannot read the size {text!r}; give px as 224, or height and width as 160x320")
+    return int(sides[0]), int(sides[-1])
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise fv.SettingError(f"cannot read {text!r}; give numbers as 0.5,0.5,0.5") from error
+
+
+def _named(text: str, drawer: Any) -> Any:
+    """Find something in a drawer by its name in any case, or build it from an expression."""
+    names = {name: getattr(drawer, name) for name in drawer.__all__}
+    found = next((value for name, value in names.items() if name.lower() == text.lower()), None)
+    if found is None:
+        return fv.Recipe.build(text, names)
+    return found() if isinstance(found, type) else found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command, and turn every error into one line and an exit status: 2 for bad input, 1 for the rest."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+        warnings.showwarning = lambda message, category, *rest: (
+            _complain(message) if issubclass(category, fv.FeatvizWarning) else others(message, category, *rest)
+        )
+        try:
+            return app([word for word in given if word != "--debug"], standalone_mode=False) or 0
+        except typer.TyperException as error:
+            return _complain(f"{error.format_message()} (featviz --help)", status=2)
+        except (typer.Abort, KeyboardInterrupt):
+            return _complain("stopped", status=130)
+        except Exception as error:
+            if debug:
+                raise
+            if isinstance(error, fv.FeatvizError):
+                return _complain(error, status=2)
+            notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
+            return _complain(f"{type(error).__name__}: {error}{notes} (--debug shows where)", status=1)
+
+
+def _complain(what: object, *, status: int = 0) -> int:
+    typer.echo(f"featviz: {what}", err=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

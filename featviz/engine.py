@@ -1,0 +1,84 @@
+"""The one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+
+from featviz.errors import SettingError
+from featviz.health import Health
+from featviz.job import Goal, Job, Start
+from featviz.network import Network
+from featviz.optimizers import Adam
+from featviz.protocols import Optimizer, Param, Progress, Spatial, Transforms
+from featviz.rendering import Rendering
+from featviz.transforms import STANDARD
+
+
+def render(
+    network: Network,
+    objective: Goal | Sequence[Goal],
+    *,
+    param: Param | Spatial | None = None,
+    transforms: Transforms = STANDARD,
+    optimizer: Optimizer = Adam(),  # noqa: B008  a frozen value
+    steps: int = 512,
+    seed: int | Sequence[int] = 0,
+    start: Start | None = None,
+    snapshots: Collection[int] = (),
+    until: int | None = None,
+    progress: Progress | None = None,
+) -> Rendering:
+    """Optimise pictures until the network sees in them what the objective asks for.
+
+    Several objectives are one batch: picture *i* gets its own, and does not depend on its neighbours.
+
+    Args:
+        network: from `fv.load`, or a `Network` around your own module.
+        objective: an expression such as `"stage2:5 - 0.5*logit:spiral"`, an objective, or several of either.
+        param: what is optimised; `None` means `param.image()`; a bare spatial part such as `Pixel()` will do.
+        transforms: how the pictures are looked at; `()` for not at all.
+        optimizer: how they follow the gradient.
+        steps: how many.
+        seed: picture *i* draws from `seed + i`, or from the *i*-th of several seeds.
+        start: an image file, or an image in [0, 1], to begin from; `None` means the param's own noise.
+        snapshots: steps after which to keep the pictures as they are.
+        until: stop after this many of the steps, as Ctrl-C would.
+        progress: called after every step with the steps done and the steps in all.
+
+    Returns:
+        The pictures, the score of every step, and the recipe. After Ctrl-C, what there is so far.
+
+    Raises:
+        AddressError: the network has no such unit, or the expression cannot be read.
+        ModelError: the network does not take pictures of this size.
+        SettingError: an argument is out of its range.
+        RenderError: no picture has any gradient, or every score stopped being a number.
+    """
+    if steps < 0:
+        raise SettingError(f"steps {steps} is below 0; give 0 for the start alone, 512 is usual")
+    job = Job.plan(network, objective, param, transforms, seed, start)
+    leaves, health, kept, done = job.leaves(), Health(job.names), {}, 0
+    stepper = optimizer.begin(leaves, steps)
+    with network.watch(job.layers) as see:
+        try:
+            for done in range(1, min(steps, steps if until is None else until) + 1):
+                images = job.images(leaves)
+                acts = see(job.look(images)).of(images)
+                scores = job.scores(acts)
+                (-scores.sum()).backward()
+                health.note(scores, leaves)
+                stepper.step()
+                if done in snapshots:
+                    kept[done] = job.images(leaves).detach().cpu()
+                if progress:
+                    progress(done, steps)
+        except KeyboardInterrupt:
+            done = health.steps
+        except Exception as error:
+            error.add_note(f"while rendering {', '.join(job.names)}, step {done} of {steps}")
+            raise
+    with torch.no_grad():
+        pictures = job.images(leaves).cpu()
+    return Rendering(pictures, health.history(), job.names, job.recipe(optimizer, steps, done), kept, health.verdict())

@@ -1,0 +1,184 @@
+"""What one call of `render` works on: every argument checked and completed before the first step."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz import __version__
+from featviz.activations import Activations
+from featviz.errors import SettingError
+from featviz.network import Network
+from featviz.objectives import parse
+from featviz.output import read_image
+from featviz.param import Image
+from featviz.protocols import Geometric, Leaves, Optimizer, Param, Scorer, Size, Spatial, Transform, Transforms
+from featviz.random import Generators
+from featviz.recipe import Recipe
+from featviz.transforms import Resize, fuse, look
+
+Goal = str | Scorer
+Start = str | Path | Float[Tensor, "... c h w"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch of pictures to make.
+
+    Args:
+        objectives: picture *i* gets number *i* // `param.batch`.
+        stack: the transforms, neighbours fused, ending in a size that the network takes.
+        size: height and width of the pictures in px.
+        begin: images to begin from; `None` means the param's own noise.
+    """
+
+    network: Network
+    objectives: tuple[Scorer, ...]
+    param: Param
+    transforms: Transforms
+    stack: tuple[Transform, ...]
+    size: Size
+    seeds: tuple[int, ...]
+    rng: Generators
+    start: Start | None
+    begin: Float[Tensor, "n c h w"] | None
+
+    @classmethod
+    def plan(
+        cls,
+        network: Network,
+        objective: Goal | Sequence[Goal],
+        param: Param | Spatial | None,
+        transforms: Transforms,
+        seed: int | Sequence[int],
+        start: Start | None,
+    ) -> Job:
+        """Check and complete what `render` was given; its docstring says what may be raised."""
+        objectives = _objectives(objective)
+        whole = param if isinstance(param, Param) else Image(spatial=param) if param else Image()
+        seeds = _seeds(seed, len(objectives) * whole.batch)
+        begin = None if start is None else _begin(start, network.channels, len(seeds))
+        size = whole.size or (network.size if begin is None else _sides(begin))
+        if begin is not None and _sides(begin) != size:
+            begin = F.interpolate(begin, size, mode="bilinear", antialias=True)
+        stack = _stack(transforms, network, size)
+        return cls(
+            network, objectives, whole, transforms, stack, size, seeds, Generators(seeds), start, begin
+        )
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layers to capture."""
+        return frozenset().union(*(objective.layers for objective in self.objectives))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each picture shows."""
+        return tuple(str(objective) for objective in self.objectives for _ in range(self.param.batch))
+
+    def leaves(self) -> Leaves:
+        """Make what will be optimised."""
+        if self.begin is None:
+            leaves = self.param.start(self.rng, self.network.channels, self.size)
+        else:
+            leaves = self.param.fit(self.begin)
+        return [leaf.to(self.network.device).requires_grad_() for leaf in leaves]
+
+    def images(self, leaves: Leaves) -> Float[Tensor, "n c h w"]:
+        """Turn leaves into images in [0, 1]."""
+        return self.param.images(leaves, self.size)
+
+    def look(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+        """See the images as the transforms show them this time."""
+        return look(images, self.stack, self.rng)
+
+    def scores(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Score every picture by its own objective."""
+        each = self.param.batch
+        scores = []
+        for objective, part in zip(self.objectives, acts.split(each), strict=True):
+            score = objective(part)
+            shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            if shape != (each,):
+                raise SettingError(f"{objective} gave {shape}; an objective gives one score per image, here ({each},)")
+            scores.append(score)
+        return torch.cat(scores)
+
+    def recipe(self, optimizer: Optimizer, steps: int, done: int) -> Recipe:
+        """Write down what was done."""
+        return Recipe(
+            model=self.network.name,
+            weights=self.network.weights,
+            fingerprint=self.network.fingerprint,
+            expects={"size": self.network.size, "mean": self.network.mean, "std": self.network.std},
+            objectives=tuple(repr(objective) for objective in self.objectives),
+            param=repr(self.param),
+            transforms=repr(tuple(self.transforms)),
+            optimizer=repr(optimizer),
+            size=self.size,
+            steps=steps,
+            until=None if done == steps else done,
+            seeds=self.seeds,
+            start=Recipe.TENSOR if isinstance(self.start, Tensor) else self.start and str(self.start),
+            machine={
+                "featviz": __version__,
+                "torch": torch.__version__,
+                "device": str(self.network.device),
+                "processor": platform.machine(),
+                "threads": str(torch.get_num_threads()),
+            },
+        )
+
+
+def _objectives(objective: Goal | Sequence[Goal]) -> tuple[Scorer, ...]:
+    several = [objective] if isinstance(objective, str | Scorer) else list(objective)
+    if not several:
+        raise SettingError("nothing to render; give at least one objective")
+    for goal in several:
+        if not isinstance(goal, str | Scorer):
+            raise SettingError(f"{goal!r} is no objective; give text such as 'stage2:5', or an objective")
+    return tuple(parse(goal) if isinstance(goal, str) else goal for goal in several)
+
+
+def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
+    seeds = tuple(range(seed, seed + count)) if isinstance(seed, int) else tuple(seed)
+    if len(seeds) != count:
+        raise SettingError(f"{len(seeds)} seeds for {count} pictures; give one for each, or a single one")
+    if min(seeds) < 0:
+        raise SettingError(f"seed {min(seeds)} is below 0; give one from 0")
+    return seeds
+
+
+def _begin(start: Start, channels: int, count: int) -> Float[Tensor, "n c h w"]:
+    image = start if isinstance(start, Tensor) else torch.from_numpy(read_image(start, channels))
+    image = image[None] if image.ndim == 3 else image
+    if image.ndim != 4 or image.shape[0] not in (1, count) or image.shape[1] != channels:
+        shape = tuple(image.shape)
+        raise SettingError(f"start has shape {shape}; give ({channels}, h, w) or ({count}, {channels}, h, w) in [0, 1]")
+    return image.detach().float().expand(count, -1, -1, -1).clone()
+
+
+def _stack(transforms: Transforms, network: Network, size: Size) -> tuple[Transform, ...]:
+    """Fuse the stack, and make sure that the network takes what comes out of it."""
+    for transform in transforms:
+        if not isinstance(transform, Transform | Geometric):
+            raise SettingError(f"{transform!r} is no transform; it needs draw and apply, or place")
+    stack = fuse(transforms)
+    view = _sides(look(torch.zeros(1, network.channels, *size), stack, Generators([0])))
+    if view == network.size:
+        return stack
+    if network.fixed_size:
+        return fuse((*transforms, Resize(network.size)))
+    network.check_size(view)
+    return stack
+
+
+def _sides(images: Tensor) -> Size:
+    return images.shape[-2], images.shape[-1]

@@ -1,0 +1,6 @@
+"""A module, what it expects and what is inside it."""
+
+from featviz.network.load import find, load, models
+from featviz.network.network import LayerTable, Network
+
+__all__ = ["LayerTable", "Network", "find", "load", "models"]

@@ -1,0 +1,223 @@
+"""The layer table: what every module puts out, found by running the network and looking."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from featviz.activations import Layout, first_tensor
+from featviz.network.surgery import frozen
+from featviz.protocols import Size
+
+CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding)
+"""Modules whose output has its channels last, whatever its shape."""
+CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
+"""Modules whose output has its channels as dimension 1."""
+MOST_PREFIX = 16
+"""Class, distillation and register tokens that may stand before a patch grid."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One line of the layer table.
+
+    Args:
+        name: PyTorch's dotted name.
+        layout: what each dimension of the output means.
+        shape: of the output for one image at the network's own size.
+        stride: px from one place of a feature map to the next; 0 where it has no places.
+        calls: how often the module runs in one pass; it is captured at the last.
+    """
+
+    name: str
+    layout: Layout
+    shape: tuple[int, ...]
+    stride: int = 0
+    calls: int = 1
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are to address."""
+        return self.shape[self.layout.channel - 1]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The shape without the channels."""
+        return tuple(side for i, side in enumerate(self.shape) if i != self.layout.channel - 1)
+
+
+@dataclass
+class _Seen:
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+
+
+def probe(module: nn.Module, run: Callable[[int, Size], object], size: Size) -> tuple[dict[str, Layer], bool]:
+    """Find what every layer puts out, in the order in which they end.
+
+    Two passes, at two sizes and two batch sizes, tell the dimensions apart: what follows the batch is the batch,
+    what follows the size is space, and what stays is channels.
+
+    Args:
+        module: the network.
+        run: runs the network on so many images of a size.
+        size: the network's own.
+
+    Returns:
+        The table, and whether the network takes its own size only.
+    """
+    names = {part: name for name, part in reversed(list(module.named_modules()))}
+    first = _watch(names, module, lambda: run(2, size))
+    try:
+        second = _watch(names, module, lambda: run(3, (size[0] + 32, size[1] + 64)))
+    except Exception:  # whatever a network says to a size it does not take
+        second = None
+    tokens = {
+        shape[1]
+        for part, name in names.items()
+        if isinstance(part, CHANNELS_LAST) and len(shape := first.shapes.get(name, ())) == 3
+    }
+    table = {}
+    parts = {name: part for part, name in names.items()}
+    for name, shape in first.shapes.items():
+        other = second.shapes.get(name) if second else None
+        layout = _layout(parts[name], shape, other, size, tokens)
+        if layout:
+            layer = Layer(name, layout, shape[1:], calls=first.calls[name])
+            stride = round(size[1] / layer.places[1]) if layout.kind == "map" and min(layer.places) > 1 else 0
+            table[name] = replace(layer, stride=stride)
+    return table, second is None
+
+
+def _watch(names: dict[nn.Module, str], module: nn.Module, run: Callable[[], object]) -> _Seen:
+    """Run the network, and note the shape of what every module puts out at its last call."""
+    seen = _Seen()
+
+    def note(part: nn.Module, _: object, output: object) -> None:
+        name = names[part]
+        seen.calls[name] += 1
+        tensor = first_tensor(output)
+        seen.shapes.pop(name, None)  # the last call counts, also for the order
+        if tensor is not None:
+            seen.shapes[name] = tuple(tensor.shape)
+
+    with ExitStack() as stack:
+        stack.enter_context(frozen(module))
+        for part in names:
+            stack.callback(part.register_forward_hook(note).remove)
+        # With gradients on, since without them PyTorch's transformer layers skip their submodules.
+        run()
+    return seen
+
+
+def _layout(
+    part: nn.Module, shape: tuple[int, ...], other: tuple[int, ...] | None, size: Size, tokens: set[int]
+) -> Layout | None:
+    """Tell the dimensions apart, or give up."""
+    if shape[0] != 2 or (other and (other[0] != 3 or len(other) != len(shape))):
+        return None
+    moved = [i for i in range(1, len(shape)) if other and other[i] != shape[i]]
+    if len(shape) == 2:
+        return Layout("vector")
+    if len(shape) == 4:
+        channel = _map_channel(part, shape, moved)
+        return Layout("map", channel) if channel else None
+    if len(shape) == 3:
+        if isinstance(part, CHANNELS_LAST) or moved == [1]:
+            channel = 2
+        elif isinstance(part, CHANNELS_FIRST) or moved == [2]:
+            channel = 1
+        else:
+            channel = 2 if shape[1] in tokens else 1 if shape[2] in tokens else 0
+        if not channel:
+            return None
+        where = 3 - channel
+        patch, prefix = _grid(shape[where], size)
+        if other and _tokens((size[0] + 32, size[1] + 64), patch, prefix) != other[where]:
+            patch, prefix = None, 0
+        return Layout("tokens", channel, patch, prefix)
+    return None
+
+
+def _map_channel(part: nn.Module, shape: tuple[int, ...], moved: list[int]) -> int:
+    if len(moved) == 2:
+        return 6 - sum(moved)
+    if isinstance(part, CHANNELS_FIRST):
+        return 1
+    if isinstance(part, CHANNELS_LAST):
+        return 3
+    _, a, b, c = shape
+    if b == c != a or b == c == 1:
+        return 1
+    return 3 if a == b != c else 0
+
+
+def _grid(count: int, size: Size) -> tuple[Size | None, int]:
+    """Find the square patch that cuts the image into `count` tokens, with the fewest tokens before them."""
+    fits = [
+        (count - _tokens(size, (side, side), 0), side)
+        for side in range(1, min(size) + 1)
+        if size[0] % side == size[1] % side == 0
+    ]
+    prefix, side = min(((prefix, side) for prefix, side in fits if 0 <= prefix <= MOST_PREFIX), default=(0, 0))
+    return ((side, side), prefix) if side else (None, 0)
+
+
+def _tokens(size: Size, patch: Size | None, prefix: int) -> int:
+    return prefix + math.prod(side // step for side, step in zip(size, patch, strict=True)) if patch else -1
+
+
+@dataclass(frozen=True)
+class Field:
+    """What one place of a feature map sees of the image.
+
+    Args:
+        px: side of the receptive field; `None` means that it reaches the whole image.
+        stride: px from one place to the next.
+    """
+
+    px: int | None
+    stride: int
+
+
+def receptive_fields(
+    run: Callable[[Tensor, Callable[[str, Tensor], None]], None], table: dict[str, Layer], size: Size, channels: int
+) -> dict[str, Field]:
+    """Measure the receptive field and stride of every feature map.
+
+    A pixel that is not a number spoils exactly the places that see it, through any kind of layer. One image for
+    each phase of the largest stride: the spoiled places of them all, counted along a side, add up to the field.
+
+    Args:
+        run: runs the network on images, and calls back with each layer's name and output.
+        table: the layers.
+        size: height and width in px of the images to measure on.
+        channels: of the images.
+    """
+    strides = {name: layer.stride for name, layer in table.items() if layer.stride}
+    if not strides:
+        return {}
+    phases = max(strides.values())
+    spoiled: dict[str, list[Tensor]] = {name: [] for name in strides}
+
+    def note(name: str, tensor: Tensor) -> None:
+        if name in strides:
+            spoiled[name].append(tensor.movedim(table[name].layout.channel, 1).isnan().any(1).any(1).cpu())
+
+    middle = [side // 2 for side in size]
+    for phase in range(phases):
+        image = torch.zeros(1, channels, *size)
+        image[0, :, middle[0] + phase - phases // 2, middle[1] + phase - phases // 2] = math.nan
+        run(image, note)
+    fields = {}
+    for name, stride in strides.items():
+        hit = torch.cat(spoiled[name])
+        clipped = bool(hit[:, 0].any() or hit[:, -1].any())
+        fields[name] = Field(None if clipped else round(hit.sum().item() * stride / phases), stride)
+    return fields

@@ -1,0 +1,188 @@
+"""Networks by name: the embedded one, torchvision's, timm's, and one's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from featviz.errors import ModelError, WeightsError, nearest
+from featviz.network.network import Network
+from featviz.network.weights import load_weights
+from featviz.protocols import Size
+
+OWN_WEIGHTS = "default"
+UNTRAINED = "none"
+
+
+def load(
+    model: str = "motifnet",
+    *,
+    weights: str | Path = OWN_WEIGHTS,
+    device: str = "auto",
+    size: int | Size | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Network:
+    """Load a network by name.
+
+    Args:
+        model: `motifnet`, a torchvision classifier, `timm/NAME`, `path/to/file.py:factory` or
+            `package.module:factory`, whose factory returns an `nn.Module` or a `Network`.
+        weights: `"default"` for the model's own, `"none"` for random ones, or a safetensors or state_dict file.
+        device: `"auto"` for the first of cuda, mps, cpu that is there, or a torch device.
+        size: height and width in px of its images; `None` means what the model says.
+        mean: of each channel; `None` means what the model says.
+        std: of each channel; `None` means what the model says.
+        classes: names in output order; `None` means what the model says.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be built.
+        WeightsError: the weights cannot be read, downloaded or fitted.
+    """
+    with torch.random.fork_rng(devices=[]):  # building draws random weights: always the same, and the caller's not
+        torch.manual_seed(0)
+        if ":" in model:
+            network = _own(model, size, mean, std)
+        elif model.startswith("timm/"):
+            network = _timm(model, pretrained=weights == OWN_WEIGHTS)
+        elif model == "motifnet":
+            network = _motifnet(weights)
+        else:
+            network = _torchvision(model, weights)
+    if weights not in (OWN_WEIGHTS, UNTRAINED):
+        load_weights(network.module, Path(weights))
+    return Network(
+        network.module.to(_device(device)),
+        size=network.size if size is None else size,
+        mean=mean or network.mean,
+        std=std or network.std,
+        classes=network.classes if classes is None else classes,
+        name=model,
+        weights=str(weights),
+    )
+
+
+def models() -> list[str]:
+    """List the names that `load` takes without a file: motifnet, torchvision's classifiers, timm's if installed."""
+    import torchvision
+
+    names = ["motifnet", *torchvision.models.list_models(module=torchvision.models)]
+    if importlib.util.find_spec("timm"):
+        import timm
+
+        names += [f"timm/{name}" for name in timm.list_models()]
+    return names
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's words for a device that is not there
+        raise ModelError(f"no device {name!r} here; give auto, cpu, cuda or mps") from error
+    return device
+
+
+def _motifnet(weights: str | Path) -> Network:
+    from featviz.network import motifnet
+
+    return motifnet.network(trained=weights == OWN_WEIGHTS)
+
+
+def _torchvision(model: str, weights: str | Path) -> Network:
+    from torchvision import models as zoo
+
+    if model not in zoo.list_models(module=zoo):
+        raise ModelError(f"no model {model!r}{nearest(model, models())} (featviz models lists all)")
+    enum = zoo.get_model_weights(model).DEFAULT
+    # These two were trained on another normalisation, and convert when told to; their extra heads are in the files.
+    options: dict[str, Any] = {"transform_input": True} if model in ("googlenet", "inception_v3") else {}
+    if weights != OWN_WEIGHTS and options:
+        options["init_weights"] = False
+    try:
+        module = zoo.get_model(model, weights=enum if weights == OWN_WEIGHTS else None, **options)
+    except OSError as error:  # urllib's errors are OSErrors
+        raise WeightsError(f"cannot download the weights of {model} ({error}); give a file with --weights") from error
+    expects = enum.transforms()
+    size = expects.crop_size[0]
+    return Network(module, size=size, mean=expects.mean, std=expects.std, classes=enum.meta["categories"])
+
+
+def _timm(model: str, *, pretrained: bool) -> Network:
+    try:
+        import timm
+    except ImportError as error:
+        raise ModelError(f"{model} needs timm; install it with: pip install 'featviz[timm]'") from error
+    name = model.removeprefix("timm/")
+    if not timm.is_model(name):
+        raise ModelError(f"no model {name!r} in timm{nearest(name, timm.list_models())}")
+    try:
+        module = timm.create_model(name, pretrained=pretrained)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(f"cannot get the weights of {model} ({error}); give a file with --weights") from error
+    expects = timm.data.resolve_model_data_config(module)
+    height, width = expects["input_size"][1:]
+    classes: Sequence[str] = ()
+    if module.num_classes == 1000:
+        from torchvision.models import MobileNet_V2_Weights
+
+        classes = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
+    return Network(module, size=(height, width), mean=expects["mean"], std=expects["std"], classes=classes)
+
+
+def _own(model: str, size: int | Size | None, mean: Sequence[float] | None, std: Sequence[float] | None) -> Network:
+    made = find(model)()
+    if isinstance(made, Network):
+        return made
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{model} returned {type(made).__name__}; return an nn.Module or a featviz.Network")
+    if not (size and mean and std):
+        raise ModelError(
+            f"{model} is a bare module: say what it expects with size, mean and std "
+            "(--size 32 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5), or return a featviz.Network"
+        )
+    return Network(made, size=size, mean=mean, std=std)
+
+
+def find(place: str) -> Callable[..., Any]:
+    """Import `path/to/file.py:name` or `package.module:name`. This runs the file: it is the user who names it.
+
+    Raises:
+        ModelError: there is no such file, module or name.
+    """
+    source, _, name = place.rpartition(":")
+    if source.endswith(".py"):
+        module = _run_file(Path(source))
+    else:
+        try:
+            module = importlib.import_module(source)
+        except ModuleNotFoundError as error:
+            if error.name and not f"{source}.".startswith(f"{error.name}."):
+                raise  # found, but something that it imports is missing: that error says more
+            raise ModelError(f"no module {source!r}; give path/to/file.py:{name} or package.module:{name}") from error
+    if not hasattr(module, name):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ModelError(f"no {name!r} in {source}{nearest(name, known)}")
+    return getattr(module, name)
+
+
+def _run_file(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(f"no file {path}; give path/to/file.py:factory")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"cannot import {path}; give a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # dataclasses and pickling look the module up
+    spec.loader.exec_module(module)
+    return module

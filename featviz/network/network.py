@@ -1,0 +1,275 @@
+"""A module and what it expects: made once, never changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from featviz.activations import OUTPUT, Activations, Layout, first_tensor
+from featviz.errors import AddressError, ModelError, SettingError, nearest
+from featviz.network.layers import Field, Layer, probe, receptive_fields
+from featviz.network.surgery import channels_last, frozen
+from featviz.protocols import Size
+
+
+ROOMY = 256
+"""Side in px of the images on which receptive fields are measured: smaller ones cut the fields off."""
+
+
+class _Seen(BaseException):
+    """Everything asked for is captured: the rest of the forward pass would be for nothing."""
+
+
+class Network:
+    """A module, the input it expects, and its classes. Making one changes nothing on the module.
+
+    Args:
+        module: any `nn.Module` that takes a batch of images.
+        size: height and width in px, or one side, of the images it was trained on.
+        mean: of each input channel in [0, 1]; how many there are says how many channels the images have.
+        std: of each input channel; the module sees `(image - mean) / std`.
+        classes: names in output order.
+        name: what `fv.load` calls it, for messages and recipes; empty for a module made in Python.
+        weights: the file its weights came from, for recipes.
+
+    Raises:
+        SettingError: the numbers do not make sense.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        size: int | Size,
+        mean: Sequence[float],
+        std: Sequence[float],
+        classes: Sequence[str] = (),
+        name: str = "",
+        weights: str | None = None,
+    ) -> None:
+        self.module = module
+        self.size: Size = (size, size) if isinstance(size, int) else size
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.classes = tuple(classes)
+        self.name, self.weights = name, weights
+        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
+            raise SettingError(
+                f"mean {self.mean} and std {self.std} do not go together; give one of each per channel, std above 0"
+            )
+        if min(self.size) < 1:
+            raise SettingError(f"size {self.size[0]} x {self.size[1]} has no pixels; give the size it was trained on")
+
+    def __repr__(self) -> str:
+        """Show what it is and what it expects."""
+        made_of = f"{self.size[0]}x{self.size[1]} px, {self.channels} channels, {len(self.classes)} class names"
+        return f"<Network {self.label}: {made_of}, on {self.device}>"
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages."""
+        return self.name or type(self.module).__name__
+
+    @property
+    def channels(self) -> int:
+        """How many channels its images have."""
+        return len(self.mean)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self._weight.device
+
+    @property
+    def _weight(self) -> Tensor:
+        floating = (weight for weight in self.module.parameters() if weight.is_floating_point())
+        return next(floating, torch.empty(0))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of its weights: the same for the same network, wherever it came from."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.module.state_dict().items()):
+            digest.update(key.encode() + str(tuple(tensor.shape)).encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def _probed(self) -> tuple[dict[str, Layer], bool]:
+        try:
+            return probe(self.module, lambda n, size: self._forward(self._grey(n, size)), self.size)
+        except Exception as error:
+            error.add_note(f"while running {self.label} on grey images of {self.size[0]}x{self.size[1]} px")
+            raise
+
+    @property
+    def table(self) -> dict[str, Layer]:
+        """Every layer that can be addressed, by name, in the order in which they end."""
+        return self._probed[0]
+
+    @property
+    def fixed_size(self) -> bool:
+        """Whether it takes images of its own size only."""
+        return self._probed[1]
+
+    def layers(self) -> LayerTable:
+        """List every layer: address, kind, shape, channels, receptive field and stride in px."""
+        return LayerTable(self.table, self.receptive_fields())
+
+    def receptive_fields(self) -> dict[str, Field]:
+        """Measure the receptive field and stride of every feature map; takes a few passes."""
+
+        def run(image: Tensor, note: Callable[[str, Tensor], None]) -> None:
+            with torch.no_grad(), self.watch(self.table) as see:
+                for name, tensor in see(image.to(self._weight)).items():
+                    note(name, tensor)
+
+        size = self.size if self.fixed_size else (max(ROOMY, self.size[0]), max(ROOMY, self.size[1]))
+        return receptive_fields(run, self.table, size, self.channels)
+
+    def check_size(self, size: Size) -> None:
+        """Make sure that the network runs on images of this size.
+
+        Raises:
+            ModelError: it does not; the message has the smallest square that it takes.
+        """
+        if self._runs(size):
+            return
+        if not self._runs(self.size):
+            self._forward(self._grey(1, self.size))  # not the size's fault: let the network's own error surface
+        given = f"{self.label} does not take {size[0]}x{size[1]} px"
+        if self.fixed_size:
+            raise ModelError(f"{given}; it takes {self.size[0]}x{self.size[1]} only")
+        low, high = 0, min(self.size)  # the smallest square that runs lies between, by bisection
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._runs((middle, middle)) else (middle, high)
+        raise ModelError(f"{given}; the smallest square it takes is {high}x{high}")
+
+    def _runs(self, size: Size) -> bool:
+        try:
+            with frozen(self.module), torch.no_grad():
+                self._forward(self._grey(1, size))
+        except Exception:  # whatever a network says to a size it does not take
+            return False
+        return True
+
+    @contextmanager
+    def watch(self, layers: Iterable[str]) -> Iterator[Callable[[Float[Tensor, "n c h w"]], Activations]]:
+        """Open the network for as long as the context lasts: frozen, hooked, channels last; then undo it all.
+
+        The function it gives takes images in [0, 1] and returns the layers' activations. The forward pass stops at
+        the last layer asked for. A module that runs several times is captured at its last.
+
+        Raises:
+            AddressError: there is no such layer.
+        """
+        layers = frozenset(layers)
+        layouts = {layer: self._layout(layer) for layer in layers}
+        calls = {layer: self.table[layer].calls if layer in self.table else 1 for layer in layers}
+        left: dict[str, int] = {}
+        found: dict[str, Tensor] = {}
+
+        def hook_for(layer: str) -> Callable[[nn.Module, object, object], None]:
+            def hook(module: nn.Module, args: object, output: object) -> None:
+                left[layer] -= 1
+                if left[layer] > 0:
+                    return
+                tensor = first_tensor(output)
+                if tensor is not None:
+                    found[layer] = tensor
+                if not any(count > 0 for count in left.values()):
+                    raise _Seen
+                if tensor is not None:
+                    found[layer] = tensor.clone()  # what follows may overwrite it in place
+
+            return hook
+
+        def see(images: Tensor) -> Activations:
+            left.update(calls)
+            found.clear()
+            try:
+                self._forward(images)
+            except _Seen:
+                pass
+            return Activations(dict(found), layouts, (images.shape[-2], images.shape[-1]), self.classes)
+
+        with ExitStack() as stack:
+            stack.enter_context(frozen(self.module))
+            stack.enter_context(channels_last(self.module))
+            for layer in layers:
+                handle = self.module.get_submodule(layer).register_forward_hook(hook_for(layer))
+                stack.callback(handle.remove)
+            yield see
+
+    def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
+        """Return what the layers put out for images in [0, 1].
+
+        Raises:
+            AddressError: there is no such layer.
+            SettingError: the images do not have the network's channels.
+        """
+        if images.ndim != 4 or images.shape[1] != self.channels:
+            wanted = f"(n, {self.channels}, h, w)"
+            raise SettingError(f"images of shape {tuple(images.shape)}; {self.label} takes {wanted} in [0, 1]")
+        with self.watch(layers) as see:
+            return see(images)
+
+    def _forward(self, images: Tensor) -> object:
+        weight = self._weight
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        normal = ((images - mean) / std).to(weight.dtype, memory_format=torch.channels_last)
+        return self.module(normal)
+
+    def _grey(self, n: int, size: Size) -> Tensor:
+        return torch.full((n, self.channels, *size), 0.5, device=self.device, requires_grad=torch.is_grad_enabled())
+
+    def _layout(self, layer: str) -> Layout:
+        if layer in self.table:
+            return self.table[layer].layout
+        modules = dict(self.module.named_modules())
+        if layer not in modules:
+            see = f" (featviz layers --model {self.name} lists all)" if self.name else " (net.layers() lists all)"
+            raise AddressError(f"no layer {layer!r} in {self.label}{nearest(layer, self.table)}{see}")
+        raise AddressError(
+            f"layer {layer!r} of {self.label} cannot be addressed: it does not run in eval mode, or what it puts out "
+            f"is no map, tokens or vector{nearest(layer, self.table)}"
+        )
+
+
+class LayerTable:
+    """The layers of a network as a table that prints itself.
+
+    Args:
+        layers: by name.
+        fields: receptive fields by name, where they are defined.
+    """
+
+    HEAD = ("layer", "kind", "shape", "channels", "field px", "stride px")
+
+    def __init__(self, layers: dict[str, Layer], fields: dict[str, Field]) -> None:
+        self.layers, self.fields = layers, fields
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the cells as text, without the head."""
+        rows = []
+        for name, layer in self.layers.items():
+            field = self.fields.get(name)
+            sees = ("", "") if field is None else (str(field.px or "all"), str(field.stride))
+            shape = "x".join(map(str, layer.shape))
+            rows.append((name or "logit", layer.layout.kind, shape, str(layer.channels), *sees))
+        return rows
+
+    def __str__(self) -> str:
+        """Lay the table out in columns."""
+        rows = [self.HEAD, *self.rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(self.HEAD))]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+    __repr__ = __str__

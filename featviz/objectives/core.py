@@ -1,0 +1,246 @@
+"""The algebra that composes objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.activations import Activations
+from featviz.errors import SettingError
+
+
+class Objective:
+    """A frozen value that gives one score per image, and composes with `+ - * /`.
+
+    The one base class of featviz, because operators have to live on a class. To make an objective of your own,
+    decorate a function with `objective`, or derive a frozen dataclass and give it `layers` and `__call__`.
+    """
+
+    binds = 3
+    """How tightly its text holds together: 1 a sum, 2 a product, 3 a single term."""
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layers to capture."""
+        raise NotImplementedError
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Return one score for each image; more is better."""
+        raise NotImplementedError
+
+    def __add__(self, other: Objective | float) -> Objective:
+        return _sum(self, other)
+
+    def __radd__(self, other: float) -> Objective:
+        return _sum(other, self)
+
+    def __sub__(self, other: Objective | float) -> Objective:
+        return _sum(self, -_as_term(other))
+
+    def __rsub__(self, other: float) -> Objective:
+        return _sum(other, -self)
+
+    def __mul__(self, other: Objective | float) -> Objective:
+        return Product(self, _as_term(other))
+
+    def __rmul__(self, other: float) -> Objective:
+        return Product(_as_term(other), self)
+
+    def __truediv__(self, other: Objective | float) -> Objective:
+        return Quotient(self, _as_term(other))
+
+    def __rtruediv__(self, other: float) -> Objective:
+        return Quotient(_as_term(other), self)
+
+    def __neg__(self) -> Objective:
+        return Negative(self)
+
+
+def _as_term(value: Objective | float) -> Objective:
+    if isinstance(value, Objective):
+        return value
+    if isinstance(value, int | float):
+        return Constant(value)
+    raise SettingError(f"an objective composes with numbers and objectives, not with {value!r}")
+
+
+def _sum(*terms: Objective | float) -> Objective:
+    """Add up, keeping sums flat: hundreds of terms are one level deep."""
+    flat: list[Objective] = []
+    for term in map(_as_term, terms):
+        flat += term.terms if isinstance(term, Sum) else [term]
+    return Sum(tuple(flat))
+
+
+def _bracket(part: Objective, least: int, show: Callable[[Objective], str]) -> str:
+    return show(part) if part.binds >= least else f"({show(part)})"
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(Objective):
+    """A number in an expression."""
+
+    value: float
+
+    @property
+    def binds(self) -> int:  # type: ignore[override]
+        """A negative number wants brackets inside a product."""
+        return 3 if self.value >= 0 else 1
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset()
+
+    def __call__(self, acts: Activations) -> Any:
+        return self.value
+
+    def __neg__(self) -> Objective:
+        return Constant(-self.value)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True, repr=False)
+class Composite(Objective):
+    """What sums, products and the like share: text and layers follow from the parts."""
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        """The objectives it is made of."""
+        raise NotImplementedError
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset().union(*(part.layers for part in self.parts))
+
+    def text(self, show: Callable[[Objective], str]) -> str:
+        """Write the expression, each part as `show` writes it."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self.text(repr)
+
+    def __str__(self) -> str:
+        return self.text(str)
+
+
+@dataclass(frozen=True, repr=False)
+class Sum(Composite):
+    """Terms added up."""
+
+    terms: tuple[Objective, ...]
+    binds = 1
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return self.terms
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return reduce(add, (term(acts) for term in self.terms))
+
+    def text(self, show: Callable[[Objective], str]) -> str:
+        first, *rest = self.terms
+        text = _bracket(first, 1, show)
+        for term in rest:
+            minus = isinstance(term, Negative) or (isinstance(term, Constant) and term.value < 0)
+            text += f" - {_bracket(-term, 2, show)}" if minus else f" + {_bracket(term, 2, show)}"
+        return text
+
+
+@dataclass(frozen=True, repr=False)
+class Negative(Composite):
+    """The opposite."""
+
+    part: Objective
+    binds = 1
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return (self.part,)
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return -self.part(acts)
+
+    def __neg__(self) -> Objective:
+        return self.part
+
+    def text(self, show: Callable[[Objective], str]) -> str:
+        return f"-{_bracket(self.part, 3, show)}"
+
+
+@dataclass(frozen=True, repr=False)
+class Product(Composite):
+    """Two factors multiplied."""
+
+    left: Objective
+    right: Objective
+    binds = 2
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return self.left, self.right
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return self.left(acts) * self.right(acts)
+
+    def text(self, show: Callable[[Objective], str]) -> str:
+        return f"{_bracket(self.left, 2, show)}*{_bracket(self.right, 3, show)}"
+
+
+@dataclass(frozen=True, repr=False)
+class Quotient(Composite):
+    """One objective divided by another."""
+
+    left: Objective
+    right: Objective
+    binds = 2
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return self.left, self.right
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return self.left(acts) / self.right(acts)
+
+    def text(self, show: Callable[[Objective], str]) -> str:
+        return f"{_bracket(self.left, 2, show)}/{_bracket(self.right, 3, show)}"
+
+
+@dataclass(frozen=True, repr=False)
+class Own(Objective):
+    """A function of one's own as an objective; made by `objective`."""
+
+    names: tuple[str, ...]
+    function: Callable[[Activations], Float[Tensor, " n"]]
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset(self.names)
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return self.function(acts)
+
+    def __repr__(self) -> str:
+        return self.function.__name__
+
+
+def objective(*layers: str) -> Callable[[Callable[[Activations], Float[Tensor, " n"]]], Own]:
+    """Make a function an objective: name the layers it reads, return one score per image.
+
+    The function gets `acts`: `acts[layer]` is the tensor as the layer put it out, `acts.units(layer)` has its
+    channels as dimension 1 whatever the network, `acts.canvas` is the pictures before any transform.
+
+    >>> @objective("stage1")
+    ... def corner(acts):
+    ...     return acts["stage1"][:, 3, 0, 0]
+    >>> 2 * corner
+    2*corner
+    """
+    return lambda function: Own(layers, function)

@@ -1,0 +1,161 @@
+"""The units of a network: neuron, channel, layer, class logit, class probability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.activations import OUTPUT, Activations
+from featviz.address import Address, Place
+from featviz.objectives.core import Objective
+
+
+@dataclass(frozen=True)
+class Neuron(Objective):
+    """One channel at one place: layer[y, x, z].
+
+    Args:
+        layer: dotted module name.
+        channel: counted from 0.
+        at: row and column of the map (or of the patch grid), `"center"`, or `"cls"` for a transformer's class token.
+
+    Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
+    """
+
+    layer: str
+    channel: int
+    at: Place = "center"
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layer."""
+        return frozenset({self.layer})
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Return the neuron's activation."""
+        return acts.neuron(self.layer, self.channel, self.at)
+
+    def __str__(self) -> str:
+        """Write the address."""
+        return str(Address(self.layer, self.channel, self.at))
+
+
+@dataclass(frozen=True)
+class Channel(Objective):
+    """The mean of one channel over all places: layer[:, :, z].
+
+    Args:
+        layer: dotted module name.
+        channel: counted from 0.
+
+    Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
+    """
+
+    layer: str
+    channel: int
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layer."""
+        return frozenset({self.layer})
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Return the channel's mean."""
+        return acts.channel(self.layer, self.channel).unsqueeze(-1).flatten(1).mean(1)
+
+    def __str__(self) -> str:
+        """Write the address."""
+        return str(Address(self.layer, self.channel))
+
+
+@dataclass(frozen=True)
+class Layer(Objective):
+    """The mean square of a layer: whatever it sees, more of it. DeepDream's objective.
+
+    Args:
+        layer: dotted module name.
+
+    Source: google/deepdream, dream.ipynb, `objective_L2`.
+    Differs: the mean instead of half the sum, so that step sizes carry over between layers.
+    """
+
+    layer: str
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layer."""
+        return frozenset({self.layer})
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Return the layer's mean square."""
+        return acts[self.layer].square().flatten(1).mean(1)
+
+    def __str__(self) -> str:
+        """Write the address."""
+        return str(Address(self.layer))
+
+
+@dataclass(frozen=True)
+class Logit(Objective):
+    """A class before the softmax: evidence for it, whatever else is in the picture.
+
+    Args:
+        name: class index or class name.
+
+    Source: Simonyan et al. 2013, https://arxiv.org/abs/1312.6034, section 2.
+    """
+
+    name: int | str
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The network's output."""
+        return frozenset({OUTPUT})
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Return the class's logit."""
+        return acts.logits()[:, acts.class_index(self.name)]
+
+    def __str__(self) -> str:
+        """Write the address."""
+        return str(Address("logit", self.name))
+
+
+@dataclass(frozen=True)
+class Probability(Objective):
+    """A class after the softmax: evidence for it and against every other.
+
+    Args:
+        name: class index or class name.
+
+    Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
+    """
+
+    name: int | str
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The network's output."""
+        return frozenset({OUTPUT})
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Return the class's probability."""
+        return acts.logits().softmax(1)[:, acts.class_index(self.name)]
+
+    def __str__(self) -> str:
+        """Write the address."""
+        return str(Address("prob", self.name))
+
+
+def at(address: Address) -> Objective:
+    """Return the objective that an address stands for."""
+    if address.layer == "logit" and address.channel is not None:
+        return Logit(address.channel)
+    if address.layer == "prob" and address.channel is not None:
+        return Probability(address.channel)
+    if address.channel is None:
+        return Layer(address.layer)
+    channel = int(address.channel)
+    return Channel(address.layer, channel) if address.at is None else Neuron(address.layer, channel, address.at)

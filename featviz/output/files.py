@@ -1,0 +1,131 @@
+"""Pictures as files: written aside and renamed, so that nothing is ever half-written."""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import ImageOps, UnidentifiedImageError
+from PIL import Image as PillowImage
+from PIL.PngImagePlugin import PngInfo
+
+from featviz.errors import OutputError, RecipeError
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    ".png": {},
+    ".jpg": {"quality": 95, "subsampling": 0},
+    ".jpeg": {"quality": 95, "subsampling": 0},
+    ".webp": {"quality": 95},
+}
+"""The formats that can be written, by file ending."""
+
+KEY = "featviz"
+"""The PNG text entry that holds the recipe."""
+
+
+def to_bytes(image: Float[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Turn an image in [0, 1] into 8-bit RGB; other than three channels become grey panels side by side."""
+    pixels = (np.nan_to_num(image, nan=0.5).clip(0, 1) * 255).round().astype(np.uint8)
+    if len(pixels) != 3:
+        return np.repeat(np.concatenate(list(pixels), axis=1)[..., None], 3, axis=2)
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
+def encode(pixels: UInt8[np.ndarray, "h w 3"], ending: str, recipe: str | None = None) -> bytes:
+    """Compress a picture; only PNG keeps a recipe."""
+    options = dict(OPTIONS[ending])
+    if ending == ".png" and recipe:
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt(KEY, recipe, zip=True)
+    data = BytesIO()
+    iio.imwrite(data, pixels, plugin="pillow", extension=ending, **options)
+    return data.getvalue()
+
+
+def check_output(path: Path) -> None:
+    """Make sure that a picture can be written here, before anything is computed.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the file's ending is no format.
+    """
+    folder = path if path.is_dir() else path.parent
+    if not path.is_dir() and path.suffix.lower() not in OPTIONS:
+        raise OutputError(f"cannot write {path}: end it in {', '.join(OPTIONS)}, or name an existing folder")
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {folder}; make it first")
+    try:
+        with NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write to the folder {folder}: {error.strerror}") from error
+
+
+def save_picture(pixels: UInt8[np.ndarray, "h w 3"], path: Path, recipe: str | None = None) -> Path:
+    """Write a picture, whole or not at all.
+
+    Raises:
+        OutputError: the folder is missing, not writable or full, or the file's ending is no format.
+    """
+    check_output(path)
+    write(path, encode(pixels, path.suffix.lower(), recipe))
+    return path
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file under a name of its own beside `path`, then rename it.
+
+    Raises:
+        OutputError: the folder is missing, not writable or full.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_bytes(data)
+        aside.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_recipe(path: Path) -> str:
+    """Read the recipe inside a PNG.
+
+    Raises:
+        OutputError: the file is missing or no picture.
+        RecipeError: the picture holds no recipe.
+    """
+    with _opened(path) as picture:
+        recipe = getattr(picture, "text", {}).get(KEY)
+    if not recipe:
+        raise RecipeError(f"{path} holds no recipe; only PNG files that featviz saved do")
+    return str(recipe)
+
+
+def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"]:
+    """Read an image as [0, 1], upright, with one or three channels.
+
+    Raises:
+        OutputError: the file is missing or no picture, or the channels are neither one nor three.
+    """
+    if channels not in (1, 3):
+        raise OutputError(f"an image file gives 1 or 3 channels, not {channels}; give a tensor instead")
+    with _opened(Path(path)) as picture:
+        pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB" if channels == 3 else "L"))
+    return np.moveaxis(np.atleast_3d(pixels).astype(np.float32) / 255, -1, 0)
+
+
+def _opened(path: Path) -> PillowImage.Image:
+    try:
+        picture = PillowImage.open(path)
+        picture.load()
+    except FileNotFoundError as error:
+        raise OutputError(f"no file {path}") from error
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # Pillow's words for a broken file
+        raise OutputError(f"cannot read {path} as a picture; give a PNG, JPEG or WebP file") from error
+    return picture

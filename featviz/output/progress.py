@@ -1,0 +1,24 @@
+"""Progress as a bar, for terminals and notebooks."""
+
+from __future__ import annotations
+
+from featviz.protocols import Progress
+
+
+def progress_bar(what: str = "") -> Progress:
+    """Make a callback that draws a bar: `fv.render(..., progress=fv.progress_bar())`.
+
+    Args:
+        what: is written before it.
+    """
+    from tqdm.auto import tqdm
+
+    bar = tqdm(desc=what or None, unit="step")
+
+    def show(done: int, steps: int) -> None:
+        bar.total = steps
+        bar.update(done - bar.n)
+        if done == steps:
+            bar.close()
+
+    return show

@@ -1,0 +1,52 @@
+"""Several pictures on one page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+GAP = 8
+"""Px between pictures."""
+PAPER, INK = (255, 255, 255), (40, 40, 40)
+MIN_LABELLED = 96
+"""Narrower pictures are enlarged, or their labels would not fit."""
+
+
+def contact_sheet(
+    pictures: Sequence[UInt8[np.ndarray, "h w 3"]], labels: Sequence[str] = (), *, columns: int | None = None
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Lay pictures of one size out in rows, each with its label below.
+
+    Args:
+        labels: one for each picture, or none; long ones are cut.
+        columns: `None` makes the page a little wider than high.
+    """
+    height, width = pictures[0].shape[:2]
+    zoom = math.ceil(MIN_LABELLED / width) if labels else 1
+    height, width = height * zoom, width * zoom
+    font = ImageFont.load_default(size=max(11, min(18, width // 9)))
+    strip = round(font.size * 1.6) if labels else 0
+    columns = columns or min(len(pictures), math.ceil(math.sqrt(len(pictures) * 1.6 * (height + strip) / width)))
+    rows = math.ceil(len(pictures) / columns)
+    page = Image.new("RGB", (GAP + columns * (width + GAP), GAP + rows * (height + strip + GAP)), PAPER)
+    pen = ImageDraw.Draw(page)
+    for i, picture in enumerate(pictures):
+        x, y = GAP + i % columns * (width + GAP), GAP + i // columns * (height + strip + GAP)
+        page.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (x, y))
+        if labels:
+            middle = x + width / 2, y + height + strip / 2
+            pen.text(middle, _fit(labels[i], font, width), fill=INK, font=font, anchor="mm")
+    return np.asarray(page)
+
+
+def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Cut a label that is too long."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

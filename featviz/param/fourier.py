@@ -1,0 +1,60 @@
+"""A canvas held as its spectrum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.protocols import Leaves, Size
+from featviz.random import Generators
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """Frequencies scaled so that each moves the picture as much as it does in nature.
+
+    Low frequencies get larger steps than high ones, which is what keeps noise out.
+
+    Args:
+        decay: the power of 1/frequency by which they are scaled; 0 makes them all equal.
+        sd: deviation of the first spectrum; a louder start is harder to change.
+
+    Source: Lucid, lucid/optvis/param/spatial.py, `fft_image`.
+    """
+
+    decay: float = 1.0
+    sd: float = 0.01
+
+    def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
+        """Draw a spectrum for each image, real and imaginary parts last."""
+        return [self.sd * rng.normal(channels, size[0], size[1] // 2 + 1, 2)]
+
+    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+        """Find the spectrum of a canvas."""
+        spectrum = torch.fft.rfft2(canvas, norm="ortho") / _scale(_size(canvas), self.decay, canvas.device)
+        return [torch.view_as_real(spectrum).contiguous()]
+
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+        """Turn the spectrum into a canvas."""
+        spectrum = leaves[0]
+        scaled = spectrum * _scale(size, self.decay, spectrum.device)[..., None]
+        return torch.fft.irfft2(torch.view_as_complex(scaled), s=size, norm="ortho")
+
+
+def _size(canvas: Tensor) -> Size:
+    return canvas.shape[-2], canvas.shape[-1]
+
+
+@lru_cache(maxsize=16)
+def _scale(size: Size, decay: float, device: torch.device) -> Float[Tensor, "h w"]:
+    """Return what each frequency is multiplied by.
+
+    The lowest frequency that is not zero bounds the scale, and a quarter keeps Lucid's loudness.
+    """
+    rows = torch.fft.fftfreq(size[0], device=device)[:, None]
+    columns = torch.fft.rfftfreq(size[1], device=device)
+    return 0.25 / torch.hypot(rows, columns).clamp(min=1 / max(size)) ** decay

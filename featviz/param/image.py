@@ -1,0 +1,69 @@
+"""A picture: a way to hold the canvas, and a way to colour it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.color import Decorrelated, Plain
+from featviz.errors import SettingError
+from featviz.param.fourier import Fourier
+from featviz.protocols import Color, Leaves, Size, Spatial
+from featviz.random import Generators
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is optimised: `spatial` holds the canvas, `color` makes it an image in [0, 1].
+
+    Args:
+        size: height and width in px; `None` means the network's own.
+        batch: how many pictures of each objective.
+        spatial: how the canvas is held.
+        color: how it is coloured; `None` means decorrelated for three channels, plain for any other number.
+
+    Raises:
+        SettingError: a size or batch below 1.
+    """
+
+    size: Size | None = None
+    batch: int = 1
+    spatial: Spatial = Fourier()
+    color: Color | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.size is not None and min(self.size) < 1:
+            raise SettingError(f"size {self.size[0]} x {self.size[1]} has no pixels; give a height and width from 1")
+        if self.batch < 1:
+            raise SettingError(f"batch {self.batch} has no pictures; give 1 or more")
+
+    def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
+        """Draw a beginning for each image."""
+        return self.spatial.start(rng, channels, size)
+
+    def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
+        """Begin from given images."""
+        return self.spatial.fit(self._color(images.shape[1]).canvas(images))
+
+    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+        """Turn leaves into images in [0, 1]."""
+        canvas = self.spatial.canvas(leaves, size)
+        return self._color(canvas.shape[1]).image(canvas)
+
+    def _color(self, channels: int) -> Color:
+        return self.color or (Decorrelated() if channels == 3 else Plain())
+
+
+def image(
+    size: int | Size | None = None, *, batch: int = 1, spatial: Spatial | None = None, color: Color | None = None
+) -> Image:
+    """Make an `Image`, from a side length or a height and width in px.
+
+    >>> image(256, batch=4).size
+    (256, 256)
+    """
+    sides = (size, size) if isinstance(size, int) else size
+    return Image(sides, batch, spatial or Fourier(), color)

@@ -1,0 +1,120 @@
+"""What `render` needs of an objective, a param, a transform and an optimizer.
+
+Anything that fits can stand in its place; nothing has to be registered or derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.activations import Activations
+from featviz.random import Generators
+
+Size = tuple[int, int]
+"""Height and width in px."""
+
+Leaves = list[Tensor]
+"""The tensors that are optimised, images first in each."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """An objective: what to maximise."""
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layers to capture."""
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Return one score for each image; more is better."""
+
+
+@runtime_checkable
+class Spatial(Protocol):
+    """How a canvas of unbounded numbers is held: as pixels, as frequencies, …"""
+
+    def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
+        """Draw a beginning for each image."""
+
+    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+        """Find the leaves that give this canvas."""
+
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+        """Turn leaves into a canvas."""
+
+
+@runtime_checkable
+class Color(Protocol):
+    """How a canvas becomes an image, and back."""
+
+    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Turn unbounded numbers into [0, 1]."""
+
+    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Undo `image`, as far as its ends allow."""
+
+
+@runtime_checkable
+class Param(Protocol):
+    """What is optimised, and how it becomes images."""
+
+    @property
+    def size(self) -> Size | None:
+        """Height and width; `None` means the network's own."""
+
+    @property
+    def batch(self) -> int:
+        """Pictures of each objective."""
+
+    def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
+        """Draw a beginning for each image."""
+
+    def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
+        """Begin from given images."""
+
+    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+        """Turn leaves into images in [0, 1]."""
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """A way of looking at the images; chance is drawn apart from where it is applied."""
+
+    def draw(self, rng: Generators, size: Size) -> Any:
+        """Draw for each image what `apply` will do to it."""
+
+    def apply(self, images: Float[Tensor, "n c h w"], draw: Any) -> Float[Tensor, "n c h2 w2"]:
+        """Do it."""
+
+
+@runtime_checkable
+class Geometric(Protocol):
+    """A transform that only moves pixels: neighbours are fused into one resampling."""
+
+    def place(self, rng: Generators, size: Size) -> tuple[Float[Tensor, "n 3 3"], Size]:
+        """Draw for each image the affine map from old to new pixel coordinates `(x, y, 1)`, and give the new size."""
+
+
+class Stepper(Protocol):
+    """A running optimizer."""
+
+    def step(self) -> None:
+        """Move the leaves along their gradients."""
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """How the leaves follow their gradients."""
+
+    def begin(self, leaves: Leaves, steps: int) -> Stepper:
+        """Take charge of the leaves for so many steps."""
+
+
+Progress = Callable[[int, int], None]
+"""Called after every step with the number of steps done and the number in all."""
+
+Transforms = Sequence[Transform | Geometric]

@@ -1,0 +1,44 @@
+"""Chance without global state: every image of a batch has a seed of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+POOL = 1024
+"""Uniform numbers drawn ahead for each image, so that a step of the loop costs no Python work per image."""
+
+
+class Generators:
+    """One `torch.Generator` for each image, so that a picture does not depend on its neighbours.
+
+    Numbers come from the CPU whatever the device, so a seed starts the same picture everywhere.
+
+    Args:
+        seeds: one for each image.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._each = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._pool = torch.empty(len(seeds), 0)
+        self._used = 0
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._each)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Draw numbers from [0, 1), shape `(n, *shape)`."""
+        count = math.prod(shape)
+        if self._used + count > self._pool.shape[1]:
+            self._pool = torch.stack([torch.rand(max(POOL, count), generator=each) for each in self._each])
+            self._used = 0
+        self._used += count
+        return self._pool[:, self._used - count : self._used].reshape(len(self), *shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Draw numbers of mean 0 and deviation 1, shape `(n, *shape)`."""
+        return torch.stack([torch.randn(shape, generator=each) for each in self._each])

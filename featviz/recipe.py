@@ -1,0 +1,177 @@
+"""How a picture was made, as text that makes it again and runs nothing."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from featviz.errors import RecipeError, nearest
+from featviz.output import read_recipe
+
+FORMAT = 1
+
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a picture.
+
+    Args:
+        model: what `fv.load` calls the network; empty for a module made in Python.
+        weights: `default`, `none` or the file they came from.
+        fingerprint: a hash of the weights.
+        expects: the network's size, mean and std.
+        objectives: their expressions.
+        param: its expression.
+        transforms: their expression.
+        optimizer: its expression.
+        size: height and width in px.
+        steps: as asked for.
+        until: where the render stopped, if that was earlier.
+        seeds: one for each picture.
+        start: the file it started from, or a hash of the image, or `None`.
+        machine: versions, device and threads, on which the last bits depend.
+        picture: which one of the batch this file shows; `None` means a sheet of them all.
+    """
+
+    model: str
+    weights: str | None
+    fingerprint: str
+    expects: Mapping[str, Any]
+    objectives: tuple[str, ...]
+    param: str
+    transforms: str
+    optimizer: str
+    size: tuple[int, int]
+    steps: int
+    until: int | None
+    seeds: tuple[int, ...]
+    start: str | None
+    machine: Mapping[str, str]
+    picture: int | None = None
+
+    TENSOR: ClassVar[str] = "an image made in Python"
+    """What `start` says of an image that came from no file."""
+
+    @classmethod
+    def of(cls, path: str | Path) -> Recipe:
+        """Read the recipe inside a picture.
+
+        Raises:
+            OutputError: the file is missing or no picture.
+            RecipeError: it holds no recipe, or one that cannot be read.
+        """
+        return cls.from_json(read_recipe(Path(path)))
+
+    @staticmethod
+    def _frozen(value: Any) -> Any:
+    """JSON has no tuples."""
+    if isinstance(value, dict):
+        return {key: _frozen(inner) for key, inner in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def build(expression: str, names: Mapping[str, Any]) -> Any:
+        """Build the value that one of its expressions describes, from known names only: see `build`."""
+        return build(expression, names)
+
+    def only(self, picture: int) -> Recipe:
+        """Say which picture of the batch is shown."""
+        return replace(self, picture=picture)
+
+    def to_json(self) -> str:
+        """Write it down."""
+        return json.dumps({"featviz": FORMAT, **asdict(self)}, sort_keys=True)
+
+    @property
+    def hash(self) -> str:
+        """A name for what it makes: the same for the same picture, on any machine."""
+        decides = {key: value for key, value in asdict(self).items() if key not in ("machine", "model", "weights")}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read it back.
+
+        Raises:
+            RecipeError: it is not a recipe, or a later featviz wrote it.
+        """
+        try:
+            found = json.loads(text)
+            version = found.pop("featviz")
+            if version != FORMAT:
+                raise RecipeError(f"the recipe has format {version}, this featviz reads {FORMAT}; use another version")
+            known = {field.name for field in fields(cls)}
+            return cls(**{key: _frozen(value) for key, value in found.items() if key in known})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecipeError("the recipe cannot be read; was the file changed?") from error
+
+
+def build(expression: str, names: Mapping[str, Any]) -> Any:
+    """Build the value that a repr describes, from known names only.
+
+    Calls of known names, numbers, strings, tuples and `+ - * /` are all it understands.
+
+    Args:
+        expression: a repr.
+        names: what may be named in it.
+
+    Raises:
+        RecipeError: it names or does anything else.
+
+    >>> build("Pixel(sd=0.1)", {"Pixel": lambda sd: ("pixels", sd)})
+    ('pixels', 0.1)
+    """
+    try:
+        return _build(ast.parse(expression, mode="eval").body, names)
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise RecipeError(f"the recipe's {expression!r} cannot be read") from error
+
+
+def _build(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Tuple(elts=items):
+            return tuple(_build(item, names) for item in items)
+        case ast.Name(id=name):
+            if name not in names:
+                found = nearest(name, names) if name.lower() in map(str.lower, names) else ""
+                raise RecipeError(
+                    f"the recipe uses {name!r}, which is not featviz's{found}; a picture never runs code, "
+                    f"so give it by hand: --own path/to/file.py:{name}"
+                )
+            return names[name]
+        case ast.Call(func=ast.Name() as function, args=items, keywords=keywords):
+            given = {str(keyword.arg): _build(keyword.value, names) for keyword in keywords}
+            return _build(function, names)(*(_build(item, names) for item in items), **given)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_build(operand, names)
+        case ast.BinOp(op=op) if type(op) in _OPERATORS:
+            return _chain(node, names)
+    raise RecipeError(f"the recipe holds {ast.unparse(node)!r}, which is no value")
+
+
+def _chain(node: ast.BinOp, names: Mapping[str, Any]) -> Any:
+    """Go down the left side in a loop: a sum of hundreds of terms is hundreds deep there."""
+    chain: list[tuple[Callable[[Any, Any], Any], ast.expr]] = []
+    left: ast.expr = node
+    while isinstance(left, ast.BinOp) and type(left.op) in _OPERATORS:
+        chain.append((_OPERATORS[type(left.op)], left.right))
+        left = left.left
+    value = _build(left, names)
+    for combine, right in reversed(chain):
+        value = combine(value, _build(right, names))
+    return value

@@ -1,0 +1,106 @@
+"""What `render` gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from featviz.output import contact_sheet, encode, save_picture, to_bytes
+from featviz.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """Pictures, how they came about, and the recipe that makes them again.
+
+    Args:
+        images: in [0, 1], on the CPU.
+        history: the score of every step.
+        names: what each picture shows.
+        recipe: everything that decided them.
+        snapshots: the pictures after the steps that were asked for.
+        problems: what went wrong with which picture; empty when all went well.
+    """
+
+    images: Float[Tensor, "n c h w"]
+    history: Float[Tensor, "steps n"]
+    names: tuple[str, ...]
+    recipe: Recipe
+    snapshots: Mapping[int, Float[Tensor, "n c h w"]] = field(default_factory=dict)
+    problems: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        """Say what it shows."""
+        height, width = self.images.shape[-2:]
+        return f"<Rendering of {', '.join(self.names)}: {len(self)} x {height}x{width} px, {len(self.history)} steps>"
+
+    def __getitem__(self, picture: int) -> Rendering:
+        """Return one picture as a rendering of its own.
+
+        Raises:
+            IndexError: there is no such picture.
+        """
+        i = range(len(self))[picture]
+        kept = {step: images[i : i + 1] for step, images in self.snapshots.items()}
+        which = self.recipe.only(i if self.recipe.picture is None else self.recipe.picture)
+        return replace(
+            self,
+            images=self.images[i : i + 1],
+            history=self.history[:, i : i + 1],
+            names=(self.names[i],),
+            recipe=which,
+            snapshots=kept,
+            problems={0: self.problems[i]} if i in self.problems else {},
+        )
+
+    @property
+    def file_name(self) -> str:
+        """A name for its file: what it shows."""
+        return f"{_slug(self.names[0])}.png" if len(self) == 1 else "sheet.png"
+
+    def sheet(self, *, labels: bool = True) -> UInt8[np.ndarray, "h w 3"]:
+        """Lay all pictures out on one page; a single one stays as it is.
+
+        Args:
+            labels: write under each what it shows.
+        """
+        pictures = [to_bytes(image.numpy()) for image in self.images]
+        return pictures[0] if len(pictures) == 1 else contact_sheet(pictures, self.names if labels else ())
+
+    def save(self, path: str | Path, *, labels: bool = True) -> list[Path]:
+        """Write the pictures: to a file as one sheet, to an existing folder as a file each.
+
+        Args:
+            path: ends in .png (which keeps the recipe), .jpg, .jpeg or .webp; or is a folder.
+            labels: on a sheet, write under each picture what it shows.
+
+        Returns:
+            The files.
+
+        Raises:
+            OutputError: the folder is missing or not writable, or the format is another.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            return [save_picture(self.sheet(labels=labels), path, self.recipe.to_json())]
+        return [
+            save_picture(one.sheet(), path / f"{i:02d}-{one.file_name}", one.recipe.to_json())
+            for i, one in enumerate(self[i] for i in range(len(self)))
+        ]
+
+    def _repr_png_(self) -> bytes:
+        """Show itself in Jupyter."""
+        return encode(self.sheet(), ".png")
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in name)[:80]

@@ -1,0 +1,54 @@
+"""Stacks of transforms that are known to work, and how a stack runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.protocols import Geometric, Size, Transform, Transforms
+from featviz.random import Generators
+from featviz.transforms.geometry import Jitter, Pad, Rotate, Scale, Shift, Warp
+from featviz.transforms.spread import LogUniform, OneOf
+
+LUCID: Transforms = (
+    Pad(12),
+    Jitter(8),
+    Scale(OneOf(tuple(1 + (i - 5) / 50 for i in range(11)))),
+    Rotate(OneOf((*range(-10, 11), 0, 0, 0, 0, 0))),
+    Jitter(4),
+)
+"""The reference stack.
+
+Source: Lucid, lucid/optvis/transform.py, `standard_transforms`.
+"""
+
+STANDARD: Transforms = (Shift(0.3), Rotate(20), Scale(LogUniform(0.6, 3.0)))
+"""The default: views from far and near, so that a picture has to hold at every scale."""
+
+
+def fuse(stack: Transforms) -> tuple[Transform, ...]:
+    """Make neighbouring geometric transforms one resampling; a pad begins a new one, because it fills.
+
+    >>> len(fuse(LUCID))
+    1
+    """
+    run = 0
+    runs: list[int] = []
+    for before, step in zip((None, *stack), stack, strict=False):
+        run += not (isinstance(step, Geometric) and isinstance(before, Geometric)) or isinstance(step, Pad)
+        runs.append(run)
+    fused: list[Transform] = []
+    for _, group in groupby(zip(runs, stack, strict=True), key=lambda pair: pair[0]):
+        steps = [step for _, step in group]
+        fused += [Warp(tuple(steps))] if isinstance(steps[0], Geometric) else steps
+    return tuple(fused)
+
+
+def look(images: Float[Tensor, "n c h w"], stack: Sequence[Transform], rng: Generators) -> Float[Tensor, "n c h2 w2"]:
+    """See the images through a fused stack, once."""
+    for transform in stack:
+        images = transform.apply(images, transform.draw(rng, (images.shape[-2], images.shape[-1])))
+    return images
