@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featviz import objectives, param, transforms
     from featviz.apps.replay import replay
+    from featviz.engine import render
     from featviz.errors import (
         AddressError,
         FeatvizError,
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from featviz.network import Network, find, load, models
     from featviz.optimizers import Adam
     from featviz.output import check_output, progress_bar, read_image
-    from featviz.recipe import Recipe
-    from featviz.engine import render
+    from featviz.recipe import Recipe, build
     from featviz.rendering import Rendering
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ _HOMES = {
     "featviz.network": ("Network", "find", "load", "models"),
     "featviz.optimizers": ("Adam",),
     "featviz.output": ("check_output", "progress_bar", "read_image"),
-    "featviz.recipe": ("Recipe",),
+    "featviz.recipe": ("Recipe", "build"),
     "featviz.engine": ("render",),
     "featviz.rendering": ("Rendering",),
 }
@@ -55,9 +55,31 @@ _DRAWERS = ("objectives", "param", "transforms")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AddressError", "Adam", "FeatvizError", "FeatvizWarning", "ModelError", "Network", "OutputError", "Recipe",
-    "RecipeError", "RenderError", "Rendering", "SettingError", "WeightsError", "check_output", "find", "load", "models",
-    "objectives", "param", "progress_bar", "read_image", "render", "replay", "transforms",
+    "Adam",
+    "AddressError",
+    "FeatvizError",
+    "FeatvizWarning",
+    "ModelError",
+    "Network",
+    "OutputError",
+    "Recipe",
+    "RecipeError",
+    "RenderError",
+    "Rendering",
+    "SettingError",
+    "WeightsError",
+    "build",
+    "check_output",
+    "find",
+    "load",
+    "models",
+    "objectives",
+    "param",
+    "progress_bar",
+    "read_image",
+    "render",
+    "replay",
+    "transforms",
 ]  # fmt: skip
 
 

@@ -132,7 +132,9 @@ class Activations(Mapping[str, Tensor]):
                 raise AddressError(f"no class {name}; the network has {count}, 0 to {count - 1}")
             return name
         if not self.classes:
-            raise AddressError(f"no class {name!r}: the network's classes have no names; use an index, 0 to {count - 1}")
+            raise AddressError(
+                f"no class {name!r}: the network's classes have no names; use an index, 0 to {count - 1}"
+            )
         if name in self.classes:
             return self.classes.index(name)
         raise AddressError(f"no class {name!r}{nearest(name, self.classes)}")

@@ -56,7 +56,9 @@ class Address:
         match = PATTERN.match(text)
         if not match or match.end() != len(text):
             place = match.end() if match else 0
-            raise AddressError(f"cannot read the address, expected layer:channel@y,x or logit:class{caret(text, place)}")
+            raise AddressError(
+                f"cannot read the address, expected layer:channel@y,x or logit:class{caret(text, place)}"
+            )
         return cls.of(match)
 
     @classmethod

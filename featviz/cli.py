@@ -44,7 +44,8 @@ Size = Annotated[str | None, typer.Option(help="Height and width in px, 224 or 1
 Mean = Annotated[str | None, typer.Option(help="Per channel in [0, 1], as 0.5,0.5,0.5. Left out: the model's own.")]
 Std = Annotated[str | None, typer.Option(help="Per channel, as 0.5,0.5,0.5. Left out: the model's own.")]
 Own = Annotated[
-    list[str] | None, typer.Option(help="FILE.py:NAME of an objective, param or transform of one's own, to use by name.")
+    list[str] | None,
+    typer.Option(help="FILE.py:NAME of an objective, param or transform of one's own, to use by name."),
 ]
 Output = Annotated[
     Path | None,
@@ -81,7 +82,9 @@ def render(
     batch: Annotated[int, typer.Option(help="Pictures of each objective.")] = 1,
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 512,
     seed: Annotated[int, typer.Option(help="The first picture's; the next has the next.")] = 0,
-    param: Annotated[str, typer.Option(help='fourier, pixel, or an expression such as "Fourier(decay=1.5)".')] = "fourier",
+    param: Annotated[
+        str, typer.Option(help='fourier, pixel, or an expression such as "Fourier(decay=1.5)".')
+    ] = "fourier",
     transforms: Annotated[
         str, typer.Option(help='standard, lucid, none, or an expression such as "(Pad(8), Jitter(16))".')
     ] = "standard",
@@ -100,9 +103,7 @@ def render(
     goals += [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
     if not goals:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
-    network = fv.load(
-        model, weights=weights, device=device, size=_size(size), mean=_numbers(mean), std=_numbers(std)
-    )
+    network = fv.load(model, weights=weights, device=device, size=_size(size), mean=_numbers(mean), std=_numbers(std))
     rendering = fv.render(
         network,
         goals,
@@ -121,9 +122,7 @@ def layers(
     model: Model = "motifnet", size: Size = None, mean: Mean = None, std: Std = None, device: Device = "auto"
 ) -> None:
     """List a network's layers: name, kind, shape, channels, receptive field and stride; downloads nothing."""
-    network = fv.load(
-        model, weights="none", device=device, size=_size(size), mean=_numbers(mean), std=_numbers(std)
-    )
+    network = fv.load(model, weights="none", device=device, size=_size(size), mean=_numbers(mean), std=_numbers(std))
     typer.echo(network.layers())
 
 
@@ -208,7 +207,7 @@ def _named(text: str, drawer: Any) -> Any:
     names = {name: getattr(drawer, name) for name in drawer.__all__}
     found = next((value for name, value in names.items() if name.lower() == text.lower()), None)
     if found is None:
-        return fv.Recipe.build(text, names)
+        return fv.build(text, names)
     return found() if isinstance(found, type) else found
 
 

@@ -1,14 +1,14 @@
 """Everything that featviz raises or warns about.
 
-    FeatvizError               catch this one to catch them all
-    ├── AddressError           an address that a network does not have, or text that is no objective
-    ├── ModelError             a model that cannot be built, or does not take this input
-    ├── WeightsError           weights that cannot be read, or do not fit
-    ├── SettingError           an argument out of its range (also a ValueError)
-    ├── RenderError            a render that cannot succeed: no gradient, or a score that is not a number
-    ├── RecipeError            a picture without a recipe, or a recipe that needs something given
-    └── OutputError            a file that cannot be written or read
-    FeatvizWarning             some pictures of a batch failed; the others are good
+FeatvizError               catch this one to catch them all
+├── AddressError           an address that a network does not have, or text that is no objective
+├── ModelError             a model that cannot be built, or does not take this input
+├── WeightsError           weights that cannot be read, or do not fit
+├── SettingError           an argument out of its range (also a ValueError)
+├── RenderError            a render that cannot succeed: no gradient, or a score that is not a number
+├── RecipeError            a picture without a recipe, or a recipe that needs something given
+└── OutputError            a file that cannot be written or read
+FeatvizWarning             some pictures of a batch failed; the others are good
 """
 
 from __future__ import annotations

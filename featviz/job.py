@@ -69,9 +69,7 @@ class Job:
         if begin is not None and _sides(begin) != size:
             begin = F.interpolate(begin, size, mode="bilinear", antialias=True)
         stack = _stack(transforms, network, size)
-        return cls(
-            network, objectives, whole, transforms, stack, size, seeds, Generators(seeds), start, begin
-        )
+        return cls(network, objectives, whole, transforms, stack, size, seeds, Generators(seeds), start, begin)
 
     @property
     def layers(self) -> frozenset[str]:

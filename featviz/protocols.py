@@ -35,7 +35,7 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class Spatial(Protocol):
-    """How a canvas of unbounded numbers is held: as pixels, as frequencies, …"""
+    """How a canvas of unbounded numbers is held: as pixels, as frequencies or otherwise."""
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw a beginning for each image."""

@@ -75,17 +75,25 @@ class Recipe:
         """
         return cls.from_json(read_recipe(Path(path)))
 
-    @staticmethod
-    def _frozen(value: Any) -> Any:
-    """JSON has no tuples."""
-    if isinstance(value, dict):
-        return {key: _frozen(inner) for key, inner in value.items()}
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    def arguments(self, names: Mapping[str, Any]) -> dict[str, Any]:
+        """Build what to call `fv.render` with, besides the network.
 
+        Args:
+            names: what its expressions may name.
 
-def build(expression: str, names: Mapping[str, Any]) -> Any:
-        """Build the value that one of its expressions describes, from known names only: see `build`."""
-        return build(expression, names)
+        Raises:
+            RecipeError: they name anything else.
+        """
+        return {
+            "objective": [build(text, names) for text in self.objectives],
+            "param": build(self.param, names),
+            "transforms": build(self.transforms, names),
+            "optimizer": build(self.optimizer, names),
+            "steps": self.steps,
+            "until": self.until,
+            "seed": self.seeds,
+            "start": self.start,
+        }
 
     def only(self, picture: int) -> Recipe:
         """Say which picture of the batch is shown."""
@@ -117,6 +125,13 @@ def build(expression: str, names: Mapping[str, Any]) -> Any:
             return cls(**{key: _frozen(value) for key, value in found.items() if key in known})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecipeError("the recipe cannot be read; was the file changed?") from error
+
+
+def _frozen(value: Any) -> Any:
+    """JSON has no tuples."""
+    if isinstance(value, dict):
+        return {key: _frozen(inner) for key, inner in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def build(expression: str, names: Mapping[str, Any]) -> Any:

@@ -41,18 +41,7 @@ def replay(
         raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
     drawers = [fv.objectives, fv.param, fv.transforms, fv]
     names = {name: getattr(drawer, name) for drawer in drawers for name in drawer.__all__} | dict(own or {})
-    rendering = fv.render(
-        network,
-        [recipe.build(text, names) for text in recipe.objectives],
-        param=recipe.build(recipe.param, names),
-        transforms=recipe.build(recipe.transforms, names),
-        optimizer=recipe.build(recipe.optimizer, names),
-        steps=recipe.steps,
-        until=recipe.until,
-        seed=recipe.seeds,
-        start=recipe.start,
-        progress=progress,
-    )
+    rendering = fv.render(network, **recipe.arguments(names), progress=progress)
     other = {key: value for key, value in rendering.recipe.machine.items() if recipe.machine.get(key) != value}
     if other:
         changed = ", ".join(f"{key} {recipe.machine.get(key)} then, {value} now" for key, value in other.items())
@@ -65,7 +54,8 @@ def _network(recipe: fv.Recipe, weights: str | Path | None, device: str) -> fv.N
     if not recipe.model or ":" in recipe.model:
         made = f"is {recipe.model!r}, someone's own" if recipe.model else "was made in Python"
         raise fv.RecipeError(
-            f"the picture's network {made}; a picture never runs code, so give it by hand: --model path/to/file.py:factory"
+            f"the picture's network {made}; a picture never runs code, "
+            "so give it by hand: --model path/to/file.py:factory"
         )
     weights = weights or recipe.weights or "default"
     if weights == recipe.weights and weights not in ("default", "none") and not Path(weights).is_file():

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featviz.activations import OUTPUT, Activations, Layout, first_tensor
+from featviz.activations import Activations, Layout, first_tensor
 from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.network.layers import Field, Layer, probe, receptive_fields
 from featviz.network.surgery import channels_last, frozen
 from featviz.protocols import Size
-
 
 ROOMY = 256
 """Side in px of the images on which receptive fields are measured: smaller ones cut the fields off."""
@@ -176,7 +175,7 @@ class Network:
         found: dict[str, Tensor] = {}
 
         def hook_for(layer: str) -> Callable[[nn.Module, object, object], None]:
-            def hook(module: nn.Module, args: object, output: object) -> None:
+            def hook(_: nn.Module, __: object, output: object) -> None:
                 left[layer] -= 1
                 if left[layer] > 0:
                     return
@@ -193,10 +192,8 @@ class Network:
         def see(images: Tensor) -> Activations:
             left.update(calls)
             found.clear()
-            try:
+            with suppress(_Seen):
                 self._forward(images)
-            except _Seen:
-                pass
             return Activations(dict(found), layouts, (images.shape[-2], images.shape[-1]), self.classes)
 
         with ExitStack() as stack:
@@ -270,6 +267,8 @@ class LayerTable:
         """Lay the table out in columns."""
         rows = [self.HEAD, *self.rows()]
         widths = [max(len(row[i]) for row in rows) for i in range(len(self.HEAD))]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        )
 
     __repr__ = __str__

@@ -11,8 +11,8 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import ImageOps, UnidentifiedImageError
 from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from featviz.errors import OutputError, RecipeError

@@ -8,7 +8,7 @@ from itertools import groupby
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.protocols import Geometric, Size, Transform, Transforms
+from featviz.protocols import Geometric, Transform, Transforms
 from featviz.random import Generators
 from featviz.transforms.geometry import Jitter, Pad, Rotate, Scale, Shift, Warp
 from featviz.transforms.spread import LogUniform, OneOf
