@@ -67,13 +67,8 @@ class Address:
         if match["head"]:
             name = match["name"]
             return cls(match["head"], int(name) if name.isdigit() else _unquote(name))
-        at: Place | None = None
-        if match["at"] == "center" or match["at"] == "cls":
-            at = match["at"]
-        elif match["at"]:
-            y, x = match["at"].split(",")
-            at = int(y), int(x)
-        return cls(_unquote(match["layer"]), int(match["channel"]) if match["channel"] else None, at)
+        channel = int(match["channel"]) if match["channel"] else None
+        return cls(_unquote(match["layer"]), channel, _place(match["at"]) if match["at"] else None)
 
     def __str__(self) -> str:
         """Write the address as `parse` reads it."""
@@ -84,6 +79,16 @@ class Address:
         if self.at is not None:
             text += "@" + (self.at if isinstance(self.at, str) else f"{self.at[0]},{self.at[1]}")
         return text
+
+
+def _place(text: str) -> Place:
+    match text.split(","):
+        case ["center"]:
+            return "center"
+        case ["cls"]:
+            return "cls"
+    y, x = text.split(",")
+    return int(y), int(x)
 
 
 def _unquote(text: str) -> str:

@@ -107,8 +107,8 @@ def render(
     rendering = fv.render(
         network,
         goals,
-        param=fv.param.image(_size(size), batch=batch, spatial=_named(param, fv.param)),
-        transforms=() if transforms == "none" else _named(transforms, fv.transforms),
+        param=fv.param.image(_size(size), batch=batch, spatial=fv.pick(param, fv.param, named)),
+        transforms=fv.pick(transforms, fv.transforms, named),
         optimizer=fv.Adam(lr),
         steps=steps,
         seed=seed,
@@ -202,24 +202,20 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
         raise fv.SettingError(f"cannot read {text!r}; give numbers as 0.5,0.5,0.5") from error
 
 
-def _named(text: str, drawer: Any) -> Any:
-    """Find something in a drawer by its name in any case, or build it from an expression."""
-    names = {name: getattr(drawer, name) for name in drawer.__all__}
-    found = next((value for name, value in names.items() if name.lower() == text.lower()), None)
-    if found is None:
-        return fv.build(text, names)
-    return found() if isinstance(found, type) else found
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and turn every error into one line and an exit status: 2 for bad input, 1 for the rest."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     with warnings.catch_warnings():
-        others = warnings.showwarning
-        warnings.showwarning = lambda message, category, *rest: (
-            _complain(message) if issubclass(category, fv.FeatvizWarning) else others(message, category, *rest)
-        )
+        show_others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, fv.FeatvizWarning):
+                _complain(message)
+            else:
+                show_others(message, category, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
         try:
             return app([word for word in given if word != "--debug"], standalone_mode=False) or 0
         except typer.TyperException as error:

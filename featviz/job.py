@@ -124,7 +124,7 @@ class Job:
             steps=steps,
             until=None if done == steps else done,
             seeds=self.seeds,
-            start=Recipe.TENSOR if isinstance(self.start, Tensor) else self.start and str(self.start),
+            start=None if self.start is None else Recipe.TENSOR if isinstance(self.start, Tensor) else str(self.start),
             machine={
                 "featviz": __version__,
                 "torch": torch.__version__,

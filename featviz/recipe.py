@@ -9,9 +9,10 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
-from featviz.errors import RecipeError, nearest
+from featviz.errors import RecipeError, SettingError, nearest
 from featviz.output import read_recipe
 
 FORMAT = 1
@@ -152,7 +153,30 @@ def build(expression: str, names: Mapping[str, Any]) -> Any:
     try:
         return _build(ast.parse(expression, mode="eval").body, names)
     except (SyntaxError, ValueError, TypeError) as error:
-        raise RecipeError(f"the recipe's {expression!r} cannot be read") from error
+        raise RecipeError(
+            f"cannot read the expression {expression!r}; give a name, or a call as Python writes it"
+        ) from error
+
+
+def pick(text: str, drawer: ModuleType, own: Mapping[str, Any] | None = None) -> Any:
+    """Take something out of a drawer by its name in any case, or build it from an expression.
+
+    Args:
+        text: such as `lucid` or `Fourier(decay=1.5)`.
+        drawer: `featviz.param` or `featviz.transforms`.
+        own: what else may be named.
+
+    Raises:
+        SettingError: there is no such name.
+        RecipeError: the expression cannot be read.
+    """
+    names = {name: getattr(drawer, name) for name in drawer.__all__} | dict(own or {})
+    found = next((value for name, value in names.items() if name.lower() == text.lower()), None)
+    if found is not None:
+        return found() if isinstance(found, type) else found
+    if text.isidentifier():
+        raise SettingError(f"there is no {text!r} in {drawer.__name__.rpartition('.')[2]}{nearest(text, names)}")
+    return build(text, names)
 
 
 def _build(node: ast.expr, names: Mapping[str, Any]) -> Any:
@@ -163,10 +187,9 @@ def _build(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return tuple(_build(item, names) for item in items)
         case ast.Name(id=name):
             if name not in names:
-                found = nearest(name, names) if name.lower() in map(str.lower, names) else ""
                 raise RecipeError(
-                    f"the recipe uses {name!r}, which is not featviz's{found}; a picture never runs code, "
-                    f"so give it by hand: --own path/to/file.py:{name}"
+                    f"{name!r} is not one of featviz's names; if it is your own, give it: --own path/to/file.py:{name} "
+                    "(a picture never runs code)"
                 )
             return names[name]
         case ast.Call(func=ast.Name() as function, args=items, keywords=keywords):
@@ -176,7 +199,7 @@ def _build(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return -_build(operand, names)
         case ast.BinOp(op=op) if type(op) in _OPERATORS:
             return _chain(node, names)
-    raise RecipeError(f"the recipe holds {ast.unparse(node)!r}, which is no value")
+    raise RecipeError(f"{ast.unparse(node)!r} is no value; calls of known names, numbers, strings and tuples are")
 
 
 def _chain(node: ast.BinOp, names: Mapping[str, Any]) -> Any:

@@ -255,7 +255,7 @@ class LayerTable:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the cells as text, without the head."""
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for name, layer in self.layers.items():
             field = self.fields.get(name)
             sees = ("", "") if field is None else (str(field.px or "all"), str(field.stride))

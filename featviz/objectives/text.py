@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 from featviz.address import PATTERN, Address
 from featviz.errors import AddressError, caret
@@ -103,5 +104,5 @@ class _Reader:
             return sign
         return ""
 
-    def fail(self, why: str) -> None:
+    def fail(self, why: str) -> NoReturn:
         raise AddressError(f"cannot read the objective, {why}{caret(self.text, self.tokens[self.next].place)}")

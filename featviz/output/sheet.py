@@ -28,8 +28,9 @@ def contact_sheet(
     height, width = pictures[0].shape[:2]
     zoom = math.ceil(MIN_LABELLED / width) if labels else 1
     height, width = height * zoom, width * zoom
-    font = ImageFont.load_default(size=max(11, min(18, width // 9)))
-    strip = round(font.size * 1.6) if labels else 0
+    points = max(11, min(18, width // 9))
+    font = ImageFont.load_default(points)
+    strip = round(points * 1.6) if labels else 0
     columns = columns or min(len(pictures), math.ceil(math.sqrt(len(pictures) * 1.6 * (height + strip) / width)))
     rows = math.ceil(len(pictures) / columns)
     page = Image.new("RGB", (GAP + columns * (width + GAP), GAP + rows * (height + strip + GAP)), PAPER)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,15 +34,14 @@ def fuse(stack: Transforms) -> tuple[Transform, ...]:
     >>> len(fuse(LUCID))
     1
     """
-    run = 0
-    runs: list[int] = []
-    for before, step in zip((None, *stack), stack, strict=False):
-        run += not (isinstance(step, Geometric) and isinstance(before, Geometric)) or isinstance(step, Pad)
-        runs.append(run)
     fused: list[Transform] = []
-    for _, group in groupby(zip(runs, stack, strict=True), key=lambda pair: pair[0]):
-        steps = [step for _, step in group]
-        fused += [Warp(tuple(steps))] if isinstance(steps[0], Geometric) else steps
+    for step in stack:
+        if not isinstance(step, Geometric):
+            fused.append(step)
+        elif fused and isinstance(fused[-1], Warp) and not isinstance(step, Pad):
+            fused[-1] = Warp((*fused[-1].steps, step))
+        else:
+            fused.append(Warp((step,)))
     return tuple(fused)
 
 

@@ -1,0 +1,247 @@
+"""The command line: what it does, and the one line that it says when it cannot."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import featviz as fv
+from featviz.cli import app, main
+
+QUICK = ["--steps", "2", "--quiet"]
+
+
+def said(capsys):
+    out = capsys.readouterr()
+    return out.out.strip().splitlines(), out.err.strip().splitlines()
+
+
+def test_render_and_replay(tmp_path, capsys):
+    assert main(["render", "stage1:3", "--size", "40x64", "--seed", "5", "-o", "a.png", *QUICK]) == 0
+    assert said(capsys)[0] == ["a.png"]
+    assert fv.read_image("a.png").shape == (3, 40, 64)
+    assert main(["replay", "a.png", "--quiet"]) == 0
+    assert said(capsys)[0] == ["a-replay.png", "the same as the picture, to the byte"]
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "a-replay.png").read_bytes()
+
+
+def test_several_objectives_are_a_sheet_or_a_file_each(tmp_path, capsys):
+    (tmp_path / "each").mkdir()
+    units = ["stage1:3", "stage2:1@4,5 - 0.1*stage1", "--class", "spiral", "--batch", "2"]
+    assert main(["render", *units, "-o", "each", *QUICK]) == 0
+    assert sorted(path.name for path in (tmp_path / "each").iterdir()) == [
+        "00-stage1_3.png",
+        "01-stage1_3.png",
+        "02-stage2_1_4_5_-_0.1_stage1.png",
+        "03-stage2_1_4_5_-_0.1_stage1.png",
+        "04-logit_spiral.png",
+        "05-logit_spiral.png",
+    ]
+    assert main(["replay", "each/03-stage2_1_4_5_-_0.1_stage1.png", "-o", "again.png", "--quiet"]) == 0
+    assert said(capsys)[0][-1] == "the same as the picture, to the byte"
+    assert main(["render", *units, *QUICK]) == 0
+    assert said(capsys)[0] == ["sheet.png"]
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_formats(ending):
+    assert main(["render", "stage1:3", "-o", f"a.{ending}", *QUICK]) == 0
+    assert fv.read_image(f"a.{ending}").shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--param", "pixel", "--transforms", "lucid", "--lr", "0.1"],
+        ["--param", "Fourier(decay=1.5, sd=0.1)", "--transforms", "none"],
+        ["--transforms", "(Pad(4), Jitter(8), Rotate(OneOf((-5, 0, 5))))"],
+    ],
+)
+def test_options(options):
+    assert main(["render", "stage1:3", "-o", "a.png", *options, *QUICK]) == 0
+    assert main(["replay", "a.png", "--quiet"]) == 0
+
+
+def test_layers_and_models(capsys):
+    assert main(["layers"]) == 0
+    lines = said(capsys)[0]
+    assert lines[0].split() == ["layer", "kind", "shape", "channels", "field", "px", "stride", "px"]
+    assert "stage1" in [line.split()[0] for line in lines]
+    assert next(line.split() for line in lines if line.startswith("stage2 ")) == [
+        "stage2",
+        "map",
+        "64x16x16",
+        "64",
+        "48",
+        "4",
+    ]
+    assert main(["models"]) == 0
+    names = said(capsys)[0]
+    assert names[0] == "motifnet" and {"googlenet", "resnet50", "vit_b_16"} <= set(names)
+
+
+OWN = """
+import featviz as fv
+import torch
+from torch import nn
+from featviz import objectives as obj
+
+def bare():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+
+def whole():
+    return fv.Network(bare(), size=20, mean=(.5,) * 3, std=(.5,) * 3)
+
+def nothing():
+    return 3
+
+@obj.objective("0")
+def corner(acts):
+    return acts["0"][:, 1, 0, 0]
+"""
+
+
+def test_a_network_and_an_objective_of_ones_own(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(OWN)
+    assert (
+        main(["render", "corner + 0:2", "--model", "mine.py:whole", "--own", "mine.py:corner", "-o", "a.png", *QUICK])
+        == 0
+    )
+    bare = ["--model", "mine.py:bare", "--size", "20", "--mean", ".5,.5,.5", "--std", ".5,.5,.5"]
+    assert main(["render", "0:2", *bare, "-o", "b.png", *QUICK]) == 0
+    assert main(["layers", *bare]) == 0
+    said(capsys)
+    assert main(["replay", "a.png"]) == 2
+    assert said(capsys)[1] == [
+        "featviz: the picture's network is 'mine.py:whole', someone's own; a picture never runs code, "
+        "so give it by hand: --model path/to/file.py:factory"
+    ]
+    assert main(["replay", "a.png", "--model", "mine.py:whole", "--quiet"]) == 2
+    assert "--own path/to/file.py:corner" in said(capsys)[1][0]
+    assert main(["replay", "a.png", "--model", "mine.py:whole", "--own", "mine.py:corner", "--quiet"]) == 0
+    assert said(capsys)[0][-1] == "the same as the picture, to the byte"
+    assert main(["replay", "b.png", "--model", "mine.py:bare", "--quiet"]) == 0
+
+
+BAD = [
+    (["render", "stage1:3", "--model", "resnet5"], "no model 'resnet5'; nearest: 'resnet50', 'resnet152', 'resnet18' (featviz models lists all)"),
+    (["render", "stag1:3"], "no layer 'stag1' in motifnet; nearest: 'stage1', 'stage3', 'stage2' (featviz layers --model motifnet lists all)"),
+    (["render", "stage1:32"], "no channel 32 in 'stage1'; it has 32, 0 to 31"),
+    (["render", "stage1:3@32,0"], "no place @32,0 in 'stage1'; at this size its map is 32 x 32, rows 0 to 31, columns 0 to 31"),
+    (["render", "--class", "spirl"], "no class 'spirl'; nearest: 'spiral', 'stripes', 'scales'"),
+    (["render", "stage1:3", "--weights", "no.pt"], "no weights file no.pt; give a safetensors or state_dict file"),
+    (["render", "stage1:3", "--size", "4"], "motifnet does not take 4x4 px; the smallest square it takes is 8x8"),
+    (["render", "stage1:3", "--size", "0"], "size 0 x 0 has no pixels; give a height and width from 1"),
+    (["render", "stage1:3", "--size", "big"], "cannot read the size 'big'; give px as 224, or height and width as 160x320"),
+    (["render", "stage1:3", "--mean", "a"], "cannot read 'a'; give numbers as 0.5,0.5,0.5"),
+    (["render", "stage1:3", "-o", "no/a.png"], "cannot write no/a.png: there is no folder no; make it first"),
+    (["render", "stage1:3", "-o", "a.gif"], "cannot write a.gif: end it in .png, .jpg, .jpeg, .webp, or name an existing folder"),
+    (["render", "stage1:3", "--steps", "-1"], "steps -1 is below 0; give 0 for the start alone, 512 is usual"),
+    (["render", "stage1:3", "--batch", "0"], "batch 0 has no pictures; give 1 or more"),
+    (["render", "stage1:3", "--lr", "0"], "learning rate 0.0 does not move; give one above 0, 0.05 is usual"),
+    (["render", "stage1:3", "--seed", "-1"], "seed -1 is below 0; give one from 0"),
+    (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' here; give auto, cpu, cuda or mps"),
+    (["render", "stage1:3", "--param", "fourir"], "there is no 'fourir' in param; nearest: 'Fourier'"),
+    (["render", "stage1:3", "--transforms", "standrd"], "there is no 'standrd' in transforms; nearest: 'STANDARD'"),
+    (["render", "stage1:3", "--transforms", "(Jitter(99),)"], "Jitter(px=99) leaves nothing of 64 x 64 px; give fewer px or a larger size"),
+    (["render"], "nothing to render; give an objective such as stage2:5, or --class NAME"),
+    (["render", "stage1:3", "--model", "timm/nothing_here"], "no model 'nothing_here' in timm"),
+    (["render", "stage1:3", "--model", "no.py:net"], "no file no.py; give path/to/file.py:factory"),
+    (["render", "stage1:3", "--model", "no.such:net"], "no module 'no.such'; give path/to/file.py:net or package.module:net"),
+    (["replay", "no.png"], "no file no.png"),
+    (["replay", "plain.png"], "plain.png holds no recipe; only PNG files that featviz saved do"),
+    (["replay", "broken.png"], "cannot read broken.png as a picture; give a PNG, JPEG or WebP file"),
+    (["rendr"], "No such command 'rendr'. (featviz --help)"),
+    (["render", "--stps", "3"], "No such option: --stps (featviz --help)"),
+    (["render", "stage1:3", "--steps", "many"], "Invalid value for '--steps'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input_gets_one_line_and_status_2_and_leaves_nothing(arguments, message, tmp_path, capsys):
+    if "timm" in " ".join(arguments):
+        pytest.importorskip("timm")
+    import imageio.v3 as iio
+
+    iio.imwrite(tmp_path / "plain.png", np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG no")
+    before = sorted(tmp_path.iterdir())
+    assert main([*arguments, "--quiet"] if "replay" in arguments or "stage1:3" in arguments else arguments) == 2
+    out, err = said(capsys)
+    assert out == []
+    assert len(err) == 1
+    assert err[0].startswith(f"featviz: {message}")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_objective_that_cannot_be_read_has_a_caret_under_the_place(capsys):
+    assert main(["render", "stage1:3 + * 2"]) == 2
+    assert said(capsys)[1] == [
+        "featviz: cannot read the objective, expected layer:channel, logit:class or a number here",
+        "  stage1:3 + * 2",
+        "             ^",
+    ]
+
+
+def test_own_mistakes_surface_in_one_line_or_with_a_traceback(tmp_path, capsys):
+    (tmp_path / "broken.py").write_text("def net():\n    raise KeyError('mine')\n")
+    (tmp_path / "mine.py").write_text(OWN)
+    assert main(["render", "x", "--model", "broken.py:net"]) == 1
+    assert said(capsys)[1] == ["featviz: KeyError: 'mine' (--debug shows where)"]
+    with pytest.raises(KeyError):
+        main(["render", "x", "--model", "broken.py:net", "--debug"])
+    assert main(["render", "x", "--model", "mine.py:nothing"]) == 2
+    assert said(capsys)[1] == ["featviz: mine.py:nothing returned int; return an nn.Module or a featviz.Network"]
+    assert main(["render", "0:1", "--model", "mine.py:bare"]) == 2
+    assert said(capsys)[1][0].startswith(
+        "featviz: mine.py:bare is a bare module: say what it expects with size, mean and std"
+    )
+
+
+def test_defaults_are_those_of_the_functions():
+    import inspect
+
+    from featviz.optimizers import Adam
+
+    command = next(c for c in app.registered_commands if c.callback.__name__ == "render")
+    given = {name: p.default for name, p in inspect.signature(command.callback).parameters.items()}
+    wanted = {name: p.default for name, p in inspect.signature(fv.render).parameters.items()}
+    assert given["steps"] == wanted["steps"]
+    assert given["seed"] == wanted["seed"]
+    assert given["lr"] == wanted["optimizer"].lr == Adam().lr
+    assert given["batch"] == fv.param.image().batch
+    assert given["param"] == type(fv.param.image().spatial).__name__.lower()
+    assert getattr(fv.transforms, given["transforms"].upper()) == wanted["transforms"]
+    load = {name: p.default for name, p in inspect.signature(fv.load).parameters.items()}
+    assert (given["model"], given["weights"], given["device"]) == (load["model"], load["weights"], load["device"])
+
+
+def test_version_and_help(capsys):
+    assert main(["--version"]) == 0
+    assert said(capsys)[0] == [f"featviz {fv.__version__}"]
+    assert main([]) == 0
+    text = "\n".join(said(capsys)[0])
+    assert "Examples:" in text and "featviz render --class spiral" in text
+    for command in ("render", "layers", "models", "replay"):
+        assert main([command, "--help"]) == 0
+
+
+def test_ctrl_c_keeps_what_there_is(tmp_path):
+    code = (
+        "import featviz as fv, sys\n"
+        "def interrupt(*_):\n"
+        "    import featviz as fv\n"
+        "    def progress(done, steps):\n"
+        "        if done == 3: raise KeyboardInterrupt\n"
+        "    return progress\n"
+        "from featviz.cli import main\n"
+        "fv.progress_bar = interrupt\n"
+        "sys.exit(main(['render', 'stage1:3', '--steps', '9', '-o', 'a.png']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stdout.split() == ["a.png"]
+    assert "stopped at step 3 of 9" in done.stderr
+    assert fv.Recipe.of(tmp_path / "a.png").until == 3

@@ -1,0 +1,36 @@
+import math
+
+import pytest
+import torch
+
+from featviz.errors import SettingError
+from featviz.param import Decorrelated, Plain
+
+LUCID = [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]]
+
+
+def test_decorrelated_colour_restated():
+    canvas = torch.randn(1, 3, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    norm = max(math.sqrt(sum(LUCID[row][column] ** 2 for row in range(3))) for column in range(3))
+    image = Decorrelated().image(canvas)
+    for y in range(2):
+        for x in range(3):
+            for row in range(3):
+                mixed = sum(LUCID[row][k] / norm * canvas[0, k, y, x].item() for k in range(3))
+                assert image[0, row, y, x].item() == pytest.approx(1 / (1 + math.exp(-mixed)), abs=1e-6)
+
+
+@pytest.mark.parametrize("color", [Plain(), Decorrelated()])
+def test_colour_goes_back_and_forth(color):
+    image = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)) * 0.98 + 0.01
+    assert torch.allclose(color.image(color.canvas(image)), image, atol=1e-5)
+
+
+def test_black_and_white_survive_to_half_a_grey_level():
+    ends = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)
+    assert (Decorrelated().image(Decorrelated().canvas(ends)) - ends).abs().max() < 0.5 / 255 + 1e-5
+
+
+def test_decorrelated_colour_needs_three_channels():
+    with pytest.raises(SettingError, match=r"^decorrelated colour needs three channels, not 4; use color=Plain\(\)$"):
+        Decorrelated().image(torch.zeros(1, 4, 2, 2))

@@ -1,0 +1,133 @@
+"""What each geometric transform does to a picture, against slicing and flipping."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from featviz import transforms as T
+from featviz.errors import SettingError
+from featviz.random import Generators
+
+PICTURE = torch.rand(2, 3, 9, 14, generator=torch.Generator().manual_seed(0))
+
+
+def seen(*stack, picture=PICTURE, seeds=(0, 1)):
+    return T.look(picture, T.fuse(stack), Generators(seeds))
+
+
+def test_pad_fills_with_its_value_on_the_right_sides():
+    assert torch.allclose(seen(T.Pad(2)), F.pad(PICTURE, (2, 2, 2, 2), value=0.5), atol=1e-5)
+    assert torch.allclose(seen(T.Pad(2, None)), F.pad(PICTURE, (2, 2, 2, 2), mode="reflect"), atol=1e-5)
+
+
+def test_crop_is_the_middle():
+    assert torch.allclose(seen(T.Crop(3)), PICTURE[..., 3:-3, 3:-3], atol=1e-5)
+
+
+def test_jitter_is_a_window_of_real_pixels_at_every_place():
+    windows = {}
+    for seed in range(60):
+        out = seen(T.Jitter(2), picture=PICTURE[:1], seeds=(seed,))
+        assert out.shape == (1, 3, 7, 12)
+        match = [
+            (y, x)
+            for y in range(3)
+            for x in range(3)
+            if torch.allclose(out[0], PICTURE[0, :, y : y + 7, x : x + 12], atol=1e-5)
+        ]
+        assert len(match) == 1
+        windows[match[0]] = windows.get(match[0], 0) + 1
+    assert len(windows) == 9  # symmetric: all nine offsets occur
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (-90, -1)])
+def test_rotate_turns_counter_clockwise(degrees, turns):
+    square = PICTURE[..., :9]
+    turned = seen(T.Rotate(T.OneOf((degrees,))), picture=square)
+    assert torch.allclose(turned, torch.rot90(square, turns, (2, 3)), atol=1e-4)
+
+
+def test_scale_enlarges_about_the_middle():
+    row = torch.arange(9.0).view(1, 1, 1, 9).expand(1, 1, 9, 9) / 8
+    enlarged = seen(T.Scale(T.OneOf((2.0,))), picture=row, seeds=(0,))
+    assert torch.allclose(enlarged[0, 0, 4], torch.linspace(2, 6, 9) / 8, atol=1e-5)
+
+
+def test_shift_moves_each_axis_by_its_own_side():
+    matrices, size = T.Shift(0.25).place(Generators(range(500)), (9, 14))
+    assert size == (9, 14)
+    moves = matrices[:, :2, 2]
+    assert 0.95 * 0.25 * 14 < moves[:, 0].max() <= 0.25 * 14
+    assert 0.95 * 0.25 * 9 < moves[:, 1].max() <= 0.25 * 9
+    assert moves.mean(0).abs().max() < 0.3
+
+
+def test_flip_mirrors_about_half_the_images():
+    flipped = [
+        torch.allclose(seen(T.Flip(), picture=PICTURE[:1], seeds=(s,)), PICTURE[:1].flip(-1), atol=1e-5)
+        for s in range(40)
+    ]
+    assert 8 < sum(flipped) < 32
+
+
+def test_resize_is_interpolate():
+    small = seen(T.Resize((18, 28)))
+    assert torch.allclose(
+        small[..., 1:-1, 1:-1], F.interpolate(PICTURE, (18, 28), mode="bilinear")[..., 1:-1, 1:-1], atol=1e-4
+    )
+
+
+def test_neighbours_fuse_and_keep_their_order():
+    steps = (T.Crop(1), T.Shift(0.2), T.Rotate(20), T.Scale(T.LogUniform(0.8, 1.2)), T.Resize((5, 6)))
+    matrix, size = T.Warp(steps).draw(Generators([5]), (9, 14))
+    rng, product, at = Generators([5]), torch.eye(3)[None], (9, 14)
+    for step in steps:
+        move, at = step.place(rng, at)
+        product = move @ product
+    assert size == at == (5, 6)
+    assert torch.allclose(matrix, product)
+
+
+def test_lucid_fuses_into_one_resampling_of_the_expected_size():
+    assert len(T.fuse(T.LUCID)) == 1
+    assert seen(*T.LUCID, picture=torch.rand(1, 3, 64, 96), seeds=(0,)).shape == (1, 3, 64 + 24 - 12, 96 + 24 - 12)
+
+
+def test_a_pad_begins_a_new_resampling_and_others_stay_between():
+    class Blur:
+        def draw(self, rng, size):
+            return None
+
+        def apply(self, images, draw):
+            return images
+
+    fused = T.fuse((T.Jitter(2), T.Crop(1), T.Pad(1), T.Rotate(5), Blur(), T.Crop(1)))
+    assert [type(step).__name__ for step in fused] == ["Warp", "Warp", "Blur", "Warp"]
+    assert [len(step.steps) for step in fused if isinstance(step, T.Warp)] == [2, 2, 1]
+
+
+def test_every_image_has_a_draw_of_its_own():
+    same = PICTURE[:1].expand(2, -1, -1, -1)
+    out = seen(*T.STANDARD, picture=same)
+    assert not torch.allclose(out[0], out[1])
+
+
+@pytest.mark.parametrize("make", [T.Crop(5), T.Jitter(9)])
+def test_nothing_left(make):
+    with pytest.raises(SettingError, match=r"leaves nothing of 9 x 14 px; give fewer px or a larger size$"):
+        seen(make)
+
+
+def test_spreads_reach_their_ends_and_no_further():
+    rng = Generators(range(4000))
+    uniform, log = T.Uniform(-2, 3).sample(rng), T.LogUniform(0.5, 8).sample(rng)
+    assert -2 <= uniform.min() < -1.98 and 2.98 < uniform.max() <= 3
+    assert 0.5 <= log.min() < 0.51 and 7.9 < log.max() <= 8.0001
+    assert (log < 2).float().mean().item() == pytest.approx(0.5, abs=0.04)  # two of four doublings
+    chosen = T.OneOf((1, 2, 2)).sample(rng)
+    assert (chosen == 2).float().mean().item() == pytest.approx(2 / 3, abs=0.04)
+    assert math.isclose(
+        T.Rotate(20).place(rng, (9, 9))[0][:, 1, 0].abs().max().item(), math.sin(math.radians(20)), rel_tol=0.01
+    )

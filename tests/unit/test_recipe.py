@@ -1,0 +1,121 @@
+"""A recipe is text that makes a picture again and runs nothing."""
+
+import json
+
+import pytest
+import torch
+import toys
+
+import featviz as fv
+from featviz import objectives as obj
+from featviz import param
+from featviz import transforms as T
+
+NAMES = {name: getattr(drawer, name) for drawer in (obj, param, T, fv) for name in drawer.__all__}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        param.image((40, 50), batch=3, spatial=param.Pixel(sd=0.5), color=param.Plain()),
+        T.LUCID,
+        T.STANDARD,
+        (T.Rotate(T.Uniform(-3.0, 4.0)), T.Flip(), T.Resize((3, 4))),
+        fv.Adam(lr=0.1),
+        obj.parse("3 - 2*stage2:5@cls/(logit:spiral + -0.5)"),
+    ],
+)
+def test_a_repr_is_read_back_as_the_value(value):
+    assert fv.build(repr(value), NAMES) == value
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        "__import__('os').system('true')",
+        "().__class__",
+        "[x for x in (1,)]",
+        "Pixel.__init__",
+        "(lambda: 1)()",
+        "2**9**9",
+        "Pixel(**{'sd': 1})",
+        "f'{1}'",
+        "open('x')",
+        "1 if 1 else 2",
+    ],
+)
+def test_a_recipe_never_runs_code(evil):
+    with pytest.raises(fv.RecipeError):
+        fv.build(evil, NAMES)
+
+
+def test_what_is_ones_own_has_to_be_given():
+    with pytest.raises(fv.RecipeError) as caught:
+        fv.build("Channel('a', 1) + top_left", NAMES)
+    assert str(caught.value) == (
+        "the recipe uses 'top_left', which is not featviz's; a picture never runs code, "
+        "so give it by hand: --own path/to/file.py:top_left"
+    )
+
+
+def test_json_round_trip_and_later_formats():
+    recipe = fv.render(toys.plain(), "conv1:0", steps=1).recipe
+    assert fv.Recipe.from_json(recipe.to_json()) == recipe
+    later = json.dumps(json.loads(recipe.to_json()) | {"featviz": 99})
+    with pytest.raises(fv.RecipeError, match="the recipe has format 99, this featviz reads 1; use another version"):
+        fv.Recipe.from_json(later)
+    for broken in ("", "[]", "{}", '{"featviz": 1}'):
+        with pytest.raises(fv.RecipeError):
+            fv.Recipe.from_json(broken)
+
+
+def test_the_hash_names_the_picture_not_the_machine():
+    net = toys.plain()
+    one = fv.render(net, "conv1:0", steps=1).recipe
+    assert one.hash == fv.render(net, "conv1:0", steps=1).recipe.hash
+    assert one.hash != fv.render(net, "conv1:0", steps=1, seed=1).recipe.hash
+
+
+def test_replay_is_equal_to_the_byte(motifnet, tmp_path):
+    rendering = fv.render(
+        motifnet, ["stage1:3", "logit:star - 0.1*stage2"], param=param.image((40, 56)), steps=6, seed=7
+    )
+    rendering.save(tmp_path / "sheet.png")
+    (tmp_path / "each").mkdir()
+    _, second = rendering.save(tmp_path / "each")
+    assert torch.equal(fv.replay(tmp_path / "sheet.png", device="cpu").images, rendering.images)
+    assert torch.equal(fv.replay(second, device="cpu").images, rendering[1].images)
+
+
+def test_replay_runs_as_far_as_the_picture_did(motifnet, tmp_path):
+    stopped = fv.render(motifnet, "stage1:3", steps=6, until=3)
+    assert len(stopped.history) == 3
+    stopped.save(tmp_path / "a.png")
+    assert torch.equal(fv.replay(tmp_path / "a.png", device="cpu").images, stopped.images)
+
+
+def test_replay_of_what_is_ones_own(motifnet, tmp_path):
+    @obj.objective("stage1")
+    def corner(acts):
+        return acts["stage1"][:, 0, 0, 0]
+
+    picture = tmp_path / "own.png"
+    rendering = fv.render(motifnet, corner + obj.Channel("stage1", 2), steps=2)
+    rendering.save(picture)
+    with pytest.raises(fv.RecipeError, match="uses 'corner', which is not featviz's"):
+        fv.replay(picture)
+    assert torch.equal(fv.replay(picture, own={"corner": corner}, device="cpu").images, rendering.images)
+
+    net = toys.plain()
+    fv.render(net, "conv1:0", steps=1).save(picture)
+    with pytest.raises(fv.RecipeError, match="network was made in Python; a picture never runs code"):
+        fv.replay(picture)
+    assert len(fv.replay(picture, network=net)) == 1
+    with pytest.raises(fv.RecipeError, match="the picture was made with weights"):
+        fv.replay(picture, network=motifnet)
+
+
+def test_replay_says_what_it_started_from(motifnet, tmp_path):
+    fv.render(motifnet, "stage1:0", steps=1, start=torch.rand(3, 64, 64)).save(tmp_path / "a.png")
+    with pytest.raises(fv.RecipeError, match="started from an image made in Python, which the recipe does not hold"):
+        fv.replay(tmp_path / "a.png")
