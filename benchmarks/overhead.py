@@ -10,6 +10,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torchvision
@@ -29,7 +30,7 @@ CASES = (
 )
 
 
-class Stop(Exception):
+class StopError(Exception):
     """The layer is reached."""
 
 
@@ -40,14 +41,14 @@ def bare_step(module: nn.Module, layer: str, batch: int, size: int) -> Callable[
 
     def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
         found.append(output)
-        raise Stop
+        raise StopError
 
     def step() -> None:
         images = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
         handle = module.get_submodule(layer).register_forward_hook(hook)
         try:
             module(images)
-        except Stop:
+        except StopError:
             pass
         finally:
             handle.remove()
@@ -69,7 +70,7 @@ def render_seconds(module: nn.Module, layer: str, batch: int, size: int, steps: 
         steps=steps + 1,
         progress=lambda *_: times.append(time.perf_counter()),
     )
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in pairwise(times)]
 
 
 def main() -> None:
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     batch, size = options.batch, options.size
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {batch}, {size} px, STANDARD transforms")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {batch}, {size} px, STANDARD views")
     print(f"{'network':14} {'layer':12} {'bare ms':>8} {'render ms':>9} {'ratio':>6}   of each round")
     for name, layer in CASES:
         options_of = {"init_weights": False} if name == "googlenet" else {}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from featviz.network import Network, find, load, models
     from featviz.optimizers import Adam
     from featviz.output import check_output, progress_bar, read_image
-    from featviz.recipe import Recipe, build
+    from featviz.recipe import Recipe, build, pick
     from featviz.rendering import Rendering
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ _HOMES = {
     "featviz.network": ("Network", "find", "load", "models"),
     "featviz.optimizers": ("Adam",),
     "featviz.output": ("check_output", "progress_bar", "read_image"),
-    "featviz.recipe": ("Recipe", "build"),
+    "featviz.recipe": ("Recipe", "build", "pick"),
     "featviz.engine": ("render",),
     "featviz.rendering": ("Rendering",),
 }
@@ -75,6 +75,7 @@ __all__ = [
     "models",
     "objectives",
     "param",
+    "pick",
     "progress_bar",
     "read_image",
     "render",

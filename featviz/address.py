@@ -18,7 +18,9 @@ HEADS = ("logit", "prob")
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _END = r"(?=\s*(?:[-+*/)]|$))"
 # A bare class name ends at an operator between spaces, at a closing bracket or at the end: "jack-o'-lantern - tv".
-_CLASS = rf'{_QUOTED}|\d+{_END}|[^()"\s](?:[^()"]*?[^()"\s])?(?=\s+[-+*/]\s|\s*\)|\s*$)'
+_CLASS = rf'{_QUOTED}|\d+{_END}|[^()"\s](?:[^()"]*?[^()"\s])??(?=\s+[-+*/]\s|\s*\)|\s*$)'
+_PLAIN = r"(?!.*\s[-+*/]\s)[A-Za-z](?:[^()\"]*\w)?"
+"""A class name that reads the same bare: starts with a letter, ends with a letter or digit, holds no operator."""
 _LAYER = rf"{_QUOTED}|[A-Za-z_][\w.]*|\d[\w.]*(?=:)"
 PATTERN = re.compile(
     rf"(?P<head>{'|'.join(HEADS)}):(?P<name>{_CLASS})"
@@ -72,10 +74,9 @@ class Address:
 
     def __str__(self) -> str:
         """Write the address as `parse` reads it."""
-        text = _quote(self.layer, _LAYER + "$")
+        text = _quote(self.layer, r"[A-Za-z_][\w.]*" if self.channel is None else r"[\w.]+")
         if self.channel is not None:
-            name = str(self.channel)
-            text += ":" + (name if isinstance(self.channel, int) else _quote(name, rf"(?!\d+$)(?:{_CLASS})$"))
+            text += ":" + (_quote(self.channel, _PLAIN) if isinstance(self.channel, str) else str(self.channel))
         if self.at is not None:
             text += "@" + (self.at if isinstance(self.at, str) else f"{self.at[0]},{self.at[1]}")
         return text
@@ -96,7 +97,5 @@ def _unquote(text: str) -> str:
 
 
 def _quote(text: str, bare: str) -> str:
-    """Quote a name unless it would be read whole without."""
-    match = re.match(bare, text)
-    plain = match is not None and match.end() == len(text) and not text.startswith('"')
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    """Quote a name, unless the pattern says that it can stand bare."""
+    return text if re.fullmatch(bare, text, re.ASCII) else json.dumps(text, ensure_ascii=False)

@@ -103,7 +103,7 @@ def render(
     goals += [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
     if not goals:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
-    network = fv.load(model, weights=weights, device=device, size=_size(size), mean=_numbers(mean), std=_numbers(std))
+    network = _load(model, weights, device, size, mean, std)
     rendering = fv.render(
         network,
         goals,
@@ -122,8 +122,7 @@ def layers(
     model: Model = "motifnet", size: Size = None, mean: Mean = None, std: Std = None, device: Device = "auto"
 ) -> None:
     """List a network's layers: name, kind, shape, channels, receptive field and stride; downloads nothing."""
-    network = fv.load(model, weights="none", device=device, size=_size(size), mean=_numbers(mean), std=_numbers(std))
-    typer.echo(network.layers())
+    typer.echo(_load(model, "none", device, size, mean, std).layers(_size(size)))
 
 
 @app.command()
@@ -178,6 +177,12 @@ def _likeness(picture: Path, rendering: fv.Rendering) -> str:
         return "of another size than the picture: was the file changed?"
     most = round(float(abs(then - now).max()) * 255)
     return "the same as the picture, to the byte" if most == 0 else f"within {most} of 255 grey levels of the picture"
+
+
+def _load(model: str, weights: str, device: str, size: str | None, mean: str | None, std: str | None) -> fv.Network:
+    """Load a network; a bare module of one's own is taken to expect the size of the picture."""
+    expects = _size(size) if ":" in model else None
+    return fv.load(model, weights=weights, device=device, size=expects, mean=_numbers(mean), std=_numbers(std))
 
 
 def _own(places: list[str] | None) -> dict[str, Any]:

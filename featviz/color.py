@@ -50,7 +50,7 @@ class Decorrelated:
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Preconditioning".
     """
 
-    def image(self, canvas: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Correlate the axes into RGB and squash it into [0, 1].
 
         Raises:
@@ -58,7 +58,7 @@ class Decorrelated:
         """
         return _mix(canvas, canvas.new_tensor(CORRELATION)).sigmoid()
 
-    def canvas(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Undo `image`, as far as the sigmoid's ends allow."""
         return _mix(Plain().canvas(image), image.new_tensor(CORRELATION).inverse())
 

@@ -153,9 +153,7 @@ def build(expression: str, names: Mapping[str, Any]) -> Any:
     try:
         return _build(ast.parse(expression, mode="eval").body, names)
     except (SyntaxError, ValueError, TypeError) as error:
-        raise RecipeError(
-            f"cannot read the expression {expression!r}; give a name, or a call as Python writes it"
-        ) from error
+        raise RecipeError(f"cannot read {expression!r}; give a name, or a call as Python writes it") from error
 
 
 def pick(text: str, drawer: ModuleType, own: Mapping[str, Any] | None = None) -> Any:

@@ -112,7 +112,7 @@ class Dead(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 2, 3)
         self.relu = nn.ReLU()
-        nn.init.constant_(self.conv.bias, -1e3)
+        pass
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.conv(x))
@@ -136,6 +136,8 @@ def network(module: nn.Module, size: int | tuple[int, int] = 32, **more: object)
         for weight in module.parameters():
             if weight.ndim > 1:
                 weight.copy_(torch.randn(weight.shape, generator=generator) / weight[0].numel() ** 0.5)
+            else:
+                weight.copy_(float(weight.mean() > 0.9) + 0.1 * torch.randn(weight.shape, generator=generator))
     return fv.Network(module, size=size, **{**HALF, **more})
 
 

@@ -116,9 +116,19 @@ class Network:
         """Whether it takes images of its own size only."""
         return self._probed[1]
 
-    def layers(self) -> LayerTable:
-        """List every layer: address, kind, shape, channels, receptive field and stride in px."""
-        return LayerTable(self.table, self.receptive_fields())
+    def layers(self, size: Size | None = None) -> LayerTable:
+        """List every layer: address, kind, shape, channels, receptive field and stride in px.
+
+        Args:
+            size: height and width in px at which to look; `None` means the network's own.
+
+        Raises:
+            ModelError: it does not take images of this size.
+        """
+        if size is None or size == self.size:
+            return LayerTable(self.table, self.receptive_fields())
+        self.check_size(size)
+        return Network(self.module, size=size, mean=self.mean, std=self.std, name=self.name).layers()
 
     def receptive_fields(self) -> dict[str, Field]:
         """Measure the receptive field and stride of every feature map; takes a few passes."""

@@ -70,12 +70,10 @@ def _as_term(value: Objective | float) -> Objective:
     raise SettingError(f"an objective composes with numbers and objectives, not with {value!r}")
 
 
-def _sum(*terms: Objective | float) -> Objective:
-    """Add up, keeping sums flat: hundreds of terms are one level deep."""
-    flat: list[Objective] = []
-    for term in map(_as_term, terms):
-        flat += term.terms if isinstance(term, Sum) else [term]
-    return Sum(tuple(flat))
+def _sum(left: Objective | float, right: Objective | float) -> Objective:
+    """Add up, keeping the left side flat: hundreds of terms in a row are one level deep."""
+    left, right = _as_term(left), _as_term(right)
+    return Sum((*left.terms, right) if isinstance(left, Sum) else (left, right))
 
 
 def _bracket(part: Objective, least: int, show: Callable[[Objective], str]) -> str:
@@ -191,7 +189,7 @@ class Product(Composite):
         return self.left(acts) * self.right(acts)
 
     def text(self, show: Callable[[Objective], str]) -> str:
-        return f"{_bracket(self.left, 2, show)}*{_bracket(self.right, 3, show)}"
+        return f"{_bracket(self.left, 2, show)} * {_bracket(self.right, 3, show)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,7 +208,7 @@ class Quotient(Composite):
         return self.left(acts) / self.right(acts)
 
     def text(self, show: Callable[[Objective], str]) -> str:
-        return f"{_bracket(self.left, 2, show)}/{_bracket(self.right, 3, show)}"
+        return f"{_bracket(self.left, 2, show)} / {_bracket(self.right, 3, show)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -241,6 +239,6 @@ def objective(*layers: str) -> Callable[[Callable[[Activations], Float[Tensor, "
     ... def corner(acts):
     ...     return acts["stage1"][:, 3, 0, 0]
     >>> 2 * corner
-    2*corner
+    2 * corner
     """
     return lambda function: Own(layers, function)

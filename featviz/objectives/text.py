@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from featviz.address import PATTERN, Address
 from featviz.errors import AddressError, caret
-from featviz.objectives.core import Constant, Negative, Objective
+from featviz.objectives.core import Objective
 from featviz.objectives.units import at
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.])")
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.])")
 class _Token:
     place: int
     sign: str = ""
-    value: Objective | None = None
+    value: Objective | float | None = None
 
 
 def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
@@ -32,7 +32,7 @@ def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
         AddressError: with a caret under the place where the text stops making sense.
 
     >>> parse("stage2:5 - 0.5*logit:spiral")
-    Channel(layer='stage2', channel=5) - 0.5*Logit(name='spiral')
+    Channel(layer='stage2', channel=5) - 0.5 * Logit(name='spiral')
     """
     return _Reader(text, own or {}).whole()
 
@@ -47,7 +47,7 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
             place += 1
         elif match := _NUMBER.match(text, place):
             number = match[0]
-            yield _Token(place, value=Constant(int(number) if number.isdigit() else float(number)))
+            yield _Token(place, value=int(number) if number.isdigit() else float(number))
             place = match.end()
         elif match := PATTERN.match(text, place):
             yield _Token(place, value=own.get(match[0]) or at(Address.of(match)))
@@ -57,7 +57,7 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
 
 
 class _Reader:
-    """Recursive descent: a sum of products of signed terms."""
+    """Recursive descent: a sum of products of signed terms. Numbers stay numbers until an objective meets them."""
 
     def __init__(self, text: str, own: Mapping[str, Objective]) -> None:
         self.text = text
@@ -68,24 +68,28 @@ class _Reader:
         found = self.sum()
         if self.tokens[self.next].sign != "end":
             self.fail("expected + - * / here")
+        if not isinstance(found, Objective):
+            raise AddressError(f"{self.text!r} is only a number; name a unit, as layer:channel or logit:class")
         return found
 
-    def sum(self) -> Objective:
+    def sum(self) -> Objective | float:
         found = self.product()
         while sign := self.take("+-"):
             found = found + self.product() if sign == "+" else found - self.product()
         return found
 
-    def product(self) -> Objective:
+    def product(self) -> Objective | float:
         found = self.term()
         while sign := self.take("*/"):
-            found = found * self.term() if sign == "*" else found / self.term()
+            right = self.term()
+            if sign == "/" and right == 0:
+                self.fail("cannot divide by 0")
+            found = found * right if sign == "*" else found / right
         return found
 
-    def term(self) -> Objective:
+    def term(self) -> Objective | float:
         if self.take("-"):
-            inner = self.term()
-            return -inner if isinstance(inner, Constant) else Negative(inner)
+            return -self.term()
         if self.take("("):
             inner = self.sum()
             if not self.take(")"):

@@ -29,7 +29,7 @@ KEY = "featviz"
 """The PNG text entry that holds the recipe."""
 
 
-def to_bytes(image: Float[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
+def to_bytes(image: Float[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "h w2 3"]:
     """Turn an image in [0, 1] into 8-bit RGB; other than three channels become grey panels side by side."""
     pixels = (np.nan_to_num(image, nan=0.5).clip(0, 1) * 255).round().astype(np.uint8)
     if len(pixels) != 3:

@@ -13,10 +13,12 @@ def progress_bar(what: str = "") -> Progress:
     """
     from tqdm.auto import tqdm
 
-    bar = tqdm(desc=what or None, unit="step")
+    bar: tqdm | None = None
 
     def show(done: int, steps: int) -> None:
-        bar.total = steps
+        nonlocal bar
+        if bar is None:  # nothing is drawn for a render that fails before its first step
+            bar = tqdm(desc=what or None, total=steps, unit="step")
         bar.update(done - bar.n)
         if done == steps:
             bar.close()

@@ -72,4 +72,4 @@ class OneOf:
 
     def sample(self, rng: Generators) -> Float[Tensor, " n"]:
         """Draw one number for each image."""
-        return torch.tensor(self.values)[(rng.uniform() * len(self.values)).long()]
+        return torch.tensor(self.values, dtype=torch.float32)[(rng.uniform() * len(self.values)).long()]

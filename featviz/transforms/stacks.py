@@ -28,6 +28,10 @@ STANDARD: Transforms = (Shift(0.3), Rotate(20), Scale(LogUniform(0.6, 3.0)))
 """The default: views from far and near, so that a picture has to hold at every scale."""
 
 
+NONE: Transforms = ()
+"""Look at the picture as it is."""
+
+
 def fuse(stack: Transforms) -> tuple[Transform, ...]:
     """Make neighbouring geometric transforms one resampling; a pad begins a new one, because it fills.
 

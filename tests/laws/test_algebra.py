@@ -78,6 +78,8 @@ def test_nonsense_is_refused(nonsense):
         ("* 3", 0),
         ("", 0),
         ("conv1:1)", 7),
+        ("conv1:1 / 0", 11),
+        ("conv1:1 conv", 8),
     ],
 )
 def test_a_caret_shows_where_an_expression_goes_wrong(text, place):

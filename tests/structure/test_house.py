@@ -46,7 +46,7 @@ def test_public_lists_are_what_can_be_imported(name):
 
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="^module 'featviz' has no attribute 'rendr'$"):
-        fv.rendr  # noqa: B018
+        fv.rendr
     assert not hasattr(fv, "nothing")
 
 

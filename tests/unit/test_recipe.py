@@ -53,8 +53,8 @@ def test_what_is_ones_own_has_to_be_given():
     with pytest.raises(fv.RecipeError) as caught:
         fv.build("Channel('a', 1) + top_left", NAMES)
     assert str(caught.value) == (
-        "the recipe uses 'top_left', which is not featviz's; a picture never runs code, "
-        "so give it by hand: --own path/to/file.py:top_left"
+        "'top_left' is not one of featviz's names; if it is your own, give it: --own path/to/file.py:top_left "
+        "(a picture never runs code)"
     )
 
 
@@ -102,7 +102,7 @@ def test_replay_of_what_is_ones_own(motifnet, tmp_path):
     picture = tmp_path / "own.png"
     rendering = fv.render(motifnet, corner + obj.Channel("stage1", 2), steps=2)
     rendering.save(picture)
-    with pytest.raises(fv.RecipeError, match="uses 'corner', which is not featviz's"):
+    with pytest.raises(fv.RecipeError, match="'corner' is not one of featviz's names"):
         fv.replay(picture)
     assert torch.equal(fv.replay(picture, own={"corner": corner}, device="cpu").images, rendering.images)
 

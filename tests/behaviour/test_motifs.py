@@ -1,0 +1,84 @@
+"""motifnet's pictures against the truth: we drew the classes, so we know what they look like."""
+
+import math
+
+import pytest
+import torch
+
+import featviz as fv
+from featviz import param
+from featviz.network import motifnet as motifs
+from featviz.network.motifnet.train import accuracy
+
+CLASSES = ("stripes", "checkerboard", "rings", "heart", "leaf", "smiley", "clouds", "bricks", "zigzag", "spiral")
+
+
+@pytest.fixture(scope="module")
+def pictures(motifnet):
+    rendering = fv.render(motifnet, [f"logit:{name}" for name in CLASSES], param=param.image(96), steps=160)
+    return dict(zip(CLASSES, rendering.images, strict=True))
+
+
+def test_the_embedded_network_names_fresh_drawings(motifnet):
+    assert len(motifs.MOTIFS) >= 20
+    assert accuracy(motifnet.module, batches=20, seed=77) >= 0.97
+
+
+def test_drawings_come_from_their_generator_alone():
+    labels = torch.arange(len(motifs.MOTIFS))
+    one, two, other = (motifs.draw(labels, (20, 30), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert one.shape == (len(labels), 3, 20, 30)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert one.amin() >= 0
+    assert one.amax() <= 1
+
+
+def test_the_network_sees_its_classes_in_its_pictures(motifnet, pictures):
+    logits = motifnet.capture(torch.stack(list(pictures.values())), [""])[""]
+    wanted = [motifnet.classes.index(name) for name in CLASSES]
+    assert (logits.argmax(1) == torch.tensor(wanted)).float().mean() >= 0.9
+
+
+def orientation(picture):
+    """Energy of the gradient by direction, 18 bins over half a turn, and the share of the strongest."""
+    grey = picture.mean(0)
+    dy, dx = torch.gradient(grey)
+    angle = (torch.atan2(dy, dx) % math.pi) / math.pi * 18
+    energy = torch.zeros(18).scatter_add_(0, angle.long().clamp(max=17).flatten(), (dx**2 + dy**2).flatten())
+    smooth = energy + energy.roll(1) + energy.roll(-1)
+    return smooth / energy.sum()
+
+
+def test_stripes_have_one_orientation(pictures):
+    share = orientation(pictures["stripes"])
+    assert share.max() > 0.35  # three bins of eighteen; even spread gives 1/6
+    assert share[(int(share.argmax()) + 9) % 18] < 0.4 * share.max()
+
+
+def test_a_checkerboard_has_two_orientations(pictures):
+    share = orientation(pictures["checkerboard"])
+    across = share[(int(share.argmax()) + 9) % 18]
+    assert across > 0.5 * share.max()
+
+
+def test_rings_turn_through_every_orientation(pictures):
+    share = orientation(pictures["rings"])
+    assert share.max() < 2.2 / 6
+    assert share.min() > 0.2 / 6
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "less"), [("heart", 0, 2), ("leaf", 1, 0), ("smiley", 0, 2), ("clouds", 2, 0), ("bricks", 0, 2)]
+)
+def test_colours_where_a_class_has_them(pictures, name, more, less):
+    means = pictures[name].mean((1, 2))
+    assert means[more] > means[less] + 0.02
+
+
+def test_measures_can_fail():
+    x = torch.linspace(0, 40, 64).sin().expand(3, 64, 64)
+    plain = orientation(x)
+    assert plain.max() > 0.9
+    noise = orientation(torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    assert noise.max() < 0.3

@@ -1,0 +1,170 @@
+"""Faults of other libraries that no other test here happens to cover, one by one."""
+
+import pytest
+import torch
+import toys
+
+import featviz as fv
+from featviz import objectives as obj
+from featviz import param
+from featviz import transforms as T
+from featviz.output import to_bytes
+
+
+def test_the_users_own_error_surfaces_with_a_note():
+    with pytest.raises(RuntimeError, match="^the author's own mistake") as caught:
+        fv.render(toys.network(toys.Broken()), "conv:0")
+    assert caught.value.__notes__ == ["while running Broken on grey images of 32x32 px"]
+
+    @obj.objective("conv1")
+    def mine(acts):
+        return acts["conv1"][:, 99, 0, 0]
+
+    with pytest.raises(IndexError) as caught:
+        fv.render(toys.plain(), mine, steps=3)
+    assert caught.value.__notes__ == ["while rendering mine, step 1 of 3"]
+
+
+@pytest.mark.parametrize(
+    ("returns", "found"),
+    [(lambda a: a.mean(), "()"), (lambda a: a.flatten(1), "(2, 6144)"), (lambda a: 3.0, "float")],
+)
+def test_a_score_is_one_number_per_image(returns, found):
+    @obj.objective("conv1")
+    def mine(acts):
+        return returns(acts["conv1"])
+
+    wanted = f"mine gave {found}; an objective gives one score per image, here (2,)"
+    with pytest.raises(fv.SettingError) as caught:
+        fv.render(toys.plain(), mine, param=param.image(batch=2), steps=1)
+    assert str(caught.value) == wanted
+
+
+def test_renders_are_stateless_and_arguments_are_never_remembered(net):
+    goal, whole, stack = obj.Channel("conv2", 1), param.image(24), (T.Jitter(2),)
+    first = fv.render(net, goal, param=whole, transforms=stack, steps=4)
+    other = fv.render(net, goal, param=whole, transforms=(T.Rotate(40),), steps=4)
+    again = fv.render(net, goal, param=whole, transforms=stack, steps=4)
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_pixels_are_normalised_for_every_param():
+    """The network sees (image - mean) / std, whatever holds the image."""
+    seen = []
+    net = toys.plain(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
+    handle = net.module.conv1.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    for spatial in (param.Pixel(), param.Fourier()):
+        rendering = fv.render(net, "conv1:0", param=spatial, transforms=(), steps=0)
+        seen.clear()
+        net.capture(rendering.images, ["conv1"])
+        mean, std = torch.tensor(net.mean).view(3, 1, 1), torch.tensor(net.std).view(3, 1, 1)
+        assert torch.allclose(seen[-1], (rendering.images - mean) / std, atol=1e-6)
+    handle.remove()
+
+
+def test_wide_pictures_stay_wide(tmp_path):
+    rendering = fv.render(toys.plain(), "conv2:1", param=param.image((20, 50)), steps=1)
+    (path,) = rendering.save(tmp_path / "wide.png")
+    assert fv.read_image(path).shape == (3, 20, 50)
+    vit = toys.network(toys.Vit())
+    assert fv.render(vit, "block:3@1,2", param=param.image((48, 64)), steps=2).images.shape == (1, 3, 48, 64)
+
+
+def test_a_network_of_one_size_takes_any_picture_and_stack():
+    vit = toys.network(toys.Vit())
+    for stack in (T.LUCID, T.STANDARD, (), (T.Pad(4), T.Jitter(2))):
+        assert fv.render(vit, ["block:3@cls", "block:3"], transforms=stack, steps=2).history.isfinite().all()
+
+
+def test_eight_bits_are_clamped_not_wrapped():
+    pixels = to_bytes(torch.tensor([[[-0.2, 0.0, 0.5, 1.0, 1.2, float("nan")]]]).expand(3, 1, 6).numpy())
+    assert pixels[0, :, 0].tolist() == [0, 0, 128, 255, 255, 128]
+
+
+def test_a_dead_start_is_said_with_its_cure():
+    dead = toys.network(toys.Dead())
+    dead.module.conv.bias.data.fill_(-1e3)
+    with pytest.raises(fv.RenderError) as caught:
+        fv.render(dead, "relu:1", steps=40)
+    assert str(caught.value) == (
+        "no gradient reaches the picture, the unit is off; give another seed, or a louder start: Fourier(sd=0.1)"
+    )
+    with pytest.warns(fv.FeatvizWarning, match="^relu:1: no gradient reaches the picture"):
+        rendering = fv.render(dead, ["relu:1", "conv:1"], steps=20)
+    assert list(rendering.problems) == [0]
+    assert list(rendering[0].problems) == [0]
+    assert not rendering[1].problems
+    assert rendering.history[-1, 1] > rendering.history[0, 1]
+
+
+def test_scores_that_stop_being_numbers_are_said_with_their_cure(tmp_path):
+    @obj.objective("conv1")
+    def root(acts):
+        return acts["conv1"].flatten(1).mean(1) * float("nan")
+
+    with pytest.raises(fv.RenderError) as caught:
+        fv.render(toys.plain(), root, steps=3)
+    assert str(caught.value) == (
+        "the score stopped being a number; give a smaller learning rate, or check the network's mean and std"
+    )
+    with pytest.warns(fv.FeatvizWarning, match="^root: the score stopped being a number"):
+        rendering = fv.render(toys.plain(), [root, "conv1:2"], steps=3)
+    assert rendering.images[1].isfinite().all()
+    rendering.save(tmp_path / "half.png")
+
+
+def test_ctrl_c_gives_back_what_there_is():
+    def progress(done, steps):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    rendering = fv.render(toys.plain(), "conv2:1", steps=9, progress=progress)
+    assert len(rendering.history) == 3
+    assert rendering.recipe.until == 3
+    assert torch.equal(rendering.images, fv.render(toys.plain(), "conv2:1", steps=9, until=3).images)
+
+
+def test_progress_is_told_every_step_and_snapshots_are_kept():
+    calls = []
+    rendering = fv.render(
+        toys.plain(), "conv2:1", steps=5, snapshots=(1, 4), progress=lambda done, steps: calls.append((done, steps))
+    )
+    assert calls == [(i, 5) for i in range(1, 6)]
+    assert sorted(rendering.snapshots) == [1, 4]
+    assert torch.equal(rendering.snapshots[4], fv.render(toys.plain(), "conv2:1", steps=5, until=4).images)
+
+
+def test_a_rendering_shows_itself(tmp_path):
+    rendering = fv.render(toys.plain(), ["conv2:1", "logit:bee"], steps=1)
+    assert repr(rendering) == "<Rendering of conv2:1, logit:bee: 2 x 32x32 px, 1 steps>"
+    assert rendering._repr_png_().startswith(b"\x89PNG")
+    assert rendering.sheet(labels=False).shape == (48, 88, 3)
+    assert rendering[-1].names == ("logit:bee",)
+    with pytest.raises(IndexError):
+        rendering[2]
+
+
+def test_nothing_is_half_written(tmp_path, monkeypatch):
+    rendering = fv.render(toys.plain(), "conv2:1", steps=1)
+    target = tmp_path / "a.png"
+    rendering.save(target)
+    before = target.read_bytes()
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(target), "write_bytes", full)
+    with pytest.raises(fv.OutputError, match="^cannot write .*a.png: No space left on device$"):
+        rendering.save(target)
+    assert target.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_what_cannot_be_a_transform_or_objective_is_refused():
+    with pytest.raises(fv.SettingError, match="^3 is no transform; it needs draw and apply, or place$"):
+        fv.render(toys.plain(), "conv2:1", transforms=(3,))
+    with pytest.raises(fv.SettingError, match="^nothing to render; give at least one objective$"):
+        fv.render(toys.plain(), [])
+    with pytest.raises(fv.SettingError, match=r"^start has shape \(1, 3\); give \(3, h, w\) or \(1, 3, h, w\)"):
+        fv.render(toys.plain(), "conv2:1", start=torch.zeros(1, 3))
