@@ -27,7 +27,7 @@ motifnet: $(READY)  ## train the embedded network again, about 20 minutes on two
 	$(BIN)/python -m featviz.network.motifnet.train
 
 docs: $(READY)  ## draw the pictures of the README again
-	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
 
 overhead: $(READY)  ## time a step of a render over the bare pass of the network
 	$(BIN)/python benchmarks/overhead.py

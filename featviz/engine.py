@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import torch
+from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.health import Health
@@ -59,26 +60,29 @@ def render(
     if steps < 0:
         raise SettingError(f"steps {steps} is below 0; give 0 for the start alone, 512 is usual")
     job = Job.plan(network, objective, param, transforms, seed, start)
-    leaves, health, kept, done = job.leaves(), Health(job.names), {}, 0
-    stepper = optimizer.begin(leaves, steps)
+    leaves, health = job.leaves(), Health(job.names)
+    kept: dict[int, Tensor] = {}
+    done = 0
+    stepper, last = optimizer.begin(leaves, steps), steps if until is None else min(until, steps)
     with network.watch(job.layers) as see:
         try:
-            for done in range(1, min(steps, steps if until is None else until) + 1):
+            while done < last:
                 images = job.images(leaves)
-                acts = see(job.look(images)).of(images)
-                scores = job.scores(acts)
+                scores = job.scores(see(job.look(images)).of(images))
                 (-scores.sum()).backward()
                 health.note(scores, leaves)
                 stepper.step()
+                done += 1
                 if done in snapshots:
                     kept[done] = job.images(leaves).detach().cpu()
                 if progress:
                     progress(done, steps)
         except KeyboardInterrupt:
-            done = health.steps
+            pass  # what there is so far is worth having
         except Exception as error:
-            error.add_note(f"while rendering {', '.join(job.names)}, step {done} of {steps}")
+            error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
             raise
     with torch.no_grad():
         pictures = job.images(leaves).cpu()
-    return Rendering(pictures, health.history(), job.names, job.recipe(optimizer, steps, done), kept, health.verdict())
+    recipe = job.recipe(optimizer, steps, done)
+    return Rendering(pictures, health.history(done), job.names, recipe, kept, health.verdict())

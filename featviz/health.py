@@ -57,9 +57,9 @@ class Health:
         if self.steps % LOOK == 0 and not scores.isfinite().any():
             raise RenderError(NOT_FINITE)
 
-    def history(self) -> Float[Tensor, "steps n"]:
-        """Return every step's scores."""
-        return torch.stack(self._scores).cpu() if self._scores else torch.empty(0, len(self.names))
+    def history(self, steps: int) -> Float[Tensor, "steps n"]:
+        """Return the scores of the first so many steps."""
+        return torch.stack(self._scores[:steps]).cpu() if steps else torch.empty(0, len(self.names))
 
     def verdict(self) -> dict[int, str]:
         """Say which pictures failed, and warn.
@@ -69,7 +69,7 @@ class Health:
         """
         if not self._scores:
             return {}
-        finite = self.history()[-1].isfinite()
+        finite = self._scores[-1].isfinite().cpu()
         dead = ~self._alive.cpu() & (self.steps >= GIVE_UP)
         if not finite.any():
             raise RenderError(NOT_FINITE)

@@ -62,7 +62,7 @@ class Job:
     ) -> Job:
         """Check and complete what `render` was given; its docstring says what may be raised."""
         objectives = _objectives(objective)
-        whole = param if isinstance(param, Param) else Image(spatial=param) if param else Image()
+        whole = _param(param)
         seeds = _seeds(seed, len(objectives) * whole.batch)
         begin = None if start is None else _begin(start, network.channels, len(seeds))
         size = whole.size or (network.size if begin is None else _sides(begin))
@@ -143,6 +143,16 @@ def _objectives(objective: Goal | Sequence[Goal]) -> tuple[Scorer, ...]:
         if not isinstance(goal, str | Scorer):
             raise SettingError(f"{goal!r} is no objective; give text such as 'stage2:5', or an objective")
     return tuple(parse(goal) if isinstance(goal, str) else goal for goal in several)
+
+
+def _param(param: Param | Spatial | None) -> Param:
+    if param is None:
+        return Image()
+    if isinstance(param, Param):
+        return param
+    if isinstance(param, Spatial):
+        return Image(spatial=param)
+    raise SettingError(f"{param!r} is no param; give param.image(...), or a spatial part such as param.Pixel()")
 
 
 def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:

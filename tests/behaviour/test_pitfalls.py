@@ -168,3 +168,5 @@ def test_what_cannot_be_a_transform_or_objective_is_refused():
         fv.render(toys.plain(), [])
     with pytest.raises(fv.SettingError, match=r"^start has shape \(1, 3\); give \(3, h, w\) or \(1, 3, h, w\)"):
         fv.render(toys.plain(), "conv2:1", start=torch.zeros(1, 3))
+    with pytest.raises(fv.SettingError, match=r"^3 is no param; give param.image"):
+        fv.render(toys.plain(), "conv2:1", param=3)

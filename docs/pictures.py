@@ -1,0 +1,41 @@
+"""Draw the pictures of the README: `make docs MOBILENET=path/to/mobilenet_v2.safetensors`.
+
+Without MOBILENET, torchvision downloads its own weights for that network.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import featviz as fv
+from featviz import objectives as obj
+from featviz import param
+
+HERE = Path(__file__).parent
+UNITS = (
+    "features.3:5", "features.5:12", "features.7:20", "features.9:31", "features.11:7", "features.14:5",
+    "features.14:60", "features.16:40", "features.17:100", "logit:flamingo", "logit:jack-o'-lantern", "logit:zebra",
+    "logit:strawberry", "logit:monarch", "logit:pinwheel",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Draw both sheets."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mobilenet", default="default", help="a weights file")
+    options = parser.parse_args()
+    motifnet = fv.load("motifnet")
+    goals = [obj.Logit(name) for name in motifnet.classes]
+    sheet(fv.render(motifnet, goals, param=param.image(128), progress=fv.progress_bar("motifs")), "motifs.webp")
+    mobilenet = fv.load("mobilenet_v2", weights=options.mobilenet)
+    sheet(fv.render(mobilenet, list(UNITS), progress=fv.progress_bar("mobilenet_v2")), "mobilenet_v2.webp")
+
+
+def sheet(rendering: fv.Rendering, name: str) -> None:
+    """Write one."""
+    rendering.save(HERE / name)
+
+
+if __name__ == "__main__":
+    main()
