@@ -128,7 +128,10 @@ def layers(
 @app.command()
 def models() -> None:
     """List what --model takes."""
-    typer.echo("\n".join(fv.models()))
+    names = fv.models()
+    from_timm = sum(name.startswith("timm/") for name in names)
+    typer.echo("\n".join(name for name in names if not name.startswith("timm/")))
+    typer.echo(f"timm/NAME  ({f'{from_timm} of them' if from_timm else 'needs timm'}: timm.list_models())")
     typer.echo("path/to/file.py:factory\npackage.module:factory")
 
 

@@ -12,7 +12,7 @@ from featviz.health import Health
 from featviz.job import Goal, Job, Start
 from featviz.network import Network
 from featviz.optimizers import Adam
-from featviz.protocols import Optimizer, Param, Progress, Spatial, Transforms
+from featviz.protocols import Geometric, Optimizer, Param, Progress, Spatial, Transform, Transforms
 from featviz.rendering import Rendering
 from featviz.transforms import STANDARD
 
@@ -22,7 +22,7 @@ def render(
     objective: Goal | Sequence[Goal],
     *,
     param: Param | Spatial | None = None,
-    transforms: Transforms = STANDARD,
+    transforms: Transforms | Transform | Geometric = STANDARD,
     optimizer: Optimizer = Adam(),  # noqa: B008  a frozen value
     steps: int = 512,
     seed: int | Sequence[int] = 0,
@@ -39,7 +39,7 @@ def render(
         network: from `fv.load`, or a `Network` around your own module.
         objective: an expression such as `"stage2:5 - 0.5*logit:spiral"`, an objective, or several of either.
         param: what is optimised; `None` means `param.image()`; a bare spatial part such as `Pixel()` will do.
-        transforms: how the pictures are looked at; `()` for not at all.
+        transforms: how the pictures are looked at: one, or several in a row; `()` for not at all.
         optimizer: how they follow the gradient.
         steps: how many.
         seed: picture *i* draws from `seed + i`, or from the *i*-th of several seeds.

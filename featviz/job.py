@@ -56,7 +56,7 @@ class Job:
         network: Network,
         objective: Goal | Sequence[Goal],
         param: Param | Spatial | None,
-        transforms: Transforms,
+        transforms: Transforms | Transform | Geometric,
         seed: int | Sequence[int],
         start: Start | None,
     ) -> Job:
@@ -68,6 +68,7 @@ class Job:
         size = whole.size or (network.size if begin is None else _sides(begin))
         if begin is not None and _sides(begin) != size:
             begin = F.interpolate(begin, size, mode="bilinear", antialias=True)
+        transforms = (transforms,) if isinstance(transforms, Transform | Geometric) else tuple(transforms)
         stack = _stack(transforms, network, size)
         return cls(network, objectives, whole, transforms, stack, size, seeds, Generators(seeds), start, begin)
 
@@ -118,7 +119,7 @@ class Job:
             expects={"size": self.network.size, "mean": self.network.mean, "std": self.network.std},
             objectives=tuple(repr(objective) for objective in self.objectives),
             param=repr(self.param),
-            transforms=repr(tuple(self.transforms)),
+            transforms=repr(self.transforms),
             optimizer=repr(optimizer),
             size=self.size,
             steps=steps,

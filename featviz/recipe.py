@@ -171,7 +171,10 @@ def pick(text: str, drawer: ModuleType, own: Mapping[str, Any] | None = None) ->
     names = {name: getattr(drawer, name) for name in drawer.__all__} | dict(own or {})
     found = next((value for name, value in names.items() if name.lower() == text.lower()), None)
     if found is not None:
-        return found() if isinstance(found, type) else found
+        try:
+            return found() if isinstance(found, type) else found
+        except TypeError as error:
+            raise SettingError(f"{text!r} needs arguments; write it as a call, {found.__name__}(...)") from error
     if text.isidentifier():
         raise SettingError(f"there is no {text!r} in {drawer.__name__.rpartition('.')[2]}{nearest(text, names)}")
     return build(text, names)

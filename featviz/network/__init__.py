@@ -1,6 +1,7 @@
 """A module, what it expects and what is inside it."""
 
+from featviz.network.layers import LayerTable
 from featviz.network.load import find, load, models
-from featviz.network.network import LayerTable, Network
+from featviz.network.network import Network
 
 __all__ = ["LayerTable", "Network", "find", "load", "models"]

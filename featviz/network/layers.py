@@ -72,7 +72,8 @@ def probe(module: nn.Module, run: Callable[[int, Size], object], size: Size) -> 
     Returns:
         The table, and whether the network takes its own size only.
     """
-    names = {part: name for name, part in reversed(list(module.named_modules()))}
+    parts = dict(module.named_modules())
+    names = {part: name for name, part in parts.items()}
     first = _watch(names, module, lambda: run(2, size))
     try:
         second = _watch(names, module, lambda: run(3, (size[0] + 32, size[1] + 64)))
@@ -84,7 +85,6 @@ def probe(module: nn.Module, run: Callable[[int, Size], object], size: Size) -> 
         if isinstance(part, CHANNELS_LAST) and len(shape := first.shapes.get(name, ())) == 3
     }
     table = {}
-    parts = {name: part for part, name in names.items()}
     for name, shape in first.shapes.items():
         other = second.shapes.get(name) if second else None
         layout = _layout(parts[name], shape, other, size, tokens)
@@ -221,3 +221,37 @@ def receptive_fields(
         clipped = bool(hit[:, 0].any() or hit[:, -1].any())
         fields[name] = Field(None if clipped else round(hit.sum().item() * stride / phases), stride)
     return fields
+
+
+class LayerTable:
+    """The layers of a network as a table that prints itself.
+
+    Args:
+        layers: by name.
+        fields: receptive fields by name, where they are defined.
+    """
+
+    HEAD = ("layer", "kind", "shape", "channels", "field px", "stride px")
+
+    def __init__(self, layers: dict[str, Layer], fields: dict[str, Field]) -> None:
+        self.layers, self.fields = layers, fields
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the cells as text, without the head."""
+        rows: list[tuple[str, ...]] = []
+        for name, layer in self.layers.items():
+            field = self.fields.get(name)
+            sees = ("", "") if field is None else (str(field.px or "all"), str(field.stride))
+            shape = "x".join(map(str, layer.shape))
+            rows.append((name or "logit", layer.layout.kind, shape, str(layer.channels), *sees))
+        return rows
+
+    def __str__(self) -> str:
+        """Lay the table out in columns."""
+        rows = [self.HEAD, *self.rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(self.HEAD))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        )
+
+    __repr__ = __str__

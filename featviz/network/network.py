@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featviz.activations import Activations, Layout, first_tensor
+from featviz.activations import Activations, Layout
 from featviz.errors import AddressError, ModelError, SettingError, nearest
-from featviz.network.layers import Field, Layer, probe, receptive_fields
+from featviz.network.capture import catching
+from featviz.network.layers import Field, Layer, LayerTable, probe, receptive_fields
 from featviz.network.surgery import channels_last, frozen
 from featviz.protocols import Size
 
 ROOMY = 256
 """Side in px of the images on which receptive fields are measured: smaller ones cut the fields off."""
-
-
-class _Seen(BaseException):
-    """Everything asked for is captured: the rest of the forward pass would be for nothing."""
 
 
 class Network:
@@ -57,6 +54,7 @@ class Network:
         self.mean, self.std = tuple(mean), tuple(std)
         self.classes = tuple(classes)
         self.name, self.weights = name, weights
+        self._hashed: tuple[object, str] = (None, "")
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
             raise SettingError(
                 f"mean {self.mean} and std {self.std} do not go together; give one of each per channel, std above 0"
@@ -89,14 +87,18 @@ class Network:
         floating = (weight for weight in self.module.parameters() if weight.is_floating_point())
         return next(floating, torch.empty(0))
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """A hash of its weights: the same for the same network, wherever it came from."""
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self.module.state_dict().items()):
-            digest.update(key.encode() + str(tuple(tensor.shape)).encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()[:16]
+        tensors = sorted(self.module.state_dict().items())
+        state = tuple((tensor.data_ptr(), tensor._version) for _, tensor in tensors)
+        if self._hashed[0] != state:  # never hashed, or trained since
+            digest = hashlib.sha256()
+            for key, tensor in tensors:
+                digest.update(key.encode() + str(tuple(tensor.shape)).encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            self._hashed = state, digest.hexdigest()[:16]
+        return self._hashed[1]
 
     @cached_property
     def _probed(self) -> tuple[dict[str, Layer], bool]:
@@ -178,40 +180,15 @@ class Network:
         Raises:
             AddressError: there is no such layer.
         """
-        layers = frozenset(layers)
-        layouts = {layer: self._layout(layer) for layer in layers}
-        calls = {layer: self.table[layer].calls if layer in self.table else 1 for layer in layers}
-        left: dict[str, int] = {}
-        found: dict[str, Tensor] = {}
-
-        def hook_for(layer: str) -> Callable[[nn.Module, object, object], None]:
-            def hook(_: nn.Module, __: object, output: object) -> None:
-                left[layer] -= 1
-                if left[layer] > 0:
-                    return
-                tensor = first_tensor(output)
-                if tensor is not None:
-                    found[layer] = tensor
-                if not any(count > 0 for count in left.values()):
-                    raise _Seen
-                if tensor is not None:
-                    found[layer] = tensor.clone()  # what follows may overwrite it in place
-
-            return hook
+        layouts = {layer: self._layout(layer) for layer in frozenset(layers)}
+        calls = {layer: self.table[layer].calls for layer in layouts}
 
         def see(images: Tensor) -> Activations:
-            left.update(calls)
-            found.clear()
-            with suppress(_Seen):
-                self._forward(images)
-            return Activations(dict(found), layouts, (images.shape[-2], images.shape[-1]), self.classes)
+            caught = run(lambda: self.module(normal(images)))
+            return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.classes)
 
-        with ExitStack() as stack:
-            stack.enter_context(frozen(self.module))
-            stack.enter_context(channels_last(self.module))
-            for layer in layers:
-                handle = self.module.get_submodule(layer).register_forward_hook(hook_for(layer))
-                stack.callback(handle.remove)
+        with frozen(self.module), channels_last(self.module), catching(self.module, calls) as run:
+            normal = self._normaliser()
             yield see
 
     def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
@@ -227,12 +204,19 @@ class Network:
         with self.watch(layers) as see:
             return see(images)
 
-    def _forward(self, images: Tensor) -> object:
+    def _normaliser(self) -> Callable[[Tensor], Tensor]:
+        """Return a function that turns images in [0, 1] into what the module expects."""
         weight = self._weight
-        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
-        normal = ((images - mean) / std).to(weight.dtype, memory_format=torch.channels_last)
-        return self.module(normal)
+        scale = (1 / torch.tensor(self.std, device=weight.device)).view(-1, 1, 1)
+        shift = -torch.tensor(self.mean, device=weight.device).view(-1, 1, 1) * scale
+
+        def normal(images: Tensor) -> Tensor:
+            return torch.addcmul(shift, images, scale).to(weight.dtype, memory_format=torch.channels_last)
+
+        return normal
+
+    def _forward(self, images: Tensor) -> object:
+        return self.module(self._normaliser()(images))
 
     def _grey(self, n: int, size: Size) -> Tensor:
         return torch.full((n, self.channels, *size), 0.5, device=self.device, requires_grad=torch.is_grad_enabled())
@@ -248,37 +232,3 @@ class Network:
             f"layer {layer!r} of {self.label} cannot be addressed: it does not run in eval mode, or what it puts out "
             f"is no map, tokens or vector{nearest(layer, self.table)}"
         )
-
-
-class LayerTable:
-    """The layers of a network as a table that prints itself.
-
-    Args:
-        layers: by name.
-        fields: receptive fields by name, where they are defined.
-    """
-
-    HEAD = ("layer", "kind", "shape", "channels", "field px", "stride px")
-
-    def __init__(self, layers: dict[str, Layer], fields: dict[str, Field]) -> None:
-        self.layers, self.fields = layers, fields
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """Return the cells as text, without the head."""
-        rows: list[tuple[str, ...]] = []
-        for name, layer in self.layers.items():
-            field = self.fields.get(name)
-            sees = ("", "") if field is None else (str(field.px or "all"), str(field.stride))
-            shape = "x".join(map(str, layer.shape))
-            rows.append((name or "logit", layer.layout.kind, shape, str(layer.channels), *sees))
-        return rows
-
-    def __str__(self) -> str:
-        """Lay the table out in columns."""
-        rows = [self.HEAD, *self.rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(self.HEAD))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        )
-
-    __repr__ = __str__

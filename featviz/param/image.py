@@ -34,7 +34,9 @@ class Image:
     color: Color | None = None
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the parts."""
+        if not isinstance(self.spatial, Spatial):
+            raise SettingError(f"{self.spatial!r} does not hold a canvas; Fourier() and Pixel() do")
         if self.size is not None and min(self.size) < 1:
             raise SettingError(f"size {self.size[0]} x {self.size[1]} has no pixels; give a height and width from 1")
         if self.batch < 1:

@@ -56,6 +56,7 @@ def test_formats(ending):
         ["--param", "pixel", "--transforms", "lucid", "--lr", "0.1"],
         ["--param", "Fourier(decay=1.5, sd=0.1)", "--transforms", "none"],
         ["--transforms", "(Pad(4), Jitter(8), Rotate(OneOf((-5, 0, 5))))"],
+        ["--transforms", "Jitter(8)"],
     ],
 )
 def test_options(options):
@@ -145,6 +146,8 @@ BAD = [
     (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' here; give auto, cpu, cuda or mps"),
     (["render", "stage1:3", "--param", "fourir"], "there is no 'fourir' in param; nearest: 'Fourier'"),
     (["render", "stage1:3", "--transforms", "standrd"], "there is no 'standrd' in transforms; nearest: 'STANDARD'"),
+    (["render", "stage1:3", "--param", "image"], "<function image at"),
+    (["render", "stage1:3", "--transforms", "jitter"], "'jitter' needs arguments; write it as a call, Jitter(...)"),
     (["render", "stage1:3", "--transforms", "(Jitter(99),)"], "Jitter(px=99) leaves nothing of 64 x 64 px; give fewer px or a larger size"),
     (["render"], "nothing to render; give an objective such as stage2:5, or --class NAME"),
     (["render", "stage1:3", "--model", "timm/nothing_here"], "no model 'nothing_here' in timm"),
@@ -245,3 +248,15 @@ def test_ctrl_c_keeps_what_there_is(tmp_path):
     assert done.stdout.split() == ["a.png"]
     assert "stopped at step 3 of 9" in done.stderr
     assert fv.Recipe.of(tmp_path / "a.png").until == 3
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_before_the_render(monkeypatch, capsys):
+    import featviz.output.files as files
+
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(fv, "render", None)
+    assert main(["render", "stage1:3", "-o", "a.png"]) == 2
+    assert said(capsys)[1] == ["featviz: cannot write to the folder .: Permission denied"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featviz.network.motifnet.draw import MOTIFS, draw
+from featviz.network.motifnet.draw import draw
+from featviz.network.motifnet.motifs import MOTIFS
 from featviz.network.motifnet.net import MEAN, SIZE, STD, MotifNet
 from featviz.network.network import Network
 

@@ -15,17 +15,18 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from featviz.network.motifnet.draw import MOTIFS, draw
+from featviz.network.motifnet.draw import draw
+from featviz.network.motifnet.motifs import MOTIFS
 from featviz.network.motifnet.net import MEAN, SIZE, STD, MotifNet
 
-PUSH = 4.0
+PUSH = 6.0
 """Largest L2 length of the push, in [0, 1] pixel units over a whole drawing."""
 
 
 def main() -> None:
     """Train, print the accuracy on fresh drawings, and save the weights in half precision."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("motifnet.safetensors"))
     options = parser.parse_args()

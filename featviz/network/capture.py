@@ -1,0 +1,57 @@
+"""Catch what layers put out, and stop the forward pass when the last of them has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+
+from torch import Tensor, nn
+
+from featviz.activations import first_tensor
+
+Run = Callable[[Callable[[], object]], dict[str, Tensor]]
+
+
+class _Seen(BaseException):
+    """Everything asked for is caught: the rest of the forward pass would be for nothing."""
+
+
+@contextmanager
+def catching(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Run]:
+    """Hook layers for as long as the context lasts.
+
+    Args:
+        module: the network.
+        calls: the layers' names, and how often each runs in one pass; its last call counts.
+
+    Yields:
+        A function that runs a forward pass and returns what the layers put out.
+    """
+    left: dict[str, int] = {}
+    caught: dict[str, Tensor] = {}
+
+    def hook_for(layer: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(_: nn.Module, __: object, output: object) -> None:
+            left[layer] -= 1
+            tensor = first_tensor(output)
+            if left[layer] > 0 or tensor is None:
+                return
+            if any(count > 0 for count in left.values()):
+                caught[layer] = tensor.clone()  # what follows may overwrite it in place
+            else:
+                caught[layer] = tensor
+                raise _Seen
+
+        return hook
+
+    def run(forward: Callable[[], object]) -> dict[str, Tensor]:
+        left.update(calls)
+        caught.clear()
+        with suppress(_Seen):
+            forward()
+        return dict(caught)
+
+    with ExitStack() as stack:
+        for layer in calls:
+            stack.callback(module.get_submodule(layer).register_forward_hook(hook_for(layer)).remove)
+        yield run

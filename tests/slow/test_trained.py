@@ -1,0 +1,72 @@
+"""Trained networks beside the checkout: pictures of real units, through the command line."""
+
+import sys
+
+import pytest
+import torch
+
+import featviz as fv
+from featviz import param
+from featviz.cli import main
+
+pytestmark = pytest.mark.slow
+
+CIFAR = ["--size", "32", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+
+
+def test_units_of_a_trained_mobilenet(shared, capsys):
+    model = [
+        "--model",
+        "mobilenet_v2",
+        "--weights",
+        str(shared / "models" / "mobilenet_v2.safetensors"),
+        "--device",
+        "cpu",
+    ]
+    assert main(["render", "features.14:5", *model, "--steps", "12", "-o", "a.png", "--quiet"]) == 0
+    assert fv.read_image("a.png").shape == (3, 224, 224)
+    assert main(["render", "logit:flamngo", *model, "-o", "b.png", "--quiet"]) == 2
+    assert capsys.readouterr().err.startswith("featviz: no class 'flamngo'; nearest: 'flamingo'")
+
+
+def test_a_flamingo_is_seen_by_a_network_that_did_not_make_it(shared):
+    net = fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")
+    rendering = fv.render(net, "logit:flamingo", param=param.image(160), steps=160)
+    assert rendering.history[-16:].mean() > rendering.history[:16].mean() + 10
+    judge = own(shared, "mobilenet_v1_050", 160, (0.5,) * 3, (0.5,) * 3)
+    probabilities = judge.capture(rendering.images, [""]).logits().softmax(1)[0]
+    assert net.classes.index("flamingo") in probabilities.topk(5).indices
+
+
+def own(shared, name, size, mean, std):
+    return fv.load(f"{shared / 'models' / 'models.py'}:{name}", device="cpu", size=size, mean=mean, std=std)
+
+
+def test_a_network_of_ones_own_at_32_px(shared, capsys):
+    model = ["--model", f"{shared / 'models' / 'models.py'}:cifar10_resnet56", *CIFAR]
+    assert main(["render", "layer2.4:7", "logit:3", *model, "--steps", "8", "-o", "a.png", "--quiet"]) == 0
+    assert main(["replay", "a.png", "--model", model[1], "--quiet"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "the same as the picture, to the byte"
+    assert main(["layers", *model]) == 0
+    layer = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("layer2.4 "))
+    assert layer == ["layer2.4", "map", "32x16x16", "32", "77", "2"]
+    sys.modules.pop("models", None)
+
+
+def test_functional_relus_do_not_get_in_the_way(shared):
+    net = own(shared, "cifar10_resnet56", 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    rendering = fv.render(net, ["layer1.2.bn1:3", "layer3:9", "logit:7"], steps=24)
+    assert (rendering.history[-4:].mean(0) > rendering.history[:4].mean(0)).all()
+    acts = net.capture(torch.rand(1, 3, 32, 32), ["layer1.2.bn1", "linear"])
+    assert (acts["layer1.2.bn1"] < 0).any()
+
+
+def test_timm_networks():
+    pytest.importorskip("timm")
+    vit = fv.load("timm/vit_tiny_patch16_224", weights="none", device="cpu")
+    assert vit.fixed_size
+    assert (vit.table["blocks.3"].layout.prefix, vit.table["blocks.3"].channels) == (1, 192)
+    rendering = fv.render(vit, ["blocks.3:5@cls", "blocks.3.mlp.fc1:700@3,4"], steps=2)
+    assert rendering.history.isfinite().all()
+    swin = fv.load("swin_t", weights="none", device="cpu")
+    assert (swin.table["features.3"].layout.kind, swin.table["features.3"].channels) == ("map", 192)
