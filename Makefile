@@ -8,7 +8,7 @@ READY := .venv/ready
 demo: $(READY)  ## draw every class of the embedded network into demo/
 	mkdir -p demo
 	$(BIN)/featviz render $$($(BIN)/python -c "print(*(f'logit:{m}' for m in __import__('featviz').load().classes))") \
-		--size 128 --steps 128 -o demo/motifs.png
+		--size 128 --steps 256 -o demo/motifs.png
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest

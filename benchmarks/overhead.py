@@ -43,8 +43,10 @@ def bare_step(module: nn.Module, layer: str, batch: int, size: int) -> Callable[
         found.append(output)
         raise StopError
 
+    images = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
+
     def step() -> None:
-        images = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
+        images.grad = None
         handle = module.get_submodule(layer).register_forward_hook(hook)
         try:
             module(images)

@@ -66,4 +66,4 @@ class Decorrelated:
 def _mix(canvas: Tensor, matrix: Tensor) -> Tensor:
     if canvas.shape[1] != 3:
         raise SettingError(f"decorrelated colour needs three channels, not {canvas.shape[1]}; use color=Plain()")
-    return torch.nn.functional.conv2d(canvas, matrix[:, :, None, None])
+    return torch.matmul(matrix, canvas.flatten(2)).view_as(canvas)  # a 1x1 convolution takes 30 times as long here

@@ -23,7 +23,7 @@ def render(
     *,
     param: Param | Spatial | None = None,
     transforms: Transforms | Transform | Geometric = STANDARD,
-    optimizer: Optimizer = Adam(),  # noqa: B008  a frozen value
+    optimizer: Optimizer = Adam(),
     steps: int = 512,
     seed: int | Sequence[int] = 0,
     start: Start | None = None,

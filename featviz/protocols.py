@@ -17,6 +17,9 @@ from featviz.random import Generators
 Size = tuple[int, int]
 """Height and width in px."""
 
+Shape = tuple[int, int, int]
+"""Channels, height and width in px."""
+
 Leaves = list[Tensor]
 """The tensors that are optimised, images first in each."""
 
@@ -84,7 +87,7 @@ class Param(Protocol):
 class Transform(Protocol):
     """A way of looking at the images; chance is drawn apart from where it is applied."""
 
-    def draw(self, rng: Generators, size: Size) -> Any:
+    def draw(self, rng: Generators, shape: Shape) -> Any:
         """Draw for each image what `apply` will do to it."""
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Any) -> Float[Tensor, "n c h2 w2"]:

@@ -60,7 +60,7 @@ class Image:
 
 
 def image(
-    size: int | Size | None = None, *, batch: int = 1, spatial: Spatial | None = None, color: Color | None = None
+    size: int | Size | None = None, *, batch: int = 1, spatial: Spatial = Fourier(), color: Color | None = None
 ) -> Image:
     """Make an `Image`, from a side length or a height and width in px.
 
@@ -68,4 +68,4 @@ def image(
     (256, 256)
     """
     sides = (size, size) if isinstance(size, int) else size
-    return Image(sides, batch, spatial or Fourier(), color)
+    return Image(sides, batch, spatial, color)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.protocols import Geometric, Size
+from featviz.protocols import Geometric, Shape, Size
 from featviz.random import Generators
 from featviz.transforms.spread import Spread, Uniform
 
@@ -174,9 +174,9 @@ class Warp:
 
     steps: tuple[Geometric, ...]
 
-    def draw(self, rng: Generators, size: Size) -> Place:
+    def draw(self, rng: Generators, shape: Shape) -> Place:
         """Draw every step and multiply the maps."""
-        matrix = _identity(len(rng))
+        matrix, size = _identity(len(rng)), shape[1:]
         for step in self.steps:
             move, size = step.place(rng, size)
             matrix = move @ matrix

@@ -11,6 +11,7 @@ from featviz.protocols import Geometric, Transform, Transforms
 from featviz.random import Generators
 from featviz.transforms.geometry import Jitter, Pad, Rotate, Scale, Shift, Warp
 from featviz.transforms.spread import LogUniform, OneOf
+from featviz.transforms.tone import Tint
 
 LUCID: Transforms = (
     Pad(12),
@@ -24,8 +25,8 @@ LUCID: Transforms = (
 Source: Lucid, lucid/optvis/transform.py, `standard_transforms`.
 """
 
-STANDARD: Transforms = (Shift(0.3), Rotate(20), Scale(LogUniform(0.6, 3.0)))
-"""The default: views from far and near, so that a picture has to hold at every scale."""
+STANDARD: Transforms = (Shift(0.4), Rotate(20), Scale(LogUniform(0.6, 3.0)), Tint(0.3))
+"""The default: views from far and near in changing colours, so that a picture has to hold in all of them."""
 
 
 NONE: Transforms = ()
@@ -52,5 +53,5 @@ def fuse(stack: Transforms) -> tuple[Transform, ...]:
 def look(images: Float[Tensor, "n c h w"], stack: Sequence[Transform], rng: Generators) -> Float[Tensor, "n c h2 w2"]:
     """See the images through a fused stack, once."""
     for transform in stack:
-        images = transform.apply(images, transform.draw(rng, (images.shape[-2], images.shape[-1])))
+        images = transform.apply(images, transform.draw(rng, (images.shape[1], images.shape[2], images.shape[3])))
     return images

@@ -91,7 +91,7 @@ def test_a_dead_start_is_said_with_its_cure():
         "no gradient reaches the picture, the unit is off; give another seed, or a louder start: Fourier(sd=0.1)"
     )
     with pytest.warns(fv.FeatvizWarning, match="^relu:1: no gradient reaches the picture"):
-        rendering = fv.render(dead, ["relu:1", "conv:1"], steps=20)
+        rendering = fv.render(dead, ["relu:1", "conv:1"], transforms=(), steps=20)
     assert list(rendering.problems) == [0]
     assert list(rendering[0].problems) == [0]
     assert not rendering[1].problems

@@ -55,7 +55,7 @@ def test_a_network_of_ones_own_at_32_px(shared, capsys):
 
 def test_functional_relus_do_not_get_in_the_way(shared):
     net = own(shared, "cifar10_resnet56", 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    rendering = fv.render(net, ["layer1.2.bn1:3", "layer3:9", "logit:7"], steps=24)
+    rendering = fv.render(net, ["layer1.2.bn1:3", "layer3:9", "logit:7"], transforms=(), steps=24)
     assert (rendering.history[-4:].mean(0) > rendering.history[:4].mean(0)).all()
     acts = net.capture(torch.rand(1, 3, 32, 32), ["layer1.2.bn1", "linear"])
     assert (acts["layer1.2.bn1"] < 0).any()

@@ -81,7 +81,7 @@ def test_resize_is_interpolate():
 
 def test_neighbours_fuse_and_keep_their_order():
     steps = (T.Crop(1), T.Shift(0.2), T.Rotate(20), T.Scale(T.LogUniform(0.8, 1.2)), T.Resize((5, 6)))
-    matrix, size = T.Warp(steps).draw(Generators([5]), (9, 14))
+    matrix, size = T.Warp(steps).draw(Generators([5]), (3, 9, 14))
     rng, product, at = Generators([5]), torch.eye(3)[None], (9, 14)
     for step in steps:
         move, at = step.place(rng, at)

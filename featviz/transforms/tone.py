@@ -1,0 +1,37 @@
+"""Transforms that change colours and move nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.protocols import Shape
+from featviz.random import Generators
+
+Draw = tuple[Float[Tensor, "n c 1 1"], Float[Tensor, "n c 1 1"]]
+
+
+@dataclass(frozen=True)
+class Tint:
+    """Multiply each channel and add to it, so that a picture cannot live from one exact colour.
+
+    Args:
+        amount: how far at most a channel is moved, in [0, 1] pixel units, and by which share it grows or shrinks.
+
+    Source: Ghiasi et al. 2022, https://arxiv.org/abs/2212.06727, section 3, "ColorShift".
+    Differs: even instead of normal and log-normal, so that no view is lost to an extreme.
+    """
+
+    amount: float
+
+    def draw(self, rng: Generators, shape: Shape) -> Draw:
+        """Draw a gain and a shift for each channel of each image."""
+        spread = self.amount * (2 * rng.uniform(2, shape[0], 1, 1) - 1)
+        return 1 + spread[:, 0], spread[:, 1]
+
+    def apply(self, images: Float[Tensor, "n c h w"], draw: Draw) -> Float[Tensor, "n c h w"]:
+        """Multiply and add."""
+        gain, shift = draw
+        return shift.to(images) + images * gain.to(images)
