@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -56,14 +57,21 @@ class Decorrelated:
         Raises:
             SettingError: there are not three channels.
         """
-        return _mix(canvas, canvas.new_tensor(CORRELATION)).sigmoid()
+        return _mix(canvas, _matrix(canvas.device)).sigmoid()
 
     def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Undo `image`, as far as the sigmoid's ends allow."""
-        return _mix(Plain().canvas(image), image.new_tensor(CORRELATION).inverse())
+        return _mix(Plain().canvas(image), _matrix(image.device).inverse())
+
+
+@lru_cache
+def _matrix(device: torch.device) -> Float[Tensor, "3 3"]:
+    return torch.tensor(CORRELATION, device=device)
 
 
 def _mix(canvas: Tensor, matrix: Tensor) -> Tensor:
     if canvas.shape[1] != 3:
         raise SettingError(f"decorrelated colour needs three channels, not {canvas.shape[1]}; use color=Plain()")
-    return torch.matmul(matrix, canvas.flatten(2)).view_as(canvas)  # a 1x1 convolution takes 30 times as long here
+    return torch.matmul(matrix.to(canvas.dtype), canvas.flatten(2)).view_as(
+        canvas
+    )  # a 1x1 convolution takes 30 times as long here

@@ -123,8 +123,11 @@ class Recipe:
             if version != FORMAT:
                 raise RecipeError(f"the recipe has format {version}, this featviz reads {FORMAT}; use another version")
             known = {field.name for field in fields(cls)}
-            return cls(**{key: _frozen(value) for key, value in found.items() if key in known})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            recipe = cls(**{key: _frozen(value) for key, value in found.items() if key in known})
+            if set(recipe.expects) != {"size", "mean", "std"}:
+                raise ValueError("expects")
+            return recipe
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecipeError("the recipe cannot be read; was the file changed?") from error
 
 
@@ -152,7 +155,7 @@ def build(expression: str, names: Mapping[str, Any]) -> Any:
     """
     try:
         return _build(ast.parse(expression, mode="eval").body, names)
-    except (SyntaxError, ValueError, TypeError) as error:
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
         raise RecipeError(f"cannot read {expression!r}; give a name, or a call as Python writes it") from error
 
 
@@ -203,14 +206,17 @@ def _build(node: ast.expr, names: Mapping[str, Any]) -> Any:
     raise RecipeError(f"{ast.unparse(node)!r} is no value; calls of known names, numbers, strings and tuples are")
 
 
-def _chain(node: ast.BinOp, names: Mapping[str, Any]) -> Any:
+def _chain(node: ast.expr, names: Mapping[str, Any]) -> Any:
     """Go down the left side in a loop: a sum of hundreds of terms is hundreds deep there."""
     chain: list[tuple[Callable[[Any, Any], Any], ast.expr]] = []
-    left: ast.expr = node
+    left = node
     while isinstance(left, ast.BinOp) and type(left.op) in _OPERATORS:
         chain.append((_OPERATORS[type(left.op)], left.right))
         left = left.left
     value = _build(left, names)
-    for combine, right in reversed(chain):
-        value = combine(value, _build(right, names))
+    for combine, node in reversed(chain):
+        right = _build(node, names)
+        if isinstance(value, str | tuple) or isinstance(right, str | tuple):  # "a" * 10000000000 is no objective
+            raise RecipeError("only numbers and objectives can be added up or multiplied")
+        value = combine(value, right)
     return value

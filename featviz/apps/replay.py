@@ -9,6 +9,14 @@ from typing import Any
 
 import featviz as fv
 
+VALUES = {
+    name: value
+    for drawer in (fv.objectives, fv.param, fv.transforms)
+    for name in drawer.__all__
+    if isinstance(value := getattr(drawer, name), type)
+} | {"Adam": fv.Adam}
+"""What a recipe may name: plain values, and no function, since `load` and `find` import what they are told."""
+
 
 def replay(
     recipe: fv.Recipe | str | Path,
@@ -39,9 +47,7 @@ def replay(
         raise fv.RecipeError(f"{found}; give the file they came from with --weights")
     if recipe.start == fv.Recipe.TENSOR:
         raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
-    drawers = [fv.objectives, fv.param, fv.transforms, fv]
-    names = {name: getattr(drawer, name) for drawer in drawers for name in drawer.__all__} | dict(own or {})
-    rendering = fv.render(network, **recipe.arguments(names), progress=progress)
+    rendering = fv.render(network, **recipe.arguments(VALUES | dict(own or {})), progress=progress)
     other = {key: value for key, value in rendering.recipe.machine.items() if recipe.machine.get(key) != value}
     if other:
         changed = ", ".join(f"{key} {recipe.machine.get(key)} then, {value} now" for key, value in other.items())

@@ -1,6 +1,7 @@
 """A recipe is text that makes a picture again and runs nothing."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,11 +43,34 @@ def test_a_repr_is_read_back_as_the_value(value):
         "f'{1}'",
         "open('x')",
         "1 if 1 else 2",
+        "'a' * 10000000000",
+        "(1,) * 10000000000",
+        "1 / 0",
+        "Pixel(" * 500,
     ],
 )
 def test_a_recipe_never_runs_code(evil):
     with pytest.raises(fv.RecipeError):
         fv.build(evil, NAMES)
+
+
+@pytest.mark.parametrize(
+    "evil",
+    ["find('evil.py:run')()", "find('evil.py:run')", "load('evil.py:run')", "parse('stage1')", "read_image('evil.py')"],
+)
+def test_a_strangers_picture_cannot_reach_what_imports_files(motifnet, tmp_path, evil):
+    (tmp_path / "evil.py").write_text("open('ran', 'w')\ndef run(): pass\n")
+    recipe = fv.render(motifnet, "stage1:0", steps=0).recipe
+    for field in ("param", "transforms", "optimizer"):
+        with pytest.raises(fv.RecipeError):
+            fv.replay(replace(recipe, **{field: evil}))
+    with pytest.raises(fv.RecipeError):
+        fv.replay(replace(recipe, objectives=(evil,)))
+    with pytest.raises(fv.RecipeError, match="a picture never runs code"):
+        fv.replay(replace(recipe, model="evil.py:run"))
+    with pytest.raises(fv.RecipeError, match="the recipe cannot be read"):
+        fv.Recipe.from_json(replace(recipe, expects={"device": "cpu"}).to_json())
+    assert not (tmp_path / "ran").exists()
 
 
 def test_what_is_ones_own_has_to_be_given():
