@@ -27,14 +27,9 @@ def main() -> None:
     options = parser.parse_args()
     motifnet = fv.load("motifnet")
     goals = [obj.Logit(name) for name in motifnet.classes]
-    sheet(fv.render(motifnet, goals, param=param.image(128), progress=fv.progress_bar("motifs")), "motifs.webp")
+    fv.render(motifnet, goals, param=param.image(128), progress=fv.progress_bar()).save(HERE / "motifs.webp")
     mobilenet = fv.load("mobilenet_v2", weights=options.mobilenet)
-    sheet(fv.render(mobilenet, list(UNITS), progress=fv.progress_bar("mobilenet_v2")), "mobilenet_v2.webp")
-
-
-def sheet(rendering: fv.Rendering, name: str) -> None:
-    """Write one."""
-    rendering.save(HERE / name)
+    fv.render(mobilenet, UNITS, progress=fv.progress_bar()).save(HERE / "mobilenet_v2.webp")
 
 
 if __name__ == "__main__":

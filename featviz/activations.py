@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -65,8 +66,10 @@ class Activations(Mapping[str, Tensor]):
         return len(self.tensors)
 
     def units(self, layer: str) -> Float[Tensor, "n channel *place"]:
-        """Return what the layer put out with its channels as dimension 1, whatever the layout."""
-        return self.tensors[layer].movedim(self.layouts[layer].channel, 1)
+        """Return what the layer put out with its channels as dimension 1, in single precision at least."""
+        tensor = self.tensors[layer]
+        tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        return tensor.movedim(self.layouts[layer].channel, 1)
 
     def channel(self, layer: str, index: int) -> Float[Tensor, "n *place"]:
         """Return one channel of a layer.
@@ -114,7 +117,7 @@ class Activations(Mapping[str, Tensor]):
         Raises:
             AddressError: the network does not end in one vector for each image.
         """
-        logits = self.tensors[OUTPUT]
+        logits = self.units(OUTPUT)
         if logits.ndim != 2:
             shape = " x ".join(map(str, logits.shape[1:]))
             raise AddressError(f"no class logits: the network puts out {shape} for each image; address a layer instead")
@@ -127,7 +130,8 @@ class Activations(Mapping[str, Tensor]):
             AddressError: there is no such class.
         """
         count = self.logits().shape[1]
-        if isinstance(name, int):
+        if not isinstance(name, str):
+            name = operator.index(name)
             if not 0 <= name < count:
                 raise AddressError(f"no class {name}; the network has {count}, 0 to {count - 1}")
             return name

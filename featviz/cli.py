@@ -160,15 +160,16 @@ def replay(
         own=_own(own),
         progress=None if quiet else fv.progress_bar("replay"),
     )
-    _finish(rendering, path)
-    typer.echo(_likeness(picture, rendering))
+    likeness = _likeness(picture, rendering)  # before saving, which may be over the picture itself
+    _finish(rendering, path, expected=recipe.until)
+    typer.echo(likeness)
 
 
-def _finish(rendering: fv.Rendering, output: Path | None) -> None:
-    """Save, say where, and pass on a Ctrl-C that ended the render early."""
+def _finish(rendering: fv.Rendering, output: Path | None, *, expected: int | None = None) -> None:
+    """Save, say where, and pass on a Ctrl-C that ended the render earlier than expected."""
     for file in rendering.save(output or rendering.file_name):
         typer.echo(file)
-    if rendering.recipe.until is not None:
+    if rendering.recipe.until != expected:
         typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
         raise typer.Exit(130)
 

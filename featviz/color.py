@@ -65,6 +65,7 @@ class Decorrelated:
 
 
 @lru_cache
+@torch.inference_mode(False)
 def _matrix(device: torch.device) -> Float[Tensor, "3 3"]:
     return torch.tensor(CORRELATION, device=device)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from featviz.rendering import Rendering
 from featviz.transforms import STANDARD
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def render(
     network: Network,
     objective: Goal | Sequence[Goal],
@@ -59,11 +62,16 @@ def render(
     """
     if steps < 0:
         raise SettingError(f"steps {steps} is below 0; give 0 for the start alone, 512 is usual")
+    if until is not None and until < 0:
+        raise SettingError(f"until {until} is below 0; give a step to stop after")
+    if not isinstance(optimizer, Optimizer):
+        raise SettingError(f"{optimizer!r} is no optimizer; give fv.Adam(...), or what has its `begin`")
     job = Job.plan(network, objective, param, transforms, seed, start)
+    recipe = job.recipe(optimizer, steps)
     leaves, health = job.leaves(), Health(job.names)
+    stepper, last = optimizer.begin(leaves, steps), steps if until is None else min(until, steps)
     kept: dict[int, Tensor] = {}
     done = 0
-    stepper, last = optimizer.begin(leaves, steps), steps if until is None else min(until, steps)
     with network.watch(job.layers) as see:
         try:
             while done < last:
@@ -84,5 +92,5 @@ def render(
             raise
     with torch.no_grad():
         pictures = job.images(leaves).cpu()
-    recipe = job.recipe(optimizer, steps, done)
+    recipe = replace(recipe, until=None if done == steps else done)
     return Rendering(pictures, health.history(done), job.names, recipe, kept, health.verdict())

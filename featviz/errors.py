@@ -8,7 +8,7 @@ FeatvizError               catch this one to catch them all
 ├── RenderError            a render that cannot succeed: no gradient, or a score that is not a number
 ├── RecipeError            a picture without a recipe, or a recipe that needs something given
 └── OutputError            a file that cannot be written or read
-FeatvizWarning             some pictures of a batch failed; the others are good
+FeatvizWarning             some pictures of a batch failed, or a replay may differ; what there is can be used
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OutputError(FeatvizError):
 
 
 class FeatvizWarning(UserWarning):
-    """Some pictures of a batch failed; the others are good."""
+    """Some pictures of a batch failed, or a replay may differ; what there is can be used."""
 
 
 def nearest(name: str, among: Iterable[str], most: int = 3) -> str:

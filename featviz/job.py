@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from featviz.output import read_image
 from featviz.param import Image
 from featviz.protocols import Geometric, Leaves, Optimizer, Param, Scorer, Size, Spatial, Transform, Transforms
 from featviz.random import Generators
-from featviz.recipe import Recipe
+from featviz.recipe import Recipe, fingerprint
 from featviz.transforms import Resize, fuse, look
 
 Goal = str | Scorer
@@ -33,10 +34,16 @@ class Job:
     """One batch of pictures to make.
 
     Args:
+        network: what looks at them.
         objectives: picture *i* gets number *i* // `param.batch`.
+        param: what is optimised.
+        transforms: as they were given.
         stack: the transforms, neighbours fused, ending in a size that the network takes.
         size: height and width of the pictures in px.
-        begin: images to begin from; `None` means the param's own noise.
+        seeds: one for each picture.
+        rng: draws from them.
+        start: what to begin from, as it was given.
+        begin: the same as images; `None` means the param's own noise.
     """
 
     network: Network
@@ -66,8 +73,6 @@ class Job:
         seeds = _seeds(seed, len(objectives) * whole.batch)
         begin = None if start is None else _begin(start, network.channels, len(seeds))
         size = whole.size or (network.size if begin is None else _sides(begin))
-        if begin is not None and _sides(begin) != size:
-            begin = F.interpolate(begin, size, mode="bilinear", antialias=True)
         transforms = (transforms,) if isinstance(transforms, Transform | Geometric) else tuple(transforms)
         stack = _stack(transforms, network, size)
         return cls(network, objectives, whole, transforms, stack, size, seeds, Generators(seeds), start, begin)
@@ -87,7 +92,7 @@ class Job:
         if self.begin is None:
             leaves = self.param.start(self.rng, self.network.channels, self.size)
         else:
-            leaves = self.param.fit(self.begin)
+            leaves = self.param.fit(_fitting(self.begin, self.size))
         return [leaf.to(self.network.device).requires_grad_() for leaf in leaves]
 
     def images(self, leaves: Leaves) -> Float[Tensor, "n c h w"]:
@@ -110,8 +115,8 @@ class Job:
             scores.append(score)
         return torch.cat(scores)
 
-    def recipe(self, optimizer: Optimizer, steps: int, done: int) -> Recipe:
-        """Write down what was done."""
+    def recipe(self, optimizer: Optimizer, steps: int) -> Recipe:
+        """Write down what will be done."""
         return Recipe(
             model=self.network.name,
             weights=self.network.weights,
@@ -123,9 +128,10 @@ class Job:
             optimizer=repr(optimizer),
             size=self.size,
             steps=steps,
-            until=None if done == steps else done,
+            until=None,
             seeds=self.seeds,
             start=None if self.start is None else Recipe.TENSOR if isinstance(self.start, Tensor) else str(self.start),
+            start_fingerprint=None if self.begin is None else fingerprint(self.begin),
             machine={
                 "featviz": __version__,
                 "torch": torch.__version__,
@@ -157,11 +163,13 @@ def _param(param: Param | Spatial | None) -> Param:
 
 
 def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
-    seeds = tuple(range(seed, seed + count)) if isinstance(seed, int) else tuple(seed)
+    if not isinstance(seed, Sequence):
+        seed = range(operator.index(seed), operator.index(seed) + count)
+    seeds = tuple(map(operator.index, seed))
     if len(seeds) != count:
         raise SettingError(f"{len(seeds)} seeds for {count} pictures; give one for each, or a single one")
-    if min(seeds) < 0:
-        raise SettingError(f"seed {min(seeds)} is below 0; give one from 0")
+    if min(seeds) < 0 or max(seeds) >= 2**63:
+        raise SettingError(f"seeds {min(seeds)} to {max(seeds)} are out of range; give 0 or more, below 2**63")
     return seeds
 
 
@@ -171,7 +179,20 @@ def _begin(start: Start, channels: int, count: int) -> Float[Tensor, "n c h w"]:
     if image.ndim != 4 or image.shape[0] not in (1, count) or image.shape[1] != channels:
         shape = tuple(image.shape)
         raise SettingError(f"start has shape {shape}; give ({channels}, h, w) or ({count}, {channels}, h, w) in [0, 1]")
-    return image.detach().float().expand(count, -1, -1, -1).clone()
+    if not image.is_floating_point() or image.min() < 0 or image.max() > 1:
+        found = f"{image.dtype} from {image.min().item():g} to {image.max().item():g}"
+        raise SettingError(f"start holds {found}; give floating-point numbers in [0, 1]")
+    return image.detach().float().cpu().expand(count, -1, -1, -1).clone()
+
+
+def _fitting(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c h2 w2"]:
+    """Resize images whose shape is already right, to within a pixel."""
+    height, width = _sides(images)
+    if abs(height * size[1] / width - size[0]) > 1:
+        raise SettingError(
+            f"start is {height} x {width} px, the picture {size[0]} x {size[1]}; cut it to that shape first"
+        )
+    return images if (height, width) == size else F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 def _stack(transforms: Transforms, network: Network, size: Size) -> tuple[Transform, ...]:
@@ -180,7 +201,7 @@ def _stack(transforms: Transforms, network: Network, size: Size) -> tuple[Transf
         if not isinstance(transform, Transform | Geometric):
             raise SettingError(f"{transform!r} is no transform; it needs draw and apply, or place")
     stack = fuse(transforms)
-    view = _sides(look(torch.zeros(1, network.channels, *size), stack, Generators([0])))
+    view = _sides(look(torch.zeros(1, network.channels, *size, device=network.device), stack, Generators([0])))
     if view == network.size:
         return stack
     if network.fixed_size:

@@ -9,8 +9,11 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
 
 from featviz.errors import RecipeError, SettingError, nearest
 from featviz.output import read_recipe
@@ -42,7 +45,8 @@ class Recipe:
         steps: as asked for.
         until: where the render stopped, if that was earlier.
         seeds: one for each picture.
-        start: the file it started from, or a hash of the image, or `None`.
+        start: the file it started from, or `TENSOR`, or `None`.
+        start_fingerprint: a hash of the images it started from.
         machine: versions, device and threads, on which the last bits depend.
         picture: which one of the batch this file shows; `None` means a sheet of them all.
     """
@@ -60,6 +64,7 @@ class Recipe:
     until: int | None
     seeds: tuple[int, ...]
     start: str | None
+    start_fingerprint: str | None
     machine: Mapping[str, str]
     picture: int | None = None
 
@@ -106,8 +111,9 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """A name for what it makes: the same for the same picture, on any machine."""
-        decides = {key: value for key, value in asdict(self).items() if key not in ("machine", "model", "weights")}
+        """A name for what it makes: the same for the same picture, whatever the files it came from are called."""
+        names = ("machine", "model", "weights", "start")
+        decides = {key: value for key, value in asdict(self).items() if key not in names}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
@@ -129,6 +135,11 @@ class Recipe:
             return recipe
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecipeError("the recipe cannot be read; was the file changed?") from error
+
+
+def fingerprint(images: Float[Tensor, "n c h w"]) -> str:
+    """Return a hash of images."""
+    return hashlib.sha256(str(tuple(images.shape)).encode() + images.numpy().tobytes()).hexdigest()[:16]
 
 
 def _frozen(value: Any) -> Any:
@@ -171,7 +182,8 @@ def pick(text: str, drawer: ModuleType, own: Mapping[str, Any] | None = None) ->
         SettingError: there is no such name.
         RecipeError: the expression cannot be read.
     """
-    names = {name: getattr(drawer, name) for name in drawer.__all__} | dict(own or {})
+    drawn = {name: getattr(drawer, name) for name in drawer.__all__}
+    names = {name: value for name, value in drawn.items() if not isinstance(value, FunctionType)} | dict(own or {})
     found = next((value for name, value in names.items() if name.lower() == text.lower()), None)
     if found is not None:
         try:

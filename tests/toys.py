@@ -112,7 +112,6 @@ class Dead(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 2, 3)
         self.relu = nn.ReLU()
-        pass
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.conv(x))

@@ -48,6 +48,8 @@ def replay(
     if recipe.start == fv.Recipe.TENSOR:
         raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
     rendering = fv.render(network, **recipe.arguments(VALUES | dict(own or {})), progress=progress)
+    if rendering.recipe.start_fingerprint != recipe.start_fingerprint:
+        raise fv.RecipeError(f"the picture was started from {recipe.start}, which holds another image now")
     other = {key: value for key, value in rendering.recipe.machine.items() if recipe.machine.get(key) != value}
     if other:
         changed = ", ".join(f"{key} {recipe.machine.get(key)} then, {value} now" for key, value in other.items())

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from torch import Tensor, nn
 
 from featviz.activations import first_tensor
+from featviz.errors import AddressError
 
 Run = Callable[[Callable[[], object]], dict[str, Tensor]]
 
@@ -25,13 +26,16 @@ def catching(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Run]:
         calls: the layers' names, and how often each runs in one pass; its last call counts.
 
     Yields:
-        A function that runs a forward pass and returns what the layers put out.
+        A function that runs a forward pass and returns what the layers put out. It raises `AddressError` where the
+        pass takes another way.
     """
     left: dict[str, int] = {}
     caught: dict[str, Tensor] = {}
 
     def hook_for(layer: str) -> Callable[[nn.Module, object, object], None]:
         def hook(_: nn.Module, __: object, output: object) -> None:
+            if not left:  # another run of the network, within or between ours
+                return
             left[layer] -= 1
             tensor = first_tensor(output)
             if left[layer] > 0 or tensor is None:
@@ -47,8 +51,13 @@ def catching(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Run]:
     def run(forward: Callable[[], object]) -> dict[str, Tensor]:
         left.update(calls)
         caught.clear()
-        with suppress(_Seen):
-            forward()
+        try:
+            with suppress(_Seen):
+                forward()
+        finally:
+            left.clear()
+        if missed := [layer for layer in calls if layer not in caught]:
+            raise AddressError(f"the forward pass did not reach {missed[0]!r} for these images")
         return dict(caught)
 
     with ExitStack() as stack:

@@ -58,27 +58,47 @@ class _Seen:
     calls: Counter[str] = field(default_factory=Counter)
 
 
-def probe(module: nn.Module, run: Callable[[int, Size], object], size: Size) -> tuple[dict[str, Layer], bool]:
-    """Find what every layer puts out, in the order in which they end.
+@dataclass(frozen=True)
+class Probed:
+    """What two passes tell of a network.
+
+    Args:
+        table: every layer that can be addressed, by name, in the order in which they end.
+        fixed_size: whether it refused every size but its own.
+        memory_format: channels last, unless the network reshapes its maps in a way that does not allow it.
+    """
+
+    table: dict[str, Layer]
+    fixed_size: bool
+    memory_format: torch.memory_format
+
+
+def probe(module: nn.Module, images: Callable[[int, Size], Tensor], size: Size) -> Probed:
+    """Find what every layer puts out.
 
     Two passes, at two sizes and two batch sizes, tell the dimensions apart: what follows the batch is the batch,
     what follows the size is space, and what stays is channels.
 
     Args:
         module: the network.
-        run: runs the network on so many images of a size.
+        images: makes so many images of a size, as the network wants them.
         size: the network's own.
-
-    Returns:
-        The table, and whether the network takes its own size only.
     """
     parts = dict(module.named_modules())
     names = {part: name for name, part in parts.items()}
-    first = _watch(names, module, lambda: run(2, size))
+    memory_format = torch.channels_last
     try:
-        second = _watch(names, module, lambda: run(3, (size[0] + 32, size[1] + 64)))
-    except Exception:  # whatever a network says to a size it does not take
-        second = None
+        first = _watch(names, module, images(2, size).contiguous(memory_format=memory_format))
+    except Exception:  # a network that flattens its maps with `view`, or a broken one: then this says so
+        memory_format = torch.contiguous_format
+        first = _watch(names, module, images(2, size))
+    second, larger = None, size
+    for larger in ((size[0] + 32, size[1] + 64), (2 * size[0], 3 * size[1])):
+        try:
+            second = _watch(names, module, images(3, larger).contiguous(memory_format=memory_format))
+            break
+        except Exception as error:
+            refuses_size(error)
     tokens = {
         shape[1]
         for part, name in names.items()
@@ -87,15 +107,33 @@ def probe(module: nn.Module, run: Callable[[int, Size], object], size: Size) -> 
     table = {}
     for name, shape in first.shapes.items():
         other = second.shapes.get(name) if second else None
-        layout = _layout(parts[name], shape, other, size, tokens)
+        layout = _layout(parts[name], shape, other, (size, larger), tokens)
         if layout:
             layer = Layer(name, layout, shape[1:], calls=first.calls[name])
-            stride = round(size[1] / layer.places[1]) if layout.kind == "map" and min(layer.places) > 1 else 0
-            table[name] = replace(layer, stride=stride)
-    return table, second is None
+            table[name] = replace(layer, stride=_stride(layer, other, size, larger))
+    return Probed(table, second is None, memory_format)
 
 
-def _watch(names: dict[nn.Module, str], module: nn.Module, run: Callable[[], object]) -> _Seen:
+def refuses_size(error: Exception) -> None:
+    """Let an error pass as a network's answer to a size that it does not take, whatever its words.
+
+    Raises:
+        Exception: the same error, where it is about memory.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
+        raise error
+
+
+def _stride(layer: Layer, other: tuple[int, ...] | None, size: Size, larger: Size) -> int:
+    """Return the px from one place of a map to the next, along the width; 0 where there is one place only."""
+    if layer.layout.kind != "map" or min(layer.places) == 1:
+        return 0
+    if other and (more := replace(layer, shape=other[1:]).places[1] - layer.places[1]) > 0:
+        return round((larger[1] - size[1]) / more)
+    return round(size[1] / layer.places[1])
+
+
+def _watch(names: dict[nn.Module, str], module: nn.Module, images: Tensor) -> _Seen:
     """Run the network, and note the shape of what every module puts out at its last call."""
     seen = _Seen()
 
@@ -111,13 +149,13 @@ def _watch(names: dict[nn.Module, str], module: nn.Module, run: Callable[[], obj
         stack.enter_context(frozen(module))
         for part in names:
             stack.callback(part.register_forward_hook(note).remove)
-        # With gradients on, since without them PyTorch's transformer layers skip their submodules.
-        run()
+        with torch.enable_grad():  # without gradients PyTorch's transformer layers skip their submodules
+            module(images.requires_grad_())
     return seen
 
 
 def _layout(
-    part: nn.Module, shape: tuple[int, ...], other: tuple[int, ...] | None, size: Size, tokens: set[int]
+    part: nn.Module, shape: tuple[int, ...], other: tuple[int, ...] | None, sizes: tuple[Size, Size], tokens: set[int]
 ) -> Layout | None:
     """Tell the dimensions apart, or give up."""
     if shape[0] != 2 or (other and (other[0] != 3 or len(other) != len(shape))):
@@ -138,8 +176,8 @@ def _layout(
         if not channel:
             return None
         where = 3 - channel
-        patch, prefix = _grid(shape[where], size)
-        if other and _tokens((size[0] + 32, size[1] + 64), patch, prefix) != other[where]:
+        patch, prefix = _grid(shape[where], sizes[0])
+        if other and _tokens(sizes[1], patch, prefix) != other[where]:
             patch, prefix = None, 0
         return Layout("tokens", channel, patch, prefix)
     return None
@@ -243,7 +281,15 @@ class LayerTable:
             field = self.fields.get(name)
             sees = ("", "") if field is None else (str(field.px or "all"), str(field.stride))
             shape = "x".join(map(str, layer.shape))
-            rows.append((name or "logit", layer.layout.kind, shape, str(layer.channels), *sees))
+            rows.append(
+                (
+                    name or ("logit" if layer.layout.kind == "vector" else "(output)"),
+                    layer.layout.kind,
+                    shape,
+                    str(layer.channels),
+                    *sees,
+                )
+            )
         return rows
 
     def __str__(self) -> str:

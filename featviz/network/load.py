@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from featviz.network.network import Network
 from featviz.network.weights import load_weights
 from featviz.protocols import Size
 
+CONVERTING = ("googlenet", "inception_v3")
+"""torchvision's two that were trained on another normalisation, and convert to it when told to."""
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+"""Their heads for training, which some files hold and some do not."""
 OWN_WEIGHTS = "default"
 UNTRAINED = "none"
 
@@ -38,7 +43,7 @@ def load(
             `package.module:factory`, whose factory returns an `nn.Module` or a `Network`.
         weights: `"default"` for the model's own, `"none"` for random ones, or a safetensors or state_dict file.
         device: `"auto"` for the first of cuda, mps, cpu that is there, or a torch device.
-        size: height and width in px of its images; `None` means what the model says.
+        size: height and width in px of the images of a bare module of one's own; any other model says its own.
         mean: of each channel; `None` means what the model says.
         std: of each channel; `None` means what the model says.
         classes: names in output order; `None` means what the model says.
@@ -47,8 +52,9 @@ def load(
         ModelError: there is no such model, or it cannot be built.
         WeightsError: the weights cannot be read, downloaded or fitted.
     """
-    with torch.random.fork_rng(devices=[]):  # building draws random weights: always the same, and the caller's not
-        torch.manual_seed(0)
+    state = torch.get_rng_state()  # building draws random weights: always the same, and none of the caller's numbers
+    try:
+        torch.default_generator.manual_seed(0)
         if ":" in model:
             network = _own(model, size, mean, std)
         elif model.startswith("timm/"):
@@ -57,11 +63,13 @@ def load(
             network = _motifnet(weights)
         else:
             network = _torchvision(model, weights)
+    finally:
+        torch.set_rng_state(state)
     if weights not in (OWN_WEIGHTS, UNTRAINED):
-        load_weights(network.module, Path(weights))
+        load_weights(network.module, Path(weights), spare=AUXILIARY if model in CONVERTING else ())
     return Network(
         network.module.to(_device(device)),
-        size=network.size if size is None else size,
+        size=network.size,
         mean=mean or network.mean,
         std=std or network.std,
         classes=network.classes if classes is None else classes,
@@ -105,16 +113,17 @@ def _torchvision(model: str, weights: str | Path) -> Network:
     if model not in zoo.list_models(module=zoo):
         raise ModelError(f"no model {model!r}{nearest(model, models())} (featviz models lists all)")
     enum = zoo.get_model_weights(model).DEFAULT
-    # These two were trained on another normalisation, and convert when told to; their extra heads are in the files.
-    options: dict[str, Any] = {"transform_input": True} if model in ("googlenet", "inception_v3") else {}
-    if weights != OWN_WEIGHTS and options:
-        options["init_weights"] = False
+    expects = enum.transforms()
+    size = expects.crop_size[0]
+    options: dict[str, Any] = {}
+    if weights != OWN_WEIGHTS and model in CONVERTING:
+        options = {"transform_input": True, "aux_logits": False, "init_weights": False}
+    elif weights != OWN_WEIGHTS and model.startswith("vit_"):
+        options = {"image_size": size}
     try:
         module = zoo.get_model(model, weights=enum if weights == OWN_WEIGHTS else None, **options)
     except OSError as error:  # urllib's errors are OSErrors
         raise WeightsError(f"cannot download the weights of {model} ({error}); give a file with --weights") from error
-    expects = enum.transforms()
-    size = expects.crop_size[0]
     return Network(module, size=size, mean=expects.mean, std=expects.std, classes=enum.meta["categories"])
 
 
@@ -165,7 +174,8 @@ def find(place: str) -> Callable[..., Any]:
         module = _run_file(Path(source))
     else:
         try:
-            module = importlib.import_module(source)
+            with _importing_from(Path.cwd()):
+                module = importlib.import_module(source)
         except ModuleNotFoundError as error:
             if error.name and not f"{source}.".startswith(f"{error.name}."):
                 raise  # found, but something that it imports is missing: that error says more
@@ -184,5 +194,16 @@ def _run_file(path: Path) -> Any:
         raise ModelError(f"cannot import {path}; give a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)  # dataclasses and pickling look the module up
-    spec.loader.exec_module(module)
+    with _importing_from(path.parent):
+        spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Let modules in a folder be imported, as they are when Python runs a file there."""
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.resolve()))

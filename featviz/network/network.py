@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from featviz.activations import Activations, Layout
 from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.network.capture import catching
-from featviz.network.layers import Field, Layer, LayerTable, probe, receptive_fields
-from featviz.network.surgery import channels_last, frozen
+from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
+from featviz.network.surgery import frozen, laid_out
 from featviz.protocols import Size
 
 ROOMY = 256
@@ -32,7 +32,7 @@ class Network:
         std: of each input channel; the module sees `(image - mean) / std`.
         classes: names in output order.
         name: what `fv.load` calls it, for messages and recipes; empty for a module made in Python.
-        weights: the file its weights came from, for recipes.
+        weights: the file its weights came from, or `default` or `none`, for recipes.
 
     Raises:
         SettingError: the numbers do not make sense.
@@ -54,7 +54,6 @@ class Network:
         self.mean, self.std = tuple(mean), tuple(std)
         self.classes = tuple(classes)
         self.name, self.weights = name, weights
-        self._hashed: tuple[object, str] = (None, "")
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
             raise SettingError(
                 f"mean {self.mean} and std {self.std} do not go together; give one of each per channel, std above 0"
@@ -90,20 +89,17 @@ class Network:
     @property
     def fingerprint(self) -> str:
         """A hash of its weights: the same for the same network, wherever it came from."""
-        tensors = sorted(self.module.state_dict().items())
-        state = tuple((tensor.data_ptr(), tensor._version) for _, tensor in tensors)
-        if self._hashed[0] != state:  # never hashed, or trained since
-            digest = hashlib.sha256()
-            for key, tensor in tensors:
-                digest.update(key.encode() + str(tuple(tensor.shape)).encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-            self._hashed = state, digest.hexdigest()[:16]
-        return self._hashed[1]
+        digest = hashlib.sha256()
+        for key, value in sorted(self.module.state_dict().items()):
+            if isinstance(value, Tensor):  # a module may keep other things there
+                digest.update(key.encode() + str(tuple(value.shape)).encode())
+                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:16]
 
     @cached_property
-    def _probed(self) -> tuple[dict[str, Layer], bool]:
+    def _probed(self) -> Probed:
         try:
-            return probe(self.module, lambda n, size: self._forward(self._grey(n, size)), self.size)
+            return probe(self.module, self._grey, self.size)
         except Exception as error:
             error.add_note(f"while running {self.label} on grey images of {self.size[0]}x{self.size[1]} px")
             raise
@@ -111,14 +107,14 @@ class Network:
     @property
     def table(self) -> dict[str, Layer]:
         """Every layer that can be addressed, by name, in the order in which they end."""
-        return self._probed[0]
+        return self._probed.table
 
     @property
     def fixed_size(self) -> bool:
-        """Whether it takes images of its own size only."""
-        return self._probed[1]
+        """Whether it takes images of its own size only, as far as two others tell."""
+        return self._probed.fixed_size
 
-    def layers(self, size: Size | None = None) -> LayerTable:
+    def layers(self, size: int | Size | None = None) -> LayerTable:
         """List every layer: address, kind, shape, channels, receptive field and stride in px.
 
         Args:
@@ -127,13 +123,14 @@ class Network:
         Raises:
             ModelError: it does not take images of this size.
         """
+        size = (size, size) if isinstance(size, int) else size
         if size is None or size == self.size:
             return LayerTable(self.table, self.receptive_fields())
         self.check_size(size)
         return Network(self.module, size=size, mean=self.mean, std=self.std, name=self.name).layers()
 
     def receptive_fields(self) -> dict[str, Field]:
-        """Measure the receptive field and stride of every feature map; takes a few passes."""
+        """Measure the receptive field and stride of every feature map, in as many passes as the largest stride."""
 
         def run(image: Tensor, note: Callable[[str, Tensor], None]) -> None:
             with torch.no_grad(), self.watch(self.table) as see:
@@ -152,7 +149,7 @@ class Network:
         if self._runs(size):
             return
         if not self._runs(self.size):
-            self._forward(self._grey(1, self.size))  # not the size's fault: let the network's own error surface
+            self.module(self._grey(1, self.size))  # not the size's fault: let the network's own error surface
         given = f"{self.label} does not take {size[0]}x{size[1]} px"
         if self.fixed_size:
             raise ModelError(f"{given}; it takes {self.size[0]}x{self.size[1]} only")
@@ -165,8 +162,9 @@ class Network:
     def _runs(self, size: Size) -> bool:
         try:
             with frozen(self.module), torch.no_grad():
-                self._forward(self._grey(1, size))
-        except Exception:  # whatever a network says to a size it does not take
+                self.module(self._grey(1, size))
+        except Exception as error:
+            refuses_size(error)
             return False
         return True
 
@@ -184,11 +182,11 @@ class Network:
         calls = {layer: self.table[layer].calls for layer in layouts}
 
         def see(images: Tensor) -> Activations:
-            caught = run(lambda: self.module(normal(images)))
+            caught = run(lambda: self.module(normal(images).contiguous(memory_format=memory)))
             return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.classes)
 
-        with frozen(self.module), channels_last(self.module), catching(self.module, calls) as run:
-            normal = self._normaliser()
+        normal, memory = self._normaliser(), self._probed.memory_format
+        with frozen(self.module), laid_out(self.module, memory), catching(self.module, calls) as run:
             yield see
 
     def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
@@ -211,15 +209,13 @@ class Network:
         shift = -torch.tensor(self.mean, device=weight.device).view(-1, 1, 1) * scale
 
         def normal(images: Tensor) -> Tensor:
-            return torch.addcmul(shift, images, scale).to(weight.dtype, memory_format=torch.channels_last)
+            return torch.addcmul(shift, images, scale).to(weight.dtype)
 
         return normal
 
-    def _forward(self, images: Tensor) -> object:
-        return self.module(self._normaliser()(images))
-
     def _grey(self, n: int, size: Size) -> Tensor:
-        return torch.full((n, self.channels, *size), 0.5, device=self.device, requires_grad=torch.is_grad_enabled())
+        """Make what the module sees of grey images."""
+        return self._normaliser()(torch.full((n, self.channels, *size), 0.5, device=self.device))
 
     def _layout(self, layer: str) -> Layout:
         if layer in self.table:

@@ -27,12 +27,12 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def channels_last(module: nn.Module) -> Iterator[None]:
-    """Lay the convolutions' weights out channels last, which the fast kernels want; afterwards as they were."""
+def laid_out(module: nn.Module, memory_format: torch.memory_format) -> Iterator[None]:
+    """Lay the convolutions' weights out, channels last where the fast kernels want it; afterwards as they were."""
     kept = [(weight, weight.data) for weight in module.parameters() if weight.ndim == 4]
     try:
         for weight, data in kept:
-            weight.data = data.contiguous(memory_format=torch.channels_last)
+            weight.data = data.contiguous(memory_format=memory_format)
         yield
     finally:
         for weight, data in kept:

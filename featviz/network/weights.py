@@ -34,16 +34,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             found = found[key]
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise WeightsError(f"{path} holds no state_dict; save one with torch.save(module.state_dict(), ...)")
-    return {key.removeprefix("module."): value for key, value in found.items()}  # nn.DataParallel adds the prefix
+    return found
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, *, spare: tuple[str, ...] = ()) -> None:
     """Put the weights of a file into a module; every key and shape has to fit.
+
+    Args:
+        module: gets them.
+        path: safetensors, or a `state_dict` saved by `torch.save`.
+        spare: beginnings of keys that the module can do without.
 
     Raises:
         WeightsError: they do not; the message names the keys.
     """
     weights, own = read_weights(path), module.state_dict()
+    if not any(key in own for key in weights):
+        weights = {key.removeprefix("module."): value for key, value in weights.items()}  # nn.DataParallel adds it
+    weights = {key: value for key, value in weights.items() if key in own or not key.startswith(spare or "\0")}
     faults = {
         "missing": [key for key in own if key not in weights and not key.endswith("num_batches_tracked")],
         "not in the model": [key for key in weights if key not in own],

@@ -71,9 +71,15 @@ def _as_term(value: Objective | float) -> Objective:
 
 
 def _sum(left: Objective | float, right: Objective | float) -> Objective:
-    """Add up, keeping the left side flat: hundreds of terms in a row are one level deep."""
-    left, right = _as_term(left), _as_term(right)
-    return Sum((*left.terms, right) if isinstance(left, Sum) else (left, right))
+    """Add up, keeping sums flat: hundreds of terms are one level deep."""
+    terms = [*_terms(_as_term(left)), *_terms(_as_term(right))]
+    while isinstance(terms[0], Constant) and isinstance(terms[1], Constant):  # as Python adds numbers up from the left
+        terms[:2] = [Constant(terms[0].value + terms[1].value)]
+    return Sum(tuple(terms))
+
+
+def _terms(objective: Objective) -> tuple[Objective, ...]:
+    return objective.terms if isinstance(objective, Sum) else (objective,)
 
 
 def _bracket(part: Objective, least: int, show: Callable[[Objective], str]) -> str:

@@ -34,7 +34,10 @@ def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
     >>> parse("stage2:5 - 0.5*logit:spiral")
     Channel(layer='stage2', channel=5) - 0.5 * Logit(name='spiral')
     """
-    return _Reader(text, own or {}).whole()
+    try:
+        return _Reader(text, own or {}).whole()
+    except RecursionError as error:
+        raise AddressError(f"cannot read the objective, its brackets go too deep: {text[:40]}…") from error
 
 
 def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
@@ -68,8 +71,10 @@ class _Reader:
         found = self.sum()
         if self.tokens[self.next].sign != "end":
             self.fail("expected + - * / here")
-        if not isinstance(found, Objective):
+        if isinstance(found, int | float):
             raise AddressError(f"{self.text!r} is only a number; name a unit, as layer:channel or logit:class")
+        if not isinstance(found, Objective):
+            raise AddressError(f"{self.text!r} is no objective; decorate the function with objectives.objective")
         return found
 
     def sum(self) -> Objective | float:

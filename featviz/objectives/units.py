@@ -90,7 +90,7 @@ class Layer(Objective):
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the layer's mean square."""
-        return acts[self.layer].square().flatten(1).mean(1)
+        return acts.units(self.layer).square().flatten(1).mean(1)
 
     def __str__(self) -> str:
         """Write the address."""

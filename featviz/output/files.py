@@ -73,7 +73,12 @@ def save_picture(pixels: UInt8[np.ndarray, "h w 3"], path: Path, recipe: str | N
         OutputError: the folder is missing, not writable or full, or the file's ending is no format.
     """
     check_output(path)
-    write(path, encode(pixels, path.suffix.lower(), recipe))
+    try:
+        data = encode(pixels, path.suffix.lower(), recipe)
+    except (ValueError, OSError) as error:  # Pillow's words for a size that a format does not hold
+        height, width = pixels.shape[:2]
+        raise OutputError(f"cannot write {width} x {height} px as {path.suffix}; end the name in .png") from error
+    write(path, data)
     return path
 
 

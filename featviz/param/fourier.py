@@ -50,6 +50,7 @@ def _size(canvas: Tensor) -> Size:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _scale(size: Size, decay: float, device: torch.device) -> Float[Tensor, "h w"]:
     """Return what each frequency is multiplied by.
 

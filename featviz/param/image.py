@@ -67,5 +67,7 @@ def image(
     >>> image(256, batch=4).size
     (256, 256)
     """
-    sides = (size, size) if isinstance(size, int) else size
-    return Image(sides, batch, spatial, color)
+    if size is None:
+        return Image(None, batch, spatial, color)
+    height, width = (size, size) if isinstance(size, int) else size
+    return Image((height, width), batch, spatial, color)

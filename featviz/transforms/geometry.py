@@ -31,6 +31,10 @@ class Pad:
     px: int
     value: float | None = 0.5
 
+    def __post_init__(self) -> None:
+        """Check the width."""
+        _not_negative(self, self.px)
+
     def place(self, rng: Generators, size: Size) -> Place:
         """Move the image in by `px`."""
         return _shift(len(rng), self.px, self.px), (size[0] + 2 * self.px, size[1] + 2 * self.px)
@@ -44,10 +48,14 @@ class Crop:
         px: how much goes on every side.
 
     Raises:
-        SettingError: at `place`, nothing would be left.
+        SettingError: below 0 px; or, at `place`, nothing would be left.
     """
 
     px: int
+
+    def __post_init__(self) -> None:
+        """Check the width."""
+        _not_negative(self, self.px)
 
     def place(self, rng: Generators, size: Size) -> Place:
         """Move the image out by `px`."""
@@ -62,12 +70,16 @@ class Jitter:
         px: how much smaller.
 
     Raises:
-        SettingError: at `place`, nothing would be left.
+        SettingError: below 0 px; or, at `place`, nothing would be left.
 
     Source: Lucid, lucid/optvis/transform.py, `jitter`.
     """
 
     px: int
+
+    def __post_init__(self) -> None:
+        """Check the width."""
+        _not_negative(self, self.px)
 
     def place(self, rng: Generators, size: Size) -> Place:
         """Draw where the window lies, in whole pixels."""
@@ -197,6 +209,11 @@ class Warp:
             fill_value=None if fill is None else images.new_full((channels,), fill),
             align_corners=True,
         )
+
+
+def _not_negative(what: object, px: int) -> None:
+    if px < 0:
+        raise SettingError(f"{what} is below 0 px; give 0 or more")
 
 
 def _identity(n: int) -> Float[Tensor, "n 3 3"]:

@@ -25,7 +25,7 @@ LUCID: Transforms = (
 Source: Lucid, lucid/optvis/transform.py, `standard_transforms`.
 """
 
-STANDARD: Transforms = (Shift(0.4), Rotate(20), Scale(LogUniform(0.6, 3.0)), Tint(0.3))
+STANDARD: Transforms = (Shift(0.3), Rotate(20), Scale(LogUniform(0.6, 3.0)), Tint(0.4))
 """The default: views from far and near in changing colours, so that a picture has to hold in all of them."""
 
 

@@ -88,7 +88,7 @@ def test_a_dead_start_is_said_with_its_cure():
     with pytest.raises(fv.RenderError) as caught:
         fv.render(dead, "relu:1", steps=40)
     assert str(caught.value) == (
-        "no gradient reaches the picture, the unit is off; give another seed, or a louder start: Fourier(sd=0.1)"
+        "no gradient reaches the picture, the unit is off; give another seed, or a louder start: sd=0.1"
     )
     with pytest.warns(fv.FeatvizWarning, match="^relu:1: no gradient reaches the picture"):
         rendering = fv.render(dead, ["relu:1", "conv:1"], transforms=(), steps=20)

@@ -142,7 +142,7 @@ BAD = [
     (["render", "stage1:3", "--steps", "-1"], "steps -1 is below 0; give 0 for the start alone, 512 is usual"),
     (["render", "stage1:3", "--batch", "0"], "batch 0 has no pictures; give 1 or more"),
     (["render", "stage1:3", "--lr", "0"], "learning rate 0.0 does not move; give one above 0, 0.05 is usual"),
-    (["render", "stage1:3", "--seed", "-1"], "seed -1 is below 0; give one from 0"),
+    (["render", "stage1:3", "--seed", "-1"], "seeds -1 to -1 are out of range; give 0 or more, below 2**63"),
     (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' here; give auto, cpu, cuda or mps"),
     (["render", "stage1:3", "--param", "fourir"], "there is no 'fourir' in param; nearest: 'Fourier'"),
     (["render", "stage1:3", "--transforms", "standrd"], "there is no 'standrd' in transforms; nearest: 'STANDARD'"),

@@ -33,6 +33,7 @@ def test_there_is_something_to_run():
     assert len(blocks("python")) >= 3
 
 
+@pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # units of random networks may be off
 def test_every_command_of_the_readme_works(tmp_path, capsys):
     (tmp_path / "my_net.py").write_text(OWN)
     for command in COMMANDS:

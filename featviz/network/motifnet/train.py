@@ -1,8 +1,8 @@
 """Train motifnet on drawings made as it goes: `make motifnet`, about 20 minutes on two cores.
 
-Half of robustness is worth more than a tenth of a percent of accuracy here: every drawing is first pushed by one
-step against its label (Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572, in the L2 norm), because networks
-trained so have pictures that people recognise (Engstrom et al. 2019, https://arxiv.org/abs/1906.00945).
+Accuracy is not all that it is trained for: every drawing is first pushed by one step against its label
+(Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572, in the L2 norm), because networks trained so have pictures
+that people recognise (Engstrom et al. 2019, https://arxiv.org/abs/1906.00945).
 """
 
 from __future__ import annotations
