@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -130,8 +129,7 @@ class Activations(Mapping[str, Tensor]):
             AddressError: there is no such class.
         """
         count = self.logits().shape[1]
-        if not isinstance(name, str):
-            name = operator.index(name)
+        if isinstance(name, int):
             if not 0 <= name < count:
                 raise AddressError(f"no class {name}; the network has {count}, 0 to {count - 1}")
             return name

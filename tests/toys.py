@@ -105,6 +105,34 @@ class Twice(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Flattening(nn.Module):
+    """Flattens its maps with `view`, which channels-last memory does not allow; unpadded, and fixed in size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 5, stride=2)
+        self.pool = nn.MaxPool2d(3, 2)
+        self.head = nn.Linear(4 * 6 * 6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.conv(x))
+        return self.head(x.view(x.size(0), -1))
+
+
+class Unpadded(nn.Module):
+    """Convolutions without padding, whose map is smaller than size over stride; takes multiples of 14 px only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 11, stride=4)
+        self.pool = nn.MaxPool2d(3, 2)
+        self.conv2 = nn.Conv2d(4, 4, 5, padding=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[-2] % 14 == x.shape[-1] % 14 == 0, "multiples of 14 only"
+        return self.conv2(self.pool(self.conv(x)))
+
+
 class Dead(nn.Module):
     """A ReLU that is off for every picture."""
 

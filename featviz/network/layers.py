@@ -281,15 +281,8 @@ class LayerTable:
             field = self.fields.get(name)
             sees = ("", "") if field is None else (str(field.px or "all"), str(field.stride))
             shape = "x".join(map(str, layer.shape))
-            rows.append(
-                (
-                    name or ("logit" if layer.layout.kind == "vector" else "(output)"),
-                    layer.layout.kind,
-                    shape,
-                    str(layer.channels),
-                    *sees,
-                )
-            )
+            label = name or ("logit" if layer.layout.kind == "vector" else "(output)")
+            rows.append((label, layer.layout.kind, shape, str(layer.channels), *sees))
         return rows
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -27,6 +28,10 @@ class Neuron(Objective):
     layer: str
     channel: int
     at: Place = "center"
+
+    def __post_init__(self) -> None:
+        """Make numpy's and torch's integers plain ones."""
+        object.__setattr__(self, "channel", operator.index(self.channel))
 
     @property
     def layers(self) -> frozenset[str]:
@@ -55,6 +60,10 @@ class Channel(Objective):
 
     layer: str
     channel: int
+
+    def __post_init__(self) -> None:
+        """Make numpy's and torch's integers plain ones."""
+        object.__setattr__(self, "channel", operator.index(self.channel))
 
     @property
     def layers(self) -> frozenset[str]:
@@ -109,6 +118,10 @@ class Logit(Objective):
 
     name: int | str
 
+    def __post_init__(self) -> None:
+        """Make numpy's and torch's integers plain ones."""
+        object.__setattr__(self, "name", self.name if isinstance(self.name, str) else operator.index(self.name))
+
     @property
     def layers(self) -> frozenset[str]:
         """The network's output."""
@@ -134,6 +147,10 @@ class Probability(Objective):
     """
 
     name: int | str
+
+    def __post_init__(self) -> None:
+        """Make numpy's and torch's integers plain ones."""
+        object.__setattr__(self, "name", self.name if isinstance(self.name, str) else operator.index(self.name))
 
     @property
     def layers(self) -> frozenset[str]:

@@ -49,18 +49,18 @@ def test_renders_are_stateless_and_arguments_are_never_remembered(net):
     assert not torch.equal(first.images, other.images)
 
 
-def test_pixels_are_normalised_for_every_param():
-    """The network sees (image - mean) / std, whatever holds the image."""
+@pytest.mark.parametrize("spatial", [param.Pixel(), param.Fourier()])
+def test_pixels_are_normalised_for_every_param(spatial):
+    """While it renders, the network sees (image - mean) / std, whatever holds the image."""
     seen = []
     net = toys.plain(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
-    handle = net.module.conv1.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
-    for spatial in (param.Pixel(), param.Fourier()):
-        rendering = fv.render(net, "conv1:0", param=spatial, transforms=(), steps=0)
-        seen.clear()
-        net.capture(rendering.images, ["conv1"])
-        mean, std = torch.tensor(net.mean).view(3, 1, 1), torch.tensor(net.std).view(3, 1, 1)
-        assert torch.allclose(seen[-1], (rendering.images - mean) / std, atol=1e-6)
-    handle.remove()
+    net.table  # probing is over
+    net.module.conv1.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    start = fv.render(net, "conv1:0", param=spatial, transforms=(), steps=0)
+    fv.render(net, "conv1:0", param=spatial, transforms=(), steps=1)
+    mean, std = torch.tensor(net.mean).view(3, 1, 1), torch.tensor(net.std).view(3, 1, 1)
+    assert len(seen) == 1
+    assert torch.allclose(seen[0], (start.images - mean) / std, atol=1e-6)
 
 
 def test_wide_pictures_stay_wide(tmp_path):
@@ -170,3 +170,106 @@ def test_what_cannot_be_a_transform_or_objective_is_refused():
         fv.render(toys.plain(), "conv2:1", start=torch.zeros(1, 3))
     with pytest.raises(fv.SettingError, match=r"^3 is no param; give param.image"):
         fv.render(toys.plain(), "conv2:1", param=3)
+
+
+def test_a_unit_that_is_off_comes_on_with_a_louder_start():
+    """The cure that the message names."""
+    net = toys.network(toys.Dead())
+    net.module.conv.bias.data.fill_(-0.05)
+    with pytest.raises(fv.RenderError), pytest.warns(fv.FeatvizWarning):
+        raise fv.RenderError(fv.render(net, "relu:1", transforms=(), steps=5).problems[0])
+    for spatial in (param.Fourier(sd=0.1), param.Pixel(sd=1.0)):
+        assert fv.render(net, "relu:1", param=spatial, transforms=(), steps=5).history[-1] > 0
+
+
+def test_rendering_inside_no_grad_and_inference_mode(net):
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            rendering = fv.render(net, "conv2:1", param=param.image(20), steps=3)
+        assert rendering.history[-1].isfinite()
+        fv.render(net, "conv2:1", param=param.image(20), steps=1)
+
+
+def test_a_network_can_be_asked_while_it_renders(net):
+    guide = torch.rand(1, 3, 32, 32)
+
+    @obj.objective("conv2")
+    def like_the_guide(acts):
+        wanted = net.capture(guide, ["head", "conv1"])["conv1"].mean()
+        return -((acts["conv2"].flatten(1).mean(1) - wanted) ** 2)
+
+    def progress(done, steps):
+        assert net.capture(guide, ["head"])["head"].shape == (1, 5)
+
+    assert fv.render(net, like_the_guide, steps=2, progress=progress).history.isfinite().all()
+
+
+def test_half_precision_scores_are_summed_in_single():
+    net = toys.network(toys.Plain().half())
+    with torch.no_grad():
+        net.module.conv2.weight *= 3000
+    acts = net.capture(torch.rand(1, 3, 32, 32), ["conv2"])
+    assert acts["conv2"].dtype == torch.float16
+    assert acts["conv2"].square().mean().isinf()
+    assert obj.Layer("conv2")(acts).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), "start holds torch.uint8 from 0 to 0; give floating-point numbers"),
+        (torch.full((3, 8, 8), 7.0), "start holds torch.float32 from 7 to 7; give floating-point numbers in"),
+        (torch.zeros(3, 20, 80), "start is 20 x 80 px, the picture 32 x 32; cut it to that shape first"),
+    ],
+)
+def test_starts_that_would_be_misread_are_refused(start, message):
+    with pytest.raises(fv.SettingError) as caught:
+        fv.render(toys.plain(), "conv2:1", param=param.image(32), start=start, steps=1)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_start_of_the_same_shape_is_resized():
+    start = torch.rand(3, 10, 15)
+    assert fv.render(toys.plain(), "conv2:1", param=param.image((20, 30)), start=start, steps=0).images.shape[2:] == (
+        20,
+        30,
+    )
+
+
+def test_numbers_of_numpy_are_numbers():
+    import numpy as np
+
+    goals = [obj.Logit(np.int64(2)), obj.Channel("conv2", torch.tensor(3))]
+    rendering = fv.render(toys.plain(), goals, param=param.image([20, 24]), steps=1, seed=np.int64(3))
+    assert rendering.recipe.seeds == (3, 4)
+    assert rendering.recipe.objectives == ("Logit(name=2)", "Channel(layer='conv2', channel=3)")
+    assert rendering.images.shape[2:] == (20, 24)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"optimizer": "adam"}, "'adam' is no optimizer; give fv.Adam(...), or what has its `begin`"),
+        ({"until": -1}, "until -1 is below 0; give a step to stop after"),
+        ({"seed": 2**64}, "seeds 18446744073709551616 to 18446744073709551616 are out of range"),
+    ],
+)
+def test_more_that_is_out_of_range(more, message):
+    with pytest.raises(fv.SettingError) as caught:
+        fv.render(toys.plain(), "conv2:1", steps=1, **more)
+    assert str(caught.value).startswith(message)
+    with pytest.raises(fv.SettingError, match="is below 0 px; give 0 or more$"):
+        T.Jitter(-4)
+
+
+def test_loading_leaves_the_callers_random_state_alone():
+    state = torch.get_rng_state()
+    fv.load("motifnet", weights="none", device="cpu")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_sheet_too_large_for_its_format_is_one_sentence(tmp_path):
+    rendering = fv.render(toys.plain(), "conv2:1", param=param.image((8, 17000)), transforms=(), steps=0)
+    with pytest.raises(fv.OutputError, match=r"^cannot write 17000 x 8 px as .webp; end the name in .png$"):
+        rendering.save(tmp_path / "wide.webp")
+    assert rendering.save(tmp_path / "wide.png")

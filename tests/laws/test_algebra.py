@@ -53,6 +53,16 @@ def test_hundreds_of_terms(acts):
     assert fv.build(repr(long), names) == long
 
 
+def test_hundreds_of_terms_from_the_right(acts):
+    long = A
+    for _ in range(500):
+        long = B + long
+    assert torch.allclose(long(acts), A(acts) + 500 * B(acts), rtol=1e-4)
+    assert obj.parse(str(long)) == long
+    with pytest.raises(fv.AddressError, match="its brackets go too deep"):
+        obj.parse("(" * 5000 + "conv1:1" + ")" * 5000)
+
+
 def test_equality_is_by_value():
     assert obj.Channel("a", 1) + 2 == obj.Channel("a", 1) + 2
     assert obj.Channel("a", 1) != obj.Channel("a", 2)

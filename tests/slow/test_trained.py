@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import featviz as fv
-from featviz import param
 from featviz.cli import main
 
 pytestmark = pytest.mark.slow
@@ -31,10 +30,10 @@ def test_units_of_a_trained_mobilenet(shared, capsys):
 
 def test_a_flamingo_is_seen_by_a_network_that_did_not_make_it(shared):
     net = fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")
-    rendering = fv.render(net, "logit:flamingo", param=param.image(160), steps=160)
-    assert rendering.history[-16:].mean() > rendering.history[:16].mean() + 10
+    rendering = fv.render(net, "logit:flamingo")
     judge = own(shared, "mobilenet_v1_050", 160, (0.5,) * 3, (0.5,) * 3)
-    probabilities = judge.capture(rendering.images, [""]).logits().softmax(1)[0]
+    small = torch.nn.functional.interpolate(rendering.images, (160, 160), mode="bilinear", antialias=True)
+    (probabilities,) = judge.capture(small, [""]).logits().softmax(1)
     assert net.classes.index("flamingo") in probabilities.topk(5).indices
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,3 +261,52 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_the_render(monkeypa
     monkeypatch.setattr(fv, "render", None)
     assert main(["render", "stage1:3", "-o", "a.png"]) == 2
     assert said(capsys)[1] == ["featviz: cannot write to the folder .: Permission denied"]
+
+
+def test_replaying_a_stopped_picture_over_itself(tmp_path, capsys):
+    fv.render(fv.load(device="cpu"), "stage1:3", steps=9, until=3).save("a.png")
+    assert main(["replay", "a.png", "-o", "a.png", "--quiet"]) == 0
+    assert said(capsys)[0] == ["a.png", "the same as the picture, to the byte"]
+
+
+def test_a_changed_picture_is_found_out(tmp_path, capsys):
+    import imageio.v3 as iio
+    from PIL.PngImagePlugin import PngInfo
+
+    from featviz.output import read_recipe
+
+    assert main(["render", "stage1:3", "-o", "a.png", *QUICK]) == 0
+    info = PngInfo()
+    info.add_itxt("featviz", read_recipe(tmp_path / "a.png"))
+    pixels = iio.imread("a.png").copy()
+    pixels[3, 3] = 255 - pixels[3, 3]
+    iio.imwrite("b.png", pixels, pnginfo=info)
+    assert main(["replay", "b.png", "-o", "b.png", "--quiet"]) == 0
+    assert said(capsys)[0][-1].endswith("of 255 grey levels of the picture")
+
+
+def test_the_installed_command_finds_what_is_in_the_current_folder(tmp_path):
+    (tmp_path / "blocks.py").write_text("from torch import nn\nlayer = nn.Conv2d(3, 4, 3)\n")
+    (tmp_path / "mine.py").write_text(OWN + "from blocks import layer\n")
+    command = Path(sys.executable).with_name("featviz")
+    for model in ("mine.py:whole", "mine:whole"):
+        done = subprocess.run(
+            [command, "layers", "--model", model], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[1].split()[:3] == ["0", "map", "4x18x18"]
+
+
+def test_a_network_of_ones_own_keeps_its_size(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    assert main(["render", "0:2", "--model", "mine.py:whole", "--size", "40", "-o", "a.png", *QUICK]) == 0
+    assert fv.Recipe.of("a.png").expects["size"] == (20, 20)
+    assert fv.read_image("a.png").shape == (3, 40, 40)
+
+
+def test_what_is_no_objective_is_said(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("def plain(acts):\n    return 3\n")
+    assert main(["render", "plain", "--own", "mine.py:plain", *QUICK]) == 2
+    assert said(capsys)[1] == ["featviz: 'plain' is no objective; decorate the function with objectives.objective"]
+    assert main(["render", "3", *QUICK]) == 2
+    assert said(capsys)[1] == ["featviz: '3' is only a number; name a unit, as layer:channel or logit:class"]

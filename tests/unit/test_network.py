@@ -197,3 +197,38 @@ def test_the_fingerprint_is_of_the_weights():
 def test_half_precision_networks_render():
     net = toys.network(toys.Plain().to(torch.bfloat16))
     assert fv.render(net, "conv2:1", steps=2).history.isfinite().all()
+
+
+def test_networks_that_flatten_with_view():
+    net = toys.network(toys.Flattening(), 29)
+    assert net.fixed_size
+    assert fv.render(net, ["logit:1", "conv:2"], steps=3).history.isfinite().all()
+
+
+def test_strides_and_fields_of_unpadded_networks():
+    """AlexNet's first layers: an 11x11 convolution of stride 4, a 3x3 pooling of stride 2, a 5x5 convolution."""
+    net = toys.network(toys.Unpadded(), 224)
+    assert not net.fixed_size  # it takes other multiples of 14
+    fields = toys.network(torchvision.models.alexnet(), 224).receptive_fields()
+    assert {name: (fields[name].px, fields[name].stride) for name in ("features.0", "features.2", "features.3")} == {
+        "features.0": (11, 4),
+        "features.2": (19, 8),
+        "features.3": (51, 8),
+    }
+
+
+def test_running_out_of_memory_is_no_answer_about_sizes():
+    class Hungry(toys.Plain):
+        def forward(self, x):
+            if x.shape[-1] > 40:
+                raise torch.OutOfMemoryError("no more")
+            return super().forward(x)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        toys.network(Hungry()).table
+
+
+def test_a_transformer_of_another_size_than_its_builders_default():
+    net = fv.load("vit_b_16", weights="none", device="cpu")
+    assert net.size == (224, 224)
+    assert net.module.image_size == 224

@@ -143,3 +143,16 @@ def test_replay_says_what_it_started_from(motifnet, tmp_path):
     fv.render(motifnet, "stage1:0", steps=1, start=torch.rand(3, 64, 64)).save(tmp_path / "a.png")
     with pytest.raises(fv.RecipeError, match="started from an image made in Python, which the recipe does not hold"):
         fv.replay(tmp_path / "a.png")
+
+
+def test_a_start_file_that_changed_is_found_out(motifnet, tmp_path, photo):
+    start = tmp_path / "start.png"
+    fv.render(motifnet, "stage1:0", steps=0, start=photo).save(start)
+    rendering = fv.render(motifnet, "stage1:0", steps=1, start=start)
+    rendering.save(tmp_path / "a.png")
+    assert torch.equal(fv.replay(tmp_path / "a.png", device="cpu").images, rendering.images)
+    fv.render(motifnet, "stage1:0", steps=0, start=photo.flip(-1)).save(start)
+    with pytest.raises(fv.RecipeError, match=r"started from .*start.png, which holds another image now$"):
+        fv.replay(tmp_path / "a.png", device="cpu")
+    two = [fv.render(motifnet, "stage1:0", steps=0, start=image).recipe.hash for image in (photo, photo.flip(-1))]
+    assert two[0] != two[1]

@@ -65,3 +65,24 @@ def test_missing_and_unreadable_files(tmp_path):
     torch.save([1], tmp_path / "list.pt")
     with pytest.raises(fv.WeightsError, match="holds no state_dict"):
         load_weights(toys.Plain(), tmp_path / "list.pt")
+
+
+def test_a_wrapper_whose_own_keys_begin_with_module(tmp_path):
+    class Wrapper(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = toys.Plain()
+
+    torch.save(Wrapper().state_dict(), tmp_path / "w.pt")
+    load_weights(Wrapper(), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_googlenet_takes_files_with_and_without_its_heads_for_training(tmp_path, heads):
+    import torchvision
+
+    state = torchvision.models.googlenet(init_weights=False, aux_logits=heads).state_dict()
+    torch.save(state, tmp_path / "w.pt")
+    net = fv.load("googlenet", weights=tmp_path / "w.pt", device="cpu")
+    assert net.module.transform_input
+    assert torch.equal(net.module.fc.weight, state["fc.weight"])
