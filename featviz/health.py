@@ -11,10 +11,10 @@ from torch import Tensor
 from featviz.errors import FeatvizWarning, RenderError
 from featviz.protocols import Leaves
 
-GIVE_UP = 16
-"""Steps without any gradient after which a start counts as dead.
+LISTEN = (1, 2, 4, 8, 16)
+"""Steps after which to ask whether a gradient has arrived; after the last, a batch without any is given up.
 
-Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py, which helps dead units for as many.
+Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py, which helps dead units for 16 steps.
 """
 LOOK = 64
 """Steps between looks at whether the scores are still numbers: each look waits for the device."""
@@ -47,12 +47,12 @@ class Health:
             RenderError: no picture of the batch can succeed any more.
         """
         self._scores.append(scores.detach())
-        if self.steps <= GIVE_UP:
+        if self.steps in LISTEN:
             self._alive = self._alive.to(scores.device)
             for leaf in leaves:
                 if leaf.grad is not None:
                     self._alive |= leaf.grad.flatten(1).any(1)
-        if self.steps == GIVE_UP and not self._alive.any():
+        if self.steps == LISTEN[-1] and not self._alive.any():
             raise RenderError(DEAD)
         if self.steps % LOOK == 0 and not scores.isfinite().any():
             raise RenderError(NOT_FINITE)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from featviz.activations import Activations, Layout
 from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.network.capture import catching
+from featviz.network.folding import Pair, foldable, folded
 from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
 from featviz.network.surgery import frozen, laid_out
 from featviz.protocols import Size
@@ -104,6 +105,11 @@ class Network:
             error.add_note(f"while running {self.label} on grey images of {self.size[0]}x{self.size[1]} px")
             raise
 
+    @cached_property
+    def _foldable(self) -> tuple[Pair, ...]:
+        noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
+        return foldable(self.module, self._normaliser()(noise.to(self.device)))
+
     @property
     def table(self) -> dict[str, Layer]:
         """Every layer that can be addressed, by name, in the order in which they end."""
@@ -170,7 +176,7 @@ class Network:
 
     @contextmanager
     def watch(self, layers: Iterable[str]) -> Iterator[Callable[[Float[Tensor, "n c h w"]], Activations]]:
-        """Open the network for as long as the context lasts: frozen, hooked, channels last; then undo it all.
+        """Open the network for as long as the context lasts: frozen, hooked, folded; then undo it all.
 
         The function it gives takes images in [0, 1] and returns the layers' activations. The forward pass stops at
         the last layer asked for. A module that runs several times is captured at its last.
@@ -186,7 +192,8 @@ class Network:
             return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.classes)
 
         normal, memory = self._normaliser(), self._probed.memory_format
-        with frozen(self.module), laid_out(self.module, memory), catching(self.module, calls) as run:
+        pairs = [pair for pair in self._foldable if not pair.hidden & layouts.keys()]
+        with frozen(self.module), folded(pairs), laid_out(self.module, memory), catching(self.module, calls) as run:
             yield see
 
     def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -34,4 +35,4 @@ class Tint:
     def apply(self, images: Float[Tensor, "n c h w"], draw: Draw) -> Float[Tensor, "n c h w"]:
         """Multiply and add."""
         gain, shift = draw
-        return shift.to(images) + images * gain.to(images)
+        return torch.addcmul(shift.to(images), images, gain.to(images))

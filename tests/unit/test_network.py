@@ -93,7 +93,7 @@ def test_capture_returns_what_the_layer_put_out_before_anything_overwrote_it():
 def test_the_forward_pass_stops_at_the_last_layer_needed():
     net, ran = toys.plain(), []
     net.module.conv2.register_forward_hook(lambda *_: ran.append("conv2"))
-    net.table  # probing runs everything
+    net.capture(torch.rand(1, 3, 8, 8), ["bn1"])  # probing runs everything, once
     ran.clear()
     net.capture(torch.rand(1, 3, 8, 8), ["bn1"])
     assert not ran
@@ -232,3 +232,56 @@ def test_a_transformer_of_another_size_than_its_builders_default():
     net = fv.load("vit_b_16", weights="none", device="cpu")
     assert net.size == (224, 224)
     assert net.module.image_size == 224
+
+
+class Shared(toys.Plain):
+    """Reads a convolution's output twice: beside its normalisation, too."""
+
+    def forward(self, x):
+        y = self.conv1(x)
+        x = self.relu(self.bn1(y) + y)
+        return self.head(self.conv2(x).mean((2, 3)))
+
+
+def worn(module):
+    """Give batch normalisations statistics as if they had been trained."""
+    generator = torch.Generator().manual_seed(1)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.copy_(0.3 * torch.randn(part.num_features, generator=generator))
+            part.running_var.copy_(0.5 + torch.rand(part.num_features, generator=generator))
+    return module
+
+
+@pytest.mark.parametrize(("make", "pairs"), [(toys.Plain, 1), (Shared, 0), (torchvision.models.resnet18, 20)])
+def test_folding_changes_nothing_that_can_be_captured(make, pairs):
+    net = toys.network(worn(make()), 64)
+    assert len(net._foldable) == pairs
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    wanted: dict[str, torch.Tensor] = {}
+    hooks = [
+        part.register_forward_hook(lambda _, __, out, name=name: wanted.__setitem__(name, out.clone()))
+        for name, part in net.module.named_modules()
+        if net.table[name].calls == 1
+    ]
+    with torch.no_grad():
+        net.module.eval()((images - 0.5) / 0.5)
+    for hook in hooks:
+        hook.remove()
+    for name, tensor in wanted.items():
+        caught = net.capture(images, [name])[name]
+        assert (caught - tensor).abs().max() <= 1e-4 * tensor.abs().max() + 1e-5, name
+
+
+def test_folding_is_used_and_undone():
+    net = toys.network(worn(toys.Plain()))
+    before = {key: value.clone() for key, value in net.module.state_dict().items()}
+    bias = net.module.conv1.bias
+    with net.watch(["head"]):
+        assert not torch.equal(net.module.conv1.weight, before["conv1.weight"])
+        assert net.module.conv1.bias is not bias
+    assert net.module.conv1.bias is bias
+    assert "forward" not in vars(net.module.bn1)
+    assert all(torch.equal(value, before[key]) for key, value in net.module.state_dict().items())
+    with net.watch(["conv1"]):  # its own output is asked for
+        assert torch.equal(net.module.conv1.weight, before["conv1.weight"])
