@@ -71,7 +71,7 @@ def foldable(module: nn.Module, images: Tensor) -> tuple[Pair, ...]:
         if was is not None and tensor is not None and name not in hidden:
             same &= bool((tensor - was).abs().max() <= CLOSE * (was.abs().max() + CLOSE))
 
-    with folded(pairs):
+    with Folds().only(pairs):
         _run(module, images, compare)
     return tuple(pairs) if same else ()
 
@@ -86,14 +86,29 @@ def _run(module: nn.Module, images: Tensor, call: Callable[[str, tuple[object, .
             module(images)
 
 
-@contextmanager
-def folded(pairs: Sequence[Pair]) -> Iterator[None]:
-    """Fold the pairs for as long as the context lasts."""
-    with ExitStack() as stack:
+class Folds:
+    """Which pairs of a network are folded now; one watch may be opened within another, and wants its own."""
+
+    def __init__(self) -> None:
+        self._pairs: tuple[Pair, ...] = ()
+        self._undo = ExitStack()
+
+    @contextmanager
+    def only(self, pairs: Sequence[Pair]) -> Iterator[None]:
+        """Fold these pairs and no others for as long as the context lasts."""
+        before = self._pairs
+        try:
+            self._fold(tuple(pairs))
+            yield
+        finally:
+            self._fold(before)
+
+    def _fold(self, pairs: tuple[Pair, ...]) -> None:
+        self._undo.close()
+        self._pairs = pairs
         for pair in pairs:
-            stack.callback(_undo, pair, pair.conv.weight.data, pair.conv.bias)
+            self._undo.callback(_unfold, pair, pair.conv.weight.data, pair.conv.bias)
             _fold(pair.conv, pair.norm)
-        yield
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
@@ -113,7 +128,7 @@ def _as_it_is(x: Tensor) -> Tensor:
     return x
 
 
-def _undo(pair: Pair, weight: Tensor, bias: Tensor | None) -> None:
+def _unfold(pair: Pair, weight: Tensor, bias: Tensor | None) -> None:
     pair.conv.weight.data = weight
     pair.conv._parameters["bias"] = bias  # type: ignore[assignment]
-    del pair.norm.forward
+    vars(pair.norm).pop("forward", None)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from featviz.activations import Activations, Layout
 from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.network.capture import catching
-from featviz.network.folding import Pair, foldable, folded
+from featviz.network.folding import Folds, Pair, foldable
 from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
 from featviz.network.surgery import frozen, laid_out
 from featviz.protocols import Size
@@ -55,6 +55,7 @@ class Network:
         self.mean, self.std = tuple(mean), tuple(std)
         self.classes = tuple(classes)
         self.name, self.weights = name, weights
+        self._folds = Folds()
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
             raise SettingError(
                 f"mean {self.mean} and std {self.std} do not go together; give one of each per channel, std above 0"
@@ -193,7 +194,12 @@ class Network:
 
         normal, memory = self._normaliser(), self._probed.memory_format
         pairs = [pair for pair in self._foldable if not pair.hidden & layouts.keys()]
-        with frozen(self.module), folded(pairs), laid_out(self.module, memory), catching(self.module, calls) as run:
+        with (
+            frozen(self.module),
+            self._folds.only(pairs),
+            laid_out(self.module, memory),
+            catching(self.module, calls) as run,
+        ):
             yield see
 
     def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:

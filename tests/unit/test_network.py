@@ -285,3 +285,15 @@ def test_folding_is_used_and_undone():
     assert all(torch.equal(value, before[key]) for key, value in net.module.state_dict().items())
     with net.watch(["conv1"]):  # its own output is asked for
         assert torch.equal(net.module.conv1.weight, before["conv1.weight"])
+
+
+def test_a_watch_within_a_watch_sees_the_network_as_it_is():
+    net = toys.network(worn(toys.Plain()))
+    images = torch.rand(1, 3, 16, 16)
+    wanted = {name: net.capture(images, [name])[name] for name in ("conv1", "bn1", "head")}
+    before = state(net.module)
+    with net.watch(["head"]) as see:
+        for name in ("conv1", "bn1"):
+            assert torch.allclose(net.capture(images, [name])[name], wanted[name], atol=1e-5)
+            assert torch.allclose(see(images)["head"], wanted["head"], atol=1e-5)
+    assert state(net.module) == before
