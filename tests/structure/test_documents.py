@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from featviz.cli import main
+from featviz.cli import EXAMPLES, main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -17,6 +17,7 @@ def blocks(language):
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("featviz ")]
+HELP = [re.split(r"\s{3,}", line.strip())[0] for line in EXAMPLES.splitlines() if line.startswith("  featviz ")]
 OWN = """
 import featviz as fv
 from torch import nn
@@ -30,13 +31,15 @@ def factory():
 
 def test_there_is_something_to_run():
     assert len(COMMANDS) >= 8
+    assert len(HELP) >= 5
     assert len(blocks("python")) >= 3
 
 
 @pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # units of random networks may be off
-def test_every_command_of_the_readme_works(tmp_path, capsys):
+@pytest.mark.parametrize("commands", [COMMANDS, HELP], ids=["readme", "help"])
+def test_every_command_that_is_shown_works(tmp_path, capsys, commands):
     (tmp_path / "my_net.py").write_text(OWN)
-    for command in COMMANDS:
+    for command in commands:
         words = shlex.split(command, comments=True)[1:]
         if words[0] == "render":
             words += ["--steps", "2", "--quiet"]
