@@ -65,8 +65,8 @@ class Network:
 
     def __repr__(self) -> str:
         """Show what it is and what it expects."""
-        made_of = f"{self.size[0]}x{self.size[1]} px, {self.channels} channels, {len(self.classes)} class names"
-        return f"<Network {self.label}: {made_of}, on {self.device}>"
+        expects = f"{self.size[0]}x{self.size[1]} px, {self.channels} channels, mean {self.mean}, std {self.std}"
+        return f"<Network {self.label}: {expects}, {len(self.classes)} class names, on {self.device}>"
 
     @property
     def label(self) -> str:

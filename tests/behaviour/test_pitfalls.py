@@ -272,3 +272,29 @@ def test_a_sheet_too_large_for_its_format_is_one_sentence(tmp_path):
     with pytest.raises(fv.OutputError, match=r"^cannot write 17000 x 8 px as .webp; end the name in .png$"):
         rendering.save(tmp_path / "wide.webp")
     assert rendering.save(tmp_path / "wide.png")
+
+
+def test_no_step_waits_for_the_device(net, monkeypatch):
+    """Whatever reads a tensor's value makes a GPU catch up: it must not happen once a step."""
+    reads = []
+
+    def counted(name):
+        real = getattr(torch.Tensor, name)
+
+        def read(self, *arguments, **more):
+            reads.append(name)
+            return real(self, *arguments, **more)
+
+        return read
+
+    for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, name, counted(name))
+
+    def count(steps):
+        reads.clear()
+        fv.render(net, ["conv2:1", "logit:bee"], steps=steps, progress=lambda done, steps: None)
+        return len(reads)
+
+    count(20)
+    assert count(20) == count(60)
+    assert count(20) > 0  # the counting works

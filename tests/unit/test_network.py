@@ -186,6 +186,12 @@ def test_impossible_networks(more, message):
     assert str(caught.value).endswith(message)
 
 
+def test_a_network_shows_what_it_expects():
+    assert repr(toys.plain()) == (
+        "<Network Plain: 32x32 px, 3 channels, mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5), 5 class names, on cpu>"
+    )
+
+
 def test_the_fingerprint_is_of_the_weights():
     assert toys.plain().fingerprint == toys.plain().fingerprint
     other = toys.plain()
