@@ -109,7 +109,10 @@ class Network:
     @cached_property
     def _foldable(self) -> tuple[Pair, ...]:
         noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
-        return foldable(self.module, self._normaliser()(noise.to(self.device)))
+        try:
+            return foldable(self.module, self._normaliser()(noise.to(self.device)))
+        except torch.OutOfMemoryError:  # finding out keeps every layer's output; a render may still fit
+            return ()
 
     @property
     def table(self) -> dict[str, Layer]:
@@ -156,7 +159,8 @@ class Network:
         if self._runs(size):
             return
         if not self._runs(self.size):
-            self.module(self._grey(1, self.size))  # not the size's fault: let the network's own error surface
+            with frozen(self.module):
+                self.module(self._grey(1, self.size))  # not the size's fault: let the network's own error surface
         given = f"{self.label} does not take {size[0]}x{size[1]} px"
         if self.fixed_size:
             raise ModelError(f"{given}; it takes {self.size[0]}x{self.size[1]} only")
