@@ -54,6 +54,8 @@ class Activations(Mapping[str, Tensor]):
 
     def __getitem__(self, layer: str) -> Tensor:
         """Return what the layer put out, unchanged."""
+        if layer not in self.tensors:
+            raise KeyError(f"layer {layer!r} is not captured; name it in @objective(...)")
         return self.tensors[layer]
 
     def __iter__(self) -> Iterator[str]:

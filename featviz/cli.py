@@ -228,7 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return app([word for word in given if word != "--debug"], standalone_mode=False) or 0
         except typer.TyperException as error:
-            return _complain(f"{error.format_message()} (featviz --help)", status=2)
+            known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+            words = " ".join(["featviz", *[word for word in given[:1] if word in known], "--help"])
+            return _complain(f"{error.format_message()} ({words})", status=2)
         except (typer.Abort, KeyboardInterrupt):
             return _complain("stopped", status=130)
         except Exception as error:

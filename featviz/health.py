@@ -19,7 +19,7 @@ Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py, which helps dead 
 LOOK = 64
 """Steps between looks at whether the scores are still numbers: each look waits for the device."""
 
-DEAD = "no gradient reaches the picture, the unit is off; give another seed, or a louder start: sd=0.1"
+DEAD = "no gradient reaches the picture, the unit is off; give another seed, or a louder start: param Fourier(sd=0.1)"
 NOT_FINITE = "the score stopped being a number; give a smaller learning rate, or check the network's mean and std"
 
 

@@ -68,11 +68,18 @@ class Job:
         start: Start | None,
     ) -> Job:
         """Check and complete what `render` was given; its docstring says what may be raised."""
+        if not isinstance(network, Network):
+            found = f"{type(network).__name__} is no network"
+            raise SettingError(f"{found}; give fv.load(name), or fv.Network(module, size=..., mean=..., std=...)")
         objectives = _objectives(objective)
         whole = _param(param)
         seeds = _seeds(seed, len(objectives) * whole.batch)
         begin = None if start is None else _begin(start, network.channels, len(seeds))
         size = whole.size or (network.size if begin is None else _sides(begin))
+        if isinstance(transforms, str):
+            raise SettingError(
+                f"{transforms!r} is text; give transforms.{transforms.upper()}, or a tuple of transforms"
+            )
         transforms = (transforms,) if isinstance(transforms, Transform | Geometric) else tuple(transforms)
         stack = _stack(transforms, network, size)
         return cls(network, objectives, whole, transforms, stack, size, seeds, Generators(seeds), start, begin)
@@ -143,12 +150,13 @@ class Job:
 
 
 def _objectives(objective: Goal | Sequence[Goal]) -> tuple[Scorer, ...]:
-    several = [objective] if isinstance(objective, str | Scorer) else list(objective)
+    several = list(objective) if isinstance(objective, Sequence) and not isinstance(objective, str) else [objective]
     if not several:
         raise SettingError("nothing to render; give at least one objective")
     for goal in several:
         if not isinstance(goal, str | Scorer):
-            raise SettingError(f"{goal!r} is no objective; give text such as 'stage2:5', or an objective")
+            hint = "; decorate the function with @objectives.objective('layer')" if callable(goal) else ""
+            raise SettingError(f"{goal!r} is no objective{hint or '; give text as layer:channel, or an objective'}")
     return tuple(parse(goal) if isinstance(goal, str) else goal for goal in several)
 
 

@@ -44,7 +44,7 @@ def replay(
     network = network or _network(recipe, weights, device)
     if network.fingerprint != recipe.fingerprint:
         found = f"the picture was made with weights {recipe.fingerprint}, these are {network.fingerprint}"
-        raise fv.RecipeError(f"{found}; give the file they came from with --weights")
+        raise fv.RecipeError(f"{found}; give what it was made with: --weights, or another --model")
     if recipe.start == fv.Recipe.TENSOR:
         raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
     rendering = fv.render(network, **recipe.arguments(VALUES | dict(own or {})), progress=progress)

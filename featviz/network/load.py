@@ -52,6 +52,8 @@ def load(
         ModelError: there is no such model, or it cannot be built.
         WeightsError: the weights cannot be read, downloaded or fitted.
     """
+    if model.endswith(".py"):
+        raise ModelError(f"{model} is a file; name the function in it that makes the network, as {model}:factory")
     state = torch.get_rng_state()  # building draws random weights: always the same, and none of the caller's numbers
     try:
         torch.default_generator.manual_seed(0)
@@ -150,7 +152,10 @@ def _timm(model: str, *, pretrained: bool) -> Network:
 
 
 def _own(model: str, size: int | Size | None, mean: Sequence[float] | None, std: Sequence[float] | None) -> Network:
-    made = find(model)()
+    factory = find(model)
+    if not callable(factory):
+        raise ModelError(f"{model} is {type(factory).__name__}; name a function that makes the network")
+    made = factory()
     if isinstance(made, Network):
         return made
     if not isinstance(made, nn.Module):

@@ -29,7 +29,7 @@ class Network:
     Args:
         module: any `nn.Module` that takes a batch of images.
         size: height and width in px, or one side, of the images it was trained on.
-        mean: of each input channel in [0, 1]; how many there are says how many channels the images have.
+        mean: of each input channel, in [0, 1] as the images are; how many there are says how many channels they have.
         std: of each input channel; the module sees `(image - mean) / std`.
         classes: names in output order.
         name: what `fv.load` calls it, for messages and recipes; empty for a module made in Python.
@@ -60,6 +60,8 @@ class Network:
             raise SettingError(
                 f"mean {self.mean} and std {self.std} do not go together; give one of each per channel, std above 0"
             )
+        if min(self.mean) < 0 or max(self.mean) > 1:
+            raise SettingError(f"mean {self.mean} is not in [0, 1], as the images are; divide mean and std by 255")
         if min(self.size) < 1:
             raise SettingError(f"size {self.size[0]} x {self.size[1]} has no pixels; give the size it was trained on")
 

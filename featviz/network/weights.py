@@ -28,7 +28,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each format has its own family of errors
-        raise WeightsError(f"cannot read weights from {path}; give a safetensors or state_dict file") from error
+        raise WeightsError(
+            f"cannot read weights from {path}; give a safetensors or state_dict file "
+            "(a pickled module is not read, since it could run code)"
+        ) from error
     for key in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]

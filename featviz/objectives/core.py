@@ -247,4 +247,6 @@ def objective(*layers: str) -> Callable[[Callable[[Activations], Float[Tensor, "
     >>> 2 * corner
     2 * corner
     """
+    if not all(isinstance(layer, str) for layer in layers):
+        raise SettingError("name the layers that the function reads: @objective('layer')")
     return lambda function: Own(layers, function)

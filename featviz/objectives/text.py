@@ -56,7 +56,9 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
             yield _Token(place, value=own.get(match[0]) or at(Address.of(match)))
             place = match.end()
         else:
-            raise AddressError(f"cannot read the objective{caret(text, place)}")
+            raise AddressError(
+                f"cannot read the objective, expected layer:channel@y,x or logit:class{caret(text, place)}"
+            )
 
 
 class _Reader:

@@ -87,7 +87,7 @@ def test_a_dead_start_is_said_with_its_cure():
     with pytest.raises(fv.RenderError) as caught:
         fv.render(dead, "relu:1", steps=40)
     assert str(caught.value) == (
-        "no gradient reaches the picture, the unit is off; give another seed, or a louder start: sd=0.1"
+        "no gradient reaches the picture, the unit is off; give another seed, or a louder start: param Fourier(sd=0.1)"
     )
     with pytest.warns(fv.FeatvizWarning, match="^relu:1: no gradient reaches the picture"):
         rendering = fv.render(dead, ["relu:1", "conv:1"], transforms=(), steps=20)
@@ -233,6 +233,33 @@ def test_a_start_of_the_same_shape_is_resized():
         20,
         30,
     )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fv.render(toys.Plain(), "conv2:1"), "Plain is no network; give fv.load(name), or fv.Network(module, "),
+        (lambda: fv.render("motifnet", "stage1"), "str is no network; give fv.load(name), or fv.Network(module, "),
+        (lambda: fv.render(toys.plain(), len), "<built-in function len> is no objective; decorate the function with @"),
+        (lambda: fv.render(toys.plain(), 3), "3 is no objective; give text as layer:channel, or an objective"),
+        (lambda: fv.render(toys.plain(), "conv1", transforms="lucid"), "'lucid' is text; give transforms.LUCID, or a"),
+        (lambda: obj.objective(len), "name the layers that the function reads: @objective('layer')"),
+        (lambda: toys.plain(mean=(123, 116, 103)), "mean (123, 116, 103) is not in [0, 1], as the images are; divide"),
+    ],
+)
+def test_a_newcomers_mistakes(call, message):
+    with pytest.raises(fv.SettingError) as caught:
+        call()
+    assert str(caught.value).startswith(message)
+
+
+def test_a_layer_that_an_objective_did_not_name():
+    @obj.objective("conv1")
+    def mine(acts):
+        return acts["conv2"].flatten(1).mean(1)
+
+    with pytest.raises(KeyError, match=r"layer 'conv2' is not captured; name it in @objective\(...\)"):
+        fv.render(toys.plain(), mine, steps=1)
 
 
 def test_numbers_of_numpy_are_numbers():

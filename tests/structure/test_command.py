@@ -154,6 +154,7 @@ BAD = [
     (["render", "stage1:3", "--model", "timm/nothing_here"], "no model 'nothing_here' in timm"),
     (["render", "stage1:3", "--model", "no.py:net"], "no file no.py; give path/to/file.py:factory"),
     (["render", "stage1:3", "--model", "no.such:net"], "no module 'no.such'; give path/to/file.py:net or package.module:net"),
+    (["render", "stage1:3", "--model", "broken.py"], "broken.py is a file; name the function in it that makes the network, as broken.py:factory"),
     (["replay", "no.png"], "no file no.png"),
     (["replay", "plain.png"], "plain.png holds no recipe; only PNG files that featviz saved do"),
     (["replay", "broken.png"], "cannot read broken.png as a picture; give a PNG, JPEG or WebP file"),
