@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featviz import objectives, param, transforms
     from featviz.apps.replay import replay
+    from featviz.array import Array
     from featviz.engine import render
     from featviz.errors import (
         AddressError,
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
         SettingError,
         WeightsError,
     )
-    from featviz.network import Network, find, load, models
-    from featviz.optimizers import Adam
+    from featviz.network import Network, find, load, models, together
+    from featviz.optimizers import Adam, Ascent, Clipped, Normalized
     from featviz.output import check_output, progress_bar, read_image
+    from featviz.prior import Prior, fit_prior
     from featviz.recipe import Recipe, build, pick
     from featviz.rendering import Rendering
 
@@ -33,6 +35,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "featviz.apps.replay": ("replay",),
+    "featviz.array": ("Array",),
     "featviz.errors": (
         "AddressError",
         "FeatvizError",
@@ -44,9 +47,10 @@ _HOMES = {
         "SettingError",
         "WeightsError",
     ),
-    "featviz.network": ("Network", "find", "load", "models"),
-    "featviz.optimizers": ("Adam",),
+    "featviz.network": ("Network", "find", "load", "models", "together"),
+    "featviz.optimizers": ("Adam", "Ascent", "Clipped", "Normalized"),
     "featviz.output": ("check_output", "progress_bar", "read_image"),
+    "featviz.prior": ("Prior", "fit_prior"),
     "featviz.recipe": ("Recipe", "build", "pick"),
     "featviz.engine": ("render",),
     "featviz.rendering": ("Rendering",),
@@ -57,11 +61,16 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Adam",
     "AddressError",
+    "Array",
+    "Ascent",
+    "Clipped",
     "FeatvizError",
     "FeatvizWarning",
     "ModelError",
     "Network",
+    "Normalized",
     "OutputError",
+    "Prior",
     "Recipe",
     "RecipeError",
     "RenderError",
@@ -71,6 +80,7 @@ __all__ = [
     "build",
     "check_output",
     "find",
+    "fit_prior",
     "load",
     "models",
     "objectives",
@@ -80,6 +90,7 @@ __all__ = [
     "read_image",
     "render",
     "replay",
+    "together",
     "transforms",
 ]  # fmt: skip
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.address import Place
-from featviz.errors import AddressError, nearest
+from featviz.errors import AddressError, SettingError, nearest
 
 OUTPUT = ""
 """The layer that is the whole network, as PyTorch's `named_modules` calls it: the class logits."""
@@ -34,6 +35,14 @@ class Layout:
     prefix: int = 0
 
 
+Moved = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h2 w2"]]
+"""Moves pixels as the transforms moved those of the pictures."""
+
+
+def _unmoved(images: Tensor) -> Tensor:
+    return images
+
+
 @dataclass(frozen=True, eq=False)
 class Activations(Mapping[str, Tensor]):
     """The captured layers by name, each as the layer put it out, and what an objective needs to read them.
@@ -42,15 +51,19 @@ class Activations(Mapping[str, Tensor]):
         tensors: layer name to what the layer put out, images first.
         layouts: layer name to the layout of that.
         size: height and width in px of the images that the network saw.
-        classes: class names in output order; may be empty.
-        canvas: the pictures themselves, before any transform, in [0, 1].
+        heads: layers that put out class logits, and their class names in output order, which may be none.
+        pictures: the pictures themselves, before any transform, in [0, 1].
+        done: how much of the render is done, from 0 to 1.
+        moved: shows a mask as the transforms showed the pictures this time.
     """
 
     tensors: Mapping[str, Tensor]
     layouts: Mapping[str, Layout]
     size: tuple[int, int]
-    classes: tuple[str, ...] = ()
-    canvas: Float[Tensor, "n c h w"] | None = None
+    heads: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {OUTPUT: ()})
+    pictures: Float[Tensor, "n c h w"] | None = None
+    done: float = 0.0
+    moved: Moved = _unmoved
 
     def __getitem__(self, layer: str) -> Tensor:
         """Return what the layer put out, unchanged."""
@@ -89,76 +102,142 @@ class Activations(Mapping[str, Tensor]):
         Raises:
             AddressError: there is no such channel or place.
         """
-        channel, layout = self.channel(layer, index), self.layouts[layer]
+        self.channel(layer, index)
+        return self.at(layer, at, f"{layer}:{index}")[:, index]
+
+    def at(self, layer: str, at: Place, instead: str = "") -> Float[Tensor, "n channel"]:
+        """Return every channel of a layer at one place.
+
+        Args:
+            layer: its name.
+            at: where.
+            instead: what to address where the layer has no places.
+
+        Raises:
+            AddressError: there is no such place.
+        """
+        units, layout = self.units(layer), self.layouts[layer]
         if layout.kind == "map" and at != "cls":
-            y, x = self._within(layer, at, (channel.shape[1], channel.shape[2]))
-            return channel[:, y, x]
+            y, x = self._inside(layer, at, (units.shape[2], units.shape[3]))
+            return units[:, :, y, x]
         if layout.kind == "tokens" and at == "cls":
             if not layout.prefix:
                 raise AddressError(f"no class token in {layer!r}; address its patches as @row,column")
-            return channel[:, 0]
+            return units[:, :, 0]
         if layout.kind == "tokens" and layout.patch:
             grid = self.size[0] // layout.patch[0], self.size[1] // layout.patch[1]
-            y, x = self._within(layer, at, grid)
-            return channel[:, layout.prefix + y * grid[1] + x]
+            y, x = self._inside(layer, at, grid)
+            return units[:, :, layout.prefix + y * grid[1] + x]
         what = {"map": "a feature map", "tokens": "tokens off any grid", "vector": "one vector"}[layout.kind]
-        raise AddressError(f"no place @{_show(at)} in {layer!r}; it puts out {what}; use {layer}:{index}")
+        raise AddressError(f"no place @{_show(at)} in {layer!r}; it puts out {what}; use {instead or layer}")
 
     @staticmethod
-    def _within(layer: str, at: Place, grid: tuple[int, int]) -> tuple[int, int]:
+    def _inside(layer: str, at: Place, grid: tuple[int, int]) -> tuple[int, int]:
         y, x = (grid[0] // 2, grid[1] // 2) if isinstance(at, str) else at
         if not (0 <= y < grid[0] and 0 <= x < grid[1]):
             found = f"its map is {grid[0]} x {grid[1]}, rows 0 to {grid[0] - 1}, columns 0 to {grid[1] - 1}"
             raise AddressError(f"no place @{_show(at)} in {layer!r}; at this size {found}")
         return y, x
 
-    def logits(self) -> Float[Tensor, "n classes"]:
-        """Return the network's class logits.
+    @property
+    def canvas(self) -> Float[Tensor, "n c h w"]:
+        """The pictures themselves, before any transform, in [0, 1].
+
+        Raises:
+            SettingError: these activations are of no pictures that are being made.
+        """
+        if self.pictures is None:
+            raise SettingError("these activations have no canvas; give them one with acts.of(images)")
+        return self.pictures
+
+    def logits(self, head: str = OUTPUT) -> Float[Tensor, "n classes"]:
+        """Return class logits.
+
+        Args:
+            head: the layer that puts them out, where the network has several.
 
         Raises:
             AddressError: the network does not end in one vector for each image.
         """
-        logits = self.units(OUTPUT)
+        logits = self.units(head)
         if logits.ndim != 2:
             shape = " x ".join(map(str, logits.shape[1:]))
             raise AddressError(f"no class logits: the network puts out {shape} for each image; address a layer instead")
         return logits
 
-    def class_index(self, name: int | str) -> int:
+    def class_index(self, name: int | str, head: str = OUTPUT) -> int:
         """Find a class by its name, or check its index.
 
         Raises:
             AddressError: there is no such class.
         """
-        count = self.logits().shape[1]
+        count, classes = self.logits(head).shape[1], self.heads.get(head, ())
         if isinstance(name, int):
             if not 0 <= name < count:
                 raise AddressError(f"no class {name}; the network has {count}, 0 to {count - 1}")
             return name
-        if not self.classes:
+        if head not in self.heads:
+            which = ", ".join(f"@{known}" for known in self.heads)
+            raise AddressError(f"no class {name!r}: several networks run together; say whose class it is: {which}")
+        if not classes:
             raise AddressError(
                 f"no class {name!r}: the network's classes have no names; use an index, 0 to {count - 1}"
             )
-        if name in self.classes:
-            return self.classes.index(name)
-        raise AddressError(f"no class {name!r}{nearest(name, self.classes)}")
+        if name in classes:
+            return classes.index(name)
+        raise AddressError(f"no class {name!r}{nearest(name, classes)}")
 
-    def of(self, canvas: Float[Tensor, "n c h w"]) -> Activations:
-        """Say which pictures these are the activations of."""
-        return replace(self, canvas=canvas)
+    def of(self, pictures: Float[Tensor, "n c h w"], *, done: float = 0.0, moved: Moved = _unmoved) -> Activations:
+        """Say which pictures these are the activations of, when, and how they were moved."""
+        return replace(self, pictures=pictures, done=done, moved=moved)
+
+    def within(self, mask: Float[Tensor, "h w"], layers: Iterable[str]) -> Activations:
+        """Return some layers under a mask alone: a mean over a layer's places becomes the mean under the mask.
+
+        The mask goes where the transforms moved the pictures. The canvas keeps its values everywhere, but its
+        gradient only under the mask.
+
+        Raises:
+            AddressError: a layer has no places.
+        """
+        picture = mask.to(self.canvas)[None, None].expand(len(self.canvas), -1, -1, -1)
+        seen = self.moved(picture)
+        tensors = {layer: self.tensors[layer] * self._share(layer, seen) for layer in layers}
+        held = self.canvas.detach()
+        return replace(self, tensors=tensors, pictures=held + picture * (self.canvas - held))
+
+    def _share(self, layer: str, seen: Float[Tensor, "n 1 h w"]) -> Tensor:
+        """Return each place's weight under a mask, of mean 1, to be multiplied with what the layer put out."""
+        layout, tensor = self.layouts[layer], self.tensors[layer]
+        if layout.kind == "map":
+            places = [side for i, side in enumerate(tensor.shape[1:], 1) if i != layout.channel]
+        elif layout.patch:
+            places = [self.size[0] // layout.patch[0], self.size[1] // layout.patch[1]]
+        else:
+            what = "one vector" if layout.kind == "vector" else "tokens off any grid"
+            raise AddressError(f"no place to mask in {layer or 'logit'!r}; it puts out {what}; mask a feature map")
+        weight = F.interpolate(seen, places, mode="area").flatten(1)
+        if layout.kind == "tokens":
+            weight = F.pad(weight, (layout.prefix, 0))
+        weight = weight / weight.mean(1, keepdim=True).clamp(min=1e-6)
+        weight = weight.view(-1, *places) if layout.kind == "map" else weight
+        return weight.unsqueeze(layout.channel).to(tensor.dtype)
 
     def split(self, each: int) -> list[Activations]:
         """Cut the batch into pieces of `each` images; the gradient comes back in one piece."""
         tensors = {layer: tensor.split(each) for layer, tensor in self.tensors.items()}
-        canvas = None if self.canvas is None else self.canvas.split(each)
-        count = max((len(pieces) for pieces in [*tensors.values(), canvas or ()]), default=0)
+        pictures = None if self.pictures is None else self.pictures.split(each)
+        count = max((len(pieces) for pieces in [*tensors.values(), pictures or ()]), default=0)
+
+        def moved(i: int) -> Moved:
+            return lambda images: self.moved(images.repeat(count, 1, 1, 1))[i * each : (i + 1) * each]
+
         return [
-            Activations(
-                {layer: pieces[i] for layer, pieces in tensors.items()},
-                self.layouts,
-                self.size,
-                self.classes,
-                None if canvas is None else canvas[i],
+            replace(
+                self,
+                tensors={layer: pieces[i] for layer, pieces in tensors.items()},
+                pictures=None if pictures is None else pictures[i],
+                moved=moved(i),
             )
             for i in range(count)
         ]

@@ -16,14 +16,14 @@ HEADS = ("logit", "prob")
 """What stands in a layer's place to mean a class: its logit before the softmax, or its probability after."""
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
-_END = r"(?=\s*(?:[-+*/)]|$))"
-# A bare class name ends at an operator between spaces, at a closing bracket or at the end: "jack-o'-lantern - tv".
-_CLASS = rf'{_QUOTED}|\d+{_END}|[^()"\s](?:[^()"]*?[^()"\s])??(?=\s+[-+*/]\s|\s*\)|\s*$)'
-_PLAIN = r"(?!.*\s[-+*/]\s)[A-Za-z](?:[^()\"]*\w)?"
+_END = r"(?=\s*(?:[-+*/),@]|$))"
+# A bare class name ends at , @ ) or the end, or at an operator between spaces: "jack-o'-lantern - tv".
+_CLASS = rf'{_QUOTED}|\d+{_END}|[^()",@\s](?:[^()",@]*?[^()",@\s])??(?=\s+[-+*/]\s|\s*[),@]|\s*$)'
+_PLAIN = r"(?!.*\s[-+*/]\s)[A-Za-z](?:[^()\",@]*\w)?"
 """A class name that reads the same bare: starts with a letter, ends with a letter or digit, holds no operator."""
 _LAYER = rf"{_QUOTED}|[A-Za-z_][\w.]*|\d[\w.]*(?=:)"
 PATTERN = re.compile(
-    rf"(?P<head>{'|'.join(HEADS)}):(?P<name>{_CLASS})"
+    rf"(?P<head>{'|'.join(HEADS)}):(?P<name>{_CLASS})(?:@(?P<network>{_QUOTED}|[A-Za-z_][\w.]*))?"
     rf"|(?P<layer>{_LAYER})(?::(?P<channel>\d+)(?:@(?P<at>\d+,\d+|center|cls))?)?"
 )
 """One address, wherever it stands in an expression."""
@@ -37,9 +37,10 @@ class Address:
         layer: PyTorch's dotted module name, or `logit` or `prob`.
         channel: counted from 0; for `logit` and `prob` also a class name; `None` means the whole layer.
         at: which neuron of the channel; `None` means all of them.
+        network: which of several networks run together has the class; empty for a network that runs alone.
 
     >>> Address.parse("inception4a:476@7,7")
-    Address(layer='inception4a', channel=476, at=(7, 7))
+    Address(layer='inception4a', channel=476, at=(7, 7), network='')
     >>> str(Address("logit", "tabby"))
     'logit:tabby'
     """
@@ -47,6 +48,7 @@ class Address:
     layer: str
     channel: int | str | None = None
     at: Place | None = None
+    network: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -68,7 +70,8 @@ class Address:
         """Make the address that `PATTERN` matched."""
         if match["head"]:
             name = match["name"]
-            return cls(match["head"], int(name) if name.isdigit() else _unquote(name))
+            network = _unquote(match["network"] or "")
+            return cls(match["head"], int(name) if name.isdigit() else _unquote(name), network=network)
         channel = int(match["channel"]) if match["channel"] else None
         return cls(_unquote(match["layer"]), channel, _place(match["at"]) if match["at"] else None)
 
@@ -79,6 +82,8 @@ class Address:
             text += ":" + (_quote(self.channel, _PLAIN) if isinstance(self.channel, str) else str(self.channel))
         if self.at is not None:
             text += "@" + (self.at if isinstance(self.at, str) else f"{self.at[0]},{self.at[1]}")
+        if self.network:
+            text += "@" + _quote(self.network, r"[A-Za-z_][\w.]*")
         return text
 
 

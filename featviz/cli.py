@@ -107,7 +107,7 @@ def render(
     rendering = fv.render(
         network,
         goals,
-        param=fv.param.image(_size(size), batch=batch, spatial=fv.pick(param, fv.param, named)),
+        param=fv.param.sized(fv.pick(param, fv.param, named), _size(size), batch),
         transforms=fv.pick(transforms, fv.transforms, named),
         optimizer=fv.Adam(lr),
         steps=steps,

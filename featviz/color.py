@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
+from featviz.prior import ENDS, Prior
+from featviz.protocols import Color
 
 CORRELATION = (
     (0.26 / 0.461952, 0.09 / 0.461952, 0.02 / 0.461952),
@@ -20,9 +22,6 @@ CORRELATION = (
 
 Source: Lucid, lucid/optvis/param/color.py, `color_correlation_svd_sqrt`.
 """
-
-ENDS = 1 / 512
-"""How close to 0 and 1 a given image is taken: half a grey level of 8 bits, so a photograph survives the sigmoid."""
 
 
 @dataclass(frozen=True)
@@ -44,35 +43,57 @@ class Plain:
 
 @dataclass(frozen=True)
 class Decorrelated:
-    """RGB whose three axes are those along which natural colours vary independently, then a sigmoid.
+    """Channels whose axes are those along which natural colours vary independently, then a sigmoid.
 
     Equal steps along these axes change brightness most and hue least, as photographs do.
+
+    Args:
+        prior: a file from `fit_prior`, whose axes and mean colour to take, for any number of channels; `None` means
+            Lucid's constants, which are ImageNet's, for RGB.
 
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Preconditioning".
     """
 
+    prior: str | None = None
+
     def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Correlate the axes into RGB and squash it into [0, 1].
+        """Correlate the axes into channels and squash them into [0, 1].
 
         Raises:
-            SettingError: there are not three channels.
+            SettingError: there are other channels than the axes are for.
         """
-        return _mix(canvas, _matrix(canvas.device)).sigmoid()
+        matrix, mean = _axes(self._known, canvas.device)
+        mixed = _mix(canvas, matrix)
+        return (mixed if mean is None else mixed + mean).sigmoid()
 
     def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Undo `image`, as far as the sigmoid's ends allow."""
-        return _mix(Plain().canvas(image), _matrix(image.device).inverse())
+        matrix, mean = _axes(self._known, image.device)
+        mixed = Plain().canvas(image)
+        return _mix(mixed if mean is None else mixed - mean, torch.linalg.pinv(matrix))
+
+    @property
+    def _known(self) -> Prior | None:
+        return None if self.prior is None else Prior.load(self.prior)
 
 
-@lru_cache
+def usual_color(channels: int, prior: str | None = None) -> Color:
+    """Return the colour to take where none is asked for: decorrelated where something is known of the channels."""
+    return Decorrelated(prior) if channels == 3 or prior else Plain()
+
+
+@lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def _matrix(device: torch.device) -> Float[Tensor, "3 3"]:
-    return torch.tensor(CORRELATION, device=device)
+def _axes(prior: Prior | None, device: torch.device) -> tuple[Float[Tensor, "c c"], Float[Tensor, "c 1 1"] | None]:
+    if prior is None:
+        return torch.tensor(CORRELATION, device=device), None
+    return torch.tensor(prior.correlation, device=device), torch.tensor(prior.mean, device=device).view(-1, 1, 1)
 
 
 def _mix(canvas: Tensor, matrix: Tensor) -> Tensor:
-    if canvas.shape[1] != 3:
-        raise SettingError(f"decorrelated colour needs three channels, not {canvas.shape[1]}; use color=Plain()")
+    if canvas.shape[1] != len(matrix):
+        what = f"decorrelated colour for {len(matrix)} channels where there are {canvas.shape[1]}"
+        raise SettingError(f"{what}; use color=Plain(), or a prior fitted to such images")
     return torch.matmul(matrix.to(canvas.dtype), canvas.flatten(2)).view_as(
         canvas
     )  # a 1x1 convolution takes 30 times as long here

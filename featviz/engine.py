@@ -68,7 +68,7 @@ def render(
         raise SettingError(f"{optimizer!r} is no optimizer; give fv.Adam(...), or what has its `begin`")
     job = Job.plan(network, objective, param, transforms, seed, start)
     recipe = job.recipe(optimizer, steps)
-    leaves, health = job.leaves(), Health(job.names)
+    leaves, health = job.leaves, Health(job.names, steps)
     stepper, last = optimizer.begin(leaves, steps), steps if until is None else min(until, steps)
     kept: dict[int, Tensor] = {}
     done = 0
@@ -76,9 +76,12 @@ def render(
         try:
             while done < last:
                 images = job.images(leaves)
-                scores = job.scores(see(job.look(images)).of(images))
+                views, moved = job.look(images)
+                health.listen(views if job.layers else images)
+                acts = see(views, wake=health.wake).of(images, done=done / steps, moved=moved)
+                scores = job.scores(acts)
                 (-scores.sum()).backward()
-                health.note(scores, leaves)
+                health.note(scores, views if job.layers else images)
                 stepper.step()
                 done += 1
                 if done in snapshots:
@@ -92,5 +95,13 @@ def render(
             raise
     with torch.no_grad():
         pictures = job.images(leaves).cpu()
-    recipe = replace(recipe, until=None if done == steps else done)
-    return Rendering(pictures, health.history(done), job.names, recipe, kept, health.verdict())
+    return Rendering(
+        pictures,
+        health.history(done),
+        job.names,
+        replace(recipe, until=None if done == steps else done),
+        kept,
+        health.verdict(),
+        alpha=pictures.shape[1] == network.channels + 1,
+        again=job.again(leaves),
+    )

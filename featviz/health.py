@@ -9,13 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import FeatvizWarning, RenderError
-from featviz.protocols import Leaves
 
-LISTEN = (1, 2, 4, 8, 16)
-"""Steps after which to ask whether a gradient has arrived; after the last, a batch without any is given up.
+WAKE = 16
+"""How many of the first steps wake units that are off, but no more than half of all.
 
-Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py, which helps dead units for 16 steps.
+Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
 """
+LISTEN = (1, 2, 4, 8, 16)
+"""Which steps after those look for a gradient; where the last finds none in a whole batch, it is given up."""
 LOOK = 64
 """Steps between looks at whether the scores are still numbers: each look waits for the device."""
 
@@ -28,32 +29,45 @@ class Health:
 
     Args:
         names: what each picture shows.
+        steps: how many there will be.
     """
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], steps: int) -> None:
         self.names = names
+        self.wake = False
+        """Whether units that are off are to be woken in the next step."""
+        self._asleep = min(WAKE, steps // 2)
+        self._listen = {1, *(self._asleep + step for step in LISTEN)}
         self._scores: list[Tensor] = []
         self._alive = torch.zeros(len(names), dtype=torch.bool)
+        self._all_alive = False
+        self._listening = False
 
     @property
     def steps(self) -> int:
         """How many steps were noted."""
         return len(self._scores)
 
-    def note(self, scores: Float[Tensor, " n"], leaves: Leaves) -> None:
+    def listen(self, views: Float[Tensor, "n c h w"]) -> None:
+        """Ask for the gradient of what the network sees, where the coming step is one to look for it."""
+        self._listening = self.steps + 1 in self._listen and not self._all_alive
+        if self._listening:
+            views.retain_grad()
+
+    def note(self, scores: Float[Tensor, " n"], views: Float[Tensor, "n c h w"]) -> None:
         """Take down a step, after its backward pass.
 
         Raises:
             RenderError: no picture of the batch can succeed any more.
         """
         self._scores.append(scores.detach())
-        if self.steps in LISTEN:
-            self._alive = self._alive.to(scores.device)
-            for leaf in leaves:
-                if leaf.grad is not None:
-                    self._alive |= leaf.grad.flatten(1).any(1)
-        if self.steps == LISTEN[-1] and not self._alive.any():
-            raise RenderError(DEAD)
+        if self._listening:
+            if views.grad is not None:
+                self._alive |= views.grad.flatten(1).any(1).cpu()
+                self._all_alive = bool(self._alive.all())
+            if self.steps == self._asleep + LISTEN[-1] and not self._alive.any():
+                raise RenderError(DEAD)
+        self.wake = self.steps < self._asleep and not self._all_alive
         if self.steps % LOOK == 0 and not scores.isfinite().any():
             raise RenderError(NOT_FINITE)
 
@@ -70,7 +84,7 @@ class Health:
         if not self._scores:
             return {}
         finite = self._scores[-1].isfinite().cpu()
-        dead = ~self._alive.cpu()
+        dead = ~self._alive
         if not finite.any():
             raise RenderError(NOT_FINITE)
         problems = {i: DEAD if finite[i] else NOT_FINITE for i in (dead | ~finite).nonzero().flatten().tolist()}

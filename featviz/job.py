@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import operator
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import Module
 
 from featviz import __version__
-from featviz.activations import Activations
+from featviz.activations import Activations, Moved
 from featviz.errors import SettingError
 from featviz.network import Network
 from featviz.objectives import parse
 from featviz.output import read_image
 from featviz.param import Image
-from featviz.protocols import Geometric, Leaves, Optimizer, Param, Scorer, Size, Spatial, Transform, Transforms
+from featviz.protocols import (
+    Binding,
+    Geometric,
+    Leaves,
+    Optimizer,
+    Param,
+    Scene,
+    Scorer,
+    Size,
+    Spatial,
+    Transform,
+    Transforms,
+)
 from featviz.random import Generators
-from featviz.recipe import Recipe, fingerprint
-from featviz.transforms import Resize, fuse, look
+from featviz.recipe import EXPECTS, Recipe, files_in, fingerprint
+from featviz.transforms import Collapse, Resize, fuse, look
 
 Goal = str | Scorer
 Start = str | Path | Float[Tensor, "... c h w"]
@@ -35,19 +49,22 @@ class Job:
 
     Args:
         network: what looks at them.
-        objectives: picture *i* gets number *i* // `param.batch`.
+        objectives: as they were given; picture *i* gets number *i* // `param.batch`.
+        scorers: the same, ready for this render.
         param: what is optimised.
         transforms: as they were given.
-        stack: the transforms, neighbours fused, ending in a size that the network takes.
+        stack: the transforms, neighbours fused, beginning and ending with what fits the network.
         size: height and width of the pictures in px.
         seeds: one for each picture.
         rng: draws from them.
         start: what to begin from, as it was given.
         begin: the same as images; `None` means the param's own noise.
+        leaves: what will be optimised.
     """
 
     network: Network
     objectives: tuple[Scorer, ...]
+    scorers: tuple[Scorer, ...]
     param: Param
     transforms: Transforms
     stack: tuple[Transform, ...]
@@ -56,6 +73,7 @@ class Job:
     rng: Generators
     start: Start | None
     begin: Float[Tensor, "n c h w"] | None
+    leaves: Leaves
 
     @classmethod
     def plan(
@@ -71,18 +89,21 @@ class Job:
         if not isinstance(network, Network):
             found = f"{type(network).__name__} is no network"
             raise SettingError(f"{found}; give fv.load(name), or fv.Network(module, size=..., mean=..., std=...)")
-        objectives = _objectives(objective)
         whole = _param(param)
+        objectives = _objectives(objective, whole)
         seeds = _seeds(seed, len(objectives) * whole.batch)
+        rng = Generators(seeds)
         begin = None if start is None else _begin(start, network.channels, len(seeds))
         size = whole.size or (network.size if begin is None else _sides(begin))
-        if isinstance(transforms, str):
-            raise SettingError(
-                f"{transforms!r} is text; give transforms.{transforms.upper()}, or a tuple of transforms"
-            )
-        transforms = (transforms,) if isinstance(transforms, Transform | Geometric) else tuple(transforms)
-        stack = _stack(transforms, network, size)
-        return cls(network, objectives, whole, transforms, stack, size, seeds, Generators(seeds), start, begin)
+        leaves = whole.start(rng, network.channels, size) if begin is None else whole.fit(_fitting(begin, size))
+        leaves = [leaf.to(network.device).requires_grad_() for leaf in leaves]
+        with torch.no_grad():
+            canvas = whole.images(leaves, size)
+        transforms = _transforms(transforms)
+        stack, view = _stack(transforms, network, canvas)
+        scene = Scene(network.capture, network.channels, size, view, whole.batch)
+        scorers = tuple(goal.bind(scene) if isinstance(goal, Binding) else goal for goal in objectives)
+        return cls(network, objectives, scorers, whole, transforms, stack, size, seeds, rng, start, begin, leaves)
 
     @property
     def layers(self) -> frozenset[str]:
@@ -94,28 +115,26 @@ class Job:
         """What each picture shows."""
         return tuple(str(objective) for objective in self.objectives for _ in range(self.param.batch))
 
-    def leaves(self) -> Leaves:
-        """Make what will be optimised."""
-        if self.begin is None:
-            leaves = self.param.start(self.rng, self.network.channels, self.size)
-        else:
-            leaves = self.param.fit(_fitting(self.begin, self.size))
-        return [leaf.to(self.network.device).requires_grad_() for leaf in leaves]
-
     def images(self, leaves: Leaves) -> Float[Tensor, "n c h w"]:
         """Turn leaves into images in [0, 1]."""
         return self.param.images(leaves, self.size)
 
-    def look(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
-        """See the images as the transforms show them this time."""
+    def again(self, leaves: Leaves) -> Callable[[Size], Tensor] | None:
+        """Return what draws the leaves at any size, where the param can."""
+        if not getattr(self.param, "scales", False):
+            return None
+        return partial(self.param.images, [leaf.detach().cpu() for leaf in leaves])
+
+    def look(self, images: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c2 h2 w2"], Moved]:
+        """See the images as the transforms show them this time, and how these moved them."""
         return look(images, self.stack, self.rng)
 
     def scores(self, acts: Activations) -> Float[Tensor, " n"]:
         """Score every picture by its own objective."""
         each = self.param.batch
         scores = []
-        for objective, part in zip(self.objectives, acts.split(each), strict=True):
-            score = objective(part)
+        for objective, scorer, part in zip(self.objectives, self.scorers, acts.split(each), strict=True):
+            score = scorer(part)
             shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
             if shape != (each,):
                 raise SettingError(f"{objective} gave {shape}; an objective gives one score per image, here ({each},)")
@@ -124,15 +143,17 @@ class Job:
 
     def recipe(self, optimizer: Optimizer, steps: int) -> Recipe:
         """Write down what will be done."""
+        objectives = tuple(repr(objective) for objective in self.objectives)
         return Recipe(
             model=self.network.name,
             weights=self.network.weights,
             fingerprint=self.network.fingerprint,
-            expects={"size": self.network.size, "mean": self.network.mean, "std": self.network.std},
-            objectives=tuple(repr(objective) for objective in self.objectives),
+            expects={key: getattr(self.network, key) for key in EXPECTS},
+            objectives=objectives,
             param=repr(self.param),
             transforms=repr(self.transforms),
             optimizer=repr(optimizer),
+            files=files_in(*objectives, repr(self.param), repr(self.transforms)),
             size=self.size,
             steps=steps,
             until=None,
@@ -149,7 +170,7 @@ class Job:
         )
 
 
-def _objectives(objective: Goal | Sequence[Goal]) -> tuple[Scorer, ...]:
+def _objectives(objective: Goal | Sequence[Goal], param: Param) -> tuple[Scorer, ...]:
     several = list(objective) if isinstance(objective, Sequence) and not isinstance(objective, str) else [objective]
     if not several:
         raise SettingError("nothing to render; give at least one objective")
@@ -157,7 +178,13 @@ def _objectives(objective: Goal | Sequence[Goal]) -> tuple[Scorer, ...]:
         if not isinstance(goal, str | Scorer):
             hint = "; decorate the function with @objectives.objective('layer')" if callable(goal) else ""
             raise SettingError(f"{goal!r} is no objective{hint or '; give text as layer:channel, or an objective'}")
-    return tuple(parse(goal) if isinstance(goal, str) else goal for goal in several)
+    objectives = tuple(parse(goal) if isinstance(goal, str) else goal for goal in several)
+    for goal in objectives:
+        if getattr(goal, "couples", False) and param.batch == 1:
+            raise SettingError(f"{goal} compares pictures of a batch, and there is one; give batch=4, or --batch 4")
+    if getattr(param, "couples", False) and len(objectives) > 1:
+        raise SettingError(f"{param} ties the pictures of a batch together; render one objective at a time")
+    return objectives
 
 
 def _param(param: Param | Spatial | None) -> Param:
@@ -203,19 +230,32 @@ def _fitting(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c
     return images if (height, width) == size else F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
-def _stack(transforms: Transforms, network: Network, size: Size) -> tuple[Transform, ...]:
-    """Fuse the stack, and make sure that the network takes what comes out of it."""
-    for transform in transforms:
-        if not isinstance(transform, Transform | Geometric):
+def _transforms(transforms: Transforms | Transform | Geometric) -> Transforms:
+    if isinstance(transforms, str):
+        raise SettingError(f"{transforms!r} is text; give transforms.{transforms.upper()}, or a tuple of transforms")
+    whole = tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)
+    for transform in whole:
+        if not isinstance(transform, Transform | Geometric | Module):
             raise SettingError(f"{transform!r} is no transform; it needs draw and apply, or place")
+    return whole
+
+
+def _stack(
+    transforms: Transforms, network: Network, canvas: Float[Tensor, "n c h w"]
+) -> tuple[tuple[Transform, ...], Size]:
+    """Fuse the stack, make sure that the network takes what comes out of it, and say of what size that is."""
+    if canvas.shape[1] == network.channels + 1 and not any(isinstance(step, Collapse) for step in transforms):
+        transforms = (Collapse(), *transforms)
     stack = fuse(transforms)
-    view = _sides(look(torch.zeros(1, network.channels, *size, device=network.device), stack, Generators([0])))
-    if view == network.size:
-        return stack
+    view, _ = look(canvas[:1], stack, Generators([0]))
+    if view.shape[1] != network.channels:
+        raise SettingError(f"the network takes {network.channels} channels and would see {view.shape[1]}")
+    if _sides(view) == network.size:
+        return stack, network.size
     if network.fixed_size:
-        return fuse((*transforms, Resize(network.size)))
-    network.check_size(view)
-    return stack
+        return fuse((*transforms, Resize(network.size))), network.size
+    network.check_size(_sides(view))
+    return stack, _sides(view)
 
 
 def _sides(images: Tensor) -> Size:

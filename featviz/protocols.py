@@ -5,11 +5,13 @@ Anything that fits can stand in its place; nothing has to be registered or deriv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import Module
 
 from featviz.activations import Activations
 from featviz.random import Generators
@@ -34,6 +36,33 @@ class Scorer(Protocol):
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return one score for each image; more is better."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a render is going to be, for objectives that need to know before the first step.
+
+    Args:
+        capture: runs the network on images in [0, 1] and returns the layers named.
+        channels: of the network's images.
+        size: height and width in px of the pictures.
+        view: height and width in px of what the network will see of them.
+        batch: pictures of each objective.
+    """
+
+    capture: Callable[[Tensor, Iterable[str]], Activations]
+    channels: int
+    size: Size
+    view: Size
+    batch: int
+
+
+@runtime_checkable
+class Binding(Protocol):
+    """An objective that prepares itself for a render."""
+
+    def bind(self, scene: Scene) -> Scorer:
+        """Return what will score this render."""
 
 
 @runtime_checkable
@@ -120,4 +149,4 @@ class Optimizer(Protocol):
 Progress = Callable[[int, int], None]
 """Called after every step with the number of steps done and the number in all."""
 
-Transforms = Sequence[Transform | Geometric]
+Transforms = Sequence[Transform | Geometric | Module]

@@ -6,7 +6,9 @@ import ast
 import hashlib
 import json
 import operator
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -19,6 +21,9 @@ from featviz.errors import RecipeError, SettingError, nearest
 from featviz.output import read_recipe
 
 FORMAT = 1
+
+EXPECTS = ("size", "mean", "std", "smooth_pools")
+"""What a network is told besides its name and weights."""
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -36,7 +41,7 @@ class Recipe:
         model: what `fv.load` calls the network; empty for a module made in Python.
         weights: `default`, `none` or the file they came from.
         fingerprint: a hash of the weights.
-        expects: the network's size, mean and std.
+        expects: the network's `EXPECTS`.
         objectives: their expressions.
         param: its expression.
         transforms: their expression.
@@ -48,7 +53,9 @@ class Recipe:
         start: the file it started from, or `TENSOR`, or `None`.
         start_fingerprint: a hash of the images it started from.
         machine: versions, device and threads, on which the last bits depend.
+        files: those that the expressions name, and a hash of what is in each.
         picture: which one of the batch this file shows; `None` means a sheet of them all.
+        shown: height and width in px at which it was drawn again; `None` means as it was made.
     """
 
     model: str
@@ -66,7 +73,9 @@ class Recipe:
     start: str | None
     start_fingerprint: str | None
     machine: Mapping[str, str]
+    files: Mapping[str, str]
     picture: int | None = None
+    shown: tuple[int, int] | None = None
 
     TENSOR: ClassVar[str] = "an image made in Python"
     """What `start` says of an image that came from no file."""
@@ -130,7 +139,7 @@ class Recipe:
                 raise RecipeError(f"the recipe has format {version}, this featviz reads {FORMAT}; use another version")
             known = {field.name for field in fields(cls)}
             recipe = cls(**{key: _frozen(value) for key, value in found.items() if key in known})
-            if set(recipe.expects) != {"size", "mean", "std"}:
+            if set(recipe.expects) != set(EXPECTS):
                 raise ValueError("expects")
             return recipe
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -140,6 +149,16 @@ class Recipe:
 def fingerprint(images: Float[Tensor, "n c h w"]) -> str:
     """Return a hash of images."""
     return hashlib.sha256(str(tuple(images.shape)).encode() + images.numpy().tobytes()).hexdigest()[:16]
+
+
+def files_in(*expressions: str) -> dict[str, str]:
+    """Find the files that expressions name, and hash what is in them."""
+    found = {}
+    for expression in expressions:
+        for text in re.findall(r"'((?:[^'\\]|\\.)+)'", expression):
+            with suppress(OSError):  # most are no files at all, and some are too long for one
+                found[text] = hashlib.sha256(Path(text).read_bytes()).hexdigest()[:16]
+    return found
 
 
 def _frozen(value: Any) -> Any:

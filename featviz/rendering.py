@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from featviz.errors import SettingError
 from featviz.output import contact_sheet, encode, save_picture, to_bytes
+from featviz.protocols import Size
 from featviz.recipe import Recipe
 
 
@@ -25,6 +28,8 @@ class Rendering:
         recipe: everything that decided them.
         snapshots: the pictures after the steps that were asked for.
         problems: what went wrong with which picture; empty when all went well.
+        alpha: whether the last channel is alpha.
+        again: draws the same pictures at another height and width; `None` where the param has one size only.
     """
 
     images: Float[Tensor, "n c h w"]
@@ -33,6 +38,8 @@ class Rendering:
     recipe: Recipe
     snapshots: Mapping[int, Float[Tensor, "n c h w"]] = field(default_factory=dict)
     problems: Mapping[int, str] = field(default_factory=dict)
+    alpha: bool = False
+    again: Callable[[Size], Tensor] | None = None
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -60,20 +67,36 @@ class Rendering:
             recipe=which,
             snapshots=kept,
             problems={0: self.problems[i]} if i in self.problems else {},
+            again=None if self.again is None else lambda size: self.again(size)[i : i + 1],  # type: ignore[misc]
         )
+
+    def at(self, size: int | Size) -> Rendering:
+        """Draw the same pictures at another size, without optimising again.
+
+        Args:
+            size: height and width in px, or one side.
+
+        Raises:
+            SettingError: they have a size of their own; those of `param.CPPN` have none.
+        """
+        if self.again is None:
+            raise SettingError("these pictures have a size of their own; render with param.CPPN() to draw them at any")
+        size = (size, size) if isinstance(size, int) else size
+        with torch.no_grad():
+            return replace(self, images=self.again(size), recipe=replace(self.recipe, shown=size), snapshots={})
 
     @property
     def file_name(self) -> str:
         """A name for its file: what it shows."""
         return f"{_slug(self.names[0])}.png" if len(self) == 1 else "sheet.png"
 
-    def sheet(self, *, labels: bool = True) -> UInt8[np.ndarray, "h w 3"]:
-        """Lay all pictures out on one page; a single one stays as it is.
+    def sheet(self, *, labels: bool = True) -> UInt8[np.ndarray, "h w rgba"]:
+        """Lay all pictures out on one page; a single one stays as it is, and keeps its alpha channel.
 
         Args:
             labels: write under each what it shows.
         """
-        pictures = [to_bytes(image.numpy()) for image in self.images]
+        pictures = [to_bytes(image.numpy(), alpha=self.alpha) for image in self.images]
         return pictures[0] if len(pictures) == 1 else contact_sheet(pictures, self.names if labels else ())
 
     def save(self, path: str | Path, *, labels: bool = True) -> list[Path]:

@@ -14,7 +14,7 @@ VALUES = {
     for drawer in (fv.objectives, fv.param, fv.transforms)
     for name in drawer.__all__
     if isinstance(value := getattr(drawer, name), type)
-} | {"Adam": fv.Adam}
+} | {value.__name__: value for value in (fv.Adam, fv.Ascent, fv.Array, fv.Clipped, fv.Normalized)}
 """What a recipe may name: plain values, and no function, since `load` and `find` import what they are told."""
 
 
@@ -50,11 +50,15 @@ def replay(
     rendering = fv.render(network, **recipe.arguments(VALUES | dict(own or {})), progress=progress)
     if rendering.recipe.start_fingerprint != recipe.start_fingerprint:
         raise fv.RecipeError(f"the picture was started from {recipe.start}, which holds another image now")
+    for file, content in recipe.files.items():
+        if rendering.recipe.files.get(file) != content:
+            raise fv.RecipeError(f"the picture was made with the file {file}, which holds something else now")
     other = {key: value for key, value in rendering.recipe.machine.items() if recipe.machine.get(key) != value}
     if other:
         changed = ", ".join(f"{key} {recipe.machine.get(key)} then, {value} now" for key, value in other.items())
         warnings.warn(f"the picture may differ in detail: {changed}", fv.FeatvizWarning, stacklevel=2)
-    return rendering if recipe.picture is None else rendering[recipe.picture]
+    rendering = rendering if recipe.picture is None else rendering[recipe.picture]
+    return rendering if recipe.shown is None else rendering.at(recipe.shown)
 
 
 def _network(recipe: fv.Recipe, weights: str | Path | None, device: str) -> fv.Network:

@@ -3,5 +3,6 @@
 from featviz.network.layers import LayerTable
 from featviz.network.load import find, load, models
 from featviz.network.network import Network
+from featviz.network.together import together
 
-__all__ = ["LayerTable", "Network", "find", "load", "models"]
+__all__ = ["LayerTable", "Network", "find", "load", "models", "together"]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from featviz.activations import OUTPUT
 from featviz.errors import ModelError, WeightsError, nearest
 from featviz.network.network import Network
 from featviz.network.weights import load_weights
@@ -35,6 +36,7 @@ def load(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
+    smooth_pools: bool = False,
 ) -> Network:
     """Load a network by name.
 
@@ -47,6 +49,7 @@ def load(
         mean: of each channel; `None` means what the model says.
         std: of each channel; `None` means what the model says.
         classes: names in output order; `None` means what the model says.
+        smooth_pools: spread the gradient of maximum pools over all that they see, which takes their grid away.
 
     Raises:
         ModelError: there is no such model, or it cannot be built.
@@ -77,6 +80,8 @@ def load(
         classes=network.classes if classes is None else classes,
         name=model,
         weights=str(weights),
+        heads=None if OUTPUT in network.heads else network.heads,
+        smooth_pools=smooth_pools or network.smooth_pools,
     )
 
 

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featviz.activations import Activations, Layout
+from featviz.activations import OUTPUT, Activations, Layout
 from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.network.capture import catching
 from featviz.network.folding import Folds, Pair, foldable
+from featviz.network.gradients import Redirected, SmoothPools
 from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
 from featviz.network.surgery import frozen, laid_out
 from featviz.protocols import Size
 
 ROOMY = 256
 """Side in px of the images on which receptive fields are measured: smaller ones cut the fields off."""
+
+
+class See(Protocol):
+    """Looks at images with a network that is being watched."""
+
+    def __call__(self, images: Float[Tensor, "n c h w"], *, wake: bool = False) -> Activations:
+        """Return what the layers put out for images in [0, 1]."""
 
 
 class Network:
@@ -34,6 +43,8 @@ class Network:
         classes: names in output order.
         name: what `fv.load` calls it, for messages and recipes; empty for a module made in Python.
         weights: the file its weights came from, or `default` or `none`, for recipes.
+        heads: layers that put out class logits, and their class names; `None` means the output and `classes`.
+        smooth_pools: spread the gradient of maximum pools over all that they see, which takes their grid away.
 
     Raises:
         SettingError: the numbers do not make sense.
@@ -49,12 +60,16 @@ class Network:
         classes: Sequence[str] = (),
         name: str = "",
         weights: str | None = None,
+        heads: Mapping[str, Sequence[str]] | None = None,
+        smooth_pools: bool = False,
     ) -> None:
         self.module = module
         self.size: Size = (size, size) if isinstance(size, int) else size
         self.mean, self.std = tuple(mean), tuple(std)
         self.classes = tuple(classes)
+        self.heads = {OUTPUT: self.classes} if heads is None else {head: tuple(names) for head, names in heads.items()}
         self.name, self.weights = name, weights
+        self.smooth_pools = smooth_pools
         self._folds = Folds()
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
             raise SettingError(
@@ -112,7 +127,7 @@ class Network:
     def _foldable(self) -> tuple[Pair, ...]:
         noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
         try:
-            return foldable(self.module, self._normaliser()(noise.to(self.device)))
+            return foldable(self.module, self.normaliser()(noise.to(self.device)))
         except torch.OutOfMemoryError:  # finding out keeps every layer's output; a render may still fit
             return ()
 
@@ -181,12 +196,24 @@ class Network:
             return False
         return True
 
+    def normaliser(self) -> Callable[[Tensor], Tensor]:
+        """Return a function that turns images in [0, 1] into what the module expects."""
+        weight = self._weight
+        scale = (1 / torch.tensor(self.std, device=weight.device)).view(-1, 1, 1)
+        shift = -torch.tensor(self.mean, device=weight.device).view(-1, 1, 1) * scale
+
+        def normal(images: Tensor) -> Tensor:
+            return torch.addcmul(shift, images, scale).to(weight.dtype)
+
+        return normal
+
     @contextmanager
-    def watch(self, layers: Iterable[str]) -> Iterator[Callable[[Float[Tensor, "n c h w"]], Activations]]:
+    def watch(self, layers: Iterable[str]) -> Iterator[See]:
         """Open the network for as long as the context lasts: frozen, hooked, folded; then undo it all.
 
-        The function it gives takes images in [0, 1] and returns the layers' activations. The forward pass stops at
-        the last layer asked for. A module that runs several times is captured at its last.
+        The function it gives takes images in [0, 1] and returns the layers' activations; told to `wake`, it redirects
+        gradients that units which are off would block. The forward pass stops at the last layer asked for. A module
+        that runs several times is captured at its last.
 
         Raises:
             AddressError: there is no such layer.
@@ -194,11 +221,12 @@ class Network:
         layouts = {layer: self._layout(layer) for layer in frozenset(layers)}
         calls = {layer: self.table[layer].calls for layer in layouts}
 
-        def see(images: Tensor) -> Activations:
-            caught = run(lambda: self.module(normal(images).contiguous(memory_format=memory)))
-            return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.classes)
+        def see(images: Tensor, *, wake: bool = False) -> Activations:
+            with Redirected() if wake else nullcontext(), SmoothPools() if self.smooth_pools else nullcontext():
+                caught = run(lambda: self.module(normal(images).contiguous(memory_format=memory)))
+            return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.heads)
 
-        normal, memory = self._normaliser(), self._probed.memory_format
+        normal, memory = self.normaliser(), self._probed.memory_format
         pairs = [pair for pair in self._foldable if not pair.hidden & layouts.keys()]
         with (
             frozen(self.module),
@@ -221,20 +249,9 @@ class Network:
         with self.watch(layers) as see:
             return see(images)
 
-    def _normaliser(self) -> Callable[[Tensor], Tensor]:
-        """Return a function that turns images in [0, 1] into what the module expects."""
-        weight = self._weight
-        scale = (1 / torch.tensor(self.std, device=weight.device)).view(-1, 1, 1)
-        shift = -torch.tensor(self.mean, device=weight.device).view(-1, 1, 1) * scale
-
-        def normal(images: Tensor) -> Tensor:
-            return torch.addcmul(shift, images, scale).to(weight.dtype)
-
-        return normal
-
     def _grey(self, n: int, size: Size) -> Tensor:
         """Make what the module sees of grey images."""
-        return self._normaliser()(torch.full((n, self.channels, *size), 0.5, device=self.device))
+        return self.normaliser()(torch.full((n, self.channels, *size), 0.5, device=self.device))
 
     def _layout(self, layer: str) -> Layout:
         if layer in self.table:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -12,7 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.activations import Activations
+from featviz.address import Address
+from featviz.array import Array
 from featviz.errors import SettingError
+from featviz.protocols import Scene
 
 
 class Objective:
@@ -24,6 +28,10 @@ class Objective:
 
     binds = 3
     """How tightly its text holds together: 1 a sum, 2 a product, 3 a single term."""
+    term = ""
+    """Its name in text, as `tv` or `diversity(stage2)`; empty for what has an address, or no text."""
+    couples = False
+    """Whether a picture's score depends on the others of its batch."""
 
     @property
     def layers(self) -> frozenset[str]:
@@ -33,6 +41,19 @@ class Objective:
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return one score for each image; more is better."""
         raise NotImplementedError
+
+    def bind(self, scene: Scene) -> Objective:
+        """Return what will score this render: itself, unless it has to read or capture something before."""
+        return self
+
+    def __str__(self) -> str:
+        """Write its text, or the expression where it has none."""
+        if not self.term:
+            return repr(self)
+        given = [(getattr(self, field.name), field.default) for field in fields(self)]  # type: ignore[arg-type]
+        while given and given[-1][0] == given[-1][1]:
+            given.pop()
+        return f"{self.term}({', '.join(_show(value) for value, _ in given)})" if given else self.term
 
     def __add__(self, other: Objective | float) -> Objective:
         return _sum(self, other)
@@ -60,6 +81,29 @@ class Objective:
 
     def __neg__(self) -> Objective:
         return Negative(self)
+
+
+def terms() -> dict[str, type[Objective]]:
+    """Return the objectives that text can name, also those of one's own."""
+    return {kind.term: kind for kind in _kinds(Objective) if kind.term}
+
+
+def _kinds(kind: type[Objective]) -> Iterator[type[Objective]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _kinds(below)
+
+
+def show_name(name: str) -> str:
+    """Write a layer or a file so that text reads it as one, and not as a term."""
+    return json.dumps(name) if name in terms() else str(Address(name))
+
+
+def _show(value: Any) -> str:
+    """Write an argument as text can be read; numbers without a text are left out."""
+    if isinstance(value, str):
+        return show_name(value)
+    return "…" if isinstance(value, Array) else str(int(value) if isinstance(value, bool) else value)
 
 
 def _as_term(value: Objective | float) -> Objective:
@@ -123,6 +167,18 @@ class Composite(Objective):
     @property
     def layers(self) -> frozenset[str]:
         return frozenset().union(*(part.layers for part in self.parts))
+
+    @property
+    def couples(self) -> bool:  # type: ignore[override]
+        return any(part.couples for part in self.parts)
+
+    def bind(self, scene: Scene) -> Objective:
+        def bound(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(bound, value))
+            return value.bind(scene) if isinstance(value, Objective) else value
+
+        return replace(self, **{field.name: bound(getattr(self, field.name)) for field in fields(self)})
 
     def text(self, show: Callable[[Objective], str]) -> str:
         """Write the expression, each part as `show` writes it."""

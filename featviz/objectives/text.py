@@ -1,16 +1,16 @@
-"""Objectives as people type them: addresses, numbers, `+ - * /` and brackets."""
+"""Objectives as people type them: addresses, terms such as `tv`, numbers, `+ - * /` and brackets."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import NoReturn
+from dataclasses import Field, dataclass, fields
+from typing import Any, NoReturn
 
 from featviz.address import PATTERN, Address
-from featviz.errors import AddressError, caret
-from featviz.objectives.core import Objective
-from featviz.objectives.units import at
+from featviz.errors import AddressError, SettingError, caret
+from featviz.objectives.core import Objective, terms
+from featviz.objectives.units import Layer, at
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.])")
 
@@ -20,6 +20,7 @@ class _Token:
     place: int
     sign: str = ""
     value: Objective | float | None = None
+    term: type[Objective] | None = None
 
 
 def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
@@ -32,7 +33,9 @@ def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
         AddressError: with a caret under the place where the text stops making sense.
 
     >>> parse("stage2:5 - 0.5*logit:spiral")
-    Channel(layer='stage2', channel=5) - 0.5 * Logit(name='spiral')
+    Channel(layer='stage2', channel=5) - 0.5 * Logit(name='spiral', network='')
+    >>> parse("stage2:5 - 0.05*tv + 10*diversity(stage2)").layers
+    frozenset({'stage2'})
     """
     try:
         return _Reader(text, own or {}).whole()
@@ -41,11 +44,11 @@ def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
 
 
 def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
-    place = 0
+    place, known = 0, terms()
     while place < len(text):
         if text[place].isspace():
             place += 1
-        elif text[place] in "+-*/()":
+        elif text[place] in "+-*/(),":
             yield _Token(place, sign=text[place])
             place += 1
         elif match := _NUMBER.match(text, place):
@@ -53,12 +56,24 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
             yield _Token(place, value=int(number) if number.isdigit() else float(number))
             place = match.end()
         elif match := PATTERN.match(text, place):
-            yield _Token(place, value=own.get(match[0]) or at(Address.of(match)))
+            term = known.get(match[0]) if match[0] not in own else None
+            yield _Token(place, term=term, value=None if term else own.get(match[0]) or at(Address.of(match)))
             place = match.end()
         else:
             raise AddressError(
                 f"cannot read the objective, expected layer:channel@y,x or logit:class{caret(text, place)}"
             )
+
+
+def _argument(field: Field[Any], value: Objective | float) -> Any:
+    """Give a field what it wants: an objective, a number, or the name that was read as a layer."""
+    kind = str(field.type)
+    wanted = Objective if "Objective" in kind else (int | float) if kind in ("int", "float", "bool") else Layer
+    if not isinstance(value, wanted):
+        raise TypeError
+    if wanted is Layer:
+        return value.layer  # type: ignore[attr-defined]
+    return bool(value) if kind == "bool" else value
 
 
 class _Reader:
@@ -102,11 +117,32 @@ class _Reader:
             if not self.take(")"):
                 self.fail("expected ) here")
             return inner
-        value = self.tokens[self.next].value
-        if value is None:
+        token = self.tokens[self.next]
+        if token.term:
+            return self.call(token.term)
+        if token.value is None:
             self.fail("expected layer:channel, logit:class or a number here")
         self.next += 1
-        return value
+        return token.value
+
+    def call(self, term: type[Objective]) -> Objective:
+        """Read a term and what stands in its brackets: layers, files, objectives and numbers, as its fields want."""
+        start = self.next
+        self.next += 1
+        given: list[Any] = []
+        if self.take("(") and not self.take(")"):
+            given.append(self.sum())
+            while self.take(","):
+                given.append(self.sum())
+            if not self.take(")"):
+                self.fail("expected , or ) here")
+        wanted = [field.name for field in fields(term)]  # type: ignore[arg-type]
+        try:
+            return term(*(_argument(*pair) for pair in zip(fields(term), given, strict=False)), *given[len(wanted) :])  # type: ignore[arg-type]
+        except (TypeError, SettingError) as error:
+            self.next = start
+            why = error if isinstance(error, SettingError) else f"{term.term} takes ({', '.join(wanted)})"
+            self.fail(str(why))
 
     def take(self, signs: str) -> str:
         sign = self.tokens[self.next].sign

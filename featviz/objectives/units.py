@@ -10,7 +10,7 @@ from torch import Tensor
 
 from featviz.activations import OUTPUT, Activations
 from featviz.address import Address, Place
-from featviz.objectives.core import Objective
+from featviz.objectives.core import Objective, show_name
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Layer(Objective):
 
     def __str__(self) -> str:
         """Write the address."""
-        return str(Address(self.layer))
+        return show_name(self.layer)
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,13 @@ class Logit(Objective):
 
     Args:
         name: class index or class name.
+        network: which of several networks run together; empty for a network that runs alone.
 
     Source: Simonyan et al. 2013, https://arxiv.org/abs/1312.6034, section 2.
     """
 
     name: int | str
+    network: str = OUTPUT
 
     def __post_init__(self) -> None:
         """Make numpy's and torch's integers plain ones."""
@@ -125,15 +127,15 @@ class Logit(Objective):
     @property
     def layers(self) -> frozenset[str]:
         """The network's output."""
-        return frozenset({OUTPUT})
+        return frozenset({self.network})
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the class's logit."""
-        return acts.logits()[:, acts.class_index(self.name)]
+        return acts.logits(self.network)[:, acts.class_index(self.name, self.network)]
 
     def __str__(self) -> str:
         """Write the address."""
-        return str(Address("logit", self.name))
+        return str(Address("logit", self.name, network=self.network))
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,13 @@ class Probability(Objective):
 
     Args:
         name: class index or class name.
+        network: which of several networks run together; empty for a network that runs alone.
 
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
     """
 
     name: int | str
+    network: str = OUTPUT
 
     def __post_init__(self) -> None:
         """Make numpy's and torch's integers plain ones."""
@@ -155,23 +159,23 @@ class Probability(Objective):
     @property
     def layers(self) -> frozenset[str]:
         """The network's output."""
-        return frozenset({OUTPUT})
+        return frozenset({self.network})
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the class's probability."""
-        return acts.logits().softmax(1)[:, acts.class_index(self.name)]
+        return acts.logits(self.network).softmax(1)[:, acts.class_index(self.name, self.network)]
 
     def __str__(self) -> str:
         """Write the address."""
-        return str(Address("prob", self.name))
+        return str(Address("prob", self.name, network=self.network))
 
 
 def at(address: Address) -> Objective:
     """Return the objective that an address stands for."""
     if address.layer == "logit" and address.channel is not None:
-        return Logit(address.channel)
+        return Logit(address.channel, address.network)
     if address.layer == "prob" and address.channel is not None:
-        return Probability(address.channel)
+        return Probability(address.channel, address.network)
     if address.channel is None:
         return Layer(address.layer)
     channel = int(address.channel)

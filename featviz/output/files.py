@@ -25,21 +25,33 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """The formats that can be written, by file ending."""
 
+OPAQUE = (".jpg", ".jpeg")
+"""Those without an alpha channel."""
+CHECK = 8, (255, 216)
+"""Side in px and greys of the squares that stand for what is transparent."""
+
 KEY = "featviz"
 """The PNG text entry that holds the recipe."""
 
 
-def to_bytes(image: Float[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "h w2 3"]:
-    """Turn an image in [0, 1] into 8-bit RGB; other than three channels become grey panels side by side."""
+def to_bytes(image: Float[np.ndarray, "c h w"], *, alpha: bool = False) -> UInt8[np.ndarray, "h w2 rgba"]:
+    """Turn an image in [0, 1] into 8-bit RGB or RGBA; other than three channels become grey panels side by side.
+
+    Args:
+        image: channels first.
+        alpha: the last channel is alpha.
+    """
     pixels = (np.nan_to_num(image, nan=0.5).clip(0, 1) * 255).round().astype(np.uint8)
-    if len(pixels) != 3:
+    if len(pixels) != (4 if alpha else 3):
         return np.repeat(np.concatenate(list(pixels), axis=1)[..., None], 3, axis=2)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 
-def encode(pixels: UInt8[np.ndarray, "h w 3"], ending: str, recipe: str | None = None) -> bytes:
+def encode(pixels: UInt8[np.ndarray, "h w rgba"], ending: str, recipe: str | None = None) -> bytes:
     """Compress a picture; only PNG keeps a recipe."""
     options = dict(OPTIONS[ending])
+    if pixels.shape[2] == 4 and ending in OPAQUE:
+        pixels = over_checks(pixels)
     if ending == ".png" and recipe:
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add_itxt(KEY, recipe, zip=True)
@@ -66,7 +78,16 @@ def check_output(path: Path) -> None:
         raise OutputError(f"cannot write to the folder {folder}: {error.strerror}") from error
 
 
-def save_picture(pixels: UInt8[np.ndarray, "h w 3"], path: Path, recipe: str | None = None) -> Path:
+def over_checks(pixels: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Lay a transparent picture over a checkerboard."""
+    side, greys = CHECK
+    rows, columns = (np.arange(length) // side for length in pixels.shape[:2])
+    behind = np.where((rows[:, None] + columns) % 2, *greys)[..., None]
+    share = pixels[..., 3:] / 255
+    return (pixels[..., :3] * share + behind * (1 - share)).round().astype(np.uint8)
+
+
+def save_picture(pixels: UInt8[np.ndarray, "h w rgba"], path: Path, recipe: str | None = None) -> Path:
     """Write a picture, whole or not at all.
 
     Raises:

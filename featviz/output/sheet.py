@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from featviz.output.files import over_checks
+
 GAP = 8
 """Px between pictures."""
 PAPER, INK = (255, 255, 255), (40, 40, 40)
@@ -17,7 +19,7 @@ MIN_LABELLED = 96
 
 
 def contact_sheet(
-    pictures: Sequence[UInt8[np.ndarray, "h w 3"]], labels: Sequence[str] = (), *, columns: int | None = None
+    pictures: Sequence[UInt8[np.ndarray, "h w rgba"]], labels: Sequence[str] = (), *, columns: int | None = None
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Lay pictures of one size out in rows, each with its label below.
 
@@ -37,7 +39,8 @@ def contact_sheet(
     pen = ImageDraw.Draw(page)
     for i, picture in enumerate(pictures):
         x, y = GAP + i % columns * (width + GAP), GAP + i // columns * (height + strip + GAP)
-        page.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (x, y))
+        opaque = over_checks(picture) if picture.shape[2] == 4 else picture
+        page.paste(Image.fromarray(opaque).resize((width, height), Image.Resampling.NEAREST), (x, y))
         if labels:
             middle = x + width / 2, y + height + strip / 2
             pen.text(middle, _fit(labels[i], font, width), fill=INK, font=font, anchor="mm")

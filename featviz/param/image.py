@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.color import Decorrelated, Plain
+from featviz.color import usual_color
 from featviz.errors import SettingError
 from featviz.param.fourier import Fourier
-from featviz.protocols import Color, Leaves, Size, Spatial
+from featviz.protocols import Color, Leaves, Param, Size, Spatial
 from featviz.random import Generators
 
 
@@ -22,7 +22,8 @@ class Image:
         size: height and width in px; `None` means the network's own.
         batch: how many pictures of each objective.
         spatial: how the canvas is held.
-        color: how it is coloured; `None` means decorrelated for three channels, plain for any other number.
+        color: how it is coloured; `None` means decorrelated for three channels or by the prior of `spatial`, plain
+            for any other number.
 
     Raises:
         SettingError: a size or batch below 1.
@@ -42,6 +43,16 @@ class Image:
         if self.batch < 1:
             raise SettingError(f"batch {self.batch} has no pictures; give 1 or more")
 
+    @property
+    def couples(self) -> bool:
+        """Whether the pictures of a batch depend on each other."""
+        return getattr(self.spatial, "couples", False)
+
+    @property
+    def scales(self) -> bool:
+        """Whether the same leaves can be drawn at any size."""
+        return getattr(self.spatial, "scales", False)
+
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw a beginning for each image."""
         return self.spatial.start(rng, channels, size)
@@ -56,7 +67,7 @@ class Image:
         return self._color(canvas.shape[1]).image(canvas)
 
     def _color(self, channels: int) -> Color:
-        return self.color or (Decorrelated() if channels == 3 else Plain())
+        return self.color or usual_color(channels, getattr(self.spatial, "prior", None))
 
 
 def image(
@@ -71,3 +82,17 @@ def image(
         return Image(None, batch, spatial, color)
     height, width = (size, size) if isinstance(size, int) else size
     return Image((height, width), batch, spatial, color)
+
+
+def sized(param: Param | Spatial, size: Size | None, batch: int) -> Param:
+    """Give a param, or a spatial part alone, a size and a batch.
+
+    >>> sized(Fourier(), (64, 96), 2).size
+    (64, 96)
+    """
+    if isinstance(param, Image):
+        return replace(param, size=size, batch=batch)
+    if isinstance(param, Spatial):
+        return Image(size, batch, param)
+    inner = getattr(param, "image", None)
+    return replace(param, image=sized(inner, size, batch)) if isinstance(inner, Image) else param  # type: ignore[type-var]

@@ -1,11 +1,30 @@
-"""How the picture is looked at while it is optimised: a tuple of these, or of your own."""
+"""How the picture is looked at while it is optimised: a tuple of these, or of your own.
 
-from featviz.transforms.geometry import Crop, Flip, Jitter, Pad, Resize, Rotate, Scale, Shift, Warp
+Modules of `torchvision.transforms.v2` and kornia can stand in the tuple as they are.
+"""
+
+from featviz.transforms.alpha import Collapse
+from featviz.transforms.foreign import Foreign
+from featviz.transforms.geometry import (
+    Crop,
+    CropOrPadTo,
+    Flip,
+    Jitter,
+    Pad,
+    Resize,
+    ResizedView,
+    Rotate,
+    Scale,
+    Shift,
+    Warp,
+)
+from featviz.transforms.grain import GaussianBlur, Noise, UniformNoise
 from featviz.transforms.spread import LogUniform, OneOf, Uniform
 from featviz.transforms.stacks import LUCID, NONE, STANDARD, fuse, look
-from featviz.transforms.tone import Tint
+from featviz.transforms.tone import Contrast, Tint
 
 __all__ = [
-    "LUCID", "NONE", "STANDARD", "Crop", "Flip", "Jitter", "LogUniform", "OneOf", "Pad", "Resize", "Rotate", "Scale",
-    "Shift", "Tint", "Uniform", "Warp", "fuse", "look",
+    "LUCID", "NONE", "STANDARD", "Collapse", "Contrast", "Crop", "CropOrPadTo", "Flip", "Foreign", "GaussianBlur",
+    "Jitter", "LogUniform", "Noise", "OneOf", "Pad", "Resize", "ResizedView", "Rotate", "Scale", "Shift", "Tint",
+    "Uniform", "UniformNoise", "Warp", "fuse", "look",
 ]  # fmt: skip

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.protocols import Geometric, Shape, Size
 from featviz.random import Generators
-from featviz.transforms.spread import Spread, Uniform
+from featviz.transforms.spread import LogUniform, Spread, Uniform
 
 Place = tuple[Float[Tensor, "n 3 3"], Size]
 
@@ -158,6 +159,57 @@ class Flip:
 
 
 @dataclass(frozen=True)
+class CropOrPadTo:
+    """Bring the image to a size about its middle, cutting what is too much and widening what is too little.
+
+    Args:
+        size: height and width in px.
+        value: what to fill with, in [0, 1]; `None` mirrors the image.
+
+    Source: Lucid, lucid/optvis/transform.py, `crop_or_pad_to`.
+    """
+
+    size: Size
+    value: float | None = 0.5
+
+    def place(self, rng: Generators, size: Size) -> Place:
+        """Move the middle to the new middle, in whole pixels."""
+        return _shift(len(rng), (self.size[1] - size[1]) // 2, (self.size[0] - size[0]) // 2), self.size
+
+
+@dataclass(frozen=True)
+class ResizedView:
+    """Look at a window of random size at a random place, brought to one size: a canvas may be larger than the view.
+
+    Args:
+        zoom: 1 is the whole image, 4 a quarter of each side.
+        size: height and width in px of what comes out; `None` means as large as the image.
+        whole: how often the whole image is looked at all the same, in [0, 1].
+
+    Source: Fel et al. 2023, https://arxiv.org/abs/2306.06805, section 4, random crops.
+    Differs: the zoom is even on a logarithmic scale, and the whole is looked at, too.
+    """
+
+    zoom: Spread = LogUniform(1.0, 4.0)
+    size: Size | None = None
+    whole: float = 0.0
+
+    def place(self, rng: Generators, size: Size) -> Place:
+        """Draw how large the window is and where it lies."""
+        zoom, chance, corner = self.zoom.sample(rng), rng.uniform(), rng.uniform(2)
+        zoom = torch.where(chance < self.whole, torch.ones_like(zoom), zoom)
+        out = self.size or size
+        matrix = _identity(len(rng))
+        for axis, side in ((0, 1), (1, 0)):
+            window = size[side] / zoom
+            grow = out[side] / window
+            first = corner[:, axis] * (size[side] - window)
+            matrix[:, axis, axis] = grow
+            matrix[:, axis, 2] = (0.5 - first) * grow - 0.5
+        return matrix, out
+
+
+@dataclass(frozen=True)
 class Resize:
     """Stretch the image to a size.
 
@@ -196,19 +248,57 @@ class Warp:
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Place) -> Float[Tensor, "n c h2 w2"]:
         """Resample once, bilinearly."""
-        from kornia.geometry.transform import warp_affine  # slow to import
+        return self._resample(images, draw, self._fill)
 
+    def move(self, masks: Float[Tensor, "n c h w"], draw: Place) -> Float[Tensor, "n c h2 w2"]:
+        """Move masks as the images were moved; padding is outside of them."""
+        return self._resample(masks, draw, None if self._fill is None else 0.0)
+
+    @property
+    def _fill(self) -> float | None:
+        return next((step.value for step in self.steps if isinstance(step, FILLING)), None)
+
+    @staticmethod
+    def _resample(images: Tensor, draw: Place, fill: float | None) -> Tensor:
         matrix, size = draw
-        fill = next((step.value for step in self.steps if isinstance(step, Pad)), None)
-        channels = images.shape[1]
-        return warp_affine(
-            images,
-            matrix[:, :2].to(images),
-            size,
-            padding_mode="reflection" if fill is None else "fill",
-            fill_value=None if fill is None else images.new_full((channels,), fill),
-            align_corners=True,
-        )
+        halvings = _halvings(matrix).tolist()
+        if not any(halvings):
+            return _warp(images, matrix, size, fill)
+        each = zip(images.split(1), matrix.split(1), halvings, strict=True)
+        return torch.cat([_warp(*_halved(image, one, times), size, fill) for image, one, times in each])
+
+
+FILLING = (Pad, CropOrPadTo)
+"""What widens the image and may fill: it begins a resampling of its own."""
+
+
+def _halvings(matrix: Float[Tensor, "n 3 3"]) -> Int64[Tensor, " n"]:
+    """Say how often each image is at least halved."""
+    area = matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
+    return area.abs().clamp(min=1e-6).log2().div(-2).add(1e-4).floor().clamp(min=0).long()
+
+
+def _halved(images: Tensor, matrix: Tensor, times: int) -> tuple[Tensor, Tensor]:
+    """Average squares of pixels, or a large shrink would skip most of them, and give the map from the smaller image."""
+    side = min(2**times, *images.shape[2:])
+    back = _identity(len(matrix))
+    back[:, 0, 0] = back[:, 1, 1] = side
+    back[:, 0, 2] = back[:, 1, 2] = (side - 1) / 2
+    return F.avg_pool2d(images, side, ceil_mode=True), matrix @ back
+
+
+def _warp(images: Tensor, matrix: Tensor, size: Size, fill: float | None) -> Tensor:
+    """Resample, mirrored at the edges or filled."""
+    from kornia.geometry.transform import warp_affine  # slow to import
+
+    return warp_affine(
+        images,
+        matrix[:, :2].to(images),
+        size,
+        padding_mode="reflection" if fill is None else "fill",
+        fill_value=None if fill is None else images.new_full((images.shape[1],), fill),
+        align_corners=True,
+    )
 
 
 def _not_negative(what: object, px: int) -> None:

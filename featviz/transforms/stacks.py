@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from featviz.activations import Moved
 from featviz.protocols import Geometric, Transform, Transforms
 from featviz.random import Generators
-from featviz.transforms.geometry import Jitter, Pad, Rotate, Scale, Shift, Warp
+from featviz.transforms.foreign import Foreign
+from featviz.transforms.geometry import FILLING, Jitter, Pad, Place, Rotate, Scale, Shift, Warp
 from featviz.transforms.spread import LogUniform, OneOf
 from featviz.transforms.tone import Tint
 
@@ -34,24 +36,42 @@ NONE: Transforms = ()
 
 
 def fuse(stack: Transforms) -> tuple[Transform, ...]:
-    """Make neighbouring geometric transforms one resampling; a pad begins a new one, because it fills.
+    """Make neighbouring geometric transforms one resampling; what fills begins a new one. Foreign ones are wrapped.
 
     >>> len(fuse(LUCID))
     1
     """
     fused: list[Transform] = []
     for step in stack:
-        if not isinstance(step, Geometric):
+        if isinstance(step, nn.Module):
+            fused.append(Foreign(step))
+        elif not isinstance(step, Geometric):
             fused.append(step)
-        elif fused and isinstance(fused[-1], Warp) and not isinstance(step, Pad):
+        elif fused and isinstance(fused[-1], Warp) and not isinstance(step, FILLING):
             fused[-1] = Warp((*fused[-1].steps, step))
         else:
             fused.append(Warp((step,)))
     return tuple(fused)
 
 
-def look(images: Float[Tensor, "n c h w"], stack: Sequence[Transform], rng: Generators) -> Float[Tensor, "n c h2 w2"]:
-    """See the images through a fused stack, once."""
+def look(
+    images: Float[Tensor, "n c h w"], stack: Sequence[Transform], rng: Generators
+) -> tuple[Float[Tensor, "n c2 h2 w2"], Moved]:
+    """See the images through a fused stack, once.
+
+    Returns:
+        The views, and a function that moves masks as the images were moved.
+    """
+    moves: list[tuple[Warp, Place]] = []
     for transform in stack:
-        images = transform.apply(images, transform.draw(rng, (images.shape[1], images.shape[2], images.shape[3])))
-    return images
+        draw = transform.draw(rng, (images.shape[1], images.shape[2], images.shape[3]))
+        images = transform.apply(images, draw)
+        if isinstance(transform, Warp):
+            moves.append((transform, draw))
+
+    def moved(masks: Tensor) -> Tensor:
+        for warp, draw in moves:
+            masks = warp.move(masks, draw)
+        return masks
+
+    return images, moved

@@ -36,3 +36,25 @@ class Tint:
         """Multiply and add."""
         gain, shift = draw
         return torch.addcmul(shift.to(images), images, gain.to(images))
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Move every pixel away from the image's mean, or towards it.
+
+    Args:
+        amount: by which share of its distance at most, from 0 to 1.
+
+    Source: torchvision, `transforms.v2.ColorJitter(contrast=...)`.
+    Differs: about the mean of each channel.
+    """
+
+    amount: float
+
+    def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n 1 1 1"]:
+        """Draw the gain of each image."""
+        return 1 + self.amount * (2 * rng.uniform(1, 1, 1) - 1)
+
+    def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c h w"]:
+        """Stretch about the mean."""
+        return torch.lerp(images.mean((2, 3), keepdim=True), images, draw.to(images))

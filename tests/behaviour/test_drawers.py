@@ -5,105 +5,267 @@ import inspect
 import pytest
 import torch
 import toys
+from kornia import augmentation, filters
+from torchvision.transforms import v2
 
 import featviz as fv
 from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
-from featviz.protocols import Geometric, Spatial, Transform
+from featviz.protocols import Geometric, Param, Spatial, Transform
 from featviz.random import Generators
 
+RANDOM = torch.Generator().manual_seed(0)
+OTHER = torch.rand(3, 18, 25, generator=RANDOM)
+MASK = torch.zeros(18, 25)
+MASK[4:14, 6:20] = 1
+VECTOR = torch.randn(8, generator=RANDOM)
+
 EXAMPLES = {
-    "Neuron": obj.Neuron("conv2", 1, (3, 5)),
+    "ActivationWeights": obj.ActivationWeights("conv2", VECTOR, at=(2, 3), patch=(2, 4)),
+    "Alignment": obj.Alignment("conv2"),
+    "Blur": -obj.Blur(2.0),
+    "BoundaryComplexity": -obj.BoundaryComplexity(4),
+    "Caricature": obj.Caricature("conv2", OTHER),
     "Channel": obj.Channel("conv2", 1),
+    "Direction": obj.Direction("conv2", VECTOR, 2),
+    "DirectionNeuron": obj.DirectionNeuron("conv2", VECTOR, (3, 5), 1),
+    "Diversity": obj.Diversity("conv2"),
+    "InputDifference": -obj.InputDifference(OTHER),
+    "Interpolate": obj.Interpolate(obj.Channel("conv2", 1), obj.Logit("cat")),
+    "L1": -obj.L1(0.2),
+    "L2": -obj.L2(0.2),
     "Layer": obj.Layer("conv2"),
     "Logit": obj.Logit("cat"),
+    "Match": obj.Match("conv2", OTHER),
+    "Neuron": obj.Neuron("conv2", 1, (3, 5)),
+    "Opacity": -obj.Opacity(),
     "Probability": obj.Probability(1),
+    "Ramp": obj.Ramp(1, 2) * obj.Channel("conv2", 1),
+    "Style": obj.Style("conv2", OTHER, 0.5),
+    "TensorDirection": obj.TensorDirection("conv2", torch.randn(8, 4, 5, generator=RANDOM), 1),
+    "TotalVariation": -obj.TotalVariation(),
+    "Within": obj.Within(obj.Channel("conv2", 1), MASK),
 }
+TEXTS = {
+    "alignment(stage2)": obj.Alignment("stage2"),
+    "blur": obj.Blur(),
+    "blur(2)": obj.Blur(2),
+    "boundary(8)": obj.BoundaryComplexity(8),
+    "caricature(stage2, cat.jpg)": obj.Caricature("stage2", "cat.jpg"),
+    'caricature(stage2, "my cat.jpg", 2)': obj.Caricature("stage2", "my cat.jpg", 2),
+    "difference(cat.jpg)": obj.InputDifference("cat.jpg"),
+    "diversity(stage2)": obj.Diversity("stage2"),
+    "interpolate(logit:star, stage2:3 + 2 * tv)": obj.Interpolate(
+        obj.Logit("star"), obj.Channel("stage2", 3) + 2 * obj.TotalVariation()
+    ),
+    "l1": obj.L1(),
+    "l2(0.1)": obj.L2(0.1),
+    'match(0.conv, "pictures/cat.jpg")': None,
+    'match("0.conv", "pictures/cat.jpg")': obj.Match("0.conv", "pictures/cat.jpg"),
+    "opacity": obj.Opacity(),
+    "opacity(1)": obj.Opacity(True),
+    "ramp(0, -2.5, 0.5)": obj.Ramp(0, -2.5, 0.5),
+    "style(stage2, cat.jpg, 0.9)": obj.Style("stage2", "cat.jpg", 0.9),
+    "tv": obj.TotalVariation(),
+    "within(stage2:5 - tv, mask.png)": obj.Within(obj.Channel("stage2", 5) - obj.TotalVariation(), "mask.png"),
+    '"tv"': obj.Layer("tv"),
+    "tv:3": obj.Channel("tv", 3),
+    "logit:star@first": obj.Logit("star", "first"),
+    "prob:3@second": obj.Probability(3, "second"),
+}
+ADDRESSED = ("Channel", "Layer", "Logit", "Neuron", "Probability")
 OBJECTIVES = [name for name in obj.__all__ if inspect.isclass(getattr(obj, name)) and name != "Objective"]
-SPATIAL = [
-    name
-    for name in param.__all__
-    if inspect.isclass(getattr(param, name)) and isinstance(getattr(param, name)(), Spatial)
-]
+
+PARAMS = {
+    "Alpha": param.Alpha(),
+    "CPPN": param.image(spatial=param.CPPN()),
+    "Fourier": param.image(spatial=param.Fourier()),
+    "Image": param.Image(),
+    "Masked": param.Masked(torch.ones(18, 25)),
+    "Phase": param.image(spatial=param.Phase()),
+    "Pixel": param.image(spatial=param.Pixel()),
+    "Pyramid": param.image(spatial=param.Pyramid()),
+    "Shared": param.image(spatial=param.Shared()),
+    "Stack": param.Stack((OTHER,)),
+}
+COLORS = ("Decorrelated", "Plain")
 
 TRANSFORMS = {
+    "GaussianBlur": T.GaussianBlur(T.Uniform(0.2, 1.5)),
+    "Collapse": T.Collapse(),
+    "Contrast": T.Contrast(0.3),
     "Crop": T.Crop(2),
+    "CropOrPadTo": T.CropOrPadTo((19, 40)),
     "Flip": T.Flip(),
+    "Foreign": T.Foreign(v2.RandomRotation(20)),
     "Jitter": T.Jitter(3),
+    "Noise": T.Noise(0.1),
     "Pad": T.Pad(3),
     "Resize": T.Resize((30, 20)),
+    "ResizedView": T.ResizedView(T.LogUniform(1, 3), size=(20, 32), whole=0.5),
     "Rotate": T.Rotate(15),
     "Scale": T.Scale(T.LogUniform(0.8, 1.3)),
     "Shift": T.Shift(0.2),
     "Tint": T.Tint(0.2),
+    "UniformNoise": T.UniformNoise(0.1),
     "Warp": T.Warp((T.Shift(0.1), T.Rotate(3))),
 }
+FOREIGN = {
+    "v2.RandomPerspective": v2.RandomPerspective(p=1.0),
+    "v2.ColorJitter": v2.ColorJitter(0.2, 0.2),
+    "v2.RandomResizedCrop": v2.RandomResizedCrop(24, antialias=True),
+    "kornia.RandomAffine": augmentation.RandomAffine(10.0, p=1.0),
+    "kornia.GaussianBlur2d": filters.GaussianBlur2d((3, 3), (1.0, 1.0)),
+}
 SPREADS = ("LogUniform", "OneOf", "Uniform")
-TINTED = ("Tint", "STANDARD")
+BEYOND = ("Contrast", "Noise", "STANDARD", "Tint", "UniformNoise", "v2.ColorJitter")
 """What may leave [0, 1]: the network's normalisation does not mind."""
 STACKS = ("LUCID", "STANDARD")
 
 
 def test_the_lists_are_complete():
     assert set(OBJECTIVES) == set(EXAMPLES)
-    assert set(SPATIAL) == {"Fourier", "Pixel"}
+    assert {type(value).__name__ for value in TEXTS.values() if value} >= {
+        name for name in OBJECTIVES if getattr(obj, name).term
+    }
+    assert {n for n in param.__all__ if inspect.isclass(getattr(param, n))} == {*PARAMS, *COLORS}
+    assert all(isinstance(value, Param) for value in PARAMS.values())
     assert {n for n in T.__all__ if inspect.isclass(getattr(T, n))} == {*TRANSFORMS, *SPREADS}
     assert all(isinstance(t, Geometric | Transform) for t in TRANSFORMS.values())
 
 
+def rebuilt(value):
+    names = {name: getattr(drawer, name) for drawer in (obj, param, T) for name in drawer.__all__}
+    return fv.build(repr(value), names | {"Array": fv.Array})
+
+
+def test_no_name_is_in_two_drawers():
+    names = [name for drawer in (obj, param, T) for name in drawer.__all__]
+    assert len(names) == len(set(names))
+
+
+def test_every_repr_rebuilds_its_value():
+    for value in [*EXAMPLES.values(), *PARAMS.values(), *(t for name, t in TRANSFORMS.items() if name != "Foreign")]:
+        assert rebuilt(value) == value
+        assert hash(rebuilt(value)) == hash(value)
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_rises_and_has_a_string_form(name):
-    objective = EXAMPLES[name]
-    assert obj.parse(str(objective)) == objective
-    assert eval(repr(objective), vars(obj) | {}) == objective
-    rendering = fv.render(toys.plain(), objective, param=param.image((18, 25)), transforms=(), steps=25)
-    assert rendering.history[-1] > rendering.history[0]
-    assert rendering.images.shape == (1, 3, 18, 25)
+def test_every_objective_rises(name):
+    batch = 3 if EXAMPLES[name].couples else 1
+    image = param.image((18, 25), batch=batch)
+    whole = param.Alpha(image) if name == "Opacity" else image
+    rendering = fv.render(toys.plain(), EXAMPLES[name], param=whole, transforms=(), steps=25)
+    assert (rendering.history[-1] > rendering.history[0]).all()
+    assert rendering.images.shape == (batch, 4 if name == "Opacity" else 3, 18, 25)
     assert not rendering.problems
 
 
-@pytest.mark.parametrize("name", SPATIAL)
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_term_is_read_and_written(text):
+    if TEXTS[text] is None:
+        with pytest.raises(fv.AddressError):
+            obj.parse(text)
+    else:
+        assert obj.parse(text) == TEXTS[text]
+        assert obj.parse(str(TEXTS[text])) == TEXTS[text]
+
+
+@pytest.mark.parametrize("name", ADDRESSED)
+def test_every_address_is_read_and_written(name):
+    assert obj.parse(str(EXAMPLES[name])) == EXAMPLES[name]
+
+
+@pytest.mark.parametrize("name", PARAMS)
 def test_every_param_can_fit_a_photo_and_start_from_one(name, photo):
-    spatial = getattr(param, name)()
     size = tuple(photo.shape[-2:])
-    whole = param.image(size, spatial=spatial)
-    fitted = whole.images(whole.fit(photo), size)
-    assert (fitted - photo).abs().max() < 0.5 / 255 + 1e-3
-    leaves = [leaf.requires_grad_() for leaf in whole.start(Generators([0]), 3, size)]
-    stepper = fv.Adam(lr=0.1).begin(leaves, 200)
-    for _ in range(200):
-        loss = (whole.images(leaves, size) - photo).square().mean()
+    whole, free = PARAMS[name], slice(1, None) if name == "Stack" else slice(None)
+    target = photo.repeat(whole.batch, 1, 1, 1)
+    fitted = whole.images(whole.fit(target), size)[free, :3]
+    assert (fitted - photo).square().mean() < 0.01
+    if name != "CPPN":
+        assert (fitted - photo).abs().max() < 0.5 / 255 + 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name in PARAMS if name not in ("Masked", "Phase")])
+def test_every_param_learns_a_photo(name, photo):
+    """Masked has no start of its own; Phase keeps how strong each frequency is."""
+    size = tuple(photo.shape[-2:])
+    whole, free = PARAMS[name], slice(1, None) if name == "Stack" else slice(None)
+    leaves = [leaf.requires_grad_() for leaf in whole.start(Generators(range(whole.batch)), 3, size)]
+    stepper = fv.Adam(lr=0.1).begin(leaves, 300)
+    for _ in range(300):
+        loss = (whole.images(leaves, size)[free, :3] - photo).square().mean()
         loss.backward()
         stepper.step()
     assert loss.item() < 0.01
 
 
-@pytest.mark.parametrize("name", SPATIAL)
+@pytest.mark.parametrize("name", PARAMS)
 def test_a_render_starts_from_a_given_image(name, photo, tmp_path):
-    spatial = getattr(param, name)()
-    kept = fv.render(toys.plain(), "conv2:1", param=spatial, start=photo, steps=0)
-    assert (kept.images - photo).abs().max() < 0.01
-    kept.save(tmp_path / "photo.png")
-    from_file = fv.render(toys.plain(), "conv2:1", param=spatial, start=tmp_path / "photo.png", steps=0)
-    assert (from_file.images - photo).abs().max() < 0.02
+    free = slice(1, None) if name == "Stack" else slice(None)
+    goal = "conv2:1"
+    kept = fv.render(toys.plain(), goal, param=PARAMS[name], start=photo, steps=0)
+    assert (kept.images[free, :3] - photo).square().mean().sqrt() < (0.1 if name == "CPPN" else 0.01)
+    fv.render(toys.plain(), goal, start=photo, steps=0).save(tmp_path / "photo.png")
+    from_file = fv.render(toys.plain(), goal, param=PARAMS[name], start=tmp_path / "photo.png", steps=0)
+    assert (from_file.images[free, :3] - photo).square().mean().sqrt() < (0.1 if name == "CPPN" else 0.02)
 
 
-@pytest.mark.parametrize("name", [*TRANSFORMS, *STACKS])
+@pytest.mark.parametrize("name", [*TRANSFORMS, *STACKS, *FOREIGN])
 def test_every_transform_keeps_gradients_on_a_wide_image(name):
-    stack = TRANSFORMS.get(name) or getattr(T, name)
+    stack = TRANSFORMS.get(name) or FOREIGN.get(name) or getattr(T, name)
     stack = T.fuse(stack if isinstance(stack, tuple) else (stack,))
-    images = torch.rand(2, 3, 21, 34, requires_grad=True)
-    seen = T.look(images, stack, Generators([0, 1]))
-    assert name in TINTED or (seen.min() >= 0 and seen.max() <= 1 + 1e-5)
+    images = torch.rand(2, 4 if name == "Collapse" else 3, 21, 34, requires_grad=True)
+    seen, moved = T.look(images, stack, Generators([0, 1]))
+    assert seen.shape[:2] == (2, 3)
+    assert name in BEYOND or (seen.min() >= 0 and seen.max() <= 1 + 1e-5)
     seen.square().sum().backward()
     assert images.grad is not None and images.grad.isfinite().all()
     assert (images.grad != 0).float().mean() > 0.2
-    assert (seen.shape[-1] > seen.shape[-2]) == (name != "Resize")
+    assert (seen.shape[-1] > seen.shape[-2]) == (name not in ("Resize", "v2.RandomResizedCrop"))
+    if name not in ("Foreign", *FOREIGN):
+        assert moved(torch.ones(2, 1, 21, 34)).shape == (2, 1, *seen.shape[2:])
+
+
+@pytest.mark.parametrize("name", [*TRANSFORMS, *FOREIGN])
+def test_every_image_of_a_batch_gets_a_draw_of_its_own(name):
+    """And the same one as if it were alone, whatever the caller's random state."""
+    stack = T.fuse((TRANSFORMS.get(name) or FOREIGN[name],))
+    one = torch.rand(1, 4 if name == "Collapse" else 3, 21, 34, generator=torch.Generator().manual_seed(1))
+    images = one.repeat(6, 1, 1, 1)
+    state = torch.get_rng_state()
+    seen, _ = T.look(images, stack, Generators(range(6)))
+    assert torch.equal(torch.get_rng_state(), state)
+    alone, _ = T.look(one, stack, Generators([5]))
+    assert torch.allclose(seen[5:], alone, atol=1e-5)
+    still = ("Crop", "CropOrPadTo", "Pad", "Resize", "kornia.GaussianBlur2d")
+    assert torch.allclose(seen[:1].expand_as(seen), seen, atol=1e-4) == (name in still)
+
+
+def test_foreign_modules_stand_in_a_stack_as_they_are():
+    net = toys.plain()
+    stack = (T.Jitter(2), v2.RandomPerspective(p=1.0), augmentation.RandomHorizontalFlip(p=0.5), T.Tint(0.1))
+    one = fv.render(net, "conv2:1", transforms=stack, steps=6)
+    torch.manual_seed(99)
+    two = fv.render(net, "conv2:1", transforms=stack, steps=6)
+    assert torch.equal(one.images, two.images)
+    assert one.history[-1] > one.history[0]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 24])
+@pytest.mark.parametrize("name", [name for name in PARAMS if name not in ("Masked", "Stack", "Image")])
+def test_any_number_of_channels_and_any_shape(name, channels):
+    whole = PARAMS[name]
+    for size in ((1, 1), (7, 4), (8, 31)):
+        images = whole.images(whole.start(Generators([0, 1]), channels, size), size)
+        assert images.shape == (2, channels + (name == "Alpha"), *size)
+        assert images.min() >= 0 and images.max() <= 1
 
 
 @pytest.mark.parametrize("channels", [1, 4, 24])
-def test_any_number_of_channels(channels, tmp_path):
+def test_pictures_of_any_number_of_channels_are_saved_as_panels(channels, tmp_path):
     net = toys.network(toys.Plain(channels), mean=(0.5,) * channels, std=(0.2,) * channels)
     rendering = fv.render(net, "conv2:3", param=param.image((20, 31)), steps=3)
     assert rendering.images.shape == (1, channels, 20, 31)
@@ -137,3 +299,8 @@ def test_own_objective_param_and_transform():
     assert rendering.history[-1] > rendering.history[0]
     blocks = rendering.images.unfold(2, 4, 4).unfold(3, 4, 4).flatten(4)
     assert torch.equal(blocks.amin(-1), blocks.amax(-1))
+
+
+def test_spatial_parts_alone_are_params_too():
+    assert isinstance(param.Phase(), Spatial)
+    assert fv.render(toys.plain(), "conv2:1", param=param.Pyramid(2), steps=1).images.shape == (1, 3, 32, 32)

@@ -147,7 +147,7 @@ BAD = [
     (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' here; give auto, cpu, cuda or mps"),
     (["render", "stage1:3", "--param", "fourir"], "there is no 'fourir' in param; nearest: 'Fourier'"),
     (["render", "stage1:3", "--transforms", "standrd"], "there is no 'standrd' in transforms; nearest: 'STANDARD'"),
-    (["render", "stage1:3", "--param", "image"], "Image(size=None, batch=1, spatial=Fourier(decay=1.0, sd=0.01), color=None) does not hold a canvas; Fourier() and Pixel() do"),
+    (["render", "stage1:3", "--param", "plain"], "Plain() is no param; give param.image(...), or a spatial part such as param.Pixel()"),
     (["render", "stage1:3", "--transforms", "jitter"], "'jitter' needs arguments; write it as a call, Jitter(...)"),
     (["render", "stage1:3", "--transforms", "(Jitter(99),)"], "Jitter(px=99) leaves nothing of 64 x 64 px; give fewer px or a larger size"),
     (["render"], "nothing to render; give an objective such as stage2:5, or --class NAME"),

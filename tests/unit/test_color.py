@@ -32,5 +32,6 @@ def test_black_and_white_survive_to_half_a_grey_level():
 
 
 def test_decorrelated_colour_needs_three_channels():
-    with pytest.raises(SettingError, match=r"^decorrelated colour needs three channels, not 4; use color=Plain\(\)$"):
+    message = r"^decorrelated colour for 3 channels where there are 4; use color=Plain\(\), or a prior fitted to such"
+    with pytest.raises(SettingError, match=message):
         Decorrelated().image(torch.zeros(1, 4, 2, 2))

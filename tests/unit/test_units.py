@@ -22,7 +22,7 @@ ACTS = Activations(
         obj.OUTPUT: Layout("vector"),
     },
     (16, 24),
-    ("ant", "bee", "cat", "dog"),
+    {obj.OUTPUT: ("ant", "bee", "cat", "dog")},
 )
 
 

@@ -1,0 +1,91 @@
+"""Gradients that differ from the network's own, for as long as a context lasts; what it puts out stays the same."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+RECTIFIERS = frozenset(
+    (
+        F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.hardtanh, F.hardtanh_, F.gelu, F.silu,
+        F.hardswish, F.mish, F.elu, F.elu_,
+    )
+)  # fmt: skip
+"""Activation functions that are flat on one side, or on both: as a module, in place or called."""
+IN_PLACE = frozenset((torch.relu_, Tensor.relu_, F.hardtanh_, F.elu_))
+FLAT = 1e-4
+"""A unit whose gradient is a smaller share than this of what arrives counts as off."""
+AWAY = 1e-2
+"""Kept away from 0 when dividing. Source: Lucid, lucid/optvis/overrides/smoothed_maxpool_grad.py."""
+
+
+class Redirected(TorchFunctionMode):
+    """Wakes units that are off: where all of an image's gradient is blocked, what would switch them on goes through.
+
+    Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
+    Differs: every activation function that is flat on one side; in-place ones run on a copy.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Stand in for the activation functions, and call any other."""
+        kwargs = kwargs or {}
+        if func not in RECTIFIERS or not args or not args[0].requires_grad:
+            return func(*args, **kwargs)
+        in_place = func in IN_PLACE
+        if inspect.isfunction(func):
+            given = inspect.signature(func).bind(*args, **kwargs)
+            in_place |= given.arguments.get("inplace", False)
+            given.arguments["inplace"] = False
+            args, kwargs = given.args, given.kwargs
+        x, *rest = args
+        out = _Redirect.apply(x.clone() if in_place else x, lambda y: func(y, *rest, **kwargs))
+        return x.copy_(out) if in_place else out
+
+
+class _Redirect(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, unit: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.unit = unit
+        return unit(x.clone())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            again = x.detach().requires_grad_()
+            (own,) = torch.autograd.grad(ctx.unit(again.clone()), again, grad)
+        blocked = own.flatten(1).norm(dim=1) <= FLAT * grad.flatten(1).norm(dim=1)
+        waking = torch.where(x < 0, grad.clamp(max=0), grad.clamp(min=0))  # a loss falls along minus its gradient
+        return torch.where(blocked.view(-1, *[1] * (x.ndim - 1)), waking, own), None
+
+
+class SmoothPools(TorchFunctionMode):
+    """Gives every pixel under a maximum pool a share of its gradient, the larger the more, not the largest all.
+
+    Source: Lucid, lucid/optvis/overrides/smoothed_maxpool_grad.py.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Stand in for the two-dimensional maximum pool, and call any other function."""
+        kwargs = kwargs or {}
+        pooled = func(*args, **kwargs)
+        if func is not F.max_pool2d or not isinstance(pooled, Tensor) or not args[0].requires_grad:
+            return pooled
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+        given = dict(zip(names, args[1:], strict=False)) | kwargs
+        if given.pop("dilation", 1) not in (1, (1, 1)):
+            return pooled
+        given.pop("return_indices", None)
+        smooth = F.avg_pool2d(args[0].square(), **given) / (AWAY + F.avg_pool2d(args[0].abs(), **given))
+        return smooth + (pooled - smooth).detach()

@@ -1,0 +1,103 @@
+"""What changes another objective: where it looks, and when it counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.activations import Activations
+from featviz.errors import SettingError
+from featviz.objectives.core import Composite, Objective
+from featviz.picture import Picture, as_mask, read_picture
+from featviz.protocols import Scene
+
+
+@dataclass(frozen=True, repr=False)
+class Within(Composite):
+    """An objective that counts only under a mask, which moves with the picture.
+
+    A layer's mean becomes its mean under the mask; what is about the picture itself acts on it there alone.
+
+    Args:
+        objective: what counts.
+        mask: a file, or (1, h, w) or (h, w) in [0, 1]; 1 counts. Cut and resized to the shape of the pictures.
+
+    Raises:
+        SettingError: the mask is no picture of one channel.
+
+    Source: torch-dreams, `masked_optimization`; captum, captum/optim/_core/loss.py, `ActivationWeights`.
+    Differs: the mask is moved by the transforms, too.
+    """
+
+    objective: Objective
+    mask: Picture
+    binds, term = 3, "within"
+
+    def __post_init__(self) -> None:
+        """Take paths and tensors, too."""
+        object.__setattr__(self, "mask", as_mask(self.mask))
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        """The objective."""
+        return (self.objective,)
+
+    def bind(self, scene: Scene) -> Objective:
+        """Read the mask."""
+        return _Within(self.objective.bind(scene), read_picture(self.mask, 1, scene.size)[0])
+
+    def __repr__(self) -> str:
+        """Write the call."""
+        return f"Within({self.objective!r}, {self.mask!r})"
+
+    __str__ = Objective.__str__
+
+
+@dataclass(frozen=True, eq=False)
+class _Within(Objective):
+    objective: Objective
+    mask: Float[Tensor, "h w"]
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return self.objective.layers
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return self.objective(acts.within(self.mask, self.layers))
+
+
+@dataclass(frozen=True)
+class Ramp(Objective):
+    """A weight that changes evenly while the picture is made: `ramp(0, 5) * tv` tidies up more and more.
+
+    Args:
+        first: until `begin`.
+        last: from `end` on.
+        begin: where the change begins, as a share of the steps.
+        end: where it ends.
+
+    Raises:
+        SettingError: it ends before it begins.
+    """
+
+    first: float
+    last: float
+    begin: float = 0.0
+    end: float = 1.0
+    term = "ramp"
+    layers = frozenset()
+
+    def __post_init__(self) -> None:
+        """Check the order."""
+        if not 0 <= self.begin < self.end <= 1:
+            raise SettingError(
+                f"a ramp from {self.begin} to {self.end}; give shares of the steps, 0 <= begin < end <= 1"
+            )
+
+    def __call__(self, acts: Activations) -> Any:
+        """Return the weight of this step, a number."""
+        share = (acts.done - self.begin) / (self.end - self.begin)
+        return self.first + (self.last - self.first) * min(1.0, max(0.0, share))

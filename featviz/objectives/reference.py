@@ -1,0 +1,217 @@
+"""Objectives that hold the picture against another: its activations, its style or its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.activations import Activations
+from featviz.errors import AddressError, SettingError
+from featviz.objectives.core import Objective
+from featviz.objectives.directions import FLOOR, NEARLY
+from featviz.picture import Picture, as_picture, read_picture
+from featviz.protocols import Scene
+
+
+@dataclass(frozen=True)
+class Match(Objective):
+    """How near a layer is to what it puts out for another picture: feature inversion.
+
+    0 where both are the same, -1 for a layer that puts out nothing. Look from close by, as `transforms=T.Jitter(4)`:
+    the other picture is seen as it is.
+
+    Args:
+        layer: dotted module name.
+        picture: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
+
+    Source: Mahendran and Vedaldi 2014, https://arxiv.org/abs/1412.0035, section 3.
+    """
+
+    layer: str
+    picture: Picture
+    term = "match"
+
+    def __post_init__(self) -> None:
+        """Take paths and tensors, too."""
+        _hold(self)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layer."""
+        return frozenset({self.layer})
+
+    def bind(self, scene: Scene) -> Objective:
+        """See the other picture."""
+        target = _activations(self.layer, self.picture, scene)
+        power = target.square().sum().clamp(min=NEARLY)
+
+        def score(acts: Activations) -> Tensor:
+            return -(_whole(self.layer, acts, target) - target).square().flatten(1).sum(1) / power
+
+        return _Bound(self, score)
+
+
+@dataclass(frozen=True)
+class Caricature(Objective):
+    """What a layer sees in another picture, more of it: exaggerated where it responds most.
+
+    Args:
+        layer: dotted module name.
+        picture: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
+        power: of the cosine; more keeps closer to the other picture.
+
+    Source: Lucid, notebooks/misc/feature_inversion_caricatures.ipynb, `dot_compare`.
+    Differs: the dot product over the other picture's squared length, so that scores of layers compare.
+    """
+
+    layer: str
+    picture: Picture
+    power: float = 1.0
+    term = "caricature"
+
+    def __post_init__(self) -> None:
+        """Take paths and tensors, too."""
+        _hold(self)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layer."""
+        return frozenset({self.layer})
+
+    def bind(self, scene: Scene) -> Objective:
+        """See the other picture."""
+        target = _activations(self.layer, self.picture, scene).flatten(1)
+        power = target.square().sum().clamp(min=NEARLY)
+
+        def score(acts: Activations) -> Tensor:
+            units = _whole(self.layer, acts, target).flatten(1)
+            dot = (units * target).sum(1)
+            cosine = dot / (NEARLY + units.norm(dim=1)) / power.sqrt()
+            return dot / power * cosine.clamp(min=FLOOR) ** self.power
+
+        return _Bound(self, score)
+
+
+@dataclass(frozen=True)
+class Style(Objective):
+    """How near a layer's Gram matrix is to another picture's: the same textures, wherever they are.
+
+    0 where both are the same, -1 for a layer that puts out nothing. Add several layers up.
+
+    Args:
+        layer: dotted module name.
+        picture: a file, or (channels, h, w) in [0, 1].
+        memory: how much of the Gram matrix is kept from earlier steps, in [0, 1), for views that show only a part.
+
+    Raises:
+        SettingError: the memory is out of its range.
+
+    Source: Gatys et al. 2015, https://arxiv.org/abs/1508.06576; the memory: Mordvintsev et al. 2018,
+        https://doi.org/10.23915/distill.00012, "Style Transfer for Textured 3D Models".
+    """
+
+    layer: str
+    picture: Picture
+    memory: float = 0.0
+    term = "style"
+
+    def __post_init__(self) -> None:
+        """Take paths and tensors, too."""
+        _hold(self)
+        if not 0 <= self.memory < 1:
+            raise SettingError(f"memory {self.memory} is not in [0, 1); 0 forgets, 0.95 keeps twenty steps")
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layer."""
+        return frozenset({self.layer})
+
+    def bind(self, scene: Scene) -> Objective:
+        """See the other picture, and forget other renders."""
+        target = _gram(_activations(self.layer, self.picture, scene))
+        power = target.square().sum().clamp(min=NEARLY**2)
+        past: list[Tensor] = []
+
+        def score(acts: Activations) -> Tensor:
+            gram = _gram(acts.units(self.layer))
+            if past and self.memory:  # the value is the running mean's, the gradient the newest one's
+                gram = gram + (self.memory * (past.pop() - gram)).detach()
+            past[:] = [gram.detach()]
+            return -(gram - target).square().flatten(1).sum(1) / power
+
+        return _Bound(self, score)
+
+
+@dataclass(frozen=True)
+class InputDifference(Objective):
+    """How far the picture is from another one, pixel by pixel: the mean squared distance. Subtract it to stay near.
+
+    Args:
+        picture: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
+
+    Source: Lucid, lucid/optvis/objectives.py, `input_diff`.
+    Differs: no root, whose gradient is infinite where both are the same.
+    """
+
+    picture: Picture
+    term = "difference"
+    layers = frozenset()
+
+    def __post_init__(self) -> None:
+        """Take paths and tensors, too."""
+        _hold(self)
+
+    def bind(self, scene: Scene) -> Objective:
+        """Read the other picture."""
+        other = read_picture(self.picture, scene.channels, scene.size)
+
+        def score(acts: Activations) -> Tensor:
+            return (acts.canvas[:, : len(other)] - other.to(acts.canvas)).square().flatten(1).mean(1)
+
+        return _Bound(self, score)
+
+
+@dataclass(frozen=True, eq=False)
+class _Bound(Objective):
+    """An objective that has seen its picture."""
+
+    objective: Objective
+    score: Callable[[Activations], Tensor] = field(repr=False)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return self.objective.layers
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return self.score(acts)
+
+    def __str__(self) -> str:
+        return str(self.objective)
+
+
+def _hold(objective: Any) -> None:
+    object.__setattr__(objective, "picture", as_picture(objective.picture))
+
+
+def _activations(layer: str, picture: Picture, scene: Scene) -> Float[Tensor, "1 channel *place"]:
+    image = read_picture(picture, scene.channels, scene.view)
+    with torch.no_grad():
+        return scene.capture(image[None], [layer]).units(layer)
+
+
+def _whole(layer: str, acts: Activations, target: Tensor) -> Tensor:
+    """Return a layer, which has to have as many places as the other picture's."""
+    units = acts.units(layer)
+    if units.shape[1:].numel() != target.shape[1:].numel():
+        raise AddressError(f"{layer!r} has {tuple(units.shape[1:])} here and {tuple(target.shape[1:])} for the picture")
+    return units
+
+
+def _gram(units: Float[Tensor, "n channel *place"]) -> Float[Tensor, "n channel channel2"]:
+    flat = units.unsqueeze(-1).flatten(2)
+    return flat @ flat.mT / flat.shape[2]

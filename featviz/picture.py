@@ -1,0 +1,74 @@
+"""Pictures that people hand over: a file, or numbers in [0, 1]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.array import Array
+from featviz.errors import SettingError
+from featviz.output import read_image
+from featviz.protocols import Size
+
+Picture = Any
+"""Whatever `as_picture` takes: a file, or numbers in [0, 1], channels first. A value keeps a `str` or `Array`."""
+
+
+def as_picture(source: Picture) -> str | Array:
+    """Make a path or an array of numbers in [0, 1] a value that can stand in a recipe.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    if isinstance(source, str | Path):
+        return str(source)
+    picture = Array.of(source)
+    low, high = (picture.tensor.min().item(), picture.tensor.max().item()) if picture.data else (0.0, 0.0)
+    if len(picture.shape) != 3 or low < 0 or high > 1:
+        raise SettingError(
+            f"a picture of shape {picture.shape} from {low:g} to {high:g}; give a file, or (channels, h, w) in [0, 1]"
+        )
+    return picture
+
+
+def as_mask(mask: Picture) -> str | Array:
+    """Make a mask a picture of one channel.
+
+    Raises:
+        SettingError: it is not one.
+    """
+    if hasattr(mask, "shape") and len(mask.shape) == 2:
+        mask = mask[None] if not hasattr(mask, "tensor") else mask.tensor[None]
+    picture = as_picture(mask)
+    if not isinstance(picture, str) and picture.shape[0] != 1:
+        raise SettingError(f"a mask of shape {picture.shape}; give one channel, or a file")
+    return picture
+
+
+def read_picture(picture: str | Array, channels: int, size: Size | None = None) -> Float[Tensor, "c h w"]:
+    """Read a picture, its middle cut to the shape of `size` and resized.
+
+    Raises:
+        OutputError: the file is missing or no picture.
+        SettingError: it has other channels.
+    """
+    image = torch.from_numpy(read_image(picture, channels)) if isinstance(picture, str) else picture.tensor
+    if image.shape[0] != channels:
+        raise SettingError(f"a picture of {image.shape[0]} channels where {channels} are needed")
+    if size is None:
+        return image
+    height, width = image.shape[1:]
+    down, along = (
+        min(height, max(1, round(width * size[0] / size[1]))),
+        min(width, max(1, round(height * size[1] / size[0]))),
+    )
+    top, left = (height - down) // 2, (width - along) // 2
+    cut = image[None, :, top : top + down, left : left + along]
+    if cut.shape[2:] == size:
+        return cut[0]
+    return F.interpolate(cut, size, mode="bilinear", antialias=True).clamp(0, 1)[0]

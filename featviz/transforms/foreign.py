@@ -1,0 +1,44 @@
+"""Transforms of other libraries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from featviz.protocols import Shape
+from featviz.random import Generators
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A module of `torchvision.transforms.v2` or kornia, or any that takes a batch of images; stacks wrap them in it.
+
+    Each image goes through it alone and with a seed of its own; the caller's random state is left as it was.
+
+    Args:
+        module: gives images of one size, in or near [0, 1].
+    """
+
+    module: nn.Module
+
+    def draw(self, rng: Generators, shape: Shape) -> Int64[Tensor, " n"]:
+        """Draw the seed of each image."""
+        return (rng.uniform() * 2**24).long()
+
+    def apply(self, images: Float[Tensor, "n c h w"], draw: Int64[Tensor, " n"]) -> Float[Tensor, "n c2 h2 w2"]:
+        """Run the module on one image after another."""
+        devices = [images.device] if images.device.type == "cuda" else []
+        seen = []
+        with torch.random.fork_rng(devices), saved_tensors_hooks(torch.clone, _as_it_is):  # some write in place
+            for image, seed in zip(images, draw.tolist(), strict=True):
+                torch.manual_seed(seed)
+                seen.append(self.module(image[None]))
+        return torch.cat(seen)
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
