@@ -23,6 +23,7 @@ Examples:
   featviz render "inception4a:476" --model googlenet
   featviz render "stage3:7 - 0.5*logit:rings" --size 160x320 --steps 256
   featviz layers --model resnet50
+  featviz render "stage2:5 - 2*tv + diversity(stage2)" --batch 4
   featviz replay units.png
 """
 
@@ -71,7 +72,9 @@ def featviz(
 def render(
     objectives: Annotated[
         list[str] | None,
-        typer.Argument(metavar="OBJECTIVE...", help="Such as stage2:5, stage2:5@3,4, logit:spiral or a sum of them."),
+        typer.Argument(
+            metavar="OBJECTIVE...", help='Such as stage2:5, stage2:5@3,4 or "logit:spiral - tv + 2*diversity(stage2)".'
+        ),
     ] = None,
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="Short for logit:NAME; may be given several times.")
@@ -83,12 +86,17 @@ def render(
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 512,
     seed: Annotated[int, typer.Option(help="The first picture's; the next has the next.")] = 0,
     param: Annotated[
-        str, typer.Option(help='fourier, pixel, or an expression such as "Fourier(decay=1.5)".')
+        str, typer.Option(help='fourier, pyramid, phase, cppn, alpha …, or an expression such as "Fourier(decay=1.5)".')
     ] = "fourier",
     transforms: Annotated[
         str, typer.Option(help='standard, lucid, none, or an expression such as "(Pad(8), Jitter(16))".')
     ] = "standard",
     lr: Annotated[float, typer.Option(help="The first step's learning rate.")] = 0.05,
+    start: Annotated[Path | None, typer.Option(help="A picture to begin from. Left out: noise.")] = None,
+    at: Annotated[str | None, typer.Option(help="Draw the result again at this size; for --param cppn.")] = None,
+    smooth_pools: Annotated[
+        bool, typer.Option("--smooth-pools", help="Spread the gradient of maximum pools, which takes their grid away.")
+    ] = False,
     device: Device = "auto",
     mean: Mean = None,
     std: Std = None,
@@ -103,7 +111,7 @@ def render(
     goals += [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
     if not goals:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
-    network = _load(model, weights, device, size, mean, std)
+    network = _load(model, weights, device, size, mean, std, smooth_pools=smooth_pools)
     rendering = fv.render(
         network,
         goals,
@@ -112,9 +120,10 @@ def render(
         optimizer=fv.Adam(lr),
         steps=steps,
         seed=seed,
+        start=start,
         progress=None if quiet else fv.progress_bar("render"),
     )
-    _finish(rendering, output)
+    _finish(rendering.at(again) if (again := _size(at)) else rendering, output)
 
 
 @app.command()
@@ -165,6 +174,18 @@ def replay(
     typer.echo(likeness)
 
 
+@app.command()
+def fit_prior(
+    folder: Annotated[Path, typer.Argument(help="Images of one kind; all that is below it, too.")],
+    channels: Annotated[int, typer.Option(help="1 or 3, or what .npy files hold.")] = 3,
+    size: Annotated[int, typer.Option(help="Each image's middle is cut to a square and brought to so many px.")] = 224,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("prior.json"),
+) -> None:
+    """Learn mean colour, colour correlation and spectrum of one's own images, for --param "Fourier(prior='FILE')"."""
+    fv.check_output(output, ".json")
+    typer.echo(fv.fit_prior(folder, channels=channels, size=size).save(output))
+
+
 def _finish(rendering: fv.Rendering, output: Path | None, *, expected: int | None = None) -> None:
     """Save, say where, and pass on a Ctrl-C that ended the render earlier than expected."""
     for file in rendering.save(output or rendering.file_name):
@@ -183,10 +204,12 @@ def _likeness(picture: Path, rendering: fv.Rendering) -> str:
     return "the same as the picture, to the byte" if most == 0 else f"within {most} of 255 grey levels of the picture"
 
 
-def _load(model: str, weights: str, device: str, size: str | None, mean: str | None, std: str | None) -> fv.Network:
+def _load(
+    model: str, weights: str, device: str, size: str | None, mean: str | None, std: str | None, **more: bool
+) -> fv.Network:
     """Load a network; a bare module of one's own is taken to expect the size of the picture."""
     expects = _size(size) if ":" in model else None
-    return fv.load(model, weights=weights, device=device, size=expects, mean=_numbers(mean), std=_numbers(std))
+    return fv.load(model, weights=weights, device=device, size=expects, mean=_numbers(mean), std=_numbers(std), **more)
 
 
 def _own(places: list[str] | None) -> dict[str, Any]:
@@ -228,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return app([word for word in given if word != "--debug"], standalone_mode=False) or 0
         except typer.TyperException as error:
-            known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+            known = {command.callback.__name__.replace("_", "-") for command in app.registered_commands if command.callback}
             words = " ".join(["featviz", *[word for word in given[:1] if word in known], "--help"])
             return _complain(f"{error.format_message()} ({words})", status=2)
         except (typer.Abort, KeyboardInterrupt):

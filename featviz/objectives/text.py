@@ -141,7 +141,7 @@ class _Reader:
             return term(*(_argument(*pair) for pair in zip(fields(term), given, strict=False)), *given[len(wanted) :])  # type: ignore[arg-type]
         except (TypeError, SettingError) as error:
             self.next = start
-            why = error if isinstance(error, SettingError) else f"{term.term} takes ({', '.join(wanted)})"
+            why = error if isinstance(error, SettingError) else f"{term.term} takes {', '.join(wanted) or 'nothing'}"
             self.fail(str(why))
 
     def take(self, signs: str) -> str:

@@ -60,15 +60,21 @@ def encode(pixels: UInt8[np.ndarray, "h w rgba"], ending: str, recipe: str | Non
     return data.getvalue()
 
 
-def check_output(path: Path) -> None:
-    """Make sure that a picture can be written here, before anything is computed.
+def check_output(path: Path, *endings: str) -> None:
+    """Make sure that a file can be written here, before anything is computed.
+
+    Args:
+        path: the file, or a folder.
+        endings: the formats; left out, those of pictures.
 
     Raises:
         OutputError: the folder is missing or not writable, or the file's ending is no format.
     """
     folder = path if path.is_dir() else path.parent
-    if not path.is_dir() and path.suffix.lower() not in OPTIONS:
-        raise OutputError(f"cannot write {path}: end it in {', '.join(OPTIONS)}, or name an existing folder")
+    endings = endings or tuple(OPTIONS)
+    if not path.is_dir() and path.suffix.lower() not in endings:
+        instead = ", or name an existing folder" if endings == tuple(OPTIONS) else ""
+        raise OutputError(f"cannot write {path}: end it in {', '.join(endings)}{instead}")
     if not folder.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {folder}; make it first")
     try:

@@ -21,10 +21,10 @@ PACE = 4.0
 
 Source: chosen by looking; Fel et al. use NAdam at a rate of 1.
 """
-VIVID = (1.0, 0.7, 0.7)
+VIVID = (1.7, 1.4, 1.6)
 """Deviation of a natural canvas before the sigmoid: of its brightness, and of its two axes of colour.
 
-Source: chosen so that a picture has the contrast of photographs, a deviation of about .2.
+Source: their proportions, and the deviation of .21 that they give to pixels, measured on 200 photographs of ImageNet.
 """
 
 
