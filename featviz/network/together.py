@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from featviz.errors import SettingError
 from featviz.network.network import Network
+from featviz.protocols import Size
 
 
 def together(**networks: Network) -> Network:
@@ -46,15 +47,15 @@ class _Together(nn.Module):
 
     def __init__(self, networks: dict[str, Network]) -> None:
         super().__init__()
-        self.networks = networks
+        self.eyes = [(network, network.size if network.fixed_size else None) for network in networks.values()]
         for name, network in networks.items():
             self.add_module(name, network.module)
 
     def forward(self, images: Tensor) -> tuple[object, ...]:
-        return tuple(network.module(network.normaliser()(_fit(images, network))) for network in self.networks.values())
+        return tuple(network.module(network.normaliser()(_resized(images, size))) for network, size in self.eyes)
 
 
-def _fit(images: Tensor, network: Network) -> Tensor:
-    if images.shape[2:] == network.size or not network.fixed_size:
+def _resized(images: Tensor, size: Size | None) -> Tensor:
+    if size is None or images.shape[2:] == size:
         return images
-    return F.interpolate(images, network.size, mode="bilinear", antialias=True)
+    return F.interpolate(images, size, mode="bilinear", antialias=True)

@@ -131,3 +131,47 @@ def test_spreads_reach_their_ends_and_no_further():
     assert math.isclose(
         T.Rotate(20).place(rng, (9, 9))[0][:, 1, 0].abs().max().item(), math.sin(math.radians(20)), rel_tol=0.01
     )
+
+
+def test_crop_or_pad_to_keeps_the_middle():
+    picture = torch.rand(1, 2, 6, 9, generator=torch.Generator().manual_seed(0))
+    views = seen(T.CropOrPadTo((10, 5), 0.25), picture=picture, seeds=[0])
+    assert views.shape == (1, 2, 10, 5)
+    assert torch.allclose(views[:, :, 2:8], picture[..., 2:7], atol=1e-5)
+    assert torch.allclose(views[:, :, :2], torch.tensor(0.25))
+    assert torch.allclose(views[:, :, 8:], torch.tensor(0.25))
+
+
+def test_a_resized_view_is_a_window_inside_the_image():
+    ys, xs = torch.meshgrid(torch.arange(40.0), torch.arange(60.0), indexing="ij")
+    picture = torch.stack([ys, xs])[None].repeat(200, 1, 1, 1) / 60
+    view = T.ResizedView(T.LogUniform(1.0, 4.0), size=(16, 24), whole=0.25)
+    views = seen(view, picture=picture, seeds=range(200)) * 60
+    assert views.shape == (200, 2, 16, 24)
+    tall = (views[:, 0, -1, 0] - views[:, 0, 0, 0]) / 15 * 16  # px of the image that a view covers
+    wide = (views[:, 1, 0, -1] - views[:, 1, 0, 0]) / 23 * 24
+    assert (tall > 9).all() and (tall < 40.5).all()
+    assert torch.allclose(wide / tall, torch.tensor(1.5), atol=0.1)
+    assert views.min() >= -1e-3 and views[:, 0].max() <= 39.01 and views[:, 1].max() <= 59.01
+    assert 0.15 < (tall > 39).float().mean() < 0.4  # whole views
+    zooms = 40 / tall[tall < 39]
+    assert zooms.min() < 1.3 and zooms.max() > 3.5
+    assert zooms.log().mean().item() == pytest.approx(math.log(4) / 2, abs=0.12)  # every doubling equally likely
+
+
+def test_what_shrinks_a_lot_is_averaged_and_not_skipped():
+    picture = (torch.arange(64).view(1, 1, 1, 64) % 2).float().expand(2, 3, 64, 64)  # stripes of one pixel
+    small = seen(T.Resize((16, 16)), picture=picture, seeds=[0, 1])
+    assert (small - 0.5).abs().max() < 1e-5
+    skipped = torch.nn.functional.interpolate(picture, (16, 16), mode="nearest")
+    assert (skipped - 0.5).abs().max() == 0.5  # the measure can fail
+    ramp = torch.linspace(0, 1, 64).view(1, 1, 1, 64).expand(1, 3, 64, 64)
+    wanted = torch.nn.functional.interpolate(ramp, (16, 16), mode="area")
+    assert torch.allclose(seen(T.Resize((16, 16)), picture=ramp, seeds=[0]), wanted, atol=1e-4)
+
+
+def test_every_pixel_of_a_large_canvas_has_a_gradient_in_a_whole_view():
+    canvas = torch.rand(1, 3, 128, 128, requires_grad=True)
+    views, _ = T.look(canvas, T.fuse((T.ResizedView(T.LogUniform(1, 1.001), size=(32, 32)),)), Generators([0]))
+    views.sum().backward()
+    assert (canvas.grad != 0).float().mean() > 0.99

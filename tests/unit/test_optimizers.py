@@ -24,3 +24,62 @@ def test_adam_restated():
 def test_a_rate_has_to_move():
     with pytest.raises(fv.SettingError, match=r"^learning rate 0 does not move; give one above 0, 0.05 is usual$"):
         fv.Adam(lr=0)
+
+
+def followed(optimizer, scale=1.0):
+    """Two pictures with gradients of unlike length, moved once."""
+    leaf = torch.zeros(2, 3, requires_grad=True)
+    gradient = scale * torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.1, 0.0]])
+    held = torch.zeros(2, 1, requires_grad=True)  # a leaf that no gradient reaches
+    stepper = optimizer.begin([leaf, held], 1)
+    (leaf * gradient).sum().backward()
+    stepper.step()
+    assert held.tolist() == [[0], [0]]
+    assert leaf.grad is None or not leaf.grad.any()
+    return -leaf.detach(), gradient
+
+
+def test_ascent_goes_along_the_gradient():
+    moved, gradient = followed(fv.Ascent(0.5))
+    assert torch.allclose(moved, 0.5 * gradient)
+
+
+def test_normalized_steps_are_of_one_length_in_every_picture():
+    for scale in (1.0, 1e-6):
+        moved, gradient = followed(fv.Normalized(fv.Ascent(0.5)), scale)
+        for i in range(2):
+            length = math.sqrt(sum(g * g for g in gradient[i].tolist()) / 3)
+            assert torch.allclose(moved[i], 0.5 * gradient[i] / length)
+
+
+def test_clipped_steps_are_shortened_and_never_turned_or_lengthened():
+    moved, gradient = followed(fv.Clipped(1.0, fv.Ascent(0.5)))
+    assert torch.allclose(moved[0], 0.5 * gradient[0] / math.sqrt(25 / 3))
+    assert torch.allclose(moved[1], 0.5 * gradient[1])
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [fv.Ascent(2.0), fv.Normalized(fv.Adam()), fv.Clipped(0.5), fv.Normalized(fv.Clipped(0.5, fv.Ascent()))],
+)
+def test_every_optimizer_climbs_and_is_drawn_again(optimizer, tmp_path):
+    import toys
+
+    net = toys.plain()
+    rendering = fv.render(net, "conv2:1", optimizer=optimizer, transforms=(), steps=20)
+    assert rendering.history[-1] > rendering.history[0]
+    (path,) = rendering.save(tmp_path / "a.png")
+    assert fv.replay(path, network=net).images.equal(rendering.images)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fv.Ascent(0), "learning rate 0 does not move; give one above 0"),
+        (lambda: fv.Clipped(0), "gradients clipped at 0 do not move; give a bound above 0"),
+    ],
+)
+def test_what_does_not_move(make, message):
+    with pytest.raises(fv.SettingError) as caught:
+        make()
+    assert str(caught.value) == message
