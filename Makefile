@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check fix motifnet docs overhead clean
+.PHONY: demo test check fix motifnet docs catalogue overhead clean
 
 demo: $(READY)  ## draw every class of the embedded network into demo/
 	mkdir -p demo
@@ -28,6 +28,9 @@ motifnet: $(READY)  ## train the embedded network again, about 20 minutes on two
 
 docs: $(READY)  ## draw the pictures of the README again
 	$(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
+
+catalogue: $(READY)  ## draw everything in the drawers again, about 20 minutes on two cores
+	$(BIN)/python docs/catalogue.py
 
 overhead: $(READY)  ## time a step of a render over the bare pass of the network
 	$(BIN)/python benchmarks/overhead.py

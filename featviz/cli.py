@@ -111,11 +111,14 @@ def render(
     goals += [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
     if not goals:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
+    whole, again = fv.param.sized(fv.pick(param, fv.param, named), _size(size), batch), _size(at)
+    if again and not getattr(whole, "scales", False):
+        raise fv.SettingError(f"--at draws again what has no size of its own, and {param} has one; give --param cppn")
     network = _load(model, weights, device, size, mean, std, smooth_pools=smooth_pools)
     rendering = fv.render(
         network,
         goals,
-        param=fv.param.sized(fv.pick(param, fv.param, named), _size(size), batch),
+        param=whole,
         transforms=fv.pick(transforms, fv.transforms, named),
         optimizer=fv.Adam(lr),
         steps=steps,
@@ -123,7 +126,7 @@ def render(
         start=start,
         progress=None if quiet else fv.progress_bar("render"),
     )
-    _finish(rendering.at(again) if (again := _size(at)) else rendering, output)
+    _finish(rendering.at(again) if again else rendering, output)
 
 
 @app.command()
@@ -251,7 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return app([word for word in given if word != "--debug"], standalone_mode=False) or 0
         except typer.TyperException as error:
-            known = {command.callback.__name__.replace("_", "-") for command in app.registered_commands if command.callback}
+            known = {
+                command.callback.__name__.replace("_", "-") for command in app.registered_commands if command.callback
+            }
             words = " ".join(["featviz", *[word for word in given[:1] if word in known], "--help"])
             return _complain(f"{error.format_message()} ({words})", status=2)
         except (typer.Abort, KeyboardInterrupt):

@@ -16,9 +16,9 @@ from featviz.random import Generators
 
 REACH = 3**0.5
 """Coordinates go from minus to plus this, for a deviation of 1. Source: Lucid, lucid/optvis/param/cppn.py."""
-PACE = 0.08
-"""How far a weight moves for a step of 1: with the usual learning rate .05, Lucid's .004."""
-FIT_STEPS, FIT_RATE, FIT_SIDE = 800, 0.1, 96
+PACE = 0.04
+"""How far a weight moves for a step of 1: with the usual learning rate .05 a half of Lucid's .004, which saturates."""
+FIT_STEPS, FIT_RATE, FIT_SIDE = 800, 0.2, 96
 """How a given image is learned, and how large in px it is then at most: detail is beyond it anyway."""
 
 
@@ -26,7 +26,8 @@ FIT_STEPS, FIT_RATE, FIT_SIDE = 800, 0.1, 96
 class CPPN:
     """A compositional pattern-producing network: smooth lines and shapes, which can be drawn again at any size.
 
-    `rendering.at(1024)` draws it larger. It wants no transforms, and no regulariser.
+    `rendering.at(1024)` draws it larger. It wants to be seen from close by, as with `transforms=T.Jitter(8)`: wide
+    views drive it to one flat colour.
 
     Args:
         width: units of each layer.

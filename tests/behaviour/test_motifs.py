@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import featviz as fv
+from featviz import objectives as obj
 from featviz import param
+from featviz import transforms as T
 from featviz.network import motifnet as motifs
 from featviz.network.motifnet.train import accuracy
 
@@ -120,3 +122,70 @@ def test_measures_can_fail():
     assert roundness(x) < 0.65
     grey = vivid(torch.full((3, 8, 8), 0.5))
     assert grey.max() == grey.min()
+
+
+def test_an_interpolation_between_two_classes_passes_through_both(motifnet):
+    goal = "interpolate(logit:rings, logit:stripes)"
+    rendering = fv.render(motifnet, goal, param=param.image(96, batch=5), steps=200)
+    share = motifnet.capture(rendering.images, [""])[""].softmax(1)
+    rings, stripes = (share[:, motifnet.classes.index(name)] for name in ("rings", "stripes"))
+    assert rings[0] > 0.9 and stripes[-1] > 0.9
+    assert rings[0] > 10 * rings[-1] and stripes[-1] > 10 * stripes[0]
+    assert rings[1] + stripes[1] > 0.5 and rings[3] + stripes[3] > 0.5
+    orientations = [orientation(picture).max().item() for picture in rendering.images]
+    assert orientations[-1] > orientations[0] + 0.1  # stripes lie along one direction, rings along all
+
+
+def apart(motifnet, images):
+    """The mean distance of Gram matrices in a layer, over all pairs of pictures."""
+    units = motifnet.capture(images, ["stage1"]).units("stage1").flatten(2)
+    grams = torch.nn.functional.normalize((units @ units.mT).flatten(1), dim=1)
+    distances = torch.cdist(grams[None], grams[None])[0]
+    return (distances.sum() / (len(images) * (len(images) - 1))).item()
+
+
+def test_diversity_gives_spirals_that_differ_and_are_spirals(motifnet):
+    """Measured in another layer than the one whose diversity is asked for."""
+    plain, diverse = (
+        fv.render(motifnet, f"logit:spiral{more}", param=param.image(96, batch=4), steps=256)
+        for more in ("", " + 10*diversity(stage2)")
+    )
+    assert apart(motifnet, diverse.images) > 1.5 * apart(motifnet, plain.images)
+    named = motifnet.capture(diverse.images, [""])[""].argmax(1)
+    assert [motifnet.classes[i] for i in named] == ["spiral"] * 4
+
+
+def test_a_caricature_of_a_drawing_keeps_its_class(motifnet):
+    names = ("eye", "fish", "flower", "bricks", "rings", "heart")
+    labels = torch.tensor([motifnet.classes.index(name) for name in names])
+    drawings = motifs.draw(labels, (64, 64), torch.Generator().manual_seed(5))
+    goals = [obj.Caricature("stage3", drawing) for drawing in drawings]
+    near = (T.Jitter(4), T.Rotate(5))
+    rendering = fv.render(motifnet, goals, param=param.image(64), transforms=near, steps=256)
+    logits = motifnet.capture(rendering.images, [""])[""]
+    assert [motifnet.classes[i] for i in logits.argmax(1)] == list(names)
+    before = motifnet.capture(drawings, ["stage3"])["stage3"].flatten(1).norm(dim=1)
+    after = motifnet.capture(rendering.images, ["stage3"])["stage3"].flatten(1).norm(dim=1)
+    assert (after > 1.2 * before).all()  # exaggerated, that is
+
+
+def test_a_mask_says_where_in_the_picture(motifnet):
+    mask = torch.zeros(96, 96)
+    mask[:, 48:] = 1
+    goal = obj.Within(obj.Channel("stage2", 5), mask) - obj.L2()
+    rendering = fv.render(motifnet, goal, param=param.image(96), steps=200)
+    response = motifnet.capture(rendering.images, ["stage2"]).channel("stage2", 5)[0]
+    half = response.shape[1] // 2
+    assert response[:, half + 2 :].mean() > 3 * response[:, : half - 2].mean()
+    blur = rendering.images[0].std(0)
+    assert blur[:, 56:].mean() > 1.5 * blur[:, :40].mean()
+
+
+def test_a_given_style_is_found_again(motifnet):
+    """A picture in the style of a drawing is called what the drawing is, though nothing is where it was."""
+    labels = torch.tensor([motifnet.classes.index(name) for name in ("bricks", "giraffe")])
+    drawings = motifs.draw(labels, (96, 96), torch.Generator().manual_seed(3))
+    goals = [obj.Style("stage1", drawing) + obj.Style("stage2", drawing) for drawing in drawings]
+    rendering = fv.render(motifnet, goals, param=param.image(96), transforms=T.Jitter(8), steps=256)
+    named = motifnet.capture(rendering.images, [""])[""].argmax(1)
+    assert named.tolist() == labels.tolist()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 
@@ -58,11 +59,59 @@ def test_formats(ending):
         ["--param", "Fourier(decay=1.5, sd=0.1)", "--transforms", "none"],
         ["--transforms", "(Pad(4), Jitter(8), Rotate(OneOf((-5, 0, 5))))"],
         ["--transforms", "Jitter(8)"],
+        ["--param", "pyramid", "--transforms", "(Jitter(4), GaussianBlur(1.0), Noise(0.1), Contrast(0.2))"],
+        ["--param", "phase", "--size", "40x56"],
+        ["--param", "alpha", "--batch", "2"],
+        ["--param", "CPPN(width=8, periodic=True)", "--at", "90x70"],
+        ["--param", "Masked('mask.png')", "--start", "photo.png"],
+        ["--param", "Stack(('photo.png',))"],
+        ["--param", "Shared()", "--batch", "3", "--smooth-pools"],
     ],
 )
 def test_options(options):
+    generator = np.random.default_rng(0)
+    iio.imwrite("photo.png", generator.integers(0, 255, (70, 64, 3), dtype=np.uint8))
+    iio.imwrite("mask.png", np.eye(64, dtype=np.uint8) * 255)
     assert main(["render", "stage1:3", "-o", "a.png", *options, *QUICK]) == 0
     assert main(["replay", "a.png", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        "logit:star - 2*tv - l2 + l1(0.2) - blur(2) - boundary(8)",
+        "caricature(stage2, photo.png, 2) - difference(photo.png)",
+        "match(stage1, photo.png) + style(stage1, photo.png, 0.5)",
+        "within(stage2:5, mask.png) - ramp(0, 5, 0.5) * tv",
+        "interpolate(logit:star, logit:heart) + alignment(stage1) + 10*diversity(stage2)",
+    ],
+)
+def test_terms(goal, capsys):
+    generator = np.random.default_rng(0)
+    iio.imwrite("photo.png", generator.integers(0, 255, (70, 64, 3), dtype=np.uint8))
+    iio.imwrite("mask.png", np.full((32, 32), 255, np.uint8))
+    assert main(["render", goal, "--batch", "2", "-o", "a.png", *QUICK]) == 0
+    assert main(["replay", "a.png", "--quiet"]) == 0
+    assert said(capsys)[0][-1] == "the same as the picture, to the byte"
+    if "photo.png" in goal:
+        iio.imwrite("photo.png", generator.integers(0, 255, (70, 64, 3), dtype=np.uint8))
+        assert main(["replay", "a.png", "--quiet"]) == 2
+        message = "featviz: the picture was made with the file photo.png, which holds something else now"
+        assert said(capsys)[1] == [message]
+
+
+def test_a_prior_of_ones_own_images(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    (tmp_path / "images" / "more").mkdir(parents=True)
+    for i in range(4):
+        folder = "images/more" if i % 2 else "images"
+        iio.imwrite(f"{folder}/{i}.png", generator.integers(0, 255, (50 + i, 40, 3), dtype=np.uint8))
+    assert main(["fit-prior", "images", "--size", "32"]) == 0
+    assert said(capsys)[0] == ["prior.json"]
+    for name in ("Fourier", "Phase"):
+        assert main(["render", "stage1:3", "--param", f"{name}(prior='prior.json')", "-o", "a.png", *QUICK]) == 0
+        assert main(["replay", "a.png", "--quiet"]) == 0
+        assert said(capsys)[0][-1] == "the same as the picture, to the byte"
 
 
 def test_layers_and_models(capsys):
@@ -148,6 +197,18 @@ BAD = [
     (["render", "stage1:3", "--param", "fourir"], "there is no 'fourir' in param; nearest: 'Fourier'"),
     (["render", "stage1:3", "--transforms", "standrd"], "there is no 'standrd' in transforms; nearest: 'STANDARD'"),
     (["render", "stage1:3", "--param", "plain"], "Plain() is no param; give param.image(...), or a spatial part such as param.Pixel()"),
+    (["render", "stage1:3", "--param", "Fourier(prior='no.json')"], "no file no.json; featviz fit-prior FOLDER makes one"),
+    (["render", "stage1:3", "--param", "Fourier(prior='plain.png')"], "plain.png is no prior; featviz fit-prior FOLDER makes one"),
+    (["render", "stage1:3", "--param", "Masked('plain.png')"], "Masked keeps a picture outside of its mask; give one to begin from: start=, or --start"),
+    (["render", "stage1:3", "--start", "no.png"], "no file no.png"),
+    (["render", "stage1:3", "--start", "plain.png", "--size", "32x64"], "start is 4 x 4 px, the picture 32 x 64; cut it to that shape first"),
+    (["render", "stage1:3", "--at", "100"], "--at draws again what has no size of its own, and fourier has one; give --param cppn"),
+    (["render", "match(stage1, no.png)"], "no file no.png"),
+    (["render", "diversity(stage1)"], "diversity(stage1) compares pictures of a batch, and there is one; give batch=4, or --batch 4"),
+    (["render", "opacity"], "the picture has no alpha channel, so no opacity; give param=param.Alpha()"),
+    (["fit-prior", "nowhere"], "no folder nowhere"),
+    (["fit-prior", "."], "cannot read broken.png as a picture; give a PNG, JPEG or WebP file"),
+    (["fit-prior", ".", "-o", "prior.png"], "cannot write prior.png: end it in .json"),
     (["render", "stage1:3", "--transforms", "jitter"], "'jitter' needs arguments; write it as a call, Jitter(...)"),
     (["render", "stage1:3", "--transforms", "(Jitter(99),)"], "Jitter(px=99) leaves nothing of 64 x 64 px; give fewer px or a larger size"),
     (["render"], "nothing to render; give an objective such as stage2:5, or --class NAME"),
@@ -168,8 +229,6 @@ BAD = [
 def test_bad_input_gets_one_line_and_status_2_and_leaves_nothing(arguments, message, tmp_path, capsys):
     if "timm" in " ".join(arguments):
         pytest.importorskip("timm")
-    import imageio.v3 as iio
-
     iio.imwrite(tmp_path / "plain.png", np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG no")
     before = sorted(tmp_path.iterdir())

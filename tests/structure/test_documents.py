@@ -1,5 +1,7 @@
 """What users read is run: the README's commands and code, and the notebooks."""
 
+import importlib.util
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -10,10 +12,11 @@ from featviz.cli import EXAMPLES, main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+HOW_TOS = [f"docs/own-{what}.md" for what in ("objective", "param", "transform")]
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("featviz ")]
@@ -40,7 +43,9 @@ def test_every_command_that_is_shown_works(tmp_path, capsys, commands):
         assert main(words) == 0, (command, capsys.readouterr().err)
 
 
-def test_the_python_of_the_readme_works(monkeypatch):
+@pytest.fixture
+def hurried(monkeypatch):
+    """Two steps a render, and nothing downloaded."""
     import featviz as fv
     from featviz.network import load
 
@@ -49,9 +54,57 @@ def test_the_python_of_the_readme_works(monkeypatch):
     monkeypatch.setattr(
         fv, "load", lambda name, **k: whole_load(name, **({} if name == "motifnet" else {"weights": "none"}) | k)
     )
+
+
+@pytest.mark.parametrize("name", ["README.md", *HOW_TOS])
+def test_the_python_that_is_shown_works(name, hurried):
     space: dict[str, object] = {}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), space)
+    for block in blocks("python", (ROOT / name).read_text()):
+        exec(compile(block, name, "exec"), space)
+
+
+@pytest.mark.parametrize("name", HOW_TOS)
+def test_something_of_ones_own_takes_under_ten_lines(name):
+    for block in blocks("python", (ROOT / name).read_text()):
+        code = [line for line in block.splitlines() if line.strip() and not line.startswith(("import", "from", "rend"))]
+        assert len(code) < 10, block
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    spec = importlib.util.spec_from_file_location("catalogue", ROOT / "docs" / "catalogue.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_nothing_public_is_missing_from_the_catalogue(catalogue):
+    import featviz as fv
+    from featviz import objectives, param, transforms
+
+    made_of = {"Objective"}  # what the others are made of
+    for drawer in (objectives, param, transforms):
+        name = drawer.__name__.rpartition(".")[2]
+        public = {item for item in drawer.__all__ if inspect.isclass(getattr(drawer, item)) or item.isupper()}
+        assert set(catalogue.SNIPPETS[name]) == public - made_of - {"OUTPUT"}
+    climbs = {item for item in fv.__all__ if hasattr(getattr(fv, item), "begin")}
+    assert set(catalogue.SNIPPETS["optimizers"]) == climbs
+    page = (ROOT / "docs" / "catalogue.md").read_text()
+    for drawer, snippets in catalogue.SNIPPETS.items():
+        for name, code in snippets.items():
+            shown = f"### {name}\n\n{catalogue.line(drawer, name)}\n\n![{name}](catalogue/{name}.webp)\n"
+            assert shown in page
+            assert f"```python\n{code}\n```" in page
+            assert (ROOT / "docs" / "catalogue" / f"{name}.webp").is_file()
+    assert f"```python\n{catalogue.START}\n```" in page
+
+
+@pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # two steps are not enough to wake a unit
+def test_every_snippet_of_the_catalogue_runs(catalogue, monkeypatch, tmp_path):
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    for drawer, snippets in catalogue.SNIPPETS.items():
+        for name in snippets:
+            assert len(catalogue.draw(drawer, name, steps=2)) >= 1
 
 
 def test_every_make_target_of_the_readme_exists():

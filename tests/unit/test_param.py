@@ -10,6 +10,7 @@ import toys
 import featviz as fv
 from featviz import param
 from featviz.errors import SettingError
+from featviz.param.cppn import PACE as PACE_CPPN
 from featviz.param.fourier import PACE
 from featviz.random import Generators
 from featviz.spectrum import falling, frequencies, loudness, natural, waves
@@ -172,13 +173,15 @@ def test_cppn_restated_and_drawn_again_at_any_size():
             place = [2 * math.sqrt(3) / 4 * (y + 0.5 - 2), 2 * math.sqrt(3) / 4 * (x + 0.5 - 3)]
             for weight, bias in zip(leaves[:-2:2], leaves[1:-2:2], strict=True):
                 units = [
-                    0.08 * (bias[0, 0, j] + sum(place[i] * weight[0, i, j] for i in range(len(place)))).item()
+                    PACE_CPPN * (bias[0, 0, j] + sum(place[i] * weight[0, i, j] for i in range(len(place)))).item()
                     for j in range(3)
                 ]
                 bent = [math.atan(unit) for unit in units]
                 place = [b / 0.67 for b in bent] + [(b * b - 0.45) / 0.396 for b in bent]
             for c in range(3):
-                wanted = 0.08 * (leaves[-1][0, 0, c] + sum(place[i] * leaves[-2][0, i, c] for i in range(6))).item()
+                wanted = (
+                    PACE_CPPN * (leaves[-1][0, 0, c] + sum(place[i] * leaves[-2][0, i, c] for i in range(6))).item()
+                )
                 assert canvas[c, y, x].item() == pytest.approx(wanted, abs=1e-5)
     large = cppn.canvas(leaves, (12, 18))[0]
     assert torch.allclose(large[:, 1::3, 1::3], canvas, atol=1e-5)  # the middles of the pixels are the same places

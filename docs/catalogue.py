@@ -1,0 +1,255 @@
+"""Write `docs/catalogue.md`: everything in the three drawers and every optimizer, with the code that drew its picture.
+
+`make catalogue` runs all of it. Each snippet is an expression that gives a rendering; START comes before it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import torch
+
+import featviz as fv
+from featviz.network.motifnet import draw as draw_motifs
+
+HERE = Path(__file__).parent
+ASSETS = HERE / "catalogue"
+
+START = """
+from pathlib import Path
+
+import torch
+from torchvision.transforms import v2
+
+import featviz as fv
+from featviz import objectives as obj, param, transforms as T
+
+net = fv.load("motifnet")
+drawing = "docs/catalogue/drawing.png"
+texture = "docs/catalogue/texture.png"
+mask = "docs/catalogue/mask.png"
+prior = "docs/catalogue/prior.json"  # featviz fit-prior FOLDER
+near = (T.Jitter(6), T.Rotate(5))  # for what has its place in the picture
+three = param.image(128, batch=3)
+vector = net.capture(torch.from_numpy(fv.read_image(drawing))[None], ["stage3"]).units("stage3")[0].mean((1, 2))
+""".strip()
+
+SNIPPETS: dict[str, dict[str, str]] = {
+    "objectives": {
+        "Neuron": 'fv.render(net, obj.Neuron("stage3", 40, (3, 3)), param=param.image(64), transforms=near)',
+        "Channel": 'fv.render(net, obj.Channel("stage3", 40), param=three)',
+        "Layer": 'fv.render(net, obj.Layer("stage3") - 20 * obj.L2(), param=three)',
+        "Logit": 'fv.render(net, obj.Logit("flower"), param=three)',
+        "Probability": 'fv.render(net, obj.Probability("flower"), param=three)',
+        "Direction": 'fv.render(net, obj.Direction("stage3", vector, power=2), param=three)',
+        "DirectionNeuron": (
+            'fv.render(net, obj.DirectionNeuron("stage3", vector, (3, 3), power=2), param=param.image(64), '
+            "transforms=near)"
+        ),
+        "TensorDirection": (
+            'fv.render(net, obj.TensorDirection("stage3", vector.view(-1, 1, 1).expand(-1, 4, 4)), '
+            "param=param.image(128), transforms=near)"
+        ),
+        "ActivationWeights": (
+            'fv.render(net, obj.ActivationWeights("stage3", vector, at=(6, 6), patch=(4, 8)), param=param.image(128), '
+            "transforms=near)"
+        ),
+        "Interpolate": (
+            'fv.render(net, "interpolate(logit:flower, logit:star) + 5 * alignment(stage2)", '
+            "param=param.image(128, batch=5, spatial=param.Shared()))"
+        ),
+        "Alignment": (
+            'fv.render(net, obj.Interpolate(obj.Logit("leaf"), obj.Logit("heart")) + obj.Alignment("stage2"), '
+            "param=param.image(128, batch=5))"
+        ),
+        "Diversity": (
+            'fv.render(net, obj.Logit("spiral") + 10 * obj.Diversity("stage2"), param=param.image(128, batch=4))'
+        ),
+        "Match": 'fv.render(net, obj.Match("stage2", drawing) - obj.TotalVariation(), transforms=())',
+        "Caricature": 'fv.render(net, obj.Caricature("stage3", drawing), param=param.image(128), transforms=near)',
+        "Style": (
+            'fv.render(net, obj.Style("stage1", texture) + obj.Style("stage2", texture), param=param.image(128), '
+            "transforms=near)"
+        ),
+        "InputDifference": (
+            'fv.render(net, obj.Logit("star") - 2000 * obj.InputDifference(drawing), param=param.image(128), '
+            "transforms=near)"
+        ),
+        "TotalVariation": 'fv.render(net, obj.Logit("flower") - 40 * obj.TotalVariation(), param=three)',
+        "L1": 'fv.render(net, obj.Logit("flower") - 20 * obj.L1(), param=three)',
+        "L2": 'fv.render(net, obj.Logit("flower") - 50 * obj.L2(), param=three)',
+        "Blur": 'fv.render(net, obj.Logit("flower") - 500 * obj.Blur(3), param=three)',
+        "BoundaryComplexity": 'fv.render(net, obj.Logit("flower") - 100 * obj.BoundaryComplexity(), param=three)',
+        "Opacity": 'fv.render(net, obj.Logit("flower") - 8 * obj.Opacity(), param=param.Alpha(three))',
+        "Within": ('fv.render(net, obj.Within(obj.Channel("stage3", 40), mask) - obj.L2(), param=param.image(128))'),
+        "Ramp": 'fv.render(net, obj.Logit("flower") - obj.Ramp(0, 80, begin=0.5) * obj.TotalVariation(), param=three)',
+    },
+    "param": {
+        "Image": 'fv.render(net, "logit:heart", param=param.Image((96, 160)))',
+        "Fourier": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Fourier()))',
+        "Pixel": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Pixel()))',
+        "Pyramid": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Pyramid()))',
+        "Phase": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Phase()))',
+        "CPPN": (
+            'fv.render(net, "logit:heart", param=param.image(64, batch=3, spatial=param.CPPN()), '
+            "transforms=T.Jitter(8), steps=256).at(128)"
+        ),
+        "Shared": (
+            'fv.render(net, "interpolate(logit:heart, logit:leaf)", '
+            "param=param.image(128, batch=5, spatial=param.Shared()))"
+        ),
+        "Alpha": 'fv.render(net, "logit:heart - 8 * opacity", param=param.Alpha(three))',
+        "Masked": 'fv.render(net, "logit:heart", param=param.Masked(mask, param.image(128)), start=drawing)',
+        "Stack": (
+            'fv.render(net, "logit:eye + 10 * diversity(stage2)", '
+            "param=param.Stack((drawing,), param.image(128, batch=3)))"
+        ),
+        "Decorrelated": (
+            'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Fourier(prior=prior)))'
+        ),
+        "Plain": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, color=param.Plain()))',
+    },
+    "transforms": {
+        "NONE": 'fv.render(net, "logit:star", param=three, transforms=T.NONE)',
+        "LUCID": 'fv.render(net, "logit:star", param=three, transforms=T.LUCID)',
+        "STANDARD": 'fv.render(net, "logit:star", param=three, transforms=T.STANDARD)',
+        "Jitter": 'fv.render(net, "logit:star", param=three, transforms=T.Jitter(16))',
+        "Shift": 'fv.render(net, "logit:star", param=three, transforms=T.Shift(0.3))',
+        "Rotate": 'fv.render(net, "logit:star", param=three, transforms=T.Rotate(30))',
+        "Scale": 'fv.render(net, "logit:star", param=three, transforms=T.Scale(T.LogUniform(0.6, 3)))',
+        "Flip": 'fv.render(net, "logit:star", param=three, transforms=(*T.STANDARD, T.Flip()))',
+        "Pad": 'fv.render(net, "logit:star", param=three, transforms=(T.Pad(16), T.Jitter(32)))',
+        "Crop": 'fv.render(net, "logit:star", param=three, transforms=(T.Rotate(20), T.Crop(16)))',
+        "CropOrPadTo": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.CropOrPadTo((160, 96))))',
+        "Resize": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.Resize((64, 64))))',
+        "ResizedView": (
+            'fv.render(net, "logit:star", param=param.image(256, batch=2, spatial=param.Phase()), '
+            "transforms=(T.ResizedView(T.LogUniform(1, 4), size=(64, 64), whole=0.25), T.Tint(0.3)))"
+        ),
+        "Tint": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.Tint(0.4)))',
+        "Contrast": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.Contrast(0.5)))',
+        "GaussianBlur": (
+            'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.GaussianBlur(T.Uniform(0.5, 2))))'
+        ),
+        "Noise": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.Noise(0.2)))',
+        "UniformNoise": ('fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.UniformNoise(0.3)))'),
+        "Collapse": (
+            'fv.render(net, "logit:star - 6 * opacity", param=param.Alpha(three), '
+            "transforms=(T.Collapse(), T.Jitter(16)))"
+        ),
+        "Foreign": (
+            'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), v2.RandomPerspective(p=1.0)))'
+        ),
+        "Warp": 'fv.render(net, "logit:star", param=three, transforms=T.Warp((T.Shift(0.2), T.Rotate(20))))',
+        "Uniform": 'fv.render(net, "logit:star", param=three, transforms=T.Rotate(T.Uniform(80, 100)))',
+        "LogUniform": 'fv.render(net, "logit:star", param=three, transforms=T.Scale(T.LogUniform(0.5, 1)))',
+        "OneOf": 'fv.render(net, "logit:star", param=three, transforms=T.Rotate(T.OneOf((0, 90, 180))))',
+    },
+    "optimizers": {
+        "Adam": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Adam(lr=0.05))',
+        "Ascent": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Ascent(lr=2.0))',
+        "Normalized": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Normalized(fv.Ascent(lr=0.03)))',
+        "Clipped": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Clipped(0.01, fv.Ascent(lr=4.0)))',
+    },
+}
+"""Each public item, and what draws it."""
+
+TITLES = {
+    "objectives": "Objectives: what to maximise",
+    "param": "Parameterizations: what is optimised",
+    "transforms": "Transforms: how it is looked at",
+    "optimizers": "Optimizers: how it follows its gradient",
+}
+
+
+def home(drawer: str) -> Any:
+    """Return the module that a drawer's names live in."""
+    return fv if drawer == "optimizers" else getattr(fv, drawer)
+
+
+def line(drawer: str, name: str) -> str:
+    """Return the first sentence that an item says of itself."""
+    value = getattr(home(drawer), name)
+    if inspect.isclass(value):
+        return inspect.getdoc(value).split("\n")[0]
+    source = inspect.getsource(inspect.getmodule(fv.transforms.look))  # a stack: the sentence below its definition
+    return source.split(f"\n{name}: Transforms", 1)[1].split('"""', 1)[1].split("\n")[0].removesuffix('"""')
+
+
+def text_form(rendering: fv.Rendering, drawer: str) -> str:
+    """Return what the command line takes to draw the same, where there is text for it."""
+    goal = rendering.names[0]
+    try:
+        fv.objectives.parse(goal)
+    except fv.FeatvizError:
+        return ""
+    return goal if drawer == "objectives" and "…" not in goal else ""
+
+
+def draw(drawer: str, name: str, **changes: Any) -> fv.Rendering:
+    """Run a snippet."""
+    space: dict[str, Any] = {}
+    exec(START, space)
+    if changes:
+        whole = fv.render
+        space["fv"] = type("Shorter", (), {"__getattr__": lambda _, item: getattr(fv, item)})()
+        vars(space["fv"])["render"] = lambda *a, **k: whole(*a, **{**k, **changes})
+    return eval(SNIPPETS[drawer][name], space)
+
+
+def page() -> str:
+    """Write the page about the pictures that are there."""
+    parts = ["# Catalogue\n", f"{INTRODUCTION}\n", f"```python\n{START}\n```\n"]
+    for drawer, snippets in SNIPPETS.items():
+        parts.append(f"## {TITLES[drawer]}\n")
+        for name, code in snippets.items():
+            parts.append(f"### {name}\n\n{line(drawer, name)}\n")
+            parts.append(f"![{name}](catalogue/{name}.webp)\n")
+            if text := text_form(draw(drawer, name, steps=0), drawer):
+                parts.append(f"`{text}`\n")
+            parts.append(f"```python\n{code}\n```\n")
+            if name in NOTES:
+                parts.append(f"{NOTES[name]}\n")
+    return "\n".join(parts)
+
+
+INTRODUCTION = """
+Everything in the drawers `featviz.objectives`, `featviz.param` and `featviz.transforms`, and every optimizer: what it
+is, what it draws on the embedded network, the text that the command line takes for it, and the code that drew it.
+`make catalogue` writes this page. Every snippet comes after these lines:
+""".strip()
+
+NOTES: dict[str, str] = {}
+
+
+def assets() -> None:
+    """Draw what the snippets start from: an eye, a texture, a mask, and the prior of two hundred drawings."""
+    ASSETS.mkdir(exist_ok=True)
+    classes = fv.load("motifnet").classes
+    for name, motif in (("drawing", "eye"), ("texture", "giraffe")):
+        label = torch.tensor([classes.index(motif)])
+        picture = draw_motifs(label, (128, 128), torch.Generator().manual_seed(1))[0]
+        iio.imwrite(ASSETS / f"{name}.png", (picture.permute(1, 2, 0) * 255).byte().numpy())
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    disc = (torch.hypot(rows - 44, columns - 84) < 34).float() * 255
+    iio.imwrite(ASSETS / "mask.png", disc.byte().numpy())
+    many = draw_motifs(torch.arange(216) % len(classes), (128, 128), torch.Generator().manual_seed(2))
+    fv.fit_prior(many, size=128).save(ASSETS / "prior.json")
+
+
+def main() -> None:
+    """Draw everything, or what is named, and write the page."""
+    assets()
+    for drawer, snippets in SNIPPETS.items():
+        for name in snippets:
+            if not sys.argv[1:] or name in sys.argv[1:]:
+                draw(drawer, name, progress=fv.progress_bar(name)).save(ASSETS / f"{name}.webp", labels=False)
+    (HERE / "catalogue.md").write_text(page())
+
+
+if __name__ == "__main__":
+    main()
