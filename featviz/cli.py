@@ -208,11 +208,21 @@ def _likeness(picture: Path, rendering: fv.Rendering) -> str:
 
 
 def _load(
-    model: str, weights: str, device: str, size: str | None, mean: str | None, std: str | None, **more: bool
+    model: str,
+    weights: str,
+    device: str,
+    size: str | None,
+    mean: str | None,
+    std: str | None,
+    *,
+    smooth_pools: bool = False,
 ) -> fv.Network:
     """Load a network; a bare module of one's own is taken to expect the size of the picture."""
-    expects = _size(size) if ":" in model else None
-    return fv.load(model, weights=weights, device=device, size=expects, mean=_numbers(mean), std=_numbers(std), **more)
+    given = _size(size) if ":" in model else None
+    numbers = _numbers(mean), _numbers(std)
+    return fv.load(
+        model, weights=weights, device=device, size=given, mean=numbers[0], std=numbers[1], smooth_pools=smooth_pools
+    )
 
 
 def _own(places: list[str] | None) -> dict[str, Any]:
