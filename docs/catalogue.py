@@ -20,8 +20,6 @@ HERE = Path(__file__).parent
 ASSETS = HERE / "catalogue"
 
 START = """
-from pathlib import Path
-
 import torch
 from torchvision.transforms import v2
 
@@ -36,6 +34,7 @@ prior = "docs/catalogue/prior.json"  # featviz fit-prior FOLDER
 near = (T.Jitter(6), T.Rotate(5))  # for what has its place in the picture
 three = param.image(128, batch=3)
 vector = net.capture(torch.from_numpy(fv.read_image(drawing))[None], ["stage3"]).units("stage3")[0].mean((1, 2))
+pattern = vector.view(-1, 1, 1).expand(-1, 4, 4)
 """.strip()
 
 SNIPPETS: dict[str, dict[str, str]] = {
@@ -51,19 +50,18 @@ SNIPPETS: dict[str, dict[str, str]] = {
             "transforms=near)"
         ),
         "TensorDirection": (
-            'fv.render(net, obj.TensorDirection("stage3", vector.view(-1, 1, 1).expand(-1, 4, 4)), '
-            "param=param.image(128), transforms=near)"
+            'fv.render(net, obj.TensorDirection("stage3", pattern), param=param.image(128), transforms=near)'
         ),
         "ActivationWeights": (
             'fv.render(net, obj.ActivationWeights("stage3", vector, at=(6, 6), patch=(4, 8)), param=param.image(128), '
             "transforms=near)"
         ),
         "Interpolate": (
-            'fv.render(net, "interpolate(logit:flower, logit:star) + 5 * alignment(stage2)", '
+            'fv.render(net, "interpolate(logit:rings, logit:sunburst) + alignment(stage2)", '
             "param=param.image(128, batch=5, spatial=param.Shared()))"
         ),
         "Alignment": (
-            'fv.render(net, obj.Interpolate(obj.Logit("leaf"), obj.Logit("heart")) + obj.Alignment("stage2"), '
+            'fv.render(net, obj.Interpolate(obj.Logit("leaf"), obj.Logit("heart")) + 5 * obj.Alignment("stage2"), '
             "param=param.image(128, batch=5))"
         ),
         "Diversity": (
@@ -158,6 +156,14 @@ SNIPPETS: dict[str, dict[str, str]] = {
 }
 """Each public item, and what draws it."""
 
+PARAM_TEXTS = {
+    "Masked": "Masked('mask.png')",
+    "Stack": "Stack(('drawing.png',))",
+    "Decorrelated": "Fourier(prior='prior.json')",
+    "Plain": "Image(color=Plain())",
+}
+"""What the command line takes for params that are more than a name."""
+
 TITLES = {
     "objectives": "Objectives: what to maximise",
     "param": "Parameterizations: what is optimised",
@@ -168,7 +174,7 @@ TITLES = {
 
 def home(drawer: str) -> Any:
     """Return the module that a drawer's names live in."""
-    return fv if drawer == "optimizers" else getattr(fv, drawer)
+    return getattr(fv, drawer)
 
 
 def line(drawer: str, name: str) -> str:
@@ -180,14 +186,21 @@ def line(drawer: str, name: str) -> str:
     return source.split(f"\n{name}: Transforms", 1)[1].split('"""', 1)[1].split("\n")[0].removesuffix('"""')
 
 
-def text_form(rendering: fv.Rendering, drawer: str) -> str:
-    """Return what the command line takes to draw the same, where there is text for it."""
-    goal = rendering.names[0]
-    try:
-        fv.objectives.parse(goal)
-    except fv.FeatvizError:
-        return ""
-    return goal if drawer == "objectives" and "…" not in goal else ""
+def text_form(rendering: fv.Rendering, drawer: str, name: str) -> str:
+    """Return what the command line takes for an item; empty where there is no text for it."""
+    recipe = rendering.recipe
+    if drawer == "objectives":
+        try:
+            return str(fv.objectives.parse(rendering.names[0]))
+        except fv.FeatvizError:  # holds numbers that nobody types
+            return ""
+    if drawer == "transforms":
+        whole = name.lower() if name.isupper() else recipe.transforms
+        return "" if name == "Foreign" else f'--transforms "{whole}"'
+    if drawer == "optimizers":
+        return f'--optimizer "{recipe.optimizer}"'
+    start = f" --start {recipe.start}" if recipe.start else ""
+    return f'--param "{PARAM_TEXTS.get(name, name.lower())}"{start}'
 
 
 def draw(drawer: str, name: str, **changes: Any) -> fv.Rendering:
@@ -209,11 +222,9 @@ def page() -> str:
         for name, code in snippets.items():
             parts.append(f"### {name}\n\n{line(drawer, name)}\n")
             parts.append(f"![{name}](catalogue/{name}.webp)\n")
-            if text := text_form(draw(drawer, name, steps=0), drawer):
+            if text := text_form(draw(drawer, name, steps=0), drawer, name):
                 parts.append(f"`{text}`\n")
             parts.append(f"```python\n{code}\n```\n")
-            if name in NOTES:
-                parts.append(f"{NOTES[name]}\n")
     return "\n".join(parts)
 
 
@@ -222,8 +233,6 @@ Everything in the drawers `featviz.objectives`, `featviz.param` and `featviz.tra
 is, what it draws on the embedded network, the text that the command line takes for it, and the code that drew it.
 `make catalogue` writes this page. Every snippet comes after these lines:
 """.strip()
-
-NOTES: dict[str, str] = {}
 
 
 def assets() -> None:

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featviz import objectives, param, transforms
+    from featviz import objectives, optimizers, param, transforms
     from featviz.apps.replay import replay
     from featviz.array import Array
     from featviz.engine import render
@@ -55,7 +55,7 @@ _HOMES = {
     "featviz.engine": ("render",),
     "featviz.rendering": ("Rendering",),
 }
-_DRAWERS = ("objectives", "param", "transforms")
+_DRAWERS = ("objectives", "optimizers", "param", "transforms")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -84,6 +84,7 @@ __all__ = [
     "load",
     "models",
     "objectives",
+    "optimizers",
     "param",
     "pick",
     "progress_bar",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +27,14 @@ class Layout:
         channel: the dimension that counts channels.
         patch: height and width in px of one token of the patch grid; `None` where there is no such grid.
         prefix: how many tokens (class token, registers) stand before the patch grid.
+        size: height and width in px of the images that the layer's network sees, where it resizes them.
     """
 
     kind: Literal["map", "tokens", "vector"]
     channel: int = 1
     patch: tuple[int, int] | None = None
     prefix: int = 0
+    size: tuple[int, int] | None = None
 
 
 Moved = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h2 w2"]]
@@ -55,6 +57,7 @@ class Activations(Mapping[str, Tensor]):
         pictures: the pictures themselves, before any transform, in [0, 1].
         done: how much of the render is done, from 0 to 1.
         moved: shows a mask as the transforms showed the pictures this time.
+        has_alpha: whether the pictures' last channel is alpha.
     """
 
     tensors: Mapping[str, Tensor]
@@ -64,6 +67,7 @@ class Activations(Mapping[str, Tensor]):
     pictures: Float[Tensor, "n c h w"] | None = None
     done: float = 0.0
     moved: Moved = _unmoved
+    has_alpha: bool = False
 
     def __getitem__(self, layer: str) -> Tensor:
         """Return what the layer put out, unchanged."""
@@ -125,11 +129,16 @@ class Activations(Mapping[str, Tensor]):
                 raise AddressError(f"no class token in {layer!r}; address its patches as @row,column")
             return units[:, :, 0]
         if layout.kind == "tokens" and layout.patch:
-            grid = self.size[0] // layout.patch[0], self.size[1] // layout.patch[1]
+            grid = self._grid(layout)
             y, x = self._inside(layer, at, grid)
             return units[:, :, layout.prefix + y * grid[1] + x]
         what = {"map": "a feature map", "tokens": "tokens off any grid", "vector": "one vector"}[layout.kind]
         raise AddressError(f"no place @{_show(at)} in {layer!r}; it puts out {what}; use {instead or layer}")
+
+    def _grid(self, layout: Layout) -> tuple[int, int]:
+        """Return the rows and columns of the patch grid."""
+        size, patch = layout.size or self.size, layout.patch or (1, 1)
+        return size[0] // patch[0], size[1] // patch[1]
 
     @staticmethod
     def _inside(layer: str, at: Place, grid: tuple[int, int]) -> tuple[int, int]:
@@ -141,7 +150,7 @@ class Activations(Mapping[str, Tensor]):
 
     @property
     def canvas(self) -> Float[Tensor, "n c h w"]:
-        """The pictures themselves, before any transform, in [0, 1].
+        """The pictures themselves, before any transform, in [0, 1]; alpha is the last channel where they have it.
 
         Raises:
             SettingError: these activations are of no pictures that are being made.
@@ -149,6 +158,19 @@ class Activations(Mapping[str, Tensor]):
         if self.pictures is None:
             raise SettingError("these activations have no canvas; give them one with acts.of(images)")
         return self.pictures
+
+    @property
+    def alpha(self) -> Float[Tensor, "n 1 h w"]:
+        """The pictures' alpha channel, in [0, 1].
+
+        Raises:
+            SettingError: they have none.
+        """
+        if not self.has_alpha:
+            raise SettingError(
+                "the picture has no alpha channel, so no opacity; give param=param.Alpha(), or --param alpha"
+            )
+        return self.canvas[:, -1:]
 
     def logits(self, head: str = OUTPUT) -> Float[Tensor, "n classes"]:
         """Return class logits.
@@ -176,9 +198,6 @@ class Activations(Mapping[str, Tensor]):
             if not 0 <= name < count:
                 raise AddressError(f"no class {name}; the network has {count}, 0 to {count - 1}")
             return name
-        if head not in self.heads:
-            which = ", ".join(f"@{known}" for known in self.heads)
-            raise AddressError(f"no class {name!r}: several networks run together; say whose class it is: {which}")
         if not classes:
             raise AddressError(
                 f"no class {name!r}: the network's classes have no names; use an index, 0 to {count - 1}"
@@ -187,24 +206,23 @@ class Activations(Mapping[str, Tensor]):
             return classes.index(name)
         raise AddressError(f"no class {name!r}{nearest(name, classes)}")
 
-    def of(self, pictures: Float[Tensor, "n c h w"], *, done: float = 0.0, moved: Moved = _unmoved) -> Activations:
-        """Say which pictures these are the activations of, when, and how they were moved."""
-        return replace(self, pictures=pictures, done=done, moved=moved)
+    def of(self, pictures: Float[Tensor, "n c h w"], **more: Any) -> Activations:
+        """Say which pictures these are the activations of, and what more there is to say: `done`, `moved`, …."""
+        return replace(self, pictures=pictures, **more)
 
     def within(self, mask: Float[Tensor, "h w"], layers: Iterable[str]) -> Activations:
-        """Return some layers under a mask alone: a mean over a layer's places becomes the mean under the mask.
+        """Return some layers that keep their values, but have a gradient only under a mask, as does the canvas.
 
-        The mask goes where the transforms moved the pictures. The canvas keeps its values everywhere, but its
-        gradient only under the mask.
+        So whatever is asked of them, only what lies under the mask is changed for it. A layer's gradient grows as its
+        places become fewer, as that of a mean over them would. The mask goes where the transforms moved the pictures.
 
         Raises:
             AddressError: a layer has no places.
         """
         picture = mask.to(self.canvas)[None, None].expand(len(self.canvas), -1, -1, -1)
         seen = self.moved(picture)
-        tensors = {layer: self.tensors[layer] * self._share(layer, seen) for layer in layers}
-        held = self.canvas.detach()
-        return replace(self, tensors=tensors, pictures=held + picture * (self.canvas - held))
+        tensors = {layer: _held_outside(self.tensors[layer], self._share(layer, seen)) for layer in layers}
+        return replace(self, tensors=tensors, pictures=_held_outside(self.canvas, picture))
 
     def _share(self, layer: str, seen: Float[Tensor, "n 1 h w"]) -> Tensor:
         """Return each place's weight under a mask, of mean 1, to be multiplied with what the layer put out."""
@@ -212,7 +230,7 @@ class Activations(Mapping[str, Tensor]):
         if layout.kind == "map":
             places = [side for i, side in enumerate(tensor.shape[1:], 1) if i != layout.channel]
         elif layout.patch:
-            places = [self.size[0] // layout.patch[0], self.size[1] // layout.patch[1]]
+            places = list(self._grid(layout))
         else:
             what = "one vector" if layout.kind == "vector" else "tokens off any grid"
             raise AddressError(f"no place to mask in {layer or 'logit'!r}; it puts out {what}; mask a feature map")
@@ -241,6 +259,12 @@ class Activations(Mapping[str, Tensor]):
             )
             for i in range(count)
         ]
+
+
+def _held_outside(tensor: Tensor, share: Tensor) -> Tensor:
+    """Return the same values, their gradient weighed."""
+    held = tensor.detach()
+    return held + share * (tensor - held)
 
 
 def first_tensor(output: object) -> Tensor | None:

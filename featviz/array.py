@@ -58,7 +58,7 @@ class Array:
         if isinstance(numbers, Array):
             return numbers
         try:
-            values = np.asarray(numbers.detach().cpu() if isinstance(numbers, Tensor) else numbers, dtype="<f4")
+            values = np.asarray(numbers.detach().float().cpu() if isinstance(numbers, Tensor) else numbers, dtype="<f4")
         except (TypeError, ValueError) as error:
             raise SettingError(f"{numbers!r} is no array of numbers") from error
         if not np.isfinite(values).all():

@@ -91,7 +91,10 @@ def render(
     transforms: Annotated[
         str, typer.Option(help='standard, lucid, none, or an expression such as "(Pad(8), Jitter(16))".')
     ] = "standard",
-    lr: Annotated[float, typer.Option(help="The first step's learning rate.")] = 0.05,
+    optimizer: Annotated[
+        str, typer.Option(help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))".')
+    ] = "adam",
+    lr: Annotated[float, typer.Option(help="The first step's learning rate, of adam.")] = 0.05,
     start: Annotated[Path | None, typer.Option(help="A picture to begin from. Left out: noise.")] = None,
     at: Annotated[str | None, typer.Option(help="Draw the result again at this size; for --param cppn.")] = None,
     smooth_pools: Annotated[
@@ -120,7 +123,7 @@ def render(
         goals,
         param=whole,
         transforms=fv.pick(transforms, fv.transforms, named),
-        optimizer=fv.Adam(lr),
+        optimizer=fv.Adam(lr) if optimizer.lower() == "adam" else fv.pick(optimizer, fv.optimizers, named),
         steps=steps,
         seed=seed,
         start=start,
@@ -200,7 +203,8 @@ def _finish(rendering: fv.Rendering, output: Path | None, *, expected: int | Non
 
 def _likeness(picture: Path, rendering: fv.Rendering) -> str:
     """Say whether a picture came out as it was."""
-    then, now = fv.read_image(picture), rendering.sheet().transpose(2, 0, 1) / 255.0
+    now = rendering.sheet().transpose(2, 0, 1) / 255.0
+    then = fv.read_image(picture, len(now))
     if then.shape != now.shape:
         return "of another size than the picture: was the file changed?"
     most = round(float(abs(then - now).max()) * 255)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.prior import ENDS, Prior
+from featviz.prior import ENDS, Prior, as_prior
 from featviz.protocols import Color
 
 CORRELATION = (
@@ -54,7 +55,11 @@ class Decorrelated:
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Preconditioning".
     """
 
-    prior: str | None = None
+    prior: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Take paths, too."""
+        object.__setattr__(self, "prior", as_prior(self.prior))
 
     def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Correlate the axes into channels and squash them into [0, 1].

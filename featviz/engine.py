@@ -68,7 +68,7 @@ def render(
         raise SettingError(f"{optimizer!r} is no optimizer; give fv.Adam(...), or what has its `begin`")
     job = Job.plan(network, objective, param, transforms, seed, start)
     recipe = job.recipe(optimizer, steps)
-    leaves, health = job.leaves, Health(job.names, steps)
+    leaves, health = job.leaves, Health(job.names, steps, job.seen, round(job.silent * steps))
     stepper, last = optimizer.begin(leaves, steps), steps if until is None else min(until, steps)
     kept: dict[int, Tensor] = {}
     done = 0
@@ -77,11 +77,12 @@ def render(
             while done < last:
                 images = job.images(leaves)
                 views, moved = job.look(images)
-                health.listen(views if job.layers else images)
-                acts = see(views, wake=health.wake).of(images, done=done / steps, moved=moved)
+                health.listen(views, images)
+                acts = see(views, wake=health.wake)
+                acts = acts.of(images, done=done / steps, moved=moved, has_alpha=job.has_alpha)
                 scores = job.scores(acts)
                 (-scores.sum()).backward()
-                health.note(scores, views if job.layers else images)
+                health.note(scores, views, images)
                 stepper.step()
                 done += 1
                 if done in snapshots:
@@ -102,6 +103,6 @@ def render(
         replace(recipe, until=None if done == steps else done),
         kept,
         health.verdict(),
-        alpha=pictures.shape[1] == network.channels + 1,
+        alpha=job.has_alpha,
         again=job.again(leaves),
     )

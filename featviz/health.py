@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -30,15 +31,19 @@ class Health:
     Args:
         names: what each picture shows.
         steps: how many there will be.
+        seen: for each picture, whether its objective asks the network anything; others are about the picture alone.
+        silent: how many of the first steps may ask for nothing at all.
     """
 
-    def __init__(self, names: tuple[str, ...], steps: int) -> None:
+    def __init__(self, names: tuple[str, ...], steps: int, seen: Sequence[bool], silent: int = 0) -> None:
         self.names = names
         self.wake = False
         """Whether units that are off are to be woken in the next step."""
         self._asleep = min(WAKE, steps // 2)
-        self._listen = {1, *(self._asleep + step for step in LISTEN)}
+        self._last = max(self._asleep, silent) + LISTEN[-1]
+        self._listen = {1, *(start + step for start in (self._asleep, max(self._asleep, silent)) for step in LISTEN)}
         self._scores: list[Tensor] = []
+        self._seen = torch.tensor(seen)
         self._alive = torch.zeros(len(names), dtype=torch.bool)
         self._all_alive = False
         self._listening = False
@@ -48,13 +53,16 @@ class Health:
         """How many steps were noted."""
         return len(self._scores)
 
-    def listen(self, views: Float[Tensor, "n c h w"]) -> None:
-        """Ask for the gradient of what the network sees, where the coming step is one to look for it."""
+    def listen(self, views: Float[Tensor, "n c h w"], images: Float[Tensor, "n c2 h2 w2"]) -> None:
+        """Ask for the gradients of views and pictures, where the coming step is one to look for them."""
         self._listening = self.steps + 1 in self._listen and not self._all_alive
         if self._listening:
             views.retain_grad()
+            images.retain_grad()
 
-    def note(self, scores: Float[Tensor, " n"], views: Float[Tensor, "n c h w"]) -> None:
+    def note(
+        self, scores: Float[Tensor, " n"], views: Float[Tensor, "n c h w"], images: Float[Tensor, "n c2 h2 w2"]
+    ) -> None:
         """Take down a step, after its backward pass.
 
         Raises:
@@ -62,10 +70,9 @@ class Health:
         """
         self._scores.append(scores.detach())
         if self._listening:
-            if views.grad is not None:
-                self._alive |= views.grad.flatten(1).any(1).cpu()
-                self._all_alive = bool(self._alive.all())
-            if self.steps == self._asleep + LISTEN[-1] and not self._alive.any():
+            self._alive |= torch.where(self._seen, _any(views.grad), _any(images.grad))
+            self._all_alive = bool(self._alive.all())
+            if self.steps == self._last and not self._alive.any():
                 raise RenderError(DEAD)
         self.wake = self.steps < self._asleep and not self._all_alive
         if self.steps % LOOK == 0 and not scores.isfinite().any():
@@ -91,3 +98,8 @@ class Health:
         for i, problem in problems.items():
             warnings.warn(f"{self.names[i]}: {problem}", FeatvizWarning, stacklevel=3)
         return problems
+
+
+def _any(gradient: Tensor | None) -> Tensor:
+    """Say which images have any gradient."""
+    return torch.tensor(False) if gradient is None else gradient.flatten(1).any(1).cpu()

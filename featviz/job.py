@@ -36,7 +36,7 @@ from featviz.protocols import (
     Transforms,
 )
 from featviz.random import Generators
-from featviz.recipe import EXPECTS, Recipe, files_in, fingerprint
+from featviz.recipe import EXPECTS, Recipe, files_of, fingerprint
 from featviz.transforms import Collapse, Resize, fuse, look
 
 Goal = str | Scorer
@@ -60,6 +60,7 @@ class Job:
         start: what to begin from, as it was given.
         begin: the same as images; `None` means the param's own noise.
         leaves: what will be optimised.
+        has_alpha: whether the pictures' last channel is alpha.
     """
 
     network: Network
@@ -74,6 +75,7 @@ class Job:
     start: Start | None
     begin: Float[Tensor, "n c h w"] | None
     leaves: Leaves
+    has_alpha: bool
 
     @classmethod
     def plan(
@@ -101,14 +103,27 @@ class Job:
             canvas = whole.images(leaves, size)
         transforms = _transforms(transforms)
         stack, view = _stack(transforms, network, canvas)
-        scene = Scene(network.capture, network.channels, size, view, whole.batch)
+        scene = Scene(network.capture, network.channels, size, view)
         scorers = tuple(goal.bind(scene) if isinstance(goal, Binding) else goal for goal in objectives)
-        return cls(network, objectives, scorers, whole, transforms, stack, size, seeds, rng, start, begin, leaves)
+        has_alpha = canvas.shape[1] == network.channels + 1
+        return cls(
+            network, objectives, scorers, whole, transforms, stack, size, seeds, rng, start, begin, leaves, has_alpha
+        )
 
     @property
     def layers(self) -> frozenset[str]:
         """The layers to capture."""
         return frozenset().union(*(objective.layers for objective in self.objectives))
+
+    @property
+    def seen(self) -> tuple[bool, ...]:
+        """For each picture, whether its objective asks the network anything."""
+        return tuple(bool(objective.layers) for objective in self.objectives for _ in range(self.param.batch))
+
+    @property
+    def silent(self) -> float:
+        """For which share of the steps an objective may ask for nothing."""
+        return max(getattr(objective, "silent", 0.0) for objective in self.objectives)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -153,7 +168,7 @@ class Job:
             param=repr(self.param),
             transforms=repr(self.transforms),
             optimizer=repr(optimizer),
-            files=files_in(*objectives, repr(self.param), repr(self.transforms)),
+            files=files_of(*self.objectives, self.param),
             size=self.size,
             steps=steps,
             until=None,
@@ -249,7 +264,8 @@ def _stack(
     stack = fuse(transforms)
     view, _ = look(canvas[:1], stack, Generators([0]))
     if view.shape[1] != network.channels:
-        raise SettingError(f"the network takes {network.channels} channels and would see {view.shape[1]}")
+        seen = f"the network takes {network.channels} channels and would see {view.shape[1]}"
+        raise SettingError(f"{seen}; Collapse takes one away, and wants param.Alpha(), or --param alpha")
     if _sides(view) == network.size:
         return stack, network.size
     if network.fixed_size:

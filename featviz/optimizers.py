@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.protocols import Leaves, Optimizer, Stepper
+
+__all__ = ["Adam", "Ascent", "Clipped", "Normalized"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class Ascent:
 class Normalized:
     """Another optimizer, given gradients whose root mean square is 1 in each picture: the rate alone says how far.
 
+    What a batch shares counts as a picture of its own.
+
     Args:
         optimizer: what then follows them.
 
@@ -141,8 +146,14 @@ class _Changed:
     factor: Callable[[Tensor], Tensor]
 
     def step(self) -> None:
-        for leaf in self.leaves:
-            if leaf.grad is not None:
-                length = leaf.grad.flatten(1).square().mean(1).sqrt()
-                leaf.grad.mul_(self.factor(length).view(-1, *[1] * (leaf.ndim - 1)))
+        for leaves in self._groups():
+            power = torch.stack([leaf.grad.flatten(1).square().sum(1) for leaf in leaves]).sum(0)
+            factor = self.factor((power / sum(leaf[0].numel() for leaf in leaves)).sqrt())
+            for leaf in leaves:
+                leaf.grad.mul_(factor.view(-1, *[1] * (leaf.ndim - 1)))
         self.stepper.step()
+
+    def _groups(self) -> list[list[Any]]:
+        """Return the leaves of the pictures, and apart from them those that pictures share."""
+        moving = [leaf for leaf in self.leaves if leaf.grad is not None]
+        return [[leaf for leaf in moving if len(leaf) == count] for count in {len(leaf) for leaf in moving}]

@@ -28,11 +28,11 @@ def as_picture(source: Picture) -> str | Array:
     if isinstance(source, str | Path):
         return str(source)
     picture = Array.of(source)
-    low, high = (picture.tensor.min().item(), picture.tensor.max().item()) if picture.data else (0.0, 0.0)
-    if len(picture.shape) != 3 or low < 0 or high > 1:
-        raise SettingError(
-            f"a picture of shape {picture.shape} from {low:g} to {high:g}; give a file, or (channels, h, w) in [0, 1]"
-        )
+    if len(picture.shape) != 3 or 0 in picture.shape:
+        raise SettingError(f"a picture of shape {picture.shape}; give a file, or (channels, h, w) in [0, 1]")
+    low, high = picture.tensor.min().item(), picture.tensor.max().item()
+    if low < 0 or high > 1:
+        raise SettingError(f"a picture of numbers from {low:g} to {high:g}; give a file, or numbers in [0, 1]")
     return picture
 
 
@@ -42,8 +42,9 @@ def as_mask(mask: Picture) -> str | Array:
     Raises:
         SettingError: it is not one.
     """
-    if hasattr(mask, "shape") and len(mask.shape) == 2:
-        mask = mask[None] if not hasattr(mask, "tensor") else mask.tensor[None]
+    if not isinstance(mask, str | Path):
+        mask = Array.of(mask)
+        mask = mask.tensor[None] if len(mask.shape) == 2 else mask
     picture = as_picture(mask)
     if not isinstance(picture, str) and picture.shape[0] != 1:
         raise SettingError(f"a mask of shape {picture.shape}; give one channel, or a file")

@@ -99,6 +99,19 @@ def _load(path: Path, changed: int) -> Prior:  # noqa: ARG001
     return prior
 
 
+def as_prior(prior: Any) -> str | None:
+    """Make a prior's file a value that can stand in a recipe.
+
+    Raises:
+        SettingError: it is no file.
+    """
+    if prior is None or isinstance(prior, str | Path):
+        return None if prior is None else str(prior)
+    raise SettingError(
+        f"a prior is given by its file, not as a {type(prior).__name__}; save it first: prior.save(path)"
+    )
+
+
 def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size: int = 224) -> Prior:
     """Learn a prior from a folder of images, or from tensors.
 
@@ -111,6 +124,8 @@ def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size:
         OutputError: the folder is missing or holds no image, or one cannot be read.
         SettingError: an image has other channels, or there are fewer than two.
     """
+    if size < 8:
+        raise SettingError(f"images of {size} px have no spectrum to learn; give a size of 8 or more")
     total = torch.zeros(channels, dtype=torch.float64)
     product = torch.zeros(channels, channels, dtype=torch.float64)
     power = torch.zeros(channels, channels, size, size // 2 + 1, dtype=torch.complex128)
@@ -131,7 +146,7 @@ def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size:
     axes = _axes(product / count - torch.outer(mean, mean))
     back = torch.linalg.pinv(axes).to(power.dtype)
     strength = torch.einsum("ij,jkhw,ik->ihw", back, power / count, back).real.clamp(min=0)
-    edges = torch.logspace(np.log10(1 / size), np.log10(2**-0.5), BINS + 1)
+    edges = torch.logspace(np.log10(0.999 / size), np.log10(2**-0.5), BINS + 1)
     known, amplitudes = _radial(strength.sqrt(), frequencies((size, size), torch.device("cpu")), edges)
     return Prior(_frozen(mean.tolist()), _frozen(axes.tolist()), _frozen(known), _frozen(amplitudes))
 
@@ -167,7 +182,7 @@ def _read(images: str | Path | Iterable[Tensor], channels: int) -> Iterable[Tens
         raise OutputError(f"no images in {folder}; it needs files that end in {', '.join(ENDINGS)}")
     for path in files:
         if path.suffix.lower() == ".npy":
-            yield torch.from_numpy(np.load(path, allow_pickle=False)).float()
+            yield torch.from_numpy(np.load(path, allow_pickle=False))
         else:
             yield torch.from_numpy(read_image(path, channels))
 
@@ -177,9 +192,12 @@ def _square(image: Float[Tensor, "c h w"], channels: int, size: int) -> Float[Te
         raise SettingError(
             f"an image of shape {tuple(image.shape)} among images of {channels} channels; give channels="
         )
+    if not image.is_floating_point() or image.min() < 0 or image.max() > 1:
+        found = f"{image.dtype} from {image.min().item():g} to {image.max().item():g}"
+        raise SettingError(f"an image holds {found}; give floating-point numbers in [0, 1]")
     side = min(image.shape[1:])
     top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
-    cut = image[None, :, top : top + side, left : left + side]
+    cut = image[None, :, top : top + side, left : left + side].float()
     return F.interpolate(cut, (size, size), mode="bilinear", antialias=True)[0]
 
 

@@ -47,14 +47,12 @@ class Scene:
         channels: of the network's images.
         size: height and width in px of the pictures.
         view: height and width in px of what the network will see of them.
-        batch: pictures of each objective.
     """
 
     capture: Callable[[Tensor, Iterable[str]], Activations]
     channels: int
     size: Size
     view: Size
-    batch: int
 
 
 @runtime_checkable

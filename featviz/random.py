@@ -30,6 +30,12 @@ class Generators:
         """Return the number of images."""
         return len(self._each)
 
+    def __getitem__(self, some: slice) -> Generators:
+        """Return the generators of some of the images, which go on drawing where these are."""
+        part = Generators(())
+        part._each, part._pool, part._used = self._each[some], self._pool[some], self._used
+        return part
+
     def uniform(self, *shape: int) -> Tensor:
         """Draw numbers from [0, 1), shape `(n, *shape)`."""
         count = math.prod(shape)

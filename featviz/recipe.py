@@ -6,10 +6,8 @@ import ast
 import hashlib
 import json
 import operator
-import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, ClassVar
@@ -17,13 +15,15 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import RecipeError, SettingError, nearest
+from featviz.errors import FeatvizError, RecipeError, SettingError, nearest
 from featviz.output import read_recipe
 
-FORMAT = 1
+FORMAT = 2
 
 EXPECTS = ("size", "mean", "std", "smooth_pools")
 """What a network is told besides its name and weights."""
+FILES = ("mask", "picture", "pictures", "prior")
+"""Fields of objectives and params that may name a file."""
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -90,19 +90,29 @@ class Recipe:
         """
         return cls.from_json(read_recipe(Path(path)))
 
-    def arguments(self, names: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, names: Mapping[str, Any], transforms: Any = None) -> dict[str, Any]:
         """Build what to call `fv.render` with, besides the network.
 
         Args:
             names: what its expressions may name.
+            transforms: the stack, where the recipe cannot build it; `None` means that it can.
 
         Raises:
-            RecipeError: they name anything else.
+            RecipeError: they name anything else, or a file that they name holds something else now.
         """
+        try:
+            transforms = build(self.transforms, names) if transforms is None else transforms
+        except RecipeError as error:
+            raise RecipeError(f"{error}; or give the whole stack by hand: fv.replay(..., transforms=...)") from error
+        objectives = [build(text, names) for text in self.objectives]
+        param = build(self.param, names)
+        for file, content in files_of(*objectives, param).items():
+            if self.files.get(file) != content:
+                raise RecipeError(f"the picture was made with the file {file}, which is missing or holds another now")
         return {
-            "objective": [build(text, names) for text in self.objectives],
-            "param": build(self.param, names),
-            "transforms": build(self.transforms, names),
+            "objective": objectives,
+            "param": param,
+            "transforms": transforms,
             "optimizer": build(self.optimizer, names),
             "steps": self.steps,
             "until": self.until,
@@ -121,9 +131,12 @@ class Recipe:
     @property
     def hash(self) -> str:
         """A name for what it makes: the same for the same picture, whatever the files it came from are called."""
-        names = ("machine", "model", "weights", "start")
+        names = ("machine", "model", "weights", "start", "files")
         decides = {key: value for key, value in asdict(self).items() if key not in names}
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+        text = json.dumps(decides, sort_keys=True)
+        for name, content in self.files.items():
+            text = text.replace(json.dumps(repr(name))[1:-1], content)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -151,14 +164,25 @@ def fingerprint(images: Float[Tensor, "n c h w"]) -> str:
     return hashlib.sha256(str(tuple(images.shape)).encode() + images.numpy().tobytes()).hexdigest()[:16]
 
 
-def files_in(*expressions: str) -> dict[str, str]:
-    """Find the files that expressions name, and hash what is in them."""
-    found = {}
-    for expression in expressions:
-        for text in re.findall(r"'((?:[^'\\]|\\.)+)'", expression):
-            with suppress(OSError):  # most are no files at all, and some are too long for one
-                found[text] = hashlib.sha256(Path(text).read_bytes()).hexdigest()[:16]
+def files_of(*values: Any) -> dict[str, str]:
+    """Find the files that objectives and params were made with, and hash what is in them."""
+    found: dict[str, str] = {}
+    for value in values:
+        if isinstance(value, tuple | list):
+            found |= files_of(*value)
+        elif is_dataclass(value) and not isinstance(value, type):
+            for field in fields(value):
+                inner = getattr(value, field.name)
+                named = inner if isinstance(inner, tuple) else (inner,)
+                if field.name in FILES:
+                    found |= {name: _content(Path(name)) for name in named if isinstance(name, str)}
+                else:
+                    found |= files_of(inner)
     return found
+
+
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
 
 
 def _frozen(value: Any) -> Any:
@@ -185,8 +209,12 @@ def build(expression: str, names: Mapping[str, Any]) -> Any:
     """
     try:
         return _build(ast.parse(expression, mode="eval").body, names)
+    except FeatvizError:
+        raise
     except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
-        raise RecipeError(f"cannot read {expression!r}; give a name, or a call as Python writes it") from error
+        why = f" ({error})" if isinstance(error, TypeError) else ""
+        short = expression if len(expression) <= 80 else f"{expression[:80]}…"
+        raise RecipeError(f"cannot read {short!r}{why}; give a name, or a call as Python writes it") from error
 
 
 def pick(text: str, drawer: ModuleType, own: Mapping[str, Any] | None = None) -> Any:
@@ -219,12 +247,12 @@ def _build(node: ast.expr, names: Mapping[str, Any]) -> Any:
         case ast.Constant(value=value):
             return value
         case ast.Tuple(elts=items):
-            return tuple(_build(item, names) for item in items)
+            return tuple(value for item in items for value in _spread(item, names))
         case ast.Name(id=name):
             if name not in names:
                 raise RecipeError(
-                    f"{name!r} is not one of featviz's names; if it is your own, give it: --own path/to/file.py:{name} "
-                    "(a picture never runs code)"
+                    f"{name!r} is not one of featviz's names{nearest(name, names)}; if it is your own, give it: "
+                    f"--own path/to/file.py:{name} (a picture never runs code)"
                 )
             return names[name]
         case ast.Call(func=ast.Name() as function, args=items, keywords=keywords):
@@ -235,6 +263,16 @@ def _build(node: ast.expr, names: Mapping[str, Any]) -> Any:
         case ast.BinOp(op=op) if type(op) in _OPERATORS:
             return _chain(node, names)
     raise RecipeError(f"{ast.unparse(node)!r} is no value; calls of known names, numbers, strings and tuples are")
+
+
+def _spread(node: ast.expr, names: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Build one item of a tuple, or all that a starred one stands for."""
+    if not isinstance(node, ast.Starred):
+        return (_build(node, names),)
+    value = _build(node.value, names)
+    if not isinstance(value, tuple):
+        raise RecipeError(f"{ast.unparse(node)!r} is no tuple, so it cannot be spread")
+    return value
 
 
 def _chain(node: ast.expr, names: Mapping[str, Any]) -> Any:

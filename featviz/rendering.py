@@ -77,11 +77,13 @@ class Rendering:
             size: height and width in px, or one side.
 
         Raises:
-            SettingError: they have a size of their own; those of `param.CPPN` have none.
+            SettingError: they have a size of their own, those of `param.CPPN` have none; or a side is below 1.
         """
         if self.again is None:
             raise SettingError("these pictures have a size of their own; render with param.CPPN() to draw them at any")
         size = (size, size) if isinstance(size, int) else size
+        if min(size) < 1:
+            raise SettingError(f"size {size[0]} x {size[1]} has no pixels; give a height and width from 1")
         with torch.no_grad():
             return replace(self, images=self.again(size), recipe=replace(self.recipe, shown=size), snapshots={})
 

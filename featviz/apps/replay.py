@@ -11,10 +11,10 @@ import featviz as fv
 
 VALUES = {
     name: value
-    for drawer in (fv.objectives, fv.param, fv.transforms)
+    for drawer in (fv.objectives, fv.optimizers, fv.param, fv.transforms)
     for name in drawer.__all__
     if isinstance(value := getattr(drawer, name), type)
-} | {value.__name__: value for value in (fv.Adam, fv.Ascent, fv.Array, fv.Clipped, fv.Normalized)}
+} | {"Array": fv.Array}
 """What a recipe may name: plain values, and no function, since `load` and `find` import what they are told."""
 
 
@@ -25,6 +25,7 @@ def replay(
     weights: str | Path | None = None,
     device: str = "auto",
     own: Mapping[str, Any] | None = None,
+    transforms: Any = None,
     progress: Any = None,
 ) -> fv.Rendering:
     """Draw a picture again, equal to the byte on the same processor and versions.
@@ -35,6 +36,7 @@ def replay(
         weights: a file, where the recipe's own lies elsewhere now.
         device: as for `fv.load`.
         own: objectives, params and transforms of one's own that the recipe names, by name.
+        transforms: the whole stack, where it held modules of other libraries.
         progress: as for `fv.render`.
 
     Raises:
@@ -47,12 +49,10 @@ def replay(
         raise fv.RecipeError(f"{found}; give what it was made with: --weights, or another --model")
     if recipe.start == fv.Recipe.TENSOR:
         raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
-    rendering = fv.render(network, **recipe.arguments(VALUES | dict(own or {})), progress=progress)
+    arguments = recipe.arguments(VALUES | dict(own or {}), transforms)
+    rendering = fv.render(network, **arguments, progress=progress)
     if rendering.recipe.start_fingerprint != recipe.start_fingerprint:
         raise fv.RecipeError(f"the picture was started from {recipe.start}, which holds another image now")
-    for file, content in recipe.files.items():
-        if rendering.recipe.files.get(file) != content:
-            raise fv.RecipeError(f"the picture was made with the file {file}, which holds something else now")
     other = {key: value for key, value in rendering.recipe.machine.items() if recipe.machine.get(key) != value}
     if other:
         changed = ", ".join(f"{key} {recipe.machine.get(key)} then, {value} now" for key, value in other.items())

@@ -14,11 +14,11 @@ from torch.overrides import TorchFunctionMode
 RECTIFIERS = frozenset(
     (
         F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.hardtanh, F.hardtanh_, F.gelu, F.silu,
-        F.hardswish, F.mish, F.elu, F.elu_,
+        F.hardswish, F.mish, F.elu, F.elu_, F.selu, F.selu_, F.celu, F.celu_, F.softplus, F.hardsigmoid, F.threshold,
     )
 )  # fmt: skip
 """Activation functions that are flat on one side, or on both: as a module, in place or called."""
-IN_PLACE = frozenset((torch.relu_, Tensor.relu_, F.hardtanh_, F.elu_))
+IN_PLACE = frozenset((torch.relu_, Tensor.relu_, F.hardtanh_, F.elu_, F.selu_, F.celu_))
 FLAT = 1e-4
 """A unit whose gradient is a smaller share than this of what arrives counts as off."""
 AWAY = 1e-2
@@ -37,13 +37,12 @@ class Redirected(TorchFunctionMode):
     ) -> Any:
         """Stand in for the activation functions, and call any other."""
         kwargs = kwargs or {}
-        if func not in RECTIFIERS or not args or not args[0].requires_grad:
+        if func not in RECTIFIERS or not args or not args[0].requires_grad or args[0].ndim < 2:
             return func(*args, **kwargs)
         in_place = func in IN_PLACE
         if inspect.isfunction(func):
             given = inspect.signature(func).bind(*args, **kwargs)
-            in_place |= given.arguments.get("inplace", False)
-            given.arguments["inplace"] = False
+            in_place |= given.arguments.pop("inplace", False)
             args, kwargs = given.args, given.kwargs
         x, *rest = args
         out = _Redirect.apply(x.clone() if in_place else x, lambda y: func(y, *rest, **kwargs))
@@ -80,7 +79,7 @@ class SmoothPools(TorchFunctionMode):
         """Stand in for the two-dimensional maximum pool, and call any other function."""
         kwargs = kwargs or {}
         pooled = func(*args, **kwargs)
-        if func is not F.max_pool2d or not isinstance(pooled, Tensor) or not args[0].requires_grad:
+        if func not in (F.max_pool2d, torch.max_pool2d) or not isinstance(pooled, Tensor) or not args[0].requires_grad:
             return pooled
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
         given = dict(zip(names, args[1:], strict=False)) | kwargs

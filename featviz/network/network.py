@@ -45,6 +45,7 @@ class Network:
         weights: the file its weights came from, or `default` or `none`, for recipes.
         heads: layers that put out class logits, and their class names; `None` means the output and `classes`.
         smooth_pools: spread the gradient of maximum pools over all that they see, which takes their grid away.
+        probed: what its layers put out, where that is known; `None` means that running it will tell.
 
     Raises:
         SettingError: the numbers do not make sense.
@@ -62,6 +63,7 @@ class Network:
         weights: str | None = None,
         heads: Mapping[str, Sequence[str]] | None = None,
         smooth_pools: bool = False,
+        probed: Probed | None = None,
     ) -> None:
         self.module = module
         self.size: Size = (size, size) if isinstance(size, int) else size
@@ -70,6 +72,7 @@ class Network:
         self.heads = {OUTPUT: self.classes} if heads is None else {head: tuple(names) for head, names in heads.items()}
         self.name, self.weights = name, weights
         self.smooth_pools = smooth_pools
+        self._known = probed
         self._folds = Folds()
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
             raise SettingError(
@@ -101,6 +104,11 @@ class Network:
         return self._weight.device
 
     @property
+    def precision(self) -> torch.dtype:
+        """What kind of numbers its weights are."""
+        return self._weight.dtype
+
+    @property
     def _weight(self) -> Tensor:
         floating = (weight for weight in self.module.parameters() if weight.is_floating_point())
         return next(floating, torch.empty(0))
@@ -116,7 +124,10 @@ class Network:
         return digest.hexdigest()[:16]
 
     @cached_property
-    def _probed(self) -> Probed:
+    def probed(self) -> Probed:
+        """What a look at its layers tells; found when it is first needed."""
+        if self._known is not None:
+            return self._known
         try:
             return probe(self.module, self._grey, self.size)
         except Exception as error:
@@ -134,12 +145,12 @@ class Network:
     @property
     def table(self) -> dict[str, Layer]:
         """Every layer that can be addressed, by name, in the order in which they end."""
-        return self._probed.table
+        return self.probed.table
 
     @property
     def fixed_size(self) -> bool:
         """Whether it takes images of its own size only, as far as two others tell."""
-        return self._probed.fixed_size
+        return self.probed.fixed_size
 
     def layers(self, size: int | Size | None = None) -> LayerTable:
         """List every layer: address, kind, shape, channels, receptive field and stride in px.
@@ -226,7 +237,7 @@ class Network:
                 caught = run(lambda: self.module(normal(images).contiguous(memory_format=memory)))
             return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.heads)
 
-        normal, memory = self.normaliser(), self._probed.memory_format
+        normal, memory = self.normaliser(), self.probed.memory_format
         pairs = [pair for pair in self._foldable if not pair.hidden & layouts.keys()]
         with (
             frozen(self.module),
@@ -247,7 +258,7 @@ class Network:
             wanted = f"(n, {self.channels}, h, w)"
             raise SettingError(f"images of shape {tuple(images.shape)}; {self.label} takes {wanted} in [0, 1]")
         with self.watch(layers) as see:
-            return see(images)
+            return see(images.to(self.device))
 
     def _grey(self, n: int, size: Size) -> Tensor:
         """Make what the module sees of grey images."""
@@ -256,6 +267,9 @@ class Network:
     def _layout(self, layer: str) -> Layout:
         if layer in self.table:
             return self.table[layer].layout
+        if layer == OUTPUT and OUTPUT not in self.heads:
+            which = " or ".join(f"logit:NAME@{head}" for head in self.heads)
+            raise AddressError(f"several networks run together; say whose class it is, as {which}")
         modules = dict(self.module.named_modules())
         if layer not in modules:
             see = f" (featviz layers --model {self.name} lists all)" if self.name else " (net.layers() lists all)"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featviz.errors import SettingError
+from featviz.network.layers import Probed
 from featviz.network.network import Network
 from featviz.protocols import Size
 
@@ -20,7 +24,7 @@ def together(**networks: Network) -> Network:
         networks: by the names they shall have.
 
     Raises:
-        SettingError: fewer than two, of unlike channels, or on unlike devices.
+        SettingError: fewer than two, of unlike channels, devices or precision, or one of them twice.
 
     >>> from featviz.network import load
     >>> together(first=load("motifnet", device="cpu"), second=load("motifnet", weights="none", device="cpu")).channels
@@ -29,30 +33,53 @@ def together(**networks: Network) -> Network:
     if len(networks) < 2:
         raise SettingError("together takes two networks or more, as together(first=one, second=other)")
     first, *others = networks.values()
+    if len({id(network.module) for network in networks.values()}) < len(networks):
+        raise SettingError("networks run together need modules of their own; copy.deepcopy(module) makes another")
     for other in others:
-        if (other.channels, other.device) != (first.channels, first.device):
-            kinds = [f"{network.label} {network.channels} on {network.device}" for network in (first, other)]
-            raise SettingError(f"networks run together need the same channels and device, not {' and '.join(kinds)}")
+        kinds = [(net.channels, str(net.device), net.precision) for net in (first, other)]
+        if kinds[0] != kinds[1]:
+            found = " and ".join(" ".join(map(str, kind)) for kind in kinds)
+            raise SettingError(f"networks run together need the same channels, device and precision, not {found}")
+    module = _Together(networks)
     return Network(
-        _Together(networks),
+        module,
         size=first.size,
         mean=(0.0,) * first.channels,
         std=(1.0,) * first.channels,
         heads={name: network.classes for name, network in networks.items()},
+        smooth_pools=any(network.smooth_pools for network in networks.values()),
+        probed=_probed(networks),
     )
 
 
+def _probed(networks: dict[str, Network]) -> Probed:
+    """Say of the whole what is known of its parts."""
+    table, formats = {}, set()
+    for name, network in networks.items():
+        known = network.probed
+        size = network.size if known.fixed_size else None
+        formats.add(known.memory_format)
+        for layer in known.table.values():
+            whole = f"{name}.{layer.name}".rstrip(".")
+            table[whole] = replace(layer, name=whole, layout=replace(layer.layout, size=size))
+    memory_format = formats.pop() if len(formats) == 1 else torch.contiguous_format
+    return Probed(table, fixed_size=False, memory_format=memory_format)
+
+
 class _Together(nn.Module):
-    """Runs one network after another."""
+    """Runs one network after another, or only those of which a layer is asked for."""
 
     def __init__(self, networks: dict[str, Network]) -> None:
         super().__init__()
-        self.eyes = [(network, network.size if network.fixed_size else None) for network in networks.values()]
+        self.parts = [(net.module, net.normaliser(), net.size if net.fixed_size else None) for net in networks.values()]
         for name, network in networks.items():
+            if not name.isidentifier() or hasattr(self, name):
+                raise SettingError(f"a network cannot be called {name!r}; give it a plain name of its own")
             self.add_module(name, network.module)
 
     def forward(self, images: Tensor) -> tuple[object, ...]:
-        return tuple(network.module(network.normaliser()(_resized(images, size))) for network, size in self.eyes)
+        wanted = [part for part in self.parts if any(module._forward_hooks for module in part[0].modules())]
+        return tuple(module(normal(_resized(images, size))) for module, normal, size in wanted or self.parts)
 
 
 def _resized(images: Tensor, size: Size | None) -> Tensor:

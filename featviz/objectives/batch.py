@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.activations import Activations
-from featviz.objectives.core import Composite, Objective
+from featviz.objectives.core import Composite, Objective, as_objective
 
 REACH = 4
 """How many neighbours on each side a picture is aligned with. Source: Lucid, objectives.py, `alignment`."""
@@ -31,6 +31,11 @@ class Interpolate(Composite):
     first: Objective
     last: Objective
     binds, term, couples = 3, "interpolate", True
+
+    def __post_init__(self) -> None:
+        """Take text, too."""
+        object.__setattr__(self, "first", as_objective(self.first))
+        object.__setattr__(self, "last", as_objective(self.last))
 
     @property
     def parts(self) -> tuple[Objective, ...]:
@@ -87,7 +92,8 @@ class Alignment(Objective):
 class Diversity(Objective):
     """How unlike the others of the batch a picture is in a layer: more of it makes them differ.
 
-    From -1, where all have the same features in the same proportions, to 1. Add it: `stage2:5 + 10*diversity(stage2)`.
+    From -1, where all have the same features in the same proportions, to 0, where they share none. Add it:
+    `stage2:5 + 10*diversity(stage2)`.
 
     Args:
         layer: dotted module name.

@@ -154,9 +154,7 @@ class Opacity(Objective):
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the mean of the alpha channel."""
-        alpha = acts.canvas[:, 3:]
-        if not alpha.shape[1]:
-            raise SettingError("the picture has no alpha channel, so no opacity; give param=param.Alpha()")
+        alpha = acts.alpha
         height, width = alpha.shape[2:]
         if self.middle:
             alpha = alpha[:, :, height // 4 : height - height // 4, width // 4 : width - width // 4]

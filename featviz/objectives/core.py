@@ -32,6 +32,8 @@ class Objective:
     """Its name in text, as `tv` or `diversity(stage2)`; empty for what has an address, or no text."""
     couples = False
     """Whether a picture's score depends on the others of its batch."""
+    silent = 0.0
+    """For which share of the steps it may ask for nothing at all."""
 
     @property
     def layers(self) -> frozenset[str]:
@@ -39,21 +41,26 @@ class Objective:
         raise NotImplementedError
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return one score for each image; more is better."""
-        raise NotImplementedError
+        """Return one score for each image; more is better.
+
+        Raises:
+            SettingError: it has to be bound to a render first.
+        """
+        raise SettingError(f"{self} has to see its picture first; hand it to fv.render, or bind it")
 
     def bind(self, scene: Scene) -> Objective:
         """Return what will score this render: itself, unless it has to read or capture something before."""
         return self
 
     def __str__(self) -> str:
-        """Write its text, or the expression where it has none."""
-        if not self.term:
+        """Write its text, or the expression where it has none, without the numbers of its arrays."""
+        name = self.term or type(self).__name__
+        if not self.term and not any(isinstance(value, Array) for value in vars(self).values()):
             return repr(self)
         given = [(getattr(self, field.name), field.default) for field in fields(self)]  # type: ignore[arg-type]
         while given and given[-1][0] == given[-1][1]:
             given.pop()
-        return f"{self.term}({', '.join(_show(value) for value, _ in given)})" if given else self.term
+        return f"{name}({', '.join(_show(value) for value, _ in given)})" if given else name
 
     def __add__(self, other: Objective | float) -> Objective:
         return _sum(self, other)
@@ -104,6 +111,13 @@ def _show(value: Any) -> str:
     if isinstance(value, str):
         return show_name(value)
     return "…" if isinstance(value, Array) else str(int(value) if isinstance(value, bool) else value)
+
+
+def as_objective(value: Objective | str) -> Objective:
+    """Read an objective where text was given."""
+    from featviz.objectives.text import parse  # which reads all objectives, these among them
+
+    return parse(value) if isinstance(value, str) else value
 
 
 def _as_term(value: Objective | float) -> Objective:
@@ -171,6 +185,10 @@ class Composite(Objective):
     @property
     def couples(self) -> bool:  # type: ignore[override]
         return any(part.couples for part in self.parts)
+
+    @property
+    def silent(self) -> float:  # type: ignore[override]
+        return max(part.silent for part in self.parts)
 
     def bind(self, scene: Scene) -> Objective:
         def bound(value: Any) -> Any:

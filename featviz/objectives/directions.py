@@ -181,6 +181,8 @@ class ActivationWeights(Objective):
         object.__setattr__(self, "weights", Array.of(self.weights))
         if not 1 <= len(self.weights.shape) <= 3:
             raise SettingError(f"weights of shape {self.weights.shape}; give (channels,), (h, w) or (channels, h, w)")
+        if min(self.patch) < 1:
+            raise SettingError(f"a patch of {self.patch[0]} x {self.patch[1]} places is nothing; give 1 or more")
         if self.patch != (1, 1) and self.at is None:
             raise SettingError(f"a patch of {self.patch[0]} x {self.patch[1]} places needs a place to begin; give at=")
 

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from featviz.activations import Activations
 from featviz.errors import SettingError
-from featviz.objectives.core import Composite, Objective
+from featviz.objectives.core import Composite, Objective, as_objective
 from featviz.picture import Picture, as_mask, read_picture
 from featviz.protocols import Scene
 
 
 @dataclass(frozen=True, repr=False)
 class Within(Composite):
-    """An objective that counts only under a mask, which moves with the picture.
+    """An objective for which only what lies under a mask is changed; the mask moves with the picture.
 
-    A layer's mean becomes its mean under the mask; what is about the picture itself acts on it there alone.
+    The score is that of the whole, its gradient that of the places under the mask.
 
     Args:
         objective: what counts.
@@ -37,7 +37,8 @@ class Within(Composite):
     binds, term = 3, "within"
 
     def __post_init__(self) -> None:
-        """Take paths and tensors, too."""
+        """Take text, paths and tensors, too."""
+        object.__setattr__(self, "objective", as_objective(self.objective))
         object.__setattr__(self, "mask", as_mask(self.mask))
 
     @property
@@ -96,6 +97,11 @@ class Ramp(Objective):
             raise SettingError(
                 f"a ramp from {self.begin} to {self.end}; give shares of the steps, 0 <= begin < end <= 1"
             )
+
+    @property
+    def silent(self) -> float:  # type: ignore[override]
+        """Until it begins, where it begins with nothing."""
+        return self.begin if self.first == 0 else 0.0
 
     def __call__(self, acts: Activations) -> Any:
         """Return the weight of this step, a number."""

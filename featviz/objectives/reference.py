@@ -85,12 +85,12 @@ class Caricature(Objective):
 
     def bind(self, scene: Scene) -> Objective:
         """See the other picture."""
-        target = _activations(self.layer, self.picture, scene).flatten(1)
+        target = _activations(self.layer, self.picture, scene)
         power = target.square().sum().clamp(min=NEARLY)
 
         def score(acts: Activations) -> Tensor:
             units = _whole(self.layer, acts, target).flatten(1)
-            dot = (units * target).sum(1)
+            dot = (units * target.flatten(1)).sum(1)
             cosine = dot / (NEARLY + units.norm(dim=1)) / power.sqrt()
             return dot / power * cosine.clamp(min=FLOOR) ** self.power
 

@@ -14,6 +14,9 @@ from featviz.objectives.units import Layer, at
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.])")
 
+_FILE = re.compile(r"'([^']*)'")
+"""A name in single quotes; in double ones it may also be the start of an address."""
+
 
 @dataclass(frozen=True)
 class _Token:
@@ -51,6 +54,9 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
         elif text[place] in "+-*/(),":
             yield _Token(place, sign=text[place])
             place += 1
+        elif match := _FILE.match(text, place):
+            yield _Token(place, value=Layer(match[1]))
+            place = match.end()
         elif match := _NUMBER.match(text, place):
             number = match[0]
             yield _Token(place, value=int(number) if number.isdigit() else float(number))
@@ -69,7 +75,9 @@ def _argument(field: Field[Any], value: Objective | float) -> Any:
     """Give a field what it wants: an objective, a number, or the name that was read as a layer."""
     kind = getattr(field.type, "__name__", str(field.type))
     wanted = Objective if "Objective" in kind else (int | float) if kind in ("int", "float", "bool") else Layer
-    if not isinstance(value, wanted):
+    if not isinstance(value, wanted) or (kind == "int" and not isinstance(value, int)):
+        raise TypeError
+    if kind == "bool" and value not in {0, 1}:  # type: ignore[comparison-overlap]
         raise TypeError
     if wanted is Layer:
         return value.layer  # type: ignore[attr-defined]
@@ -141,7 +149,9 @@ class _Reader:
             return term(*(_argument(*pair) for pair in zip(fields(term), given, strict=False)), *given[len(wanted) :])  # type: ignore[arg-type]
         except (TypeError, SettingError) as error:
             self.next = start
-            why = error if isinstance(error, SettingError) else f"{term.term} takes {', '.join(wanted) or 'nothing'}"
+            hint = "; write a file's name in quotes" if {"picture", "mask"} & set(wanted) else ""
+            takes = f"{term.term} takes {', '.join(wanted) or 'nothing'}{hint}"
+            why = error if isinstance(error, SettingError) else takes
             self.fail(str(why))
 
     def take(self, signs: str) -> str:

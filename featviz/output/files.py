@@ -27,8 +27,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 OPAQUE = (".jpg", ".jpeg")
 """Those without an alpha channel."""
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""What Pillow calls images of so many channels."""
 CHECK = 8, (255, 216)
 """Side in px and greys of the squares that stand for what is transparent."""
+
+LONG = 500_000
+"""Longer texts are not compressed: readers take a large one that unpacks from little for an attack."""
 
 KEY = "featviz"
 """The PNG text entry that holds the recipe."""
@@ -54,7 +59,7 @@ def encode(pixels: UInt8[np.ndarray, "h w rgba"], ending: str, recipe: str | Non
         pixels = over_checks(pixels)
     if ending == ".png" and recipe:
         options["pnginfo"] = PngInfo()
-        options["pnginfo"].add_itxt(KEY, recipe, zip=True)
+        options["pnginfo"].add_itxt(KEY, recipe, zip=len(recipe) < LONG)
     data = BytesIO()
     iio.imwrite(data, pixels, plugin="pillow", extension=ending, **options)
     return data.getvalue()
@@ -140,15 +145,15 @@ def read_recipe(path: Path) -> str:
 
 
 def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"]:
-    """Read an image as [0, 1], upright, with one or three channels.
+    """Read an image as [0, 1], upright: grey, RGB, or RGBA.
 
     Raises:
-        OutputError: the file is missing or no picture, or the channels are neither one nor three.
+        OutputError: the file is missing or no picture, or the channels are not 1, 3 or 4.
     """
-    if channels not in (1, 3):
-        raise OutputError(f"an image file gives 1 or 3 channels, not {channels}; give a tensor instead")
+    if channels not in MODES:
+        raise OutputError(f"an image file gives 1, 3 or 4 channels, not {channels}; give a tensor instead")
     with _opened(Path(path)) as picture:
-        pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB" if channels == 3 else "L"))
+        pixels = np.asarray(ImageOps.exif_transpose(picture).convert(MODES[channels]))
     return np.moveaxis(np.atleast_3d(pixels).astype(np.float32) / 255, -1, 0)
 
 
@@ -158,6 +163,6 @@ def _opened(path: Path) -> PillowImage.Image:
         picture.load()
     except FileNotFoundError as error:
         raise OutputError(f"no file {path}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # Pillow's words for a broken file
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:  # Pillow's words for a broken file
         raise OutputError(f"cannot read {path} as a picture; give a PNG, JPEG or WebP file") from error
     return picture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,6 +15,8 @@ from featviz.output.files import over_checks
 GAP = 8
 """Px between pictures."""
 PAPER, INK = (255, 255, 255), (40, 40, 40)
+ROW = 6
+"""As many pictures stand in one row: they may be a series."""
 MIN_LABELLED = 96
 """Narrower pictures are enlarged, or their labels would not fit."""
 
@@ -33,7 +36,11 @@ def contact_sheet(
     points = max(11, min(18, width // 9))
     font = ImageFont.load_default(points)
     strip = round(points * 1.6) if labels else 0
-    columns = columns or min(len(pictures), math.ceil(math.sqrt(len(pictures) * 1.6 * (height + strip) / width)))
+    columns = (
+        columns
+        or (len(pictures) if len(pictures) <= ROW else 0)
+        or min(len(pictures), math.ceil(math.sqrt(len(pictures) * 1.6 * (height + strip) / width)))
+    )
     rows = math.ceil(len(pictures) / columns)
     page = Image.new("RGB", (GAP + columns * (width + GAP), GAP + rows * (height + strip + GAP)), PAPER)
     pen = ImageDraw.Draw(page)
@@ -49,8 +56,11 @@ def contact_sheet(
 
 def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """Cut a label that is too long."""
-    if font.getlength(text) <= width:
+
+    def widths(ending: str) -> Callable[[int], float]:
+        return lambda count: font.getlength(text[:count] + ending)
+
+    counts = range(len(text) + 1)
+    if bisect_right(counts, float(width), key=widths("")) > len(text):
         return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    return text[: bisect_right(counts, float(width), key=widths("…")) - 1] + "…"

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from featviz.color import Plain
 from featviz.errors import SettingError
+from featviz.param.fourier import Fourier
 from featviz.param.image import Image
 from featviz.picture import Picture, as_mask, as_picture, read_picture
-from featviz.protocols import Leaves, Size
+from featviz.protocols import Leaves, Size, Spatial
 from featviz.random import Generators
 
 
@@ -40,20 +41,36 @@ class Alpha:
         """Pictures of each objective."""
         return self.image.batch
 
+    @property
+    def couples(self) -> bool:
+        """Whether the pictures of a batch depend on each other."""
+        return self.image.couples
+
+    @property
+    def scales(self) -> bool:
+        """Whether the same leaves can be drawn at any size."""
+        return self.image.scales
+
+    @property
+    def _opacity(self) -> Spatial:
+        """How the alpha channel is held: as colour is, but without what is known of colours."""
+        known = getattr(self.image.spatial, "prior", None) is not None
+        return Fourier() if known else self.image.spatial
+
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw colour and alpha of each image, half opaque."""
-        return [*self.image.start(rng, channels, size), *self.image.spatial.start(rng, 1, size)]
+        return [*self._opacity.start(rng, 1, size), *self.image.start(rng, channels, size)]
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
         """Begin from given images, opaque."""
         opaque = Plain().canvas(torch.ones_like(images[:, :1]))
-        return [*self.image.fit(images), *self.image.spatial.fit(opaque)]
+        return [*self._opacity.fit(opaque), *self.image.fit(images)]
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
         """Turn leaves into images in [0, 1], alpha last."""
-        half = len(leaves) // 2
-        alpha = self.image.spatial.canvas(leaves[half:], size)
-        return torch.cat([self.image.images(leaves[:half], size), alpha.sigmoid()], 1)
+        count = 1 if self._opacity != self.image.spatial else len(leaves) // 2
+        alpha = self._opacity.canvas(leaves[:count], size)
+        return torch.cat([self.image.images(leaves[count:], size), alpha.sigmoid()], 1)
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,11 @@ class Masked:
     def batch(self) -> int:
         """Pictures of each objective."""
         return self.image.batch
+
+    @property
+    def couples(self) -> bool:
+        """Whether the pictures of a batch depend on each other."""
+        return self.image.couples
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Refuse: noise is no picture."""
@@ -138,7 +160,7 @@ class Stack:
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw a beginning for each free image; the others are held."""
         held = torch.stack([read_picture(picture, channels, size) for picture in self.pictures])
-        return [held, *(leaf[len(held) :] for leaf in self.image.start(rng, channels, size))]
+        return [held, *self.image.start(rng[len(held) :], channels, size)]
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
         """Begin the free ones from given images."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.prior import Prior
+from featviz.prior import Prior, as_prior
 from featviz.protocols import Leaves, Size
 from featviz.random import Generators
 from featviz.spectrum import falling, loudness, natural, waves
@@ -44,7 +45,11 @@ class Fourier:
 
     decay: float = 1.0
     sd: float = 0.01
-    prior: str | None = None
+    prior: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Take paths, too."""
+        object.__setattr__(self, "prior", as_prior(self.prior))
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw a spectrum for each image, real and imaginary parts last."""
@@ -60,15 +65,15 @@ class Fourier:
         return waves(leaves[0] * self._scale(size, leaves[0].device), size)
 
     def _scale(self, size: Size, device: torch.device) -> Float[Tensor, "*c h w 2"]:
-        return _scale(size, self.decay, self.prior and Prior.load(self.prior), device)
+        return _scale(size, self.decay, None if self.prior is None else Prior.load(self.prior), device)
 
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def _scale(size: Size, decay: float, prior: Prior | str | None, device: torch.device) -> Float[Tensor, "*c h w 2"]:
+def _scale(size: Size, decay: float, prior: Prior | None, device: torch.device) -> Float[Tensor, "*c h w 2"]:
     """Return what the real and imaginary part of each frequency are multiplied by. A quarter keeps Lucid's loudness."""
     scale = 0.25 * falling(size, decay, device)
-    if isinstance(prior, Prior):
+    if prior is not None:
         amplitude = prior.amplitude(size, device)
         amplitude[:, 0, 0] = amplitude.flatten(1).amax(1)  # the mean is free to move
         scale = amplitude * (loudness(scale, size) / loudness(amplitude, size).amax())
@@ -90,7 +95,11 @@ class Phase:
         the corner nor a cast of colour.
     """
 
-    prior: str | None = None
+    prior: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Take paths, too."""
+        object.__setattr__(self, "prior", as_prior(self.prior))
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw the phases of each image; the amplitudes are held."""
@@ -105,6 +114,10 @@ class Phase:
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
         """Turn phases into a canvas. No gradient reaches the amplitudes, nor the phase of the mean."""
         phase, amplitude = leaves[0] * PACE, leaves[1].detach()
+        columns = [_mirrored(phase[..., :1]), phase[..., 1:]]
+        if size[1] % 2 == 0 and size[1] > 1:
+            columns = [columns[0], phase[..., 1:-1], _mirrored(phase[..., -1:])]
+        phase = torch.cat(columns, -1)
         return waves(amplitude[..., None] * torch.stack((phase.cos(), phase.sin()), -1), size)
 
     def _amplitude(self, channels: int, size: Size) -> Float[Tensor, "c h w"]:
@@ -116,3 +129,11 @@ class Phase:
         if known.channels != channels:
             raise SettingError(f"{self.prior} knows images of {known.channels} channels, not {channels}")
         return known.amplitude(size, cpu)
+
+
+def _mirrored(column: Float[Tensor, "n c h 1"]) -> Float[Tensor, "n c h 1"]:
+    """Make a column of phases that mirrors itself do so, as that of a real canvas does; its own mirrors are 0 or pi."""
+    height = column.shape[2]
+    upper, middle = column[:, :, 1 : (height + 1) // 2], column[:, :, height // 2 : height // 2 + 1 - height % 2]
+    ends = [(end.detach().cos() < 0) * math.pi for end in (column[:, :, :1], middle)]
+    return torch.cat([ends[0], upper, ends[1], -upper.flip(2)], 2)

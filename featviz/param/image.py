@@ -85,13 +85,13 @@ def image(
 
 
 def sized(param: Param | Spatial, size: Size | None, batch: int) -> Param:
-    """Give a param, or a spatial part alone, a size and a batch.
+    """Give a param, or a spatial part alone, a size and a batch; `None` and 1 leave a param's own.
 
     >>> sized(Fourier(), (64, 96), 2).size
     (64, 96)
     """
     if isinstance(param, Image):
-        return replace(param, size=size, batch=batch)
+        return replace(param, size=size or param.size, batch=batch if batch != 1 else param.batch)
     if isinstance(param, Spatial):
         return Image(size, batch, param)
     inner = getattr(param, "image", None)

@@ -40,6 +40,11 @@ class Shared:
         if not self.factors or min(self.factors) < 1:
             raise SettingError(f"shared canvases coarser by {self.factors}; give factors of 1 or more")
 
+    @property
+    def prior(self) -> str | None:
+        """The prior of the pictures' own part, whose colours it brings along."""
+        return getattr(self.own, "prior", None)
+
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw each picture's own part and, with the first picture's numbers, what they share."""
         shared = [self.sd * rng.normal(channels, *self._cells(size, factor))[:1] for factor in self.factors]

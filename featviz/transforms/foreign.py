@@ -17,7 +17,8 @@ from featviz.random import Generators
 class Foreign:
     """A module of `torchvision.transforms.v2` or kornia, or any that takes a batch of images; stacks wrap them in it.
 
-    Each image goes through it alone and with a seed of its own; the caller's random state is left as it was.
+    Each image goes through it alone and with a seed of its own; the caller's random state is left as it was. Masks do
+    not follow it.
 
     Args:
         module: gives images of one size, in or near [0, 1].
@@ -32,11 +33,17 @@ class Foreign:
     def apply(self, images: Float[Tensor, "n c h w"], draw: Int64[Tensor, " n"]) -> Float[Tensor, "n c2 h2 w2"]:
         """Run the module on one image after another."""
         devices = [images.device] if images.device.type == "cuda" else []
+        trained = [weight for weight in self.module.parameters() if weight.requires_grad]
         seen = []
-        with torch.random.fork_rng(devices), saved_tensors_hooks(torch.clone, _as_it_is):  # some write in place
-            for image, seed in zip(images, draw.tolist(), strict=True):
-                torch.manual_seed(seed)
-                seen.append(self.module(image[None]))
+        try:
+            self.module.requires_grad_(False)
+            with torch.random.fork_rng(devices), saved_tensors_hooks(torch.clone, _as_it_is):  # some write in place
+                for image, seed in zip(images, draw.tolist(), strict=True):
+                    torch.manual_seed(seed)
+                    seen.append(self.module(image[None]))
+        finally:
+            for weight in trained:
+                weight.requires_grad_(True)
         return torch.cat(seen)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from featviz.errors import SettingError
 from featviz.protocols import Geometric, Shape, Size
 from featviz.random import Generators
-from featviz.transforms.spread import LogUniform, Spread, Uniform
+from featviz.transforms.spread import LogUniform, Spread, Uniform, sample
 
 Place = tuple[Float[Tensor, "n 3 3"], Size]
 
@@ -131,17 +131,17 @@ class Scale:
     """Enlarge the image about its middle, the size unchanged.
 
     Args:
-        factor: above 1 enlarges.
+        factor: above 1 enlarges; a number, or a spread of them.
 
     Source: Lucid, lucid/optvis/transform.py, `random_scale`.
     Differs: the size stays, because every image of the batch has a factor of its own.
     """
 
-    factor: Spread
+    factor: Spread | float
 
     def place(self, rng: Generators, size: Size) -> Place:
         """Draw the factor of each image."""
-        factor = self.factor.sample(rng)
+        factor = sample(self.factor, rng)
         matrix = _identity(len(rng))
         matrix[:, 0, 0] = matrix[:, 1, 1] = factor
         return _about_middle(matrix, size), size
@@ -149,7 +149,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirror every other image left to right, by chance."""
+    """Mirror each image left to right with a chance of one half."""
 
     def place(self, rng: Generators, size: Size) -> Place:
         """Draw which images are mirrored."""
@@ -182,7 +182,7 @@ class ResizedView:
     """Look at a window of random size at a random place, brought to one size: a canvas may be larger than the view.
 
     Args:
-        zoom: 1 is the whole image, 4 a quarter of each side.
+        zoom: 1 is the whole image, 4 a quarter of each side; a number, or a spread of them.
         size: height and width in px of what comes out; `None` means as large as the image.
         whole: how often the whole image is looked at all the same, in [0, 1].
 
@@ -190,13 +190,13 @@ class ResizedView:
     Differs: the zoom is even on a logarithmic scale, and the whole is looked at, too.
     """
 
-    zoom: Spread = LogUniform(1.0, 4.0)
+    zoom: Spread | float = LogUniform(1.0, 4.0)
     size: Size | None = None
     whole: float = 0.0
 
     def place(self, rng: Generators, size: Size) -> Place:
         """Draw how large the window is and where it lies."""
-        zoom, chance, corner = self.zoom.sample(rng), rng.uniform(), rng.uniform(2)
+        zoom, chance, corner = sample(self.zoom, rng), rng.uniform(), rng.uniform(2)
         zoom = torch.where(chance < self.whole, torch.ones_like(zoom), zoom)
         out = self.size or size
         matrix = _identity(len(rng))

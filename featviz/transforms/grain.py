@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.protocols import Shape
 from featviz.random import Generators
-from featviz.transforms.spread import Spread
+from featviz.transforms.spread import Spread, sample
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,20 @@ class GaussianBlur:
 
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, " n"]:
         """Draw the deviation of each image."""
-        return self.sd.sample(rng) if isinstance(self.sd, Spread) else rng.uniform() * 0 + self.sd
+        return sample(self.sd, rng)
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-        """Blur as wide as the image allows."""
+        """Blur each image as wide as its own deviation asks for and its sides allow."""
         from kornia.filters import gaussian_blur2d  # slow to import
 
-        reach = 2 * round(3 * draw.max().item()) + 1
-        sides = [min(reach, 2 * side - 1) for side in images.shape[2:]]
-        sds = draw.clamp(min=1e-3)[:, None].expand(-1, 2).to(images)
-        return gaussian_blur2d(images, (sides[0], sides[1]), sds, border_type="reflect")
+        def blurred(part: Tensor, sd: float) -> Tensor:
+            sides = [min(2 * round(3 * sd) + 1, 2 * side - 1) for side in images.shape[2:]]
+            return gaussian_blur2d(part, (sides[0], sides[1]), (max(sd, 1e-3),) * 2, border_type="reflect")
+
+        sds = draw.tolist()
+        if len(set(sds)) == 1:
+            return blurred(images, sds[0])
+        return torch.cat([blurred(image, sd) for image, sd in zip(images.split(1), sds, strict=True)])
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,11 @@ class Spread(Protocol):
         """Draw one number for each image."""
 
 
+def sample(spread: Spread | float, rng: Generators) -> Float[Tensor, " n"]:
+    """Draw from a spread; a number is always itself."""
+    return torch.full((len(rng),), float(spread)) if isinstance(spread, int | float) else spread.sample(rng)
+
+
 @dataclass(frozen=True)
 class Uniform:
     """Anything from `low` to `high`, all equally likely."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from featviz.activations import Moved
+from featviz.errors import SettingError
 from featviz.protocols import Geometric, Transform, Transforms
 from featviz.random import Generators
 from featviz.transforms.foreign import Foreign
@@ -43,10 +44,10 @@ def fuse(stack: Transforms) -> tuple[Transform, ...]:
     """
     fused: list[Transform] = []
     for step in stack:
-        if isinstance(step, nn.Module):
-            fused.append(Foreign(step))
-        elif not isinstance(step, Geometric):
+        if isinstance(step, Transform):
             fused.append(step)
+        elif not isinstance(step, Geometric):
+            fused.append(Foreign(step))
         elif fused and isinstance(fused[-1], Warp) and not isinstance(step, FILLING):
             fused[-1] = Warp((*fused[-1].steps, step))
         else:
@@ -70,6 +71,9 @@ def look(
             moves.append((transform, draw))
 
     def moved(masks: Tensor) -> Tensor:
+        for transform in stack:
+            if isinstance(transform, Foreign):
+                raise SettingError(f"a mask cannot follow {type(transform.module).__name__}; use transforms of featviz")
         for warp, draw in moves:
             masks = warp.move(masks, draw)
         return masks

@@ -203,6 +203,29 @@ def test_a_unit_that_is_off_is_woken_in_the_first_steps_and_then_left_alone():
     assert torch.allclose(alone.history[:, 0], rendering.history[:, 2], atol=1e-4)  # it needed no help, and got none
 
 
+def test_what_asks_for_nothing_yet_is_not_dead(net):
+    late = fv.render(net, "ramp(0, 1, 0.5, 1) * conv2:5", transforms=(), steps=80)
+    assert not late.problems
+    assert late.history[-1] > 0
+    both = fv.render(net, ["conv2:5", "0 - l2"], transforms=(), steps=40)
+    assert not both.problems
+
+
+def test_everything_that_reads_a_picture_runs_where_the_network_is(net):
+    """On a device that is not there: shapes and devices are followed, nothing is computed."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    layouts = net.table  # found on the CPU
+    assert layouts
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):
+            module = toys.Plain()
+        far = fv.Network(module, size=32, **toys.HALF, probed=net.probed)
+        far._foldable = ()
+        acts = far.capture(torch.rand(1, 3, 32, 32), ["conv2"])
+        assert acts["conv2"].device.type == "cuda"
+
+
 def test_rendering_inside_no_grad_and_inference_mode(net):
     for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:

@@ -96,7 +96,7 @@ def test_terms(goal, capsys):
     if "photo.png" in goal:
         iio.imwrite("photo.png", generator.integers(0, 255, (70, 64, 3), dtype=np.uint8))
         assert main(["replay", "a.png", "--quiet"]) == 2
-        message = "featviz: the picture was made with the file photo.png, which holds something else now"
+        message = "featviz: the picture was made with the file photo.png, which is missing or holds another now"
         assert said(capsys)[1] == [message]
 
 
@@ -205,7 +205,7 @@ BAD = [
     (["render", "stage1:3", "--at", "100"], "--at draws again what has no size of its own, and fourier has one; give --param cppn"),
     (["render", "match(stage1, no.png)"], "no file no.png"),
     (["render", "diversity(stage1)"], "diversity(stage1) compares pictures of a batch, and there is one; give batch=4, or --batch 4"),
-    (["render", "opacity"], "the picture has no alpha channel, so no opacity; give param=param.Alpha()"),
+    (["render", "opacity"], "the picture has no alpha channel, so no opacity; give param=param.Alpha(), or --param alpha"),
     (["fit-prior", "nowhere"], "no folder nowhere"),
     (["fit-prior", "."], "cannot read broken.png as a picture; give a PNG, JPEG or WebP file"),
     (["fit-prior", ".", "-o", "prior.png"], "cannot write prior.png: end it in .json"),

@@ -200,8 +200,8 @@ def test_boundary_complexity_looks_at_the_edge_alone():
 
 def test_opacity_is_the_mean_of_alpha():
     alpha = torch.rand(N, 4, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
-    close(obj.Opacity()(ACTS.of(alpha)), [alpha[i, 3].mean().item() for i in range(N)])
-    close(obj.Opacity(True)(ACTS.of(alpha)), [alpha[i, 3, 2:6, 3:9].mean().item() for i in range(N)])
+    close(obj.Opacity()(ACTS.of(alpha, has_alpha=True)), [alpha[i, 3].mean().item() for i in range(N)])
+    close(obj.Opacity(True)(ACTS.of(alpha, has_alpha=True)), [alpha[i, 3, 2:6, 3:9].mean().item() for i in range(N)])
     with pytest.raises(SettingError, match=r"^the picture has no alpha channel, so no opacity; give param=param.Alpha"):
         obj.Opacity()(ACTS)
 
@@ -220,7 +220,7 @@ def scene(target):
         assert images.shape == (1, 3, 16, 24)
         return Activations(dict.fromkeys(layers, target), ACTS.layouts, (16, 24))
 
-    return Scene(capture, 3, (6, 9), (16, 24), N)
+    return Scene(capture, 3, (6, 9), (16, 24))
 
 
 OTHER = torch.rand(3, 6, 9, generator=torch.Generator().manual_seed(7))
@@ -283,32 +283,54 @@ def test_input_difference():
     close(bound(obj.InputDifference(OTHER))(ACTS), wanted)
 
 
-def test_within_a_mask_a_mean_is_the_mean_under_it():
-    mask = torch.zeros(16, 24)
-    mask[:8, :16] = 1  # the upper left four of the nine tokens' cells, and a part of the map's
-    acts = ACTS.of(torch.rand(N, 3, 16, 24, dtype=torch.float64))
+def masked(objective, mask, acts):
+    """The score, and its gradient in each layer."""
+    leaves = {layer: tensor.clone().requires_grad_() for layer, tensor in acts.tensors.items()}
+    here = Activations(leaves, acts.layouts, acts.size, pictures=acts.pictures)
+    where = Scene(lambda *_: here, 3, (16, 24), (16, 24))
+    score = obj.Within(objective, mask).bind(where)(here)
+    score.sum().backward()
+    return score.detach(), {layer: leaf.grad for layer, leaf in leaves.items()}
 
-    scene_of = Scene(lambda *_: None, 3, (16, 24), (16, 24), N)
-    masked = obj.Within(obj.Channel("tokens", 2), mask).bind(scene_of)
-    wanted = [sum(TOKENS[i, 1 + t, 2].item() for t in (0, 1)) / 2 for i in range(N)]
-    close(masked(acts), wanted)
+
+def test_within_a_mask_only_what_lies_under_it_is_changed():
+    mask = torch.zeros(16, 24)
+    mask[:8, :16] = 1  # two of the six cells of the patch grid, and a part of the map
+    acts = ACTS.of(torch.rand(N, 3, 16, 24, dtype=torch.float64))
+    score, gradient = masked(obj.Channel("tokens", 2), mask, acts)
+    close(score, obj.Channel("tokens", 2)(ACTS).tolist())
+    wanted = torch.zeros(7)
+    wanted[1:3] = 7 / 2 / 7  # a mean over all seven, weighed as the mean over two
+    assert torch.allclose(gradient["tokens"][0, :, 2], wanted.double())
     weights = torch.nn.functional.adaptive_avg_pool2d(mask[None, None].double(), (H, W))[0, 0]
-    wanted = [
-        sum(weights[y, x].item() * MAP[i, 1, y, x].item() for y in range(H) for x in range(W)) / weights.sum().item()
-        for i in range(N)
-    ]
-    close(obj.Within(obj.Channel("map", 1), mask).bind(scene_of)(acts), wanted)
+    score, gradient = masked(obj.Channel("map", 1), mask, acts)
+    close(score, obj.Channel("map", 1)(ACTS).tolist())
+    assert torch.allclose(gradient["map"][0, 1], weights / weights.sum())
+    for objective in (obj.Layer("map"), obj.Neuron("map", 1, (2, 4)), obj.Diversity("map")):
+        score, gradient = masked(objective, mask, acts)
+        close(score, objective(ACTS).tolist())
+        assert not gradient["map"][:, :, weights == 0].any()
     with pytest.raises(
         AddressError, match=r"^no place to mask in 'vector'; it puts out one vector; mask a feature map$"
     ):
-        obj.Within(obj.Channel("vector", 1), mask).bind(scene_of)(acts)
+        masked(obj.Channel("vector", 1), mask, acts)
+
+
+def test_within_a_mask_a_match_is_still_a_match():
+    mask = torch.zeros(16, 24)
+    mask[:8, :16] = 1
+    same = Activations({"map": TARGET}, ACTS.layouts, (16, 24), pictures=CANVAS[:1])
+    where = Scene(lambda *_: same, 3, (6, 9), (16, 24))
+    for kind in (obj.Match, obj.Caricature, obj.Style):
+        inside, whole = obj.Within(kind("map", OTHER), mask).bind(where)(same), kind("map", OTHER).bind(where)(same)
+        assert inside.item() == pytest.approx(whole.item())
 
 
 def test_within_a_mask_the_canvas_changes_there_alone():
     canvas = torch.rand(N, 3, 16, 24).requires_grad_()
     mask = torch.zeros(16, 24)
     mask[4:9, 3:20] = 1
-    scene_of = Scene(lambda *_: None, 3, (16, 24), (16, 24), N)
+    scene_of = Scene(lambda *_: None, 3, (16, 24), (16, 24))
     masked = obj.Within(obj.TotalVariation(), mask).bind(scene_of)
     acts = Activations({}, {}, (16, 24), pictures=canvas)
     assert masked(acts).tolist() == obj.TotalVariation()(acts).tolist()
@@ -360,8 +382,8 @@ def test_what_cannot_be_made(make, message):
         make()
     assert message is None or str(caught.value) == message
     if message is None:
-        assert str(caught.value).startswith("a picture of shape (3, 6, 9) from 0")
-        assert str(caught.value).endswith("; give a file, or (channels, h, w) in [0, 1]")
+        assert str(caught.value).startswith("a picture of numbers from 0.0")
+        assert str(caught.value).endswith("; give a file, or numbers in [0, 1]")
 
 
 @pytest.mark.parametrize(

@@ -83,3 +83,13 @@ def test_what_does_not_move(make, message):
     with pytest.raises(fv.SettingError) as caught:
         make()
     assert str(caught.value) == message
+
+
+def test_a_picture_of_several_leaves_has_one_length():
+    leaves = [torch.zeros(1, 4, requires_grad=True), torch.zeros(1, 2, 3, requires_grad=True)]
+    stepper = fv.Clipped(1.0).begin(leaves, 1)
+    (10 * leaves[0].sum() + 0.1 * leaves[1].sum()).backward()
+    stepper.step()
+    length = math.sqrt((4 * 100 + 6 * 0.01) / 10)
+    assert torch.allclose(leaves[0], torch.tensor(-10 / length))
+    assert torch.allclose(leaves[1], torch.tensor(-0.1 / length))  # the direction stays

@@ -12,6 +12,7 @@ from featviz import param
 from featviz.errors import SettingError
 from featviz.param.cppn import PACE as PACE_CPPN
 from featviz.param.fourier import PACE
+from featviz.prior import as_prior
 from featviz.random import Generators
 from featviz.spectrum import falling, frequencies, loudness, natural, waves
 
@@ -235,6 +236,32 @@ def test_alpha_pictures_are_seen_over_what_cannot_be_foreseen_and_saved_with_the
     assert fv.replay(tmp_path / "a.png", network=net).images.equal(rendering.images)
 
 
+def test_params_within_params_keep_their_habits(tmp_path):
+    net = toys.plain()
+    shared = param.image(32, batch=2, spatial=param.Shared())
+    for whole in (param.Alpha(shared), param.Masked(torch.ones(32, 32), shared)):
+        assert whole.couples
+    photo = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert fv.render(net, "conv2:1", param=param.Stack((photo,), shared), steps=2).images.shape[0] == 3
+    assert fv.render(net, "conv2:1", param=param.Alpha(param.image(spatial=param.CPPN(4, 2))), steps=1).at(20).alpha
+    path = fv.fit_prior(torch.rand(4, 3, 32, 32), size=32).save(tmp_path / "p.json")
+    for spatial in (param.Fourier(prior=path), param.Phase(prior=path)):
+        images = fv.render(net, "conv2:1", param=param.Alpha(param.image(spatial=spatial)), steps=1).images
+        assert images.shape == (1, 4, 32, 32)
+    assert param.Shared(param.Fourier(prior=path)).prior == str(path)
+    with pytest.raises(SettingError, match=r"^a prior is given by its file, not as a Prior; save it first: prior.save"):
+        as_prior(fv.Prior.load(path))
+
+
+def test_opacity_is_that_of_the_last_channel_of_any_network():
+    net = toys.network(toys.Plain(1), mean=(0.5,), std=(0.5,))
+    rendering = fv.render(net, "conv2:1 - opacity", param=param.Alpha(), steps=4)
+    assert rendering.images.shape == (1, 2, 32, 32)
+    four = toys.network(toys.Plain(4), mean=(0.5,) * 4, std=(0.5,) * 4)
+    with pytest.raises(SettingError, match=r"^the picture has no alpha channel"):
+        fv.render(four, "conv2:1 - opacity", steps=1)
+
+
 def test_drawing_again_at_another_size_is_in_the_recipe(tmp_path):
     net = toys.plain()
     spatial = param.CPPN(4, 2)
@@ -280,7 +307,7 @@ def test_a_prior_finds_what_images_were_made_with(channels, tmp_path):
     (picture,) = rendering.save(tmp_path / "a.png")
     assert fv.replay(picture, network=net).images.equal(rendering.images)
     fv.fit_prior(images[:5], channels=channels, size=64).save(path)
-    with pytest.raises(fv.RecipeError, match=r"prior.json, which holds something else now$"):
+    with pytest.raises(fv.RecipeError, match=r"prior.json, which is missing or holds another now$"):
         fv.replay(picture, network=net)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,7 +78,8 @@ def test_what_is_ones_own_has_to_be_given():
     with pytest.raises(fv.RecipeError) as caught:
         fv.build("Channel('a', 1) + top_left", NAMES)
     assert str(caught.value) == (
-        "'top_left' is not one of featviz's names; if it is your own, give it: --own path/to/file.py:top_left "
+        "'top_left' is not one of featviz's names; nearest: 'together', 'Style', 'OneOf'; "
+        "if it is your own, give it: --own path/to/file.py:top_left "
         "(a picture never runs code)"
     )
 
@@ -86,7 +88,7 @@ def test_json_round_trip_and_later_formats():
     recipe = fv.render(toys.plain(), "conv1:0", steps=1).recipe
     assert fv.Recipe.from_json(recipe.to_json()) == recipe
     later = json.dumps(json.loads(recipe.to_json()) | {"featviz": 99})
-    with pytest.raises(fv.RecipeError, match="the recipe has format 99, this featviz reads 1; use another version"):
+    with pytest.raises(fv.RecipeError, match="the recipe has format 99, this featviz reads 2; use another version"):
         fv.Recipe.from_json(later)
     for broken in ("", "[]", "{}", '{"featviz": 1}'):
         with pytest.raises(fv.RecipeError):
@@ -156,3 +158,42 @@ def test_a_start_file_that_changed_is_found_out(motifnet, tmp_path, photo):
         fv.replay(tmp_path / "a.png", device="cpu")
     two = [fv.render(motifnet, "stage1:0", steps=0, start=image).recipe.hash for image in (photo, photo.flip(-1))]
     assert two[0] != two[1]
+
+
+def test_long_recipes_stay_readable(tmp_path):
+    net = toys.plain()
+    goal = obj.Match("conv2", torch.rand(3, 500, 500, generator=torch.Generator().manual_seed(0)))
+    (path,) = fv.render(net, goal, steps=1).save(tmp_path / "a.png")
+    assert path.stat().st_size > 1_000_000
+    assert fv.read_image(path).shape == (3, 32, 32)
+    assert fv.replay(path, network=net).recipe.objectives == (repr(goal),)
+
+
+def test_only_what_may_name_a_file_is_opened(tmp_path, monkeypatch):
+    """A layer or class that is called as a file is no file."""
+    (tmp_path / "conv2").write_text("a secret")
+    rendering = fv.render(toys.plain(), "conv2:1 + logit:bee", steps=1)
+    assert rendering.recipe.files == {}
+    Path("it's.png").write_bytes(rendering.save("b.png")[0].read_bytes())
+    goal = obj.Match("conv2", "it's.png") + obj.Within(obj.Channel("conv2", 1), "b.png")
+    assert set(fv.render(toys.plain(), goal, steps=1).recipe.files) == {"it's.png", "b.png"}
+
+
+def test_a_hash_does_not_depend_on_what_files_are_called():
+    fv.render(toys.plain(), "conv2:1", steps=1).save("a.png")
+    Path("b.png").write_bytes(Path("a.png").read_bytes())
+    one, two = (fv.render(toys.plain(), obj.Match("conv2", name), steps=1).recipe for name in ("a.png", "b.png"))
+    assert one.hash == two.hash
+    assert fv.render(toys.plain(), obj.Match("conv1", "a.png"), steps=1).recipe.hash != one.hash
+
+
+def test_stacks_of_other_libraries_are_given_by_hand(tmp_path):
+    from torchvision.transforms import v2
+
+    net, stack = toys.plain(), (v2.RandomPerspective(p=1.0),)
+    (path,) = fv.render(net, "conv2:1", transforms=stack, steps=2).save(tmp_path / "a.png")
+    with pytest.raises(fv.RecipeError, match=r"; or give the whole stack by hand: fv.replay\(..., transforms=...\)$"):
+        fv.replay(path, network=net)
+    assert fv.replay(path, network=net, transforms=stack).images.equal(
+        fv.render(net, "conv2:1", transforms=stack, steps=2).images
+    )

@@ -46,7 +46,8 @@ def test_nothing_stays_on_the_modules(pair):
 @pytest.mark.parametrize(
     ("goal", "message"),
     [
-        ("logit:cat", "no class 'cat': several networks run together; say whose class it is: @first, @second"),
+        ("logit:cat", "several networks run together; say whose class it is, as logit:NAME@first or logit:NAME@second"),
+        ("logit:3", "several networks run together; say whose class it is, as logit:NAME@first or logit:NAME@second"),
         ("logit:cat@second", "no class 'cat'"),
         ("logit:cat@third", "no layer 'third' in _Together"),
         ("conv2:1", "no layer 'conv2' in _Together; nearest: 'first.conv2'"),
@@ -63,6 +64,31 @@ def test_what_cannot_run_together():
         fv.together(only=toys.plain())
     grey = toys.network(toys.Plain(1), mean=(0.5,), std=(0.5,))
     with pytest.raises(
-        fv.SettingError, match=r"^networks run together need the same channels and device, not Plain 3 on"
+        fv.SettingError, match=r"^networks run together need the same channels, device and precision, not 3 "
     ):
         fv.together(a=toys.plain(), b=grey)
+    net = toys.plain()
+    with pytest.raises(fv.SettingError, match=r"^networks run together need modules of their own; copy.deepcopy"):
+        fv.together(a=net, b=net)
+    for name in ("a.b", "forward", ""):
+        with pytest.raises(fv.SettingError, match=r"^a network cannot be called"):
+            fv.together(**{name: net, "other": toys.plain()})
+
+
+def test_places_are_those_of_the_images_that_a_network_sees(pair):
+    images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    acts = pair.capture(images, ["second.block"])
+    assert obj.Neuron("second.block", 2, (5, 5))(acts).item() == acts["second.block"][0, 1 + 5 * 6 + 5, 2].item()
+    assert obj.Neuron("second.block", 2, "cls")(acts).item() == acts["second.block"][0, 0, 2].item()
+
+
+def test_only_the_networks_that_are_asked_run(pair):
+    ran = []
+    for name in ("first", "second"):
+        module = pair.module.get_submodule(name)
+        original = module.forward
+        module.forward = lambda x, name=name, original=original: ran.append(name) or original(x)
+    fv.render(pair, "second.block:1", steps=1, transforms=())  # looks for what can be folded, everywhere
+    ran.clear()
+    fv.render(pair, "second.block:1", steps=2, transforms=())
+    assert set(ran) == {"second"}
