@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.activations import Activations
-from featviz.objectives.core import Composite, Objective, as_objective
+from featviz.objectives.core import Composite, Objective
+from featviz.objectives.text import as_objective
 
 REACH = 4
 """How many neighbours on each side a picture is aligned with. Source: Lucid, objectives.py, `alignment`."""

@@ -113,13 +113,6 @@ def _show(value: Any) -> str:
     return "…" if isinstance(value, Array) else str(int(value) if isinstance(value, bool) else value)
 
 
-def as_objective(value: Objective | str) -> Objective:
-    """Read an objective where text was given."""
-    from featviz.objectives.text import parse  # which reads all objectives, these among them
-
-    return parse(value) if isinstance(value, str) else value
-
-
 def _as_term(value: Objective | float) -> Objective:
     if isinstance(value, Objective):
         return value

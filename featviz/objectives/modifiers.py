@@ -10,7 +10,8 @@ from torch import Tensor
 
 from featviz.activations import Activations
 from featviz.errors import SettingError
-from featviz.objectives.core import Composite, Objective, as_objective
+from featviz.objectives.core import Composite, Objective
+from featviz.objectives.text import as_objective
 from featviz.picture import Picture, as_mask, read_picture
 from featviz.protocols import Scene
 

@@ -46,6 +46,11 @@ def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
         raise AddressError(f"cannot read the objective, its brackets go too deep: {text[:40]}…") from error
 
 
+def as_objective(value: Objective | str) -> Objective:
+    """Read an objective where text was given."""
+    return parse(value) if isinstance(value, str) else value
+
+
 def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
     place, known = 0, terms()
     while place < len(text):
