@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from featviz.network import Network, find, load, models, together
     from featviz.optimizers import Adam, Ascent, Clipped, Normalized
     from featviz.output import check_output, progress_bar, read_image
+    from featviz.plan import Plan
     from featviz.prior import Prior, fit_prior
     from featviz.recipe import Recipe, build, pick
     from featviz.rendering import Rendering
@@ -50,6 +51,7 @@ _HOMES = {
     "featviz.network": ("Network", "find", "load", "models", "together"),
     "featviz.optimizers": ("Adam", "Ascent", "Clipped", "Normalized"),
     "featviz.output": ("check_output", "progress_bar", "read_image"),
+    "featviz.plan": ("Plan",),
     "featviz.prior": ("Prior", "fit_prior"),
     "featviz.recipe": ("Recipe", "build", "pick"),
     "featviz.engine": ("render",),
@@ -70,6 +72,7 @@ __all__ = [
     "Network",
     "Normalized",
     "OutputError",
+    "Plan",
     "Prior",
     "Recipe",
     "RecipeError",

@@ -100,6 +100,9 @@ def render(
     smooth_pools: Annotated[
         bool, typer.Option("--smooth-pools", help="Spread the gradient of maximum pools, which takes their grid away.")
     ] = False,
+    precision: Annotated[
+        str, typer.Option(help="Of the network: float32, bfloat16, or auto for the faster one, measured once.")
+    ] = "auto",
     device: Device = "auto",
     mean: Mean = None,
     std: Std = None,
@@ -127,6 +130,7 @@ def render(
         steps=steps,
         seed=seed,
         start=start,
+        plan=fv.Plan(None if precision == "auto" else precision),  # type: ignore[arg-type]
         progress=None if quiet else fv.progress_bar("render"),
     )
     _finish(rendering.at(again) if again else rendering, output)

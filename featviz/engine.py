@@ -13,6 +13,7 @@ from featviz.health import Health
 from featviz.job import Goal, Job, Start
 from featviz.network import Network
 from featviz.optimizers import Adam
+from featviz.plan import Plan
 from featviz.protocols import Geometric, Optimizer, Param, Progress, Spatial, Transform, Transforms
 from featviz.rendering import Rendering
 from featviz.transforms import STANDARD
@@ -32,6 +33,7 @@ def render(
     start: Start | None = None,
     snapshots: Collection[int] = (),
     until: int | None = None,
+    plan: Plan = Plan(),
     progress: Progress | None = None,
 ) -> Rendering:
     """Optimise pictures until the network sees in them what the objective asks for.
@@ -49,6 +51,7 @@ def render(
         start: an image file, or an image in [0, 1], to begin from; `None` means the param's own noise.
         snapshots: steps after which to keep the pictures as they are.
         until: stop after this many of the steps, as Ctrl-C would.
+        plan: how the network is run; what it leaves open is measured once for each machine, network and layer.
         progress: called after every step with the steps done and the steps in all.
 
     Returns:
@@ -66,13 +69,13 @@ def render(
         raise SettingError(f"until {until} is below 0; give a step to stop after")
     if not isinstance(optimizer, Optimizer):
         raise SettingError(f"{optimizer!r} is no optimizer; give fv.Adam(...), or what has its `begin`")
-    job = Job.plan(network, objective, param, transforms, seed, start)
+    job = Job.of(network, objective, param, transforms, seed, start, plan, steps)
     recipe = job.recipe(optimizer, steps)
     leaves, health = job.leaves, Health(job.names, steps, job.seen, round(job.silent * steps))
     stepper, last = optimizer.begin(leaves, steps), steps if until is None else min(until, steps)
     kept: dict[int, Tensor] = {}
     done = 0
-    with network.watch(job.layers) as see:
+    with network.watch(job.layers, job.plan) as see:
         try:
             while done < last:
                 images = job.images(leaves)
@@ -105,4 +108,5 @@ def render(
         health.verdict(),
         alpha=job.has_alpha,
         again=job.again(leaves),
+        plan=job.plan,
     )

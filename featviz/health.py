@@ -37,8 +37,8 @@ class Health:
 
     def __init__(self, names: tuple[str, ...], steps: int, seen: Sequence[bool], silent: int = 0) -> None:
         self.names = names
-        self.wake = False
-        """Whether units that are off are to be woken in the next step."""
+        self.wake: Tensor | None = None
+        """For which pictures units that are off are to be woken in the next step; `None` means for none."""
         self._asleep = min(WAKE, steps // 2)
         self._last = max(self._asleep, silent) + LISTEN[-1]
         self._listen = {1, *(start + step for start in (self._asleep, max(self._asleep, silent)) for step in LISTEN)}
@@ -74,7 +74,7 @@ class Health:
             self._all_alive = bool(self._alive.all())
             if self.steps == self._last and not self._alive.any():
                 raise RenderError(DEAD)
-        self.wake = self.steps < self._asleep and not self._all_alive
+        self.wake = ~self._alive if self.steps < self._asleep and not self._all_alive else None
         if self.steps % LOOK == 0 and not scores.isfinite().any():
             raise RenderError(NOT_FINITE)
 

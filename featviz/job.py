@@ -22,6 +22,7 @@ from featviz.network import Network
 from featviz.objectives import parse
 from featviz.output import read_image
 from featviz.param import Image
+from featviz.plan import Plan
 from featviz.protocols import (
     Binding,
     Geometric,
@@ -38,6 +39,7 @@ from featviz.protocols import (
 from featviz.random import Generators
 from featviz.recipe import EXPECTS, Recipe, files_of, fingerprint
 from featviz.transforms import Collapse, Resize, fuse, look
+from featviz.tuning import settle
 
 Goal = str | Scorer
 Start = str | Path | Float[Tensor, "... c h w"]
@@ -61,6 +63,7 @@ class Job:
         begin: the same as images; `None` means the param's own noise.
         leaves: what will be optimised.
         has_alpha: whether the pictures' last channel is alpha.
+        plan: how the network is run.
     """
 
     network: Network
@@ -76,9 +79,10 @@ class Job:
     begin: Float[Tensor, "n c h w"] | None
     leaves: Leaves
     has_alpha: bool
+    plan: Plan
 
     @classmethod
-    def plan(
+    def of(
         cls,
         network: Network,
         objective: Goal | Sequence[Goal],
@@ -86,6 +90,8 @@ class Job:
         transforms: Transforms | Transform | Geometric,
         seed: int | Sequence[int],
         start: Start | None,
+        plan: Plan,
+        steps: int,
     ) -> Job:
         """Check and complete what `render` was given; its docstring says what may be raised."""
         if not isinstance(network, Network):
@@ -105,9 +111,22 @@ class Job:
         stack, view = _stack(transforms, network, canvas)
         scene = Scene(network.capture, network.channels, size, view)
         scorers = tuple(goal.bind(scene) if isinstance(goal, Binding) else goal for goal in objectives)
-        has_alpha = canvas.shape[1] == network.channels + 1
+        layers = frozenset().union(*(goal.layers for goal in objectives))
         return cls(
-            network, objectives, scorers, whole, transforms, stack, size, seeds, rng, start, begin, leaves, has_alpha
+            network,
+            objectives,
+            scorers,
+            whole,
+            transforms,
+            stack,
+            size,
+            seeds,
+            rng,
+            start,
+            begin,
+            leaves,
+            has_alpha=canvas.shape[1] == network.channels + 1,
+            plan=settle(network, layers, len(seeds), view, plan, steps),
         )
 
     @property
@@ -168,6 +187,7 @@ class Job:
             param=repr(self.param),
             transforms=repr(self.transforms),
             optimizer=repr(optimizer),
+            plan=repr(self.plan),
             files=files_of(*self.objectives, self.param),
             size=self.size,
             steps=steps,

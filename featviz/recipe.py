@@ -46,6 +46,7 @@ class Recipe:
         param: its expression.
         transforms: their expression.
         optimizer: its expression.
+        plan: its expression.
         size: height and width in px.
         steps: as asked for.
         until: where the render stopped, if that was earlier.
@@ -66,6 +67,7 @@ class Recipe:
     param: str
     transforms: str
     optimizer: str
+    plan: str
     size: tuple[int, int]
     steps: int
     until: int | None
@@ -114,6 +116,7 @@ class Recipe:
             "param": param,
             "transforms": transforms,
             "optimizer": build(self.optimizer, names),
+            "plan": build(self.plan, names),
             "steps": self.steps,
             "until": self.until,
             "seed": self.seeds,

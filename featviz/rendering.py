@@ -13,6 +13,7 @@ from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.output import contact_sheet, encode, save_picture, to_bytes
+from featviz.plan import Plan
 from featviz.protocols import Size
 from featviz.recipe import Recipe
 
@@ -29,6 +30,7 @@ class Rendering:
         snapshots: the pictures after the steps that were asked for.
         problems: what went wrong with which picture; empty when all went well.
         alpha: whether the last channel is alpha.
+        plan: how the network was run.
         again: draws the same pictures at another height and width; `None` where the param has one size only.
     """
 
@@ -39,6 +41,7 @@ class Rendering:
     snapshots: Mapping[int, Float[Tensor, "n c h w"]] = field(default_factory=dict)
     problems: Mapping[int, str] = field(default_factory=dict)
     alpha: bool = False
+    plan: Plan = Plan()
     again: Callable[[Size], Tensor] | None = None
 
     def __len__(self) -> int:

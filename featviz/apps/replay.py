@@ -14,7 +14,7 @@ VALUES = {
     for drawer in (fv.objectives, fv.optimizers, fv.param, fv.transforms)
     for name in drawer.__all__
     if isinstance(value := getattr(drawer, name), type)
-} | {"Array": fv.Array}
+} | {"Array": fv.Array, "Plan": fv.Plan}
 """What a recipe may name: plain values, and no function, since `load` and `find` import what they are told."""
 
 

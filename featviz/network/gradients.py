@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -28,9 +29,16 @@ AWAY = 1e-2
 class Redirected(TorchFunctionMode):
     """Wakes units that are off: where all of an image's gradient is blocked, what would switch them on goes through.
 
+    Args:
+        images: which of them may be helped; the others keep their own gradients.
+
     Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
     Differs: every activation function that is flat on one side; in-place ones run on a copy.
     """
+
+    def __init__(self, images: Bool[Tensor, " n"]) -> None:
+        super().__init__()
+        self.images = images
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -45,26 +53,29 @@ class Redirected(TorchFunctionMode):
             in_place |= given.arguments.pop("inplace", False)
             args, kwargs = given.args, given.kwargs
         x, *rest = args
-        out = _Redirect.apply(x.clone() if in_place else x, lambda y: func(y, *rest, **kwargs))
+        out = _Redirect.apply(x.clone() if in_place else x, lambda y: func(y, *rest, **kwargs), self.images)
         return x.copy_(out) if in_place else out
 
 
 class _Redirect(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, unit: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, unit: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         ctx.unit = unit
+        ctx.helped = images.to(x.device).repeat_interleave(len(x) // len(images))  # windows of an image stay together
         return unit(x.clone())
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         with torch.enable_grad():
             again = x.detach().requires_grad_()
             (own,) = torch.autograd.grad(ctx.unit(again.clone()), again, grad)
         blocked = own.flatten(1).norm(dim=1) <= FLAT * grad.flatten(1).norm(dim=1)
+        if len(ctx.helped) == len(blocked):
+            blocked &= ctx.helped
         waking = torch.where(x < 0, grad.clamp(max=0), grad.clamp(min=0))  # a loss falls along minus its gradient
-        return torch.where(blocked.view(-1, *[1] * (x.ndim - 1)), waking, own), None
+        return torch.where(blocked.view(-1, *[1] * (x.ndim - 1)), waking, own), None, None
 
 
 class SmoothPools(TorchFunctionMode):

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from featviz.activations import OUTPUT, Activations, Layout
@@ -19,6 +19,7 @@ from featviz.network.folding import Folds, Pair, foldable
 from featviz.network.gradients import Redirected, SmoothPools
 from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
 from featviz.network.surgery import frozen, laid_out
+from featviz.plan import Plan
 from featviz.protocols import Size
 
 ROOMY = 256
@@ -28,7 +29,7 @@ ROOMY = 256
 class See(Protocol):
     """Looks at images with a network that is being watched."""
 
-    def __call__(self, images: Float[Tensor, "n c h w"], *, wake: bool = False) -> Activations:
+    def __call__(self, images: Float[Tensor, "n c h w"], *, wake: Bool[Tensor, " n"] | None = None) -> Activations:
         """Return what the layers put out for images in [0, 1]."""
 
 
@@ -219,12 +220,12 @@ class Network:
         return normal
 
     @contextmanager
-    def watch(self, layers: Iterable[str]) -> Iterator[See]:
-        """Open the network for as long as the context lasts: frozen, hooked, folded; then undo it all.
+    def watch(self, layers: Iterable[str], plan: Plan = Plan()) -> Iterator[See]:
+        """Open the network for as long as the context lasts: frozen, hooked, folded, as planned; then undo it all.
 
-        The function it gives takes images in [0, 1] and returns the layers' activations; told to `wake`, it redirects
-        gradients that units which are off would block. The forward pass stops at the last layer asked for. A module
-        that runs several times is captured at its last.
+        The function it gives takes images in [0, 1] and returns the layers' activations; told which images to `wake`,
+        it redirects gradients of theirs that units which are off would block. The forward pass stops at the last layer
+        asked for. A module that runs several times is captured at its last.
 
         Raises:
             AddressError: there is no such layer.
@@ -232,17 +233,24 @@ class Network:
         layouts = {layer: self._layout(layer) for layer in frozenset(layers)}
         calls = {layer: self.table[layer].calls for layer in layouts}
 
-        def see(images: Tensor, *, wake: bool = False) -> Activations:
-            with Redirected() if wake else nullcontext(), SmoothPools() if self.smooth_pools else nullcontext():
+        def see(images: Tensor, *, wake: Tensor | None = None) -> Activations:
+            with (
+                torch.autocast(images.device.type, precision, enabled=lower),
+                nullcontext() if wake is None else Redirected(wake),
+                SmoothPools() if self.smooth_pools else nullcontext(),
+            ):
                 caught = run(lambda: self.module(normal(images).contiguous(memory_format=memory)))
             return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.heads)
 
-        normal, memory = self.normaliser(), self.probed.memory_format
-        pairs = [pair for pair in self._foldable if not pair.hidden & layouts.keys()]
+        normal = self.normaliser()
+        memory = self.probed.memory_format if plan.channels_last else torch.contiguous_format
+        lower = plan.precision == "bfloat16"
+        precision = torch.bfloat16 if lower else torch.float32
+        pairs = [pair for pair in self._foldable if plan.fold and not pair.hidden & layouts.keys()]
         with (
             frozen(self.module),
             self._folds.only(pairs),
-            laid_out(self.module, memory),
+            laid_out(self.module, memory, precision),
             catching(self.module, calls) as run,
         ):
             yield see

@@ -26,13 +26,27 @@ def frozen(module: nn.Module) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
+CASTABLE = (nn.modules.conv._ConvNd, nn.Linear)
+"""Modules whose weights are kept in the lower precision itself; what else needs it is cast as it runs."""
+
+
 @contextmanager
-def laid_out(module: nn.Module, memory_format: torch.memory_format) -> Iterator[None]:
-    """Lay the convolutions' weights out, channels last where the fast kernels want it; afterwards as they were."""
-    kept = [(weight, weight.data) for weight in module.parameters() if weight.ndim == 4]
+def laid_out(
+    module: nn.Module, memory_format: torch.memory_format, precision: torch.dtype = torch.float32
+) -> Iterator[None]:
+    """Lay the convolutions' weights out as the fast kernels want it, in a lower precision if asked; then undo it."""
+    cast = {
+        weight
+        for part in module.modules()
+        if isinstance(part, CASTABLE)
+        for weight in part.parameters(recurse=False)
+        if weight.dtype == torch.float32
+    }
+    kept = [(weight, weight.data) for weight in module.parameters() if weight.ndim == 4 or weight in cast]
     try:
         for weight, data in kept:
-            weight.data = data.contiguous(memory_format=memory_format)
+            layout = memory_format if weight.ndim == 4 else torch.preserve_format
+            weight.data = data.to(precision if weight in cast else data.dtype, memory_format=layout)
         yield
     finally:
         for weight, data in kept:

@@ -64,6 +64,7 @@ def look(
         The views, and a function that moves masks as the images were moved.
     """
     moves: list[tuple[Warp, Place]] = []
+    images = images.view_as(images)  # so that views have a gradient apart from the pictures', also in an empty stack
     for transform in stack:
         draw = transform.draw(rng, (images.shape[1], images.shape[2], images.shape[3]))
         images = transform.apply(images, draw)

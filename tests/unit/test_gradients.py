@@ -9,7 +9,8 @@ from torch import nn
 import featviz as fv
 from featviz.network.gradients import Redirected, SmoothPools
 
-OFF, ON = -1.0, 1.0
+ALL = torch.tensor([True])
+"""Whatever there is: one entry stands for as many samples as there are."""
 
 
 def gradient(unit, x, mode, weight=1.0):
@@ -40,7 +41,7 @@ def test_a_unit_that_is_off_everywhere_lets_through_what_would_wake_it(name):
     unit, far = UNITS[name], -4.0
     x = torch.tensor([[far, far], [far, 2.0], [2.0, 1.0]])
     plain, own = gradient(unit, x, torch.enable_grad())
-    redirected, helped = gradient(unit, x, Redirected())
+    redirected, helped = gradient(unit, x, Redirected(ALL))
     assert torch.equal(plain, redirected)
     assert own[0].tolist() == [0, 0]
     assert helped[0].tolist() == [-1, -1]  # both are pushed up
@@ -49,26 +50,26 @@ def test_a_unit_that_is_off_everywhere_lets_through_what_would_wake_it(name):
 
 def test_what_would_push_a_unit_further_off_stays_blocked():
     x = torch.tensor([[-1.0, -2.0]])
-    _, helped = gradient(F.relu, x, Redirected(), weight=torch.tensor([[1.0, -1.0]]))
+    _, helped = gradient(F.relu, x, Redirected(ALL), weight=torch.tensor([[1.0, -1.0]]))
     assert helped.tolist() == [[-1, 0]]
-    _, helped = gradient(F.relu6, torch.tensor([[7.0, 8.0]]), Redirected(), weight=torch.tensor([[1.0, -1.0]]))
+    _, helped = gradient(F.relu6, torch.tensor([[7.0, 8.0]]), Redirected(ALL), weight=torch.tensor([[1.0, -1.0]]))
     assert helped.tolist() == [[0, 1]]  # above 6 only what brings it down
 
 
 @pytest.mark.parametrize(("unit", "far"), [(F.gelu, -8.0), (F.silu, -30.0), (F.mish, -40.0)])
 def test_smooth_units_are_woken_where_they_are_flat(unit, far):
     _, own = gradient(unit, torch.tensor([[far]]), torch.enable_grad())
-    _, helped = gradient(unit, torch.tensor([[far]]), Redirected())
+    _, helped = gradient(unit, torch.tensor([[far]]), Redirected(ALL))
     assert abs(own.item()) < 1e-4 and helped.item() == -1
     near = torch.tensor([[-0.5, 0.3]])
-    assert torch.equal(gradient(unit, near, torch.enable_grad())[1], gradient(unit, near, Redirected())[1])
+    assert torch.equal(gradient(unit, near, torch.enable_grad())[1], gradient(unit, near, Redirected(ALL))[1])
 
 
 def test_other_functions_are_left_alone():
     x = torch.randn(2, 3)
     for unit in (torch.sigmoid, F.leaky_relu, lambda x: x.clamp(min=0), lambda x: x * 2):
-        assert torch.equal(gradient(unit, x, torch.enable_grad())[1], gradient(unit, x, Redirected())[1])
-    with Redirected():
+        assert torch.equal(gradient(unit, x, torch.enable_grad())[1], gradient(unit, x, Redirected(ALL))[1])
+    with Redirected(ALL):
         assert F.relu(torch.tensor([-1.0, 2.0])).tolist() == [0, 2]
 
 
@@ -80,7 +81,7 @@ def test_waking_ends_with_the_step_and_changes_nothing_on_the_module():
     with net.watch(["relu"]) as see:
         for wake, arrives in ((False, False), (True, True), (False, False)):
             images.grad = None
-            (-see(images, wake=wake)["relu"].sum()).backward()
+            (-see(images, wake=torch.tensor([True]) if wake else None)["relu"].sum()).backward()
             assert bool(images.grad.any()) == arrives
     assert all(torch.equal(value, before[name]) for name, value in net.module.state_dict().items())
     assert not net.module.relu._forward_hooks
@@ -129,3 +130,9 @@ def test_a_network_with_smoothed_pools_renders_otherwise_and_says_so_in_its_reci
     assert not torch.allclose(one.images, two.images, atol=1e-3)
     assert (one.recipe.expects["smooth_pools"], two.recipe.expects["smooth_pools"]) == (False, True)
     assert fv.load("motifnet", smooth_pools=True).smooth_pools
+
+
+def test_only_the_images_that_need_it_are_helped():
+    x = torch.tensor([[-1.0, -2.0], [-1.0, -3.0]])
+    _, helped = gradient(F.relu, x, Redirected(torch.tensor([False, True])))
+    assert helped.tolist() == [[0, 0], [-1, -1]]
