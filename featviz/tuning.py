@@ -26,8 +26,11 @@ WORTH = 64
 """Steps from which on a trial pays for itself; shorter renders run in single precision."""
 PASSES = 3
 """How many passes of each kind are timed; the fastest counts."""
-GAIN = 0.9
-"""The share of single precision's time that a lower one has to stay below, since it also costs digits."""
+GAIN = 0.8
+"""The share of single precision's time that a lower one has to stay below, since it also costs digits.
+
+Convolutions of ResNet-50 and GoogLeNet take .55 where the processor knows bfloat16; MobileNetV2's .9, give or take.
+"""
 ERROR = 0.1
 """How far a layer may be off in a lower precision, as a share of its deviation."""
 
