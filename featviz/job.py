@@ -111,7 +111,6 @@ class Job:
         stack, view = _stack(transforms, network, canvas)
         scene = Scene(network.capture, network.channels, size, view)
         scorers = tuple(goal.bind(scene) if isinstance(goal, Binding) else goal for goal in objectives)
-        layers = frozenset().union(*(goal.layers for goal in objectives))
         return cls(
             network,
             objectives,
@@ -126,13 +125,13 @@ class Job:
             begin,
             leaves,
             has_alpha=canvas.shape[1] == network.channels + 1,
-            plan=settle(network, layers, len(seeds), view, plan, steps),
+            plan=settle(network, _layers(objectives), len(seeds), view, plan, steps),
         )
 
     @property
     def layers(self) -> frozenset[str]:
         """The layers to capture."""
-        return frozenset().union(*(objective.layers for objective in self.objectives))
+        return _layers(self.objectives)
 
     @property
     def seen(self) -> tuple[bool, ...]:
@@ -220,6 +219,10 @@ def _objectives(objective: Goal | Sequence[Goal], param: Param) -> tuple[Scorer,
     if getattr(param, "couples", False) and len(objectives) > 1:
         raise SettingError(f"{param} ties the pictures of a batch together; render one objective at a time")
     return objectives
+
+
+def _layers(objectives: Sequence[Scorer]) -> frozenset[str]:
+    return frozenset().union(*(objective.layers for objective in objectives))
 
 
 def _param(param: Param | Spatial | None) -> Param:

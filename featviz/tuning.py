@@ -52,8 +52,9 @@ def settle(network: Network, layers: Collection[str], count: int, view: Size, pl
     if steps < WORTH or not layers or network.precision != torch.float32:
         return single
     key = _key(network, layers, count, view, plan)
+    known = _remembered().get(key)
     for precision in PRECISIONS:
-        if _remembered().get(key) == precision:
+        if known == precision:
             return replace(plan, precision=precision)
     lower = replace(plan, precision="bfloat16")
     found = lower if _pays(network, layers, count, view, single, lower) else single

@@ -33,7 +33,7 @@ class Redirected(TorchFunctionMode):
         images: which of them may be helped; the others keep their own gradients.
 
     Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
-    Differs: every activation function that is flat on one side; in-place ones run on a copy.
+    Differs: all of `RECTIFIERS`, not ReLU and ReLU6 alone; in-place ones run on a copy.
     """
 
     def __init__(self, images: Bool[Tensor, " n"]) -> None:
