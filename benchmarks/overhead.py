@@ -1,8 +1,9 @@
 """What a step of `fv.render` costs over the network's own pass: `make overhead`.
 
 The bare pass is the least that any library could do without changing the network: weights frozen, forward stopped at
-the layer, channels last, and backward to the pixels. The folded one has its batch normalisations folded as well, as
-featviz does. Both run after every step of the render, so all three see the same machine; ratios are of medians.
+the layer, channels last, and backward to the pixels. The folded one has its batch normalisations folded as well, and
+the last runs folded in bfloat16. All run after every step of the render, so they see the same machine; the limit is
+the fastest of the three, and ratios are of medians.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ class StopError(Exception):
     """The layer is reached."""
 
 
-def bare_pass(module: nn.Module, layer: str, batch: int, size: int) -> Callable[[], None]:
+def bare_pass(
+    module: nn.Module, layer: str, batch: int, size: int, precision: torch.dtype = torch.float32
+) -> Callable[[], None]:
     """Return one forward and backward pass to the layer."""
-    module = module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    module = module.eval().requires_grad_(False).to(precision, memory_format=torch.channels_last)
     images = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
     found: list[torch.Tensor] = []
 
@@ -51,7 +54,7 @@ def bare_pass(module: nn.Module, layer: str, batch: int, size: int) -> Callable[
         images.grad = None
         handle = module.get_submodule(layer).register_forward_hook(hook)
         with contextlib.suppress(StopError):
-            module(images)
+            module(images.to(precision))
         handle.remove()
         (found.pop()[:, 5].mean() * batch).backward()
 
@@ -69,11 +72,15 @@ def fold(module: nn.Module) -> nn.Module:
     return module
 
 
-def timed(name: str, layer: str, batch: int, size: int, count: int) -> torch.Tensor:
-    """Return the seconds of a bare pass, of a folded one and of a step of the render, in turn, as three rows."""
+def timed(name: str, layer: str, batch: int, size: int, count: int) -> tuple[torch.Tensor, fv.Plan]:
+    """Return the seconds of each kind of pass and of a step of the render, in turn, as four rows; and its plan."""
     options = {"init_weights": False} if name == "googlenet" else {}
     module = torchvision.models.get_model(name, weights=None, **options)
-    passes = [bare_pass(copy.deepcopy(module), layer, batch, size), bare_pass(fold(module), layer, batch, size)]
+    passes = [
+        bare_pass(copy.deepcopy(module), layer, batch, size),
+        bare_pass(fold(module), layer, batch, size),
+        bare_pass(fold(module), layer, batch, size, torch.bfloat16),
+    ]
     network = fv.Network(module, size=size, **IMAGENET)
     marks: list[list[float]] = []
 
@@ -83,12 +90,12 @@ def timed(name: str, layer: str, batch: int, size: int, count: int) -> torch.Ten
             run()
             marks[-1].append(time.perf_counter())
 
-    fv.render(network, obj.Layer(layer), param=param.image(batch=batch), steps=count + 3, progress=after_each_step)
-    rows = [
-        (bare - step, folded - bare, step - before)
-        for (_, _, before), (step, bare, folded) in pairwise(marks[2:])  # the first ones warm up
-    ]
-    return torch.tensor(rows).T
+    rendering = fv.render(
+        network, obj.Layer(layer), param=param.image(batch=batch), until=count + 3, progress=after_each_step
+    )
+    steps = [step - before for (*_, before), (step, *_) in pairwise(marks[2:])]  # the first ones warm up
+    times = [[after - before for before, after in pairwise(mark)] for mark in marks[3:]]
+    return torch.cat([torch.tensor(times).T, torch.tensor([steps])]), rendering.plan
 
 
 def main() -> None:
@@ -99,13 +106,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, {options.size} px")
-    print("network       layer          ms: bare folded render   render/bare (middle half)   render/folded")
+    print(
+        "network       layer          ms: bare folded bfloat16 render   render/limit (middle half)   render/bare   plan"
+    )
     for name, layer in CASES:
-        bare, folded, render = timed(name, layer, options.batch, options.size, options.rounds)
-        low, high = (render / bare).quantile(torch.tensor([0.25, 0.75])).tolist()
-        middles = [1e3 * row.median().item() for row in (bare, folded, render)]
-        ratios = f"{middles[2] / middles[0]:8.2f} ({low:.2f} - {high:.2f}) {middles[2] / middles[1]:17.2f}"
-        print(f"{name:13} {layer:12} {''.join(f'{ms:7.0f}' for ms in middles)} {ratios}", flush=True)
+        times, plan = timed(name, layer, options.batch, options.size, options.rounds)
+        middles = times.median(1).values
+        limit, render = times[middles[:3].argmin()], times[3]
+        low, high = (render / limit).quantile(torch.tensor([0.25, 0.75])).tolist()
+        each = "".join(f"{1e3 * middle:8.0f}" for middle in middles.tolist())
+        over = f"{(render.median() / limit.median()).item():8.2f} ({low:.2f} - {high:.2f})"
+        print(
+            f"{name:13} {layer:12} {each} {over} {(middles[3] / middles[0]).item():17.2f}   {plan.precision}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
