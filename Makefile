@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check fix motifnet docs catalogue overhead clean
+.PHONY: demo test check fix motifnet docs catalogue bench scaling overhead clean
 
 demo: $(READY)  ## draw every class of the embedded network into demo/
 	mkdir -p demo
@@ -31,6 +31,12 @@ docs: $(READY)  ## draw the pictures of the README again
 
 catalogue: $(READY)  ## draw everything in the drawers again, about 20 minutes on two cores
 	$(BIN)/python docs/catalogue.py
+
+bench: $(READY)  ## race featviz against its peers, about an hour on two cores
+	$(BIN)/python benchmarks/peers.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
+
+scaling: $(READY)  ## measure how time and memory grow, and draw it
+	$(BIN)/python benchmarks/scaling.py
 
 overhead: $(READY)  ## time a step of a render over the bare pass of the network
 	$(BIN)/python benchmarks/overhead.py

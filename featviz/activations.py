@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -241,14 +241,20 @@ class Activations(Mapping[str, Tensor]):
         weight = weight.view(-1, *places) if layout.kind == "map" else weight
         return weight.unsqueeze(layout.channel).to(tensor.dtype)
 
-    def split(self, each: int) -> list[Activations]:
-        """Cut the batch into pieces of `each` images; the gradient comes back in one piece."""
-        tensors = {layer: tensor.split(each) for layer, tensor in self.tensors.items()}
-        pictures = None if self.pictures is None else self.pictures.split(each)
-        count = max((len(pieces) for pieces in [*tensors.values(), pictures or ()]), default=0)
+    def split(self, sizes: Sequence[int]) -> list[Activations]:
+        """Cut the batch into pieces of so many images; the gradient comes back in one piece."""
+        tensors = {layer: tensor.split(sizes) for layer, tensor in self.tensors.items()}
+        pictures = None if self.pictures is None else self.pictures.split(sizes)
+        before = [sum(sizes[:i]) for i in range(len(sizes))]
 
         def moved(i: int) -> Moved:
-            return lambda images: self.moved(images.repeat(count, 1, 1, 1))[i * each : (i + 1) * each]
+            def move(images: Tensor) -> Tensor:
+                whole = images.new_zeros(sum(sizes), *images.shape[1:])
+                some = slice(before[i], before[i] + sizes[i])
+                whole[some] = images
+                return self.moved(whole)[some]
+
+            return move
 
         return [
             replace(
@@ -257,7 +263,7 @@ class Activations(Mapping[str, Tensor]):
                 pictures=None if pictures is None else pictures[i],
                 moved=moved(i),
             )
-            for i in range(count)
+            for i in range(len(sizes))
         ]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,7 @@ import typer
 import featviz as fv
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 EXAMPLES = """
 Examples:
@@ -103,6 +105,9 @@ def render(
     precision: Annotated[
         str, typer.Option(help="Of the network: float32, bfloat16, or auto for the faster one, measured once.")
     ] = "auto",
+    max_memory: Annotated[
+        str | None, typer.Option(help="How much to take, as 4GB; a batch that needs more is split. Left out: most.")
+    ] = None,
     device: Device = "auto",
     mean: Mean = None,
     std: Std = None,
@@ -130,7 +135,7 @@ def render(
         steps=steps,
         seed=seed,
         start=start,
-        plan=fv.Plan(None if precision == "auto" else precision),  # type: ignore[arg-type]
+        plan=fv.Plan(None if precision == "auto" else precision, max_memory=max_memory),  # type: ignore[arg-type]
         progress=None if quiet else fv.progress_bar("render"),
     )
     _finish(rendering.at(again) if again else rendering, output)
@@ -259,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and turn every error into one line and an exit status: 2 for bad input, 1 for the rest."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _telling():
         show_others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
@@ -286,6 +291,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _complain(error, status=2)
             notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
             return _complain(f"{type(error).__name__}: {error}{notes} (--debug shows where)", status=1)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Show what the library logs, such as how much memory a render will take."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("featviz: %(message)s"))
+    log = logging.getLogger("featviz")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def _complain(what: object, *, status: int = 0) -> int:

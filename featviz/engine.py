@@ -11,8 +11,10 @@ from torch import Tensor
 from featviz.errors import SettingError
 from featviz.health import Health
 from featviz.job import Goal, Job, Start
+from featviz.memory import keeping
 from featviz.network import Network
 from featviz.optimizers import Adam
+from featviz.parts import Parts
 from featviz.plan import Plan
 from featviz.protocols import Geometric, Optimizer, Param, Progress, Spatial, Transform, Transforms
 from featviz.rendering import Rendering
@@ -70,22 +72,15 @@ def render(
     if not isinstance(optimizer, Optimizer):
         raise SettingError(f"{optimizer!r} is no optimizer; give fv.Adam(...), or what has its `begin`")
     job = Job.of(network, objective, param, transforms, seed, start, plan, steps)
-    recipe = job.recipe(optimizer, steps)
     leaves, health = job.leaves, Health(job.names, steps, job.seen, round(job.silent * steps))
     stepper, last = optimizer.begin(leaves, steps), steps if until is None else min(until, steps)
     kept: dict[int, Tensor] = {}
     done = 0
-    with network.watch(job.layers, job.plan) as see:
+    with keeping(network.device), network.watch(job.layers, job.plan) as see:
+        parts = Parts(job, see)
         try:
             while done < last:
-                images = job.images(leaves)
-                views, moved = job.look(images)
-                health.listen(views, images)
-                acts = see(views, wake=health.wake)
-                acts = acts.of(images, done=done / steps, moved=moved, has_alpha=job.has_alpha)
-                scores = job.scores(acts)
-                (-scores.sum()).backward()
-                health.note(scores, views, images)
+                health.note(parts.climb(health, done / steps))
                 stepper.step()
                 done += 1
                 if done in snapshots:
@@ -97,16 +92,17 @@ def render(
         except Exception as error:
             error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
             raise
+    plan = replace(job.plan, at_once=parts.at_once, max_memory=None)
     with torch.no_grad():
         pictures = job.images(leaves).cpu()
     return Rendering(
         pictures,
         health.history(done),
         job.names,
-        replace(recipe, until=None if done == steps else done),
+        replace(job.recipe(optimizer, steps), plan=repr(plan), until=None if done == steps else done),
         kept,
         health.verdict(),
         alpha=job.has_alpha,
         again=job.again(leaves),
-        plan=job.plan,
+        plan=plan,
     )

@@ -60,17 +60,19 @@ class Health:
             views.retain_grad()
             images.retain_grad()
 
-    def note(
-        self, scores: Float[Tensor, " n"], views: Float[Tensor, "n c h w"], images: Float[Tensor, "n c2 h2 w2"]
-    ) -> None:
-        """Take down a step, after its backward pass.
+    def hear(self, some: slice, views: Float[Tensor, "n c h w"], images: Float[Tensor, "n c2 h2 w2"]) -> None:
+        """Look for the gradients of some of the pictures, after their backward pass, if this is a step to do so."""
+        if self._listening:
+            self._alive[some] |= torch.where(self._seen[some], _any(views.grad), _any(images.grad))
+
+    def note(self, scores: Float[Tensor, " n"]) -> None:
+        """Take down a step.
 
         Raises:
             RenderError: no picture of the batch can succeed any more.
         """
-        self._scores.append(scores.detach())
+        self._scores.append(scores)
         if self._listening:
-            self._alive |= torch.where(self._seen, _any(views.grad), _any(images.grad))
             self._all_alive = bool(self._alive.all())
             if self.steps == self._last and not self._alive.any():
                 raise RenderError(DEAD)

@@ -158,19 +158,35 @@ class Job:
             return None
         return partial(self.param.images, [leaf.detach().cpu() for leaf in leaves])
 
-    def look(self, images: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c2 h2 w2"], Moved]:
-        """See the images as the transforms show them this time, and how these moved them."""
-        return look(images, self.stack, self.rng)
-
-    def scores(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Score every picture by its own objective."""
+    @property
+    def units(self) -> list[slice]:
+        """Pictures that belong together, because something compares them: most often each is a unit of its own."""
         each = self.param.batch
+        if getattr(self.param, "couples", False):
+            return [slice(0, len(self.seeds))]
+        sizes = [each if getattr(objective, "couples", False) else 1 for objective in self.objectives]
+        return [
+            slice(first, first + size)
+            for i, size in enumerate(sizes)
+            for first in range(i * each, (i + 1) * each, size)
+        ]
+
+    def look(self, images: Float[Tensor, "n c h w"], rng: Generators) -> tuple[Float[Tensor, "n c2 h2 w2"], Moved]:
+        """See the images as the transforms show them this time, and how these moved them."""
+        return look(images, self.stack, rng)
+
+    def scores(self, acts: Activations, some: slice) -> Float[Tensor, " n"]:
+        """Score some of the pictures, each by its own objective."""
+        each = self.param.batch
+        owners = range(some.start // each, (some.stop - 1) // each + 1)
+        sizes = [min(some.stop, (i + 1) * each) - max(some.start, i * each) for i in owners]
         scores = []
-        for objective, scorer, part in zip(self.objectives, self.scorers, acts.split(each), strict=True):
-            score = scorer(part)
+        for i, size, part in zip(owners, sizes, acts.split(sizes), strict=True):
+            score = self.scorers[i](part)
             shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-            if shape != (each,):
-                raise SettingError(f"{objective} gave {shape}; an objective gives one score per image, here ({each},)")
+            if shape != (size,):
+                asked = f"an objective gives one score per image, here ({size},)"
+                raise SettingError(f"{self.objectives[i]} gave {shape}; {asked}")
             scores.append(score)
         return torch.cat(scores)
 

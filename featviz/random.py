@@ -25,6 +25,8 @@ class Generators:
         self._each = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._pool = torch.empty(len(seeds), 0)
         self._used = 0
+        self._mark: tuple[Tensor, int] | None = None
+        self._states: list[Tensor] = []
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -36,15 +38,32 @@ class Generators:
         part._each, part._pool, part._used = self._each[some], self._pool[some], self._used
         return part
 
+    def mark(self) -> None:
+        """Remember this moment, for `rewind`."""
+        self._mark, self._states = (self._pool, self._used), []
+
+    def rewind(self) -> None:
+        """Go back to the last `mark`: what was drawn since will be drawn again."""
+        if self._mark:
+            self._pool, self._used = self._mark
+        for each, state in zip(self._each, self._states, strict=False):
+            each.set_state(state)
+
     def uniform(self, *shape: int) -> Tensor:
         """Draw numbers from [0, 1), shape `(n, *shape)`."""
         count = math.prod(shape)
         if self._used + count > self._pool.shape[1]:
-            self._pool = torch.stack([torch.rand(max(POOL, count), generator=each) for each in self._each])
+            self._pool = torch.stack([torch.rand(max(POOL, count), generator=each) for each in self._leaving()])
             self._used = 0
         self._used += count
         return self._pool[:, self._used - count : self._used].reshape(len(self), *shape)
 
     def normal(self, *shape: int) -> Tensor:
         """Draw numbers of mean 0 and deviation 1, shape `(n, *shape)`."""
-        return torch.stack([torch.randn(shape, generator=each) for each in self._each])
+        return torch.stack([torch.randn(shape, generator=each) for each in self._leaving()])
+
+    def _leaving(self) -> list[torch.Generator]:
+        """Return the generators, which are about to move on from where they were marked."""
+        if self._mark and not self._states:
+            self._states = [each.get_state() for each in self._each]
+        return self._each

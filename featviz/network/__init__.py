@@ -2,7 +2,7 @@
 
 from featviz.network.layers import LayerTable
 from featviz.network.load import find, load, models
-from featviz.network.network import Network
+from featviz.network.network import Network, See
 from featviz.network.together import together
 
-__all__ = ["LayerTable", "Network", "find", "load", "models", "together"]
+__all__ = ["LayerTable", "Network", "See", "find", "load", "models", "together"]

@@ -115,6 +115,12 @@ class Network:
         return next(floating, torch.empty(0))
 
     @property
+    def storages(self) -> set[int]:
+        """Where in memory its weights and buffers lie."""
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        return {tensor.untyped_storage().data_ptr() for tensor in tensors}
+
+    @property
     def fingerprint(self) -> str:
         """A hash of its weights: the same for the same network, wherever it came from."""
         digest = hashlib.sha256()

@@ -1,5 +1,6 @@
 """The command line: what it does, and the one line that it says when it cannot."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -370,3 +371,20 @@ def test_what_is_no_objective_is_said(tmp_path, capsys):
     assert said(capsys)[1] == ["featviz: 'plain' is no objective; decorate the function with objectives.objective"]
     assert main(["render", "3", *QUICK]) == 2
     assert said(capsys)[1] == ["featviz: '3' is only a number; name a unit, as layer:channel or logit:class"]
+
+
+def test_a_batch_says_what_it_takes_and_is_split_to_fit(capsys):
+    units = ["stage2:1", "stage2:2", "stage2:3"]
+    assert main(["render", *units, "-o", "a.png", *QUICK]) == 0
+    assert re.fullmatch(r"featviz: 3 pictures take about \d+ MB", *said(capsys)[1])
+    assert main(["render", *units, "-o", "b.png", "--max-memory", "3MB", *QUICK]) == 0
+    assert re.fullmatch(
+        r"featviz: 3 pictures would take about \d+ MB; \d at a time take about \d+ MB", *said(capsys)[1]
+    )
+    assert re.fullmatch(r"Plan\(precision='float32', at_once=[12]\)", fv.Recipe.of(Path("b.png")).plan)
+
+
+def test_an_amount_of_memory_that_cannot_be_read(capsys):
+    assert main(["render", "stage2:1", "--max-memory", "lots", *QUICK]) == 2
+    wanted = "featviz: cannot read the amount of memory 'lots'; give bytes, or text as 800MB or 4GB"
+    assert said(capsys)[1] == [wanted]

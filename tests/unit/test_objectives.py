@@ -352,7 +352,7 @@ def test_a_mask_moves_with_the_picture():
     inner = inside[..., 4:-4, 4:-4]
     assert lit[inner == 0].max() < 1e-5
     assert lit[inner > 0.9].mean() > 0.3
-    one = Activations({}, {}, (34, 34), pictures=images, moved=moved).split(1)[1]
+    one = Activations({}, {}, (34, 34), pictures=images, moved=moved).split([1] * len(images))[1]
     assert torch.equal(one.moved(mask), inside[1:])
 
 

@@ -96,6 +96,6 @@ def test_units_that_are_not_there(objective, message):
 
 
 def test_splitting_gives_every_piece_its_images():
-    pieces = ACTS.of(torch.zeros(2, 3, 16, 24)).split(1)
+    pieces = ACTS.of(torch.zeros(2, 3, 16, 24)).split([1, 1])
     assert [piece["map"].tolist() for piece in pieces] == [MAP[:1].tolist(), MAP[1:].tolist()]
     assert all(piece.canvas is not None and len(piece.canvas) == 1 for piece in pieces)

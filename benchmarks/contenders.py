@@ -1,0 +1,139 @@
+"""Each library's own way to draw channels, for `peers.py`: one process for each, told what to do line by line."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+OPENED: dict[nn.Module, Any] = {}
+"""What featviz knows of each module, found out once."""
+Draw = Callable[[nn.Module, str, Sequence[int], int, int], Tensor]
+
+
+def score(tensor: Tensor, channels: Sequence[int]) -> Tensor:
+    """Return what each picture's channel puts out on average; channels are last in tokens and logits."""
+    tensor = tensor if tensor.ndim == 4 else tensor.movedim(-1, 1)
+    return torch.stack([tensor[i, channel].mean() for i, channel in enumerate(channels)])
+
+
+def featviz(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
+    """Draw a batch of unlike objectives, at the defaults; the plan is that of a full render."""
+    import featviz as fv
+
+    network = OPENED.setdefault(module, fv.Network(module, size=size, **IMAGENET))
+    goals = [fv.objectives.Channel(layer, channel) for channel in channels]
+    return fv.render(network, goals, steps=max(steps, 64), until=steps).images
+
+
+def lucent(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
+    """Draw a batch, with the transforms and the optimizer that are its defaults."""
+    from lucent.optvis import param, render
+
+    name = layer.replace(".", "_")
+    images = render.render_vis(
+        module,
+        lambda acts: -score(acts(name), channels).sum(),
+        lambda: param.image(size, batch=len(channels)),
+        thresholds=(steps,),
+        progress=False,
+        show_image=False,
+    )
+    return torch.from_numpy(images[-1]).permute(0, 3, 1, 2)
+
+
+def torch_dreams(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
+    """Draw one picture after another, at the defaults."""
+    from torch_dreams import Dreamer
+
+    dreamer = Dreamer(module, device="cpu", quiet=True)
+    pictures = []
+    for channel in channels:
+        drawn = dreamer.render(
+            layers=[module.get_submodule(layer)],
+            width=size,
+            height=size,
+            iters=steps,
+            custom_func=lambda acts, channel=channel: -score(acts[0], [channel]).sum(),
+        )
+        pictures.append(drawn.to_chw_tensor())
+    return torch.stack(pictures)
+
+
+def dreamlens(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
+    """Draw a batch, at the defaults."""
+    from dreamlens import FeatureVisualizer, FourierCanvas
+
+    drawn = FeatureVisualizer(module, quiet=True, device="cpu").synthesize(
+        layers=[layer],
+        image_parameter=FourierCanvas(height=size, width=size, batch_size=len(channels), device="cpu"),
+        iters=steps,
+        custom_func=lambda acts: -score(acts[0], channels).sum(),
+    )
+    return drawn.as_nchw()
+
+
+def horama(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
+    """Draw one picture after another, looking twice a step: it cannot look once."""
+    from horama import fourier
+
+    found: list[Tensor] = []
+    handle = module.get_submodule(layer).register_forward_hook(lambda _module, _inputs, output: found.append(output))
+
+    def objective(images: Tensor, channel: int) -> Tensor:
+        module(images)
+        return score(found.pop(), [channel] * len(images)).mean()
+
+    pictures = []
+    for channel in channels:
+        drawn, _ = fourier(
+            lambda images, channel=channel: objective(images, channel),
+            total_steps=steps,
+            image_size=size,
+            crops_per_iteration=2,
+            device="cpu",
+        )
+        pictures.append(((drawn.detach() + 2.5) / 5).clamp(0, 1))  # its values range from -2.5 to 2.5
+    handle.remove()
+    return torch.stack(pictures)
+
+
+ONE_AT_A_TIME = ("torch_dreams", "horama")
+LIBRARIES: dict[str, Draw] = {draw.__name__: draw for draw in (featviz, lucent, torch_dreams, dreamlens, horama)}
+
+
+def main() -> None:
+    """Read tasks as JSON lines, and answer each with its seconds and the most memory so far, in MB."""
+    draw, answers = LIBRARIES[sys.argv[1]], sys.stdout
+    sys.stdout = sys.stderr  # some print their progress
+    modules: dict[str, Any] = {}
+    torch.manual_seed(0)
+    for line in sys.stdin:
+        task = json.loads(line)
+        if task["weights"] not in modules:
+            options = {"init_weights": False} if task["model"] == "googlenet" else {}
+            module = torchvision.models.get_model(task["model"], weights=None, **options)
+            module.load_state_dict(torch.load(task["weights"], weights_only=True))
+            modules[task["weights"]] = module.eval()
+        start = time.perf_counter()
+        images = draw(modules[task["weights"]], task["layer"], task["channels"], task["size"], task["steps"])
+        seconds = time.perf_counter() - start
+        if task["output"]:
+            torch.save(images.detach(), Path(task["output"]))
+        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        print(json.dumps({"seconds": seconds, "megabytes": megabytes}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    importlib.import_module(sys.argv[1])
+    main()

@@ -1,0 +1,177 @@
+"""featviz beside Lucent, torch-dreams, dreamlens and Horama: `make bench`, about an hour on two cores.
+
+Every library draws the same channels of the same network with the same weights, at the same size and for the same
+number of steps, with its own defaults otherwise. They take turns in one run, each in a process of its own that waits
+while the others work, so all see the same machine; what is quoted is the ratio to featviz within a turn. The peers
+are installed into an environment of their own, since they ask for an old kornia; torch is the same for all.
+
+What the channels put out on the finished, clean pictures stands beside the times, so that speed is not bought with
+quality: those figures are from the first row of each network, whose pictures have the most steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torchvision
+from contenders import IMAGENET, LIBRARIES, ONE_AT_A_TIME, score
+from torch import nn
+
+import featviz as fv
+
+PEERS = ["torch-lucent==0.1.8", "torch-dreams==4.0.0", "dreamlens==0.1.1", "horama==0.3.0"]
+THEIR_NEEDS = ["kornia==0.4.1", "einops", "decorator", "future", "opencv-python-headless", "scikit-learn", "matplotlib"]
+"""What they import beside what is here already."""
+CASES = (
+    ("googlenet", "inception4a"),
+    ("resnet50", "layer2"),
+    ("resnet50", "layer4"),
+    ("mobilenet_v2", "features.14"),
+    ("mobilenet_v2", "classifier.1"),
+    ("vit_b_16", "encoder.layers.encoder_layer_5"),
+)
+ROWS = ((1, 64, 3), (8, 16, 3), (32, 8, 1))
+"""Pictures, steps and turns. More pictures get fewer steps, or the slowest would take a day."""
+
+
+@dataclass
+class Contender:
+    """A library's process."""
+
+    name: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    def run(self, **task: Any) -> dict[str, float]:
+        """Do a task, and return its seconds and the most memory so far."""
+        assert self.process.stdin
+        assert self.process.stdout
+        print(json.dumps(task), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} stopped: {self.log.read_text()[-2000:]}")
+        return json.loads(line)
+
+
+def environment(folder: Path) -> Path:
+    """Make the peers' environment if it is not there, and return its Python."""
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        print(f"installing the peers into {folder}", flush=True)
+        venv.create(folder, with_pip=True)
+        inside = subprocess.run(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True
+        )
+        Path(inside.stdout.decode().strip(), "zz_ours.pth").write_text(sysconfig.get_path("purelib"))
+        subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", *PEERS, *THEIR_NEEDS], check=True)
+        (folder / "ready").touch()
+    return python
+
+
+def live_channels(network: fv.Network, layer: str, count: int) -> list[int]:
+    """Choose channels that answer to noise, so that no library has to wake a dead one."""
+    noise = torch.rand(8, 3, *network.size, generator=torch.Generator().manual_seed(1))
+    answers = network.capture(noise, [layer]).units(layer).flatten(2).mean((0, 2)) if layer else None
+    assert answers is not None
+    return answers.topk(count).indices.tolist()
+
+
+def response(network: fv.Network, layer: str, channels: list[int], file: Path) -> float:
+    """Return what the channels put out on average, each on its own clean picture."""
+    images = torch.load(file, weights_only=True).float().clamp(0, 1)
+    return score(network.capture(images, [layer])[layer].float(), channels).mean().item()
+
+
+def race(
+    model: str, layer: str, weights: Path, libraries: list[str], python: Path, rows: tuple[Any, ...], size: int
+) -> None:
+    """Print the rows of one layer."""
+    options = {"init_weights": False} if model == "googlenet" else {}
+    module = torchvision.models.get_model(model, weights=None, **options)
+    module.load_state_dict(torch.load(weights, weights_only=True))
+    network = fv.Network(module, size=size, **IMAGENET)
+    channels = live_channels(network, layer, 32)
+    worker = Path(__file__).with_name("contenders.py")
+    contenders = []
+    for name in libraries:
+        command, log = [sys.executable if name == "featviz" else python, worker, name], weights.with_name(f"{name}.log")
+        with log.open("w") as errors:
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)
+        contenders.append(Contender(name, process, log))
+    task = {"model": model, "layer": layer, "weights": str(weights), "size": size}
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = {one.name: Path(folder, one.name) for one in contenders}
+        for first, (count, steps, turns) in zip([True] + [False] * len(rows), rows, strict=False):
+            each = {one.name: channels[: 1 if one.name in ONE_AT_A_TIME else count] for one in contenders}
+            seconds: dict[str, list[float]] = {one.name: [] for one in contenders}
+            megabytes: dict[str, float] = {}
+            for turn in range(-1 if turns > 1 else 0, turns):  # the first of several warms up
+                for one in contenders:
+                    mine = each[one.name]
+                    output = str(pictures[one.name]) if first else None
+                    asked = 2 if turn < 0 else steps
+                    done = one.run(**task, channels=mine, steps=asked, output=output)
+                    megabytes[one.name] = done["megabytes"]
+                    if turn >= 0:
+                        seconds[one.name].append(done["seconds"] / len(mine) / steps)
+            for one in contenders:
+                ratios = [theirs / ours for theirs, ours in zip(seconds[one.name], seconds["featviz"], strict=True)]
+                spread = f"{median(ratios):6.2f}x ({min(ratios):.2f} - {max(ratios):.2f})"
+                shown = f"{response(network, layer, each[one.name], pictures[one.name]):9.3f}" if first else ""
+                times = f"{1e3 * median(seconds[one.name]):8.1f} ms {spread:24} {megabytes[one.name]:7.0f} MB {shown}"
+                print(f"{model:12} {layer[-15:]:15} {count:3} x {steps:2}  {one.name:12} {times}", flush=True)
+    for one in contenders:
+        one.process.terminate()
+        one.process.wait()
+
+
+def save_weights(model: str, folder: Path, mobilenet: Path | None) -> Path:
+    """Write the weights that every library will use: random ones, or trained ones of MobileNetV2 where given."""
+    path = folder / f"{model}.pt"
+    if model == "mobilenet_v2" and mobilenet:
+        module: nn.Module = fv.load(model, weights=str(mobilenet)).module
+    else:
+        torch.manual_seed(0)
+        options = {"init_weights": False} if model == "googlenet" else {}
+        module = torchvision.models.get_model(model, weights=None, **options)
+    torch.save(module.state_dict(), path)
+    return path
+
+
+def main() -> None:
+    """Print a table of times, ratios, memory and responses."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mobilenet", type=Path, help="trained weights of MobileNetV2; left out: random ones")
+    parser.add_argument("--size", type=int, default=224, help="px")
+    parser.add_argument("--only", help="part of a network's or layer's name")
+    parser.add_argument("--rows", type=int, default=len(ROWS), help="how many of the rows of each layer")
+    parser.add_argument("--libraries", default=",".join(LIBRARIES), help="which, featviz first")
+    parser.add_argument("--environment", type=Path, default=Path("benchmarks/.peers"))
+    options = parser.parse_args()
+    python = environment(options.environment.absolute())
+    machine = platform.processor() or platform.machine()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {machine}, {options.size} px")
+    print("model        layer     pictures x steps  library      a step and picture, over featviz   peak  response")
+    with tempfile.TemporaryDirectory() as folder:
+        for model, layer in CASES:
+            if options.only is None or options.only in f"{model} {layer}":
+                weights = save_weights(model, Path(folder), options.mobilenet)
+                rows = ROWS[: options.rows]
+                race(model, layer, weights, options.libraries.split(","), python, rows, options.size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""How time and memory grow with pictures, size and depth: `make scaling`, about ten minutes on two cores.
+
+Each case runs in a process of its own, so that its peak is its own; the memory of the bare process is taken off. Beside
+the peak stands what featviz said beforehand that the job would take, which is what `--max-memory` goes by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import re
+import resource
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+import torchvision
+
+import featviz as fv
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+PICTURES = (1, 2, 4, 8, 16, 32, 64)
+SIZES = (64, 128, 224, 384, 512, 768, 1024)
+DEPTHS = ("conv1", "layer1", "layer2", "layer3", "layer4")
+
+
+def peak() -> float:
+    """Return the most memory this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(model: str, layer: str, pictures: int, size: int, steps: int) -> dict[str, Any]:
+    """Render, and return seconds a step and picture, the peak in MB, and what was said of it beforehand."""
+    options = {"init_weights": False} if model == "googlenet" else {}
+    torch.manual_seed(0)
+    network = fv.Network(torchvision.models.get_model(model, weights=None, **options), size=224, **IMAGENET)
+    said = io.StringIO()
+    logging.basicConfig(stream=said, level=logging.INFO, format="%(message)s")
+    goals = [fv.objectives.Layer(layer) for _ in range(pictures)]
+    fv.render(network, goals[:1], param=fv.param.image(size), steps=1)  # what is found out once
+    before, marks = peak(), [time.perf_counter()]
+    rendering = fv.render(
+        network,
+        goals,
+        param=fv.param.image(size),
+        until=steps,
+        progress=lambda *_: marks.append(time.perf_counter()),
+    )
+    expected = re.search(r"take(?: about)? ([\d.]+) (MB|GB)\n$", said.getvalue())
+    return {
+        "seconds": median(after - earlier for earlier, after in pairwise(marks[2:])) / pictures,
+        "peak": peak() - before,
+        "expected": float(expected[1]) * (1024 if expected[2] == "GB" else 1) if expected else None,
+        "plan": repr(rendering.plan),
+    }
+
+
+def alone(**case: Any) -> dict[str, Any]:
+    """Measure in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, "--case", json.dumps(case)], check=True, capture_output=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def plot(title: str, labels: list[str], series: dict[str, list[float]], path: Path) -> None:
+    """Draw each series from nothing to its largest, one beside the other."""
+    figure, axes = plt.subplots(1, len(series), figsize=(9, 3), layout="constrained")
+    figure.suptitle(title)
+    for axis, (name, values) in zip(axes, series.items(), strict=True):
+        axis.plot(labels, values, marker="o")
+        axis.set(ylim=(0, 1.15 * max(values)), title=name)
+        for i, value in enumerate(values):
+            axis.annotate(f"{value:.3g}", (i, value), textcoords="offset points", xytext=(0, 6), ha="center", size=8)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Print tables, and draw them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/performance"))
+    parser.add_argument("--case", type=json.loads, help="measure this one, as JSON, and print it as JSON")
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(measure(**options.case)))
+        return
+    options.output.mkdir(parents=True, exist_ok=True)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    series = {
+        "pictures": [("mobilenet_v2", "classifier.1", count, 224) for count in PICTURES],
+        "size": [("googlenet", "inception4a", 1, size) for size in SIZES],
+        "depth": [("resnet50", layer, 4, 224) for layer in DEPTHS],
+    }
+    for name, cases in series.items():
+        print(f"{name:9} {'model':13} {'layer':13} pictures  size   ms a step and picture   peak MB   said   plan")
+        times, peaks, labels = [], [], []
+        for model, layer, count, size in cases:
+            found = alone(model=model, layer=layer, pictures=count, size=size, steps=options.steps)
+            times.append(1e3 * found["seconds"])
+            peaks.append(found["peak"])
+            labels.append({"pictures": str(count), "size": f"{size} px", "depth": layer}[name])
+            said = f"{found['expected']:7.0f}" if found["expected"] else "      -"
+            figures = f"{times[-1]:16.1f} {peaks[-1]:17.0f} {said}   {found['plan']}"
+            print(f"{'':9} {model:13} {layer:13} {count:5} {size:7} {figures}", flush=True)
+        title = f"{cases[0][0]}, over {name}"
+        plot(title, labels, {"ms a step and picture": times, "peak, MB": peaks}, options.output / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

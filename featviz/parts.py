@@ -1,0 +1,155 @@
+"""A batch in parts that fit in memory: what becomes of a picture does not depend on how many run beside it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.errors import RenderError
+from featviz.health import Health
+from featviz.job import Job
+from featviz.memory import SPARE, free_bytes, is_out_of_memory, kept_bytes, read_bytes, show_bytes
+from featviz.network import See
+from featviz.random import Generators
+
+log = logging.getLogger("featviz")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures that run together.
+
+    Args:
+        some: which of the job's.
+        rng: draws from their seeds.
+    """
+
+    some: slice
+    rng: Generators
+
+    def __len__(self) -> int:
+        """Return how many pictures there are."""
+        return self.some.stop - self.some.start
+
+
+class Parts:
+    """The pictures of a job, in as few parts as memory allows.
+
+    Args:
+        job: what is to be done.
+        see: the opened network.
+    """
+
+    def __init__(self, job: Job, see: See) -> None:
+        self._job, self._see = job, see
+        self._all = [Part(slice(0, len(job.seeds)), job.rng)]
+        self._cut = False
+
+    @property
+    def at_once(self) -> int | None:
+        """How many pictures run together; `None` means all."""
+        return None if len(self._all) == 1 else max(map(len, self._all))
+
+    def climb(self, health: Health, done: float) -> Float[Tensor, " n"]:
+        """Score every picture, and leave the gradients in the job's leaves.
+
+        Args:
+            health: of the render.
+            done: how much of it is done, from 0 to 1.
+
+        Raises:
+            RenderError: not even the smallest part fits in memory.
+        """
+        if not self._cut:
+            at_once = self._job.plan.at_once or self._fitting()
+            self._all = self._split(self._all[0], at_once) if at_once else self._all
+            self._cut = True
+        scores, i = [], 0
+        while i < len(self._all):
+            part = self._all[i]
+            part.rng.mark()
+            try:
+                scores.append(self._climb(part, health, done))
+                i += 1
+                continue
+            except (RuntimeError, MemoryError) as error:  # outside of this block, or its traceback keeps the memory
+                if not is_out_of_memory(error):
+                    raise
+            part.rng.rewind()
+            smaller = self._split(part, max(1, len(part) // 2))
+            if len(smaller) == 1:
+                height, width = self._job.size
+                raise RenderError(
+                    f"out of memory with {len(part)} of {height} x {width} px at a time; give a smaller size"
+                )
+            log.warning("out of memory with %d pictures at a time; going on with %d", len(part), len(smaller[0]))
+            self._all[i : i + 1] = smaller
+        return torch.cat(scores)
+
+    def _climb(self, part: Part, health: Health, done: float) -> Float[Tensor, " n"]:
+        """Score the pictures of a part, and leave their gradients in the job's leaves."""
+        job, some = self._job, part.some
+        whole = len(part) == len(job.seeds)
+        leaves = job.leaves if whole else [leaf.detach()[some].requires_grad_() for leaf in job.leaves]
+        images = job.images(leaves)
+        views, moved = job.look(images, part.rng)
+        health.listen(views, images)
+        acts = self._see(views, wake=None if health.wake is None else health.wake[some])
+        scores = job.scores(acts.of(images, done=done, moved=moved, has_alpha=job.has_alpha), some)
+        (-scores.sum()).backward()
+        health.hear(some, views, images)
+        if not whole:
+            for leaf, own in zip(job.leaves, leaves, strict=True):
+                if own.grad is not None:
+                    leaf.grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+                    leaf.grad[some] = own.grad
+        return scores.detach()
+
+    def _split(self, part: Part, at_once: int) -> list[Part]:
+        """Cut a part into smaller ones of so many pictures, without tearing apart what belongs together."""
+        first, cuts = part.some.start, [part.some.start]
+        for unit in self._job.units:
+            if cuts[-1] < unit.start < part.some.stop and unit.stop - cuts[-1] > at_once:
+                cuts.append(unit.start)
+        small = pairwise([*cuts, part.some.stop])
+        return [Part(slice(low, high), part.rng[low - first : high - first]) for low, high in small]
+
+    def _fitting(self) -> int | None:
+        """Find how many pictures fit in memory at once, by running as few as can be; `None` means all of them."""
+        job = self._job
+        unit, count = job.units[0], len(job.seeds)
+        if len(job.units) == 1:
+            return None
+        pictures = unit.stop - unit.start
+        leaves = [leaf.detach()[unit].requires_grad_() for leaf in job.leaves]
+
+        def run() -> object:
+            views, _ = job.look(job.images(leaves), Generators(range(pictures)))
+            return self._see(views)
+
+        state = 4 * sum(leaf.nbytes for leaf in job.leaves)  # with their gradients and two moments
+        try:
+            each = SPARE * kept_bytes(run, aside=job.network.storages) / pictures
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                return pictures  # which is where `climb` gives up
+            raise
+        free = free_bytes(job.network.device)
+        limit = min(free, read_bytes(job.plan.max_memory)) if job.plan.max_memory else free
+        needed, fit = state + count * each, max(pictures, int((limit - state) // max(each, 1)))
+        if needed <= limit:
+            log.info("%d pictures take about %s", count, show_bytes(needed))
+            return None
+        log.warning(
+            "%d pictures would take about %s; %d at a time take about %s",
+            count,
+            show_bytes(needed),
+            fit,
+            show_bytes(state + fit * each),
+        )
+        return fit
