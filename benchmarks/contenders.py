@@ -29,11 +29,23 @@ def score(tensor: Tensor, channels: Sequence[int]) -> Tensor:
 
 def featviz(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
     """Draw a batch of unlike objectives, at the defaults; the plan is that of a full render."""
+    return _featviz(module, layer, channels, size, steps)
+
+
+def featviz_near(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
+    """Draw the same from as close by as Lucent looks, which finds higher responses and worse pictures."""
+    from featviz import transforms
+
+    return _featviz(module, layer, channels, size, steps, transforms=transforms.LUCID)
+
+
+def _featviz(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int, **options: Any) -> Tensor:
     import featviz as fv
 
-    network = OPENED.setdefault(module, fv.Network(module, size=size, **IMAGENET))
+    if module not in OPENED:
+        OPENED[module] = fv.Network(module, size=size, **IMAGENET)
     goals = [fv.objectives.Channel(layer, channel) for channel in channels]
-    return fv.render(network, goals, steps=max(steps, 64), until=steps).images
+    return fv.render(OPENED[module], goals, steps=max(steps, 64), until=steps, **options).images
 
 
 def lucent(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
@@ -109,7 +121,9 @@ def horama(module: nn.Module, layer: str, channels: Sequence[int], size: int, st
 
 
 ONE_AT_A_TIME = ("torch_dreams", "horama")
-LIBRARIES: dict[str, Draw] = {draw.__name__: draw for draw in (featviz, lucent, torch_dreams, dreamlens, horama)}
+LIBRARIES: dict[str, Draw] = {
+    draw.__name__: draw for draw in (featviz, featviz_near, lucent, torch_dreams, dreamlens, horama)
+}
 
 
 def main() -> None:
@@ -135,5 +149,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    importlib.import_module(sys.argv[1])
+    importlib.import_module(sys.argv[1].removesuffix("_near"))
     main()

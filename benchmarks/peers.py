@@ -106,7 +106,10 @@ def race(
     worker = Path(__file__).with_name("contenders.py")
     contenders = []
     for name in libraries:
-        command, log = [sys.executable if name == "featviz" else python, worker, name], weights.with_name(f"{name}.log")
+        command, log = (
+            [sys.executable if name.startswith("featviz") else python, worker, name],
+            weights.with_name(f"{name}.log"),
+        )
         with log.open("w") as errors:
             pipe = subprocess.PIPE
             process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)

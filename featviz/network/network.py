@@ -18,6 +18,7 @@ from featviz.network.capture import catching
 from featviz.network.folding import Folds, Pair, foldable
 from featviz.network.gradients import Redirected, SmoothPools
 from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
+from featviz.network.stem import quick_stem
 from featviz.network.surgery import frozen, laid_out
 from featviz.plan import Plan
 from featviz.protocols import Size
@@ -257,6 +258,7 @@ class Network:
             frozen(self.module),
             self._folds.only(pairs),
             laid_out(self.module, memory, precision),
+            quick_stem(self.module),
             catching(self.module, calls) as run,
         ):
             yield see
