@@ -68,6 +68,11 @@ SNIPPETS: dict[str, dict[str, str]] = {
             'fv.render(net, obj.Logit("spiral") + 10 * obj.Diversity("stage2"), param=param.image(128, batch=4))'
         ),
         "Match": 'fv.render(net, obj.Match("stage2", drawing) - obj.TotalVariation(), transforms=())',
+        "Guide": (
+            'fv.render(net, obj.Guide("stage2", texture), param=param.image(128, spatial=param.Pixel(), '
+            "color=param.Clamped()), start=drawing, transforms=T.Roll(8), steps=40, "
+            "optimizer=fv.Normalized(fv.Ascent(lr=0.01)))"
+        ),
         "Caricature": 'fv.render(net, obj.Caricature("stage3", drawing), param=param.image(128), transforms=near)',
         "Style": (
             'fv.render(net, obj.Style("stage1", texture) + obj.Style("stage2", texture), param=param.image(128), '
@@ -110,12 +115,17 @@ SNIPPETS: dict[str, dict[str, str]] = {
             'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Fourier(prior=prior)))'
         ),
         "Plain": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, color=param.Plain()))',
+        "Clamped": (
+            'fv.render(net, "stage3", param=param.image(128, spatial=param.Pixel(), color=param.Clamped()), '
+            "start=drawing, transforms=T.Roll(8), steps=20, optimizer=fv.Normalized(fv.Ascent(lr=0.01)))"
+        ),
     },
     "transforms": {
         "NONE": 'fv.render(net, "logit:star", param=three, transforms=T.NONE)',
         "LUCID": 'fv.render(net, "logit:star", param=three, transforms=T.LUCID)',
         "STANDARD": 'fv.render(net, "logit:star", param=three, transforms=T.STANDARD)',
         "Jitter": 'fv.render(net, "logit:star", param=three, transforms=T.Jitter(16))',
+        "Roll": 'fv.render(net, "logit:star", param=three, transforms=T.Roll(64))',
         "Shift": 'fv.render(net, "logit:star", param=three, transforms=T.Shift(0.3))',
         "Rotate": 'fv.render(net, "logit:star", param=three, transforms=T.Rotate(30))',
         "Scale": 'fv.render(net, "logit:star", param=three, transforms=T.Scale(T.LogUniform(0.6, 3)))',
@@ -151,6 +161,14 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "Adam": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Adam(lr=0.05))',
         "Ascent": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Ascent(lr=2.0))',
         "Normalized": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Normalized(fv.Ascent(lr=0.01)))',
+        "Smoothed": (
+            'fv.render(net, "logit:moon", param=param.image(128, batch=3, spatial=param.Pixel()), '
+            "optimizer=fv.Smoothed(2.0, fv.Normalized(fv.Ascent(lr=0.02))))"
+        ),
+        "LaplacianNormalized": (
+            'fv.render(net, "logit:moon", param=param.image(128, batch=3, spatial=param.Pixel()), '
+            "optimizer=fv.LaplacianNormalized(5, fv.Normalized(fv.Ascent(lr=0.02))))"
+        ),
         "Clipped": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Clipped(0.01, fv.Ascent(lr=4.0)))',
     },
 }
@@ -161,6 +179,7 @@ PARAM_TEXTS = {
     "Stack": "Stack(('drawing.png',))",
     "Decorrelated": "Fourier(prior='prior.json')",
     "Plain": "Image(color=Plain())",
+    "Clamped": "Image(spatial=Pixel(), color=Clamped())",
 }
 """What the command line takes for params that are more than a name."""
 

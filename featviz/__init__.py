@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featviz import objectives, optimizers, param, transforms
+    from featviz.apps.dream import dream
+    from featviz.apps.moving import dream_video, dream_zoom
     from featviz.apps.replay import replay
     from featviz.array import Array
     from featviz.engine import render
@@ -25,16 +27,18 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from featviz.network import Network, find, load, models, together
-    from featviz.optimizers import Adam, Ascent, Clipped, Normalized
-    from featviz.output import check_output, progress_bar, read_image
+    from featviz.optimizers import Adam, Ascent, Clipped, LaplacianNormalized, Normalized, Smoothed
+    from featviz.output import VIDEOS, check_output, check_video, progress_bar, read_image, read_video, save_video
     from featviz.plan import Plan
     from featviz.prior import Prior, fit_prior
-    from featviz.recipe import Recipe, build, pick
+    from featviz.recipe import Recipe, build, fingerprint, pick
     from featviz.rendering import Rendering
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "featviz.apps.dream": ("dream",),
+    "featviz.apps.moving": ("dream_video", "dream_zoom"),
     "featviz.apps.replay": ("replay",),
     "featviz.array": ("Array",),
     "featviz.errors": (
@@ -49,11 +53,19 @@ _HOMES = {
         "WeightsError",
     ),
     "featviz.network": ("Network", "find", "load", "models", "together"),
-    "featviz.optimizers": ("Adam", "Ascent", "Clipped", "Normalized"),
-    "featviz.output": ("check_output", "progress_bar", "read_image"),
+    "featviz.optimizers": ("Adam", "Ascent", "Clipped", "LaplacianNormalized", "Normalized", "Smoothed"),
+    "featviz.output": (
+        "VIDEOS",
+        "check_output",
+        "check_video",
+        "progress_bar",
+        "read_image",
+        "read_video",
+        "save_video",
+    ),
     "featviz.plan": ("Plan",),
     "featviz.prior": ("Prior", "fit_prior"),
-    "featviz.recipe": ("Recipe", "build", "pick"),
+    "featviz.recipe": ("Recipe", "build", "fingerprint", "pick"),
     "featviz.engine": ("render",),
     "featviz.rendering": ("Rendering",),
 }
@@ -61,6 +73,7 @@ _DRAWERS = ("objectives", "optimizers", "param", "transforms")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "VIDEOS",
     "Adam",
     "AddressError",
     "Array",
@@ -68,6 +81,7 @@ __all__ = [
     "Clipped",
     "FeatvizError",
     "FeatvizWarning",
+    "LaplacianNormalized",
     "ModelError",
     "Network",
     "Normalized",
@@ -79,10 +93,16 @@ __all__ = [
     "RenderError",
     "Rendering",
     "SettingError",
+    "Smoothed",
     "WeightsError",
     "build",
     "check_output",
+    "check_video",
+    "dream",
+    "dream_video",
+    "dream_zoom",
     "find",
+    "fingerprint",
     "fit_prior",
     "load",
     "models",
@@ -92,8 +112,10 @@ __all__ = [
     "pick",
     "progress_bar",
     "read_image",
+    "read_video",
     "render",
     "replay",
+    "save_video",
     "together",
     "transforms",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -40,6 +41,40 @@ class Plain:
     def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Undo `image`, as far as the sigmoid's ends allow."""
         return image.clamp(ENDS, 1 - ENDS).logit()
+
+
+@dataclass(frozen=True)
+class Clamped:
+    """Numbers as they are, cut off at 0 and 1: for pictures that begin as photographs and should not be changed by it.
+
+    A gradient that leads back inside passes where the picture is cut off, so nothing stays stuck.
+
+    Source: google/deepdream, dream.ipynb, `make_step`, which cuts off after every step.
+
+    >>> Clamped().image(torch.tensor([[[[-1.0, 0.25, 2.0]]]])).flatten().tolist()
+    [0.0, 0.25, 1.0]
+    """
+
+    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Cut off."""
+        return _Cut.apply(canvas)  # type: ignore[no-untyped-call,no-any-return]
+
+    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Return the image as it is."""
+        return image
+
+
+class _Cut(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, canvas: Tensor) -> Tensor:
+        ctx.save_for_backward(canvas)
+        return canvas.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (canvas,) = ctx.saved_tensors
+        outward = ((canvas <= 0) & (gradient > 0)) | ((canvas >= 1) & (gradient < 0))  # steps go against it
+        return gradient.masked_fill(outward, 0)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from featviz.protocols import (
 )
 from featviz.random import Generators
 from featviz.recipe import EXPECTS, Recipe, files_of, fingerprint
+from featviz.tiles import Tile, tile_size, tiles
 from featviz.transforms import Collapse, Resize, fuse, look
 from featviz.tuning import settle
 
@@ -63,6 +64,7 @@ class Job:
         begin: the same as images; `None` means the param's own noise.
         leaves: what will be optimised.
         has_alpha: whether the pictures' last channel is alpha.
+        tiles: the pieces in which the network sees a view.
         plan: how the network is run.
     """
 
@@ -79,6 +81,7 @@ class Job:
     begin: Float[Tensor, "n c h w"] | None
     leaves: Leaves
     has_alpha: bool
+    tiles: Sequence[Tile]
     plan: Plan
 
     @classmethod
@@ -108,8 +111,9 @@ class Job:
         with torch.no_grad():
             canvas = whole.images(leaves, size)
         transforms = _transforms(transforms)
-        stack, view = _stack(transforms, network, canvas)
-        scene = Scene(network.capture, network.channels, size, view)
+        stack, view, tile = _stack(transforms, network, canvas, plan.tile)
+        pieces = tiles(view, tile)
+        scene = Scene(network.capture, network.channels, size, tile)
         scorers = tuple(goal.bind(scene) if isinstance(goal, Binding) else goal for goal in objectives)
         return cls(
             network,
@@ -125,7 +129,8 @@ class Job:
             begin,
             leaves,
             has_alpha=canvas.shape[1] == network.channels + 1,
-            plan=settle(network, _layers(objectives), len(seeds), view, plan, steps),
+            tiles=pieces,
+            plan=settle(network, _layers(objectives), len(seeds), tile, plan, steps * len(pieces)),
         )
 
     @property
@@ -295,9 +300,16 @@ def _transforms(transforms: Transforms | Transform | Geometric) -> Transforms:
 
 
 def _stack(
-    transforms: Transforms, network: Network, canvas: Float[Tensor, "n c h w"]
-) -> tuple[tuple[Transform, ...], Size]:
-    """Fuse the stack, make sure that the network takes what comes out of it, and say of what size that is."""
+    transforms: Transforms, network: Network, canvas: Float[Tensor, "n c h w"], largest: int | None
+) -> tuple[tuple[Transform, ...], Size, Size]:
+    """Fuse the stack, make sure that the network takes what comes out of it, and say how large that is.
+
+    Args:
+        transforms: as they were given.
+        network: what will look.
+        canvas: the pictures as they begin.
+        largest: side in px of the tiles; `None` means that there are none.
+    """
     if canvas.shape[1] == network.channels + 1 and not any(isinstance(step, Collapse) for step in transforms):
         transforms = (Collapse(), *transforms)
     stack = fuse(transforms)
@@ -305,12 +317,17 @@ def _stack(
     if view.shape[1] != network.channels:
         seen = f"the network takes {network.channels} channels and would see {view.shape[1]}"
         raise SettingError(f"{seen}; Collapse takes one away, and wants param.Alpha(), or --param alpha")
-    if _sides(view) == network.size:
-        return stack, network.size
-    if network.fixed_size:
-        return fuse((*transforms, Resize(network.size))), network.size
-    network.check_size(_sides(view))
-    return stack, _sides(view)
+    sides = _sides(view)
+    if network.fixed_size and (largest is None or sides[0] < network.size[0] or sides[1] < network.size[1]):
+        return (
+            (stack if sides == network.size else fuse((*transforms, Resize(network.size)))),
+            network.size,
+            network.size,
+        )
+    tile = tile_size(sides, network.size if network.fixed_size and largest else largest)
+    if tile != network.size:
+        network.check_size(tile)
+    return stack, sides, tile
 
 
 def _sides(images: Tensor) -> Size:

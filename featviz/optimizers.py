@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.protocols import Leaves, Optimizer, Stepper
 
-__all__ = ["Adam", "Ascent", "Clipped", "Normalized"]
+__all__ = ["Adam", "Ascent", "Clipped", "LaplacianNormalized", "Normalized", "Smoothed"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,90 @@ class Clipped:
         return _Changed(stepper, leaves, lambda length: (self.most / length.clamp(min=TINY)).clamp(max=1))
 
 
+@dataclass(frozen=True)
+class Smoothed:
+    """Another optimizer, given gradients that are blurred, which leaves the fine grain out of a picture held as pixels.
+
+    Args:
+        sd: of the Gaussian, in px.
+        optimizer: what then follows them.
+
+    Raises:
+        SettingError: a width that is not above 0; or, at `begin`, leaves that are no pixels.
+
+    Source: ProGamerGov, neural-dream, and other descendants of google/deepdream.
+    """
+
+    sd: float
+    optimizer: Optimizer = Normalized()
+
+    def __post_init__(self) -> None:
+        """Check the width."""
+        if not self.sd > 0:
+            raise SettingError(f"a blur of {self.sd} px does nothing; give a deviation above 0")
+
+    def begin(self, leaves: Leaves, steps: int) -> Stepper:
+        """Take charge of the leaves for so many steps."""
+        return _Filtered(self.optimizer.begin(leaves, steps), _pixels(self, leaves), self._blur)
+
+    def _blur(self, gradient: Tensor) -> Tensor:
+        from kornia.filters import gaussian_blur2d  # slow to import
+
+        side = [min(2 * round(3 * self.sd) + 1, 2 * length - 1) for length in gradient.shape[2:]]
+        return gaussian_blur2d(gradient, (side[0], side[1]), (self.sd, self.sd), border_type="reflect")
+
+
+@dataclass(frozen=True)
+class LaplacianNormalized:
+    """Another optimizer, given gradients whose every octave of detail is equally strong: low frequencies come out, too.
+
+    Args:
+        levels: how many octaves are taken apart, the rest below them being one more.
+        optimizer: what then follows them.
+
+    Raises:
+        SettingError: fewer than one level; or, at `begin`, leaves that are no pixels.
+
+    Source: TensorFlow's deepdream tutorial, deepdream.ipynb, "Laplacian Pyramid Gradient Normalization".
+    """
+
+    levels: int = 4
+    optimizer: Optimizer = Normalized()
+
+    def __post_init__(self) -> None:
+        """Check the levels."""
+        if self.levels < 1:
+            raise SettingError(f"{self.levels} levels take nothing apart; give 1 or more, 4 is usual")
+
+    def begin(self, leaves: Leaves, steps: int) -> Stepper:
+        """Take charge of the leaves for so many steps."""
+        return _Filtered(self.optimizer.begin(leaves, steps), _pixels(self, leaves), self._even)
+
+    def _even(self, gradient: Tensor) -> Tensor:
+        bands, rest = [], gradient
+        for _ in range(self.levels):
+            if min(rest.shape[2:]) < 2:
+                break
+            low = F.interpolate(rest, scale_factor=0.5, mode="bilinear", antialias=True)
+            bands.append(rest - F.interpolate(low, rest.shape[2:], mode="bilinear"))
+            rest = low
+        even = _unit(rest)
+        for band in reversed(bands):
+            even = F.interpolate(even, band.shape[2:], mode="bilinear") + _unit(band)
+        return even
+
+
+def _unit(band: Tensor) -> Tensor:
+    return band / band.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=TINY)
+
+
+def _pixels(optimizer: Optimizer, leaves: Leaves) -> Leaves:
+    moving = [leaf for leaf in leaves if leaf.requires_grad]
+    if any(leaf.ndim != 4 or leaf.is_complex() for leaf in moving):
+        raise SettingError(f"{optimizer} filters the gradients of pixels; give param.image(spatial=param.Pixel())")
+    return moving
+
+
 TINY = 1e-12
 """Gradients shorter than this are nothing."""
 
@@ -137,6 +222,19 @@ class _Plain:
     def step(self) -> None:
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+
+@dataclass(frozen=True)
+class _Filtered:
+    stepper: Stepper
+    leaves: Leaves
+    change: Callable[[Tensor], Tensor]
+
+    def step(self) -> None:
+        for leaf in self.leaves:
+            if leaf.grad is not None:
+                leaf.grad.copy_(self.change(leaf.grad))
+        self.stepper.step()
 
 
 @dataclass(frozen=True)

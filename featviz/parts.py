@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,12 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.activations import Moved
 from featviz.errors import RenderError
 from featviz.health import Health
 from featviz.job import Job
 from featviz.memory import SPARE, free_bytes, is_out_of_memory, kept_bytes, read_bytes, show_bytes
 from featviz.network import See
 from featviz.random import Generators
+from featviz.tiles import Tile
 
 log = logging.getLogger("featviz")
 
@@ -99,9 +102,17 @@ class Parts:
         images = job.images(leaves)
         views, moved = job.look(images, part.rng)
         health.listen(views, images)
-        acts = self._see(views, wake=None if health.wake is None else health.wake[some])
-        scores = job.scores(acts.of(images, done=done, moved=moved, has_alpha=job.has_alpha), some)
-        (-scores.sum()).backward()
+        wake = None if health.wake is None else health.wake[some]
+
+        def score(view: Tensor, canvas: Tensor, moved: Moved) -> Tensor:
+            acts = self._see(view, wake=wake).of(canvas, done=done, moved=moved, has_alpha=job.has_alpha)
+            return job.scores(acts, some)
+
+        if len(job.tiles) == 1:
+            scores = score(views, images, moved)
+            (-scores.sum()).backward()
+        else:
+            scores = _by_tiles(score, job.tiles, views, images, moved)
         health.hear(some, views, images)
         if not whole:
             for leaf, own in zip(job.leaves, leaves, strict=True):
@@ -130,7 +141,7 @@ class Parts:
 
         def run() -> object:
             views, _ = job.look(job.images(leaves), Generators(range(pictures)))
-            return self._see(views)
+            return self._see(job.tiles[0].cut(views))
 
         state = 4 * sum(leaf.nbytes for leaf in job.leaves)  # with their gradients and two moments
         try:
@@ -153,3 +164,43 @@ class Parts:
             show_bytes(state + fit * each),
         )
         return fit
+
+
+def _by_tiles(
+    score: Callable[[Tensor, Tensor, Moved], Tensor],
+    tiles: Sequence[Tile],
+    views: Float[Tensor, "n c h w"],
+    images: Float[Tensor, "n c2 h2 w2"],
+    moved: Moved,
+) -> Float[Tensor, " n"]:
+    """Let the network see one tile after another, then lead their gradients back together: memory holds one at a time.
+
+    Args:
+        score: of what the network sees, the pictures, and how masks move to where they are seen.
+        tiles: of the views.
+        views: what there is to be seen.
+        images: the pictures.
+        moved: moves masks from these to those.
+
+    Returns:
+        The mean over the tiles.
+    """
+    canvas, pull = images.detach().requires_grad_(), torch.zeros_like(views)
+    scores = torch.zeros(len(views), device=views.device)
+    for tile in tiles:
+        view = tile.cut(views.detach()).clone().requires_grad_()
+        part = score(view, canvas, _then(moved, tile)) / len(tiles)
+        (-part.sum()).backward()
+        if view.grad is not None:
+            twice = len(tiles) * view[0, 0].numel() / views[0, 0].numel()  # since tiles overlap, each counts for less
+            tile.cut(pull).add_(view.grad * (twice * tile.weights).to(view.grad))
+        scores += part.detach()
+    if canvas.grad is None:
+        views.backward(pull)
+    else:
+        torch.autograd.backward((views, images), (pull, canvas.grad))
+    return scores
+
+
+def _then(moved: Moved, tile: Tile) -> Moved:
+    return lambda masks: tile.cut(moved(masks))

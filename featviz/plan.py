@@ -7,6 +7,7 @@ from typing import Literal
 
 from featviz.errors import SettingError
 from featviz.memory import read_bytes
+from featviz.tiles import OVERLAP
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -24,9 +25,11 @@ class Plan:
         fold: fold batch normalisation into the convolutions, where that is found to change nothing.
         at_once: how many pictures run together; `None` means as many as fit in memory.
         max_memory: how much of it they may take, in bytes or as `"4GB"`; `None` means four fifths of what is free.
+        tile: side in px of the pieces in which the network sees a view that is larger; `None` means the whole at once.
+            A network of one size only sees pieces of that size.
 
     Raises:
-        SettingError: no such precision or amount, or fewer than one picture.
+        SettingError: no such precision or amount, fewer than one picture, or too small a tile.
 
     >>> Plan("bfloat16", max_memory="4GB")
     Plan(precision='bfloat16', max_memory='4GB')
@@ -37,6 +40,7 @@ class Plan:
     fold: bool = True
     at_once: int | None = None
     max_memory: int | str | None = None
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         """Check what was given."""
@@ -44,6 +48,10 @@ class Plan:
             raise SettingError(f"no precision {self.precision!r}; give {' or '.join(PRECISIONS)}, or None to measure")
         if self.at_once is not None and self.at_once < 1:
             raise SettingError(f"{self.at_once} pictures at once are none; give 1 or more, or None for what fits")
+        if self.tile is not None and self.tile < 2 * OVERLAP:
+            raise SettingError(
+                f"tiles of {self.tile} px are too small; give {2 * OVERLAP} or more, or None for the whole"
+            )
         if self.max_memory is not None:
             read_bytes(self.max_memory)
 

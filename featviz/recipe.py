@@ -57,6 +57,7 @@ class Recipe:
         files: those that the expressions name, and a hash of what is in each.
         picture: which one of the batch this file shows; `None` means a sheet of them all.
         shown: height and width in px at which it was drawn again; `None` means as it was made.
+        dream: the settings of `fv.dream`, where that made it.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Recipe:
     files: Mapping[str, str]
     picture: int | None = None
     shown: tuple[int, int] | None = None
+    dream: Mapping[str, Any] | None = None
 
     TENSOR: ClassVar[str] = "an image made in Python"
     """What `start` says of an image that came from no file."""
@@ -136,6 +138,8 @@ class Recipe:
         """A name for what it makes: the same for the same picture, whatever the files it came from are called."""
         names = ("machine", "model", "weights", "start", "files")
         decides = {key: value for key, value in asdict(self).items() if key not in names}
+        if self.dream is not None:
+            decides["dream"] = {key: value for key, value in self.dream.items() if key != "mask"}  # the param has it
         text = json.dumps(decides, sort_keys=True)
         for name, content in self.files.items():
             text = text.replace(json.dumps(repr(name))[1:-1], content)

@@ -50,7 +50,12 @@ def replay(
     if recipe.start == fv.Recipe.TENSOR:
         raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
     arguments = recipe.arguments(VALUES | dict(own or {}), transforms)
-    rendering = fv.render(network, **arguments, progress=progress)
+    if recipe.dream is None:
+        rendering = fv.render(network, **arguments, progress=progress)
+    else:
+        (objective,), (seed,), start = arguments["objective"], recipe.seeds, str(recipe.start)
+        options = {"seed": seed, "until": recipe.until, "plan": arguments["plan"], "progress": progress}
+        rendering = fv.dream(network, start, objective, **recipe.dream, **options)
     if rendering.recipe.start_fingerprint != recipe.start_fingerprint:
         raise fv.RecipeError(f"the picture was started from {recipe.start}, which holds another image now")
     other = {key: value for key, value in rendering.recipe.machine.items() if recipe.machine.get(key) != value}

@@ -76,6 +76,7 @@ class Network:
         self.smooth_pools = smooth_pools
         self._known = probed
         self._folds = Folds()
+        self._hashed: tuple[object, str] | None = None
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
             raise SettingError(
                 f"mean {self.mean} and std {self.std} do not go together; give one of each per channel, std above 0"
@@ -124,12 +125,15 @@ class Network:
     @property
     def fingerprint(self) -> str:
         """A hash of its weights: the same for the same network, wherever it came from."""
-        digest = hashlib.sha256()
-        for key, value in sorted(self.module.state_dict().items()):
-            if isinstance(value, Tensor):  # a module may keep other things there
+        state = {key: value for key, value in sorted(self.module.state_dict().items()) if isinstance(value, Tensor)}
+        version = [(value.data_ptr(), -1 if value.is_inference() else value._version) for value in state.values()]
+        if self._hashed is None or self._hashed[0] != version:
+            digest = hashlib.sha256()
+            for key, value in state.items():
                 digest.update(key.encode() + str(tuple(value.shape)).encode())
                 digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:16]
+            self._hashed = version, digest.hexdigest()[:16]
+        return self._hashed[1]
 
     @cached_property
     def probed(self) -> Probed:

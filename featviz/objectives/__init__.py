@@ -6,13 +6,13 @@ from featviz.objectives.canvas import L1, L2, Blur, BoundaryComplexity, Opacity,
 from featviz.objectives.core import Objective, objective
 from featviz.objectives.directions import ActivationWeights, Direction, DirectionNeuron, TensorDirection
 from featviz.objectives.modifiers import Ramp, Within
-from featviz.objectives.reference import Caricature, InputDifference, Match, Style
+from featviz.objectives.reference import Caricature, Guide, InputDifference, Match, Style
 from featviz.objectives.text import parse
 from featviz.objectives.units import Channel, Layer, Logit, Neuron, Probability
 
 __all__ = [
     "L1", "L2", "OUTPUT", "ActivationWeights", "Alignment", "Blur", "BoundaryComplexity", "Caricature", "Channel",
-    "Direction", "DirectionNeuron", "Diversity", "InputDifference", "Interpolate", "Layer", "Logit", "Match", "Neuron",
-    "Objective", "Opacity", "Probability", "Ramp", "Style", "TensorDirection", "TotalVariation", "Within", "objective",
-    "parse",
+    "Direction", "DirectionNeuron", "Diversity", "Guide", "InputDifference", "Interpolate", "Layer", "Logit", "Match",
+    "Neuron", "Objective", "Opacity", "Probability", "Ramp", "Style", "TensorDirection", "TotalVariation", "Within",
+    "objective", "parse",
 ]  # fmt: skip

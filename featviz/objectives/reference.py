@@ -98,6 +98,43 @@ class Caricature(Objective):
 
 
 @dataclass(frozen=True)
+class Guide(Objective):
+    """How strongly each place of a layer answers to what it resembles most in another picture, wherever that is there.
+
+    Args:
+        layer: dotted module name, of a feature map or of tokens.
+        picture: a file, or (channels, h, w) in [0, 1]; brought to the network's own size.
+
+    Source: google/deepdream, dream.ipynb, "Controlling dreams".
+    """
+
+    layer: str
+    picture: Picture
+    term = "guide"
+
+    def __post_init__(self) -> None:
+        """Take paths and tensors, too."""
+        _hold(self)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layer."""
+        return frozenset({self.layer})
+
+    def bind(self, scene: Scene) -> Objective:
+        """See the other picture."""
+        wanted = _activations(self.layer, self.picture, scene).unsqueeze(-1).flatten(2)[0]
+
+        def score(acts: Activations) -> Tensor:
+            units = acts.units(self.layer).unsqueeze(-1).flatten(2)
+            with torch.no_grad():
+                nearest = wanted[:, (wanted.T @ units).argmax(1)]
+            return (units * nearest.movedim(1, 0)).sum(1).mean(1)
+
+        return _Bound(self, score)
+
+
+@dataclass(frozen=True)
 class Style(Objective):
     """How near a layer's Gram matrix is to another picture's: the same textures, wherever they are.
 

@@ -29,6 +29,8 @@ OPAQUE = (".jpg", ".jpeg")
 """Those without an alpha channel."""
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """What Pillow calls images of so many channels."""
+DEEP = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535, "F": 1}
+"""Grey images that Pillow would cut off at 255 instead of scaling, and what white is in them."""
 CHECK = 8, (255, 216)
 """Side in px and greys of the squares that stand for what is transparent."""
 
@@ -145,15 +147,22 @@ def read_recipe(path: Path) -> str:
 
 
 def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"]:
-    """Read an image as [0, 1], upright: grey, RGB, or RGBA.
+    """Read an image as [0, 1], upright: grey, RGB, or RGBA, of 8 or 16 bits, or with a palette.
 
     Raises:
-        OutputError: the file is missing or no picture, or the channels are not 1, 3 or 4.
+        OutputError: the file is missing, broken, animated or no picture, or the channels are not 1, 3 or 4.
     """
     if channels not in MODES:
         raise OutputError(f"an image file gives 1, 3 or 4 channels, not {channels}; give a tensor instead")
     with _opened(Path(path)) as picture:
-        pixels = np.asarray(ImageOps.exif_transpose(picture).convert(MODES[channels]))
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1:
+            raise OutputError(f"{path} is animated, {frames} frames; give a still picture, or dream on it as a video")
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode in DEEP:
+            light = np.asarray(upright, np.float32) / DEEP[upright.mode]
+            upright = PillowImage.fromarray((light.clip(0, 1) * 255).round().astype(np.uint8))
+        pixels = np.asarray(upright.convert(MODES[channels]))
     return np.moveaxis(np.atleast_3d(pixels).astype(np.float32) / 255, -1, 0)
 
 
@@ -164,5 +173,7 @@ def _opened(path: Path) -> PillowImage.Image:
     except FileNotFoundError as error:
         raise OutputError(f"no file {path}") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:  # Pillow's words for a broken file
+        if "truncated" in str(error):
+            raise OutputError(f"{path} breaks off before its end; was it copied whole?") from error
         raise OutputError(f"cannot read {path} as a picture; give a PNG, JPEG or WebP file") from error
     return picture

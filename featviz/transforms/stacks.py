@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,7 +13,7 @@ from featviz.errors import SettingError
 from featviz.protocols import Geometric, Transform, Transforms
 from featviz.random import Generators
 from featviz.transforms.foreign import Foreign
-from featviz.transforms.geometry import FILLING, Jitter, Pad, Place, Rotate, Scale, Shift, Warp
+from featviz.transforms.geometry import FILLING, Jitter, Pad, Rotate, Scale, Shift, Warp
 from featviz.transforms.spread import LogUniform, OneOf
 from featviz.transforms.tone import Tint
 
@@ -63,20 +64,20 @@ def look(
     Returns:
         The views, and a function that moves masks as the images were moved.
     """
-    moves: list[tuple[Warp, Place]] = []
+    moves: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = []
     images = images.view_as(images)  # so that views have a gradient apart from the pictures', also in an empty stack
     for transform in stack:
         draw = transform.draw(rng, (images.shape[1], images.shape[2], images.shape[3]))
         images = transform.apply(images, draw)
-        if isinstance(transform, Warp):
-            moves.append((transform, draw))
+        if hasattr(transform, "move"):
+            moves.append((transform.move, draw))
 
     def moved(masks: Tensor) -> Tensor:
         for transform in stack:
             if isinstance(transform, Foreign):
                 raise SettingError(f"a mask cannot follow {type(transform.module).__name__}; use transforms of featviz")
-        for warp, draw in moves:
-            masks = warp.move(masks, draw)
+        for move, draw in moves:
+            masks = move(masks, draw)
         return masks
 
     return images, moved

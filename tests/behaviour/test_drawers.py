@@ -31,6 +31,7 @@ EXAMPLES = {
     "Direction": obj.Direction("conv2", VECTOR, 2),
     "DirectionNeuron": obj.DirectionNeuron("conv2", VECTOR, (3, 5), 1),
     "Diversity": obj.Diversity("conv2"),
+    "Guide": obj.Guide("conv2", OTHER),
     "InputDifference": -obj.InputDifference(OTHER),
     "Interpolate": obj.Interpolate(obj.Channel("conv2", 1), obj.Logit("cat")),
     "L1": -obj.L1(0.2),
@@ -56,6 +57,7 @@ TEXTS = {
     'caricature(stage2, "my cat.jpg", 2)': obj.Caricature("stage2", "my cat.jpg", 2),
     "difference(cat.jpg)": obj.InputDifference("cat.jpg"),
     "diversity(stage2)": obj.Diversity("stage2"),
+    "guide(stage2, cat.jpg)": obj.Guide("stage2", "cat.jpg"),
     "interpolate(logit:star, stage2:3 + 2 * tv)": obj.Interpolate(
         obj.Logit("star"), obj.Channel("stage2", 3) + 2 * obj.TotalVariation()
     ),
@@ -89,7 +91,7 @@ PARAMS = {
     "Shared": param.image(spatial=param.Shared()),
     "Stack": param.Stack((OTHER,)),
 }
-COLORS = ("Decorrelated", "Plain")
+COLORS = ("Clamped", "Decorrelated", "Plain")
 
 TRANSFORMS = {
     "GaussianBlur": T.GaussianBlur(T.Uniform(0.2, 1.5)),
@@ -104,6 +106,7 @@ TRANSFORMS = {
     "Pad": T.Pad(3),
     "Resize": T.Resize((30, 20)),
     "ResizedView": T.ResizedView(T.LogUniform(1, 3), size=(20, 32), whole=0.5),
+    "Roll": T.Roll(5),
     "Rotate": T.Rotate(15),
     "Scale": T.Scale(T.LogUniform(0.8, 1.3)),
     "Shift": T.Shift(0.2),

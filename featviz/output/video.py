@@ -1,0 +1,118 @@
+"""Moving pictures: frames in, frames out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as iio
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image as PillowImage
+
+from featviz.errors import OutputError
+from featviz.output.files import check_output
+
+VIDEOS: dict[str, dict[str, Any]] = {
+    ".gif": {"loop": 0},
+    ".mp4": {"codec": "libx264", "quality": 8, "pixelformat": "yuv420p", "macro_block_size": 2},
+    ".webm": {"codec": "libvpx-vp9", "quality": 8, "pixelformat": "yuv420p", "macro_block_size": 2},
+}
+"""The formats that can be written, by file ending, and how."""
+NEEDS = "videos need imageio-ffmpeg and OpenCV; run: pip install 'featviz[video]'"
+
+
+def read_video(path: str | Path) -> tuple[float, int, Iterator[UInt8[np.ndarray, "h w 3"]]]:
+    """Open a video or an animated picture.
+
+    Returns:
+        Frames a second, how many frames there are about, and the frames one by one.
+
+    Raises:
+        OutputError: the file is missing or no video, or what reads videos is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise OutputError(f"no file {path}")
+    if path.suffix.lower() in (".gif", ".webp", ".png"):
+        picture = PillowImage.open(path)
+        count = getattr(picture, "n_frames", 1)
+        if count < 2:
+            raise OutputError(f"{path} is a still picture; give a video, or --zoom to move through it")
+        milliseconds = picture.info.get("duration") or 100
+        return 1000 / milliseconds, count, _animated(picture, count)
+    _needed()
+    try:
+        reader: Any = iio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
+        facts = reader.get_meta_data()
+    except (OSError, ValueError, IndexError, RuntimeError) as error:  # ffmpeg's words for what is no video
+        raise OutputError(f"cannot read {path} as a video; give an MP4, WebM or GIF file") from error
+    return facts["fps"], round(facts["duration"] * facts["fps"]), (np.asarray(frame)[..., :3] for frame in reader)
+
+
+def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *, fps: float = 24.0) -> Path:
+    """Write frames as they come; after Ctrl-C those that there are so far.
+
+    Args:
+        frames: all of one size.
+        path: ends in .mp4, .webm or .gif.
+        fps: frames a second.
+
+    Raises:
+        OutputError: the folder is missing, not writable or full, there is no frame, or what writes videos is missing.
+    """
+    path = Path(path)
+    check_video(path)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    options = VIDEOS[path.suffix.lower()]
+    options = options | ({"duration": 1000 / fps} if path.suffix.lower() == ".gif" else {"fps": fps})
+    try:
+        stopped, count = None, 0
+        writer: Any
+        with iio.get_writer(aside, mode="I", **options) as writer:  # type: ignore[arg-type]
+            try:
+                for count, frame in enumerate(frames, 1):  # noqa: B007
+                    writer.append_data(_even(frame) if "codec" in options else frame)
+            except KeyboardInterrupt as stop:
+                stopped = stop
+        if not count:
+            raise OutputError(f"cannot write {path}: there is not one frame")
+        aside.replace(path)
+        if stopped:
+            raise stopped
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def check_video(path: Path) -> None:
+    """Make sure that a video can be written here, before anything is computed.
+
+    Raises:
+        OutputError: the folder is missing or not writable, the ending is no format, or what writes videos is missing.
+    """
+    check_output(path, *VIDEOS)
+    if path.suffix.lower() != ".gif":
+        _needed()
+
+
+def _animated(picture: PillowImage.Image, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    for i in range(count):
+        picture.seek(i)
+        yield np.asarray(picture.convert("RGB"))
+
+
+def _even(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Repeat the last row and column where a side is odd: the codecs hold colours for squares of four pixels."""
+    return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
+
+
+def _needed() -> None:
+    try:
+        import imageio_ffmpeg  # type: ignore[import-untyped]  # noqa: F401
+    except ImportError as error:
+        raise OutputError(NEEDS) from error
