@@ -53,15 +53,19 @@ class Contender:
     name: str
     process: subprocess.Popen[str]
     log: Path
+    failed: str = ""
 
     def run(self, **task: Any) -> dict[str, float]:
-        """Do a task, and return its seconds and the most memory so far."""
+        """Do a task, and return its seconds and the most memory so far; nothing once it has failed."""
+        if self.failed:
+            return {}
         assert self.process.stdin
         assert self.process.stdout
         print(json.dumps(task), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} stopped: {self.log.read_text()[-2000:]}")
+            self.failed = self.log.read_text().strip().splitlines()[-1]
+            return {}
         return json.loads(line)
 
 
@@ -83,8 +87,7 @@ def environment(folder: Path) -> Path:
 def live_channels(network: fv.Network, layer: str, count: int) -> list[int]:
     """Choose channels that answer to noise, so that no library has to wake a dead one."""
     noise = torch.rand(8, 3, *network.size, generator=torch.Generator().manual_seed(1))
-    answers = network.capture(noise, [layer]).units(layer).flatten(2).mean((0, 2)) if layer else None
-    assert answers is not None
+    answers = network.capture(noise, [layer]).units(layer).unsqueeze(-1).flatten(2).mean((0, 2))
     return answers.topk(count).indices.tolist()
 
 
@@ -127,10 +130,13 @@ def race(
                     output = str(pictures[one.name]) if first else None
                     asked = 2 if turn < 0 else steps
                     done = one.run(**task, channels=mine, steps=asked, output=output)
-                    megabytes[one.name] = done["megabytes"]
-                    if turn >= 0:
+                    megabytes[one.name] = done.get("megabytes", 0)
+                    if done and turn >= 0:
                         seconds[one.name].append(done["seconds"] / len(mine) / steps)
             for one in contenders:
+                if one.failed:
+                    print(f"{model:12} {layer[-15:]:15} {count:3} x {steps:2}  {one.name:12} {one.failed}", flush=True)
+                    continue
                 ratios = [theirs / ours for theirs, ours in zip(seconds[one.name], seconds["featviz"], strict=True)]
                 spread = f"{median(ratios):6.2f}x ({min(ratios):.2f} - {max(ratios):.2f})"
                 shown = f"{response(network, layer, each[one.name], pictures[one.name]):9.3f}" if first else ""

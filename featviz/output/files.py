@@ -167,12 +167,15 @@ def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"
 
 
 def _opened(path: Path) -> PillowImage.Image:
+    picture = None
     try:
         picture = PillowImage.open(path)
         picture.load()
     except FileNotFoundError as error:
         raise OutputError(f"no file {path}") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:  # Pillow's words for a broken file
+        if picture is not None:
+            picture.close()
         if "truncated" in str(error):
             raise OutputError(f"{path} breaks off before its end; was it copied whole?") from error
         raise OutputError(f"cannot read {path} as a picture; give a PNG, JPEG or WebP file") from error

@@ -21,6 +21,8 @@ VIDEOS: dict[str, dict[str, Any]] = {
     ".webm": {"codec": "libvpx-vp9", "quality": 8, "pixelformat": "yuv420p", "macro_block_size": 2},
 }
 """The formats that can be written, by file ending, and how."""
+PICTURES = (".gif", ".webp", ".png", ".jpg", ".jpeg")
+"""Files that hold pictures, of which some are animated."""
 NEEDS = "videos need imageio-ffmpeg and OpenCV; run: pip install 'featviz[video]'"
 
 
@@ -36,20 +38,19 @@ def read_video(path: str | Path) -> tuple[float, int, Iterator[UInt8[np.ndarray,
     path = Path(path)
     if not path.is_file():
         raise OutputError(f"no file {path}")
-    if path.suffix.lower() in (".gif", ".webp", ".png"):
-        picture = PillowImage.open(path)
-        count = getattr(picture, "n_frames", 1)
+    if path.suffix.lower() in PICTURES:
+        with PillowImage.open(path) as picture:
+            count, milliseconds = getattr(picture, "n_frames", 1), picture.info.get("duration") or 100
         if count < 2:
             raise OutputError(f"{path} is a still picture; give a video, or --zoom to move through it")
-        milliseconds = picture.info.get("duration") or 100
-        return 1000 / milliseconds, count, _animated(picture, count)
+        return 1000 / milliseconds, count, _animated(path, count)
     _needed()
     try:
-        reader: Any = iio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
-        facts = reader.get_meta_data()
+        with _reader(path) as reader:
+            facts = reader.get_meta_data()
     except (OSError, ValueError, IndexError, RuntimeError) as error:  # ffmpeg's words for what is no video
         raise OutputError(f"cannot read {path} as a video; give an MP4, WebM or GIF file") from error
-    return facts["fps"], round(facts["duration"] * facts["fps"]), (np.asarray(frame)[..., :3] for frame in reader)
+    return facts["fps"], round(facts["duration"] * facts["fps"]), _filmed(path)
 
 
 def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *, fps: float = 24.0) -> Path:
@@ -100,10 +101,21 @@ def check_video(path: Path) -> None:
         _needed()
 
 
-def _animated(picture: PillowImage.Image, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    for i in range(count):
-        picture.seek(i)
-        yield np.asarray(picture.convert("RGB"))
+def _animated(path: Path, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    with PillowImage.open(path) as picture:
+        for i in range(count):
+            picture.seek(i)
+            yield np.asarray(picture.convert("RGB"))
+
+
+def _filmed(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    with _reader(path) as reader:
+        for frame in reader:
+            yield np.asarray(frame)[..., :3]
+
+
+def _reader(path: Path) -> Any:
+    return iio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
 
 
 def _even(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:

@@ -97,8 +97,8 @@ def test_what_is_asked_of_the_picture_itself_counts_once():
 def test_a_network_of_one_size_sees_tiles_of_that_size():
     net = toys.network(toys.Vit())
     seen = []
-    net.module.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
     layer = next(name for name, found in net.table.items() if name and found.layout.kind == "tokens")
+    net.module.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
     fv.render(net, f'"{layer}":1', param=param.image((150, 70)), transforms=(), steps=1, plan=fv.Plan(tile=128))
     assert set(seen) == {net.size}
 
