@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check fix motifnet docs catalogue bench scaling overhead clean
+.PHONY: demo test check fix motifnet docs catalogue bench scaling dreambench overhead clean
 
-demo: $(READY)  ## draw every class of the embedded network into demo/
+demo: $(READY)  ## draw every class of the embedded network, and dream on a photograph, into demo/
 	mkdir -p demo
 	$(BIN)/featviz render $$($(BIN)/python -c "print(*(f'logit:{m}' for m in __import__('featviz').load().classes))") \
 		--size 128 --steps 256 -o demo/motifs.png
+	$(BIN)/featviz dream docs/chelsea.webp -o demo/dream.png
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
@@ -37,6 +38,9 @@ bench: $(READY)  ## race featviz against its peers, about an hour on two cores
 
 scaling: $(READY)  ## measure how time and memory grow, and draw it
 	$(BIN)/python benchmarks/scaling.py
+
+dreambench: $(READY)  ## time a dream beside the original algorithm, and tiles beside the whole
+	$(BIN)/python benchmarks/dream.py
 
 overhead: $(READY)  ## time a step of a render over the bare pass of the network
 	$(BIN)/python benchmarks/overhead.py

@@ -8,9 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import imageio.v3 as iio
+import numpy as np
+
 import featviz as fv
 from featviz import objectives as obj
 from featviz import param
+from featviz.output import to_bytes
 
 HERE = Path(__file__).parent
 UNITS = (
@@ -18,10 +22,12 @@ UNITS = (
     "features.14:60", "features.16:40", "features.17:100", "logit:flamingo", "logit:jack-o'-lantern", "logit:zebra",
     "logit:strawberry", "logit:monarch", "logit:pinwheel",
 )  # fmt: skip
+LAYERS = ("features.4", "features.10", "features.15")
+"""What is dreamt of: early, in the middle, late."""
 
 
 def main() -> None:
-    """Draw both sheets."""
+    """Draw the sheets and the dreams."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mobilenet", default="default", help="a weights file")
     options = parser.parse_args()
@@ -30,6 +36,10 @@ def main() -> None:
     fv.render(motifnet, goals, param=param.image(128), progress=fv.progress_bar()).save(HERE / "motifs.webp")
     mobilenet = fv.load("mobilenet_v2", weights=options.mobilenet)
     fv.render(mobilenet, UNITS, progress=fv.progress_bar()).save(HERE / "mobilenet_v2.webp")
+    dreams = [fv.read_image(HERE / "chelsea.webp")]
+    dreams += [fv.dream(mobilenet, HERE / "chelsea.webp", layer).images[0].numpy() for layer in LAYERS]
+    rows = [np.concatenate(dreams[i : i + 2], 2) for i in (0, 2)]
+    iio.imwrite(HERE / "dream.webp", to_bytes(np.concatenate(rows, 1)), quality=90)
 
 
 if __name__ == "__main__":

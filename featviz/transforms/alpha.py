@@ -40,7 +40,7 @@ class Collapse:
         """Mix picture and background."""
         from kornia.color import linear_rgb_to_rgb, rgb_to_linear_rgb  # slow to import
 
-        picture, alpha, behind = images[:, :-1], images[:, -1:], draw.to(images)
+        picture, alpha, behind = images[:, :-1], images[:, -1:], draw.to(images, non_blocking=True)
         if picture.shape[1] != 3:
             return torch.lerp(behind, picture, alpha)
         return linear_rgb_to_rgb(torch.lerp(rgb_to_linear_rgb(behind), rgb_to_linear_rgb(picture), alpha))

@@ -303,7 +303,7 @@ def _grid(matrix: Float[Tensor, "n 3 3"], images: Float[Tensor, "n c h w"], size
     unit = torch.tensor([2 / max(1, side - 1) for side in (images.shape[3], images.shape[2])])
     back = torch.linalg.inv(matrix)[:, :2] * unit[:, None]
     back[:, :, 2] -= 1
-    back = back.to(images)
+    back = back.to(images, non_blocking=True)
     rows, columns = (torch.arange(side, device=images.device, dtype=images.dtype) for side in size)
     along, down = back[:, :, :1] * columns, back[:, :, 1:2] * rows + back[:, :, 2:]
     return torch.stack([down[:, axis, :, None] + along[:, axis, None, :] for axis in (0, 1)], -1)

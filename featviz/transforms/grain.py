@@ -68,7 +68,7 @@ class Noise:
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Add it."""
-        return images + draw.to(images)
+        return images + draw.to(images, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -89,4 +89,4 @@ class UniformNoise:
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Add it."""
-        return images + draw.to(images)
+        return images + draw.to(images, non_blocking=True)

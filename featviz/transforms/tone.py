@@ -35,7 +35,7 @@ class Tint:
     def apply(self, images: Float[Tensor, "n c h w"], draw: Draw) -> Float[Tensor, "n c h w"]:
         """Multiply and add."""
         gain, shift = draw
-        return torch.addcmul(shift.to(images), images, gain.to(images))
+        return torch.addcmul(shift.to(images, non_blocking=True), images, gain.to(images, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -57,4 +57,4 @@ class Contrast:
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c h w"]:
         """Stretch about the mean."""
-        return torch.lerp(images.mean((2, 3), keepdim=True), images, draw.to(images))
+        return torch.lerp(images.mean((2, 3), keepdim=True), images, draw.to(images, non_blocking=True))

@@ -6,8 +6,11 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import featviz as fv
 from featviz.cli import EXAMPLES, main
 
 ROOT = Path(__file__).parents[2]
@@ -31,33 +34,40 @@ def test_there_is_something_to_run():
 
 
 @pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # units of random networks may be off
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg's pipes
 @pytest.mark.parametrize("commands", [COMMANDS, HELP], ids=["readme", "help"])
 def test_every_command_that_is_shown_works(tmp_path, capsys, commands):
     (tmp_path / "my_net.py").write_text(OWN)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    Image.open(ROOT / "docs" / "chelsea.webp").resize((96, 64)).save(tmp_path / "cat.jpg")
+    fv.save_video([np.zeros((32, 48, 3), np.uint8)] * 3, tmp_path / "walk.mp4")
     for command in commands:
         words = shlex.split(command, comments=True)[1:]
         if words[0] == "render":
             words += ["--steps", "2", "--quiet"]
-            if "googlenet" in words:
-                words += ["--weights", "none"]  # nothing is downloaded here
+        if words[0] == "dream":
+            words += ["--steps", "1", "--octaves", "1", "--quiet"] + (["--frames", "2"] if "--zoom" in words else [])
+        if "googlenet" in words and words[0] in ("render", "dream"):
+            words += ["--weights", "none"]  # nothing is downloaded here
         assert main(words) == 0, (command, capsys.readouterr().err)
 
 
 @pytest.fixture
 def hurried(monkeypatch):
     """Two steps a render, and nothing downloaded."""
-    import featviz as fv
     from featviz.network import load
 
-    whole_render, whole_load = fv.render, load
+    whole_render, whole_dream, whole_load = fv.render, fv.dream, load
     monkeypatch.setattr(fv, "render", lambda *a, **k: whole_render(*a, **{**k, "steps": 2}))
+    monkeypatch.setattr(fv, "dream", lambda *a, **k: whole_dream(*a, **{**k, "steps": 1, "octaves": 1}))
     monkeypatch.setattr(
         fv, "load", lambda name, **k: whole_load(name, **({} if name == "motifnet" else {"weights": "none"}) | k)
     )
 
 
 @pytest.mark.parametrize("name", ["README.md", *HOW_TOS])
-def test_the_python_that_is_shown_works(name, hurried):
+def test_the_python_that_is_shown_works(name, hurried, tmp_path):
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     space: dict[str, object] = {}
     for block in blocks("python", (ROOT / name).read_text()):
         exec(compile(block, name, "exec"), space)
@@ -79,7 +89,6 @@ def catalogue():
 
 
 def test_nothing_public_is_missing_from_the_catalogue(catalogue):
-    import featviz as fv
     from featviz import objectives, param, transforms
 
     made_of = {"Objective"}  # what the others are made of
@@ -121,11 +130,14 @@ def test_every_file_that_the_readme_shows_exists():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)
-def test_notebooks_run(path, monkeypatch):
+def test_notebooks_run(path, monkeypatch, tmp_path):
     import nbclient
     import nbformat
 
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     notebook = nbformat.read(path, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "commit notebooks without outputs"
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    (tmp_path / "notebooks").mkdir()
+    beside = {"metadata": {"path": str(tmp_path / "notebooks")}}
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=beside).execute()
