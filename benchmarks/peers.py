@@ -61,10 +61,13 @@ class Contender:
             return {}
         assert self.process.stdin
         assert self.process.stdout
-        print(json.dumps(task), file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
+        try:
+            print(json.dumps(task), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         if not line:
-            self.failed = self.log.read_text().strip().splitlines()[-1]
+            self.failed = (self.log.read_text().strip() or "it was stopped").splitlines()[-1]
             return {}
         return json.loads(line)
 
@@ -124,7 +127,7 @@ def race(
             each = {one.name: channels[: 1 if one.name in ONE_AT_A_TIME else count] for one in contenders}
             seconds: dict[str, list[float]] = {one.name: [] for one in contenders}
             megabytes: dict[str, float] = {}
-            for turn in range(-1 if turns > 1 else 0, turns):  # the first of several warms up
+            for turn in range(-1, turns):  # the first warms up
                 for one in contenders:
                     mine = each[one.name]
                     output = str(pictures[one.name]) if first else None

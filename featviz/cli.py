@@ -16,6 +16,8 @@ import featviz as fv
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
+"""Endings of files that are videos and never pictures."""
 EXAMPLES = """
 Examples:
 
@@ -111,6 +113,7 @@ def render(
     max_memory: Annotated[
         str | None, typer.Option(help="How much to take, as 4GB; a batch that needs more is split. Left out: most.")
     ] = None,
+    tile: Annotated[int | None, typer.Option(help="See larger views in pieces of so many px. Left out: whole.")] = None,
     device: Device = "auto",
     mean: Mean = None,
     std: Std = None,
@@ -138,7 +141,7 @@ def render(
         steps=steps,
         seed=seed,
         start=start,
-        plan=fv.Plan(None if precision == "auto" else precision, max_memory=max_memory),  # type: ignore[arg-type]
+        plan=fv.Plan(None if precision == "auto" else precision, max_memory=max_memory, tile=tile),  # type: ignore[arg-type]
         progress=None if quiet else fv.progress_bar("render"),
     )
     _finish(rendering.at(again) if again else rendering, output)
@@ -172,6 +175,7 @@ def dream(
     rotate: Annotated[float, typer.Option(help="How far it turns in a frame, in degrees.")] = 0.0,
     pan: Annotated[str, typer.Option(help="How far it moves in a frame, DOWN,ALONG as shares of the sides.")] = "0,0",
     fps: Annotated[float | None, typer.Option(help="Frames a second. Left out: the video's own, or 24.")] = None,
+    keep: Annotated[float, typer.Option(help="With what share of a video's last dream the next frame begins.")] = 0.7,
     seed: Annotated[int, typer.Option(help="Of the rolls.")] = 0,
     tile: Annotated[int, typer.Option(help="Side in px of the pieces in which a large picture is seen.")] = 640,
     precision: Precision = "auto",
@@ -183,7 +187,8 @@ def dream(
     quiet: Quiet = False,
 ) -> None:
     """Let a network see more of what it sees in a photograph already: DeepDream, still or moving."""
-    path = output or photo.with_name(f"{photo.stem}-dream{'.png' if zoom is None else '.mp4'}")
+    kind = ".mp4" if zoom is not None or photo.suffix.lower() in FILMS else ".png"
+    path = output or photo.with_name(f"{photo.stem}-dream{kind}")
     moving = path.suffix.lower() in fv.VIDEOS
     if zoom is not None and not moving:
         raise fv.SettingError(f"--zoom makes a video, and {path} is none; end the name in {', '.join(fv.VIDEOS)}")
@@ -202,14 +207,18 @@ def dream(
         _finish(fv.dream(network, photo, goal, **settings), path)
         return
     if zoom is None:
-        drawn, usual = fv.dream_video(network, photo, goal, **settings), fv.read_video(photo)[0]
+        drawn, usual = fv.dream_video(network, photo, goal, keep=keep, **settings), fv.read_video(photo)[0]
     else:
         way = _numbers(pan) or ()
         if len(way) != 2:
             raise fv.SettingError(f"cannot read --pan {pan!r}; give shares down and along, as 0.01,0")
         moves = {"frames": frames, "zoom": zoom, "rotate": rotate, "pan": way}
         drawn, usual = fv.dream_zoom(network, photo, goal, **moves, **settings), 24.0  # type: ignore[arg-type]
-    typer.echo(fv.save_video(drawn, path, fps=fps or usual))
+    try:
+        fv.save_video(drawn, path, fps=usual if fps is None else fps)
+    finally:  # also after Ctrl-C: what there is so far is worth having
+        if path.is_file():
+            typer.echo(path)
 
 
 @app.command()

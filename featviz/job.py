@@ -113,6 +113,12 @@ class Job:
         transforms = _transforms(transforms)
         stack, view, tile = _stack(transforms, network, canvas, plan.tile)
         pieces = tiles(view, tile)
+        for goal in objectives:
+            if len(pieces) > 1 and getattr(goal, "whole", False):
+                seen = f"a view of {view[0]} x {view[1]} px is seen in tiles of {tile[0]} x {tile[1]}"
+                raise SettingError(
+                    f"{goal} is about the view as a whole, and {seen}; give a smaller picture or larger tiles"
+                )
         scene = Scene(network.capture, network.channels, size, tile)
         scorers = tuple(goal.bind(scene) if isinstance(goal, Binding) else goal for goal in objectives)
         return cls(
@@ -169,7 +175,10 @@ class Job:
         each = self.param.batch
         if getattr(self.param, "couples", False):
             return [slice(0, len(self.seeds))]
-        sizes = [each if getattr(objective, "couples", False) else 1 for objective in self.objectives]
+        sizes = [
+            each if getattr(objective, "couples", False) or getattr(objective, "whole", False) else 1
+            for objective in self.objectives
+        ]
         return [
             slice(first, first + size)
             for i, size in enumerate(sizes)

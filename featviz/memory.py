@@ -22,8 +22,8 @@ SPARE = 1.5
 Source: `benchmarks/scaling.py`; measured 1.1 to 1.4 on convolutional networks and a transformer.
 """
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
-"""Where Linux keeps the limit of a container, and what is used of it."""
+GROUP = Path("/sys/fs/cgroup")
+"""Where Linux keeps the limit of a container, what is used of it, and how much of that could be dropped."""
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """The settings of glibc's `mallopt` for blocks that come from the system, and for free memory that goes back to it.
@@ -61,13 +61,15 @@ def show_bytes(amount: float) -> str:
 def free_bytes(device: torch.device) -> int:
     """Return how much memory a render may take, on the device where the network is."""
     if device.type == "cuda":
-        return int(SHARE * torch.cuda.mem_get_info(device)[0])
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(SHARE * (torch.cuda.mem_get_info(device)[0] + idle))
     free = int(psutil.virtual_memory().available)
     try:
-        limit, used = (int(Path(file).read_text()) for file in GROUPS)
-    except (OSError, ValueError):  # no container, or one without a limit
+        limit, used = (int((GROUP / file).read_text()) for file in ("memory.max", "memory.current"))
+        cached = int((GROUP / "memory.stat").read_text().split("inactive_file ")[1].split()[0])
+    except (OSError, ValueError, IndexError):  # no container, or one without a limit
         return int(SHARE * free)
-    return int(SHARE * min(free, max(0, limit - used)))
+    return int(SHARE * min(free, max(0, limit - used + cached)))
 
 
 def kept_bytes(run: Callable[[], object], *, aside: set[int]) -> int:
@@ -92,7 +94,8 @@ def kept_bytes(run: Callable[[], object], *, aside: set[int]) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was no memory left, on any device."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in words)
 
 
 @contextmanager
@@ -110,9 +113,10 @@ def keeping(device: torch.device) -> Iterator[None]:
     if mallopt is None or device.type != "cpu":
         yield
         return
-    mallopt(MMAP_THRESHOLD, ALWAYS)
-    mallopt(TRIM_THRESHOLD, ALWAYS)
     try:
+        if not mallopt(MMAP_THRESHOLD, ALWAYS):  # before glibc 2.35 there is a limit to it
+            mallopt(MMAP_THRESHOLD, USUAL)
+        mallopt(TRIM_THRESHOLD, ALWAYS)
         yield
     finally:
         mallopt(MMAP_THRESHOLD, USUAL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,8 @@ from featviz.random import Generators
 from featviz.tiles import Tile
 
 log = logging.getLogger("featviz")
+LARGE = 512 * 512
+"""From how many px on a view is large enough to say what it will take, even if nothing can be split."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Parts:
             if len(smaller) == 1:
                 height, width = self._job.size
                 raise RenderError(
-                    f"out of memory with {len(part)} of {height} x {width} px at a time; give a smaller size"
+                    f"out of memory with {len(part)} of {height} x {width} px at a time; give a smaller size, or --tile"
                 )
             log.warning("out of memory with %d pictures at a time; going on with %d", len(part), len(smaller[0]))
             self._all[i : i + 1] = smaller
@@ -134,27 +137,25 @@ class Parts:
         """Find how many pictures fit in memory at once, by running as few as can be; `None` means all of them."""
         job = self._job
         unit, count = job.units[0], len(job.seeds)
-        if len(job.units) == 1:
+        if len(job.units) == 1 and math.prod(job.tiles[0].weights.shape) < LARGE:
             return None
-        pictures = unit.stop - unit.start
-        leaves = [leaf.detach()[unit].requires_grad_() for leaf in job.leaves]
-
-        def run() -> object:
-            views, _ = job.look(job.images(leaves), Generators(range(pictures)))
-            return self._see(job.tiles[0].cut(views))
-
-        state = 4 * sum(leaf.nbytes for leaf in job.leaves)  # with their gradients and two moments
         try:
-            each = SPARE * kept_bytes(run, aside=job.network.storages) / pictures
+            each = self._footprint(unit)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
-                return pictures  # which is where `climb` gives up
+                return unit.stop - unit.start  # which is where `climb` gives up
             raise
+        state = 4 * sum(leaf.nbytes for leaf in job.leaves)  # with their gradients and two moments
         free = free_bytes(job.network.device)
         limit = min(free, read_bytes(job.plan.max_memory)) if job.plan.max_memory else free
-        needed, fit = state + count * each, max(pictures, int((limit - state) // max(each, 1)))
+        needed, fit = state + count * each, max(unit.stop - unit.start, int((limit - state) // max(each, 1)))
         if needed <= limit:
             log.info("%d pictures take about %s", count, show_bytes(needed))
+            return None
+        if len(job.units) == 1:
+            log.warning(
+                "what cannot be split takes about %s of %s; --tile cuts views", *map(show_bytes, (needed, limit))
+            )
             return None
         log.warning(
             "%d pictures would take about %s; %d at a time take about %s",
@@ -164,6 +165,21 @@ class Parts:
             show_bytes(state + fit * each),
         )
         return fit
+
+    def _footprint(self, unit: slice) -> float:
+        """Return how many bytes a picture takes at its peak, by a forward pass of a few, once for each plan."""
+        job, pictures = self._job, unit.stop - unit.start
+        leaves = [leaf.detach()[unit].requires_grad_() for leaf in job.leaves]
+
+        def run() -> object:
+            views, _ = job.look(job.images(leaves), Generators(range(pictures)))
+            return self._see(job.tiles[0].cut(views))
+
+        known = job.network.footprints
+        key = (job.layers, job.size, job.tiles[0].weights.shape, job.plan, repr(job.param))
+        if key not in known:
+            known[key] = SPARE * kept_bytes(run, aside=job.network.storages) / pictures
+        return known[key]
 
 
 def _by_tiles(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from featviz import __version__
 from featviz.errors import OutputError
+from featviz.memory import keeping
 from featviz.network import Network
 from featviz.output import write
 from featviz.plan import PRECISIONS, Plan
@@ -26,6 +27,8 @@ WORTH = 64
 """Steps from which on a trial pays for itself; shorter renders run in single precision."""
 PASSES = 3
 """How many passes of each kind are timed; the fastest counts."""
+PICTURES = 8
+"""How many pictures are timed at most: more take no less time each, and the trial has to fit in memory."""
 GAIN = 0.8
 """The share of single precision's time that a lower one has to stay below, since it also costs digits.
 
@@ -51,7 +54,8 @@ def settle(network: Network, layers: Collection[str], count: int, view: Size, pl
     single = replace(plan, precision="float32")
     if steps < WORTH or not layers or network.precision != torch.float32:
         return single
-    key = _key(network, layers, count, view, plan)
+    count = min(count, PICTURES)
+    key = _key(network, layers, count, view, replace(plan, at_once=None, max_memory=None, tile=None))
     known = _remembered().get(key)
     for precision in PRECISIONS:
         if known == precision:
@@ -69,11 +73,10 @@ def _pays(network: Network, layers: Collection[str], count: int, view: Size, sin
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(count, network.channels, *view, generator=generator).to(network.device).requires_grad_()
     try:
-        time_single, right = _measure(network, layers, images, single)
-        time_lower, other = _measure(network, layers, images, lower)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, TypeError, ValueError, NotImplementedError):  # a network that cannot run in less
+        with keeping(network.device):
+            time_single, right = _measure(network, layers, images, single)
+            time_lower, other = _measure(network, layers, images, lower)
+    except (RuntimeError, MemoryError, TypeError, ValueError):  # a network that cannot run in less, or at all
         return False
     near = all((other[layer] - right[layer]).std() <= ERROR * right[layer].std() + 1e-6 for layer in right)
     return near and time_lower < GAIN * time_single

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ class Dreamer:
         size = (photo.shape[2], photo.shape[3])
         sizes = self.sizes(size)
         detail = torch.zeros_like(photo) if detail is None else detail
-        work, done, histories = [high * wide for high, wide in sizes], 0, []
+        work = [high * wide for high, wide in sizes]
+        drawn: list[fv.Rendering] = []
 
         def render(size: tuple[int, int], start: Tensor, **options: Any) -> fv.Rendering:
             return fv.render(
@@ -90,7 +91,8 @@ class Dreamer:
                 **options,
             )
 
-        settled = render(size, photo, steps=self.steps * len(sizes), until=0, plan=plan).plan
+        if plan.precision is None:  # the largest octave decides for all
+            plan = render(size, photo, steps=self.steps * len(sizes), until=0, plan=plan).plan
         for octave, size in enumerate(sizes):
             base = _resized(photo, size)
             start = (base + _resized(detail, size)).clamp(0, 1)
@@ -100,25 +102,29 @@ class Dreamer:
                 if progress:
                     progress(round((self.steps * before + step * each) / 1e4), round(self.steps * sum(work) / 1e4))
 
-            left = None if until is None else max(0, until - done)
-            rendering = render(
-                size, start, steps=self.steps, until=left, seed=seed + octave, plan=settled, progress=tell
-            )
-            detail = rendering.images - base
-            done += len(rendering.history)
-            histories.append(rendering.history)
-            if rendering.recipe.until is not None:
+            left = None if until is None else max(0, until - self.steps * octave)
+            options = {"steps": self.steps, "until": left, "seed": seed + octave, "plan": plan, "progress": tell}
+            try:
+                drawn.append(render(size, start, **options))
+            except KeyboardInterrupt:
+                if not drawn:
+                    raise
                 break
+            detail = drawn[-1].images - base
+            if drawn[-1].recipe.until is not None:
+                break
+        history = torch.cat([each.history for each in drawn])
         images = (photo + _resized(detail, (photo.shape[2], photo.shape[3]))).clamp(0, 1)
         images = _with_colors_of(photo, images) if self.keep_color else images
         recipe = replace(
-            rendering.recipe,
+            drawn[-1].recipe,
             size=(photo.shape[2], photo.shape[3]),
             seeds=(seed,),
-            until=None if done == self.steps * len(sizes) else done,
-            dream=vars(self),
+            steps=self.steps * len(sizes),
+            until=None if len(history) == self.steps * len(sizes) else len(history),
+            dream=asdict(self),
         )
-        return replace(rendering, images=images, history=torch.cat(histories), recipe=recipe)
+        return replace(drawn[-1], images=images, history=history, recipe=recipe)
 
     def _param(self, size: tuple[int, int]) -> Any:
         image = fv.param.image(size, spatial=fv.param.Pixel(), color=fv.param.Clamped())
@@ -167,7 +173,7 @@ def dream(
         smooth: the deviation in px by which gradients are blurred; 0 leaves them.
         laplacian: into how many octaves gradients are taken apart to be made equally strong; 0 leaves them.
         keep_color: keep the photograph's colours, and change its brightness alone.
-        guide: a picture whose features to dream of, in the objective's layers.
+        guide: a picture whose features to dream of, where the objective is a layer.
         mask: a grey picture, white where the photograph may change.
         seed: of the rolls.
         until: stop after this many of the steps of all octaves.
@@ -208,7 +214,9 @@ def dream(
 def read_photo(image: str | Path | Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
     """Return a photograph (1, channels, h, w), and its alpha channel where it has one that shows."""
     if isinstance(image, Tensor):
-        return (image if image.ndim == 4 else image[None]).float(), None
+        if image.ndim not in (3, 4) or image.shape[-3] != channels or (image.ndim == 4 and len(image) != 1):
+            raise fv.SettingError(f"a photograph of shape {tuple(image.shape)}; give ({channels}, h, w) in [0, 1]")
+        return image.detach().float().cpu().view(1, *image.shape[-3:]), None
     if channels != 3:
         return torch.from_numpy(fv.read_image(image, channels))[None], None
     whole = torch.from_numpy(fv.read_image(image, 4))[None]

@@ -65,11 +65,13 @@ def dream_zoom(
         The frames, for `fv.save_video`.
 
     Raises:
-        SettingError: no frames, or a zoom that shrinks.
+        SettingError: no frames, a zoom that shrinks, or a mask.
     """
     if frames < 1 or not zoom >= 1:
         raise fv.SettingError(f"{frames} frames at zoom {zoom}; give 1 or more frames, and a zoom of 1 or more")
     dreamer, wanted = Dreamer(**settings), goal(network, objective, guide)
+    if dreamer.mask:
+        raise fv.SettingError("a mask lies still, and this picture moves; leave the mask out, or the zoom")
     photo, _ = read_photo(image, network.channels)
     plan = plan if plan.tile else replace(plan, tile=TILE)
     now = photo
@@ -128,10 +130,12 @@ def dream_video(
     detail = torch.zeros(1)
     for done, frame in enumerate(frames, 1):
         photo = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float() / 255
-        carried = torch.zeros_like(photo) if before is None else keep * _carried(detail, before, frame)
+        photo = photo.mean(1, keepdim=True) if network.channels == 1 else photo
+        free = torch.ones(1) if dreamer.mask is None else _mask(dreamer.mask, photo)
+        carried = torch.zeros_like(photo) if before is None else free * keep * _carried(detail, before, frame)
         rendering = dreamer.dream(network, photo, wanted, detail=carried, seed=seed, plan=plan)
         plan, detail = rendering.plan, rendering.images - photo
-        detail -= detail.mean((2, 3), keepdim=True)
+        detail = free * (detail - detail.mean() / free.mean())
         before = frame
         yield _frame(photo + detail)
         if progress:
@@ -140,12 +144,15 @@ def dream_video(
             raise KeyboardInterrupt
 
 
+def _mask(file: str, photo: Tensor) -> Tensor:
+    mask = torch.from_numpy(fv.read_image(file, 1))[None]
+    return F.interpolate(mask, photo.shape[2:], mode="bilinear", antialias=True)
+
+
 def _carried(detail: Tensor, before: Frame, now: Frame) -> Tensor:
     """Move what was added to the last frame to where its things are now, and drop what lies where something appears."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise fv.OutputError("videos need imageio-ffmpeg and OpenCV; run: pip install 'featviz[video]'") from error
+    import cv2  # slow to import; `fv.read_video` made sure that it is there
+
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (before, now)]
     if min(grey[0].shape) < 16:  # too small for the flow to be found

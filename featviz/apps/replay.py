@@ -53,9 +53,11 @@ def replay(
     if recipe.dream is None:
         rendering = fv.render(network, **arguments, progress=progress)
     else:
-        (objective,), (seed,), start = arguments["objective"], recipe.seeds, str(recipe.start)
-        options = {"seed": seed, "until": recipe.until, "plan": arguments["plan"], "progress": progress}
-        rendering = fv.dream(network, start, objective, **recipe.dream, **options)
+        options = {"seed": recipe.seeds[0], "until": recipe.until, "plan": arguments["plan"], "progress": progress}
+        try:
+            rendering = fv.dream(network, str(recipe.start), arguments["objective"][0], **{**recipe.dream, **options})
+        except TypeError as error:
+            raise fv.RecipeError("the recipe cannot be read; was the file changed?") from error
     if rendering.recipe.start_fingerprint != recipe.start_fingerprint:
         raise fv.RecipeError(f"the picture was started from {recipe.start}, which holds another image now")
     other = {key: value for key, value in rendering.recipe.machine.items() if recipe.machine.get(key) != value}

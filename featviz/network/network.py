@@ -77,6 +77,9 @@ class Network:
         self._known = probed
         self._folds = Folds()
         self._hashed: tuple[object, str] | None = None
+        self._taken: set[Size] = set()
+        self.footprints: dict[object, float] = {}
+        """How many bytes a picture takes, by how it is seen; whoever measures it notes it here."""
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
             raise SettingError(
                 f"mean {self.mean} and std {self.std} do not go together; give one of each per channel, std above 0"
@@ -196,7 +199,8 @@ class Network:
         Raises:
             ModelError: it does not; the message has the smallest square that it takes.
         """
-        if self._runs(size):
+        if size in self._taken or self._runs(size):
+            self._taken.add(size)
             return
         if not self._runs(self.size):
             with frozen(self.module):
@@ -245,6 +249,8 @@ class Network:
         calls = {layer: self.table[layer].calls for layer in layouts}
 
         def see(images: Tensor, *, wake: Tensor | None = None) -> Activations:
+            if images.requires_grad and not images.is_leaf:
+                images.register_hook(Tensor.contiguous)  # one copy here saves three slow passes further back
             with (
                 torch.autocast(images.device.type, precision, enabled=lower),
                 nullcontext() if wake is None else Redirected(wake),

@@ -31,6 +31,7 @@ class Objective:
     term = ""
     """Its name in text, as `tv` or `diversity(stage2)`; empty for what has an address, or no text."""
     couples = False
+    whole = False
     """Whether a picture's score depends on the others of its batch."""
     silent = 0.0
     """For which share of the steps it may ask for nothing at all."""
@@ -174,6 +175,11 @@ class Composite(Objective):
     @property
     def layers(self) -> frozenset[str]:
         return frozenset().union(*(part.layers for part in self.parts))
+
+    @property
+    def whole(self) -> bool:  # type: ignore[override]
+        """Whether any part has to see the whole view."""
+        return any(part.whole for part in self.parts)
 
     @property
     def couples(self) -> bool:  # type: ignore[override]

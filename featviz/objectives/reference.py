@@ -34,7 +34,7 @@ class Match(Objective):
 
     layer: str
     picture: Picture
-    term = "match"
+    term, whole = "match", True
 
     def __post_init__(self) -> None:
         """Take paths and tensors, too."""
@@ -72,7 +72,7 @@ class Caricature(Objective):
     layer: str
     picture: Picture
     power: float = 1.0
-    term = "caricature"
+    term, whole = "caricature", True
 
     def __post_init__(self) -> None:
         """Take paths and tensors, too."""
@@ -97,13 +97,17 @@ class Caricature(Objective):
         return _Bound(self, score)
 
 
+PLACES = 4096
+"""How many places of a guide are looked at, at most: each is compared with each of the picture's."""
+
+
 @dataclass(frozen=True)
 class Guide(Objective):
     """How strongly each place of a layer answers to what it resembles most in another picture, wherever that is there.
 
     Args:
         layer: dotted module name, of a feature map or of tokens.
-        picture: a file, or (channels, h, w) in [0, 1]; brought to the network's own size.
+        picture: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of what the network sees.
 
     Source: google/deepdream, dream.ipynb, "Controlling dreams".
     """
@@ -124,6 +128,7 @@ class Guide(Objective):
     def bind(self, scene: Scene) -> Objective:
         """See the other picture."""
         wanted = _activations(self.layer, self.picture, scene).unsqueeze(-1).flatten(2)[0]
+        wanted = wanted[:, :: -(-wanted.shape[1] // PLACES)]
 
         def score(acts: Activations) -> Tensor:
             units = acts.units(self.layer).unsqueeze(-1).flatten(2)
@@ -156,6 +161,11 @@ class Style(Objective):
     picture: Picture
     memory: float = 0.0
     term = "style"
+
+    @property
+    def whole(self) -> bool:  # type: ignore[override]
+        """Whether it remembers, which it does of pictures as a whole."""
+        return self.memory > 0
 
     def __post_init__(self) -> None:
         """Take paths and tensors, too."""

@@ -139,7 +139,7 @@ def read_recipe(path: Path) -> str:
         OutputError: the file is missing or no picture.
         RecipeError: the picture holds no recipe.
     """
-    with _opened(path) as picture:
+    with opened(path) as picture:
         recipe = getattr(picture, "text", {}).get(KEY)
     if not recipe:
         raise RecipeError(f"{path} holds no recipe; only PNG files that featviz saved do")
@@ -154,10 +154,12 @@ def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"
     """
     if channels not in MODES:
         raise OutputError(f"an image file gives 1, 3 or 4 channels, not {channels}; give a tensor instead")
-    with _opened(Path(path)) as picture:
+    with opened(Path(path)) as picture:
         frames = getattr(picture, "n_frames", 1)
         if frames > 1:
-            raise OutputError(f"{path} is animated, {frames} frames; give a still picture, or dream on it as a video")
+            raise OutputError(
+                f"{path} is animated, {frames} frames; give a still picture; featviz dream takes it with -o FILE.gif"
+            )
         upright = ImageOps.exif_transpose(picture)
         if upright.mode in DEEP:
             light = np.asarray(upright, np.float32) / DEEP[upright.mode]
@@ -166,7 +168,12 @@ def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"
     return np.moveaxis(np.atleast_3d(pixels).astype(np.float32) / 255, -1, 0)
 
 
-def _opened(path: Path) -> PillowImage.Image:
+def opened(path: Path) -> PillowImage.Image:
+    """Open a picture and read it.
+
+    Raises:
+        OutputError: the file is missing, broken or no picture.
+    """
     picture = None
     try:
         picture = PillowImage.open(path)

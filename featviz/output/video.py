@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
-from featviz.errors import OutputError
-from featviz.output.files import check_output
+from featviz.errors import OutputError, SettingError
+from featviz.output.files import check_output, opened
 
 VIDEOS: dict[str, dict[str, Any]] = {
     ".gif": {"loop": 0},
@@ -39,10 +40,11 @@ def read_video(path: str | Path) -> tuple[float, int, Iterator[UInt8[np.ndarray,
     if not path.is_file():
         raise OutputError(f"no file {path}")
     if path.suffix.lower() in PICTURES:
-        with PillowImage.open(path) as picture:
+        with opened(path) as picture:
             count, milliseconds = getattr(picture, "n_frames", 1), picture.info.get("duration") or 100
         if count < 2:
             raise OutputError(f"{path} is a still picture; give a video, or --zoom to move through it")
+        _needed()
         return 1000 / milliseconds, count, _animated(path, count)
     _needed()
     try:
@@ -54,7 +56,7 @@ def read_video(path: str | Path) -> tuple[float, int, Iterator[UInt8[np.ndarray,
 
 
 def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *, fps: float = 24.0) -> Path:
-    """Write frames as they come; after Ctrl-C those that there are so far.
+    """Write frames as they come; after Ctrl-C or an error those that there are so far.
 
     Args:
         frames: all of one size.
@@ -63,30 +65,37 @@ def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *
 
     Raises:
         OutputError: the folder is missing, not writable or full, there is no frame, or what writes videos is missing.
+        SettingError: no frames a second.
     """
     path = Path(path)
     check_video(path)
+    if not fps > 0:
+        raise SettingError(f"{fps} frames a second do not move; give a number above 0, 24 is usual")
     aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     options = VIDEOS[path.suffix.lower()]
     options = options | ({"duration": 1000 / fps} if path.suffix.lower() == ".gif" else {"fps": fps})
+    source, count, ended = iter(frames), 0, None
     try:
-        stopped, count = None, 0
         writer: Any
         with iio.get_writer(aside, mode="I", **options) as writer:  # type: ignore[arg-type]
-            try:
-                for count, frame in enumerate(frames, 1):  # noqa: B007
+            while ended is None:
+                try:
+                    frame = next(source)
+                except BaseException as end:
+                    ended = end
+                else:
                     writer.append_data(_even(frame) if "codec" in options else frame)
-            except KeyboardInterrupt as stop:
-                stopped = stop
-        if not count:
-            raise OutputError(f"cannot write {path}: there is not one frame")
-        aside.replace(path)
-        if stopped:
-            raise stopped
+                    count += 1
+        if count:
+            aside.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         aside.unlink(missing_ok=True)
+    if not isinstance(ended, StopIteration):
+        raise ended
+    if not count:
+        raise OutputError(f"cannot write {path}: there is not one frame")
     return path
 
 
@@ -124,7 +133,5 @@ def _even(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
 
 
 def _needed() -> None:
-    try:
-        import imageio_ffmpeg  # type: ignore[import-untyped]  # noqa: F401
-    except ImportError as error:
-        raise OutputError(NEEDS) from error
+    if not all(importlib.util.find_spec(name) for name in ("imageio_ffmpeg", "cv2")):
+        raise OutputError(NEEDS)

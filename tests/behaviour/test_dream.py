@@ -125,6 +125,22 @@ def test_ctrl_c_gives_back_what_there_is(motifnet, picture):
     assert [done for done, _ in whole] == sorted(done for done, _ in whole)
 
 
+def test_what_is_about_the_whole_is_not_seen_in_tiles(motifnet, picture):
+    large = torch.rand(3, 100, 500, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(fv.SettingError, match=r"is about the view as a whole, and a view of 100 x 500 px is seen in"):
+        fv.dream(motifnet, large, fv.objectives.Match("stage2", str(picture)), plan=fv.Plan(tile=256))
+
+
+def test_a_film_that_breaks_off_keeps_what_there_was(tmp_path, scene):
+    def frames():
+        yield from (np.roll(scene, 5 * i, 1) for i in range(3))
+        raise OSError("the source is gone")
+
+    with pytest.raises(OSError, match=r"^the source is gone$"):
+        fv.save_video(frames(), tmp_path / "film.gif")
+    assert fv.read_video(tmp_path / "film.gif")[1] >= 1
+
+
 def test_octaves():
     assert Dreamer(octaves=3, scale=2.0).sizes((400, 200)) == [(100, 50), (200, 100), (400, 200)]
     assert Dreamer(octaves=4, scale=2.0).sizes((100, 60)) == [(100, 60)]
@@ -136,12 +152,13 @@ def test_octaves():
         ({"octaves": 0}, "0 octaves of 10 steps are none; give 1 or more of both"),
         ({"scale": 1.0}, "octaves 1.0 times as large do not grow; give a scale above 1, as 1.4"),
         ({"strength": 0.0}, "a strength of 0.0 changes nothing; give one above 0, 1 is usual"),
+        ({"image": torch.rand(2, 40, 40)}, "a photograph of shape (2, 40, 40); give (3, h, w) in [0, 1]"),
         ({"smooth": -1.0}, "smooth -1.0 and laplacian 0 are 0 or more"),
     ],
 )
 def test_settings_out_of_range(motifnet, picture, options, message):
     with pytest.raises(fv.SettingError) as caught:
-        fv.dream(motifnet, picture, **options)
+        fv.dream(motifnet, **{"image": picture, **options})
     assert str(caught.value) == message
 
 
@@ -184,7 +201,7 @@ def test_broken_and_animated_pictures_are_refused(scene, tmp_path, capsys):
     iio.mimsave(tmp_path / "moves.gif", [scene, scene[::-1]])
     for name, line in [
         ("half.jpg", "breaks off before its end; was it copied whole?"),
-        ("moves.gif", "is animated, 2 frames; give a still picture, or dream on it as a video"),
+        ("moves.gif", "is animated, 2 frames; give a still picture; featviz dream takes it with -o FILE.gif"),
     ]:
         assert main(["dream", str(tmp_path / name), "-o", "out.png", *FEW]) == 2
         assert capsys.readouterr().err == f"featviz: {tmp_path / name} {line}\n"
@@ -277,10 +294,13 @@ def test_the_command_has_the_defaults_of_the_function():
 
 
 def test_without_what_reads_videos_it_says_what_to_install(tmp_path):
-    code = (
-        "import sys; sys.modules['imageio_ffmpeg'] = None\n"
-        "from featviz.cli import main; sys.exit(main(['dream', 'x.jpg', '--zoom', '1.1', '-o', 'x.mp4']))"
-    )
+    code = """
+import importlib.util, sys
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "cv2" else real(name)
+from featviz.cli import main
+sys.exit(main(["dream", "x.jpg", "--zoom", "1.1", "-o", "x.mp4"]))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
     wanted = "featviz: videos need imageio-ffmpeg and OpenCV; run: pip install 'featviz[video]'\n"

@@ -103,7 +103,7 @@ def test_no_memory_for_a_single_picture_is_an_error():
     net, _ = crowded(torch.OutOfMemoryError("full"), most=0)
     with pytest.raises(fv.RenderError) as caught:
         draw(net=net)
-    assert str(caught.value) == "out of memory with 1 of 32 x 32 px at a time; give a smaller size"
+    assert str(caught.value) == "out of memory with 1 of 32 x 32 px at a time; give a smaller size, or --tile"
 
 
 def test_other_errors_surface():
