@@ -22,7 +22,7 @@ UNITS = (
     "features.14:60", "features.16:40", "features.17:100", "logit:flamingo", "logit:jack-o'-lantern", "logit:zebra",
     "logit:strawberry", "logit:monarch", "logit:pinwheel",
 )  # fmt: skip
-LAYERS = ("features.4", "features.10", "features.15")
+LAYERS = ("features.4", "features.10", "features.12")
 """What is dreamt of: early, in the middle, late."""
 
 
