@@ -1,6 +1,6 @@
 """How time and memory grow with pictures, size and depth: `make scaling`, about ten minutes on two cores.
 
-Each case runs in a process of its own, so that its peak is its own; the memory of the bare process is taken off. Beside
+Each case runs in a process of its own; the peak is what the render adds to what the process has before. Beside
 the peak stands what featviz said beforehand that the job would take, which is what `--max-memory` goes by.
 """
 
@@ -11,16 +11,19 @@ import io
 import json
 import logging
 import re
-import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from threading import Event, Thread
 from typing import Any
 
 import matplotlib.pyplot as plt
+import psutil
 import torch
 import torchvision
 
@@ -32,9 +35,23 @@ SIZES = (64, 128, 224, 384, 512, 768, 1024)
 DEPTHS = ("conv1", "layer1", "layer2", "layer3", "layer4")
 
 
-def peak() -> float:
-    """Return the most memory this process has had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+@contextmanager
+def watching() -> Iterator[list[float]]:
+    """Note how much more memory the process has at its peak than at the beginning, in MB, looking every 2 ms."""
+    process, over, found = psutil.Process(), Event(), [0.0]
+    before = process.memory_info().rss
+
+    def look() -> None:
+        while not over.wait(0.002):
+            found[0] = max(found[0], (process.memory_info().rss - before) / 2**20)
+
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
 
 
 def measure(model: str, layer: str, pictures: int, size: int, steps: int) -> dict[str, Any]:
@@ -46,18 +63,19 @@ def measure(model: str, layer: str, pictures: int, size: int, steps: int) -> dic
     logging.basicConfig(stream=said, level=logging.INFO, format="%(message)s")
     goals = [fv.objectives.Layer(layer) for _ in range(pictures)]
     fv.render(network, goals[:1], param=fv.param.image(size), steps=1)  # what is found out once
-    before, marks = peak(), [time.perf_counter()]
-    rendering = fv.render(
-        network,
-        goals,
-        param=fv.param.image(size),
-        until=steps,
-        progress=lambda *_: marks.append(time.perf_counter()),
-    )
+    marks = [time.perf_counter()]
+    with watching() as most:
+        rendering = fv.render(
+            network,
+            goals,
+            param=fv.param.image(size),
+            until=steps,
+            progress=lambda *_: marks.append(time.perf_counter()),
+        )
     expected = re.search(r"take(?: about)? ([\d.]+) (MB|GB)\n$", said.getvalue())
     return {
         "seconds": median(after - earlier for earlier, after in pairwise(marks[2:])) / pictures,
-        "peak": peak() - before,
+        "peak": most[0],
         "expected": float(expected[1]) * (1024 if expected[2] == "GB" else 1) if expected else None,
         "plan": repr(rendering.plan),
     }
@@ -77,7 +95,14 @@ def plot(title: str, labels: list[str], series: dict[str, list[float]], path: Pa
         axis.plot(labels, values, marker="o")
         axis.set(ylim=(0, 1.15 * max(values)), title=name)
         for i, value in enumerate(values):
-            axis.annotate(f"{value:.3g}", (i, value), textcoords="offset points", xytext=(0, 6), ha="center", size=8)
+            axis.annotate(
+                f"{value:.3g}" if value < 1000 else f"{value:.0f}",
+                (i, value),
+                textcoords="offset points",
+                xytext=(0, 6),
+                ha="center",
+                size=8,
+            )
     figure.savefig(path, dpi=90)
     plt.close(figure)
 

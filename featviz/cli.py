@@ -201,7 +201,7 @@ def dream(
         "octaves": octaves, "scale": scale, "steps": steps, "strength": strength, "jitter": jitter, "smooth": smooth,
         "laplacian": laplacian, "keep_color": keep_color, "mask": mask and str(mask), "guide": guide, "seed": seed,
         "plan": fv.Plan(None if precision == "auto" else precision, tile=tile),  # type: ignore[arg-type]
-        "progress": None if quiet else fv.progress_bar("dream"),
+        "progress": None if quiet else fv.progress_bar("dream", "frame" if moving else "x10kpx"),
     }  # fmt: skip
     if not moving:
         _finish(fv.dream(network, photo, goal, **settings), path)

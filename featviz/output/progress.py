@@ -5,11 +5,12 @@ from __future__ import annotations
 from featviz.protocols import Progress
 
 
-def progress_bar(what: str = "") -> Progress:
+def progress_bar(what: str = "", unit: str = "step") -> Progress:
     """Make a callback that draws a bar: `fv.render(..., progress=fv.progress_bar())`.
 
     Args:
         what: is written before it.
+        unit: of what is counted.
     """
     from tqdm.auto import tqdm
 
@@ -18,7 +19,7 @@ def progress_bar(what: str = "") -> Progress:
     def show(done: int, steps: int) -> None:
         nonlocal bar
         if bar is None:  # nothing is drawn for a render that fails before its first step
-            bar = tqdm(desc=what or None, total=steps, unit="step")
+            bar = tqdm(desc=what or None, total=steps, unit=unit)
         bar.update(done - bar.n)
         if done == steps:
             bar.close()
