@@ -150,7 +150,7 @@ class Parts:
         limit = min(free, read_bytes(job.plan.max_memory)) if job.plan.max_memory else free
         needed, fit = state + count * each, max(unit.stop - unit.start, int((limit - state) // max(each, 1)))
         if needed <= limit:
-            log.info("%d pictures take about %s", count, show_bytes(needed))
+            log.info("%s about %s", "1 picture takes" if count == 1 else f"{count} pictures take", show_bytes(needed))
             return None
         if len(job.units) == 1:
             log.warning(
