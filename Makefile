@@ -9,7 +9,7 @@ demo: $(READY)  ## draw every class of the embedded network, and dream on a phot
 	mkdir -p demo
 	$(BIN)/featviz render $$($(BIN)/python -c "print(*(f'logit:{m}' for m in __import__('featviz').load().classes))") \
 		--size 128 --steps 256 -o demo/motifs.png
-	$(BIN)/featviz dream docs/chelsea.webp -o demo/dream.png
+	$(BIN)/featviz dream docs/chelsea.webp --strength 0.4 -o demo/dream.png
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest

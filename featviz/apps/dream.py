@@ -79,6 +79,7 @@ class Dreamer:
         detail = torch.zeros_like(photo) if detail is None else detail
         work = [high * wide for high, wide in sizes]
         drawn: list[fv.Rendering] = []
+        stopped = False
 
         def render(size: tuple[int, int], start: Tensor, **options: Any) -> fv.Rendering:
             return fv.render(
@@ -99,8 +100,11 @@ class Dreamer:
             before = sum(work[:octave])
 
             def tell(step: int, _: int, before: int = before, each: int = work[octave]) -> None:
+                nonlocal stopped
                 if progress:
+                    stopped = True  # unless it comes back
                     progress(round((self.steps * before + step * each) / 1e4), round(self.steps * sum(work) / 1e4))
+                    stopped = False
 
             left = None if until is None else max(0, until - self.steps * octave)
             options = {"steps": self.steps, "until": left, "seed": seed + octave, "plan": plan, "progress": tell}
@@ -111,7 +115,7 @@ class Dreamer:
                     raise
                 break
             detail = drawn[-1].images - base
-            if drawn[-1].recipe.until is not None:
+            if stopped or drawn[-1].recipe.until is not None:
                 break
         history = torch.cat([each.history for each in drawn])
         images = (photo + _resized(detail, (photo.shape[2], photo.shape[3]))).clamp(0, 1)

@@ -108,17 +108,18 @@ def test_how_the_gradient_is_followed(motifnet, picture, options):
         assert fine[1] < (0.8 if "smooth" in options else 1) * fine[0]  # less grain, or more of what is below it
 
 
-def test_ctrl_c_gives_back_what_there_is(motifnet, picture):
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_ctrl_c_gives_back_what_there_is(motifnet, picture, when):
     told = []
 
     def stop(done, total):
         told.append((done, total))
-        if len(told) == 3:
+        if len(told) == when:
             raise KeyboardInterrupt
 
     rendering = fv.dream(motifnet, picture, octaves=2, steps=2, progress=stop)
-    assert rendering.recipe.until == 3
-    assert rendering.images.equal(fv.dream(motifnet, picture, octaves=2, steps=2, until=3).images)
+    assert rendering.recipe.until == when
+    assert rendering.images.equal(fv.dream(motifnet, picture, octaves=2, steps=2, until=when).images)
     whole = []
     fv.dream(motifnet, picture, octaves=2, steps=2, progress=lambda *now: whole.append(now))
     assert whole[-1][0] == whole[-1][1] == told[0][1]
