@@ -61,8 +61,8 @@ def dream_zoom(
         progress: called after every frame with the frames done and the frames in all.
         settings: octaves, scale, steps and whatever else `fv.dream` takes to decide its picture.
 
-    Yields:
-        The frames, for `fv.save_video`.
+    Returns:
+        The frames, drawn one by one as they are asked for: give them to `fv.save_video`.
 
     Raises:
         SettingError: no frames, a zoom that shrinks, or a mask.
@@ -73,17 +73,19 @@ def dream_zoom(
     if dreamer.mask:
         raise fv.SettingError("a mask lies still, and this picture moves; leave the mask out, or the zoom")
     photo, _ = read_photo(image, network.channels)
-    plan = plan if plan.tile else replace(plan, tile=TILE)
-    now = photo
-    for frame in range(frames):
-        now = _moved(now, zoom, rotate, pan) if frame else now
-        rendering = dreamer.dream(network, now, wanted, seed=seed + frame, plan=plan)
-        plan, now = rendering.plan, _as_bright_as(photo, rendering.images)
-        yield _frame(now)
-        if progress:
-            progress(frame + 1, frames)
-        if rendering.recipe.until is not None:
-            raise KeyboardInterrupt
+
+    def fall(now: Tensor, plan: fv.Plan) -> Iterator[Frame]:
+        for frame in range(frames):
+            now = _moved(now, zoom, rotate, pan) if frame else now
+            rendering = dreamer.dream(network, now, wanted, seed=seed + frame, plan=plan)
+            plan, now = rendering.plan, _as_bright_as(photo, rendering.images)
+            yield _frame(now)
+            if progress:
+                progress(frame + 1, frames)
+            if rendering.recipe.until is not None:
+                raise KeyboardInterrupt
+
+    return fall(photo, plan if plan.tile else replace(plan, tile=TILE))
 
 
 def dream_video(
@@ -114,8 +116,8 @@ def dream_video(
         progress: called after every frame with the frames done and the frames in all.
         settings: octaves, scale, steps and whatever else `fv.dream` takes to decide its picture.
 
-    Yields:
-        The frames, for `fv.save_video`.
+    Returns:
+        The frames, drawn one by one as they are asked for: give them to `fv.save_video`.
 
     Raises:
         OutputError: the file is no video.
@@ -124,24 +126,26 @@ def dream_video(
     if not 0 <= keep < 1:
         raise fv.SettingError(f"to keep {keep} of a dream does not settle; give 0 or more, below 1")
     dreamer, wanted = Dreamer(**settings), goal(network, objective, guide)
-    plan = plan if plan.tile else replace(plan, tile=TILE)
     _, count, frames = fv.read_video(source)
-    before: Frame = None
-    detail = torch.zeros(1)
-    for done, frame in enumerate(frames, 1):
-        photo = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float() / 255
-        photo = photo.mean(1, keepdim=True) if network.channels == 1 else photo
-        free = torch.ones(1) if dreamer.mask is None else _mask(dreamer.mask, photo)
-        carried = torch.zeros_like(photo) if before is None else free * keep * _carried(detail, before, frame)
-        rendering = dreamer.dream(network, photo, wanted, detail=carried, seed=seed, plan=plan)
-        plan, detail = rendering.plan, rendering.images - photo
-        detail = free * (detail - detail.mean() / free.mean())
-        before = frame
-        yield _frame(photo + detail)
-        if progress:
-            progress(done, max(done, count))
-        if rendering.recipe.until is not None:
-            raise KeyboardInterrupt
+
+    def follow(plan: fv.Plan) -> Iterator[Frame]:
+        before, detail = None, torch.zeros(1)
+        for done, frame in enumerate(frames, 1):
+            photo = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float() / 255
+            photo = photo.mean(1, keepdim=True) if network.channels == 1 else photo
+            free = torch.ones(1) if dreamer.mask is None else _mask(dreamer.mask, photo)
+            carried = torch.zeros_like(photo) if before is None else free * keep * _carried(detail, before, frame)
+            rendering = dreamer.dream(network, photo, wanted, detail=carried, seed=seed, plan=plan)
+            plan, detail = rendering.plan, rendering.images - photo
+            detail = free * (detail - detail.mean() / free.mean())
+            before = frame
+            yield _frame(photo + detail)
+            if progress:
+                progress(done, max(done, count))
+            if rendering.recipe.until is not None:
+                raise KeyboardInterrupt
+
+    return follow(plan if plan.tile else replace(plan, tile=TILE))
 
 
 def _mask(file: str, photo: Tensor) -> Tensor:

@@ -248,6 +248,16 @@ def test_a_fall_keeps_its_brightness_and_its_pace(motifnet, picture):
     assert {frame.shape for frame in frames} == {(90, 128, 3)}
 
 
+def test_what_is_wrong_with_a_film_is_said_before_its_first_frame(motifnet, picture):
+    for call, message in [
+        (lambda: fv.dream_zoom(motifnet, picture, frames=0), r"^0 frames at zoom 1.03; give 1 or more frames"),
+        (lambda: fv.dream_zoom(motifnet, picture, mask="mask.png"), r"^a mask lies still, and this picture moves;"),
+        (lambda: fv.dream_video(motifnet, picture, keep=1.0), r"^to keep 1.0 of a dream does not settle;"),
+    ]:
+        with pytest.raises(fv.SettingError, match=message):
+            call()
+
+
 @pytest.mark.parametrize("ending", [".gif", ".mp4", ".webm"])
 def test_videos_are_written_and_read(ending, tmp_path, scene):
     odd = scene[:89, :127]
