@@ -33,7 +33,7 @@ def featviz(module: nn.Module, layer: str, channels: Sequence[int], size: int, s
 
 
 def featviz_near(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
-    """Draw the same from as close by as Lucent looks, which finds higher responses and worse pictures."""
+    """Draw the same from as close by as Lucent looks, which finds higher responses."""
     from featviz import transforms
 
     return _featviz(module, layer, channels, size, steps, transforms=transforms.LUCID)

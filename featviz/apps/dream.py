@@ -76,6 +76,7 @@ class Dreamer:
         """Dream on one photograph, (1, channels, h, w) in [0, 1]; `detail` of the same shape is carried on from."""
         size = (photo.shape[2], photo.shape[3])
         sizes = self.sizes(size)
+        plan = plan if plan.tile else replace(plan, tile=TILE)
         detail = torch.zeros_like(photo) if detail is None else detail
         work = [high * wide for high, wide in sizes]
         drawn: list[fv.Rendering] = []
@@ -205,7 +206,7 @@ def dream(
         goal(network, objective, guide),
         seed=seed,
         until=until,
-        plan=plan if plan.tile else replace(plan, tile=TILE),
+        plan=plan,
         progress=progress,
     )
     start = fv.Recipe.TENSOR if isinstance(image, Tensor) else str(image)

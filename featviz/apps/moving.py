@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.dream import TILE, Dreamer, goal, read_photo
+from featviz.apps.dream import Dreamer, goal, read_photo
 
 KEEP = 0.7
 """The share of a dream that the next frame begins with: more is stronger and steadier, but smears."""
@@ -85,7 +84,7 @@ def dream_zoom(
             if rendering.recipe.until is not None:
                 raise KeyboardInterrupt
 
-    return fall(photo, plan if plan.tile else replace(plan, tile=TILE))
+    return fall(photo, plan)
 
 
 def dream_video(
@@ -137,7 +136,7 @@ def dream_video(
             carried = torch.zeros_like(photo) if before is None else free * keep * _carried(detail, before, frame)
             rendering = dreamer.dream(network, photo, wanted, detail=carried, seed=seed, plan=plan)
             plan, detail = rendering.plan, rendering.images - photo
-            detail = free * (detail - detail.mean() / free.mean())
+            detail = free * (detail - detail.mean() / free.mean().clamp(min=1e-6))
             before = frame
             yield _frame(photo + detail)
             if progress:
@@ -145,7 +144,7 @@ def dream_video(
             if rendering.recipe.until is not None:
                 raise KeyboardInterrupt
 
-    return follow(plan if plan.tile else replace(plan, tile=TILE))
+    return follow(plan)
 
 
 def _mask(file: str, photo: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from typer.main import get_command
 
 import featviz as fv
 from featviz.apps.dream import Dreamer
+from featviz.apps.moving import _moved
 from featviz.cli import app, main
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg's pipes
@@ -246,6 +247,17 @@ def test_a_fall_keeps_its_brightness_and_its_pace(motifnet, picture):
     assert max(abs(mean - before.mean()) for mean in means) < 0.02
     assert max(abs(spread / before.std() - 1) for spread in spreads) < 0.1
     assert {frame.shape for frame in frames} == {(90, 128, 3)}
+
+
+def test_a_frame_turns_counter_clockwise_and_its_middle_moves_down_and_along():
+    image = torch.zeros(1, 1, 8, 8)
+    image[..., :2] = 1
+    turned = _moved(image, 1.0, 90.0, (0.0, 0.0))
+    assert turned[0, 0, -2:].mean() > 0.9 > 0.1 > turned[0, 0, :6].mean()  # the left is at the bottom now
+    wide = torch.zeros(1, 1, 8, 16)
+    wide[..., 4, 12] = 1
+    assert [2, 8] in (_moved(wide, 1.0, 0.0, (0.25, 0.25))[0, 0] > 0.9).nonzero().tolist()  # the rest is mirrored
+    assert (_moved(wide, 2.0, 0.0, (0.0, 0.25))[0, 0] > 0.1).nonzero().float().mean(0).round().tolist() == [4, 8]
 
 
 def test_what_is_wrong_with_a_film_is_said_before_its_first_frame(motifnet, picture):
