@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check fix motifnet docs catalogue bench scaling dreambench overhead clean
+.PHONY: demo test check fix motifnet motifvit docs catalogue bench scaling dreambench overhead clean
 
 demo: $(READY)  ## draw every class of the embedded network, and dream on a photograph, into demo/
 	mkdir -p demo
@@ -24,8 +24,8 @@ fix: $(READY)  ## repair what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-motifnet: $(READY)  ## train the embedded network again, about 20 minutes on two cores
-	$(BIN)/python -m featviz.network.motifnet.train
+motifnet motifvit: $(READY)  ## train an embedded network again, about 20 minutes on two cores
+	$(BIN)/python -m featviz.network.motifs.train $@
 
 docs: $(READY)  ## draw the pictures of the README again
 	$(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))

@@ -45,7 +45,7 @@ def _featviz(module: nn.Module, layer: str, channels: Sequence[int], size: int, 
     if module not in OPENED:
         OPENED[module] = fv.Network(module, size=size, **IMAGENET)
     goals = [fv.objectives.Channel(layer, channel) for channel in channels]
-    return fv.render(OPENED[module], goals, steps=max(steps, 64), until=steps, **options).images
+    return fv.render(OPENED[module], goals, steps=max(steps, 64), until=steps, trials=0, **options).images
 
 
 def lucent(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:

@@ -14,7 +14,7 @@ import imageio.v3 as iio
 import torch
 
 import featviz as fv
-from featviz.network.motifnet import draw as draw_motifs
+from featviz.network.motifs import draw as draw_motifs
 
 HERE = Path(__file__).parent
 ASSETS = HERE / "catalogue"

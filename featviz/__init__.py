@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featviz import objectives, optimizers, param, transforms
+    from featviz.apps.doctor import doctor
     from featviz.apps.dream import dream
+    from featviz.apps.judge import judge
     from featviz.apps.moving import dream_video, dream_zoom
     from featviz.apps.replay import replay
     from featviz.array import Array
@@ -26,18 +28,23 @@ if TYPE_CHECKING:
         SettingError,
         WeightsError,
     )
+    from featviz.folders import photographs
     from featviz.network import Network, find, load, models, together
     from featviz.optimizers import Adam, Ascent, Clipped, LaplacianNormalized, Normalized, Smoothed
     from featviz.output import VIDEOS, check_output, check_video, progress_bar, read_image, read_video, save_video
     from featviz.plan import Plan
     from featviz.prior import Prior, fit_prior
     from featviz.recipe import Recipe, build, fingerprint, pick
-    from featviz.rendering import Rendering
+    from featviz.rendering import Rendering, Trust
+    from featviz.scoring import score
+    from featviz.spectrum import slope
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "featviz.apps.doctor": ("doctor",),
     "featviz.apps.dream": ("dream",),
+    "featviz.apps.judge": ("judge",),
     "featviz.apps.moving": ("dream_video", "dream_zoom"),
     "featviz.apps.replay": ("replay",),
     "featviz.array": ("Array",),
@@ -62,12 +69,17 @@ _HOMES = {
         "read_image",
         "read_video",
         "save_video",
+        "score",
+        "slope",
     ),
+    "featviz.folders": ("photographs",),
     "featviz.plan": ("Plan",),
     "featviz.prior": ("Prior", "fit_prior"),
     "featviz.recipe": ("Recipe", "build", "fingerprint", "pick"),
     "featviz.engine": ("render",),
-    "featviz.rendering": ("Rendering",),
+    "featviz.rendering": ("Rendering", "Trust"),
+    "featviz.scoring": ("score",),
+    "featviz.spectrum": ("slope",),
 }
 _DRAWERS = ("objectives", "optimizers", "param", "transforms")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -94,21 +106,25 @@ __all__ = [
     "Rendering",
     "SettingError",
     "Smoothed",
+    "Trust",
     "WeightsError",
     "build",
     "check_output",
     "check_video",
+    "doctor",
     "dream",
     "dream_video",
     "dream_zoom",
     "find",
     "fingerprint",
     "fit_prior",
+    "judge",
     "load",
     "models",
     "objectives",
     "optimizers",
     "param",
+    "photographs",
     "pick",
     "progress_bar",
     "read_image",
@@ -116,6 +132,8 @@ __all__ = [
     "render",
     "replay",
     "save_video",
+    "score",
+    "slope",
     "together",
     "transforms",
 ]  # fmt: skip

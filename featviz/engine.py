@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
@@ -17,7 +18,7 @@ from featviz.optimizers import Adam
 from featviz.parts import Parts
 from featviz.plan import Plan
 from featviz.protocols import Geometric, Optimizer, Param, Progress, Spatial, Transform, Transforms
-from featviz.rendering import Rendering
+from featviz.rendering import Rendering, Trust
 from featviz.transforms import STANDARD
 
 
@@ -35,6 +36,7 @@ def render(
     start: Start | None = None,
     snapshots: Collection[int] = (),
     until: int | None = None,
+    trials: int = 4,
     plan: Plan = Plan(),
     progress: Progress | None = None,
 ) -> Rendering:
@@ -53,6 +55,7 @@ def render(
         start: an image file, or an image in [0, 1], to begin from; `None` means the param's own noise.
         snapshots: steps after which to keep the pictures as they are.
         until: stop after this many of the steps, as Ctrl-C would.
+        trials: in how many fresh views to score the finished pictures, beside as they are; 0 leaves trust out.
         plan: how the network is run; what it leaves open is measured once for each machine, network and layer.
         progress: called after every step with the steps done and the steps in all.
 
@@ -69,6 +72,8 @@ def render(
         raise SettingError(f"steps {steps} is below 0; give 0 for the start alone, 512 is usual")
     if until is not None and until < 0:
         raise SettingError(f"until {until} is below 0; give a step to stop after")
+    if trials < 0:
+        raise SettingError(f"trials {trials} is below 0; give 0 for none, 4 is usual")
     if not isinstance(optimizer, Optimizer):
         raise SettingError(f"{optimizer!r} is no optimizer; give fv.Adam(...), or what has its `begin`")
     job = Job.of(network, objective, param, transforms, seed, start, plan, steps)
@@ -92,6 +97,7 @@ def render(
         except Exception as error:
             error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
             raise
+        trust = _trust(job, parts, health.history(done), trials)
     plan = replace(job.plan, at_once=parts.at_once, max_memory=None)
     with torch.no_grad():
         pictures = job.images(leaves).cpu()
@@ -105,4 +111,17 @@ def render(
         alpha=job.has_alpha,
         again=job.again(leaves),
         plan=plan,
+        trust=trust,
     )
+
+
+def _trust(job: Job, parts: Parts, history: Float[Tensor, "steps n"], trials: int) -> Trust | None:
+    """Score the finished pictures as they are and in fresh views, where that can be done and was asked for."""
+    plain = job.plain if trials else None
+    if plain is None:
+        return None
+    try:
+        fresh = torch.stack([parts.score(job.lens) for _ in range(trials)]).cpu()
+        return Trust(parts.score(plain).cpu(), fresh, history[0] if len(history) else fresh.mean(0))
+    except KeyboardInterrupt:
+        return None  # the pictures are worth more

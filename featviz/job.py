@@ -6,7 +6,7 @@ import operator
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn import Module
 
 from featviz import __version__
 from featviz.activations import Activations, Moved
-from featviz.errors import SettingError
+from featviz.errors import ModelError, SettingError
 from featviz.network import Network
 from featviz.objectives import parse
 from featviz.output import read_image
@@ -47,6 +47,66 @@ Start = str | Path | Float[Tensor, "... c h w"]
 
 
 @dataclass(frozen=True)
+class Lens:
+    """How the network looks at pictures.
+
+    Args:
+        stack: the transforms, neighbours fused, beginning and ending with what fits the network.
+        view: height and width in px of what they give.
+        tile: of the pieces in which the network sees it; often the view itself.
+    """
+
+    stack: tuple[Transform, ...]
+    view: Size
+    tile: Size
+
+    @classmethod
+    def of(
+        cls, transforms: Transforms, network: Network, canvas: Float[Tensor, "n c h w"], largest: int | None
+    ) -> Lens:
+        """Fuse the stack, and make sure that the network takes what comes out of it.
+
+        Args:
+            transforms: as they were given.
+            network: what will look.
+            canvas: the pictures as they begin.
+            largest: side in px of the tiles; `None` means that there are none.
+        """
+        if canvas.shape[1] == network.channels + 1 and not any(isinstance(step, Collapse) for step in transforms):
+            transforms = (Collapse(), *transforms)
+        stack = fuse(transforms)
+        view, _ = look(canvas[:1], stack, Generators([0]))
+        if view.shape[1] != network.channels:
+            seen = f"the network takes {network.channels} channels and would see {view.shape[1]}"
+            raise SettingError(f"{seen}; Collapse takes one away, and wants param.Alpha(), or --param alpha")
+        sides = _sides(view)
+        if network.fixed_size and (largest is None or sides[0] < network.size[0] or sides[1] < network.size[1]):
+            stack = stack if sides == network.size else fuse((*transforms, Resize(network.size)))
+            return cls(stack, network.size, network.size)
+        tile = tile_size(sides, network.size if network.fixed_size and largest else largest)
+        if tile != network.size:
+            network.check_size(tile)
+        return cls(stack, sides, tile)
+
+    @cached_property
+    def tiles(self) -> Sequence[Tile]:
+        """The pieces in which the network sees a view."""
+        return tiles(self.view, self.tile)
+
+    def check(self, objective: Scorer) -> None:
+        """Make sure that an objective can be asked about what is seen through it."""
+        if len(self.tiles) > 1 and getattr(objective, "whole", False):
+            seen = f"a view of {self.view[0]} x {self.view[1]} px is seen in tiles of {self.tile[0]} x {self.tile[1]}"
+            raise SettingError(
+                f"{objective} is about the view as a whole, and {seen}; give a smaller picture or larger tiles"
+            )
+
+    def look(self, images: Float[Tensor, "n c h w"], rng: Generators) -> tuple[Float[Tensor, "n c2 h2 w2"], Moved]:
+        """See the images as the transforms show them this time, and how these moved them."""
+        return look(images, self.stack, rng)
+
+
+@dataclass(frozen=True)
 class Job:
     """One batch of pictures to make.
 
@@ -56,7 +116,7 @@ class Job:
         scorers: the same, ready for this render.
         param: what is optimised.
         transforms: as they were given.
-        stack: the transforms, neighbours fused, beginning and ending with what fits the network.
+        lens: the transforms, as the network looks through them.
         size: height and width of the pictures in px.
         seeds: one for each picture.
         rng: draws from them.
@@ -64,7 +124,6 @@ class Job:
         begin: the same as images; `None` means the param's own noise.
         leaves: what will be optimised.
         has_alpha: whether the pictures' last channel is alpha.
-        tiles: the pieces in which the network sees a view.
         plan: how the network is run.
     """
 
@@ -73,7 +132,7 @@ class Job:
     scorers: tuple[Scorer, ...]
     param: Param
     transforms: Transforms
-    stack: tuple[Transform, ...]
+    lens: Lens
     size: Size
     seeds: tuple[int, ...]
     rng: Generators
@@ -81,7 +140,6 @@ class Job:
     begin: Float[Tensor, "n c h w"] | None
     leaves: Leaves
     has_alpha: bool
-    tiles: Sequence[Tile]
     plan: Plan
 
     @classmethod
@@ -111,15 +169,10 @@ class Job:
         with torch.no_grad():
             canvas = whole.images(leaves, size)
         transforms = _transforms(transforms)
-        stack, view, tile = _stack(transforms, network, canvas, plan.tile)
-        pieces = tiles(view, tile)
+        lens = Lens.of(transforms, network, canvas, plan.tile)
         for goal in objectives:
-            if len(pieces) > 1 and getattr(goal, "whole", False):
-                seen = f"a view of {view[0]} x {view[1]} px is seen in tiles of {tile[0]} x {tile[1]}"
-                raise SettingError(
-                    f"{goal} is about the view as a whole, and {seen}; give a smaller picture or larger tiles"
-                )
-        scene = Scene(network.capture, network.channels, size, tile)
+            lens.check(goal)
+        scene = Scene(network.capture, network.channels, size, lens.tile)
         scorers = tuple(goal.bind(scene) if isinstance(goal, Binding) else goal for goal in objectives)
         return cls(
             network,
@@ -127,7 +180,7 @@ class Job:
             scorers,
             whole,
             transforms,
-            stack,
+            lens,
             size,
             seeds,
             rng,
@@ -135,8 +188,7 @@ class Job:
             begin,
             leaves,
             has_alpha=canvas.shape[1] == network.channels + 1,
-            tiles=pieces,
-            plan=settle(network, _layers(objectives), len(seeds), tile, plan, steps * len(pieces)),
+            plan=settle(network, _layers(objectives), len(seeds), lens.tile, plan, steps * len(lens.tiles)),
         )
 
     @property
@@ -185,9 +237,18 @@ class Job:
             for first in range(i * each, (i + 1) * each, size)
         ]
 
-    def look(self, images: Float[Tensor, "n c h w"], rng: Generators) -> tuple[Float[Tensor, "n c2 h2 w2"], Moved]:
-        """See the images as the transforms show them this time, and how these moved them."""
-        return look(images, self.stack, rng)
+    @property
+    def plain(self) -> Lens | None:
+        """The pictures as they are, whole; `None` where the network or an objective cannot see them so."""
+        with torch.no_grad():
+            canvas = self.images(self.leaves)
+        try:
+            lens = Lens.of((), self.network, canvas, self.plan.tile)
+            for goal in self.objectives:
+                lens.check(goal)
+        except (ModelError, SettingError):
+            return None
+        return lens
 
     def scores(self, acts: Activations, some: slice) -> Float[Tensor, " n"]:
         """Score some of the pictures, each by its own objective."""
@@ -306,37 +367,6 @@ def _transforms(transforms: Transforms | Transform | Geometric) -> Transforms:
         if not isinstance(transform, Transform | Geometric | Module):
             raise SettingError(f"{transform!r} is no transform; it needs draw and apply, or place")
     return whole
-
-
-def _stack(
-    transforms: Transforms, network: Network, canvas: Float[Tensor, "n c h w"], largest: int | None
-) -> tuple[tuple[Transform, ...], Size, Size]:
-    """Fuse the stack, make sure that the network takes what comes out of it, and say how large that is.
-
-    Args:
-        transforms: as they were given.
-        network: what will look.
-        canvas: the pictures as they begin.
-        largest: side in px of the tiles; `None` means that there are none.
-    """
-    if canvas.shape[1] == network.channels + 1 and not any(isinstance(step, Collapse) for step in transforms):
-        transforms = (Collapse(), *transforms)
-    stack = fuse(transforms)
-    view, _ = look(canvas[:1], stack, Generators([0]))
-    if view.shape[1] != network.channels:
-        seen = f"the network takes {network.channels} channels and would see {view.shape[1]}"
-        raise SettingError(f"{seen}; Collapse takes one away, and wants param.Alpha(), or --param alpha")
-    sides = _sides(view)
-    if network.fixed_size and (largest is None or sides[0] < network.size[0] or sides[1] < network.size[1]):
-        return (
-            (stack if sides == network.size else fuse((*transforms, Resize(network.size)))),
-            network.size,
-            network.size,
-        )
-    tile = tile_size(sides, network.size if network.fixed_size and largest else largest)
-    if tile != network.size:
-        network.check_size(tile)
-    return stack, sides, tile
 
 
 def _sides(images: Tensor) -> Size:

@@ -15,7 +15,7 @@ from torch import Tensor
 from featviz.activations import Moved
 from featviz.errors import RenderError
 from featviz.health import Health
-from featviz.job import Job
+from featviz.job import Job, Lens
 from featviz.memory import SPARE, free_bytes, is_out_of_memory, kept_bytes, read_bytes, show_bytes
 from featviz.network import See
 from featviz.random import Generators
@@ -97,13 +97,32 @@ class Parts:
             self._all[i : i + 1] = smaller
         return torch.cat(scores)
 
+    @torch.no_grad()
+    def score(self, lens: Lens) -> Float[Tensor, " n"]:
+        """Score every picture as it is now, in one view through a lens; tiles count alike."""
+        job, scores = self._job, []
+        wider = math.prod(lens.tile) > math.prod(job.lens.tile)  # than what is known to fit in memory
+        all_parts = [small for part in self._all for small in self._split(part, 1)] if wider else self._all
+        for part in all_parts:
+            images = job.images([leaf[part.some] for leaf in job.leaves])
+            views, moved = lens.look(images, part.rng)
+            seen = [
+                job.scores(
+                    self._see(tile.cut(views)).of(images, done=1.0, moved=_then(moved, tile), has_alpha=job.has_alpha),
+                    part.some,
+                )
+                for tile in lens.tiles
+            ]
+            scores.append(torch.stack(seen).mean(0))
+        return torch.cat(scores)
+
     def _climb(self, part: Part, health: Health, done: float) -> Float[Tensor, " n"]:
         """Score the pictures of a part, and leave their gradients in the job's leaves."""
         job, some = self._job, part.some
         whole = len(part) == len(job.seeds)
         leaves = job.leaves if whole else [leaf.detach()[some].requires_grad_() for leaf in job.leaves]
         images = job.images(leaves)
-        views, moved = job.look(images, part.rng)
+        views, moved = job.lens.look(images, part.rng)
         health.listen(views, images)
         wake = None if health.wake is None else health.wake[some]
 
@@ -111,11 +130,11 @@ class Parts:
             acts = self._see(view, wake=wake).of(canvas, done=done, moved=moved, has_alpha=job.has_alpha)
             return job.scores(acts, some)
 
-        if len(job.tiles) == 1:
+        if len(job.lens.tiles) == 1:
             scores = score(views, images, moved)
             (-scores.sum()).backward()
         else:
-            scores = _by_tiles(score, job.tiles, views, images, moved)
+            scores = _by_tiles(score, job.lens.tiles, views, images, moved)
         health.hear(some, views, images)
         if not whole:
             for leaf, own in zip(job.leaves, leaves, strict=True):
@@ -137,7 +156,7 @@ class Parts:
         """Find how many pictures fit in memory at once, by running as few as can be; `None` means all of them."""
         job = self._job
         unit, count = job.units[0], len(job.seeds)
-        if len(job.units) == 1 and math.prod(job.tiles[0].weights.shape) < LARGE:
+        if len(job.units) == 1 and math.prod(job.lens.tiles[0].weights.shape) < LARGE:
             return None
         try:
             each = self._footprint(unit)
@@ -172,11 +191,11 @@ class Parts:
         leaves = [leaf.detach()[unit].requires_grad_() for leaf in job.leaves]
 
         def run() -> object:
-            views, _ = job.look(job.images(leaves), Generators(range(pictures)))
-            return self._see(job.tiles[0].cut(views))
+            views, _ = job.lens.look(job.images(leaves), Generators(range(pictures)))
+            return self._see(job.lens.tiles[0].cut(views))
 
         known = job.network.footprints
-        key = (job.layers, job.size, job.tiles[0].weights.shape, job.plan, repr(job.param))
+        key = (job.layers, job.size, job.lens.tiles[0].weights.shape, job.plan, repr(job.param))
         if key not in known:
             known[key] = SPARE * kept_bytes(run, aside=job.network.storages) / pictures
         return known[key]

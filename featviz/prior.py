@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import OutputError, SettingError
-from featviz.output import read_image, write
+from featviz.folders import middle, photographs
+from featviz.output import write
 from featviz.protocols import Size
 from featviz.spectrum import frequencies
 
@@ -25,8 +25,6 @@ BINS = 32
 """Frequencies at which amplitudes are kept, evenly spaced on a logarithmic scale."""
 ENDS = 1 / 512
 """How close to 0 and 1 pixels are taken, as by the colours that read it."""
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
-"""What counts as an image in a folder; a .npy file holds (channels, h, w) in [0, 1]."""
 KIND = "featviz prior 1"
 
 
@@ -132,8 +130,8 @@ def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size:
     window = torch.outer(torch.hann_window(size), torch.hann_window(size))
     window = window / window.square().mean().sqrt()
     count = 0
-    for image in _read(images, channels):
-        canvas = _square(image, channels, size).clamp(ENDS, 1 - ENDS).logit()
+    for image in _squares(images, channels, (size, size)):
+        canvas = image.clamp(ENDS, 1 - ENDS).logit()
         flat = canvas.flatten(1).double()
         total += flat.mean(1)
         product += flat @ flat.T / flat.shape[1]
@@ -149,6 +147,12 @@ def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size:
     edges = torch.logspace(np.log10(0.999 / size), np.log10(2**-0.5), BINS + 1)
     known, amplitudes = _radial(strength.sqrt(), frequencies((size, size), torch.device("cpu")), edges)
     return Prior(_frozen(mean.tolist()), _frozen(axes.tolist()), _frozen(known), _frozen(amplitudes))
+
+
+def _squares(images: str | Path | Iterable[Tensor], channels: int, size: Size) -> Iterable[Tensor]:
+    if isinstance(images, str | Path):
+        return (image for _, image in photographs(images, size=size, channels=channels))
+    return (middle(image, channels, size) for image in images)
 
 
 def _axes(covariance: Tensor) -> Tensor:
@@ -168,37 +172,6 @@ def _radial(strength: Tensor, at: Tensor, edges: Tensor) -> tuple[list[float], l
             known.append(at[ring].log().mean().exp().item())
             amplitudes.append(strength[:, ring].mean(1))
     return known, torch.stack(amplitudes, 1).tolist()
-
-
-def _read(images: str | Path | Iterable[Tensor], channels: int) -> Iterable[Tensor]:
-    if not isinstance(images, str | Path):
-        yield from images
-        return
-    folder = Path(images)
-    if not folder.is_dir():
-        raise OutputError(f"no folder {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    if not files:
-        raise OutputError(f"no images in {folder}; it needs files that end in {', '.join(ENDINGS)}")
-    for path in files:
-        if path.suffix.lower() == ".npy":
-            yield torch.from_numpy(np.load(path, allow_pickle=False))
-        else:
-            yield torch.from_numpy(read_image(path, channels))
-
-
-def _square(image: Float[Tensor, "c h w"], channels: int, size: int) -> Float[Tensor, "c size size"]:
-    if image.ndim != 3 or image.shape[0] != channels:
-        raise SettingError(
-            f"an image of shape {tuple(image.shape)} among images of {channels} channels; give channels="
-        )
-    if not image.is_floating_point() or image.min() < 0 or image.max() > 1:
-        found = f"{image.dtype} from {image.min().item():g} to {image.max().item():g}"
-        raise SettingError(f"an image holds {found}; give floating-point numbers in [0, 1]")
-    side = min(image.shape[1:])
-    top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
-    cut = image[None, :, top : top + side, left : left + side].float()
-    return F.interpolate(cut, (size, size), mode="bilinear", antialias=True)[0]
 
 
 def _frozen(value: Any) -> Any:

@@ -18,9 +18,9 @@ from torch import Tensor
 from featviz.errors import FeatvizError, RecipeError, SettingError, nearest
 from featviz.output import read_recipe
 
-FORMAT = 2
+FORMAT = 3
 
-EXPECTS = ("size", "mean", "std", "smooth_pools")
+EXPECTS = ("size", "mean", "std", "order", "layout", "smooth_pools")
 """What a network is told besides its name and weights."""
 FILES = ("mask", "picture", "pictures", "prior")
 """Fields of objectives and params that may name a file."""

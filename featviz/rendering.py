@@ -19,6 +19,31 @@ from featviz.recipe import Recipe
 
 
 @dataclass(frozen=True, eq=False)
+class Trust:
+    """What finished pictures score outside of the views that they were made in.
+
+    Args:
+        clean: as they are, whole.
+        fresh: in views of the same transforms that no step has seen.
+        start: what the first step scored.
+    """
+
+    clean: Float[Tensor, " n"]
+    fresh: Float[Tensor, "views n"]
+    start: Float[Tensor, " n"]
+
+    @property
+    def kept(self) -> Float[Tensor, " n"]:
+        """How much of what was gained since the start is there in fresh views, as a share of the clean picture's."""
+        gained = self.clean - self.start
+        return torch.where(gained > 0, (self.fresh.mean(0) - self.start) / gained, 0.0)
+
+    def __getitem__(self, picture: int) -> Trust:
+        """Return one picture's."""
+        return Trust(*(scores[..., picture : picture + 1] for scores in (self.clean, self.fresh, self.start)))
+
+
+@dataclass(frozen=True, eq=False)
 class Rendering:
     """Pictures, how they came about, and the recipe that makes them again.
 
@@ -32,6 +57,7 @@ class Rendering:
         alpha: whether the last channel is alpha.
         plan: how the network was run.
         again: draws the same pictures at another height and width; `None` where the param has one size only.
+        trust: what the finished pictures score; `None` where that was not asked for, or cannot be told.
     """
 
     images: Float[Tensor, "n c h w"]
@@ -43,6 +69,7 @@ class Rendering:
     alpha: bool = False
     plan: Plan = Plan()
     again: Callable[[Size], Tensor] | None = None
+    trust: Trust | None = None
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -69,6 +96,7 @@ class Rendering:
             names=(self.names[i],),
             recipe=which,
             snapshots=kept,
+            trust=None if self.trust is None else self.trust[i],
             problems={0: self.problems[i]} if i in self.problems else {},
             again=None if self.again is None else lambda size: self.again(size)[i : i + 1],  # type: ignore[misc]
         )

@@ -52,3 +52,21 @@ def loudness(amplitude: Float[Tensor, "*c h w"], size: Size) -> Float[Tensor, "*
 def waves(spectrum: Float[Tensor, "n c h w 2"], size: Size) -> Float[Tensor, "n c h2 w2"]:
     """Turn a spectrum, real and imaginary parts last, into canvases."""
     return torch.fft.irfft2(torch.view_as_complex(spectrum), s=size, norm="ortho")
+
+
+def slope(images: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+    """Say by which power of 1/frequency the amplitudes of each image fall: 1 to 1.6 in photographs, 0 in white noise.
+
+    Their mean over the channels is windowed, and a line laid through its logarithms from 4 cycles an image to half of
+    the highest frequency, each octave counting alike.
+    """
+    height, width = images.shape[2:]
+    window = torch.outer(torch.hann_window(height), torch.hann_window(width))
+    grey = images.float().cpu().mean(1)
+    spectrum = torch.fft.rfft2((grey - grey.mean((1, 2), keepdim=True)) * window, norm="ortho").abs()
+    at = frequencies((height, width), torch.device("cpu"))
+    chosen = (at >= 4 / min(height, width)) & (at <= 0.25)
+    x, y = at[chosen].log(), spectrum[:, chosen].square().clamp(min=1e-20).log() / 2
+    weight = 1 / at[chosen].square()
+    x = x - (x * weight).sum() / weight.sum()
+    return -(y * x * weight).sum(1) / (x.square() * weight).sum()

@@ -34,7 +34,7 @@ def photo() -> torch.Tensor:
     """A drawing with soft and sharp parts, height unlike width."""
     generator = torch.Generator().manual_seed(0)
     motifs = fv.load("motifnet", device="cpu").classes
-    from featviz.network.motifnet import draw
+    from featviz.network.motifs import draw
 
     return draw(torch.tensor([motifs.index("eye")]), (45, 64), generator)
 

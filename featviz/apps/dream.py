@@ -90,6 +90,7 @@ class Dreamer:
                 transforms=(fv.transforms.Roll(min(self.jitter, *(side // 2 for side in size))),),
                 optimizer=self._optimizer(),
                 start=start,
+                trials=0,
                 **options,
             )
 

@@ -43,7 +43,7 @@ def replay(
         RecipeError: the file holds no recipe, something of one's own was not given, or the weights are others.
     """
     recipe = recipe if isinstance(recipe, fv.Recipe) else fv.Recipe.of(recipe)
-    network = network or _network(recipe, weights, device)
+    network = network or network_of(recipe, weights, device)
     if network.fingerprint != recipe.fingerprint:
         found = f"the picture was made with weights {recipe.fingerprint}, these are {network.fingerprint}"
         raise fv.RecipeError(f"{found}; give what it was made with: --weights, or another --model")
@@ -68,8 +68,12 @@ def replay(
     return rendering if recipe.shown is None else rendering.at(recipe.shown)
 
 
-def _network(recipe: fv.Recipe, weights: str | Path | None, device: str) -> fv.Network:
-    """Load the recipe's network by name; a name that would run someone's file is never followed."""
+def network_of(recipe: fv.Recipe, weights: str | Path | None = None, device: str = "auto") -> fv.Network:
+    """Load the recipe's network by name; a name that would run someone's file is never followed.
+
+    Raises:
+        RecipeError: it was made in Python or came from someone's own file, or its weights lie elsewhere now.
+    """
     if not recipe.model or ":" in recipe.model:
         made = f"is {recipe.model!r}, someone's own" if recipe.model else "was made in Python"
         raise fv.RecipeError(

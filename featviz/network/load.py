@@ -23,6 +23,8 @@ CONVERTING = ("googlenet", "inception_v3")
 """torchvision's two that were trained on another normalisation, and convert to it when told to."""
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Their heads for training, which some files hold and some do not."""
+EMBEDDED = ("motifnet", "motifvit")
+"""Those that ship in the package."""
 OWN_WEIGHTS = "default"
 UNTRAINED = "none"
 
@@ -36,12 +38,14 @@ def load(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
+    order: str | None = None,
+    layout: str | None = None,
     smooth_pools: bool = False,
 ) -> Network:
     """Load a network by name.
 
     Args:
-        model: `motifnet`, a torchvision classifier, `timm/NAME`, `path/to/file.py:factory` or
+        model: `motifnet`, `motifvit`, a torchvision classifier, `timm/NAME`, `path/to/file.py:factory` or
             `package.module:factory`, whose factory returns an `nn.Module` or a `Network`.
         weights: `"default"` for the model's own, `"none"` for random ones, or a safetensors or state_dict file.
         device: `"auto"` for the first of cuda, mps, cpu that is there, or a torch device.
@@ -49,6 +53,8 @@ def load(
         mean: of each channel; `None` means what the model says.
         std: of each channel; `None` means what the model says.
         classes: names in output order; `None` means what the model says.
+        order: `"RGB"` or `"BGR"`, in which the module wants channels; `None` means what the model says.
+        layout: `"NCHW"` or `"NHWC"`, in which it wants a batch; `None` means what the model says.
         smooth_pools: spread the gradient of maximum pools over all that they see, which takes their grid away.
 
     Raises:
@@ -64,8 +70,8 @@ def load(
             network = _own(model, size, mean, std)
         elif model.startswith("timm/"):
             network = _timm(model, pretrained=weights == OWN_WEIGHTS)
-        elif model == "motifnet":
-            network = _motifnet(weights)
+        elif model in EMBEDDED:
+            network = _embedded(model, weights)
         else:
             network = _torchvision(model, weights)
     finally:
@@ -81,15 +87,17 @@ def load(
         name=model,
         weights=str(weights),
         heads=None if OUTPUT in network.heads else network.heads,
+        order=order or network.order,
+        layout=layout or network.layout,
         smooth_pools=smooth_pools or network.smooth_pools,
     )
 
 
 def models() -> list[str]:
-    """List the names that `load` takes without a file: motifnet, torchvision's classifiers, timm's if installed."""
+    """List the names that `load` takes without a file: `EMBEDDED`, torchvision's classifiers, timm's if installed."""
     import torchvision
 
-    names = ["motifnet", *torchvision.models.list_models(module=torchvision.models)]
+    names = [*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]
     if importlib.util.find_spec("timm"):
         import timm
 
@@ -108,10 +116,10 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _motifnet(weights: str | Path) -> Network:
-    from featviz.network import motifnet
+def _embedded(model: str, weights: str | Path) -> Network:
+    from featviz.network import motifs
 
-    return motifnet.network(trained=weights == OWN_WEIGHTS)
+    return motifs.network(model, trained=weights == OWN_WEIGHTS)
 
 
 def _torchvision(model: str, weights: str | Path) -> Network:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +23,8 @@ from featviz.network.surgery import frozen, laid_out
 from featviz.plan import Plan
 from featviz.protocols import Size
 
+ORDERS = ("RGB", "BGR")
+LAYOUTS = ("NCHW", "NHWC")
 ROOMY = 256
 """Side in px of the images on which receptive fields are measured: smaller ones cut the fields off."""
 
@@ -46,6 +48,8 @@ class Network:
         name: what `fv.load` calls it, for messages and recipes; empty for a module made in Python.
         weights: the file its weights came from, or `default` or `none`, for recipes.
         heads: layers that put out class logits, and their class names; `None` means the output and `classes`.
+        order: in which order the module wants the channels of an RGB image, `"RGB"` or `"BGR"`.
+        layout: in which order it wants the dimensions of a batch, `"NCHW"` or `"NHWC"`.
         smooth_pools: spread the gradient of maximum pools over all that they see, which takes their grid away.
         probed: what its layers put out, where that is known; `None` means that running it will tell.
 
@@ -64,6 +68,8 @@ class Network:
         name: str = "",
         weights: str | None = None,
         heads: Mapping[str, Sequence[str]] | None = None,
+        order: str = "RGB",
+        layout: str = "NCHW",
         smooth_pools: bool = False,
         probed: Probed | None = None,
     ) -> None:
@@ -73,6 +79,7 @@ class Network:
         self.classes = tuple(classes)
         self.heads = {OUTPUT: self.classes} if heads is None else {head: tuple(names) for head, names in heads.items()}
         self.name, self.weights = name, weights
+        self.order, self.layout = order, layout
         self.smooth_pools = smooth_pools
         self._known = probed
         self._folds = Folds()
@@ -86,6 +93,9 @@ class Network:
             )
         if min(self.mean) < 0 or max(self.mean) > 1:
             raise SettingError(f"mean {self.mean} is not in [0, 1], as the images are; divide mean and std by 255")
+        if order not in ORDERS or layout not in LAYOUTS:
+            known = f"{' or '.join(ORDERS)} and {' or '.join(LAYOUTS)}"
+            raise SettingError(f"there is no order {order!r} with layout {layout!r}; give {known}")
         if min(self.size) < 1:
             raise SettingError(f"size {self.size[0]} x {self.size[1]} has no pixels; give the size it was trained on")
 
@@ -180,7 +190,18 @@ class Network:
         if size is None or size == self.size:
             return LayerTable(self.table, self.receptive_fields())
         self.check_size(size)
-        return Network(self.module, size=size, mean=self.mean, std=self.std, name=self.name).layers()
+        return self.expecting(size=size).layers()
+
+    def expecting(self, **other: Any) -> Network:
+        """Return a network that runs the same module, but expects something else of its input.
+
+        Args:
+            other: any of `size`, `mean`, `std`, `order`, `layout`, `probed`.
+        """
+        kept = {key: getattr(self, key) for key in ("size", "mean", "std", "order", "layout")}
+        named = {"classes": self.classes, "name": self.name, "weights": self.weights, "smooth_pools": self.smooth_pools}
+        heads = None if OUTPUT in self.heads else self.heads
+        return Network(self.module, heads=heads, **named, **(kept | other))  # type: ignore[arg-type]
 
     def receptive_fields(self) -> dict[str, Field]:
         """Measure the receptive field and stride of every feature map, in as many passes as the largest stride."""
@@ -208,11 +229,19 @@ class Network:
         given = f"{self.label} does not take {size[0]}x{size[1]} px"
         if self.fixed_size:
             raise ModelError(f"{given}; it takes {self.size[0]}x{self.size[1]} only")
-        low, high = 0, min(self.size)  # the smallest square that runs lies between, by bisection
+        side = self.smallest
+        raise ModelError(f"{given}; the smallest square it takes is {side}x{side}")
+
+    @cached_property
+    def smallest(self) -> int:
+        """The side in px of the smallest square that it takes."""
+        if self.fixed_size:
+            return min(self.size)
+        low, high = 0, min(self.size)  # it lies between, by bisection
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if self._runs((middle, middle)) else (middle, high)
-        raise ModelError(f"{given}; the smallest square it takes is {high}x{high}")
+        return high
 
     def _runs(self, size: Size) -> bool:
         try:
@@ -230,7 +259,9 @@ class Network:
         shift = -torch.tensor(self.mean, device=weight.device).view(-1, 1, 1) * scale
 
         def normal(images: Tensor) -> Tensor:
-            return torch.addcmul(shift, images, scale).to(weight.dtype)
+            normalised = torch.addcmul(shift, images, scale).to(weight.dtype)
+            normalised = normalised.flip(1) if self.order == "BGR" else normalised
+            return normalised.permute(0, 2, 3, 1) if self.layout == "NHWC" else normalised
 
         return normal
 

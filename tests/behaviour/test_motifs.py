@@ -9,8 +9,8 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
-from featviz.network import motifnet as motifs
-from featviz.network.motifnet.train import accuracy
+from featviz.network import motifs
+from featviz.network.motifs.train import accuracy
 
 CLASSES = ("stripes", "checkerboard", "rings", "heart", "leaf", "smiley", "clouds", "bricks", "zigzag", "spiral")
 

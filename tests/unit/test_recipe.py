@@ -78,7 +78,7 @@ def test_what_is_ones_own_has_to_be_given():
     with pytest.raises(fv.RecipeError) as caught:
         fv.build("Channel('a', 1) + top_left", NAMES)
     assert str(caught.value) == (
-        "'top_left' is not one of featviz's names; nearest: 'together', 'Style', 'OneOf'; "
+        "'top_left' is not one of featviz's names; nearest: 'together', 'Style', 'slope'; "
         "if it is your own, give it: --own path/to/file.py:top_left "
         "(a picture never runs code)"
     )
@@ -88,7 +88,7 @@ def test_json_round_trip_and_later_formats():
     recipe = fv.render(toys.plain(), "conv1:0", steps=1).recipe
     assert fv.Recipe.from_json(recipe.to_json()) == recipe
     later = json.dumps(json.loads(recipe.to_json()) | {"featviz": 99})
-    with pytest.raises(fv.RecipeError, match="the recipe has format 99, this featviz reads 2; use another version"):
+    with pytest.raises(fv.RecipeError, match="the recipe has format 99, this featviz reads 3; use another version"):
         fv.Recipe.from_json(later)
     for broken in ("", "[]", "{}", '{"featviz": 1}'):
         with pytest.raises(fv.RecipeError):

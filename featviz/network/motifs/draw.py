@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from featviz.network.motifnet.motifs import CENTRED, FIGURES, MOTIFS, PATTERNS
-from featviz.network.motifnet.sheet import Sheet, frac
+from featviz.network.motifs.motifs import CENTRED, FIGURES, MOTIFS, PATTERNS
+from featviz.network.motifs.sheet import Sheet, frac
 
 TURN = 0.35
 """Largest turn either way, in radians. Most things in photographs have an upright, and so has a picture of them."""

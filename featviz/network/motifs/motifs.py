@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from featviz.network.motifnet.sheet import TAU, Layers, Sheet, frac
+from featviz.network.motifs.sheet import TAU, Layers, Sheet, frac
 
 # Patterns fill the plane; one unit is one period.
 
@@ -258,4 +258,4 @@ FIGURES: dict[str, Callable[[Sheet], Layers]] = {
     f.__name__: f for f in (star, flower, eye, heart, moon, leaf, smiley, fish)
 }
 MOTIFS = tuple(PATTERNS | CENTRED | FIGURES)
-"""The class names, in the order of motifnet's outputs."""
+"""The class names, in the order of the networks's outputs."""

@@ -1,4 +1,4 @@
-"""The network itself: a small residual CNN with batch normalisation and named stages."""
+"""The embedded CNN: small, residual, with batch normalisation and named stages."""
 
 from __future__ import annotations
 

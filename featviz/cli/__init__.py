@@ -1,0 +1,7 @@
+"""The `featviz` command; each file holds a command or a few, and registers them when it is imported."""
+
+from featviz.cli.command import EXAMPLES, app, main
+
+from featviz.cli import render, dream, network, pictures  # isort: skip  (the order in which --help lists them)
+
+__all__ = ["EXAMPLES", "app", "dream", "main", "network", "pictures", "render"]

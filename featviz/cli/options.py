@@ -1,0 +1,99 @@
+"""What several commands share: options, how their text is read, and how a command ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import featviz as fv
+
+Model = Annotated[
+    str, typer.Option(help="motifnet, a torchvision name, timm/NAME, FILE.py:FACTORY or PACKAGE.MODULE:FACTORY.")
+]
+Weights = Annotated[
+    str, typer.Option(help="default: the model's own; none: random ones; or a safetensors or state_dict FILE.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Size = Annotated[str | None, typer.Option(help="Height and width in px, 224 or 160x320. Left out: the network's own.")]
+Mean = Annotated[str | None, typer.Option(help="Per channel in [0, 1], as 0.5,0.5,0.5. Left out: the model's own.")]
+Std = Annotated[str | None, typer.Option(help="Per channel, as 0.5,0.5,0.5. Left out: the model's own.")]
+Order = Annotated[str | None, typer.Option(help="Of the channels that the model wants, RGB or BGR. Left out: its own.")]
+LayoutOf = Annotated[
+    str | None, typer.Option("--layout", help="Of the batches that the model wants, NCHW or NHWC. Left out: its own.")
+]
+Own = Annotated[
+    list[str] | None,
+    typer.Option(help="FILE.py:NAME of an objective, param or transform of one's own, to use by name."),
+]
+Precision = Annotated[
+    str, typer.Option(help="Of the network: float32, bfloat16, or auto for the faster one, measured once.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="A .png, .jpg or .webp file, or a folder for a file each. Left out: by name."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Draw no progress bar.")]
+
+
+def finish(rendering: fv.Rendering, output: Path | None, *, expected: int | None = None) -> None:
+    """Save, say where, and pass on a Ctrl-C that ended the render earlier than expected."""
+    for file in rendering.save(output or rendering.file_name):
+        typer.echo(file)
+    if rendering.recipe.until != expected:
+        typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
+        raise typer.Exit(130)
+
+
+def load_network(
+    model: str,
+    weights: str,
+    device: str,
+    size: str | None,
+    mean: str | None,
+    std: str | None,
+    order: str | None = None,
+    layout: str | None = None,
+    *,
+    smooth_pools: bool = False,
+) -> fv.Network:
+    """Load a network; a bare module of one's own is taken to expect the size of the picture."""
+    given = read_size(size) if ":" in model else None
+    numbers = read_numbers(mean), read_numbers(std)
+    return fv.load(
+        model,
+        weights=weights,
+        device=device,
+        size=given,
+        mean=numbers[0],
+        std=numbers[1],
+        order=order and order.upper(),
+        layout=layout and layout.upper(),
+        smooth_pools=smooth_pools,
+    )
+
+
+def find_own(places: list[str] | None) -> dict[str, Any]:
+    """Import what was given as FILE.py:NAME, by name."""
+    return {place.rpartition(":")[2]: fv.find(place) for place in places or []}
+
+
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """Read px as 224, or height and width as 160x320."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+        raise fv.SettingError(f"cannot read the size {text!r}; give px as 224, or height and width as 160x320")
+    return int(sides[0]), int(sides[-1])
+
+
+def read_numbers(text: str | None) -> tuple[float, ...] | None:
+    """Read numbers between commas."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise fv.SettingError(f"cannot read {text!r}; give numbers as 0.5,0.5,0.5") from error

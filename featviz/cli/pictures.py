@@ -1,0 +1,88 @@
+"""Commands about pictures that are there already: `featviz replay`, `featviz judge` and `featviz fit-prior`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import featviz as fv
+from featviz.cli.command import app
+from featviz.cli.options import Device, Mean, Output, Own, Quiet, Size, Std, Weights, find_own, finish, load_network
+
+
+@app.command()
+def replay(
+    picture: Annotated[Path, typer.Argument(help="A PNG that featviz saved.")],
+    model: Annotated[str | None, typer.Option(help="Where the recipe's network is someone's own: its factory.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Where the recipe's weights lie elsewhere now.")] = None,
+    own: Own = None,
+    device: Device = "auto",
+    output: Output = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a picture again from the recipe inside it, and say whether it came out the same."""
+    path = output or picture.with_name(f"{picture.stem}-replay.png")
+    fv.check_output(path)
+    recipe = fv.Recipe.of(picture)
+    network = None
+    if model:
+        network = fv.load(model, weights=weights or recipe.weights or "default", device=device, **recipe.expects)
+    rendering = fv.replay(
+        recipe,
+        network=network,
+        weights=weights,
+        device=device,
+        own=find_own(own),
+        progress=None if quiet else fv.progress_bar("replay"),
+    )
+    likeness = _likeness(picture, rendering)  # before saving, which may be over the picture itself
+    finish(rendering, path, expected=recipe.until)
+    typer.echo(likeness)
+
+
+@app.command()
+def judge(
+    pictures: Annotated[list[Path], typer.Argument(help="PNGs that featviz saved, one picture in each.")],
+    by: Annotated[str, typer.Option(help="The judge, as for --model: of the same classes, trained apart.")],
+    by_weights: Annotated[str, typer.Option(help="The judge's, as for --weights.")] = "default",
+    by_size: Annotated[str | None, typer.Option(help="The judge's, as for --size.")] = None,
+    by_mean: Annotated[str | None, typer.Option(help="The judge's, as for --mean.")] = None,
+    by_std: Annotated[str | None, typer.Option(help="The judge's, as for --std.")] = None,
+    model: Annotated[str | None, typer.Option(help="The maker. Left out: the one that the recipes name.")] = None,
+    weights: Weights = "default",
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    photographs: Annotated[
+        Path | None, typer.Option(help="A folder: say what share of its images excites the unit less.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Ask a network that had no part in making pictures whether it sees in them what they were made to show."""
+    network = load_network(model, weights, device, size, mean, std) if model else None
+    judging = load_network(by, by_weights, device, by_size, by_mean, by_std)
+    typer.echo(fv.judge(pictures, by=judging, network=network, photographs=photographs))
+
+
+@app.command()
+def fit_prior(
+    folder: Annotated[Path, typer.Argument(help="Images of one kind; all that is below it, too.")],
+    channels: Annotated[int, typer.Option(help="1 or 3, or what .npy files hold.")] = 3,
+    size: Annotated[int, typer.Option(help="Each image's middle is cut to a square and brought to so many px.")] = 224,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("prior.json"),
+) -> None:
+    """Learn mean colour, colour correlation and spectrum of one's own images, for --param "Fourier(prior='FILE')"."""
+    fv.check_output(output, ".json")
+    typer.echo(fv.fit_prior(folder, channels=channels, size=size).save(output))
+
+
+def _likeness(picture: Path, rendering: fv.Rendering) -> str:
+    """Say whether a picture came out as it was."""
+    now = rendering.sheet().transpose(2, 0, 1) / 255.0
+    then = fv.read_image(picture, len(now))
+    if then.shape != now.shape:
+        return "of another size than the picture: was the file changed?"
+    most = round(float(abs(then - now).max()) * 255)
+    return "the same as the picture, to the byte" if most == 0 else f"within {most} of 255 grey levels of the picture"

@@ -1,0 +1,101 @@
+"""`featviz render`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import featviz as fv
+from featviz.cli.command import EXAMPLES, app
+from featviz.cli.options import (
+    Device,
+    LayoutOf,
+    Mean,
+    Model,
+    Order,
+    Output,
+    Own,
+    Precision,
+    Quiet,
+    Size,
+    Std,
+    Weights,
+    find_own,
+    finish,
+    load_network,
+    read_size,
+)
+
+
+@app.command(epilog=EXAMPLES)
+def render(
+    objectives: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="OBJECTIVE...", help='Such as stage2:5, stage2:5@3,4 or "logit:spiral - tv + 2*diversity(stage2)".'
+        ),
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Short for logit:NAME; may be given several times.")
+    ] = None,
+    model: Model = "motifnet",
+    weights: Weights = "default",
+    size: Size = None,
+    batch: Annotated[int, typer.Option(help="Pictures of each objective.")] = 1,
+    steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 512,
+    seed: Annotated[int, typer.Option(help="The first picture's; the next has the next.")] = 0,
+    param: Annotated[
+        str, typer.Option(help='fourier, pyramid, phase, cppn, alpha …, or an expression such as "Fourier(decay=1.5)".')
+    ] = "fourier",
+    transforms: Annotated[
+        str, typer.Option(help='standard, lucid, none, or an expression such as "(Pad(8), Jitter(16))".')
+    ] = "standard",
+    optimizer: Annotated[
+        str, typer.Option(help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))".')
+    ] = "adam",
+    lr: Annotated[float, typer.Option(help="The first step's learning rate, of adam.")] = 0.05,
+    start: Annotated[Path | None, typer.Option(help="A picture to begin from. Left out: noise.")] = None,
+    at: Annotated[str | None, typer.Option(help="Draw the result again at this size; for --param cppn.")] = None,
+    smooth_pools: Annotated[
+        bool, typer.Option("--smooth-pools", help="Spread the gradient of maximum pools, which takes their grid away.")
+    ] = False,
+    precision: Precision = "auto",
+    max_memory: Annotated[
+        str | None, typer.Option(help="How much to take, as 4GB; a batch that needs more is split. Left out: most.")
+    ] = None,
+    tile: Annotated[int | None, typer.Option(help="See larger views in pieces of so many px. Left out: whole.")] = None,
+    device: Device = "auto",
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    layout: LayoutOf = None,
+    own: Own = None,
+    output: Output = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw what units of a network see; several become one batch."""
+    fv.check_output(output or Path("sheet.png"))
+    named = find_own(own)
+    goals = [fv.objectives.parse(text, named) for text in objectives or []]
+    goals += [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
+    if not goals:
+        raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
+    whole, again = fv.param.sized(fv.pick(param, fv.param, named), read_size(size), batch), read_size(at)
+    if again and not getattr(whole, "scales", False):
+        raise fv.SettingError(f"--at draws again what has no size of its own, and {param} has one; give --param cppn")
+    network = load_network(model, weights, device, size, mean, std, order, layout, smooth_pools=smooth_pools)
+    rendering = fv.render(
+        network,
+        goals,
+        param=whole,
+        transforms=fv.pick(transforms, fv.transforms, named),
+        optimizer=fv.Adam(lr) if optimizer.lower() == "adam" else fv.pick(optimizer, fv.optimizers, named),
+        steps=steps,
+        seed=seed,
+        start=start,
+        plan=fv.Plan(None if precision == "auto" else precision, max_memory=max_memory, tile=tile),  # type: ignore[arg-type]
+        progress=None if quiet else fv.progress_bar("render"),
+    )
+    finish(rendering.at(again) if again else rendering, output)

@@ -1,0 +1,74 @@
+"""Folders of images, one after another, cut to one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.errors import OutputError, SettingError
+from featviz.output import read_image
+from featviz.protocols import Size
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
+"""What counts as an image in a folder; a .npy file holds (channels, h, w) in [0, 1]."""
+
+
+def photographs(
+    folder: str | Path, *, size: int | Size = 224, channels: int = 3
+) -> Iterator[tuple[Path, Float[Tensor, "c h w"]]]:
+    """Go through a folder of images and all that is below it, sorted by name, one in memory at a time.
+
+    Args:
+        folder: where they are.
+        size: height and width in px to which the middle of each is cut and brought.
+        channels: 1 or 3, or whatever .npy files hold.
+
+    Returns:
+        Each one's file, and itself in [0, 1].
+
+    Raises:
+        OutputError: the folder is missing or holds no image, or one cannot be read.
+        SettingError: an image has other channels, or numbers that are not in [0, 1].
+    """
+    size = (size, size) if isinstance(size, int) else size
+    for file in _files(Path(folder)):
+        if file.suffix.lower() == ".npy":
+            image = torch.from_numpy(np.load(file, allow_pickle=False))
+        else:
+            image = torch.from_numpy(read_image(file, channels))
+        yield file, middle(image, channels, size)
+
+
+def middle(image: Float[Tensor, "c h w"], channels: int, size: Size) -> Float[Tensor, "c h2 w2"]:
+    """Cut as much of the middle as has the shape, and bring it to the size.
+
+    Raises:
+        SettingError: it has other channels, or numbers that are not in [0, 1].
+    """
+    if image.ndim != 3 or image.shape[0] != channels:
+        raise SettingError(
+            f"an image of shape {tuple(image.shape)} among images of {channels} channels; give channels="
+        )
+    if not image.is_floating_point() or image.min() < 0 or image.max() > 1:
+        found = f"{image.dtype} from {image.min().item():g} to {image.max().item():g}"
+        raise SettingError(f"an image holds {found}; give floating-point numbers in [0, 1]")
+    shrink = min(image.shape[1] / size[0], image.shape[2] / size[1])
+    sides = [max(1, round(side * shrink)) for side in size]
+    top, left = (image.shape[1] - sides[0]) // 2, (image.shape[2] - sides[1]) // 2
+    cut = image[None, :, top : top + sides[0], left : left + sides[1]].float()
+    return F.interpolate(cut, size, mode="bilinear", antialias=True)[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise OutputError(f"no folder {folder}")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    if not files:
+        raise OutputError(f"no images in {folder}; it needs files that end in {', '.join(ENDINGS)}")
+    return files

@@ -1,0 +1,147 @@
+"""Networks broken on purpose, and the flag that cures each."""
+
+import pytest
+import torch
+from test_judge import drawings
+from torch import nn
+
+import featviz as fv
+from featviz.apps.doctor import dead_leaves
+from featviz.cli import main
+
+HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+
+
+class Changed(nn.Module):
+    """Does something to its input before, or to its output after."""
+
+    def __init__(self, module, before=lambda x: x, after=lambda y: y):
+        super().__init__()
+        self.module, self.before, self.after = module, before, after
+
+    def forward(self, x):
+        return self.after(self.module(self.before(x)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return drawings(tmp_path_factory.mktemp("folder") / "drawings", 64)
+
+
+def broken(motifnet, **changes):
+    return fv.Network(Changed(motifnet.module, **changes), size=64, classes=motifnet.classes, **HALF)
+
+
+def cures(diagnosis):
+    return {finding.about: finding.cure for finding in diagnosis if finding.cure}
+
+
+def test_a_healthy_network_needs_nothing(motifnet, folder):
+    for photographs in (None, folder):
+        diagnosis = fv.doctor(motifnet, photographs=photographs)
+        assert diagnosis.healthy and cures(diagnosis) == {}
+        assert {finding.about for finding in diagnosis} >= {"output", "input range", "size", "starts"}
+
+
+def test_a_wrong_mean_is_seen_in_batch_norms_and_in_answers(motifnet, folder):
+    wrong = motifnet.expecting(mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert list(cures(fv.doctor(wrong))) == ["input range"]
+    assert cures(fv.doctor(wrong, photographs=folder)) == {"input range": "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"}
+
+
+def test_bytes_for_pixels(motifnet, folder):
+    wrong = broken(motifnet, before=lambda x: (x / 255 - 0.5) / 0.5)
+    cure = {"input range": "--mean 0,0,0 --std 0.003922,0.003922,0.003922"}
+    assert cures(fv.doctor(wrong)) == cures(fv.doctor(wrong, photographs=folder)) == cure
+    assert fv.doctor(wrong.expecting(mean=(0.0,) * 3, std=(0.003922,) * 3), photographs=folder).healthy
+
+
+def test_blue_for_red(motifnet, folder):
+    wrong = broken(motifnet, before=lambda x: x.flip(1))
+    cure = {"input range": "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --order BGR"}
+    assert cures(fv.doctor(wrong, photographs=folder)) == cure
+    cured = wrong.expecting(order="BGR")
+    assert fv.doctor(cured, photographs=folder).healthy
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(cured.capture(image, [""])[""], motifnet.capture(image, [""])[""])
+
+
+def test_channels_last(motifnet):
+    wrong = broken(motifnet, before=lambda x: x.permute(0, 3, 1, 2))
+    assert cures(fv.doctor(wrong)) == {"input": "--layout NHWC"}
+    cured = wrong.expecting(layout="NHWC")
+    assert fv.doctor(cured).healthy
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(cured.capture(image, [""])[""], motifnet.capture(image, [""])[""], atol=1e-5)
+    rendering = fv.render(cured, "logit:spiral", steps=24)
+    assert rendering.history[-4:].mean() > rendering.history[:4].mean()
+
+
+def test_grey_input_and_another_size(motifnet):
+    grey = broken(motifnet, before=lambda x: x[:, :1].expand(-1, 3, -1, -1) if x.shape[1] == 1 else x[:, :, :0])
+    assert cures(fv.doctor(grey)) == {"input": "--mean 0.5 --std 0.5"}
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 28 * 28, 4))
+    small = fv.Network(flat, size=64, **HALF)
+    assert cures(fv.doctor(small)) == {"input": "--size 28"}
+    never = fv.Network(nn.Linear(7, 7, bias=False), size=64, **HALF)
+    assert cures(fv.doctor(never)) == {"input": "give what it was trained on: --size, --mean and --std"}
+
+
+def test_odd_outputs(motifnet):
+    soft = fv.doctor(broken(motifnet, after=lambda y: y.softmax(1)))
+    assert cures(soft) == {"output": "for logit:N give module:N"}
+    nan = fv.doctor(broken(motifnet, after=lambda y: y * float("nan")))
+    assert cures(nan) == {"output": "check its weights, and --mean and --std"}
+    maps = fv.Network(nn.Conv2d(3, 4, 3), size=32, **HALF)
+    (output, *_) = fv.doctor(maps)
+    assert output.what == "it puts out 4 x 30 x 30 for an image; there is no logit:"
+    named = fv.Network(motifnet.module, size=64, classes=["a", "b"], **HALF)
+    assert cures(fv.doctor(named)) == {"output": "give classes= in output order"}
+
+
+def test_activations_that_overwrite_and_those_without_a_name(net):
+    told = [finding.what for finding in fv.doctor(net) if finding.about == "activations"]
+    assert told == ["1 overwrite their input; layers are captured before they do"]
+
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.act = nn.GELU()
+
+        def forward(self, x):
+            return torch.relu(self.act(self.conv(x))).mean((2, 3))
+
+    found = fv.doctor(fv.Network(Functional(), size=32, **HALF))
+    told = [finding.what for finding in found if finding.about == "activations"]
+    assert told == ["it calls relu as a function, which no layer names; address the block around"]
+
+
+def test_dead_starts_are_told(motifnet):
+    dead = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    nn.init.constant_(dead[0].bias, -50.0)
+    assert cures(fv.doctor(fv.Network(dead, size=32, **HALF)))["starts"].startswith('--param "Fourier(sd=0.1)"')
+    (told,) = (finding.what for finding in fv.doctor(motifnet) if finding.about == "starts")
+    assert "is off when a render begins; such units are woken" in told
+
+
+def test_dead_leaves_have_the_spectrum_of_photographs():
+    leaves = dead_leaves(8, 3, (128, 128))
+    assert leaves.min() >= 0 and leaves.max() <= 1
+    assert 1.0 < fv.slope(leaves).mean() < 1.8
+    assert fv.slope(torch.rand(8, 3, 128, 128, generator=torch.Generator().manual_seed(0))).mean() < 0.2
+
+
+def test_the_command(folder, capsys):
+    assert main(["doctor", "--device", "cpu"]) == 0
+    assert all(line.startswith("ok ") for line in capsys.readouterr().out.splitlines())
+    arguments = ["doctor", "--mean", "0,0,0", "--std", "1,1,1", "--photographs", str(folder), "--device", "cpu"]
+    assert main(arguments) == 1
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("cure"))
+    assert line.endswith("--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5")
+    assert main(["doctor", "--order", "RBG"]) == 2
+    assert capsys.readouterr().err == (
+        "featviz: there is no order 'RBG' with layout 'NCHW'; give RGB or BGR and NCHW or NHWC\n"
+    )
+    assert main(["doctor", "--photographs", "nowhere"]) == 2
+    assert capsys.readouterr().err == "featviz: no folder nowhere\n"

@@ -1,0 +1,104 @@
+"""What finished pictures score, and what given ones do."""
+
+import pytest
+import torch
+import toys
+
+import featviz as fv
+from featviz import objectives as obj
+from featviz import param
+from featviz import transforms as T
+
+GOALS = ["conv2:3", "logit:1"]
+
+
+def test_the_clean_score_is_that_of_the_picture_as_it_is(net):
+    rendering = fv.render(net, GOALS, steps=4, param=param.image(48))
+    acts = net.capture(rendering.images, ["conv2", ""])
+    wanted = torch.stack([acts["conv2"][0, 3].mean(), acts[""][1, 1]])
+    assert torch.allclose(rendering.trust.clean, wanted, atol=1e-5)
+    assert torch.equal(rendering.trust.start, rendering.history[0])
+    assert rendering.trust.fresh.shape == (4, 2)
+    assert rendering.trust.fresh.std(0).min() > 0
+
+
+def test_without_transforms_fresh_views_are_the_picture(net):
+    trust = fv.render(net, GOALS, steps=4, transforms=(), trials=2).trust
+    assert torch.allclose(trust.fresh, trust.clean.expand(2, -1), atol=1e-6)
+    assert torch.allclose(trust.kept, torch.ones(2), atol=1e-4)
+
+
+def test_what_is_kept_counts_from_the_start():
+    trust = fv.Trust(torch.tensor([3.0, 1.0]), torch.tensor([[2.0, 5.0], [1.0, 5.0]]), torch.tensor([1.0, 2.0]))
+    assert trust.kept.tolist() == [0.25, 0.0]  # the second has gained nothing
+    assert trust[0].clean.tolist() == [3.0] and trust[0].fresh.tolist() == [[2.0], [1.0]]
+
+
+def test_pictures_do_not_depend_on_being_tried_and_each_has_its_own_trust(net):
+    tried, untried = (fv.render(net, GOALS, steps=4, trials=trials) for trials in (3, 0))
+    assert torch.equal(tried.images, untried.images)
+    assert untried.trust is None and untried[0].trust is None
+    assert torch.equal(tried[1].trust.fresh, tried.trust.fresh[:, 1:])
+    alone = fv.render(net, GOALS[0], steps=4, trials=3)
+    assert torch.allclose(alone.trust.fresh, tried[0].trust.fresh, atol=1e-5)
+    with pytest.raises(fv.SettingError, match="^trials -1 is below 0; give 0 for none, 4 is usual$"):
+        fv.render(net, GOALS, trials=-1)
+
+
+def test_trust_in_parts_and_in_tiles_is_that_of_the_whole(net):
+    whole = fv.render(net, ["conv2:3"] * 3, steps=2).trust
+    parts = fv.render(net, ["conv2:3"] * 3, steps=2, plan=fv.Plan(at_once=1)).trust
+    assert torch.allclose(whole.clean, parts.clean, atol=1e-4) and torch.allclose(whole.fresh, parts.fresh, atol=1e-4)
+    tiled = fv.render(net, "conv2:3", param=param.image(200), steps=2, transforms=(), plan=fv.Plan(tile=128)).trust
+    assert torch.allclose(tiled.fresh[0], tiled.clean, atol=1e-5)
+
+
+def test_what_cannot_be_seen_as_it_is_has_no_trust(net):
+    """A whole view is wanted, and the canvas is larger than a tile."""
+    goal = obj.Match("conv2", torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    view = T.ResizedView(size=(32, 32))
+    rendering = fv.render(net, goal, param=param.image(200), steps=1, transforms=view, plan=fv.Plan(tile=128))
+    assert rendering.trust is None
+    small = fv.render(toys.network(toys.Vit()), "block:1", param=param.image(20), steps=1).trust
+    assert small.clean.isfinite().all()
+
+
+def test_scores_of_given_images_are_what_the_objectives_say(net):
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = fv.score(net, ["conv2:3", obj.Logit(1), "-tv"], images)
+    acts = net.capture(images, ["conv2", ""])
+    assert torch.allclose(found[:, 0], acts["conv2"][:, 3].mean((1, 2)), atol=1e-5)
+    assert torch.allclose(found[:, 1], acts[""][:, 1], atol=1e-5)
+    assert torch.allclose(found[:, 2], -obj.TotalVariation()(acts.of(images)), atol=1e-5)
+    assert fv.score(net, "conv2:3", images).shape == (3, 1)
+    with pytest.raises(
+        fv.SettingError, match=r"^images of shape \(3, 32, 32\); Plain takes \(n, 3, h, w\) in \[0, 1\]$"
+    ):
+        fv.score(net, "conv2:3", images[0])
+
+
+def test_the_slope_of_a_spectrum_is_found_again():
+    generator = torch.Generator().manual_seed(0)
+    at = torch.hypot(torch.fft.fftfreq(128)[:, None], torch.fft.rfftfreq(128)).clamp(min=1 / 128)
+    for power in (0.0, 1.0, 2.0):
+        phases = torch.fft.rfft2(torch.randn(8, 3, 128, 128, generator=generator))
+        images = torch.fft.irfft2(phases * at**-power)
+        assert fv.slope(images).mean().item() == pytest.approx(power, abs=0.1)
+
+
+def test_folders_give_the_middle_of_every_image(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    wide = Image.new("RGB", (60, 20), "red")
+    wide.paste(Image.new("RGB", (20, 20), "blue"), (20, 0))
+    wide.save(tmp_path / "in" / "b.png")
+    Image.new("RGB", (9, 30), "green").save(tmp_path / "in" / "deep" / "a.png")
+    (file, blue), (other, green) = fv.photographs(tmp_path / "in", size=16)
+    assert (file.name, other.name) == ("b.png", "a.png")
+    assert blue.shape == green.shape == (3, 16, 16)
+    assert blue[2].min() > 0.99 and blue[0].max() < 0.01
+    (_, flat), _ = fv.photographs(tmp_path / "in", size=(10, 30))
+    assert flat.shape == (3, 10, 30) and flat[0, :, 0].min() > 0.9 and flat[2, :, 15].min() > 0.9
+    with pytest.raises(fv.OutputError, match="^no folder nowhere$"):
+        next(fv.photographs("nowhere"))
