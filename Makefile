@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check fix motifnet motifvit docs catalogue bench scaling dreambench overhead clean
+.PHONY: demo test check fix motifnet motifvit docs catalogue bench scaling dreambench quality overhead clean
 
 demo: $(READY)  ## draw every class of the embedded network, and dream on a photograph, into demo/
 	mkdir -p demo
@@ -24,8 +24,12 @@ fix: $(READY)  ## repair what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-motifnet motifvit: $(READY)  ## train an embedded network again, about 20 minutes on two cores
-	$(BIN)/python -m featviz.network.motifs.train $@
+motifnet: $(READY)  ## train the embedded CNN again, about 20 minutes on two cores
+	$(BIN)/python -m featviz.network.motifs.train motifnet
+
+motifvit: $(READY)  ## train the embedded transformer again, about 40 minutes: first hard, then gently
+	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600
+	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600 --push 3 --further
 
 docs: $(READY)  ## draw the pictures of the README again
 	$(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
@@ -41,6 +45,9 @@ scaling: $(READY)  ## measure how time and memory grow, and draw it
 
 dreambench: $(READY)  ## time a dream beside the original algorithm, and tiles beside the whole
 	$(BIN)/python benchmarks/dream.py
+
+quality: $(READY)  ## measure what other networks see in the pictures, two hours on two cores
+	$(BIN)/python benchmarks/quality.py --models $(MODELS) --photographs $(PHOTOGRAPHS) $(if $(KEEP),--keep $(KEEP))
 
 overhead: $(READY)  ## time a step of a render over the bare pass of the network
 	$(BIN)/python benchmarks/overhead.py

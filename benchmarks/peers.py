@@ -71,6 +71,23 @@ class Contender:
             return {}
         return json.loads(line)
 
+    def close(self) -> None:
+        """Stop the process."""
+        self.process.terminate()
+        self.process.wait()
+
+
+def open_contender(name: str, python: Path, folder: Path) -> Contender:
+    """Start a library's process, whose complaints go into a file in the folder."""
+    command = [
+        sys.executable if name.startswith("featviz") else python,
+        Path(__file__).with_name("contenders.py"),
+        name,
+    ]
+    log, pipe = folder / f"{name}.log", subprocess.PIPE
+    with log.open("w") as errors:
+        return Contender(name, subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True), log)
+
 
 def environment(folder: Path) -> Path:
     """Make the peers' environment if it is not there, and return its Python."""
@@ -109,17 +126,7 @@ def race(
     module.load_state_dict(torch.load(weights, weights_only=True))
     network = fv.Network(module, size=size, **IMAGENET)
     channels = live_channels(network, layer, 32)
-    worker = Path(__file__).with_name("contenders.py")
-    contenders = []
-    for name in libraries:
-        command, log = (
-            [sys.executable if name.startswith("featviz") else python, worker, name],
-            weights.with_name(f"{name}.log"),
-        )
-        with log.open("w") as errors:
-            pipe = subprocess.PIPE
-            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)
-        contenders.append(Contender(name, process, log))
+    contenders = [open_contender(name, python, weights.parent) for name in libraries]
     task = {"model": model, "layer": layer, "weights": str(weights), "size": size}
     with tempfile.TemporaryDirectory() as folder:
         pictures = {one.name: Path(folder, one.name) for one in contenders}
@@ -146,8 +153,7 @@ def race(
                 times = f"{1e3 * median(seconds[one.name]):8.1f} ms {spread:24} {megabytes[one.name]:7.0f} MB {shown}"
                 print(f"{model:12} {layer[-15:]:15} {count:3} x {steps:2}  {one.name:12} {times}", flush=True)
     for one in contenders:
-        one.process.terminate()
-        one.process.wait()
+        one.close()
 
 
 def save_weights(model: str, folder: Path, mobilenet: Path | None) -> Path:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from featviz.output import VIDEOS, check_output, check_video, progress_bar, read_image, read_video, save_video
     from featviz.plan import Plan
     from featviz.prior import Prior, fit_prior
+    from featviz.quality import QUALITIES
     from featviz.recipe import Recipe, build, fingerprint, pick
     from featviz.rendering import Rendering, Trust
     from featviz.scoring import score
@@ -75,6 +76,7 @@ _HOMES = {
     "featviz.folders": ("photographs",),
     "featviz.plan": ("Plan",),
     "featviz.prior": ("Prior", "fit_prior"),
+    "featviz.quality": ("QUALITIES",),
     "featviz.recipe": ("Recipe", "build", "fingerprint", "pick"),
     "featviz.engine": ("render",),
     "featviz.rendering": ("Rendering", "Trust"),
@@ -85,6 +87,7 @@ _DRAWERS = ("objectives", "optimizers", "param", "transforms")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "QUALITIES",
     "VIDEOS",
     "Adam",
     "AddressError",

@@ -84,8 +84,15 @@ class Lens:
             stack = stack if sides == network.size else fuse((*transforms, Resize(network.size)))
             return cls(stack, network.size, network.size)
         tile = tile_size(sides, network.size if network.fixed_size and largest else largest)
-        if tile != network.size:
+        if tile == network.size:
+            return cls(stack, sides, tile)
+        try:
             network.check_size(tile)
+        except ModelError:
+            if tile != sides or sides == (own := _sides(canvas)):
+                raise
+            network.check_size(own)  # a view too small of a picture that is large enough is seen as large as that
+            return cls(fuse((*transforms, Resize(own))), own, own)
         return cls(stack, sides, tile)
 
     @cached_property

@@ -22,6 +22,13 @@ NAMED = 0.005
 """Among which share of the classes one has to come first to be seen: the first five of a thousand."""
 HOLDS = 0.5
 """How much of its score a unit's picture has to keep in fresh views."""
+TOLD = {
+    (True, True): "seen by both",
+    (True, False): "only by the network that made it",
+    (False, True): "only by the judge",
+    (False, False): "noise",
+}
+"""The verdict, by whether the maker and the judge see the class."""
 BATCH = 16
 """Photographs seen at once."""
 
@@ -155,6 +162,17 @@ def judge(
     return Judgement(tuple(verdicts), by.label)
 
 
+def seen(image: Tensor, label: int, by: fv.Network) -> tuple[int, float]:
+    """Return a class's rank among a network's answers, 1 being the first, and its probability, over a few views.
+
+    Args:
+        image: (channels, h, w) in [0, 1], of any size.
+        label: index of the class.
+        by: what looks at it.
+    """
+    return _rank(_answers(by, _views(image, by.size)), label)
+
+
 @dataclass(frozen=True)
 class _Picture:
     """A picture, and what it was made to show."""
@@ -210,12 +228,17 @@ def _verdict(one: _Picture, maker: fv.Network, by: fv.Network, percentile: float
         told = "holds in other views" if facts["kept"] >= HOLDS else "only in some views"
         return Verdict(**facts, rank=None, probability=None, own=None, told=told)
     mine, theirs = _classes(one.unit, maker, by)
-    own, seen = _answers(maker, [_fit(one.image, maker.size)]), _answers(by, _views(one.image, by.size))
-    own_rank, rank = (int((shares > shares[i]).sum()) + 1 for shares, i in ((own, mine), (seen, theirs)))
-    sees = rank <= max(1, round(NAMED * len(seen)))
-    saw = own_rank <= max(1, round(NAMED * len(own)))
-    told = ("seen by both" if saw else "only by the judge") if sees else "only by its maker" if saw else "noise"
-    return Verdict(**facts, rank=rank, probability=seen[theirs].item(), own=own[mine].item(), told=told)
+    own_rank, own = _rank(_answers(maker, [_fit(one.image, maker.size)]), mine)
+    rank, probability = seen(one.image, theirs, by)
+    saw, sees = own_rank <= _first(maker), rank <= _first(by)
+    told = (
+        ("seen by both" if saw else "only by the judge")
+        if sees
+        else "only by the network that made it"
+        if saw
+        else "noise"
+    )
+    return Verdict(**facts, rank=rank, probability=probability, own=own, told=told)
 
 
 def _look(one: _Picture, maker: fv.Network, start: Tensor | None) -> fv.Trust:
@@ -255,6 +278,15 @@ def _answers(network: fv.Network, views: Sequence[Tensor]) -> Tensor:
     """Return the mean probabilities of a network's classes over views."""
     with torch.no_grad():
         return network.capture(torch.cat(list(views)), [""]).logits().softmax(1).mean(0).cpu()
+
+
+def _rank(shares: Tensor, label: int) -> tuple[int, float]:
+    return int((shares > shares[label]).sum()) + 1, shares[label].item()
+
+
+def _first(network: fv.Network) -> int:
+    """Return up to which rank a class counts as seen."""
+    return max(1, round(NAMED * network.table[""].channels))
 
 
 def _views(image: Tensor, size: tuple[int, int]) -> list[Tensor]:

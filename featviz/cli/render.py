@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,7 +44,8 @@ def render(
     weights: Weights = "default",
     size: Size = None,
     batch: Annotated[int, typer.Option(help="Pictures of each objective.")] = 1,
-    steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 512,
+    quality: Annotated[str, typer.Option(help="draft, usual or best: how much trouble to take.")] = "usual",
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps. Left out: the quality's.")] = None,
     seed: Annotated[int, typer.Option(help="The first picture's; the next has the next.")] = 0,
     param: Annotated[
         str, typer.Option(help='fourier, pyramid, phase, cppn, alpha …, or an expression such as "Fourier(decay=1.5)".')
@@ -55,7 +56,9 @@ def render(
     optimizer: Annotated[
         str, typer.Option(help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))".')
     ] = "adam",
-    lr: Annotated[float, typer.Option(help="The first step's learning rate, of adam.")] = 0.05,
+    lr: Annotated[
+        float | None, typer.Option(help="The first step's learning rate, of adam. Left out: the quality's.")
+    ] = None,
     start: Annotated[Path | None, typer.Option(help="A picture to begin from. Left out: noise.")] = None,
     at: Annotated[str | None, typer.Option(help="Draw the result again at this size; for --param cppn.")] = None,
     smooth_pools: Annotated[
@@ -77,7 +80,13 @@ def render(
 ) -> None:
     """Draw what units of a network see; several become one batch."""
     fv.check_output(output or Path("sheet.png"))
+    settings = _settings(quality)
+    settings["steps"] = settings["steps"] if steps is None else steps
     named = find_own(own)
+    if optimizer.lower() != "adam":
+        settings["optimizer"] = fv.pick(optimizer, fv.optimizers, named)
+    elif lr is not None:
+        settings["optimizer"] = fv.Adam(lr)
     goals = [fv.objectives.parse(text, named) for text in objectives or []]
     goals += [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
     if not goals:
@@ -91,11 +100,16 @@ def render(
         goals,
         param=whole,
         transforms=fv.pick(transforms, fv.transforms, named),
-        optimizer=fv.Adam(lr) if optimizer.lower() == "adam" else fv.pick(optimizer, fv.optimizers, named),
-        steps=steps,
         seed=seed,
         start=start,
         plan=fv.Plan(None if precision == "auto" else precision, max_memory=max_memory, tile=tile),  # type: ignore[arg-type]
         progress=None if quiet else fv.progress_bar("render"),
+        **settings,
     )
     finish(rendering.at(again) if again else rendering, output)
+
+
+def _settings(quality: str) -> dict[str, Any]:
+    if quality not in fv.QUALITIES:
+        raise fv.SettingError(f"no quality {quality!r}; give {', '.join(fv.QUALITIES)}")
+    return dict(fv.QUALITIES[quality])

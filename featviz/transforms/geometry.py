@@ -214,18 +214,32 @@ class Resize:
     """Stretch the image to a size.
 
     Args:
-        size: height and width in px.
+        size: height and width in px, or a share of the image's own.
+        least: the shorter side in px below which no share shrinks an image.
+
+    Raises:
+        SettingError: nothing would be left.
     """
 
-    size: Size
+    size: Size | float
+    least: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if min(self.size if isinstance(self.size, tuple) else (self.size,)) <= 0:
+            raise SettingError(f"{self} leaves nothing; give px or a share above 0")
 
     def place(self, rng: Generators, size: Size) -> Place:
         """Stretch about the corners' outer edges, as image viewers do."""
-        down, along = self.size[0] / size[0], self.size[1] / size[1]
+        new = self.size
+        if not isinstance(new, tuple):
+            share = max(new, min(1.0, self.least / min(size)))
+            new = max(1, round(size[0] * share)), max(1, round(size[1] * share))
+        down, along = new[0] / size[0], new[1] / size[1]
         matrix = _identity(len(rng))
         matrix[:, 0, 0], matrix[:, 1, 1] = along, down
         matrix[:, 0, 2], matrix[:, 1, 2] = (along - 1) / 2, (down - 1) / 2
-        return matrix, self.size
+        return matrix, new
 
 
 @dataclass(frozen=True)
@@ -261,11 +275,12 @@ class Warp:
     @staticmethod
     def _resample(images: Tensor, draw: Place, fill: float | None) -> Tensor:
         matrix, size = draw
-        halvings = _halvings(matrix).tolist()
-        if not any(halvings):
+        halvings = _halvings(matrix)
+        if not halvings.any():
             return _warp(images, matrix, size, fill)
-        each = zip(images.split(1), matrix.split(1), halvings, strict=True)
-        return torch.cat([_warp(*_halved(image, one, times), size, fill) for image, one, times in each])
+        alike = [(halvings == times).nonzero().flatten() for times in halvings.unique()]
+        views = [_warp(*_halved(images[some], matrix[some], int(halvings[some[0]])), size, fill) for some in alike]
+        return torch.cat(views)[torch.cat(alike).argsort()]
 
 
 FILLING = (Pad, CropOrPadTo)
@@ -281,6 +296,8 @@ def _halvings(matrix: Float[Tensor, "n 3 3"]) -> Int64[Tensor, " n"]:
 def _halved(images: Tensor, matrix: Tensor, times: int) -> tuple[Tensor, Tensor]:
     """Average squares of pixels, or a large shrink would skip most of them, and give the map from the smaller image."""
     side = min(2**times, *images.shape[2:])
+    if side == 1:
+        return images, matrix
     back = _identity(len(matrix))
     back[:, 0, 0] = back[:, 1, 1] = side
     back[:, 0, 2] = back[:, 1, 2] = (side - 1) / 2

@@ -13,7 +13,7 @@ from featviz.errors import SettingError
 from featviz.protocols import Geometric, Transform, Transforms
 from featviz.random import Generators
 from featviz.transforms.foreign import Foreign
-from featviz.transforms.geometry import FILLING, Jitter, Pad, Rotate, Scale, Shift, Warp
+from featviz.transforms.geometry import FILLING, Jitter, Pad, Resize, Rotate, Scale, Shift, Warp
 from featviz.transforms.spread import LogUniform, OneOf
 from featviz.transforms.tone import Tint
 
@@ -29,8 +29,11 @@ LUCID: Transforms = (
 Source: Lucid, lucid/optvis/transform.py, `standard_transforms`.
 """
 
-STANDARD: Transforms = (Shift(0.3), Rotate(20), Scale(LogUniform(0.6, 3.0)), Tint(0.4))
-"""The default: views from far and near in changing colours, so that a picture has to hold in all of them."""
+STANDARD: Transforms = (Shift(0.3), Rotate(20), Scale(LogUniform(0.6, 3.0)), Resize(0.57, least=112), Tint(0.4))
+"""The default: views from far and near in changing colours, so that a picture has to hold in all of them.
+
+They are about half as wide as the picture: that shows the network whole things, and costs a third.
+"""
 
 
 NONE: Transforms = ()
@@ -40,8 +43,10 @@ NONE: Transforms = ()
 def fuse(stack: Transforms) -> tuple[Transform, ...]:
     """Make neighbouring geometric transforms one resampling; what fills begins a new one. Foreign ones are wrapped.
 
-    >>> len(fuse(LUCID))
-    1
+    What changes each colour alone and moves nothing may as well come after a resampling, so it parts no neighbours.
+
+    >>> len(fuse(LUCID)), len(fuse((*STANDARD, Rotate(5))))
+    (1, 2)
     """
     fused: list[Transform] = []
     for step in stack:
@@ -49,10 +54,17 @@ def fuse(stack: Transforms) -> tuple[Transform, ...]:
             fused.append(step)
         elif not isinstance(step, Geometric):
             fused.append(Foreign(step))
-        elif fused and isinstance(fused[-1], Warp) and not isinstance(step, FILLING):
-            fused[-1] = Warp((*fused[-1].steps, step))
-        else:
+        elif isinstance(step, FILLING):
             fused.append(Warp((step,)))
+        else:
+            end = len(fused)
+            while end and isinstance(fused[end - 1], Tint):
+                end -= 1
+            before = fused[end - 1] if end else None
+            if isinstance(before, Warp):
+                fused[end - 1] = Warp((*before.steps, step))
+            else:
+                fused.insert(end, Warp((step,)))
     return tuple(fused)
 
 

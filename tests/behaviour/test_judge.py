@@ -47,7 +47,7 @@ def test_only_its_maker_sees_what_is_made_without_transforms(motifnet, motifvit)
     goals = [f"prob:{name}" for name in ("maze", "eye", "weave", "crosses")]
     fooled = fv.render(motifnet, goals, param=param.Pixel(), transforms=(), steps=32)
     told = [one.told for one in fv.judge(fooled, by=motifvit, network=motifnet)]
-    assert told.count("only by its maker") >= 3
+    assert told.count("only by the network that made it") >= 3
 
 
 def test_files_are_judged_as_the_rendering_was(motifnet, motifvit, spirals, tmp_path):

@@ -192,6 +192,8 @@ BAD = [
     (["render", "stage1:3", "-o", "a.gif"], "cannot write a.gif: end it in .png, .jpg, .jpeg, .webp, or name an existing folder"),
     (["render", "stage1:3", "--steps", "-1"], "steps -1 is below 0; give 0 for the start alone, 512 is usual"),
     (["render", "stage1:3", "--batch", "0"], "batch 0 has no pictures; give 1 or more"),
+    (["render", "stage1:3", "--quality", "fine"], "no quality 'fine'; give draft, usual, best"),
+    (["judge", "a.png", "--by", "motifnt"], "no model 'motifnt'; nearest: 'motifnet', 'motifvit', 'mobilenet_v2' (featviz models lists all)"),
     (["render", "stage1:3", "--lr", "0"], "learning rate 0.0 does not move; give one above 0, 0.05 is usual"),
     (["render", "stage1:3", "--seed", "-1"], "seeds -1 to -1 are out of range; give 0 or more, below 2**63"),
     (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' here; give auto, cpu, cuda or mps"),
@@ -273,9 +275,10 @@ def test_defaults_are_those_of_the_functions():
     command = next(c for c in app.registered_commands if c.callback.__name__ == "render")
     given = {name: p.default for name, p in inspect.signature(command.callback).parameters.items()}
     wanted = {name: p.default for name, p in inspect.signature(fv.render).parameters.items()}
-    assert given["steps"] == wanted["steps"]
+    assert given["steps"] is given["lr"] is None
+    assert fv.QUALITIES[given["quality"]].items() <= wanted.items()
     assert given["seed"] == wanted["seed"]
-    assert given["lr"] == wanted["optimizer"].lr == Adam().lr
+    assert wanted["optimizer"] == Adam()
     assert given["batch"] == fv.param.image().batch
     assert given["param"] == type(fv.param.image().spatial).__name__.lower()
     assert getattr(fv.transforms, given["transforms"].upper()) == wanted["transforms"]

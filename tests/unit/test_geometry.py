@@ -79,6 +79,36 @@ def test_resize_is_interpolate():
     )
 
 
+def test_resize_to_a_share():
+    assert seen(T.Resize(0.5)).shape == (2, 3, 4, 7)
+    assert torch.equal(seen(T.Resize(2.0)), seen(T.Resize((18, 28))))
+    assert seen(T.Resize(0.5, least=6)).shape == (2, 3, 6, 9)
+    assert torch.allclose(seen(T.Resize(0.5, least=20)), PICTURE, atol=1e-6)
+    for nothing in (0.0, (0, 4)):
+        with pytest.raises(SettingError, match="leaves nothing; give px or a share above 0$"):
+            T.Resize(nothing)
+
+
+def test_a_tint_parts_no_neighbours():
+    steps = (T.Shift(0.2), T.Tint(0.4), T.Rotate(20), T.Scale(0.7))
+    fused = T.fuse(steps)
+    assert [type(step).__name__ for step in fused] == ["Warp", "Tint"]
+    first, tint, last = T.Warp(steps[:1]), T.Tint(0.4), T.Warp(steps[2:])
+    draws = [step.draw(Generators([3, 4]), (3, 9, 14)) for step in (first, tint, last)]
+    moved = first.apply(PICTURE, draws[0])
+    before, after = last.apply(tint.apply(moved, draws[1]), draws[2]), tint.apply(last.apply(moved, draws[2]), draws[1])
+    assert torch.allclose(before, after, atol=1e-5)
+    assert [type(step).__name__ for step in T.fuse((T.Tint(0.4), T.Pad(2)))] == ["Tint", "Warp"]
+
+
+def test_images_that_shrink_unlike_stay_in_their_places():
+    picture = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    stack = (T.Scale(T.LogUniform(0.2, 1.5)),)
+    together = seen(*stack, picture=picture, seeds=range(6))
+    alone = torch.cat([seen(*stack, picture=picture[i : i + 1], seeds=[i]) for i in range(6)])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
 def test_neighbours_fuse_and_keep_their_order():
     steps = (T.Crop(1), T.Shift(0.2), T.Rotate(20), T.Scale(T.LogUniform(0.8, 1.2)), T.Resize((5, 6)))
     matrix, size = T.Warp(steps).draw(Generators([5]), (3, 9, 14))

@@ -258,4 +258,4 @@ FIGURES: dict[str, Callable[[Sheet], Layers]] = {
     f.__name__: f for f in (star, flower, eye, heart, moon, leaf, smiley, fish)
 }
 MOTIFS = tuple(PATTERNS | CENTRED | FIGURES)
-"""The class names, in the order of the networks's outputs."""
+"""The class names, in the order of the networks' outputs."""

@@ -1,4 +1,4 @@
-"""Train an embedded network on drawings made as it goes: `make motifnet motifvit`, 20 minutes each on two cores.
+"""Train an embedded network on drawings made as it goes: `make motifnet motifvit`, an hour on two cores.
 
 Accuracy is not all that it is trained for: every drawing is first pushed by one step against its label
 (Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572, in the L2 norm), because networks trained so have pictures
@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--push", type=float, default=6.0, help="L2 length at most, in [0, 1] pixels of a drawing")
     parser.add_argument("--further", action="store_true", help="begin with the weights that are there")
+    parser.add_argument("--rate", type=float, help="the highest learning rate; left out: the network's own")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawings")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--output", type=Path, help="left out: where the package has it")
     options = parser.parse_args()
@@ -41,8 +43,8 @@ def main() -> None:
     if options.further:
         net.load_state_dict(network(options.name).module.state_dict())
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=RATE[options.name], total_steps=options.steps)
-    generator = torch.Generator().manual_seed(0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate or RATE[options.name], options.steps)
+    generator = torch.Generator().manual_seed(options.seed)
     bar = tqdm(range(options.steps))
     for step in bar:
         labels = torch.randint(len(MOTIFS), (options.batch,), generator=generator)

@@ -1,0 +1,280 @@
+"""What other networks see in the pictures: `make quality MODELS=FOLDER PHOTOGRAPHS=FOLDER`, two hours on two cores.
+
+Classes: 50 of ImageNet's, drawn once from those that have a photograph, rendered on MobileNetV2 and shown to a
+MobileNetV1 that was trained apart; featviz at three qualities, each peer at its defaults and at featviz's time. Beside
+each stand the same figures for photographs of the same classes, how far the pictures are from photographs in the
+judge's features, and how steeply their spectrum falls.
+
+Motifs: the embedded networks judge each other.
+
+Units: of 25 channels in each of four layers, is the picture nearer to the ten photographs that excite the channel most
+than to the ten that excite it least? The eleventh to twentieth photographs in its place show what is possible.
+
+Seconds a picture are measured apart, in turns, on one batch of 8 and a few steps. With `--keep`, pictures are kept in a
+folder and found there again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peers import Contender, environment, open_contender
+from torch import Tensor
+
+import featviz as fv
+from featviz.apps.judge import seen as seen_by
+
+SEED = 0
+BATCH = 8
+SIZE = 224
+MAKER, JUDGE = "mobilenet_v2", "models.py:mobilenet_v1_050"
+LUCENT, PEERS = "lucent", {"lucent": 512, "torch_dreams": 120, "dreamlens": 120}
+"""The steps that are each one's default."""
+LAYERS = ("features.2", "features.6", "features.13", "features.17")
+CHANNELS = 25
+EXEMPLARS = 10
+TIMED = 32
+"""Steps of which the time is taken."""
+SMALL = 128
+"""Side in px of Lucent's pictures of channels: its default; a class is drawn as large as the network sees."""
+FEATURES = tuple(f"features.{i}" for i in (2, 6, 10, 14, 18, 22, 24, 26))
+"""Layers of the judge that tell what is alike: together they tell exemplars apart best, from early units to late."""
+AXES = 24
+"""Along so many main axes of the photographs' features is the Fréchet distance taken: fifty pictures fill no more."""
+
+
+class Bench:
+    """The networks, the photographs, and what is kept of them.
+
+    Args:
+        models: the folder of the networks.
+        photographs: the folder of photographs, whose names begin with their class.
+        keep: where pictures are kept.
+    """
+
+    def __init__(self, models: Path, photographs: Path, keep: Path) -> None:
+        self.keep = keep
+        self.weights = models / f"{MAKER}.safetensors"
+        self.maker = fv.load(MAKER, weights=self.weights, device="cpu")
+        self.judge = fv.load(f"{models}/{JUDGE}", device="cpu", size=160, mean=(0.5,) * 3, std=(0.5,) * 3)
+        found = list(fv.photographs(photographs, size=SIZE))
+        self.photographs = {int(file.name[:3]): image for file, image in found}
+        self.classes = sorted(random.Random(SEED).sample(sorted(self.photographs), 50))
+
+    def pictures(self, name: str, count: int, draw: Callable[[list[int]], Tensor]) -> Tensor:
+        """Draw pictures in batches, or find them."""
+        file = self.keep / f"{name}.pt"
+        if not file.exists():
+            batches = [list(range(first, min(first + BATCH, count))) for first in range(0, count, BATCH)]
+            torch.save(torch.cat([draw(some).detach().float().clamp(0, 1) for some in batches]), file)
+        return torch.load(file, weights_only=True)
+
+
+def clock(draws: dict[str, Callable[[int, list[int]], object]]) -> dict[str, float]:
+    """Say how many seconds a step of a picture takes each library, in a batch of 8, at best of three turns."""
+    best = dict.fromkeys(draws, math.inf)
+    for steps in (2, TIMED, TIMED, TIMED):  # the first warms up
+        for name, draw in draws.items():
+            start = time.perf_counter()
+            draw(steps, list(range(BATCH)))
+            if steps == TIMED:
+                best[name] = min(best[name], (time.perf_counter() - start) / TIMED / BATCH)
+    return best
+
+
+def features(judge: fv.Network, images: Tensor) -> Tensor:
+    """Return means and deviations over places of the judge's layers."""
+    found = []
+    for some in images.split(25):
+        seen = F.interpolate(some, judge.size, mode="bilinear", antialias=True)
+        with torch.no_grad():
+            acts = judge.capture(seen, FEATURES)
+        parts = [acts.units(layer).flatten(2) for layer in FEATURES]
+        found.append(torch.cat([part for units in parts for part in (units.mean(2), units.std(2))], 1))
+    return torch.cat(found)
+
+
+def frechet(images: Tensor, photographs: Tensor) -> float:
+    """Return the distance between Gaussians through two sets of features, along the main axes of the second."""
+    centre = photographs.mean(0)
+    axes = torch.linalg.svd(photographs - centre, full_matrices=False).Vh[:AXES].T.double()
+    one, two = ((part - centre).double() @ axes for part in (images, photographs))
+    spread = torch.linalg.eigvals(torch.cov(one.T) @ torch.cov(two.T)).real.clamp(min=0).sqrt().sum()
+    apart = (one.mean(0) - two.mean(0)).square().sum()
+    return (apart + torch.cov(one.T).trace() + torch.cov(two.T).trace() - 2 * spread).item()
+
+
+def seen(bench: Bench, images: Tensor) -> tuple[float, float, float]:
+    """Return in which share the judge has the class first, or among five, and its mean probability."""
+    ranks, shares = [], []
+    for image, label in zip(images, bench.classes, strict=True):
+        rank, share = seen_by(image, label, bench.judge)
+        ranks.append(rank)
+        shares.append(share)
+    count = len(ranks)
+    return sum(rank == 1 for rank in ranks) / count, sum(rank <= 5 for rank in ranks) / count, sum(shares) / count
+
+
+def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
+    """Print the table of class pictures."""
+    real = torch.stack([bench.photographs[label] for label in bench.classes])
+    everything = features(bench.judge, torch.stack(list(bench.photographs.values())))
+    everything, scale = everything / everything.std(0).clamp(min=1e-6), everything.std(0).clamp(min=1e-6)
+    best = seen(bench, real)
+    print("\nclasses            steps  s/picture  top-1  top-5  mean p   of photographs'    Fréchet  slope")
+
+    def row(name: str, steps: int, each: float, images: Tensor) -> None:
+        found = seen(bench, images)
+        ratios = " ".join(f"{mine / theirs:5.2f}" for mine, theirs in zip(found, best, strict=True))
+        far = frechet(features(bench.judge, images) / scale, everything)
+        slope, figures = fv.slope(images).mean(), "  ".join(f"{number:5.2f}" for number in found)
+        print(
+            f"{name:18} {steps:>5}  {steps * each:9.1f}  {figures}   {ratios}  {far:7.1f}  {slope:5.2f}",
+            flush=True,
+        )
+
+    row("photographs", 0, 0, real)
+    goals = [f"logit:{label}" for label in bench.classes]
+    task = {"model": MAKER, "layer": "classifier.1", "weights": str(weights), "size": SIZE}
+    each = clock(
+        {
+            "featviz": lambda steps, some: ours(bench.maker, goals, {"steps": max(64, steps), "until": steps}, some),
+            **{peer: partial(theirs, peers[peer], bench.classes, task) for peer in PEERS},
+        }
+    )
+    for quality, settings in fv.QUALITIES.items():
+        draw = partial(ours, bench.maker, goals, settings)
+        row(f"featviz {quality}", settings["steps"], each["featviz"], bench.pictures(f"featviz-{quality}", 50, draw))
+    for peer, usual in PEERS.items():
+        equal = round(fv.QUALITIES["usual"]["steps"] * each["featviz"] / each[peer])
+        for name, steps in ((peer, usual), (f"{peer} as long", equal)):
+            draw = partial(theirs, peers[peer], bench.classes, task, steps)
+            row(name, steps, each[peer], bench.pictures(name.replace(" ", "-"), 50, draw))
+    lucents = PEERS[LUCENT] * each[LUCENT]
+    for quality, settings in fv.QUALITIES.items():
+        print(f"{quality}: {settings['steps'] * each['featviz'] / lucents:.3f} of Lucent's time")
+
+
+def ours(network: fv.Network, goals: list[str], settings: dict[str, Any], some: list[int]) -> Tensor:
+    """Draw some of the objectives, each with a seed of its own."""
+    return fv.render(network, [goals[i] for i in some], seed=some, trials=0, **settings).images
+
+
+def theirs(peer: Contender, channels: list[int], task: dict[str, Any], steps: int, some: list[int]) -> Tensor:
+    """Have a peer draw some of the channels of a layer."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "pictures.pt")
+        if not peer.run(**task, steps=steps, channels=[channels[i] for i in some], output=str(output)):
+            raise SystemExit(f"{peer.name} failed: {peer.failed}")
+        return torch.load(output, weights_only=True)
+
+
+def motifs(bench: Bench) -> None:
+    """Print what the embedded networks see in each other's pictures."""
+    print("\nmotifs    judged by  top-1  mean p")
+    nets = {name: fv.load(name, device="cpu") for name in ("motifnet", "motifvit")}
+    for maker, judge in (("motifnet", "motifvit"), ("motifvit", "motifnet")):
+        names = nets[maker].classes
+        goals = [f"logit:{name}" for name in names]
+        images = bench.pictures(
+            f"motifs-{maker}",
+            len(names),
+            partial(ours, nets[maker], goals, fv.QUALITIES["usual"]),
+        )
+        found = [seen_by(image, names.index(name), nets[judge]) for image, name in zip(images, names, strict=True)]
+        missed = ", ".join(name for name, (rank, _) in zip(names, found, strict=True) if rank > 1)
+        top = sum(rank == 1 for rank, _ in found) / len(found)
+        mean = sum(share for _, share in found) / len(found)
+        print(
+            f"{maker:9} {judge:9}  {top:5.2f}  {mean:5.2f}  missed: {missed or 'none'}",
+            flush=True,
+        )
+
+
+def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
+    """Print how often pictures of channels are nearer to what excites them most."""
+    images = torch.stack(list(bench.photographs.values()))
+    known = features(bench.judge, images)
+    centre, scale = known.mean(0), known.std(0).clamp(min=1e-6)
+
+    def place(pictures: Tensor) -> Tensor:
+        return F.normalize((features(bench.judge, pictures) - centre) / scale, dim=1)
+
+    known = F.normalize((known - centre) / scale, dim=1)
+    with torch.no_grad():
+        answers = [bench.maker.capture(some, LAYERS) for some in images.split(25)]
+    print("\nunits          exemplars  featviz  draft  lucent")
+    total: dict[str, list[float]] = {}
+    for layer in LAYERS:
+        excited = torch.cat([acts.units(layer).mean((2, 3)) for acts in answers])
+        count = excited.shape[1]
+        channels = sorted(random.Random(SEED).sample(range(count), min(CHANNELS, count)))
+        order = excited[:, channels].argsort(0, descending=True)
+        drawn = {}
+        for name, quality in (("featviz", "usual"), ("draft", "draft")):
+            drawn[name] = bench.pictures(
+                f"units-{layer}-{name}",
+                len(channels),
+                partial(ours, bench.maker, [f"{layer}:{channel}" for channel in channels], fv.QUALITIES[quality]),
+            )
+        task = {"model": MAKER, "layer": layer, "weights": str(weights), "size": SMALL}
+        drawn[LUCENT] = bench.pictures(
+            f"units-{layer}-lucent", len(channels), partial(theirs, peers[LUCENT], channels, task, PEERS[LUCENT])
+        )
+        right: dict[str, list[float]] = {name: [] for name in ("exemplars", *drawn)}
+        places = {name: place(pictures) for name, pictures in drawn.items()}
+        for i in range(len(channels)):
+            most, next_most, least = (
+                known[order[part, i]]
+                for part in (slice(EXEMPLARS), slice(EXEMPLARS, 2 * EXEMPLARS), slice(-EXEMPLARS, None))
+            )
+            for name, them in (("exemplars", next_most), *((name, places[name][i : i + 1]) for name in drawn)):
+                right[name].append(((them @ most.T).mean(1) > (them @ least.T).mean(1)).float().mean().item())
+        shares = {name: sum(found) / len(found) for name, found in right.items()}
+        print(f"{layer:13}  " + "  ".join(f"{share:8.2f}" for share in shares.values()), flush=True)
+        for name, found in right.items():
+            total.setdefault(name, []).extend(found)
+    print("all            " + "  ".join(f"{sum(found) / len(found):8.2f}" for found in total.values()))
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, required=True, help="holds mobilenet_v2.safetensors and models.py")
+    parser.add_argument("--photographs", type=Path, required=True, help="500 of them, named NNN_class.jpg")
+    parser.add_argument("--parts", default="classes,motifs,units")
+    parser.add_argument("--keep", type=Path, help="keep pictures here, and draw only those that are not here yet")
+    parser.add_argument("--environment", type=Path, default=Path("benchmarks/.peers"))
+    options = parser.parse_args()
+    print(f"featviz {fv.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        keep = options.keep or Path(folder)
+        keep.mkdir(exist_ok=True)
+        bench = Bench(options.models, options.photographs, keep)
+        weights = Path(folder, "maker.pt")
+        torch.save(bench.maker.module.state_dict(), weights)
+        python = environment(options.environment.absolute())
+        peers = {name: open_contender(name, python, Path(folder)) for name in PEERS}
+        parts = options.parts.split(",")
+        if "classes" in parts:
+            classes(bench, peers, weights)
+        if "motifs" in parts:
+            motifs(bench)
+        if "units" in parts:
+            units(bench, peers, weights)
+        for peer in peers.values():
+            peer.close()
+
+
+if __name__ == "__main__":
+    main()
