@@ -20,40 +20,56 @@ __all__ = ["Adam", "Ascent", "Clipped", "LaplacianNormalized", "Normalized", "Sm
 class Adam:
     """Adam, its rate falling along half a cosine, so that the last steps settle what the first ones found.
 
+    A step also takes the picture back towards where it began by a small share of the way. What the network keeps asking
+    for stays; the rest fades, so that more steps make a picture clearer and not ever harsher.
+
     Args:
         lr: the first step's rate; what it does depends on how loud the param's start is.
         fall: the last step's rate as a share of the first.
+        pull: that share, per unit of the rate; 0 pulls nothing back.
 
     Raises:
-        SettingError: a rate that is not above 0.
+        SettingError: a rate that is not above 0, or a pull that is below 0 or goes back all the way.
 
-    Source: Lucid, lucid/optvis/render.py, Adam at .05.
-    Differs: the rate falls.
+    Source: Lucid, lucid/optvis/render.py, Adam at .05; Li et al. 2018, https://arxiv.org/abs/1802.01483, the pull,
+        apart from Adam as weight decay is in Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101.
+    Differs: the rate falls; the pull.
     """
 
     lr: float = 0.05
     fall: float = 0.2
+    pull: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the rate."""
+        """Check the numbers."""
         if not self.lr > 0:
             raise SettingError(f"learning rate {self.lr} does not move; give one above 0, 0.05 is usual")
+        if not 0 <= self.lr * self.pull < 1:
+            raise SettingError(
+                f"a pull of {self.pull} at a rate of {self.lr} goes nowhere; give 0 or more, 0.1 is usual"
+            )
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Take charge of the leaves for so many steps."""
         optimizer = torch.optim.Adam(leaves, lr=self.lr, fused=True)
-        return _Falling(
-            optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps), self.lr * self.fall)
-        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps), self.lr * self.fall)
+        begun = [leaf.detach().clone() for leaf in leaves] if self.pull else []
+        return _Falling(optimizer, schedule, leaves, begun, self.pull)
 
 
 @dataclass(frozen=True)
 class _Falling:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    leaves: Leaves
+    begun: Leaves
+    pull: float
 
+    @torch.no_grad()
     def step(self) -> None:
         self.optimizer.step()
+        if self.begun:
+            torch._foreach_lerp_(self.leaves, self.begun, self.pull * float(self.schedule.get_last_lr()[0]))
         self.schedule.step()
         self.optimizer.zero_grad()
 

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from featviz.optimizers import Adam
-
 QUALITIES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "draft": MappingProxyType({"steps": 192, "optimizer": Adam(0.08)}),
-        "usual": MappingProxyType({"steps": 512, "optimizer": Adam()}),
-        "best": MappingProxyType({"steps": 1536, "optimizer": Adam()}),
+        "draft": MappingProxyType({"steps": 320}),
+        "usual": MappingProxyType({"steps": 512}),
+        "best": MappingProxyType({"steps": 1536}),
     }
 )
 """What to call `fv.render` with, as `fv.render(net, goal, **fv.QUALITIES["best"])`; `usual` is its default.

@@ -41,9 +41,10 @@ class Fourier:
         prior: a file from `fit_prior`, whose amplitudes scale them instead; `None` means the decay does.
 
     Source: Lucid, lucid/optvis/param/spatial.py, `fft_image`.
+    Differs: decay 1.25 instead of 1, nearer to photographs; measured, see docs/quality.md.
     """
 
-    decay: float = 1.0
+    decay: float = 1.25
     sd: float = 0.01
     prior: str | Path | None = None
 

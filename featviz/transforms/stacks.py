@@ -29,10 +29,12 @@ LUCID: Transforms = (
 Source: Lucid, lucid/optvis/transform.py, `standard_transforms`.
 """
 
-STANDARD: Transforms = (Shift(0.3), Rotate(20), Scale(LogUniform(0.6, 3.0)), Resize(0.57, least=112), Tint(0.4))
+STANDARD: Transforms = (Shift(0.2), Rotate(15), Scale(LogUniform(0.6, 2.0)), Resize(0.57, least=112), Tint(0.3))
 """The default: views from far and near in changing colours, so that a picture has to hold in all of them.
 
-They are about half as wide as the picture: that shows the network whole things, and costs a third.
+Those of large pictures are about half as wide, which shows the network whole things, and costs a third.
+
+Source: measured; docs/quality.md has what else was tried.
 """
 
 

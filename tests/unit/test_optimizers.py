@@ -8,7 +8,8 @@ import featviz as fv
 
 def test_adam_restated():
     leaf = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
-    stepper, steps, lr, fall = fv.Adam(lr=0.1, fall=0.2).begin([leaf], 5), 5, 0.1, 0.2
+    steps, lr, fall, pull = 5, 0.1, 0.2, 0.3
+    stepper = fv.Adam(lr, fall, pull).begin([leaf], steps)
     x, m, v = [1.0, -2.0], [0.0, 0.0], [0.0, 0.0]
     for step in range(steps):
         (leaf**2).sum().backward()
@@ -18,12 +19,32 @@ def test_adam_restated():
             g = 2 * x[i]
             m[i], v[i] = 0.9 * m[i] + 0.1 * g, 0.999 * v[i] + 0.001 * g * g
             x[i] -= rate * (m[i] / (1 - 0.9 ** (step + 1))) / (math.sqrt(v[i] / (1 - 0.999 ** (step + 1))) + 1e-8)
+            x[i] += pull * rate * ([1.0, -2.0][i] - x[i])
         assert leaf.tolist() == pytest.approx(x, rel=1e-9)
 
 
 def test_a_rate_has_to_move():
     with pytest.raises(fv.SettingError, match=r"^learning rate 0 does not move; give one above 0, 0.05 is usual$"):
         fv.Adam(lr=0)
+    with pytest.raises(
+        fv.SettingError, match=r"^a pull of -1 at a rate of 0.05 goes nowhere; give 0 or more, 0.1 is usual$"
+    ):
+        fv.Adam(pull=-1)
+
+
+def test_more_steps_do_not_make_a_picture_ever_harsher(net):
+    """What is not asked for fades, so contrast levels off; a photograph is pulled back to itself, not to grey."""
+    from featviz import param
+
+    def harsh(pull, steps):
+        optimizer = fv.Adam(pull=pull)
+        return fv.render(net, "conv2:3", param=param.image(32), steps=steps, optimizer=optimizer).images.std().item()
+
+    assert harsh(1.0, 192) < 1.15 * harsh(1.0, 64)
+    assert harsh(0.0, 192) > 1.3 * harsh(0.0, 64)
+    photo = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    kept = fv.render(net, "-l2", start=photo, steps=64, optimizer=fv.Adam(1e-6, pull=1e4), transforms=())
+    assert (kept.images[0] - photo).abs().max() < 0.01
 
 
 def followed(optimizer, scale=1.0):
