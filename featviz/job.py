@@ -246,11 +246,15 @@ class Job:
 
     @property
     def plain(self) -> Lens | None:
-        """The pictures as they are, whole; `None` where the network or an objective cannot see them so."""
+        """The pictures as they are, whole; `None` where the network or an objective cannot see them so.
+
+        An objective that compares places was bound to the size of the views, so the whole is brought to that.
+        """
         with torch.no_grad():
             canvas = self.images(self.leaves)
+        places = any(getattr(goal, "whole", False) for goal in self.objectives)
         try:
-            lens = Lens.of((), self.network, canvas, self.plan.tile)
+            lens = Lens.of((Resize(self.lens.view),) if places else (), self.network, canvas, self.plan.tile)
             for goal in self.objectives:
                 lens.check(goal)
         except (ModelError, SettingError):

@@ -53,14 +53,15 @@ def test_trust_in_parts_and_in_tiles_is_that_of_the_whole(net):
     assert torch.allclose(tiled.fresh[0], tiled.clean, atol=1e-5)
 
 
-def test_what_cannot_be_seen_as_it_is_has_no_trust(net):
-    """A whole view is wanted, and the canvas is larger than a tile."""
-    goal = obj.Match("conv2", torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    view = T.ResizedView(size=(32, 32))
-    rendering = fv.render(net, goal, param=param.image(200), steps=1, transforms=view, plan=fv.Plan(tile=128))
-    assert rendering.trust is None
+def test_a_picture_of_another_size_is_seen_at_the_networks(net):
     small = fv.render(toys.network(toys.Vit()), "block:1", param=param.image(20), steps=1).trust
     assert small.clean.isfinite().all()
+
+
+def test_what_compares_places_is_asked_at_the_size_of_the_views(net):
+    goal = obj.Match("conv2", torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    trust = fv.render(net, goal, param=param.image(32), steps=1, transforms=T.Jitter(4)).trust
+    assert trust.clean.isfinite().all() and trust.fresh.shape == (4, 1)
 
 
 def test_scores_of_given_images_are_what_the_objectives_say(net):
