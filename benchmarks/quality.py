@@ -26,12 +26,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import torch
 import torch.nn.functional as F
 from peers import Contender, environment, open_contender
 from torch import Tensor
+from torchvision.utils import make_grid
 
 import featviz as fv
+from featviz import param
+from featviz import transforms as T
 from featviz.apps.judge import seen as seen_by
 
 SEED = 0
@@ -43,6 +47,8 @@ LUCENT, PEERS = "lucent", {"lucent": 512, "torch_dreams": 120, "dreamlens": 120}
 LAYERS = ("features.2", "features.6", "features.13", "features.17")
 CHANNELS = 25
 EXEMPLARS = 10
+SHOWN, SHEET = 5, Path(__file__).parents[1] / "docs" / "quality.webp"
+"""Every fifth class is laid out, featviz above Lucent."""
 TIMED = 32
 """Steps of which the time is taken."""
 SMALL = 128
@@ -149,25 +155,87 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     each = clock(
         {
             "featviz": lambda steps, some: ours(bench.maker, goals, {"steps": max(64, steps), "until": steps}, some),
-            **{peer: partial(theirs, peers[peer], bench.classes, task) for peer in PEERS},
+            **{name: partial(theirs, peer, bench.classes, task) for name, peer in peers.items()},
         }
     )
     for quality, settings in fv.QUALITIES.items():
         draw = partial(ours, bench.maker, goals, settings)
         row(f"featviz {quality}", settings["steps"], each["featviz"], bench.pictures(f"featviz-{quality}", 50, draw))
-    for peer, usual in PEERS.items():
-        equal = round(fv.QUALITIES["usual"]["steps"] * each["featviz"] / each[peer])
-        for name, steps in ((peer, usual), (f"{peer} as long", equal)):
-            draw = partial(theirs, peers[peer], bench.classes, task, steps)
-            row(name, steps, each[peer], bench.pictures(name.replace(" ", "-"), 50, draw))
+    for name, peer in peers.items():
+        equal = round(fv.QUALITIES["usual"]["steps"] * each["featviz"] / each[name])
+        for run, steps in ((name, PEERS[name]), (f"{name} as long", equal)):
+            draw = partial(theirs, peer, bench.classes, task, steps)
+            row(run, steps, each[name], bench.pictures(run.replace(" ", "-"), 50, draw))
+    if LUCENT not in peers:
+        return
+    both = [torch.load(bench.keep / f"{name}.pt", weights_only=True) for name in ("featviz-usual", LUCENT)]
+    side_by_side = make_grid(torch.cat([images[::SHOWN] for images in both]), nrow=-(-50 // SHOWN))
+    iio.imwrite(SHEET, (255 * side_by_side).round().byte().permute(1, 2, 0).numpy(), quality=88)
     lucents = PEERS[LUCENT] * each[LUCENT]
     for quality, settings in fv.QUALITIES.items():
         print(f"{quality}: {settings['steps'] * each['featviz'] / lucents:.3f} of Lucent's time")
 
 
+def views(
+    shift: float = 0.3, turn: float = 20, zoom: tuple[float, float] = (0.6, 3.0), px: int = 128, tint: float = 0.4
+) -> tuple[Any, ...]:
+    """Return a stack as it was varied while the default was looked for."""
+    return (T.Shift(shift), T.Rotate(turn), T.Scale(T.LogUniform(*zoom)), T.Resize((px, px)), T.Tint(tint))
+
+
+STEEPER, LOOSE = param.Fourier(decay=1.25), fv.Adam(pull=0.0)
+NEARER: dict[str, Any] = {"shift": 0.2, "turn": 15, "zoom": (0.6, 2.0), "tint": 0.3}
+TRIED: dict[str, dict[str, Any]] = {
+    "views of 224 px": {"transforms": views(px=224)},
+    "views of 160 px": {"transforms": views(px=160)},
+    "views of 128 px": {"transforms": views()},
+    "views of 112 px": {"transforms": views(px=112), "steps": 168},
+    "views of 96 px": {"transforms": views(px=96), "steps": 256},
+    "128 px, rate .1 falling to .01": {"transforms": views(), "optimizer": fv.Adam(0.1, 0.1, 0.0)},
+    "128 px, zoom .5 to 2": {"transforms": views(zoom=(0.5, 2.0))},
+    "128 px, zoom .8 to 4": {"transforms": views(zoom=(0.8, 4.0))},
+    "128 px, tint .6": {"transforms": views(tint=0.6)},
+    "128 px, tint .2": {"transforms": views(tint=0.2)},
+    "128 px, flips": {"transforms": (T.Flip(), *views())},
+    "128 px, a start ten times as loud": {"transforms": views(), "param": param.Fourier(decay=1.0, sd=0.1)},
+    "128 px, less total variation (20)": {"transforms": views(), "less": " - 20*tv"},
+    "128 px, decay 1.25": {"transforms": views(), "param": STEEPER},
+    "128 px, decay 1.25, rate .03": {"transforms": views(), "param": STEEPER, "optimizer": fv.Adam(0.03, pull=0.0)},
+    "128 px, shift .2, turn 15, zoom .6 to 2": {"transforms": views(0.2, 15, (0.6, 2.0))},
+    "the same, decay 1.25, tint .3": {"transforms": views(**NEARER), "param": STEEPER},
+    "the same, decay 1.25, tint .2": {"transforms": views(**{**NEARER, "tint": 0.2}), "param": STEEPER},
+    "the same, decay 1.5, tint .3, flips": {
+        "transforms": (T.Flip(), *views(**NEARER)),
+        "param": param.Fourier(decay=1.5),
+    },
+    "decay 1.25, tint .3, shift .1, turn 10, zoom .7 to 1.6": {
+        "transforms": views(0.1, 10, (0.7, 1.6), tint=0.3),
+        "param": STEEPER,
+    },
+}
+"""Settings on the way to the default, 128 steps where nothing else is said; what is left out is as it was before."""
+
+
+def tried(bench: Bench) -> None:
+    """Print what each of the settings gave on other classes than those of the table."""
+    rest = sorted(set(bench.photographs) - set(bench.classes))
+    bench.classes = random.Random(SEED + 1).sample(rest, 96)[:48]
+    print("\ntried                                                   steps  top-1  top-5  mean p")
+    real = torch.stack([bench.photographs[label] for label in bench.classes])
+    for name, settings in {"photographs": {}, **TRIED}.items():
+        given = {"seed": 1000, "steps": 128, "param": param.Fourier(decay=1.0), "optimizer": LOOSE, **settings}
+        goals = [f"logit:{label}{given.get('less', '')}" for label in bench.classes]
+        given.pop("less", None)
+        images = bench.pictures(f"tried-{name}", 48, partial(ours, bench.maker, goals, given)) if settings else real
+        figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images))
+        print(f"{name:55} {given['steps'] if settings else 0:5}  {figures}", flush=True)
+
+
 def ours(network: fv.Network, goals: list[str], settings: dict[str, Any], some: list[int]) -> Tensor:
     """Draw some of the objectives, each with a seed of its own."""
-    return fv.render(network, [goals[i] for i in some], seed=some, trials=0, **settings).images
+    first = settings.get("seed", 0)
+    seeds = [first + i for i in some]
+    return fv.render(network, [goals[i] for i in some], **{**settings, "seed": seeds, "trials": 0}).images
 
 
 def theirs(peer: Contender, channels: list[int], task: dict[str, Any], steps: int, some: list[int]) -> Tensor:
@@ -213,7 +281,7 @@ def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     known = F.normalize((known - centre) / scale, dim=1)
     with torch.no_grad():
         answers = [bench.maker.capture(some, LAYERS) for some in images.split(25)]
-    print("\nunits          exemplars  featviz  draft  lucent")
+    print(f"\nunits          exemplars   featviz     draft{'    lucent' * (LUCENT in peers)}")
     total: dict[str, list[float]] = {}
     for layer in LAYERS:
         excited = torch.cat([acts.units(layer).mean((2, 3)) for acts in answers])
@@ -228,9 +296,9 @@ def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
                 partial(ours, bench.maker, [f"{layer}:{channel}" for channel in channels], fv.QUALITIES[quality]),
             )
         task = {"model": MAKER, "layer": layer, "weights": str(weights), "size": SMALL}
-        drawn[LUCENT] = bench.pictures(
-            f"units-{layer}-lucent", len(channels), partial(theirs, peers[LUCENT], channels, task, PEERS[LUCENT])
-        )
+        if LUCENT in peers:
+            draw = partial(theirs, peers[LUCENT], channels, task, PEERS[LUCENT])
+            drawn[LUCENT] = bench.pictures(f"units-{layer}-lucent", len(channels), draw)
         right: dict[str, list[float]] = {name: [] for name in ("exemplars", *drawn)}
         places = {name: place(pictures) for name, pictures in drawn.items()}
         for i in range(len(channels)):
@@ -253,6 +321,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True, help="holds mobilenet_v2.safetensors and models.py")
     parser.add_argument("--photographs", type=Path, required=True, help="500 of them, named NNN_class.jpg")
     parser.add_argument("--parts", default="classes,motifs,units")
+    parser.add_argument("--peers", default=",".join(PEERS), help="which to draw with, too")
     parser.add_argument("--keep", type=Path, help="keep pictures here, and draw only those that are not here yet")
     parser.add_argument("--environment", type=Path, default=Path("benchmarks/.peers"))
     options = parser.parse_args()
@@ -263,11 +332,14 @@ def main() -> None:
         bench = Bench(options.models, options.photographs, keep)
         weights = Path(folder, "maker.pt")
         torch.save(bench.maker.module.state_dict(), weights)
-        python = environment(options.environment.absolute())
-        peers = {name: open_contender(name, python, Path(folder)) for name in PEERS}
+        chosen = [name for name in options.peers.split(",") if name]
+        python = environment(options.environment.absolute()) if chosen else Path()
+        peers = {name: open_contender(name, python, Path(folder)) for name in chosen}
         parts = options.parts.split(",")
         if "classes" in parts:
             classes(bench, peers, weights)
+        if "tried" in parts:
+            tried(bench)
         if "motifs" in parts:
             motifs(bench)
         if "units" in parts:
