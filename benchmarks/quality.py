@@ -203,6 +203,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "128 px, decay 1.25, rate .03": {"transforms": views(), "param": STEEPER, "optimizer": fv.Adam(0.03, pull=0.0)},
     "128 px, shift .2, turn 15, zoom .6 to 2": {"transforms": views(0.2, 15, (0.6, 2.0))},
     "the same, decay 1.25, tint .3": {"transforms": views(**NEARER), "param": STEEPER},
+    "the same, decay 1.25, tint .3, longer": {"transforms": views(**NEARER), "param": STEEPER, "steps": 256},
     "the same, decay 1.25, tint .2": {"transforms": views(**{**NEARER, "tint": 0.2}), "param": STEEPER},
     "the same, decay 1.5, tint .3, flips": {
         "transforms": (T.Flip(), *views(**NEARER)),

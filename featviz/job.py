@@ -89,7 +89,8 @@ class Lens:
         try:
             network.check_size(tile)
         except ModelError:
-            if tile != sides or sides == (own := _sides(canvas)):
+            own = _sides(canvas)
+            if tile != sides or sides == own:
                 raise
             network.check_size(own)  # a view too small of a picture that is large enough is seen as large as that
             return cls(fuse((*transforms, Resize(own))), own, own)

@@ -68,8 +68,9 @@ class _Falling:
     @torch.no_grad()
     def step(self) -> None:
         self.optimizer.step()
-        if self.begun:
-            torch._foreach_lerp_(self.leaves, self.begun, self.pull * float(self.schedule.get_last_lr()[0]))
+        share = self.pull * float(self.schedule.get_last_lr()[0])
+        for leaf, begun in zip(self.leaves, self.begun, strict=False):  # none where nothing is pulled back
+            leaf.lerp_(begun, share)
         self.schedule.step()
         self.optimizer.zero_grad()
 

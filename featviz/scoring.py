@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import SettingError
 from featviz.network import Network
 from featviz.objectives import parse
 from featviz.plan import Plan
@@ -35,9 +34,7 @@ def score(
     """
     several = [objective] if isinstance(objective, str) or not isinstance(objective, Sequence) else objective
     goals = [parse(goal) if isinstance(goal, str) else goal for goal in several]
-    if images.ndim != 4 or images.shape[1] != network.channels:
-        wanted = f"(n, {network.channels}, h, w)"
-        raise SettingError(f"images of shape {tuple(images.shape)}; {network.label} takes {wanted} in [0, 1]")
+    network.check_images(images)
     view = images.shape[-2], images.shape[-1]
     scene = Scene(network.capture, network.channels, view, view)
     bound = [goal.bind(scene) if isinstance(goal, Binding) else goal for goal in goals]

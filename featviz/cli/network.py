@@ -14,10 +14,16 @@ from featviz.cli.options import Device, LayoutOf, Mean, Model, Order, Size, Std,
 
 @app.command()
 def layers(
-    model: Model = "motifnet", size: Size = None, mean: Mean = None, std: Std = None, device: Device = "auto"
+    model: Model = "motifnet",
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    layout: LayoutOf = None,
+    device: Device = "auto",
 ) -> None:
     """List a network's layers: name, kind, shape, channels, receptive field and stride; downloads nothing."""
-    typer.echo(load_network(model, "none", device, size, mean, std).layers(read_size(size)))
+    typer.echo(load_network(model, "none", device, size, mean, std, order, layout).layers(read_size(size)))
 
 
 @app.command()

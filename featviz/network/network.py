@@ -311,11 +311,19 @@ class Network:
             AddressError: there is no such layer.
             SettingError: the images do not have the network's channels.
         """
+        self.check_images(images)
+        with self.watch(layers) as see:
+            return see(images.to(self.device))
+
+    def check_images(self, images: Tensor) -> None:
+        """Make sure that images are a batch with the network's channels.
+
+        Raises:
+            SettingError: they are not.
+        """
         if images.ndim != 4 or images.shape[1] != self.channels:
             wanted = f"(n, {self.channels}, h, w)"
             raise SettingError(f"images of shape {tuple(images.shape)}; {self.label} takes {wanted} in [0, 1]")
-        with self.watch(layers) as see:
-            return see(images.to(self.device))
 
     def _grey(self, n: int, size: Size) -> Tensor:
         """Make what the module sees of grey images."""

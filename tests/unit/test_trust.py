@@ -58,6 +58,16 @@ def test_a_picture_of_another_size_is_seen_at_the_networks(net):
     assert small.clean.isfinite().all()
 
 
+def test_views_that_are_too_small_are_seen_as_large_as_the_picture():
+    deep = toys.network(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 24), torch.nn.ReLU()))
+    rendering = fv.render(deep, "0:1", param=param.image(32), steps=1, transforms=T.Resize(0.5))
+    assert torch.allclose(rendering.trust.fresh[0], rendering.trust.clean, atol=1e-5)  # both are the picture itself
+    with pytest.raises(
+        fv.ModelError, match="^Sequential does not take 16x16 px; the smallest square it takes is 24x24$"
+    ):
+        fv.render(deep, "0:1", param=param.image(16), steps=1, transforms=T.Resize(0.5))
+
+
 def test_what_compares_places_is_asked_at_the_size_of_the_views(net):
     goal = obj.Match("conv2", torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)))
     trust = fv.render(net, goal, param=param.image(32), steps=1, transforms=T.Jitter(4)).trust
