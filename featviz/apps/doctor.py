@@ -194,24 +194,22 @@ def _input_range(network: fv.Network, images: Tensor | None) -> Iterator[Finding
     else:
         how = "the first batch norms say"
         leaves = images if images is not None else dead_leaves(NOISE, network.channels, network.size)
+        unknown = "nothing tells whether it is right" + ("; --photographs FOLDER might" if images is None else "")
         for flags, words, other in _candidates(network, orders=(network.order,)):
             found = _mismatch(other, leaves)
             if found is None:
-                yield Finding("input range", "nothing tells whether it is right; --photographs FOLDER would")
+                yield Finding("input range", unknown)
                 return
             suits[flags] = found, words
         best = min(suits, key=lambda flags: suits[flags][0])
         if suits[best][0] > FITS:
-            yield Finding("input range", "its batch norms do not tell whether it is right; --photographs FOLDER would")
+            yield Finding("input range", unknown)
             return
         wrong = suits[given][0] > FITS / 2 and suits[given][0] > FAR * suits[best][0]
     if wrong:
         yield Finding("input range", f"{how} that it expects {suits[best][1]}", best)
     else:
-        yield Finding(
-            "input range",
-            f"{how} that it is right, {network.order} included" if images is not None else f"{how} that it is right",
-        )
+        yield Finding("input range", f"{how} that it is right")
 
 
 def _candidates(network: fv.Network, orders: tuple[str, ...]) -> Iterator[tuple[str, str, fv.Network]]:
@@ -224,7 +222,9 @@ def _candidates(network: fv.Network, orders: tuple[str, ...]) -> Iterator[tuple[
             ranges.append((words, means, stds))
     known = network.probed
     for words, mean, std in ranges:
-        for order in sorted(orders, key=lambda order: order != network.order) if network.channels == 3 else ("RGB",):
+        for order in (
+            sorted(orders, key=lambda order: order != network.order) if network.channels == 3 else (network.order,)
+        ):
             told = network.expecting(mean=mean, std=std, order=order, probed=known)
             yield _flags(mean, std, order), f"{words}, {order}", told
 
