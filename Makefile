@@ -27,9 +27,10 @@ fix: $(READY)  ## repair what the linter can
 motifnet: $(READY)  ## train the embedded CNN again, about 20 minutes on two cores
 	$(BIN)/python -m featviz.network.motifs.train motifnet
 
-motifvit: $(READY)  ## train the embedded transformer again, about 40 minutes: first hard, then gently
+motifvit: $(READY)  ## train the embedded transformer again, over an hour, 15 minutes on a GPU: first hard, then gently
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600 --push 3 --further
+	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 2700 --push 2 --rate 1e-3 --seed 2 --further
 
 docs: $(READY)  ## draw the pictures of the README again
 	$(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))

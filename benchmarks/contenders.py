@@ -27,6 +27,11 @@ def score(tensor: Tensor, channels: Sequence[int]) -> Tensor:
     return torch.stack([tensor[i, channel].mean() for i, channel in enumerate(channels)])
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Return where the module's weights are."""
+    return next(module.parameters()).device
+
+
 def featviz(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
     """Draw a batch of unlike objectives, at the defaults; the plan is that of a full render."""
     return _featviz(module, layer, channels, size, steps)
@@ -68,7 +73,7 @@ def torch_dreams(module: nn.Module, layer: str, channels: Sequence[int], size: i
     """Draw one picture after another, at the defaults."""
     from torch_dreams import Dreamer
 
-    dreamer = Dreamer(module, device="cpu", quiet=True)
+    dreamer = Dreamer(module, device=str(device_of(module)), quiet=True)
     pictures = []
     for channel in channels:
         drawn = dreamer.render(
@@ -86,9 +91,10 @@ def dreamlens(module: nn.Module, layer: str, channels: Sequence[int], size: int,
     """Draw a batch, at the defaults."""
     from dreamlens import FeatureVisualizer, FourierCanvas
 
-    drawn = FeatureVisualizer(module, quiet=True, device="cpu").synthesize(
+    device = str(device_of(module))
+    drawn = FeatureVisualizer(module, quiet=True, device=device).synthesize(
         layers=[layer],
-        image_parameter=FourierCanvas(height=size, width=size, batch_size=len(channels), device="cpu"),
+        image_parameter=FourierCanvas(height=size, width=size, batch_size=len(channels), device=device),
         iters=steps,
         custom_func=lambda acts: -score(acts[0], channels).sum(),
     )
@@ -113,7 +119,7 @@ def horama(module: nn.Module, layer: str, channels: Sequence[int], size: int, st
             total_steps=steps,
             image_size=size,
             crops_per_iteration=2,
-            device="cpu",
+            device=str(device_of(module)),
         )
         pictures.append(((drawn.detach() + 2.5) / 5).clamp(0, 1))  # its values range from -2.5 to 2.5
     handle.remove()
@@ -138,12 +144,12 @@ def main() -> None:
             options = {"init_weights": False} if task["model"] == "googlenet" else {}
             module = torchvision.models.get_model(task["model"], weights=None, **options)
             module.load_state_dict(torch.load(task["weights"], weights_only=True))
-            modules[task["weights"]] = module.eval()
+            modules[task["weights"]] = module.eval().to(task["device"])
         start = time.perf_counter()
         images = draw(modules[task["weights"]], task["layer"], task["channels"], task["size"], task["steps"])
         seconds = time.perf_counter() - start
         if task["output"]:
-            torch.save(images.detach(), Path(task["output"]))
+            torch.save(images.detach().cpu(), Path(task["output"]))
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(json.dumps({"seconds": seconds, "megabytes": megabytes}), file=answers, flush=True)
 

@@ -24,6 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 import featviz as fv
 from featviz import objectives as obj
 from featviz import param
+from featviz import transforms as T
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CASES = (
@@ -35,16 +36,21 @@ CASES = (
 )
 
 
+WHOLE = tuple(step for step in T.STANDARD if not isinstance(step, T.Resize))
+"""The default views without the last, which makes them smaller: so that render and bare pass see the same size."""
+
+
 class StopError(Exception):
     """The layer is reached."""
 
 
 def bare_pass(
-    module: nn.Module, layer: str, batch: int, size: int, precision: torch.dtype = torch.float32
+    module: nn.Module, layer: str, batch: int, size: int, device: str, precision: torch.dtype = torch.float32
 ) -> Callable[[], None]:
     """Return one forward and backward pass to the layer."""
-    module = module.eval().requires_grad_(False).to(precision, memory_format=torch.channels_last)
-    images = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    module = module.eval().requires_grad_(False).to(device, precision, memory_format=torch.channels_last)
+    images = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    images.requires_grad_()
     found: list[torch.Tensor] = []
 
     def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
@@ -58,8 +64,15 @@ def bare_pass(
             module(images.to(precision))
         handle.remove()
         (found.pop()[:, 5].mean() * batch).backward()
+        wait(device)
 
     return run
+
+
+def wait(device: str) -> None:
+    """Let the device finish what it was given."""
+    if device != "cpu":
+        torch.accelerator.synchronize()
 
 
 def fold(module: nn.Module) -> nn.Module:
@@ -73,26 +86,32 @@ def fold(module: nn.Module) -> nn.Module:
     return module
 
 
-def timed(name: str, layer: str, batch: int, size: int, count: int) -> tuple[torch.Tensor, fv.Plan]:
+def timed(name: str, layer: str, batch: int, size: int, count: int, device: str) -> tuple[torch.Tensor, fv.Plan]:
     """Return the seconds of each kind of pass and of a step of the render, in turn, as four rows; and its plan."""
     options = {"init_weights": False} if name == "googlenet" else {}
     module = torchvision.models.get_model(name, weights=None, **options)
     passes = [
-        bare_pass(copy.deepcopy(module), layer, batch, size),
-        bare_pass(fold(module), layer, batch, size),
-        bare_pass(fold(module), layer, batch, size, torch.bfloat16),
+        bare_pass(copy.deepcopy(module), layer, batch, size, device),
+        bare_pass(fold(module), layer, batch, size, device),
+        bare_pass(fold(module), layer, batch, size, device, torch.bfloat16),
     ]
-    network = fv.Network(module, size=size, **IMAGENET)
+    network = fv.Network(module.to(device), size=size, **IMAGENET)
     marks: list[list[float]] = []
 
     def after_each_step(*_: int) -> None:
+        wait(device)
         marks.append([time.perf_counter()])
         for run in passes:
             run()
             marks[-1].append(time.perf_counter())
 
     rendering = fv.render(
-        network, obj.Layer(layer), param=param.image(batch=batch), until=count + 3, progress=after_each_step
+        network,
+        obj.Layer(layer),
+        param=param.image(batch=batch),
+        transforms=WHOLE,
+        until=count + 3,
+        progress=after_each_step,
     )
     steps = [step - before for (*_, before), (step, *_) in pairwise(marks[2:])]  # the first ones warm up
     times = [[after - before for before, after in pairwise(mark)] for mark in marks[3:]]
@@ -105,13 +124,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, {options.size} px")
     print(
         "network       layer          ms: bare folded bfloat16 render   render/limit (middle half)   render/bare   plan"
     )
     for name, layer in CASES:
-        times, plan = timed(name, layer, options.batch, options.size, options.rounds)
+        times, plan = timed(name, layer, options.batch, options.size, options.rounds, options.device)
         middles = times.median(1).values
         limit, render = times[middles[:3].argmin()], times[3]
         low, high = (render / limit).quantile(torch.tensor([0.25, 0.75])).tolist()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -77,8 +78,9 @@ class Contender:
         self.process.wait()
 
 
-def open_contender(name: str, python: Path, folder: Path) -> Contender:
+def open_contender(name: str, python: Path, folder: Path, device: str) -> Contender:
     """Start a library's process, whose complaints go into a file in the folder."""
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}  # Lucent takes a GPU wherever there is one
     command = [
         sys.executable if name.startswith("featviz") else python,
         Path(__file__).with_name("contenders.py"),
@@ -86,7 +88,8 @@ def open_contender(name: str, python: Path, folder: Path) -> Contender:
     ]
     log, pipe = folder / f"{name}.log", subprocess.PIPE
     with log.open("w") as errors:
-        return Contender(name, subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True), log)
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=os.environ | hidden)
+        return Contender(name, process, log)
 
 
 def environment(folder: Path) -> Path:
@@ -118,7 +121,14 @@ def response(network: fv.Network, layer: str, channels: list[int], file: Path) -
 
 
 def race(
-    model: str, layer: str, weights: Path, libraries: list[str], python: Path, rows: tuple[Any, ...], size: int
+    model: str,
+    layer: str,
+    weights: Path,
+    libraries: list[str],
+    python: Path,
+    rows: tuple[Any, ...],
+    size: int,
+    device: str,
 ) -> None:
     """Print the rows of one layer."""
     options = {"init_weights": False} if model == "googlenet" else {}
@@ -126,8 +136,8 @@ def race(
     module.load_state_dict(torch.load(weights, weights_only=True))
     network = fv.Network(module, size=size, **IMAGENET)
     channels = live_channels(network, layer, 32)
-    contenders = [open_contender(name, python, weights.parent) for name in libraries]
-    task = {"model": model, "layer": layer, "weights": str(weights), "size": size}
+    contenders = [open_contender(name, python, weights.parent, device) for name in libraries]
+    task = {"model": model, "layer": layer, "weights": str(weights), "size": size, "device": device}
     with tempfile.TemporaryDirectory() as folder:
         pictures = {one.name: Path(folder, one.name) for one in contenders}
         for first, (count, steps, turns) in zip([True] + [False] * len(rows), rows, strict=False):
@@ -145,13 +155,13 @@ def race(
                         seconds[one.name].append(done["seconds"] / len(mine) / steps)
             for one in contenders:
                 if one.failed:
-                    print(f"{model:12} {layer[-15:]:15} {count:3} x {steps:2}  {one.name:12} {one.failed}", flush=True)
+                    print(f"{model:12} {layer[-15:]:15} {count:3} x {steps:3}  {one.name:12} {one.failed}", flush=True)
                     continue
                 ratios = [theirs / ours for theirs, ours in zip(seconds[one.name], seconds["featviz"], strict=True)]
                 spread = f"{median(ratios):6.2f}x ({min(ratios):.2f} - {max(ratios):.2f})"
                 shown = f"{response(network, layer, each[one.name], pictures[one.name]):9.3f}" if first else ""
                 times = f"{1e3 * median(seconds[one.name]):8.1f} ms {spread:24} {megabytes[one.name]:7.0f} MB {shown}"
-                print(f"{model:12} {layer[-15:]:15} {count:3} x {steps:2}  {one.name:12} {times}", flush=True)
+                print(f"{model:12} {layer[-15:]:15} {count:3} x {steps:3}  {one.name:12} {times}", flush=True)
     for one in contenders:
         one.close()
 
@@ -174,21 +184,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mobilenet", type=Path, help="trained weights of MobileNetV2; left out: random ones")
     parser.add_argument("--size", type=int, default=224, help="px")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--only", help="part of a network's or layer's name")
     parser.add_argument("--rows", type=int, default=len(ROWS), help="how many of the rows of each layer")
+    parser.add_argument("--longer", type=int, default=1, help="times as many steps, for a machine that is fast")
     parser.add_argument("--libraries", default=",".join(LIBRARIES), help="which, featviz first")
     parser.add_argument("--environment", type=Path, default=Path("benchmarks/.peers"))
     options = parser.parse_args()
     python = environment(options.environment.absolute())
-    machine = platform.processor() or platform.machine()
+    on_gpu = options.device.startswith("cuda")
+    machine = torch.cuda.get_device_name(options.device) if on_gpu else platform.processor() or platform.machine()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {machine}, {options.size} px")
     print("model        layer     pictures x steps  library      a step and picture, over featviz   peak  response")
     with tempfile.TemporaryDirectory() as folder:
         for model, layer in CASES:
             if options.only is None or options.only in f"{model} {layer}":
                 weights = save_weights(model, Path(folder), options.mobilenet)
-                rows = ROWS[: options.rows]
-                race(model, layer, weights, options.libraries.split(","), python, rows, options.size)
+                rows = tuple((count, steps * options.longer, turns) for count, steps, turns in ROWS[: options.rows])
+                race(model, layer, weights, options.libraries.split(","), python, rows, options.size, options.device)
 
 
 if __name__ == "__main__":

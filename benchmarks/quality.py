@@ -66,12 +66,13 @@ class Bench:
         models: the folder of the networks.
         photographs: the folder of photographs, whose names begin with their class.
         keep: where pictures are kept.
+        device: where they are drawn; they are judged on the CPU.
     """
 
-    def __init__(self, models: Path, photographs: Path, keep: Path) -> None:
-        self.keep = keep
+    def __init__(self, models: Path, photographs: Path, keep: Path, device: str) -> None:
+        self.keep, self.device = keep, device
         self.weights = models / f"{MAKER}.safetensors"
-        self.maker = fv.load(MAKER, weights=self.weights, device="cpu")
+        self.maker = fv.load(MAKER, weights=self.weights, device=device)
         self.judge = fv.load(f"{models}/{JUDGE}", device="cpu", size=160, mean=(0.5,) * 3, std=(0.5,) * 3)
         found = list(fv.photographs(photographs, size=SIZE))
         self.photographs = {int(file.name[:3]): image for file, image in found}
@@ -82,8 +83,9 @@ class Bench:
         file = self.keep / f"{name}.pt"
         if not file.exists():
             batches = [list(range(first, min(first + BATCH, count))) for first in range(0, count, BATCH)]
-            torch.save(torch.cat([draw(some).detach().float().clamp(0, 1) for some in batches]), file)
-        return torch.load(file, weights_only=True)
+            drawn = torch.cat([draw(some).detach().float().clamp(0, 1) for some in batches])
+            torch.save((255 * drawn).round().byte(), file)
+        return torch.load(file, weights_only=True) / 255
 
 
 def clock(draws: dict[str, Callable[[int, list[int]], object]]) -> dict[str, float]:
@@ -151,7 +153,7 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
 
     row("photographs", 0, 0, real)
     goals = [f"logit:{label}" for label in bench.classes]
-    task = {"model": MAKER, "layer": "classifier.1", "weights": str(weights), "size": SIZE}
+    task = {"model": MAKER, "layer": "classifier.1", "weights": str(weights), "size": SIZE, "device": bench.device}
     each = clock(
         {
             "featviz": lambda steps, some: ours(bench.maker, goals, {"steps": max(64, steps), "until": steps}, some),
@@ -170,7 +172,7 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
         return
     both = [torch.load(bench.keep / f"{name}.pt", weights_only=True) for name in ("featviz-usual", LUCENT)]
     side_by_side = make_grid(torch.cat([images[::SHOWN] for images in both]), nrow=-(-50 // SHOWN))
-    iio.imwrite(SHEET, (255 * side_by_side).round().byte().permute(1, 2, 0).numpy(), quality=88)
+    iio.imwrite(SHEET, side_by_side.permute(1, 2, 0).numpy(), quality=88)
     lucents = PEERS[LUCENT] * each[LUCENT]
     for quality, settings in fv.QUALITIES.items():
         print(f"{quality}: {settings['steps'] * each['featviz'] / lucents:.3f} of Lucent's time")
@@ -251,16 +253,18 @@ def theirs(peer: Contender, channels: list[int], task: dict[str, Any], steps: in
 def motifs(bench: Bench) -> None:
     """Print what the embedded networks see in each other's pictures."""
     print("\nmotifs    judged by  top-1  mean p")
-    nets = {name: fv.load(name, device="cpu") for name in ("motifnet", "motifvit")}
+    makers, judges = (
+        {name: fv.load(name, device=device) for name in ("motifnet", "motifvit")} for device in (bench.device, "cpu")
+    )
     for maker, judge in (("motifnet", "motifvit"), ("motifvit", "motifnet")):
-        names = nets[maker].classes
+        names = makers[maker].classes
         goals = [f"logit:{name}" for name in names]
         images = bench.pictures(
             f"motifs-{maker}",
             len(names),
-            partial(ours, nets[maker], goals, fv.QUALITIES["usual"]),
+            partial(ours, makers[maker], goals, fv.QUALITIES["usual"]),
         )
-        found = [seen_by(image, names.index(name), nets[judge]) for image, name in zip(images, names, strict=True)]
+        found = [seen_by(image, names.index(name), judges[judge]) for image, name in zip(images, names, strict=True)]
         missed = ", ".join(name for name, (rank, _) in zip(names, found, strict=True) if rank > 1)
         top = sum(rank == 1 for rank, _ in found) / len(found)
         mean = sum(share for _, share in found) / len(found)
@@ -281,11 +285,11 @@ def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
 
     known = F.normalize((known - centre) / scale, dim=1)
     with torch.no_grad():
-        answers = [bench.maker.capture(some, LAYERS) for some in images.split(25)]
+        answers = [bench.maker.capture(some.to(bench.device), LAYERS) for some in images.split(25)]
     print(f"\nunits          exemplars   featviz     draft{'    lucent' * (LUCENT in peers)}")
     total: dict[str, list[float]] = {}
     for layer in LAYERS:
-        excited = torch.cat([acts.units(layer).mean((2, 3)) for acts in answers])
+        excited = torch.cat([acts.units(layer).mean((2, 3)).cpu() for acts in answers])
         count = excited.shape[1]
         channels = sorted(random.Random(SEED).sample(range(count), min(CHANNELS, count)))
         order = excited[:, channels].argsort(0, descending=True)
@@ -296,7 +300,7 @@ def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
                 len(channels),
                 partial(ours, bench.maker, [f"{layer}:{channel}" for channel in channels], fv.QUALITIES[quality]),
             )
-        task = {"model": MAKER, "layer": layer, "weights": str(weights), "size": SMALL}
+        task = {"model": MAKER, "layer": layer, "weights": str(weights), "size": SMALL, "device": bench.device}
         if LUCENT in peers:
             draw = partial(theirs, peers[LUCENT], channels, task, PEERS[LUCENT])
             drawn[LUCENT] = bench.pictures(f"units-{layer}-lucent", len(channels), draw)
@@ -324,18 +328,19 @@ def main() -> None:
     parser.add_argument("--parts", default="classes,motifs,units")
     parser.add_argument("--peers", default=",".join(PEERS), help="which to draw with, too")
     parser.add_argument("--keep", type=Path, help="keep pictures here, and draw only those that are not here yet")
+    parser.add_argument("--device", default="cpu", help="where pictures are drawn: cpu or cuda")
     parser.add_argument("--environment", type=Path, default=Path("benchmarks/.peers"))
     options = parser.parse_args()
-    print(f"featviz {fv.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"featviz {fv.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}")
     with tempfile.TemporaryDirectory() as folder:
         keep = options.keep or Path(folder)
         keep.mkdir(exist_ok=True)
-        bench = Bench(options.models, options.photographs, keep)
+        bench = Bench(options.models, options.photographs, keep, options.device)
         weights = Path(folder, "maker.pt")
-        torch.save(bench.maker.module.state_dict(), weights)
+        torch.save({key: value.cpu() for key, value in bench.maker.module.state_dict().items()}, weights)
         chosen = [name for name in options.peers.split(",") if name]
         python = environment(options.environment.absolute()) if chosen else Path()
-        peers = {name: open_contender(name, python, Path(folder)) for name in chosen}
+        peers = {name: open_contender(name, python, Path(folder), options.device) for name in chosen}
         parts = options.parts.split(",")
         if "classes" in parts:
             classes(bench, peers, weights)

@@ -70,8 +70,6 @@ _HOMES = {
         "read_image",
         "read_video",
         "save_video",
-        "score",
-        "slope",
     ),
     "featviz.folders": ("photographs",),
     "featviz.plan": ("Plan",),

@@ -219,7 +219,7 @@ class Activations(Mapping[str, Tensor]):
         Raises:
             AddressError: a layer has no places.
         """
-        picture = mask.to(self.canvas)[None, None].expand(len(self.canvas), -1, -1, -1)
+        picture = mask.to(self.canvas, non_blocking=True)[None, None].expand(len(self.canvas), -1, -1, -1)
         seen = self.moved(picture)
         tensors = {layer: _held_outside(self.tensors[layer], self._share(layer, seen)) for layer in layers}
         return replace(self, tensors=tensors, pictures=_held_outside(self.canvas, picture))

@@ -134,6 +134,5 @@ def _mix(canvas: Tensor, matrix: Tensor) -> Tensor:
     if canvas.shape[1] != len(matrix):
         what = f"decorrelated colour for {len(matrix)} channels where there are {canvas.shape[1]}"
         raise SettingError(f"{what}; use color=Plain(), or a prior fitted to such images")
-    return torch.matmul(matrix.to(canvas.dtype), canvas.flatten(2)).view_as(
-        canvas
-    )  # a 1x1 convolution takes 30 times as long here
+    mixed = torch.matmul(matrix.to(canvas.dtype), canvas.flatten(2))  # a 1x1 convolution takes 30 times as long here
+    return mixed.view_as(canvas)

@@ -23,6 +23,7 @@ class Plan:
         precision: of the network; `None` means the faster one, measured once for each machine, network and layer.
         channels_last: lay feature maps out with their channels last, where the network allows it.
         fold: fold batch normalisation into the convolutions, where that is found to change nothing.
+        graph: on a GPU, record the pass of the network once and replay it, where that can be done.
         at_once: how many pictures run together; `None` means as many as fit in memory.
         max_memory: how much of it they may take, in bytes or as `"4GB"`; `None` means four fifths of what is free.
         tile: side in px of the pieces in which the network sees a view that is larger; `None` means the whole at once.
@@ -38,6 +39,7 @@ class Plan:
     precision: Precision | None = None
     channels_last: bool = True
     fold: bool = True
+    graph: bool = True
     at_once: int | None = None
     max_memory: int | str | None = None
     tile: int | None = None

@@ -129,15 +129,26 @@ class Recipe:
         """Say which picture of the batch is shown."""
         return replace(self, picture=picture)
 
+    @property
+    def alone(self) -> Recipe:
+        """The recipe of the one picture that is shown, where the others of its batch had no part in it."""
+        if self.picture is None or self.start is not None or len(self.objectives) != len(self.seeds):
+            return self
+        i = self.picture
+        return replace(self, objectives=(self.objectives[i],), seeds=(self.seeds[i],), picture=None)
+
     def to_json(self) -> str:
         """Write it down."""
         return json.dumps({"featviz": FORMAT, **asdict(self)}, sort_keys=True)
 
     @property
     def hash(self) -> str:
-        """A name for what it makes: the same for the same picture, whatever the files it came from are called."""
-        names = ("machine", "model", "weights", "start", "files")
-        decides = {key: value for key, value in asdict(self).items() if key not in names}
+        """A name for what it makes: the same for the same picture, but for rounding.
+
+        Neither the names of the files it came from count, nor the machine, nor what else was in its batch.
+        """
+        names = ("machine", "plan", "model", "weights", "start", "files")
+        decides = {key: value for key, value in asdict(self.alone).items() if key not in names}
         if self.dream is not None:
             decides["dream"] = {key: value for key, value in self.dream.items() if key != "mask"}  # the param has it
         text = json.dumps(decides, sort_keys=True)

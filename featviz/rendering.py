@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 from featviz.errors import SettingError
@@ -16,6 +20,9 @@ from featviz.output import contact_sheet, encode, save_picture, to_bytes
 from featviz.plan import Plan
 from featviz.protocols import Size
 from featviz.recipe import Recipe
+
+POINTS = 100
+"""How much of the history goes into a picture's file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +154,39 @@ class Rendering:
         """
         path = Path(path)
         if not path.is_dir():
-            return [save_picture(self.sheet(labels=labels), path, self.recipe.to_json())]
-        return [
-            save_picture(one.sheet(), path / f"{i:02d}-{one.file_name}", one.recipe.to_json())
-            for i, one in enumerate(self[i] for i in range(len(self)))
-        ]
+            report = json.dumps(self.report) if len(self) == 1 else None
+            return [save_picture(self.sheet(labels=labels), path, self.recipe.to_json(), report)]
+        each = [self[i] for i in range(len(self))]
+        return [file for i, one in enumerate(each) for file in one.save(path / f"{i:02d}-{one.file_name}")]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """How the render of a single picture went, as it stands in its file: what it shows, its scores, its trust.
+
+        The history is of at most `POINTS` steps, evenly spread.
+        """
+        steps = len(self.history)
+        some = torch.linspace(0, steps - 1, min(steps, POINTS)).round().long().unique()
+        history = [round(score, 5) if math.isfinite(score) else None for score in self.history[some, 0].tolist()]
+        report = {"shows": self.names[0], "steps": steps, "history": history}
+        if self.trust is not None:
+            report |= {"score": self.trust.clean.item(), "kept": self.trust.kept.item()}
+        return report
+
+    def encoded(self, ending: str = ".png", *, side: int | None = None) -> bytes:
+        """Return the file that `save` would write.
+
+        Args:
+            ending: its format.
+            side: the longer side in px to which it is shrunk; `None` means not at all.
+        """
+        pixels = self.sheet()
+        if side and side < max(pixels.shape[:2]):
+            share = side / max(pixels.shape[:2])
+            whole = Image.fromarray(pixels)
+            size = max(1, round(pixels.shape[1] * share)), max(1, round(pixels.shape[0] * share))
+            pixels = np.asarray(whole.resize(size, Image.Resampling.LANCZOS))
+        return encode(pixels, ending, self.recipe.to_json(), json.dumps(self.report) if len(self) == 1 else None)
 
     def _repr_png_(self) -> bytes:
         """Show itself in Jupyter."""

@@ -17,6 +17,7 @@ from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.network.capture import catching
 from featviz.network.folding import Folds, Pair, foldable
 from featviz.network.gradients import Redirected, SmoothPools
+from featviz.network.graphs import replayed
 from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
 from featviz.network.stem import quick_stem
 from featviz.network.surgery import frozen, laid_out
@@ -279,21 +280,28 @@ class Network:
         layouts = {layer: self._layout(layer) for layer in frozenset(layers)}
         calls = {layer: self.table[layer].calls for layer in layouts}
 
+        def forward(images: Tensor) -> dict[str, Tensor]:
+            with (
+                torch.autocast(images.device.type, precision, enabled=lower),
+                SmoothPools() if self.smooth_pools else nullcontext(),
+            ):
+                return run(lambda: self.module(normal(images).contiguous(memory_format=memory)))
+
         def see(images: Tensor, *, wake: Tensor | None = None) -> Activations:
             if images.requires_grad and not images.is_leaf:
                 images.register_hook(Tensor.contiguous)  # one copy here saves three slow passes further back
-            with (
-                torch.autocast(images.device.type, precision, enabled=lower),
-                nullcontext() if wake is None else Redirected(wake),
-                SmoothPools() if self.smooth_pools else nullcontext(),
-            ):
-                caught = run(lambda: self.module(normal(images).contiguous(memory_format=memory)))
+            if wake is None:
+                caught = quick(images)
+            else:
+                with Redirected(wake):
+                    caught = forward(images)
             return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.heads)
 
         normal = self.normaliser()
         memory = self.probed.memory_format if plan.channels_last else torch.contiguous_format
         lower = plan.precision == "bfloat16"
         precision = torch.bfloat16 if lower else torch.float32
+        quick = replayed(forward) if plan.graph else forward
         pairs = [pair for pair in self._foldable if plan.fold and not pair.hidden & layouts.keys()]
         with (
             frozen(self.module),

@@ -46,7 +46,7 @@ class Interpolate(Composite):
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Mix both scores, the shares falling and rising evenly along the batch."""
         first, last = self.first(acts), self.last(acts)
-        return torch.lerp(first, last, torch.linspace(0, 1, len(first)).to(first))
+        return torch.lerp(first, last, torch.linspace(0, 1, len(first), device=first.device, dtype=first.dtype))
 
     def __repr__(self) -> str:
         """Write the call."""

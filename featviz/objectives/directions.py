@@ -73,7 +73,9 @@ class Direction(Objective):
         """Return the mean over places of dot product times floored cosine to the power."""
         units = acts.units(self.layer)
         _same(self.layer, units.shape[1:2], self.vector.shape)
-        return _along(units.unsqueeze(-1).flatten(2), self.vector.tensor.to(units)[:, None], self.power).mean(1)
+        return _along(
+            units.unsqueeze(-1).flatten(2), self.vector.tensor.to(units, non_blocking=True)[:, None], self.power
+        ).mean(1)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class DirectionNeuron(Objective):
         """Return dot product times floored cosine to the power."""
         units = acts.at(self.layer, self.at)
         _same(self.layer, units.shape[1:], self.vector.shape)
-        return _along(units, self.vector.tensor.to(units), self.power)
+        return _along(units, self.vector.tensor.to(units, non_blocking=True), self.power)
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ class TensorDirection(Objective):
         top, left = (units.shape[2] - rows) // 2, (units.shape[3] - columns) // 2
         middle = units[:, :, top : top + rows, left : left + columns]
         _same(self.layer, middle.shape[1:], self.tensor.shape)
-        return _along(middle.flatten(1), self.tensor.tensor.to(units).flatten(), self.power) / (rows * columns)
+        return _along(middle.flatten(1), self.tensor.tensor.to(units, non_blocking=True).flatten(), self.power) / (
+            rows * columns
+        )
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,7 @@ class ActivationWeights(Objective):
             weights = weights[:, None, None]
         if tuple(weights.shape) not in {tuple(units.shape[1:]), tuple(units.shape[2:]), (units.shape[1], 1, 1)}:
             raise AddressError(f"weights of shape {self.weights.shape} for {tuple(units.shape[1:])} of {self.layer!r}")
-        return (units * weights.to(units)).sum(1).flatten(1).mean(1)
+        return (units * weights.to(units, non_blocking=True)).sum(1).flatten(1).mean(1)
 
 
 def _hold(direction: Any, name: str, dimensions: int) -> None:

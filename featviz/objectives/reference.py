@@ -218,7 +218,7 @@ class InputDifference(Objective):
         other = read_picture(self.picture, scene.channels, scene.size)
 
         def score(acts: Activations) -> Tensor:
-            return (acts.canvas[:, : len(other)] - other.to(acts.canvas)).square().flatten(1).mean(1)
+            return (acts.canvas[:, : len(other)] - other.to(acts.canvas, non_blocking=True)).square().flatten(1).mean(1)
 
         return _Bound(self, score)
 

@@ -1,11 +1,20 @@
 """Files, sheets and bars."""
 
-from featviz.output.files import check_output, encode, read_image, read_recipe, save_picture, to_bytes, write
+from featviz.output.files import (
+    check_output,
+    encode,
+    read_image,
+    read_recipe,
+    read_report,
+    save_picture,
+    to_bytes,
+    write,
+)
 from featviz.output.progress import progress_bar
 from featviz.output.sheet import contact_sheet
 from featviz.output.video import VIDEOS, check_video, read_video, save_video
 
 __all__ = [
-    "VIDEOS", "check_output", "check_video", "contact_sheet", "encode", "progress_bar", "read_image", "read_recipe",
-    "read_video", "save_picture", "save_video", "to_bytes", "write",
+    "VIDEOS", "check_output", "check_video", "contact_sheet", "encode", "progress_bar", "read_image",
+    "read_recipe", "read_report", "read_video", "save_picture", "save_video", "to_bytes", "write",
 ]  # fmt: skip

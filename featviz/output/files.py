@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from io import BytesIO
 from pathlib import Path
@@ -37,8 +38,8 @@ CHECK = 8, (255, 216)
 LONG = 500_000
 """Longer texts are not compressed: readers take a large one that unpacks from little for an attack."""
 
-KEY = "featviz"
-"""The PNG text entry that holds the recipe."""
+KEY, REPORT = "featviz", "featviz-report"
+"""The PNG text entries that hold the recipe, and how the render went."""
 
 
 def to_bytes(image: Float[np.ndarray, "c h w"], *, alpha: bool = False) -> UInt8[np.ndarray, "h w2 rgba"]:
@@ -54,14 +55,18 @@ def to_bytes(image: Float[np.ndarray, "c h w"], *, alpha: bool = False) -> UInt8
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 
-def encode(pixels: UInt8[np.ndarray, "h w rgba"], ending: str, recipe: str | None = None) -> bytes:
-    """Compress a picture; only PNG keeps a recipe."""
+def encode(
+    pixels: UInt8[np.ndarray, "h w rgba"], ending: str, recipe: str | None = None, report: str | None = None
+) -> bytes:
+    """Compress a picture; only PNG keeps a recipe and a report."""
     options = dict(OPTIONS[ending])
     if pixels.shape[2] == 4 and ending in OPAQUE:
         pixels = over_checks(pixels)
     if ending == ".png" and recipe:
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add_itxt(KEY, recipe, zip=len(recipe) < LONG)
+        if report:
+            options["pnginfo"].add_itxt(REPORT, report, zip=len(report) < LONG)
     data = BytesIO()
     iio.imwrite(data, pixels, plugin="pillow", extension=ending, **options)
     return data.getvalue()
@@ -100,7 +105,9 @@ def over_checks(pixels: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"
     return (pixels[..., :3] * share + behind * (1 - share)).round().astype(np.uint8)
 
 
-def save_picture(pixels: UInt8[np.ndarray, "h w rgba"], path: Path, recipe: str | None = None) -> Path:
+def save_picture(
+    pixels: UInt8[np.ndarray, "h w rgba"], path: Path, recipe: str | None = None, report: str | None = None
+) -> Path:
     """Write a picture, whole or not at all.
 
     Raises:
@@ -108,7 +115,7 @@ def save_picture(pixels: UInt8[np.ndarray, "h w rgba"], path: Path, recipe: str 
     """
     check_output(path)
     try:
-        data = encode(pixels, path.suffix.lower(), recipe)
+        data = encode(pixels, path.suffix.lower(), recipe, report)
     except (ValueError, OSError) as error:  # Pillow's words for a size that a format does not hold
         height, width = pixels.shape[:2]
         raise OutputError(f"cannot write {width} x {height} px as {path.suffix}; end the name in .png") from error
@@ -132,8 +139,8 @@ def write(path: Path, data: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
-def read_recipe(path: Path) -> str:
-    """Read the recipe inside a PNG.
+def read_recipe(path: Path | bytes) -> str:
+    """Read the recipe inside a PNG, which may be given as the bytes in it.
 
     Raises:
         OutputError: the file is missing or no picture.
@@ -142,8 +149,19 @@ def read_recipe(path: Path) -> str:
     with opened(path) as picture:
         recipe = getattr(picture, "text", {}).get(KEY)
     if not recipe:
-        raise RecipeError(f"{path} holds no recipe; only PNG files that featviz saved do")
+        raise RecipeError(f"{_called(path)} holds no recipe; only PNG files that featviz saved do")
     return str(recipe)
+
+
+def read_report(path: Path | bytes) -> dict[str, Any]:
+    """Read inside a PNG how its render went; nothing where it does not say.
+
+    Raises:
+        OutputError: the file is missing or no picture.
+    """
+    with opened(path) as picture:
+        report = getattr(picture, "text", {}).get(REPORT)
+    return dict(json.loads(report)) if report else {}
 
 
 def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"]:
@@ -168,22 +186,26 @@ def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"
     return np.moveaxis(np.atleast_3d(pixels).astype(np.float32) / 255, -1, 0)
 
 
-def opened(path: Path) -> PillowImage.Image:
-    """Open a picture and read it.
+def opened(path: Path | bytes) -> PillowImage.Image:
+    """Open a picture, or the bytes of one, and read it.
 
     Raises:
         OutputError: the file is missing, broken or no picture.
     """
     picture = None
     try:
-        picture = PillowImage.open(path)
+        picture = PillowImage.open(BytesIO(path) if isinstance(path, bytes) else path)
         picture.load()
     except FileNotFoundError as error:
-        raise OutputError(f"no file {path}") from error
+        raise OutputError(f"no file {_called(path)}") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:  # Pillow's words for a broken file
         if picture is not None:
             picture.close()
         if "truncated" in str(error):
-            raise OutputError(f"{path} breaks off before its end; was it copied whole?") from error
-        raise OutputError(f"cannot read {path} as a picture; give a PNG, JPEG or WebP file") from error
+            raise OutputError(f"{_called(path)} breaks off before its end; was it copied whole?") from error
+        raise OutputError(f"cannot read {_called(path)} as a picture; give a PNG, JPEG or WebP file") from error
     return picture
+
+
+def _called(path: Path | bytes) -> str:
+    return "what is there" if isinstance(path, bytes) else str(path)

@@ -278,9 +278,12 @@ class Warp:
         halvings = _halvings(matrix)
         if not halvings.any():
             return _warp(images, matrix, size, fill)
-        alike = [(halvings == times).nonzero().flatten() for times in halvings.unique()]
-        views = [_warp(*_halved(images[some], matrix[some], int(halvings[some[0]])), size, fill) for some in alike]
-        return torch.cat(views)[torch.cat(alike).argsort()]
+        views, alike = [], [(halvings == times).nonzero().flatten() for times in halvings.unique()]
+        for some in alike:
+            these = images.index_select(0, some.to(images.device, non_blocking=True))
+            views.append(_warp(*_halved(these, matrix[some], int(halvings[some[0]])), size, fill))
+        back = torch.cat(alike).argsort().to(images.device, non_blocking=True)
+        return torch.cat(views).index_select(0, back)
 
 
 FILLING = (Pad, CropOrPadTo)

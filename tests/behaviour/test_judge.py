@@ -47,8 +47,8 @@ def test_what_only_fools_its_maker_is_told(motifnet, motifvit):
     labels = torch.tensor([motifnet.classes.index(name) for name in ("leaf", "smiley", "bricks")])
     drawings = motifs.draw(labels, (64, 64), torch.Generator().manual_seed(0))
     goals = ["logit:dots", "logit:bricks", "logit:leaf"]
-    how = {"param": param.Pixel(), "transforms": (), "optimizer": fv.Adam(0.3, pull=0.0), "start": drawings}
-    fooled = fv.render(motifnet, goals, steps=48, **how)
+    how = {"param": param.Pixel(), "transforms": (), "optimizer": fv.Adam(0.1, pull=0.0), "start": drawings}
+    fooled = fv.render(motifnet, goals, steps=64, **how)
     told = [one.told for one in fv.judge(fooled, by=motifvit, network=motifnet)]
     assert told.count("only by the network that made it") >= 2 and "noise" not in told
 
@@ -78,7 +78,7 @@ def test_the_table_and_the_command(rendering, tmp_path, capsys):
     head, *rows, last = capsys.readouterr().out.splitlines()
     assert re.split(r"\s{2,}", head) == ["picture", "shows", "rank", "p motifvit", "p own", "kept", "slope", "verdict"]
     assert len(rows) == 3 and rows[0].endswith("seen by both")
-    assert re.fullmatch(r"top-1 1\.00, top-5 1\.00, mean probability 0\.\d\d", last)
+    assert re.fullmatch(r"top-1 1\.00, top-5 1\.00, mean probability (0\.\d\d|1\.00)", last)
 
 
 def test_what_cannot_be_judged_is_said(motifnet, rendering, net, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Train an embedded network on drawings made as it goes: `make motifnet motifvit`, an hour on two cores.
+"""Train an embedded network on drawings made as it goes: `make motifnet motifvit`, some hours on two cores.
 
 Accuracy is not all that it is trained for: every drawing is first pushed by one step against its label
 (Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572, in the L2 norm), because networks trained so have pictures
@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from featviz.network.motifs import EMBEDDED, MOTIFS, draw, network, weights
+from featviz.network.motifs import EMBEDDED, MOTIFS, draw, weights
 from featviz.network.motifs.motifnet import MEAN, SIZE, STD
 
 RATE = {"motifnet": 4e-3, "motifvit": 1.5e-3}
@@ -34,14 +34,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="the highest learning rate; left out: the network's own")
     parser.add_argument("--seed", type=int, default=0, help="of the drawings")
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path, help="left out: where the package has it")
     options = parser.parse_args()
     output = options.output or weights(options.name)
 
     torch.manual_seed(0)
-    net = EMBEDDED[options.name]().to(memory_format=torch.channels_last)
+    net = EMBEDDED[options.name]().to(memory_format=torch.channels_last).to(options.device)
     if options.further:
-        net.load_state_dict(network(options.name).module.state_dict())
+        net.load_state_dict(load_file(weights(options.name)))
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate or RATE[options.name], options.steps)
     generator = torch.Generator().manual_seed(options.seed)
@@ -68,12 +69,13 @@ def save(net: nn.Module, path: Path) -> None:
 
 
 def logits(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Run the network on [0, 1] drawings, in bfloat16 where the CPU has it."""
+    """Run the network on [0, 1] drawings, in bfloat16 where the device has it; what it puts out is on the CPU."""
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
-    images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-    lower = torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
-    with lower, sdpa_kernel(SDPBackend.MATH):  # the way back through the fused one takes 1.8 times as long
-        return net(images).float()
+    device = next(net.parameters()).device.type
+    images = ((images - mean) / std).to(device).contiguous(memory_format=torch.channels_last)
+    lower = torch.autocast(device, torch.bfloat16, device == "cuda" or torch.cpu._is_avx512_bf16_supported())
+    with lower, sdpa_kernel(SDPBackend.MATH):  # on a CPU the way back through the fused one takes 1.8 times as long
+        return net(images).float().cpu()
 
 
 def push(
