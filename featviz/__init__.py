@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from featviz import objectives, optimizers, param, transforms
     from featviz.apps.doctor import doctor
     from featviz.apps.dream import dream
+    from featviz.apps.galleries.gallery import gallery
+    from featviz.apps.galleries.on_ray import OnRay
+    from featviz.apps.galleries.sweep import sweep
     from featviz.apps.judge import judge
     from featviz.apps.moving import dream_video, dream_zoom
     from featviz.apps.replay import replay
@@ -31,7 +34,17 @@ if TYPE_CHECKING:
     from featviz.folders import photographs
     from featviz.network import Network, find, load, models, together
     from featviz.optimizers import Adam, Ascent, Clipped, LaplacianNormalized, Normalized, Smoothed
-    from featviz.output import VIDEOS, check_output, check_video, progress_bar, read_image, read_video, save_video
+    from featviz.output import (
+        VIDEOS,
+        Store,
+        check_output,
+        check_video,
+        progress_bar,
+        read_image,
+        read_report,
+        read_video,
+        save_video,
+    )
     from featviz.plan import Plan
     from featviz.prior import Prior, fit_prior
     from featviz.quality import QUALITIES
@@ -45,6 +58,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "featviz.apps.doctor": ("doctor",),
     "featviz.apps.dream": ("dream",),
+    "featviz.apps.galleries.gallery": ("gallery",),
+    "featviz.apps.galleries.on_ray": ("OnRay",),
+    "featviz.apps.galleries.sweep": ("sweep",),
     "featviz.apps.judge": ("judge",),
     "featviz.apps.moving": ("dream_video", "dream_zoom"),
     "featviz.apps.replay": ("replay",),
@@ -64,10 +80,12 @@ _HOMES = {
     "featviz.optimizers": ("Adam", "Ascent", "Clipped", "LaplacianNormalized", "Normalized", "Smoothed"),
     "featviz.output": (
         "VIDEOS",
+        "Store",
         "check_output",
         "check_video",
         "progress_bar",
         "read_image",
+        "read_report",
         "read_video",
         "save_video",
     ),
@@ -98,6 +116,7 @@ __all__ = [
     "ModelError",
     "Network",
     "Normalized",
+    "OnRay",
     "OutputError",
     "Plan",
     "Prior",
@@ -107,6 +126,7 @@ __all__ = [
     "Rendering",
     "SettingError",
     "Smoothed",
+    "Store",
     "Trust",
     "WeightsError",
     "build",
@@ -119,6 +139,7 @@ __all__ = [
     "find",
     "fingerprint",
     "fit_prior",
+    "gallery",
     "judge",
     "load",
     "models",
@@ -129,12 +150,14 @@ __all__ = [
     "pick",
     "progress_bar",
     "read_image",
+    "read_report",
     "read_video",
     "render",
     "replay",
     "save_video",
     "score",
     "slope",
+    "sweep",
     "together",
     "transforms",
 ]  # fmt: skip

@@ -85,14 +85,14 @@ class Recipe:
     """What `start` says of an image that came from no file."""
 
     @classmethod
-    def of(cls, path: str | Path) -> Recipe:
-        """Read the recipe inside a picture.
+    def of(cls, path: str | Path | bytes) -> Recipe:
+        """Read the recipe inside a picture, which may be given as the bytes in its file.
 
         Raises:
             OutputError: the file is missing or no picture.
             RecipeError: it holds no recipe, or one that cannot be read.
         """
-        return cls.from_json(read_recipe(Path(path)))
+        return cls.from_json(read_recipe(path if isinstance(path, bytes) else Path(path)))
 
     def arguments(self, names: Mapping[str, Any], transforms: Any = None) -> dict[str, Any]:
         """Build what to call `fv.render` with, besides the network.

@@ -27,6 +27,8 @@ Examples:
   featviz render "stage2:5 - 2*tv + diversity(stage2)" --batch 4
   featviz dream cat.jpg --layer inception4c --model googlenet
   featviz dream cat.jpg --zoom 1.03 --frames 96 -o fall.mp4
+  featviz gallery --model motifnet -o gallery
+  featviz sweep --layer stage2 -o units
   featviz replay units.png
 """
 

@@ -34,6 +34,8 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="A .png, .jpg or .webp file, or a folder for a file each. Left out: by name."),
 ]
+Quality = Annotated[str, typer.Option(help="draft, usual or best: how much trouble to take.")]
+Steps = Annotated[int | None, typer.Option(help="Optimisation steps. Left out: the quality's.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Draw no progress bar.")]
 
 
@@ -97,3 +99,21 @@ def read_numbers(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise fv.SettingError(f"cannot read {text!r}; give numbers as 0.5,0.5,0.5") from error
+
+
+def read_quality(quality: str, steps: int | None) -> dict[str, Any]:
+    """Find the settings of a quality, with other steps where they were given."""
+    if quality not in fv.QUALITIES:
+        raise fv.SettingError(f"no quality {quality!r}; give {', '.join(fv.QUALITIES)}")
+    return {**fv.QUALITIES[quality]} | ({} if steps is None else {"steps": steps})
+
+
+def read_channels(text: str) -> list[int]:
+    """Read numbers and ranges of them, as 0-15,40."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise fv.SettingError(f"cannot read the channels {text!r}; give numbers as 0-15,40, or all")
+        found += range(int(first), int(last or first) + 1)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,13 +18,16 @@ from featviz.cli.options import (
     Output,
     Own,
     Precision,
+    Quality,
     Quiet,
     Size,
     Std,
+    Steps,
     Weights,
     find_own,
     finish,
     load_network,
+    read_quality,
     read_size,
 )
 
@@ -44,8 +47,8 @@ def render(
     weights: Weights = "default",
     size: Size = None,
     batch: Annotated[int, typer.Option(help="Pictures of each objective.")] = 1,
-    quality: Annotated[str, typer.Option(help="draft, usual or best: how much trouble to take.")] = "usual",
-    steps: Annotated[int | None, typer.Option(help="Optimisation steps. Left out: the quality's.")] = None,
+    quality: Quality = "usual",
+    steps: Steps = None,
     seed: Annotated[int, typer.Option(help="The first picture's; the next has the next.")] = 0,
     param: Annotated[
         str, typer.Option(help='fourier, pyramid, phase, cppn, alpha …, or an expression such as "Fourier(decay=1.5)".')
@@ -80,8 +83,7 @@ def render(
 ) -> None:
     """Draw what units of a network see; several become one batch."""
     fv.check_output(output or Path("sheet.png"))
-    settings = _settings(quality)
-    settings["steps"] = settings["steps"] if steps is None else steps
+    settings = read_quality(quality, steps)
     named = find_own(own)
     if optimizer.lower() != "adam":
         settings["optimizer"] = fv.pick(optimizer, fv.optimizers, named)
@@ -107,9 +109,3 @@ def render(
         **settings,
     )
     finish(rendering.at(again) if again else rendering, output)
-
-
-def _settings(quality: str) -> dict[str, Any]:
-    if quality not in fv.QUALITIES:
-        raise fv.SettingError(f"no quality {quality!r}; give {', '.join(fv.QUALITIES)}")
-    return dict(fv.QUALITIES[quality])

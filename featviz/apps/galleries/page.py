@@ -1,0 +1,119 @@
+"""A page of pictures that needs nothing but itself and the files beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import featviz as fv
+from featviz.apps.galleries.work import picture_file, thumb_file
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture on a card.
+
+    Args:
+        file: the whole picture, relative to the page.
+        thumb: its small copy.
+        shows: what it was made to show.
+        note: how it differs from the card's other pictures.
+        facts: what else there is to say of it, by name.
+        history: the score of some of the steps; `None` where it was no number.
+        recipe: the recipe of this picture alone, as text.
+    """
+
+    file: str
+    thumb: str
+    shows: str
+    note: str
+    facts: Mapping[str, str]
+    history: Sequence[float | None]
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A class, or a unit.
+
+    Args:
+        title: its name.
+        shots: its pictures, the first of which is shown large.
+        score: by which to sort; of the first picture as it is.
+        kept: by which to sort; how much of that is there in fresh views.
+        beside: photographs shown under it, as files.
+        problem: why a picture is missing.
+        link: where a click leads, instead of to the picture.
+    """
+
+    title: str
+    shots: Sequence[Shot] = ()
+    score: float | None = None
+    kept: float | None = None
+    beside: Sequence[str] = ()
+    problem: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of cards.
+
+    Args:
+        title: its heading.
+        about: a line under it.
+        cards: in order.
+        back: a page to go back to, as file and title.
+    """
+
+    title: str
+    about: str
+    cards: Sequence[Card]
+    back: tuple[str, str] | None = field(default=None)
+
+    def html(self) -> str:
+        """Write it."""
+        from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
+
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        data = json.dumps([[asdict(shot) for shot in card.shots] for card in self.cards])
+        safe = Markup(data.replace("<", "\\u003c"))  # within a script, markup would end it
+        template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+        return template.render(page=self, data=safe, version=fv.__version__)
+
+
+def shot(store: fv.Store, name: str, note: str = "", facts: Mapping[str, str] | None = None) -> tuple[Shot, Card]:
+    """Read of a picture in the store what a page says of it, and what its card is sorted by."""
+    data = store.read(picture_file(name))
+    recipe, report = fv.Recipe.of(data).alone, fv.read_report(data)
+    score, kept = report.get("score"), report.get("kept")
+    seed = recipe.seeds[recipe.picture or 0]
+    told = {
+        "score": "" if score is None else f"{score:.4g}",
+        "kept in fresh views": "" if kept is None else f"{kept:.0%}",
+        **(facts or {}),
+        "seed": str(seed),
+        "steps": str(recipe.steps),
+        "size": f"{recipe.size[0]} x {recipe.size[1]} px",
+    }
+    one = Shot(
+        picture_file(name),
+        thumb_file(name),
+        report.get("shows", ""),
+        note,
+        {key: value for key, value in told.items() if value},
+        report.get("history", ()),
+        json.dumps(json.loads(recipe.to_json()), indent=1),
+    )
+    return one, Card("", score=score, kept=kept)
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, str]:
+    """Write numbers for a page."""
+    return {key: f"{value:.2f}" if isinstance(value, float) else str(value) for key, value in values.items()}

@@ -1,0 +1,153 @@
+"""Pages in a real browser, opened from the disk."""
+
+import shutil
+
+import pytest
+import toys
+
+import featviz as fv
+
+pytestmark = pytest.mark.slow
+WILD = "<script>document.title = 'gone'</script>", "bee", "cat 10", "cat 9", "jack-o'-lantern"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = shutil.which("chromium")
+    if not program:
+        pytest.skip("needs chromium, which a browser package of the system installs as that")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        opened = started.chromium.launch(executable_path=program, args=options)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gallery")
+    made = fv.gallery(toys.plain(classes=WILD), folder, steps=20, each=2)
+    fv.sweep(toys.plain(classes=WILD), folder / "sweep", ["conv1", "conv2"], channels=[0, 1], steps=2)
+    assert not made.problems
+    return folder
+
+
+@pytest.fixture(params=[(1200, 800), (360, 640)], ids=["desk", "phone"])
+def page(browser, folder, request):
+    """The gallery; whatever it complains about, or asks of a network, fails the test."""
+    width, height = request.param
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page, wrong = context.new_page(), []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: request.url.startswith("file://") or wrong.append(request.url))
+    page.on("requestfailed", lambda request: request.failure == "net::ERR_ABORTED" or wrong.append(request.url))
+    page.goto((folder / "index.html").as_uri())
+    yield page
+    assert not wrong
+    context.close()
+
+
+def names(page):
+    return [name.inner_text() for name in page.locator("li:visible b").all()]
+
+
+def test_names_stay_text(page):
+    assert page.title() == "Classes"
+    assert names(page) == list(WILD)
+
+
+def test_search(page):
+    page.get_by_label("Search by name").fill("CAT")
+    assert names(page) == ["cat 10", "cat 9"]
+    page.get_by_label("Search by name").fill("no such thing")
+    assert names(page) == [] and page.get_by_role("status").is_visible()
+    page.get_by_label("Search by name").fill("")
+    assert len(names(page)) == 5
+
+
+def test_sort(page):
+    page.get_by_label("Sort").select_option("name")
+    assert names(page)[1:] == ["bee", "cat 9", "cat 10", "jack-o'-lantern"]
+    for key in ("score", "kept"):
+        page.get_by_label("Sort").select_option(key)
+        values = [float(card.get_attribute(f"data-{key}")) for card in page.locator("li").all()]
+        assert values == sorted(values, reverse=True)
+    page.get_by_label("Sort").select_option("order")
+    assert names(page) == list(WILD)
+
+
+def test_the_lightbox_by_mouse(page):
+    box = page.locator("dialog")
+    assert not box.is_visible()
+    page.get_by_role("button", name="Open bee", exact=True).click()
+    assert box.is_visible() and box.get_by_role("heading").inner_text() == "bee"
+    assert "featviz replay pictures/" in box.inner_text()
+    assert page.evaluate("document.getElementById('large').decode().then(() => large.naturalWidth)") == 32
+    assert page.locator("#plot path").get_attribute("d").count("L") == 19
+    box.get_by_text("Recipe").click()
+    assert '"objectives"' in box.locator("pre").inner_text()
+    box.get_by_role("button", name="Close").click()
+    assert not box.is_visible()
+    page.get_by_role("button", name="Open bee", exact=True).click()
+    page.mouse.click(2, 2)
+    assert not box.is_visible()
+
+
+def test_the_lightbox_by_keyboard_alone(page):
+    for _ in range(4):  # past search, sort and theme
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    heading = page.locator("dialog h2")
+    assert heading.inner_text() == WILD[0]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert heading.inner_text() == "bee"
+    page.keyboard.press("ArrowLeft")
+    assert heading.inner_text() == WILD[0]
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Open {WILD[0]}"
+
+
+def test_light_and_dark(page):
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.get_by_label("Switch between light and dark").click()
+    assert page.evaluate(paper) != light
+    page.get_by_label("Switch between light and dark").click()
+    assert page.evaluate(paper) == light
+
+
+def test_nothing_is_wider_than_the_page(page):
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_everything_has_a_name_for_screen_readers(page):
+    for image in page.locator("img").all():
+        assert image.get_attribute("alt") is not None
+    for button in page.locator("button").all():
+        assert button.get_attribute("aria-label") or button.text_content().strip()
+
+
+def test_a_sweep_leads_to_its_layers_and_back(page, folder):
+    page.goto((folder / "sweep" / "index.html").as_uri())
+    page.locator("li a").nth(1).click()
+    assert page.get_by_role("heading", level=1).inner_text() == "conv2"
+    page.get_by_text("all layers").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "Layers"
+
+
+def test_a_thousand_classes_open_in_under_two_seconds(page, folder, tmp_path):
+    """The same few files stand for all of them; what counts is the page."""
+    from dataclasses import replace
+
+    from featviz.apps.galleries.page import Page, shot
+
+    one, card = shot(fv.Store(folder), next(iter(sorted(file.stem for file in (folder / "pictures").iterdir()))))
+    cards = [replace(card, title=f"class {i}", shots=[one]) for i in range(1000)]
+    (folder / "many.html").write_text(Page("Many", "a thousand", cards).html())
+    page.goto((folder / "many.html").as_uri())
+    took = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    assert 0 < took < 2000
