@@ -3,13 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check fix motifnet motifvit docs catalogue bench scaling dreambench quality overhead clean
+.PHONY: demo test check fix motifnet motifvit docs catalogue bench scaling dreambench quality overhead sweepbench clean
 
-demo: $(READY)  ## draw every class of the embedded network, and dream on a photograph, into demo/
+demo: $(READY)  ## dream on a photograph, and make a gallery of the embedded network's classes, into demo/
 	mkdir -p demo
-	$(BIN)/featviz render $$($(BIN)/python -c "print(*(f'logit:{m}' for m in __import__('featviz').load().classes))") \
-		--size 128 --steps 256 -o demo/motifs.png
 	$(BIN)/featviz dream docs/chelsea.webp --strength 0.4 -o demo/dream.png
+	$(BIN)/featviz gallery --size 128 --steps 192 --judge motifvit -o demo/gallery
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
@@ -52,6 +51,9 @@ quality: $(READY)  ## measure what other networks see in the pictures, two hours
 
 overhead: $(READY)  ## time a step of a render over the bare pass of the network
 	$(BIN)/python benchmarks/overhead.py
+
+sweepbench: $(READY)  ## time sweeps on one and two workers, and what a million pictures cost to plan
+	$(BIN)/python benchmarks/sweep.py
 
 clean:  ## remove the virtual environment and what was drawn
 	rm -rf .venv demo

@@ -68,11 +68,6 @@ def test_a_network_of_ones_own_travels(tmp_path):
     assert made.count == 2
 
 
-def test_what_goes_wrong_there_is_told_here(motifnet, tmp_path):
-    made = fv.sweep(motifnet, tmp_path, "stage1", channels=[0], size=4, steps=2, engine=fv.OnRay(workers=1))
-    assert made.count + len(made.problems) == 1
-
-
 def test_the_command(tmp_path, capsys):
     words = ["sweep", "--layer", "stage1", "--channels", "0-1", "--steps", "2", "--quiet", "-o", str(tmp_path)]
     assert main([*words, "--engine", "ray", "--workers", "1"]) == 0

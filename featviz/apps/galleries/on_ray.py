@@ -70,7 +70,8 @@ class _Worker:
         import torch
 
         torch.set_num_threads(threads)
-        self._store, self._network = fv.Store(url), None
+        self._store = fv.Store(url)
+        self._network: fv.Network | None = None
 
     def draw(self, held: list[Any], batch: Batch) -> list[Outcome]:
         """Draw a batch into the store; the network is where the one thing held is."""

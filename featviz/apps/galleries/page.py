@@ -79,11 +79,10 @@ class Page:
     def html(self) -> str:
         """Write it."""
         from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup
 
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         data = json.dumps([[asdict(shot) for shot in card.shots] for card in self.cards])
-        safe = Markup(data.replace("<", "\\u003c"))  # within a script, markup would end it
+        safe = data.replace("<", "\\u003c")  # within a script, markup would end it
         template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
         return template.render(page=self, data=safe, version=fv.__version__)
 
@@ -96,7 +95,7 @@ def shot(store: fv.Store, name: str, note: str = "", facts: Mapping[str, str] | 
     seed = recipe.seeds[recipe.picture or 0]
     told = {
         "score": "" if score is None else f"{score:.4g}",
-        "kept in fresh views": "" if kept is None else f"{kept:.0%}",
+        "kept in fresh views": "" if kept is None else f"{kept:.2f} of the gain",
         **(facts or {}),
         "seed": str(seed),
         "steps": str(recipe.steps),
