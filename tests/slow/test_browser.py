@@ -50,7 +50,7 @@ def page(browser, folder, request):
 
 
 def names(page):
-    return [name.inner_text() for name in page.locator("li:visible b").all()]
+    return [name.text_content() for name in page.locator("li:not([hidden]) b").all()]
 
 
 def test_names_stay_text(page):

@@ -75,3 +75,19 @@ def test_timm_networks():
     assert rendering.history.isfinite().all()
     swin = fv.load("swin_t", weights="none", device="cpu")
     assert (swin.table["features.3"].layout.kind, swin.table["features.3"].channels) == ("map", 192)
+
+
+def test_the_defaults_hold_at_32_px_and_for_tokens(shared):
+    """A class, a channel and a neuron each: what was gained is there in fresh views, and the class is seen."""
+    cifar = own(shared, "cifar10_resnet56", 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    layer = "encoder.layers.encoder_layer_2"
+    for net, goals in (
+        (cifar, ["logit:3", "layer2.4:7", "layer3.4:5@center"]),
+        (fv.load("motifvit", device="cpu"), ["logit:leaf", f"{layer}:7", f"{layer}:5@3,4"]),
+    ):
+        rendering = fv.render(net, goals, steps=128)
+        assert (rendering.trust.clean > rendering.trust.start).all()
+        assert (rendering.trust.kept > 0.25).all()
+        logits = net.capture(rendering.images[:1], [""]).logits()
+        assert logits.softmax(1)[0, 3 if net is cifar else net.classes.index("leaf")] > 0.9
+    sys.modules.pop("models", None)
