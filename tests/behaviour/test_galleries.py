@@ -234,6 +234,14 @@ def test_the_photographs_that_excite_a_unit_most(motifnet, tmp_path):
     assert len(list((tmp_path / "s" / "photographs").iterdir())) == examples.TOP + 1
 
 
+def test_crops_are_where_the_place_is():
+    """One quarter is white, and only the place in it shows that; a class token before it sees the whole."""
+    image, reach = torch.zeros(3, 64, 64), examples.Reach(-16, -16, 16, 16)
+    image[:, 32:, :32] = 1
+    means = [examples._crop(image, place, (2, 2), reach).mean().item() for place in (-1, 0, 1, 2, 3)]
+    assert means == pytest.approx([0.25, 0, 0, 1, 0], abs=0.01)
+
+
 def test_the_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     quick = ["--steps", "2", "--quiet"]

@@ -69,12 +69,12 @@ def top_crops(network: fv.Network, layer: str, folder: str | Path, count: int = 
             best, places, which = (torch.cat(pair) for pair in ((best, strongest), (places, place), (which, index)))
         best, kept = best.topk(min(count, len(best)), dim=0)
         places, which = places.gather(0, kept), which.gather(0, kept)
-    reach, grid = reach_of(network, layer), _grid(network, layer)
+    reach, grid, prefix = reach_of(network, layer), _grid(network, layer), network.table[layer].layout.prefix
     crops: list[list[Tensor]] = [[torch.empty(0)] * len(best) for _ in range(best.shape[1])]
     photographs = (image for batch in _batches(network, folder) for image in batch)
     for number, image in enumerate(photographs):
         for rank, channel in (which == number).nonzero().tolist():
-            crops[channel][rank] = _crop(image, int(places[rank, channel]), grid, reach)
+            crops[channel][rank] = _crop(image, int(places[rank, channel]) - prefix, grid, reach)
     return crops
 
 
@@ -107,10 +107,9 @@ def _grid(network: fv.Network, layer: str) -> tuple[int, int] | None:
 
 
 def _crop(image: Tensor, place: int, grid: tuple[int, int] | None, reach: Reach | None) -> Tensor:
-    """Cut out what a place sees, as far as it lies in the image."""
-    if grid is None or reach is None:
+    """Cut out what a place sees, as far as it lies in the image; a class token, which is before the first, sees all."""
+    if grid is None or reach is None or place < 0:
         return _square(image)
-    place -= max(0, place + 1 - grid[0] * grid[1])  # a class token sees all of it
     height, width = image.shape[1:]
     y, x = (place // grid[1] + 0.5) * height / grid[0], (place % grid[1] + 0.5) * width / grid[1]
     top, left = max(0, round(y + reach.top)), max(0, round(x + reach.left))
