@@ -28,7 +28,7 @@ from featviz.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from featviz.apps.galleries.gallery import Made
+    from featviz.apps.galleries.album import Made
 
 Folder = Annotated[str, typer.Option("--output", "-o", help="A folder, or a URL such as s3://bucket/folder.")]
 Engine = Annotated[str, typer.Option(help="here, or ray for a cluster.")]
@@ -50,6 +50,10 @@ def gallery(
     ] = False,
     photographs: Photographs = None,
     judge: Annotated[str | None, typer.Option(help="A model that is asked whether it sees them, as --model.")] = None,
+    judge_weights: Annotated[str, typer.Option(help="The judge's, as for --weights.")] = "default",
+    judge_size: Annotated[str | None, typer.Option(help="The judge's, as for --size.")] = None,
+    judge_mean: Annotated[str | None, typer.Option(help="The judge's, as for --mean.")] = None,
+    judge_std: Annotated[str | None, typer.Option(help="The judge's, as for --std.")] = None,
     weights: Weights = "default",
     size: Size = None,
     quality: Quality = "usual",
@@ -66,9 +70,9 @@ def gallery(
     quiet: Quiet = False,
 ) -> None:
     """Draw what classes look like to a network, as a page."""
-    network = load_network(model, weights, device, size, mean, std, order, layout)
+    judging = load_network(judge, judge_weights, device, judge_size, judge_mean, judge_std) if judge else None
     made = fv.gallery(
-        network,
+        load_network(model, weights, device, size, mean, std, order, layout),
         output,
         classes=None if classes == "all" else [name.strip() for name in classes.split(",")],
         each=each,
@@ -76,7 +80,7 @@ def gallery(
         pairs=[_pair(text) for text in pair or []],
         probability=probability,
         photographs=photographs,
-        judge=None if judge is None else fv.load(judge, device=device),
+        judge=judging,
         size=read_size(size),
         steps=read_quality(quality, steps)["steps"],
         seed=seed,

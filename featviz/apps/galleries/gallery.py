@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 import featviz as fv
+from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
 from featviz.apps.galleries.examples import of_classes, webp
-from featviz.apps.galleries.page import Card, Page, numbers, shot
-from featviz.apps.galleries.work import Batch, Engine, Here, fulfil, picture_file
+from featviz.apps.galleries.page import Page, class_title, numbers
+from featviz.apps.galleries.work import Batch, Engine, picture_file
 
 BETWEEN = 5
 """Pictures from one class of a pair to the other, both included."""
-DIVERSITY = 10.0
-"""How much it counts that pictures of a class differ in a layer."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """What `fv.gallery` and `fv.sweep` give back.
-
-    Args:
-        store: where everything is.
-        pages: its pages, the first of which leads to all.
-        count: how many pictures there are.
-        problems: why a picture is missing, by what it was to show.
-    """
-
-    store: fv.Store
-    pages: tuple[str, ...]
-    count: int
-    problems: Mapping[str, str] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        """Say where it is."""
-        missing = f", {len(self.problems)} missing" if self.problems else ""
-        return f"<{self.count} pictures{missing}: {self.page}>"
-
-    @property
-    def page(self) -> str:
-        """Where the first page is."""
-        return f"{str(self.store.path or self.store.url).rstrip('/')}/{self.pages[0]}"
 
 
 def gallery(
@@ -99,84 +70,45 @@ def gallery(
     if judge is not None and store.path is None:
         raise fv.SettingError(f"pictures in {store.url} cannot be judged; give a folder of this machine")
     beside = {} if photographs is None else of_classes(list(named), photographs)
-    names = [title if title in network.classes else index for title, index in named.items()]
-    goals = [fv.objectives.Logit(name) for name in names]
-    single = {"steps": steps, "param": fv.param.image(size)}
+    settings = {"steps": steps, "param": fv.param.image(size)}
     several = {"steps": steps, "param": fv.param.image(size, batch=each)}
     between = {"steps": steps, "param": fv.param.image(size, batch=BETWEEN, spatial=fv.param.Shared())}
-    batches: list[Batch] = []
-    wanted: dict[str, list[tuple[str, str]]] = {title: [] for title in named}
-
-    def want(batch: Batch, titles: Sequence[str], notes: Sequence[str]) -> None:
-        batches.append(batch)
-        for name, title, note in zip(batch.names, titles, notes, strict=True):
-            wanted.setdefault(title, []).append((name, note))
-
+    names = [title if title in network.classes else index for title, index in named.items()]
+    goals = [fv.objectives.Logit(name) for name in names]
+    titles, album = list(named), Album()
     if diverse is None:
         for i in range(each):
-            want(
-                Batch.of(network, goals, [seed + i] * len(goals), **single),
-                list(named),
-                [f"{i + 1}" * (each > 1)] * len(goals),
-            )
+            notes = [f"{i + 1}" * (each > 1)] * len(goals)
+            album.want(Batch.of(network, goals, [seed + i] * len(goals), **settings), titles, notes)
     else:
-        for title, goal in zip(named, goals, strict=True):
+        for title, goal in zip(titles, goals, strict=True):
             apart = goal + DIVERSITY * fv.objectives.Diversity(diverse)
             batch = Batch.of(network, [apart], range(seed, seed + each), **several)
-            want(batch, [title] * each, [f"{i + 1}" for i in range(each)])
+            album.want(batch, [title] * each, [f"{i + 1}" for i in range(each)])
     if probability:
         likely = [fv.objectives.Probability(name) for name in names]
-        want(Batch.of(network, likely, [seed] * len(likely), **single), list(named), ["probability"] * len(likely))
+        batch = Batch.of(network, likely, [seed] * len(likely), **settings)
+        album.want(batch, titles, ["probability"] * len(likely))
     for ends in couples:
         path = fv.objectives.Interpolate(*(fv.objectives.Logit(index) for index in ends.values()))
         notes = [f"{round(100 * i / (BETWEEN - 1))} %" for i in range(BETWEEN)]
-        want(Batch.of(network, [path], range(seed, seed + BETWEEN), **between), [" → ".join(ends)] * BETWEEN, notes)
+        batch = Batch.of(network, [path], range(seed, seed + BETWEEN), **between)
+        album.want(batch, [" → ".join(ends)] * BETWEEN, notes)
 
-    problems: dict[str, str] = {}
-    try:
-        problems = fulfil(network, batches, store, engine or Here(), progress)
-    finally:  # what there is can be looked at, also after Ctrl-C
-        there = {file.removesuffix(".png") for file in store.names("pictures")}
-        own = [name for title in named for name, _ in wanted[title] if name in there]
+    def lay_out(drawn: Drawn) -> list[str]:
+        own = [name for title in named for name, _ in album.cards[title] if name in drawn.names]
         verdicts = {} if judge is None else _verdicts(store, own, network, judge)
         cards = []
-        for i, (title, shots) in enumerate(wanted.items()):
+        for i, (title, pictures) in enumerate(album.cards.items()):
             photos = [f"photographs/{i}-{k}.webp" for k in range(len(beside.get(title, ())))]
             for file, image in zip(photos, beside.get(title, ()), strict=True):
                 store.write(file, webp(image))
-            cards.append(card(store, title, shots, there, problems, photos, verdicts))
+            cards.append(drawn.card(title, pictures, photos, verdicts))
         about = f"what {len(named)} classes look like to {network.label}"
         store.write("index.html", Page("Classes", about, cards).html())
-    return made(store, ["index.html"], wanted, problems)
+        return ["index.html"]
 
-
-def made(
-    store: fv.Store, pages: Sequence[str], wanted: Mapping[str, Sequence[tuple[str, str]]], problems: Mapping[str, str]
-) -> Made:
-    """Sum up what there is, and what is missing."""
-    missing = {
-        f"{title}, {note}" if note else title: problems[name]
-        for title, names in wanted.items()
-        for name, note in names
-        if name in problems
-    }
-    return Made(store, tuple(pages), sum(map(len, wanted.values())) - len(missing), missing)
-
-
-def card(
-    store: fv.Store,
-    title: str,
-    names: Sequence[tuple[str, str]],
-    there: set[str],
-    problems: Mapping[str, str],
-    beside: Sequence[str] = (),
-    verdicts: Mapping[str, Mapping[str, str]] | None = None,
-) -> Card:
-    """Make the card of a class or unit from its pictures in the store."""
-    read = [shot(store, name, note, (verdicts or {}).get(name)) for name, note in names if name in there]
-    first = read[0][1] if read else Card("")
-    problem = "; ".join(dict.fromkeys(problems[name] for name, _ in names if name in problems))
-    return replace(first, title=title, shots=[one for one, _ in read], beside=beside, problem=problem)
+    return produce(network, [album], store, lay_out, engine, progress)
 
 
 def _find(network: fv.Network, names: Sequence[str | int]) -> dict[str, int]:
@@ -190,8 +122,7 @@ def _find(network: fv.Network, names: Sequence[str | int]) -> dict[str, int]:
     for name in names:
         digits = isinstance(name, str) and name.isdigit() and name not in network.classes
         index = acts.class_index(int(name) if digits else name)
-        title = network.classes[index] if network.classes else str(index)
-        found[title if network.classes.count(title) < 2 else f"{title} ({index})"] = index  # ImageNet has two cranes
+        found[class_title(network, index)] = index
     return found
 
 

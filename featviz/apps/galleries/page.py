@@ -113,6 +113,14 @@ def shot(store: fv.Store, name: str, note: str = "", facts: Mapping[str, str] | 
     return one, Card("", score=score, kept=kept)
 
 
+def class_title(network: fv.Network, index: int) -> str:
+    """Return what a page calls a class; ImageNet has two cranes."""
+    if not network.classes:
+        return f"logit {index}"
+    name = network.classes[index]
+    return name if network.classes.count(name) < 2 else f"{name} ({index})"
+
+
 def numbers(values: Mapping[str, Any]) -> dict[str, str]:
     """Write numbers for a page."""
     return {key: f"{value:.2f}" if isinstance(value, float) else str(value) for key, value in values.items()}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 
 import featviz as fv
+from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
 from featviz.apps.galleries.examples import top_crops, webp
-from featviz.apps.galleries.gallery import DIVERSITY, Made, card, made
-from featviz.apps.galleries.page import Card, Page
-from featviz.apps.galleries.work import Batch, Engine, Here, fulfil
+from featviz.apps.galleries.page import Card, Page, class_title
+from featviz.apps.galleries.work import Batch, Engine
 
 
 def sweep(
@@ -60,52 +60,44 @@ def sweep(
     if diverse == 1 or diverse < 0:
         raise fv.SettingError(f"{diverse} diverse pictures cannot differ; give 2 or more, or 0 for none")
     names = ["" if layer == "logit" else layer for layer in ([layers] if isinstance(layers, str) else layers)]
-    units = {layer: _channels(network, layer, channels) for layer in names}
+    units = {layer: _units(network, layer, channels) for layer in dict.fromkeys(names)}
     store = fv.Store(output)
-    single = {"steps": steps, "param": fv.param.image(size)}
+    settings = {"steps": steps, "param": fv.param.image(size)}
     several = {"steps": steps, "param": fv.param.image(size, batch=max(diverse, 1))}
-    batches: list[Batch] = []
-    wanted: dict[str, dict[int, list[tuple[str, str]]]] = {}
-    for layer in names:
-        goals = [_unit(layer, channel, neurons) for channel in units[layer]]
-        wanted[layer] = {channel: [] for channel in units[layer]}
+    albums = {layer: Album() for layer in units}
+    for layer, album in albums.items():
+        titles, goals = list(units[layer]), [_goal(layer, channel, neurons) for channel in units[layer].values()]
         for sign, note in ((1, ""), (-1, "negative"))[: 1 + negative]:
-            batch = Batch.of(network, goals if sign > 0 else [-goal for goal in goals], [seed] * len(goals), **single)
-            batches.append(batch)
-            for name, channel in zip(batch.names, units[layer], strict=True):
-                wanted[layer][channel].append((name, note))
-        for goal, channel in zip(goals, units[layer], strict=True) if diverse else ():
+            signed = goals if sign > 0 else [-goal for goal in goals]
+            album.want(Batch.of(network, signed, [seed] * len(goals), **settings), titles, [note] * len(goals))
+        for title, goal in zip(titles, goals, strict=True) if diverse else ():
             apart = goal + DIVERSITY * fv.objectives.Diversity(layer)
-            batches.append(Batch.of(network, [apart], range(seed, seed + diverse), **several))
-            wanted[layer][channel] += [(name, f"{i + 1}") for i, name in enumerate(batches[-1].names)]
+            batch = Batch.of(network, [apart], range(seed, seed + diverse), **several)
+            album.want(batch, [title] * diverse, [f"{i + 1}" for i in range(diverse)])
 
-    problems: dict[str, str] = {}
-    pages = ["index.html"]
-    try:
-        problems = fulfil(network, batches, store, engine or Here(), progress)
-    finally:  # what there is can be looked at, also after Ctrl-C
-        there = {file.removesuffix(".png") for file in store.names("pictures")}
-        index = []
-        for layer in names:
-            crops = {} if photographs is None else _crops(store, network, layer, units[layer], photographs)
+    def lay_out(drawn: Drawn) -> list[str]:
+        pages, index = ["index.html"], []
+        for layer, album in albums.items():
+            crops = {} if photographs is None else _crops(store, network, layer, units[layer].values(), photographs)
             cards = [
-                card(store, _label(network, layer, channel), shots, there, problems, crops.get(channel, ()))
-                for channel, shots in wanted[layer].items()
+                drawn.card(title, pictures, crops.get(units[layer][title], ()))
+                for title, pictures in album.cards.items()
             ]
             pages.append(f"{_file(layer)}.html")
-            title, drawn = layer or "logit", sum(bool(one.shots) for one in cards)
-            about = f"{drawn} of {network.table[layer].channels} channels of {network.label}"
+            title, count = layer or "logit", sum(bool(one.shots) for one in cards)
+            about = f"{count} of {network.table[layer].channels} channels of {network.label}"
             store.write(pages[-1], Page(title, about, cards, back=("index.html", "all layers")).html())
             first = next((one.shots[:1] for one in cards if one.shots), ())
-            index.append(Card(f"{title}, {drawn} units", first, link=pages[-1] if first else ""))
-        about = f"{len(names)} layers of {network.label}"
+            index.append(Card(f"{title}, {count} units", first, link=pages[-1] if first else ""))
+        about = f"{len(albums)} layers of {network.label}"
         store.write("index.html", Page("Layers", about, index).html())
-    flat = {_label(network, layer, channel): shots for layer in names for channel, shots in wanted[layer].items()}
-    return made(store, pages, flat, problems)
+        return pages
+
+    return produce(network, list(albums.values()), store, lay_out, engine, progress)
 
 
-def _channels(network: fv.Network, layer: str, channels: Sequence[int] | None) -> list[int]:
-    """Choose channels of a layer.
+def _units(network: fv.Network, layer: str, channels: Sequence[int] | None) -> dict[str, int]:
+    """Choose channels of a layer, by what they are called.
 
     Raises:
         AddressError: there is no such layer, or no such channel.
@@ -115,23 +107,18 @@ def _channels(network: fv.Network, layer: str, channels: Sequence[int] | None) -
     for channel in channels or ():
         if not 0 <= channel < count:
             acts.channel(layer, channel)
-    return list(range(count) if channels is None else dict.fromkeys(channels))
+    some = range(count) if channels is None else channels
+    return {(f"{layer}:{channel}" if layer else class_title(network, channel)): channel for channel in some}
 
 
-def _unit(layer: str, channel: int, neurons: bool) -> fv.objectives.Objective:
+def _goal(layer: str, channel: int, neurons: bool) -> fv.objectives.Objective:
     if not layer:
         return fv.objectives.Logit(channel)
     return fv.objectives.Neuron(layer, channel) if neurons else fv.objectives.Channel(layer, channel)
 
 
-def _label(network: fv.Network, layer: str, channel: int) -> str:
-    if not layer:
-        return network.classes[channel] if network.classes else f"logit {channel}"
-    return f"{layer}:{channel}"
-
-
 def _crops(
-    store: fv.Store, network: fv.Network, layer: str, channels: Sequence[int], folder: str | Path
+    store: fv.Store, network: fv.Network, layer: str, channels: Iterable[int], folder: str | Path
 ) -> dict[int, list[str]]:
     """Write the crops of photographs that excite units most, and their mean, and return their files."""
     every = top_crops(network, layer, folder)
