@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from featviz import objectives, optimizers, param, transforms
     from featviz.apps.doctor import doctor
     from featviz.apps.dream import dream
+    from featviz.apps.explain import methods
+    from featviz.apps.explain.evidence import evidence
+    from featviz.apps.explain.examples import examples
+    from featviz.apps.explain.explain import compare, explain
+    from featviz.apps.explain.methods.slots import train_scouter
     from featviz.apps.galleries.gallery import gallery
     from featviz.apps.galleries.on_ray import OnRay
     from featviz.apps.galleries.sweep import sweep
@@ -31,26 +36,32 @@ if TYPE_CHECKING:
         SettingError,
         WeightsError,
     )
-    from featviz.folders import photographs
-    from featviz.network import Network, find, load, models, together
+    from featviz.folders import images_in, photograph, photographs
+    from featviz.network import Network, Rectifying, find, load, models, together
     from featviz.optimizers import Adam, Ascent, Clipped, LaplacianNormalized, Normalized, Smoothed
     from featviz.output import (
         VIDEOS,
         Store,
+        cache_folder,
         check_output,
         check_video,
+        contact_sheet,
+        encode,
         progress_bar,
         read_image,
         read_report,
         read_video,
+        save_picture,
         save_video,
+        to_bytes,
+        write,
     )
     from featviz.plan import Plan
     from featviz.prior import Prior, fit_prior
     from featviz.quality import QUALITIES
     from featviz.recipe import Recipe, build, fingerprint, pick
     from featviz.rendering import Rendering, Trust
-    from featviz.scoring import score
+    from featviz.scoring import asking, score
     from featviz.spectrum import slope
 
 __version__ = "0.1.0"
@@ -58,6 +69,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "featviz.apps.doctor": ("doctor",),
     "featviz.apps.dream": ("dream",),
+    "featviz.apps.explain.evidence": ("evidence",),
+    "featviz.apps.explain.examples": ("examples",),
+    "featviz.apps.explain.explain": ("compare", "explain"),
+    "featviz.apps.explain.methods.slots": ("train_scouter",),
     "featviz.apps.galleries.gallery": ("gallery",),
     "featviz.apps.galleries.on_ray": ("OnRay",),
     "featviz.apps.galleries.sweep": ("sweep",),
@@ -76,30 +91,39 @@ _HOMES = {
         "SettingError",
         "WeightsError",
     ),
-    "featviz.network": ("Network", "find", "load", "models", "together"),
+    "featviz.network": ("Network", "Rectifying", "find", "load", "models", "together"),
     "featviz.optimizers": ("Adam", "Ascent", "Clipped", "LaplacianNormalized", "Normalized", "Smoothed"),
     "featviz.output": (
         "VIDEOS",
         "Store",
+        "cache_folder",
         "check_output",
         "check_video",
+        "contact_sheet",
+        "encode",
         "progress_bar",
         "read_image",
         "read_report",
         "read_video",
+        "save_picture",
         "save_video",
+        "to_bytes",
+        "write",
     ),
-    "featviz.folders": ("photographs",),
+    "featviz.folders": ("images_in", "photograph", "photographs"),
     "featviz.plan": ("Plan",),
     "featviz.prior": ("Prior", "fit_prior"),
     "featviz.quality": ("QUALITIES",),
     "featviz.recipe": ("Recipe", "build", "fingerprint", "pick"),
     "featviz.engine": ("render",),
     "featviz.rendering": ("Rendering", "Trust"),
-    "featviz.scoring": ("score",),
+    "featviz.scoring": ("asking", "score"),
     "featviz.spectrum": ("slope",),
 }
-_DRAWERS = ("objectives", "optimizers", "param", "transforms")
+_DRAWERS = {
+    "methods": "featviz.apps.explain.methods",
+    **{name: f"featviz.{name}" for name in ("objectives", "optimizers", "param", "transforms")},
+}
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -122,6 +146,7 @@ __all__ = [
     "Prior",
     "Recipe",
     "RecipeError",
+    "Rectifying",
     "RenderError",
     "Rendering",
     "SettingError",
@@ -129,23 +154,34 @@ __all__ = [
     "Store",
     "Trust",
     "WeightsError",
+    "asking",
     "build",
+    "cache_folder",
     "check_output",
     "check_video",
+    "compare",
+    "contact_sheet",
     "doctor",
     "dream",
     "dream_video",
     "dream_zoom",
+    "encode",
+    "evidence",
+    "examples",
+    "explain",
     "find",
     "fingerprint",
     "fit_prior",
     "gallery",
+    "images_in",
     "judge",
     "load",
+    "methods",
     "models",
     "objectives",
     "optimizers",
     "param",
+    "photograph",
     "photographs",
     "pick",
     "progress_bar",
@@ -154,18 +190,22 @@ __all__ = [
     "read_video",
     "render",
     "replay",
+    "save_picture",
     "save_video",
     "score",
     "slope",
     "sweep",
+    "to_bytes",
     "together",
+    "train_scouter",
     "transforms",
+    "write",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in _DRAWERS:
-        return importlib.import_module(f"featviz.{name}")
+        return importlib.import_module(_DRAWERS[name])
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value  # also where a submodule has the same name

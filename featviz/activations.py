@@ -135,6 +135,20 @@ class Activations(Mapping[str, Tensor]):
         what = {"map": "a feature map", "tokens": "tokens off any grid", "vector": "one vector"}[layout.kind]
         raise AddressError(f"no place @{_show(at)} in {layer!r}; it puts out {what}; use {instead or layer}")
 
+    def places(self, layer: str) -> Float[Tensor, "n channel rows columns"]:
+        """Return what the layer put out over its places: a feature map, or the tokens of a patch grid.
+
+        Raises:
+            AddressError: it has no places.
+        """
+        units, layout = self.units(layer), self.layouts[layer]
+        if layout.kind == "map":
+            return units
+        if layout.patch is None:
+            what = "one vector" if layout.kind == "vector" else "tokens off any grid"
+            raise AddressError(f"no places in {layer or 'logit'!r}; it puts out {what}; take a feature map")
+        return units[:, :, layout.prefix :].unflatten(2, self._grid(layout))
+
     def _grid(self, layout: Layout) -> tuple[int, int]:
         """Return the rows and columns of the patch grid."""
         size, patch = layout.size or self.size, layout.patch or (1, 1)
@@ -209,6 +223,10 @@ class Activations(Mapping[str, Tensor]):
     def of(self, pictures: Float[Tensor, "n c h w"], **more: Any) -> Activations:
         """Say which pictures these are the activations of, and what more there is to say: `done`, `moved`, …."""
         return replace(self, pictures=pictures, **more)
+
+    def replaced(self, tensors: Mapping[str, Tensor]) -> Activations:
+        """Return the same of other tensors, laid out alike: gradients, or copies that may have some."""
+        return replace(self, tensors={**self.tensors, **tensors})
 
     def within(self, mask: Float[Tensor, "h w"], layers: Iterable[str]) -> Activations:
         """Return some layers that keep their values, but have a gradient only under a mask, as does the canvas.

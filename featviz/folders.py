@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import OutputError, SettingError
+from featviz.errors import FeatvizError, OutputError, SettingError
 from featviz.output import read_image
 from featviz.protocols import Size
 
@@ -20,7 +21,11 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 
 
 def photographs(
-    folder: str | Path, *, size: int | Size = 224, channels: int = 3
+    folder: str | Path,
+    *,
+    size: int | Size = 224,
+    channels: int = 3,
+    skipped: Callable[[Path, str], None] | None = None,
 ) -> Iterator[tuple[Path, Float[Tensor, "c h w"]]]:
     """Go through a folder of images and all that is below it, sorted by name, one in memory at a time.
 
@@ -28,6 +33,7 @@ def photographs(
         folder: where they are.
         size: height and width in px to which the middle of each is cut and brought.
         channels: 1 or 3, or whatever .npy files hold.
+        skipped: called with each file that cannot be read, and why; `None` means that the first such file ends it.
 
     Returns:
         Each one's file, and itself in [0, 1].
@@ -36,13 +42,51 @@ def photographs(
         OutputError: the folder is missing or holds no image, or one cannot be read.
         SettingError: an image has other channels, or numbers that are not in [0, 1].
     """
-    size = (size, size) if isinstance(size, int) else size
-    for file in _files(Path(folder)):
-        if file.suffix.lower() == ".npy":
+    for file in images_in(folder):
+        try:
+            image = photograph(file, size=size, channels=channels)
+        except FeatvizError as error:
+            if skipped is None:
+                raise
+            skipped(file, str(error))
+            continue
+        yield file, image
+
+
+def photograph(file: str | Path, *, size: int | Size = 224, channels: int = 3) -> Float[Tensor, "c h w"]:
+    """Read the middle of one image, as `photographs` does.
+
+    Raises:
+        OutputError: it cannot be read.
+        SettingError: it has other channels, or numbers that are not in [0, 1].
+    """
+    if Path(file).suffix.lower() == ".npy":
+        try:
             image = torch.from_numpy(np.load(file, allow_pickle=False))
-        else:
-            image = torch.from_numpy(read_image(file, channels))
-        yield file, middle(image, channels, size)
+        except (OSError, ValueError, EOFError) as error:
+            raise OutputError(f"cannot read {file} as an array; was it copied whole?") from error
+    else:
+        image = torch.from_numpy(read_image(file, channels))
+    return middle(image, channels, (size, size) if isinstance(size, int) else size)
+
+
+def images_in(folder: str | Path) -> Iterator[Path]:
+    """Go through the names of a folder's images and of all that is below it, sorted within each folder.
+
+    Raises:
+        OutputError: the folder is missing or holds no image.
+    """
+    if not Path(folder).is_dir():
+        raise OutputError(f"no folder {folder}")
+    found = False
+    for below, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if name.lower().endswith(ENDINGS):
+                found = True
+                yield Path(below, name)
+    if not found:
+        raise OutputError(f"no images in {folder}; it needs files that end in {', '.join(ENDINGS)}")
 
 
 def middle(image: Float[Tensor, "c h w"], channels: int, size: Size) -> Float[Tensor, "c h2 w2"]:
@@ -63,12 +107,3 @@ def middle(image: Float[Tensor, "c h w"], channels: int, size: Size) -> Float[Te
     top, left = (image.shape[1] - sides[0]) // 2, (image.shape[2] - sides[1]) // 2
     cut = image[None, :, top : top + sides[0], left : left + sides[1]].float()
     return F.interpolate(cut, size, mode="bilinear", antialias=True)[0]
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise OutputError(f"no folder {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    if not files:
-        raise OutputError(f"no images in {folder}; it needs files that end in {', '.join(ENDINGS)}")
-    return files

@@ -2,22 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.network import Network
+from featviz.activations import Activations
+from featviz.network import Network, See
 from featviz.objectives import parse
 from featviz.plan import Plan
-from featviz.protocols import Binding, Scene, Scorer
+from featviz.protocols import Binding, Scene, Scorer, Size
+
+Goals = str | Scorer | Sequence[str | Scorer]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Objectives that can be asked about images for as long as `asking` lasts; gradients reach the images.
+
+    Args:
+        goals: the objectives.
+        see: looks at images.
+    """
+
+    goals: tuple[Scorer, ...]
+    see: See
+
+    def __call__(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n goals"]:
+        """Return every image's score by every objective."""
+        return self.scores(self.activations(images))
+
+    def activations(self, images: Float[Tensor, "n c h w"]) -> Activations:
+        """Return what the layers put out."""
+        return self.see(images).of(images, done=1.0)
+
+    def scores(self, acts: Activations) -> Float[Tensor, "n goals"]:
+        """Return what the objectives make of that."""
+        return torch.stack([goal(acts) for goal in self.goals], 1)
+
+
+@contextmanager
+def asking(
+    network: Network, objective: Goals, size: Size, *, layers: Iterable[str] = (), plan: Plan = Plan("float32")
+) -> Iterator[Asked]:
+    """Open a network to ask one or several objectives about images; afterwards it is as it was.
+
+    Args:
+        network: what sees them.
+        objective: an expression, an objective, or several of either.
+        size: height and width in px of the images.
+        layers: what else to capture.
+        plan: how to run the network.
+
+    Raises:
+        AddressError: the network has no such unit or layer, or the expression cannot be read.
+    """
+    several = [objective] if isinstance(objective, str) or not isinstance(objective, Sequence) else objective
+    goals = [parse(goal) if isinstance(goal, str) else goal for goal in several]
+    scene = Scene(network.capture, network.channels, size, size)
+    bound = tuple(goal.bind(scene) if isinstance(goal, Binding) else goal for goal in goals)
+    with network.watch(frozenset(layers).union(*(goal.layers for goal in goals)), plan) as see:
+        yield Asked(bound, see)
 
 
 @torch.no_grad()
-def score(
-    network: Network, objective: str | Scorer | Sequence[str | Scorer], images: Float[Tensor, "n c h w"]
-) -> Float[Tensor, "n goals"]:
+def score(network: Network, objective: Goals, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n goals"]:
     """Ask one or several objectives about images, in one forward pass.
 
     Args:
@@ -32,13 +84,6 @@ def score(
         AddressError: the network has no such unit, or the expression cannot be read.
         SettingError: the images do not have the network's channels.
     """
-    several = [objective] if isinstance(objective, str) or not isinstance(objective, Sequence) else objective
-    goals = [parse(goal) if isinstance(goal, str) else goal for goal in several]
     network.check_images(images)
-    view = images.shape[-2], images.shape[-1]
-    scene = Scene(network.capture, network.channels, view, view)
-    bound = [goal.bind(scene) if isinstance(goal, Binding) else goal for goal in goals]
-    images = images.to(network.device)
-    with network.watch(frozenset().union(*(goal.layers for goal in goals)), Plan("float32")) as see:
-        acts = see(images).of(images, done=1.0)
-        return torch.stack([goal(acts) for goal in bound], 1).cpu()
+    with asking(network, objective, (images.shape[-2], images.shape[-1])) as ask:
+        return ask(images.to(network.device)).cpu()

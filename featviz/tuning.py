@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Collection
@@ -19,7 +18,7 @@ from featviz import __version__
 from featviz.errors import OutputError
 from featviz.memory import keeping
 from featviz.network import Network
-from featviz.output import write
+from featviz.output import cache_folder, write
 from featviz.plan import PRECISIONS, Plan
 from featviz.protocols import Size
 
@@ -116,7 +115,7 @@ def _key(network: Network, layers: Collection[str], count: int, view: Size, plan
 
 
 def _memory() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featviz" / "plans.json"
+    return cache_folder() / "plans.json"
 
 
 def _remembered() -> dict[str, str]:

@@ -29,6 +29,8 @@ Examples:
   featviz dream cat.jpg --zoom 1.03 --frames 96 -o fall.mp4
   featviz gallery --model motifnet -o gallery
   featviz sweep --layer stage2 -o units
+  featviz explain cat.jpg --model mobilenet_v2 --method gradcam --method smoothgrad
+  featviz examples photos --layer stage2 --channels 0-7
   featviz replay units.png
 """
 

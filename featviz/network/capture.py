@@ -32,19 +32,21 @@ def catching(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Run]:
     left: dict[str, int] = {}
     caught: dict[str, Tensor] = {}
 
-    def hook_for(layer: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(_: nn.Module, __: object, output: object) -> None:
+    def hook_for(layer: str) -> Callable[[nn.Module, object, object], object]:
+        def hook(_: nn.Module, __: object, output: object) -> object:
             if not left:  # another run of the network, within or between ours
-                return
+                return None
             left[layer] -= 1
             tensor = first_tensor(output)
             if left[layer] > 0 or tensor is None:
-                return
-            if any(count > 0 for count in left.values()):
-                caught[layer] = tensor.clone()  # what follows may overwrite it in place
-            else:
-                caught[layer] = tensor
+                return None
+            caught[layer] = tensor
+            if not any(count > 0 for count in left.values()):
                 raise _Seen
+            if output is tensor:
+                return tensor.clone()  # what follows may overwrite it in place, and has a gradient in what is caught
+            caught[layer] = tensor.clone()
+            return None
 
         return hook
 

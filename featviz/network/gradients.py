@@ -26,19 +26,16 @@ AWAY = 1e-2
 """Kept away from 0 when dividing. Source: Lucid, lucid/optvis/overrides/smoothed_maxpool_grad.py."""
 
 
-class Redirected(TorchFunctionMode):
-    """Wakes units that are off: where all of an image's gradient is blocked, what would switch them on goes through.
+class Rectifying(TorchFunctionMode):
+    """Does something else wherever a network rectifies: all of `RECTIFIERS`, as modules, in place or called.
 
     Args:
-        images: which of them may be helped; the others keep their own gradients.
-
-    Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
-    Differs: all of `RECTIFIERS`, not ReLU and ReLU6 alone; in-place ones run on a copy.
+        instead: given the input and the activation function, returns what stands in for its output.
     """
 
-    def __init__(self, images: Bool[Tensor, " n"]) -> None:
+    def __init__(self, instead: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]) -> None:
         super().__init__()
-        self.images = images
+        self.instead = instead
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -53,8 +50,20 @@ class Redirected(TorchFunctionMode):
             in_place |= given.arguments.pop("inplace", False)
             args, kwargs = given.args, given.kwargs
         x, *rest = args
-        out = _Redirect.apply(x.clone() if in_place else x, lambda y: func(y, *rest, **kwargs), self.images)
+        out = self.instead(x.clone() if in_place else x, lambda y: func(y, *rest, **kwargs))
         return x.copy_(out) if in_place else out
+
+
+def redirected(images: Bool[Tensor, " n"]) -> Rectifying:
+    """Wake units that are off: where all of an image's gradient is blocked, what would switch them on goes through.
+
+    Args:
+        images: which of them may be helped; the others keep their own gradients.
+
+    Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
+    Differs: all of `RECTIFIERS`, not ReLU and ReLU6 alone; in-place ones run on a copy.
+    """
+    return Rectifying(lambda x, unit: _Redirect.apply(x, unit, images))  # type: ignore[no-any-return]
 
 
 class _Redirect(torch.autograd.Function):

@@ -16,7 +16,7 @@ from featviz.activations import OUTPUT, Activations, Layout
 from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.network.capture import catching
 from featviz.network.folding import Folds, Pair, foldable
-from featviz.network.gradients import Redirected, SmoothPools
+from featviz.network.gradients import SmoothPools, redirected
 from featviz.network.graphs import replayed
 from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
 from featviz.network.stem import quick_stem
@@ -293,7 +293,7 @@ class Network:
             if wake is None:
                 caught = quick(images)
             else:
-                with Redirected(wake):
+                with redirected(wake):
                     caught = forward(images)
             return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.heads)
 

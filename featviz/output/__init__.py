@@ -1,6 +1,7 @@
 """Files, sheets and bars."""
 
 from featviz.output.files import (
+    cache_folder,
     check_output,
     encode,
     read_image,
@@ -16,6 +17,6 @@ from featviz.output.store import Store
 from featviz.output.video import VIDEOS, check_video, read_video, save_video
 
 __all__ = [
-    "VIDEOS", "Store", "check_output", "check_video", "contact_sheet", "encode", "progress_bar", "read_image",
-    "read_recipe", "read_report", "read_video", "save_picture", "save_video", "to_bytes", "write",
+    "VIDEOS", "Store", "cache_folder", "check_output", "check_video", "contact_sheet", "encode", "progress_bar",
+    "read_image", "read_recipe", "read_report", "read_video", "save_picture", "save_video", "to_bytes", "write",
 ]  # fmt: skip

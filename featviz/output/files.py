@@ -123,6 +123,11 @@ def save_picture(
     return path
 
 
+def cache_folder() -> Path:
+    """Return where featviz keeps what it found out about this machine and about folders; it may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featviz"
+
+
 def write(path: Path, data: bytes) -> None:
     """Write a file under a name of its own beside `path`, then rename it.
 

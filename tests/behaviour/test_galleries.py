@@ -207,41 +207,6 @@ def test_ctrl_c_leaves_a_page_of_what_there_is(motifnet, tmp_path):
     assert "not drawn yet" in (tmp_path / "layer-stage1.html").read_text()
 
 
-def test_the_reach_of_a_place_is_its_receptive_field(motifnet):
-    """Two convolutions of 3 px, the first with a stride of 2: 7 px; and a vector has no places."""
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, 1, 1))
-    network = fv.Network(net, size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
-    for layer, side in (("0", 3), ("2", 7)):
-        reach = examples.reach_of(network, layer)
-        assert (reach.bottom - reach.top, reach.right - reach.left) == (side, side)
-        assert -side < reach.top < 0 < reach.bottom < side
-    assert examples.reach_of(motifnet, "") is None
-
-
-def test_the_photographs_that_excite_a_unit_most(motifnet, tmp_path):
-    """Of drawings of three motifs, those of the class are what its logit answers to."""
-    names = ["moon", "bricks", "spiral"]
-    labels = torch.tensor([motifnet.classes.index(name) for name in names for _ in range(4)])
-    drawings = motifs.draw(labels, (64, 64), torch.Generator().manual_seed(0))
-    for i, image in enumerate(drawings):
-        (tmp_path / f"{i:02d}.webp").write_bytes(examples.webp(image))
-    crops = examples.top_crops(motifnet, "", tmp_path, count=4)
-    for k, name in enumerate(names):
-        small = torch.nn.functional.interpolate(torch.stack(crops[motifnet.classes.index(name)]), (64, 64))
-        nearest = (small[:, None] - drawings[None]).square().mean((2, 3, 4)).argmin(1)
-        assert (nearest // 4 == k).all()
-    fv.sweep(motifnet, tmp_path / "s", "stage2", channels=[1], photographs=tmp_path, steps=STEPS)
-    assert len(list((tmp_path / "s" / "photographs").iterdir())) == examples.TOP + 1
-
-
-def test_crops_are_where_the_place_is():
-    """One quarter is white, and only the place in it shows that; a class token before it sees the whole."""
-    image, reach = torch.zeros(3, 64, 64), examples.Reach(-16, -16, 16, 16)
-    image[:, 32:, :32] = 1
-    means = [examples._crop(image, place, (2, 2), reach).mean().item() for place in (-1, 0, 1, 2, 3)]
-    assert means == pytest.approx([0.25, 0, 0, 1, 0], abs=0.01)
-
-
 def test_the_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     quick = ["--steps", "2", "--quiet"]

@@ -7,7 +7,7 @@ import toys
 from torch import nn
 
 import featviz as fv
-from featviz.network.gradients import Redirected, SmoothPools
+from featviz.network.gradients import SmoothPools, redirected
 
 ALL = torch.tensor([True])
 """Whatever there is: one entry stands for as many samples as there are."""
@@ -41,8 +41,8 @@ def test_a_unit_that_is_off_everywhere_lets_through_what_would_wake_it(name):
     unit, far = UNITS[name], -4.0
     x = torch.tensor([[far, far], [far, 2.0], [2.0, 1.0]])
     plain, own = gradient(unit, x, torch.enable_grad())
-    redirected, helped = gradient(unit, x, Redirected(ALL))
-    assert torch.equal(plain, redirected)
+    found, helped = gradient(unit, x, redirected(ALL))
+    assert torch.equal(plain, found)
     assert own[0].tolist() == [0, 0]
     assert helped[0].tolist() == [-1, -1]  # both are pushed up
     assert torch.equal(own[1:], helped[1:])  # a sample with any gradient keeps its own
@@ -50,26 +50,26 @@ def test_a_unit_that_is_off_everywhere_lets_through_what_would_wake_it(name):
 
 def test_what_would_push_a_unit_further_off_stays_blocked():
     x = torch.tensor([[-1.0, -2.0]])
-    _, helped = gradient(F.relu, x, Redirected(ALL), weight=torch.tensor([[1.0, -1.0]]))
+    _, helped = gradient(F.relu, x, redirected(ALL), weight=torch.tensor([[1.0, -1.0]]))
     assert helped.tolist() == [[-1, 0]]
-    _, helped = gradient(F.relu6, torch.tensor([[7.0, 8.0]]), Redirected(ALL), weight=torch.tensor([[1.0, -1.0]]))
+    _, helped = gradient(F.relu6, torch.tensor([[7.0, 8.0]]), redirected(ALL), weight=torch.tensor([[1.0, -1.0]]))
     assert helped.tolist() == [[0, 1]]  # above 6 only what brings it down
 
 
 @pytest.mark.parametrize(("unit", "far"), [(F.gelu, -8.0), (F.silu, -30.0), (F.mish, -40.0)])
 def test_smooth_units_are_woken_where_they_are_flat(unit, far):
     _, own = gradient(unit, torch.tensor([[far]]), torch.enable_grad())
-    _, helped = gradient(unit, torch.tensor([[far]]), Redirected(ALL))
+    _, helped = gradient(unit, torch.tensor([[far]]), redirected(ALL))
     assert abs(own.item()) < 1e-4 and helped.item() == -1
     near = torch.tensor([[-0.5, 0.3]])
-    assert torch.equal(gradient(unit, near, torch.enable_grad())[1], gradient(unit, near, Redirected(ALL))[1])
+    assert torch.equal(gradient(unit, near, torch.enable_grad())[1], gradient(unit, near, redirected(ALL))[1])
 
 
 def test_other_functions_are_left_alone():
     x = torch.randn(2, 3)
     for unit in (torch.sigmoid, F.leaky_relu, lambda x: x.clamp(min=0), lambda x: x * 2):
-        assert torch.equal(gradient(unit, x, torch.enable_grad())[1], gradient(unit, x, Redirected(ALL))[1])
-    with Redirected(ALL):
+        assert torch.equal(gradient(unit, x, torch.enable_grad())[1], gradient(unit, x, redirected(ALL))[1])
+    with redirected(ALL):
         assert F.relu(torch.tensor([-1.0, 2.0])).tolist() == [0, 2]
 
 
@@ -134,5 +134,5 @@ def test_a_network_with_smoothed_pools_renders_otherwise_and_says_so_in_its_reci
 
 def test_only_the_images_that_need_it_are_helped():
     x = torch.tensor([[-1.0, -2.0], [-1.0, -3.0]])
-    _, helped = gradient(F.relu, x, Redirected(torch.tensor([False, True])))
+    _, helped = gradient(F.relu, x, redirected(torch.tensor([False, True])))
     assert helped.tolist() == [[0, 0], [-1, -1]]

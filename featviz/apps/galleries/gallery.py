@@ -10,8 +10,8 @@ import torch
 
 import featviz as fv
 from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
-from featviz.apps.galleries.examples import of_classes, webp
 from featviz.apps.galleries.page import Page, class_title, numbers
+from featviz.apps.galleries.photos import of_classes, webp
 from featviz.apps.galleries.work import Batch, Engine, picture_file
 
 BETWEEN = 5

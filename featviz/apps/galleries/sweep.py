@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import featviz as fv
 from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
-from featviz.apps.galleries.examples import top_crops, webp
 from featviz.apps.galleries.page import Card, Page, class_title
+from featviz.apps.galleries.photos import webp
 from featviz.apps.galleries.work import Batch, Engine
 
 
@@ -64,6 +65,9 @@ def sweep(
     store = fv.Store(output)
     settings = {"steps": steps, "param": fv.param.image(size)}
     several = {"steps": steps, "param": fv.param.image(size, batch=max(diverse, 1))}
+    excited = {}
+    if photographs is not None:
+        excited = {layer: fv.examples(network, photographs, layer, list(units[layer].values())) for layer in units}
     albums = {layer: Album() for layer in units}
     for layer, album in albums.items():
         titles, goals = list(units[layer]), [_goal(layer, channel, neurons) for channel in units[layer].values()]
@@ -78,7 +82,7 @@ def sweep(
     def lay_out(drawn: Drawn) -> list[str]:
         pages, index = ["index.html"], []
         for layer, album in albums.items():
-            crops = {} if photographs is None else _crops(store, network, layer, units[layer].values(), photographs)
+            crops = {} if layer not in excited else _crops(store, excited[layer])
             cards = [
                 drawn.card(title, pictures, crops.get(units[layer][title], ()))
                 for title, pictures in album.cards.items()
@@ -117,18 +121,21 @@ def _goal(layer: str, channel: int, neurons: bool) -> fv.objectives.Objective:
     return fv.objectives.Neuron(layer, channel) if neurons else fv.objectives.Channel(layer, channel)
 
 
-def _crops(
-    store: fv.Store, network: fv.Network, layer: str, channels: Iterable[int], folder: str | Path
-) -> dict[int, list[str]]:
-    """Write the crops of photographs that excite units most, and their mean, and return their files."""
-    every = top_crops(network, layer, folder)
-    files = {}
-    for channel in channels:
-        crops = every[channel]
-        images = [*crops, torch.stack(crops).mean(0)] if len(crops) > 1 else crops
-        files[channel] = [f"photographs/{_file(layer)}-{channel}-{i}.webp" for i in range(len(images))]
-        for file, image in zip(files[channel], images, strict=True):
-            store.write(file, webp(image))
+def _crops(store: fv.Store, found: Any) -> dict[int, list[str]]:
+    """Write the crops of photographs that excite units most, and their mean, where they are not there yet.
+
+    Returns:
+        Their files, by channel.
+    """
+    there, files = store.names("photographs"), {}
+    count = len(found.scan.found["top"][0])
+    for channel in found.channels:
+        names = [f"{found.key}-{channel}-{i}.webp" for i in range(count + (count > 1))]
+        if not there.issuperset(names):
+            crops = [example.crop for example in found.of(channel)]
+            for name, image in zip(names, [*crops, torch.stack(crops).mean(0)], strict=False):
+                store.write(f"photographs/{name}", webp(image))
+        files[channel] = [f"photographs/{name}" for name in names]
     return files
 
 

@@ -1,0 +1,1 @@
+"""Where in a photograph a unit found what it looks for."""

@@ -1,0 +1,124 @@
+"""`featviz explain`, `featviz examples` and `featviz evidence`: what in photographs did it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import featviz as fv
+from featviz.cli.command import EXAMPLES, app
+from featviz.cli.options import (
+    Device,
+    LayoutOf,
+    Mean,
+    Model,
+    Order,
+    Output,
+    Quiet,
+    Size,
+    Std,
+    Steps,
+    Weights,
+    load_network,
+    read_channels,
+    read_quality,
+    read_size,
+)
+
+Folder = Annotated[Path, typer.Argument(help="A folder of photographs, and all that is below it.")]
+
+
+@app.command(epilog=EXAMPLES)
+def explain(
+    photo: Annotated[Path, typer.Argument(help="An image file.")],
+    objectives: Annotated[
+        list[str] | None, typer.Argument(help="What to explain, as inception4a:476. Left out: the likeliest class.")
+    ] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="Class names or indices to explain.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Such as gradcam, smoothgrad, \"LRP('zplus')\"; may be given several times."),
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="For methods that look at one. Left out: the last.")] = None,
+    model: Model = "motifnet",
+    weights: Weights = "default",
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    layout: LayoutOf = None,
+    device: Device = "auto",
+    output: Output = None,
+) -> None:
+    """Show where in a photograph a score comes from, by several methods side by side."""
+    path = output or Path(f"{photo.stem}-explained.png")
+    fv.check_output(path)
+    network = load_network(model, weights, device, size, mean, std, order, layout)
+    targets = [*(objectives or []), *(f"logit:{name}" for name in classes or [])]
+    found = fv.compare(network, photo, targets, *([method] if method else []), layer=layer)
+    for problem in found.problems.values():
+        typer.echo(f"featviz: {problem}", err=True)
+    for row in found.rows:
+        for one in row:
+            if one is not None and one.delta is not None:
+                typer.echo(f"{one.target}: {one.method} misses {one.delta.abs().max():.2%} of the score")
+    typer.echo(found.save(path))
+
+
+@app.command(epilog=EXAMPLES)
+def examples(
+    folder: Folder,
+    layer: Annotated[str, typer.Option(help="Whose units; logit for the classes.")],
+    channels: Annotated[str, typer.Option(help="Such as 0-15,40, or all.")] = "0-7",
+    model: Model = "motifnet",
+    weights: Weights = "default",
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    layout: LayoutOf = None,
+    device: Device = "auto",
+    steps: Steps = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .png, .jpg or .webp file.")] = Path(
+        "examples.png"
+    ),
+    quiet: Quiet = False,
+) -> None:
+    """Show the photographs that excite units most, beside the units' own pictures."""
+    fv.check_output(output)
+    network = load_network(model, weights, device, size, mean, std, order, layout)
+    bar = None if quiet else fv.progress_bar("examples", "photo")
+    found = fv.examples(network, folder, layer, None if channels == "all" else read_channels(channels), progress=bar)
+    for file, why in found.scan.skipped.items():
+        typer.echo(f"featviz: left out {file}: {why}", err=True)
+    pictures = fv.render(
+        network,
+        found.goals,
+        param=fv.param.image(read_size(size)),
+        steps=read_quality("usual", steps)["steps"],
+        progress=None if quiet else fv.progress_bar("pictures"),
+    )
+    typer.echo(found.save(output, pictures))
+
+
+@app.command(epilog=EXAMPLES)
+def evidence(
+    folder: Folder,
+    layer: Annotated[str | None, typer.Option(help="Whose channels. Left out: the last with places.")] = None,
+    top: Annotated[int, typer.Option(help="Channels that are counted for each photograph.")] = 5,
+    model: Model = "motifnet",
+    weights: Weights = "default",
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    layout: LayoutOf = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Tell which channels matter for which class, over a folder of photographs."""
+    network = load_network(model, weights, device, size, mean, std, order, layout)
+    bar = None if quiet else fv.progress_bar("evidence", "photo")
+    typer.echo(fv.evidence(network, folder, layer, top=top, progress=bar))
