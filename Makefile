@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check fix motifnet motifvit docs catalogue bench scaling dreambench quality overhead sweepbench clean
+.PHONY: demo test check fix motifnet motifvit docs catalogue bench scaling dreambench quality overhead sweepbench explain-bench clean
 
 demo: $(READY)  ## dream on a photograph, and make a gallery of the embedded network's classes, into demo/
 	mkdir -p demo
@@ -54,6 +54,9 @@ overhead: $(READY)  ## time a step of a render over the bare pass of the network
 
 sweepbench: $(READY)  ## time sweeps on one and two workers, and what a million pictures cost to plan
 	$(BIN)/python benchmarks/sweep.py
+
+explain-bench: $(READY)  ## measure whether methods of attribution find what is there
+	$(BIN)/python benchmarks/explain.py
 
 clean:  ## remove the virtual environment and what was drawn
 	rm -rf .venv demo

@@ -62,11 +62,11 @@ def encode(
     options = dict(OPTIONS[ending])
     if pixels.shape[2] == 4 and ending in OPAQUE:
         pixels = over_checks(pixels)
-    if ending == ".png" and recipe:
+    if ending == ".png":
         options["pnginfo"] = PngInfo()
-        options["pnginfo"].add_itxt(KEY, recipe, zip=len(recipe) < LONG)
-        if report:
-            options["pnginfo"].add_itxt(REPORT, report, zip=len(report) < LONG)
+        for key, text in ((KEY, recipe), (REPORT, report)):
+            if text:
+                options["pnginfo"].add_itxt(key, text, zip=len(text) < LONG)
     data = BytesIO()
     iio.imwrite(data, pixels, plugin="pillow", extension=ending, **options)
     return data.getvalue()

@@ -10,13 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 import toys
 
 import featviz as fv
-from featviz.apps.galleries import examples, work
+from featviz.apps.galleries import work
 from featviz.cli import main
-from featviz.network import motifs
 
 STEPS = 2
 

@@ -40,14 +40,16 @@ def test_every_command_that_is_shown_works(tmp_path, capsys, commands):
     (tmp_path / "my_net.py").write_text(OWN)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     Image.open(ROOT / "docs" / "chelsea.webp").resize((96, 64)).save(tmp_path / "cat.jpg")
+    (tmp_path / "photos").mkdir()
+    Image.open(tmp_path / "cat.jpg").save(tmp_path / "photos" / "cat.png")
     fv.save_video([np.zeros((32, 48, 3), np.uint8)] * 3, tmp_path / "walk.mp4")
     for command in commands:
         words = shlex.split(command, comments=True)[1:]
-        if words[0] in ("render", "gallery", "sweep"):
+        if words[0] in ("render", "gallery", "sweep", "examples"):
             words += ["--steps", "2", "--quiet"]
         if words[0] == "dream":
             words += ["--steps", "1", "--octaves", "1", "--quiet"] + (["--frames", "2"] if "--zoom" in words else [])
-        if "googlenet" in words and words[0] in ("render", "dream"):
+        if {"googlenet", "mobilenet_v2"} & set(words) and words[0] in ("render", "dream", "explain"):
             words += ["--weights", "none"]  # nothing is downloaded here
         assert main(words) == 0, (command, capsys.readouterr().err)
 

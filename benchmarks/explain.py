@@ -1,0 +1,291 @@
+"""Do methods of attribution find what is there? `make explain-bench`, about half an hour on two cores.
+
+Motif drawings say where their motif is. Four of them make a mosaic: where in it does a method point to when it is asked
+about the one that the network sees most? Insertion and deletion, the randomised weights of Adebayo et al., and the sums
+that some methods promise stand beside it. At the end, a million files are gone through for dataset examples: names on
+the disk, pictures simulated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+import featviz as fv
+from featviz import methods as m
+from featviz.apps.explain import scan
+from featviz.network.motifs import MOTIFS, draw
+from featviz.network.motifs.motifvit import PATCH, motifvit
+
+METHODS: dict[str, Any] = {
+    "Gradient": m.Gradient(),
+    "SmoothGrad": m.SMOOTHGRAD,
+    "SmoothGrad squared": m.SMOOTHGRAD_SQUARED,
+    "VarGrad": m.VARGRAD,
+    "InputXGradient": m.InputXGradient(),
+    "IntegratedGradients": m.IntegratedGradients(steps=64),
+    "DeconvNet": m.DeconvNet(),
+    "GuidedBackprop": m.GuidedBackprop(),
+    "CAM": m.CAM(),
+    "GradCAM": m.GradCAM(),
+    "GuidedGradCAM": m.GuidedGradCAM(),
+    "LRP epsilon": m.LRP("epsilon"),
+    "LRP gamma": m.LRP("gamma"),
+    "LRP zplus": m.LRP("zplus"),
+    "LRP alphabeta": m.LRP("alphabeta"),
+    "LRP flat": m.LRP("flat"),
+    "LRP deep_taylor": m.LRP("deep_taylor"),
+    "LRP epsilon_plus": m.LRP("epsilon_plus"),
+    "LRP epsilon_gamma_box": m.LRP("epsilon_gamma_box"),
+    "Attention": m.Attention(),
+    "Rollout": m.Rollout(),
+    "ClassAttention": m.ClassAttention(),
+}
+STAGES = {
+    "motifnet": ("head", "stage3", "stage2", "stage1", "stem"),
+    "motifvit": ("heads", "encoder.layers.encoder_layer_3", "encoder.layers.encoder_layer_2",
+                 "encoder.layers.encoder_layer_1", "encoder.layers.encoder_layer_0", "conv_proj"),
+}  # fmt: skip
+"""What is randomised, from the top down."""
+SIDE = 64
+"""Px of a drawing in a mosaic."""
+CURVE = 16
+"""Points of the insertion and deletion curves."""
+SLOTS = "stage3"
+"""The layer that SCOUTER's slots look at."""
+
+
+def mosaics(network: fv.Network, count: int) -> tuple[Tensor, list[int], list[int]]:
+    """Draw four motifs each, none twice; return the pictures, the one that the network sees most, and where it is."""
+    generator = torch.Generator().manual_seed(1)
+    images, classes, cells = [], [], []
+    for _ in range(count):
+        four = torch.randperm(len(MOTIFS), generator=generator)[:4]
+        drawn = draw(four, (SIDE, SIDE), generator)
+        images.append(torch.cat([torch.cat([drawn[0], drawn[1]], 2), torch.cat([drawn[2], drawn[3]], 2)], 1))
+        cells.append(int(network.capture(images[-1][None], [""]).logits()[0, four].argmax()))
+        classes.append(int(four[cells[-1]]))
+    return torch.stack(images), classes, cells
+
+
+def roomy(network: fv.Network) -> fv.Network:
+    """Return a network that sees mosaics: a transformer has its positions interpolated."""
+    if not network.fixed_size:
+        return network
+    module = motifvit(2 * SIDE, len(MOTIFS)).eval()
+    module.load_state_dict(interpolate_embeddings(2 * SIDE, PATCH, dict(network.module.state_dict())))
+    return fv.Network(module, size=2 * SIDE, mean=network.mean, std=network.std, classes=network.classes)
+
+
+def located(network: fv.Network, method: Any, count: int) -> tuple[float, float, float]:
+    """Return the share of what speaks for a class that lies where it is, how often the peak does, and seconds each."""
+    network = roomy(network)
+    images, classes, cells = mosaics(network, count)
+    shares, hits = [], []
+    started = time.perf_counter()
+    for image, index, cell in zip(images, classes, cells, strict=True):
+        found = fv.explain(network, image, fv.objectives.Logit(index), method).map[0]
+        half = found.shape[0] // 2
+        quarters = [found[:half, :half], found[:half, half:], found[half:, :half], found[half:, half:]]
+        mass = [quarter.relu().sum().item() for quarter in quarters]
+        shares.append(mass[cell] / max(sum(mass), 1e-12))
+        hits.append(float(max(range(4), key=lambda i: quarters[i].max().item()) == cell))
+    return sum(shares) / count, sum(hits) / count, (time.perf_counter() - started) / count
+
+
+def curves(network: fv.Network, method: Any, count: int) -> tuple[float, float]:
+    """Return the mean probability while pixels are put in, and taken out, the most important first.
+
+    Source: Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421.
+    """
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randint(len(MOTIFS), (count,), generator=generator)
+    images = draw(labels, network.size, generator)
+    empty = F.interpolate(F.interpolate(images, (4, 4), mode="bilinear", antialias=True), network.size, mode="bicubic")
+    areas = []
+    for image, nothing, label in zip(images, empty.clamp(0, 1), labels.tolist(), strict=True):
+        found = fv.explain(network, image, fv.objectives.Logit(label), method).map
+        order = F.avg_pool2d(found, 5, 1, 2, count_include_pad=False).flatten().argsort(descending=True)
+        rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order))).view(image.shape[1:])
+        steps = [rank < len(order) * i / CURVE for i in range(CURVE + 1)]
+        shown = torch.stack([torch.where(mask, image, nothing) for mask in steps])
+        hidden = torch.stack([torch.where(mask, nothing, image) for mask in steps])
+        goal = fv.objectives.Probability(label)
+        areas.append([fv.score(network, goal, views).mean().item() for views in (shown, hidden)])
+    return tuple(torch.tensor(areas).mean(0).tolist())  # type: ignore[return-value]
+
+
+def changed(network: fv.Network, method: Any, count: int) -> list[float]:
+    """Return how alike maps stay, by rank, while the weights are randomised from the top down: 1 is the same.
+
+    Source: Adebayo et al. 2018, https://arxiv.org/abs/1810.03292.
+    """
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(len(MOTIFS), (count,), generator=generator)
+    images = draw(labels, network.size, generator)
+
+    def maps(of: fv.Network) -> list[Tensor]:
+        pairs = zip(images, labels.tolist(), strict=True)
+        return [fv.explain(of, image, fv.objectives.Logit(label), method).map.flatten() for image, label in pairs]
+
+    before, alike = maps(network), []
+    for random in randomised(network):
+        after = maps(random)
+        alike.append(sum(rank_correlation(a.abs(), b.abs()) for a, b in zip(before, after, strict=True)) / count)
+    return alike
+
+
+def randomised(network: fv.Network) -> Iterator[fv.Network]:
+    """Make networks of which more and more, from the top down, has fresh weights."""
+    module = copy.deepcopy(network.module)
+    torch.manual_seed(0)
+    for stage in STAGES[network.name]:
+        for part in module.get_submodule(stage).modules():
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()
+            elif isinstance(part, nn.MultiheadAttention):
+                part._reset_parameters()
+        random = copy.deepcopy(module)
+        yield fv.Network(random, size=network.size, mean=network.mean, std=network.std, classes=network.classes)
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Return Spearman's; that of a constant is 0."""
+    if a.std() == 0 or b.std() == 0:
+        return 0.0
+    ranks = torch.stack([one.argsort().argsort().float() for one in (a, b)])
+    return torch.corrcoef(ranks)[0, 1].item()
+
+
+def promises(network: fv.Network, count: int) -> None:
+    """Print by how much the sums that methods promise are missed, and how far CAM lies from Grad-CAM."""
+    generator = torch.Generator().manual_seed(4)
+    labels = torch.randint(len(MOTIFS), (count,), generator=generator)
+    images = draw(labels, network.size, generator)
+    for name, method in {
+        "IntegratedGradients, mean": m.IntegratedGradients("mean"),
+        "IntegratedGradients, zero": m.IntegratedGradients("zero"),
+        "IntegratedGradients, blur": m.IntegratedGradients("blur"),
+        "LRP zplus": m.LRP("zplus"),
+        "LRP deep_taylor": m.LRP("deep_taylor"),
+        "LRP alphabeta": m.LRP("alphabeta"),
+        "LRP flat": m.LRP("flat"),
+        "LRP epsilon_plus": m.LRP("epsilon_plus"),
+        "LRP epsilon": m.LRP("epsilon"),
+    }.items():
+        missed = []
+        for image, label in zip(images, labels.tolist(), strict=True):
+            try:
+                found = fv.explain(network, image, fv.objectives.Logit(label), method)
+            except fv.SettingError:
+                break
+            assert found.delta is not None
+            missed.append(found.delta.abs().item())
+        if missed:
+            middle = sorted(missed)[len(missed) // 2]
+            print(f"{network.name:10}{name:28}{middle:10.4%}{max(missed):10.4%}", flush=True)
+    if network.name == "motifnet":
+        far = []
+        for image, label in zip(images, labels.tolist(), strict=True):
+            goal = fv.objectives.Logit(label)
+            one, other = (fv.explain(network, image, goal, method).map for method in (m.CAM(), m.GradCAM()))
+            scaled = [found.relu() / found.relu().max().clamp(min=1e-12) for found in (one, other)]
+            far.append((scaled[0] - scaled[1]).abs().max().item())
+        print(f"CAM beside Grad-CAM: at most {max(far):.1e} apart, of 1")
+
+
+def slots(network: fv.Network, folder: str, steps: int) -> dict[str, Any]:
+    """Train SCOUTER's heads on fresh drawings, and say how well and how fast."""
+    found = {}
+    for against in (False, True):
+        name = "Scouter against" if against else "Scouter"
+        generator = torch.Generator().manual_seed(5)
+
+        def batches(generator: torch.Generator = generator) -> Iterator[tuple[Tensor, Tensor]]:
+            for _ in range(steps):
+                labels = torch.randint(len(MOTIFS), (64,), generator=generator)
+                yield draw(labels, network.size, generator), labels
+
+        file = Path(folder, f"{'against' if against else 'for'}.safetensors")
+        started = time.perf_counter()
+        right = fv.train_scouter(network, SLOTS, batches(), file, against=against)
+        print(f"{name}: {right:.3f} of fresh drawings right after {steps} steps, {time.perf_counter() - started:.0f} s")
+        found[name] = m.Scouter(str(file))
+    return found
+
+
+def million(count: int) -> None:
+    """Print what it takes to find dataset examples among so many files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(0, count, 1000):
+            Path(folder, f"{i:07d}").mkdir()
+            for k in range(min(1000, count - i)):
+                Path(folder, f"{i:07d}", f"{k:03d}.png").touch()
+        started = time.perf_counter()
+        scan._fingerprint(Path(folder))
+        print(f"{count} files: {time.perf_counter() - started:.0f} s to count them and to see whether any has changed")
+    module = nn.Conv2d(3, 256, 3)
+    network = fv.Network(module, size=4, mean=(0.5,) * 3, std=(0.5,) * 3)
+    pool = torch.rand(997, 3, 4, 4)
+
+    def simulated(*_: Any, **__: Any) -> Iterator[tuple[Path, Tensor]]:
+        for i in range(count):
+            yield Path(f"{i}.png"), pool[i % 997]
+
+    before, fv.photographs = fv.photographs, simulated
+    used, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    found = scan._scan(network, Path(), "", 5, 2, count, None)
+    fv.photographs = before
+    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used) / 1024
+    print(
+        f"{count} small pictures, 256 units: {time.perf_counter() - started:.0f} s, {more:.0f} MB more at the peak, "
+        f"{len(found.files)} names kept"
+    )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=200, help="mosaics; half as many drawings for the curves")
+    parser.add_argument("--slots", type=int, default=600, help="steps of training SCOUTER's heads")
+    parser.add_argument("--files", type=int, default=1_000_000, help="gone through for dataset examples")
+    parser.add_argument("--only", default="", help="part of a method's name")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.count} mosaics")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("motifnet", "motifvit"):
+            network = fv.load(name)
+            methods = {one: method for one, method in METHODS.items() if options.only in one}
+            if name == "motifnet" and options.slots and options.only in "Scouter":
+                methods |= slots(network, folder, options.slots)
+            print(f"{name:23}share  points  insertion  deletion  ms   alike with {' '.join(STAGES[name])} randomised")
+            for one, method in methods.items():
+                try:
+                    share, points, seconds = located(network, method, options.count)
+                except fv.SettingError:
+                    continue
+                put, taken = curves(network, method, options.count // 2)
+                alike = [] if one == "Scouter" else changed(network, method, max(2, options.count // 10))
+                kept = " ".join(f"{value:5.2f}" for value in alike)
+                times = f"{1e3 * seconds:5.0f}"
+                print(f"{one:23}{share:5.2f}  {points:6.2f}  {put:9.2f}  {taken:8.2f}{times}   {kept}", flush=True)
+        print("promised sums          missed by: median      most")
+        for name in ("motifnet", "motifvit"):
+            promises(fv.load(name), options.count // 4)
+    million(options.files)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Pages that let one walk through what a layer sees."""

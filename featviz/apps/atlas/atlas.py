@@ -1,0 +1,175 @@
+"""The activation atlas: everything that a layer sees in a folder of photographs, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import featviz as fv
+from featviz.apps.atlas.cells import Cell, cells_of
+from featviz.apps.atlas.collect import Collected, collect
+from featviz.apps.atlas.layout import CHUNK, lay_out, purity
+from featviz.apps.atlas.page import Plane, write_page
+from featviz.apps.galleries.album import Album, Drawn, Made, produce
+from featviz.apps.galleries.work import Batch, Engine
+
+GRIDS = (20, 40, 80)
+"""Cells along a side, from afar to close by."""
+LEAST = 4
+"""Activations that a cell needs on average before there is a finer grid."""
+POWER = 2.0
+"""How much the angle matters to an icon: it should show what is special to its cell."""
+RIDGE = 0.05
+"""What is added to the covariance before it is undone, as a share of its mean: what hardly varies is not blown up."""
+SAMPLE = 50_000
+"""Rows from which the covariance is taken."""
+SIZE = 96
+"""Px of an icon."""
+
+
+@dataclass(frozen=True)
+class Atlas(Made):
+    """What `fv.atlas` gives back.
+
+    Args:
+        purity: for each layer, how often the nearest neighbour in the plane is from a photograph of the same class.
+        activations: for each layer, how many there are.
+    """
+
+    purity: dict[str, float] = field(default_factory=dict)
+    activations: dict[str, int] = field(default_factory=dict)
+
+
+def atlas(
+    network: fv.Network,
+    photographs: str | Path,
+    layers: str | Sequence[str],
+    output: str | Path,
+    *,
+    each: int = 4,
+    only: str | int | None = None,
+    method: str = "umap",
+    grids: Sequence[int] = GRIDS,
+    least: int = 2,
+    size: int = SIZE,
+    steps: int = 256,
+    seed: int = 0,
+    engine: Engine | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Atlas:
+    """Lay out what a layer sees in photographs, like beside like, and draw a picture of every part, as a page.
+
+    What was collected, and what was drawn, is there when it is asked for again: an atlas that was stopped goes on.
+
+    Args:
+        network: whose layers they are.
+        photographs: a folder; those that cannot be read are left out.
+        layers: one, or several beside one another.
+        output: a folder of this machine.
+        each: random places of each photograph.
+        only: a class; the atlas is of the photographs that the network takes for it.
+        method: `"umap"`, `"tsne"` or `"pca"`.
+        grids: cells along a side, from afar to close by; those that are too fine for the folder are left out.
+        least: activations that a cell needs.
+        size: px of an icon.
+        steps: of each icon.
+        seed: of places, layout and icons.
+        engine: where to draw; `None` means here.
+        progress: called with the pictures done and those in all.
+
+    Raises:
+        AddressError: there is no such layer or class, or the layer has no places.
+        SettingError: an argument is out of its range, or too little is left to lay out.
+        OutputError: a folder is missing, holds no image that can be read, or cannot be written to.
+
+    Source: Carter et al. 2019, https://doi.org/10.23915/distill.00015.
+    """
+    if each < 1 or least < 1 or not grids or min(grids) < 1:
+        raise fv.SettingError(f"{each} places, {least} activations and grids of {tuple(grids)}; give 1 or more of each")
+    store = fv.Store(output)
+    if store.path is None:
+        raise fv.SettingError(f"an atlas cannot be made in {store.url}; give a folder of this machine")
+    label = None if only is None else class_number(network, only)
+    planes, albums = [], []
+    purities, counts = {}, {}
+    for layer in dict.fromkeys([layers] if isinstance(layers, str) else layers):
+        found = collect(network, Path(photographs), layer, store.path / "data", each=each, seed=seed, progress=None)
+        kept = _kept(found, label)
+        if len(kept) < 4:
+            raise fv.SettingError(f"{len(kept)} activations cannot be laid out; give more photographs, or more of each")
+        plane = lay_out(_Rows(found.vectors, kept), method, seed)
+        sides = [side for side in sorted(grids) if side * side * LEAST <= len(kept)]
+        sides = sides or [max(2, int((len(kept) / LEAST) ** 0.5))]
+        inverse = _inverse(found.vectors, seed)
+        album, drawn = Album(), {}
+        for side in sides:
+            cells = cells_of(found, plane, kept, side, least) or cells_of(found, plane, kept, side, 1)
+            goals = [fv.objectives.Direction.whitened(layer, cell.mean, inverse, POWER) for cell in cells]
+            settings = {"steps": steps, "param": fv.param.image(size)}
+            batch = Batch.of(network, goals, [seed] * len(goals), **settings)
+            titles = [f"{layer}, {side}: row {cell.y}, column {cell.x}" for cell in cells]
+            album.want(batch, titles, [""] * len(cells))
+            drawn[side] = list(zip(cells, batch.names, strict=True))
+        albums.append(album)
+        planes.append(Plane(layer, drawn, found, Path(photographs)))
+        counts[layer] = len(kept)
+        if found.classes:
+            purities[layer] = purity(plane, np.asarray(found.labels[kept])[:, 0])
+
+    def lay(drawn: Drawn) -> list[str]:
+        about = "" if label is None else f" for {network.classes[label] if network.classes else label}"
+        return [write_page(store, network, planes, drawn.names, about)]
+
+    made = produce(network, albums, store, lay, engine, progress)
+    return Atlas(made.store, made.pages, made.count, made.problems, purities, counts)
+
+
+def class_number(network: fv.Network, name: str | int) -> int:
+    """Find a class by name or number.
+
+    Raises:
+        AddressError: there is none such.
+    """
+    acts = network.capture(torch.full((1, network.channels, *network.size), 0.5), [""])
+    digits = isinstance(name, str) and name.isdigit() and name not in network.classes
+    return acts.class_index(int(name) if digits else name)
+
+
+class _Rows:
+    """Some rows of an array on the disk, read when they are asked for."""
+
+    def __init__(self, whole: np.ndarray, rows: np.ndarray) -> None:
+        self._whole, self._rows = whole, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
+        return self._whole[self._rows[which]]
+
+
+def _kept(found: Collected, label: int | None) -> np.ndarray:
+    """Return the rows to lay out: those that are not empty, of the class if there is one."""
+    alive = np.zeros(found.rows, bool)
+    for first in range(0, found.rows, CHUNK):
+        alive[first : first + CHUNK] = (found.vectors[first : first + CHUNK] != 0).any(1)
+    if label is not None:
+        alive &= np.asarray(found.labels[:, 0]) == label if found.classes else False
+    return np.flatnonzero(alive)
+
+
+def _inverse(vectors: np.ndarray, seed: int) -> np.ndarray:
+    """Return the inverse of the channels' covariance."""
+    rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
+    some = np.asarray(vectors[np.sort(rows)], np.float64)
+    moment = some.T @ some / len(some)
+    moment += RIDGE * np.trace(moment) / len(moment) * np.eye(len(moment))
+    inverse = np.linalg.inv(moment)
+    return (inverse / np.abs(inverse).max()).astype(np.float32)
+
+
+__all__ = ["Atlas", "Cell", "atlas"]

@@ -1,0 +1,100 @@
+"""Where activations lie in the plane: like ones near one another."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import featviz as fv
+
+METHODS = ("umap", "pca", "tsne")
+FITTED = 20_000
+"""So many activations are laid out; the rest are put beside those that they are most like."""
+NEIGHBOURS = 5
+"""Beside so many."""
+CHUNK = 20_000
+"""Rows that are worked on at once."""
+OUTLIERS = 0.5
+"""Per cent at each edge that are clipped to it: a few far ones would leave the rest no room."""
+AXES = 64
+"""Main axes along which likeness is measured."""
+
+
+def lay_out(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
+    """Lay activations out in the unit square.
+
+    Args:
+        vectors: (rows, channels), on the disk if need be.
+        method: one of `METHODS`.
+        seed: of chance in the layout.
+
+    Returns:
+        (rows, 2) in [0, 1].
+
+    Raises:
+        SettingError: there is no such method, or it is not installed.
+    """
+    if method not in METHODS:
+        raise fv.SettingError(f"no layout {method!r}; give {', '.join(METHODS)}")
+    rows = len(vectors)
+    chance = np.random.default_rng(seed)
+    some = np.sort(chance.choice(rows, FITTED, replace=False)) if rows > FITTED else np.arange(rows)
+    axes = _axes(_unit(np.asarray(vectors[some], np.float32)))
+    fitted = _unit(np.asarray(vectors[some], np.float32)) @ axes
+    plane = _fit(fitted, method, seed)
+    if rows > FITTED:
+        placed = np.empty((rows, 2), np.float32)
+        for first in range(0, rows, CHUNK):
+            chunk = _unit(np.asarray(vectors[first : first + CHUNK], np.float32)) @ axes
+            placed[first : first + CHUNK] = _beside(chunk, fitted, plane)
+        placed[some] = plane
+        plane = placed
+    low, high = np.percentile(plane, [OUTLIERS, 100 - OUTLIERS], axis=0)
+    return ((plane - low) / np.maximum(high - low, 1e-9)).clip(0, 1).astype(np.float32)
+
+
+def purity(plane: np.ndarray, labels: np.ndarray, most: int = 5000) -> float:
+    """Return how often the nearest neighbour in the plane has the same label, as a share."""
+    some = np.random.default_rng(0).permutation(len(plane))[:most]
+    plane, labels = plane[some], labels[some]
+    right = 0
+    for first in range(0, len(plane), 1000):
+        far = ((plane[first : first + 1000, None] - plane[None]) ** 2).sum(2)
+        far[np.arange(len(far)), np.arange(first, first + len(far))] = np.inf
+        right += (labels[far.argmin(1)] == labels[first : first + 1000]).sum()
+    return float(right) / max(1, len(plane))
+
+
+def _fit(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
+    if method == "pca" or len(vectors) < 4:
+        plane = np.zeros((len(vectors), 2), np.float32)
+        plane[:, : min(2, vectors.shape[1])] = vectors[:, :2]
+        return plane
+    try:
+        if method == "tsne":
+            from sklearn.manifold import TSNE
+
+            found = TSNE(perplexity=min(30, (len(vectors) - 1) / 3), init="pca", random_state=seed)
+            return np.asarray(found.fit_transform(vectors), np.float32)
+        import umap
+    except ImportError as error:
+        raise fv.SettingError(f"{method} is not installed; run: pip install 'featviz[atlas]', or give pca") from error
+    found = umap.UMAP(n_neighbors=min(20, len(vectors) - 1), min_dist=0.05, metric="cosine", random_state=seed, n_jobs=1)
+    return np.asarray(found.fit_transform(vectors), np.float32)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def _axes(vectors: np.ndarray) -> np.ndarray:
+    """Return the main axes of what is not the same in all."""
+    moment = np.cov(vectors, rowvar=False).reshape(vectors.shape[1], vectors.shape[1])
+    return np.linalg.eigh(moment)[1][:, ::-1][:, :AXES].astype(np.float32)
+
+
+def _beside(vectors: np.ndarray, known: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """Put each where those that it is most like are, nearer to the more alike."""
+    alike = _unit(vectors) @ _unit(known).T
+    nearest = np.argpartition(-alike, min(NEIGHBOURS, len(known) - 1), axis=1)[:, :NEIGHBOURS]
+    weights = np.exp(20 * (np.take_along_axis(alike, nearest, 1) - 1))
+    return (plane[nearest] * (weights / weights.sum(1, keepdims=True))[..., None]).sum(1)

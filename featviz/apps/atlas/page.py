@@ -1,0 +1,115 @@
+"""The atlas as a page: sprites, what every cell is about, and the photographs that fell into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import featviz as fv
+from featviz.apps.atlas.cells import Cell
+from featviz.apps.atlas.collect import Collected
+from featviz.apps.galleries.page import class_title
+from featviz.apps.galleries.photos import webp
+from featviz.apps.galleries.work import thumb_file
+
+TEMPLATE = Path(__file__).with_name("page.html")
+ICON = 72
+"""Px of an icon in a sprite sheet."""
+THUMB = 96
+"""Px of a photograph."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A layer's part of the page.
+
+    Args:
+        layer: its name.
+        cells: by the side of the grid, its cells and their pictures' names.
+        collected: the activations.
+        photographs: the folder that they are of.
+    """
+
+    layer: str
+    cells: Mapping[int, Sequence[tuple[Cell, str]]]
+    collected: Collected
+    photographs: Path
+
+
+def write_page(
+    store: fv.Store, network: fv.Network, planes: Sequence[Plane], there: Collection[str], about: str
+) -> str:
+    """Write the page and all that it shows, and return its name."""
+    from jinja2 import Environment, StrictUndefined
+
+    shown: dict[str, str] = {}
+    data = [_plane(store, network, plane, there, shown) for plane in planes]
+    _photographs(store, network, planes, shown)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = json.dumps({"layers": data, "icon": ICON}).replace("<", "\\u003c")  # within a script, markup would end it
+    title = f"What {' and '.join(plane.layer for plane in planes)} of {network.label} see{'s' * (len(planes) < 2)}{about}"
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    store.write("index.html", template.render(title=title, data=text, planes=planes, version=fv.__version__))
+    return "index.html"
+
+
+def sprites(store: fv.Store, names: Sequence[str], file: str) -> None:
+    """Write pictures' small copies side by side into one .webp file, as many in a row as make it a square.
+
+    A JSON file of the same name says where each is, for pages of one's own.
+    """
+    columns = max(1, int(np.ceil(len(names) ** 0.5)))
+    sheet = Image.new("RGB", (columns * ICON, max(1, -(-len(names) // columns)) * ICON))
+    places = {}
+    for i, name in enumerate(names):
+        x, y = i % columns * ICON, i // columns * ICON
+        icon = Image.open(BytesIO(store.read(thumb_file(name)))).convert("RGB")
+        sheet.paste(icon.resize((ICON, ICON), Image.Resampling.LANCZOS), (x, y))
+        places[name] = [x, y, ICON, ICON]
+    data = BytesIO()
+    sheet.save(data, "webp", quality=82)
+    store.write(file, data.getvalue())
+    store.write(str(Path(file).with_suffix(".json")), json.dumps({"sprite": Path(file).name, "icons": places}))
+
+
+def _plane(
+    store: fv.Store, network: fv.Network, plane: Plane, there: Collection[str], shown: dict[str, str]
+) -> dict[str, Any]:
+    grids = []
+    for side, pairs in plane.cells.items():
+        drawn = [(cell, name) for cell, name in pairs if name in there]
+        slug = "".join(letter if letter.isalnum() else "_" for letter in plane.layer)
+        file = f"sprites/{slug}-{side}.webp"
+        sprites(store, [name for _, name in drawn], file)
+        cells = []
+        for cell, name in drawn:
+            files = [plane.collected.files[number] for number in cell.photographs]
+            cells.append(
+                {
+                    "x": cell.x,
+                    "y": cell.y,
+                    "n": cell.count,
+                    "name": name,
+                    "classes": [[class_title(network, index), round(share, 4)] for index, share in cell.classes],
+                    "photos": [shown.setdefault(one, sha256(one.encode()).hexdigest()[:12]) for one in files],
+                }
+            )
+        grids.append({"side": side, "sprite": file, "columns": max(1, int(np.ceil(len(drawn) ** 0.5))), "cells": cells})
+    return {"layer": plane.layer, "count": plane.collected.rows, "photographs": plane.collected.photographs, "grids": grids}
+
+
+def _photographs(store: fv.Store, network: fv.Network, planes: Sequence[Plane], shown: Mapping[str, str]) -> None:
+    """Write small copies of the photographs that cells show, where they are not there yet."""
+    there = store.names("photographs")
+    for file, name in shown.items():
+        if f"{name}.webp" not in there:
+            image = fv.photograph(planes[0].photographs / file, size=THUMB, channels=network.channels)
+            store.write(f"photographs/{name}.webp", webp(image if len(image) in (1, 3) else image[:1]))
