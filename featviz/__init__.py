@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featviz import objectives, optimizers, param, transforms
+    from featviz.apps.atlas.atlas import atlas
     from featviz.apps.doctor import doctor
     from featviz.apps.dream import dream
     from featviz.apps.explain import methods
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "featviz.apps.atlas.atlas": ("atlas",),
     "featviz.apps.doctor": ("doctor",),
     "featviz.apps.dream": ("dream",),
     "featviz.apps.explain.evidence": ("evidence",),
@@ -155,6 +157,7 @@ __all__ = [
     "Trust",
     "WeightsError",
     "asking",
+    "atlas",
     "build",
     "cache_folder",
     "check_output",

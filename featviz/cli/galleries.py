@@ -84,10 +84,10 @@ def gallery(
         size=read_size(size),
         steps=read_quality(quality, steps)["steps"],
         seed=seed,
-        engine=_engine(engine, address, workers),
+        engine=make_engine(engine, address, workers),
         progress=None if quiet else fv.progress_bar("gallery", "picture"),
     )
-    _finish(made)
+    finish(made)
 
 
 @app.command(epilog=EXAMPLES)
@@ -128,13 +128,13 @@ def sweep(
         size=read_size(size),
         steps=read_quality(quality, steps)["steps"],
         seed=seed,
-        engine=_engine(engine, address, workers),
+        engine=make_engine(engine, address, workers),
         progress=None if quiet else fv.progress_bar("sweep", "picture"),
     )
-    _finish(made)
+    finish(made)
 
 
-def _finish(made: Made) -> None:
+def finish(made: Made) -> None:
     """Say where the pages are, and what is missing."""
     for what, problem in made.problems.items():
         typer.echo(f"featviz: {what}: {problem}", err=True)
@@ -143,7 +143,8 @@ def _finish(made: Made) -> None:
         raise typer.Exit(1)
 
 
-def _engine(name: str, address: str, workers: int | None) -> fv.OnRay | None:
+def make_engine(name: str, address: str, workers: int | None) -> fv.OnRay | None:
+    """Find where to draw."""
     if name not in ("here", "ray"):
         raise fv.SettingError(f"no engine {name!r}; give here or ray")
     return fv.OnRay(address, workers) if name == "ray" else None

@@ -129,9 +129,11 @@ def test_random_weights_change_grad_cam_more_than_guided_backprop(motifnet, mosa
 
 
 def test_a_unit_is_explained_as_a_class_is(motifnet, mosaic):
-    found = fv.explain(motifnet, mosaic, "stage2:5@3,4", "gradient")
-    assert found.map[0, :40, :48].max() > 0 and found.map[0, 64:, 64:].max() == 0  # out of that neuron's sight
-    assert found.target == "stage2:5@3,4" and found.score.shape == (1,)
+    active = motifnet.capture(mosaic[None], ["stage2"])["stage2"][0, 5, :8, :8]
+    y, x = divmod(int(active.argmax()), 8)
+    found = fv.explain(motifnet, mosaic, f"stage2:5@{y},{x}", "gradient")
+    assert found.map[0, :64, :64].max() > 0 and found.map[0, 64:, 64:].max() == 0  # out of that neuron's sight
+    assert found.target == f"stage2:5@{y},{x}" and found.score[0].item() == pytest.approx(active.max().item(), rel=1e-4)
 
 
 def test_grey_images_and_networks_without_names():

@@ -88,7 +88,16 @@ def collect(
         AddressError: there is no such layer, or it has no places.
         OutputError: the folder is missing, holds no image that can be read, or cannot be written to.
     """
-    wanted = [network.fingerprint, network.size, network.mean, network.std, layer, each, seed, str(photographs.resolve())]
+    wanted = [
+        network.fingerprint,
+        network.size,
+        network.mean,
+        network.std,
+        layer,
+        each,
+        seed,
+        str(photographs.resolve()),
+    ]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     folder = output / f"{key}"
     state = folder / "state.json"
@@ -109,7 +118,11 @@ def collect(
         for name, values in rows.items():
             with (folder / f"{name}.bin").open("ab") as file:
                 file.write(values.tobytes())
-        done = {"seen": seen, "rows": done["rows"] + len(rows["numbers"]), "photographs": done["photographs"] + len(names)}
+        done = {
+            "seen": seen,
+            "rows": done["rows"] + len(rows["numbers"]),
+            "photographs": done["photographs"] + len(names),
+        }
         if done["photographs"] % NOTED < BATCH or seen == count:
             fv.write(state, json.dumps(done).encode())
         if progress:
@@ -171,11 +184,11 @@ def _look(
             labels.append(top.indices[:, k : k + 1].expand(-1, places.shape[1]))
     rows = vectors.transpose(1, 2).flatten(0, 1).cpu().numpy().clip(-6e4, 6e4)  # half precision ends there
     numbers = np.repeat(np.arange(first, first + len(images)), places.shape[1])[:, None]
-    stacked = [torch.stack(some, -1).flatten(0, 1).cpu().numpy() if some else np.empty((len(rows), 0)) for some in (labels, shares)]
+    told = [torch.stack(some, -1).flatten(0, 1).cpu().numpy() if some else rows[:, :0] for some in (labels, shares)]
     return {
         "vectors": rows.astype(np.float16),
-        "labels": stacked[0].astype(np.int32),
-        "shares": stacked[1].astype(np.float32),
+        "labels": told[0].astype(np.int32),
+        "shares": told[1].astype(np.float32),
         "numbers": numbers.astype(np.int32),
     }
 

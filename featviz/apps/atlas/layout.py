@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
 
 import featviz as fv
@@ -15,11 +17,23 @@ CHUNK = 20_000
 """Rows that are worked on at once."""
 OUTLIERS = 0.5
 """Per cent at each edge that are clipped to it: a few far ones would leave the rest no room."""
+EVEN = 0.6
+"""How far each coordinate is moved towards its rank: tight clumps would leave most of the page empty."""
 AXES = 64
 """Main axes along which likeness is measured."""
 
 
-def lay_out(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
+class Rows(Protocol):
+    """Rows of numbers, read when they are asked for."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        """Read some of them."""
+
+
+def lay_out(vectors: Rows, method: str, seed: int) -> np.ndarray:
     """Lay activations out in the unit square.
 
     Args:
@@ -49,7 +63,9 @@ def lay_out(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
         placed[some] = plane
         plane = placed
     low, high = np.percentile(plane, [OUTLIERS, 100 - OUTLIERS], axis=0)
-    return ((plane - low) / np.maximum(high - low, 1e-9)).clip(0, 1).astype(np.float32)
+    plane = ((plane - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
+    ranks = plane.argsort(0, kind="stable").argsort(0, kind="stable") / max(1, rows - 1)
+    return (plane + EVEN * (ranks - plane)).astype(np.float32)
 
 
 def purity(plane: np.ndarray, labels: np.ndarray, most: int = 5000) -> float:
@@ -78,7 +94,7 @@ def _fit(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
         import umap
     except ImportError as error:
         raise fv.SettingError(f"{method} is not installed; run: pip install 'featviz[atlas]', or give pca") from error
-    found = umap.UMAP(n_neighbors=min(20, len(vectors) - 1), min_dist=0.05, metric="cosine", random_state=seed, n_jobs=1)
+    found = umap.UMAP(n_neighbors=min(20, len(vectors) - 1), min_dist=0.3, metric="cosine", random_state=seed, n_jobs=1)
     return np.asarray(found.fit_transform(vectors), np.float32)
 
 

@@ -55,7 +55,9 @@ def write_page(
     _photographs(store, network, planes, shown)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     text = json.dumps({"layers": data, "icon": ICON}).replace("<", "\\u003c")  # within a script, markup would end it
-    title = f"What {' and '.join(plane.layer for plane in planes)} of {network.label} see{'s' * (len(planes) < 2)}{about}"
+    title = (
+        f"What {' and '.join(plane.layer for plane in planes)} of {network.label} see{'s' * (len(planes) < 2)}{about}"
+    )
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     store.write("index.html", template.render(title=title, data=text, planes=planes, version=fv.__version__))
     return "index.html"
@@ -103,7 +105,12 @@ def _plane(
                 }
             )
         grids.append({"side": side, "sprite": file, "columns": max(1, int(np.ceil(len(drawn) ** 0.5))), "cells": cells})
-    return {"layer": plane.layer, "count": plane.collected.rows, "photographs": plane.collected.photographs, "grids": grids}
+    return {
+        "layer": plane.layer,
+        "count": plane.collected.rows,
+        "photographs": plane.collected.photographs,
+        "grids": grids,
+    }
 
 
 def _photographs(store: fv.Store, network: fv.Network, planes: Sequence[Plane], shown: Mapping[str, str]) -> None:

@@ -1,0 +1,56 @@
+"""`featviz atlas`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import featviz as fv
+from featviz.cli.command import EXAMPLES, app
+from featviz.cli.galleries import Address, Engine, Workers, finish, make_engine
+from featviz.cli.options import Device, LayoutOf, Mean, Model, Order, Quiet, Size, Std, Weights, load_network
+
+
+@app.command(epilog=EXAMPLES)
+def atlas(
+    photographs: Annotated[Path, typer.Argument(help="A folder of photographs, and all that is below it.")],
+    layer: Annotated[list[str], typer.Option(help="Whose activations; several stand beside one another.")],
+    model: Model = "motifnet",
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder.")] = Path("atlas"),
+    each: Annotated[int, typer.Option(help="Random places of each photograph.")] = 4,
+    only: Annotated[str | None, typer.Option(help="A class: photographs that the model takes for it.")] = None,
+    method: Annotated[str, typer.Option(help="How to lay them out: umap, tsne or pca.")] = "umap",
+    weights: Weights = "default",
+    size: Size = None,
+    steps: Annotated[int, typer.Option(help="Of each picture.")] = 256,
+    seed: Annotated[int, typer.Option(help="Of places, layout and pictures.")] = 0,
+    device: Device = "auto",
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    layout: LayoutOf = None,
+    engine: Engine = "here",
+    address: Address = "local",
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Lay out all that a layer sees in photographs, with a picture of every part, as a page."""
+    made = fv.atlas(
+        load_network(model, weights, device, size, mean, std, order, layout),
+        photographs,
+        layer,
+        output,
+        each=each,
+        only=only,
+        method=method,
+        steps=steps,
+        seed=seed,
+        engine=make_engine(engine, address, workers),
+        progress=None if quiet else fv.progress_bar("atlas", "picture"),
+    )
+    for name, count in made.activations.items():
+        told = f"; nearest neighbours of one class: {made.purity[name]:.2f}" if name in made.purity else ""
+        typer.echo(f"{name}: {count} activations{told}")
+    finish(made)
