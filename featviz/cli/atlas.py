@@ -18,7 +18,7 @@ def atlas(
     photographs: Annotated[Path, typer.Argument(help="A folder of photographs, and all that is below it.")],
     layer: Annotated[list[str], typer.Option(help="Whose activations; several stand beside one another.")],
     model: Model = "motifnet",
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder.")] = Path("atlas"),
+    output: Annotated[str, typer.Option("--output", "-o", help="A folder of this machine.")] = "atlas",
     each: Annotated[int, typer.Option(help="Random places of each photograph.")] = 4,
     only: Annotated[str | None, typer.Option(help="A class: photographs that the model takes for it.")] = None,
     method: Annotated[str, typer.Option(help="How to lay them out: umap, tsne or pca.")] = "umap",
@@ -50,7 +50,7 @@ def atlas(
         engine=make_engine(engine, address, workers),
         progress=None if quiet else fv.progress_bar("atlas", "picture"),
     )
-    for name, count in made.activations.items():
-        told = f"; nearest neighbours of one class: {made.purity[name]:.2f}" if name in made.purity else ""
-        typer.echo(f"{name}: {count} activations{told}")
+    for name, facts in made.facts.items():
+        told = ", ".join(f"{key} {value:.3g}" if value < 1 else f"{key} {value:.0f}" for key, value in facts.items())
+        typer.echo(f"{name}: {told}")
     finish(made)

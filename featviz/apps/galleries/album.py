@@ -69,19 +69,21 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Made:
-    """What `fv.gallery` and `fv.sweep` give back.
+    """What `fv.gallery`, `fv.sweep` and `fv.atlas` give back.
 
     Args:
         store: where everything is.
         pages: its pages, the first of which leads to all.
         count: how many pictures there are.
         problems: why a picture is missing, by what it was to show.
+        facts: numbers that were found on the way, by layer and name.
     """
 
     store: fv.Store
     pages: tuple[str, ...]
     count: int
     problems: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Say where it is."""
