@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featviz import objectives, optimizers, param, transforms
     from featviz.apps.atlas.atlas import atlas
+    from featviz.apps.blocks.blocks import blocks
     from featviz.apps.doctor import doctor
     from featviz.apps.dream import dream
     from featviz.apps.explain import methods
@@ -69,6 +70,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "featviz.apps.atlas.atlas": ("atlas",),
+    "featviz.apps.blocks.blocks": ("blocks",),
     "featviz.apps.doctor": ("doctor",),
     "featviz.apps.dream": ("dream",),
     "featviz.apps.explain.evidence": ("evidence",),
@@ -158,6 +160,7 @@ __all__ = [
     "WeightsError",
     "asking",
     "atlas",
+    "blocks",
     "build",
     "cache_folder",
     "check_output",

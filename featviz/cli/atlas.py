@@ -1,4 +1,4 @@
-"""`featviz atlas`."""
+"""`featviz atlas` and `featviz blocks`: pages that let one walk through a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 import featviz as fv
 from featviz.cli.command import EXAMPLES, app
 from featviz.cli.galleries import Address, Engine, Workers, finish, make_engine
-from featviz.cli.options import Device, LayoutOf, Mean, Model, Order, Quiet, Size, Std, Weights, load_network
+from featviz.cli.options import Device, LayoutOf, Mean, Model, Order, Quiet, Size, Std, Weights, load_network, read_size
 
 
 @app.command(epilog=EXAMPLES)
@@ -54,3 +54,47 @@ def atlas(
         told = ", ".join(f"{key} {value:.3g}" if value < 1 else f"{key} {value:.0f}" for key, value in facts.items())
         typer.echo(f"{name}: {told}")
     finish(made)
+
+
+@app.command(epilog=EXAMPLES)
+def blocks(
+    photo: Annotated[Path, typer.Argument(help="An image file.")],
+    layer: Annotated[list[str], typer.Option(help="A feature map, or tokens on a grid; may be given several times.")],
+    model: Model = "motifnet",
+    output: Annotated[str, typer.Option("--output", "-o", help="A folder, or a URL.")] = "blocks",
+    classes: Annotated[list[str] | None, typer.Option("--class", help="Besides the five likeliest.")] = None,
+    cells: Annotated[int, typer.Option(help="Along the longer side; finer maps are averaged.")] = 10,
+    groups: Annotated[int, typer.Option(help="Into how many the activations of a layer are split.")] = 6,
+    pictures: Annotated[Path | None, typer.Option(help="A sweep's folder, whose pictures to take.")] = None,
+    weights: Weights = "default",
+    size: Size = None,
+    steps: Annotated[int, typer.Option(help="Of each picture.")] = 256,
+    seed: Annotated[int, typer.Option(help="Of each picture.")] = 0,
+    device: Device = "auto",
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    layout: LayoutOf = None,
+    engine: Engine = "here",
+    address: Address = "local",
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show what a network sees where in a photograph, and which classes that argues for, as a page."""
+    finish(
+        fv.blocks(
+            load_network(model, weights, device, size, mean, std, order, layout),
+            photo,
+            layer,
+            output,
+            classes=classes or (),
+            cells=cells,
+            groups=groups,
+            pictures=pictures,
+            size=read_size(size),
+            steps=steps,
+            seed=seed,
+            engine=make_engine(engine, address, workers),
+            progress=None if quiet else fv.progress_bar("blocks", "picture"),
+        )
+    )

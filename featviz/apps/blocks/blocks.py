@@ -1,0 +1,196 @@
+"""One photograph, what each part of it is to each layer, and what that argues for: on one page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import featviz as fv
+from featviz.apps.atlas.page import sprites
+from featviz.apps.blocks.parts import Parts, take_apart
+from featviz.apps.explain.explain import as_images
+from featviz.apps.galleries.album import Album, Drawn, Made, produce
+from featviz.apps.galleries.page import class_title
+from featviz.apps.galleries.photos import webp
+from featviz.apps.galleries.work import Batch, Engine, picture_file, thumb_file
+
+TEMPLATE = Path(__file__).with_name("page.html")
+POWER = 2.0
+"""How much the angle matters to the picture of a cell."""
+TOLD = 4
+"""Channels that are told of a cell."""
+
+
+def blocks(
+    network: fv.Network,
+    photograph: str | Path,
+    layers: str | Sequence[str],
+    output: str | Path,
+    *,
+    classes: Sequence[str | int] = (),
+    cells: int = 10,
+    groups: int = 6,
+    pictures: str | Path | None = None,
+    size: int | tuple[int, int] | None = None,
+    steps: int = 256,
+    seed: int = 0,
+    engine: Engine | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Made:
+    """Show what a network sees where in a photograph, in channels and groups of them, and which classes that argues for.
+
+    Every cell of a layer's map is drawn as the picture of what the layer holds there; all begin from the same noise and
+    are looked at in the same way, so that like cells look alike.
+
+    Args:
+        network: what looks at the photograph.
+        photograph: a file.
+        layers: one or several feature maps, or tokens on a grid.
+        output: a folder, or a URL that fsspec knows.
+        classes: whose support is shown, besides the five likeliest.
+        cells: along the longer side; finer maps are averaged.
+        groups: into how many the activations of a layer are split.
+        pictures: a sweep's folder; what is there already is not drawn again.
+        size: px of a picture; `None` means the network's own.
+        steps: of each picture.
+        seed: of each picture.
+        engine: where to draw; `None` means here.
+        progress: called with the pictures done and those in all.
+
+    Raises:
+        AddressError: there is no such layer or class, or a layer has no places.
+        SettingError: an argument is out of its range, or scikit-learn is not installed.
+        OutputError: the photograph cannot be read, or the folder cannot be written to.
+
+    Source: Olah et al. 2018, https://doi.org/10.23915/distill.00010.
+    """
+    if cells < 1 or groups < 1:
+        raise fv.SettingError(f"{cells} cells and {groups} groups show nothing; give 1 or more of each")
+    image = as_images(network, photograph)
+    acts = network.capture(image, [""])
+    logits = acts.logits()[0].cpu()
+    asked = [acts.class_index(int(one) if isinstance(one, str) and one.isdigit() else one) for one in classes]
+    shown = list(dict.fromkeys([*asked, *logits.topk(min(5, len(logits))).indices.tolist()]))
+    named = [layers] if isinstance(layers, str) else layers
+    for layer in named:
+        network.capture(image, [layer]).places(layer)
+    order = sorted(dict.fromkeys(named), key=list(network.table).index)
+    try:
+        parts = take_apart(network, image, order, shown, most=cells, groups=groups)
+    except ImportError as error:
+        raise fv.SettingError("scikit-learn is not installed; run: pip install 'featviz[atlas]'") from error
+    store = fv.Store(output)
+    settings = {"steps": steps, "param": fv.param.image(size)}
+    albums, wanted = [], []
+    for part in parts:
+        album, names = Album(), {}
+        for what, goals, titles in _goals(part, len(shown)):
+            batch = Batch.of(network, goals, [seed] * len(goals), **settings)
+            album.want(batch, titles, [""] * len(titles))
+            names[what] = batch.names
+        albums.append(album)
+        wanted.append(names)
+    if pictures is not None:
+        _borrow(fv.Store(pictures), store, [name for names in wanted for some in names.values() for name in some])
+
+    def lay(drawn: Drawn) -> list[str]:
+        store.write("photograph.webp", webp(image[0] if image.shape[1] in (1, 3) else image[0, :1]))
+        chances = logits.softmax(0)
+        about = [{"name": class_title(network, index), "share": round(chances[index].item(), 4)} for index in shown]
+        data = [_layer(store, part, names, drawn.names) for part, names in zip(parts, wanted, strict=True)]
+        return [
+            _page(store, network, Path(photograph).name, {"classes": about, "layers": data, "size": image.shape[-2:]})
+        ]
+
+    return produce(network, albums, store, lay, engine, progress)
+
+
+def _goals(part: Parts, classes: int) -> list[tuple[str, list[Any], list[str]]]:
+    """Return what is to be drawn of a layer: its cells, its groups, and the channels that are told of them."""
+    vectors = part.maps.flatten(1).T
+    columns = part.maps.shape[2]
+    cells = [fv.objectives.Direction(part.layer, _loud(vector), POWER) for vector in vectors]
+    groups = [fv.objectives.Direction(part.layer, _loud(vector), POWER) for vector in part.groups]
+    channels = told_channels(part)
+    found = [
+        ("cells", cells, [f"{part.layer}: row {i // columns}, column {i % columns}" for i in range(len(cells))]),
+        ("groups", groups, [f"{part.layer}: group {i + 1}" for i in range(len(groups))]),
+        ("channels", [fv.objectives.Channel(part.layer, k) for k in channels], [f"{part.layer}:{k}" for k in channels]),
+    ]
+    return [one for one in found if one[1]]
+
+
+def told_channels(part: Parts) -> list[int]:
+    """Return the channels that are loudest in some cell, or do most for some class."""
+    loud = part.maps.flatten(1).topk(min(TOLD, len(part.maps)), dim=0).indices.flatten().tolist()
+    useful = part.channels.topk(min(TOLD, len(part.maps)), dim=1).indices.flatten().tolist()
+    return sorted({*loud, *useful})
+
+
+def _loud(vector: torch.Tensor) -> torch.Tensor:
+    """A cell that holds nothing has a picture, too: of nothing in particular."""
+    return vector if vector.any() else torch.full_like(vector, 1e-3)
+
+
+def _borrow(other: fv.Store, store: fv.Store, names: Sequence[str]) -> None:
+    """Copy pictures that are there already from another store."""
+    there, own = other.names("pictures"), store.names("pictures")
+    for name in names:
+        if f"{name}.png" in there and f"{name}.png" not in own:
+            for file in (thumb_file(name), picture_file(name)):  # the picture last: it says that all is there
+                store.write(file, other.read(file))
+
+
+def _layer(store: fv.Store, part: Parts, names: dict[str, tuple[str, ...]], there: Collection[str]) -> dict[str, Any]:
+    slug = "".join(letter if letter.isalnum() else "_" for letter in part.layer)
+    sheet = {}
+    for what, some in names.items():
+        drawn = [name for name in dict.fromkeys(some) if name in there]
+        sprites(store, drawn, f"sprites/{slug}-{what}.webp")
+        index = {name: i for i, name in enumerate(drawn)}
+        sheet[what] = {
+            "file": f"sprites/{slug}-{what}.webp",
+            "columns": max(1, int(np.ceil(len(drawn) ** 0.5))),
+            "icons": [index.get(name, -1) for name in some],
+        }
+    flat = part.maps.flatten(1)
+    loud, which = flat.topk(min(TOLD, len(flat)), dim=0)
+    useful = part.channels.topk(min(TOLD, len(flat)), dim=1)
+    return {
+        "layer": part.layer,
+        "rows": part.maps.shape[1],
+        "columns": part.maps.shape[2],
+        "sheet": sheet,
+        "channels": told_channels(part),
+        "loud": _rounded(flat.norm(dim=0)),
+        "top": [list(zip(w, _rounded(v), strict=True)) for w, v in zip(which.T.tolist(), loud.T, strict=True)],
+        "support": [_rounded(one.flatten()) for one in part.support],
+        "useful": [
+            list(zip(w, _rounded(v), strict=True)) for w, v in zip(useful.indices.tolist(), useful.values, strict=True)
+        ],
+        "shares": [_rounded(one.flatten()) for one in part.shares],
+        "effects": [_rounded(one) for one in part.effects.T],
+        "sources": None
+        if part.sources is None
+        else {"columns": part.sources.shape[2], "maps": [_rounded(one.flatten()) for one in part.sources]},
+    }
+
+
+def _rounded(numbers: torch.Tensor) -> list[float]:
+    return [float(f"{number:.4g}") for number in numbers.tolist()]
+
+
+def _page(store: fv.Store, network: fv.Network, name: str, data: dict[str, Any]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = json.dumps(data).replace("<", "\\u003c")  # within a script, markup would end it
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    title = f"{name}, as {network.label} sees it"
+    store.write("index.html", template.render(title=title, data=text, version=fv.__version__))
+    return "index.html"
