@@ -63,7 +63,7 @@ def photograph(file: str | Path, *, size: int | Size = 224, channels: int = 3) -
     if Path(file).suffix.lower() == ".npy":
         try:
             image = torch.from_numpy(np.load(file, allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, TypeError, EOFError) as error:
             raise OutputError(f"cannot read {file} as an array; was it copied whole?") from error
     else:
         image = torch.from_numpy(read_image(file, channels))
@@ -99,7 +99,9 @@ def middle(image: Float[Tensor, "c h w"], channels: int, size: Size) -> Float[Te
         raise SettingError(
             f"an image of shape {tuple(image.shape)} among images of {channels} channels; give channels="
         )
-    if not image.is_floating_point() or image.min() < 0 or image.max() > 1:
+    if not image.numel():
+        raise SettingError(f"an image of shape {tuple(image.shape)} has no pixels")
+    if not image.is_floating_point() or not (image.min() >= 0 and image.max() <= 1):
         found = f"{image.dtype} from {image.min().item():g} to {image.max().item():g}"
         raise SettingError(f"an image holds {found}; give floating-point numbers in [0, 1]")
     shrink = min(image.shape[1] / size[0], image.shape[2] / size[1])

@@ -53,17 +53,17 @@ def explain(
     output: Output = None,
 ) -> None:
     """Show where in a photograph a score comes from, by several methods side by side."""
-    path = output or Path(f"{photo.stem}-explained.png")
-    fv.check_output(path)
-    network = load_network(model, weights, device, size, mean, std, order, layout)
-    targets = [*(objectives or []), *(f"logit:{name}" for name in classes or [])]
+    path = _file(output or Path(), f"{photo.stem}-explained.png")
+    network = _network(model, weights, device, size, mean, std, order, layout)
+    named = [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
+    targets = [*(objectives or []), *named]
     found = fv.compare(network, photo, targets, *([method] if method else []), layer=layer)
-    for problem in found.problems.values():
+    for problem in dict.fromkeys(found.problems.values()):
         typer.echo(f"featviz: {problem}", err=True)
     for row in found.rows:
         for one in row:
             if one is not None and one.delta is not None:
-                typer.echo(f"{one.target}: {one.method} misses {one.delta.abs().max():.2%} of the score")
+                typer.echo(f"{one.target}: {one.method} adds up to within {one.delta.abs().max():.2%}")
     typer.echo(found.save(path))
 
 
@@ -71,7 +71,7 @@ def explain(
 def examples(
     folder: Folder,
     layer: Annotated[str, typer.Option(help="Whose units; logit for the classes.")],
-    channels: Annotated[str, typer.Option(help="Such as 0-15,40, or all.")] = "0-7",
+    channels: Annotated[str | None, typer.Option(help="Such as 0-15,40, or all. Left out: the first eight.")] = None,
     model: Model = "motifnet",
     weights: Weights = "default",
     size: Size = None,
@@ -81,16 +81,18 @@ def examples(
     layout: LayoutOf = None,
     device: Device = "auto",
     steps: Steps = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .png, .jpg or .webp file.")] = Path(
-        "examples.png"
-    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The sheet's file, or a folder.")] = Path(),
     quiet: Quiet = False,
 ) -> None:
     """Show the photographs that excite units most, beside the units' own pictures."""
-    fv.check_output(output)
-    network = load_network(model, weights, device, size, mean, std, order, layout)
+    path = _file(output, "examples.png")
+    network = _network(model, weights, device, size, mean, std, order, layout)
     bar = None if quiet else fv.progress_bar("examples", "photo")
-    found = fv.examples(network, folder, layer, None if channels == "all" else read_channels(channels), progress=bar)
+    if channels is None:
+        chosen: list[int] | None = list(range(min(8, fv.examples(network, folder, layer, progress=bar).count)))
+    else:
+        chosen = None if channels == "all" else read_channels(channels)
+    found = fv.examples(network, folder, layer, chosen, progress=bar)
     for file, why in found.scan.skipped.items():
         typer.echo(f"featviz: left out {file}: {why}", err=True)
     pictures = fv.render(
@@ -100,7 +102,7 @@ def examples(
         steps=read_quality("usual", steps)["steps"],
         progress=None if quiet else fv.progress_bar("pictures"),
     )
-    typer.echo(found.save(output, pictures))
+    typer.echo(found.save(path, pictures))
 
 
 @app.command(epilog=EXAMPLES)
@@ -119,6 +121,30 @@ def evidence(
     quiet: Quiet = False,
 ) -> None:
     """Tell which channels matter for which class, over a folder of photographs."""
-    network = load_network(model, weights, device, size, mean, std, order, layout)
+    network = _network(model, weights, device, size, mean, std, order, layout)
     bar = None if quiet else fv.progress_bar("evidence", "photo")
-    typer.echo(fv.evidence(network, folder, layer, top=top, progress=bar))
+    found = fv.evidence(network, folder, layer, top=top, progress=bar)
+    for file, why in found.skipped.items():
+        typer.echo(f"featviz: left out {file}: {why}", err=True)
+    typer.echo(found)
+
+
+def _file(path: Path, name: str) -> Path:
+    """Put a file without a name into its folder, and make sure that it can be written.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    path = path / name if path.is_dir() else path
+    fv.check_output(path)
+    return path
+
+
+def _network(model: str, weights: str, device: str, size: str | None, *more: str | None) -> fv.Network:
+    """Load a network that is to look at photographs of a size."""
+    network = load_network(model, weights, device, size, *more)
+    wanted = read_size(size)
+    if wanted is None or wanted == network.size:
+        return network
+    network.check_size(wanted)
+    return network.expecting(size=wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import torch
@@ -12,14 +12,20 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-RECTIFIERS = frozenset(
+RECTIFIERS: Set[Callable[..., Any]] = frozenset(
     (
         F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.hardtanh, F.hardtanh_, F.gelu, F.silu,
         F.hardswish, F.mish, F.elu, F.elu_, F.selu, F.selu_, F.celu, F.celu_, F.softplus, F.hardsigmoid, F.threshold,
     )
 )  # fmt: skip
 """Activation functions that are flat on one side, or on both: as a module, in place or called."""
-IN_PLACE = frozenset((torch.relu_, Tensor.relu_, F.hardtanh_, F.elu_, F.selu_, F.celu_))
+LEAKY: Set[Callable[..., Any]] = frozenset((F.leaky_relu, F.leaky_relu_, F.rrelu, F.rrelu_, F.prelu, torch.prelu))
+"""Those that are flat nowhere: they never need to be woken."""
+IN_PLACE: Set[Callable[..., Any]] = frozenset(
+    (
+        F.leaky_relu_, F.rrelu_, torch.relu_, Tensor.relu_, F.hardtanh_, F.elu_, F.selu_, F.celu_,
+    )
+)  # fmt: skip
 FLAT = 1e-4
 """A unit whose gradient is a smaller share than this of what arrives counts as off."""
 AWAY = 1e-2
@@ -27,23 +33,31 @@ AWAY = 1e-2
 
 
 class Rectifying(TorchFunctionMode):
-    """Does something else wherever a network rectifies: all of `RECTIFIERS`, as modules, in place or called.
+    """Does something else wherever a network rectifies, as a module, in place or by a function.
 
     Args:
         instead: given the input and the activation function, returns what stands in for its output.
+        functions: what counts as a rectifier.
     """
 
-    def __init__(self, instead: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]) -> None:
+    def __init__(
+        self,
+        instead: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor],
+        functions: Set[Callable[..., Any]] = RECTIFIERS | LEAKY,
+    ) -> None:
         super().__init__()
-        self.instead = instead
+        self.instead, self.functions = instead, functions
+        self.met = 0
+        """How many rectifiers it has stood in for."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Stand in for the activation functions, and call any other."""
         kwargs = kwargs or {}
-        if func not in RECTIFIERS or not args or not args[0].requires_grad or args[0].ndim < 2:
+        if func not in self.functions or not args or not args[0].requires_grad or args[0].ndim < 2:
             return func(*args, **kwargs)
+        self.met += 1
         in_place = func in IN_PLACE
         if inspect.isfunction(func):
             given = inspect.signature(func).bind(*args, **kwargs)
@@ -63,7 +77,7 @@ def redirected(images: Bool[Tensor, " n"]) -> Rectifying:
     Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
     Differs: all of `RECTIFIERS`, not ReLU and ReLU6 alone; in-place ones run on a copy.
     """
-    return Rectifying(lambda x, unit: _Redirect.apply(x, unit, images))  # type: ignore[no-any-return]
+    return Rectifying(lambda x, unit: _Redirect.apply(x, unit, images), RECTIFIERS)  # type: ignore[no-any-return]
 
 
 class _Redirect(torch.autograd.Function):

@@ -30,6 +30,8 @@ OPAQUE = (".jpg", ".jpeg")
 """Those without an alpha channel."""
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """What Pillow calls images of so many channels."""
+BROKEN = (UnidentifiedImageError, PillowImage.DecompressionBombError, OSError, SyntaxError, ValueError)
+"""Pillow's words for a broken file."""
 DEEP = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535, "F": 1}
 """Grey images that Pillow would cut off at 255 instead of scaling, and what white is in them."""
 CHECK = 8, (255, 216)
@@ -183,7 +185,10 @@ def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"
             raise OutputError(
                 f"{path} is animated, {frames} frames; give a still picture; featviz dream takes it with -o FILE.gif"
             )
-        upright = ImageOps.exif_transpose(picture)
+        try:
+            upright = ImageOps.exif_transpose(picture)
+        except (OSError, SyntaxError, ValueError, TypeError):  # what it says of itself is broken, not the picture
+            upright = picture
         if upright.mode in DEEP:
             light = np.asarray(upright, np.float32) / DEEP[upright.mode]
             upright = PillowImage.fromarray((light.clip(0, 1) * 255).round().astype(np.uint8))
@@ -203,7 +208,7 @@ def opened(path: Path | bytes) -> PillowImage.Image:
         picture.load()
     except FileNotFoundError as error:
         raise OutputError(f"no file {_called(path)}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:  # Pillow's words for a broken file
+    except BROKEN as error:
         if picture is not None:
             picture.close()
         if "truncated" in str(error):

@@ -1,5 +1,6 @@
 """Photographs that excite units, found in one walk through a folder, and remembered."""
 
+import numpy as np
 import pytest
 import torch
 import toys
@@ -12,6 +13,11 @@ from featviz.cli import main
 from featviz.network.motifs import draw
 
 NAMES = ["moon", "bricks", "spiral"]
+
+
+@pytest.fixture(scope="module")
+def motifvit():
+    return fv.load("motifvit", device="cpu")
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def test_the_strongest_the_middling_and_the_weakest(motifnet, folder):
     assert [one.file for one in found.of(5, "bottom")] == ranked[:3]
     assert {one.file for one in found.of(5, "middle")} <= set(ranked[3:9])
     assert found.of(5)[0].response == pytest.approx(max(responses.values()), rel=1e-4)
-    assert list(found.scan.skipped) == [str(folder / "broken.png")]
+    assert (list(found.scan.skipped), found.scan.unread) == (["broken.png"], 1)
     assert torch.equal(found.mean(5), torch.stack([one.crop for one in found.of(5)]).mean(0))
 
 
@@ -98,20 +104,20 @@ def test_the_reach_of_a_place_is_its_receptive_field(folder):
         assert -side < reach.top < 0 < reach.bottom < side
 
 
-def test_crops_are_where_the_place_is_and_stay_whole_at_the_edge(motifnet, folder):
+def test_crops_are_where_the_place_is_and_stay_whole_at_the_edge(motifnet, motifvit, folder):
     found = fv.examples(motifnet, folder, "stage2", [5])
     vars(found)["reach"] = Reach(-16, -12, 16, 12)  # stage2 has 16 x 16 places of 4 px
     assert found._box(0) == (0, 32, 0, 24)
     assert found._box(8 * 16 + 8) == (18, 50, 22, 46)
     assert found._box(16 * 16 - 1) == (32, 64, 40, 64)
-    vit = fv.load("motifvit", device="cpu")
-    tokens = fv.examples(vit, folder, "encoder.layers.encoder_layer_0", [5])
+    tokens = fv.examples(motifvit, folder, "encoder.layers.encoder_layer_0", [5])
     assert tokens._box(0) == (0, 64, 0, 64)  # the class token sees all
 
 
 def test_gradients_are_those_of_the_place(motifnet, folder):
     found = fv.examples(motifnet, folder, "stage1", [3])
-    (one, *_) = found.of(3)
+    assert found.of(3)[0].gradient is None
+    (one, *_) = found.of(3, gradients=True)
     assert isinstance(one, Example) and one.gradient.shape == one.crop.shape == (3, 128, 128)
     assert one.gradient.abs().max() > 0
 
@@ -132,6 +138,22 @@ def test_evidence_counts_and_adds_up(motifnet, folder):
     lines = str(found).splitlines()
     assert lines[0].split() == ["class", "photographs", "channel:", "count", "x", "score"]
     assert {line.split()[0] for line in lines[1:]} >= {"moon", "bricks", "spiral"}
+
+
+def test_odd_files_and_odd_wishes(motifnet, motifvit, folder):
+    (folder / "nowhere.png").symlink_to("gone.png")
+    (folder / "words.npy").write_bytes(b"no")
+    for name, array in (("nan", np.full((3, 8, 8), np.nan)), ("empty", np.empty((3, 0, 8))), ("text", np.array(["a"]))):
+        np.save(folder / f"{name}.npy", array)
+    found = fv.examples(motifnet, folder, "stage2", [5], rest=0)
+    assert found.scan.unread == 6 and len(found.of(5)) == 5 and list(found.scan.found) == ["top", "middle", "bottom"]
+    assert found.of(5, "bottom") == [] and found.sheet().shape[0] > 0
+    with pytest.raises(fv.SettingError, match="no channels are given; give some, or None for all"):
+        fv.examples(motifnet, folder, "stage2", [])
+    table = fv.evidence(motifvit, folder)
+    assert table.score.max() > 0 and table.layer.startswith("encoder.layers.encoder_layer_3")
+    with pytest.raises(fv.SettingError, match="has no gradient in the places of 'encoder.ln'"):
+        fv.evidence(motifvit, folder, "encoder.ln")
 
 
 def test_the_commands(folder, tmp_path, capsys):

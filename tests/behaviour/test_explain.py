@@ -19,6 +19,7 @@ UNSUITED = {
     *((name, model) for name in ("Attention", "Rollout") for model in ("motifnet", "ChannelsLast", "Plain")),
     ("CAM", "motifvit"),
     ("LRP", "motifvit"),
+    ("LRP", "ChannelsLast"),
 }
 SIDE = 64
 
@@ -153,7 +154,9 @@ def test_what_is_saved_says_what_it_is(motifnet, mosaic, tmp_path):
     assert repr(found).startswith("<LRP('zplus') of logit:star: 1 x 128x128 px, delta 0.0")
     sheet = fv.compare(motifnet, mosaic, ["logit:star", "stage2:5"], ["cam", "clear", methods.Gradient()])
     assert sheet.methods == ("cam", "clear", "Gradient")
-    assert sheet.problems == {"cam": "CAM explains the logit of a class, not stage2:5; GradCAM explains anything"}
+    assert sheet.problems == {
+        "cam of stage2:5": "CAM explains the logit of a class, not stage2:5; GradCAM explains anything"
+    }
     assert [one is None for one in sheet.rows[1]] == [True, False, False]
     assert len(fv.read_report(sheet.save(tmp_path / "b.png"))["explained"]) == 2
 
@@ -196,7 +199,10 @@ BAD = [
     (["explain", "plain.png", "--method", "NoiseTunnel(samples=0)"], "no 'smoothgrad' of 0 samples with noise 0.15"),
     (["explain", "plain.png", "--method", "CLEAR(0)"], "0 classes cannot be compared; give 1 or more"),
     (["explain", "plain.png", "--method", "rollout"], "motifnet has no attention over whole images; GradCAM goes with any"),
-    (["explain", "plain.png", "--model", "motifvit", "--method", "LRP"], "LRP has no rule for the attention in motifvit"),
+    (["explain", "plain.png", "--model", "motifvit", "--method", "LRP"], "LRP has no rule for LayerNorm in motifvit; GradCAM and"),
+    (["explain", "plain.png", "tv", "--method", "LRP"], "LRP has no rule for tv of motifnet; GradCAM and"),
+    (["explain", "plain.png", "--model", "motifvit", "--layer", "encoder.ln", "--method", "gradcam"], "logit:"),
+    (["explain", "plain.png", "--method", "NoiseTunnel('cam')"], "'cam' is no method; write it as a call, NoiseTunnel(GradCAM())"),
     (["explain", "plain.png", "--model", "motifvit", "--method", "Attention(9)"], "no attention 9; motifvit has 4"),
     (["explain", "plain.png", "--model", "motifvit", "--method", "Attention(0, 9)"], "no head 9; attention 0 has 4"),
     (["explain", "plain.png", "--method", "Scouter('no.safetensors')"], "no head of train_scouter in no.safetensors"),
@@ -211,7 +217,7 @@ BAD = [
     (["examples", ".", "--layer", "stage2", "--channels", "x"], "cannot read the channels 'x'; give numbers as 0-15,40, or all"),
     (["examples", ".", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
     (["examples", "bad", "--layer", "stage2"], "none of the 1 images in bad can be read; the first: cannot read"),
-    (["evidence", "bad"], "none of the images in bad can be read; the first: cannot read"),
+    (["evidence", "bad"], "none of the 1 images in bad can be read; the first: cannot read"),
     (["evidence", "no"], "no folder no"),
     (["evidence", ".", "--top", "0"], "0 channels of a photograph cannot be counted; give 1 or more"),
     (["evidence", ".", "--layer", "head"], "'head' has no places, or comes after logit:0; the last that will do is"),
@@ -230,12 +236,93 @@ def test_bad_input_gets_one_line_and_leaves_nothing(arguments, message, tmp_path
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_names_and_images_that_are_awkward(motifnet, mosaic, tmp_path):
+    named = fv.compare(motifnet, mosaic, ["logit:star"], [methods.LRP("zplus"), methods.LRP(), methods.GradCAM, "cam"])
+    assert named.methods == ("LRP(rule='zplus')", "LRP", "GradCAM", "cam")
+    one, two = (fv.explain(motifnet, given, "logit:star").map for given in (mosaic, mosaic.numpy()))
+    assert torch.equal(one, two)
+    with pytest.raises(
+        fv.SettingError, match=r"the image holds torch.uint8 from 0 to \d+; give floating-point numbers"
+    ):
+        fv.explain(motifnet, (255 * mosaic).byte())
+    with pytest.raises(fv.SettingError, match="2 images stand in no one sheet"):
+        fv.compare(motifnet, torch.stack([mosaic, mosaic]))
+    Image.new("RGB", (4000, 20), (90, 60, 200)).save(tmp_path / "strip.png")
+    assert fv.explain(motifnet, tmp_path / "strip.png").map.shape == (1, 64, 256)
+
+
+def test_a_layer_that_the_score_does_not_see_is_said(motifvit):
+    with pytest.raises(
+        fv.SettingError, match="logit:1 has no gradient in the places of 'encoder.ln'; leave the layer out"
+    ):
+        fv.explain(motifvit, torch.rand(3, 64, 64), "logit:1", "gradcam", layer="encoder.ln")
+
+
+def test_attention_does_not_depend_on_the_target(motifvit):
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    targets = ("logit:1", "encoder.layers.encoder_layer_0:5")
+    for how in ("attention", "rollout"):
+        one, two = (fv.explain(motifvit, image, target, how).map for target in targets)
+        torch.testing.assert_close(one, two)
+
+
+def test_torchvisions_transformer():
+    import torchvision
+
+    module = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5)
+    network = fv.Network(module, size=32, **toys.HALF)
+    with torch.no_grad():
+        module.heads.head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    for how in ("gradient", "integratedgradients", "gradcam", "attention", "rollout", "guidedbackprop", "clear"):
+        assert fv.explain(network, torch.rand(3, 32, 32), "logit:1", how).map.abs().max() > 0
+
+
+def test_networks_without_rectifiers_or_in_other_precisions(motifnet):
+    linear = toys.network(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    )
+    with pytest.raises(
+        fv.SettingError, match="Sequential has no rectifier on the way to logit:1; Gradient goes with any"
+    ):
+        fv.explain(linear, torch.rand(3, 32, 32), "logit:1", "guidedbackprop")
+    leaky = toys.network(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.LeakyReLU(), torch.nn.Conv2d(4, 4, 3)))
+    image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    one, two = (
+        fv.explain(leaky, image, "2:1", how).channels for how in (methods.Gradient(absolute=False), "deconvnet")
+    )
+    assert not torch.allclose(one, two)
+    import copy
+
+    double = fv.Network(copy.deepcopy(motifnet.module).double(), size=64, mean=motifnet.mean, std=motifnet.std)
+    for how in ("cam", "gradcam", "guidedgradcam", "integratedgradients"):
+        one, two = (
+            fv.explain(net, torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), "logit:1", how)
+            for net in (double, motifnet)
+        )
+        torch.testing.assert_close(one.map.float(), two.map, atol=1e-4, rtol=1e-2)
+        assert one.overlay().isfinite().all()
+
+
+def test_several_networks_together_say_what_does_not_go(motifnet, motifvit, tmp_path, mosaic):
+    both = fv.together(one=motifnet, other=motifvit)
+    image = torch.rand(3, 64, 64)
+    assert fv.explain(both, image, "logit:star@one", "gradcam", layer="one.stage3").map.abs().max() > 0
+    sheet = fv.compare(both, image, ["logit:star@one"], ["gradient", "clear", "LRP"])
+    assert [found is None for found in sheet.rows[0]] == [False, True, True]
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    with pytest.raises(fv.SettingError, match="has several heads; take the evidence for each network apart"):
+        fv.evidence(both, tmp_path)
+
+
 def test_the_command(tmp_path, capsys, mosaic):
     Image.fromarray((mosaic.permute(1, 2, 0) * 255).byte().numpy()).save(tmp_path / "four.png")
     words = ["explain", "four.png", "stage2:5", "--class", "star", "--method", "gradcam", "--method", "LRP('zplus')"]
     assert main([*words, "--method", "rollout"]) == 0
     said = capsys.readouterr()
-    assert said.out.splitlines()[0].startswith("stage2:5: LRP('zplus') misses 0.0")
+    assert said.out.splitlines()[0].startswith("stage2:5: LRP('zplus') adds up to within 0.0")
     assert said.out.splitlines()[-1] == "four-explained.png"
     assert said.err == "featviz: motifnet has no attention over whole images; GradCAM goes with any network\n"
     assert json.dumps(fv.read_report(tmp_path / "four-explained.png")).count("Channel(") == 2
+    (tmp_path / "out").mkdir()
+    assert main(["explain", "four.png", "--class", "12", "--method", "gradcam", "--size", "96", "-o", "out"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["out/four-explained.png"]

@@ -42,7 +42,7 @@ def blocks(
     engine: Engine | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Made:
-    """Show what a network sees where in a photograph, in channels and groups of them, and which classes that argues for.
+    """Show what a network sees where in a photograph, and which classes that argues for.
 
     Every cell of a layer's map is drawn as the picture of what the layer holds there; all begin from the same noise and
     are looked at in the same way, so that like cells look alike.
@@ -89,7 +89,7 @@ def blocks(
     albums, wanted = [], []
     for part in parts:
         album, names = Album(), {}
-        for what, goals, titles in _goals(part, len(shown)):
+        for what, goals, titles in _goals(part):
             batch = Batch.of(network, goals, [seed] * len(goals), **settings)
             album.want(batch, titles, [""] * len(titles))
             names[what] = batch.names
@@ -110,14 +110,14 @@ def blocks(
     return produce(network, albums, store, lay, engine, progress)
 
 
-def _goals(part: Parts, classes: int) -> list[tuple[str, list[Any], list[str]]]:
+def _goals(part: Parts) -> list[tuple[str, list[Any], list[str]]]:
     """Return what is to be drawn of a layer: its cells, its groups, and the channels that are told of them."""
     vectors = part.maps.flatten(1).T
     columns = part.maps.shape[2]
     cells = [fv.objectives.Direction(part.layer, _loud(vector), POWER) for vector in vectors]
     groups = [fv.objectives.Direction(part.layer, _loud(vector), POWER) for vector in part.groups]
     channels = told_channels(part)
-    found = [
+    found: list[tuple[str, list[Any], list[str]]] = [
         ("cells", cells, [f"{part.layer}: row {i // columns}, column {i % columns}" for i in range(len(cells))]),
         ("groups", groups, [f"{part.layer}: group {i + 1}" for i in range(len(groups))]),
         ("channels", [fv.objectives.Channel(part.layer, k) for k in channels], [f"{part.layer}:{k}" for k in channels]),

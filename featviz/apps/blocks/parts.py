@@ -26,7 +26,8 @@ class Parts:
         groups: directions of the groups that the activations fall into.
         shares: how much of each group is in each cell.
         effects: what each group adds to the logit of each class.
-        sources: for each cell, how much of what it holds comes from each cell of the layer before; `None` for the first.
+        sources: for each cell, how much of what it holds comes from each cell of the layer before; `None` where there is
+            none before.
     """
 
     layer: str
@@ -78,7 +79,7 @@ def take_apart(
             sources = None if not i else _sources(acts, layers[i - 1], layer, cells, most)
             tensors_of = (maps, added.sum(1), added.sum((2, 3)), directions, shares, parts)
             cpu = [tensor.detach().cpu() for tensor in tensors_of]
-            found.append(Parts(layer, *cpu, sources=None if sources is None else sources.cpu()))
+            found.append(Parts(layer, *cpu, None if sources is None else sources.cpu()))  # type: ignore[call-arg]
     return found
 
 

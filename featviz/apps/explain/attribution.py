@@ -43,7 +43,8 @@ class Attribution:
         method: by which method.
         recipe: what decided the map.
         channels: the map for each channel of the pixels, where the method tells.
-        delta: by what share of the score the map's sum misses it, where the method promises that it does not.
+        delta: by what share the map misses the sum that the method promises: the score's rise over a baseline, or the
+            relevance that is handed back.
         labels: the class that each pixel speaks for most, where the method compares classes.
         names: of those classes.
     """
@@ -110,26 +111,30 @@ class Comparison:
     """The same image explained for several targets by several methods.
 
     Args:
+        image: in [0, 1].
         rows: for each target, what each method found; `None` where it cannot be applied.
         targets: what the rows are of.
         methods: what the columns are of.
-        problems: why a method cannot be applied, by its name.
+        scores: the targets'.
+        problems: why a method cannot be applied to a target.
     """
 
+    image: Float[Tensor, "c h w"]
     rows: Sequence[Sequence[Attribution | None]]
     targets: tuple[str, ...]
     methods: tuple[str, ...]
+    scores: Sequence[float]
     problems: Mapping[str, str]
 
     def sheet(self) -> np.ndarray:
         """Lay them out: a row for each target, a column for each method, the image first."""
-        some = [next(one for one in row if one is not None) for row in self.rows]
+        whole = _large(_rgb(self.image[None])[0])
         pictures, labels = [], []
-        for target, row, one in zip(self.targets, self.rows, some, strict=True):
-            pictures.append(_large(_rgb(one.images)[0]))
-            labels.append(f"{target}: {one.score[0]:.3g}")
+        for target, score, row in zip(self.targets, self.scores, self.rows, strict=True):
+            pictures.append(whole)
+            labels.append(f"{target}: {score:.3g}")
             for method, found in zip(self.methods, row, strict=True):
-                pictures.append(np.full_like(pictures[0], 255) if found is None else found.pictures()[0])
+                pictures.append(np.full_like(whole, 255) if found is None else found.pictures()[0])
                 labels.append(f"{method}: does not apply" if found is None else method)
         return fv.contact_sheet(pictures, labels, columns=1 + len(self.methods))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.explain.methods.cams import gradient_layer
 from featviz.apps.explain.question import Question
+from featviz.apps.explain.scan import Skipped
 
 BATCH = 16
 """Photographs that the network sees at once."""
@@ -29,6 +31,7 @@ class Evidence:
         photographs: how many were taken for each class.
         count: in how many of them each channel was among the first.
         score: what it added to the logit in these, on average.
+        skipped: the first few files that could not be read, and why.
     """
 
     network: fv.Network
@@ -36,6 +39,7 @@ class Evidence:
     photographs: Float[Tensor, " classes"]
     count: Float[Tensor, "classes channels"]
     score: Float[Tensor, "classes channels"]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weight(self) -> Float[Tensor, "classes channels"]:
@@ -77,48 +81,48 @@ def evidence(
     Args:
         network: what looks at them.
         folder: of photographs; those that cannot be read are left out.
-        layer: whose channels; `None` means the last that has places.
+        layer: whose channels; `None` means the last in whose places the classes have a gradient.
         top: so many channels are counted for each photograph.
         progress: called now and then with the photographs seen and those in all.
 
     Raises:
         AddressError: there is no such layer, or the network does not put out class logits.
-        SettingError: `top` is below 1.
+        SettingError: `top` is below 1, or no class has a gradient in the layer's places.
         OutputError: the folder is missing, or holds no image that can be read.
     """
     if top < 1:
         raise fv.SettingError(f"{top} channels of a photograph cannot be counted; give 1 or more")
-    name = Question(network, fv.objectives.Logit(0), network.size).place_layer(layer)
+    if "" not in network.heads:
+        raise fv.SettingError(f"{network.label} has several heads; take the evidence for each network apart")
+    question = Question(network, fv.objectives.Logit(0), network.size)
+    noise = torch.rand(1, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
+    name = gradient_layer(question, noise.to(network.device), layer)
     files = sum(1 for _ in fv.images_in(folder)) if progress else 0
     classes, channels = network.table[""].channels, network.table[name].channels
     photographs, count, total = torch.zeros(classes), torch.zeros(classes, channels), torch.zeros(classes, channels)
     waiting: list[Tensor] = []
-    why = ""
-
-    def skip(_: Path, problem: str) -> None:
-        nonlocal why
-        why = why or problem
+    skipped = Skipped(Path(folder))
 
     def look() -> None:
         added, labels = _added(network, name, torch.stack(waiting))
         first = added.topk(min(top, channels), dim=1)
         for label, which, values in zip(labels.tolist(), first.indices, first.values, strict=True):
             photographs[label] += 1
-            count[label, which] += 1
-            total[label, which] += values
+            count[label, which[values > 0]] += 1
+            total[label, which[values > 0]] += values[values > 0]
         waiting.clear()
         if progress:
             progress(min(files, int(photographs.sum())), files)
 
-    for _, image in fv.photographs(folder, size=network.size, channels=network.channels, skipped=skip):
+    for _, image in fv.photographs(folder, size=network.size, channels=network.channels, skipped=skipped):
         waiting.append(image)
         if len(waiting) == BATCH:
             look()
     if waiting:
         look()
     if not photographs.any():
-        raise fv.OutputError(f"none of the images in {folder} can be read; the first: {why}")
-    return Evidence(network, name, photographs, count, total / count.clamp(min=1))
+        raise skipped.nothing()
+    return Evidence(network, name, photographs, count, total / count.clamp(min=1), skipped.first)
 
 
 def _added(network: fv.Network, layer: str, images: Tensor) -> tuple[Float[Tensor, "n channels"], Tensor]:
@@ -127,9 +131,7 @@ def _added(network: fv.Network, layer: str, images: Tensor) -> tuple[Float[Tenso
         acts = see(images.to(network.device).requires_grad_())
         logits = acts.logits()
         labels = logits.argmax(1)
-        (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), acts[layer], allow_unused=True)
+        (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), acts[layer])
         maps = acts.places(layer).detach()
-    if gradient is None:
-        raise fv.SettingError(f"no class depends on {layer!r} in a way that its channels' gradients would tell")
-    gradients: Tensor = acts.replaced({layer: gradient}).places(layer)
+    gradients = acts.replaced({layer: gradient}).places(layer)
     return (maps * gradients).sum((2, 3)).cpu(), labels.cpu()

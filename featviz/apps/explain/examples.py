@@ -31,13 +31,14 @@ class Example:
         file: where it is.
         response: of the unit, at the place where it is strongest.
         crop: what that place sees, in [0, 1].
-        gradient: of the response in the crop's pixels, by guided backprop: what in it the unit answers to.
+        gradient: of the response in the crop's pixels, by guided backprop: what in it the unit answers to; `None` where
+            that was not asked for.
     """
 
     file: Path
     response: float
     crop: Float[Tensor, "c side side"]
-    gradient: Float[Tensor, "c side side"]
+    gradient: Float[Tensor, "c side side"] | None
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,24 @@ class Examples:
         return f"<examples of {len(self.channels)} units of {self.layer or 'logit'} of {self.network.label}>"
 
     @property
+    def count(self) -> int:
+        """How many units the layer has."""
+        return int(self.scan.found["top"][0].shape[1])
+
+    @property
     def goals(self) -> list[fv.objectives.Objective]:
         """An objective for each unit, to draw its own picture by."""
         if not self.layer:
             return [fv.objectives.Logit(channel) for channel in self.channels]
         return [fv.objectives.Channel(self.layer, channel) for channel in self.channels]
 
-    def of(self, channel: int, which: str = "top") -> list[Example]:
-        """Cut the crops of one unit, the strongest first.
+    def of(self, channel: int, which: str = "top", *, gradients: bool = False) -> list[Example]:
+        """Cut the crops of one unit: the strongest first, or the weakest first, or those nearest to the middle.
 
         Args:
             channel: the unit's.
             which: `"top"`, `"middle"` or `"bottom"` of its range.
+            gradients: find what in them the unit answers to.
 
         Raises:
             OutputError: a photograph is not there any more.
@@ -101,12 +108,14 @@ class Examples:
             fv.photograph(self.scan.files[number], size=self.network.size, channels=self.network.channels)
             for number in numbers
         ]
-        gradients = self._gradients(torch.stack(images), channel, places)
+        if not images:
+            return []
+        back = self._gradients(torch.stack(images), channel, places) if gradients else [None] * len(images)
         boxes = [self._box(place) for place in places]
-        pairs = zip(numbers, responses, images, gradients, boxes, strict=True)
+        pairs = zip(numbers, responses, images, back, boxes, strict=True)
         return [
-            Example(self.scan.files[number], response, _cut(image, box), _cut(gradient, box))
-            for number, response, image, gradient, box in pairs
+            Example(self.scan.files[number], response, _cut(image, box), None if one is None else _cut(one, box))
+            for number, response, image, one, box in pairs
         ]
 
     def mean(self, channel: int) -> Float[Tensor, "c side side"]:
@@ -122,7 +131,7 @@ class Examples:
         rows: list[np.ndarray] = []
         labels: list[str] = []
         for i, channel in enumerate(self.channels):
-            every = {which: self.of(channel, which) for which in self.scan.found}
+            every = {which: self.of(channel, which, gradients=True) for which in self.scan.found}
             shown = [example for some in every.values() for example in some]
             before = {"mean": torch.stack([example.crop for example in every["top"]]).mean(0)}
             if pictures is not None:
@@ -130,7 +139,9 @@ class Examples:
             rows += [_pixels(image) for image in (*before.values(), *(example.crop for example in shown))]
             labels += [*before, *(f"{which}: {one.response:.3g}" for which, some in every.items() for one in some)]
             blank = np.full((SIDE, SIDE, 3), 255, np.uint8)
-            rows += [blank] * len(before) + [_pixels(_visible(example.gradient)) for example in shown]
+            rows += [blank] * len(before) + [
+                _pixels(_visible(one.gradient)) for one in shown if one.gradient is not None
+            ]
             labels += [""] * (len(before) + len(shown))
         return fv.contact_sheet(rows, labels, columns=len(rows) // (2 * len(self.channels)))
 
@@ -233,6 +244,8 @@ def examples(
         raise fv.SettingError(f"{top} strongest and {rest} others cannot be shown; give 1 or more, and 0 or more")
     layer = "" if layer == "logit" else layer
     acts = network.capture(torch.full((1, network.channels, *network.size), 0.5), [layer])
+    if channels is not None and not len(channels):
+        raise fv.SettingError("no channels are given; give some, or None for all")
     for channel in channels or ():
         acts.channel(layer, channel)
     chosen = tuple(range(acts.units(layer).shape[1]) if channels is None else channels)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,6 +19,8 @@ from featviz.apps.explain.question import Found, Method, Question
 
 SUITED = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
 """Methods that go with every network; shown where none was chosen."""
+LONGEST = 4
+"""Of a photograph that is longer than so many times its width, the middle is taken."""
 
 
 def explain(
@@ -63,13 +66,14 @@ def explain(
         "target": repr(goal),
         "method": repr(how),
         "images": fv.fingerprint(images),
+        "expects": {key: getattr(network, key) for key in ("size", "mean", "std", "order", "layout")},
     }
     return Attribution(
         images,
-        enlarged(found.map.detach().cpu(), size),
+        enlarged(found.map.detach().float().cpu(), size),
         score,
         str(goal),
-        method if isinstance(method, str) else type(how).__name__,
+        _called(method),
         recipe,
         channels=None if found.channels is None else found.channels.detach().cpu(),
         delta=None if found.delta is None else found.delta.detach().cpu(),
@@ -104,7 +108,7 @@ def compare(
     if len(images) > 1:
         raise fv.SettingError(f"{len(images)} images stand in no one sheet; compare one, or explain them all")
     goals = [_target(network, images, target) for target in targets or [None]]
-    names = [method if isinstance(method, str) else type(method).__name__ for method in methods]
+    names = [_called(method) for method in methods]
     problems: dict[str, str] = {}
     rows = []
     for goal in goals:
@@ -114,34 +118,37 @@ def compare(
             looks = layer is not None and _looks(how)
             try:
                 row.append(replace(explain(network, images, goal, how, layer=layer if looks else None), method=name))
-            except fv.SettingError as error:
-                problems[name] = str(error)
+            except (fv.SettingError, fv.AddressError) as error:
+                problems[f"{name} of {goal}"] = str(error)
                 row.append(None)
-        if not any(row):
-            raise fv.SettingError("; ".join(problems.values()))
         rows.append(row)
-    return Comparison(rows, tuple(str(goal) for goal in goals), tuple(names), problems)
+    if not any(any(row) for row in rows):
+        raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
+    scores = fv.score(network, goals, images)[0].tolist()
+    return Comparison(images[0], rows, tuple(str(goal) for goal in goals), tuple(names), scores, problems)
 
 
-def as_images(network: fv.Network, image: str | Path | Tensor) -> Float[Tensor, "n c h w"]:
+def as_images(network: fv.Network, image: str | Path | Tensor | np.ndarray) -> Float[Tensor, "n c h w"]:
     """Take images as they are, or read a file: whole, at about the network's size, or its middle where that is fixed.
 
     Raises:
         OutputError: the file cannot be read.
-        SettingError: the images do not have the network's channels.
+        SettingError: the images do not have the network's channels, or are not in [0, 1].
         ModelError: the network does not take their size.
     """
-    if isinstance(image, Tensor):
-        images = image.detach().cpu().float()
-        images = images[None] if images.ndim == 3 else images
+    if isinstance(image, Tensor | np.ndarray):
+        images = torch.as_tensor(image).detach().cpu()
+        if not images.is_floating_point() or not (images.min() >= 0 and images.max() <= 1):
+            found = f"{images.dtype} from {images.min().item():g} to {images.max().item():g}"
+            raise fv.SettingError(f"the image holds {found}; give floating-point numbers in [0, 1]")
+        images = images.float()[None] if images.ndim == 3 else images.float()
+    elif network.fixed_size:
+        images = fv.photograph(image, size=network.size, channels=network.channels)[None]
     else:
-        if network.fixed_size:
-            images = fv.photograph(image, size=network.size, channels=network.channels)[None]
-        else:
-            read = torch.from_numpy(fv.read_image(image, network.channels))
-            share = max(network.size[0] / read.shape[1], network.size[1] / read.shape[2])
-            size = [max(network.size[i], round(share * read.shape[1 + i])) for i in (0, 1)]
-            images = F.interpolate(read[None], size, mode="bilinear", antialias=True)
+        read = torch.from_numpy(fv.read_image(image, network.channels))
+        share = max(network.size[0] / read.shape[1], network.size[1] / read.shape[2])
+        size = [min(LONGEST * network.size[i], max(network.size[i], round(share * read.shape[1 + i]))) for i in (0, 1)]
+        images = fv.photograph(image, size=(size[0], size[1]), channels=network.channels)[None]
     network.check_images(images)
     network.check_size((images.shape[-2], images.shape[-1]))
     return images
@@ -171,11 +178,27 @@ def _method(method: str | Method, layer: str | None) -> Method:
         SettingError: there is no such method, or it does not look at a layer.
     """
     how: Any = fv.pick(method, fv.methods) if isinstance(method, str) else method
+    how = how() if isinstance(how, type) else how
     if layer is None:
         return how  # type: ignore[no-any-return]
     if not _looks(how):
         raise fv.SettingError(f"{type(how).__name__} does not look at one layer; leave layer={layer!r} out")
     return replace(how, layer=layer)  # type: ignore[no-any-return]
+
+
+def _called(method: str | Method) -> str:
+    """Return what to call a method: its name, with its settings where they are not the usual."""
+    if isinstance(method, str):
+        return method
+    if isinstance(method, type) or not is_dataclass(method):
+        return getattr(method, "__name__", type(method).__name__)
+    settings = [(field, getattr(method, field.name)) for field in fields(method)]
+    told = ", ".join(f"{field.name}={value!r}" for field, value in settings if value != _usual(field))
+    return f"{type(method).__name__}({told})" if told else type(method).__name__
+
+
+def _usual(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _looks(how: Any) -> bool:

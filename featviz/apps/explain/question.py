@@ -33,17 +33,18 @@ class Question:
 
     @property
     def before(self) -> list[str]:
-        """The layers with several places up to those that the target reads, the last of them last."""
+        """The layers with several places up to those that the target reads, and these, the last of them last."""
         names = list(self.network.table)
-        last = max((names.index(layer) for layer in self.target.layers), default=len(names) - 1)
+        read = [names.index(layer) for layer in self.target.layers if layer in self.network.table]
+        last = max(read, default=len(names) - 1)
         return [name for name in names[: last + 1] if _has_places(self.network, name)]
 
     def place_layer(self, layer: str | None) -> str:
         """Return the layer asked for, or the last one with places.
 
         Raises:
-            AddressError: there is no such layer, or it has no places.
-            SettingError: no layer has places, or the target does not come after it.
+            AddressError: there is no such layer.
+            SettingError: it has no places, or comes after the target; or no layer will do.
         """
         before = self.before
         if layer is None:
@@ -53,10 +54,8 @@ class Question:
         if layer in before:
             return layer
         with self.network.watch([layer]):  # says what is wrong with the name
-            raise fv.SettingError(
-                f"{layer!r} has no places, or comes after {self.target}; the last that will do is "
-                f"{before[-1] if before else 'none'!r}"
-            )
+            instead = f"the last that will do is {before[-1]!r}" if before else "none will do"
+            raise fv.SettingError(f"{layer!r} has no places, or comes after {self.target}; {instead}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,8 @@ class Found:
     Args:
         map: of each image, how much each pixel, or place of a coarser grid, speaks for the target, or against it.
         channels: the same for each channel of the pixels, where the method tells.
-        delta: by what share of the score the map's sum misses it, where the method promises that it does not.
+        delta: by what share the map misses the sum that the method promises: the score's rise over a baseline, or the
+            relevance that is handed back.
         labels: the class that each place speaks for most, where the method compares classes.
         names: of those classes.
     """

@@ -19,6 +19,8 @@ SAMPLE = 512
 """Photographs, drawn by lot, among which those in the middle are looked for."""
 BATCH = 32
 """Photographs that the network sees at once."""
+NAMED = 100
+"""So many files that could not be read are named."""
 WAITING = 4096
 """So many names of files are kept before those that nothing speaks of any more are dropped."""
 PARTS = ("top", "middle", "bottom")
@@ -32,12 +34,37 @@ class Scan:
     Args:
         found: for each of `PARTS` the numbers of photographs, their responses and the places there.
         files: the photographs, by number.
-        skipped: files that could not be read, and why.
+        skipped: the first few files that could not be read, below the folder, and why.
+        unread: how many there were in all.
     """
 
     found: Mapping[str, tuple[Int[Tensor, "k channel"], Float[Tensor, "k channel"], Int[Tensor, "k channel"]]]
     files: Mapping[int, Path]
     skipped: Mapping[str, str]
+    unread: int = 0
+
+
+class Skipped:
+    """Files that could not be read: how many, and the first few of them.
+
+    Args:
+        folder: that they lie in.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        self.first: dict[str, str] = {}
+
+    def __call__(self, file: Path, why: str) -> None:
+        """Take note of one."""
+        self.count += 1
+        if len(self.first) < NAMED:
+            self.first[str(file.relative_to(self.folder))] = why
+
+    def nothing(self) -> fv.OutputError:
+        """Say that none could be read."""
+        why = next(iter(self.first.values()), "the folder has changed")
+        return fv.OutputError(f"none of the {self.count} images in {self.folder} can be read; the first: {why}")
 
 
 class Best:
@@ -77,7 +104,7 @@ def scanned(
     """
     count, fingerprint = _fingerprint(folder)
     facts = [fingerprint, network.fingerprint, network.size, network.mean, network.std, network.order, network.layout]
-    key = hashlib.sha256(json.dumps([*facts, layer, top, rest]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([fv.__version__, *facts, layer, top, rest]).encode()).hexdigest()[:16]
     file = fv.cache_folder() / "examples" / f"{key}.safetensors"
     known = _remembered(file, folder)
     if known is None:
@@ -97,7 +124,7 @@ def _scan(
 ) -> Scan:
     best, worst, lot = Best(top), Best(rest, -1), Best(SAMPLE)
     files: dict[int, Path] = {}
-    skipped: dict[str, str] = {}
+    skipped = Skipped(folder)
     chance = torch.Generator().manual_seed(0)
     seen = 0
     for names, images in _batches(network, folder, skipped):
@@ -113,16 +140,15 @@ def _scan(
         if len(files) > WAITING + 2 * SAMPLE:
             files = _spoken_of(files, [one.parts[0] for one in (best, worst, lot)])
         if progress:
-            progress(min(count, seen + len(skipped)), count)
+            progress(min(count, seen + skipped.count), count)
     if not seen:
-        why = next(iter(skipped.values()))
-        raise fv.OutputError(f"none of the {len(skipped)} images in {folder} can be read; the first: {why}")
+        raise skipped.nothing()
     number, _, place, strongest = lot.parts
     far = (strongest - strongest.median(0).values).abs()
     near = far.topk(min(rest, len(far)), dim=0, largest=False).indices
     middle = tuple(part.gather(0, near) for part in (number, strongest, place))
     found = {"top": best.parts, "middle": middle, "bottom": worst.parts}
-    return Scan(found, _spoken_of(files, [parts[0] for parts in found.values()]), skipped)  # type: ignore[arg-type]
+    return Scan(found, _spoken_of(files, [parts[0] for parts in found.values()]), skipped.first, skipped.count)  # type: ignore[arg-type]
 
 
 def _spoken_of(files: Mapping[int, Path], numbers: Sequence[Tensor]) -> dict[int, Path]:
@@ -131,13 +157,10 @@ def _spoken_of(files: Mapping[int, Path], numbers: Sequence[Tensor]) -> dict[int
     return {number: file for number, file in files.items() if number in wanted}
 
 
-def _batches(network: fv.Network, folder: Path, skipped: dict[str, str]) -> Iterator[tuple[list[Path], Tensor]]:
-    def skip(file: Path, why: str) -> None:
-        skipped[str(file)] = why
-
+def _batches(network: fv.Network, folder: Path, skipped: Skipped) -> Iterator[tuple[list[Path], Tensor]]:
     files: list[Path] = []
     images: list[Tensor] = []
-    for file, image in fv.photographs(folder, size=network.size, channels=network.channels, skipped=skip):
+    for file, image in fv.photographs(folder, size=network.size, channels=network.channels, skipped=skipped):
         files.append(file)
         images.append(image)
         if len(images) == BATCH:
@@ -151,8 +174,12 @@ def _fingerprint(folder: Path) -> tuple[int, str]:
     """Count a folder's images, and hash their names, sizes and times."""
     digest, count = hashlib.sha256(), 0
     for file in fv.images_in(folder):
-        facts = file.stat()
-        digest.update(f"{file.relative_to(folder)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        try:
+            facts = file.stat()
+            told = f"{facts.st_size}\0{facts.st_mtime_ns}"
+        except OSError:  # it is gone, or leads nowhere
+            told = "?"
+        digest.update(f"{file.relative_to(folder)}\0{told}\n".encode(errors="surrogateescape"))
         count += 1
     return count, digest.hexdigest()
 
@@ -165,7 +192,7 @@ def _remembered(file: Path, folder: Path) -> Scan | None:
             about: dict[str, Any] = opened.metadata() or {}
             found = {part: tuple(opened.get_tensor(f"{part}.{what}") for what in WHAT) for part in PARTS}
         files = {int(number): folder / name for number, name in json.loads(about["files"]).items()}
-        return Scan(found, files, json.loads(about["skipped"]))  # type: ignore[arg-type]
+        return Scan(found, files, json.loads(about["skipped"]), int(about["unread"]))  # type: ignore[arg-type]
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
 
@@ -181,6 +208,7 @@ def _remember(file: Path, scan: Scan, folder: Path) -> None:
     files = {number: str(path.relative_to(folder)) for number, path in scan.files.items()}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        fv.write(file, save(tensors, metadata={"files": json.dumps(files), "skipped": json.dumps(scan.skipped)}))
+        about = {"files": json.dumps(files), "skipped": json.dumps(scan.skipped), "unread": str(scan.unread)}
+        fv.write(file, save(tensors, metadata=about))
     except (OSError, fv.OutputError):  # then it will be found out again
         return

@@ -64,6 +64,8 @@ def gallery(
     """
     if each < 1 or (diverse is not None and each < 2):
         raise fv.SettingError(f"{each} pictures of a class {'cannot differ' if each == 1 else 'are none'}; give more")
+    if (classes is not None and not len(classes)) or any(one == other for one, other in pairs):
+        raise fv.SettingError("no classes are given, or a pair of one class with itself; give others")
     named = _find(network, range(network.table[""].channels) if classes is None else classes)
     couples = [_find(network, pair) for pair in pairs]
     store = fv.Store(output)

@@ -60,6 +60,8 @@ def sweep(
     """
     if diverse == 1 or diverse < 0:
         raise fv.SettingError(f"{diverse} diverse pictures cannot differ; give 2 or more, or 0 for none")
+    if channels is not None and not len(channels):
+        raise fv.SettingError("no channels are given; give some, or None for all")
     names = ["" if layer == "logit" else layer for layer in ([layers] if isinstance(layers, str) else layers)]
     units = {layer: _units(network, layer, channels) for layer in dict.fromkeys(names)}
     store = fv.Store(output)

@@ -35,7 +35,7 @@ class CAM:
             maps, logits = acts.places(layer), acts.logits(target.network)
             head = _head(network, maps, logits)
             weights = head.weight[acts.class_index(target.name, target.network)]
-        return Found(torch.einsum("nchw,c->nhw", maps, weights.float()))
+        return Found(torch.einsum("nchw,c->nhw", maps, weights.to(maps.dtype)))
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GradCAM:
     """A layer's map, its channels weighed by the mean of their gradients; what speaks against is left out.
 
     Args:
-        layer: a feature map, or tokens on a grid; `None` means the last before the target.
+        layer: a feature map, or tokens on a grid; `None` means the last in which the target has a gradient.
 
     Source: Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391.
     """
@@ -61,7 +61,7 @@ class GuidedGradCAM:
     """Guided backprop where Grad-CAM points to.
 
     Args:
-        layer: of Grad-CAM; `None` means the last before the target that has places.
+        layer: of Grad-CAM; `None` means the last in which the target has a gradient.
 
     Source: Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, section 3.2.
     """
@@ -73,12 +73,26 @@ class GuidedGradCAM:
         coarse = GradCAM(self.layer).find(question, images).map
         channels = GuidedBackprop().find(question, images).channels
         assert channels is not None
-        channels = channels * F.interpolate(coarse[:, None], question.size, mode="bilinear")
+        channels = channels * F.interpolate(coarse[:, None], question.size, mode="bilinear").to(channels.dtype)
         return Found(channels.sum(1), channels)
 
 
 def maps_and_gradients(question: Question, images: Tensor, layer: str | None) -> tuple[Tensor, Tensor]:
-    """Return a layer's channels over its places, and the score's gradients in them, (n, channels, rows, columns).
+    """Return a layer's channels over its places, and the score's gradients in them, (n, channels, rows, columns)."""
+    return _searched(question, images, layer)[1:]
+
+
+def gradient_layer(question: Question, images: Tensor, layer: str | None) -> str:
+    """Return the layer asked for, or the last in whose places the score has a gradient.
+
+    Raises:
+        SettingError: the score has no gradient there, or in any layer.
+    """
+    return _searched(question, images, layer)[0]
+
+
+def _searched(question: Question, images: Tensor, layer: str | None) -> tuple[str, Tensor, Tensor]:
+    """Find a layer, its channels over its places, and the score's gradients in them.
 
     Args:
         question: whose target the score is of.
@@ -87,17 +101,22 @@ def maps_and_gradients(question: Question, images: Tensor, layer: str | None) ->
             token does not look at any more tells nothing.
 
     Raises:
-        SettingError: the score has no gradient in any layer.
+        SettingError: the score has no gradient there, or in any layer.
     """
     for name in reversed(question.before) if layer is None else [question.place_layer(layer)]:
-        with question.open(name) as ask, torch.enable_grad():
-            acts = ask.activations(images.requires_grad_())
-            (gradient,) = torch.autograd.grad(ask.scores(acts)[:, 0].sum(), acts[name], allow_unused=True)
-            maps = acts.places(name).detach()
-        gradients = torch.zeros_like(maps) if gradient is None else acts.replaced({name: gradient}).places(name)
-        if gradients.any() or layer is not None:
-            return maps, gradients
-    raise fv.SettingError(f"{question.target} has no gradient in any layer of {question.network.label} that has places")
+        maps, gradients = _tried(question, images, name)
+        if gradients.any():
+            return name, maps, gradients
+    which = f"the places of {layer!r}" if layer else f"any layer of {question.network.label} that has places"
+    raise fv.SettingError(f"{question.target} has no gradient in {which}; leave the layer out, or give an earlier one")
+
+
+def _tried(question: Question, images: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    with question.open(name) as ask, torch.enable_grad():
+        acts = ask.activations(images.requires_grad_())
+        (gradient,) = torch.autograd.grad(ask.scores(acts)[:, 0].sum(), acts[name], allow_unused=True)
+        maps = acts.places(name).detach()
+    return maps, torch.zeros_like(maps) if gradient is None else acts.replaced({name: gradient}).places(name)
 
 
 def _head(network: fv.Network, maps: Tensor, logits: Tensor) -> nn.Linear:
@@ -108,7 +127,7 @@ def _head(network: fv.Network, maps: Tensor, logits: Tensor) -> nn.Linear:
     """
     for part in reversed(list(network.module.modules())):
         if isinstance(part, nn.Linear) and part.in_features == maps.shape[1] and part.out_features == logits.shape[1]:
-            again = part(maps.mean((2, 3)))
+            again = part(maps.mean((2, 3)).to(part.weight.dtype)).to(logits.dtype)
             if (again - logits).abs().max() <= CLOSE * logits.abs().max():
                 return part
     raise fv.SettingError(

@@ -61,7 +61,7 @@ class ClassAttention:
     shows how much speaks for the target.
 
     Args:
-        layer: a feature map, or tokens on a grid; `None` means the last before the target.
+        layer: a feature map, or tokens on a grid; `None` means the last in which the target has a gradient.
     """
 
     layer: str | None = None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +16,8 @@ from featviz.apps.explain.question import Found, Method, Question
 
 AT_ONCE = 32
 """Copies of images that the network sees at once."""
-BLUR = 0.1
-"""Deviation of a blurred baseline, as a share of the shorter side."""
+PATCHES = 5
+"""Of a blurred image so many colours are left along the shorter side."""
 BASELINES = ("zero", "blur", "mean")
 KINDS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 
@@ -133,6 +132,7 @@ class NoiseTunnel:
         seed: of the noise.
 
     Source: Smilkov et al. 2017, https://arxiv.org/abs/1706.03825; Adebayo et al. 2018 for the variance.
+    Differs: captum's draws from everyone's chance; this one has its own.
     """
 
     method: Method = field(default_factory=Gradient)
@@ -143,22 +143,23 @@ class NoiseTunnel:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        if isinstance(self.method, str | type) or not hasattr(self.method, "find"):
+            raise fv.SettingError(f"{self.method!r} is no method; write it as a call, NoiseTunnel(GradCAM())")
         if self.kind not in KINDS or self.samples < 1 or self.noise < 0:
             found = f"no {self.kind!r} of {self.samples} samples with noise {self.noise}"
             raise fv.SettingError(f"{found}; give {', '.join(KINDS)}, 1 or more, and 0 or more")
 
     def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
         """Answer a question about images in [0, 1]."""
-        tunnel = _captum().NoiseTunnel(_as_captum(lambda seen: self.method.find(question, seen.detach()).map[:, None]))
-        with _own_chance(self.seed, images.device):
-            found = tunnel.attribute(
-                images.requires_grad_(),
-                nt_type=self.kind,
-                nt_samples=self.samples,
-                nt_samples_batch_size=max(1, AT_ONCE // len(images)),
-                stdevs=self.noise,
-            )
-        return Found(found[:, 0].detach())
+        chance = torch.Generator().manual_seed(self.seed)
+        total = squares = torch.zeros(())
+        for _ in range(self.samples):
+            noise = torch.randn(images.shape, generator=chance).to(images)
+            found = self.method.find(question, images + self.noise * noise).map.double()
+            total, squares = total + found, squares + found.square()
+        mean, square = total / self.samples, squares / self.samples
+        kinds = {"smoothgrad": mean, "smoothgrad_sq": square, "vargrad": (square - mean.square()).clamp(min=0)}
+        return Found(kinds[self.kind].float())
 
 
 SMOOTHGRAD = NoiseTunnel()
@@ -179,26 +180,6 @@ def _captum() -> Any:
     return captum.attr
 
 
-def _as_captum(find: Callable[[Tensor], Tensor]) -> Any:
-    """Show a method to captum as one of its own."""
-    method = _captum().Attribution(find)
-
-    def attribute(_: Any, seen: Tensor) -> Tensor:
-        return find(seen)
-
-    method.attribute = attribute
-    attribute.__wrapped__ = attribute  # type: ignore[attr-defined]  # captum unwraps what logs its own methods
-    return method
-
-
-@contextmanager
-def _own_chance(seed: int, device: torch.device) -> Iterator[None]:
-    """Let captum draw from a seed, and leave everyone else's chance as it was."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
 def _mean(network: fv.Network, images: Tensor) -> Tensor:
     return torch.tensor(network.mean, device=images.device).view(-1, 1, 1)
 
@@ -209,7 +190,7 @@ def _baseline(kind: str, network: fv.Network, images: Tensor) -> Tensor:
     if kind == "mean":
         return _mean(network, images).expand_as(images).clone()
     height, width = images.shape[-2:]
-    few = [max(1, round(1 / (2 * BLUR) * side / min(height, width))) for side in (height, width)]
+    few = [max(1, round(PATCHES * side / min(height, width))) for side in (height, width)]
     small = F.interpolate(images.detach(), few, mode="bilinear", antialias=True)
     return F.interpolate(small, (height, width), mode="bicubic").clamp(0, 1)
 
@@ -217,8 +198,11 @@ def _baseline(kind: str, network: fv.Network, images: Tensor) -> Tensor:
 def _through(question: Question, images: Tensor, instead: Callable[[Tensor, Any], Tensor]) -> Found:
     """Go back to the pixels through other rectifiers."""
     with question.open() as ask, torch.enable_grad():
-        with fv.Rectifying(instead):
+        with fv.Rectifying(instead) as mode:
             score = ask(images.requires_grad_())[:, 0]
+        if not mode.met:
+            found = f"{question.network.label} has no rectifier on the way to {question.target}"
+            raise fv.SettingError(f"{found}; Gradient goes with any network")
         (channels,) = torch.autograd.grad(score.sum(), images)
     return Found(channels.sum(1), channels)
 

@@ -19,9 +19,16 @@ RULES = (
     "epsilon", "gamma", "zplus", "alphabeta", "flat", "deep_taylor",
     "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box", "epsilon_alpha2_beta1", "epsilon_alpha2_beta1_flat",
 )  # fmt: skip
+UNSUITED = (nn.LayerNorm, nn.MultiheadAttention, nn.GroupNorm)
+"""Modules that no rule goes through."""
 SUMS = frozenset((torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__))
-MEANS = frozenset((torch.mean, Tensor.mean, F.avg_pool2d, F.adaptive_avg_pool2d))
-PRODUCTS = frozenset((torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__imul__, Tensor.__rmul__))
+MEANS = frozenset((torch.mean, Tensor.mean, torch.sum, Tensor.sum, F.avg_pool2d, F.adaptive_avg_pool2d))
+PRODUCTS = frozenset(
+    (
+        torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__imul__, Tensor.__rmul__, torch.div, Tensor.div,
+        Tensor.__truediv__,
+    )
+)  # fmt: skip
 IN_PLACE = frozenset((Tensor.add_, Tensor.__iadd__, Tensor.mul_, Tensor.__imul__))
 TINY = 1e-6
 """Keeps divisions away from 0."""
@@ -32,8 +39,9 @@ class LRP:
     """Layer-wise relevance propagation.
 
     What is added up, as beside a shortcut, shares relevance by the parts' sizes; a product gives it to the signal, not
-    to the gate. Batch normalisation is folded into convolutions first. Depthwise convolutions have so few weights that
-    all may be against; they spread relevance evenly. Transformers' attention has no rule.
+    to the gate, which is the smaller factor, or the one within [0, 1]. Batch normalisation is folded into the
+    convolution before it. Depthwise convolutions have so few weights that all may be against; but for `epsilon` they
+    spread relevance evenly. Attention and layer normalisation have no rule.
 
     Args:
         rule: one for all layers: `epsilon`, `gamma`, `zplus`, `alphabeta`, `flat`; or a composite: `deep_taylor`
@@ -63,12 +71,11 @@ class LRP:
     def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
         """Answer a question about images in [0, 1]."""
         network = question.network
-        if any(layer.layout.kind == "tokens" for layer in network.table.values()):
-            raise fv.SettingError(
-                f"LRP has no rule for the attention in {network.label}; GradCAM, IntegratedGradients and Rollout do"
-            )
-        normal = network.normaliser()
-        low, high = (normal(torch.full_like(images, value)) for value in (0.0, 1.0))
+        unsuited = next((type(part).__name__ for part in network.module.modules() if isinstance(part, UNSUITED)), None)
+        if unsuited or "" not in network.heads or not question.target.layers:
+            what = f"{unsuited} in {network.label}" if unsuited else f"{question.target} of {network.label}"
+            raise fv.SettingError(f"LRP has no rule for {what}; GradCAM and IntegratedGradients go with any network")
+        low, high = (_bound(network, images, value) for value in (0.0, 1.0))
         with question.open() as ask, torch.no_grad():
             ask(images)  # what has to be found out about a network is, before rules are hooked into it
         with self._composite(low, high).context(network.module), question.open() as ask, torch.enable_grad():
@@ -122,6 +129,18 @@ class LRP:
         return core.Composite(rule_of)
 
 
+def _like_a_signal(factor: Tensor) -> tuple[int, bool]:
+    """Rank factors: a gate is smaller, or lies in [0, 1]."""
+    return factor.numel(), bool(factor.min() < 0 or factor.max() > 1)
+
+
+def _bound(network: fv.Network, images: Tensor, value: float) -> Tensor:
+    """Return what the network's first convolution sees of a constant image, one number for each channel."""
+    mean, std = (torch.tensor(one, device=images.device) for one in (network.mean, network.std))
+    seen = (value - mean) / std
+    return (seen.flip(0) if network.order == "BGR" else seen).view(1, -1, 1, 1)
+
+
 class _Shared(TorchFunctionMode):
     """Lets relevance be shared by what is added up or averaged, and go to the signal of a product."""
 
@@ -131,11 +150,11 @@ class _Shared(TorchFunctionMode):
         """Stand in for sums, means and products, and call any other function."""
         kwargs = kwargs or {}
         live = [arg for arg in args if isinstance(arg, Tensor) and arg.requires_grad]
-        if func not in SUMS | MEANS | PRODUCTS or len(live) < (1 if func in MEANS else 2):
+        if func not in SUMS | MEANS | PRODUCTS or len(live) < (2 if func in SUMS else 1):
             return func(*args, **kwargs)
         out = func(*(arg.detach().clone() if isinstance(arg, Tensor) else arg for arg in args), **kwargs)
         if func in PRODUCTS:
-            signal = max(live, key=Tensor.numel)
+            signal = max(live, key=_like_a_signal)
             shared = out + (signal - signal.detach())
         else:
             sizes = [arg.detach().abs() + TINY if isinstance(arg, Tensor) else arg for arg in args]

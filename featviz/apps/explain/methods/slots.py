@@ -32,20 +32,29 @@ class SlotHead(nn.Module):
         channels: of the layer.
         classes: how many.
         sign: 1 for a head whose slots gather what speaks for a class, -1 for what speaks against it.
+        seed: of the first weights.
 
     Source: Li et al. 2021, https://arxiv.org/abs/2009.06138, section 3.
     Differs: positions are coordinates, brought to the slots' width by a linear layer.
     """
 
-    def __init__(self, channels: int, classes: int, sign: int = 1) -> None:
+    def __init__(self, channels: int, classes: int, sign: int = 1, seed: int = 0) -> None:
         super().__init__()
         self.sign = sign
-        self.project = nn.Linear(channels, WIDTH)
-        self.position = nn.Linear(4, WIDTH)
-        self.key = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
-        self.query = nn.Linear(WIDTH, WIDTH)
-        self.slots = nn.Parameter(0.5 * torch.randn(classes, WIDTH, generator=torch.Generator().manual_seed(0)))
-        self.memory = nn.GRUCell(WIDTH, WIDTH)
+        with torch.device("meta"):  # the weights are drawn below, from a chance of their own
+            self.project = nn.Linear(channels, WIDTH)
+            self.position = nn.Linear(4, WIDTH)
+            self.key = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
+            self.query = nn.Linear(WIDTH, WIDTH)
+            self.slots = nn.Parameter(torch.empty(classes, WIDTH))
+            self.memory = nn.GRUCell(WIDTH, WIDTH)
+        self.to_empty(device="cpu")
+        chance = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weight in self.parameters():
+                bound = 1 / weight.shape[-1] ** 0.5 if weight.ndim > 1 else 0.0
+                weight.uniform_(-bound, bound, generator=chance)
+            self.slots.mul_(4)
 
     def forward(
         self, maps: Float[Tensor, "n channel rows columns"]
@@ -91,6 +100,7 @@ class Scouter:
             maps, index = acts.places(layer), acts.class_index(target.name)
             if maps.shape[1] != head.project.in_features or index >= len(head.slots):
                 raise fv.SettingError(f"the head in {self.head} is for another network than {question.network.label}")
+            head = head.to(maps.device)
             shares = head(maps)[1][:, index]
             if self.support:
                 shares = shares * head.project(maps.movedim(1, -1)).relu().sum(-1)
@@ -105,6 +115,7 @@ def train_scouter(
     *,
     against: bool = False,
     rate: float = 2e-3,
+    seed: int = 0,
 ) -> float:
     """Train a slot head on a layer of a network that stays as it is.
 
@@ -115,6 +126,7 @@ def train_scouter(
         output: the .safetensors file to write.
         against: let slots gather what speaks against a class.
         rate: learning rate of AdamW.
+        seed: of the first weights.
 
     Returns:
         How many of the last tenth of the images it got right, as a share.
@@ -135,7 +147,7 @@ def train_scouter(
         with torch.no_grad():
             maps = network.capture(images, [layer]).places(layer)
         if head is None:
-            head = SlotHead(maps.shape[1], classes, sign).to(maps.device)
+            head = SlotHead(maps.shape[1], classes, sign, seed).to(maps.device)
             optimizer = torch.optim.AdamW(head.parameters(), rate)
         with torch.enable_grad():
             logits, shares = head(maps)

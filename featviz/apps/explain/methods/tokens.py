@@ -69,7 +69,7 @@ def attentions(question: Question, images: Float[Tensor, "n c h w"]) -> list[Flo
         SettingError: there is none.
     """
     caught = _Caught()
-    with question.open() as ask, caught, torch.enable_grad():
+    with question.open("") as ask, caught, torch.enable_grad():  # to the end, so that all of them run
         ask(images.requires_grad_())
     every = [weights.detach() for weights in caught.weights if weights.shape[0] == len(images)]
     if not every:
