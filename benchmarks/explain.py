@@ -25,6 +25,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 import featviz as fv
 from featviz import methods as m
 from featviz.apps.explain import scan
+from featviz.apps.explain.question import Question
 from featviz.network.motifs import MOTIFS, draw
 from featviz.network.motifs.motifvit import PATCH, motifvit
 
@@ -199,7 +200,8 @@ def promises(network: fv.Network, count: int) -> None:
         far = []
         for image, label in zip(images, labels.tolist(), strict=True):
             goal = fv.objectives.Logit(label)
-            one, other = (fv.explain(network, image, goal, method).map for method in (m.CAM(), m.GradCAM()))
+            question = Question(network, goal, network.size)
+            one, other = (method.find(question, image[None]).map for method in (m.CAM(), m.GradCAM()))
             scaled = [found.relu() / found.relu().max().clamp(min=1e-12) for found in (one, other)]
             far.append((scaled[0] - scaled[1]).abs().max().item())
         print(f"CAM beside Grad-CAM: at most {max(far):.1e} apart, of 1")

@@ -26,8 +26,8 @@ class Parts:
         groups: directions of the groups that the activations fall into.
         shares: how much of each group is in each cell.
         effects: what each group adds to the logit of each class.
-        sources: for each cell, how much of what it holds comes from each cell of the layer before; `None` where there is
-            none before.
+        sources: for each cell, how much of what it holds comes from each cell of the layer before; `None` if there is
+            none.
     """
 
     layer: str
@@ -102,7 +102,7 @@ def _groups(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     count = min(count, *rows.shape)
     if not rows.any():
         return maps.new_zeros(0, len(maps)), maps.new_zeros(0, *maps.shape[1:])
-    model = NMF(count, init="nndsvda", tol=1e-3, max_iter=4000)
+    model = NMF(count, init="nndsvda", tol=0, max_iter=300)  # as many steps always, so that nothing is left to complain
     shares = model.fit_transform(rows)
     order = np.argsort(-shares.sum(0) * np.linalg.norm(model.components_, axis=1))
     directions = torch.from_numpy(model.components_[order].copy()).to(maps)

@@ -1,0 +1,141 @@
+"""The building blocks of a picture of two motifs, of which we know which is where."""
+
+import json
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+import featviz as fv
+from featviz.apps.blocks.parts import take_apart
+from featviz.cli import main
+from featviz.network.motifs import MOTIFS, draw
+
+NAMES = ("fish", "smiley")
+
+
+@pytest.fixture(scope="module")
+def both():
+    """A fish on the left, a smiley on the right."""
+    labels = torch.tensor([MOTIFS.index(name) for name in NAMES])
+    return torch.cat(list(draw(labels, (64, 64), torch.Generator().manual_seed(2))), 2)
+
+
+@pytest.fixture
+def photo(both, tmp_path):
+    Image.fromarray((both.permute(1, 2, 0) * 255).round().byte().numpy()).save(tmp_path / "both.png")
+    return tmp_path / "both.png"
+
+
+def data(folder):
+    return json.loads(
+        re.search(
+            r'<script id="data" type="application/json">(.*?)</script>', (folder / "index.html").read_text(), re.S
+        )[1]
+    )
+
+
+@pytest.fixture(scope="module")
+def parts(motifnet, both):
+    classes = [MOTIFS.index(name) for name in NAMES]
+    return take_apart(motifnet, both[None], ["stage2", "stage3"], classes, most=8, groups=4)
+
+
+def test_regions_argue_for_what_is_in_them(parts):
+    """What a stranger should be able to say: the left half argues for a fish, the right for a smiley."""
+    support = parts[1].support
+    left, right = support[:, :, :4].sum((1, 2)), support[:, :, 4:].sum((1, 2))
+    assert left[0] > right[0] and right[1] > left[1]
+
+
+def test_what_cells_channels_and_groups_add_is_what_the_logit_is(motifnet, both, parts):
+    """motifnet ends in a mean and a linear layer: what all cells of its last map add is the logit but for the bias."""
+    logits = motifnet.capture(both[None], [""]).logits()[0] - motifnet.module.head.bias.detach()
+    for k, name in enumerate(NAMES):
+        expected = logits[MOTIFS.index(name)].item()
+        assert parts[1].support[k].sum().item() == pytest.approx(expected, rel=1e-3)
+        assert parts[1].channels[k].sum().item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_cells_are_means_of_places(motifnet, both, parts):
+    whole = motifnet.capture(both[None], ["stage3"])["stage3"][0]
+    assert whole.shape[1:] == (8, 16) and parts[1].maps.shape[1:] == (4, 8)
+    torch.testing.assert_close(parts[1].maps[:, 1, 2], whole[:, 2:4, 4:6].mean((1, 2)), atol=1e-4, rtol=1e-3)
+
+
+def test_groups_make_up_what_is_there(parts):
+    again = torch.einsum("gc,gyx->cyx", parts[1].groups, parts[1].shares)
+    left = (again - parts[1].maps).norm() / parts[1].maps.norm()
+    assert len(parts[1].groups) == 4 and left < 0.6
+    assert (parts[1].groups >= 0).all() and (parts[1].shares >= 0).all()
+
+
+def test_sources_lie_where_the_cell_looks(parts):
+    """A cell at the left of the last layer gets nothing from the right of the layer before."""
+    sources = parts[1].sources
+    assert parts[0].sources is None and sources.shape == (32, 4, 8)
+    corner = sources[0].abs()
+    assert corner[:, :4].sum() > 0.95 * corner.sum()
+
+
+def test_a_page_and_its_pictures(motifnet, photo, tmp_path, capsys):
+    words = [
+        "blocks",
+        str(photo),
+        "--layer",
+        "stage3",
+        "--layer",
+        "stage2",
+        "--cells",
+        "4",
+        "--groups",
+        "2",
+        "--class",
+        "moon",
+    ]
+    assert main([*words, "-o", "page", "--steps", "20", "--size", "32", "--quiet"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/page/index.html\n"
+    told = data(tmp_path / "page")
+    assert [layer["layer"] for layer in told["layers"]] == ["stage2", "stage3"]  # in the order in which they run
+    assert told["classes"][0]["name"] == "moon" and len(told["classes"]) in (5, 6)
+    for layer in told["layers"]:
+        assert (layer["rows"], layer["columns"]) == (2, 4) and len(layer["sheet"]["cells"]["icons"]) == 8
+        assert min(i for sheet in layer["sheet"].values() for i in sheet["icons"]) >= 0
+        assert {k for cell in layer["top"] for k, _ in cell} <= set(layer["channels"])
+
+
+def test_pictures_of_a_sweep_are_taken(motifnet, photo, tmp_path):
+    settings = {"steps": 20, "size": 32}
+    fv.sweep(motifnet, tmp_path / "sweep", "stage3", **settings)
+    there = {file.name: file.read_bytes() for file in (tmp_path / "sweep" / "pictures").iterdir()}
+    fv.blocks(motifnet, photo, "stage3", tmp_path / "page", cells=2, groups=1, pictures=tmp_path / "sweep", **settings)
+    own = {file.name: file.read_bytes() for file in (tmp_path / "page" / "pictures").iterdir()}
+    shared = there.keys() & own.keys()
+    assert len(shared) == len(data(tmp_path / "page")["layers"][0]["channels"])
+    assert all(there[name] == own[name] for name in shared)
+
+
+def test_tokens_have_blocks_too(photo, tmp_path):
+    vit = fv.load("motifvit", device="cpu")
+    layer = "encoder.layers.encoder_layer_1"
+    made = fv.blocks(vit, photo, layer, tmp_path / "page", cells=3, groups=2, steps=2)
+    assert made.problems == {} and data(tmp_path / "page")["layers"][0]["rows"] == 3
+
+
+BAD = [
+    (["no.png", "--layer", "stage3"], "no file no.png"),
+    (["both.png", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
+    (["both.png", "--layer", "head"], "no places in 'head'; it puts out one vector; take a feature map"),
+    (["both.png", "--layer", "stage3", "--class", "fsh"], "no class 'fsh'; nearest: 'fish'"),
+    (["both.png", "--layer", "stage3", "--cells", "0"], "0 cells and 6 groups show nothing; give 1 or more of each"),
+    (["both.png", "--layer", "stage3", "--engine", "spark"], "no engine 'spark'; give here or ray"),
+]
+
+
+@pytest.mark.parametrize(("words", "line"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_gets_one_line(words, line, photo, tmp_path, capsys):
+    assert main(["blocks", *words, "--quiet"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith(f"featviz: {line}"), said
+    assert not (tmp_path / "blocks").exists()

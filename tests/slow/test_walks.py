@@ -1,0 +1,169 @@
+"""The atlas and the building blocks in a real browser, opened from the disk."""
+
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+import featviz as fv
+from featviz.network.motifs import MOTIFS, draw
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = shutil.which("chromium")
+    if not program:
+        pytest.skip("needs chromium, which a browser package of the system installs as that")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        opened = started.chromium.launch(executable_path=program, args=options)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, motifnet):
+    """An atlas of two layers, and the blocks of two motifs side by side; a class has a name that is markup."""
+    folder = tmp_path_factory.mktemp("walks")
+    (folder / "photos").mkdir()
+    images = draw(torch.arange(54) % len(MOTIFS), (64, 64), torch.Generator().manual_seed(0))
+    for i, image in enumerate(images):
+        Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().numpy()).save(folder / "photos" / f"{i:02d}.png")
+    wild = ["<script>document.title = 'gone'</script>", *MOTIFS[1:]]
+    network = fv.Network(motifnet.module, size=64, mean=motifnet.mean, std=motifnet.std, classes=wild, name="wild")
+    given = {"steps": 2, "size": 32}
+    fv.atlas(
+        network, folder / "photos", ["stage3", "stage2"], folder / "atlas", each=8, grids=(4, 8), method="pca", **given
+    )
+    both = torch.cat([images[MOTIFS.index("fish")], images[MOTIFS.index("smiley")]], 2)
+    Image.fromarray((both.permute(1, 2, 0) * 255).round().byte().numpy()).save(folder / "both.png")
+    fv.blocks(network, folder / "both.png", ["stage2", "stage3"], folder / "blocks", cells=4, groups=2, **given)
+    return folder
+
+
+@pytest.fixture(params=[(1300, 850), (390, 780)], ids=["desk", "phone"])
+def opened(browser, pages, request):
+    """Opens one of the pages; whatever it complains about, or asks of a network, fails the test."""
+    width, height = request.param
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page, wrong = context.new_page(), []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: request.url.startswith("file://") or wrong.append(request.url))
+
+    def show(name):
+        page.goto((pages / name / "index.html").as_uri())
+        page.wait_for_load_state("load")
+        page.wait_for_timeout(200)
+        return page
+
+    yield show
+    assert not wrong
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
+    context.close()
+
+
+def test_the_atlas_tells_of_the_cell_under_the_mouse(opened):
+    page = opened("atlas")
+    assert page.title() == "What stage3 and stage2 of wild see"
+    canvas = page.locator(".plane canvas").first
+    x, y = page.evaluate(
+        "(() => { const v = views[0], g = v.grid(), c = g.cells[0], s = v.side / g.side; return [v.x + (c.x + .5) * s, v.y + (c.y + .5) * s]; })()"
+    )
+    canvas.hover(position={"x": x, "y": y})
+    assert "stage3" in page.locator("#count").text_content()
+    assert page.locator("#classes li").count() >= 1 and page.locator("#photos img").count() >= 1
+    assert page.evaluate("views[1].others !== null")  # the other layer shows where the same photographs are
+
+
+def test_the_atlas_zooms_to_finer_cells_and_back(opened):
+    page = opened("atlas")
+    side = "views[0].grid().side"
+    coarse = page.evaluate("views[0].scale = .5, " + side)
+    page.get_by_label("Zoom in").click(click_count=6)
+    assert page.evaluate(side) >= coarse and page.evaluate(side) == 8
+    page.get_by_text("Whole").click()
+    assert page.evaluate("views[0].scale") == pytest.approx(0.94)
+    page.mouse.move(
+        *page.evaluate("(() => { const b = views[0].canvas.getBoundingClientRect(); return [b.x + 50, b.y + 50]; })()")
+    )
+    page.mouse.wheel(0, -400)
+    page.wait_for_timeout(100)
+    assert page.evaluate("views[0].scale") > 1
+    before = page.evaluate("views[0].x")
+    page.mouse.down()
+    page.mouse.move(
+        *page.evaluate("(() => { const b = views[0].canvas.getBoundingClientRect(); return [b.x + 90, b.y + 60]; })()")
+    )
+    page.mouse.up()
+    assert page.evaluate("views[0].x") == pytest.approx(before + 40, abs=2)
+
+
+def test_a_class_lights_up_its_region(opened):
+    page = opened("atlas")
+    page.get_by_label("Light up a class").fill("Spiral")
+    assert page.evaluate("lit") == "spiral"
+    assert page.locator("#found").text_content().endswith("for it.")
+    page.get_by_label("Light up a class").fill("")
+    assert "Made with featviz" in page.locator("#found").text_content()
+
+
+def test_the_atlas_by_keyboard_alone(opened):
+    page = opened("atlas")
+    page.locator(".plane canvas").first.focus()
+    first = page.evaluate("[views[0].cell.x, views[0].cell.y]")
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+    assert (
+        page.evaluate("[views[0].cell.x, views[0].cell.y]") != first
+        or page.evaluate("views[0].grid().cells.length") == 1
+    )
+    page.keyboard.press("+")
+    assert page.evaluate("views[0].scale") > 1
+    page.keyboard.press("0")
+    assert page.evaluate("views[0].scale") == pytest.approx(0.94)
+
+
+def test_blocks_tell_of_cells_classes_and_groups(opened):
+    page = opened("blocks")
+    assert page.title() == "both.png, as wild sees it"
+    box = page.locator("#grid").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.2)
+    assert page.locator("#title").text_content() == "Row 1, column 1"
+    assert page.locator("#channels figure").count() == 4 and page.locator("#support li").count() >= 5
+    button = page.locator("#classes button").first
+    button.hover()
+    assert "argues for it" in page.locator("#what").text_content()
+    inked = "document.getElementById('heat').getContext('2d').getImageData(0, 0, 64, 64).data.some(n => n > 0)"
+    assert page.evaluate(inked)
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    page.get_by_label("group 2").click()
+    assert (
+        page.locator("#what").text_content().startswith("Group 2:") and button.get_attribute("aria-pressed") == "false"
+    )
+
+
+def test_blocks_change_their_layer_by_keyboard(opened):
+    page = opened("blocks")
+    tabs = page.get_by_role("tab")
+    assert [tab.text_content() for tab in tabs.all()] == ["stage2", "stage3"]
+    tabs.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert tabs.nth(1).get_attribute("aria-selected") == "true"
+    page.locator("#grid").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#title").text_content() == "Row 1, column 2"
+    assert "where in the layer before it comes from" in page.locator("#about").text_content()
+
+
+def test_light_and_dark(opened):
+    for name in ("atlas", "blocks"):
+        page = opened(name)
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.get_by_label("Switch between light and dark").click()
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
