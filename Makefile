@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check fix motifnet motifvit docs catalogue bench scaling dreambench quality overhead sweepbench explain-bench clean
+.PHONY: demo test check fix motifnet motifvit docs catalogue bench scaling dreambench quality overhead sweepbench explain-bench atlas-bench clean
 
 demo: $(READY)  ## dream on a photograph, and make a gallery of the embedded network's classes, into demo/
 	mkdir -p demo
@@ -57,6 +57,9 @@ sweepbench: $(READY)  ## time sweeps on one and two workers, and what a million 
 
 explain-bench: $(READY)  ## measure whether methods of attribution find what is there
 	$(BIN)/python benchmarks/explain.py
+
+atlas-bench: $(READY)  ## time an atlas of a million activations
+	$(BIN)/python benchmarks/atlas.py
 
 clean:  ## remove the virtual environment and what was drawn
 	rm -rf .venv demo

@@ -31,6 +31,8 @@ Examples:
   featviz sweep --layer stage2 -o units
   featviz explain cat.jpg --model mobilenet_v2 --method gradcam --method smoothgrad
   featviz examples photos --layer stage2 --channels 0-7
+  featviz atlas photos --layer stage2 -o atlas
+  featviz blocks cat.jpg --layer stage2 -o blocks
   featviz replay units.png
 """
 

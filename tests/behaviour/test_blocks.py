@@ -84,9 +84,9 @@ def test_a_page_and_its_pictures(motifnet, photo, tmp_path, capsys):
         "blocks",
         str(photo),
         "--layer",
-        "stage3",
-        "--layer",
         "stage2",
+        "--layer",
+        "stage1",
         "--cells",
         "4",
         "--groups",
@@ -94,10 +94,10 @@ def test_a_page_and_its_pictures(motifnet, photo, tmp_path, capsys):
         "--class",
         "moon",
     ]
-    assert main([*words, "-o", "page", "--steps", "20", "--size", "32", "--quiet"]) == 0
+    assert main([*words, "-o", "page", "--steps", "2", "--quiet"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/page/index.html\n"
     told = data(tmp_path / "page")
-    assert [layer["layer"] for layer in told["layers"]] == ["stage2", "stage3"]  # in the order in which they run
+    assert [layer["layer"] for layer in told["layers"]] == ["stage1", "stage1"]  # in the order in which they run
     assert told["classes"][0]["name"] == "moon" and len(told["classes"]) in (5, 6)
     for layer in told["layers"]:
         assert (layer["rows"], layer["columns"]) == (2, 4) and len(layer["sheet"]["cells"]["icons"]) == 8
@@ -106,10 +106,10 @@ def test_a_page_and_its_pictures(motifnet, photo, tmp_path, capsys):
 
 
 def test_pictures_of_a_sweep_are_taken(motifnet, photo, tmp_path):
-    settings = {"steps": 20, "size": 32}
-    fv.sweep(motifnet, tmp_path / "sweep", "stage3", **settings)
+    settings = {"steps": 2}
+    fv.sweep(motifnet, tmp_path / "sweep", "stage2", **settings)
     there = {file.name: file.read_bytes() for file in (tmp_path / "sweep" / "pictures").iterdir()}
-    fv.blocks(motifnet, photo, "stage3", tmp_path / "page", cells=2, groups=1, pictures=tmp_path / "sweep", **settings)
+    fv.blocks(motifnet, photo, "stage2", tmp_path / "page", cells=2, groups=1, pictures=tmp_path / "sweep", **settings)
     own = {file.name: file.read_bytes() for file in (tmp_path / "page" / "pictures").iterdir()}
     shared = there.keys() & own.keys()
     assert len(shared) == len(data(tmp_path / "page")["layers"][0]["channels"])

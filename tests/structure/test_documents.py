@@ -45,7 +45,7 @@ def test_every_command_that_is_shown_works(tmp_path, capsys, commands):
     fv.save_video([np.zeros((32, 48, 3), np.uint8)] * 3, tmp_path / "walk.mp4")
     for command in commands:
         words = shlex.split(command, comments=True)[1:]
-        if words[0] in ("render", "gallery", "sweep", "examples"):
+        if words[0] in ("render", "gallery", "sweep", "examples", "atlas", "blocks"):
             words += ["--steps", "2", "--quiet"]
         if words[0] == "dream":
             words += ["--steps", "1", "--octaves", "1", "--quiet"] + (["--frames", "2"] if "--zoom" in words else [])

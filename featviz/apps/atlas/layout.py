@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 import featviz as fv
 
 METHODS = ("umap", "pca", "tsne")
-FITTED = 20_000
+FITTED = 10_000
 """So many activations are laid out; the rest are put beside those that they are most like."""
 NEIGHBOURS = 5
 """Beside so many."""
 CHUNK = 20_000
 """Rows that are worked on at once."""
+COMPARED = 2_000
+"""Rows that are compared with all that are laid out at once."""
 OUTLIERS = 0.5
 """Per cent at each edge that are clipped to it: a few far ones would leave the rest no room."""
 EVEN = 0.6
@@ -110,7 +113,11 @@ def _axes(vectors: np.ndarray) -> np.ndarray:
 
 def _beside(vectors: np.ndarray, known: np.ndarray, plane: np.ndarray) -> np.ndarray:
     """Put each where those that it is most like are, nearer to the more alike."""
-    alike = _unit(vectors) @ _unit(known).T
-    nearest = np.argpartition(-alike, min(NEIGHBOURS, len(known) - 1), axis=1)[:, :NEIGHBOURS]
-    weights = np.exp(20 * (np.take_along_axis(alike, nearest, 1) - 1))
-    return (plane[nearest] * (weights / weights.sum(1, keepdims=True))[..., None]).sum(1)
+    found = np.empty((len(vectors), 2), np.float32)
+    among, where = torch.from_numpy(_unit(known)).T, torch.from_numpy(plane)
+    for first in range(0, len(vectors), COMPARED):
+        alike = torch.from_numpy(_unit(vectors[first : first + COMPARED])) @ among
+        nearest = alike.topk(min(NEIGHBOURS, len(known)), dim=1)
+        weights = (20 * (nearest.values - 1)).softmax(1)
+        found[first : first + COMPARED] = (where[nearest.indices] * weights[..., None]).sum(1).numpy()
+    return found
