@@ -235,7 +235,7 @@ def million(count: int) -> None:
             for k in range(min(1000, count - i)):
                 Path(folder, f"{i:07d}", f"{k:03d}.png").touch()
         started = time.perf_counter()
-        scan._fingerprint(Path(folder))
+        scan.folder_fingerprint(Path(folder))
         print(f"{count} files: {time.perf_counter() - started:.0f} s to count them and to see whether any has changed")
     module = nn.Conv2d(3, 256, 3)
     network = fv.Network(module, size=4, mean=(0.5,) * 3, std=(0.5,) * 3)

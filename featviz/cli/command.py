@@ -95,6 +95,15 @@ def _telling() -> Iterator[None]:
     """Show what the library logs, such as how much memory a render will take."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("featviz: %(message)s"))
+    told: set[str] = set()
+
+    def new(record: logging.LogRecord) -> bool:
+        """Whether it has not been said yet: a sweep is many renders."""
+        known = record.getMessage() in told
+        told.add(record.getMessage())
+        return not known
+
+    handler.addFilter(new)
     log = logging.getLogger("featviz")
     level = log.level
     log.addHandler(handler)

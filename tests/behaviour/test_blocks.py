@@ -58,6 +58,16 @@ def test_what_cells_channels_and_groups_add_is_what_the_logit_is(motifnet, both,
         assert parts[1].channels[k].sum().item() == pytest.approx(expected, rel=1e-3)
 
 
+def test_cells_that_do_not_divide_the_map_add_up_too(motifnet, both):
+    index = MOTIFS.index("fish")
+    (part,) = take_apart(motifnet, both[None], ["stage3"], [index], most=5, groups=2)
+    expected = (motifnet.capture(both[None], [""]).logits()[0] - motifnet.module.head.bias.detach())[index].item()
+    assert part.maps.shape[1:] == (2, 5)
+    assert part.support.sum().item() == pytest.approx(expected, rel=1e-3)
+    again = take_apart(motifnet, both[None], ["stage3"], [index], most=5, groups=2)[0]
+    assert torch.equal(part.groups, again.groups) and torch.equal(part.maps, again.maps)
+
+
 def test_cells_are_means_of_places(motifnet, both, parts):
     whole = motifnet.capture(both[None], ["stage3"])["stage3"][0]
     assert whole.shape[1:] == (8, 16) and parts[1].maps.shape[1:] == (4, 8)
@@ -97,7 +107,7 @@ def test_a_page_and_its_pictures(motifnet, photo, tmp_path, capsys):
     assert main([*words, "-o", "page", "--steps", "2", "--quiet"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/page/index.html\n"
     told = data(tmp_path / "page")
-    assert [layer["layer"] for layer in told["layers"]] == ["stage1", "stage1"]  # in the order in which they run
+    assert [layer["layer"] for layer in told["layers"]] == ["stage1", "stage2"]  # in the order in which they run
     assert told["classes"][0]["name"] == "moon" and len(told["classes"]) in (5, 6)
     for layer in told["layers"]:
         assert (layer["rows"], layer["columns"]) == (2, 4) and len(layer["sheet"]["cells"]["icons"]) == 8

@@ -142,7 +142,12 @@ def test_blocks_tell_of_cells_classes_and_groups(opened):
     assert page.evaluate(inked)
     button.click()
     assert button.get_attribute("aria-pressed") == "true"
+    page.get_by_label("group 1").hover()
+    assert "argues" in page.locator("#argues").text_content()
     page.get_by_label("group 2").click()
+    assert page.locator("#argues").text_content() == "The group argues for"
+    page.locator("#grid").hover(position={"x": 10, "y": 10})
+    assert page.locator("#argues").text_content() == "It argues for"
     assert (
         page.locator("#what").text_content().startswith("Group 2:") and button.get_attribute("aria-pressed") == "false"
     )
@@ -155,6 +160,7 @@ def test_blocks_change_their_layer_by_keyboard(opened):
     tabs.first.focus()
     page.keyboard.press("ArrowRight")
     assert tabs.nth(1).get_attribute("aria-selected") == "true"
+    assert page.locator("#title").text_content() == "A cell" and page.locator("#support li").count() == 0
     page.locator("#grid").focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("#title").text_content() == "Row 1, column 2"

@@ -119,8 +119,8 @@ def test_every_snippet_of_the_catalogue_runs(catalogue, monkeypatch, tmp_path):
 
 
 def test_every_make_target_of_the_readme_exists():
-    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z]+)", README)) | {
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", README)) | {
         line.split()[1] for block in blocks("sh") for line in block.splitlines() if line.startswith("make ")
     }
     assert {"demo", "test"} <= named <= targets

@@ -119,7 +119,13 @@ def test_every_dependency_is_declared():
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.split(".")[0])
     imported -= set(sys.stdlib_module_names) | {"featviz"}
-    called = {"PIL": "pillow", "cv2": "opencv-python-headless", "imageio_ffmpeg": "imageio-ffmpeg"}
+    called = {
+        "PIL": "pillow",
+        "cv2": "opencv-python-headless",
+        "imageio_ffmpeg": "imageio-ffmpeg",
+        "sklearn": "scikit-learn",
+        "umap": "umap-learn",
+    }
     imported = {called.get(name, name) for name in imported}
     assert imported <= names
     core = {text.split(">")[0] for text in declared["dependencies"]}

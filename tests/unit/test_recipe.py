@@ -78,7 +78,7 @@ def test_what_is_ones_own_has_to_be_given():
     with pytest.raises(fv.RecipeError) as caught:
         fv.build("Channel('a', 1) + top_left", NAMES)
     assert str(caught.value) == (
-        "'top_left' is not one of featviz's names; nearest: 'together', 'Style', 'Store'; "
+        "'top_left' is not one of featviz's names; nearest: 'together', 'to_bytes', 'Style'; "
         "if it is your own, give it: --own path/to/file.py:top_left "
         "(a picture never runs code)"
     )

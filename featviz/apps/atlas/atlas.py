@@ -12,7 +12,7 @@ import torch
 import featviz as fv
 from featviz.apps.atlas.cells import cells_of
 from featviz.apps.atlas.collect import Collected, collect
-from featviz.apps.atlas.layout import CHUNK, lay_out, purity
+from featviz.apps.atlas.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.atlas.page import Plane, write_page
 from featviz.apps.galleries.album import Album, Drawn, Made, produce
 from featviz.apps.galleries.work import Batch, Engine
@@ -74,7 +74,7 @@ def atlas(
 
     Returns:
         What was made; its facts are, for each layer, how many activations there are, and their purity: how often the
-        nearest neighbour in the plane is from a photograph that the network takes for the same class.
+        nearest neighbour in the plane from another photograph is of one that the network takes for the same class.
 
     Raises:
         AddressError: there is no such layer or class, or the layer has no places.
@@ -85,21 +85,29 @@ def atlas(
     """
     if each < 1 or least < 1 or not grids or min(grids) < 1:
         raise fv.SettingError(f"{each} places, {least} activations and grids of {tuple(grids)}; give 1 or more of each")
+    check_method(method)
+    label = None if only is None else class_number(network, only)
+    named = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
+    if not named:
+        raise fv.SettingError("no layers are given; give one or more")
+    blank = torch.full((1, network.channels, *network.size), 0.5)
+    for layer in named:
+        network.capture(blank, [layer]).places(layer)
+    next(iter(fv.images_in(photographs)))
     store = fv.Store(output)
     if store.path is None:
         raise fv.SettingError(f"an atlas cannot be made in {store.url}; give a folder of this machine")
-    label = None if only is None else class_number(network, only)
     planes, albums = [], []
     facts: dict[str, dict[str, float]] = {}
-    for layer in dict.fromkeys([layers] if isinstance(layers, str) else layers):
-        found = collect(network, Path(photographs), layer, store.path / "data", each=each, seed=seed, progress=None)
+    for layer in named:
+        found = collect(network, Path(photographs), layer, store.path / "data", each=each, seed=seed)
         kept = _kept(found, label)
         if len(kept) < 4:
             raise fv.SettingError(f"{len(kept)} activations cannot be laid out; give more photographs, or more of each")
         plane = lay_out(_Rows(found.vectors, kept), method, seed)
-        sides = [side for side in sorted(grids) if side * side * LEAST <= len(kept)]
+        sides = [side for side in sorted(set(grids)) if side * side * LEAST <= len(kept)]
         sides = sides or [max(2, int((len(kept) / LEAST) ** 0.5))]
-        inverse = _inverse(found.vectors, seed)
+        inverse = fv.Array.of(_inverse(found.vectors, seed))
         album, drawn = Album(), {}
         for side in sides:
             cells = cells_of(found, plane, kept, side, least) or cells_of(found, plane, kept, side, 1)
@@ -110,10 +118,11 @@ def atlas(
             album.want(batch, titles, [""] * len(cells))
             drawn[side] = list(zip(cells, batch.names, strict=True))
         albums.append(album)
-        planes.append(Plane(layer, drawn, found, Path(photographs)))
+        planes.append(Plane(layer, drawn, found, Path(photographs), len(kept)))
         facts[layer] = {"activations": len(kept)}
-        if found.classes:
-            facts[layer]["purity"] = purity(plane, np.asarray(found.labels[kept])[:, 0])
+        if found.classes and label is None:
+            labels, numbers = (np.asarray(part[kept])[:, 0] for part in (found.labels, found.numbers))
+            facts[layer]["purity"] = purity(plane, labels, numbers)
 
     def lay(drawn: Drawn) -> list[str]:
         about = "" if label is None else f" for {network.classes[label] if network.classes else label}"
@@ -129,7 +138,7 @@ def class_number(network: fv.Network, name: str | int) -> int:
         AddressError: there is none such.
     """
     acts = network.capture(torch.full((1, network.channels, *network.size), 0.5), [""])
-    digits = isinstance(name, str) and name.isdigit() and name not in network.classes
+    digits = isinstance(name, str) and name.isdecimal() and name not in network.classes
     return acts.class_index(int(name) if digits else name)
 
 
@@ -157,7 +166,7 @@ def _kept(found: Collected, label: int | None) -> np.ndarray:
 
 
 def _inverse(vectors: np.ndarray, seed: int) -> np.ndarray:
-    """Return the inverse of the channels' covariance."""
+    """Return the inverse of the channels' moments, a good deal milder than it would be by itself."""
     rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
     some = np.asarray(vectors[np.sort(rows)], np.float64)
     moment = some.T @ some / len(some)

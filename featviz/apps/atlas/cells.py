@@ -11,8 +11,8 @@ from featviz.apps.atlas.layout import CHUNK
 
 SHOWN = 5
 """Classes that are told of a cell."""
-PHOTOGRAPHS = 4
-"""Photographs that are shown of a cell."""
+LINKED = 60
+"""Photographs that are kept of a cell, to find it again in another layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +24,8 @@ class Cell:
         y: its row.
         count: activations in it.
         mean: of them.
-        classes: those that they add most to the logits of, and how much on average.
-        photographs: numbers of some that fell into it.
+        classes: of those that their photographs were taken for, what they add most to, and how much on average.
+        photographs: numbers of some that fell into it, spread over all of them.
     """
 
     x: int
@@ -61,7 +61,7 @@ def cells_of(collected: Collected, plane: np.ndarray, kept: np.ndarray, side: in
             break
         rows = kept[order[starts[cell] : starts[cell + 1]]]
         some = rows[:: max(1, len(rows) // 5000)]  # enough to tell classes by
-        numbers = dict.fromkeys(np.asarray(collected.numbers[some])[:, 0].tolist())
+        numbers = list(dict.fromkeys(np.asarray(collected.numbers[some])[:, 0].tolist()))
         found.append(
             Cell(
                 int(cell % side),
@@ -69,7 +69,7 @@ def cells_of(collected: Collected, plane: np.ndarray, kept: np.ndarray, side: in
                 int(counts[cell]),
                 (sums[cell] / counts[cell]).astype(np.float32),
                 _classes(np.asarray(collected.labels[some]), np.asarray(collected.shares[some])),
-                tuple(list(numbers)[:PHOTOGRAPHS]),
+                tuple(numbers[:: max(1, len(numbers) // LINKED)][:LINKED]),
             )
         )
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.explain.scan import folder_fingerprint
 
 BATCH = 16
 """Photographs that the network sees at once."""
@@ -64,7 +65,8 @@ class Collected:
     @cached_property
     def files(self) -> list[str]:
         """The photographs by number, below their folder."""
-        return (self.folder / "files.txt").read_text().split("\n")[: self.photographs]
+        lines = (self.folder / "files.txt").read_text(encoding="utf-8").split("\n")[: self.photographs]
+        return [json.loads(line) for line in lines]
 
     def _open(self, name: str, kind: type, width: int) -> np.ndarray:
         if not self.rows or not width:
@@ -80,54 +82,43 @@ def collect(
     *,
     each: int,
     seed: int,
-    progress: Callable[[int, int], None] | None,
 ) -> Collected:
     """Go through a folder, and note the activations of random places; what is noted already is not asked for again.
+
+    A folder that has changed is gone through anew.
 
     Raises:
         AddressError: there is no such layer, or it has no places.
         OutputError: the folder is missing, holds no image that can be read, or cannot be written to.
     """
-    wanted = [
-        network.fingerprint,
-        network.size,
-        network.mean,
-        network.std,
-        layer,
-        each,
-        seed,
-        str(photographs.resolve()),
-    ]
+    count, folder_state = folder_fingerprint(photographs)
+    expects = [network.fingerprint, network.size, network.mean, network.std, network.order, network.layout]
+    wanted = [*expects, layer, each, seed, str(photographs.resolve()), folder_state]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     folder = output / f"{key}"
     state = folder / "state.json"
     blank = torch.full((1, network.channels, *network.size), 0.5)
     channels = network.capture(blank, [layer]).places(layer).shape[1]
-    classes = min(CLASSES, network.table[""].channels) if network.table[""].layout.kind == "vector" else 0
+    head = network.table.get("") if "" in network.heads else None
+    classes = min(CLASSES, head.channels) if head and head.layout.kind == "vector" else 0
     done = json.loads(state.read_text()) if state.is_file() else {"seen": 0, "rows": 0, "photographs": 0}
-    count = sum(1 for _ in fv.images_in(photographs))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _trim(folder, done, channels, classes)
+        for names, images, seen in _batches(network, photographs, done["seen"]):
+            rows = _look(network, layer, classes, images, each, seed, done["photographs"])
+            with (folder / "files.txt").open("a", encoding="utf-8") as listed:
+                listed.writelines(f"{json.dumps(str(name.relative_to(photographs)))}\n" for name in names)
+            for name, values in rows.items():
+                with (folder / f"{name}.bin").open("ab") as file:
+                    file.write(values.tobytes())
+            done["seen"], done["rows"] = seen, done["rows"] + len(rows["numbers"])
+            done["photographs"] += len(names)
+            if done["photographs"] % NOTED < BATCH or seen == count:
+                fv.write(state, json.dumps(done).encode())
+        fv.write(state, json.dumps(done).encode())
     except OSError as error:
         raise fv.OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
-    for names, images, seen in _batches(network, photographs, done["seen"]):
-        rows = _look(network, layer, classes, images, each, seed, done["photographs"])
-        with (folder / "files.txt").open("a") as listed:
-            listed.writelines(f"{name.relative_to(photographs)}\n" for name in names)
-        for name, values in rows.items():
-            with (folder / f"{name}.bin").open("ab") as file:
-                file.write(values.tobytes())
-        done = {
-            "seen": seen,
-            "rows": done["rows"] + len(rows["numbers"]),
-            "photographs": done["photographs"] + len(names),
-        }
-        if done["photographs"] % NOTED < BATCH or seen == count:
-            fv.write(state, json.dumps(done).encode())
-        if progress:
-            progress(seen, count)
-    fv.write(state, json.dumps(done).encode())
     if not done["rows"]:
         raise fv.OutputError(f"none of the {count} images in {photographs} can be read")
     return Collected(folder, done["rows"], done["photographs"], channels, classes)
@@ -139,8 +130,8 @@ def _trim(folder: Path, done: dict[str, int], channels: int, classes: int) -> No
         with (folder / f"{name}.bin").open("ab") as file:
             file.truncate(width * done["rows"])
     listed = folder / "files.txt"
-    names = listed.read_text().split("\n")[: done["photographs"]] if listed.is_file() else []
-    listed.write_text("".join(f"{name}\n" for name in names))
+    names = listed.read_text(encoding="utf-8").split("\n")[: done["photographs"]] if listed.is_file() else []
+    listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _batches(network: fv.Network, photographs: Path, seen: int) -> Iterator[tuple[list[Path], Tensor, int]]:
@@ -177,7 +168,10 @@ def _look(
         top = acts.logits().topk(classes) if classes else None
         for k in range(classes):
             assert top is not None
-            (back,) = torch.autograd.grad(top.values[:, k].sum(), acts[layer], retain_graph=k + 1 < classes)
+            (back,) = torch.autograd.grad(
+                top.values[:, k].sum(), acts[layer], retain_graph=k + 1 < classes, allow_unused=True
+            )
+            back = torch.zeros_like(acts[layer]) if back is None else back
             gradient = acts.replaced({layer: back}).places(layer).flatten(2)
             gradient = gradient.gather(2, places[:, None].expand(-1, maps.shape[1], -1))
             shares.append((gradient * vectors).sum(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,8 +51,7 @@ def lay_out(vectors: Rows, method: str, seed: int) -> np.ndarray:
     Raises:
         SettingError: there is no such method, or it is not installed.
     """
-    if method not in METHODS:
-        raise fv.SettingError(f"no layout {method!r}; give {', '.join(METHODS)}")
+    check_method(method)
     rows = len(vectors)
     chance = np.random.default_rng(seed)
     some = np.sort(chance.choice(rows, FITTED, replace=False)) if rows > FITTED else np.arange(rows)
@@ -71,32 +71,49 @@ def lay_out(vectors: Rows, method: str, seed: int) -> np.ndarray:
     return (plane + EVEN * (ranks - plane)).astype(np.float32)
 
 
-def purity(plane: np.ndarray, labels: np.ndarray, most: int = 5000) -> float:
-    """Return how often the nearest neighbour in the plane has the same label, as a share."""
+def check_method(method: str) -> None:
+    """Make sure that there is such a layout, and what it needs.
+
+    Raises:
+        SettingError: there is not.
+    """
+    if method not in METHODS:
+        raise fv.SettingError(f"no layout {method!r}; give {', '.join(METHODS)}")
+    if find_spec({"umap": "umap", "tsne": "sklearn"}.get(method, "numpy")) is None:
+        raise fv.SettingError(f"{method} is not installed; run: pip install 'featviz[atlas]', or give pca")
+
+
+def purity(plane: np.ndarray, labels: np.ndarray, numbers: np.ndarray, most: int = 5000) -> float:
+    """Return how often the nearest neighbour in the plane has the same label, as a share.
+
+    Args:
+        plane: where they lie.
+        labels: their labels.
+        numbers: of what they are from; what is from the same is no neighbour.
+        most: so many, drawn by lot, are looked at.
+    """
     some = np.random.default_rng(0).permutation(len(plane))[:most]
-    plane, labels = plane[some], labels[some]
+    plane, labels, numbers = plane[some], labels[some], numbers[some]
     right = 0
     for first in range(0, len(plane), 1000):
         far = ((plane[first : first + 1000, None] - plane[None]) ** 2).sum(2)
-        far[np.arange(len(far)), np.arange(first, first + len(far))] = np.inf
+        far[numbers[first : first + 1000, None] == numbers[None]] = np.inf
         right += (labels[far.argmin(1)] == labels[first : first + 1000]).sum()
     return float(right) / max(1, len(plane))
 
 
 def _fit(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
-    if method == "pca" or len(vectors) < 4:
+    if method == "pca" or len(vectors) < 4 or vectors.shape[1] < 2:
         plane = np.zeros((len(vectors), 2), np.float32)
         plane[:, : min(2, vectors.shape[1])] = vectors[:, :2]
         return plane
-    try:
-        if method == "tsne":
-            from sklearn.manifold import TSNE
+    if method == "tsne":
+        from sklearn.manifold import TSNE
 
-            found = TSNE(perplexity=min(30, (len(vectors) - 1) / 3), init="pca", random_state=seed)
-            return np.asarray(found.fit_transform(vectors), np.float32)
-        import umap
-    except ImportError as error:
-        raise fv.SettingError(f"{method} is not installed; run: pip install 'featviz[atlas]', or give pca") from error
+        found = TSNE(perplexity=min(30, (len(vectors) - 1) / 3), init="pca", random_state=seed)
+        return np.asarray(found.fit_transform(vectors), np.float32)
+    import umap
+
     found = umap.UMAP(n_neighbors=min(20, len(vectors) - 1), min_dist=0.3, metric="cosine", random_state=seed, n_jobs=1)
     return np.asarray(found.fit_transform(vectors), np.float32)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,6 +24,8 @@ from featviz.apps.galleries.work import thumb_file
 TEMPLATE = Path(__file__).with_name("page.html")
 ICON = 72
 """Px of an icon in a sprite sheet."""
+PHOTOGRAPHS = 4
+"""Photographs that are shown of a cell."""
 THUMB = 96
 """Px of a photograph."""
 
@@ -36,12 +39,14 @@ class Plane:
         cells: by the side of the grid, its cells and their pictures' names.
         collected: the activations.
         photographs: the folder that they are of.
+        count: how many activations are laid out.
     """
 
     layer: str
     cells: Mapping[int, Sequence[tuple[Cell, str]]]
     collected: Collected
     photographs: Path
+    count: int
 
 
 def write_page(
@@ -93,15 +98,17 @@ def _plane(
         sprites(store, [name for _, name in drawn], file)
         cells = []
         for cell, name in drawn:
-            files = [plane.collected.files[number] for number in cell.photographs]
+            every = cell.photographs
+            files = [plane.collected.files[n] for n in every[:: max(1, len(every) // PHOTOGRAPHS)][:PHOTOGRAPHS]]
             cells.append(
                 {
                     "x": cell.x,
                     "y": cell.y,
                     "n": cell.count,
                     "name": name,
-                    "classes": [[class_title(network, index), round(share, 4)] for index, share in cell.classes],
-                    "photos": [shown.setdefault(one, sha256(one.encode()).hexdigest()[:12]) for one in files],
+                    "classes": [[class_title(network, index), float(f"{share:.4g}")] for index, share in cell.classes],
+                    "photos": [shown.setdefault(one, _named(plane, one)) for one in files],
+                    "from": list(every),
                 }
             )
         grids.append({"side": side, "sprite": file, "columns": max(1, int(np.ceil(len(drawn) ** 0.5))), "cells": cells})
@@ -111,6 +118,11 @@ def _plane(
         "photographs": plane.collected.photographs,
         "grids": grids,
     }
+
+
+def _named(plane: Plane, file: str) -> str:
+    """Name a photograph's small copy: another folder, or another state of it, has others."""
+    return sha256(os.fsencode(f"{plane.collected.folder.name}/{file}")).hexdigest()[:12]
 
 
 def _photographs(store: fv.Store, network: fv.Network, planes: Sequence[Plane], shown: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 import featviz as fv
+from featviz.apps.atlas.atlas import class_number
 from featviz.apps.atlas.page import sprites
 from featviz.apps.blocks.parts import Parts, take_apart
 from featviz.apps.explain.explain import as_images
@@ -74,9 +75,11 @@ def blocks(
     image = as_images(network, photograph)
     acts = network.capture(image, [""])
     logits = acts.logits()[0].cpu()
-    asked = [acts.class_index(int(one) if isinstance(one, str) and one.isdigit() else one) for one in classes]
+    asked = [class_number(network, one) for one in classes]
     shown = list(dict.fromkeys([*asked, *logits.topk(min(5, len(logits))).indices.tolist()]))
     named = [layers] if isinstance(layers, str) else layers
+    if not named:
+        raise fv.SettingError("no layers are given; give one or more")
     for layer in named:
         network.capture(image, [layer]).places(layer)
     order = sorted(dict.fromkeys(named), key=list(network.table).index)
@@ -84,6 +87,8 @@ def blocks(
         parts = take_apart(network, image, order, shown, most=cells, groups=groups)
     except ImportError as error:
         raise fv.SettingError("scikit-learn is not installed; run: pip install 'featviz[atlas]'") from error
+    if pictures is not None and not Path(pictures).is_dir():
+        raise fv.OutputError(f"no folder {pictures}")
     store = fv.Store(output)
     settings = {"steps": steps, "param": fv.param.image(size)}
     albums, wanted = [], []

@@ -70,14 +70,13 @@ def take_apart(
         found = []
         for i, layer in enumerate(layers):
             whole = acts.places(layer)[0].detach()
-            gradients = torch.stack([_places(acts, layer, one[i]) for one in back]) if back else whole[None][:0]
+            gradients = torch.stack([_places(acts, layer, one[i]) for one in back])
             cells = _cells(whole, most)
-            added = F.adaptive_avg_pool2d(gradients * whole, cells) * (whole[0].numel() / (cells[0] * cells[1]))
-            maps = F.adaptive_avg_pool2d(whole, cells)
+            maps, support = _pooled(whole, cells) / _areas(whole, cells), _pooled(gradients * whole, cells)
             directions, shares = _groups(maps, groups)
             parts = _effects(gradients, directions, shares, whole.shape[1:])
             sources = None if not i else _sources(acts, layers[i - 1], layer, cells, most)
-            tensors_of = (maps, added.sum(1), added.sum((2, 3)), directions, shares, parts)
+            tensors_of = (maps, support.sum(1), (gradients * whole).sum((2, 3)), directions, shares, parts)
             cpu = [tensor.detach().cpu() for tensor in tensors_of]
             found.append(Parts(layer, *cpu, None if sources is None else sources.cpu()))  # type: ignore[call-arg]
     return found
@@ -94,6 +93,23 @@ def _cells(whole: Tensor, most: int) -> tuple[int, int]:
     return max(1, round(rows / shrink)), max(1, round(columns / shrink))
 
 
+def _pooled(maps: Float[Tensor, "*more y x"], cells: tuple[int, int]) -> Float[Tensor, "*more rows columns"]:
+    """Add up what lies in each cell; a place that two cells share is shared by area."""
+    rows, columns = (_overlap(side, count).to(maps) for side, count in zip(maps.shape[-2:], cells, strict=True))
+    return torch.einsum("ry,...yx,cx->...rc", rows, maps, columns)
+
+
+def _areas(maps: Tensor, cells: tuple[int, int]) -> float:
+    return float(maps.shape[-2] * maps.shape[-1]) / (cells[0] * cells[1])
+
+
+def _overlap(places: int, cells: int) -> Float[Tensor, "cells places"]:
+    """Return how much of each place lies in each cell."""
+    edges = torch.arange(cells + 1) * places / cells
+    first = torch.arange(places)
+    return (torch.minimum(edges[1:, None], first + 1) - torch.maximum(edges[:-1, None], first)).clamp(min=0)
+
+
 def _groups(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Split what cells hold into groups that each cell has some of, by non-negative factorisation."""
     from sklearn.decomposition import NMF
@@ -102,7 +118,8 @@ def _groups(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
     count = min(count, *rows.shape)
     if not rows.any():
         return maps.new_zeros(0, len(maps)), maps.new_zeros(0, *maps.shape[1:])
-    model = NMF(count, init="nndsvda", tol=0, max_iter=300)  # as many steps always, so that nothing is left to complain
+    # as many steps always, so that nothing is left to complain
+    model = NMF(count, init="nndsvda", tol=0, max_iter=300, random_state=0)
     shares = model.fit_transform(rows)
     order = np.argsort(-shares.sum(0) * np.linalg.norm(model.components_, axis=1))
     directions = torch.from_numpy(model.components_[order].copy()).to(maps)
@@ -119,12 +136,12 @@ def _effects(gradients: Tensor, directions: Tensor, shares: Tensor, size: torch.
 
 def _sources(acts: Any, before: str, layer: str, cells: tuple[int, int], most: int) -> Tensor:
     """Follow what each cell holds back to the layer before."""
-    grid = F.adaptive_avg_pool2d(acts.places(layer)[0], cells).flatten(1)
-    held = acts.places(before)[0].detach()
+    whole, held = acts.places(layer)[0], acts.places(before)[0].detach()
+    grid = (_pooled(whole, cells) / _areas(whole, cells)).flatten(1)
     found = []
     for cell in range(grid.shape[1]):
-        loud = grid[:, cell].square().sum() / grid[:, cell].detach().norm().clamp(min=1e-9)
+        own = grid[:, cell].detach()
+        loud = (grid[:, cell] * own).sum() / own.norm().clamp(min=1e-9)
         (gradient,) = torch.autograd.grad(loud, acts[before], retain_graph=True, allow_unused=True)
-        added = (_places(acts, before, gradient) * held).sum(0)
-        found.append(F.adaptive_avg_pool2d(added[None], _cells(held, most))[0])
+        found.append(_pooled((_places(acts, before, gradient) * held).sum(0), _cells(held, most)))
     return torch.stack(found)

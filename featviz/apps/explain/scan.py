@@ -102,7 +102,7 @@ def scanned(
     Raises:
         OutputError: the folder is missing, or holds no image that can be read.
     """
-    count, fingerprint = _fingerprint(folder)
+    count, fingerprint = folder_fingerprint(folder)
     facts = [fingerprint, network.fingerprint, network.size, network.mean, network.std, network.order, network.layout]
     key = hashlib.sha256(json.dumps([fv.__version__, *facts, layer, top, rest]).encode()).hexdigest()[:16]
     file = fv.cache_folder() / "examples" / f"{key}.safetensors"
@@ -170,7 +170,7 @@ def _batches(network: fv.Network, folder: Path, skipped: Skipped) -> Iterator[tu
         yield files, torch.stack(images)
 
 
-def _fingerprint(folder: Path) -> tuple[int, str]:
+def folder_fingerprint(folder: Path) -> tuple[int, str]:
     """Count a folder's images, and hash their names, sizes and times."""
     digest, count = hashlib.sha256(), 0
     for file in fv.images_in(folder):
