@@ -1,1 +1,1 @@
-"""What is built on featviz's public names alone: each app one file, with `import featviz as fv` and nothing deeper."""
+"""What is built on featviz's public names alone: `import featviz as fv`, and one another."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ from featviz.cli.options import (
     read_size,
 )
 
+FIRST = 8
+"""So many units are shown where none were chosen."""
 Folder = Annotated[Path, typer.Argument(help="A folder of photographs, and all that is below it.")]
 
 
@@ -88,11 +91,9 @@ def examples(
     path = _file(output, "examples.png")
     network = _network(model, weights, device, size, mean, std, order, layout)
     bar = None if quiet else fv.progress_bar("examples", "photo")
-    if channels is None:
-        chosen: list[int] | None = list(range(min(8, fv.examples(network, folder, layer, progress=bar).count)))
-    else:
-        chosen = None if channels == "all" else read_channels(channels)
+    chosen = None if channels in (None, "all") else read_channels(channels or "")
     found = fv.examples(network, folder, layer, chosen, progress=bar)
+    found = replace(found, channels=found.channels[:FIRST]) if channels is None else found
     for file, why in found.scan.skipped.items():
         typer.echo(f"featviz: left out {file}: {why}", err=True)
     pictures = fv.render(

@@ -1,6 +1,7 @@
 """Attribution as people use it: every method, on every kind of network, or a line that says why not."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,6 +65,11 @@ def test_every_method_applies_or_says_why_not(name, model, motifnet, motifvit):
         assert found.overlay().shape == (2, 3, *network.size)
         assert torch.equal(found.map, fv.explain(network, images, "logit:1", how).map)
     assert state(network) == before
+
+
+def test_every_method_stands_in_the_page_about_them():
+    page = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
+    assert [name for name in methods.__all__ if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("name", HOWS)

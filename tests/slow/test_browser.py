@@ -1,7 +1,5 @@
 """Pages in a real browser, opened from the disk."""
 
-import shutil
-
 import pytest
 import toys
 
@@ -9,19 +7,6 @@ import featviz as fv
 
 pytestmark = pytest.mark.slow
 WILD = "<script>document.title = 'gone'</script>", "bee", "cat 10", "cat 9", "jack-o'-lantern"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium")
-    if not program:
-        pytest.skip("needs chromium, which a browser package of the system installs as that")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        opened = started.chromium.launch(executable_path=program, args=options)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

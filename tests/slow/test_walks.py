@@ -1,7 +1,5 @@
 """The atlas and the building blocks in a real browser, opened from the disk."""
 
-import shutil
-
 import pytest
 import torch
 from PIL import Image
@@ -10,19 +8,6 @@ import featviz as fv
 from featviz.network.motifs import MOTIFS, draw
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium")
-    if not program:
-        pytest.skip("needs chromium, which a browser package of the system installs as that")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        opened = started.chromium.launch(executable_path=program, args=options)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

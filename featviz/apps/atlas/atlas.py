@@ -15,6 +15,7 @@ from featviz.apps.atlas.collect import Collected, collect
 from featviz.apps.atlas.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.atlas.page import Plane, write_page
 from featviz.apps.galleries.album import Album, Drawn, Made, produce
+from featviz.apps.galleries.page import class_number
 from featviz.apps.galleries.work import Batch, Engine
 
 GRIDS = (20, 40, 80)
@@ -131,17 +132,6 @@ def atlas(
     return replace(produce(network, albums, store, lay, engine, progress), facts=facts)
 
 
-def class_number(network: fv.Network, name: str | int) -> int:
-    """Find a class by name or number.
-
-    Raises:
-        AddressError: there is none such.
-    """
-    acts = network.capture(torch.full((1, network.channels, *network.size), 0.5), [""])
-    digits = isinstance(name, str) and name.isdecimal() and name not in network.classes
-    return acts.class_index(int(name) if digits else name)
-
-
 class _Rows:
     """Some rows of an array on the disk, read when they are asked for."""
 
@@ -166,7 +156,7 @@ def _kept(found: Collected, label: int | None) -> np.ndarray:
 
 
 def _inverse(vectors: np.ndarray, seed: int) -> np.ndarray:
-    """Return the inverse of the channels' moments, a good deal milder than it would be by itself."""
+    """Return the inverse of the channels' moments and the ridge, its largest number 1."""
     rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
     some = np.asarray(vectors[np.sort(rows)], np.float64)
     moment = some.T @ some / len(some)

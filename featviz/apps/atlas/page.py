@@ -17,7 +17,7 @@ from PIL import Image
 import featviz as fv
 from featviz.apps.atlas.cells import Cell
 from featviz.apps.atlas.collect import Collected
-from featviz.apps.galleries.page import class_title
+from featviz.apps.galleries.page import class_title, filled
 from featviz.apps.galleries.photos import webp
 from featviz.apps.galleries.work import thumb_file
 
@@ -53,18 +53,13 @@ def write_page(
     store: fv.Store, network: fv.Network, planes: Sequence[Plane], there: Collection[str], about: str
 ) -> str:
     """Write the page and all that it shows, and return its name."""
-    from jinja2 import Environment, StrictUndefined
-
     shown: dict[str, str] = {}
     data = [_plane(store, network, plane, there, shown) for plane in planes]
     _photographs(store, network, planes, shown)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    text = json.dumps({"layers": data, "icon": ICON}).replace("<", "\\u003c")  # within a script, markup would end it
     title = (
         f"What {' and '.join(plane.layer for plane in planes)} of {network.label} see{'s' * (len(planes) < 2)}{about}"
     )
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    store.write("index.html", template.render(title=title, data=text, planes=planes, version=fv.__version__))
+    store.write("index.html", filled(TEMPLATE, {"layers": data, "icon": ICON}, title=title, planes=planes))
     return "index.html"
 
 
@@ -112,12 +107,7 @@ def _plane(
                 }
             )
         grids.append({"side": side, "sprite": file, "columns": max(1, int(np.ceil(len(drawn) ** 0.5))), "cells": cells})
-    return {
-        "layer": plane.layer,
-        "count": plane.collected.rows,
-        "photographs": plane.collected.photographs,
-        "grids": grids,
-    }
+    return {"layer": plane.layer, "grids": grids}
 
 
 def _named(plane: Plane, file: str) -> str:

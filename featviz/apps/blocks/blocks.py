@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ import numpy as np
 import torch
 
 import featviz as fv
-from featviz.apps.atlas.atlas import class_number
 from featviz.apps.atlas.page import sprites
 from featviz.apps.blocks.parts import Parts, take_apart
 from featviz.apps.explain.explain import as_images
 from featviz.apps.galleries.album import Album, Drawn, Made, produce
-from featviz.apps.galleries.page import class_title
+from featviz.apps.galleries.page import class_number, class_title, filled
 from featviz.apps.galleries.photos import webp
 from featviz.apps.galleries.work import Batch, Engine, picture_file, thumb_file
 
@@ -108,9 +106,10 @@ def blocks(
         chances = logits.softmax(0)
         about = [{"name": class_title(network, index), "share": round(chances[index].item(), 4)} for index in shown]
         data = [_layer(store, part, names, drawn.names) for part, names in zip(parts, wanted, strict=True)]
-        return [
-            _page(store, network, Path(photograph).name, {"classes": about, "layers": data, "size": image.shape[-2:]})
-        ]
+        told = {"classes": about, "layers": data, "size": image.shape[-2:]}
+        title = f"{Path(photograph).name}, as {network.label} sees it"
+        store.write("index.html", filled(TEMPLATE, told, title=title))
+        return ["index.html"]
 
     return produce(network, albums, store, lay, engine, progress)
 
@@ -188,14 +187,3 @@ def _layer(store: fv.Store, part: Parts, names: dict[str, tuple[str, ...]], ther
 
 def _rounded(numbers: torch.Tensor) -> list[float]:
     return [float(f"{number:.4g}") for number in numbers.tolist()]
-
-
-def _page(store: fv.Store, network: fv.Network, name: str, data: dict[str, Any]) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    text = json.dumps(data).replace("<", "\\u003c")  # within a script, markup would end it
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    title = f"{name}, as {network.label} sees it"
-    store.write("index.html", template.render(title=title, data=text, version=fv.__version__))
-    return "index.html"

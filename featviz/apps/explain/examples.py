@@ -81,11 +81,6 @@ class Examples:
         return f"<examples of {len(self.channels)} units of {self.layer or 'logit'} of {self.network.label}>"
 
     @property
-    def count(self) -> int:
-        """How many units the layer has."""
-        return int(self.scan.found["top"][0].shape[1])
-
-    @property
     def goals(self) -> list[fv.objectives.Objective]:
         """An objective for each unit, to draw its own picture by."""
         if not self.layer:

@@ -6,11 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 import featviz as fv
 from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
-from featviz.apps.galleries.page import Page, class_title, numbers
+from featviz.apps.galleries.page import Page, class_number, class_title, numbers
 from featviz.apps.galleries.photos import of_classes, webp
 from featviz.apps.galleries.work import Batch, Engine, picture_file
 
@@ -119,11 +117,9 @@ def _find(network: fv.Network, names: Sequence[str | int]) -> dict[str, int]:
     Raises:
         AddressError: there is none such.
     """
-    acts = network.capture(torch.full((1, network.channels, *network.size), 0.5), [""])
     found = {}
     for name in names:
-        digits = isinstance(name, str) and name.isdigit() and name not in network.classes
-        index = acts.class_index(int(name) if digits else name)
+        index = class_number(network, name)
         found[class_title(network, index)] = index
     return found
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import featviz as fv
 from featviz.apps.galleries.work import picture_file, thumb_file
 
@@ -78,13 +80,24 @@ class Page:
 
     def html(self) -> str:
         """Write it."""
-        from jinja2 import Environment, StrictUndefined
+        data = [[asdict(shot) for shot in card.shots] for card in self.cards]
+        return filled(TEMPLATE, data, page=self)
 
-        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        data = json.dumps([[asdict(shot) for shot in card.shots] for card in self.cards])
-        safe = data.replace("<", "\\u003c")  # within a script, markup would end it
-        template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-        return template.render(page=self, data=safe, version=fv.__version__)
+
+def filled(template: Path, data: Any, **names: Any) -> str:
+    """Fill a page's template.
+
+    Args:
+        template: its file.
+        data: what its script reads, as JSON.
+        names: what else it shows.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    safe = json.dumps(data).replace("<", "\\u003c")  # within a script, markup would end it
+    text = template.read_text(encoding="utf-8")
+    return environment.from_string(text).render(data=safe, version=fv.__version__, **names)
 
 
 def shot(store: fv.Store, name: str, note: str = "", facts: Mapping[str, str] | None = None) -> tuple[Shot, Card]:
@@ -111,6 +124,17 @@ def shot(store: fv.Store, name: str, note: str = "", facts: Mapping[str, str] | 
         json.dumps(json.loads(recipe.to_json()), indent=1),
     )
     return one, Card("", score=score, kept=kept)
+
+
+def class_number(network: fv.Network, name: str | int) -> int:
+    """Find a class by name or number.
+
+    Raises:
+        AddressError: there is none such.
+    """
+    acts = network.capture(torch.full((1, network.channels, *network.size), 0.5), [""])
+    digits = isinstance(name, str) and name.isdecimal() and name not in network.classes
+    return acts.class_index(int(name) if digits else name)
 
 
 def class_title(network: fv.Network, index: int) -> str:

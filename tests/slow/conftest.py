@@ -1,0 +1,18 @@
+"""A real browser, for the tests of pages."""
+
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = shutil.which("chromium")
+    if not program:
+        pytest.skip("needs chromium, which a browser package of the system installs as that")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        opened = started.chromium.launch(executable_path=program, args=options)
+        yield opened
+        opened.close()
