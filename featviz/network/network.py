@@ -19,7 +19,7 @@ from featviz.network.folding import Folds, Pair, foldable
 from featviz.network.gradients import SmoothPools, redirected
 from featviz.network.graphs import replayed
 from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
-from featviz.network.stem import quick_stem
+from featviz.network.ways_back import quick_ways_back
 from featviz.network.surgery import frozen, laid_out
 from featviz.plan import Plan
 from featviz.protocols import Size
@@ -307,7 +307,7 @@ class Network:
             frozen(self.module),
             self._folds.only(pairs),
             laid_out(self.module, memory, precision),
-            quick_stem(self.module),
+            quick_ways_back(self.module),
             catching(self.module, calls) as run,
         ):
             yield see
