@@ -98,8 +98,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "Pyramid": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Pyramid()))',
         "Phase": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Phase()))',
         "CPPN": (
-            'fv.render(net, "logit:heart", param=param.image(64, batch=3, spatial=param.CPPN()), '
-            "transforms=T.Jitter(8), steps=256).at(128)"
+            'fv.render(net, "logit:heart", param=param.image(64, batch=3, spatial=param.CPPN()), steps=256).at(128)'
         ),
         "Shared": (
             'fv.render(net, "interpolate(logit:heart, logit:leaf)", '
@@ -123,6 +122,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
     "transforms": {
         "NONE": 'fv.render(net, "logit:star", param=three, transforms=T.NONE)',
         "LUCID": 'fv.render(net, "logit:star", param=three, transforms=T.LUCID)',
+        "NEAR": 'fv.render(net, "logit:star", param=three, transforms=T.NEAR)',
         "STANDARD": 'fv.render(net, "logit:star", param=three, transforms=T.STANDARD)',
         "Jitter": 'fv.render(net, "logit:star", param=three, transforms=T.Jitter(16))',
         "Roll": 'fv.render(net, "logit:star", param=three, transforms=T.Roll(64))',

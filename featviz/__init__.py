@@ -84,6 +84,7 @@ _HOMES = {
     "featviz.apps.moving": ("dream_video", "dream_zoom"),
     "featviz.apps.replay": ("replay",),
     "featviz.array": ("Array",),
+    "featviz.color": ("collapse_channels",),
     "featviz.errors": (
         "AddressError",
         "FeatvizError",
@@ -165,6 +166,7 @@ __all__ = [
     "cache_folder",
     "check_output",
     "check_video",
+    "collapse_channels",
     "compare",
     "contact_sheet",
     "doctor",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -128,6 +130,26 @@ def _axes(prior: Prior | None, device: torch.device) -> tuple[Float[Tensor, "c c
     if prior is None:
         return torch.tensor(CORRELATION, device=device), None
     return torch.tensor(prior.correlation, device=device), torch.tensor(prior.mean, device=device).view(-1, 1, 1)
+
+
+def collapse_channels(maps: Float[Tensor, "*more channel y x"]) -> Float[Tensor, "*more 3 y x"]:
+    """Show many channels in one picture in [0, 1]: each has a hue, the louder the brighter, grey where many meet.
+
+    The hues are spread evenly around the circle, red first; a number below 0 shows the opposite hue.
+
+    Source: Lucid, lucid/misc/io/collapse_channels.py.
+    Differs: brightness is of the loudest place, so that there is nothing to scale afterwards.
+
+    >>> collapse_channels(torch.eye(3)[:, :, None])[:, :, 0].tolist()  # three channels, each alone at one place
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    count = maps.shape[-3]
+    hues = torch.tensor([hsv_to_rgb(i / count + turn, 1, 1) for turn in (0, 0.5) for i in range(count)])
+    alone = F.normalize(hues, dim=1).to(maps)
+    parts = torch.cat([maps.relu(), (-maps).relu()], -3).movedim(-3, -1)
+    crowd = parts.sum(-1, keepdim=True) - parts.amax(-1, keepdim=True)
+    mixed = F.normalize(parts @ alone + crowd, dim=-1) * parts.norm(dim=-1, keepdim=True)
+    return (mixed / mixed.amax().clamp(min=1e-12)).movedim(-1, -3)
 
 
 def _mix(canvas: Tensor, matrix: Tensor) -> Tensor:

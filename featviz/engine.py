@@ -19,7 +19,6 @@ from featviz.parts import Parts
 from featviz.plan import Plan
 from featviz.protocols import Geometric, Optimizer, Param, Progress, Spatial, Transform, Transforms
 from featviz.rendering import Rendering, Trust
-from featviz.transforms import STANDARD
 
 
 @torch.inference_mode(False)
@@ -29,7 +28,7 @@ def render(
     objective: Goal | Sequence[Goal],
     *,
     param: Param | Spatial | None = None,
-    transforms: Transforms | Transform | Geometric = STANDARD,
+    transforms: Transforms | Transform | Geometric | None = None,
     optimizer: Optimizer = Adam(),
     steps: int = 512,
     seed: int | Sequence[int] = 0,
@@ -48,7 +47,8 @@ def render(
         network: from `fv.load`, or a `Network` around your own module.
         objective: an expression such as `"stage2:5 - 0.5*logit:spiral"`, an objective, or several of either.
         param: what is optimised; `None` means `param.image()`; a bare spatial part such as `Pixel()` will do.
-        transforms: how the pictures are looked at: one, or several in a row; `()` for not at all.
+        transforms: how the pictures are looked at: one, or several in a row; `()` for not at all. `None` means
+            `STANDARD`, or `NEAR` for a param that wants to be seen from close by.
         optimizer: how they follow the gradient.
         steps: how many.
         seed: picture *i* draws from `seed + i`, or from the *i*-th of several seeds.

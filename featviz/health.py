@@ -21,7 +21,7 @@ LISTEN = (1, 2, 4, 8, 16)
 LOOK = 64
 """Steps between looks at whether the scores are still numbers: each look waits for the device."""
 
-DEAD = "no gradient reaches the picture, the unit is off; give another seed, or a louder start: param Fourier(sd=0.1)"
+DEAD = "no gradient reaches the picture, the unit is off; give another seed, or a louder start: param Fourier(sd=0.25)"
 NOT_FINITE = "the score stopped being a number; give a smaller learning rate, or check the network's mean and std"
 
 

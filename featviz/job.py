@@ -39,7 +39,7 @@ from featviz.protocols import (
 from featviz.random import Generators
 from featviz.recipe import EXPECTS, Recipe, files_of, fingerprint
 from featviz.tiles import Tile, tile_size, tiles
-from featviz.transforms import Collapse, Resize, fuse, look
+from featviz.transforms import NEAR, STANDARD, Collapse, Resize, fuse, look
 from featviz.tuning import settle
 
 Goal = str | Scorer
@@ -156,7 +156,7 @@ class Job:
         network: Network,
         objective: Goal | Sequence[Goal],
         param: Param | Spatial | None,
-        transforms: Transforms | Transform | Geometric,
+        transforms: Transforms | Transform | Geometric | None,
         seed: int | Sequence[int],
         start: Start | None,
         plan: Plan,
@@ -176,7 +176,7 @@ class Job:
         leaves = [leaf.to(network.device).requires_grad_() for leaf in leaves]
         with torch.no_grad():
             canvas = whole.images(leaves, size)
-        transforms = _transforms(transforms)
+        transforms = _transforms(transforms, whole)
         lens = Lens.of(transforms, network, canvas, plan.tile)
         for goal in objectives:
             lens.check(goal)
@@ -371,7 +371,10 @@ def _fitting(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c
     return images if (height, width) == size else F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
-def _transforms(transforms: Transforms | Transform | Geometric) -> Transforms:
+def _transforms(transforms: Transforms | Transform | Geometric | None, param: Param) -> Transforms:
+    if transforms is None:
+        spatial = getattr(getattr(param, "image", param), "spatial", None)
+        return NEAR if getattr(spatial, "near", False) else STANDARD
     if isinstance(transforms, str):
         raise SettingError(f"{transforms!r} is text; give transforms.{transforms.upper()}, or a tuple of transforms")
     whole = tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)

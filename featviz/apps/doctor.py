@@ -351,7 +351,7 @@ def _starts(network: fv.Network, images: Tensor | None) -> Iterator[Finding]:
     silent = [name for name, units in off.items() if units.all()]
     if silent:
         some = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
-        yield Finding("starts", f"nothing in {some} answers to noise", '--param "Fourier(sd=0.1)", a louder start')
+        yield Finding("starts", f"nothing in {some} answers to noise", '--param "Fourier(sd=0.25)", a louder start')
     share = max((units.float().mean().item() for units in off.values()), default=0.0)
     if not silent:
         worst = max(off, key=lambda name: off[name].float().mean().item(), default="")

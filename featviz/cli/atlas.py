@@ -10,7 +10,20 @@ import typer
 import featviz as fv
 from featviz.cli.command import EXAMPLES, app
 from featviz.cli.galleries import Address, Engine, Workers, finish, make_engine
-from featviz.cli.options import Device, LayoutOf, Mean, Model, Order, Quiet, Size, Std, Weights, load_network, read_size
+from featviz.cli.options import (
+    Device,
+    LayoutOf,
+    Mean,
+    Model,
+    Order,
+    ParamName,
+    Quiet,
+    Size,
+    Std,
+    Weights,
+    load_network,
+    read_size,
+)
 
 
 @app.command(epilog=EXAMPLES)
@@ -22,6 +35,7 @@ def atlas(
     each: Annotated[int, typer.Option(help="Random places of each photograph.")] = 4,
     only: Annotated[str | None, typer.Option(help="A class: photographs that the model takes for it.")] = None,
     method: Annotated[str, typer.Option(help="How to lay them out: umap, tsne or pca.")] = "umap",
+    param: ParamName = "fourier",
     weights: Weights = "default",
     size: Size = None,
     steps: Annotated[int, typer.Option(help="Of each picture.")] = 256,
@@ -45,9 +59,11 @@ def atlas(
         each=each,
         only=only,
         method=method,
+        param=fv.pick(param, fv.param),
         steps=steps,
         seed=seed,
         engine=make_engine(engine, address, workers),
+        looking=None if quiet else fv.progress_bar("photographs", "photo"),
         progress=None if quiet else fv.progress_bar("atlas", "picture"),
     )
     for name, facts in made.facts.items():
@@ -66,6 +82,7 @@ def blocks(
     cells: Annotated[int, typer.Option(help="Along the longer side; finer maps are averaged.")] = 10,
     groups: Annotated[int, typer.Option(help="Into how many the activations of a layer are split.")] = 6,
     pictures: Annotated[Path | None, typer.Option(help="A sweep's folder, whose pictures to take.")] = None,
+    param: ParamName = "fourier",
     weights: Weights = "default",
     size: Size = None,
     steps: Annotated[int, typer.Option(help="Of each picture.")] = 256,
@@ -91,6 +108,7 @@ def blocks(
             cells=cells,
             groups=groups,
             pictures=pictures,
+            param=fv.pick(param, fv.param),
             size=read_size(size),
             steps=steps,
             seed=seed,

@@ -54,13 +54,15 @@ def explain(
     layout: LayoutOf = None,
     device: Device = "auto",
     output: Output = None,
+    quiet: Quiet = False,
 ) -> None:
     """Show where in a photograph a score comes from, by several methods side by side."""
     path = _file(output or Path(), f"{photo.stem}-explained.png")
     network = _network(model, weights, device, size, mean, std, order, layout)
     named = [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
     targets = [*(objectives or []), *named]
-    found = fv.compare(network, photo, targets, *([method] if method else []), layer=layer)
+    bar = None if quiet else fv.progress_bar("explain", "map")
+    found = fv.compare(network, photo, targets, *([method] if method else []), layer=layer, progress=bar)
     for problem in dict.fromkeys(found.problems.values()):
         typer.echo(f"featviz: {problem}", err=True)
     for row in found.rows:

@@ -27,6 +27,9 @@ Own = Annotated[
     list[str] | None,
     typer.Option(help="FILE.py:NAME of an objective, param or transform of one's own, to use by name."),
 ]
+ParamName = Annotated[
+    str, typer.Option(help='fourier, pyramid, phase, cppn, alpha …, or an expression such as "Fourier(decay=1.5)".')
+]
 Precision = Annotated[
     str, typer.Option(help="Of the network: float32, bfloat16, or auto for the faster one, measured once.")
 ]

@@ -17,6 +17,7 @@ from featviz.cli.options import (
     Order,
     Output,
     Own,
+    ParamName,
     Precision,
     Quality,
     Quiet,
@@ -50,12 +51,11 @@ def render(
     quality: Quality = "usual",
     steps: Steps = None,
     seed: Annotated[int, typer.Option(help="The first picture's; the next has the next.")] = 0,
-    param: Annotated[
-        str, typer.Option(help='fourier, pyramid, phase, cppn, alpha …, or an expression such as "Fourier(decay=1.5)".')
-    ] = "fourier",
+    param: ParamName = "fourier",
     transforms: Annotated[
-        str, typer.Option(help='standard, lucid, none, or an expression such as "(Pad(8), Jitter(16))".')
-    ] = "standard",
+        str | None,
+        typer.Option(help='standard, lucid, none, or as "(Pad(8), Jitter(16))". Left out: what suits the param.'),
+    ] = None,
     optimizer: Annotated[
         str, typer.Option(help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))".')
     ] = "adam",
@@ -101,7 +101,7 @@ def render(
         network,
         goals,
         param=whole,
-        transforms=fv.pick(transforms, fv.transforms, named),
+        transforms=None if transforms is None else fv.pick(transforms, fv.transforms, named),
         seed=seed,
         start=start,
         plan=fv.Plan(None if precision == "auto" else precision, max_memory=max_memory, tile=tile),  # type: ignore[arg-type]

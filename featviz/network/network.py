@@ -19,8 +19,8 @@ from featviz.network.folding import Folds, Pair, foldable
 from featviz.network.gradients import SmoothPools, redirected
 from featviz.network.graphs import replayed
 from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
-from featviz.network.ways_back import quick_ways_back
 from featviz.network.surgery import frozen, laid_out
+from featviz.network.ways_back import quick_ways_back
 from featviz.plan import Plan
 from featviz.protocols import Size
 

@@ -23,5 +23,6 @@ def progress_bar(what: str = "", unit: str = "step") -> Progress:
         bar.update(done - bar.n)
         if done == steps:
             bar.close()
+            bar = None  # whoever goes on calls for another
 
     return show

@@ -26,8 +26,8 @@ FIT_STEPS, FIT_RATE, FIT_SIDE = 800, 0.2, 96
 class CPPN:
     """A compositional pattern-producing network: smooth lines and shapes, which can be drawn again at any size.
 
-    `rendering.at(1024)` draws it larger. It wants to be seen from close by, as with `transforms=T.Jitter(8)`: wide
-    views drive it to one flat colour.
+    `rendering.at(1024)` draws it larger. It is seen from close by, with `transforms.NEAR`, where nothing else is asked
+    for: wide views drive it to one flat colour.
 
     Args:
         width: units of each layer.
@@ -45,6 +45,7 @@ class CPPN:
     depth: int = 8
     periodic: bool = False
     scales = True
+    near = True
 
     def __post_init__(self) -> None:
         """Check the network."""

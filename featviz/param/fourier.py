@@ -17,7 +17,13 @@ from featviz.protocols import Leaves, Size
 from featviz.random import Generators
 from featviz.spectrum import falling, loudness, natural, waves
 
-PACE = 4.0
+PACE = 0.1
+"""How far a frequency moves for a step of 1.
+
+Source: measured. Lucid has .25, and a first spectrum that is as loud; steps of .4 of its length keep colours natural where
+    the spectrum falls as steeply as here.
+"""
+TURN = 4.0
 """How far a phase moves, in radians, for a step of 1, so that the usual learning rate turns it as fast as it can bear.
 
 Source: chosen by looking; Fel et al. use NAdam at a rate of 1.
@@ -41,11 +47,12 @@ class Fourier:
         prior: a file from `fit_prior`, whose amplitudes scale them instead; `None` means the decay does.
 
     Source: Lucid, lucid/optvis/param/spatial.py, `fft_image`.
-    Differs: decay 1.25 instead of 1, nearer to photographs; measured, see docs/quality.md.
+    Differs: decay 1.5 instead of 1, so that spectra fall as those of photographs do, and `PACE`; measured, see
+        docs/quality.md.
     """
 
-    decay: float = 1.25
-    sd: float = 0.01
+    decay: float = 1.5
+    sd: float = 0.025
     prior: str | Path | None = None
 
     def __post_init__(self) -> None:
@@ -72,8 +79,8 @@ class Fourier:
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def _scale(size: Size, decay: float, prior: Prior | None, device: torch.device) -> Float[Tensor, "*c h w 2"]:
-    """Return what the real and imaginary part of each frequency are multiplied by. A quarter keeps Lucid's loudness."""
-    scale = 0.25 * falling(size, decay, device)
+    """Return what the real and imaginary part of each frequency are multiplied by."""
+    scale = PACE * falling(size, decay, device)
     if prior is not None:
         amplitude = prior.amplitude(size, device)
         amplitude[:, 0, 0] = amplitude.flatten(1).amax(1)  # the mean is free to move
@@ -104,17 +111,17 @@ class Phase:
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw the phases of each image; the amplitudes are held."""
-        phase = (2 * math.pi / PACE) * (rng.uniform(channels, size[0], size[1] // 2 + 1) - 0.5)
+        phase = (2 * math.pi / TURN) * (rng.uniform(channels, size[0], size[1] // 2 + 1) - 0.5)
         return [phase, self._amplitude(channels, size).expand(len(rng), -1, -1, -1).clone()]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
         """Find the phases of a canvas, and hold its amplitudes."""
         spectrum = torch.fft.rfft2(canvas, norm="ortho")
-        return [spectrum.angle() / PACE, spectrum.abs()]
+        return [spectrum.angle() / TURN, spectrum.abs()]
 
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
         """Turn phases into a canvas. No gradient reaches the amplitudes, nor the phase of the mean."""
-        phase, amplitude = leaves[0] * PACE, leaves[1].detach()
+        phase, amplitude = leaves[0] * TURN, leaves[1].detach()
         columns = [_mirrored(phase[..., :1]), phase[..., 1:]]
         if size[1] % 2 == 0 and size[1] > 1:
             columns = [columns[0], phase[..., 1:-1], _mirrored(phase[..., -1:])]

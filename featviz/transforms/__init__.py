@@ -21,11 +21,11 @@ from featviz.transforms.geometry import (
 from featviz.transforms.grain import GaussianBlur, Noise, UniformNoise
 from featviz.transforms.roll import Roll
 from featviz.transforms.spread import LogUniform, OneOf, Uniform
-from featviz.transforms.stacks import LUCID, NONE, STANDARD, fuse, look
+from featviz.transforms.stacks import LUCID, NEAR, NONE, STANDARD, fuse, look
 from featviz.transforms.tone import Contrast, Tint
 
 __all__ = [
-    "LUCID", "NONE", "STANDARD", "Collapse", "Contrast", "Crop", "CropOrPadTo", "Flip", "Foreign", "GaussianBlur",
-    "Jitter", "LogUniform", "Noise", "OneOf", "Pad", "Resize", "ResizedView", "Roll", "Rotate", "Scale", "Shift",
-    "Tint", "Uniform", "UniformNoise", "Warp", "fuse", "look",
+    "LUCID", "NEAR", "NONE", "STANDARD", "Collapse", "Contrast", "Crop", "CropOrPadTo", "Flip", "Foreign",
+    "GaussianBlur", "Jitter", "LogUniform", "Noise", "OneOf", "Pad", "Resize", "ResizedView", "Roll", "Rotate",
+    "Scale", "Shift", "Tint", "Uniform", "UniformNoise", "Warp", "fuse", "look",
 ]  # fmt: skip

@@ -37,6 +37,8 @@ Those of large pictures are about half as wide, which shows the network whole th
 Source: measured; docs/quality.md has what else was tried.
 """
 
+NEAR: Transforms = (Jitter(8),)
+"""The default of what would become one flat colour in wider views, as `param.CPPN` would."""
 
 NONE: Transforms = ()
 """Look at the picture as it is."""

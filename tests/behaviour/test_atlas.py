@@ -180,6 +180,31 @@ def test_an_atlas_is_made_once_and_says_where(motifnet, folder, tmp_path, capsys
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "page" / "pictures").iterdir()} == times
 
 
+def test_what_is_collected_is_told_on_the_way(motifnet, folder, tmp_path):
+    told = []
+    given = {"each": 1, "steps": STEPS, "method": "pca", "looking": lambda *done: told.append(done)}
+    fv.atlas(motifnet, folder, ["stage3", "stage2"], tmp_path / "a", **given)
+    assert told[-1] == (81, 81) and [done[0] for done in told] == 2 * [16, 32, 48, 64, 80, 81][: len(told) // 2]
+    told.clear()
+    fv.atlas(motifnet, folder, "stage3", tmp_path / "a", **given)
+    assert not told  # nothing is looked at twice
+
+
+@pytest.mark.parametrize("name", ["cppn", "alpha"])
+def test_icons_of_other_kinds(motifnet, folder, tmp_path, name):
+    words = ["atlas", str(folder), "--layer", "stage3", "--each", "1", "--method", "pca", "--param", name]
+    assert main([*words, "--steps", "2", "--quiet", "-o", "page"]) == 0
+    (grid, *_) = data(tmp_path / "page" / "index.html")["layers"][0]["grids"]
+    file = tmp_path / "page" / "pictures" / f"{grid['cells'][0]['name']}.png"
+    recipe = fv.Recipe.of(file)
+    if name == "cppn":
+        assert "CPPN" in recipe.param and recipe.transforms == repr(fv.transforms.NEAR)
+    else:
+        assert Image.open(file).mode == "RGBA" and "Opacity" in recipe.objectives[0]
+        sprite = Image.open(tmp_path / "page" / grid["sprite"]).convert("RGBA")
+        assert sprite.crop((0, 0, 72, 72)).getextrema()[3][1] < 255  # half opaque, after two steps
+
+
 def test_one_class_alone(motifnet, folder, tmp_path):
     made = fv.atlas(motifnet, folder, "stage3", tmp_path / "a", only="moon", steps=STEPS, method="pca")
     taken = [

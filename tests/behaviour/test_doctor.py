@@ -120,7 +120,7 @@ def test_activations_that_overwrite_and_those_without_a_name(net):
 def test_dead_starts_are_told(motifnet):
     dead = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
     nn.init.constant_(dead[0].bias, -50.0)
-    assert cures(fv.doctor(fv.Network(dead, size=32, **HALF)))["starts"].startswith('--param "Fourier(sd=0.1)"')
+    assert cures(fv.doctor(fv.Network(dead, size=32, **HALF)))["starts"].startswith('--param "Fourier(sd=0.25)"')
     (told,) = (finding.what for finding in fv.doctor(motifnet) if finding.about == "starts")
     assert "is off when a render begins; such units are woken" in told
 

@@ -124,7 +124,7 @@ FOREIGN = {
 SPREADS = ("LogUniform", "OneOf", "Uniform")
 BEYOND = ("Contrast", "Noise", "STANDARD", "Tint", "UniformNoise", "v2.ColorJitter")
 """What may leave [0, 1]: the network's normalisation does not mind."""
-STACKS = ("LUCID", "STANDARD")
+STACKS = ("LUCID", "NEAR", "STANDARD")
 
 
 def test_the_lists_are_complete():
@@ -302,6 +302,16 @@ def test_own_objective_param_and_transform():
     assert rendering.history[-1] > rendering.history[0]
     blocks = rendering.images.unfold(2, 4, 4).unfold(3, 4, 4).flatten(4)
     assert torch.equal(blocks.amin(-1), blocks.amax(-1))
+
+
+def test_a_param_is_seen_as_it_wants_to_be():
+    def views(**options):
+        return fv.render(toys.plain(), "conv2:1", steps=0, trials=0, **options).recipe.transforms
+
+    assert views() == views(param=param.Pixel()) == repr(T.STANDARD)
+    near = (param.CPPN(), param.image(32, spatial=param.CPPN()), param.Alpha(param.image(spatial=param.CPPN())))
+    assert {views(param=one) for one in near} == {repr(T.NEAR)}
+    assert views(param=param.CPPN(), transforms=T.STANDARD) == repr(T.STANDARD)
 
 
 def test_spatial_parts_alone_are_params_too():

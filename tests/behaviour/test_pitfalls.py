@@ -89,7 +89,7 @@ def test_a_dead_start_is_said_with_its_cure():
     with pytest.raises(fv.RenderError) as caught:
         fv.render(dead, "relu:1", steps=40)
     assert str(caught.value) == (
-        "no gradient reaches the picture, the unit is off; give another seed, or a louder start: param Fourier(sd=0.1)"
+        "no gradient reaches the picture, the unit is off; give another seed, or a louder start: param Fourier(sd=0.25)"
     )
     with pytest.warns(fv.FeatvizWarning, match="^relu:1: no gradient reaches the picture"):
         rendering = fv.render(dead, ["relu:1", "conv:1"], transforms=(), steps=20)
@@ -187,7 +187,7 @@ def test_a_unit_that_is_off_comes_on_with_a_louder_start():
     with pytest.raises(fv.RenderError, match=r"^no gradient reaches the picture, the unit is off; give another seed"):
         fv.render(net, "relu:1", transforms=(), steps=64)
     net = off(-0.05)
-    for spatial in (param.Fourier(sd=0.1), param.Pixel(sd=1.0)):
+    for spatial in (param.Fourier(sd=0.25), param.Pixel(sd=1.0)):
         assert fv.render(net, "relu:1", param=spatial, transforms=(), steps=1).history[-1] > 0
 
 

@@ -9,9 +9,12 @@ import psutil
 import pytest
 import torch
 import toys
+from PIL import Image
 
 import featviz as fv
 from featviz.cli import main
+from featviz.network.motifs import draw
+from featviz.output import to_bytes
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -74,3 +77,22 @@ def test_the_command(tmp_path, capsys):
     assert len(pictures(tmp_path)) == 2
     assert main([*words, "--engine", "abacus"]) == 2
     assert "no engine 'abacus'; give here or ray" in capsys.readouterr().err
+
+
+def test_an_atlas_and_blocks_drawn_there_are_those_drawn_here(motifnet, tmp_path, one_thread):
+    (tmp_path / "photos").mkdir()
+    drawings = draw(torch.arange(8), (64, 64), torch.Generator().manual_seed(0))
+    for i, image in enumerate(drawings):
+        Image.fromarray(to_bytes(image.numpy())).save(tmp_path / "photos" / f"{i}.png")
+    for name, engine in (("here", None), ("ray", fv.OnRay(workers=2))):
+        fv.atlas(
+            motifnet, tmp_path / "photos", "stage3", tmp_path / f"atlas-{name}", steps=4, method="pca", engine=engine
+        )
+        fv.blocks(
+            motifnet, tmp_path / "photos" / "0.png", "stage3", tmp_path / f"blocks-{name}", cells=3, steps=4,
+            engine=engine,
+        )  # fmt: skip
+    for what in ("atlas", "blocks"):
+        here = pictures(tmp_path / f"{what}-here")
+        assert len(here) >= 4
+        assert pictures(tmp_path / f"{what}-ray") == here

@@ -1,8 +1,10 @@
+import itertools
 import math
 
 import pytest
 import torch
 
+from featviz.color import collapse_channels
 from featviz.errors import SettingError
 from featviz.param import Decorrelated, Plain
 
@@ -35,3 +37,19 @@ def test_decorrelated_colour_needs_three_channels():
     message = r"^decorrelated colour for 3 channels where there are 4; use color=Plain\(\), or a prior fitted to such"
     with pytest.raises(SettingError, match=message):
         Decorrelated().image(torch.zeros(1, 4, 2, 2))
+
+
+def test_many_channels_become_hues():
+    maps = torch.rand(5, 2, 3, generator=torch.Generator().manual_seed(0))
+    image = collapse_channels(maps)
+    assert image.shape == (3, 2, 3) and image.min() >= 0 and image.max() == pytest.approx(1)
+    alone = [collapse_channels(torch.eye(5)[:, k : k + 1, None])[:, 0, 0] for k in range(5)]
+    assert min((a - b).norm() for a, b in itertools.combinations(alone, 2)) > 0.3
+    loud = collapse_channels(torch.tensor([[[1.0, 0.25]], [[0.0, 0.0]]]))[:, 0]
+    assert loud[:, 1].tolist() == pytest.approx((0.25 * loud[:, 0]).tolist())
+    grey = collapse_channels(torch.ones(3, 1, 1))[:, 0, 0]
+    assert grey.max() - grey.min() < 1e-6
+    opposite = collapse_channels(torch.tensor([[[1.0, -1.0]]]))[:, 0]
+    assert opposite[:, 0].tolist() == [1, 0, 0] and opposite[0, 1] == 0 and opposite[1, 1] == opposite[2, 1] > 0
+    assert collapse_channels(torch.zeros(4, 2, 2)).eq(0).all()
+    assert collapse_channels(maps.expand(2, 5, 2, 3))[1].equal(image)

@@ -11,7 +11,7 @@ import featviz as fv
 from featviz import param
 from featviz.errors import SettingError
 from featviz.param.cppn import PACE as PACE_CPPN
-from featviz.param.fourier import PACE
+from featviz.param.fourier import TURN
 from featviz.prior import as_prior
 from featviz.random import Generators
 from featviz.spectrum import falling, frequencies, loudness, natural, waves
@@ -33,7 +33,7 @@ def test_fourier_restated(size):
     for p in range(h):
         for q in range(w // 2 + 1):
             f = max(math.hypot(frequency(p, h), q / w), 1 / max(h, w))
-            full[p, q] = spectrum[p, q].item() * 0.25 / f**1.5
+            full[p, q] = spectrum[p, q].item() * 0.1 / f**1.5
     for p in range(h):  # a real canvas: the other half mirrors this one
         for q in range(w // 2 + 1, w):
             full[p, q] = full[-p % h, w - q].conjugate()
@@ -101,7 +101,7 @@ def test_phase_starts_even_without_a_spike_in_the_corner_or_a_cast_of_colour():
     size = (128, 128)
     whole = param.image(size, spatial=param.Phase())
     leaves = whole.start(Generators(range(4)), 3, size)
-    angles = leaves[0] * PACE
+    angles = leaves[0] * TURN
     assert -math.pi <= angles.min() < -3.1 and 3.1 < angles.max() <= math.pi
     assert angles.var().item() == pytest.approx(math.pi**2 / 3, rel=0.01)
     canvas = param.Phase().canvas(leaves, size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from featviz.apps.atlas.collect import Collected, collect
 from featviz.apps.atlas.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.atlas.page import Plane, write_page
 from featviz.apps.galleries.album import Album, Drawn, Made, produce
+from featviz.apps.galleries.icons import icons
 from featviz.apps.galleries.page import class_number
-from featviz.apps.galleries.work import Batch, Engine
+from featviz.apps.galleries.work import Engine
 
 GRIDS = (20, 40, 80)
 """Cells along a side, from afar to close by."""
@@ -47,10 +49,12 @@ def atlas(
     method: str = "umap",
     grids: Sequence[int] = GRIDS,
     least: int = 2,
+    param: Any = None,
     size: int = SIZE,
     steps: int = 256,
     seed: int = 0,
     engine: Engine | None = None,
+    looking: Callable[[int, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Made:
     """Lay out what a layer sees in photographs, like beside like, and draw a picture of every part, as a page.
@@ -67,10 +71,13 @@ def atlas(
         method: `"umap"`, `"tsne"` or `"pca"`.
         grids: cells along a side, from afar to close by; those that are too fine for the folder are left out.
         least: activations that a cell needs.
+        param: how icons are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
+            are transparent where nothing matters; `None` means `param.image()`.
         size: px of an icon.
         steps: of each icon.
         seed: of places, layout and icons.
         engine: where to draw; `None` means here.
+        looking: called now and then with the photographs seen and those in all, for each layer anew.
         progress: called with the pictures done and those in all.
 
     Returns:
@@ -101,7 +108,8 @@ def atlas(
     planes, albums = [], []
     facts: dict[str, dict[str, float]] = {}
     for layer in named:
-        found = collect(network, Path(photographs), layer, store.path / "data", each=each, seed=seed)
+        where = store.path / "data"
+        found = collect(network, Path(photographs), layer, where, each=each, seed=seed, progress=looking)
         kept = _kept(found, label)
         if len(kept) < 4:
             raise fv.SettingError(f"{len(kept)} activations cannot be laid out; give more photographs, or more of each")
@@ -113,8 +121,7 @@ def atlas(
         for side in sides:
             cells = cells_of(found, plane, kept, side, least) or cells_of(found, plane, kept, side, 1)
             goals = [fv.objectives.Direction.whitened(layer, cell.mean, inverse, POWER) for cell in cells]
-            settings = {"steps": steps, "param": fv.param.image(size)}
-            batch = Batch.of(network, goals, [seed] * len(goals), **settings)
+            batch = icons(network, goals, param, size, steps, seed)
             titles = [f"{layer}, {side}: row {cell.y}, column {cell.x}" for cell in cells]
             album.want(batch, titles, [""] * len(cells))
             drawn[side] = list(zip(cells, batch.names, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,10 +82,20 @@ def collect(
     *,
     each: int,
     seed: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Collected:
     """Go through a folder, and note the activations of random places; what is noted already is not asked for again.
 
     A folder that has changed is gone through anew.
+
+    Args:
+        network: what looks.
+        photographs: the folder.
+        layer: whose activations.
+        output: where the files are kept.
+        each: places of a photograph.
+        seed: of the places.
+        progress: called now and then with the photographs seen and those in all.
 
     Raises:
         AddressError: there is no such layer, or it has no places.
@@ -116,6 +126,8 @@ def collect(
             done["photographs"] += len(names)
             if done["photographs"] % NOTED < BATCH or seen == count:
                 fv.write(state, json.dumps(done).encode())
+            if progress:
+                progress(seen, count)
         fv.write(state, json.dumps(done).encode())
     except OSError as error:
         raise fv.OutputError(f"cannot write to {folder}: {error.strerror or error}") from error

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 import featviz as fv
 from featviz.apps.atlas.cells import Cell
 from featviz.apps.atlas.collect import Collected
+from featviz.apps.galleries.icons import ICON, sprites
 from featviz.apps.galleries.page import class_title, filled
 from featviz.apps.galleries.photos import webp
-from featviz.apps.galleries.work import thumb_file
 
 TEMPLATE = Path(__file__).with_name("page.html")
-ICON = 72
-"""Px of an icon in a sprite sheet."""
 PHOTOGRAPHS = 4
 """Photographs that are shown of a cell."""
 THUMB = 96
@@ -63,25 +56,6 @@ def write_page(
     return "index.html"
 
 
-def sprites(store: fv.Store, names: Sequence[str], file: str) -> None:
-    """Write pictures' small copies side by side into one .webp file, as many in a row as make it a square.
-
-    A JSON file of the same name says where each is, for pages of one's own.
-    """
-    columns = max(1, int(np.ceil(len(names) ** 0.5)))
-    sheet = Image.new("RGB", (columns * ICON, max(1, -(-len(names) // columns)) * ICON))
-    places = {}
-    for i, name in enumerate(names):
-        x, y = i % columns * ICON, i // columns * ICON
-        icon = Image.open(BytesIO(store.read(thumb_file(name)))).convert("RGB")
-        sheet.paste(icon.resize((ICON, ICON), Image.Resampling.LANCZOS), (x, y))
-        places[name] = [x, y, ICON, ICON]
-    data = BytesIO()
-    sheet.save(data, "webp", quality=82)
-    store.write(file, data.getvalue())
-    store.write(str(Path(file).with_suffix(".json")), json.dumps({"sprite": Path(file).name, "icons": places}))
-
-
 def _plane(
     store: fv.Store, network: fv.Network, plane: Plane, there: Collection[str], shown: dict[str, str]
 ) -> dict[str, Any]:
@@ -90,7 +64,7 @@ def _plane(
         drawn = [(cell, name) for cell, name in pairs if name in there]
         slug = "".join(letter if letter.isalnum() else "_" for letter in plane.layer)
         file = f"sprites/{slug}-{side}.webp"
-        sprites(store, [name for _, name in drawn], file)
+        columns = sprites(store, [name for _, name in drawn], file)
         cells = []
         for cell, name in drawn:
             every = cell.photographs
@@ -106,7 +80,7 @@ def _plane(
                     "from": list(every),
                 }
             )
-        grids.append({"side": side, "sprite": file, "columns": max(1, int(np.ceil(len(drawn) ** 0.5))), "cells": cells})
+        grids.append({"side": side, "sprite": file, "columns": columns, "cells": cells})
     return {"layer": plane.layer, "grids": grids}
 
 

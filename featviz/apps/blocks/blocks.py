@@ -6,23 +6,24 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import featviz as fv
-from featviz.apps.atlas.page import sprites
 from featviz.apps.blocks.parts import Parts, take_apart
 from featviz.apps.explain.explain import as_images
 from featviz.apps.galleries.album import Album, Drawn, Made, produce
+from featviz.apps.galleries.icons import icons, sprites
 from featviz.apps.galleries.page import class_number, class_title, filled
 from featviz.apps.galleries.photos import webp
-from featviz.apps.galleries.work import Batch, Engine, picture_file, thumb_file
+from featviz.apps.galleries.work import Engine, picture_file, thumb_file
 
 TEMPLATE = Path(__file__).with_name("page.html")
 POWER = 2.0
 """How much the angle matters to the picture of a cell."""
 TOLD = 4
 """Channels that are told of a cell."""
+OPAQUE = 0.85
+"""How much of the photograph the hues of the groups hide where they are loudest."""
 
 
 def blocks(
@@ -35,6 +36,7 @@ def blocks(
     cells: int = 10,
     groups: int = 6,
     pictures: str | Path | None = None,
+    param: Any = None,
     size: int | tuple[int, int] | None = None,
     steps: int = 256,
     seed: int = 0,
@@ -55,6 +57,8 @@ def blocks(
         cells: along the longer side; finer maps are averaged.
         groups: into how many the activations of a layer are split.
         pictures: a sweep's folder; what is there already is not drawn again.
+        param: how pictures are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
+            are transparent where nothing matters; `None` means `param.image()`.
         size: px of a picture; `None` means the network's own.
         steps: of each picture.
         seed: of each picture.
@@ -88,12 +92,11 @@ def blocks(
     if pictures is not None and not Path(pictures).is_dir():
         raise fv.OutputError(f"no folder {pictures}")
     store = fv.Store(output)
-    settings = {"steps": steps, "param": fv.param.image(size)}
     albums, wanted = [], []
     for part in parts:
         album, names = Album(), {}
         for what, goals, titles in _goals(part):
-            batch = Batch.of(network, goals, [seed] * len(goals), **settings)
+            batch = icons(network, goals, param, size, steps, seed)
             album.want(batch, titles, [""] * len(titles))
             names[what] = batch.names
         albums.append(album)
@@ -155,13 +158,9 @@ def _layer(store: fv.Store, part: Parts, names: dict[str, tuple[str, ...]], ther
     sheet = {}
     for what, some in names.items():
         drawn = [name for name in dict.fromkeys(some) if name in there]
-        sprites(store, drawn, f"sprites/{slug}-{what}.webp")
-        index = {name: i for i, name in enumerate(drawn)}
-        sheet[what] = {
-            "file": f"sprites/{slug}-{what}.webp",
-            "columns": max(1, int(np.ceil(len(drawn) ** 0.5))),
-            "icons": [index.get(name, -1) for name in some],
-        }
+        file, index = f"sprites/{slug}-{what}.webp", {name: i for i, name in enumerate(drawn)}
+        columns = sprites(store, drawn, file)
+        sheet[what] = {"file": file, "columns": columns, "icons": [index.get(name, -1) for name in some]}
     flat = part.maps.flatten(1)
     loud, which = flat.topk(min(TOLD, len(flat)), dim=0)
     useful = part.channels.topk(min(TOLD, len(flat)), dim=1)
@@ -179,10 +178,23 @@ def _layer(store: fv.Store, part: Parts, names: dict[str, tuple[str, ...]], ther
         ],
         "shares": [_rounded(one.flatten()) for one in part.shares],
         "effects": [_rounded(one) for one in part.effects.T],
+        **_hues(part),
         "sources": None
         if part.sources is None
         else {"columns": part.sources.shape[2], "maps": [_rounded(one.flatten()) for one in part.sources]},
     }
+
+
+def _hues(part: Parts) -> dict[str, Any]:
+    """Return a hue for each group, and the mixture of them in each cell with its opacity, all up to 255."""
+    if not len(part.groups):
+        return {"hues": [], "mixed": [[0, 0, 0, 0]] * part.maps[0].numel()}
+    loud = part.shares * part.groups.norm(dim=1)[:, None, None]
+    alone = fv.collapse_channels(torch.eye(len(loud))[:, :, None])[..., 0].T
+    total = loud.norm(dim=0)
+    mixed = fv.collapse_channels(loud / total.clamp(min=1e-12))
+    cells = torch.cat([mixed, OPAQUE * total[None] / total.amax().clamp(min=1e-12)]).flatten(1).T
+    return {"hues": (255 * alone).round().int().tolist(), "mixed": (255 * cells).round().int().tolist()}
 
 
 def _rounded(numbers: torch.Tensor) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ def compare(
     methods: Sequence[str | Method] = SUITED,
     *,
     layer: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Explain an image for several targets by several methods, beside one another.
 
@@ -98,6 +99,7 @@ def compare(
         targets: addresses or objectives; none means the class that the network finds likeliest.
         methods: as for `explain`.
         layer: for the methods that look at one.
+        progress: called after each with the maps done and those in all.
 
     Raises:
         AddressError: the network has no such unit or layer.
@@ -121,6 +123,8 @@ def compare(
             except (fv.SettingError, fv.AddressError) as error:
                 problems[f"{name} of {goal}"] = str(error)
                 row.append(None)
+            if progress:
+                progress(len(rows) * len(names) + len(row), len(goals) * len(names))
         rows.append(row)
     if not any(any(row) for row in rows):
         raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
