@@ -22,7 +22,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,25 @@ class Bench:
         self.judge = fv.load(f"{models}/{JUDGE}", device="cpu", size=160, mean=(0.5,) * 3, std=(0.5,) * 3)
         found = list(fv.photographs(photographs, size=SIZE))
         self.photographs = {int(file.name[:3]): image for file, image in found}
-        self.classes = sorted(random.Random(SEED).sample(sorted(self.photographs), 50))
+        self.table = sorted(random.Random(SEED).sample(sorted(self.photographs), 50))
+        self.classes = self.table
+
+    @cached_property
+    def known(self) -> tuple[Tensor, Tensor]:
+        """The photographs' features, and the deviations that these were divided by."""
+        whole = features(self.judge, torch.stack(list(self.photographs.values())))
+        scale = whole.std(0).clamp(min=1e-6)
+        return whole / scale, scale
+
+    def nature(self, images: Tensor) -> str:
+        """Write how far images are from photographs, and how steeply their spectra fall."""
+        whole, scale = self.known
+        return f"{frechet(features(self.judge, images) / scale, whole):7.1f}  {fv.slope(images).mean():5.2f}"
+
+    def others(self) -> None:
+        """Turn to 48 classes that are not in the table, with which to find settings."""
+        rest = sorted(set(self.photographs) - set(self.table))
+        self.classes = random.Random(SEED + 1).sample(rest, 96)[:48]
 
     def pictures(self, name: str, count: int, draw: Callable[[list[int]], Tensor]) -> Tensor:
         """Draw pictures in batches, or find them."""
@@ -136,18 +154,15 @@ def seen(bench: Bench, images: Tensor) -> tuple[float, float, float]:
 def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     """Print the table of class pictures."""
     real = torch.stack([bench.photographs[label] for label in bench.classes])
-    everything = features(bench.judge, torch.stack(list(bench.photographs.values())))
-    everything, scale = everything / everything.std(0).clamp(min=1e-6), everything.std(0).clamp(min=1e-6)
     best = seen(bench, real)
     print("\nclasses            steps  s/picture  top-1  top-5  mean p   of photographs'    Fréchet  slope")
 
     def row(name: str, steps: int, each: float, images: Tensor) -> None:
         found = seen(bench, images)
         ratios = " ".join(f"{mine / theirs:5.2f}" for mine, theirs in zip(found, best, strict=True))
-        far = frechet(features(bench.judge, images) / scale, everything)
-        slope, figures = fv.slope(images).mean(), "  ".join(f"{number:5.2f}" for number in found)
+        figures = "  ".join(f"{number:5.2f}" for number in found)
         print(
-            f"{name:18} {steps:>5}  {steps * each:9.1f}  {figures}   {ratios}  {far:7.1f}  {slope:5.2f}",
+            f"{name:18} {steps:>5}  {steps * each:9.1f}  {figures}   {ratios}  {bench.nature(images)}",
             flush=True,
         )
 
@@ -185,7 +200,9 @@ def views(
     return (T.Shift(shift), T.Rotate(turn), T.Scale(T.LogUniform(*zoom)), T.Resize((px, px)), T.Tint(tint))
 
 
-STEEPER, LOOSE = param.Fourier(decay=1.25), fv.Adam(pull=0.0)
+PACE = 2.5
+"""Rates are told as for Lucid's scale of frequencies, of which featviz has two fifths."""
+STEEPER, LOOSE = param.Fourier(decay=1.25), fv.Adam(0.05 * PACE, pull=0.0)
 NEARER: dict[str, Any] = {"shift": 0.2, "turn": 15, "zoom": (0.6, 2.0), "tint": 0.3}
 TRIED: dict[str, dict[str, Any]] = {
     "views of 224 px": {"transforms": views(px=224)},
@@ -193,16 +210,20 @@ TRIED: dict[str, dict[str, Any]] = {
     "views of 128 px": {"transforms": views()},
     "views of 112 px": {"transforms": views(px=112), "steps": 168},
     "views of 96 px": {"transforms": views(px=96), "steps": 256},
-    "128 px, rate .1 falling to .01": {"transforms": views(), "optimizer": fv.Adam(0.1, 0.1, 0.0)},
+    "128 px, rate .1 falling to .01": {"transforms": views(), "optimizer": fv.Adam(0.1 * PACE, 0.1, 0.0)},
     "128 px, zoom .5 to 2": {"transforms": views(zoom=(0.5, 2.0))},
     "128 px, zoom .8 to 4": {"transforms": views(zoom=(0.8, 4.0))},
     "128 px, tint .6": {"transforms": views(tint=0.6)},
     "128 px, tint .2": {"transforms": views(tint=0.2)},
     "128 px, flips": {"transforms": (T.Flip(), *views())},
-    "128 px, a start ten times as loud": {"transforms": views(), "param": param.Fourier(decay=1.0, sd=0.1)},
+    "128 px, a start ten times as loud": {"transforms": views(), "param": param.Fourier(decay=1.0, sd=0.25)},
     "128 px, less total variation (20)": {"transforms": views(), "less": " - 20*tv"},
     "128 px, decay 1.25": {"transforms": views(), "param": STEEPER},
-    "128 px, decay 1.25, rate .03": {"transforms": views(), "param": STEEPER, "optimizer": fv.Adam(0.03, pull=0.0)},
+    "128 px, decay 1.25, rate .03": {
+        "transforms": views(),
+        "param": STEEPER,
+        "optimizer": fv.Adam(0.03 * PACE, pull=0.0),
+    },
     "128 px, shift .2, turn 15, zoom .6 to 2": {"transforms": views(0.2, 15, (0.6, 2.0))},
     "the same, decay 1.25, tint .3": {"transforms": views(**NEARER), "param": STEEPER},
     "the same, decay 1.25, tint .3, longer": {"transforms": views(**NEARER), "param": STEEPER, "steps": 256},
@@ -221,8 +242,7 @@ TRIED: dict[str, dict[str, Any]] = {
 
 def tried(bench: Bench) -> None:
     """Print what each of the settings gave on other classes than those of the table."""
-    rest = sorted(set(bench.photographs) - set(bench.classes))
-    bench.classes = random.Random(SEED + 1).sample(rest, 96)[:48]
+    bench.others()
     print("\ntried                                                   steps  top-1  top-5  mean p")
     real = torch.stack([bench.photographs[label] for label in bench.classes])
     for name, settings in {"photographs": {}, **TRIED}.items():
@@ -232,6 +252,31 @@ def tried(bench: Bench) -> None:
         images = bench.pictures(f"tried-{name}", 48, partial(ours, bench.maker, goals, given)) if settings else real
         figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images))
         print(f"{name:55} {given['steps'] if settings else 0:5}  {figures}", flush=True)
+
+
+SPECTRA: dict[str, dict[str, Any]] = {
+    "decay 1.25, rate .05, pull .1": {
+        "param": param.Fourier(decay=1.25),
+        "optimizer": fv.Adam(0.05 * PACE, pull=0.1 / PACE),
+    },
+    "decay 1.4, rate .02, pull .25": {"param": param.Fourier(decay=1.4)},
+    "decay 1.45, the same": {"param": param.Fourier(decay=1.45)},
+    "decay 1.5, the same": {"param": param.Fourier(decay=1.5)},
+}
+"""Decays on the way to spectra that fall as those of photographs do, the first with the rate that there was before."""
+
+
+def spectra(bench: Bench) -> None:
+    """Print what decays and rates give on other classes than those of the table."""
+    bench.others()
+    real = torch.stack([bench.photographs[label] for label in bench.classes])
+    goals = [f"logit:{label}" for label in bench.classes]
+    print("\nspectra                         top-1  top-5  mean p  Fréchet  slope")
+    for name, settings in {"photographs": {}, **SPECTRA}.items():
+        draw = partial(ours, bench.maker, goals, {"seed": 1000, **settings})
+        images = real if name == "photographs" else bench.pictures(f"spectra-{name}", 48, draw)
+        figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images))
+        print(f"{name:30}  {figures}  {bench.nature(images)}", flush=True)
 
 
 def ours(network: fv.Network, goals: list[str], settings: dict[str, Any], some: list[int]) -> Tensor:
@@ -346,6 +391,8 @@ def main() -> None:
             classes(bench, peers, weights)
         if "tried" in parts:
             tried(bench)
+        if "spectra" in parts:
+            spectra(bench)
         if "motifs" in parts:
             motifs(bench)
         if "units" in parts:

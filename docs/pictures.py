@@ -1,17 +1,22 @@
 """Draw the pictures of the README: `make docs MOBILENET=path/to/mobilenet_v2.safetensors`.
 
-Without MOBILENET, torchvision downloads its own weights for that network.
+Without MOBILENET, torchvision downloads its own weights for that network. The pages are opened in Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import torch
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
 
 import featviz as fv
 from featviz import objectives as obj
@@ -41,10 +46,11 @@ def main() -> None:
     fv.render(mobilenet, UNITS, progress=fv.progress_bar()).save(HERE / "mobilenet_v2.webp")
     dreams = [fv.read_image(HERE / "chelsea.webp")]
     dreams += [fv.dream(mobilenet, HERE / "chelsea.webp", layer).images[0].numpy() for layer in LAYERS]
-    explain(mobilenet)
-    examples(motifnet)
     rows = [np.concatenate(dreams[i : i + 2], 2) for i in (0, 2)]
     iio.imwrite(HERE / "dream.webp", to_bytes(np.concatenate(rows, 1)), quality=90)
+    explain(mobilenet)
+    examples(motifnet)
+    pages(motifnet, mobilenet)
 
 
 def explain(network: fv.Network) -> None:
@@ -53,13 +59,64 @@ def explain(network: fv.Network) -> None:
     fv.compare(network, HERE / "chelsea.webp", ["logit:tabby", "features.10:31"], methods).save(HERE / "explain.webp")
 
 
+def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
+    """Make a gallery, an atlas and building blocks, and photograph them."""
+    given = {"progress": fv.progress_bar("pages", "picture")}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        classes = list(range(21, 1000, 1000 // 40))[:40]
+        gallery = fv.gallery(mobilenet, folder / "gallery", classes=classes, **given)
+        drawings(motifnet, 810, folder / "drawings")
+        atlas = fv.atlas(motifnet, folder / "drawings", "stage3", folder / "atlas", **given)
+        layers = ["features.7", "features.17"]
+        blocks = fv.blocks(mobilenet, HERE / "chelsea.webp", layers, folder / "blocks", **given)
+        photograph(gallery.page, (1170, 1059), "gallery", lambda _: None)
+        photograph(atlas.page, (1400, 760), "atlas", spiral)
+        photograph(blocks.page, (1400, 800), "blocks", eye)
+
+
+def spiral(page: Page) -> None:
+    """Point at the largest cell of the spirals."""
+    page.evaluate("""() => {
+        const [view] = views, cells = view.grid().cells.filter(cell => cell.classes[0][0] === "spiral");
+        view.pick(cells.reduce((best, cell) => cell.n > best.n ? cell : best));
+    }""")
+
+
+def eye(page: Page) -> None:
+    """Open the last layer, and point at an eye of the cat."""
+    page.get_by_role("tab").last.click()
+    box = page.locator("#heat").bounding_box()
+    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.42 * box["height"])
+
+
+def photograph(file: str, size: tuple[int, int], name: str, point: Callable[[Page], None]) -> None:
+    """Open a page in a window of a width and height in px, point at something, and keep what is seen."""
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
+        page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme="light")
+        page.goto(Path(file).as_uri())
+        page.wait_for_load_state("networkidle")
+        point(page)
+        page.wait_for_timeout(300)
+        Image.open(BytesIO(page.screenshot())).convert("RGB").save(HERE / f"{name}.webp", quality=88)
+        browser.close()
+
+
+def drawings(network: fv.Network, count: int, folder: Path) -> None:
+    """Draw motifs into a folder."""
+    folder.mkdir()
+    labels = torch.arange(count) % len(network.classes)
+    for i, image in enumerate(draw(labels, network.size, torch.Generator().manual_seed(0))):
+        iio.imwrite(folder / f"{i:03d}.png", to_bytes(image.numpy()))
+
+
 def examples(network: fv.Network) -> None:
     """Draw the sheet of drawings that excite units."""
-    labels = torch.arange(405) % len(network.classes)
-    drawings = draw(labels, network.size, torch.Generator().manual_seed(0))
-    with tempfile.TemporaryDirectory() as folder:
-        for i, image in enumerate(drawings):
-            iio.imwrite(Path(folder, f"{i:03d}.png"), to_bytes(image.numpy()))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "drawings")
+        drawings(network, 405, folder)
         found = fv.examples(network, folder, "stage2", [1, 9, 30, 47])
         pictures = fv.render(network, found.goals, param=param.image(128))
         found.save(HERE / "examples.webp", pictures)

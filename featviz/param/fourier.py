@@ -20,8 +20,8 @@ from featviz.spectrum import falling, loudness, natural, waves
 PACE = 0.1
 """How far a frequency moves for a step of 1.
 
-Source: measured. Lucid has .25, and a first spectrum that is as loud; steps of .4 of its length keep colours natural where
-    the spectrum falls as steeply as here.
+Source: measured; docs/quality.md. Lucid has .25 and a start as loud; shorter steps keep colours natural where a
+    spectrum falls as steeply as here.
 """
 TURN = 4.0
 """How far a phase moves, in radians, for a step of 1, so that the usual learning rate turns it as fast as it can bear.
@@ -47,11 +47,11 @@ class Fourier:
         prior: a file from `fit_prior`, whose amplitudes scale them instead; `None` means the decay does.
 
     Source: Lucid, lucid/optvis/param/spatial.py, `fft_image`.
-    Differs: decay 1.5 instead of 1, so that spectra fall as those of photographs do, and `PACE`; measured, see
+    Differs: decay 1.4 instead of 1, so that spectra fall as those of photographs do, and `PACE`; measured, see
         docs/quality.md.
     """
 
-    decay: float = 1.5
+    decay: float = 1.4
     sd: float = 0.025
     prior: str | Path | None = None
 

@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
 import featviz as fv
+from featviz.apps.blocks.blocks import _hues
 from featviz.apps.blocks.parts import take_apart
 from featviz.cli import main
 from featviz.network.motifs import MOTIFS, draw
@@ -79,6 +81,27 @@ def test_groups_make_up_what_is_there(parts):
     left = (again - parts[1].maps).norm() / parts[1].maps.norm()
     assert len(parts[1].groups) == 4 and left < 0.6
     assert (parts[1].groups >= 0).all() and (parts[1].shares >= 0).all()
+
+
+def test_groups_have_hues_that_mix_where_they_meet(parts):
+    told = _hues(parts[1])
+    assert len({tuple(hue) for hue in told["hues"]}) == 4 and len(told["mixed"]) == 32
+    loud = parts[1].shares * parts[1].groups.norm(dim=1)[:, None, None]
+    shares = (loud / loud.sum(0).clamp(min=1e-9)).flatten(1)
+    purest = shares.amax(0).argmax().item()
+    *color, opacity = told["mixed"][purest]
+    near = [sum((a / 255 - b / 255) ** 2 for a, b in zip(color, hue, strict=True)) for hue in told["hues"]]
+    assert near.index(min(near)) == shares[:, purest].argmax()
+    assert 0 < opacity <= max(cell[3] for cell in told["mixed"]) == round(0.85 * 255)
+    nothing = replace(parts[1], groups=torch.zeros(0, 128), shares=torch.zeros(0, 4, 8))
+    assert _hues(nothing) == {"hues": [], "mixed": [[0, 0, 0, 0]] * 32}
+
+
+@pytest.mark.parametrize(("name", "mode"), [("cppn", "RGB"), ("alpha", "RGBA")])
+def test_pictures_of_other_kinds(photo, tmp_path, name, mode):
+    words = ["blocks", str(photo), "--layer", "stage3", "--cells", "2", "--groups", "1", "--param", name]
+    assert main([*words, "--steps", "2", "--quiet", "-o", "page"]) == 0
+    assert {Image.open(file).mode for file in (tmp_path / "page" / "pictures").iterdir()} == {mode}
 
 
 def test_sources_lie_where_the_cell_looks(parts):

@@ -312,6 +312,9 @@ def test_a_param_is_seen_as_it_wants_to_be():
     near = (param.CPPN(), param.image(32, spatial=param.CPPN()), param.Alpha(param.image(spatial=param.CPPN())))
     assert {views(param=one) for one in near} == {repr(T.NEAR)}
     assert views(param=param.CPPN(), transforms=T.STANDARD) == repr(T.STANDARD)
+    own = type("Own", (param.Pixel,), {"near": True, "scales": True})
+    assert views(param=own()) == repr(T.NEAR)
+    assert fv.render(toys.plain(), "conv2:1", param=param.image(16, spatial=own()), steps=0).at(16).images.shape[2] == 16
 
 
 def test_spatial_parts_alone_are_params_too():

@@ -7,6 +7,8 @@ import torch
 
 import featviz as fv
 from featviz import param
+from featviz.apps.blocks.parts import take_apart
+from featviz.apps.explain.explain import as_images
 from featviz.cli import main
 
 pytestmark = pytest.mark.slow
@@ -41,6 +43,20 @@ def test_a_flamingo_is_seen_by_a_network_that_did_not_make_it(shared):
             views.append(judge.capture(cut, [""]).logits().softmax(1))
     seen = [net.classes.index("flamingo") in best for best in torch.stack(views).mean(0).topk(5).indices]
     assert sum(seen) >= 2  # photographs of flamingos: about nine in ten
+
+
+def test_blocks_tell_a_hare_from_two_magpies(shared):
+    """The hare runs in the middle of the photograph, the magpies stand below, left and right of it."""
+    net = fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")
+    image = as_images(net, shared / "images" / "imagenet500" / "331_hare.jpg")
+    classes = [net.classes.index(name) for name in ("hare", "magpie")]
+    (part,) = take_apart(net, image, ["features.17"], classes, most=10, groups=4)
+    hare, magpie = part.support
+    assert hare.shape == (7, 10)
+    middle, left, right = (slice(2, 4), slice(3, 8)), (slice(5, 7), slice(1, 4)), (slice(5, 7), slice(7, 10))
+    assert (hare[middle] > 5 * magpie[middle].abs()).all()
+    for corner in (left, right):
+        assert (magpie[corner] > hare[corner]).all() and magpie[corner].mean() > 2 * hare[corner].mean()
 
 
 def own(shared, name, size, mean, std):

@@ -129,6 +129,9 @@ def test_blocks_tell_of_cells_classes_and_groups(opened):
     assert button.get_attribute("aria-pressed") == "true"
     page.get_by_label("group 1").hover()
     assert "argues" in page.locator("#argues").text_content()
+    page.get_by_text("All at once").hover()
+    assert "hues of the groups" in page.locator("#what").text_content() and page.evaluate(inked)
+    assert len(set(page.evaluate("layer.hues.map(String)"))) == 2
     page.get_by_label("group 2").click()
     assert page.locator("#argues").text_content() == "The group argues for"
     page.locator("#grid").hover(position={"x": 10, "y": 10})
