@@ -76,8 +76,7 @@ class Bench:
         self.judge = fv.load(f"{models}/{JUDGE}", device="cpu", size=160, mean=(0.5,) * 3, std=(0.5,) * 3)
         found = list(fv.photographs(photographs, size=SIZE))
         self.photographs = {int(file.name[:3]): image for file, image in found}
-        self.table = sorted(random.Random(SEED).sample(sorted(self.photographs), 50))
-        self.classes = self.table
+        self.classes = sorted(random.Random(SEED).sample(sorted(self.photographs), 50))
 
     @cached_property
     def known(self) -> tuple[Tensor, Tensor]:
@@ -91,10 +90,11 @@ class Bench:
         whole, scale = self.known
         return f"{frechet(features(self.judge, images) / scale, whole):7.1f}  {fv.slope(images).mean():5.2f}"
 
-    def others(self) -> None:
-        """Turn to 48 classes that are not in the table, with which to find settings."""
-        rest = sorted(set(self.photographs) - set(self.table))
-        self.classes = random.Random(SEED + 1).sample(rest, 96)[:48]
+    @cached_property
+    def others(self) -> list[int]:
+        """48 classes that are not in the table, with which to find settings."""
+        rest = sorted(set(self.photographs) - set(self.classes))
+        return random.Random(SEED + 1).sample(rest, 96)[:48]
 
     def pictures(self, name: str, count: int, draw: Callable[[list[int]], Tensor]) -> Tensor:
         """Draw pictures in batches, or find them."""
@@ -140,10 +140,10 @@ def frechet(images: Tensor, photographs: Tensor) -> float:
     return (apart + torch.cov(one.T).trace() + torch.cov(two.T).trace() - 2 * spread).item()
 
 
-def seen(bench: Bench, images: Tensor) -> tuple[float, float, float]:
+def seen(bench: Bench, images: Tensor, labels: list[int]) -> tuple[float, float, float]:
     """Return in which share the judge has the class first, or among five, and its mean probability."""
     ranks, shares = [], []
-    for image, label in zip(images, bench.classes, strict=True):
+    for image, label in zip(images, labels, strict=True):
         rank, share = seen_by(image, label, bench.judge)
         ranks.append(rank)
         shares.append(share)
@@ -154,11 +154,11 @@ def seen(bench: Bench, images: Tensor) -> tuple[float, float, float]:
 def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     """Print the table of class pictures."""
     real = torch.stack([bench.photographs[label] for label in bench.classes])
-    best = seen(bench, real)
+    best = seen(bench, real, bench.classes)
     print("\nclasses            steps  s/picture  top-1  top-5  mean p   of photographs'    Fréchet  slope")
 
     def row(name: str, steps: int, each: float, images: Tensor) -> None:
-        found = seen(bench, images)
+        found = seen(bench, images, bench.classes)
         ratios = " ".join(f"{mine / theirs:5.2f}" for mine, theirs in zip(found, best, strict=True))
         figures = "  ".join(f"{number:5.2f}" for number in found)
         print(
@@ -200,9 +200,9 @@ def views(
     return (T.Shift(shift), T.Rotate(turn), T.Scale(T.LogUniform(*zoom)), T.Resize((px, px)), T.Tint(tint))
 
 
-PACE = 2.5
+LUCIDS = 2.5
 """Rates are told as for Lucid's scale of frequencies, of which featviz has two fifths."""
-STEEPER, LOOSE = param.Fourier(decay=1.25), fv.Adam(0.05 * PACE, pull=0.0)
+STEEPER, LOOSE = param.Fourier(decay=1.25), fv.Adam(0.05 * LUCIDS, pull=0.0)
 NEARER: dict[str, Any] = {"shift": 0.2, "turn": 15, "zoom": (0.6, 2.0), "tint": 0.3}
 TRIED: dict[str, dict[str, Any]] = {
     "views of 224 px": {"transforms": views(px=224)},
@@ -210,7 +210,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "views of 128 px": {"transforms": views()},
     "views of 112 px": {"transforms": views(px=112), "steps": 168},
     "views of 96 px": {"transforms": views(px=96), "steps": 256},
-    "128 px, rate .1 falling to .01": {"transforms": views(), "optimizer": fv.Adam(0.1 * PACE, 0.1, 0.0)},
+    "128 px, rate .1 falling to .01": {"transforms": views(), "optimizer": fv.Adam(0.1 * LUCIDS, 0.1, 0.0)},
     "128 px, zoom .5 to 2": {"transforms": views(zoom=(0.5, 2.0))},
     "128 px, zoom .8 to 4": {"transforms": views(zoom=(0.8, 4.0))},
     "128 px, tint .6": {"transforms": views(tint=0.6)},
@@ -222,7 +222,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "128 px, decay 1.25, rate .03": {
         "transforms": views(),
         "param": STEEPER,
-        "optimizer": fv.Adam(0.03 * PACE, pull=0.0),
+        "optimizer": fv.Adam(0.03 * LUCIDS, pull=0.0),
     },
     "128 px, shift .2, turn 15, zoom .6 to 2": {"transforms": views(0.2, 15, (0.6, 2.0))},
     "the same, decay 1.25, tint .3": {"transforms": views(**NEARER), "param": STEEPER},
@@ -242,22 +242,21 @@ TRIED: dict[str, dict[str, Any]] = {
 
 def tried(bench: Bench) -> None:
     """Print what each of the settings gave on other classes than those of the table."""
-    bench.others()
     print("\ntried                                                   steps  top-1  top-5  mean p")
-    real = torch.stack([bench.photographs[label] for label in bench.classes])
+    real = torch.stack([bench.photographs[label] for label in bench.others])
     for name, settings in {"photographs": {}, **TRIED}.items():
         given = {"seed": 1000, "steps": 128, "param": param.Fourier(decay=1.0), "optimizer": LOOSE, **settings}
-        goals = [f"logit:{label}{given.get('less', '')}" for label in bench.classes]
+        goals = [f"logit:{label}{given.get('less', '')}" for label in bench.others]
         given.pop("less", None)
         images = bench.pictures(f"tried-{name}", 48, partial(ours, bench.maker, goals, given)) if settings else real
-        figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images))
+        figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
         print(f"{name:55} {given['steps'] if settings else 0:5}  {figures}", flush=True)
 
 
 SPECTRA: dict[str, dict[str, Any]] = {
     "decay 1.25, rate .05, pull .1": {
         "param": param.Fourier(decay=1.25),
-        "optimizer": fv.Adam(0.05 * PACE, pull=0.1 / PACE),
+        "optimizer": fv.Adam(0.05 * LUCIDS, pull=0.1 / LUCIDS),
     },
     "decay 1.4, rate .02, pull .25": {"param": param.Fourier(decay=1.4)},
     "decay 1.45, the same": {"param": param.Fourier(decay=1.45)},
@@ -268,14 +267,13 @@ SPECTRA: dict[str, dict[str, Any]] = {
 
 def spectra(bench: Bench) -> None:
     """Print what decays and rates give on other classes than those of the table."""
-    bench.others()
-    real = torch.stack([bench.photographs[label] for label in bench.classes])
-    goals = [f"logit:{label}" for label in bench.classes]
+    real = torch.stack([bench.photographs[label] for label in bench.others])
+    goals = [f"logit:{label}" for label in bench.others]
     print("\nspectra                         top-1  top-5  mean p  Fréchet  slope")
     for name, settings in {"photographs": {}, **SPECTRA}.items():
         draw = partial(ours, bench.maker, goals, {"seed": 1000, **settings})
         images = real if name == "photographs" else bench.pictures(f"spectra-{name}", 48, draw)
-        figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images))
+        figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
         print(f"{name:30}  {figures}  {bench.nature(images)}", flush=True)
 
 
@@ -370,7 +368,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, required=True, help="holds mobilenet_v2.safetensors and models.py")
     parser.add_argument("--photographs", type=Path, required=True, help="500 of them, named NNN_class.jpg")
-    parser.add_argument("--parts", default="classes,motifs,units")
+    parser.add_argument("--parts", default="classes,motifs,units", help="and tried, spectra: how defaults were found")
     parser.add_argument("--peers", default=",".join(PEERS), help="which to draw with, too")
     parser.add_argument("--keep", type=Path, help="keep pictures here, and draw only those that are not here yet")
     parser.add_argument("--device", default="cpu", help="where pictures are drawn: cpu or cuda")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from featviz.apps.moving import dream_video, dream_zoom
     from featviz.apps.replay import replay
     from featviz.array import Array
+    from featviz.color import collapse_channels
     from featviz.engine import render
     from featviz.errors import (
         AddressError,

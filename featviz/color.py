@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from featviz.errors import SettingError
@@ -132,21 +132,28 @@ def _axes(prior: Prior | None, device: torch.device) -> tuple[Float[Tensor, "c c
     return torch.tensor(prior.correlation, device=device), torch.tensor(prior.mean, device=device).view(-1, 1, 1)
 
 
-def collapse_channels(maps: Float[Tensor, "*more channel y x"]) -> Float[Tensor, "*more 3 y x"]:
+def collapse_channels(maps: Real[Tensor, "*more channel y x"]) -> Float[Tensor, "*more 3 y x"]:
     """Show many channels in one picture in [0, 1]: each has a hue, the louder the brighter, grey where many meet.
 
-    The hues are spread evenly around the circle, red first; a number below 0 shows the opposite hue.
+    The hues are spread evenly around the circle, red first. Where a number is below 0, they take half of the circle,
+    and what is below 0 shows the opposite hue.
+
+    Raises:
+        SettingError: there are no channels.
 
     Source: Lucid, lucid/misc/io/collapse_channels.py.
-    Differs: brightness is of the loudest place, so that there is nothing to scale afterwards.
+    Differs: the brightest place is as bright as can be, so that there is nothing to scale afterwards; hues are those of
+        HSV, not bent away from red, green and blue.
 
     >>> collapse_channels(torch.eye(3)[:, :, None])[:, :, 0].tolist()  # three channels, each alone at one place
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    count = maps.shape[-3]
-    hues = torch.tensor([hsv_to_rgb(i / count + turn, 1, 1) for turn in (0, 0.5) for i in range(count)])
-    alone = F.normalize(hues, dim=1).to(maps)
-    parts = torch.cat([maps.relu(), (-maps).relu()], -3).movedim(-3, -1)
+    if not maps.shape[-3]:
+        raise SettingError("there are no channels to show; give maps of one or more")
+    maps = maps if maps.is_floating_point() else maps.float()
+    parts = (torch.cat([maps, -maps], -3) if (maps < 0).any() else maps).relu().movedim(-3, -1)
+    count = parts.shape[-1]
+    alone = F.normalize(torch.tensor([hsv_to_rgb(i / count, 1, 1) for i in range(count)]), dim=1).to(maps)
     crowd = parts.sum(-1, keepdim=True) - parts.amax(-1, keepdim=True)
     mixed = F.normalize(parts @ alone + crowd, dim=-1) * parts.norm(dim=-1, keepdim=True)
     return (mixed / mixed.amax().clamp(min=1e-12)).movedim(-1, -3)

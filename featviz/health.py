@@ -11,10 +11,11 @@ from torch import Tensor
 
 from featviz.errors import FeatvizWarning, RenderError
 
-WAKE = 16
+WAKE = 32
 """How many of the first steps wake units that are off, but no more than half of all.
 
 Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
+Differs: 32 instead of 16, which a unit that begins with a flat grey picture, as `param.CPPN` does, may need.
 """
 LISTEN = (1, 2, 4, 8, 16)
 """Which steps after those look for a gradient; where the last finds none in a whole batch, it is given up."""

@@ -373,8 +373,7 @@ def _fitting(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c
 
 def _transforms(transforms: Transforms | Transform | Geometric | None, param: Param) -> Transforms:
     if transforms is None:
-        spatial = getattr(getattr(param, "image", param), "spatial", None)
-        return NEAR if getattr(spatial, "near", False) else STANDARD
+        return NEAR if getattr(param, "near", False) else STANDARD
     if isinstance(transforms, str):
         raise SettingError(f"{transforms!r} is text; give transforms.{transforms.upper()}, or a tuple of transforms")
     whole = tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)

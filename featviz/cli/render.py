@@ -54,7 +54,7 @@ def render(
     param: ParamName = "fourier",
     transforms: Annotated[
         str | None,
-        typer.Option(help='standard, lucid, none, or as "(Pad(8), Jitter(16))". Left out: what suits the param.'),
+        typer.Option(help='standard, near, lucid, none, or as "(Pad(8), Jitter(16))". Left out: what suits the param.'),
     ] = None,
     optimizer: Annotated[
         str, typer.Option(help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))".')

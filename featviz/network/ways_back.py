@@ -17,16 +17,17 @@ from featviz.protocols import Size
 FEW = 4
 """Up to how many input channels a convolution counts as one that sees images."""
 
-Way = Callable[[Tensor, nn.Conv2d, Size], Tensor]
-"""From the gradient in what a convolution put out to that in its input, of so many px."""
+Way = Callable[[Tensor, Tensor, nn.Conv2d, Size], Tensor]
+"""From the gradient in what a convolution put out, and its weights then, to that in its input, of so many px."""
 
 
 @contextmanager
 def quick_ways_back(module: nn.Module) -> Iterator[None]:
     """Let convolutions find their input's gradient by a plain convolution where that is faster; then undo it.
 
-    For the first layer of ResNet that takes two fifths of the time, for the patches of a transformer a fifth, for
-    strided depthwise convolutions in bfloat16, as in MobileNets and EfficientNets, a twentieth or less.
+    It is for strided ones that see images, for strided depthwise ones in bfloat16, and for dilated depthwise ones.
+
+    Source: `benchmarks/overhead.py`, the quick pass beside the others.
     """
     ways = [(part, way) for part in module.modules() if isinstance(part, nn.Conv2d) and (way := _way(part))]
     try:
@@ -55,51 +56,61 @@ def _reach(conv: nn.Conv2d) -> int:
     return conv.dilation[0] * (conv.kernel_size[0] - 1)
 
 
+def _pads(conv: nn.Conv2d) -> tuple[int, ...]:
+    assert not isinstance(conv.padding, str)
+    return conv.padding
+
+
 def _run(conv: nn.Conv2d, way: Way, images: Tensor) -> Tensor:
-    return _Quick.apply(images, conv, way)  # type: ignore[no-untyped-call,no-any-return]
+    return _Quick.apply(images, conv.weight, conv, way)  # type: ignore[no-untyped-call,no-any-return]
 
 
 class _Quick(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: Tensor, conv: nn.Conv2d, way: Way) -> Tensor:
-        ctx.back, ctx.images = partial(way, conv=conv), (images.shape[2:], images.dtype)
+    def forward(ctx: Any, images: Tensor, weight: Tensor, conv: nn.Conv2d, way: Way) -> Tensor:
+        ctx.save_for_backward(weight)  # as they are now: rules of attribution change them for one pass
+        ctx.conv, ctx.way, ctx.images = conv, way, (images.shape[2:], images.dtype)
         return nn.Conv2d.forward(conv, images)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        size, dtype = ctx.images
-        return ctx.back(gradient, size=size).to(dtype), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (weight,), (size, dtype) = ctx.saved_tensors, ctx.images
+        return ctx.way(gradient, weight.to(gradient.dtype), ctx.conv, size).to(dtype), None, None, None
 
 
-def by_phases(gradient: Float[Tensor, "n out h2 w2"], conv: nn.Conv2d, size: Size) -> Float[Tensor, "n c h w"]:
+def by_phases(
+    gradient: Float[Tensor, "n out h2 w2"], weight: Float[Tensor, "out c k k"], conv: nn.Conv2d, size: Size
+) -> Float[Tensor, "n c h w"]:
     """Return the gradient in the input of a strided convolution of few channels.
 
     Kernels for it pad three channels to sixteen; here as many phases of the stride beside each other fill them. Pixels
     that lie the same way between two strides are reached by the same weights: for each of these phases it is an
     ordinary convolution of the gradient with every so-manieth weight, turned around.
     """
-    weight, (stride, _) = conv.weight.to(gradient.dtype), conv.stride
+    stride = conv.stride[0]
     out, channels, side, _ = weight.shape
     reach = -(-side // stride)
     whole = F.pad(weight, (0, reach * stride - side) * 2).view(out, channels, reach, stride, reach, stride)
     turned = whole.flip(2, 4).permute(1, 3, 5, 0, 2, 4).reshape(channels * stride**2, out, reach, reach)
     phases = F.conv2d(gradient, turned.contiguous(memory_format=torch.channels_last), padding=reach - 1)
-    (top, left), (height, width) = conv.padding, size
+    (top, left), (height, width) = _pads(conv), size
     found = F.pixel_shuffle(phases, stride)[:, :, top : top + height, left : left + width]
     return F.pad(found, (0, width - found.shape[3], 0, height - found.shape[2]))
 
 
-def by_gaps(gradient: Float[Tensor, "n c h2 w2"], conv: nn.Conv2d, size: Size) -> Float[Tensor, "n c h w"]:
+def by_gaps(
+    gradient: Float[Tensor, "n c h2 w2"], weight: Float[Tensor, "c 1 k k"], conv: nn.Conv2d, size: Size
+) -> Float[Tensor, "n c h w"]:
     """Return the gradient in the input of a depthwise convolution, strided or dilated.
 
     Spread out by the stride, with zeros in the gaps, the gradient is convolved with the weights turned around.
     """
-    weight, (stride, _), reach = conv.weight.to(gradient.dtype), conv.stride, _reach(conv)
-    rows, columns = (side + 2 * pad - reach for side, pad in zip(size, conv.padding, strict=True))
+    stride, reach = conv.stride[0], _reach(conv)
+    rows, columns = (side + 2 * pad - reach for side, pad in zip(size, _pads(conv), strict=True))
     spread = gradient
     if stride > 1:
         spread = gradient.new_zeros(len(gradient), rows, columns, len(weight)).permute(0, 3, 1, 2)
         spread[:, :, ::stride, ::stride] = gradient
-    pads = [reach - pad for pad in conv.padding]
+    pads = [reach - pad for pad in _pads(conv)]
     return F.conv2d(spread, weight.flip(2, 3), padding=pads, dilation=conv.dilation, groups=conv.groups)

@@ -45,13 +45,15 @@ KEY, REPORT = "featviz", "featviz-report"
 
 
 def to_bytes(image: Float[np.ndarray, "c h w"], *, alpha: bool = False) -> UInt8[np.ndarray, "h w2 rgba"]:
-    """Turn an image in [0, 1] into 8-bit RGB or RGBA; other than three channels become grey panels side by side.
+    """Turn an image in [0, 1] into 8-bit RGB or RGBA; several channels that are no colours become panels side by side.
 
     Args:
         image: channels first.
         alpha: the last channel is alpha.
     """
     pixels = (np.nan_to_num(image, nan=0.5).clip(0, 1) * 255).round().astype(np.uint8)
+    if alpha and len(pixels) == 2:  # grey
+        pixels = pixels[[0, 0, 0, 1]]
     if len(pixels) != (4 if alpha else 3):
         return np.repeat(np.concatenate(list(pixels), axis=1)[..., None], 3, axis=2)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))

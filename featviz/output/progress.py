@@ -6,7 +6,7 @@ from featviz.protocols import Progress
 
 
 def progress_bar(what: str = "", unit: str = "step") -> Progress:
-    """Make a callback that draws a bar: `fv.render(..., progress=fv.progress_bar())`.
+    """Make a callback that draws a bar: `fv.render(..., progress=fv.progress_bar())`. What begins anew gets another.
 
     Args:
         what: is written before it.
@@ -18,11 +18,11 @@ def progress_bar(what: str = "", unit: str = "step") -> Progress:
 
     def show(done: int, steps: int) -> None:
         nonlocal bar
-        if bar is None:  # nothing is drawn for a render that fails before its first step
+        if bar is None or done < bar.n:  # nothing is drawn for a render that fails before its first step
             bar = tqdm(desc=what or None, total=steps, unit=unit)
+        bar.total = steps
         bar.update(done - bar.n)
         if done == steps:
             bar.close()
-            bar = None  # whoever goes on calls for another
 
     return show

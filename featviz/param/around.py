@@ -52,6 +52,11 @@ class Alpha:
         return self.image.scales
 
     @property
+    def near(self) -> bool:
+        """Whether it wants to be seen from close by."""
+        return self.image.near
+
+    @property
     def _opacity(self) -> Spatial:
         """How the alpha channel is held: as colour is, but without what is known of colours."""
         known = getattr(self.image.spatial, "prior", None) is not None
@@ -107,6 +112,11 @@ class Masked:
         """Whether the pictures of a batch depend on each other."""
         return self.image.couples
 
+    @property
+    def near(self) -> bool:
+        """Whether it wants to be seen from close by."""
+        return self.image.near
+
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Refuse: noise is no picture."""
         raise SettingError("Masked keeps a picture outside of its mask; give one to begin from: start=, or --start")
@@ -156,6 +166,11 @@ class Stack:
     def batch(self) -> int:
         """Pictures in all."""
         return len(self.pictures) + self.image.batch
+
+    @property
+    def near(self) -> bool:
+        """Whether it wants to be seen from close by."""
+        return self.image.near
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw a beginning for each free image; the others are held."""

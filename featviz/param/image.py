@@ -53,6 +53,11 @@ class Image:
         """Whether the same leaves can be drawn at any size."""
         return getattr(self.spatial, "scales", False)
 
+    @property
+    def near(self) -> bool:
+        """Whether it wants to be seen from close by."""
+        return getattr(self.spatial, "near", False)
+
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw a beginning for each image."""
         return self.spatial.start(rng, channels, size)

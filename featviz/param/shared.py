@@ -45,6 +45,11 @@ class Shared:
         """The prior of the pictures' own part, whose colours it brings along."""
         return getattr(self.own, "prior", None)
 
+    @property
+    def near(self) -> bool:
+        """Whether the pictures' own part wants to be seen from close by."""
+        return getattr(self.own, "near", False)
+
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw each picture's own part and, with the first picture's numbers, what they share."""
         shared = [self.sd * rng.normal(channels, *self._cells(size, factor))[:1] for factor in self.factors]

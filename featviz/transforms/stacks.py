@@ -37,7 +37,7 @@ Those of large pictures are about half as wide, which shows the network whole th
 Source: measured; docs/quality.md has what else was tried.
 """
 
-NEAR: Transforms = (Jitter(8),)
+NEAR: Transforms = (Shift(0.05),)
 """The default of what would become one flat colour in wider views, as `param.CPPN` would."""
 
 NONE: Transforms = ()

@@ -12,6 +12,8 @@ import featviz as fv
 from featviz.apps.atlas import collect as collecting
 from featviz.apps.atlas.cells import cells_of
 from featviz.apps.atlas.layout import lay_out, purity
+from featviz.apps.galleries.icons import icons
+from featviz.apps.galleries.work import draw as draw_pictures
 from featviz.apps.judge import seen
 from featviz.cli import main
 from featviz.network.motifs import MOTIFS, draw
@@ -184,7 +186,7 @@ def test_what_is_collected_is_told_on_the_way(motifnet, folder, tmp_path):
     told = []
     given = {"each": 1, "steps": STEPS, "method": "pca", "looking": lambda *done: told.append(done)}
     fv.atlas(motifnet, folder, ["stage3", "stage2"], tmp_path / "a", **given)
-    assert told[-1] == (81, 81) and [done[0] for done in told] == 2 * [16, 32, 48, 64, 80, 81][: len(told) // 2]
+    assert told == 2 * [(done, 81) for done in (16, 32, 48, 64, 80, 81)]  # the last file is the broken one
     told.clear()
     fv.atlas(motifnet, folder, "stage3", tmp_path / "a", **given)
     assert not told  # nothing is looked at twice
@@ -200,9 +202,30 @@ def test_icons_of_other_kinds(motifnet, folder, tmp_path, name):
     if name == "cppn":
         assert "CPPN" in recipe.param and recipe.transforms == repr(fv.transforms.NEAR)
     else:
-        assert Image.open(file).mode == "RGBA" and "Opacity" in recipe.objectives[0]
-        sprite = Image.open(tmp_path / "page" / grid["sprite"]).convert("RGBA")
-        assert sprite.crop((0, 0, 72, 72)).getextrema()[3][1] < 255  # half opaque, after two steps
+        assert "Opacity" in recipe.objectives[0]
+        for image in (file, tmp_path / "page" / grid["sprite"]):
+            with Image.open(image) as picture:
+                assert picture.crop((0, 0, 64, 64)).getextrema()[3][1] < 255  # half opaque, after two steps
+
+
+def test_an_icon_is_one_picture(motifnet, folder, tmp_path):
+    with pytest.raises(fv.SettingError, match=r"^an icon is one picture, and Image\(.*\) draws 4; give a batch of 1$"):
+        fv.atlas(
+            motifnet, folder, "stage3", tmp_path / "a", method="pca", steps=STEPS, param=fv.param.image(64, batch=4)
+        )
+
+
+@pytest.mark.slow
+def test_what_does_not_matter_to_an_icon_fades(motifnet, tmp_path):
+    """A moon is a small part of a large picture: the rest of it is see-through."""
+    weights = motifnet.module.head.weight[motifnet.classes.index("moon")].detach()
+    goal = fv.objectives.Direction("stage3", weights, 2)
+    batch = icons(motifnet, [goal], fv.param.Alpha(), 96, 256, 0)
+    draw_pictures(motifnet, batch, fv.Store(tmp_path))
+    with Image.open(tmp_path / "pictures" / f"{batch.names[0]}.png") as image:
+        picture = np.asarray(image)
+    assert picture.shape == (96, 96, 4)
+    assert np.median(picture[..., 3]) < 0.25 * 255 < 0.6 * 255 < picture[..., 3].max()
 
 
 def test_one_class_alone(motifnet, folder, tmp_path):

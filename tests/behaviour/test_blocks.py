@@ -100,8 +100,12 @@ def test_groups_have_hues_that_mix_where_they_meet(parts):
 @pytest.mark.parametrize(("name", "mode"), [("cppn", "RGB"), ("alpha", "RGBA")])
 def test_pictures_of_other_kinds(photo, tmp_path, name, mode):
     words = ["blocks", str(photo), "--layer", "stage3", "--cells", "2", "--groups", "1", "--param", name]
-    assert main([*words, "--steps", "2", "--quiet", "-o", "page"]) == 0
-    assert {Image.open(file).mode for file in (tmp_path / "page" / "pictures").iterdir()} == {mode}
+    assert (
+        main([*words, "--size", "64", "--steps", "64", "--quiet", "-o", "page"]) == 0
+    )  # flat at first, it has to be woken
+    for file in (tmp_path / "page" / "pictures").iterdir():
+        with Image.open(file) as picture:
+            assert picture.mode == mode
 
 
 def test_sources_lie_where_the_cell_looks(parts):

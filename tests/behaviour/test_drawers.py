@@ -309,12 +309,26 @@ def test_a_param_is_seen_as_it_wants_to_be():
         return fv.render(toys.plain(), "conv2:1", steps=0, trials=0, **options).recipe.transforms
 
     assert views() == views(param=param.Pixel()) == repr(T.STANDARD)
-    near = (param.CPPN(), param.image(32, spatial=param.CPPN()), param.Alpha(param.image(spatial=param.CPPN())))
+    image = param.image(spatial=param.CPPN())
+    near = (param.CPPN(), image, param.Alpha(image), param.Shared(param.CPPN()), param.Stack((OTHER,), image))
     assert {views(param=one) for one in near} == {repr(T.NEAR)}
+    assert views(param=param.Masked(MASK, image), start=OTHER) == repr(T.NEAR)
     assert views(param=param.CPPN(), transforms=T.STANDARD) == repr(T.STANDARD)
-    own = type("Own", (param.Pixel,), {"near": True, "scales": True})
-    assert views(param=own()) == repr(T.NEAR)
-    assert fv.render(toys.plain(), "conv2:1", param=param.image(16, spatial=own()), steps=0).at(16).images.shape[2] == 16
+
+    class Flat:
+        near = scales = True
+
+        def start(self, rng, channels, size):
+            return [rng.normal(channels, 1, 1)]
+
+        def fit(self, canvas):
+            return [canvas.mean((2, 3), keepdim=True)]
+
+        def canvas(self, leaves, size):
+            return leaves[0].expand(-1, -1, *size)
+
+    assert views(param=Flat()) == repr(T.NEAR)
+    assert fv.render(toys.plain(), "conv2:1", param=Flat(), steps=0).at(40).images.shape == (1, 3, 40, 40)
 
 
 def test_spatial_parts_alone_are_params_too():

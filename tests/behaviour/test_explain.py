@@ -327,7 +327,9 @@ def test_the_command(tmp_path, capsys, mosaic):
     said = capsys.readouterr()
     assert said.out.splitlines()[0].startswith("stage2:5: LRP('zplus') adds up to within 0.0")
     assert said.out.splitlines()[-1] == "four-explained.png"
-    assert said.err == "featviz: motifnet has no attention over whole images; GradCAM goes with any network\n"
+    assert said.err.endswith("featviz: motifnet has no attention over whole images; GradCAM goes with any network\n")
+    assert "explain: 100%" in said.err and "6/6" in said.err
+    assert main([*words, "--quiet"]) == 0 and capsys.readouterr().err == ""
     assert json.dumps(fv.read_report(tmp_path / "four-explained.png")).count("Channel(") == 2
     (tmp_path / "out").mkdir()
     assert main(["explain", "four.png", "--class", "12", "--method", "gradcam", "--size", "96", "-o", "out"]) == 0

@@ -127,9 +127,14 @@ def test_blocks_tell_of_cells_classes_and_groups(opened):
     assert page.evaluate(inked)
     button.click()
     assert button.get_attribute("aria-pressed") == "true"
+    button.click()
     page.get_by_label("group 1").hover()
-    assert "argues" in page.locator("#argues").text_content()
-    page.get_by_text("All at once").hover()
+    assert page.locator("#argues").text_content() == "It argues for"  # the class is held
+    button.click()
+    page.get_by_label("group 1").hover()
+    assert page.locator("#argues").text_content() == "The group argues for"
+    page.get_by_text("All at once").click()
+    assert button.get_attribute("aria-pressed") == "false"
     assert "hues of the groups" in page.locator("#what").text_content() and page.evaluate(inked)
     assert len(set(page.evaluate("layer.hues.map(String)"))) == 2
     page.get_by_label("group 2").click()

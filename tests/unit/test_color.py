@@ -51,5 +51,10 @@ def test_many_channels_become_hues():
     assert grey.max() - grey.min() < 1e-6
     opposite = collapse_channels(torch.tensor([[[1.0, -1.0]]]))[:, 0]
     assert opposite[:, 0].tolist() == [1, 0, 0] and opposite[0, 1] == 0 and opposite[1, 1] == opposite[2, 1] > 0
+    signed = collapse_channels(torch.cat([torch.eye(4), -torch.eye(4)], 1)[..., None])[..., 0].T
+    assert min((a - b).norm() for a, b in itertools.combinations(signed, 2)) > 0.2  # nothing falls together
+    assert collapse_channels(torch.tensor([[[3]], [[1]]])).amax() == 1
+    with pytest.raises(SettingError, match="^there are no channels to show; give maps of one or more$"):
+        collapse_channels(torch.zeros(0, 2, 2))
     assert collapse_channels(torch.zeros(4, 2, 2)).eq(0).all()
     assert collapse_channels(maps.expand(2, 5, 2, 3))[1].equal(image)

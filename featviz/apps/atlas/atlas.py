@@ -35,7 +35,7 @@ Source: of .05 to 8 and none at all, on motifs, what shows another network the m
 SAMPLE = 50_000
 """Rows from which the covariance is taken."""
 SIZE = 96
-"""Px of an icon."""
+"""Px of an icon where nothing else is asked for."""
 
 
 def atlas(
@@ -50,7 +50,7 @@ def atlas(
     grids: Sequence[int] = GRIDS,
     least: int = 2,
     param: Any = None,
-    size: int = SIZE,
+    size: int | None = None,
     steps: int = 256,
     seed: int = 0,
     engine: Engine | None = None,
@@ -72,8 +72,8 @@ def atlas(
         grids: cells along a side, from afar to close by; those that are too fine for the folder are left out.
         least: activations that a cell needs.
         param: how icons are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
-            are transparent where nothing matters; `None` means `param.image()`.
-        size: px of an icon.
+            are transparent where nothing matters, in networks of 1 or 3 channels; `None` means `param.image()`.
+        size: px of an icon; `None` means the param's own, or else 96.
         steps: of each icon.
         seed: of places, layout and icons.
         engine: where to draw; `None` means here.
@@ -121,7 +121,7 @@ def atlas(
         for side in sides:
             cells = cells_of(found, plane, kept, side, least) or cells_of(found, plane, kept, side, 1)
             goals = [fv.objectives.Direction.whitened(layer, cell.mean, inverse, POWER) for cell in cells]
-            batch = icons(network, goals, param, size, steps, seed)
+            batch = icons(network, goals, param, size or getattr(param, "size", None) or SIZE, steps, seed)
             titles = [f"{layer}, {side}: row {cell.y}, column {cell.x}" for cell in cells]
             album.want(batch, titles, [""] * len(cells))
             drawn[side] = list(zip(cells, batch.names, strict=True))

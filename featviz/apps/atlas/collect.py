@@ -115,6 +115,7 @@ def collect(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _trim(folder, done, channels, classes)
+        seen_before = done["seen"]
         for names, images, seen in _batches(network, photographs, done["seen"]):
             rows = _look(network, layer, classes, images, each, seed, done["photographs"])
             with (folder / "files.txt").open("a", encoding="utf-8") as listed:
@@ -128,6 +129,9 @@ def collect(
                 fv.write(state, json.dumps(done).encode())
             if progress:
                 progress(seen, count)
+        if progress and seen_before < count > done["seen"]:
+            progress(count, count)  # the last ones could not be read
+        done["seen"] = count
         fv.write(state, json.dumps(done).encode())
     except OSError as error:
         raise fv.OutputError(f"cannot write to {folder}: {error.strerror or error}") from error

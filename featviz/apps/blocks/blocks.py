@@ -58,8 +58,8 @@ def blocks(
         groups: into how many the activations of a layer are split.
         pictures: a sweep's folder; what is there already is not drawn again.
         param: how pictures are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
-            are transparent where nothing matters; `None` means `param.image()`.
-        size: px of a picture; `None` means the network's own.
+            are transparent where nothing matters, in networks of 1 or 3 channels; `None` means `param.image()`.
+        size: px of a picture; `None` means the param's own, or else the network's.
         steps: of each picture.
         seed: of each picture.
         engine: where to draw; `None` means here.
@@ -189,12 +189,13 @@ def _hues(part: Parts) -> dict[str, Any]:
     """Return a hue for each group, and the mixture of them in each cell with its opacity, all up to 255."""
     if not len(part.groups):
         return {"hues": [], "mixed": [[0, 0, 0, 0]] * part.maps[0].numel()}
-    loud = part.shares * part.groups.norm(dim=1)[:, None, None]
-    alone = fv.collapse_channels(torch.eye(len(loud))[:, :, None])[..., 0].T
-    total = loud.norm(dim=0)
-    mixed = fv.collapse_channels(loud / total.clamp(min=1e-12))
-    cells = torch.cat([mixed, OPAQUE * total[None] / total.amax().clamp(min=1e-12)]).flatten(1).T
-    return {"hues": (255 * alone).round().int().tolist(), "mixed": (255 * cells).round().int().tolist()}
+    loud = (part.shares * part.groups.norm(dim=1)[:, None, None]).flatten(1)
+    total, count = loud.norm(dim=0), len(loud)
+    alone_and_mixed = torch.cat([torch.eye(count), loud / total.clamp(min=1e-12)], 1)
+    colors = fv.collapse_channels(alone_and_mixed[..., None])[..., 0]
+    cells = torch.cat([colors[:, count:], OPAQUE * total[None] / total.amax().clamp(min=1e-12)])
+    hues, mixed = ((255 * some).round().int().T.tolist() for some in (colors[:, :count], cells))
+    return {"hues": hues, "mixed": mixed}
 
 
 def _rounded(numbers: torch.Tensor) -> list[float]:

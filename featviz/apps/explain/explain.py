@@ -112,7 +112,7 @@ def compare(
     goals = [_target(network, images, target) for target in targets or [None]]
     names = [_called(method) for method in methods]
     problems: dict[str, str] = {}
-    rows = []
+    rows: list[list[Attribution | None]] = []
     for goal in goals:
         row: list[Attribution | None] = []
         for name, method in zip(names, methods, strict=True):

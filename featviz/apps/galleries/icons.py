@@ -32,10 +32,13 @@ def icons(
         seed: of each.
 
     Raises:
+        SettingError: the param draws several pictures of each.
         FeatvizError: the first of them cannot be rendered.
     """
     sides = (size, size) if isinstance(size, int) else size
-    held = fv.param.sized(param or fv.param.image(), sides, 1)
+    held = fv.param.sized(fv.param.image() if param is None else param, sides, 1)
+    if held.batch != 1:
+        raise fv.SettingError(f"an icon is one picture, and {held!r} draws {held.batch}; give a batch of 1")
     if isinstance(held, fv.param.Alpha):
         goals = [goal * (1 - fv.objectives.Opacity()) for goal in goals]
     return Batch.of(network, goals, [seed] * len(goals), steps=steps, param=held)
