@@ -99,7 +99,7 @@ def compare(
         targets: addresses or objectives; none means the class that the network finds likeliest.
         methods: as for `explain`.
         layer: for the methods that look at one.
-        progress: called after each with the maps done and those in all.
+        progress: called after each map with those done and those in all, from the first that succeeds on.
 
     Raises:
         AddressError: the network has no such unit or layer.
@@ -123,7 +123,7 @@ def compare(
             except (fv.SettingError, fv.AddressError) as error:
                 problems[f"{name} of {goal}"] = str(error)
                 row.append(None)
-            if progress:
+            if progress and any(map(any, [*rows, row])):  # nothing is drawn where nothing succeeds
                 progress(len(rows) * len(names) + len(row), len(goals) * len(names))
         rows.append(row)
     if not any(any(row) for row in rows):
