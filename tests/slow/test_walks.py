@@ -154,6 +154,7 @@ def test_blocks_change_their_layer_by_keyboard(opened):
     page.keyboard.press("ArrowRight")
     assert tabs.nth(1).get_attribute("aria-selected") == "true"
     assert page.locator("#title").text_content() == "A cell" and page.locator("#support li").count() == 0
+    assert page.evaluate("at('large').style.backgroundImage") == "none"
     page.locator("#grid").focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("#title").text_content() == "Row 1, column 2"
