@@ -88,7 +88,7 @@ class Bench:
     def nature(self, images: Tensor) -> str:
         """Write how far images are from photographs, and how steeply their spectra fall."""
         whole, scale = self.known
-        return f"{frechet(features(self.judge, images) / scale, whole):7.1f}  {fv.slope(images).mean():5.2f}"
+        return f"{frechet(features(self.judge, images) / scale, whole):7.1f}  {fv.slope(images).mean():6.3f}"
 
     @cached_property
     def others(self) -> list[int]:
@@ -155,7 +155,7 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     """Print the table of class pictures."""
     real = torch.stack([bench.photographs[label] for label in bench.classes])
     best = seen(bench, real, bench.classes)
-    print("\nclasses            steps  s/picture  top-1  top-5  mean p   of photographs'    Fréchet  slope")
+    print("\nclasses            steps  s/picture  top-1  top-5  mean p   of photographs'    Fréchet   slope")
 
     def row(name: str, steps: int, each: float, images: Tensor) -> None:
         found = seen(bench, images, bench.classes)
@@ -269,7 +269,7 @@ def spectra(bench: Bench) -> None:
     """Print what decays and rates give on other classes than those of the table."""
     real = torch.stack([bench.photographs[label] for label in bench.others])
     goals = [f"logit:{label}" for label in bench.others]
-    print("\nspectra                         top-1  top-5  mean p  Fréchet  slope")
+    print("\nspectra                         top-1  top-5  mean p  Fréchet   slope")
     for name, settings in {"photographs": {}, **SPECTRA}.items():
         draw = partial(ours, bench.maker, goals, {"seed": 1000, **settings})
         images = real if name == "photographs" else bench.pictures(f"spectra-{name}", 48, draw)
