@@ -30,6 +30,8 @@ UNITS = (
     "features.14:60", "features.16:40", "features.17:100", "logit:flamingo", "logit:jack-o'-lantern", "logit:zebra",
     "logit:strawberry", "logit:monarch", "logit:pinwheel",
 )  # fmt: skip
+WIDEST = 1400
+"""Px of a photograph of a page."""
 LAYERS = ("features.4", "features.10", "features.12")
 """What is dreamt of: early, in the middle, late."""
 
@@ -72,7 +74,7 @@ def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
         atlas = fv.atlas(motifnet, folder / "drawings", "stage3", folder / "atlas", **given)
         layers = ["features.7", "features.17"]
         blocks = fv.blocks(mobilenet, HERE / "chelsea.webp", layers, folder / "blocks", **given)
-        photograph(gallery.page, (1170, 1059), "gallery", lambda _: None)
+        photograph(gallery.page, (1560, 1400), "gallery", lambda _: None)
         photograph(atlas.page, (1400, 760), "atlas", spiral)
         photograph(blocks.page, (1400, 800), "blocks", eye)
 
@@ -102,7 +104,9 @@ def photograph(file: str, size: tuple[int, int], name: str, point: Callable[[Pag
         page.wait_for_load_state("networkidle")
         point(page)
         page.wait_for_timeout(300)
-        Image.open(BytesIO(page.screenshot())).convert("RGB").save(HERE / f"{name}.webp", quality=88)
+        image = Image.open(BytesIO(page.screenshot())).convert("RGB")
+        image.thumbnail((WIDEST, WIDEST))
+        image.save(HERE / f"{name}.webp", quality=88)
         browser.close()
 
 
