@@ -208,13 +208,6 @@ def test_icons_of_other_kinds(motifnet, folder, tmp_path, name):
                 assert picture.crop((0, 0, 64, 64)).getextrema()[3][1] < 255  # half opaque, after two steps
 
 
-def test_an_icon_is_one_picture(motifnet, folder, tmp_path):
-    with pytest.raises(fv.SettingError, match=r"^an icon is one picture, and Image\(.*\) draws 4; give a batch of 1$"):
-        fv.atlas(
-            motifnet, folder, "stage3", tmp_path / "a", method="pca", steps=STEPS, param=fv.param.image(64, batch=4)
-        )
-
-
 @pytest.mark.slow
 def test_what_does_not_matter_to_an_icon_fades(motifnet, tmp_path):
     """A moon is a small part of a large picture: the rest of it is see-through."""
@@ -255,6 +248,8 @@ BAD = [
     (["good", "--each", "1"], "1 activations cannot be laid out; give more photographs, or more of each"),
     (["good", "-o", "memory://a"], "an atlas cannot be made in memory:"),
     (["good", "--engine", "spark"], "no engine 'spark'; give here or ray"),
+    (["good", "--param", "Image(batch=4)"], "Image draws 4 pictures where one is wanted; give a param of one"),
+    (["good", "--param", "Stack(('good/a.png',))"], "Stack draws 2 pictures where one is wanted; give a param of one"),
 ]
 
 
@@ -268,3 +263,4 @@ def test_bad_input_gets_one_line(words, line, tmp_path, capsys):
     assert main(["atlas", *words, "--quiet"]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].startswith(f"featviz: {line}"), said
+    assert "--param" not in words or not (tmp_path / "atlas").exists()

@@ -167,6 +167,7 @@ BAD = [
     (["both.png", "--layer", "stage3", "--class", "fsh"], "no class 'fsh'; nearest: 'fish'"),
     (["both.png", "--layer", "stage3", "--cells", "0"], "0 cells and 6 groups show nothing; give 1 or more of each"),
     (["both.png", "--layer", "stage3", "--engine", "spark"], "no engine 'spark'; give here or ray"),
+    (["both.png", "--layer", "stage3", "--param", "Image(batch=4)"], "Image draws 4 pictures where one is wanted"),
 ]
 
 

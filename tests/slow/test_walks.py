@@ -116,6 +116,7 @@ def test_the_atlas_by_keyboard_alone(opened):
 def test_blocks_tell_of_cells_classes_and_groups(opened):
     page = opened("blocks")
     assert page.title() == "both.png, as wild sees it"
+    page.locator("#grid").scroll_into_view_if_needed()
     box = page.locator("#grid").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.2)
     assert page.locator("#title").text_content() == "Row 1, column 1"

@@ -16,7 +16,7 @@ from featviz.apps.atlas.collect import Collected, collect
 from featviz.apps.atlas.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.atlas.page import Plane, write_page
 from featviz.apps.galleries.album import Album, Drawn, Made, produce
-from featviz.apps.galleries.icons import icons
+from featviz.apps.galleries.icons import check_param, icons
 from featviz.apps.galleries.page import class_number
 from featviz.apps.galleries.work import Engine
 
@@ -94,6 +94,7 @@ def atlas(
     if each < 1 or least < 1 or not grids or min(grids) < 1:
         raise fv.SettingError(f"{each} places, {least} activations and grids of {tuple(grids)}; give 1 or more of each")
     check_method(method)
+    check_param(param)
     label = None if only is None else class_number(network, only)
     named = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
     if not named:

@@ -12,7 +12,7 @@ import featviz as fv
 from featviz.apps.blocks.parts import Parts, take_apart
 from featviz.apps.explain.explain import as_images
 from featviz.apps.galleries.album import Album, Drawn, Made, produce
-from featviz.apps.galleries.icons import icons, sprites
+from featviz.apps.galleries.icons import check_param, icons, sprites
 from featviz.apps.galleries.page import class_number, class_title, filled
 from featviz.apps.galleries.photos import webp
 from featviz.apps.galleries.work import Engine, picture_file, thumb_file
@@ -74,6 +74,7 @@ def blocks(
     """
     if cells < 1 or groups < 1:
         raise fv.SettingError(f"{cells} cells and {groups} groups show nothing; give 1 or more of each")
+    check_param(param)
     image = as_images(network, photograph)
     acts = network.capture(image, [""])
     logits = acts.logits()[0].cpu()

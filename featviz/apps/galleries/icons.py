@@ -18,6 +18,17 @@ ICON = 72
 """Px of an icon in a sprite sheet."""
 
 
+def check_param(param: Any) -> None:
+    """Make sure that a param can hold icons, before anything is done.
+
+    Raises:
+        SettingError: it draws several pictures of each objective.
+    """
+    count = getattr(param, "batch", 1)
+    if count != 1:
+        raise fv.SettingError(f"{type(param).__name__} draws {count} pictures where one is wanted; give a param of one")
+
+
 def icons(
     network: fv.Network, goals: Sequence[Any], param: Any, size: int | tuple[int, int] | None, steps: int, seed: int
 ) -> Batch:
@@ -32,13 +43,10 @@ def icons(
         seed: of each.
 
     Raises:
-        SettingError: the param draws several pictures of each.
         FeatvizError: the first of them cannot be rendered.
     """
     sides = (size, size) if isinstance(size, int) else size
     held = fv.param.sized(fv.param.image() if param is None else param, sides, 1)
-    if held.batch != 1:
-        raise fv.SettingError(f"an icon is one picture, and {held!r} draws {held.batch}; give a batch of 1")
     if isinstance(held, fv.param.Alpha):
         goals = [goal * (1 - fv.objectives.Opacity()) for goal in goals]
     return Batch.of(network, goals, [seed] * len(goals), steps=steps, param=held)
