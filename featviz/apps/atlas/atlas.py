@@ -72,7 +72,7 @@ def atlas(
         grids: cells along a side, from afar to close by; those that are too fine for the folder are left out.
         least: activations that a cell needs.
         param: how icons are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
-            are transparent where nothing matters, in networks of 1 or 3 channels; `None` means `param.image()`.
+            fade where little matters, in networks of 1 or 3 channels; `None` means `param.image()`.
         size: px of an icon; `None` means the param's own, or else 96.
         steps: of each icon.
         seed: of places, layout and icons.

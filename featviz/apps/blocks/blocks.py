@@ -58,7 +58,7 @@ def blocks(
         groups: into how many the activations of a layer are split.
         pictures: a sweep's folder; what is there already is not drawn again.
         param: how pictures are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
-            are transparent where nothing matters, in networks of 1 or 3 channels; `None` means `param.image()`.
+            fade where little matters, in networks of 1 or 3 channels; `None` means `param.image()`.
         size: px of a picture; `None` means the param's own, or else the network's.
         steps: of each picture.
         seed: of each picture.
