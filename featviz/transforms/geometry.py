@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -311,22 +312,44 @@ def _warp(images: Tensor, matrix: Tensor, size: Size, fill: float | None) -> Ten
     """Resample bilinearly, mirrored at the edges or filled."""
     grid = _grid(matrix, images, size)
     if fill is None:
-        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=True)
-    return F.grid_sample(images - fill, grid, padding_mode="zeros", align_corners=True) + fill
+        return _Sampled.apply(images, grid, "reflection")  # type: ignore[no-untyped-call,no-any-return]
+    return _Sampled.apply(images - fill, grid, "zeros") + fill  # type: ignore[no-untyped-call,no-any-return]
+
+
+class _Sampled(torch.autograd.Function):
+    """Resampling whose way back leaves out the grid's gradient: PyTorch's own finds it, asked for or not.
+
+    What that takes is reading the images. Here the way back is given a single number in their place, which is at hand.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, grid: Tensor, padding: str) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.shape, ctx.padding = images.shape, padding
+        return F.grid_sample(images, grid, padding_mode=padding, align_corners=True)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (grid,), anything = ctx.saved_tensors, gradient.new_zeros(()).expand(ctx.shape)
+        padding = ("zeros", "border", "reflection").index(ctx.padding)
+        found = torch.ops.aten.grid_sampler_2d_backward(gradient, anything, grid, 0, padding, True, [True, False])
+        return found[0], None, None
 
 
 def _grid(matrix: Float[Tensor, "n 3 3"], images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n h2 w2 2"]:
     """Return where in the image, from -1 to 1, each pixel of the view comes from.
 
-    Row by column as a sum of two lines, which takes a tenth of what a matrix product for each pixel does.
+    Row by column as a sum of two lines, x and y being one complex number, which takes a hundredth of what a matrix
+    product for each pixel does.
     """
     unit = torch.tensor([2 / max(1, side - 1) for side in (images.shape[3], images.shape[2])])
     back = torch.linalg.inv(matrix)[:, :2] * unit[:, None]
     back[:, :, 2] -= 1
-    back = back.to(images, non_blocking=True)
+    back = back.mT.contiguous().to(images, non_blocking=True)
+    across, down, first = torch.view_as_complex(back)[:, :, None].unbind(1)
     rows, columns = (torch.arange(side, device=images.device, dtype=images.dtype) for side in size)
-    along, down = back[:, :, :1] * columns, back[:, :, 1:2] * rows + back[:, :, 2:]
-    return torch.stack([down[:, axis, :, None] + along[:, axis, None, :] for axis in (0, 1)], -1)
+    return torch.view_as_real((first + down * rows)[:, :, None] + (across * columns)[:, None])
 
 
 def _not_negative(what: object, px: int) -> None:

@@ -205,3 +205,14 @@ def test_every_pixel_of_a_large_canvas_has_a_gradient_in_a_whole_view():
     views, _ = T.look(canvas, T.fuse((T.ResizedView(T.LogUniform(1, 1.001), size=(32, 32)),)), Generators([0]))
     views.sum().backward()
     assert (canvas.grad != 0).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("stack", [T.STANDARD, T.LUCID, (T.Pad(3, 0.0), T.Rotate(40), T.Scale(0.4))])
+def test_the_way_back_is_the_transpose(stack):
+    """As it must be for what is linear: <Ax, y> = <x, A'y>."""
+    stack = tuple(step for step in stack if not isinstance(step, T.Tint))
+    picture = torch.rand(2, 3, 40, 57, dtype=torch.float64, requires_grad=True)
+    out = seen(*stack, picture=picture) - seen(*stack, picture=torch.zeros_like(picture))
+    other = torch.randn_like(out)
+    (back,) = torch.autograd.grad(out, picture, other)
+    assert torch.allclose((out * other).sum(), (picture * back).sum())
