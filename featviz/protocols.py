@@ -123,7 +123,10 @@ class Transform(Protocol):
 
 @runtime_checkable
 class Geometric(Protocol):
-    """A transform that only moves pixels: neighbours are fused into one resampling."""
+    """A transform that only moves pixels: neighbours are fused into one resampling.
+
+    One that widens the image also has a `value` to fill with, `None` to mirror it, and begins a resampling of its own.
+    """
 
     def place(self, rng: Generators, size: Size) -> tuple[Float[Tensor, "n 3 3"], Size]:
         """Draw for each image the affine map from old to new pixel coordinates `(x, y, 1)`, and give the new size."""

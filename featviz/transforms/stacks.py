@@ -13,9 +13,10 @@ from featviz.errors import SettingError
 from featviz.protocols import Geometric, Transform, Transforms
 from featviz.random import Generators
 from featviz.transforms.foreign import Foreign
-from featviz.transforms.geometry import FILLING, Jitter, Pad, Resize, Rotate, Scale, Shift, Warp
+from featviz.transforms.geometry import Jitter, Pad, Resize, Rotate, Scale, Shift
 from featviz.transforms.spread import LogUniform, OneOf
 from featviz.transforms.tone import Tint
+from featviz.transforms.warp import Warp, widens
 
 LUCID: Transforms = (
     Pad(12),
@@ -58,7 +59,7 @@ def fuse(stack: Transforms) -> tuple[Transform, ...]:
             fused.append(step)
         elif not isinstance(step, Geometric):
             fused.append(Foreign(step))
-        elif isinstance(step, FILLING):
+        elif widens(step):
             fused.append(Warp((step,)))
         else:
             end = len(fused)
