@@ -70,8 +70,8 @@ def atlas(
         progress=None if quiet else fv.progress_bar("atlas", "picture"),
     )
     for name, facts in made.facts.items():
-        told = ", ".join(f"{key} {value:.3g}" if value < 1 else f"{key} {value:.0f}" for key, value in facts.items())
-        typer.echo(f"{name}: {told}")
+        pure = f", {facts['purity']:.0%} of them next to one of the same class" if "purity" in facts else ""
+        typer.echo(f"{name}: {facts['activations']:.0f} activations{pure}")
     finish(made)
 
 

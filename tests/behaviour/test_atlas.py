@@ -167,7 +167,8 @@ def test_an_atlas_is_made_once_and_says_where(motifnet, folder, tmp_path, capsys
     ]
     assert main([*words, "--each", "2", "--quiet"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("stage3: activations 160, purity 0.") and said[-1] == f"{tmp_path}/page/index.html"
+    assert re.fullmatch(r"stage3: 160 activations, \d+% of them next to one of the same class", said[0])
+    assert said[-1] == f"{tmp_path}/page/index.html"
     layers = data(tmp_path / "page" / "index.html")["layers"]
     assert [layer["layer"] for layer in layers] == ["stage3", "stage2"]
     for layer in layers:
