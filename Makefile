@@ -26,10 +26,13 @@ fix: $(READY)  ## repair what the linter can
 motifnet: $(READY)  ## train the embedded CNN again, about 20 minutes on two cores
 	$(BIN)/python -m featviz.network.motifs.train motifnet
 
-motifvit: $(READY)  ## train the embedded transformer again, over an hour, 15 minutes on a GPU: first hard, then gently
+motifvit: $(READY)  ## train the embedded transformer again, over two hours: first hard, then gently, then harder and harder
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600 --push 3 --further
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 2700 --push 2 --rate 1e-3 --seed 2 --further
+	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1500 --push 0 --rate 1e-3 --seed 7 --further
+	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 3500 --push 4 --rate 1e-3 --seed 21 --further
+	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 5000 --push 5 --rate 1e-3 --seed 31 --further
 
 docs: $(READY)  ## draw the pictures of the README again
 	$(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
