@@ -56,7 +56,10 @@ def explain(
     output: Output = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show where in a photograph a score comes from, by several methods side by side."""
+    """Show where in a photograph a score comes from, by several methods side by side.
+
+    Red speaks for it, blue against it; where a method tells classes apart, each has its colour.
+    """
     path = _file(output or Path(), f"{photo.stem}-explained.png")
     network = _network(model, weights, device, size, mean, std, order, layout)
     named = [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
