@@ -15,6 +15,10 @@ from featviz.random import Generators
 
 Place = tuple[Float[Tensor, "n 3 3"], Size]
 
+BILINEAR = 0
+ZEROS, MIRRORED = 0, 2
+"""How PyTorch's samplers number interpolation, and what lies outside of an image."""
+
 
 def identity(n: int) -> Float[Tensor, "n 3 3"]:
     """Return maps that leave every pixel where it is."""
@@ -91,8 +95,8 @@ def _warp(images: Tensor, matrix: Tensor, size: Size, fill: float | None) -> Ten
     """Resample bilinearly, mirrored at the edges or filled."""
     grid = _grid(matrix, images, size)
     if fill is None:
-        return _Sampled.apply(images, grid, "reflection")  # type: ignore[no-untyped-call,no-any-return]
-    return _Sampled.apply(images - fill, grid, "zeros") + fill  # type: ignore[no-untyped-call,no-any-return]
+        return _Sampled.apply(images, grid, MIRRORED)  # type: ignore[no-untyped-call,no-any-return]
+    return _Sampled.apply(images - fill, grid, ZEROS) + fill  # type: ignore[no-untyped-call,no-any-return]
 
 
 class _Sampled(torch.autograd.Function):
@@ -102,18 +106,17 @@ class _Sampled(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, grid: Tensor, padding: str) -> Tensor:
+    def forward(ctx: Any, images: Tensor, grid: Tensor, padding: int) -> Tensor:
         ctx.save_for_backward(grid)
         ctx.shape, ctx.padding = images.shape, padding
-        return F.grid_sample(images, grid, padding_mode=padding, align_corners=True)
+        return torch.grid_sampler(images, grid, BILINEAR, padding, True)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (grid,), anything = ctx.saved_tensors, gradient.new_zeros(()).expand(ctx.shape)
-        padding = ("zeros", "border", "reflection").index(ctx.padding)
-        found = torch.ops.aten.grid_sampler_2d_backward(gradient, anything, grid, 0, padding, True, [True, False])
-        return found[0], None, None
+        how = BILINEAR, ctx.padding, True
+        return torch.ops.aten.grid_sampler_2d_backward(gradient, anything, grid, *how, [True, False])[0], None, None
 
 
 def _grid(matrix: Float[Tensor, "n 3 3"], images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n h2 w2 2"]:

@@ -10,7 +10,7 @@ from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
 from featviz.network import motifs
-from featviz.network.motifs.train import accuracy
+from featviz.network.motifs.train import accuracy, follow
 
 CLASSES = ("stripes", "checkerboard", "rings", "heart", "leaf", "smiley", "clouds", "bricks", "zigzag", "spiral")
 
@@ -21,9 +21,22 @@ def pictures(motifnet):
     return dict(zip(CLASSES, rendering.images, strict=True))
 
 
-def test_the_embedded_network_names_fresh_drawings(motifnet):
+@pytest.mark.parametrize("name", motifs.EMBEDDED)
+def test_an_embedded_network_names_fresh_drawings(name):
     assert len(motifs.MOTIFS) >= 20
-    assert accuracy(motifnet.module, batches=20, seed=77) >= 0.97
+    net = fv.load(name, device="cpu")
+    assert accuracy(net.module, batches=20, seed=77) >= 0.97
+    labels = torch.tensor([motifs.MOTIFS.index(motif) for motif in ("rings", "spiral", "waves", "zigzag")] * 40)
+    seen = net.capture(motifs.draw(labels, net.size, torch.Generator().manual_seed(7)), [""]).logits().argmax(1)
+    for motif in labels.unique():  # those that are easiest to mistake for each other
+        assert (seen[labels == motif] == motif).float().mean() >= 0.8
+
+
+def test_what_a_network_has_trouble_with_is_known():
+    trouble = torch.ones(3)
+    for _ in range(200):
+        follow(trouble, torch.tensor([0, 1, 0, 1]), torch.tensor([4.0, 0.0, 2.0, 0.0]))
+    assert torch.allclose(trouble, torch.tensor([3.0, 0.0, 1.0]), atol=1e-3)
 
 
 def test_drawings_come_from_their_generator_alone():

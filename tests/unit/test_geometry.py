@@ -1,6 +1,7 @@
 """What each geometric transform does to a picture, against slicing and flipping."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -216,3 +217,15 @@ def test_the_way_back_is_the_transpose(stack):
     other = torch.randn_like(out)
     (back,) = torch.autograd.grad(out, picture, other)
     assert torch.allclose((out * other).sum(), (picture * back).sum())
+
+
+def test_one_of_your_own_that_widens_fills_with_its_value():
+    @dataclass(frozen=True)
+    class Below:
+        value: float = 0.25
+
+        def place(self, rng, size):
+            return torch.eye(3).repeat(len(rng), 1, 1), (size[0] + 5, size[1])
+
+    assert [len(step.steps) for step in T.fuse((T.Flip(), Below(), T.Flip()))] == [1, 2]
+    assert torch.allclose(seen(Below()), F.pad(PICTURE, (0, 0, 0, 5), value=0.25), atol=1e-5)
