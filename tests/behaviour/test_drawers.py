@@ -5,7 +5,8 @@ import inspect
 import pytest
 import torch
 import toys
-from kornia import augmentation, filters
+from examples import FOREIGN, MASK, OBJECTIVES, OTHER, PARAMS, TRANSFORMS
+from kornia import augmentation
 from torchvision.transforms import v2
 
 import featviz as fv
@@ -15,39 +16,6 @@ from featviz import transforms as T
 from featviz.protocols import Geometric, Param, Spatial, Transform
 from featviz.random import Generators
 
-RANDOM = torch.Generator().manual_seed(0)
-OTHER = torch.rand(3, 18, 25, generator=RANDOM)
-MASK = torch.zeros(18, 25)
-MASK[4:14, 6:20] = 1
-VECTOR = torch.randn(8, generator=RANDOM)
-
-EXAMPLES = {
-    "ActivationWeights": obj.ActivationWeights("conv2", VECTOR, at=(2, 3), patch=(2, 4)),
-    "Alignment": obj.Alignment("conv2"),
-    "Blur": -obj.Blur(2.0),
-    "BoundaryComplexity": -obj.BoundaryComplexity(4),
-    "Caricature": obj.Caricature("conv2", OTHER),
-    "Channel": obj.Channel("conv2", 1),
-    "Direction": obj.Direction("conv2", VECTOR, 2),
-    "DirectionNeuron": obj.DirectionNeuron("conv2", VECTOR, (3, 5), 1),
-    "Diversity": obj.Diversity("conv2"),
-    "Guide": obj.Guide("conv2", OTHER),
-    "InputDifference": -obj.InputDifference(OTHER),
-    "Interpolate": obj.Interpolate(obj.Channel("conv2", 1), obj.Logit("cat")),
-    "L1": -obj.L1(0.2),
-    "L2": -obj.L2(0.2),
-    "Layer": obj.Layer("conv2"),
-    "Logit": obj.Logit("cat"),
-    "Match": obj.Match("conv2", OTHER),
-    "Neuron": obj.Neuron("conv2", 1, (3, 5)),
-    "Opacity": -obj.Opacity(),
-    "Probability": obj.Probability(1),
-    "Ramp": obj.Ramp(1, 2) * obj.Channel("conv2", 1),
-    "Style": obj.Style("conv2", OTHER, 0.5),
-    "TensorDirection": obj.TensorDirection("conv2", torch.randn(8, 4, 5, generator=RANDOM), 1),
-    "TotalVariation": -obj.TotalVariation(),
-    "Within": obj.Within(obj.Channel("conv2", 1), MASK),
-}
 TEXTS = {
     "alignment(stage2)": obj.Alignment("stage2"),
     "blur": obj.Blur(),
@@ -77,50 +45,8 @@ TEXTS = {
     "prob:3@second": obj.Probability(3, "second"),
 }
 ADDRESSED = ("Channel", "Layer", "Logit", "Neuron", "Probability")
-OBJECTIVES = [name for name in obj.__all__ if inspect.isclass(getattr(obj, name)) and name != "Objective"]
-
-PARAMS = {
-    "Alpha": param.Alpha(),
-    "CPPN": param.image(spatial=param.CPPN()),
-    "Fourier": param.image(spatial=param.Fourier()),
-    "Image": param.Image(),
-    "Masked": param.Masked(torch.ones(18, 25)),
-    "Phase": param.image(spatial=param.Phase()),
-    "Pixel": param.image(spatial=param.Pixel()),
-    "Pyramid": param.image(spatial=param.Pyramid()),
-    "Shared": param.image(spatial=param.Shared()),
-    "Stack": param.Stack((OTHER,)),
-}
 COLORS = ("Clamped", "Decorrelated", "Plain")
 
-TRANSFORMS = {
-    "GaussianBlur": T.GaussianBlur(T.Uniform(0.2, 1.5)),
-    "Collapse": T.Collapse(),
-    "Contrast": T.Contrast(0.3),
-    "Crop": T.Crop(2),
-    "CropOrPadTo": T.CropOrPadTo((19, 40)),
-    "Flip": T.Flip(),
-    "Foreign": T.Foreign(v2.RandomRotation(20)),
-    "Jitter": T.Jitter(3),
-    "Noise": T.Noise(0.1),
-    "Pad": T.Pad(3),
-    "Resize": T.Resize((30, 20)),
-    "ResizedView": T.ResizedView(T.LogUniform(1, 3), size=(20, 32), whole=0.5),
-    "Roll": T.Roll(5),
-    "Rotate": T.Rotate(15),
-    "Scale": T.Scale(T.LogUniform(0.8, 1.3)),
-    "Shift": T.Shift(0.2),
-    "Tint": T.Tint(0.2),
-    "UniformNoise": T.UniformNoise(0.1),
-    "Warp": T.Warp((T.Shift(0.1), T.Rotate(3))),
-}
-FOREIGN = {
-    "v2.RandomPerspective": v2.RandomPerspective(p=1.0),
-    "v2.ColorJitter": v2.ColorJitter(0.2, 0.2),
-    "v2.RandomResizedCrop": v2.RandomResizedCrop(24, antialias=True),
-    "kornia.RandomAffine": augmentation.RandomAffine(10.0, p=1.0),
-    "kornia.GaussianBlur2d": filters.GaussianBlur2d((3, 3), (1.0, 1.0)),
-}
 SPREADS = ("LogUniform", "OneOf", "Uniform")
 BEYOND = ("Contrast", "Noise", "STANDARD", "Tint", "UniformNoise", "v2.ColorJitter")
 """What may leave [0, 1]: the network's normalisation does not mind."""
@@ -128,7 +54,7 @@ STACKS = ("LUCID", "NEAR", "STANDARD")
 
 
 def test_the_lists_are_complete():
-    assert set(OBJECTIVES) == set(EXAMPLES)
+    assert {n for n in obj.__all__ if inspect.isclass(getattr(obj, n))} == {*OBJECTIVES, "Objective"}
     assert {type(value).__name__ for value in TEXTS.values() if value} >= {
         name for name in OBJECTIVES if getattr(obj, name).term
     }
@@ -149,17 +75,17 @@ def test_no_name_is_in_two_drawers():
 
 
 def test_every_repr_rebuilds_its_value():
-    for value in [*EXAMPLES.values(), *PARAMS.values(), *(t for name, t in TRANSFORMS.items() if name != "Foreign")]:
+    for value in [*OBJECTIVES.values(), *PARAMS.values(), *(t for name, t in TRANSFORMS.items() if name != "Foreign")]:
         assert rebuilt(value) == value
         assert hash(rebuilt(value)) == hash(value)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_rises(name):
-    batch = 3 if EXAMPLES[name].couples else 1
+    batch = 3 if OBJECTIVES[name].couples else 1
     image = param.image((18, 25), batch=batch)
     whole = param.Alpha(image) if name == "Opacity" else image
-    rendering = fv.render(toys.plain(), EXAMPLES[name], param=whole, transforms=(), steps=25)
+    rendering = fv.render(toys.plain(), OBJECTIVES[name], param=whole, transforms=(), steps=25)
     assert (rendering.history[-1] > rendering.history[0]).all()
     assert rendering.images.shape == (batch, 4 if name == "Opacity" else 3, 18, 25)
     assert not rendering.problems
@@ -177,7 +103,7 @@ def test_every_term_is_read_and_written(text):
 
 @pytest.mark.parametrize("name", ADDRESSED)
 def test_every_address_is_read_and_written(name):
-    assert obj.parse(str(EXAMPLES[name])) == EXAMPLES[name]
+    assert obj.parse(str(OBJECTIVES[name])) == OBJECTIVES[name]
 
 
 @pytest.mark.parametrize("name", PARAMS)

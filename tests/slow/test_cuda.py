@@ -1,8 +1,11 @@
 """On a GPU: the same pictures, and a loop that never waits for it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import toys
+from examples import FOREIGN, OBJECTIVES, OTHER, PARAMS, TRANSFORMS
 
 import featviz as fv
 from featviz import param
@@ -35,6 +38,53 @@ def test_a_gpu_draws_what_the_cpu_draws(precision):
     options = {"steps": 4, "transforms": (), "plan": fv.Plan(precision)}
     one, two = (fv.render(on(device), "conv2:1", **options).images for device in ("cpu", "cuda"))
     assert (one - two).abs().mean() < (1e-3 if precision == "float32" else 0.05)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_rises_there(name):
+    image = param.image((18, 25), batch=3 if OBJECTIVES[name].couples else 1)
+    whole = param.Alpha(image) if name == "Opacity" else image
+    rendering = fv.render(on("cuda"), OBJECTIVES[name], param=whole, transforms=(), steps=25)
+    assert (rendering.history[-1] > rendering.history[0]).all()
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_every_param_draws_there(name):
+    rendering = fv.render(on("cuda"), "conv2:1", param=PARAMS[name], start=OTHER, transforms=(), steps=12)
+    assert (rendering.history[-1] > rendering.history[0]).any()
+
+
+@pytest.mark.parametrize("name", [*TRANSFORMS, *FOREIGN])
+def test_every_transform_looks_there(name):
+    image = param.Alpha() if name == "Collapse" else param.image((18, 25), batch=2)
+    stack = (TRANSFORMS.get(name) or FOREIGN[name],)
+    options = {"param": image, "transforms": stack, "steps": 2, "trials": 0, "plan": fv.Plan("float32")}
+    one, two = (fv.render(on(device), "conv2:1", **options).images for device in ("cpu", "cuda"))
+    assert (one - two).abs().mean() < 0.02  # the same draws on either; a sign of Adam's first step may differ
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+CAT = DOCS / "chelsea.webp"
+APPS = {
+    "dream": lambda net, folder: fv.dream(net, CAT, "stage2", octaves=2, steps=2),
+    "gallery": lambda net, folder: fv.gallery(net, folder, classes=["star"], steps=8, judge=fv.load("motifvit")),
+    "sweep": lambda net, folder: fv.sweep(net, folder, "stage1", channels=[0, 1], steps=8, photographs=DOCS),
+    "judge": lambda net, folder: fv.judge(fv.render(net, "logit:star", steps=8), by=fv.load("motifvit")),
+    "doctor": lambda net, folder: fv.doctor(net, photographs=DOCS),
+    "explain": lambda net, folder: fv.explain(net, CAT, "logit:star", "gradcam"),
+    "examples": lambda net, folder: fv.examples(net, DOCS, "stage2", [0, 1]),
+    "evidence": lambda net, folder: fv.evidence(net, DOCS, "stage2"),
+    "atlas": lambda net, folder: fv.atlas(net, DOCS, "stage2", folder, grids=(3,), steps=8),
+    "blocks": lambda net, folder: fv.blocks(net, CAT, "stage2", folder, steps=8),
+}
+
+
+@pytest.mark.parametrize("name", APPS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # umap's, and those of what it uses
+def test_every_app_runs_there(name, tmp_path):
+    net = fv.load("motifnet", device="cuda")
+    APPS[name](net, tmp_path)
+    assert net.device.type == "cuda"
 
 
 def test_plans_are_measured_there():
