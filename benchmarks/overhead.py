@@ -141,7 +141,7 @@ def main() -> None:
         middles = times.median(1).values
         limit, quick, render = times[middles[:3].argmin()], middles[3:5].min(), times[5]
         low, high = (render / limit).quantile(torch.tensor([0.25, 0.75])).tolist()
-        each = "".join(f"{1e3 * middle:8.0f}" for middle in [*middles[:3], quick, middles[5]])
+        each = "".join(f"{1e3 * middle:8.1f}" for middle in [*middles[:3], quick, middles[5]])
         over = f"{(render.median() / limit.median()).item():8.2f} ({low:.2f} - {high:.2f})"
         print(
             f"{name:13} {layer:12} {each} {over} {(middles[5] / quick).item():16.2f}    {plan.precision}",

@@ -45,6 +45,15 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is found, unless a test is about one: only a CPU draws the same picture again to the byte."""
+    if not request.node.get_closest_marker("gpu"):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    elif not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+
+
+@pytest.fixture(autouse=True)
 def nothing_measured(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Single precision, unless a test asks for more: what is faster depends on the machine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

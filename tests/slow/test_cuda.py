@@ -10,7 +10,7 @@ from examples import FOREIGN, OBJECTIVES, OTHER, PARAMS, TRANSFORMS
 import featviz as fv
 from featviz import param
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 
 
 def on(device):
