@@ -23,16 +23,18 @@ fix: $(READY)  ## repair what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-motifnet: $(READY)  ## train the embedded CNN again, about 20 minutes on two cores
+motifnet: $(READY)  ## train the embedded CNN again: over an hour on two cores; the larger batches are for a GPU
 	$(BIN)/python -m featviz.network.motifs.train motifnet
+	$(BIN)/python -m featviz.network.motifs.train motifnet --steps 1369 --batch 512 --rate 2e-3 --seed 5 --further
 
-motifvit: $(READY)  ## train the embedded transformer again, over two hours: first hard, then gently, then harder and harder
+motifvit: $(READY)  ## train the embedded transformer again, some hours: first hard, then gently, then harder and harder
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600 --push 3 --further
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 2700 --push 2 --rate 1e-3 --seed 2 --further
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1500 --push 0 --rate 1e-3 --seed 7 --further
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 3500 --push 4 --rate 1e-3 --seed 21 --further
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 5000 --push 5 --rate 1e-3 --seed 31 --further
+	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1246 --push 5 --batch 512 --rate 1e-3 --seed 5 --further
 
 docs: $(READY)  ## draw the pictures of the README again
 	$(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))

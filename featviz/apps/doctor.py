@@ -87,8 +87,8 @@ class Diagnosis:
 def doctor(network: fv.Network, *, photographs: str | Path | None = None) -> Diagnosis:
     """Examine a network before anything is rendered: its input, its layers, its output.
 
-    Whether the input range is right is told by the photographs, where there are some: a wrong one makes the answers
-    vaguer or all alike. Without them it is told by the statistics that the first batch norms have kept, if there are.
+    Whether the input range is right is told by the statistics that the first batch norms have kept, if there are, and
+    by the answers to the photographs, if there are: a wrong range makes them vaguer or all alike.
 
     Args:
         network: as it would be given to `fv.render`.
@@ -187,10 +187,13 @@ def _input_range(network: fv.Network, images: Tensor | None) -> Iterator[Finding
     suits: dict[str, tuple[float, str]] = {}
     if images is not None and "" in network.table and network.capture(images[:1], [""]).units("").ndim == 2:
         how = "the answers to the photographs say"
+        misfits = {}
         for flags, words, other in _candidates(network, orders=("RGB", "BGR")):
             suits[flags] = _said(other, images), words
-        best = max(suits, key=lambda flags: suits[flags][0])
-        wrong = suits[best][0] > TELLS * suits[given][0]
+            misfits[flags] = _mismatch(other, images) or 0.0
+        most = max(FITS / 2, FAR * min(misfits.values()))  # answers can be sure of nonsense, batch norms are not
+        best = max((flags for flags in suits if misfits[flags] <= most), key=lambda flags: suits[flags][0])
+        wrong = misfits[given] > most or suits[best][0] > TELLS * suits[given][0]
     else:
         how = "the first batch norms say"
         leaves = images if images is not None else dead_leaves(NOISE, network.channels, network.size)

@@ -309,9 +309,9 @@ def test_networks_without_rectifiers_or_in_other_precisions(motifnet):
         assert one.overlay().isfinite().all()
 
 
-def test_several_networks_together_say_what_does_not_go(motifnet, motifvit, tmp_path, mosaic):
+def test_several_networks_together_say_what_does_not_go(motifnet, motifvit, tmp_path):
     both = fv.together(one=motifnet, other=motifvit)
-    image = torch.rand(3, 64, 64)
+    (image,) = draw(torch.tensor([MOTIFS.index("star")]), (64, 64), torch.Generator().manual_seed(0))
     assert fv.explain(both, image, "logit:star@one", "gradcam", layer="one.stage3").map.abs().max() > 0
     sheet = fv.compare(both, image, ["logit:star@one"], ["gradient", "clear", "LRP"])
     assert [found is None for found in sheet.rows[0]] == [False, True, True]

@@ -22,10 +22,11 @@ def rendering(motifnet):
     return fv.render(motifnet, ["logit:heart", "logit:leaf - 0.1*tv", "stage2:5"], param=param.image(96), steps=192)
 
 
-def drawings(folder, count=54):
+def drawings(folder, count=54, kinds=27, light=(1.0, 1.0, 1.0)):
     folder.mkdir()
-    labels = torch.arange(count) % len(motifs.MOTIFS)
+    labels = torch.arange(count) % kinds
     for i, image in enumerate(motifs.draw(labels, (64, 64), torch.Generator().manual_seed(0))):
+        image *= torch.tensor(light).view(3, 1, 1)
         Image.fromarray((image.permute(1, 2, 0) * 255).byte().numpy()).save(folder / f"{i:02d}.png")
     return folder
 

@@ -185,9 +185,9 @@ def test_a_caricature_of_a_drawing_keeps_its_class(motifnet):
 def test_a_mask_says_where_in_the_picture(motifnet):
     mask = torch.zeros(96, 96)
     mask[:, 48:] = 1
-    goal = obj.Within(obj.Channel("stage2", 5), mask) - obj.L2()
+    goal = obj.Within(obj.Channel("stage2", 6), mask) - obj.L2()
     rendering = fv.render(motifnet, goal, param=param.image(96), steps=200)
-    response = motifnet.capture(rendering.images, ["stage2"]).channel("stage2", 5)[0]
+    response = motifnet.capture(rendering.images, ["stage2"]).channel("stage2", 6)[0]
     half = response.shape[1] // 2
     assert response[:, half + 2 :].mean() > 2 * response[:, : half - 2].mean()
     blur = rendering.images[0].std(0)

@@ -23,12 +23,13 @@ def draw(labels: Int[Tensor, " n"], size: tuple[int, int], generator: torch.Gene
     Args:
         labels: indices into `MOTIFS`.
         size: height and width in px.
-        generator: every random choice comes from it.
+        generator: every random choice comes from it, and its device draws.
     """
-    images = torch.empty(len(labels), 3, *size)
-    for label in labels.unique().tolist():
-        chosen = labels == label
-        images[chosen] = _draw_one(MOTIFS[label], int(chosen.sum()), size, generator)
+    with generator.device:
+        images = torch.empty(len(labels), 3, *size)
+        for label in labels.unique().tolist():
+            chosen = labels == label
+            images[chosen] = _draw_one(MOTIFS[label], int(chosen.sum()), size, generator)
     return images
 
 

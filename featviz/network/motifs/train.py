@@ -9,12 +9,14 @@ what has never been told apart, such as rings and spirals, is not learned while 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
@@ -25,6 +27,8 @@ RATE = {"motifnet": 4e-3, "motifvit": 1.5e-3}
 """The highest learning rate of each."""
 MEMORY = 0.05
 """How much a batch counts in what is known of a motif's loss."""
+AT_ONCE = 16
+"""How many batches are drawn at once: many small kernels draw a motif, however many drawings there are."""
 
 
 def main() -> None:
@@ -48,31 +52,40 @@ def main() -> None:
         net.load_state_dict(load_file(weights(options.name)))
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate or RATE[options.name], options.steps)
-    generator = torch.Generator().manual_seed(options.seed)
-    trouble = torch.ones(len(MOTIFS))
+    generator = torch.Generator(options.device).manual_seed(options.seed)
+    trouble = torch.ones(len(MOTIFS), device=options.device)
     bar = tqdm(range(options.steps))
     for step in bar:
-        labels = torch.multinomial(trouble / trouble.sum() + 1 / len(MOTIFS), options.batch, True, generator=generator)
+        if step % AT_ONCE == 0:
+            drawn = batches(trouble, options.batch, generator)
+        images, labels = next(drawn)
         most = options.push * min(1.0, 2 * step / options.steps)
-        images = push(net, draw(labels, (SIZE, SIZE), generator), labels, most, generator)
+        images = push(net, images, labels, most, generator)
         losses = F.cross_entropy(logits(net, images), labels, reduction="none")
         follow(trouble, labels, losses.detach())
-        loss = losses.mean()
         optimizer.zero_grad()
-        loss.backward()
+        losses.mean().backward()
         optimizer.step()
         schedule.step()
-        bar.set_postfix_str(f"loss {loss.item():.3f}")
+        if step % 50 == 0:  # to look at it waits for the device
+            bar.set_postfix_str(f"loss {losses.mean().item():.3f}")
         if step % 300 == 299:
             save(net, output)
     print(f"accuracy on fresh drawings: {accuracy(net):.4f}")
     save(net, output)
 
 
-def follow(trouble: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor) -> None:
-    """Keep account of each motif's loss: half of all drawings are of what the network still has trouble with."""
-    for label in labels.unique():
-        trouble[label].lerp_(losses[labels == label].mean(), MEMORY)
+def batches(trouble: Tensor, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Draw some batches at once: half of all drawings are of what the network still has trouble with."""
+    chance = trouble / trouble.sum() + 1 / len(MOTIFS)
+    labels = torch.multinomial(chance, AT_ONCE * batch, replacement=True, generator=generator)
+    return zip(draw(labels, (SIZE, SIZE), generator).split(batch), labels.split(batch), strict=True)
+
+
+def follow(trouble: Float[Tensor, " classes"], labels: Int[Tensor, " n"], losses: Float[Tensor, " n"]) -> None:
+    """Keep account of each motif's loss."""
+    total, count = (torch.zeros_like(trouble).index_add(0, labels, x) for x in (losses, torch.ones_like(losses)))
+    trouble.lerp_(total / count.clamp(min=1), MEMORY * (count > 0))
 
 
 def save(net: nn.Module, path: Path) -> None:
@@ -81,26 +94,30 @@ def save(net: nn.Module, path: Path) -> None:
     save_file({key: value.half() if value.is_floating_point() else value for key, value in state.items()}, path)
 
 
-def logits(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Run the network on [0, 1] drawings, in bfloat16 where the device has it; what it puts out is on the CPU."""
-    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
-    device = next(net.parameters()).device.type
-    images = ((images - mean) / std).to(device).contiguous(memory_format=torch.channels_last)
-    lower = torch.autocast(device, torch.bfloat16, device == "cuda" or torch.cpu._is_avx512_bf16_supported())
+def logits(net: nn.Module, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
+    """Run the network on [0, 1] drawings, in bfloat16 where the device has it."""
+    mean, std = (torch.tensor(x, device=images.device).view(3, 1, 1) for x in (MEAN, STD))
+    images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    able = images.is_cuda or torch.cpu._is_avx512_bf16_supported()
+    lower = torch.autocast(images.device.type, torch.bfloat16, able)
     with lower, sdpa_kernel(SDPBackend.MATH):  # on a CPU the way back through the fused one takes 1.8 times as long
-        return net(images).float().cpu()
+        return net(images).float()
 
 
 def push(
-    net: nn.Module, images: torch.Tensor, labels: torch.Tensor, most: float, generator: torch.Generator
-) -> torch.Tensor:
+    net: nn.Module,
+    images: Float[Tensor, "n 3 h w"],
+    labels: Int[Tensor, " n"],
+    most: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "n 3 h w"]:
     """Move each drawing up to so far in the direction that hides its label best."""
     net.eval()
-    noise = torch.randn(images.shape, generator=generator) * 0.02
+    noise = torch.randn(images.shape, generator=generator, device=images.device) * 0.02
     start = (images + noise).requires_grad_()
     gradient = torch.autograd.grad(F.cross_entropy(logits(net, start), labels), start)[0]
     net.train()
-    length = most * torch.rand((len(images), 1, 1, 1), generator=generator)
+    length = most * torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
     gradient = gradient / gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
     return (start.detach() + length * gradient).clamp(0, 1)
 
@@ -109,9 +126,10 @@ def push(
 def accuracy(net: nn.Module, batches: int = 40, seed: int = 1_000_003) -> float:
     """Return the share of fresh drawings, 100 a batch, that the network names."""
     net.eval()
-    generator, right = torch.Generator().manual_seed(seed), 0.0
+    device = next(net.parameters()).device
+    generator, right = torch.Generator(device).manual_seed(seed), 0.0
     for _ in range(batches):
-        labels = torch.randint(len(MOTIFS), (100,), generator=generator)
+        labels = torch.randint(len(MOTIFS), (100,), generator=generator, device=device)
         right += (logits(net, draw(labels, (SIZE, SIZE), generator)).argmax(1) == labels).sum().item()
     return right / (100 * batches)
 
