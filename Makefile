@@ -23,7 +23,7 @@ fix: $(READY)  ## repair what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-motifnet: $(READY)  ## train the embedded CNN again: over an hour on two cores; the larger batches are for a GPU
+motifnet: $(READY)  ## train the embedded CNN again: over an hour on two cores, minutes on a GPU
 	$(BIN)/python -m featviz.network.motifs.train motifnet
 	$(BIN)/python -m featviz.network.motifs.train motifnet --steps 1369 --batch 512 --rate 2e-3 --seed 5 --further
 

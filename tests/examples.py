@@ -1,4 +1,4 @@
-"""One of everything in the three drawers, for `toys.Plain` and pictures of 18 x 25 px."""
+"""An example of every objective, param and transform, for `toys.Plain` and pictures of 18 x 25 px."""
 
 import torch
 from kornia import augmentation, filters

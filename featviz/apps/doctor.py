@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -186,14 +187,17 @@ def _input_range(network: fv.Network, images: Tensor | None) -> Iterator[Finding
     given = _flags(network.mean, network.std, network.order)
     suits: dict[str, tuple[float, str]] = {}
     if images is not None and "" in network.table and network.capture(images[:1], [""]).units("").ndim == 2:
-        how = "the answers to the photographs say"
-        misfits = {}
+        misfits: dict[str, float | None] = {}
         for flags, words, other in _candidates(network, orders=("RGB", "BGR")):
             suits[flags] = _said(other, images), words
-            misfits[flags] = _mismatch(other, images) or 0.0
-        most = max(FITS / 2, FAR * min(misfits.values()))  # answers can be sure of nonsense, batch norms are not
-        best = max((flags for flags in suits if misfits[flags] <= most), key=lambda flags: suits[flags][0])
-        wrong = misfits[given] > most or suits[best][0] > TELLS * suits[given][0]
+            misfits[flags] = _mismatch(other, images)
+        most = _misfit_at_most(misfits)
+        likely = [flags for flags, misfit in misfits.items() if misfit is None or misfit <= most]
+        best = max(likely, key=lambda flags: suits[flags][0])
+        wrong = given not in likely or suits[best][0] > TELLS * suits[given][0]
+        how = (
+            "the answers to the photographs say" if given in likely else "the first batch norms and the photographs say"
+        )
     else:
         how = "the first batch norms say"
         leaves = images if images is not None else dead_leaves(NOISE, network.channels, network.size)
@@ -213,6 +217,15 @@ def _input_range(network: fv.Network, images: Tensor | None) -> Iterator[Finding
         yield Finding("input range", f"{how} that it expects {suits[best][1]}", best)
     else:
         yield Finding("input range", f"{how} that it is right")
+
+
+def _misfit_at_most(misfits: dict[str, float | None]) -> float:
+    """Return up to what misfit a range is likely: a network can be sure of nonsense, which its batch norms give away.
+
+    Where they fit no range, or there are none, every range is as likely.
+    """
+    least = min((misfit for misfit in misfits.values() if misfit is not None), default=math.inf)
+    return max(FITS / 2, FAR * least) if least <= FITS else math.inf
 
 
 def _candidates(network: fv.Network, orders: tuple[str, ...]) -> Iterator[tuple[str, str, fv.Network]]:
@@ -261,9 +274,12 @@ def _mismatch(network: fv.Network, images: Tensor) -> float | None:
     for name in asked:
         norm, units = norms[name], acts.units(name)
         used = norm.weight.abs() > 1e-3
+        if not used.any():
+            continue
         units = ((units - norm.bias[:, None, None]) / norm.weight[:, None, None])[:, used].movedim(1, 0).flatten(1)
         found.append((units.mean(1).square() + units.std(1).clamp(min=1e-3).log().square()).mean().item())
-    return sum(found) / len(found)
+    misfit = sum(found) / len(found) if found else math.nan
+    return misfit if math.isfinite(misfit) else None
 
 
 def dead_leaves(n: int, channels: int, size: tuple[int, int], seed: int = 0) -> Tensor:

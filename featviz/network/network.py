@@ -301,7 +301,7 @@ class Network:
         memory = self.probed.memory_format if plan.channels_last else torch.contiguous_format
         lower = plan.precision == "bfloat16"
         precision = torch.bfloat16 if lower else torch.float32
-        quick = replayed(forward) if plan.graph and layouts else forward  # what sees no layer leaves nothing to record
+        quick = replayed(forward) if plan.graph and layouts else forward  # or there is nothing to record
         pairs = [pair for pair in self._foldable if plan.fold and not pair.hidden & layouts.keys()]
         with (
             frozen(self.module),

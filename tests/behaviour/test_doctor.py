@@ -48,7 +48,20 @@ def test_photographs_of_few_kinds_accuse_nobody(motifnet, tmp_path):
     assert fv.doctor(motifnet, photographs=drawings(tmp_path / "drawings", kinds=3)).healthy
 
 
-def test_a_wrong_mean_is_seen_in_batch_norms_and_in_answers(motifnet, folder):
+def test_batch_norms_that_are_off_say_nothing(folder):
+    """As those that residual networks begin their training with."""
+    norm = nn.BatchNorm2d(4)
+    nn.init.zeros_(norm.weight)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    assert "input range" in {finding.about for finding in fv.doctor(fv.Network(module, **HALF), photographs=folder)}
+
+
+def test_a_wrong_mean_is_seen_in_answers_alone(folder):
+    wrong = fv.load("motifvit", device="cpu").expecting(mean=(0.485, 0.456, 0.406), std=(0.003922,) * 3)
+    assert cures(fv.doctor(wrong, photographs=folder)) == {"input range": "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"}
+
+
+def test_a_wrong_mean_is_seen_in_batch_norms(motifnet, folder):
     wrong = motifnet.expecting(mean=(0.0,) * 3, std=(1.0,) * 3)
     assert list(cures(fv.doctor(wrong))) == ["input range"]
     assert cures(fv.doctor(wrong, photographs=folder)) == {"input range": "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"}

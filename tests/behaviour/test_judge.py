@@ -22,7 +22,10 @@ def rendering(motifnet):
     return fv.render(motifnet, ["logit:heart", "logit:leaf - 0.1*tv", "stage2:5"], param=param.image(96), steps=192)
 
 
-def drawings(folder, count=54, kinds=27, light=(1.0, 1.0, 1.0)):
+KINDS = len(motifs.MOTIFS)
+
+
+def drawings(folder, count=54, kinds=KINDS, light=(1.0, 1.0, 1.0)):
     folder.mkdir()
     labels = torch.arange(count) % kinds
     for i, image in enumerate(motifs.draw(labels, (64, 64), torch.Generator().manual_seed(0))):

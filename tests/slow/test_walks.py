@@ -100,13 +100,11 @@ def test_a_class_lights_up_its_region(opened):
 def test_the_atlas_by_keyboard_alone(opened):
     page = opened("atlas")
     page.locator(".plane canvas").first.focus()
-    first = page.evaluate("[views[0].cell.x, views[0].cell.y]")
+    walked = set()
     for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
-    assert (
-        page.evaluate("[views[0].cell.x, views[0].cell.y]") != first
-        or page.evaluate("views[0].grid().cells.length") == 1
-    )
+        walked.add(tuple(page.evaluate("[views[0].cell.x, views[0].cell.y]")))
+    assert len(walked) > 1 or page.evaluate("views[0].grid().cells.length") == 1
     page.keyboard.press("+")
     assert page.evaluate("views[0].scale") > 1
     page.keyboard.press("0")

@@ -23,10 +23,11 @@ def draw(labels: Int[Tensor, " n"], size: tuple[int, int], generator: torch.Gene
     Args:
         labels: indices into `MOTIFS`.
         size: height and width in px.
-        generator: every random choice comes from it, and its device draws.
+        generator: every random choice comes from it; the pictures are on its device.
     """
     with generator.device:
         images = torch.empty(len(labels), 3, *size)
+        labels = labels.to(generator.device)
         for label in labels.unique().tolist():
             chosen = labels == label
             images[chosen] = _draw_one(MOTIFS[label], int(chosen.sum()), size, generator)

@@ -57,7 +57,7 @@ def main() -> None:
     bar = tqdm(range(options.steps))
     for step in bar:
         if step % AT_ONCE == 0:
-            drawn = batches(trouble, options.batch, generator)
+            drawn = draw_batches(trouble, options.batch, generator)
         images, labels = next(drawn)
         most = options.push * min(1.0, 2 * step / options.steps)
         images = push(net, images, labels, most, generator)
@@ -75,8 +75,10 @@ def main() -> None:
     save(net, output)
 
 
-def batches(trouble: Tensor, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draw some batches at once: half of all drawings are of what the network still has trouble with."""
+def draw_batches(
+    trouble: Float[Tensor, " classes"], batch: int, generator: torch.Generator
+) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"]]]:
+    """Draw some batches of images and labels at once, half of them of what the network still has trouble with."""
     chance = trouble / trouble.sum() + 1 / len(MOTIFS)
     labels = torch.multinomial(chance, AT_ONCE * batch, replacement=True, generator=generator)
     return zip(draw(labels, (SIZE, SIZE), generator).split(batch), labels.split(batch), strict=True)
