@@ -46,11 +46,10 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No GPU is found in a test or what it starts, unless it is about one: only a CPU draws equal to the byte."""
+    """No CUDA is found in a test or what it starts, unless it is about that: only a CPU draws equal to the byte."""
     if not request.node.get_closest_marker("gpu"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     elif not torch.cuda.is_available():
         pytest.skip("needs a GPU")
 

@@ -57,9 +57,13 @@ def test_batch_norms_that_are_off_say_nothing(folder):
     assert "input range" in {finding.about for finding in diagnosis}
 
 
-def test_a_wrong_mean_is_seen_in_answers_alone(folder):
-    wrong = fv.load("motifvit", device="cpu").expecting(mean=(0.485, 0.456, 0.406), std=(0.003922,) * 3)
-    assert cures(fv.doctor(wrong, photographs=folder)) == {"input range": "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"}
+def test_a_wrong_range_is_seen_in_answers_alone(motifnet, folder, monkeypatch):
+    """As where there are no batch norms."""
+    monkeypatch.setattr("featviz.apps.doctor._mismatch", lambda network, images: None)
+    assert fv.doctor(motifnet, photographs=folder).healthy
+    wrong = motifnet.expecting(mean=(0.485, 0.456, 0.406), std=(0.003922,) * 3)
+    (finding,) = (one for one in fv.doctor(wrong, photographs=folder) if one.cure)
+    assert finding.what.startswith("the answers to the photographs say that it expects ")
 
 
 def test_a_wrong_mean_is_seen_in_batch_norms(motifnet, folder):
