@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from featviz import objectives, optimizers, param, transforms
     from featviz.apps.atlas.atlas import atlas
     from featviz.apps.blocks.blocks import blocks
-    from featviz.apps.doctor import doctor
+    from featviz.apps.doctor.doctor import doctor
     from featviz.apps.dream import dream
     from featviz.apps.explain import methods
     from featviz.apps.explain.evidence import evidence
@@ -72,7 +72,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "featviz.apps.atlas.atlas": ("atlas",),
     "featviz.apps.blocks.blocks": ("blocks",),
-    "featviz.apps.doctor": ("doctor",),
+    "featviz.apps.doctor.doctor": ("doctor",),
     "featviz.apps.dream": ("dream",),
     "featviz.apps.explain.evidence": ("evidence",),
     "featviz.apps.explain.examples": ("examples",),

@@ -6,7 +6,7 @@ from test_judge import drawings
 from torch import nn
 
 import featviz as fv
-from featviz.apps.doctor import dead_leaves
+from featviz.apps.doctor.input_range import dead_leaves
 from featviz.cli import main
 
 HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
@@ -59,7 +59,7 @@ def test_batch_norms_that_are_off_say_nothing(folder):
 
 def test_a_wrong_range_is_seen_in_answers_alone(motifnet, folder, monkeypatch):
     """As where there are no batch norms."""
-    monkeypatch.setattr("featviz.apps.doctor._mismatch", lambda network, images: None)
+    monkeypatch.setattr("featviz.apps.doctor.input_range._mismatch", lambda network, images: None)
     assert fv.doctor(motifnet, photographs=folder).healthy
     wrong = motifnet.expecting(mean=(0.485, 0.456, 0.406), std=(0.003922,) * 3)
     (finding,) = (one for one in fv.doctor(wrong, photographs=folder) if one.cure)

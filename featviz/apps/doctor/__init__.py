@@ -1,0 +1,1 @@
+"""The look before the first picture."""

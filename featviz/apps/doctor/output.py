@@ -1,0 +1,49 @@
+"""What a network puts out at the end, and which name its classes go by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+import featviz as fv
+from featviz.apps.doctor.findings import Finding
+
+
+def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
+    """Look at what it puts out at the end."""
+    if "" not in network.table:
+        yield Finding(
+            "output", "what it puts out is no map, tokens or vector; there are layers to address, but no logit:"
+        )
+        return
+    noise = torch.rand(2, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
+    put = network.capture(noise, [""]).units("").detach()
+    if not put.isfinite().all():
+        yield Finding("output", "it puts out what is no number", "check its weights, and --mean and --std")
+    elif put.ndim != 2:
+        yield Finding("output", f"it puts out {' x '.join(map(str, put.shape[1:]))} for an image; there is no logit:")
+    elif are_shares(put):
+        before = _before_softmax(network, put.shape[1])
+        yield Finding("output", "it puts out probabilities, which hardly climb", f"for logit:N give {before}:N")
+    elif network.classes and len(network.classes) != put.shape[1]:
+        count = f"{len(network.classes)} class names for {put.shape[1]} outputs"
+        yield Finding("output", count, "give classes= in output order")
+    else:
+        yield Finding("output", f"{put.shape[1]} logits" + ("" if network.classes else ", without names"))
+
+
+def are_shares(put: Tensor) -> bool:
+    """Say whether it puts out probabilities."""
+    return bool(put.min() >= 0 and (put.sum(1) - 1).abs().max() < 1e-3)
+
+
+def _before_softmax(network: fv.Network, classes: int) -> str:
+    vectors = [name for name, layer in network.table.items() if name and layer.layout.kind == "vector"]
+    scores = [name for name in vectors if network.table[name].channels == classes and not _is_softmax(network, name)]
+    return scores[-1] if scores else "the layer before"
+
+
+def _is_softmax(network: fv.Network, name: str) -> bool:
+    return isinstance(dict(network.module.named_modules()).get(name), nn.Softmax | nn.LogSoftmax)
