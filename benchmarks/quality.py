@@ -36,7 +36,7 @@ from torchvision.utils import make_grid
 import featviz as fv
 from featviz import param
 from featviz import transforms as T
-from featviz.apps.judge import seen as seen_by
+from featviz.apps.judge.judge import seen as seen_by
 
 SEED = 0
 SEEDS = 0, 100, 200

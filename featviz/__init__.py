@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from featviz.apps.galleries.gallery import gallery
     from featviz.apps.galleries.on_ray import OnRay
     from featviz.apps.galleries.sweep import sweep
-    from featviz.apps.judge import judge
+    from featviz.apps.judge.judge import judge
     from featviz.apps.moving import dream_video, dream_zoom
     from featviz.apps.replay import replay
     from featviz.array import Array
@@ -81,7 +81,7 @@ _HOMES = {
     "featviz.apps.galleries.gallery": ("gallery",),
     "featviz.apps.galleries.on_ray": ("OnRay",),
     "featviz.apps.galleries.sweep": ("sweep",),
-    "featviz.apps.judge": ("judge",),
+    "featviz.apps.judge.judge": ("judge",),
     "featviz.apps.moving": ("dream_video", "dream_zoom"),
     "featviz.apps.replay": ("replay",),
     "featviz.array": ("Array",),

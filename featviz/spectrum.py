@@ -58,9 +58,11 @@ def slope(images: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
     """Say by which power of 1/frequency the amplitudes of each image fall: 1 to 1.6 in photographs, 0 in white noise.
 
     Their mean over the channels is windowed, and a line laid through its logarithms from 4 cycles an image to half of
-    the highest frequency, each octave counting alike.
+    the highest frequency, each octave counting alike. Sides below 32 px have no octave there: not a number.
     """
     height, width = images.shape[2:]
+    if min(height, width) < 32:
+        return torch.full((len(images),), math.nan)
     window = torch.outer(torch.hann_window(height), torch.hann_window(width))
     grey = images.float().cpu().mean(1)
     spectrum = torch.fft.rfft2((grey - grey.mean((1, 2), keepdim=True)) * window, norm="ortho").abs()

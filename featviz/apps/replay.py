@@ -21,7 +21,7 @@ VALUES = {
 def replay(
     recipe: fv.Recipe | str | Path,
     *,
-    network: fv.Network | None = None,
+    network: fv.Network | str | None = None,
     weights: str | Path | None = None,
     device: str = "auto",
     own: Mapping[str, Any] | None = None,
@@ -32,7 +32,7 @@ def replay(
 
     Args:
         recipe: a PNG that featviz saved, or its recipe.
-        network: needed where the recipe's network was made in Python or came from someone's own file.
+        network: or what `fv.load` calls it; needed where the recipe's was made in Python or is someone's own file.
         weights: a file, where the recipe's own lies elsewhere now.
         device: as for `fv.load`.
         own: objectives, params and transforms of one's own that the recipe names, by name.
@@ -43,10 +43,9 @@ def replay(
         RecipeError: the file holds no recipe, something of one's own was not given, or the weights are others.
     """
     recipe = recipe if isinstance(recipe, fv.Recipe) else fv.Recipe.of(recipe)
-    network = network or network_of(recipe, weights, device)
-    if network.fingerprint != recipe.fingerprint:
-        found = f"the picture was made with weights {recipe.fingerprint}, these are {network.fingerprint}"
-        raise fv.RecipeError(f"{found}; give what it was made with: --weights, or another --model")
+    if not isinstance(network, fv.Network):
+        network = network_of(recipe, weights, device, network)
+    check_weights(network, recipe)
     if recipe.start == fv.Recipe.TENSOR:
         raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
     arguments = recipe.arguments(VALUES | dict(own or {}), transforms)
@@ -68,13 +67,32 @@ def replay(
     return rendering if recipe.shown is None else rendering.at(recipe.shown)
 
 
-def network_of(recipe: fv.Recipe, weights: str | Path | None = None, device: str = "auto") -> fv.Network:
-    """Load the recipe's network by name; a name that would run someone's file is never followed.
+def check_weights(network: fv.Network, recipe: fv.Recipe) -> None:
+    """Make sure that a network is the one that a picture was made with.
+
+    Raises:
+        RecipeError: its weights are others.
+    """
+    if network.fingerprint != recipe.fingerprint:
+        found = f"the picture was made with weights {recipe.fingerprint}, these are {network.fingerprint}"
+        raise fv.RecipeError(f"{found}; give what it was made with: --weights, or another --model")
+
+
+def network_of(
+    recipe: fv.Recipe, weights: str | Path | None = None, device: str = "auto", model: str | None = None
+) -> fv.Network:
+    """Load the recipe's network; unlike one given by hand, a name in it that would run someone's file is not followed.
+
+    Args:
+        recipe: of a picture.
+        weights: where its own lie elsewhere now.
+        device: as for `fv.load`.
+        model: what `fv.load` calls the network; `None` means the recipe's.
 
     Raises:
         RecipeError: it was made in Python or came from someone's own file, or its weights lie elsewhere now.
     """
-    if not recipe.model or ":" in recipe.model:
+    if model is None and (not recipe.model or ":" in recipe.model):
         made = f"is {recipe.model!r}, someone's own" if recipe.model else "was made in Python"
         raise fv.RecipeError(
             f"the picture's network {made}; a picture never runs code, "
@@ -83,4 +101,4 @@ def network_of(recipe: fv.Recipe, weights: str | Path | None = None, device: str
     weights = weights or recipe.weights or "default"
     if weights == recipe.weights and weights not in ("default", "none") and not Path(weights).is_file():
         raise fv.RecipeError(f"the picture's weights {weights} are not here; give the file with --weights")
-    return fv.load(recipe.model, weights=weights, device=device, **recipe.expects)
+    return fv.load(model or recipe.model, weights=weights, device=device, **recipe.expects)

@@ -22,7 +22,7 @@ from featviz.cli.options import (
     Std,
     Steps,
     Weights,
-    load_network,
+    load_looking,
     read_channels,
     read_quality,
     read_size,
@@ -61,7 +61,7 @@ def explain(
     Red speaks for it, blue against it; where a method tells classes apart, each has its colour.
     """
     path = _file(output or Path(), f"{photo.stem}-explained.png")
-    network = _network(model, weights, device, size, mean, std, order, layout)
+    network = load_looking(model, weights, device, size, mean, std, order, layout)
     named = [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
     targets = [*(objectives or []), *named]
     bar = None if quiet else fv.progress_bar("explain", "map")
@@ -94,7 +94,7 @@ def examples(
 ) -> None:
     """Show the photographs that excite units most, beside the units' own pictures."""
     path = _file(output, "examples.png")
-    network = _network(model, weights, device, size, mean, std, order, layout)
+    network = load_looking(model, weights, device, size, mean, std, order, layout)
     bar = None if quiet else fv.progress_bar("examples", "photo")
     chosen = None if channels in (None, "all") else read_channels(channels or "")
     found = fv.examples(network, folder, layer, chosen, progress=bar)
@@ -127,7 +127,7 @@ def evidence(
     quiet: Quiet = False,
 ) -> None:
     """Tell which channels matter for which class, over a folder of photographs."""
-    network = _network(model, weights, device, size, mean, std, order, layout)
+    network = load_looking(model, weights, device, size, mean, std, order, layout)
     bar = None if quiet else fv.progress_bar("evidence", "photo")
     found = fv.evidence(network, folder, layer, top=top, progress=bar)
     for file, why in found.skipped.items():
@@ -144,13 +144,3 @@ def _file(path: Path, name: str) -> Path:
     path = path / name if path.is_dir() else path
     fv.check_output(path)
     return path
-
-
-def _network(model: str, weights: str, device: str, size: str | None, *more: str | None) -> fv.Network:
-    """Load a network that is to look at photographs of a size."""
-    network = load_network(model, weights, device, size, *more)
-    wanted = read_size(size)
-    if wanted is None or wanted == network.size:
-        return network
-    network.check_size(wanted)
-    return network.expecting(size=wanted)

@@ -21,6 +21,7 @@ from featviz.cli.options import (
     Std,
     Steps,
     Weights,
+    load_looking,
     load_network,
     read_channels,
     read_quality,
@@ -54,6 +55,8 @@ def gallery(
     judge_size: Annotated[str | None, typer.Option(help="The judge's, as for --size.")] = None,
     judge_mean: Annotated[str | None, typer.Option(help="The judge's, as for --mean.")] = None,
     judge_std: Annotated[str | None, typer.Option(help="The judge's, as for --std.")] = None,
+    judge_order: Annotated[str | None, typer.Option(help="The judge's, as for --order.")] = None,
+    judge_layout: Annotated[str | None, typer.Option(help="The judge's, as for --layout.")] = None,
     weights: Weights = "default",
     size: Size = None,
     quality: Quality = "usual",
@@ -70,7 +73,10 @@ def gallery(
     quiet: Quiet = False,
 ) -> None:
     """Draw what classes look like to a network, as a page."""
-    judging = load_network(judge, judge_weights, device, judge_size, judge_mean, judge_std) if judge else None
+    judging = None
+    if judge:
+        more = judge_mean, judge_std, judge_order, judge_layout
+        judging = load_looking(judge, judge_weights, device, judge_size, *more)
     made = fv.gallery(
         load_network(model, weights, device, size, mean, std, order, layout),
         output,

@@ -41,7 +41,8 @@ def doctor(
     device: Device = "auto",
 ) -> None:
     """Examine a network before anything is rendered, and name the flag that cures what is wrong; status 1 if so."""
-    found = fv.doctor(load_network(model, weights, device, size, mean, std, order, layout), photographs=photographs)
+    network = load_network(model, weights, device, size, mean, std, order, layout)
+    found = fv.doctor(network.expecting(size=read_size(size) or network.size), photographs=photographs)
     typer.echo(found)
     if not found.healthy:
         raise typer.Exit(1)

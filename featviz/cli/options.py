@@ -79,6 +79,16 @@ def load_network(
     )
 
 
+def load_looking(model: str, weights: str, device: str, size: str | None, *more: str | None) -> fv.Network:
+    """Load a network that is to look at images of a size."""
+    network = load_network(model, weights, device, size, *more)
+    wanted = read_size(size)
+    if wanted is None or wanted == network.size:
+        return network
+    network.check_size(wanted)
+    return network.expecting(size=wanted)
+
+
 def find_own(places: list[str] | None) -> dict[str, Any]:
     """Import what was given as FILE.py:NAME, by name."""
     return {place.rpartition(":")[2]: fv.find(place) for place in places or []}

@@ -9,7 +9,7 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app
-from featviz.cli.options import Device, Mean, Output, Own, Quiet, Size, Std, Weights, find_own, finish, load_network
+from featviz.cli.options import Device, Output, Own, Quiet, find_own, finish, load_looking
 
 
 @app.command()
@@ -26,12 +26,9 @@ def replay(
     path = output or picture.with_name(f"{picture.stem}-replay.png")
     fv.check_output(path)
     recipe = fv.Recipe.of(picture)
-    network = None
-    if model:
-        network = fv.load(model, weights=weights or recipe.weights or "default", device=device, **recipe.expects)
     rendering = fv.replay(
         recipe,
-        network=network,
+        network=model,
         weights=weights,
         device=device,
         own=find_own(own),
@@ -50,20 +47,20 @@ def judge(
     by_size: Annotated[str | None, typer.Option(help="The judge's, as for --size.")] = None,
     by_mean: Annotated[str | None, typer.Option(help="The judge's, as for --mean.")] = None,
     by_std: Annotated[str | None, typer.Option(help="The judge's, as for --std.")] = None,
-    model: Annotated[str | None, typer.Option(help="The maker. Left out: the one that the recipes name.")] = None,
-    weights: Weights = "default",
-    size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
+    by_order: Annotated[str | None, typer.Option(help="The judge's, as for --order.")] = None,
+    by_layout: Annotated[str | None, typer.Option(help="The judge's, as for --layout.")] = None,
+    model: Annotated[str | None, typer.Option(help="Where the maker is someone's own: its factory.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Where the maker's weights lie elsewhere now.")] = None,
+    own: Own = None,
     photographs: Annotated[
         Path | None, typer.Option(help="A folder: say what share of its images excites the unit less.")
     ] = None,
     device: Device = "auto",
 ) -> None:
     """Ask a network that had no part in making pictures whether it sees in them what they were made to show."""
-    network = load_network(model, weights, device, size, mean, std) if model else None
-    judging = load_network(by, by_weights, device, by_size, by_mean, by_std)
-    typer.echo(fv.judge(pictures, by=judging, network=network, photographs=photographs))
+    judging = load_looking(by, by_weights, device, by_size, by_mean, by_std, by_order, by_layout)
+    found = fv.judge(pictures, by=judging, network=model, weights=weights, own=find_own(own), photographs=photographs)
+    typer.echo(found)
 
 
 @app.command()

@@ -43,6 +43,13 @@ class Interpolate(Composite):
         """Both."""
         return self.first, self.last
 
+    def unit(self, place: float = 0.0) -> Objective | None:
+        """Return what the picture at that place of the batch shows: a mixture, between the ends."""
+        first, last = self.first.unit(), self.last.unit()
+        if first is None or last is None or place in (0, 1):
+            return first if place < 1 else last
+        return (1 - place) * first + place * last
+
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Mix both scores, the shares falling and rising evenly along the batch."""
         first, last = self.first(acts), self.last(acts)

@@ -30,9 +30,12 @@ class Objective:
     """How tightly its text holds together: 1 a sum, 2 a product, 3 a single term."""
     term = ""
     """Its name in text, as `tv` or `diversity(stage2)`; empty for what has an address, or no text."""
+    is_unit = False
+    """Whether it is a unit of a network, or several together: what a picture can be said to show."""
     couples = False
-    whole = False
     """Whether a picture's score depends on the others of its batch."""
+    whole = False
+    """Whether it has to see the whole view."""
     silent = 0.0
     """For which share of the steps it may ask for nothing at all."""
 
@@ -52,6 +55,14 @@ class Objective:
     def bind(self, scene: Scene) -> Objective:
         """Return what will score this render: itself, unless it has to read or capture something before."""
         return self
+
+    def unit(self, place: float = 0.0) -> Objective | None:
+        """Return the first unit that it asks for more of, if there is one: what a picture made for it shows.
+
+        Args:
+            place: of the picture in its batch, from 0 for the first to 1 for the last.
+        """
+        return self if self.is_unit else None
 
     def __str__(self) -> str:
         """Write its text, or the expression where it has none, without the numbers of its arrays."""
@@ -189,6 +200,9 @@ class Composite(Objective):
     def silent(self) -> float:  # type: ignore[override]
         return max(part.silent for part in self.parts)
 
+    def unit(self, place: float = 0.0) -> Objective | None:
+        return next(filter(None, (part.unit(place) for part in self.parts)), None)
+
     def bind(self, scene: Scene) -> Objective:
         def bound(value: Any) -> Any:
             if isinstance(value, tuple):
@@ -242,6 +256,9 @@ class Negative(Composite):
     def parts(self) -> tuple[Objective, ...]:
         return (self.part,)
 
+    def unit(self, place: float = 0.0) -> Objective | None:
+        return None
+
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         return -self.part(acts)
 
@@ -264,6 +281,10 @@ class Product(Composite):
     def parts(self) -> tuple[Objective, ...]:
         return self.left, self.right
 
+    def unit(self, place: float = 0.0) -> Objective | None:
+        less = any(isinstance(part, Constant) and part.value < 0 for part in self.parts)
+        return None if less else super().unit(place)
+
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.left(acts) * self.right(acts)
 
@@ -282,6 +303,10 @@ class Quotient(Composite):
     @property
     def parts(self) -> tuple[Objective, ...]:
         return self.left, self.right
+
+    def unit(self, place: float = 0.0) -> Objective | None:
+        less = isinstance(self.right, Constant) and self.right.value < 0
+        return None if less else self.left.unit(place)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.left(acts) / self.right(acts)

@@ -41,6 +41,7 @@ class Direction(Objective):
     layer: str
     vector: Numbers
     power: float = 0.0
+    is_unit = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
@@ -98,6 +99,7 @@ class DirectionNeuron(Objective):
     vector: Numbers
     at: Place = "center"
     power: float = 0.0
+    is_unit = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
@@ -134,6 +136,7 @@ class TensorDirection(Objective):
     layer: str
     tensor: Numbers
     power: float = 0.0
+    is_unit = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
@@ -179,6 +182,7 @@ class ActivationWeights(Objective):
     weights: Numbers
     at: tuple[int, int] | None = None
     patch: tuple[int, int] = (1, 1)
+    is_unit = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""

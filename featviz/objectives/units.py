@@ -28,6 +28,7 @@ class Neuron(Objective):
     layer: str
     channel: int
     at: Place = "center"
+    is_unit = True
 
     def __post_init__(self) -> None:
         """Make numpy's and torch's integers plain ones."""
@@ -60,6 +61,7 @@ class Channel(Objective):
 
     layer: str
     channel: int
+    is_unit = True
 
     def __post_init__(self) -> None:
         """Make numpy's and torch's integers plain ones."""
@@ -91,6 +93,7 @@ class Layer(Objective):
     """
 
     layer: str
+    is_unit = True
 
     @property
     def layers(self) -> frozenset[str]:
@@ -119,6 +122,7 @@ class Logit(Objective):
 
     name: int | str
     network: str = OUTPUT
+    is_unit = True
 
     def __post_init__(self) -> None:
         """Make numpy's and torch's integers plain ones."""
@@ -151,6 +155,7 @@ class Probability(Objective):
 
     name: int | str
     network: str = OUTPUT
+    is_unit = True
 
     def __post_init__(self) -> None:
         """Make numpy's and torch's integers plain ones."""

@@ -14,7 +14,7 @@ from featviz.apps.atlas.cells import cells_of
 from featviz.apps.atlas.layout import lay_out, purity
 from featviz.apps.galleries.icons import icons
 from featviz.apps.galleries.work import draw as draw_pictures
-from featviz.apps.judge import seen
+from featviz.apps.judge.judge import seen
 from featviz.cli import main
 from featviz.network.motifs import MOTIFS, draw
 

@@ -6,7 +6,7 @@ from test_judge import drawings
 from torch import nn
 
 import featviz as fv
-from featviz.apps.doctor.input_range import dead_leaves
+from featviz.apps.doctor.dead_leaves import dead_leaves
 from featviz.cli import main
 
 HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
@@ -48,13 +48,28 @@ def test_photographs_of_few_kinds_accuse_nobody(motifnet, tmp_path):
     assert fv.doctor(motifnet, photographs=drawings(tmp_path / "drawings", kinds=3)).healthy
 
 
-def test_batch_norms_that_are_off_say_nothing(folder):
-    """As those that residual networks begin their training with."""
-    norm = nn.BatchNorm2d(4)
-    nn.init.zeros_(norm.weight)
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
-    diagnosis = fv.doctor(fv.Network(module, size=64, **HALF), photographs=folder)
-    assert "input range" in {finding.about for finding in diagnosis}
+def small(norm=None):
+    """A network that was never trained."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), norm or nn.Identity(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return fv.Network(nn.Sequential(*layers, nn.Linear(8, 27)), size=64, **HALF)
+
+
+def range_of(diagnosis):
+    (told,) = (str(finding) for finding in diagnosis if finding.about == "input range")
+    return told
+
+
+def test_what_tells_nothing_accuses_nobody(motifnet, folder, tmp_path):
+    """Neither answers of a network that knows nothing, nor batch norms that are off, or keep no account."""
+    off = nn.BatchNorm2d(8)
+    nn.init.zeros_(off.weight)  # as those that residual networks begin their training with
+    nothing = "?     input range  nothing tells whether it is right"
+    for network in (small(), small(off), small(nn.BatchNorm2d(8, track_running_stats=False))):
+        assert range_of(fv.doctor(network, photographs=folder)) == nothing
+    assert range_of(fv.doctor(small())) == nothing + "; --photographs FOLDER might"
+    motifvit = fv.load("motifvit", device="cpu").expecting(mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert range_of(fv.doctor(motifvit, photographs=drawings(tmp_path / "one", 1))) == nothing
 
 
 def test_a_wrong_range_is_seen_in_answers_alone(motifnet, folder, monkeypatch):
@@ -68,14 +83,20 @@ def test_a_wrong_range_is_seen_in_answers_alone(motifnet, folder, monkeypatch):
 
 def test_a_wrong_mean_is_seen_in_batch_norms(motifnet, folder):
     wrong = motifnet.expecting(mean=(0.0,) * 3, std=(1.0,) * 3)
-    assert list(cures(fv.doctor(wrong))) == ["input range"]
-    assert cures(fv.doctor(wrong, photographs=folder)) == {"input range": "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"}
+    cure = "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
+    assert cures(fv.doctor(wrong, photographs=folder)) == {"input range": cure}
+    told = range_of(fv.doctor(wrong))
+    assert told.startswith("cure  input range  the first batch norms say that it is wrong, and photographs would tell")
+    assert cure in told.partition(": ")[2].split(" or ")
+    blue = motifnet.expecting(order="BGR", mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert cures(fv.doctor(blue, photographs=folder)) == {"input range": f"{cure} --order RGB"}
 
 
 def test_bytes_for_pixels(motifnet, folder):
     wrong = broken(motifnet, before=lambda x: (x / 255 - 0.5) / 0.5)
-    cure = {"input range": "--mean 0,0,0 --std 0.003922,0.003922,0.003922"}
-    assert cures(fv.doctor(wrong)) == cures(fv.doctor(wrong, photographs=folder)) == cure
+    cure = "--mean 0,0,0 --std 0.003922,0.003922,0.003922"
+    assert cures(fv.doctor(wrong))["input range"].startswith(cure)
+    assert cures(fv.doctor(wrong, photographs=folder)) == {"input range": cure}
     assert fv.doctor(wrong.expecting(mean=(0.0,) * 3, std=(0.003922,) * 3), photographs=folder).healthy
 
 
@@ -112,6 +133,31 @@ def test_grey_input_and_another_size(motifnet):
     never = fv.Network(nn.Linear(7, 7, bias=False), size=64, **HALF)
     assert cures(fv.doctor(never)) == {"input": "give what it was trained on: --size, --mean and --std"}
 
+    def check(x):
+        if x.shape[-1] != 28:
+            raise AssertionError
+        return x
+
+    (told,) = fv.doctor(fv.Network(Changed(nn.Flatten(), before=check), size=64, **HALF)).findings
+    assert str(told) == "cure  input        it does not take 3 channels of 64 x 64 px (AssertionError): --size 28"
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError])
+def test_a_mistake_of_the_author_is_no_wrong_shape(kind):
+    def fail(x):
+        raise kind("the author's own mistake")
+
+    with pytest.raises(kind, match="the author's own mistake"):
+        fv.doctor(fv.Network(Changed(nn.Flatten(), before=fail), size=8, **HALF))
+
+
+def test_memory_that_is_short_is_no_wrong_shape():
+    def fail(x):
+        raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        fv.doctor(fv.Network(Changed(nn.Flatten(), before=fail), size=8, **HALF))
+
 
 def test_odd_outputs(motifnet):
     soft = fv.doctor(broken(motifnet, after=lambda y: y.softmax(1)))
@@ -121,6 +167,9 @@ def test_odd_outputs(motifnet):
     maps = fv.Network(nn.Conv2d(3, 4, 3), size=32, **HALF)
     (output, *_) = fv.doctor(maps)
     assert output.what == "it puts out 4 x 30 x 30 for an image; there is no logit:"
+    both = fv.together(one=motifnet, other=fv.load("motifnet", device="cpu"))
+    (output, *_) = fv.doctor(both)
+    assert output.what == "those of one, other; address their classes as logit:NAME@one"
     named = fv.Network(motifnet.module, size=64, classes=["a", "b"], **HALF)
     assert cures(fv.doctor(named)) == {"output": "give classes= in output order"}
 
@@ -143,10 +192,18 @@ def test_activations_that_overwrite_and_those_without_a_name(net):
     assert told == ["it calls relu as a function, which no layer names; address the block around"]
 
 
-def test_dead_starts_are_told(motifnet):
+@pytest.mark.parametrize(
+    ("bias", "cure"),
+    [(-0.1, '--param "Fourier(sd=0.25)", a louder start'), (-50.0, "check its weights, and --mean and --std")],
+)
+def test_dead_starts_are_told(bias, cure):
+    torch.manual_seed(0)
     dead = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
-    nn.init.constant_(dead[0].bias, -50.0)
-    assert cures(fv.doctor(fv.Network(dead, size=32, **HALF)))["starts"].startswith('--param "Fourier(sd=0.25)"')
+    nn.init.constant_(dead[0].bias, bias)
+    assert cures(fv.doctor(fv.Network(dead, size=32, **HALF)))["starts"] == cure
+
+
+def test_units_that_are_off_when_a_render_begins_are_counted(motifnet):
     (told,) = (finding.what for finding in fv.doctor(motifnet) if finding.about == "starts")
     assert "is off when a render begins; such units are woken" in told
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 import featviz as fv
 from featviz import param
+from featviz.apps.judge.judge import _views
 from featviz.cli import main
 from featviz.network import motifs
 
@@ -57,6 +58,47 @@ def test_what_only_fools_its_maker_is_told(motifnet, motifvit):
     assert told.count("only by the network that made it") >= 2 and "noise" not in told
 
 
+def test_a_picture_that_was_seen_in_one_way_only_is_looked_at_in_others(motifnet, motifvit):
+    goals = [f"stage3:{channel}" for channel in range(4)]
+    fooled = fv.render(motifnet, goals, transforms=(), param=param.image(64, spatial=param.Pixel()), steps=64)
+    assert fooled.trust.kept.min() > 0.99
+    judgement = fv.judge(fooled, by=motifvit, network=motifnet)
+    assert max(one.kept for one in judgement) < 0.8
+    assert "only in some views" in {one.told for one in judgement}
+
+
+def test_what_is_asked_for_is_what_is_judged(motifnet, motifvit):
+    goals = ["-stage2:5", "2*tv - stage2:5", "-3 * logit:star + stage2:6 * 2", "stage2 - tv", "logit:star / 2 - tv"]
+    least = fv.render(motifnet, goals, steps=64)
+    judgement = fv.judge(least, by=motifvit, network=motifnet)
+    assert [one.unit for one in judgement] == ["-stage2:5", "2 * tv - stage2:5", "stage2:6", "stage2", "logit:star"]
+    assert judgement[0].kept > 0.5
+    held = param.image(64, batch=3)
+    between = fv.render(motifnet, "interpolate(logit:heart, logit:leaf)", param=held, steps=64)
+    units = [one.unit for one in fv.judge(between, by=motifvit, network=motifnet)]
+    assert units == ["logit:heart", "0.5 * logit:heart + 0.5 * logit:leaf", "logit:leaf"]
+    apart = fv.render(motifnet, "stage2 + 10*diversity(stage2)", param=held, steps=4)
+    assert {one.unit for one in fv.judge(apart, by=motifvit, network=motifnet)} == {"stage2"}
+    unlike = fv.render(motifnet, "diversity(stage2) - tv", param=held, steps=1)
+    with pytest.raises(fv.SettingError, match="compares pictures of a batch and names no unit to look for"):
+        fv.judge(unlike, by=motifvit, network=motifnet)
+
+
+def test_a_picture_that_is_not_square_is_seen_in_its_own_shape(motifnet, motifvit):
+    wide = fv.render(motifnet, ["logit:star", "logit:heart"], param=param.image((64, 192)), steps=128)
+    for one in fv.judge(wide, by=motifvit, network=motifnet):
+        assert one.told == "seen by both" and one.own > 0.9
+    high = fv.render(motifvit, "logit:heart", param=param.image((96, 64)), steps=128)
+    (one,) = fv.judge(high, by=motifnet, network=motifvit)
+    assert one.told == "seen by both"
+
+
+def test_views_are_cut_along_the_longer_side():
+    image = torch.linspace(0, 1, 300).expand(3, 100, 300)
+    middles = [view[..., 25, 25].mean().item() for view in _views(image, (50, 50))]
+    assert middles[:3] == pytest.approx([1 / 6, 0.5, 5 / 6], abs=0.02)
+
+
 def test_files_are_judged_as_the_rendering_was(motifnet, motifvit, rendering, tmp_path):
     files = rendering.save(tmp_path)
     now, then = fv.judge(files, by=motifvit), fv.judge(rendering, by=motifvit, network=motifnet)
@@ -74,6 +116,52 @@ def test_photographs_say_how_much_the_unit_is_excited(motifnet, motifvit, render
     assert heart.percentile > 0.9 and unit.percentile > 0.9
     noise = fv.render(motifnet, "stage2:5", steps=0)
     assert fv.judge(noise, by=motifvit, photographs=folder)[0].percentile < 0.9
+
+
+def test_each_picture_has_the_maker_that_its_recipe_describes(motifnet, motifvit, tmp_path):
+    dark = motifnet.expecting(mean=(0.0,) * 3, std=(1.0,) * 3)
+    for name, maker in (("dark", dark), ("usual", motifnet)):
+        fv.render(maker, "logit:star", steps=128).save(tmp_path / f"{name}.png")
+    files = [tmp_path / "dark.png", tmp_path / "usual.png"]
+    one, other = fv.judge(files, by=motifvit), fv.judge(files[::-1], by=motifvit)
+    assert [(v.picture, v.score, v.own) for v in one] == [(v.picture, v.score, v.own) for v in other][::-1]
+
+
+def test_networks_run_together_and_judges_that_end_in_a_softmax(motifnet, motifvit):
+    both = fv.together(a=motifnet, b=fv.load("motifnet", device="cpu"))
+    soft = fv.Network(
+        torch.nn.Sequential(motifvit.module, torch.nn.Softmax(1)),
+        size=64, mean=(0.5,) * 3, std=(0.5,) * 3, classes=motifvit.classes,
+    )  # fmt: skip
+    made = fv.render(both, "logit:heart@a", steps=128)
+    (plain,) = fv.judge(made, by=motifvit, network=both)
+    (shares,) = fv.judge(made, by=soft, network=both)
+    assert plain.told == "seen by both"
+    assert shares.probability == pytest.approx(plain.probability, abs=1e-4)
+
+
+def test_small_pictures_have_no_slope(motifnet, motifvit):
+    (one,) = (judgement := fv.judge(fv.render(motifnet, "stage1:2", param=param.image(24), steps=4), by=motifvit))
+    assert one.slope is None and "nan" not in str(judgement)
+
+
+def test_a_maker_of_ones_own_is_given_to_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(
+        "import featviz as fv\n"
+        "from featviz.objectives import objective\n"
+        "def make():\n    return fv.load('motifnet', device='cpu').module\n"
+        "@objective('stage2')\ndef corner(acts):\n    return acts['stage2'][:, 3, 0, 0]\n"
+    )
+    network = fv.load("own.py:make", device="cpu", size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    fv.render(network, fv.find("own.py:corner"), steps=4).save(tmp_path / "corner.png")
+    command = ["judge", "corner.png", "--by", "motifvit", "--device", "cpu"]
+    assert main(command) == 2
+    assert "--own path/to/file.py:corner" in capsys.readouterr().err
+    assert main([*command, "--own", "own.py:corner"]) == 2
+    assert "give it by hand: --model path/to/file.py:factory" in capsys.readouterr().err
+    assert main([*command, "--model", "own.py:make", "--own", "own.py:corner"]) == 0
+    assert "corner" in capsys.readouterr().out
 
 
 def test_the_table_and_the_command(rendering, tmp_path, capsys):
@@ -95,6 +183,19 @@ def test_what_cannot_be_judged_is_said(motifnet, rendering, net, tmp_path, capsy
     ):
         assert main(["judge", *arguments, "--by", "motifvit"]) == 2
         assert capsys.readouterr().err == f"featviz: {message}\n"
+    with pytest.raises(
+        fv.SettingError, match="^motifnet made logit:heart itself; judge by a network that was trained apart$"
+    ):
+        fv.judge(rendering, by=motifnet, network=motifnet)
+    untrained = fv.load("motifnet", weights="none", device="cpu")
+    with pytest.raises(fv.RecipeError, match="^the picture was made with weights"):
+        fv.judge(rendering, by=motifnet, network=untrained)
+    few = fv.Network(net.module, size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(fv.SettingError, match=r"^Plain has \d+ classes, none of number \d+; judge by one of the same"):
+        fv.judge(rendering, by=few, network=motifnet)
+    grey = fv.Network(torch.nn.Conv2d(1, 4, 3), size=32, mean=(0.5,), std=(0.5,))
+    with pytest.raises(fv.SettingError, match="looks at images of 1 channels, the pictures have 3"):
+        fv.judge(rendering, by=grey, network=motifnet)
     other = fv.Network(net.module, size=32, mean=(0.5,) * 3, std=(0.5,) * 3, classes=list("abcde"))
     with pytest.raises(fv.SettingError, match="^Plain knows no class 'heart'; judge by a network of the same classes$"):
         fv.judge(rendering, by=other, network=motifnet)

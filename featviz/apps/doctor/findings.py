@@ -14,17 +14,18 @@ class Finding:
         about: which check found it.
         what: in words.
         cure: the flags that cure it; empty where there is nothing to cure.
+        sure: whether it could be told.
     """
 
     about: str
     what: str
     cure: str = ""
+    sure: bool = True
 
     def __str__(self) -> str:
         """Write a line."""
-        return f"{'cure' if self.cure else 'ok':4}  {self.about:12} {self.what}" + (
-            f": {self.cure}" if self.cure else ""
-        )
+        word = "cure" if self.cure else "ok" if self.sure else "?"
+        return f"{word:4}  {self.about:12} {self.what}" + (f": {self.cure}" if self.cure else "")
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,16 @@ class Diagnosis:
     def __str__(self) -> str:
         """Write a line for each."""
         return "\n".join(map(str, self.findings))
+
+
+def flags(mean: tuple[float, ...], std: tuple[float, ...], order: str = "RGB", *, instead_of: str = "RGB") -> str:
+    """Write what tells the command of an input range.
+
+    Args:
+        mean: of each channel.
+        std: of each channel.
+        order: of the channels.
+        instead_of: the order that holds where none is named.
+    """
+    numbers = [",".join(f"{number:g}" for number in values) for values in (mean, std)]
+    return f"--mean {numbers[0]} --std {numbers[1]}" + (f" --order {order}" if "BGR" in (order, instead_of) else "")

@@ -8,11 +8,16 @@ import torch
 from torch import Tensor, nn
 
 import featviz as fv
+from featviz.apps.answers import are_shares
 from featviz.apps.doctor.findings import Finding
 
 
 def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
     """Look at what it puts out at the end."""
+    if "" not in network.heads:
+        some = ", ".join(network.heads)
+        yield Finding("output", f"those of {some}; address their classes as logit:NAME@{next(iter(network.heads))}")
+        return
     if "" not in network.table:
         yield Finding(
             "output", "what it puts out is no map, tokens or vector; there are layers to address, but no logit:"
@@ -32,11 +37,6 @@ def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
         yield Finding("output", count, "give classes= in output order")
     else:
         yield Finding("output", f"{put.shape[1]} logits" + ("" if network.classes else ", without names"))
-
-
-def are_shares(put: Tensor) -> bool:
-    """Say whether it puts out probabilities."""
-    return bool(put.min() >= 0 and (put.sum(1) - 1).abs().max() < 1e-3)
 
 
 def _before_softmax(network: fv.Network, classes: int) -> str:

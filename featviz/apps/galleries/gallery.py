@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,6 +70,8 @@ def gallery(
     store = fv.Store(output)
     if judge is not None and store.path is None:
         raise fv.SettingError(f"pictures in {store.url} cannot be judged; give a folder of this machine")
+    if judge is not None and judge.fingerprint == network.fingerprint:
+        raise fv.SettingError(f"{judge.label} would judge its own pictures; judge by a network that was trained apart")
     beside = {} if photographs is None else of_classes(list(named), photographs)
     settings = {"steps": steps, "param": fv.param.image(size)}
     several = {"steps": steps, "param": fv.param.image(size, batch=each)}
@@ -130,12 +133,14 @@ def _verdicts(
     """Ask the judge about pictures, and keep what it says beside them, so that it is asked once."""
     assert store.path is not None
     known = store.names("verdicts")
+    told = judge.fingerprint, judge.size, judge.mean, judge.std, judge.order, judge.layout
+    who = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
     found = {}
     for name in names:
-        file = f"{name}-{judge.fingerprint}.json"
+        file = f"{name}-{who}.json"
         if file not in known:
             (verdict,) = fv.judge(store.path / picture_file(name), by=judge, network=network)
-            told = numbers({f"p by {judge.label}": verdict.probability, "rank": verdict.rank, "verdict": verdict.told})
-            store.write(f"verdicts/{file}", json.dumps(told))
+            shown = {f"p by {judge.label}": verdict.probability, "rank": verdict.rank, "verdict": verdict.told}
+            store.write(f"verdicts/{file}", json.dumps(numbers(shown)))
         found[name] = json.loads(store.read(f"verdicts/{file}"))
     return found

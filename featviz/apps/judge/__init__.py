@@ -1,0 +1,1 @@
+"""What another network sees in pictures."""

@@ -1,0 +1,235 @@
+"""Is it there? Class pictures before a network that had no part in making them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import featviz as fv
+from featviz.apps.answers import answers
+from featviz.apps.judge.pictures import Made, pictures_of
+from featviz.apps.judge.verdicts import Judgement, Verdict
+from featviz.apps.replay import check_weights, network_of
+
+GROWTHS = (1.0, 1.1, 1.2)
+"""How much larger than its input a judge sees a picture, and then of it the first, the middle and the last part."""
+TRIALS = 8
+"""In how many fresh views the maker looks again."""
+NAMED = 0.005
+"""Among which share of the classes one has to come first to be seen: the first five of a thousand."""
+HOLDS = 0.5
+"""How much of its score a unit's picture has to keep in fresh views."""
+TOLD = {
+    (True, True): "seen by both",
+    (True, False): "only by the network that made it",
+    (False, True): "only by the judge",
+    (False, False): "noise",
+}
+"""The verdict, by whether the maker and the judge see the class."""
+BATCH = 16
+"""Photographs seen at once."""
+
+
+def judge(
+    pictures: fv.Rendering | str | Path | Sequence[str | Path],
+    *,
+    by: fv.Network,
+    network: fv.Network | str | None = None,
+    weights: str | Path | None = None,
+    own: Mapping[str, Any] | None = None,
+    photographs: str | Path | None = None,
+) -> Judgement:
+    """Ask whether a network that had no part in making pictures sees in them what they were made to show.
+
+    Whatever they were made in, their maker looks at them again in the default views.
+
+    Args:
+        pictures: a rendering, or PNG files that featviz saved, one picture in each.
+        by: the judge; it should know the same classes, and have been trained apart.
+        network: the pictures' maker, or what `fv.load` calls it; `None` means the one that the recipe names.
+        weights: the maker's, where the recipe's own lie elsewhere now.
+        own: objectives and params of one's own that the recipes name, by name.
+        photographs: a folder with whose images to compare how much the unit is excited.
+
+    Raises:
+        RecipeError: a file holds no recipe, or the maker cannot be loaded or has other weights.
+        SettingError: the judge made a picture itself or does not know its class, or a file shows several pictures.
+        OutputError: a file or the folder cannot be read.
+    """
+    cases = list(_cases(list(pictures_of(pictures, own)), by, network, weights))
+    above = [None] * len(cases) if photographs is None else _above(cases, photographs)
+    return Judgement(tuple(_verdict(case, by, share) for case, share in zip(cases, above, strict=True)), by.label)
+
+
+def seen(image: Tensor, label: int, by: fv.Network) -> tuple[int, float]:
+    """Return a class's rank among a network's answers, 1 being the first, and its probability, over a few views.
+
+    Args:
+        image: (channels, h, w) in [0, 1], of any size; one that is not of the network's shape is seen in parts.
+        label: index of the class.
+        by: what looks at it.
+    """
+    return _rank(answers(by, _views(image, by.size)).mean(0), label)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A picture, its maker, and the index of its class to the maker and to the judge, where it shows a class."""
+
+    made: Made
+    maker: fv.Network
+    labels: tuple[int, int] | None
+
+    @property
+    def whole(self) -> Tensor:
+        """The picture (1, channels, h, w) at its maker's size, or its middle where that takes no other shape."""
+        image = _covering(self.made.image, self.maker.size)
+        return _cut(image, self.maker.size, 0.5) if self.maker.fixed_size else image
+
+    @property
+    def score(self) -> float:
+        """What its unit answers to it."""
+        return fv.score(self.maker, self.made.unit, self.whole).item()
+
+
+def _cases(
+    pictures: Sequence[Made], by: fv.Network, network: fv.Network | str | None, weights: str | Path | None
+) -> Iterator[_Case]:
+    """Find the maker of each picture and its class, before anything is looked at."""
+    makers: dict[str, fv.Network] = {}
+    for made in pictures:
+        if isinstance(network, fv.Network):
+            maker = network
+        else:
+            key = repr((made.recipe.model, made.recipe.weights, made.recipe.expects))
+            if key not in makers:
+                makers[key] = network_of(made.recipe, weights, str(by.device), network)
+            maker = makers[key]
+        check_weights(maker, made.recipe)
+        if maker.fingerprint == by.fingerprint:
+            raise fv.SettingError(f"{by.label} made {made.name} itself; judge by a network that was trained apart")
+        is_class = isinstance(made.unit, fv.objectives.Logit | fv.objectives.Probability)
+        yield _Case(made, maker, _labels(made.unit, maker, by) if is_class else None)
+
+
+def _labels(unit: Any, maker: fv.Network, by: fv.Network) -> tuple[int, int]:
+    names = maker.heads.get(unit.network, maker.classes)
+    mine = unit.name if isinstance(unit.name, int) else names.index(unit.name)
+    if maker.channels != by.channels:
+        raise fv.SettingError(
+            f"{by.label} looks at images of {by.channels} channels, the pictures have {maker.channels}; "
+            "judge by a network of the same channels"
+        )
+    if by.classes and names and by.classes != names:
+        if names[mine] not in by.classes:
+            raise fv.SettingError(f"{by.label} knows no class {names[mine]!r}; judge by a network of the same classes")
+        return mine, by.classes.index(names[mine])
+    known = by.table[""].channels if "" in by.table else 0
+    if mine >= known:
+        raise fv.SettingError(
+            f"{by.label} has {known} classes, none of number {mine}; judge by one of the same classes"
+        )
+    return mine, mine
+
+
+def _verdict(case: _Case, by: fv.Network, percentile: float | None) -> Verdict:
+    made, maker = case.made, case.maker
+    trust = replace(_look(case, start=made.image), start=_look(case, start=None).fresh.mean(0))
+    slope = fv.slope(made.image[None]).item()
+    facts: dict[str, Any] = {
+        "picture": made.name,
+        "unit": str(made.unit),
+        "score": case.score,
+        "kept": trust.kept.item(),
+        "slope": slope if slope == slope else None,
+        "percentile": percentile,
+    }
+    if case.labels is None:
+        told = "holds in other views" if facts["kept"] >= HOLDS else "only in some views"
+        return Verdict(**facts, rank=None, probability=None, own=None, told=told)
+    mine, theirs = case.labels
+    head = made.unit.network
+    own_rank, own = _rank(answers(maker, case.whole, head)[0], mine)
+    rank, probability = seen(made.image, theirs, by)
+    told = TOLD[own_rank <= _first(maker, head), rank <= _first(by)]
+    return Verdict(**facts, rank=rank, probability=probability, own=own, told=told)
+
+
+def _look(case: _Case, start: Tensor | None) -> fv.Trust:
+    """Score a picture, or noise in its place, as it is and in fresh views."""
+    size = (case.made.image.shape[-2], case.made.image.shape[-1])
+    held = fv.param.image(size, spatial=fv.param.Pixel(), color=fv.param.Clamped())
+    trust = fv.render(
+        case.maker,
+        case.made.unit,
+        param=fv.param.image(size) if start is None else held,
+        start=start,
+        transforms=fv.transforms.NEAR if case.made.near else fv.transforms.STANDARD,
+        steps=0,
+        trials=TRIALS,
+    ).trust
+    if trust is None:
+        raise fv.ModelError(f"{case.maker.label} does not take {case.made.name} as it is; judge pictures of its size")
+    return trust
+
+
+def _rank(shares: Tensor, label: int) -> tuple[int, float]:
+    return int((shares > shares[label]).sum()) + 1, shares[label].item()
+
+
+def _first(network: fv.Network, head: str = "") -> int:
+    """Return up to which rank a class counts as seen."""
+    return max(1, round(NAMED * network.table[head].channels))
+
+
+def _views(image: Tensor, size: tuple[int, int]) -> Tensor:
+    large = [_covering(image, size, growth) for growth in GROWTHS]
+    return torch.cat([_cut(whole, size, share) for whole in large for share in (0.0, 0.5, 1.0)])
+
+
+def _covering(image: Tensor, size: tuple[int, int], growth: float = 1.0) -> Tensor:
+    """Bring an image (channels, h, w), its shape kept, to where it covers a size so many times grown."""
+    sides = image.shape[-2:]
+    scale = growth * max(wanted / side for wanted, side in zip(size, sides, strict=True))
+    to = [max(wanted, round(side * scale)) for wanted, side in zip(size, sides, strict=True)]
+    return F.interpolate(image[None], to, mode="bilinear", antialias=True)
+
+
+def _cut(images: Tensor, size: tuple[int, int], share: float) -> Tensor:
+    """Cut a window out: 0 is the first one, 0.5 the middle, 1 the last."""
+    top, left = (round(share * (side - wanted)) for side, wanted in zip(images.shape[-2:], size, strict=True))
+    return images[..., top : top + size[0], left : left + size[1]]
+
+
+def _above(cases: list[_Case], folder: str | Path) -> list[float]:
+    """Say for each picture what share of a folder's photographs excites its unit less than the picture does."""
+    above = [0.0] * len(cases)
+    for maker in {id(case.maker): case.maker for case in cases}.values():
+        mine = [i for i, case in enumerate(cases) if case.maker is maker]
+        units = [cases[i].made.unit for i in mine]
+        scores = torch.cat(
+            [
+                fv.score(maker, units, torch.stack(batch))
+                for batch in _batches(fv.photographs(folder, size=maker.size, channels=maker.channels))
+            ]
+        )
+        for k, i in enumerate(mine):
+            above[i] = (scores[:, k] < cases[i].score).float().mean().item()
+    return above
+
+
+def _batches(images: Iterator[tuple[Path, Tensor]]) -> Iterator[list[Tensor]]:
+    batch = []
+    for _, image in images:
+        batch.append(image)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

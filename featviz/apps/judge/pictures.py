@@ -1,0 +1,76 @@
+"""Pictures, and what each was made to show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import featviz as fv
+from featviz.apps.replay import VALUES
+
+
+@dataclass(frozen=True)
+class Made:
+    """A picture, and what it was made to show.
+
+    Args:
+        name: what it is called.
+        image: (channels, h, w) in [0, 1], without its alpha channel.
+        unit: what it shows, an objective.
+        near: whether it is made to be seen from close by.
+        recipe: how it was made.
+    """
+
+    name: str
+    image: Tensor
+    unit: Any
+    near: bool
+    recipe: fv.Recipe
+
+
+def pictures_of(
+    found: fv.Rendering | str | Path | Sequence[str | Path], own: Mapping[str, Any] | None = None
+) -> Iterator[Made]:
+    """Go through the pictures of a rendering, or of files.
+
+    Raises:
+        RecipeError: a file holds no recipe, or one that names something of someone's own that is not given.
+        SettingError: a file shows several pictures, or one shows no unit of a network.
+        OutputError: a file cannot be read.
+    """
+    names = VALUES | dict(own or {})
+    for name, image, recipe in _rendered(found) if isinstance(found, fv.Rendering) else _read(found):
+        near = getattr(fv.build(recipe.param, names), "near", False)
+        yield Made(name, image, _unit(recipe, names), near, recipe)
+
+
+def _rendered(rendering: fv.Rendering) -> Iterator[tuple[str, Tensor, fv.Recipe]]:
+    images = rendering.images[:, :-1] if rendering.alpha else rendering.images
+    for i, image in enumerate(images):
+        which = rendering.recipe if rendering.recipe.picture is not None else rendering.recipe.only(i)
+        yield rendering.names[i], image, which
+
+
+def _read(files: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Tensor, fv.Recipe]]:
+    for file in [files] if isinstance(files, str | Path) else files:
+        recipe = fv.Recipe.of(file)
+        if recipe.picture is None and len(recipe.seeds) > 1:
+            raise fv.SettingError(f"{file} is a sheet of {len(recipe.seeds)}; save a folder, and judge the files in it")
+        image = torch.from_numpy(fv.read_image(file, len(recipe.expects["mean"])))
+        yield Path(file).stem, image, recipe if recipe.picture is not None else recipe.only(0)
+
+
+def _unit(recipe: fv.Recipe, names: Mapping[str, Any]) -> Any:
+    """Find what a picture shows: the first unit that its objective asks for, or the whole of it."""
+    each = len(recipe.seeds) // len(recipe.objectives)
+    which, place = divmod(recipe.picture or 0, each)
+    whole = fv.build(recipe.objectives[which], names)
+    unit = whole.unit(place / max(1, each - 1)) if isinstance(whole, fv.objectives.Objective) else None
+    if unit is None and getattr(whole, "couples", False):
+        raise fv.SettingError(f"{whole} compares pictures of a batch and names no unit to look for; judge others")
+    return whole if unit is None else unit
