@@ -17,6 +17,7 @@ folder and found there again.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import random
 import tempfile
@@ -98,14 +99,28 @@ class Bench:
         rest = sorted(set(self.photographs) - set(self.classes))
         return random.Random(SEED + 1).sample(rest, 96)[:48]
 
-    def pictures(self, name: str, count: int, draw: Callable[[list[int]], Tensor]) -> Tensor:
-        """Draw pictures in batches, or find them."""
-        file = self.keep / f"{name}.pt"
+    def pictures(self, name: str, count: int, draw: partial[Tensor]) -> Tensor:
+        """Draw pictures in batches, or find those that the same call has drawn."""
+        file = self.keep / f"{name}-{digest(draw)}.pt"
         if not file.exists():
             batches = [list(range(first, min(first + BATCH, count))) for first in range(0, count, BATCH)]
             drawn = torch.cat([draw(some).detach().float().clamp(0, 1) for some in batches])
-            torch.save((255 * drawn).round().byte(), file)
+            torch.save((255 * drawn).round().byte(), file.with_suffix(".part"))
+            file.with_suffix(".part").replace(file)
         return torch.load(file, weights_only=True) / 255
+
+
+def digest(draw: partial[Tensor]) -> str:
+    """Hash what a call is given, but for where things lie."""
+    decides = []
+    for part in draw.args:
+        if isinstance(part, fv.Network | Contender):
+            decides.append(part.fingerprint if isinstance(part, fv.Network) else part.name)
+        elif isinstance(part, dict):
+            decides.append(repr({key: value for key, value in part.items() if key not in ("weights", "device")}))
+        else:
+            decides.append(repr(part))
+    return hashlib.sha256("|".join(decides).encode()).hexdigest()[:12]
 
 
 def clock(draws: dict[str, Callable[[int, list[int]], object]]) -> dict[str, float]:
@@ -159,7 +174,10 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     best = seen(bench, real, bench.classes)
     print("\nclasses            steps  s/picture  top-1  top-5  mean p   of photographs'    Fréchet   slope")
 
+    shown = {}
+
     def row(name: str, steps: int, each: float, images: Tensor) -> None:
+        shown[name] = images
         found = seen(bench, images, bench.classes)
         ratios = " ".join(f"{mine / theirs:5.2f}" for mine, theirs in zip(found, best, strict=True))
         figures = "  ".join(f"{number:5.2f}" for number in found)
@@ -187,9 +205,9 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
             row(run, steps, each[name], bench.pictures(run.replace(" ", "-"), 50, draw))
     if LUCENT not in peers:
         return
-    both = [torch.load(bench.keep / f"{name}.pt", weights_only=True) for name in ("featviz-usual", LUCENT)]
-    side_by_side = make_grid(torch.cat([images[::SHOWN] for images in both]), nrow=-(-50 // SHOWN))
-    iio.imwrite(SHEET, side_by_side.permute(1, 2, 0).numpy(), quality=88)
+    both = torch.cat([shown[name][::SHOWN] for name in ("featviz usual", LUCENT)])
+    side_by_side = make_grid(both, nrow=-(-50 // SHOWN))
+    iio.imwrite(SHEET, (255 * side_by_side).round().byte().permute(1, 2, 0).numpy(), quality=88)
     lucents = PEERS[LUCENT] * each[LUCENT]
     for quality, settings in fv.QUALITIES.items():
         print(f"{quality}: {settings['steps'] * each['featviz'] / lucents:.3f} of Lucent's time")
@@ -320,13 +338,13 @@ def motifs(bench: Bench) -> None:
 def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     """Print how often pictures of channels are nearer to what excites them most."""
     images = torch.stack(list(bench.photographs.values()))
-    known = features(bench.judge, images)
-    centre, scale = known.mean(0), known.std(0).clamp(min=1e-6)
+    known, scale = bench.known
+    centre = known.mean(0)
 
     def place(pictures: Tensor) -> Tensor:
-        return F.normalize((features(bench.judge, pictures) - centre) / scale, dim=1)
+        return F.normalize(features(bench.judge, pictures) / scale - centre, dim=1)
 
-    known = F.normalize((known - centre) / scale, dim=1)
+    known = F.normalize(known - centre, dim=1)
     with torch.no_grad():
         answers = [bench.maker.capture(some.to(bench.device), LAYERS) for some in images.split(25)]
     print(f"\nunits          exemplars   featviz     draft{'    lucent' * (LUCENT in peers)}")

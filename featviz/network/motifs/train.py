@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="left out: where the package has it")
     options = parser.parse_args()
     output = options.output or weights(options.name)
+    unfinished = output.with_suffix(".unfinished")
 
     torch.manual_seed(0)
     net = EMBEDDED[options.name]().to(memory_format=torch.channels_last).to(options.device)
@@ -70,9 +71,10 @@ def main() -> None:
         if step % 50 == 0:  # to look at it waits for the device
             bar.set_postfix_str(f"loss {losses.mean().item():.3f}")
         if step % 300 == 299:
-            save(net, output)
+            save(net, unfinished)
     print(f"accuracy on fresh drawings: {accuracy(net):.4f}")
-    save(net, output)
+    save(net, unfinished)
+    unfinished.replace(output)
 
 
 def draw_batches(
