@@ -45,6 +45,22 @@ def test_a_flamingo_is_seen_by_a_network_that_did_not_make_it(shared):
     assert sum(seen) >= 2  # photographs of flamingos: about nine in ten
 
 
+def test_the_doctor_knows_the_range_of_trained_networks(shared, tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for file in sorted((shared / "images" / "imagenet500").iterdir())[::20]:
+        (folder / file.name).symlink_to(file)
+    net = fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")
+    judge = own(shared, "mobilenet_v1_050", 160, (0.5,) * 3, (0.5,) * 3)
+    for network, cure in (
+        (net, "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
+        (judge, "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"),
+    ):
+        assert fv.doctor(network, photographs=folder).healthy
+        wrong = fv.doctor(network.expecting(mean=(0.0,) * 3, std=(0.003922,) * 3), photographs=folder)
+        assert [finding.cure for finding in wrong if finding.about == "input range"] == [cure]
+
+
 def test_blocks_tell_a_hare_from_two_magpies(shared):
     """The hare runs in the middle of the photograph, the magpies stand below, left and right of it."""
     net = fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")
