@@ -22,7 +22,8 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,9 @@ class Bench:
         rest = sorted(set(self.photographs) - set(self.classes))
         return random.Random(SEED + 1).sample(rest, 96)[:48]
 
-    def pictures(self, name: str, count: int, draw: partial[Tensor]) -> Tensor:
-        """Draw pictures in batches, or find those that the same call has drawn."""
-        file = self.keep / f"{name}-{digest(draw)}.pt"
+    def pictures(self, name: str, count: int, draw: Ours | Theirs) -> Tensor:
+        """Draw pictures in batches, or find those that were drawn in the same way."""
+        file = self.keep / f"{name}-{draw.digest}.pt"
         if not file.exists():
             batches = [list(range(first, min(first + BATCH, count))) for first in range(0, count, BATCH)]
             drawn = torch.cat([draw(some).detach().float().clamp(0, 1) for some in batches])
@@ -110,26 +111,77 @@ class Bench:
         return torch.load(file, weights_only=True) / 255
 
 
-def digest(draw: partial[Tensor]) -> str:
-    """Hash what a call is given, but for where things lie."""
-    decides = []
-    for part in draw.args:
-        if isinstance(part, fv.Network | Contender):
-            decides.append(part.fingerprint if isinstance(part, fv.Network) else part.name)
-        elif isinstance(part, dict):
-            decides.append(repr({key: value for key, value in part.items() if key not in ("weights", "device")}))
-        else:
-            decides.append(repr(part))
-    return hashlib.sha256("|".join(decides).encode()).hexdigest()[:12]
+@dataclass(frozen=True)
+class Ours:
+    """Draws some of the objectives, each with a seed of its own.
+
+    Args:
+        network: what they are of.
+        goals: the objectives.
+        settings: of `fv.render`, and the first seed.
+    """
+
+    network: fv.Network
+    goals: Sequence[str]
+    settings: Mapping[str, Any]
+
+    def __call__(self, some: Sequence[int]) -> Tensor:
+        """Draw these."""
+        return self._render(some).images
+
+    @property
+    def digest(self) -> str:
+        """A name for what decides the pictures: their recipe's."""
+        return self._render(range(len(self.goals)), until=0).recipe.hash
+
+    def _render(self, some: Sequence[int], **more: Any) -> fv.Rendering:
+        seeds = [self.settings.get("seed", 0) + i for i in some]
+        settings = {**self.settings, "seed": seeds, "trials": 0, **more}
+        return fv.render(self.network, [self.goals[i] for i in some], **settings)
 
 
-def clock(draws: dict[str, Callable[[int, list[int]], object]]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Theirs:
+    """Has a peer draw some of the channels of a layer.
+
+    Args:
+        peer: which.
+        channels: their numbers.
+        task: the network and how it is drawn.
+        steps: of each.
+        fingerprint: of the network's weights.
+    """
+
+    peer: Contender
+    channels: Sequence[int]
+    task: Mapping[str, Any]
+    steps: int
+    fingerprint: str
+
+    def __call__(self, some: Sequence[int]) -> Tensor:
+        """Draw these."""
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder, "pictures.pt")
+            channels = [self.channels[i] for i in some]
+            if not self.peer.run(**self.task, steps=self.steps, channels=channels, output=str(output)):
+                raise SystemExit(f"{self.peer.name} failed: {self.peer.failed}")
+            return torch.load(output, weights_only=True)
+
+    @property
+    def digest(self) -> str:
+        """A name for what decides the pictures; where the weights lie does not."""
+        task = {key: value for key, value in self.task.items() if key not in ("weights", "device")}
+        decides = self.peer.name, list(self.channels), task, self.steps, self.fingerprint
+        return hashlib.sha256(repr(decides).encode()).hexdigest()[:16]
+
+
+def clock(draws: dict[str, Callable[[int], Ours | Theirs]]) -> dict[str, float]:
     """Say how many seconds a step of a picture takes each library, in a batch of 8, at best of three turns."""
     best = dict.fromkeys(draws, math.inf)
     for steps in (2, TIMED, TIMED, TIMED):  # the first warms up
         for name, draw in draws.items():
             start = time.perf_counter()
-            draw(steps, list(range(BATCH)))
+            draw(steps)(range(BATCH))
             if steps == TIMED:
                 best[name] = min(best[name], (time.perf_counter() - start) / TIMED / BATCH)
     return best
@@ -189,20 +241,23 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     row("photographs", 0, 0, real)
     goals = [f"logit:{label}" for label in bench.classes]
     task = {"model": MAKER, "layer": "classifier.1", "weights": str(weights), "size": SIZE, "device": bench.device}
+
+    def their(peer: Contender, steps: int) -> Theirs:
+        return Theirs(peer, bench.classes, task, steps, bench.maker.fingerprint)
+
     each = clock(
         {
-            "featviz": lambda steps, some: ours(bench.maker, goals, {"steps": max(64, steps), "until": steps}, some),
-            **{name: partial(theirs, peer, bench.classes, task) for name, peer in peers.items()},
+            "featviz": lambda steps: Ours(bench.maker, goals, {"steps": max(64, steps), "until": steps}),
+            **{name: partial(their, peer) for name, peer in peers.items()},
         }
     )
     for quality, settings in fv.QUALITIES.items():
-        draw = partial(ours, bench.maker, goals, settings)
+        draw = Ours(bench.maker, goals, settings)
         row(f"featviz {quality}", settings["steps"], each["featviz"], bench.pictures(f"featviz-{quality}", 50, draw))
     for name, peer in peers.items():
         equal = round(fv.QUALITIES["usual"]["steps"] * each["featviz"] / each[name])
         for run, steps in ((name, PEERS[name]), (f"{name} as long", equal)):
-            draw = partial(theirs, peer, bench.classes, task, steps)
-            row(run, steps, each[name], bench.pictures(run.replace(" ", "-"), 50, draw))
+            row(run, steps, each[name], bench.pictures(run.replace(" ", "-"), 50, their(peer, steps)))
     if LUCENT not in peers:
         return
     both = torch.cat([shown[name][::SHOWN] for name in ("featviz usual", LUCENT)])
@@ -268,7 +323,7 @@ def tried(bench: Bench) -> None:
         given = {"seed": 1000, "steps": 128, "param": param.Fourier(decay=1.0), "optimizer": LOOSE, **settings}
         goals = [f"logit:{label}{given.get('less', '')}" for label in bench.others]
         given.pop("less", None)
-        images = bench.pictures(f"tried-{name}", 48, partial(ours, bench.maker, goals, given)) if settings else real
+        images = bench.pictures(f"tried-{name}", 48, Ours(bench.maker, goals, given)) if settings else real
         figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
         print(f"{name:55} {given['steps'] if settings else 0:5}  {figures}", flush=True)
 
@@ -291,26 +346,10 @@ def spectra(bench: Bench) -> None:
     goals = [f"logit:{label}" for label in bench.others]
     print("\nspectra                         top-1  top-5  mean p  Fréchet   slope")
     for name, settings in {"photographs": {}, **SPECTRA}.items():
-        draw = partial(ours, bench.maker, goals, {"seed": 1000, **settings})
+        draw = Ours(bench.maker, goals, {"seed": 1000, **settings})
         images = real if name == "photographs" else bench.pictures(f"spectra-{name}", 48, draw)
         figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
         print(f"{name:30}  {figures}  {bench.nature(images)}", flush=True)
-
-
-def ours(network: fv.Network, goals: list[str], settings: dict[str, Any], some: list[int]) -> Tensor:
-    """Draw some of the objectives, each with a seed of its own."""
-    first = settings.get("seed", 0)
-    seeds = [first + i for i in some]
-    return fv.render(network, [goals[i] for i in some], **{**settings, "seed": seeds, "trials": 0}).images
-
-
-def theirs(peer: Contender, channels: list[int], task: dict[str, Any], steps: int, some: list[int]) -> Tensor:
-    """Have a peer draw some of the channels of a layer."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder, "pictures.pt")
-        if not peer.run(**task, steps=steps, channels=[channels[i] for i in some], output=str(output)):
-            raise SystemExit(f"{peer.name} failed: {peer.failed}")
-        return torch.load(output, weights_only=True)
 
 
 def motifs(bench: Bench) -> None:
@@ -323,7 +362,7 @@ def motifs(bench: Bench) -> None:
         names = makers[maker].classes
         goals = [f"logit:{name}" for name in names]
         for first in SEEDS:
-            draw = partial(ours, makers[maker], goals, {**fv.QUALITIES["usual"], "seed": first})
+            draw = Ours(makers[maker], goals, {**fv.QUALITIES["usual"], "seed": first})
             images = bench.pictures(f"motifs-{maker}-{first}", len(names), draw)
             found = [seen_by(image, i, judges[judge]) for i, image in enumerate(images)]
             missed = ", ".join(name for name, (rank, _) in zip(names, found, strict=True) if rank > 1)
@@ -359,11 +398,11 @@ def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
             drawn[name] = bench.pictures(
                 f"units-{layer}-{name}",
                 len(channels),
-                partial(ours, bench.maker, [f"{layer}:{channel}" for channel in channels], fv.QUALITIES[quality]),
+                Ours(bench.maker, [f"{layer}:{channel}" for channel in channels], fv.QUALITIES[quality]),
             )
         task = {"model": MAKER, "layer": layer, "weights": str(weights), "size": SMALL, "device": bench.device}
         if LUCENT in peers:
-            draw = partial(theirs, peers[LUCENT], channels, task, PEERS[LUCENT])
+            draw = Theirs(peers[LUCENT], channels, task, PEERS[LUCENT], bench.maker.fingerprint)
             drawn[LUCENT] = bench.pictures(f"units-{layer}-lucent", len(channels), draw)
         right: dict[str, list[float]] = {name: [] for name in ("exemplars", *drawn)}
         places = {name: place(pictures) for name, pictures in drawn.items()}

@@ -110,9 +110,7 @@ class Recipe:
             raise RecipeError(f"{error}; or give the whole stack by hand: fv.replay(..., transforms=...)") from error
         objectives = [build(text, names) for text in self.objectives]
         param = build(self.param, names)
-        for file, content in files_of(*objectives, param).items():
-            if self.files.get(file) != content:
-                raise RecipeError(f"the picture was made with the file {file}, which is missing or holds another now")
+        self.check_files(*objectives, param)
         return {
             "objective": objectives,
             "param": param,
@@ -124,6 +122,16 @@ class Recipe:
             "seed": self.seeds,
             "start": self.start,
         }
+
+    def check_files(self, *values: Any) -> None:
+        """Make sure that the files that objectives and params name hold what they held.
+
+        Raises:
+            RecipeError: one is missing or holds something else now.
+        """
+        for file, content in files_of(*values).items():
+            if self.files.get(file) != content:
+                raise RecipeError(f"the picture was made with the file {file}, which is missing or holds another now")
 
     def only(self, picture: int) -> Recipe:
         """Say which picture of the batch is shown."""

@@ -15,9 +15,14 @@ def answers(network: fv.Network, images: Tensor, head: str = fv.objectives.OUTPU
         network: a classifier.
         images: (n, channels, h, w) in [0, 1], of a size that it takes.
         head: which of several networks run together.
+
+    Raises:
+        ModelError: it gives what is no number.
     """
     with torch.no_grad():
         put = network.capture(images, [head]).logits(head).float().cpu()
+    if not put.isfinite().all():
+        raise fv.ModelError(f"{network.label} answers with what is no number; check its weights, --mean and --std")
     return put if are_shares(put) else put.softmax(1)
 
 

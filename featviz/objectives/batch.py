@@ -43,11 +43,11 @@ class Interpolate(Composite):
         """Both."""
         return self.first, self.last
 
-    def unit(self, place: float = 0.0) -> Objective | None:
+    def shown_at(self, place: float = 0.0) -> Objective | None:
         """Return what the picture at that place of the batch shows: a mixture, between the ends."""
-        first, last = self.first.unit(), self.last.unit()
-        if first is None or last is None or place in (0, 1):
-            return first if place < 1 else last
+        first, last = self.first.shown_at() or self.first, self.last.shown_at() or self.last
+        if place in (0, 1):
+            return first if place == 0 else last
         return (1 - place) * first + place * last
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:

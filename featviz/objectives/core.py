@@ -56,7 +56,12 @@ class Objective:
         """Return what will score this render: itself, unless it has to read or capture something before."""
         return self
 
-    def unit(self, place: float = 0.0) -> Objective | None:
+    @property
+    def less(self) -> bool:
+        """Whether it is below zero by its sign, so that what it multiplies is asked for less of."""
+        return False
+
+    def shown_at(self, place: float = 0.0) -> Objective | None:
         """Return the first unit that it asks for more of, if there is one: what a picture made for it shows.
 
         Args:
@@ -161,6 +166,10 @@ class Constant(Objective):
         return 3 if self.value >= 0 else 1
 
     @property
+    def less(self) -> bool:
+        return self.value < 0
+
+    @property
     def layers(self) -> frozenset[str]:
         return frozenset()
 
@@ -200,8 +209,8 @@ class Composite(Objective):
     def silent(self) -> float:  # type: ignore[override]
         return max(part.silent for part in self.parts)
 
-    def unit(self, place: float = 0.0) -> Objective | None:
-        return next(filter(None, (part.unit(place) for part in self.parts)), None)
+    def shown_at(self, place: float = 0.0) -> Objective | None:
+        return next(filter(None, (part.shown_at(place) for part in self.parts)), None)
 
     def bind(self, scene: Scene) -> Objective:
         def bound(value: Any) -> Any:
@@ -256,7 +265,11 @@ class Negative(Composite):
     def parts(self) -> tuple[Objective, ...]:
         return (self.part,)
 
-    def unit(self, place: float = 0.0) -> Objective | None:
+    @property
+    def less(self) -> bool:
+        return not self.part.less
+
+    def shown_at(self, place: float = 0.0) -> Objective | None:
         return None
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
@@ -281,9 +294,12 @@ class Product(Composite):
     def parts(self) -> tuple[Objective, ...]:
         return self.left, self.right
 
-    def unit(self, place: float = 0.0) -> Objective | None:
-        less = any(isinstance(part, Constant) and part.value < 0 for part in self.parts)
-        return None if less else super().unit(place)
+    @property
+    def less(self) -> bool:
+        return self.left.less != self.right.less
+
+    def shown_at(self, place: float = 0.0) -> Objective | None:
+        return None if self.less else super().shown_at(place)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.left(acts) * self.right(acts)
@@ -304,9 +320,12 @@ class Quotient(Composite):
     def parts(self) -> tuple[Objective, ...]:
         return self.left, self.right
 
-    def unit(self, place: float = 0.0) -> Objective | None:
-        less = isinstance(self.right, Constant) and self.right.value < 0
-        return None if less else self.left.unit(place)
+    @property
+    def less(self) -> bool:
+        return self.left.less != self.right.less
+
+    def shown_at(self, place: float = 0.0) -> Objective | None:
+        return None if self.less else self.left.shown_at(place)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.left(acts) / self.right(acts)

@@ -100,6 +100,11 @@ class Ramp(Objective):
             )
 
     @property
+    def less(self) -> bool:
+        """Where it ends below zero."""
+        return self.last < 0
+
+    @property
     def silent(self) -> float:  # type: ignore[override]
         """Until it begins, where it begins with nothing."""
         return self.begin if self.first == 0 else 0.0

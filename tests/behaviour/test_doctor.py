@@ -48,11 +48,11 @@ def test_photographs_of_few_kinds_accuse_nobody(motifnet, tmp_path):
     assert fv.doctor(motifnet, photographs=drawings(tmp_path / "drawings", kinds=3)).healthy
 
 
-def small(norm=None):
+def small(norm=None, outputs=27):
     """A network that was never trained."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3), norm or nn.Identity(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return fv.Network(nn.Sequential(*layers, nn.Linear(8, 27)), size=64, **HALF)
+    return fv.Network(nn.Sequential(*layers, nn.Linear(8, outputs)), size=64, **HALF)
 
 
 def range_of(diagnosis):
@@ -65,7 +65,7 @@ def test_what_tells_nothing_accuses_nobody(motifnet, folder, tmp_path):
     off = nn.BatchNorm2d(8)
     nn.init.zeros_(off.weight)  # as those that residual networks begin their training with
     nothing = "?     input range  nothing tells whether it is right"
-    for network in (small(), small(off), small(nn.BatchNorm2d(8, track_running_stats=False))):
+    for network in (small(), small(outputs=1), small(off), small(nn.BatchNorm2d(8, track_running_stats=False))):
         assert range_of(fv.doctor(network, photographs=folder)) == nothing
     assert range_of(fv.doctor(small())) == nothing + "; --photographs FOLDER might"
     motifvit = fv.load("motifvit", device="cpu").expecting(mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -149,6 +149,18 @@ def test_a_mistake_of_the_author_is_no_wrong_shape(kind):
 
     with pytest.raises(kind, match="the author's own mistake"):
         fv.doctor(fv.Network(Changed(nn.Flatten(), before=fail), size=8, **HALF))
+
+
+def test_a_shape_that_brings_out_a_mistake_is_passed_over():
+    def take(x):
+        if x.shape[-1] == 32:
+            raise ZeroDivisionError
+        if x.shape[-1] != 128:
+            raise RuntimeError(f"no {x.shape[-1]} px")
+        return x
+
+    other = fv.Network(Changed(nn.Flatten(), before=take), size=64, **HALF)
+    assert cures(fv.doctor(other))["input"] == "--size 128"
 
 
 def test_memory_that_is_short_is_no_wrong_shape():

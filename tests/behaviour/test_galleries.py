@@ -76,8 +76,14 @@ def test_the_judge_is_asked_once(motifnet, tmp_path, monkeypatch):
     judge = fv.load("motifvit", device="cpu")
     fv.gallery(motifnet, tmp_path, classes=["moon"], judge=judge, steps=STEPS)
     assert "verdict" in data(tmp_path / "index.html")[0][0]["facts"]
+    dark = judge.expecting(mean=(0.0,) * 3, std=(1.0,) * 3)
+    fv.gallery(motifnet, tmp_path, classes=["moon"], judge=dark, steps=STEPS)
+    assert len(list((tmp_path / "verdicts").iterdir())) == 2
     monkeypatch.setattr(fv, "judge", None)
-    fv.gallery(motifnet, tmp_path, classes=["moon"], judge=judge, steps=STEPS)
+    for known in (judge, dark):
+        fv.gallery(motifnet, tmp_path, classes=["moon"], judge=known, steps=STEPS)
+    with pytest.raises(fv.SettingError, match="^motifnet would judge its own pictures"):
+        fv.gallery(motifnet, tmp_path, classes=["moon"], judge=fv.load("motifnet", device="cpu"), steps=STEPS)
 
 
 def test_photographs_of_a_class_stand_beside_it(motifnet, tmp_path):

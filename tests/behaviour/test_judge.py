@@ -26,6 +26,11 @@ def rendering(motifnet):
 KINDS = len(motifs.MOTIFS)
 
 
+class NotANumber(torch.nn.Module):
+    def forward(self, x):
+        return x * float("nan")
+
+
 def drawings(folder, count=54, kinds=KINDS, light=(1.0, 1.0, 1.0)):
     folder.mkdir()
     labels = torch.arange(count) % kinds
@@ -73,6 +78,10 @@ def test_what_is_asked_for_is_what_is_judged(motifnet, motifvit):
     judgement = fv.judge(least, by=motifvit, network=motifnet)
     assert [one.unit for one in judgement] == ["-stage2:5", "2 * tv - stage2:5", "stage2:6", "stage2", "logit:star"]
     assert judgement[0].kept > 0.5
+    for text in ("-ramp(0, 1) * logit:star", "ramp(0, -5) * logit:star", "-tv * logit:star", "logit:star / -2"):
+        assert fv.objectives.parse(text).shown_at() is None
+    ends = fv.objectives.parse("interpolate(-stage2:5, stage2:5)")
+    assert [str(ends.shown_at(place)) for place in (0, 1)] == ["-stage2:5", "stage2:5"]
     held = param.image(64, batch=3)
     between = fv.render(motifnet, "interpolate(logit:heart, logit:leaf)", param=held, steps=64)
     units = [one.unit for one in fv.judge(between, by=motifvit, network=motifnet)]
@@ -88,9 +97,9 @@ def test_a_picture_that_is_not_square_is_seen_in_its_own_shape(motifnet, motifvi
     wide = fv.render(motifnet, ["logit:star", "logit:heart"], param=param.image((64, 192)), steps=128)
     for one in fv.judge(wide, by=motifvit, network=motifnet):
         assert one.told == "seen by both" and one.own > 0.9
-    high = fv.render(motifvit, "logit:heart", param=param.image((96, 64)), steps=128)
-    (one,) = fv.judge(high, by=motifnet, network=motifvit)
-    assert one.told == "seen by both"
+    long = fv.render(motifvit, ["logit:stripes", "logit:dots"], param=param.image((64, 192)), steps=64)
+    for one, clean in zip(fv.judge(long, by=motifnet, network=motifvit), long.trust.clean, strict=True):
+        assert one.own > 0.8 and one.score == pytest.approx(clean.item(), abs=0.2)  # seen as it was made
 
 
 def test_views_are_cut_along_the_longer_side():
@@ -140,6 +149,16 @@ def test_networks_run_together_and_judges_that_end_in_a_softmax(motifnet, motifv
     assert shares.probability == pytest.approx(plain.probability, abs=1e-4)
 
 
+def test_a_file_that_an_objective_names_has_to_be_as_it_was(motifnet, motifvit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    guide = fv.render(motifnet, "logit:star", steps=4).save("guide.png")
+    made = fv.render(motifnet, "match(stage2, guide.png) - tv", steps=4)
+    assert fv.judge(made, by=motifvit, network=motifnet)[0].unit.startswith("match(stage2, guide.png)")
+    Image.new("RGB", (64, 64)).save(guide[0])
+    with pytest.raises(fv.RecipeError, match=r"^the picture was made with the file guide\.png"):
+        fv.judge(made, by=motifvit, network=motifnet)
+
+
 def test_small_pictures_have_no_slope(motifnet, motifvit):
     (one,) = (judgement := fv.judge(fv.render(motifnet, "stage1:2", param=param.image(24), steps=4), by=motifvit))
     assert one.slope is None and "nan" not in str(judgement)
@@ -166,7 +185,9 @@ def test_a_maker_of_ones_own_is_given_to_the_command(tmp_path, capsys, monkeypat
 
 def test_the_table_and_the_command(rendering, tmp_path, capsys):
     files = [str(file) for file in rendering.save(tmp_path)]
-    assert main(["judge", *files, "--by", "motifvit", "--device", "cpu"]) == 0
+    assert (
+        main(["judge", *files, "--by", "motifvit", "--device", "cpu", "--by-order", "rgb", "--by-layout", "nchw"]) == 0
+    )
     head, *rows, last = capsys.readouterr().out.splitlines()
     assert re.split(r"\s{2,}", head) == ["picture", "shows", "rank", "p motifvit", "p own", "kept", "slope", "verdict"]
     assert len(rows) == 3 and rows[0].endswith("seen by both")
@@ -183,10 +204,19 @@ def test_what_cannot_be_judged_is_said(motifnet, rendering, net, tmp_path, capsy
     ):
         assert main(["judge", *arguments, "--by", "motifvit"]) == 2
         assert capsys.readouterr().err == f"featviz: {message}\n"
-    with pytest.raises(
-        fv.SettingError, match="^motifnet made logit:heart itself; judge by a network that was trained apart$"
-    ):
+    with pytest.raises(fv.SettingError, match="^motifnet would judge its own pictures; judge by a network"):
         fv.judge(rendering, by=motifnet, network=motifnet)
+    both = fv.together(a=motifnet, b=fv.load("motifvit", device="cpu"))
+    with pytest.raises(fv.SettingError, match="^motifnet would judge its own pictures"):
+        fv.judge(fv.render(both, "logit:heart@a", steps=1), by=motifnet, network=both)
+    nan = fv.Network(torch.nn.Sequential(net.module, NotANumber()), size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(fv.ModelError, match="^Sequential answers with what is no number; check its weights"):
+        fv.judge(fv.render(motifnet, "logit:0", steps=1), by=nan, network=motifnet)
+    nameless = fv.Network(motifnet.module, size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(
+        fv.SettingError, match="^MotifNet has no class named 'heart'; give the maker with its class names$"
+    ):
+        fv.judge(rendering, by=fv.load("motifvit", device="cpu"), network=nameless)
     untrained = fv.load("motifnet", weights="none", device="cpu")
     with pytest.raises(fv.RecipeError, match="^the picture was made with weights"):
         fv.judge(rendering, by=motifnet, network=untrained)

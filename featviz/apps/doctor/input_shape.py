@@ -25,6 +25,8 @@ def input_shape(network: fv.Network) -> Iterator[Finding]:
     refusal = _refusal(network)
     if refusal is None:
         return
+    if isinstance(refusal, torch.OutOfMemoryError) or not isinstance(refusal, REFUSALS):
+        raise refusal
     words = (str(refusal).strip() or type(refusal).__name__).splitlines()[0][:160]
     given = f"{network.channels} channels of {network.size[0]} x {network.size[1]} px"
     refused = f"it does not take {given} ({words})"
@@ -55,15 +57,9 @@ def _others(network: fv.Network) -> Iterator[tuple[fv.Network, str]]:
 
 
 def _refusal(network: fv.Network) -> Exception | None:
-    """Return what the module says against its input.
-
-    Raises:
-        Exception: the module's own, which is no refusal of a shape; memory is short.
-    """
+    """Return what the module says against its input."""
     try:
         _ = network.probed
-    except torch.OutOfMemoryError:
-        raise
-    except REFUSALS as error:
+    except Exception as error:
         return error
     return None

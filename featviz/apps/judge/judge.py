@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ def judge(
 
     Raises:
         RecipeError: a file holds no recipe, or the maker cannot be loaded or has other weights.
-        SettingError: the judge made a picture itself or does not know its class, or a file shows several pictures.
+        SettingError: the judge is the maker, or does not know a picture's class; or a file shows several pictures.
         OutputError: a file or the folder cannot be read.
     """
     cases = list(_cases(list(pictures_of(pictures, own)), by, network, weights))
@@ -88,11 +90,11 @@ class _Case:
 
     @property
     def whole(self) -> Tensor:
-        """The picture (1, channels, h, w) at its maker's size, or its middle where that takes no other shape."""
-        image = _covering(self.made.image, self.maker.size)
-        return _cut(image, self.maker.size, 0.5) if self.maker.fixed_size else image
+        """The picture (1, channels, h, w) at its maker's size, and in its shape too where that takes no other."""
+        size = self.maker.size
+        return _resized(self.made.image, size) if self.maker.fixed_size else _covering(self.made.image, size)
 
-    @property
+    @cached_property
     def score(self) -> float:
         """What its unit answers to it."""
         return fv.score(self.maker, self.made.unit, self.whole).item()
@@ -112,14 +114,31 @@ def _cases(
                 makers[key] = network_of(made.recipe, weights, str(by.device), network)
             maker = makers[key]
         check_weights(maker, made.recipe)
-        if maker.fingerprint == by.fingerprint:
-            raise fv.SettingError(f"{by.label} made {made.name} itself; judge by a network that was trained apart")
+        check_apart(maker, by)
         is_class = isinstance(made.unit, fv.objectives.Logit | fv.objectives.Probability)
         yield _Case(made, maker, _labels(made.unit, maker, by) if is_class else None)
 
 
+def check_apart(maker: fv.Network, by: fv.Network) -> None:
+    """Make sure that a judge has no part in what it judges.
+
+    Raises:
+        SettingError: all weights of the one are among those of the other.
+    """
+    mine, theirs = _weights(maker), _weights(by)
+    if mine and theirs and (mine <= theirs or theirs <= mine):
+        raise fv.SettingError(f"{by.label} would judge its own pictures; judge by a network that was trained apart")
+
+
+def _weights(network: fv.Network) -> set[str]:
+    numbers = (weights.detach().cpu().contiguous().view(-1) for weights in network.module.parameters())
+    return {hashlib.sha1(some.view(torch.uint8).numpy().tobytes()).hexdigest() for some in numbers}
+
+
 def _labels(unit: Any, maker: fv.Network, by: fv.Network) -> tuple[int, int]:
     names = maker.heads.get(unit.network, maker.classes)
+    if isinstance(unit.name, str) and unit.name not in names:
+        raise fv.SettingError(f"{maker.label} has no class named {unit.name!r}; give the maker with its class names")
     mine = unit.name if isinstance(unit.name, int) else names.index(unit.name)
     if maker.channels != by.channels:
         raise fv.SettingError(
@@ -164,11 +183,13 @@ def _verdict(case: _Case, by: fv.Network, percentile: float | None) -> Verdict:
 def _look(case: _Case, start: Tensor | None) -> fv.Trust:
     """Score a picture, or noise in its place, as it is and in fresh views."""
     size = (case.made.image.shape[-2], case.made.image.shape[-1])
-    held = fv.param.image(size, spatial=fv.param.Pixel(), color=fv.param.Clamped())
+    held = fv.param.image(size)
+    if start is not None:
+        held = fv.param.image(size, spatial=fv.param.Pixel(), color=fv.param.Clamped())
     trust = fv.render(
         case.maker,
         case.made.unit,
-        param=fv.param.image(size) if start is None else held,
+        param=held,
         start=start,
         transforms=fv.transforms.NEAR if case.made.near else fv.transforms.STANDARD,
         steps=0,
@@ -198,7 +219,11 @@ def _covering(image: Tensor, size: tuple[int, int], growth: float = 1.0) -> Tens
     sides = image.shape[-2:]
     scale = growth * max(wanted / side for wanted, side in zip(size, sides, strict=True))
     to = [max(wanted, round(side * scale)) for wanted, side in zip(size, sides, strict=True)]
-    return F.interpolate(image[None], to, mode="bilinear", antialias=True)
+    return _resized(image, to)
+
+
+def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(image[None], size, mode="bilinear", antialias=True)
 
 
 def _cut(images: Tensor, size: tuple[int, int], share: float) -> Tensor:

@@ -39,14 +39,16 @@ def pictures_of(
     """Go through the pictures of a rendering, or of files.
 
     Raises:
-        RecipeError: a file holds no recipe, or one that names something of someone's own that is not given.
+        RecipeError: a file holds no recipe, or one that names a file that has changed, or what is not given in `own`.
         SettingError: a file shows several pictures, or one shows no unit of a network.
         OutputError: a file cannot be read.
     """
     names = VALUES | dict(own or {})
     for name, image, recipe in _rendered(found) if isinstance(found, fv.Rendering) else _read(found):
         near = getattr(fv.build(recipe.param, names), "near", False)
-        yield Made(name, image, _unit(recipe, names), near, recipe)
+        unit = _unit(recipe, names)
+        recipe.check_files(unit)
+        yield Made(name, image, unit, near, recipe)
 
 
 def _rendered(rendering: fv.Rendering) -> Iterator[tuple[str, Tensor, fv.Recipe]]:
@@ -70,7 +72,7 @@ def _unit(recipe: fv.Recipe, names: Mapping[str, Any]) -> Any:
     each = len(recipe.seeds) // len(recipe.objectives)
     which, place = divmod(recipe.picture or 0, each)
     whole = fv.build(recipe.objectives[which], names)
-    unit = whole.unit(place / max(1, each - 1)) if isinstance(whole, fv.objectives.Objective) else None
+    unit = whole.shown_at(place / max(1, each - 1)) if isinstance(whole, fv.objectives.Objective) else None
     if unit is None and getattr(whole, "couples", False):
         raise fv.SettingError(f"{whole} compares pictures of a batch and names no unit to look for; judge others")
     return whole if unit is None else unit

@@ -15,7 +15,7 @@ class Verdict:
         unit: what it was made to show.
         rank: of its class among the judge's answers, 1 being the first; `None` where the unit is no class.
         probability: that the judge gives to its class.
-        own: that its maker gives to its class, on the whole picture at the maker's size.
+        own: that its maker gives to its class, on the whole picture brought to the maker's size.
         score: the unit's, on the same.
         kept: how much of what it scores above noise is there in fresh default views, as a share.
         slope: by which power of 1/frequency its amplitudes fall, 1 to 1.6 in photographs; `None` below 32 px.
