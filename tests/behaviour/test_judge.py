@@ -1,6 +1,7 @@
 """Pictures before a network that had no part in making them."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,6 +158,17 @@ def test_a_file_that_an_objective_names_has_to_be_as_it_was(motifnet, motifvit, 
     Image.new("RGB", (64, 64)).save(guide[0])
     with pytest.raises(fv.RecipeError, match=r"^the picture was made with the file guide\.png"):
         fv.judge(made, by=motifvit, network=motifnet)
+
+
+def test_what_is_transparent_is_seen_over_grey(motifnet, motifvit, tmp_path):
+    made = fv.render(motifnet, "logit:heart", param=param.Alpha(), steps=96)
+    clear = replace(made, images=torch.cat([made.images[:, :3], 0 * made.images[:, 3:]], 1))
+    (one,) = fv.judge(clear, by=motifvit, network=motifnet)
+    assert one.probability < 0.5
+    (file,) = made.save(tmp_path / "heart.png")
+    then, now = (fv.judge(what, by=motifvit)[0] for what in (made, file))
+    assert now.told == then.told == "seen by both"
+    assert now.probability == pytest.approx(then.probability, abs=0.02)
 
 
 def test_small_pictures_have_no_slope(motifnet, motifvit):

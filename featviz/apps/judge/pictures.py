@@ -13,6 +13,9 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.replay import VALUES
 
+GREY = 0.5
+"""What stands behind transparent parts."""
+
 
 @dataclass(frozen=True)
 class Made:
@@ -20,7 +23,7 @@ class Made:
 
     Args:
         name: what it is called.
-        image: (channels, h, w) in [0, 1], without its alpha channel.
+        image: (channels, h, w) in [0, 1]; what is transparent is seen over grey.
         unit: what it shows, an objective.
         near: whether it is made to be seen from close by.
         recipe: how it was made.
@@ -48,12 +51,16 @@ def pictures_of(
         near = getattr(fv.build(recipe.param, names), "near", False)
         unit = _unit(recipe, names)
         recipe.check_files(unit)
-        yield Made(name, image, unit, near, recipe)
+        seen = image if len(image) == _channels(recipe) else GREY + image[-1:] * (image[:-1] - GREY)
+        yield Made(name, seen, unit, near, recipe)
+
+
+def _channels(recipe: fv.Recipe) -> int:
+    return len(recipe.expects["mean"])
 
 
 def _rendered(rendering: fv.Rendering) -> Iterator[tuple[str, Tensor, fv.Recipe]]:
-    images = rendering.images[:, :-1] if rendering.alpha else rendering.images
-    for i, image in enumerate(images):
+    for i, image in enumerate(rendering.images):
         which = rendering.recipe if rendering.recipe.picture is not None else rendering.recipe.only(i)
         yield rendering.names[i], image, which
 
@@ -63,7 +70,8 @@ def _read(files: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Tenso
         recipe = fv.Recipe.of(file)
         if recipe.picture is None and len(recipe.seeds) > 1:
             raise fv.SettingError(f"{file} is a sheet of {len(recipe.seeds)}; save a folder, and judge the files in it")
-        image = torch.from_numpy(fv.read_image(file, len(recipe.expects["mean"])))
+        alpha = recipe.param.startswith("Alpha(") and _channels(recipe) == 3
+        image = torch.from_numpy(fv.read_image(file, _channels(recipe) + alpha))
         yield Path(file).stem, image, recipe if recipe.picture is not None else recipe.only(0)
 
 
