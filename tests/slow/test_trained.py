@@ -61,6 +61,14 @@ def test_the_doctor_knows_the_range_of_trained_networks(shared, tmp_path):
         assert [finding.cure for finding in wrong if finding.about == "input range"] == [cure]
 
 
+def test_the_doctor_does_not_change_the_order_of_channels_for_nothing(shared):
+    """Of photographs unlike those that it was trained on, ResNet-56 says .5 % more where blue stands for red."""
+    network = own(shared, "cifar10_resnet56", 32, (0.0,) * 3, (1.0,) * 3)
+    found = fv.doctor(network, photographs=shared / "images" / "imagenet500")
+    cures = [finding.cure for finding in found if finding.about == "input range"]
+    assert cures == ["--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"]
+
+
 def test_blocks_tell_a_hare_from_two_magpies(shared):
     """The hare runs in the middle of the photograph, the magpies stand below, left and right of it."""
     net = fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")

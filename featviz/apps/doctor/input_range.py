@@ -22,7 +22,7 @@ RANGES: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] =
 }
 """Input ranges in use, as mean and std of images in [0, 1]."""
 TELLS = 1.05
-"""How much more another range has to make the answers say, as a factor.
+"""How much more another range, or another order of channels, has to make the answers say, as a factor.
 
 MobileNetV2 with BGR for RGB loses a factor of 1.14, with -1 to 1 for ImageNet's 1.12; what loses less hardly matters.
 """
@@ -70,10 +70,10 @@ def _by_answers(network: fv.Network, images: Tensor) -> Finding | None:
     misfits = {told: _mismatch(other, images) for told, (_, other) in ranges.items()}
     most = _misfit_at_most(misfits)
     likely = [told for told, misfit in misfits.items() if misfit is None or misfit <= most]
-    best = max(likely, key=lambda told: said[told])
-    if given not in likely:
-        return _expects(f"{BATCH_NORMS} and {ANSWERS}", best, ranges)
-    return _expects(ANSWERS, best if said[best] > TELLS * said[given] else given, ranges)
+    best = max(said[told] for told in likely)
+    close = [told for told in likely if TELLS * said[told] >= best]
+    chosen = max(close, key=lambda told: (told == given, ranges[told][1].order == network.order, said[told]))
+    return _expects(ANSWERS if given in likely else f"{BATCH_NORMS} and {ANSWERS}", chosen, ranges)
 
 
 def _by_norms(network: fv.Network, images: Tensor | None) -> Finding:
