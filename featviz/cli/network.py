@@ -42,7 +42,8 @@ def doctor(
 ) -> None:
     """Examine a network before anything is rendered, and name the flag that cures what is wrong; status 1 if so."""
     network = load_network(model, weights, device, size, mean, std, order, layout)
-    found = fv.doctor(network.expecting(size=read_size(size) or network.size), photographs=photographs)
+    told = network.expecting(size=read_size(size) or network.size)  # also one that it does not take
+    found = fv.doctor(told, photographs=photographs)
     typer.echo(found)
     if not found.healthy:
         raise typer.Exit(1)

@@ -1,0 +1,174 @@
+"""What `make quality` draws and measures with: pictures of featviz and of peers, and how like photographs they are."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peers import Contender
+from torch import Tensor
+
+import featviz as fv
+from featviz.apps.judge.judge import seen as seen_by
+
+SEED = 0
+BATCH = 8
+SIZE = 224
+MAKER, JUDGE = "mobilenet_v2", "models.py:mobilenet_v1_050"
+FEATURES = tuple(f"features.{i}" for i in (2, 6, 10, 14, 18, 22, 24, 26))
+"""Layers of the judge that tell what is alike: together they tell exemplars apart best, from early units to late."""
+AXES = 24
+"""Along so many main axes of the photographs' features is the Fréchet distance taken: fifty pictures fill no more."""
+
+
+class Bench:
+    """The networks, the photographs, and what is kept of them.
+
+    Args:
+        models: the folder of the networks.
+        photographs: the folder of photographs, whose names begin with their class.
+        keep: where pictures are kept.
+        device: where they are drawn; they are judged on the CPU.
+    """
+
+    def __init__(self, models: Path, photographs: Path, keep: Path, device: str) -> None:
+        self.keep, self.device = keep, device
+        self.weights = models / f"{MAKER}.safetensors"
+        self.maker = fv.load(MAKER, weights=self.weights, device=device)
+        self.judge = fv.load(f"{models}/{JUDGE}", device="cpu", size=160, mean=(0.5,) * 3, std=(0.5,) * 3)
+        found = list(fv.photographs(photographs, size=SIZE))
+        self.photographs = {int(file.name[:3]): image for file, image in found}
+        self.classes = sorted(random.Random(SEED).sample(sorted(self.photographs), 50))
+
+    @cached_property
+    def known(self) -> tuple[Tensor, Tensor]:
+        """The photographs' features, and the deviations that these were divided by."""
+        whole = features(self.judge, torch.stack(list(self.photographs.values())))
+        scale = whole.std(0).clamp(min=1e-6)
+        return whole / scale, scale
+
+    def nature(self, images: Tensor) -> str:
+        """Write how far images are from photographs, and how steeply their spectra fall."""
+        whole, scale = self.known
+        return f"{frechet(features(self.judge, images) / scale, whole):7.1f}  {fv.slope(images).mean():6.3f}"
+
+    @cached_property
+    def others(self) -> list[int]:
+        """48 classes that are not in the table, with which to find settings."""
+        rest = sorted(set(self.photographs) - set(self.classes))
+        return random.Random(SEED + 1).sample(rest, 96)[:48]
+
+    def pictures(self, name: str, count: int, draw: Ours | Theirs) -> Tensor:
+        """Draw pictures in batches, or find those that were drawn in the same way."""
+        file = self.keep / f"{name}-{draw.digest}.pt"
+        if not file.exists():
+            batches = [list(range(first, min(first + BATCH, count))) for first in range(0, count, BATCH)]
+            drawn = torch.cat([draw(some).detach().float().clamp(0, 1) for some in batches])
+            torch.save((255 * drawn).round().byte(), file.with_suffix(".part"))
+            file.with_suffix(".part").replace(file)
+        return torch.load(file, weights_only=True) / 255
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Draws some of the objectives, each with a seed of its own.
+
+    Args:
+        network: what they are of.
+        goals: the objectives.
+        settings: of `fv.render`, and the first seed.
+    """
+
+    network: fv.Network
+    goals: Sequence[str]
+    settings: Mapping[str, Any]
+
+    def __call__(self, some: Sequence[int]) -> Tensor:
+        """Draw these."""
+        return self._render(some).images
+
+    @property
+    def digest(self) -> str:
+        """A name for what decides the pictures: their recipe's."""
+        return self._render(range(len(self.goals)), until=0).recipe.hash
+
+    def _render(self, some: Sequence[int], **more: Any) -> fv.Rendering:
+        seeds = [self.settings.get("seed", 0) + i for i in some]
+        settings = {**self.settings, "seed": seeds, "trials": 0, **more}
+        return fv.render(self.network, [self.goals[i] for i in some], **settings)
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """Has a peer draw some of the channels of a layer.
+
+    Args:
+        peer: which.
+        channels: their numbers.
+        task: the network and how it is drawn.
+        steps: of each.
+        fingerprint: of the network's weights.
+    """
+
+    peer: Contender
+    channels: Sequence[int]
+    task: Mapping[str, Any]
+    steps: int
+    fingerprint: str
+
+    def __call__(self, some: Sequence[int]) -> Tensor:
+        """Draw these."""
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder, "pictures.pt")
+            channels = [self.channels[i] for i in some]
+            if not self.peer.run(**self.task, steps=self.steps, channels=channels, output=str(output)):
+                raise SystemExit(f"{self.peer.name} failed: {self.peer.failed}")
+            return torch.load(output, weights_only=True)
+
+    @property
+    def digest(self) -> str:
+        """A name for what decides the pictures; where the weights lie does not."""
+        task = {key: value for key, value in self.task.items() if key not in ("weights", "device")}
+        decides = self.peer.name, list(self.channels), task, self.steps, self.fingerprint
+        return hashlib.sha256(repr(decides).encode()).hexdigest()[:16]
+
+
+def features(judge: fv.Network, images: Tensor) -> Tensor:
+    """Return means and deviations over places of the judge's layers."""
+    found = []
+    for some in images.split(25):
+        seen = F.interpolate(some, judge.size, mode="bilinear", antialias=True)
+        with torch.no_grad():
+            acts = judge.capture(seen, FEATURES)
+        parts = [acts.units(layer).flatten(2) for layer in FEATURES]
+        found.append(torch.cat([part for units in parts for part in (units.mean(2), units.std(2))], 1))
+    return torch.cat(found)
+
+
+def frechet(images: Tensor, photographs: Tensor) -> float:
+    """Return the distance between Gaussians through two sets of features, along the main axes of the second."""
+    centre = photographs.mean(0)
+    axes = torch.linalg.svd(photographs - centre, full_matrices=False).Vh[:AXES].T.double()
+    one, two = ((part - centre).double() @ axes for part in (images, photographs))
+    spread = torch.linalg.eigvals(torch.cov(one.T) @ torch.cov(two.T)).real.clamp(min=0).sqrt().sum()
+    apart = (one.mean(0) - two.mean(0)).square().sum()
+    return (apart + torch.cov(one.T).trace() + torch.cov(two.T).trace() - 2 * spread).item()
+
+
+def seen(bench: Bench, images: Tensor, labels: list[int]) -> tuple[float, float, float]:
+    """Return in which share the judge has the class first, or among five, and its mean probability."""
+    ranks, shares = [], []
+    for image, label in zip(images, labels, strict=True):
+        rank, share = seen_by(image, label, bench.judge)
+        ranks.append(rank)
+        shares.append(share)
+    count = len(ranks)
+    return sum(rank == 1 for rank in ranks) / count, sum(rank <= 5 for rank in ranks) / count, sum(shares) / count
