@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         SettingError,
         WeightsError,
     )
-    from featviz.folders import images_in, photograph, photographs
+    from featviz.folders import check_outside, images_in, photograph, photographs
     from featviz.network import Network, Rectifying, find, load, models, together
     from featviz.optimizers import Adam, Ascent, Clipped, LaplacianNormalized, Normalized, Smoothed
     from featviz.output import (
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         to_bytes,
         write,
     )
+    from featviz.picture import check_numbers
     from featviz.plan import Plan
     from featviz.prior import Prior, fit_prior
     from featviz.quality import QUALITIES
@@ -116,7 +117,8 @@ _HOMES = {
         "to_bytes",
         "write",
     ),
-    "featviz.folders": ("images_in", "photograph", "photographs"),
+    "featviz.folders": ("check_outside", "images_in", "photograph", "photographs"),
+    "featviz.picture": ("check_numbers",),
     "featviz.plan": ("Plan",),
     "featviz.prior": ("Prior", "fit_prior"),
     "featviz.quality": ("QUALITIES",),
@@ -165,7 +167,9 @@ __all__ = [
     "blocks",
     "build",
     "cache_folder",
+    "check_numbers",
     "check_output",
+    "check_outside",
     "check_video",
     "collapse_channels",
     "compare",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -292,9 +293,10 @@ def _held_outside(tensor: Tensor, share: Tensor) -> Tensor:
 
 
 def first_tensor(output: object) -> Tensor | None:
-    """Find the first tensor in what a module returned: itself, or within tuples, lists and dicts."""
+    """Find the first tensor in what a module returned: itself, or within tuples, lists, dicts and records."""
     if isinstance(output, torch.Tensor):
         return output
+    output = vars(output) if is_dataclass(output) or isinstance(output, SimpleNamespace) else output
     inside = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
     return next((found for item in inside if (found := first_tensor(item)) is not None), None)
 

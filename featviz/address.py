@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from featviz.errors import AddressError, caret
 
 Place = tuple[int, int] | Literal["center", "cls"]
+
+
+def as_place(at: Any) -> Place:
+    """Make a row and column of any kind of whole number Python's own.
+
+    >>> as_place([3, 4])
+    (3, 4)
+    """
+    return at if isinstance(at, str) else (operator.index(at[0]), operator.index(at[1]))  # type: ignore[return-value]
+
+
 """A row and a column of a feature map or of the patch grid, its middle, or a transformer's class token."""
 
 HEADS = ("logit", "prob")
@@ -71,7 +83,7 @@ class Address:
         if match["head"]:
             name = match["name"]
             network = _unquote(match["network"] or "")
-            return cls(match["head"], int(name) if name.isdigit() else _unquote(name), network=network)
+            return cls(match["head"], int(name) if name.isdecimal() else _unquote(name), network=network)
         channel = int(match["channel"]) if match["channel"] else None
         return cls(_unquote(match["layer"]), channel, _place(match["at"]) if match["at"] else None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.errors import FeatvizWarning, SettingError
 from featviz.health import Health
 from featviz.job import Goal, Job, Start
 from featviz.memory import keeping
@@ -125,3 +126,6 @@ def _trust(job: Job, parts: Parts, history: Float[Tensor, "steps n"], trials: in
         return Trust(parts.score(plain).cpu(), fresh, history[0] if len(history) else fresh.mean(0))
     except KeyboardInterrupt:
         return None  # the pictures are worth more
+    except Exception as error:
+        warnings.warn(f"the finished pictures have no score: {error}", FeatvizWarning, stacklevel=3)
+        return None

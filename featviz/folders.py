@@ -14,7 +14,8 @@ from torch import Tensor
 
 from featviz.errors import FeatvizError, OutputError, SettingError
 from featviz.output import read_image
-from featviz.protocols import Size
+from featviz.picture import check_numbers
+from featviz.protocols import Size, as_size
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 """What counts as an image in a folder; a .npy file holds (channels, h, w) in [0, 1]."""
@@ -67,7 +68,7 @@ def photograph(file: str | Path, *, size: int | Size = 224, channels: int = 3) -
             raise OutputError(f"cannot read {file} as an array; was it copied whole?") from error
     else:
         image = torch.from_numpy(read_image(file, channels))
-    return middle(image, channels, (size, size) if isinstance(size, int) else size)
+    return middle(image, channels, as_size(size))
 
 
 def images_in(folder: str | Path) -> Iterator[Path]:
@@ -89,6 +90,20 @@ def images_in(folder: str | Path) -> Iterator[Path]:
         raise OutputError(f"no images in {folder}; it needs files that end in {', '.join(ENDINGS)}")
 
 
+def check_outside(output: str | Path, folder: str | Path) -> None:
+    """Make sure that what is written does not land among the photographs that are read.
+
+    Args:
+        output: a file, a folder or a URL.
+        folder: of photographs.
+
+    Raises:
+        OutputError: it would.
+    """
+    if "://" not in str(output) and Path(output).resolve().is_relative_to(Path(folder).resolve()):
+        raise OutputError(f"{output} lies in {folder}, and would be taken for photographs; give an output elsewhere")
+
+
 def middle(image: Float[Tensor, "c h w"], channels: int, size: Size) -> Float[Tensor, "c h2 w2"]:
     """Cut as much of the middle as has the shape, and bring it to the size.
 
@@ -99,13 +114,10 @@ def middle(image: Float[Tensor, "c h w"], channels: int, size: Size) -> Float[Te
         raise SettingError(
             f"an image of shape {tuple(image.shape)} among images of {channels} channels; give channels="
         )
-    if not image.numel():
-        raise SettingError(f"an image of shape {tuple(image.shape)} has no pixels")
-    if not image.is_floating_point() or not (image.min() >= 0 and image.max() <= 1):
-        found = f"{image.dtype} from {image.min().item():g} to {image.max().item():g}"
-        raise SettingError(f"an image holds {found}; give floating-point numbers in [0, 1]")
+    check_numbers(image, "an image")
     shrink = min(image.shape[1] / size[0], image.shape[2] / size[1])
     sides = [max(1, round(side * shrink)) for side in size]
     top, left = (image.shape[1] - sides[0]) // 2, (image.shape[2] - sides[1]) // 2
     cut = image[None, :, top : top + sides[0], left : left + sides[1]].float()
-    return F.interpolate(cut, size, mode="bilinear", antialias=True)[0]
+    resized = F.interpolate(cut, size, mode="bilinear", antialias=True)[0]
+    return resized.clamp(0, 1)  # white comes out as 1.0000001

@@ -23,6 +23,7 @@ LOOK = 64
 """Steps between looks at whether the scores are still numbers: each look waits for the device."""
 
 DEAD = "no gradient reaches the picture, the unit is off; give another seed, or a louder start: param Fourier(sd=0.25)"
+BLOCKED = "the transforms pass no gradient on to the picture, as rounding does not; leave the one that rounds out"
 NOT_FINITE = "the score stopped being a number; give a smaller learning rate, or check the network's mean and std"
 
 
@@ -55,8 +56,14 @@ class Health:
         return len(self._scores)
 
     def listen(self, views: Float[Tensor, "n c h w"], images: Float[Tensor, "n c2 h2 w2"]) -> None:
-        """Ask for the gradients of views and pictures, where the coming step is one to look for them."""
+        """Ask for the gradients of views and pictures, where the coming step is one to look for them.
+
+        Raises:
+            RenderError: nothing that changes the pictures could change the views.
+        """
         self._listening = self.steps + 1 in self._listen and not self._all_alive
+        if not views.requires_grad:
+            raise RenderError(BLOCKED)
         if self._listening:
             views.retain_grad()
             images.retain_grad()
@@ -64,7 +71,7 @@ class Health:
     def hear(self, some: slice, views: Float[Tensor, "n c h w"], images: Float[Tensor, "n c2 h2 w2"]) -> None:
         """Look for the gradients of some of the pictures, after their backward pass, if this is a step to do so."""
         if self._listening:
-            self._alive[some] |= torch.where(self._seen[some], _any(views.grad), _any(images.grad))
+            self._alive[some] |= _any(images.grad) & (_any(views.grad) | ~self._seen[some])
 
     def note(self, scores: Float[Tensor, " n"]) -> None:
         """Take down a step.
@@ -94,7 +101,9 @@ class Health:
         if not self._scores:
             return {}
         finite = self._scores[-1].isfinite().cpu()
-        dead = ~self._alive
+        scores = torch.stack(self._scores)
+        still = (scores == scores[0]).all(0).cpu()
+        dead = ~self._alive & (still | (self.steps > self._asleep))  # those still to be woken are not given up
         if not finite.any():
             raise RenderError(NOT_FINITE)
         problems = {i: DEAD if finite[i] else NOT_FINITE for i in (dead | ~finite).nonzero().flatten().tolist()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -22,6 +23,7 @@ from featviz.network import Network
 from featviz.objectives import parse
 from featviz.output import read_image
 from featviz.param import Image
+from featviz.picture import check_numbers
 from featviz.plan import Plan
 from featviz.protocols import (
     Binding,
@@ -37,13 +39,13 @@ from featviz.protocols import (
     Transforms,
 )
 from featviz.random import Generators
-from featviz.recipe import EXPECTS, Recipe, files_of, fingerprint
+from featviz.recipe import EXPECTS, Recipe, classes_of, files_of, fingerprint
 from featviz.tiles import Tile, tile_size, tiles
 from featviz.transforms import NEAR, STANDARD, Collapse, Resize, fuse, look
 from featviz.tuning import settle
 
 Goal = str | Scorer
-Start = str | Path | Float[Tensor, "... c h w"]
+Start = str | Path | Float[Tensor, "... c h w"] | Float[np.ndarray, "... c h w"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ class Lens:
         view, _ = look(canvas[:1], stack, Generators([0]))
         if view.shape[1] != network.channels:
             seen = f"the network takes {network.channels} channels and would see {view.shape[1]}"
-            raise SettingError(f"{seen}; Collapse takes one away, and wants param.Alpha(), or --param alpha")
+            if canvas.shape[1] > network.channels:
+                raise SettingError(f"{seen}; Collapse takes one away, and wants param.Alpha(), or --param alpha")
+            raise SettingError(f"{seen}; give a param and transforms for {network.channels}")
         sides = _sides(view)
         if network.fixed_size and (largest is None or sides[0] < network.size[0] or sides[1] < network.size[1]):
             stack = stack if sides == network.size else fuse((*transforms, Resize(network.size)))
@@ -166,6 +170,8 @@ class Job:
         if not isinstance(network, Network):
             found = f"{type(network).__name__} is no network"
             raise SettingError(f"{found}; give fv.load(name), or fv.Network(module, size=..., mean=..., std=...)")
+        if not isinstance(plan, Plan):
+            raise SettingError(f"{plan!r} is no plan; give fv.Plan(...), as fv.Plan('float32')")
         whole = _param(param)
         objectives = _objectives(objective, whole)
         seeds = _seeds(seed, len(objectives) * whole.batch)
@@ -249,11 +255,11 @@ class Job:
     def plain(self) -> Lens | None:
         """The pictures as they are, whole; `None` where the network or an objective cannot see them so.
 
-        An objective that compares places was bound to the size of the views, so the whole is brought to that.
+        An objective that compares places, or is about one, means those of the views, so the whole is brought to that.
         """
         with torch.no_grad():
             canvas = self.images(self.leaves)
-        places = any(getattr(goal, "whole", False) for goal in self.objectives)
+        places = any(getattr(goal, "whole", False) or getattr(goal, "placed", False) for goal in self.objectives)
         try:
             lens = Lens.of((Resize(self.lens.view),) if places else (), self.network, canvas, self.plan.tile)
             for goal in self.objectives:
@@ -291,11 +297,16 @@ class Job:
             optimizer=repr(optimizer),
             plan=repr(self.plan),
             files=files_of(*self.objectives, self.param),
+            classes=classes_of(self.network.heads, *self.objectives),
             size=self.size,
             steps=steps,
             until=None,
             seeds=self.seeds,
-            start=None if self.start is None else Recipe.TENSOR if isinstance(self.start, Tensor) else str(self.start),
+            start=None
+            if self.start is None
+            else str(self.start)
+            if isinstance(self.start, str | Path)
+            else Recipe.TENSOR,
             start_fingerprint=None if self.begin is None else fingerprint(self.begin),
             machine={
                 "featviz": __version__,
@@ -339,6 +350,7 @@ def _param(param: Param | Spatial | None) -> Param:
 
 
 def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
+    seed = seed.tolist() if isinstance(seed, np.ndarray | Tensor) else seed
     if not isinstance(seed, Sequence):
         seed = range(operator.index(seed), operator.index(seed) + count)
     seeds = tuple(map(operator.index, seed))
@@ -350,14 +362,13 @@ def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def _begin(start: Start, channels: int, count: int) -> Float[Tensor, "n c h w"]:
+    start = torch.from_numpy(start) if isinstance(start, np.ndarray) else start
     image = start if isinstance(start, Tensor) else torch.from_numpy(read_image(start, channels))
     image = image[None] if image.ndim == 3 else image
     if image.ndim != 4 or image.shape[0] not in (1, count) or image.shape[1] != channels:
         shape = tuple(image.shape)
         raise SettingError(f"start has shape {shape}; give ({channels}, h, w) or ({count}, {channels}, h, w) in [0, 1]")
-    if not image.is_floating_point() or image.min() < 0 or image.max() > 1:
-        found = f"{image.dtype} from {image.min().item():g} to {image.max().item():g}"
-        raise SettingError(f"start holds {found}; give floating-point numbers in [0, 1]")
+    check_numbers(image, "start")
     return image.detach().float().cpu().expand(count, -1, -1, -1).clone()
 
 
@@ -375,7 +386,8 @@ def _transforms(transforms: Transforms | Transform | Geometric | None, param: Pa
     if transforms is None:
         return NEAR if getattr(param, "near", False) else STANDARD
     if isinstance(transforms, str):
-        raise SettingError(f"{transforms!r} is text; give transforms.{transforms.upper()}, or a tuple of transforms")
+        known = ", ".join(f"transforms.{name}" for name in ("STANDARD", "NEAR", "LUCID"))
+        raise SettingError(f"{transforms!r} is text; give {known}, or a tuple of transforms")
     whole = tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)
     for transform in whole:
         if not isinstance(transform, Transform | Geometric | Module):

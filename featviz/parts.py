@@ -22,6 +22,10 @@ from featviz.random import Generators
 from featviz.tiles import Tile
 
 log = logging.getLogger("featviz")
+CONSTANT = (
+    "no gradient leads from the score to the picture: the network or the objective works it out without one, as under "
+    "torch.no_grad, in numpy or with argmax; take that out"
+)
 LARGE = 512 * 512
 """From how many px on a view is large enough to say what it will take, even if nothing can be split."""
 
@@ -128,7 +132,10 @@ class Parts:
 
         def score(view: Tensor, canvas: Tensor, moved: Moved) -> Tensor:
             acts = self._see(view, wake=wake).of(canvas, done=done, moved=moved, has_alpha=job.has_alpha)
-            return job.scores(acts, some)
+            scores = job.scores(acts, some)
+            if not scores.requires_grad:
+                raise RenderError(CONSTANT)
+            return scores
 
         if len(job.lens.tiles) == 1:
             scores = score(views, images, moved)

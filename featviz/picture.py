@@ -36,6 +36,24 @@ def as_picture(source: Picture) -> str | Array:
     return picture
 
 
+def check_numbers(images: Tensor, called: str) -> None:
+    """Make sure that images are floating-point numbers in [0, 1].
+
+    Args:
+        images: of any shape.
+        called: what to call them, as `the photograph`.
+
+    Raises:
+        SettingError: they are not.
+    """
+    if not images.numel():
+        raise SettingError(f"{called} of shape {tuple(images.shape)} has no pixels")
+    low, high = images.min().item(), images.max().item()
+    if not images.is_floating_point() or not (low >= 0 and high <= 1):
+        found = f"{images.dtype} from {low:g} to {high:g}"
+        raise SettingError(f"{called} holds {found}; give floating-point numbers in [0, 1]")
+
+
 def as_mask(mask: Picture) -> str | Array:
     """Make a mask a picture of one channel.
 

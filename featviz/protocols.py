@@ -5,6 +5,7 @@ Anything that fits can stand in its place; nothing has to be registered or deriv
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -18,6 +19,19 @@ from featviz.random import Generators
 
 Size = tuple[int, int]
 """Height and width in px."""
+
+
+def as_size(size: int | Sequence[int]) -> Size:
+    """Make one side, or a height and width, of any kind of whole number, a size.
+
+    >>> as_size(224)
+    (224, 224)
+    """
+    if isinstance(size, Sequence):
+        height, width = size
+        return operator.index(height), operator.index(width)
+    return operator.index(size), operator.index(size)
+
 
 Shape = tuple[int, int, int]
 """Channels, height and width in px."""

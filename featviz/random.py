@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -67,3 +68,38 @@ class Generators:
         if self._mark and not self._states:
             self._states = [each.get_state() for each in self._each]
         return self._each
+
+
+class Chance:
+    """Random numbers for a network that takes some as it runs: its own, always the same, and none of the caller's.
+
+    Args:
+        device: where it runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._sources = [torch.default_generator]
+        if device.type == "cuda":
+            self._sources.append(torch.cuda.default_generators[device.index or 0])
+        self._first = [torch.Generator(source.device).manual_seed(0).get_state() for source in self._sources]
+        self._states = self._first
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Go on where the last time ended; afterwards the caller's numbers go on where they were."""
+        kept = [source.get_state() for source in self._sources]
+        try:
+            self._set(self._states)
+            yield
+        finally:
+            self._states = [source.get_state() for source in self._sources]
+            self._set(kept)
+
+    @property
+    def used(self) -> bool:
+        """Whether any number was taken."""
+        return not all(map(torch.equal, self._states, self._first))
+
+    def _set(self, states: Sequence[Tensor]) -> None:
+        for source, state in zip(self._sources, states, strict=True):
+            source.set_state(state)

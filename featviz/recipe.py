@@ -6,8 +6,8 @@ import ast
 import hashlib
 import json
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, ClassVar
@@ -58,6 +58,7 @@ class Recipe:
         picture: which one of the batch this file shows; `None` means a sheet of them all.
         shown: height and width in px at which it was drawn again; `None` means as it was made.
         dream: the settings of `fv.dream`, where that made it.
+        classes: those that the objectives name, and which numbers they had.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Recipe:
     picture: int | None = None
     shown: tuple[int, int] | None = None
     dream: Mapping[str, Any] | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     TENSOR: ClassVar[str] = "an image made in Python"
     """What `start` says of an image that came from no file."""
@@ -133,6 +135,21 @@ class Recipe:
             if self.files.get(file) != content:
                 raise RecipeError(f"the picture was made with the file {file}, which is missing or holds another now")
 
+    def check_classes(self, heads: Mapping[str, Sequence[str]], *objectives: Any) -> None:
+        """Make sure that the classes that objectives name have the numbers that they had.
+
+        Args:
+            heads: the network's class names.
+            objectives: those of the recipe.
+
+        Raises:
+            RecipeError: one has another number now.
+        """
+        for name, number in classes_of(heads, *objectives).items():
+            if self.classes.get(name, number) != number:
+                found = f"the picture shows class {name!r}, which was number {self.classes[name]} and is {number} here"
+                raise RecipeError(f"{found}; give the network with the class names that it was made with")
+
     def only(self, picture: int) -> Recipe:
         """Say which picture of the batch is shown."""
         return replace(self, picture=picture)
@@ -143,11 +160,22 @@ class Recipe:
         if self.picture is None or self.start is not None or len(self.objectives) != len(self.seeds):
             return self
         i = self.picture
-        return replace(self, objectives=(self.objectives[i],), seeds=(self.seeds[i],), picture=None)
+        named = {name: number for name, number in self.classes.items() if repr(name) in self.objectives[i]}
+        return replace(self, objectives=(self.objectives[i],), seeds=(self.seeds[i],), classes=named, picture=None)
+
+    def about(self, objective: Any, seed: int, heads: Mapping[str, Sequence[str]]) -> Recipe:
+        """Say what the same settings make of another objective and seed.
+
+        Args:
+            objective: the other one.
+            seed: the other one.
+            heads: the network's class names.
+        """
+        return replace(self, objectives=(repr(objective),), seeds=(seed,), classes=classes_of(heads, objective))
 
     def to_json(self) -> str:
         """Write it down."""
-        return json.dumps({"featviz": FORMAT, **asdict(self)}, sort_keys=True)
+        return json.dumps({"featviz": FORMAT, **asdict(self)}, sort_keys=True, default=_plain)
 
     @property
     def hash(self) -> str:
@@ -157,9 +185,11 @@ class Recipe:
         """
         names = ("machine", "plan", "model", "weights", "start", "files")
         decides = {key: value for key, value in asdict(self.alone).items() if key not in names}
+        if not decides["classes"]:
+            del decides["classes"]
         if self.dream is not None:
             decides["dream"] = {key: value for key, value in self.dream.items() if key != "mask"}  # the param has it
-        text = json.dumps(decides, sort_keys=True)
+        text = json.dumps(decides, sort_keys=True, default=_plain)
         for name, content in self.files.items():
             text = text.replace(json.dumps(repr(name))[1:-1], content)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -193,22 +223,46 @@ def fingerprint(images: Float[Tensor, "n c h w"]) -> str:
 def files_of(*values: Any) -> dict[str, str]:
     """Find the files that objectives and params were made with, and hash what is in them."""
     found: dict[str, str] = {}
+    for value in _within(*values):
+        for name in FILES:
+            inner = vars(value).get(name)
+            named = inner if isinstance(inner, tuple) else (inner,)
+            found |= {file: _content(Path(file)) for file in named if isinstance(file, str)}
+    return found
+
+
+def classes_of(heads: Mapping[str, Sequence[str]], *values: Any) -> dict[str, int]:
+    """Find the classes that objectives name, and their numbers.
+
+    Args:
+        heads: class names, by the layer that puts them out.
+        values: the objectives.
+    """
+    found: dict[str, int] = {}
+    for value in _within(*values):
+        name, names = vars(value).get("name"), heads.get(vars(value).get("network", "?"), ())
+        if isinstance(name, str) and name in names:
+            found[name] = names.index(name)
+    return found
+
+
+def _within(*values: Any) -> Iterator[Any]:
+    """Go through objectives and params, and those that they are composed of."""
     for value in values:
         if isinstance(value, tuple | list):
-            found |= files_of(*value)
+            yield from _within(*value)
         elif is_dataclass(value) and not isinstance(value, type):
-            for field in fields(value):
-                inner = getattr(value, field.name)
-                named = inner if isinstance(inner, tuple) else (inner,)
-                if field.name in FILES:
-                    found |= {name: _content(Path(name)) for name in named if isinstance(name, str)}
-                else:
-                    found |= files_of(inner)
-    return found
+            yield value
+            yield from _within(*(getattr(value, field.name) for field in fields(value)))
 
 
 def _content(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
+
+
+def _plain(value: Any) -> Any:
+    """Make one of numpy's or torch's numbers Python's own, for JSON."""
+    return value.item()
 
 
 def _frozen(value: Any) -> Any:
@@ -272,7 +326,7 @@ def _build(node: ast.expr, names: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=value):
             return value
-        case ast.Tuple(elts=items):
+        case ast.Tuple(elts=items) | ast.List(elts=items):
             return tuple(value for item in items for value in _spread(item, names))
         case ast.Name(id=name):
             if name not in names:
@@ -284,11 +338,20 @@ def _build(node: ast.expr, names: Mapping[str, Any]) -> Any:
         case ast.Call(func=ast.Name() as function, args=items, keywords=keywords):
             given = {str(keyword.arg): _build(keyword.value, names) for keyword in keywords}
             return _build(function, names)(*(_build(item, names) for item in items), **given)
+        case ast.Call(func=ast.Attribute(value=ast.Name("np"), attr=kind), args=[number], keywords=[]):
+            return _number(kind, _build(number, names))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_build(operand, names)
         case ast.BinOp(op=op) if type(op) in _OPERATORS:
             return _chain(node, names)
     raise RecipeError(f"{ast.unparse(node)!r} is no value; calls of known names, numbers, strings and tuples are")
+
+
+def _number(kind: str, value: Any) -> int | float:
+    """Read one of numpy's numbers, as np.float64(0.5)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RecipeError(f"np.{kind} of {value!r} is no number")
+    return int(value) if "int" in kind else float(value)
 
 
 def _spread(node: ast.expr, names: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from featviz.errors import SettingError
 from featviz.output import contact_sheet, encode, save_picture, to_bytes
 from featviz.plan import Plan
-from featviz.protocols import Size
+from featviz.protocols import Size, as_size
 from featviz.recipe import Recipe
 
 POINTS = 100
@@ -119,7 +119,7 @@ class Rendering:
         """
         if self.again is None:
             raise SettingError("these pictures have a size of their own; render with param.CPPN() to draw them at any")
-        size = (size, size) if isinstance(size, int) else size
+        size = as_size(size)
         if min(size) < 1:
             raise SettingError(f"size {size[0]} x {size[1]} has no pixels; give a height and width from 1")
         with torch.no_grad():

@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.activations import Activations
+from featviz.errors import SettingError
 from featviz.network import Network, See
 from featviz.objectives import parse
+from featviz.picture import check_numbers
 from featviz.plan import Plan
 from featviz.protocols import Binding, Scene, Scorer, Size
 
@@ -59,9 +61,12 @@ def asking(
 
     Raises:
         AddressError: the network has no such unit or layer, or the expression cannot be read.
+        SettingError: there is no objective.
     """
     several = [objective] if isinstance(objective, str) or not isinstance(objective, Sequence) else objective
     goals = [parse(goal) if isinstance(goal, str) else goal for goal in several]
+    if not goals:
+        raise SettingError("nothing to ask; give at least one objective")
     scene = Scene(network.capture, network.channels, size, size)
     bound = tuple(goal.bind(scene) if isinstance(goal, Binding) else goal for goal in goals)
     with network.watch(frozenset(layers).union(*(goal.layers for goal in goals)), plan) as see:
@@ -82,8 +87,9 @@ def score(network: Network, objective: Goals, images: Float[Tensor, "n c h w"]) 
 
     Raises:
         AddressError: the network has no such unit, or the expression cannot be read.
-        SettingError: the images do not have the network's channels.
+        SettingError: the images do not have the network's channels, or are not in [0, 1].
     """
     network.check_images(images)
+    check_numbers(images, "images")
     with asking(network, objective, (images.shape[-2], images.shape[-1])) as ask:
         return ask(images.to(network.device)).cpu()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +24,11 @@ SMALLEST = 48
 TILE = 640
 """Side in px of the tiles in which larger pictures are seen."""
 DEPTH = 2 / 3
-"""How deep the layer lies that is dreamt of where none is asked for."""
+"""How deep the layer lies that is dreamt of where none is asked for: among the main parts of the network."""
+WITHIN = 0.25, 0.97
+"""Where it has to lie among all layers; otherwise the parts are not alike, as an encoder and what stands around it,"""
+NEAR = 0.2
+"""and the part that ends nearest to there is taken, if it is so near."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,8 @@ class Dreamer:
             raise fv.SettingError(f"{self.octaves} octaves of {self.steps} steps are none; give 1 or more of both")
         if not self.scale > 1:
             raise fv.SettingError(f"octaves {self.scale} times as large do not grow; give a scale above 1, as 1.4")
-        if not self.strength > 0:
-            raise fv.SettingError(f"a strength of {self.strength} changes nothing; give one above 0, 1 is usual")
+        if not 0 < self.strength < math.inf:
+            raise fv.SettingError(f"a strength of {self.strength} is no step; give one above 0, 1 is usual")
         if self.smooth < 0 or self.laplacian < 0:
             raise fv.SettingError(f"smooth {self.smooth} and laplacian {self.laplacian} are 0 or more")
 
@@ -222,6 +227,7 @@ def read_photo(image: str | Path | Tensor, channels: int) -> tuple[Tensor, Tenso
     if isinstance(image, Tensor):
         if image.ndim not in (3, 4) or image.shape[-3] != channels or (image.ndim == 4 and len(image) != 1):
             raise fv.SettingError(f"a photograph of shape {tuple(image.shape)}; give ({channels}, h, w) in [0, 1]")
+        fv.check_numbers(image, "the photograph")
         return image.detach().float().cpu().view(1, *image.shape[-3:]), None
     if channels != 3:
         return torch.from_numpy(fv.read_image(image, channels))[None], None
@@ -246,10 +252,17 @@ def goal(network: fv.Network, objective: Any, guide: str | Path | None) -> Any:
 def _usual_layer(network: fv.Network) -> str:
     """Find a layer two thirds into the network: one of its main parts, not of what these are made of."""
     maps = [name for name, layer in network.table.items() if layer.layout.kind != "vector"]
+    places = {name: i / len(maps) for i, name in enumerate(maps)}
     for depth in range(max((name.count(".") for name in maps), default=0) + 1):
         parts = [name for name in maps if name.count(".") == depth]
-        if len(parts) >= 4:
-            return parts[round(DEPTH * (len(parts) - 1))]
+        if len(parts) < 4:
+            continue
+        by_count = parts[round(DEPTH * (len(parts) - 1))]
+        by_place = min(parts, key=lambda name: abs(places[name] - DEPTH))
+        if WITHIN[0] <= places[by_count] <= WITHIN[1]:
+            return by_count
+        if abs(places[by_place] - DEPTH) <= NEAR:
+            return by_place
     if not maps:
         raise fv.SettingError(f"{network.label} has no layer that still has places; give an objective")
     return maps[round(DEPTH * (len(maps) - 1))]

@@ -49,6 +49,7 @@ def replay(
     if recipe.start == fv.Recipe.TENSOR:
         raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
     arguments = recipe.arguments(VALUES | dict(own or {}), transforms)
+    recipe.check_classes(network.heads, *arguments["objective"])
     if recipe.dream is None:
         rendering = fv.render(network, **arguments, progress=progress)
     else:

@@ -63,6 +63,7 @@ def atlas(
         only=only,
         method=method,
         param=fv.pick(param, fv.param, find_own(own)),
+        size=read_size(size),
         steps=steps,
         seed=seed,
         engine=make_engine(engine, address, workers),

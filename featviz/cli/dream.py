@@ -11,10 +11,15 @@ import featviz as fv
 from featviz.cli.command import EXAMPLES, app
 from featviz.cli.options import (
     Device,
+    LayoutOf,
+    Mean,
     Model,
+    Order,
     Own,
     Precision,
     Quiet,
+    Size,
+    Std,
     Weights,
     find_own,
     finish,
@@ -50,14 +55,23 @@ def dream(
     zoom: Annotated[
         float | None, typer.Option(help="Make a video that falls into the photograph: 1.03 is 3 % a frame.")
     ] = None,
-    frames: Annotated[int, typer.Option(help="Of that video.")] = 48,
-    rotate: Annotated[float, typer.Option(help="How far it turns in a frame, in degrees.")] = 0.0,
-    pan: Annotated[str, typer.Option(help="How far it moves in a frame, DOWN,ALONG as shares of the sides.")] = "0,0",
+    frames: Annotated[int | None, typer.Option(help="Of that video. Left out: 48.")] = None,
+    rotate: Annotated[float | None, typer.Option(help="How far it turns in a frame, in degrees. Left out: 0.")] = None,
+    pan: Annotated[
+        str | None, typer.Option(help="How far it moves in a frame, DOWN,ALONG as shares of the sides. Left out: 0,0.")
+    ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second. Left out: the video's own, or 24.")] = None,
-    keep: Annotated[float, typer.Option(help="With what share of a video's last dream the next frame begins.")] = 0.7,
+    keep: Annotated[
+        float | None, typer.Option(help="With what share of a video's last dream the next frame begins. Left out: 0.7.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the rolls.")] = 0,
     tile: Annotated[int, typer.Option(help="Side in px of the pieces in which a large picture is seen.")] = 640,
     precision: Precision = "auto",
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    layout: LayoutOf = None,
     device: Device = "auto",
     own: Own = None,
     output: Annotated[
@@ -72,10 +86,16 @@ def dream(
     if zoom is not None and not moving:
         raise fv.SettingError(f"--zoom makes a video, and {path} is none; end the name in {', '.join(fv.VIDEOS)}")
     (fv.check_video if moving else fv.check_output)(path)
+    if zoom is None and any(value is not None for value in (frames, rotate, pan)):
+        raise fv.SettingError("--frames, --rotate and --pan are of the video that --zoom makes; give --zoom 1.03 too")
+    if keep is not None and (zoom is not None or not moving):
+        raise fv.SettingError(f"--keep is of a video that is dreamt along, and {photo} is none; leave it out")
+    if fps is not None and not moving:
+        raise fv.SettingError(f"--fps is of a video, and {path} is none; end the name in {', '.join(fv.VIDEOS)}")
     if layer and objective:
         raise fv.SettingError(f"both --layer {layer} and the objective {objective!r} are given; leave one out")
     goal: Any = fv.objectives.Layer(layer) if layer else objective and fv.objectives.parse(objective, find_own(own))
-    network = load_network(model, weights, device, None, None, None)
+    network = load_network(model, weights, device, size, mean, std, order, layout)
     settings: dict[str, Any] = {
         "octaves": octaves, "scale": scale, "steps": steps, "strength": strength, "jitter": jitter, "smooth": smooth,
         "laplacian": laplacian, "keep_color": keep_color, "mask": mask and str(mask), "guide": guide, "seed": seed,
@@ -86,13 +106,15 @@ def dream(
         finish(fv.dream(network, photo, goal, **settings), path)
         return
     if zoom is None:
-        drawn, usual = fv.dream_video(network, photo, goal, keep=keep, **settings), fv.read_video(photo)[0]
+        settings |= {} if keep is None else {"keep": keep}
+        drawn, usual = fv.dream_video(network, photo, goal, **settings), fv.read_video(photo)[0]
     else:
-        way = read_numbers(pan) or ()
-        if len(way) != 2:
+        way = read_numbers(pan)
+        if way is not None and len(way) != 2:
             raise fv.SettingError(f"cannot read --pan {pan!r}; give shares down and along, as 0.01,0")
         moves = {"frames": frames, "zoom": zoom, "rotate": rotate, "pan": way}
-        drawn, usual = fv.dream_zoom(network, photo, goal, **moves, **settings), 24.0  # type: ignore[arg-type]
+        settings |= {name: value for name, value in moves.items() if value is not None}
+        drawn, usual = fv.dream_zoom(network, photo, goal, **settings), 24.0
     try:
         fv.save_video(drawn, path, fps=usual if fps is None else fps)
     finally:  # also after Ctrl-C: what there is so far is worth having

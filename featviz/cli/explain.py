@@ -22,6 +22,7 @@ from featviz.cli.options import (
     Std,
     Steps,
     Weights,
+    find_classes,
     load_looking,
     read_channels,
     read_quality,
@@ -62,8 +63,7 @@ def explain(
     """
     path = _file(output or Path(), f"{photo.stem}-explained.png")
     network = load_looking(model, weights, device, size, mean, std, order, layout)
-    named = [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
-    targets = [*(objectives or []), *named]
+    targets = [*(objectives or []), *find_classes(network, classes)]
     bar = None if quiet else fv.progress_bar("explain", "map")
     found = fv.compare(network, photo, targets, *([method] if method else []), layer=layer, progress=bar)
     for problem in dict.fromkeys(found.problems.values()):
@@ -94,6 +94,7 @@ def examples(
 ) -> None:
     """Show the photographs that excite units most, beside the units' own pictures."""
     path = _file(output, "examples.png")
+    fv.check_outside(path, folder)
     network = load_looking(model, weights, device, size, mean, std, order, layout)
     bar = None if quiet else fv.progress_bar("examples", "photo")
     chosen = None if channels in (None, "all") else read_channels(channels or "")

@@ -89,6 +89,12 @@ def load_looking(model: str, weights: str, device: str, size: str | None, *more:
     return network.expecting(size=wanted)
 
 
+def find_classes(network: fv.Network, names: list[str] | None) -> list[fv.objectives.Logit]:
+    """Find classes by name; a number that is no name is an index."""
+    indices = {name: int(name) for name in names or [] if name.isdecimal() and name not in network.classes}
+    return [fv.objectives.Logit(indices.get(name, name)) for name in names or []]
+
+
 def find_own(places: list[str] | None) -> dict[str, Any]:
     """Import what was given as FILE.py:NAME, by name."""
     return {place.rpartition(":")[2]: fv.find(place) for place in places or []}
@@ -99,7 +105,7 @@ def read_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise fv.SettingError(f"cannot read the size {text!r}; give px as 224, or height and width as 160x320")
     return int(sides[0]), int(sides[-1])
 
@@ -126,7 +132,7 @@ def read_channels(text: str) -> list[int]:
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise fv.SettingError(f"cannot read the channels {text!r}; give numbers as 0-15,40, or all")
         found += range(int(first), int(last or first) + 1)
     return found

@@ -25,6 +25,7 @@ from featviz.cli.options import (
     Std,
     Steps,
     Weights,
+    find_classes,
     find_own,
     finish,
     load_network,
@@ -90,13 +91,13 @@ def render(
     elif lr is not None:
         settings["optimizer"] = fv.Adam(lr)
     goals = [fv.objectives.parse(text, named) for text in objectives or []]
-    goals += [fv.objectives.Logit(int(name) if name.isdigit() else name) for name in classes or []]
-    if not goals:
+    if not goals and not classes:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
     whole, again = fv.param.sized(fv.pick(param, fv.param, named), read_size(size), batch), read_size(at)
     if again and not getattr(whole, "scales", False):
         raise fv.SettingError(f"--at draws again what has no size of its own, and {param} has one; give --param cppn")
     network = load_network(model, weights, device, size, mean, std, order, layout, smooth_pools=smooth_pools)
+    goals += find_classes(network, classes)
     rendering = fv.render(
         network,
         goals,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from featviz.activations import first_tensor
 from featviz.network.surgery import frozen
+from featviz.random import Chance
 
 CLOSE = 1e-3
 """How far outputs may move, as a share of the layer's largest: rounding moves them by a hundredth of it."""
@@ -67,13 +68,21 @@ def foldable(module: nn.Module, images: Tensor) -> tuple[Pair, ...]:
 
     def compare(name: str, _: tuple[object, ...], output: object) -> None:
         nonlocal same
-        was, tensor = next(before), first_tensor(output)
+        was, tensor = next(before, None), first_tensor(output)
         if was is not None and tensor is not None and name not in hidden:
-            same &= bool((tensor - was).abs().max() <= CLOSE * (was.abs().max() + CLOSE))
+            same &= _alike(was, tensor)
 
     with Folds().only(pairs):
         _run(module, images, compare)
     return tuple(pairs) if same else ()
+
+
+def _alike(was: Tensor, tensor: Tensor) -> bool:
+    if was.shape != tensor.shape or was.numel() == 0:
+        return was.shape == tensor.shape
+    if not (was.is_floating_point() or was.is_complex()):
+        return torch.equal(was, tensor)
+    return bool((tensor - was).abs().max() <= CLOSE * (was.abs().max() + CLOSE))
 
 
 def _run(module: nn.Module, images: Tensor, call: Callable[[str, tuple[object, ...], object], None]) -> None:
@@ -82,7 +91,7 @@ def _run(module: nn.Module, images: Tensor, call: Callable[[str, tuple[object, .
         for name, part in module.named_modules():
             hook = part.register_forward_hook(lambda _, inputs, output, name=name: call(name, inputs, output))
             stack.callback(hook.remove)
-        with torch.no_grad():
+        with Chance(images.device)(), torch.no_grad():
             module(images)
 
 

@@ -97,7 +97,7 @@ class _Redirect(torch.autograd.Function):
         blocked = own.flatten(1).norm(dim=1) <= FLAT * grad.flatten(1).norm(dim=1)
         if len(ctx.helped) == len(blocked):
             blocked &= ctx.helped
-        waking = torch.where(x < 0, grad.clamp(max=0), grad.clamp(min=0))  # a loss falls along minus its gradient
+        waking = torch.where(x <= 0, grad.clamp(max=0), grad.clamp(min=0))  # a loss falls along minus its gradient
         return torch.where(blocked.view(-1, *[1] * (x.ndim - 1)), waking, own), None, None
 
 

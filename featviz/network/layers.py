@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from featviz.activations import Layout, first_tensor
 from featviz.network.surgery import frozen
 from featviz.protocols import Size
+from featviz.random import Chance
 
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding)
 """Modules whose output has its channels last, whatever its shape."""
@@ -56,6 +57,7 @@ class Layer:
 class _Seen:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
+    drew: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ class Probed:
         table: every layer that can be addressed, by name, in the order in which they end.
         fixed_size: whether it refused every size but its own.
         memory_format: channels last, unless the network reshapes its maps in a way that does not allow it.
+        draws: whether it takes random numbers as it runs, as dropout that was not told to stop does.
     """
 
     table: dict[str, Layer]
     fixed_size: bool
     memory_format: torch.memory_format
+    draws: bool = False
 
 
 def probe(module: nn.Module, images: Callable[[int, Size], Tensor], size: Size) -> Probed:
@@ -86,16 +90,19 @@ def probe(module: nn.Module, images: Callable[[int, Size], Tensor], size: Size) 
     """
     parts = dict(module.named_modules())
     names = {part: name for name, part in parts.items()}
-    memory_format = torch.channels_last
+    memory_format, first = torch.channels_last, _Seen()
     try:
-        first = _watch(names, module, images(2, size).contiguous(memory_format=memory_format))
+        _watch(names, module, images(2, size).contiguous(memory_format=memory_format), first)
     except Exception:  # a network that flattens its maps with `view`, or a broken one: then this says so
         memory_format = torch.contiguous_format
-        first = _watch(names, module, images(2, size))
-    second, larger = None, size
+        first = _Seen()
+        _watch(names, module, images(2, size), first)
+    second, fixed_size, larger = _Seen(), True, size
     for larger in ((size[0] + 32, size[1] + 64), (2 * size[0], 3 * size[1])):
+        second = _Seen()  # of a size that is refused, too: it tells of the layers up to the one that does so
         try:
-            second = _watch(names, module, images(3, larger).contiguous(memory_format=memory_format))
+            _watch(names, module, images(3, larger).contiguous(memory_format=memory_format), second)
+            fixed_size = False
             break
         except Exception as error:
             refuses_size(error)
@@ -106,12 +113,12 @@ def probe(module: nn.Module, images: Callable[[int, Size], Tensor], size: Size) 
     }
     table = {}
     for name, shape in first.shapes.items():
-        other = second.shapes.get(name) if second else None
+        other = second.shapes.get(name)
         layout = _layout(parts[name], shape, other, (size, larger), tokens)
         if layout:
             layer = Layer(name, layout, shape[1:], calls=first.calls[name])
             table[name] = replace(layer, stride=_stride(layer, other, size, larger))
-    return Probed(table, second is None, memory_format)
+    return Probed(table, fixed_size, memory_format, first.drew)
 
 
 def refuses_size(error: Exception) -> None:
@@ -133,9 +140,8 @@ def _stride(layer: Layer, other: tuple[int, ...] | None, size: Size, larger: Siz
     return round(size[1] / layer.places[1])
 
 
-def _watch(names: dict[nn.Module, str], module: nn.Module, images: Tensor) -> _Seen:
+def _watch(names: dict[nn.Module, str], module: nn.Module, images: Tensor, seen: _Seen) -> None:
     """Run the network, and note the shape of what every module puts out at its last call."""
-    seen = _Seen()
 
     def note(part: nn.Module, _: object, output: object) -> None:
         name = names[part]
@@ -149,9 +155,10 @@ def _watch(names: dict[nn.Module, str], module: nn.Module, images: Tensor) -> _S
         stack.enter_context(frozen(module))
         for part in names:
             stack.callback(part.register_forward_hook(note).remove)
-        with torch.enable_grad():  # without gradients PyTorch's transformer layers skip their submodules
+        chance = Chance(images.device)
+        with chance(), torch.enable_grad():  # without gradients PyTorch's transformer layers skip their submodules
             module(images.requires_grad_())
-    return seen
+        seen.drew = chance.used
 
 
 def _layout(
@@ -186,12 +193,12 @@ def _layout(
 def _map_channel(part: nn.Module, shape: tuple[int, ...], moved: list[int]) -> int:
     if len(moved) == 2:
         return 6 - sum(moved)
-    if isinstance(part, CHANNELS_FIRST):
+    _, a, b, c = shape
+    if isinstance(part, CHANNELS_FIRST) or b == c == 1:
         return 1
     if isinstance(part, CHANNELS_LAST):
         return 3
-    _, a, b, c = shape
-    if b == c != a or b == c == 1:
+    if b == c != a:
         return 1
     return 3 if a == b != c else 0
 

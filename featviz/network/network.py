@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from featviz.activations import OUTPUT, Activations, Layout
 from featviz.errors import AddressError, ModelError, SettingError, nearest
@@ -22,7 +23,8 @@ from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, rece
 from featviz.network.surgery import frozen, laid_out
 from featviz.network.ways_back import quick_ways_back
 from featviz.plan import Plan
-from featviz.protocols import Size
+from featviz.protocols import Size, as_size
+from featviz.random import Chance
 
 ORDERS = ("RGB", "BGR")
 LAYOUTS = ("NCHW", "NHWC")
@@ -41,11 +43,11 @@ class Network:
     """A module, the input it expects, and its classes. Making one changes nothing on the module.
 
     Args:
-        module: any `nn.Module` that takes a batch of images.
+        module: any `nn.Module` that takes a batch of images; of one that `torch.compile` made, what it was made of.
         size: height and width in px, or one side, of the images it was trained on.
         mean: of each input channel, in [0, 1] as the images are; how many there are says how many channels they have.
         std: of each input channel; the module sees `(image - mean) / std`.
-        classes: names in output order.
+        classes: names in output order, or by number.
         name: what `fv.load` calls it, for messages and recipes; empty for a module made in Python.
         weights: the file its weights came from, or `default` or `none`, for recipes.
         heads: layers that put out class logits, and their class names; `None` means the output and `classes`.
@@ -56,6 +58,7 @@ class Network:
 
     Raises:
         SettingError: the numbers do not make sense.
+        ModelError: the module has no weights yet.
     """
 
     def __init__(
@@ -65,20 +68,20 @@ class Network:
         size: int | Size,
         mean: Sequence[float],
         std: Sequence[float],
-        classes: Sequence[str] = (),
+        classes: Sequence[str] | Mapping[int, str] = (),
         name: str = "",
         weights: str | None = None,
-        heads: Mapping[str, Sequence[str]] | None = None,
+        heads: Mapping[str, Sequence[str] | Mapping[int, str]] | None = None,
         order: str = "RGB",
         layout: str = "NCHW",
         smooth_pools: bool = False,
         probed: Probed | None = None,
     ) -> None:
-        self.module = module
-        self.size: Size = (size, size) if isinstance(size, int) else size
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.classes = tuple(classes)
-        self.heads = {OUTPUT: self.classes} if heads is None else {head: tuple(names) for head, names in heads.items()}
+        self.module = getattr(module, "_orig_mod", module)
+        self.size = as_size(size)
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self.classes = _names(classes)
+        self.heads = {OUTPUT: self.classes} if heads is None else {head: _names(names) for head, names in heads.items()}
         self.name, self.weights = name, weights
         self.order, self.layout = order, layout
         self.smooth_pools = smooth_pools
@@ -88,6 +91,10 @@ class Network:
         self._taken: set[Size] = set()
         self.footprints: dict[object, float] = {}
         """How many bytes a picture takes, by how it is seen; whoever measures it notes it here."""
+        if any(is_lazy(weight) for weight in self.module.parameters()):
+            raise ModelError(f"{self.label} has layers whose size is still open; run it once on a batch of images")
+        if any(weight.is_meta for weight in self.module.parameters()):
+            raise ModelError(f"{self.label} has no weights, it is on the meta device; load them first")
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
             raise SettingError(
                 f"mean {self.mean} and std {self.std} do not go together; give one of each per channel, std above 0"
@@ -140,7 +147,7 @@ class Network:
     def fingerprint(self) -> str:
         """A hash of its weights: the same for the same network, wherever it came from."""
         state = {key: value for key, value in sorted(self.module.state_dict().items()) if isinstance(value, Tensor)}
-        version = [(value.data_ptr(), -1 if value.is_inference() else value._version) for value in state.values()]
+        version = [(value.data_ptr(), value.sum().item()) for value in state.values()]
         if self._hashed is None or self._hashed[0] != version:
             digest = hashlib.sha256()
             for key, value in state.items():
@@ -187,8 +194,8 @@ class Network:
         Raises:
             ModelError: it does not take images of this size.
         """
-        size = (size, size) if isinstance(size, int) else size
-        if size is None or size == self.size:
+        size = self.size if size is None else as_size(size)
+        if size == self.size:
             return LayerTable(self.table, self.receptive_fields())
         self.check_size(size)
         return self.expecting(size=size).layers()
@@ -225,7 +232,7 @@ class Network:
             self._taken.add(size)
             return
         if not self._runs(self.size):
-            with frozen(self.module):
+            with frozen(self.module), Chance(self.device)():
                 self.module(self._grey(1, self.size))  # not the size's fault: let the network's own error surface
         given = f"{self.label} does not take {size[0]}x{size[1]} px"
         if self.fixed_size:
@@ -246,7 +253,7 @@ class Network:
 
     def _runs(self, size: Size) -> bool:
         try:
-            with frozen(self.module), torch.no_grad():
+            with frozen(self.module), Chance(self.device)(), torch.no_grad():
                 self.module(self._grey(1, size))
         except Exception as error:
             refuses_size(error)
@@ -290,14 +297,15 @@ class Network:
         def see(images: Tensor, *, wake: Tensor | None = None) -> Activations:
             if images.requires_grad and not images.is_leaf:
                 images.register_hook(Tensor.contiguous)  # one copy here saves three slow passes further back
-            if wake is None:
-                caught = quick(images)
-            else:
-                with redirected(wake):
-                    caught = forward(images)
+            with chance() if self.probed.draws else nullcontext():
+                if wake is None:
+                    caught = quick(images)
+                else:
+                    with redirected(wake):
+                        caught = forward(images)
             return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.heads)
 
-        normal = self.normaliser()
+        normal, chance = self.normaliser(), Chance(self.device)
         memory = self.probed.memory_format if plan.channels_last else torch.contiguous_format
         lower = plan.precision == "bfloat16"
         precision = torch.bfloat16 if lower else torch.float32
@@ -324,7 +332,7 @@ class Network:
             return see(images.to(self.device))
 
     def check_images(self, images: Tensor) -> None:
-        """Make sure that images are a batch with the network's channels.
+        """Make sure that images are a batch of floating-point numbers with the network's channels.
 
         Raises:
             SettingError: they are not.
@@ -332,6 +340,8 @@ class Network:
         if images.ndim != 4 or images.shape[1] != self.channels:
             wanted = f"(n, {self.channels}, h, w)"
             raise SettingError(f"images of shape {tuple(images.shape)}; {self.label} takes {wanted} in [0, 1]")
+        if not images.is_floating_point():
+            raise SettingError(f"images of {images.dtype}; {self.label} takes floating-point numbers in [0, 1]")
 
     def _grey(self, n: int, size: Size) -> Tensor:
         """Make what the module sees of grey images."""
@@ -351,3 +361,8 @@ class Network:
             f"layer {layer!r} of {self.label} cannot be addressed: it does not run in eval mode, or what it puts out "
             f"is no map, tokens or vector{nearest(layer, self.table)}"
         )
+
+
+def _names(classes: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:
+    """Bring class names into the order of the outputs."""
+    return tuple(classes[key] for key in sorted(classes, key=int)) if isinstance(classes, Mapping) else tuple(classes)

@@ -11,19 +11,36 @@ from torch import nn
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Put the module in eval mode with nothing to train; afterwards every flag is as it was."""
+    """Put the module in eval mode with nothing to train; afterwards every flag and every buffer is as it was.
+
+    Flags are set one by one: layers of one's own may do more than that when they are told to train, or not to.
+    """
     training = {part: part.training for part in module.modules()}
+    buffers = {part: dict(part._buffers) for part in training if part._buffers}
+    values = {held: held.clone() for own in buffers.values() for held in own.values() if held is not None}
+    versions = {held: _version(held) for held in values}
     trainable = [weight for weight in module.parameters() if weight.requires_grad]
     try:
-        module.eval()
+        for part in training:
+            part.training = False
         for weight in trainable:
             weight.requires_grad_(False)
         yield
     finally:
         for part, flag in training.items():
             part.training = flag
+        for part, own in buffers.items():
+            part._buffers.update(own)
+        with torch.no_grad():
+            for held, value in values.items():
+                if versions[held] != _version(held):
+                    held.copy_(value)
         for weight in trainable:
             weight.requires_grad_(True)
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
 
 
 CASTABLE = (nn.modules.conv._ConvNd, nn.Linear)

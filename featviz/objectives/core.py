@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import reduce
+from numbers import Real
 from operator import add
 from typing import Any
 
@@ -36,6 +37,8 @@ class Objective:
     """Whether a picture's score depends on the others of its batch."""
     whole = False
     """Whether it has to see the whole view."""
+    placed = False
+    """Whether it is about certain places, which are elsewhere in a view of another size."""
     silent = 0.0
     """For which share of the steps it may ask for nothing at all."""
 
@@ -133,8 +136,8 @@ def _show(value: Any) -> str:
 def _as_term(value: Objective | float) -> Objective:
     if isinstance(value, Objective):
         return value
-    if isinstance(value, int | float):
-        return Constant(value)
+    if isinstance(value, Real):
+        return Constant(value if isinstance(value, int | float) else float(value))
     raise SettingError(f"an objective composes with numbers and objectives, not with {value!r}")
 
 
@@ -200,6 +203,11 @@ class Composite(Objective):
     def whole(self) -> bool:  # type: ignore[override]
         """Whether any part has to see the whole view."""
         return any(part.whole for part in self.parts)
+
+    @property
+    def placed(self) -> bool:  # type: ignore[override]
+        """Whether any part is about certain places."""
+        return any(part.placed for part in self.parts)
 
     @property
     def couples(self) -> bool:  # type: ignore[override]
@@ -349,7 +357,7 @@ class Own(Objective):
         return self.function(acts)
 
     def __repr__(self) -> str:
-        return self.function.__name__
+        return getattr(self.function, "__name__", type(self.function).__name__)
 
 
 def objective(*layers: str) -> Callable[[Callable[[Activations], Float[Tensor, " n"]]], Own]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.activations import Activations
-from featviz.address import Place
+from featviz.address import Place, as_place
 from featviz.array import Array, Numbers
 from featviz.errors import AddressError, SettingError
 from featviz.objectives.core import Objective
@@ -99,11 +99,12 @@ class DirectionNeuron(Objective):
     vector: Numbers
     at: Place = "center"
     power: float = 0.0
-    is_unit = True
+    is_unit = placed = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
         _hold(self, "vector", 1)
+        object.__setattr__(self, "at", as_place(self.at))
 
     @property
     def layers(self) -> frozenset[str]:
@@ -136,7 +137,7 @@ class TensorDirection(Objective):
     layer: str
     tensor: Numbers
     power: float = 0.0
-    is_unit = True
+    is_unit = placed = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
@@ -182,11 +183,13 @@ class ActivationWeights(Objective):
     weights: Numbers
     at: tuple[int, int] | None = None
     patch: tuple[int, int] = (1, 1)
-    is_unit = True
+    is_unit = placed = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
         object.__setattr__(self, "weights", Array.of(self.weights))
+        object.__setattr__(self, "at", None if self.at is None else as_place(self.at))
+        object.__setattr__(self, "patch", as_place(self.patch))
         if not 1 <= len(self.weights.shape) <= 3:
             raise SettingError(f"weights of shape {self.weights.shape}; give (channels,), (h, w) or (channels, h, w)")
         if min(self.patch) < 1:

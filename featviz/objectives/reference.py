@@ -186,9 +186,10 @@ class Style(Objective):
 
         def score(acts: Activations) -> Tensor:
             gram = _gram(acts.units(self.layer))
-            if past and self.memory:  # the value is the running mean's, the gradient the newest one's
-                gram = gram + (self.memory * (past.pop() - gram)).detach()
-            past[:] = [gram.detach()]
+            if torch.is_grad_enabled():  # what is asked for a score alone is about the picture as it is
+                if past and self.memory:  # the value is the running mean's, the gradient the newest one's
+                    gram = gram + (self.memory * (past.pop() - gram)).detach()
+                past[:] = [gram.detach()]
             return -(gram - target).square().flatten(1).sum(1) / power
 
         return _Bound(self, score)

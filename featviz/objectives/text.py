@@ -64,7 +64,7 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
             place = match.end()
         elif match := _NUMBER.match(text, place):
             number = match[0]
-            yield _Token(place, value=int(number) if number.isdigit() else float(number))
+            yield _Token(place, value=int(number) if number.isdecimal() else float(number))
             place = match.end()
         elif match := PATTERN.match(text, place):
             term = known.get(match[0]) if match[0] not in own else None

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.activations import OUTPUT, Activations
-from featviz.address import Address, Place
+from featviz.address import Address, Place, as_place
 from featviz.objectives.core import Objective, show_name
 
 
@@ -28,11 +28,12 @@ class Neuron(Objective):
     layer: str
     channel: int
     at: Place = "center"
-    is_unit = True
+    is_unit = placed = True
 
     def __post_init__(self) -> None:
         """Make numpy's and torch's integers plain ones."""
         object.__setattr__(self, "channel", operator.index(self.channel))
+        object.__setattr__(self, "at", as_place(self.at))
 
     @property
     def layers(self) -> frozenset[str]:

@@ -34,6 +34,8 @@ BROKEN = (UnidentifiedImageError, PillowImage.DecompressionBombError, OSError, S
 """Pillow's words for a broken file."""
 DEEP = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535, "F": 1}
 """Grey images that Pillow would cut off at 255 instead of scaling, and what white is in them."""
+PAGES = ("MPO", "TIFF")
+"""Formats whose further frames are pictures of their own; the first is the one that is meant."""
 CHECK = 8, (255, 216)
 """Side in px and greys of the squares that stand for what is transparent."""
 
@@ -158,7 +160,7 @@ def read_recipe(path: Path | bytes) -> str:
     with opened(path) as picture:
         recipe = getattr(picture, "text", {}).get(KEY)
     if not recipe:
-        raise RecipeError(f"{_called(path)} holds no recipe; only PNG files that featviz saved do")
+        raise RecipeError(f"{_called(path)} holds no recipe; PNG files of renders and dreams do")
     return str(recipe)
 
 
@@ -183,7 +185,7 @@ def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"
         raise OutputError(f"an image file gives 1, 3 or 4 channels, not {channels}; give a tensor instead")
     with opened(Path(path)) as picture:
         frames = getattr(picture, "n_frames", 1)
-        if frames > 1:
+        if frames > 1 and picture.format not in PAGES:
             raise OutputError(
                 f"{path} is animated, {frames} frames; give a still picture; featviz dream takes it with -o FILE.gif"
             )

@@ -71,7 +71,7 @@ class Store:
         Raises:
             OutputError: the folder is not writable or full.
         """
-        data = data.encode() if isinstance(data, str) else data
+        data = data.encode("utf-8", "replace") if isinstance(data, str) else data
         whole = f"{self.root}/{name}"
         try:
             self._files.makedirs(whole.rpartition("/")[0], exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ from featviz.output.files import check_output, opened
 VIDEOS: dict[str, dict[str, Any]] = {
     ".gif": {"loop": 0},
     ".mp4": {"codec": "libx264", "quality": 8, "pixelformat": "yuv420p", "macro_block_size": 2},
-    ".webm": {"codec": "libvpx-vp9", "quality": 8, "pixelformat": "yuv420p", "macro_block_size": 2},
+    ".webm": {
+        "codec": "libvpx-vp9",
+        "pixelformat": "yuv420p",
+        "macro_block_size": 2,
+        "quality": None,
+        "output_params": ["-crf", "24", "-b:v", "0"],
+    },
 }
 """The formats that can be written, by file ending, and how."""
 PICTURES = (".gif", ".webp", ".png", ".jpg", ".jpeg")
@@ -65,7 +72,7 @@ def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *
 
     Raises:
         OutputError: the folder is missing, not writable or full, there is no frame, or what writes videos is missing.
-        SettingError: no frames a second.
+        SettingError: no frames a second, or frames of several sizes.
     """
     path = Path(path)
     check_video(path)
@@ -74,16 +81,17 @@ def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *
     aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     options = VIDEOS[path.suffix.lower()]
     options = options | ({"duration": 1000 / fps} if path.suffix.lower() == ".gif" else {"fps": fps})
-    source, count, ended = iter(frames), 0, None
+    source, count, shape, ended = iter(frames), 0, None, None
     try:
         writer: Any
-        with iio.get_writer(aside, mode="I", **options) as writer:  # type: ignore[arg-type]
+        with closing(iio.get_writer(aside, mode="I", **options)) as writer:  # type: ignore[arg-type]
             while ended is None:
                 try:
-                    frame = next(source)
+                    frame = _alike(next(source), shape)
                 except BaseException as end:
                     ended = end
                 else:
+                    shape = frame.shape
                     writer.append_data(_even(frame) if "codec" in options else frame)
                     count += 1
         if count:
@@ -125,6 +133,17 @@ def _filmed(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 
 def _reader(path: Path) -> Any:
     return iio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
+
+
+def _alike(frame: UInt8[np.ndarray, "h w 3"], shape: tuple[int, ...] | None) -> UInt8[np.ndarray, "h w 3"]:
+    """Make sure that a frame has the shape of those before it.
+
+    Raises:
+        SettingError: it has another.
+    """
+    if shape is not None and frame.shape != shape:
+        raise SettingError(f"a frame of shape {frame.shape} after {shape}; give frames of one size")
+    return frame
 
 
 def _even(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:

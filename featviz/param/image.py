@@ -10,7 +10,7 @@ from torch import Tensor
 from featviz.color import usual_color
 from featviz.errors import SettingError
 from featviz.param.fourier import Fourier
-from featviz.protocols import Color, Leaves, Param, Size, Spatial
+from featviz.protocols import Color, Leaves, Param, Size, Spatial, as_size
 from featviz.random import Generators
 
 
@@ -85,8 +85,7 @@ def image(
     """
     if size is None:
         return Image(None, batch, spatial, color)
-    height, width = (size, size) if isinstance(size, int) else size
-    return Image((height, width), batch, spatial, color)
+    return Image(as_size(size), batch, spatial, color)
 
 
 def sized(param: Param | Spatial, size: Size | None, batch: int) -> Param:

@@ -248,6 +248,11 @@ BAD = [
     (["good", "--each", "0"], "0 places, 2 activations and grids of (20, 40, 80); give 1 or more of each"),
     (["good", "--each", "1"], "1 activations cannot be laid out; give more photographs, or more of each"),
     (["good", "-o", "memory://a"], "an atlas cannot be made in memory:"),
+    (
+        ["good", "-o", "good/atlas"],
+        "good/atlas lies in good, and would be taken for photographs; give an output elsewhere",
+    ),
+    (["good", "--seed", "-1"], "seed -1 is out of range; give 0 or more, below 2**32"),
     (["good", "--engine", "spark"], "no engine 'spark'; give here or ray"),
     (["good", "--param", "Image(batch=4)"], "Image draws 4 pictures where one is wanted; give a param of one"),
     (["good", "--param", "Stack(('good/a.png',))"], "Stack draws 2 pictures where one is wanted; give a param of one"),

@@ -160,6 +160,17 @@ def test_tokens_have_blocks_too(photo, tmp_path):
     assert made.problems == {} and data(tmp_path / "page")["layers"][0]["rows"] == 3
 
 
+def test_a_network_that_ends_in_a_softmax_is_not_softmaxed_again(motifnet, photo, tmp_path):
+    sure = torch.nn.Sequential(motifnet.module, torch.nn.Softmax(1))
+    for name, module in (("plain", motifnet.module), ("sure", sure)):
+        net = fv.Network(module, size=64, mean=motifnet.mean, std=motifnet.std, classes=motifnet.classes)
+        fv.blocks(net, photo, "stage3" if name == "plain" else "0.stage3", tmp_path / name, cells=2, groups=2, steps=0)
+    plain, softmaxed = (
+        {one["name"]: one["share"] for one in data(tmp_path / name)["classes"]} for name in ("plain", "sure")
+    )
+    assert plain == softmaxed and max(plain.values()) > 0.5
+
+
 BAD = [
     (["no.png", "--layer", "stage3"], "no file no.png"),
     (["both.png", "--layer", "stage9"], "no layer 'stage9' in motifnet"),

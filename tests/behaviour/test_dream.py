@@ -15,7 +15,7 @@ from PIL import Image
 from typer.main import get_command
 
 import featviz as fv
-from featviz.apps.dream import Dreamer
+from featviz.apps.dream import Dreamer, _usual_layer
 from featviz.apps.moving import _moved
 from featviz.cli import app, main
 
@@ -153,8 +153,13 @@ def test_octaves():
     [
         ({"octaves": 0}, "0 octaves of 10 steps are none; give 1 or more of both"),
         ({"scale": 1.0}, "octaves 1.0 times as large do not grow; give a scale above 1, as 1.4"),
-        ({"strength": 0.0}, "a strength of 0.0 changes nothing; give one above 0, 1 is usual"),
+        ({"strength": 0.0}, "a strength of 0.0 is no step; give one above 0, 1 is usual"),
         ({"image": torch.rand(2, 40, 40)}, "a photograph of shape (2, 40, 40); give (3, h, w) in [0, 1]"),
+        ({"strength": float("inf")}, "a strength of inf is no step; give one above 0, 1 is usual"),
+        (
+            {"image": torch.full((3, 40, 40), 255, dtype=torch.uint8)},
+            "the photograph holds torch.uint8 from 255 to 255; give floating-point numbers in [0, 1]",
+        ),
         ({"smooth": -1.0}, "smooth -1.0 and laplacian 0 are 0 or more"),
     ],
 )
@@ -282,6 +287,25 @@ def test_videos_are_written_and_read(ending, tmp_path, scene):
     assert [file.name for file in tmp_path.iterdir() if ".part" in file.name] == []
 
 
+def test_a_film_of_frames_of_two_sizes_keeps_the_first_and_leaves_no_part(tmp_path, scene):
+    with pytest.raises(fv.SettingError, match=r"^a frame of shape \(64, 64, 3\) after \(90, 128, 3\); give frames of"):
+        fv.save_video(iter([scene, scene[:64, :64]]), tmp_path / "film.mp4")
+    assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_the_first_picture_of_a_file_of_several_is_read(tmp_path, scene):
+    for name, kind in (("a.jpg", "MPO"), ("b.tif", "TIFF")):
+        others = [Image.fromarray(scene[:48, :48])]
+        Image.fromarray(scene).save(tmp_path / name, format=kind, save_all=True, append_images=others)
+        assert fv.read_image(tmp_path / name).shape == (3, *scene.shape[:2])
+
+
+def test_what_is_dreamt_of_where_nothing_is_asked_for_lies_two_thirds_in():
+    assert _usual_layer(fv.load("motifnet", device="cpu")) == "stage3"
+    assert _usual_layer(fv.load("motifvit", device="cpu")) == "encoder.layers.encoder_layer_2"
+    assert _usual_layer(fv.load("googlenet", weights="none", device="cpu")) == "inception4d"
+
+
 def test_dreams_by_command(picture, tmp_path, capsys):
     assert main(["dream", str(picture), "stage2:5", "-o", "d.png", *FEW]) == 0
     assert main(["replay", "d.png", "--quiet"]) == 0
@@ -298,6 +322,9 @@ BAD = {
     "{} stage2 --layer stage3": "both --layer stage3 and the objective 'stage2' are given; leave one out",
     "{} -o a.gif": "{} is a still picture; give a video, or --zoom to move through it",
     "{} --zoom 0.9 -o a.gif": "48 frames at zoom 0.9; give 1 or more frames, and a zoom of 1 or more",
+    "{} --frames 5 -o a.png": "--frames, --rotate and --pan are of the video that --zoom makes; give --zoom 1.03 too",
+    "{} --keep .2 -o a.png": "--keep is of a video that is dreamt along, and {} is none; leave it out",
+    "{} --fps 5 -o a.png": "--fps is of a video, and a.png is none; end the name in .gif, .mp4, .webm",
     "{} --zoom 1.1 --pan 1 -o a.gif": "cannot read --pan '1'; give shares down and along, as 0.01,0",
 }
 

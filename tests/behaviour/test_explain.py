@@ -219,9 +219,12 @@ BAD = [
     (["explain", "plain.png", "--class", "sprial"], "no class 'sprial'; nearest: 'spiral'"),
     (["explain", "plain.png", "-o", "no/a.png"], "cannot write no/a.png: there is no folder no; make it first"),
     (["examples", "no", "--layer", "stage2"], "no folder no"),
-    (["examples", ".", "--layer", "stage2", "--channels", "99"], "no channel 99 in 'stage2'; it has 64, 0 to 63"),
-    (["examples", ".", "--layer", "stage2", "--channels", "x"], "cannot read the channels 'x'; give numbers as 0-15,40, or all"),
-    (["examples", ".", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
+    (["examples", "good", "--layer", "stage2", "--channels", "99"], "no channel 99 in 'stage2'; it has 64, 0 to 63"),
+    (["examples", "good", "--layer", "stage2", "--channels", "x"], "cannot read the channels 'x'; give numbers as 0-15,40, or all"),
+    (["examples", "good", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
+    (["examples", ".", "--layer", "stage2"], "examples.png lies in ., and would be taken for photographs; give an output"),
+    (["explain", "plain.png", "--method", "smoothgrad", "--layer", "stage3"], "none of the methods looks at one layer"),
+    (["explain", "plain.png", "--class", "²"], "no class '²'"),
     (["examples", "bad", "--layer", "stage2"], "none of the 1 images in bad can be read; the first: cannot read"),
     (["evidence", "bad"], "none of the 1 images in bad can be read; the first: cannot read"),
     (["evidence", "no"], "no folder no"),
@@ -233,6 +236,8 @@ BAD = [
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
 def test_bad_input_gets_one_line_and_leaves_nothing(arguments, message, tmp_path, capsys):
     Image.new("RGB", (64, 64), (90, 60, 200)).save(tmp_path / "plain.png")
+    (tmp_path / "good").mkdir()
+    Image.new("RGB", (64, 64), (90, 60, 200)).save(tmp_path / "good" / "a.png")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_bytes(b"\x89PNG no")
     before = sorted(tmp_path.rglob("*"))
@@ -253,6 +258,9 @@ def test_names_and_images_that_are_awkward(motifnet, mosaic, tmp_path):
         fv.explain(motifnet, (255 * mosaic).byte())
     with pytest.raises(fv.SettingError, match="2 images stand in no one sheet"):
         fv.compare(motifnet, torch.stack([mosaic, mosaic]))
+    Image.new("RGB", (150, 117), "white").save(tmp_path / "white.png")
+    assert fv.photograph(tmp_path / "white.png", size=64).max() == 1
+    assert fv.compare(motifnet, tmp_path / "white.png", ["logit:star"], ["gradient"]).problems == {}
     Image.new("RGB", (4000, 20), (90, 60, 200)).save(tmp_path / "strip.png")
     assert fv.explain(motifnet, tmp_path / "strip.png").map.shape == (1, 64, 256)
 

@@ -9,11 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import toys
+from PIL import Image
 
 import featviz as fv
 from featviz.apps.galleries import work
+from featviz.apps.galleries.photos import of_classes
 from featviz.cli import main
 
 STEPS = 2
@@ -94,6 +98,50 @@ def test_photographs_of_a_class_stand_beside_it(motifnet, tmp_path):
         image.save(file)
     fv.gallery(motifnet, tmp_path / "g", classes=["star", "smiley", "moon"], photographs=folder.parent, steps=STEPS)
     assert [file.name for file in sorted((tmp_path / "g" / "photographs").iterdir())] == ["0-0.webp", "1-0.webp"]
+
+
+def test_photographs_of_classes_called_by_numbers_and_files_that_cannot_be_read(tmp_path):
+    for name in ("3/a.png", "00000.png", "4.png", "dot two.png"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (16, 16), (90, 60, 200)).save(file)
+    (tmp_path / "zzz.jpg").write_bytes(b"junk")
+    (tmp_path / "3" / "b.png").write_bytes(b"\x89PNG no")
+    found = of_classes(["2", "3", "4", "dot two"], tmp_path)
+    assert {name: len(images) for name, images in found.items()} == {"3": 1, "4": 1, "dot two": 1}
+
+
+def test_photographs_beside_units_of_a_network_of_four_channels(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3), torch.nn.ReLU())
+    net = fv.Network(module, size=32, mean=(0.5,) * 4, std=(0.25,) * 4)
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i in range(2):
+        np.save(folder / f"{i}.npy", np.random.default_rng(i).random((4, 32, 32), np.float32))
+    made = fv.sweep(net, tmp_path / "s", "1", channels=[0], photographs=folder, steps=1)
+    assert made.count == 1 and len(made.store.names("photographs")) == 3
+
+
+def test_class_names_that_were_corrected_are_drawn_anew(tmp_path):
+    one, other = (toys.plain(classes=names) for names in (("cat", "dog", "c", "d", "e"), ("dog", "cat", "c", "d", "e")))
+    assert one.fingerprint == other.fingerprint
+    fv.gallery(one, tmp_path, classes=["dog", 2], steps=STEPS)
+    fv.gallery(other, tmp_path, classes=["dog", 2], steps=STEPS)
+    assert len(pictures(tmp_path)) == 3  # another dog, the same c
+    recipes = {file: fv.Recipe.of(file) for file in pictures(tmp_path)}
+    assert all(recipe.hash == file.stem for file, recipe in recipes.items())
+    dog = next(file for file, recipe in recipes.items() if recipe.alone.classes == {"dog": 1})
+    with pytest.raises(fv.RecipeError, match="^the picture shows class 'dog', which was number 1 and is 0 here; give"):
+        fv.replay(dog, network=other)
+
+
+def test_a_picture_that_is_broken_is_named(motifnet, tmp_path):
+    fv.gallery(motifnet, tmp_path, classes=["moon"], steps=STEPS)
+    (file,) = pictures(tmp_path)
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(fv.OutputError) as caught:
+        fv.gallery(motifnet, tmp_path, classes=["moon"], steps=STEPS)
+    assert str(caught.value) == f"{file} is broken; delete it, and it is drawn again"
 
 
 def test_names_are_escaped(tmp_path):
@@ -226,6 +274,10 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
         (["gallery", "--classes", "moom"], "no class 'moom'; nearest: 'moon'"),
         (["gallery", "--classes", "99"], "no class 99; the network has 27, 0 to 26"),
         (["gallery", "--pair", "heart"], "cannot read the pair 'heart'; give two classes as ONE:OTHER"),
+        (["gallery", "--pair", "heart:heart"], "a pair is of two classes; give another than the same again"),
+        (["gallery", "--steps", "-1"], "steps -1 is below 0; give 0 for the start alone, 512 is usual"),
+        (["sweep", "--layer", "logit", "--neurons"], "a logit has no neurons; leave neurons out, or the logits"),
+        (["sweep", "--layer", "stage1", "--channels", "²"], "cannot read the channels '²'; give numbers as 0-15,40"),
         (["gallery", "--each", "0"], "0 pictures of a class are none; give more"),
         (["gallery", "--diverse", "stage2"], "1 pictures of a class cannot differ; give more"),
         (["gallery", "--photographs", "no"], "no folder no"),

@@ -211,7 +211,7 @@ def test_what_cannot_be_judged_is_said(motifnet, rendering, net, tmp_path, capsy
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     for arguments, message in (
         (["sheet.png"], "sheet.png is a sheet of 3; save a folder, and judge the files in it"),
-        (["bare.png"], "bare.png holds no recipe; only PNG files that featviz saved do"),
+        (["bare.png"], "bare.png holds no recipe; PNG files of renders and dreams do"),
         (["none.png"], "no file none.png"),
     ):
         assert main(["judge", *arguments, "--by", "motifvit"]) == 2

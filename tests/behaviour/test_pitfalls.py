@@ -287,9 +287,9 @@ def test_a_start_of_the_same_shape_is_resized():
         (lambda: fv.render("motifnet", "stage1"), "str is no network; give fv.load(name), or fv.Network(module, "),
         (lambda: fv.render(toys.plain(), len), "<built-in function len> is no objective; decorate the function with @"),
         (lambda: fv.render(toys.plain(), 3), "3 is no objective; give text as layer:channel, or an objective"),
-        (lambda: fv.render(toys.plain(), "conv1", transforms="lucid"), "'lucid' is text; give transforms.LUCID, or a"),
+        (lambda: fv.render(toys.plain(), "conv1", transforms="lucid"), "'lucid' is text; give transforms.STANDARD, tr"),
         (lambda: obj.objective(len), "name the layers that the function reads: @objective('layer')"),
-        (lambda: toys.plain(mean=(123, 116, 103)), "mean (123, 116, 103) is not in [0, 1], as the images are; divide"),
+        (lambda: toys.plain(mean=(123, 116, 103)), "mean (123.0, 116.0, 103.0) is not in [0, 1], as the images ar"),
     ],
 )
 def test_a_newcomers_mistakes(call, message):

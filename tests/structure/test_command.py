@@ -220,7 +220,7 @@ BAD = [
     (["render", "stage1:3", "--model", "no.such:net"], "no module 'no.such'; give path/to/file.py:net or package.module:net"),
     (["render", "stage1:3", "--model", "broken.py"], "broken.py is a file; name the function in it that makes the network, as broken.py:factory"),
     (["replay", "no.png"], "no file no.png"),
-    (["replay", "plain.png"], "plain.png holds no recipe; only PNG files that featviz saved do"),
+    (["replay", "plain.png"], "plain.png holds no recipe; PNG files of renders and dreams do"),
     (["replay", "broken.png"], "cannot read broken.png as a picture; give a PNG, JPEG or WebP file"),
     (["rendr"], "No such command 'rendr'."),
     (["render", "--stps", "3"], "No such option: --stps"),

@@ -136,3 +136,38 @@ def test_only_the_images_that_need_it_are_helped():
     x = torch.tensor([[-1.0, -2.0], [-1.0, -3.0]])
     _, helped = gradient(F.relu, x, redirected(torch.tensor([False, True])))
     assert helped.tolist() == [[0, 0], [-1, -1]]
+
+
+def test_units_at_exactly_nothing_are_woken_upwards():
+    _, helped = gradient(F.relu, torch.zeros(1, 2), redirected(ALL))
+    assert helped.tolist() == [[-1, -1]]
+
+
+def test_transforms_that_stop_the_gradient_are_noticed():
+    net = toys.plain()
+
+    def rounded(images):
+        return (images * 4).round() / 4
+
+    with pytest.raises(fv.RenderError, match="^no gradient reaches the picture"):
+        fv.render(net, "conv1:0", steps=40, transforms=(own(rounded),))
+    with pytest.raises(
+        fv.RenderError, match="^the transforms pass no gradient on to the picture, as rounding does not"
+    ):
+        fv.render(net, "conv1:0", steps=40, transforms=(own(lambda images: images.detach()),))
+
+
+def own(function):
+    class Step(nn.Module):
+        def forward(self, images):
+            return function(images)
+
+    return Step()
+
+
+def test_a_render_that_is_stopped_while_units_wake_gives_none_of_them_up():
+    net = toys.network(toys.Dead())
+    net.module.conv.bias.data.fill_(-0.3)
+    rendering = fv.render(net, "relu:1", steps=128, until=20, trials=0, transforms=())
+    assert rendering.history[-1] > rendering.history[0]
+    assert rendering.problems == {}

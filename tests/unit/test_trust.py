@@ -113,3 +113,33 @@ def test_folders_give_the_middle_of_every_image(tmp_path):
     assert flat.shape == (3, 10, 30) and flat[0, :, 0].min() > 0.9 and flat[2, :, 15].min() > 0.9
     with pytest.raises(fv.OutputError, match="^no folder nowhere$"):
         next(fv.photographs("nowhere"))
+
+
+def test_the_clean_score_of_a_place_is_of_the_same_place_as_in_the_views(net):
+    views = (T.Resize((24, 24)),)
+    center, named = (
+        fv.render(net, goal, steps=4, param=param.image(48), transforms=views).trust
+        for goal in ("conv1:3@center", "conv1:3@12,12")
+    )
+    assert torch.allclose(center.clean, named.clean)
+    assert torch.allclose(center.clean, center.fresh.mean(0), atol=1e-5)
+    assert (obj.Neuron("conv1", 3) + obj.Layer("conv1")).placed and not obj.Channel("conv1", 3).placed
+
+
+def test_what_remembers_scores_the_finished_picture_alone(net):
+    style = obj.Style("conv2", torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)), memory=0.9)
+    rendering = fv.render(net, style, steps=6, transforms=())
+    wanted = fv.score(net, obj.Style("conv2", style.picture), rendering.images)[:, 0]
+    assert torch.allclose(rendering.trust.clean, wanted, atol=1e-5)
+
+
+def test_pictures_outlive_an_objective_that_cannot_score_them(net):
+    @obj.objective("conv1")
+    def fussy(acts):
+        if not torch.is_grad_enabled():
+            raise ValueError("not without gradients")
+        return acts["conv1"].flatten(1).mean(1)
+
+    with pytest.warns(fv.FeatvizWarning, match="^the finished pictures have no score: not without gradients$"):
+        rendering = fv.render(net, fussy, steps=2)
+    assert rendering.trust is None and len(rendering.history) == 2

@@ -50,7 +50,7 @@ def atlas(
     grids: Sequence[int] = GRIDS,
     least: int = 2,
     param: Any = None,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     steps: int = 256,
     seed: int = 0,
     engine: Engine | None = None,
@@ -73,7 +73,7 @@ def atlas(
         least: activations that a cell needs.
         param: how icons are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
             fade where little matters, in networks of 1 or 3 channels; `None` means `param.image()`.
-        size: px of an icon; `None` means the param's own, or else 96.
+        size: height and width in px of an icon, or one side; `None` means the param's own, or else 96.
         steps: of each icon.
         seed: of places, layout and icons.
         engine: where to draw; `None` means here.
@@ -93,6 +93,8 @@ def atlas(
     """
     if each < 1 or least < 1 or not grids or min(grids) < 1:
         raise fv.SettingError(f"{each} places, {least} activations and grids of {tuple(grids)}; give 1 or more of each")
+    if not 0 <= seed < 2**32:
+        raise fv.SettingError(f"seed {seed} is out of range; give 0 or more, below 2**32")
     check_method(method)
     check_param(param)
     label = None if only is None else class_number(network, only)
@@ -103,6 +105,7 @@ def atlas(
     for layer in named:
         network.capture(blank, [layer]).places(layer)
     next(iter(fv.images_in(photographs)))
+    fv.check_outside(output, photographs)
     store = fv.Store(output)
     if store.path is None:
         raise fv.SettingError(f"an atlas cannot be made in {store.url}; give a folder of this machine")

@@ -95,4 +95,4 @@ def _photographs(store: fv.Store, network: fv.Network, planes: Sequence[Plane], 
     for file, name in shown.items():
         if f"{name}.webp" not in there:
             image = fv.photograph(planes[0].photographs / file, size=THUMB, channels=network.channels)
-            store.write(f"photographs/{name}.webp", webp(image if len(image) in (1, 3) else image[:1]))
+            store.write(f"photographs/{name}.webp", webp(image))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 import featviz as fv
+from featviz.apps.answers import answers
 from featviz.apps.blocks.parts import Parts, take_apart
 from featviz.apps.explain.explain import as_images
 from featviz.apps.galleries.album import Album, Drawn, Made, produce
@@ -106,8 +107,8 @@ def blocks(
         _borrow(fv.Store(pictures), store, [name for names in wanted for some in names.values() for name in some])
 
     def lay(drawn: Drawn) -> list[str]:
-        store.write("photograph.webp", webp(image[0] if image.shape[1] in (1, 3) else image[0, :1]))
-        chances = logits.softmax(0)
+        store.write("photograph.webp", webp(image[0]))
+        chances = answers(network, image)[0]
         about = [{"name": class_title(network, index), "share": round(chances[index].item(), 4)} for index in shown]
         data = [_layer(store, part, names, drawn.names) for part, names in zip(parts, wanted, strict=True)]
         told = {"classes": about, "layers": data, "size": image.shape[-2:]}

@@ -106,6 +106,8 @@ def compare(
         SettingError: none of the methods can be applied, or there are several images.
         OutputError: the file cannot be read.
     """
+    if layer is not None and not any(_looks(_method(method, None)) for method in methods):
+        raise fv.SettingError(f"none of the methods looks at one layer; leave layer {layer} out, or add gradcam")
     images = as_images(network, image)
     if len(images) > 1:
         raise fv.SettingError(f"{len(images)} images stand in no one sheet; compare one, or explain them all")
@@ -142,9 +144,7 @@ def as_images(network: fv.Network, image: str | Path | Tensor | np.ndarray) -> F
     """
     if isinstance(image, Tensor | np.ndarray):
         images = torch.as_tensor(image).detach().cpu()
-        if not images.is_floating_point() or not (images.min() >= 0 and images.max() <= 1):
-            found = f"{images.dtype} from {images.min().item():g} to {images.max().item():g}"
-            raise fv.SettingError(f"the image holds {found}; give floating-point numbers in [0, 1]")
+        fv.check_numbers(images, "the image")
         images = images.float()[None] if images.ndim == 3 else images.float()
     elif network.fixed_size:
         images = fv.photograph(image, size=network.size, channels=network.channels)[None]

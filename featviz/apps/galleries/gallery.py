@@ -64,16 +64,20 @@ def gallery(
     """
     if each < 1 or (diverse is not None and each < 2):
         raise fv.SettingError(f"{each} pictures of a class {'cannot differ' if each == 1 else 'are none'}; give more")
-    if (classes is not None and not len(classes)) or any(one == other for one, other in pairs):
-        raise fv.SettingError("no classes are given, or a pair of one class with itself; give others")
+    if classes is not None and not len(classes):
+        raise fv.SettingError("no classes are given; give some, or None for all")
+    if "" not in network.table:
+        raise fv.SettingError(f"{network.label} are several networks; give one of them")
     named = _find(network, range(network.table[""].channels) if classes is None else classes)
     couples = [_find(network, pair) for pair in pairs]
+    if any(len(ends) != 2 for ends in couples):
+        raise fv.SettingError("a pair is of two classes; give another than the same again")
     store = fv.Store(output)
     if judge is not None and store.path is None:
         raise fv.SettingError(f"pictures in {store.url} cannot be judged; give a folder of this machine")
     if judge is not None:
         check_apart(network, judge)
-    beside = {} if photographs is None else of_classes(list(named), photographs)
+    beside = {} if photographs is None else of_classes(list(named), photographs, network.channels)
     settings = {"steps": steps, "param": fv.param.image(size)}
     several = {"steps": steps, "param": fv.param.image(size, batch=each)}
     between = {"steps": steps, "param": fv.param.image(size, batch=BETWEEN, spatial=fv.param.Shared())}

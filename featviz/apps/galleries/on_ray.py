@@ -46,7 +46,7 @@ class OnRay:
         _carry_modules(ray, network)
         held, worker = ray.put(network), ray.remote(_Worker)
         options = {"num_cpus": self.threads, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": -1}
-        workers = [worker.options(**options).remote(store.url, self.threads) for _ in range(count)]
+        workers = [worker.options(**options).remote(str(store.path or store.url), self.threads) for _ in range(count)]
         waiting, busy = list(reversed(batches)), {}
         try:
             for one in workers * AHEAD:
@@ -95,7 +95,10 @@ def _connect(address: str) -> Any:
         try:
             ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise fv.SettingError(f"no Ray cluster at {address!r}; start one with ray start, or give local") from error
+            why = str(error).partition("\n")[0].rstrip(".")
+            raise fv.SettingError(
+                f"no Ray cluster at {address!r} ({why}); start one with ray start, or give local"
+            ) from error
     return ray
 
 

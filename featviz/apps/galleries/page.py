@@ -103,7 +103,11 @@ def filled(template: Path, data: Any, **names: Any) -> str:
 def shot(store: fv.Store, name: str, note: str = "", facts: Mapping[str, str] | None = None) -> tuple[Shot, Card]:
     """Read of a picture in the store what a page says of it, and what its card is sorted by."""
     data = store.read(picture_file(name))
-    recipe, report = fv.Recipe.of(data).alone, fv.read_report(data)
+    try:
+        recipe, report = fv.Recipe.of(data).alone, fv.read_report(data)
+    except fv.FeatvizError as error:
+        place = f"{str(store.path or store.url).rstrip('/')}/{picture_file(name)}"
+        raise fv.OutputError(f"{place} is broken; delete it, and it is drawn again") from error
     score, kept = report.get("score"), report.get("kept")
     seed = recipe.seeds[recipe.picture or 0]
     told = {

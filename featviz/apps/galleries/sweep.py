@@ -63,7 +63,11 @@ def sweep(
     if channels is not None and not len(channels):
         raise fv.SettingError("no channels are given; give some, or None for all")
     names = ["" if layer == "logit" else layer for layer in ([layers] if isinstance(layers, str) else layers)]
+    if neurons and "" in names:
+        raise fv.SettingError("a logit has no neurons; leave neurons out, or the logits")
     units = {layer: _units(network, layer, channels) for layer in dict.fromkeys(names)}
+    if photographs is not None:
+        fv.check_outside(output, photographs)
     store = fv.Store(output)
     settings = {"steps": steps, "param": fv.param.image(size)}
     several = {"steps": steps, "param": fv.param.image(size, batch=max(diverse, 1))}

@@ -57,15 +57,15 @@ class Batch:
         Raises:
             FeatvizError: the first of them cannot be rendered.
         """
-        shape = {**settings, "steps": 0, "trials": 0}
+        shape = {**settings, "until": 0, "trials": 0}
         several = len(goals) < len(seeds)
         first = fv.render(network, goals[0], seed=tuple(seeds) if several else seeds[0], **shape).recipe
-        first = replace(first, steps=settings["steps"])
+        first = replace(first, until=None)
         if several:
             names = [first.only(i).hash for i in range(len(seeds))]
         else:
             pairs = zip(goals, seeds, strict=True)
-            names = [replace(first, objectives=(repr(goal),), seeds=(seed,)).hash for goal, seed in pairs]
+            names = [first.about(goal, seed, network.heads).hash for goal, seed in pairs]
         return cls(tuple(goals), tuple(seeds), tuple(names), settings)
 
     def without(self, there: set[str]) -> list[Batch]:

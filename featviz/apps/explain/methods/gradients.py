@@ -132,7 +132,8 @@ class NoiseTunnel:
         seed: of the noise.
 
     Source: Smilkov et al. 2017, https://arxiv.org/abs/1706.03825; Adebayo et al. 2018 for the variance.
-    Differs: captum's draws from everyone's chance; this one has its own.
+    Differs: captum's draws from everyone's chance; this one has its own. Sizes are averaged, as captum's `Saliency`
+        gives them; with `Gradient(absolute=False)` it is signed gradients, as the paper writes.
     """
 
     method: Method = field(default_factory=Gradient)
