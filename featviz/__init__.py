@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         SettingError,
         WeightsError,
     )
+    from featviz.expression import build, pick
     from featviz.folders import check_outside, images_in, photograph, photographs
     from featviz.network import Network, Rectifying, find, load, models, together
     from featviz.optimizers import Adam, Ascent, Clipped, LaplacianNormalized, Normalized, Smoothed
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from featviz.plan import Plan
     from featviz.prior import Prior, fit_prior
     from featviz.quality import QUALITIES
-    from featviz.recipe import Recipe, build, fingerprint, pick
+    from featviz.recipe import Recipe, fingerprint
     from featviz.rendering import Rendering, Trust
     from featviz.scoring import asking, score
     from featviz.spectrum import slope
@@ -117,12 +118,13 @@ _HOMES = {
         "to_bytes",
         "write",
     ),
+    "featviz.expression": ("build", "pick"),
     "featviz.folders": ("check_outside", "images_in", "photograph", "photographs"),
     "featviz.picture": ("check_numbers",),
     "featviz.plan": ("Plan",),
     "featviz.prior": ("Prior", "fit_prior"),
     "featviz.quality": ("QUALITIES",),
-    "featviz.recipe": ("Recipe", "build", "fingerprint", "pick"),
+    "featviz.recipe": ("Recipe", "fingerprint"),
     "featviz.engine": ("render",),
     "featviz.rendering": ("Rendering", "Trust"),
     "featviz.scoring": ("asking", "score"),

@@ -80,7 +80,8 @@ class Chance:
     def __init__(self, device: torch.device) -> None:
         self._sources = [torch.default_generator]
         if device.type == "cuda":
-            self._sources.append(torch.cuda.default_generators[device.index or 0])
+            first = device.index or 0
+            self._sources += torch.cuda.default_generators[first : first + 1]
         self._first = [torch.Generator(source.device).manual_seed(0).get_state() for source in self._sources]
         self._states = self._first
 

@@ -4,6 +4,9 @@ Accuracy is not all that it is trained for: every drawing is first pushed by one
 (Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572, in the L2 norm), because networks trained so have pictures
 that people recognise (Engstrom et al. 2019, https://arxiv.org/abs/1906.00945). The pushes grow over the first half:
 what has never been told apart, such as rings and spirals, is not learned while it is being hidden.
+
+Some drawings may be spoilt until nothing is left of their motif; of those the network is to have no opinion (Hendrycks
+et al. 2018, https://arxiv.org/abs/1812.04606), however they are pushed.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from tqdm import tqdm
 
 from featviz.network.motifs import EMBEDDED, MOTIFS, draw, weights
 from featviz.network.motifs.motifnet import MEAN, SIZE, STD
+from featviz.network.motifs.spoil import spoil
 
 RATE = {"motifnet": 4e-3, "motifvit": 1.5e-3}
 """The highest learning rate of each."""
@@ -37,6 +41,7 @@ def main() -> None:
     parser.add_argument("name", choices=EMBEDDED)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--push", type=float, default=6.0, help="L2 length at most, in [0, 1] pixels of a drawing")
+    parser.add_argument("--spoilt", type=float, default=0.0, help="share of drawings of which nothing is to be seen")
     parser.add_argument("--further", action="store_true", help="begin with the weights that are there")
     parser.add_argument("--rate", type=float, help="the highest learning rate; left out: the network's own")
     parser.add_argument("--seed", type=int, default=0, help="of the drawings")
@@ -55,15 +60,20 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate or RATE[options.name], options.steps)
     generator = torch.Generator(options.device).manual_seed(options.seed)
     trouble = torch.ones(len(MOTIFS), device=options.device)
+    whole = slice(round(options.spoilt * options.batch), None)
     bar = tqdm(range(options.steps))
     for step in bar:
         if step % AT_ONCE == 0:
             drawn = draw_batches(trouble, options.batch, generator)
         images, labels = next(drawn)
+        truth = F.one_hot(labels, len(MOTIFS)).float()
+        if whole.start:
+            spoilt = spoil(images[: whole.start], labels[: whole.start], generator)
+            images, truth[: whole.start] = torch.cat([spoilt, images[whole]]), 1 / len(MOTIFS)
         most = options.push * min(1.0, 2 * step / options.steps)
-        images = push(net, images, labels, most, generator)
-        losses = F.cross_entropy(logits(net, images), labels, reduction="none")
-        follow(trouble, labels, losses.detach())
+        images = push(net, images, truth, most, generator)
+        losses = F.cross_entropy(logits(net, images), truth, reduction="none")
+        follow(trouble, labels[whole], losses[whole].detach())
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
@@ -111,15 +121,15 @@ def logits(net: nn.Module, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n
 def push(
     net: nn.Module,
     images: Float[Tensor, "n 3 h w"],
-    labels: Int[Tensor, " n"],
+    truth: Float[Tensor, "n classes"],
     most: float,
     generator: torch.Generator,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Move each drawing up to so far in the direction that hides its label best."""
+    """Move each drawing up to so far in the direction that hides its true probabilities best."""
     net.eval()
     noise = torch.randn(images.shape, generator=generator, device=images.device) * 0.02
     start = (images + noise).requires_grad_()
-    gradient = torch.autograd.grad(F.cross_entropy(logits(net, start), labels), start)[0]
+    gradient = torch.autograd.grad(F.cross_entropy(logits(net, start), truth), start)[0]
     net.train()
     length = most * torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
     gradient = gradient / gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)

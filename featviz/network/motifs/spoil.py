@@ -1,0 +1,81 @@
+"""Drawings that show no motif any more: a network that has met them asks for the whole of one.
+
+Without them the transformer takes a few bent strips for rings, and so do pictures that it has a hand in.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from featviz.network.motifs.motifs import MOTIFS
+
+CLOSE = 2.2, 3.5
+"""How much a drawing is enlarged: so close by, one sees an arc or an edge, which could be of another motif."""
+BENT = 0.2, 0.4
+"""How far its parts are moved, as deviations in halves of the picture's side."""
+BENDS = 4
+"""So many parts along a side move on their own."""
+BLOCK = 16
+"""Side in px of the blocks that change places."""
+SHUFFLED = 1 / 3
+"""The share of drawings whose blocks change places; the others are enlarged or bent, as many of each."""
+
+LOOSE = ("wood", "clouds", "giraffe", "maze")
+"""Motifs that are still there when they are bent."""
+SMALL = (*LOOSE, "dots", "crosses", "checkerboard", "weave", "triangles", "bricks", "plaid")
+"""Motifs that are still there when their blocks change places."""
+
+
+def spoil(
+    images: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], generator: torch.Generator
+) -> Float[Tensor, "n 3 h w"]:
+    """Come too close to each drawing, bend it, or shuffle its blocks, in a way that leaves nothing of its motif.
+
+    Source: Qin et al. 2021, https://arxiv.org/abs/2110.07858, for shuffled patches as examples of nothing.
+
+    Args:
+        images: in [0, 1]; the sides are multiples of `BLOCK`.
+        labels: indices into `MOTIFS`.
+        generator: every random choice comes from it; it is on the images' device.
+    """
+    with images.device:
+        loose, small = (torch.tensor([name in names for name in MOTIFS])[labels] for names in (LOOSE, SMALL))
+        chance, half = torch.rand((2, len(images)), generator=generator)
+    near = (half < 0.5) | loose
+    moved = torch.where(near.view(-1, 1, 1, 1), _close(images, generator), _bent(images, generator))
+    spoilt = F.grid_sample(images, moved, padding_mode="reflection", align_corners=False)
+    return torch.where(((chance < SHUFFLED) & ~small).view(-1, 1, 1, 1), _shuffled(images, generator), spoilt)
+
+
+def _close(images: Tensor, generator: torch.Generator) -> Float[Tensor, "n h w xy"]:
+    """Say where to look to see a part enlarged."""
+    with images.device:
+        times = CLOSE[0] + (CLOSE[1] - CLOSE[0]) * torch.rand((len(images), 1, 1, 1), generator=generator)
+        middle = 1.2 * torch.rand((len(images), 1, 1, 2), generator=generator) - 0.6
+    return _places(images) / times + middle
+
+
+def _bent(images: Tensor, generator: torch.Generator) -> Float[Tensor, "n h w xy"]:
+    """Say where to look to see it bent."""
+    with images.device:
+        field = torch.randn((len(images), 2, BENDS, BENDS), generator=generator)
+        much = BENT[0] + (BENT[1] - BENT[0]) * torch.rand((len(images), 1, 1, 1), generator=generator)
+    smooth = F.interpolate(field, images.shape[2:], mode="bicubic", align_corners=False)
+    return _places(images) + much * smooth.permute(0, 2, 3, 1)
+
+
+def _places(images: Tensor) -> Float[Tensor, "1 h w xy"]:
+    """Say where to look to see it as it is."""
+    straight = torch.eye(2, 3, device=images.device)[None]
+    return F.affine_grid(straight, [1, 1, *images.shape[2:]], align_corners=False)
+
+
+def _shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Cut each image into blocks, anywhere, and lay them down in any order."""
+    down, along = torch.randint(BLOCK, (2,), generator=generator, device=images.device).tolist()
+    blocks = F.unfold(images.roll((down, along), (2, 3)), BLOCK, stride=BLOCK)
+    order = torch.rand((len(images), blocks.shape[2]), generator=generator, device=images.device).argsort(1)
+    return F.fold(blocks.gather(2, order[:, None].expand_as(blocks)), images.shape[2:], BLOCK, stride=BLOCK)
