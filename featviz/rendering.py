@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ class Rendering:
             snapshots=kept,
             trust=None if self.trust is None else self.trust[i],
             problems={0: self.problems[i]} if i in self.problems else {},
-            again=None if self.again is None else lambda size: self.again(size)[i : i + 1],  # type: ignore[misc]
+            again=None if self.again is None else partial(_one_again, self.again, i),
         )
 
     def at(self, size: int | Size) -> Rendering:
@@ -191,6 +192,11 @@ class Rendering:
     def _repr_png_(self) -> bytes:
         """Show itself in Jupyter."""
         return encode(self.sheet(), ".png")
+
+
+def _one_again(again: Callable[[Size], Tensor], picture: int, size: Size) -> Float[Tensor, "1 c h w"]:
+    """Draw one of the pictures at a size."""
+    return again(size)[picture : picture + 1]
 
 
 def _slug(name: str) -> str:

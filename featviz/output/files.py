@@ -64,7 +64,13 @@ def to_bytes(image: Float[np.ndarray, "c h w"], *, alpha: bool = False) -> UInt8
 def encode(
     pixels: UInt8[np.ndarray, "h w rgba"], ending: str, recipe: str | None = None, report: str | None = None
 ) -> bytes:
-    """Compress a picture; only PNG keeps a recipe and a report."""
+    """Compress a picture; only PNG keeps a recipe and a report.
+
+    Raises:
+        OutputError: the ending is no format.
+    """
+    if ending not in OPTIONS:
+        raise OutputError(f"no format {ending!r}; give {', '.join(OPTIONS)}")
     options = dict(OPTIONS[ending])
     if pixels.shape[2] == 4 and ending in OPAQUE:
         pixels = over_checks(pixels)

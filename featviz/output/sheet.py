@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from featviz.errors import SettingError
 from featviz.output.files import over_checks
 
 GAP = 8
@@ -29,7 +30,12 @@ def contact_sheet(
     Args:
         labels: one for each picture, or none; long ones are cut.
         columns: `None` makes the page a little wider than high.
+
+    Raises:
+        SettingError: there are no pictures.
     """
+    if not pictures:
+        raise SettingError("no pictures to lay out; give one or more")
     height, width = pictures[0].shape[:2]
     zoom = math.ceil(MIN_LABELLED / width) if labels else 1
     height, width = height * zoom, width * zoom

@@ -12,7 +12,7 @@ from torch import Tensor
 from featviz.errors import SettingError
 from featviz.protocols import Size
 from featviz.random import Generators
-from featviz.transforms.spread import LogUniform, Spread, Uniform, sample
+from featviz.transforms.spread import LogUniform, Spread, Uniform, check_positive, sample
 from featviz.transforms.warp import Place, identity
 
 
@@ -131,11 +131,18 @@ class Scale:
     Args:
         factor: above 1 enlarges; a number, or a spread of them.
 
+    Raises:
+        SettingError: a factor of 0 or less.
+
     Source: Lucid, lucid/optvis/transform.py, `random_scale`.
     Differs: the size stays, because every image of the batch has a factor of its own.
     """
 
     factor: Spread | float
+
+    def __post_init__(self) -> None:
+        """Check the factor."""
+        check_positive(self, self.factor)
 
     def place(self, rng: Generators, size: Size) -> Place:
         """Draw the factor of each image."""
@@ -164,11 +171,19 @@ class CropOrPadTo:
         size: height and width in px.
         value: what to fill with, in [0, 1]; `None` mirrors the image.
 
+    Raises:
+        SettingError: nothing would be left.
+
     Source: Lucid, lucid/optvis/transform.py, `crop_or_pad_to`.
     """
 
     size: Size
     value: float | None = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if min(self.size) < 1:
+            raise SettingError(f"{self} leaves nothing; give a height and width from 1 px")
 
     def place(self, rng: Generators, size: Size) -> Place:
         """Move the middle to the new middle, in whole pixels."""
@@ -184,6 +199,9 @@ class ResizedView:
         size: height and width in px of what comes out; `None` means as large as the image.
         whole: how often the whole image is looked at all the same, in [0, 1].
 
+    Raises:
+        SettingError: a zoom of 0 or less.
+
     Source: Fel et al. 2023, https://arxiv.org/abs/2306.06805, section 4, random crops.
     Differs: the zoom is even on a logarithmic scale, and the whole is looked at, too.
     """
@@ -191,6 +209,10 @@ class ResizedView:
     zoom: Spread | float = LogUniform(1.0, 4.0)
     size: Size | None = None
     whole: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the zoom."""
+        check_positive(self, self.zoom)
 
     def place(self, rng: Generators, size: Size) -> Place:
         """Draw how large the window is and where it lies."""
@@ -243,6 +265,8 @@ class Resize:
 def _not_negative(what: object, px: int) -> None:
     if px < 0:
         raise SettingError(f"{what} is below 0 px; give 0 or more")
+    if px != int(px):
+        raise SettingError(f"{what} is no whole number of px; give one")
 
 
 def _shift(n: int, x: float | Tensor, y: float | Tensor) -> Float[Tensor, "n 3 3"]:

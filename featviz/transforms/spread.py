@@ -24,7 +24,26 @@ class Spread(Protocol):
 
 def sample(spread: Spread | float, rng: Generators) -> Float[Tensor, " n"]:
     """Draw from a spread; a number is always itself."""
-    return torch.full((len(rng),), float(spread)) if isinstance(spread, int | float) else spread.sample(rng)
+    return spread.sample(rng) if isinstance(spread, Spread) else torch.full((len(rng),), float(spread))
+
+
+def check_positive(what: object, spread: Spread | float) -> None:
+    """Make sure that a factor is above 0, as far as its spread says what the least is.
+
+    Raises:
+        SettingError: it may be 0 or less.
+    """
+    match spread:
+        case Uniform(low=low, high=high):
+            least = min(low, high)
+        case OneOf(values=values):
+            least = min(values)
+        case Spread():
+            return
+        case _:
+            least = spread
+    if not least > 0:
+        raise SettingError(f"{what} leaves nothing; give a factor above 0, 1 is as it is")
 
 
 @dataclass(frozen=True)

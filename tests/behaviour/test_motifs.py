@@ -10,7 +10,8 @@ from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
 from featviz.network import motifs
-from featviz.network.motifs.train import accuracy, follow
+from featviz.network.motifs.spoil import grained, spoil
+from featviz.network.motifs.train import accuracy, follow, worsened
 
 CLASSES = ("stripes", "checkerboard", "rings", "heart", "leaf", "smiley", "clouds", "bricks", "zigzag", "spiral")
 
@@ -37,6 +38,36 @@ def test_what_a_network_has_trouble_with_is_known():
     for _ in range(200):
         follow(trouble, torch.tensor([0, 1, 0, 1]), torch.tensor([4.0, 0.0, 2.0, 0.0]))
     assert torch.allclose(trouble, torch.tensor([3.0, 0.0, 1.0]), atol=1e-3)
+
+
+def test_of_a_spoilt_drawing_nothing_is_seen():
+    labels = torch.arange(len(motifs.MOTIFS)).repeat(6)
+    drawings = motifs.draw(labels, (64, 64), torch.Generator().manual_seed(3))
+    one, two = (spoil(drawings, labels, torch.Generator().manual_seed(4)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == drawings.shape and one.amin() >= 0 and one.amax() <= 1
+    for name, most in (("motifnet", 0.7), ("motifvit", 0.4)):
+        net = fv.load(name, device="cpu")
+        sure, spoilt = (net.capture(images, [""]).logits().softmax(1) for images in (drawings, one))
+        assert sure.amax(1).mean() > 0.9
+        assert spoilt.gather(1, labels[:, None]).mean() < most
+
+
+def test_grain_is_as_loud_as_asked_for():
+    grey = torch.full((200, 3, 32, 32), 0.5)
+    noise = grained(grey, 0.1, torch.Generator().manual_seed(0)) - 0.5
+    loud = noise.std((1, 2, 3))
+    assert loud.max() < 0.1 and loud.mean().item() == pytest.approx(0.05, abs=0.01)
+    rough = (noise[..., 1:] - noise[..., :-1]).square().mean((1, 2, 3)).sqrt() / loud
+    assert rough.min() < 0.5 < 1.3 < rough.max()  # from smooth to white
+
+
+def test_what_is_worsened_has_its_truth():
+    labels = torch.tensor([1, 2, 3])
+    drawings = motifs.draw(labels, (64, 64), torch.Generator().manual_seed(0))
+    images, truth = worsened(drawings, labels, 1, 0.0, torch.Generator().manual_seed(0))
+    assert torch.equal(images[1:], drawings[1:]) and not torch.equal(images[0], drawings[0])
+    assert truth.argmax(1).tolist()[1:] == [2, 3] and truth[0].unique().tolist() == pytest.approx([1 / 27])
 
 
 def test_drawings_come_from_their_generator_alone():

@@ -229,3 +229,22 @@ def test_one_of_your_own_that_widens_fills_with_its_value():
 
     assert [len(step.steps) for step in T.fuse((T.Flip(), Below(), T.Flip()))] == [1, 2]
     assert torch.allclose(seen(Below()), F.pad(PICTURE, (0, 0, 0, 5), value=0.25), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: T.Scale(0), "Scale(factor=0) leaves nothing; give a factor above 0, 1 is as it is"),
+        (
+            lambda: T.Scale(T.Uniform(-1, 1)),
+            "Scale(factor=Uniform(low=-1, high=1)) leaves nothing; give a factor above 0",
+        ),
+        (lambda: T.Scale(T.OneOf((1, 0))), "Scale(factor=OneOf(values=(1, 0))) leaves nothing; give a factor above 0"),
+        (lambda: T.ResizedView(0), "ResizedView(zoom=0, size=None, whole=0.0) leaves nothing; give a factor above 0"),
+        (lambda: T.CropOrPadTo((0, 5)), "CropOrPadTo(size=(0, 5), value=0.5) leaves nothing; give a height and width"),
+    ],
+)
+def test_what_would_leave_nothing_is_refused_when_it_is_made(make, message):
+    with pytest.raises(SettingError) as caught:
+        make()
+    assert str(caught.value).startswith(message)

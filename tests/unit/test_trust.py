@@ -1,5 +1,7 @@
 """What finished pictures score, and what given ones do."""
 
+import pickle
+
 import pytest
 import torch
 import toys
@@ -143,3 +145,9 @@ def test_pictures_outlive_an_objective_that_cannot_score_them(net):
     with pytest.warns(fv.FeatvizWarning, match="^the finished pictures have no score: not without gradients$"):
         rendering = fv.render(net, fussy, steps=2)
     assert rendering.trust is None and len(rendering.history) == 2
+
+
+def test_one_picture_of_a_cppn_can_be_sent_elsewhere_and_drawn_there(net):
+    rendering = fv.render(net, GOALS, steps=1, param=param.CPPN(), trials=0)
+    sent = pickle.loads(pickle.dumps(rendering[1]))
+    assert torch.equal(sent.at(20).images, rendering.at(20).images[1:])

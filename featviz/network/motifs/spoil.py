@@ -1,6 +1,6 @@
-"""Drawings that show no motif any more: a network that has met them asks for the whole of one.
+"""Drawings made worse: some until no motif is left, so that a network that has met them asks for the whole of one.
 
-Without them the transformer takes a few bent strips for rings, and so do pictures that it has a hand in.
+Without them the transformer takes a few bent strips for rings, and that is what its picture of rings then shows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ BENDS = 4
 """So many parts along a side move on their own."""
 BLOCK = 16
 """Side in px of the blocks that change places."""
+STEEPEST = 1.5
+"""The power of 1/frequency by which the amplitudes of noise fall at most."""
 SHUFFLED = 1 / 3
 """The share of drawings whose blocks change places; the others are enlarged or bent, as many of each."""
 
@@ -48,6 +50,28 @@ def spoil(
     moved = torch.where(near.view(-1, 1, 1, 1), _close(images, generator), _bent(images, generator))
     spoilt = F.grid_sample(images, moved, padding_mode="reflection", align_corners=False)
     return torch.where(((chance < SHUFFLED) & ~small).view(-1, 1, 1, 1), _shuffled(images, generator), spoilt)
+
+
+def grained(images: Float[Tensor, "n 3 h w"], most: float, generator: torch.Generator) -> Float[Tensor, "n 3 h w"]:
+    """Lay noise over each image, grey or coloured, white or as smooth as brown noise, and brighter or darker in all.
+
+    Under noise that is as loud as evidence, a network has to look for more of it, everywhere in the picture.
+
+    Args:
+        images: in [0, 1].
+        most: its deviation at most.
+        generator: every random choice comes from it; it is on the images' device.
+    """
+    height, width = images.shape[2:]
+    with images.device:
+        frequencies = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width))
+        colored, much, bright, decay = torch.rand((4, len(images), 1, 1, 1), generator=generator)
+        noise = colored * torch.randn(images.shape, generator=generator)
+        noise = noise + (1 - colored) * torch.randn(images[:, :1].shape, generator=generator)
+    fall = frequencies.clamp(min=1 / max(height, width)) ** (-STEEPEST * decay)
+    noise = torch.fft.irfft2(torch.fft.rfft2(noise) * fall, s=(height, width))
+    noise = noise - bright * noise.mean((2, 3), keepdim=True)
+    return (images + most * much * noise / noise.std((1, 2, 3), keepdim=True)).clamp(0, 1)
 
 
 def _close(images: Tensor, generator: torch.Generator) -> Float[Tensor, "n h w xy"]:

@@ -25,12 +25,17 @@ from tqdm import tqdm
 
 from featviz.network.motifs import EMBEDDED, MOTIFS, draw, weights
 from featviz.network.motifs.motifnet import MEAN, SIZE, STD
-from featviz.network.motifs.spoil import spoil
+from featviz.network.motifs.spoil import grained, spoil
 
 RATE = {"motifnet": 4e-3, "motifvit": 1.5e-3}
 """The highest learning rate of each."""
 MEMORY = 0.05
 """How much a batch counts in what is known of a motif's loss."""
+LEVEL = 0.02
+"""How much it counts, beside spoilt drawings, that logits do not all rise: of nothing they only have to be equal.
+
+Source: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, section 5, the z-loss.
+"""
 AT_ONCE = 16
 """How many batches are drawn at once: many small kernels draw a motif, however many drawings there are."""
 
@@ -42,6 +47,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--push", type=float, default=6.0, help="L2 length at most, in [0, 1] pixels of a drawing")
     parser.add_argument("--spoilt", type=float, default=0.0, help="share of drawings of which nothing is to be seen")
+    parser.add_argument("--grain", type=float, default=0.0, help="deviation at most of the noise over drawings")
     parser.add_argument("--further", action="store_true", help="begin with the weights that are there")
     parser.add_argument("--rate", type=float, help="the highest learning rate; left out: the network's own")
     parser.add_argument("--seed", type=int, default=0, help="of the drawings")
@@ -56,35 +62,50 @@ def main() -> None:
     net = EMBEDDED[options.name]().to(memory_format=torch.channels_last).to(options.device)
     if options.further:
         net.load_state_dict(load_file(weights(options.name)))
+    train(net, options, unfinished)
+    print(f"accuracy on fresh drawings: {accuracy(net):.4f}")
+    save(net, unfinished)
+    unfinished.replace(output)
+
+
+def train(net: nn.Module, options: argparse.Namespace, unfinished: Path) -> None:
+    """Train as `main` was told to, saving the weights now and then."""
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate or RATE[options.name], options.steps)
     generator = torch.Generator(options.device).manual_seed(options.seed)
     trouble = torch.ones(len(MOTIFS), device=options.device)
+    level = LEVEL if options.spoilt else 0.0
     whole = slice(round(options.spoilt * options.batch), None)
     bar = tqdm(range(options.steps))
     for step in bar:
         if step % AT_ONCE == 0:
             drawn = draw_batches(trouble, options.batch, generator)
         images, labels = next(drawn)
-        truth = F.one_hot(labels, len(MOTIFS)).float()
-        if whole.start:
-            spoilt = spoil(images[: whole.start], labels[: whole.start], generator)
-            images, truth[: whole.start] = torch.cat([spoilt, images[whole]]), 1 / len(MOTIFS)
-        most = options.push * min(1.0, 2 * step / options.steps)
-        images = push(net, images, truth, most, generator)
-        losses = F.cross_entropy(logits(net, images), truth, reduction="none")
+        grown = min(1.0, 2 * step / options.steps)
+        images, truth = worsened(images, labels, whole.start, options.grain * grown, generator)
+        images = push(net, images, truth, options.push * grown, generator)
+        scores = logits(net, images)
+        losses = F.cross_entropy(scores, truth, reduction="none")
         follow(trouble, labels[whole], losses[whole].detach())
         optimizer.zero_grad()
-        losses.mean().backward()
+        (losses.mean() + level * scores.logsumexp(1).square().mean()).backward()
         optimizer.step()
         schedule.step()
         if step % 50 == 0:  # to look at it waits for the device
             bar.set_postfix_str(f"loss {losses.mean().item():.3f}")
         if step % 300 == 299:
             save(net, unfinished)
-    print(f"accuracy on fresh drawings: {accuracy(net):.4f}")
-    save(net, unfinished)
-    unfinished.replace(output)
+
+
+def worsened(
+    images: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], spoilt: int, grain: float, generator: torch.Generator
+) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n classes"]]:
+    """Spoil the first so many drawings, lay grain over all, and say how likely each motif is to be in them now."""
+    truth = F.one_hot(labels, len(MOTIFS)).float()
+    if spoilt:
+        images = torch.cat([spoil(images[:spoilt], labels[:spoilt], generator), images[spoilt:]])
+        truth[:spoilt] = 1 / len(MOTIFS)
+    return grained(images, grain, generator) if grain else images, truth
 
 
 def draw_batches(
