@@ -29,6 +29,7 @@ class Layout:
         patch: height and width in px of one token of the patch grid; `None` where there is no such grid.
         prefix: how many tokens (class token, registers) stand before the patch grid.
         size: height and width in px of the images that the layer's network sees, where it resizes them.
+        batch: the dimension that counts images, in what the layer puts out; once captured, it is the first.
     """
 
     kind: Literal["map", "tokens", "vector"]
@@ -36,6 +37,7 @@ class Layout:
     patch: tuple[int, int] | None = None
     prefix: int = 0
     size: tuple[int, int] | None = None
+    batch: int = 0
 
 
 Moved = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h2 w2"]]
@@ -71,7 +73,7 @@ class Activations(Mapping[str, Tensor]):
     has_alpha: bool = False
 
     def __getitem__(self, layer: str) -> Tensor:
-        """Return what the layer put out, unchanged."""
+        """Return what the layer put out, images first."""
         if layer not in self.tensors:
             raise KeyError(f"layer {layer!r} is not captured; name it in @objective(...)")
         return self.tensors[layer]

@@ -106,6 +106,12 @@ def probe(module: nn.Module, images: Callable[[int, Size], Tensor], size: Size) 
             break
         except Exception as error:
             refuses_size(error)
+    turned = {name for name, shape in first.shapes.items() if _is_turned(shape, second.shapes.get(name))}
+    for name in turned:
+        for seen in (first, second):
+            if name in seen.shapes:
+                length, batch, *rest = seen.shapes[name]
+                seen.shapes[name] = (batch, length, *rest)
     tokens = {
         shape[1]
         for part, name in names.items()
@@ -116,9 +122,15 @@ def probe(module: nn.Module, images: Callable[[int, Size], Tensor], size: Size) 
         other = second.shapes.get(name)
         layout = _layout(parts[name], shape, other, (size, larger), tokens)
         if layout:
+            layout = replace(layout, batch=int(name in turned))
             layer = Layer(name, layout, shape[1:], calls=first.calls[name])
             table[name] = replace(layer, stride=_stride(layer, other, size, larger))
     return Probed(table, fixed_size, memory_format, first.drew)
+
+
+def _is_turned(shape: tuple[int, ...], other: tuple[int, ...] | None) -> bool:
+    """Say whether a layer puts out tokens first and images second, as PyTorch's transformers do unless told not to."""
+    return len(shape) == 3 and shape[0] != 2 == shape[1] and (other is None or other[1:2] == (3,))
 
 
 def refuses_size(error: Exception) -> None:

@@ -286,6 +286,7 @@ class Network:
         """
         layouts = {layer: self._layout(layer) for layer in frozenset(layers)}
         calls = {layer: self.table[layer].calls for layer in layouts}
+        turned = [layer for layer, layout in layouts.items() if layout.batch]
 
         def forward(images: Tensor) -> dict[str, Tensor]:
             with (
@@ -303,6 +304,7 @@ class Network:
                 else:
                     with redirected(wake):
                         caught = forward(images)
+            caught = caught | {layer: caught[layer].transpose(0, 1) for layer in turned}
             return Activations(caught, layouts, (images.shape[-2], images.shape[-1]), self.heads)
 
         normal, chance = self.normaliser(), Chance(self.device)

@@ -193,3 +193,33 @@ def test_images_that_are_no_shares_are_refused():
         fv.SettingError, match=r"^images of torch.uint8; Plain takes floating-point numbers in \[0, 1\]"
     ):
         net.capture(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), ["conv1"])
+
+
+class TokensFirst(nn.Module):
+    """Patches as (length, batch, channels), PyTorch's own default and that of the first CLIP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 8, 8)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=False)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(x).flatten(2).permute(2, 0, 1)
+        return self.head(self.encoder(tokens).mean(0))
+
+
+def test_tokens_that_come_before_images_are_addressed_as_others_are():
+    net = toys.network(TokensFirst())
+    layer = net.table["encoder.layers.1"]
+    assert (layer.layout.kind, layer.channels, layer.shape, layer.layout.patch) == ("tokens", 16, (16, 16), (8, 8))
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    acts = net.capture(images, ["encoder.layers.0", "patches"])
+    assert acts["encoder.layers.0"].shape == (3, 16, 16)
+    alone = net.capture(images[1:2], ["encoder.layers.0"])
+    assert torch.allclose(acts.neuron("encoder.layers.0", 5, (2, 3))[1], alone.neuron("encoder.layers.0", 5, (2, 3))[0])
+    made = fv.render(
+        net, ["encoder.layers.0:5", "encoder.layers.1:3@1,2", "encoder.layers.1.self_attn:2"], steps=32, transforms=()
+    )
+    assert (made.history[-1] > made.history[0]).all()
