@@ -12,6 +12,9 @@ from featviz.errors import WeightsError
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts keep the weights."""
 
+WRAPPED = ("module.", "_orig_mod.", "model.")
+"""What nn.DataParallel, torch.compile and Lightning put before names."""
+
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read safetensors, or a `state_dict` saved by `torch.save`.
@@ -52,8 +55,9 @@ def load_weights(module: nn.Module, path: Path, *, spare: tuple[str, ...] = ()) 
         WeightsError: they do not; the message names the keys.
     """
     weights, own = read_weights(path), module.state_dict()
-    if not any(key in own for key in weights):
-        weights = {key.removeprefix("module."): value for key, value in weights.items()}  # nn.DataParallel adds it
+    for prefix in WRAPPED:
+        if not any(key in own for key in weights):
+            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     weights = {key: value for key, value in weights.items() if key in own or not key.startswith(spare or "\0")}
     faults = {
         "missing": [key for key in own if key not in weights and not key.endswith("num_batches_tracked")],

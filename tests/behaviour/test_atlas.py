@@ -1,5 +1,6 @@
 """The activation atlas, on motifs, whose classes we drew."""
 
+import io
 import json
 import re
 
@@ -12,7 +13,7 @@ import featviz as fv
 from featviz.apps.atlas import collect as collecting
 from featviz.apps.atlas.cells import cells_of
 from featviz.apps.atlas.layout import lay_out, purity
-from featviz.apps.galleries.icons import icons
+from featviz.apps.galleries.icons import icons, sprites
 from featviz.apps.galleries.work import draw as draw_pictures
 from featviz.apps.judge.judge import seen
 from featviz.cli import main
@@ -270,3 +271,13 @@ def test_bad_input_gets_one_line(words, line, tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].startswith(f"featviz: {line}"), said
     assert "--param" not in words or not (tmp_path / "atlas").exists()
+
+
+def test_icons_that_are_not_square_keep_their_shape(tmp_path):
+    store = fv.Store(tmp_path)
+    wide = io.BytesIO()
+    Image.new("RGB", (128, 64), (255, 255, 255)).save(wide, "webp")
+    store.write("thumbs/a.webp", wide.getvalue())
+    assert sprites(store, ["a"], "sheet.webp") == 1
+    alpha = np.asarray(Image.open(tmp_path / "sheet.webp").convert("RGBA"))[..., 3]
+    assert (alpha[:, 36] > 128).sum() == 36 and (alpha[36] > 128).all()

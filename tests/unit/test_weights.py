@@ -14,7 +14,14 @@ STATE = toys.plain().module.state_dict()
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {f"module.{k}": v for k, v in s.items()}]
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s},
+        lambda s: {f"module.{k}": v for k, v in s.items()},
+        lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+        lambda s: {f"model.{k}": v for k, v in s.items()},
+    ],
 )
 def test_state_dict_files_as_training_scripts_leave_them(tmp_path, wrap):
     torch.save(wrap(STATE), tmp_path / "w.pt")

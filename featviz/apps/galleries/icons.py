@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 import featviz as fv
 from featviz.apps.galleries.work import Batch, thumb_file
@@ -66,7 +66,7 @@ def sprites(store: fv.Store, names: Sequence[str], file: str) -> int:
     for i, name in enumerate(names):
         x, y = i % columns * ICON, i // columns * ICON
         icon = Image.open(BytesIO(store.read(thumb_file(name)))).convert("RGBA")
-        sheet.paste(icon.resize((ICON, ICON), Image.Resampling.LANCZOS), (x, y))
+        sheet.paste(ImageOps.pad(icon, (ICON, ICON), Image.Resampling.LANCZOS, (0, 0, 0, 0)), (x, y))
         places[name] = [x, y, ICON, ICON]
     data = BytesIO()
     sheet.save(data, "webp", quality=82)
