@@ -43,9 +43,10 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("chromium") is None:
         raise SystemExit("pages are photographed in Chromium, which is missing; install the system's package")
-    motifnet = fv.load("motifnet")
+    motifnet, motifvit = fv.load("motifnet"), fv.load("motifvit")
     goals = [obj.Logit(name) for name in motifnet.classes]
     fv.render(motifnet, goals, param=param.image(128), progress=fv.progress_bar()).save(HERE / "motifs.webp")
+    fv.render(motifvit, goals, progress=fv.progress_bar()).save(HERE / "motifvit.webp")
     mobilenet = fv.load("mobilenet_v2", weights=options.mobilenet)
     fv.render(mobilenet, UNITS, progress=fv.progress_bar()).save(HERE / "mobilenet_v2.webp")
     dreams = [fv.read_image(HERE / "chelsea.webp")]

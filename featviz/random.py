@@ -70,6 +70,13 @@ class Generators:
         return self._each
 
 
+def global_sources(device: torch.device) -> list[torch.Generator]:
+    """Return the generators that whatever runs on a device may draw from without being given one."""
+    first = device.index or 0
+    more = torch.cuda.default_generators[first : first + 1] if device.type == "cuda" else ()
+    return [torch.default_generator, *more]
+
+
 class Chance:
     """Random numbers for a network that takes some as it runs: its own, always the same, and none of the caller's.
 
@@ -78,10 +85,7 @@ class Chance:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._sources = [torch.default_generator]
-        if device.type == "cuda":
-            first = device.index or 0
-            self._sources += torch.cuda.default_generators[first : first + 1]
+        self._sources = global_sources(device)
         self._first = [torch.Generator(source.device).manual_seed(0).get_state() for source in self._sources]
         self._states = self._first
 

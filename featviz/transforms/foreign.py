@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from featviz.protocols import Shape
-from featviz.random import Generators
+from featviz.random import Generators, global_sources
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Foreign:
             self.module.requires_grad_(False)
             with torch.random.fork_rng(devices), saved_tensors_hooks(torch.clone, _as_it_is):  # some write in place
                 for image, seed in zip(images, draw.tolist(), strict=True):
-                    torch.manual_seed(seed)
+                    for source in global_sources(images.device):
+                        source.manual_seed(seed)
                     seen.append(self.module(image[None]))
         finally:
             for weight in trained:
