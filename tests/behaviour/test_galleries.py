@@ -112,13 +112,13 @@ def test_photographs_of_classes_called_by_numbers_and_files_that_cannot_be_read(
 
 
 def test_photographs_beside_units_of_a_network_of_four_channels(tmp_path):
-    module = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3), torch.nn.ReLU())
+    module = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3))
     net = fv.Network(module, size=32, mean=(0.5,) * 4, std=(0.25,) * 4)
     folder = tmp_path / "photographs"
     folder.mkdir()
     for i in range(2):
         np.save(folder / f"{i}.npy", np.random.default_rng(i).random((4, 32, 32), np.float32))
-    made = fv.sweep(net, tmp_path / "s", "1", channels=[0], photographs=folder, steps=1)
+    made = fv.sweep(net, tmp_path / "s", "0", channels=[0], photographs=folder, steps=1)
     assert made.count == 1 and len(made.store.names("photographs")) == 3
 
 
