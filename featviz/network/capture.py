@@ -33,7 +33,7 @@ def catching(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Run]:
     caught: dict[str, Tensor] = {}
 
     def hook_for(layer: str) -> Callable[[nn.Module, object, object], object]:
-        def hook(_: nn.Module, inputs: object, output: object) -> object:
+        def hook(_: nn.Module, __: object, output: object) -> object:
             if not left:  # another run of the network, within or between ours
                 return None
             left[layer] -= 1
@@ -43,7 +43,7 @@ def catching(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Run]:
             caught[layer] = tensor
             if not any(count > 0 for count in left.values()):
                 raise _Seen
-            if output is tensor and not _share(first_tensor(inputs), tensor):
+            if output is tensor:
                 return tensor.clone()  # what follows may overwrite it in place, and has a gradient in what is caught
             caught[layer] = tensor.clone()
             return None
@@ -68,8 +68,3 @@ def catching(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Run]:
         for layer in calls:
             stack.callback(module.get_submodule(layer).register_forward_hook(hook_for(layer)).remove)
         yield run
-
-
-def _share(one: Tensor | None, other: Tensor) -> bool:
-    """Whether two tensors lie in the same memory, as what goes into an `nn.Identity` and what comes out."""
-    return one is not None and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()

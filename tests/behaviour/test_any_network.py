@@ -223,22 +223,3 @@ def test_tokens_that_come_before_images_are_addressed_as_others_are():
         net, ["encoder.layers.0:5", "encoder.layers.1:3@1,2", "encoder.layers.1.self_attn:2"], steps=32, transforms=()
     )
     assert (made.history[-1] > made.history[0]).all()
-
-
-def test_what_an_identity_passes_on_is_caught_as_it_was_and_changes_nothing():
-    class Passing(Own):
-        def __init__(self):
-            super().__init__()
-            self.same = nn.Identity()
-
-        def forward(self, x):
-            before = self.conv(x)
-            after = self.same(before)
-            before.add_(1)
-            return self.head(after.mean((2, 3)))
-
-    net = toys.network(Passing())
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    conv, both = net.capture(images, ["conv"]), net.capture(images, ["same", ""])
-    assert torch.allclose(both["same"], conv["conv"])
-    assert torch.allclose(both[""], net.capture(images, [""])[""])
