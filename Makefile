@@ -38,7 +38,6 @@ motifvit: $(READY)  ## train the embedded transformer again, some hours: hard, g
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600 --push 4 --grain .4 --rate 1e-3 --seed 102 --further
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1500 --push 4 --grain .3 --spoilt .25 --rate 1e-3 --seed 103 --further
 	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 2000 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 105 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1300 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 107 --further
 
 docs: $(READY)  ## draw the pictures of the README again
 	$(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))

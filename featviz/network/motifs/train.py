@@ -31,11 +31,6 @@ RATE = {"motifnet": 4e-3, "motifvit": 1.5e-3}
 """The highest learning rate of each."""
 MEMORY = 0.05
 """How much a batch counts in what is known of a motif's loss."""
-LEVEL = 0.02
-"""How much it counts, beside spoilt drawings, that logits do not all rise: of nothing they only have to be equal.
-
-Source: Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, section 5, the z-loss.
-"""
 AT_ONCE = 16
 """How many batches are drawn at once: many small kernels draw a motif, however many drawings there are."""
 
@@ -74,7 +69,6 @@ def train(net: nn.Module, options: argparse.Namespace, unfinished: Path) -> None
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate or RATE[options.name], options.steps)
     generator = torch.Generator(options.device).manual_seed(options.seed)
     trouble = torch.ones(len(MOTIFS), device=options.device)
-    level = LEVEL if options.spoilt else 0.0
     whole = slice(round(options.spoilt * options.batch), None)
     bar = tqdm(range(options.steps))
     for step in bar:
@@ -84,11 +78,10 @@ def train(net: nn.Module, options: argparse.Namespace, unfinished: Path) -> None
         grown = min(1.0, 2 * step / options.steps)
         images, truth = worsened(images, labels, whole.start, options.grain * grown, generator)
         images = push(net, images, truth, options.push * grown, generator)
-        scores = logits(net, images)
-        losses = F.cross_entropy(scores, truth, reduction="none")
+        losses = F.cross_entropy(logits(net, images), truth, reduction="none")
         follow(trouble, labels[whole], losses[whole].detach())
         optimizer.zero_grad()
-        (losses.mean() + level * scores.logsumexp(1).square().mean()).backward()
+        losses.mean().backward()
         optimizer.step()
         schedule.step()
         if step % 50 == 0:  # to look at it waits for the device
