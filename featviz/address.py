@@ -11,6 +11,7 @@ from typing import Any, Literal
 from featviz.errors import AddressError, caret
 
 Place = tuple[int, int] | Literal["center", "cls"]
+"""A row and a column of a feature map or of the patch grid, its middle, or a transformer's class token."""
 
 
 def as_place(at: Any) -> Place:
@@ -21,8 +22,6 @@ def as_place(at: Any) -> Place:
     """
     return at if isinstance(at, str) else (operator.index(at[0]), operator.index(at[1]))  # type: ignore[return-value]
 
-
-"""A row and a column of a feature map or of the patch grid, its middle, or a transformer's class token."""
 
 HEADS = ("logit", "prob")
 """What stands in a layer's place to mean a class: its logit before the softmax, or its probability after."""

@@ -176,6 +176,7 @@ class Job:
         objectives = _objectives(objective, whole)
         seeds = _seeds(seed, len(objectives) * whole.batch)
         rng = Generators(seeds)
+        start = torch.from_numpy(start) if isinstance(start, np.ndarray) else start
         begin = None if start is None else _begin(start, network.channels, len(seeds))
         size = whole.size or (network.size if begin is None else _sides(begin))
         leaves = whole.start(rng, network.channels, size) if begin is None else whole.fit(_fitting(begin, size))
@@ -302,11 +303,7 @@ class Job:
             steps=steps,
             until=None,
             seeds=self.seeds,
-            start=None
-            if self.start is None
-            else str(self.start)
-            if isinstance(self.start, str | Path)
-            else Recipe.TENSOR,
+            start=None if self.start is None else Recipe.TENSOR if isinstance(self.start, Tensor) else str(self.start),
             start_fingerprint=None if self.begin is None else fingerprint(self.begin),
             machine={
                 "featviz": __version__,
@@ -361,8 +358,7 @@ def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
     return seeds
 
 
-def _begin(start: Start, channels: int, count: int) -> Float[Tensor, "n c h w"]:
-    start = torch.from_numpy(start) if isinstance(start, np.ndarray) else start
+def _begin(start: str | Path | Tensor, channels: int, count: int) -> Float[Tensor, "n c h w"]:
     image = start if isinstance(start, Tensor) else torch.from_numpy(read_image(start, channels))
     image = image[None] if image.ndim == 3 else image
     if image.ndim != 4 or image.shape[0] not in (1, count) or image.shape[1] != channels:

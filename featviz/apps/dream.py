@@ -26,9 +26,9 @@ TILE = 640
 DEPTH = 2 / 3
 """How deep the layer lies that is dreamt of where none is asked for: among the main parts of the network."""
 WITHIN = 0.25, 0.97
-"""Where it has to lie among all layers; otherwise the parts are not alike, as an encoder and what stands around it,"""
+"""Where it has to lie among all layers: an encoder and what stands around it are no parts to count."""
 NEAR = 0.2
-"""and the part that ends nearest to there is taken, if it is so near."""
+"""How near to `DEPTH` among all layers the nearest part has to lie, where they cannot be counted."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from featviz.network.folding import Folds, Pair, foldable
 from featviz.network.gradients import SmoothPools, redirected
 from featviz.network.graphs import replayed
 from featviz.network.layers import Field, Layer, LayerTable, Probed, probe, receptive_fields, refuses_size
-from featviz.network.surgery import frozen, laid_out
+from featviz.network.surgery import frozen, laid_out, version
 from featviz.network.ways_back import quick_ways_back
 from featviz.plan import Plan
 from featviz.protocols import Size, as_size
@@ -147,13 +147,13 @@ class Network:
     def fingerprint(self) -> str:
         """A hash of its weights: the same for the same network, wherever it came from."""
         state = {key: value for key, value in sorted(self.module.state_dict().items()) if isinstance(value, Tensor)}
-        version = [(value.data_ptr(), value.sum().item()) for value in state.values()]
-        if self._hashed is None or self._hashed[0] != version:
+        now = [(value.data_ptr(), version(value), value.sum().item()) for value in state.values()]
+        if self._hashed is None or self._hashed[0] != now:
             digest = hashlib.sha256()
             for key, value in state.items():
                 digest.update(key.encode() + str(tuple(value.shape)).encode())
                 digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-            self._hashed = version, digest.hexdigest()[:16]
+            self._hashed = now, digest.hexdigest()[:16]
         return self._hashed[1]
 
     @cached_property

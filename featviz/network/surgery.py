@@ -18,7 +18,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
     training = {part: part.training for part in module.modules()}
     buffers = {part: dict(part._buffers) for part in training if part._buffers}
     values = {held: held.clone() for own in buffers.values() for held in own.values() if held is not None}
-    versions = {held: _version(held) for held in values}
+    versions = {held: version(held) for held in values}
     trainable = [weight for weight in module.parameters() if weight.requires_grad]
     try:
         for part in training:
@@ -33,13 +33,14 @@ def frozen(module: nn.Module) -> Iterator[None]:
             part._buffers.update(own)
         with torch.no_grad():
             for held, value in values.items():
-                if versions[held] != _version(held):
+                if versions[held] != version(held):
                     held.copy_(value)
         for weight in trainable:
             weight.requires_grad_(True)
 
 
-def _version(tensor: torch.Tensor) -> int:
+def version(tensor: torch.Tensor) -> int:
+    """Return what changes whenever the tensor is written to, but for writes to its `.data`."""
     return -1 if tensor.is_inference() else tensor._version
 
 

@@ -183,7 +183,7 @@ class ActivationWeights(Objective):
     weights: Numbers
     at: tuple[int, int] | None = None
     patch: tuple[int, int] = (1, 1)
-    is_unit = placed = True
+    is_unit = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
@@ -196,6 +196,11 @@ class ActivationWeights(Objective):
             raise SettingError(f"a patch of {self.patch[0]} x {self.patch[1]} places is nothing; give 1 or more")
         if self.patch != (1, 1) and self.at is None:
             raise SettingError(f"a patch of {self.patch[0]} x {self.patch[1]} places needs a place to begin; give at=")
+
+    @property
+    def placed(self) -> bool:  # type: ignore[override]
+        """Whether it weighs places, and not channels alone."""
+        return self.at is not None or len(self.weights.shape) > 1
 
     @property
     def layers(self) -> frozenset[str]:

@@ -8,9 +8,11 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import toys
 
 import featviz as fv
 from featviz.cli import app, main
+from featviz.cli.options import find_classes
 
 QUICK = ["--steps", "2", "--quiet"]
 
@@ -391,3 +393,9 @@ def test_an_amount_of_memory_that_cannot_be_read(capsys):
     assert main(["render", "stage2:1", "--max-memory", "lots", *QUICK]) == 2
     wanted = "featviz: cannot read the amount of memory 'lots'; give bytes, or text as 800MB or 4GB"
     assert said(capsys)[1] == [wanted]
+
+
+def test_a_number_is_an_index_where_no_class_is_called_so():
+    numbered = toys.plain(classes=("3", "4", "c", "d", "e"))
+    assert find_classes(numbered, ["3", "0", "c"]) == [fv.objectives.Logit(name) for name in ("3", 0, "c")]
+    assert find_classes(numbered, None) == []

@@ -77,10 +77,9 @@ def blocks(
         raise fv.SettingError(f"{cells} cells and {groups} groups show nothing; give 1 or more of each")
     check_param(param)
     image = as_images(network, photograph)
-    acts = network.capture(image, [""])
-    logits = acts.logits()[0].cpu()
+    chances = answers(network, image)[0]
     asked = [class_number(network, one) for one in classes]
-    shown = list(dict.fromkeys([*asked, *logits.topk(min(5, len(logits))).indices.tolist()]))
+    shown = list(dict.fromkeys([*asked, *chances.topk(min(5, len(chances))).indices.tolist()]))
     named = [layers] if isinstance(layers, str) else layers
     if not named:
         raise fv.SettingError("no layers are given; give one or more")
@@ -108,7 +107,6 @@ def blocks(
 
     def lay(drawn: Drawn) -> list[str]:
         store.write("photograph.webp", webp(image[0]))
-        chances = answers(network, image)[0]
         about = [{"name": class_title(network, index), "share": round(chances[index].item(), 4)} for index in shown]
         data = [_layer(store, part, names, drawn.names) for part, names in zip(parts, wanted, strict=True)]
         told = {"classes": about, "layers": data, "size": image.shape[-2:]}

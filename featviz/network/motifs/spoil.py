@@ -36,12 +36,12 @@ def spoil(
 ) -> Float[Tensor, "n 3 h w"]:
     """Come too close to each drawing, bend it, or shuffle its blocks, in a way that leaves nothing of its motif.
 
-    Source: Qin et al. 2021, https://arxiv.org/abs/2110.07858, for shuffled patches as examples of nothing.
-
     Args:
         images: in [0, 1]; the sides are multiples of `BLOCK`.
         labels: indices into `MOTIFS`.
         generator: every random choice comes from it; it is on the images' device.
+
+    Source: Qin et al. 2021, https://arxiv.org/abs/2110.07858, for shuffled patches as examples of nothing.
     """
     with images.device:
         loose, small = (torch.tensor([name in names for name in MOTIFS])[labels] for names in (LOOSE, SMALL))
