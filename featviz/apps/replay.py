@@ -97,7 +97,7 @@ def network_of(
         made = f"is {recipe.model!r}, someone's own" if recipe.model else "was made in Python"
         raise fv.RecipeError(
             f"the picture's network {made}; a picture never runs code, "
-            "so give it by hand: --model path/to/file.py:factory"
+            "so give it by hand: --model path/to/file.py:factory, or network= in Python"
         )
     weights = weights or recipe.weights or "default"
     if weights == recipe.weights and weights not in ("default", "none") and not Path(weights).is_file():

@@ -66,7 +66,7 @@ def load_network(
     """Load a network; a bare module of one's own is taken to expect the size of the picture."""
     given = read_size(size) if ":" in model else None
     numbers = read_numbers(mean), read_numbers(std)
-    return fv.load(
+    network = fv.load(
         model,
         weights=weights,
         device=device,
@@ -77,6 +77,9 @@ def load_network(
         layout=layout and layout.upper(),
         smooth_pools=smooth_pools,
     )
+    if given is not None and given != network.size and not network.takes(network.size):
+        return network.expecting(size=given)
+    return network
 
 
 def load_looking(model: str, weights: str, device: str, size: str | None, *more: str | None) -> fv.Network:

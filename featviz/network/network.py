@@ -91,6 +91,8 @@ class Network:
         self._taken: set[Size] = set()
         self.footprints: dict[object, float] = {}
         """How many bytes a picture takes, by how it is seen; whoever measures it notes it here."""
+        if isinstance(self.module, torch.jit.ScriptModule):
+            raise ModelError(f"{self.label} is TorchScript, which cannot be looked into; give what it was made from")
         if any(is_lazy(weight) for weight in self.module.parameters()):
             raise ModelError(f"{self.label} has layers whose size is still open; run it once on a batch of images")
         if any(weight.is_meta for weight in self.module.parameters()):
@@ -228,10 +230,10 @@ class Network:
         Raises:
             ModelError: it does not; the message has the smallest square that it takes.
         """
-        if size in self._taken or self._runs(size):
+        if size in self._taken or self.takes(size):
             self._taken.add(size)
             return
-        if not self._runs(self.size):
+        if not self.takes(self.size):
             with frozen(self.module), Chance(self.device)():
                 self.module(self._grey(1, self.size))  # not the size's fault: let the network's own error surface
         given = f"{self.label} does not take {size[0]}x{size[1]} px"
@@ -245,13 +247,18 @@ class Network:
         """The side in px of the smallest square that it takes."""
         if self.fixed_size:
             return min(self.size)
-        low, high = 0, min(self.size)  # it lies between, by bisection
+        low, high = 0, min(self.size)  # it lies between, by bisection; a module may want multiples of a power of two
+        power = 1
+        while power < high and not self.takes((power, power)):
+            low, power = power, 2 * power
+        high = min(power, high)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._runs((middle, middle)) else (middle, high)
+            low, high = (low, middle) if self.takes((middle, middle)) else (middle, high)
         return high
 
-    def _runs(self, size: Size) -> bool:
+    def takes(self, size: Size) -> bool:
+        """Whether the network runs on images of this size."""
         try:
             with frozen(self.module), Chance(self.device)(), torch.no_grad():
                 self.module(self._grey(1, size))

@@ -28,6 +28,18 @@ def folder(tmp_path_factory):
     return drawings(tmp_path_factory.mktemp("folder") / "drawings", 64)
 
 
+class Softened(nn.Module):
+    """Puts out probabilities without a layer that puts out logits."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.table = nn.Conv2d(3, 8, 3), nn.Parameter(torch.randn(8, 5))
+
+    def forward(self, x):
+        return (self.conv(x).mean((2, 3)) @ self.table).softmax(1)
+
+
 def broken(motifnet, **changes):
     return fv.Network(Changed(motifnet.module, **changes), size=64, classes=motifnet.classes, **HALF)
 
@@ -69,7 +81,10 @@ def test_what_tells_nothing_accuses_nobody(motifnet, folder, tmp_path):
         assert range_of(fv.doctor(network, photographs=folder)) == nothing
     assert range_of(fv.doctor(small())) == nothing + "; --photographs FOLDER might"
     motifvit = fv.load("motifvit", device="cpu").expecting(mean=(0.0,) * 3, std=(1.0,) * 3)
-    assert range_of(fv.doctor(motifvit, photographs=drawings(tmp_path / "one", 1))) == nothing
+    assert range_of(fv.doctor(motifvit, photographs=drawings(tmp_path / "one", 1))) == (
+        "?     input range  no range in use fits the first batch norms; "
+        "give --mean and --std as in training, or photographs of its kind"
+    )
 
 
 def test_a_wrong_range_is_seen_in_answers_alone(motifnet, folder, monkeypatch):
@@ -177,6 +192,10 @@ def test_odd_outputs(motifnet):
     assert cures(soft) == {"output": "for logit:N give module:N"}
     nan = fv.doctor(broken(motifnet, after=lambda y: y * float("nan")))
     assert cures(nan) == {"output": "check its weights, and --mean and --std"}
+    ends = fv.Network(nn.Sequential(motifnet.module, nn.Sigmoid()), size=64, **HALF)
+    assert cures(fv.doctor(ends)) == {"output": "for logit:N give 0:N"}
+    (finding,) = (one for one in fv.doctor(fv.Network(Softened(), size=32, **HALF)) if one.cure)
+    assert finding.cure == "let the module return its logits"
     maps = fv.Network(nn.Conv2d(3, 4, 3), size=32, **HALF)
     (output, *_) = fv.doctor(maps)
     assert output.what == "it puts out 4 x 30 x 30 for an image; there is no logit:"
@@ -214,6 +233,41 @@ def test_dead_starts_are_told(bias, cure):
     dead = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
     nn.init.constant_(dead[0].bias, bias)
     assert cures(fv.doctor(fv.Network(dead, size=32, **HALF)))["starts"] == cure
+
+
+def test_a_branch_that_begins_with_nothing_is_no_dead_start():
+    """As the last batch norm of a residual block often does."""
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+            nn.init.zeros_(self.norm.weight)
+
+        def forward(self, x):
+            return x + self.norm(self.conv(x))
+
+    diagnosis = fv.doctor(fv.Network(Residual(), size=32, **HALF))
+    (told,) = (str(finding) for finding in diagnosis if finding.about == "starts")
+    assert told == "?     starts       nothing in norm answers to noise, but what is behind does"
+
+
+def test_sizes_that_are_multiples_are_found():
+    def halve(x):
+        assert x.shape[-1] % 16 == 0
+        return x
+
+    diagnosis = fv.doctor(fv.Network(Changed(nn.Conv2d(3, 4, 3), before=halve), size=112, **HALF))
+    assert "takes squares from 16 px" in [finding.what for finding in diagnosis]
+
+
+def test_photographs_are_taken_from_all_over_the_folder(motifnet, tmp_path):
+    """The first ones by name are of one class where each has a folder of its own."""
+    motifvit = fv.load("motifvit", device="cpu").expecting(mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    for name in "ab":
+        drawings(tmp_path / name, 64, kinds=1 if name == "a" else 27)
+    assert "expects pixels from -1 to 1" in range_of(fv.doctor(motifvit, photographs=tmp_path))
 
 
 def test_units_that_are_off_when_a_render_begins_are_counted(motifnet):

@@ -137,6 +137,46 @@ def test_each_picture_has_the_maker_that_its_recipe_describes(motifnet, motifvit
     assert [(v.picture, v.score, v.own) for v in one] == [(v.picture, v.score, v.own) for v in other][::-1]
 
 
+class Some(torch.nn.Module):
+    """Some of a network's answers."""
+
+    def __init__(self, module, classes):
+        super().__init__()
+        self.module, self.classes = module, classes
+
+    def forward(self, x):
+        return self.module(x)[:, self.classes]
+
+
+def some(network, classes):
+    names = [network.classes[index] for index in classes]
+    return fv.Network(Some(network.module, classes), size=64, mean=(0.5,) * 3, std=(0.5,) * 3, classes=names)
+
+
+@pytest.mark.parametrize("names", [("heart",), ("heart", "leaf")])
+def test_of_one_class_or_two_noise_is_not_seen(motifnet, motifvit, names):
+    """Either comes first in half of all noise, and one always does."""
+    maker, judge = (some(network, [motifnet.classes.index(name) for name in names]) for network in (motifnet, motifvit))
+    goals = [f"logit:{name}" for name in names]
+    assert {one.told for one in fv.judge(fv.render(maker, goals, steps=0), by=judge, network=maker)} == {"noise"}
+    seen = fv.judge(fv.render(maker, goals, steps=128), by=judge, network=maker)
+    assert {one.told for one in seen} == {"seen by both"}
+
+
+def test_a_judge_that_always_says_the_same_sees_nothing(motifnet, rendering):
+    silent = fv.load("motifvit", device="cpu")
+    for weight in silent.module.heads.parameters():
+        weight.data.zero_()
+    heart, *_ = fv.judge(rendering, by=silent, network=motifnet)
+    assert (heart.rank, heart.told) == (KINDS, "only by the network that made it")
+
+
+def test_a_place_is_looked_for_where_it_was_shown(motifnet, motifvit, tmp_path):
+    made = fv.render(motifnet, "stage2:6@20,20", param=param.image(128), steps=128)
+    (one,) = fv.judge(made, by=motifvit, network=motifnet, photographs=drawings(tmp_path / "drawings", 12))
+    assert one.score == pytest.approx(made.trust.clean.item(), abs=1e-3) and one.percentile > 0.5
+
+
 def test_networks_run_together_and_judges_that_end_in_a_softmax(motifnet, motifvit):
     both = fv.together(a=motifnet, b=fv.load("motifnet", device="cpu"))
     soft = fv.Network(
@@ -221,7 +261,8 @@ def test_what_cannot_be_judged_is_said(motifnet, rendering, net, tmp_path, capsy
     both = fv.together(a=motifnet, b=fv.load("motifvit", device="cpu"))
     with pytest.raises(fv.SettingError, match="^motifnet would judge its own pictures"):
         fv.judge(fv.render(both, "logit:heart@a", steps=1), by=motifnet, network=both)
-    nan = fv.Network(torch.nn.Sequential(net.module, NotANumber()), size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    module = torch.nn.Sequential(fv.load("motifvit", device="cpu").module, NotANumber())
+    nan = fv.Network(module, size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
     with pytest.raises(fv.ModelError, match="^Sequential answers with what is no number; check its weights"):
         fv.judge(fv.render(motifnet, "logit:0", steps=1), by=nan, network=motifnet)
     nameless = fv.Network(motifnet.module, size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -233,8 +274,13 @@ def test_what_cannot_be_judged_is_said(motifnet, rendering, net, tmp_path, capsy
     with pytest.raises(fv.RecipeError, match="^the picture was made with weights"):
         fv.judge(rendering, by=motifnet, network=untrained)
     few = fv.Network(net.module, size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
-    with pytest.raises(fv.SettingError, match=r"^Plain has \d+ classes, none of number \d+; judge by one of the same"):
+    with pytest.raises(fv.SettingError, match=r"^Plain has \d+ classes, motifnet has 27; judge by a network of"):
         fv.judge(rendering, by=few, network=motifnet)
+    with pytest.raises(fv.SettingError, match="^_Together are several networks; judge by one of them$"):
+        fv.judge(rendering, by=fv.together(a=few, b=motifnet), network=motifnet)
+    short = fv.Network(motifnet.module, size=64, mean=(0.5,) * 3, std=(0.5,) * 3, classes=["a", "b"])
+    with pytest.raises(fv.SettingError, match="^MotifNet has 2 class names for 27 outputs; give the maker"):
+        fv.judge(fv.render(short, "logit:5", steps=1), by=few, network=short)
     grey = fv.Network(torch.nn.Conv2d(1, 4, 3), size=32, mean=(0.5,), std=(0.5,))
     with pytest.raises(fv.SettingError, match="looks at images of 1 channels, the pictures have 3"):
         fv.judge(rendering, by=grey, network=motifnet)

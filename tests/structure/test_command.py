@@ -170,7 +170,7 @@ def test_a_network_and_an_objective_of_ones_own(tmp_path, capsys):
     assert main(["replay", "a.png"]) == 2
     assert said(capsys)[1] == [
         "featviz: the picture's network is 'mine.py:whole', someone's own; a picture never runs code, "
-        "so give it by hand: --model path/to/file.py:factory"
+        "so give it by hand: --model path/to/file.py:factory, or network= in Python"
     ]
     assert main(["replay", "a.png", "--model", "mine.py:whole", "--quiet"]) == 2
     assert "--own path/to/file.py:corner" in said(capsys)[1][0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from featviz.apps.doctor.output import output
 from featviz.apps.doctor.starts import starts
 
 PICTURES = 64
-"""How many photographs are looked at."""
+"""How many photographs are looked at, from all over the folder: in a row they may be of one class."""
 
 
 def doctor(network: fv.Network, *, photographs: str | Path | None = None) -> Diagnosis:
@@ -39,8 +38,9 @@ def doctor(network: fv.Network, *, photographs: str | Path | None = None) -> Dia
         return Diagnosis(tuple(wrong))
     images = None
     if photographs is not None:
-        some = islice(fv.photographs(photographs, size=network.size, channels=network.channels), PICTURES)
-        images = torch.stack([image for _, image in some])
+        files = list(fv.images_in(photographs))
+        some = files[:: max(1, len(files) // PICTURES)][:PICTURES]
+        images = torch.stack([fv.photograph(file, size=network.size, channels=network.channels) for file in some])
     checks: tuple[Callable[[fv.Network, Tensor | None], Iterator[Finding]], ...] = (
         output,
         input_range,

@@ -15,6 +15,7 @@ from featviz.apps.doctor.findings import Finding, flags
 
 RANGES: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {
     "ImageNet's normalisation": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "MNIST's normalisation": ((0.1307,), (0.3081,)),
     "pixels from -1 to 1": (0.5, 0.5),
     "pixels from 0 to 1": (0.0, 1.0),
     "pixels from 0 to 255": (0.0, round(1 / 255, 6)),
@@ -26,6 +27,8 @@ TELLS = 1.05
 
 MobileNetV2 with BGR for RGB loses a factor of 1.14, with -1 to 1 for ImageNet's 1.12; what loses less hardly matters.
 """
+HARDLY = 1.01
+"""How much more another range has to make them say for theirs not to speak for the one that was given."""
 FEW, MUCH = 10, 0.6
 """Answers count from so many photographs, and where they say so much in some range, as a share of all they could.
 
@@ -73,6 +76,10 @@ def _by_answers(network: fv.Network, images: Tensor) -> Finding | None:
     best = max(said[told] for told in likely)
     close = [told for told in likely if TELLS * said[told] >= best]
     chosen = max(close, key=lambda told: (told == given, ranges[told][1].order == network.order, said[told]))
+    first = max(likely, key=lambda told: said[told])
+    if chosen == given and said[first] > HARDLY * said[given]:
+        told = f"{ANSWERS} hardly tell whether it is right; they say a little more with {first}"
+        return Finding("input range", told, sure=False)
     return _expects(ANSWERS if given in likely else f"{BATCH_NORMS} and {ANSWERS}", chosen, ranges)
 
 
@@ -84,7 +91,11 @@ def _by_norms(network: fv.Network, images: Tensor | None) -> Finding:
     known = {told: misfit for told, misfit in misfits.items() if misfit is not None}
     more = "" if images is not None else "; --photographs FOLDER might"
     if len(known) < len(misfits) or min(known.values()) > FITS:
-        return Finding("input range", f"nothing tells whether it is right{more}", sure=False)
+        told = f"nothing tells whether it is right{more}"
+        if known and images is not None:
+            cure = "give --mean and --std as in training, or photographs of its kind"
+            told = f"no range in use fits {BATCH_NORMS}; {cure}"
+        return Finding("input range", told, sure=False)
     most = _misfit_at_most(misfits)
     likely = [told for told in known if known[told] <= most]
     if given in likely:

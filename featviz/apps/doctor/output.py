@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import featviz as fv
-from featviz.apps.answers import are_shares
+from featviz.apps.answers import are_probabilities
 from featviz.apps.doctor.findings import Finding
 
 
@@ -29,9 +29,10 @@ def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
         yield Finding("output", "it puts out what is no number", "check its weights, and --mean and --std")
     elif put.ndim != 2:
         yield Finding("output", f"it puts out {' x '.join(map(str, put.shape[1:]))} for an image; there is no logit:")
-    elif are_shares(put):
-        before = _before_softmax(network, put.shape[1])
-        yield Finding("output", "it puts out probabilities, which hardly climb", f"for logit:N give {before}:N")
+    elif are_probabilities(network, put):
+        before = _before_the_end(network, put.shape[1])
+        cure = f"for logit:N give {before}:N" if before else "let the module return its logits"
+        yield Finding("output", "it puts out probabilities, which hardly climb", cure)
     elif network.classes and len(network.classes) != put.shape[1]:
         count = f"{len(network.classes)} class names for {put.shape[1]} outputs"
         yield Finding("output", count, "give classes= in output order")
@@ -39,11 +40,13 @@ def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
         yield Finding("output", f"{put.shape[1]} logits" + ("" if network.classes else ", without names"))
 
 
-def _before_softmax(network: fv.Network, classes: int) -> str:
-    vectors = [name for name, layer in network.table.items() if name and layer.layout.kind == "vector"]
-    scores = [name for name in vectors if network.table[name].channels == classes and not _is_softmax(network, name)]
-    return scores[-1] if scores else "the layer before"
-
-
-def _is_softmax(network: fv.Network, name: str) -> bool:
-    return isinstance(dict(network.module.named_modules()).get(name), nn.Softmax | nn.LogSoftmax)
+def _before_the_end(network: fv.Network, classes: int) -> str:
+    """Return the last layer that puts out something for each class and is no softmax or sigmoid, if there is one."""
+    modules = dict(network.module.named_modules())
+    scores = [
+        name
+        for name, layer in network.table.items()
+        if name and layer.layout.kind == "vector" and layer.channels == classes
+        if not isinstance(modules.get(name), nn.Softmax | nn.LogSoftmax | nn.Sigmoid)
+    ]
+    return scores[-1] if scores else ""

@@ -20,10 +20,13 @@ BATCH = 8
 
 def starts(network: fv.Network, images: Tensor | None) -> Iterator[Finding]:
     """Say where units are off when a render begins, and which are off in every photograph."""
-    off = _off(network, _noise(network, fv.param.Fourier()))
+    noise = _noise(network, fv.param.Fourier())
+    off = _off(network, noise)
     silent = [name for name, units in off.items() if units.all()]
-    if silent:
-        some = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
+    some = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
+    if silent and _answers(network, noise):  # as where a branch begins its training with weights of 0
+        yield Finding("starts", f"nothing in {some} answers to noise, but what is behind does", sure=False)
+    elif silent:
         louder = _off(network, _noise(network, fv.param.Fourier(sd=LOUD)))
         woken = not all(name in louder and louder[name].all() for name in silent)
         cure = f'--param "Fourier(sd={LOUD})", a louder start' if woken else "check its weights, and --mean and --std"
@@ -48,6 +51,14 @@ def _noise(network: fv.Network, spatial: fv.param.Fourier) -> Tensor:
     """Draw what renders begin with."""
     held = fv.param.image(network.size, batch=NOISE, spatial=spatial)
     return fv.render(network, fv.objectives.TotalVariation(), param=held, steps=0, trials=0).images
+
+
+def _answers(network: fv.Network, images: Tensor) -> bool:
+    """Say whether the layer that ends last tells images apart."""
+    last = list(network.table)[-1]
+    with torch.no_grad():
+        put = network.capture(images, [last]).units(last)
+    return bool((put != put[:1]).any())
 
 
 def _share(units: Tensor) -> float:

@@ -12,7 +12,7 @@ from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
 from featviz.apps.galleries.page import Page, class_number, class_title, numbers
 from featviz.apps.galleries.photos import of_classes, webp
 from featviz.apps.galleries.work import Batch, Engine, picture_file
-from featviz.apps.judge.judge import check_apart
+from featviz.apps.judge.judge import check_judge, labels
 
 BETWEEN = 5
 """Pictures from one class of a pair to the other, both included."""
@@ -76,7 +76,9 @@ def gallery(
     if judge is not None and store.path is None:
         raise fv.SettingError(f"pictures in {store.url} cannot be judged; give a folder of this machine")
     if judge is not None:
-        check_apart(network, judge)
+        check_judge(network, judge)
+        for index in named.values():
+            labels(fv.objectives.Logit(index), network, judge)
     beside = {} if photographs is None else of_classes(list(named), photographs, network.channels)
     settings = {"steps": steps, "param": fv.param.image(size)}
     several = {"steps": steps, "param": fv.param.image(size, batch=each)}

@@ -24,6 +24,8 @@ TRIALS = 8
 """In how many fresh views the maker looks again."""
 NAMED = 0.005
 """Among which share of the classes one has to come first to be seen: the first five of a thousand."""
+MORE = 2.0
+"""How many times the odds have to be those that noise has: of two classes, either comes first in half of all noise."""
 HOLDS = 0.5
 """How much of its score a unit's picture has to keep in fresh views."""
 TOLD = {
@@ -71,6 +73,8 @@ def judge(
 def seen(image: Tensor, label: int, by: fv.Network) -> tuple[int, float]:
     """Return a class's rank among a network's answers, 1 being the first, and its probability, over a few views.
 
+    Of classes that are as likely, it is the last: a network that always says the same sees nothing.
+
     Args:
         image: (channels, h, w) in [0, 1], of any size; one that is not of the network's shape is seen in parts.
         label: index of the class.
@@ -87,16 +91,28 @@ class _Case:
     maker: fv.Network
     labels: tuple[int, int] | None
 
+    @property
+    def placed(self) -> bool:
+        """Whether the unit is about places, which are others in a picture of another size."""
+        unit = self.made.unit
+        return getattr(unit, "placed", False) or getattr(unit, "whole", False)
+
     @cached_property
-    def whole(self) -> Tensor:
-        """The picture (1, channels, h, w) at its maker's size, and in its shape too where that takes no other."""
-        size = self.maker.size
-        return _resized(self.made.image, size) if self.maker.fixed_size else _covering(self.made.image, size)
+    def now(self) -> fv.Rendering:
+        """The picture before its maker, in fresh views."""
+        return _before(self, self.made.image[None])
 
     @cached_property
     def score(self) -> float:
         """What its unit answers to it."""
-        return fv.score(self.maker, self.made.unit, self.whole).item()
+        if self.placed:
+            return _trust(self, self.now).clean.item()
+        return fv.score(self.maker, self.made.unit, self.whole(self.made.image)).item()
+
+    def whole(self, image: Tensor) -> Tensor:
+        """Bring an image to (1, channels, h, w) at the maker's size, and in its shape too where that takes no other."""
+        size = self.maker.size
+        return _resized(image, size) if self.maker.fixed_size else _covering(image, size)
 
 
 def _cases(
@@ -113,17 +129,19 @@ def _cases(
                 makers[key] = network_of(made.recipe, weights, str(by.device), network)
             maker = makers[key]
         check_weights(maker, made.recipe)
-        check_apart(maker, by)
+        check_judge(maker, by)
         is_class = isinstance(made.unit, fv.objectives.Logit | fv.objectives.Probability)
-        yield _Case(made, maker, _labels(made.unit, maker, by) if is_class else None)
+        yield _Case(made, maker, labels(made.unit, maker, by) if is_class else None)
 
 
-def check_apart(maker: fv.Network, by: fv.Network) -> None:
+def check_judge(maker: fv.Network, by: fv.Network) -> None:
     """Make sure that a judge has no part in what it judges.
 
     Raises:
-        SettingError: all weights of the one are among those of the other.
+        SettingError: all weights of the one are among those of the other, or the judge is several networks.
     """
+    if fv.objectives.OUTPUT not in by.heads:
+        raise fv.SettingError(f"{by.label} are several networks; judge by one of them")
     if _is_part(maker, by) or _is_part(by, maker):
         raise fv.SettingError(f"{by.label} would judge its own pictures; judge by a network that was trained apart")
 
@@ -137,11 +155,20 @@ def _is_part(one: fv.Network, other: fv.Network) -> bool:
     return bool(mine) and all(map(known, mine))  # the first that is unlike tells
 
 
-def _labels(unit: Any, maker: fv.Network, by: fv.Network) -> tuple[int, int]:
+def labels(unit: Any, maker: fv.Network, by: fv.Network) -> tuple[int, int]:
+    """Return the index of a class to its maker and to the judge: by name, where both have names.
+
+    Raises:
+        SettingError: they know other classes, or look at images of other channels.
+    """
     names = maker.heads.get(unit.network, maker.classes)
     if isinstance(unit.name, str) and unit.name not in names:
         raise fv.SettingError(f"{maker.label} has no class named {unit.name!r}; give the maker with its class names")
     mine = unit.name if isinstance(unit.name, int) else names.index(unit.name)
+    there = maker.table[unit.network].channels
+    if names and len(names) != there:
+        given = f"{maker.label} has {len(names)} class names for {there} outputs"
+        raise fv.SettingError(f"{given}; give the maker with a name for each")
     if maker.channels != by.channels:
         raise fv.SettingError(
             f"{by.label} looks at images of {by.channels} channels, the pictures have {maker.channels}; "
@@ -152,16 +179,16 @@ def _labels(unit: Any, maker: fv.Network, by: fv.Network) -> tuple[int, int]:
             raise fv.SettingError(f"{by.label} knows no class {names[mine]!r}; judge by a network of the same classes")
         return mine, by.classes.index(names[mine])
     known = by.table[""].channels if "" in by.table else 0
-    if mine >= known:
-        raise fv.SettingError(
-            f"{by.label} has {known} classes, none of number {mine}; judge by one of the same classes"
-        )
+    if known != there:
+        given = f"{by.label} has {known} classes, {maker.label} has {there}"
+        raise fv.SettingError(f"{given}; judge by a network of the same classes, or give both with their names")
     return mine, mine
 
 
 def _verdict(case: _Case, by: fv.Network, percentile: float | None) -> Verdict:
     made, maker = case.made, case.maker
-    trust = replace(_look(case, start=made.image), start=_look(case, start=None).fresh.mean(0))
+    noise = _before(case, None)
+    trust = replace(_trust(case, case.now), start=_trust(case, noise).fresh.mean(0))
     slope = fv.slope(made.image[None]).item()
     facts: dict[str, Any] = {
         "picture": made.name,
@@ -176,34 +203,44 @@ def _verdict(case: _Case, by: fv.Network, percentile: float | None) -> Verdict:
         return Verdict(**facts, rank=None, probability=None, own=None, told=told)
     mine, theirs = case.labels
     head = made.unit.network
-    own_rank, own = _rank(answers(maker, case.whole, head)[0], mine)
+    own_rank, own = _rank(answers(maker, case.whole(made.image), head)[0], mine)
     rank, probability = seen(made.image, theirs, by)
-    told = TOLD[own_rank <= _first(maker, head), rank <= _first(by)]
-    return Verdict(**facts, rank=rank, probability=probability, own=own, told=told)
+    _, usual = _rank(answers(maker, case.whole(noise.images[0]), head)[0], mine)
+    by_maker = own_rank <= _first(maker, head) and _odds(own) > MORE * _odds(usual)
+    by_judge = rank <= _first(by) and _odds(probability) > MORE * _odds(seen(noise.images[0], theirs, by)[1])
+    return Verdict(**facts, rank=rank, probability=probability, own=own, told=TOLD[by_maker, by_judge])
 
 
-def _look(case: _Case, start: Tensor | None) -> fv.Trust:
-    """Score a picture, or noise in its place, as it is and in fresh views."""
-    size = (case.made.image.shape[-2], case.made.image.shape[-1])
-    held = fv.param.image(size)
-    if start is not None:
-        held = fv.param.image(size, spatial=fv.param.Pixel(), color=fv.param.Clamped())
-    trust = fv.render(
+def _before(case: _Case, images: Tensor | None, trials: int = TRIALS) -> fv.Rendering:
+    """Put images of the picture's size, or noise, before its maker: as they are, and in fresh views."""
+    height, width = (case.made.image if images is None else images).shape[-2:]
+    held = fv.param.image((height, width))
+    if images is not None:
+        held = fv.param.image((height, width), batch=len(images), spatial=fv.param.Pixel(), color=fv.param.Clamped())
+    return fv.render(
         case.maker,
         case.made.unit,
         param=held,
-        start=start,
+        start=images,
         transforms=fv.transforms.NEAR if case.made.near else fv.transforms.STANDARD,
         steps=0,
-        trials=TRIALS,
-    ).trust
-    if trust is None:
+        trials=trials,
+    )
+
+
+def _trust(case: _Case, rendering: fv.Rendering) -> fv.Trust:
+    if rendering.trust is None:
         raise fv.ModelError(f"{case.maker.label} does not take {case.made.name} as it is; judge pictures of its size")
-    return trust
+    return rendering.trust
+
+
+def _odds(probability: float) -> float:
+    return probability / max(1 - probability, 1e-6)
 
 
 def _rank(shares: Tensor, label: int) -> tuple[int, float]:
-    return int((shares > shares[label]).sum()) + 1, shares[label].item()
+    others = torch.cat([shares[:label], shares[label + 1 :]])
+    return int((others >= shares[label]).sum()) + 1, shares[label].item()
 
 
 def _first(network: fv.Network, head: str = "") -> int:
@@ -237,8 +274,14 @@ def _cut(images: Tensor, size: tuple[int, int], share: float) -> Tensor:
 def _above(cases: list[_Case], folder: str | Path) -> list[float]:
     """Say for each picture what share of a folder's photographs excites its unit less than the picture does."""
     above = [0.0] * len(cases)
-    for maker in {id(case.maker): case.maker for case in cases}.values():
-        mine = [i for i, case in enumerate(cases) if case.maker is maker]
+    for i, case in enumerate(cases):
+        if case.placed:
+            height, width = case.maker.size if case.maker.fixed_size else case.made.image.shape[-2:]
+            photographs = fv.photographs(folder, size=(height, width), channels=case.maker.channels)
+            clean = [_trust(case, _before(case, torch.stack(batch), trials=1)).clean for batch in _batches(photographs)]
+            above[i] = (torch.cat(clean) < case.score).float().mean().item()
+    for maker in {id(case.maker): case.maker for case in cases if not case.placed}.values():
+        mine = [i for i, case in enumerate(cases) if case.maker is maker and not case.placed]
         units = [cases[i].made.unit for i in mine]
         scores = torch.cat(
             [

@@ -70,8 +70,9 @@ def _read(files: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Tenso
         recipe = fv.Recipe.of(file)
         if recipe.picture is None and len(recipe.seeds) > 1:
             raise fv.SettingError(f"{file} is a sheet of {len(recipe.seeds)}; save a folder, and judge the files in it")
-        alpha = recipe.param.startswith("Alpha(") and _channels(recipe) == 3
-        image = torch.from_numpy(fv.read_image(file, _channels(recipe) + alpha))
+        alpha = recipe.param.startswith("Alpha(")
+        image = torch.from_numpy(fv.read_image(file, 4 if alpha else _channels(recipe)))
+        image = image[[0, -1]] if alpha and _channels(recipe) == 1 else image  # grey
         yield Path(file).stem, image, recipe if recipe.picture is not None else recipe.only(0)
 
 
