@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def replay(
     weights: str | Path | None = None,
     device: str = "auto",
     own: Mapping[str, Any] | None = None,
+    start: str | Path | None = None,
     transforms: Any = None,
     progress: Any = None,
 ) -> fv.Rendering:
@@ -36,6 +38,7 @@ def replay(
         weights: a file, where the recipe's own lies elsewhere now.
         device: as for `fv.load`.
         own: objectives, params and transforms of one's own that the recipe names, by name.
+        start: the picture that it was begun with, where that lies elsewhere now.
         transforms: the whole stack, where it held modules of other libraries.
         progress: as for `fv.render`.
 
@@ -46,6 +49,11 @@ def replay(
     if not isinstance(network, fv.Network):
         network = network_of(recipe, weights, device, network)
     check_weights(network, recipe)
+    if start is not None and recipe.start is None:
+        raise fv.SettingError(f"the picture was begun with noise, not with {start}; leave that out")
+    recipe = recipe if start is None else replace(recipe, start=str(start))
+    if recipe.start not in (None, fv.Recipe.TENSOR) and not Path(recipe.start).is_file():
+        raise fv.RecipeError(f"the picture was begun with {recipe.start}, which is not here; give it with --start")
     if recipe.start == fv.Recipe.TENSOR:
         raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
     arguments = recipe.arguments(VALUES | dict(own or {}), transforms)

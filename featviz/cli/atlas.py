@@ -35,12 +35,14 @@ def atlas(
     model: Model = "motifnet",
     output: Annotated[str, typer.Option("--output", "-o", help="A folder of this machine.")] = "atlas",
     each: Annotated[int, typer.Option(help="Random places of each photograph.")] = 4,
-    only: Annotated[str | None, typer.Option(help="A class: photographs that the model takes for it.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="A class: take only photographs that the model takes for it.")
+    ] = None,
     method: Annotated[str, typer.Option(help="How to lay them out: umap, tsne or pca.")] = "umap",
     param: ParamName = "fourier",
     own: Own = None,
     weights: Weights = "default",
-    size: Size = None,
+    size: Annotated[str | None, typer.Option(help="Of each picture, in px. Left out: 96.")] = None,
     steps: Annotated[int, typer.Option(help="Of each picture.")] = 256,
     seed: Annotated[int, typer.Option(help="Of places, layout and pictures.")] = 0,
     device: Device = "auto",
@@ -82,10 +84,14 @@ def blocks(
     layer: Annotated[list[str], typer.Option(help="A feature map, or tokens on a grid; may be given several times.")],
     model: Model = "motifnet",
     output: Annotated[str, typer.Option("--output", "-o", help="A folder, or a URL.")] = "blocks",
-    classes: Annotated[list[str] | None, typer.Option("--class", help="Besides the five likeliest.")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Classes to show besides the five likeliest.")
+    ] = None,
     cells: Annotated[int, typer.Option(help="Along the longer side; finer maps are averaged.")] = 10,
     groups: Annotated[int, typer.Option(help="Into how many the activations of a layer are split.")] = 6,
-    pictures: Annotated[Path | None, typer.Option(help="A sweep's folder, whose pictures to take.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="A sweep's folder, made at the same size, steps and seed: take its pictures.")
+    ] = None,
     param: ParamName = "fourier",
     own: Own = None,
     weights: Weights = "default",

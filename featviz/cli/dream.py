@@ -18,7 +18,6 @@ from featviz.cli.options import (
     Own,
     Precision,
     Quiet,
-    Size,
     Std,
     Weights,
     find_own,
@@ -67,7 +66,9 @@ def dream(
     seed: Annotated[int, typer.Option(help="Of the rolls.")] = 0,
     tile: Annotated[int, typer.Option(help="Side in px of the pieces in which a large picture is seen.")] = 640,
     precision: Precision = "auto",
-    size: Size = None,
+    size: Annotated[
+        str | None, typer.Option(help="What a module of one's own expects, in px, as 224 or 160x320.")
+    ] = None,
     mean: Mean = None,
     std: Std = None,
     order: Order = None,
@@ -94,6 +95,10 @@ def dream(
         raise fv.SettingError(f"--fps is of a video, and {path} is none; end the name in {', '.join(fv.VIDEOS)}")
     if layer and objective:
         raise fv.SettingError(f"both --layer {layer} and the objective {objective!r} are given; leave one out")
+    if size is not None and ":" not in model:
+        raise fv.SettingError(
+            "--size is what a module of one's own expects; a dream has its photograph's: leave it out"
+        )
     goal: Any = fv.objectives.Layer(layer) if layer else objective and fv.objectives.parse(objective, find_own(own))
     network = load_network(model, weights, device, size, mean, std, order, layout)
     settings: dict[str, Any] = {

@@ -16,16 +16,15 @@ from featviz.cli.options import (
     Mean,
     Model,
     Order,
-    Output,
+    Own,
     Quiet,
     Size,
     Std,
-    Steps,
     Weights,
     find_classes,
+    find_own,
     load_looking,
     read_channels,
-    read_quality,
     read_size,
 )
 
@@ -54,16 +53,21 @@ def explain(
     order: Order = None,
     layout: LayoutOf = None,
     device: Device = "auto",
-    output: Output = None,
+    own: Own = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The sheet's file, or a folder. Left out: by the photograph's name.")
+    ] = Path(),
     quiet: Quiet = False,
 ) -> None:
     """Show where in a photograph a score comes from, by several methods side by side.
 
     Red speaks for it, blue against it; where a method tells classes apart, each has its colour.
     """
-    path = _file(output or Path(), f"{photo.stem}-explained.png")
+    path = _file(output, f"{photo.stem}-explained.png")
+    named = find_own(own)
+    goals = [fv.objectives.parse(text, named) for text in objectives or []]
     network = load_looking(model, weights, device, size, mean, std, order, layout)
-    targets = [*(objectives or []), *find_classes(network, classes)]
+    targets = [*goals, *find_classes(network, classes)]
     bar = None if quiet else fv.progress_bar("explain", "map")
     found = fv.compare(network, photo, targets, *([method] if method else []), layer=layer, progress=bar)
     for problem in dict.fromkeys(found.problems.values()):
@@ -88,7 +92,7 @@ def examples(
     order: Order = None,
     layout: LayoutOf = None,
     device: Device = "auto",
-    steps: Steps = None,
+    steps: Annotated[int, typer.Option(help="Of the units' own pictures.")] = 512,
     output: Annotated[Path, typer.Option("--output", "-o", help="The sheet's file, or a folder.")] = Path(),
     quiet: Quiet = False,
 ) -> None:
@@ -106,7 +110,7 @@ def examples(
         network,
         found.goals,
         param=fv.param.image(read_size(size)),
-        steps=read_quality("usual", steps)["steps"],
+        steps=steps,
         progress=None if quiet else fv.progress_bar("pictures"),
     )
     typer.echo(found.save(path, pictures))

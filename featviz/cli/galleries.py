@@ -44,13 +44,17 @@ def gallery(
     output: Folder = "gallery",
     classes: Annotated[str, typer.Option(help="Names or indices between commas, or all.")] = "all",
     each: Annotated[int, typer.Option(help="Pictures of each class.")] = 1,
-    diverse: Annotated[str | None, typer.Option(help="A layer in which those are to differ. Left out: seeds.")] = None,
+    diverse: Annotated[
+        str | None, typer.Option(help="A layer in which those are to differ. Left out: by seed alone.")
+    ] = None,
     pair: Annotated[list[str] | None, typer.Option(help="ONE:OTHER, classes to go between, in five pictures.")] = None,
     probability: Annotated[
         bool, typer.Option("--probability", help="Draw the probability, too, beside the logit.")
     ] = False,
     photographs: Photographs = None,
-    judge: Annotated[str | None, typer.Option(help="A model that is asked whether it sees them, as --model.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Another model, as for --model, to say whether it sees the class.")
+    ] = None,
     judge_weights: Annotated[str, typer.Option(help="The judge's, as for --weights.")] = "default",
     judge_size: Annotated[str | None, typer.Option(help="The judge's, as for --size.")] = None,
     judge_mean: Annotated[str | None, typer.Option(help="The judge's, as for --mean.")] = None,
@@ -135,6 +139,7 @@ def sweep(
         steps=read_quality(quality, steps)["steps"],
         seed=seed,
         engine=make_engine(engine, address, workers),
+        looking=None if quiet else fv.progress_bar("photographs", "photo"),
         progress=None if quiet else fv.progress_bar("sweep", "picture"),
     )
     finish(made)

@@ -10,7 +10,8 @@ import typer
 import featviz as fv
 
 Model = Annotated[
-    str, typer.Option(help="motifnet, a torchvision name, timm/NAME, FILE.py:FACTORY or PACKAGE.MODULE:FACTORY.")
+    str,
+    typer.Option(help="motifnet, motifvit, a torchvision name, timm/NAME, FILE.py:FACTORY or PACKAGE.MODULE:FACTORY."),
 ]
 Weights = Annotated[
     str, typer.Option(help="default: the model's own; none: random ones; or a safetensors or state_dict FILE.")
@@ -137,5 +138,9 @@ def read_channels(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise fv.SettingError(f"cannot read the channels {text!r}; give numbers as 0-15,40, or all")
+        if last and int(last) < int(first):
+            raise fv.SettingError(
+                f"cannot read the channels {text!r}; give the smaller number first, as {last}-{first}"
+            )
         found += range(int(first), int(last or first) + 1)
     return found

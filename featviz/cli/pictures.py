@@ -9,29 +9,35 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app
-from featviz.cli.options import Device, Output, Own, Quiet, find_own, finish, load_looking
+from featviz.cli.options import Device, Own, Quiet, find_own, finish, load_looking
 
 
 @app.command()
 def replay(
-    picture: Annotated[Path, typer.Argument(help="A PNG that featviz saved.")],
+    picture: Annotated[Path, typer.Argument(help="A PNG of a render or a dream.")],
     model: Annotated[str | None, typer.Option(help="Where the recipe's network is someone's own: its factory.")] = None,
     weights: Annotated[str | None, typer.Option(help="Where the recipe's weights lie elsewhere now.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Where the picture that it was begun with lies elsewhere now.")
+    ] = None,
     own: Own = None,
     device: Device = "auto",
-    output: Output = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file or a folder. Left out: NAME-replay.png beside it.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Draw a picture again from the recipe inside it, and say whether it came out the same."""
+    recipe = fv.Recipe.of(picture)
     path = output or picture.with_name(f"{picture.stem}-replay.png")
     fv.check_output(path)
-    recipe = fv.Recipe.of(picture)
     rendering = fv.replay(
         recipe,
         network=model,
         weights=weights,
         device=device,
         own=find_own(own),
+        start=start,
         progress=None if quiet else fv.progress_bar("replay"),
     )
     likeness = _likeness(picture, rendering)  # before saving, which may be over the picture itself

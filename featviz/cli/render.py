@@ -60,9 +60,7 @@ def render(
     optimizer: Annotated[
         str, typer.Option(help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))".')
     ] = "adam",
-    lr: Annotated[
-        float | None, typer.Option(help="The first step's learning rate, of adam. Left out: the quality's.")
-    ] = None,
+    lr: Annotated[float | None, typer.Option(help="The first step's learning rate, of adam. Left out: 0.05.")] = None,
     start: Annotated[Path | None, typer.Option(help="A picture to begin from. Left out: noise.")] = None,
     at: Annotated[str | None, typer.Option(help="Draw the result again at this size; for --param cppn.")] = None,
     smooth_pools: Annotated[
@@ -70,7 +68,10 @@ def render(
     ] = False,
     precision: Precision = "auto",
     max_memory: Annotated[
-        str | None, typer.Option(help="How much to take, as 4GB; a batch that needs more is split. Left out: most.")
+        str | None,
+        typer.Option(
+            help="How much to take, as 4GB; a batch that needs more is split. Left out: most of what is free."
+        ),
     ] = None,
     tile: Annotated[int | None, typer.Option(help="See larger views in pieces of so many px. Left out: whole.")] = None,
     device: Device = "auto",
@@ -86,6 +87,8 @@ def render(
     fv.check_output(output or Path("sheet.png"))
     settings = read_quality(quality, steps)
     named = find_own(own)
+    if optimizer.lower() != "adam" and lr is not None:
+        raise fv.SettingError('--lr is of adam; write it into the optimizer, as "Ascent(lr=2.0)"')
     if optimizer.lower() != "adam":
         settings["optimizer"] = fv.pick(optimizer, fv.optimizers, named)
     elif lr is not None:

@@ -44,6 +44,8 @@ LONG = 500_000
 
 KEY, REPORT = "featviz", "featviz-report"
 """The PNG text entries that hold the recipe, and how the render went."""
+EXPLAINED = '"explained"'
+"""What stands in the report of a picture that says where in a photograph a score comes from."""
 
 
 def to_bytes(image: Float[np.ndarray, "c h w"], *, alpha: bool = False) -> UInt8[np.ndarray, "h w2 rgba"]:
@@ -164,7 +166,10 @@ def read_recipe(path: Path | bytes) -> str:
         RecipeError: the picture holds no recipe.
     """
     with opened(path) as picture:
-        recipe = getattr(picture, "text", {}).get(KEY)
+        text = getattr(picture, "text", {})
+    recipe = text.get(KEY)
+    if not recipe and EXPLAINED in text.get(REPORT, ""):
+        raise RecipeError(f"{_called(path)} explains a photograph, and is not drawn; run featviz explain again")
     if not recipe:
         raise RecipeError(f"{_called(path)} holds no recipe; PNG files of renders and dreams do")
     return str(recipe)

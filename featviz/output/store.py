@@ -48,6 +48,7 @@ class Store:
 
     def names(self, folder: str) -> set[str]:
         """List the files right in one of its folders, which may not be there yet."""
+        self._files.invalidate_cache()  # others may have written since
         try:
             found = self._files.ls(f"{self.root}/{folder}", detail=False)
         except FileNotFoundError:

@@ -153,7 +153,9 @@ def test_grey_images_and_networks_without_names():
 def test_what_is_saved_says_what_it_is(motifnet, mosaic, tmp_path):
     found = fv.explain(motifnet, mosaic, "logit:star", "LRP('zplus')")
     path = found.save(tmp_path / "a.png")
-    kept = fv.read_report(path)
+    with pytest.raises(fv.RecipeError, match=r"explains a photograph, and is not drawn; run featviz explain again$"):
+        fv.replay(path)
+    ((kept,),) = fv.read_report(path)["explained"]
     assert (kept["model"], kept["target"]) == ("motifnet", "Logit(name='star', network='')")
     assert fv.build(kept["method"], EVERY) == methods.LRP("zplus")
     assert found._repr_png_().startswith(b"\x89PNG")
@@ -340,5 +342,13 @@ def test_the_command(tmp_path, capsys, mosaic):
     assert main([*words, "--quiet"]) == 0 and capsys.readouterr().err == ""
     assert json.dumps(fv.read_report(tmp_path / "four-explained.png")).count("Channel(") == 2
     (tmp_path / "out").mkdir()
+    (tmp_path / "own.py").write_text(
+        "from featviz.objectives import objective\n"
+        "@objective('stage2')\ndef corner(acts):\n    return acts['stage2'][:, 3, 0, 0]\n"
+    )
+    assert (
+        main(["explain", "four.png", "corner", "--own", "own.py:corner", "--method", "gradcam", "-o", "own.png"]) == 0
+    )
+    assert capsys.readouterr().out.splitlines() == ["own.png"]
     assert main(["explain", "four.png", "--class", "12", "--method", "gradcam", "--size", "96", "-o", "out"]) == 0
     assert capsys.readouterr().out.splitlines() == ["out/four-explained.png"]

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec
 import numpy as np
 import pytest
 import torch
 import toys
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 import featviz as fv
@@ -181,6 +184,51 @@ def test_a_sweep_has_a_page_for_each_layer(motifnet, tmp_path):
     assert 'href="layer-logit.html"' in (tmp_path / "index.html").read_text()
 
 
+def test_a_sweep_leads_to_the_layers_of_earlier_ones_too(motifnet, tmp_path):
+    for layer in ("stage3", "stage1"):
+        fv.sweep(motifnet, tmp_path, layer, channels=[0], steps=STEPS)
+    fv.sweep(fv.load("motifvit", device="cpu"), tmp_path / "other", "logit", channels=[0], steps=STEPS)
+    index = (tmp_path / "index.html").read_text()
+    assert index.index('href="layer-stage1.html"') < index.index('href="layer-stage3.html"')
+    assert "2 layers of motifnet" in index and "stage3, 1 unit" in index
+    assert "1 layer of motifvit" in (tmp_path / "other" / "index.html").read_text()
+
+
+def test_a_judge_of_other_classes_is_told_before_anything_is_drawn(motifnet, tmp_path):
+    other = toys.plain(classes=("a", "b", "c", "d", "e"))
+    with pytest.raises(fv.SettingError, match="knows no class 'moon'; judge by a network of the same classes$"):
+        fv.gallery(motifnet, tmp_path, classes=["moon"], steps=STEPS, judge=other)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+class Remembering(MemoryFileSystem):
+    """Keeps listings until it is told not to, as those of object stores do."""
+
+    protocol = "remembering"
+    seen: ClassVar[dict] = {}
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return MemoryFileSystem._strip_protocol(path.replace("remembering://", "memory://"))
+
+    def ls(self, path, detail=True, **options):
+        if path not in self.seen:
+            self.seen[path] = super().ls(path, detail=True)
+        return self.seen[path] if detail else [file["name"] for file in self.seen[path]]
+
+    def invalidate_cache(self, path=None):
+        self.seen.clear()
+
+
+def test_what_others_wrote_since_is_seen():
+    fsspec.register_implementation("remembering", Remembering, clobber=True)
+    store, other = fv.Store("remembering://shared"), fv.Store("memory://shared")
+    other.write("pictures/a.png", b"a")
+    assert store.names("pictures") == {"a.png"}
+    other.write("pictures/b.png", b"b")
+    assert store.names("pictures") == {"a.png", "b.png"}
+
+
 def test_a_unit_that_fails_is_told_and_the_rest_goes_on(motifnet, tmp_path, monkeypatch):
     render = fv.render
 
@@ -279,7 +327,12 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
         (["sweep", "--layer", "logit", "--neurons"], "a logit has no neurons; leave neurons out, or the logits"),
         (["sweep", "--layer", "stage1", "--channels", "²"], "cannot read the channels '²'; give numbers as 0-15,40"),
         (["gallery", "--each", "0"], "0 pictures of a class are none; give more"),
-        (["gallery", "--diverse", "stage2"], "1 pictures of a class cannot differ; give more"),
+        (["sweep", "--layer", "head", "--neurons"], "head has no places, so it has no neurons; leave neurons out"),
+        (
+            ["sweep", "--layer", "stage1", "--channels", "5-2"],
+            "cannot read the channels '5-2'; give the smaller number",
+        ),
+        (["gallery", "--diverse", "stage2"], "1 picture of a class cannot differ; give more"),
         (["gallery", "--photographs", "no"], "no folder no"),
         (["sweep", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
         (["sweep", "--layer", "stage1", "--channels", "0-99"], "no channel 32 in 'stage1'; it has 32, 0 to 31"),

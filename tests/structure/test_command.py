@@ -197,6 +197,8 @@ BAD = [
     (["render", "stage1:3", "--quality", "fine"], "no quality 'fine'; give draft, usual, best"),
     (["judge", "a.png", "--by", "motifnt"], "no model 'motifnt'; nearest: 'motifnet', 'motifvit', 'mobilenet_v2' (featviz models lists all)"),
     (["render", "stage1:3", "--lr", "0"], "learning rate 0.0 does not move; give one above 0, 0.05 is usual"),
+    (["render", "stage1:3", "--optimizer", "ascent", "--lr", "2"], '--lr is of adam; write it into the optimizer, as "Ascent(lr=2.0)"'),
+    (["dream", "plain.png", "--size", "32"], "--size is what a module of one's own expects; a dream has its photograph's: leave it out"),
     (["render", "stage1:3", "--seed", "-1"], "seeds -1 to -1 are out of range; give 0 or more, below 2**63"),
     (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' here; give auto, cpu, cuda or mps"),
     (["render", "stage1:3", "--param", "fourir"], "there is no 'fourir' in param; nearest: 'Fourier'"),

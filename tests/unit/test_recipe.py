@@ -153,6 +153,13 @@ def test_a_start_file_that_changed_is_found_out(motifnet, tmp_path, photo):
     rendering = fv.render(motifnet, "stage1:0", steps=1, start=start)
     rendering.save(tmp_path / "a.png")
     assert torch.equal(fv.replay(tmp_path / "a.png", device="cpu").images, rendering.images)
+    moved = start.rename(tmp_path / "moved.png")
+    with pytest.raises(fv.RecipeError, match=r"begun with .*start.png, which is not here; give it with --start$"):
+        fv.replay(tmp_path / "a.png", device="cpu")
+    assert torch.equal(fv.replay(tmp_path / "a.png", device="cpu", start=moved).images, rendering.images)
+    (noise,) = fv.render(motifnet, "stage1:0", steps=1).save(tmp_path / "noise.png")
+    with pytest.raises(fv.SettingError, match=r"begun with noise, not with .*moved.png; leave that out$"):
+        fv.replay(noise, device="cpu", start=moved)
     fv.render(motifnet, "stage1:0", steps=0, start=photo.flip(-1)).save(start)
     with pytest.raises(fv.RecipeError, match=r"started from .*start.png, which holds another image now$"):
         fv.replay(tmp_path / "a.png", device="cpu")

@@ -57,7 +57,7 @@ def blocks(
         classes: whose support is shown, besides the five likeliest.
         cells: along the longer side; finer maps are averaged.
         groups: into how many the activations of a layer are split.
-        pictures: a sweep's folder; what is there already is not drawn again.
+        pictures: a sweep's folder; channels that it has at the same size, steps and seed are not drawn again.
         param: how pictures are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
             fade where little matters, in networks of 1 or 3 channels; `None` means `param.image()`.
         size: px of a picture; `None` means the param's own, or else the network's.
@@ -103,7 +103,12 @@ def blocks(
         albums.append(album)
         wanted.append(names)
     if pictures is not None:
-        _borrow(fv.Store(pictures), store, [name for names in wanted for some in names.values() for name in some])
+        found = _borrow(
+            fv.Store(pictures), store, [name for album in albums for batch in album.batches for name in batch.names]
+        )
+        if not found:
+            made = f"no picture in {pictures} is of these layers' channels in {steps} steps from seed {seed}"
+            raise fv.SettingError(f"{made}; give the sweep's size, steps and seed")
 
     def lay(drawn: Drawn) -> list[str]:
         store.write("photograph.webp", webp(image[0]))
@@ -144,13 +149,14 @@ def _loud(vector: torch.Tensor) -> torch.Tensor:
     return vector if vector.any() else torch.full_like(vector, 1e-3)
 
 
-def _borrow(other: fv.Store, store: fv.Store, names: Sequence[str]) -> None:
-    """Copy pictures that are there already from another store."""
+def _borrow(other: fv.Store, store: fv.Store, names: Sequence[str]) -> int:
+    """Copy pictures that are there already from another store, and say how many of them it has."""
     there, own = other.names("pictures"), store.names("pictures")
     for name in names:
         if f"{name}.png" in there and f"{name}.png" not in own:
             for file in (thumb_file(name), picture_file(name)):  # the picture last: it says that all is there
                 store.write(file, other.read(file))
+    return sum(f"{name}.png" in there for name in names)
 
 
 def _layer(store: fv.Store, part: Parts, names: dict[str, tuple[str, ...]], there: Collection[str]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class Attribution:
         Raises:
             OutputError: the folder is missing or not writable, or the format is another.
         """
-        return fv.save_picture(self.sheet(), Path(path), report=json.dumps(self.recipe))
+        return fv.save_picture(self.sheet(), Path(path), report=json.dumps({"explained": [[dict(self.recipe)]]}))
 
     def _repr_png_(self) -> bytes:
         """Show itself in Jupyter."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import featviz as fv
 from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
-from featviz.apps.galleries.page import Page, class_number, class_title, numbers
+from featviz.apps.galleries.page import Page, class_number, class_title, counted, numbers
 from featviz.apps.galleries.photos import of_classes, webp
 from featviz.apps.galleries.work import Batch, Engine, picture_file
 from featviz.apps.judge.judge import check_judge, labels
@@ -37,7 +37,8 @@ def gallery(
 ) -> Made:
     """Draw what classes look like to a network, and lay them out as a page that works from the disk.
 
-    Whatever is there already is not drawn again, so a gallery that was stopped goes on where it was.
+    Whatever is there already is not drawn again, so a gallery that was stopped goes on where it was. The page shows
+    what was last asked for; pictures of other settings stay in the folder, and are taken again when they are asked for.
 
     Args:
         network: whose classes they are.
@@ -63,7 +64,8 @@ def gallery(
     Source: Simonyan et al. 2013, https://arxiv.org/abs/1312.6034, figure 1.
     """
     if each < 1 or (diverse is not None and each < 2):
-        raise fv.SettingError(f"{each} pictures of a class {'cannot differ' if each == 1 else 'are none'}; give more")
+        pictures = counted(each, "picture")
+        raise fv.SettingError(f"{pictures} of a class {'cannot differ' if each == 1 else 'are none'}; give more")
     if classes is not None and not len(classes):
         raise fv.SettingError("no classes are given; give some, or None for all")
     if "" not in network.table:
@@ -114,7 +116,8 @@ def gallery(
             for file, image in zip(photos, beside.get(title, ()), strict=True):
                 store.write(file, webp(image))
             cards.append(drawn.card(title, pictures, photos, verdicts))
-        about = f"what {len(named)} classes look like to {network.label}"
+        like = "1 class looks" if len(named) == 1 else f"{len(named)} classes look"
+        about = f"what {like} like to {network.label}"
         store.write("index.html", Page("Classes", about, cards).html())
         return ["index.html"]
 

@@ -149,6 +149,11 @@ def class_title(network: fv.Network, index: int) -> str:
     return name if network.classes.count(name) < 2 else f"{name} ({index})"
 
 
+def counted(count: int, what: str) -> str:
+    """Say how many there are."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def numbers(values: Mapping[str, Any]) -> dict[str, str]:
     """Write numbers for a page."""
     return {key: f"{value:.2f}" if isinstance(value, float) else str(value) for key, value in values.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 
 import featviz as fv
 from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
-from featviz.apps.galleries.page import Card, Page, class_title
+from featviz.apps.galleries.page import Card, Page, Shot, class_title, counted
 from featviz.apps.galleries.photos import webp
 from featviz.apps.galleries.work import Batch, Engine
 
@@ -29,12 +31,13 @@ def sweep(
     steps: int = 512,
     seed: int = 0,
     engine: Engine | None = None,
+    looking: Callable[[int, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Made:
-    """Draw every channel of layers, and lay them out as a page for each layer and one that leads to them.
+    """Draw every channel of layers, and lay them out as a page for each layer and one that leads to all in the folder.
 
     Whatever is there already is not drawn again, so a sweep that was stopped goes on where it was; and one that asks
-    for more draws only that.
+    for more draws only that. A layer's page shows what was last asked of it.
 
     Args:
         network: whose layers they are.
@@ -49,6 +52,7 @@ def sweep(
         steps: of each picture.
         seed: of every unit's first picture.
         engine: where to draw; `None` means here.
+        looking: called with the photographs looked at and those in all.
         progress: called after each picture with those done and those in all.
 
     Raises:
@@ -65,6 +69,9 @@ def sweep(
     names = ["" if layer == "logit" else layer for layer in ([layers] if isinstance(layers, str) else layers)]
     if neurons and "" in names:
         raise fv.SettingError("a logit has no neurons; leave neurons out, or the logits")
+    flat = [layer for layer in names if layer in network.table and network.table[layer].layout.kind == "vector"]
+    if neurons and flat:
+        raise fv.SettingError(f"{flat[0]} has no places, so it has no neurons; leave neurons out, or the layer")
     units = {layer: _units(network, layer, channels) for layer in dict.fromkeys(names)}
     if photographs is not None:
         fv.check_outside(output, photographs)
@@ -73,7 +80,10 @@ def sweep(
     several = {"steps": steps, "param": fv.param.image(size, batch=max(diverse, 1))}
     excited = {}
     if photographs is not None:
-        excited = {layer: fv.examples(network, photographs, layer, list(units[layer].values())) for layer in units}
+        excited = {
+            layer: fv.examples(network, photographs, layer, list(some.values()), progress=looking)
+            for layer, some in units.items()
+        }
     albums = {layer: Album() for layer in units}
     for layer, album in albums.items():
         titles, goals = list(units[layer]), [_goal(layer, channel, neurons) for channel in units[layer].values()]
@@ -86,7 +96,7 @@ def sweep(
             album.want(batch, [title] * diverse, [f"{i + 1}" for i in range(diverse)])
 
     def lay_out(drawn: Drawn) -> list[str]:
-        pages, index = ["index.html"], []
+        pages = ["index.html"]
         for layer, album in albums.items():
             crops = {} if layer not in excited else _crops(store, excited[layer])
             cards = [
@@ -98,9 +108,12 @@ def sweep(
             about = f"{count} of {network.table[layer].channels} channels of {network.label}"
             store.write(pages[-1], Page(title, about, cards, back=("index.html", "all layers")).html())
             first = next((one.shots[:1] for one in cards if one.shots), ())
-            index.append(Card(f"{title}, {count} units", first, link=pages[-1] if first else ""))
-        about = f"{len(albums)} layers of {network.label}"
-        store.write("index.html", Page("Layers", about, index).html())
+            front = Card(f"{title}, {counted(count, 'unit')}", first, link=pages[-1] if first else "")
+            note = {"network": network.fingerprint, "layer": layer, "card": asdict(front)}
+            store.write(f"layers/{_file(layer)}.json", json.dumps(note))
+        fronts = _fronts(network, store)
+        about = f"{counted(len(fronts), 'layer')} of {network.label}"
+        store.write("index.html", Page("Layers", about, fronts).html())
         return pages
 
     return produce(network, list(albums.values()), store, lay_out, engine, progress)
@@ -143,6 +156,17 @@ def _crops(store: fv.Store, found: Any) -> dict[int, list[str]]:
                 store.write(f"photographs/{name}", webp(image))
         files[channel] = [f"photographs/{name}" for name in names]
     return files
+
+
+def _fronts(network: fv.Network, store: fv.Store) -> list[Card]:
+    """Read the cards that lead to the network's layers, also those of earlier sweeps, in the network's order."""
+    notes = [json.loads(store.read(f"layers/{name}")) for name in store.names("layers")]
+    cards = {note["layer"]: note["card"] for note in notes if note["network"] == network.fingerprint}
+    return [
+        Card(**{**cards[layer], "shots": [Shot(**one) for one in cards[layer]["shots"]]})
+        for layer in network.table
+        if layer in cards
+    ]
 
 
 def _file(layer: str) -> str:
