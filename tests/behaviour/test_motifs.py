@@ -170,7 +170,7 @@ def test_measures_can_fail():
 
 def test_an_interpolation_between_two_classes_passes_through_both(motifnet):
     goal = "interpolate(logit:rings, logit:stripes)"
-    rendering = fv.render(motifnet, goal, param=param.image(96, batch=5), steps=200)
+    rendering = fv.render(motifnet, goal, param=param.image(batch=5), steps=200)
     share = motifnet.capture(rendering.images, [""])[""].softmax(1)
     rings, stripes = (share[:, motifnet.classes.index(name)] for name in ("rings", "stripes"))
     assert rings[0] > 0.9 and stripes[-1] > 0.9

@@ -42,7 +42,7 @@ def _draw_one(name: str, n: int, size: tuple[int, int], generator: torch.Generat
     y, x = torch.meshgrid(*(torch.arange(k) / short - k / short / 2 for k in size), indexing="ij")
     # log-uniform scale: periods (patterns) or cells (figures) along the short side; of fewer periods one would see an
     # arc or a bend, which could be of another motif
-    least, most = (2.7, 5.0) if name in PATTERNS else (2.3, 4.0) if name in CENTRED else (0.9, 2.4)
+    least, most = (2.7, 5.0) if name in PATTERNS else (1.8, 4.0) if name in CENTRED else (0.9, 2.4)
     count = (uniform(math.log(least), math.log(most))).exp()
     angle = uniform(-TURN, TURN)
     drift = 0.3 if name in CENTRED else 0.2 if name in FIGURES else 0.4

@@ -39,8 +39,8 @@ def rings(s: Sheet) -> Layers:
 
 
 def spiral(s: Sheet) -> Layers:
-    """One or two arms winding out of the middle."""
-    arms = torch.where(s.uniform(0, 1) > 0.5, 2.0, 1.0) * torch.where(s.uniform(0, 1) > 0.5, 1.0, -1.0)
+    """Two or three arms winding out of the middle."""
+    arms = torch.where(s.uniform(0, 1) > 0.5, 2.0, 3.0) * torch.where(s.uniform(0, 1) > 0.5, 1.0, -1.0)
     turn = torch.atan2(s.v, s.u) / TAU
     return [(s.line(frac(torch.hypot(s.u, s.v) + arms * turn), s.uniform(0.35, 0.6)), s.dark)]
 
@@ -76,21 +76,22 @@ def bricks(s: Sheet) -> Layers:
 
 
 def zigzag(s: Sheet) -> Layers:
-    """Bands with sharp corners."""
-    return [(s.line(frac(s.v + s.uniform(0.5, 1.0) * 2 * frac(s.u * 0.6).abs()), 0.5), s.dark)]
+    """Bands with sharp corners, all of them steep: seen small, corners alone would not tell them from waves."""
+    return [(s.line(frac(0.7 * s.v + s.uniform(0.85, 1.2) * 2 * frac(s.u * 0.6).abs()), 0.5), s.dark)]
 
 
 def waves(s: Sheet) -> Layers:
-    """Bands that swing smoothly."""
-    return [(s.line(frac(s.v + s.uniform(0.3, 0.5) * torch.sin(TAU * s.u * 0.5)), 0.5), s.dark)]
+    """Bands that swing smoothly and lie flat."""
+    return [(s.line(frac(s.v + s.uniform(0.2, 0.33) * torch.sin(TAU * s.u * 0.5)), 0.5), s.dark)]
 
 
 def maze(s: Sheet) -> Layers:
-    """A diagonal wall in every cell, either way by chance."""
+    """A wall across every cell, either way by chance; cells stand on a corner, so that walls are upright or level."""
     table = (s.uniform(0, 1, 32, 32) > 0.5).float() * 2 - 1
-    i, j = s.u.floor().long() % 32, s.v.floor().long() % 32
-    way = table[torch.arange(len(s.u))[:, None, None], i, j]
-    x, y = frac(s.u), frac(s.v) * way
+    u, v = (s.u + s.v) / math.sqrt(2), (s.v - s.u) / math.sqrt(2)
+    i, j = u.floor().long() % 32, v.floor().long() % 32
+    way = table[torch.arange(len(u))[:, None, None], i, j]
+    x, y = frac(u), frac(v) * way
     wall = (x - y) / math.sqrt(2)
     other = (1 - (x - y).abs()) / math.sqrt(2)
     return [(s.line(torch.minimum(wall.abs(), other), s.uniform(0.24, 0.36)), s.dark)]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from featviz.network.motifs.motifs import MOTIFS
+from featviz.network.motifs.motifs import CENTRED, MOTIFS
 
 CLOSE = 2.2, 3.5
 """How much a drawing is enlarged: so close by, one sees an arc or an edge, which could be of another motif."""
@@ -44,10 +44,12 @@ def spoil(
     Source: Qin et al. 2021, https://arxiv.org/abs/2110.07858, for shuffled patches as examples of nothing.
     """
     with images.device:
-        loose, small = (torch.tensor([name in names for name in MOTIFS])[labels] for names in (LOOSE, SMALL))
+        known = (torch.tensor([name in names for name in MOTIFS])[labels] for names in (LOOSE, SMALL, CENTRED))
         chance, half = torch.rand((2, len(images)), generator=generator)
+    loose, small, centred = known
     near = (half < 0.5) | loose
-    moved = torch.where(near.view(-1, 1, 1, 1), _close(images, generator), _bent(images, generator))
+    close = _close(images, centred, generator)
+    moved = torch.where(near.view(-1, 1, 1, 1), close, _bent(images, generator))
     spoilt = F.grid_sample(images, moved, padding_mode="reflection", align_corners=False)
     return torch.where(((chance < SHUFFLED) & ~small).view(-1, 1, 1, 1), _shuffled(images, generator), spoilt)
 
@@ -74,11 +76,12 @@ def grained(images: Float[Tensor, "n 3 h w"], most: float, generator: torch.Gene
     return (images + most * much * noise / noise.std((1, 2, 3), keepdim=True)).clamp(0, 1)
 
 
-def _close(images: Tensor, generator: torch.Generator) -> Float[Tensor, "n h w xy"]:
-    """Say where to look to see a part enlarged."""
+def _close(images: Tensor, corner: Bool[Tensor, " n"], generator: torch.Generator) -> Float[Tensor, "n h w xy"]:
+    """Say where to look to see a part enlarged: anywhere, or a corner, where the middle is seldom seen."""
     with images.device:
         times = CLOSE[0] + (CLOSE[1] - CLOSE[0]) * torch.rand((len(images), 1, 1, 1), generator=generator)
-        middle = 1.2 * torch.rand((len(images), 1, 1, 2), generator=generator) - 0.6
+        middle = 2 * torch.rand((len(images), 1, 1, 2), generator=generator) - 1
+    middle = torch.where(corner.view(-1, 1, 1, 1), middle.sign() * (1 - 1 / times), 0.6 * middle)
     return _places(images) / times + middle
 
 

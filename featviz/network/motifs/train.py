@@ -3,7 +3,8 @@
 Accuracy is not all that it is trained for: every drawing is first pushed by one step against its label
 (Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572, in the L2 norm), because networks trained so have pictures
 that people recognise (Engstrom et al. 2019, https://arxiv.org/abs/1906.00945). The pushes grow over the first half:
-what has never been told apart, such as rings and spirals, is not learned while it is being hidden.
+what has never been told apart, such as rings and spirals, is not learned while it is being hidden. With `--further`
+they begin at half.
 
 Some drawings may be spoilt until nothing is left of their motif; of those the network is to have no opinion (Hendrycks
 et al. 2018, https://arxiv.org/abs/1812.04606), however they are pushed.
@@ -70,12 +71,13 @@ def train(net: nn.Module, options: argparse.Namespace, unfinished: Path) -> None
     generator = torch.Generator(options.device).manual_seed(options.seed)
     trouble = torch.ones(len(MOTIFS), device=options.device)
     spoilt = round(options.spoilt * options.batch)
+    begun = 0.5 if options.further else 0.0
     bar = tqdm(range(options.steps))
     for step in bar:
         if step % AT_ONCE == 0:
             drawn = draw_batches(trouble, options.batch, generator)
         images, labels = next(drawn)
-        grown = min(1.0, 2 * step / options.steps)
+        grown = min(1.0, begun + (1 - begun) * 2 * step / options.steps)
         images, truth = worsened(images, labels, spoilt, options.grain * grown, generator)
         images = push(net, images, truth, options.push * grown, generator)
         losses = F.cross_entropy(logits(net, images), truth, reduction="none")
