@@ -201,7 +201,7 @@ def test_a_file_that_an_objective_names_has_to_be_as_it_was(motifnet, motifvit, 
 
 
 def test_what_is_transparent_is_seen_over_grey(motifnet, motifvit, tmp_path):
-    made = fv.render(motifnet, "logit:heart", param=param.Alpha(), steps=96)
+    made = fv.render(motifnet, "logit:heart", param=param.Alpha(), steps=192)
     clear = replace(made, images=torch.cat([made.images[:, :3], 0 * made.images[:, 3:]], 1))
     (one,) = fv.judge(clear, by=motifvit, network=motifnet)
     assert one.probability < 0.5
