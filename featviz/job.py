@@ -6,7 +6,7 @@ import operator
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from featviz import __version__
-from featviz.activations import Activations, Moved
+from featviz.activations import Activations
 from featviz.errors import ModelError, SettingError
+from featviz.lens import Lens, sides_of
 from featviz.network import Network
 from featviz.objectives import parse
 from featviz.output import read_image
@@ -40,82 +41,11 @@ from featviz.protocols import (
 )
 from featviz.random import Generators
 from featviz.recipe import EXPECTS, Recipe, classes_of, files_of, fingerprint
-from featviz.tiles import Tile, tile_size, tiles
-from featviz.transforms import NEAR, STANDARD, Collapse, Resize, fuse, look
+from featviz.transforms import NEAR, STANDARD, Resize
 from featviz.tuning import settle
 
 Goal = str | Scorer
 Start = str | Path | Float[Tensor, "... c h w"] | Float[np.ndarray, "... c h w"]
-
-
-@dataclass(frozen=True)
-class Lens:
-    """How the network looks at pictures.
-
-    Args:
-        stack: the transforms, neighbours fused, beginning and ending with what fits the network.
-        view: height and width in px of what they give.
-        tile: of the pieces in which the network sees it; often the view itself.
-    """
-
-    stack: tuple[Transform, ...]
-    view: Size
-    tile: Size
-
-    @classmethod
-    def of(
-        cls, transforms: Transforms, network: Network, canvas: Float[Tensor, "n c h w"], largest: int | None
-    ) -> Lens:
-        """Fuse the stack, and make sure that the network takes what comes out of it.
-
-        Args:
-            transforms: as they were given.
-            network: what will look.
-            canvas: the pictures as they begin.
-            largest: side in px of the tiles; `None` means that there are none.
-        """
-        if canvas.shape[1] == network.channels + 1 and not any(isinstance(step, Collapse) for step in transforms):
-            transforms = (Collapse(), *transforms)
-        stack = fuse(transforms)
-        view, _ = look(canvas[:1], stack, Generators([0]))
-        if view.shape[1] != network.channels:
-            seen = f"the network takes {network.channels} channels and would see {view.shape[1]}"
-            if canvas.shape[1] > network.channels:
-                raise SettingError(f"{seen}; Collapse takes one away, and wants param.Alpha(), or --param alpha")
-            raise SettingError(f"{seen}; give a param and transforms for {network.channels}")
-        sides = _sides(view)
-        if network.fixed_size and (largest is None or sides[0] < network.size[0] or sides[1] < network.size[1]):
-            stack = stack if sides == network.size else fuse((*transforms, Resize(network.size)))
-            return cls(stack, network.size, network.size)
-        tile = tile_size(sides, network.size if network.fixed_size and largest else largest)
-        if tile == network.size:
-            return cls(stack, sides, tile)
-        try:
-            network.check_size(tile)
-        except ModelError:
-            own = _sides(canvas)
-            if tile != sides or sides == own:
-                raise
-            network.check_size(own)  # a view too small of a picture that is large enough is seen as large as that
-            return cls(fuse((*transforms, Resize(own))), own, own)
-        return cls(stack, sides, tile)
-
-    @cached_property
-    def tiles(self) -> Sequence[Tile]:
-        """The pieces in which the network sees a view."""
-        return tiles(self.view, self.tile)
-
-    def check(self, objective: Scorer) -> None:
-        """Make sure that an objective can be asked about what is seen through it."""
-        if len(self.tiles) > 1 and getattr(objective, "whole", False):
-            seen = f"a view of {self.view[0]} x {self.view[1]} px is seen in tiles of {self.tile[0]} x {self.tile[1]}"
-            raise SettingError(
-                f"{objective} is about the view as a whole, and {seen}; give a smaller picture or larger tiles"
-            )
-
-    def look(self, images: Float[Tensor, "n c h w"], rng: Generators) -> tuple[Float[Tensor, "n c2 h2 w2"], Moved]:
-        """See the images as the transforms show them this time, and how these moved them."""
-        return look(images, self.stack, rng)
 
 
 @dataclass(frozen=True)
@@ -178,7 +108,7 @@ class Job:
         rng = Generators(seeds)
         start = torch.from_numpy(start) if isinstance(start, np.ndarray) else start
         begin = None if start is None else _begin(start, network.channels, len(seeds))
-        size = whole.size or (network.size if begin is None else _sides(begin))
+        size = whole.size or (network.size if begin is None else sides_of(begin))
         leaves = whole.start(rng, network.channels, size) if begin is None else whole.fit(_fitting(begin, size))
         leaves = [leaf.to(network.device).requires_grad_() for leaf in leaves]
         with torch.no_grad():
@@ -370,7 +300,7 @@ def _begin(start: str | Path | Tensor, channels: int, count: int) -> Float[Tenso
 
 def _fitting(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c h2 w2"]:
     """Resize images whose shape is already right, to within a pixel."""
-    height, width = _sides(images)
+    height, width = sides_of(images)
     if abs(height * size[1] / width - size[0]) > 1:
         raise SettingError(
             f"start is {height} x {width} px, the picture {size[0]} x {size[1]}; cut it to that shape first"
@@ -389,7 +319,3 @@ def _transforms(transforms: Transforms | Transform | Geometric | None, param: Pa
         if not isinstance(transform, Transform | Geometric | Module):
             raise SettingError(f"{transform!r} is no transform; it needs draw and apply, or place")
     return whole
-
-
-def _sides(images: Tensor) -> Size:
-    return images.shape[-2], images.shape[-1]

@@ -15,7 +15,8 @@ from torch import Tensor
 from featviz.activations import Moved
 from featviz.errors import RenderError
 from featviz.health import Health
-from featviz.job import Job, Lens
+from featviz.job import Job
+from featviz.lens import Lens
 from featviz.memory import SPARE, free_bytes, is_out_of_memory, kept_bytes, read_bytes, show_bytes
 from featviz.network import See
 from featviz.random import Generators

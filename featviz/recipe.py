@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from types import UnionType
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from jaxtyping import Float
 from torch import Tensor
@@ -199,8 +200,10 @@ class Recipe:
                 raise RecipeError(f"the recipe has format {version}, this featviz reads {FORMAT}; use another version")
             known = {field.name for field in fields(cls)}
             recipe = cls(**{key: _frozen(value) for key, value in found.items() if key in known})
-            if set(recipe.expects) != set(EXPECTS):
-                raise ValueError("expects")
+            kinds = get_type_hints(cls)
+            wrong = [name for name in known if not _is_kind(getattr(recipe, name), kinds[name])]
+            if wrong or set(recipe.expects) != set(EXPECTS) or recipe.picture not in (None, *range(len(recipe.seeds))):
+                raise ValueError(wrong)
             return recipe
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecipeError("the recipe cannot be read; was the file changed?") from error
@@ -249,6 +252,19 @@ def _within(*values: Any) -> Iterator[Any]:
 
 def _content(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    """Say whether a value is what an annotation of a recipe allows."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_is_kind(value, one) for one in inner)
+    if origin is tuple:
+        kinds = inner[:1] * len(value) if inner[-1] is ... and isinstance(value, tuple) else inner
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_kind, value, kinds))
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_is_kind(one, inner[1]) for one in value.values())
+    return kind is Any or (isinstance(value, kind) and not isinstance(value, bool))
 
 
 def _plain(value: Any) -> Any:

@@ -79,7 +79,12 @@ class Network:
     ) -> None:
         self.module = getattr(module, "_orig_mod", module)
         self.size = as_size(size)
-        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        try:
+            self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        except (TypeError, ValueError) as error:
+            raise SettingError(
+                f"mean {mean!r} and std {std!r} are no lists of numbers; give one of each per channel"
+            ) from error
         self.classes = _names(classes)
         self.heads = {OUTPUT: self.classes} if heads is None else {head: _names(names) for head, names in heads.items()}
         self.name, self.weights = name, weights

@@ -177,6 +177,7 @@ def test_capture_checks_its_images():
     [
         ({"std": (0.5, 0.5)}, "do not go together; give one of each per channel, std above 0"),
         ({"std": (0.5, 0.5, 0)}, "do not go together; give one of each per channel, std above 0"),
+        ({"mean": 0.5}, "are no lists of numbers; give one of each per channel"),
         ({"size": 0}, "size 0 x 0 has no pixels; give the size it was trained on"),
     ],
 )

@@ -1,5 +1,6 @@
 """A recipe is text that makes a picture again and runs nothing."""
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -204,3 +205,15 @@ def test_stacks_of_other_libraries_are_given_by_hand(tmp_path):
     assert fv.replay(path, network=net, transforms=stack).images.equal(
         fv.render(net, "conv2:1", transforms=stack, steps=2).images
     )
+
+
+@pytest.mark.parametrize("wrong", ["x", -1, 3.5, [], {}, ["a"], True])
+def test_a_recipe_whose_values_are_of_another_kind_cannot_be_read(motifnet, wrong):
+    right = json.loads(fv.render(motifnet, "stage1:0", steps=0).recipe.to_json())
+    asked = [right | {key: wrong} for key in right if key not in ("machine", "files", "classes", "dream")]
+    asked += [right | {"expects": right["expects"] | {key: wrong}} for key in ("mean", "std", "size")]
+    for recipe in asked:
+        with contextlib.suppress(fv.FeatvizError):  # most are wrong, and all others can be drawn
+            fv.replay(fv.Recipe.from_json(json.dumps(recipe)))
+    with pytest.raises(fv.RecipeError, match="^the recipe cannot be read; was the file changed?"):
+        fv.Recipe.from_json(json.dumps(right | {"size": wrong}))
