@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import featviz as fv
 
+MOVES = (
+    *("Alias", "Clone", "Flatten", "Permute", "Reshape", "Select", "Slice", "Squeeze", "ToCopy", "Transpose"),
+    *("Unsafe", "Unsqueeze", "View"),
+)
+"""How the names of steps begin that leave every number as it is."""
+
 
 def answers(network: fv.Network, images: Tensor, head: str = fv.objectives.OUTPUT) -> Tensor:
-    """Return the probabilities (images, classes) that a network gives, whether or not it ends in a softmax of its own.
+    """Return the probabilities (images, classes) that a network gives, whether it puts out these or logits.
 
     Those of a single output are of yes, by a sigmoid; and so is every one of a network that ends in sigmoids.
 
@@ -25,18 +31,24 @@ def answers(network: fv.Network, images: Tensor, head: str = fv.objectives.OUTPU
         put = network.capture(images, [head]).logits(head).float().cpu()
     if not put.isfinite().all():
         raise fv.ModelError(f"{network.label} answers with what is no number; check its weights, --mean and --std")
-    if are_probabilities(network, put):
+    if are_probabilities(network, head):
         return put
     return put.softmax(1) if put.shape[1] > 1 else put.sigmoid()
 
 
-def are_probabilities(network: fv.Network, put: Tensor) -> bool:
-    """Say whether what a network puts out are probabilities: of one class or another, or of each apart."""
-    if put.min() < 0 or put.max() > 1 + 1e-3:
-        return False
-    modules = dict(network.module.named_modules())
-    apart = any(
-        isinstance(modules.get(name), nn.Sigmoid) and layer.layout.kind == "vector" and layer.channels == put.shape[1]
-        for name, layer in network.table.items()
-    )
-    return apart or bool((put.sum(1) - 1).abs().max() < 1e-3)
+def are_probabilities(network: fv.Network, layer: str) -> bool:
+    """Say whether a layer ends in a softmax or in sigmoids, as a module or as a function.
+
+    Args:
+        network: asked about noise.
+        layer: puts out a vector.
+    """
+    noise = torch.rand(2, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
+    with torch.enable_grad():
+        put = network.capture(noise.requires_grad_(), [layer]).units(layer)
+    step = put.grad_fn
+    while step is not None and step.name().lstrip("_").startswith(MOVES):
+        step = step.next_functions[0][0]
+    if step is not None and step.name() in ("SigmoidBackward0", "SoftmaxBackward0"):
+        return True
+    return put.shape[1] > 1 and bool(put.min() >= 0) and bool((put.sum(1) - 1).abs().max() < 1e-3)

@@ -43,19 +43,21 @@ def replay(
         progress: as for `fv.render`.
 
     Raises:
-        RecipeError: the file holds no recipe, something of one's own was not given, or the weights are others.
+        RecipeError: the file holds no recipe, something of one's own was not given, or the weights or the start are
+            others.
+        SettingError: a start is given for a picture that was begun with noise.
     """
     recipe = recipe if isinstance(recipe, fv.Recipe) else fv.Recipe.of(recipe)
-    if not isinstance(network, fv.Network):
-        network = network_of(recipe, weights, device, network)
-    check_weights(network, recipe)
     if start is not None and recipe.start is None:
         raise fv.SettingError(f"the picture was begun with noise, not with {start}; leave that out")
     recipe = recipe if start is None else replace(recipe, start=str(start))
-    if recipe.start not in (None, fv.Recipe.TENSOR) and not Path(recipe.start).is_file():
-        raise fv.RecipeError(f"the picture was begun with {recipe.start}, which is not here; give it with --start")
-    if recipe.start == fv.Recipe.TENSOR:
-        raise fv.RecipeError("the picture was started from an image made in Python, which the recipe does not hold")
+    if recipe.start is not None and not Path(recipe.start).is_file():  # nor is an image made in Python
+        raise fv.RecipeError(
+            f"the picture was begun with {recipe.start}, which is not here; give it with --start, or start="
+        )
+    if not isinstance(network, fv.Network):
+        network = network_of(recipe, weights, device, network)
+    check_weights(network, recipe)
     arguments = recipe.arguments(VALUES | dict(own or {}), transforms)
     recipe.check_classes(network.heads, *arguments["objective"])
     if recipe.dream is None:

@@ -90,7 +90,7 @@ def blocks(
     cells: Annotated[int, typer.Option(help="Along the longer side; finer maps are averaged.")] = 10,
     groups: Annotated[int, typer.Option(help="Into how many the activations of a layer are split.")] = 6,
     pictures: Annotated[
-        Path | None, typer.Option(help="A sweep's folder, made at the same size, steps and seed: take its pictures.")
+        Path | None, typer.Option(help="A sweep's folder: take its pictures of the same size, steps and seed.")
     ] = None,
     param: ParamName = "fourier",
     own: Own = None,

@@ -24,6 +24,7 @@ from featviz.cli.options import (
     finish,
     load_network,
     read_numbers,
+    read_size,
 )
 
 FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
@@ -95,12 +96,12 @@ def dream(
         raise fv.SettingError(f"--fps is of a video, and {path} is none; end the name in {', '.join(fv.VIDEOS)}")
     if layer and objective:
         raise fv.SettingError(f"both --layer {layer} and the objective {objective!r} are given; leave one out")
-    if size is not None and ":" not in model:
+    goal: Any = fv.objectives.Layer(layer) if layer else objective and fv.objectives.parse(objective, find_own(own))
+    network = load_network(model, weights, device, size, mean, std, order, layout)
+    if size is not None and network.size != read_size(size):
         raise fv.SettingError(
             "--size is what a module of one's own expects; a dream has its photograph's: leave it out"
         )
-    goal: Any = fv.objectives.Layer(layer) if layer else objective and fv.objectives.parse(objective, find_own(own))
-    network = load_network(model, weights, device, size, mean, std, order, layout)
     settings: dict[str, Any] = {
         "octaves": octaves, "scale": scale, "steps": steps, "strength": strength, "jitter": jitter, "smooth": smooth,
         "laplacian": laplacian, "keep_color": keep_color, "mask": mask and str(mask), "guide": guide, "seed": seed,

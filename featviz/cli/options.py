@@ -64,7 +64,7 @@ def load_network(
     *,
     smooth_pools: bool = False,
 ) -> fv.Network:
-    """Load a network; a bare module of one's own is taken to expect the size of the picture."""
+    """Load a network; the size is a bare module's of one's own, or of a `Network` that does not run at its own."""
     given = read_size(size) if ":" in model else None
     numbers = read_numbers(mean), read_numbers(std)
     network = fv.load(

@@ -252,15 +252,8 @@ class Network:
         """The side in px of the smallest square that it takes."""
         if self.fixed_size:
             return min(self.size)
-        low, high = 0, min(self.size)  # it lies between, by bisection; a module may want multiples of a power of two
-        power = 1
-        while power < high and not self.takes((power, power)):
-            low, power = power, 2 * power
-        high = min(power, high)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.takes((middle, middle)) else (middle, high)
-        return high
+        sides = range(1, min(self.size))  # one after another: a module may want multiples of a number
+        return next((side for side in sides if self.takes((side, side))), min(self.size))
 
     def takes(self, size: Size) -> bool:
         """Whether the network runs on images of this size."""

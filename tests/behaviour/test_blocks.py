@@ -151,9 +151,7 @@ def test_pictures_of_a_sweep_are_taken(motifnet, photo, tmp_path):
     shared = there.keys() & own.keys()
     assert len(shared) == len(data(tmp_path / "page")["layers"][0]["channels"])
     assert all(there[name] == own[name] for name in shared)
-    with pytest.raises(
-        fv.SettingError, match=r"channels in 3 steps from seed 0; give the sweep's size, steps and seed$"
-    ):
+    with pytest.warns(fv.FeatvizWarning, match=r"channels in 3 steps from seed 0 at this size .*; all are drawn$"):
         fv.blocks(motifnet, photo, "stage2", tmp_path / "new", cells=2, groups=1, pictures=tmp_path / "sweep", steps=3)
 
 

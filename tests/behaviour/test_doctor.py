@@ -113,6 +113,39 @@ def test_bytes_for_pixels(motifnet, folder):
     assert fv.doctor(wrong.expecting(mean=(0.0,) * 3, std=(0.003922,) * 3), photographs=folder).healthy
 
 
+def test_answers_that_hardly_differ_tell_nothing(folder):
+    near = fv.load("motifvit", device="cpu").expecting(mean=(0.5,) * 3, std=(0.6,) * 3)
+    assert range_of(fv.doctor(near, photographs=folder)) == (
+        "?     input range  the answers to the photographs hardly tell whether it is right; "
+        "they say a little more with --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
+    )
+
+
+def normed(folder, *, before=lambda x: x):
+    """A small grey network whose batch norm has kept what drawings are like in MNIST's range."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8, momentum=None), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    module = Changed(nn.Sequential(*layers, nn.Linear(8, 10)), before=before)
+    images = torch.stack([image for _, image in fv.photographs(folder, size=28, channels=1)])
+    with torch.no_grad():
+        module.train()((images - 0.1307) / 0.3081)
+    return fv.Network(module, size=28, mean=(0.1307,), std=(0.3081,))
+
+
+def test_the_range_of_grey_digits(folder):
+    right = normed(folder)
+    assert fv.doctor(right, photographs=folder).healthy
+    wrong = fv.doctor(right.expecting(mean=(0.5,), std=(0.5,)), photographs=folder)
+    assert cures(wrong) == {"input range": "--mean 0.1307 --std 0.3081"}
+
+
+def test_a_range_in_which_nothing_is_a_number_fits_not(folder):
+    right = normed(folder, before=lambda x: torch.exp(x.double() * 3).float())
+    assert range_of(fv.doctor(right, photographs=folder)) == (
+        "ok    input range  the first batch norms say that it is right"
+    )
+
+
 def test_blue_for_red(motifnet, tmp_path):
     """Where red is all that it looks at, and there is little blue in the photographs."""
     folder = drawings(tmp_path / "drawings", light=(1.0, 0.7, 0.1))
@@ -194,6 +227,8 @@ def test_odd_outputs(motifnet):
     assert cures(nan) == {"output": "check its weights, and --mean and --std"}
     ends = fv.Network(nn.Sequential(motifnet.module, nn.Sigmoid()), size=64, **HALF)
     assert cures(fv.doctor(ends)) == {"output": "for logit:N give 0:N"}
+    deep = fv.Network(Changed(nn.Sequential(motifnet.module, nn.Softmax(1))), size=64, **HALF)
+    assert cures(fv.doctor(deep)) == {"output": "for logit:N give module.0:N"}
     (finding,) = (one for one in fv.doctor(fv.Network(Softened(), size=32, **HALF)) if one.cure)
     assert finding.cure == "let the module return its logits"
     maps = fv.Network(nn.Conv2d(3, 4, 3), size=32, **HALF)
@@ -235,6 +270,21 @@ def test_dead_starts_are_told(bias, cure):
     assert cures(fv.doctor(fv.Network(dead, size=32, **HALF)))["starts"] == cure
 
 
+def test_a_branch_that_a_louder_start_wakes_is_woken():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.relu = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()
+            nn.init.constant_(self.conv.bias, -0.1)
+
+        def forward(self, x):
+            return x + self.relu(self.conv(x))
+
+    diagnosis = fv.doctor(fv.Network(Residual(), size=32, **HALF))
+    assert cures(diagnosis) == {"starts": '--param "Fourier(sd=0.25)", a louder start'}
+
+
 def test_a_branch_that_begins_with_nothing_is_no_dead_start():
     """As the last batch norm of a residual block often does."""
 
@@ -250,23 +300,26 @@ def test_a_branch_that_begins_with_nothing_is_no_dead_start():
 
     diagnosis = fv.doctor(fv.Network(Residual(), size=32, **HALF))
     (told,) = (str(finding) for finding in diagnosis if finding.about == "starts")
-    assert told == "?     starts       nothing in norm answers to noise, but what is behind does"
+    assert (
+        told == "?     starts       nothing in norm answers to noise, quiet or loud, but the network's last layer does"
+    )
 
 
-def test_sizes_that_are_multiples_are_found():
-    def halve(x):
-        assert x.shape[-1] % 16 == 0
+@pytest.mark.parametrize("side", [14, 16])
+def test_sizes_that_are_multiples_are_found(side):
+    def divide(x):
+        assert x.shape[-1] % side == 0
         return x
 
-    diagnosis = fv.doctor(fv.Network(Changed(nn.Conv2d(3, 4, 3), before=halve), size=112, **HALF))
-    assert "takes squares from 16 px" in [finding.what for finding in diagnosis]
+    diagnosis = fv.doctor(fv.Network(Changed(nn.Conv2d(3, 4, 3), before=divide), size=112, **HALF))
+    assert f"takes squares from {side} px" in [finding.what for finding in diagnosis]
 
 
 def test_photographs_are_taken_from_all_over_the_folder(motifnet, tmp_path):
     """The first ones by name are of one class where each has a folder of its own."""
     motifvit = fv.load("motifvit", device="cpu").expecting(mean=(0.0,) * 3, std=(1 / 255,) * 3)
-    for name in "ab":
-        drawings(tmp_path / name, 64, kinds=1 if name == "a" else 27)
+    for name, count, kinds in (("a", 64, 1), ("b", 63, 27)):
+        drawings(tmp_path / name, count, kinds=kinds)
     assert "expects pixels from -1 to 1" in range_of(fv.doctor(motifvit, photographs=tmp_path))
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 import featviz as fv
 from featviz import param
+from featviz.apps.answers import answers
 from featviz.apps.judge.judge import _views
 from featviz.cli import main
 from featviz.network import motifs
@@ -177,6 +178,46 @@ def test_a_place_is_looked_for_where_it_was_shown(motifnet, motifvit, tmp_path):
     assert one.score == pytest.approx(made.trust.clean.item(), abs=1e-3) and one.percentile > 0.5
 
 
+@pytest.mark.parametrize(
+    "settings", [{"param": param.CPPN()}, {"param": param.image(128), "transforms": fv.transforms.NONE}]
+)
+def test_it_was_shown_in_views_of_its_own_and_at_its_own_size(motifnet, motifvit, settings):
+    made = fv.render(motifnet, "stage2:6@12,3", steps=24, **settings)
+    shown = made.at(96) if isinstance(settings["param"], param.CPPN) else made
+    (one,) = fv.judge(shown, by=motifvit, network=motifnet)
+    assert one.score == pytest.approx(made.trust.clean.item(), rel=0.1) and one.told == "holds in other views"
+
+
+class Likely(torch.nn.Module):
+    """Ends in sigmoids, or a softmax, as a function."""
+
+    def __init__(self, classes, end):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.linear, self.end = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, classes), end
+
+    def forward(self, x):
+        return self.end(self.linear(self.conv(x).mean((2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("classes", "end", "alike"),
+    [
+        (1, torch.sigmoid, True),
+        (5, torch.sigmoid, True),
+        (5, torch.nn.Sigmoid(), True),
+        (5, lambda y: y[:, None].softmax(2).squeeze(1), True),
+        (1, lambda y: y, False),
+        (5, lambda y: y * torch.sigmoid(y), False),
+    ],
+)
+def test_answers_are_probabilities_whatever_a_network_ends_in(classes, end, alike):
+    network = fv.Network(Likely(classes, end), size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    put = network.capture(images, [""])[""]
+    assert torch.allclose(answers(network, images), put) == alike
+
+
 def test_networks_run_together_and_judges_that_end_in_a_softmax(motifnet, motifvit):
     both = fv.together(a=motifnet, b=fv.load("motifnet", device="cpu"))
     soft = fv.Network(
@@ -276,7 +317,7 @@ def test_what_cannot_be_judged_is_said(motifnet, rendering, net, tmp_path, capsy
     few = fv.Network(net.module, size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
     with pytest.raises(fv.SettingError, match=r"^Plain has \d+ classes, motifnet has 27; judge by a network of"):
         fv.judge(rendering, by=few, network=motifnet)
-    with pytest.raises(fv.SettingError, match="^_Together are several networks; judge by one of them$"):
+    with pytest.raises(fv.SettingError, match="^the judge is several networks run together; judge by one of them$"):
         fv.judge(rendering, by=fv.together(a=few, b=motifnet), network=motifnet)
     short = fv.Network(motifnet.module, size=64, mean=(0.5,) * 3, std=(0.5,) * 3, classes=["a", "b"])
     with pytest.raises(fv.SettingError, match="^MotifNet has 2 class names for 27 outputs; give the maker"):

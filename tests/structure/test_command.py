@@ -365,11 +365,25 @@ def test_the_installed_command_finds_what_is_in_the_current_folder(tmp_path):
         assert done.stdout.splitlines()[1].split()[:3] == ["0", "map", "4x18x18"]
 
 
-def test_a_network_of_ones_own_keeps_its_size(tmp_path):
+FLAT = """
+
+def flat():
+    \"\"\"Of the wrong size.\"\"\"
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 4))
+    return fv.Network(module, size=20, mean=(0.5,) * 3, std=(0.5,) * 3)
+"""
+
+
+def test_a_network_of_ones_own_keeps_its_size(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(OWN)
     assert main(["render", "0:2", "--model", "mine.py:whole", "--size", "40", "-o", "a.png", *QUICK]) == 0
     assert fv.Recipe.of("a.png").expects["size"] == (20, 20)
     assert fv.read_image("a.png").shape == (3, 40, 40)
+    assert main(["dream", "a.png", "2:1", "--model", "mine.py:whole", "--size", "40", "--quiet"]) == 2
+    assert said(capsys)[1][-1].startswith("featviz: --size is what a module of one's own expects; a dream has its")
+    (tmp_path / "flat.py").write_text(OWN + FLAT)
+    assert main(["render", "1:2", "--model", "flat.py:flat", "--size", "8", "-o", "b.png", *QUICK]) == 0
+    assert fv.Recipe.of("b.png").expects["size"] == (8, 8)
 
 
 def test_what_is_no_objective_is_said(tmp_path, capsys):

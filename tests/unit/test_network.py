@@ -187,6 +187,13 @@ def test_impossible_networks(more, message):
     assert str(caught.value).endswith(message)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+def test_torchscript_is_refused():
+    traced = torch.jit.trace(nn.Conv2d(3, 4, 3).eval(), torch.rand(1, 3, 8, 8))
+    with pytest.raises(fv.ModelError, match="is TorchScript, which cannot be looked into; give what it was made from$"):
+        fv.Network(traced, size=8, **toys.HALF)
+
+
 def test_a_network_shows_what_it_expects():
     assert repr(toys.plain()) == (
         "<Network Plain: 32x32 px, 3 channels, mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5), 5 class names, on cpu>"

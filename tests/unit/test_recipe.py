@@ -144,7 +144,7 @@ def test_replay_of_what_is_ones_own(motifnet, tmp_path):
 
 def test_replay_says_what_it_started_from(motifnet, tmp_path):
     fv.render(motifnet, "stage1:0", steps=1, start=torch.rand(3, 64, 64)).save(tmp_path / "a.png")
-    with pytest.raises(fv.RecipeError, match="started from an image made in Python, which the recipe does not hold"):
+    with pytest.raises(fv.RecipeError, match="begun with an image made in Python, which is not here; give it"):
         fv.replay(tmp_path / "a.png")
 
 
@@ -155,7 +155,9 @@ def test_a_start_file_that_changed_is_found_out(motifnet, tmp_path, photo):
     rendering.save(tmp_path / "a.png")
     assert torch.equal(fv.replay(tmp_path / "a.png", device="cpu").images, rendering.images)
     moved = start.rename(tmp_path / "moved.png")
-    with pytest.raises(fv.RecipeError, match=r"begun with .*start.png, which is not here; give it with --start$"):
+    with pytest.raises(
+        fv.RecipeError, match=r"begun with .*start.png, which is not here; give it with --start, or start=$"
+    ):
         fv.replay(tmp_path / "a.png", device="cpu")
     assert torch.equal(fv.replay(tmp_path / "a.png", device="cpu", start=moved).images, rendering.images)
     (noise,) = fv.render(motifnet, "stage1:0", steps=1).save(tmp_path / "noise.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def blocks(
         classes: whose support is shown, besides the five likeliest.
         cells: along the longer side; finer maps are averaged.
         groups: into how many the activations of a layer are split.
-        pictures: a sweep's folder; channels that it has at the same size, steps and seed are not drawn again.
+        pictures: a sweep's folder; channels that it has at the same size, steps, seed and param are not drawn again.
         param: how pictures are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
             fade where little matters, in networks of 1 or 3 channels; `None` means `param.image()`.
         size: px of a picture; `None` means the param's own, or else the network's.
@@ -107,8 +108,9 @@ def blocks(
             fv.Store(pictures), store, [name for album in albums for batch in album.batches for name in batch.names]
         )
         if not found:
-            made = f"no picture in {pictures} is of these layers' channels in {steps} steps from seed {seed}"
-            raise fv.SettingError(f"{made}; give the sweep's size, steps and seed")
+            missing = f"no picture in {pictures} is of these channels in {steps} steps from seed {seed}"
+            told = f"{missing} at this size and in this param; all are drawn"
+            warnings.warn(told, fv.FeatvizWarning, stacklevel=2)
 
     def lay(drawn: Drawn) -> list[str]:
         store.write("photograph.webp", webp(image[0]))

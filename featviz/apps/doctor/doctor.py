@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from featviz.apps.doctor.output import output
 from featviz.apps.doctor.starts import starts
 
 PICTURES = 64
-"""How many photographs are looked at, from all over the folder: in a row they may be of one class."""
+"""How many photographs are looked at, at most, from all over the folder: in a row they may be of one class."""
 
 
 def doctor(network: fv.Network, *, photographs: str | Path | None = None) -> Diagnosis:
@@ -39,7 +40,7 @@ def doctor(network: fv.Network, *, photographs: str | Path | None = None) -> Dia
     images = None
     if photographs is not None:
         files = list(fv.images_in(photographs))
-        some = files[:: max(1, len(files) // PICTURES)][:PICTURES]
+        some = files[:: math.ceil(len(files) / PICTURES)]
         images = torch.stack([fv.photograph(file, size=network.size, channels=network.channels) for file in some])
     checks: tuple[Callable[[fv.Network, Tensor | None], Iterator[Finding]], ...] = (
         output,

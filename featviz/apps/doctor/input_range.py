@@ -88,9 +88,9 @@ def _by_norms(network: fv.Network, images: Tensor | None) -> Finding:
     ranges = _in_use(network, orders=(network.order,))
     given = next(iter(ranges))
     misfits = {told: _mismatch(other, leaves) for told, (_, other) in ranges.items()}
-    known = {told: misfit for told, misfit in misfits.items() if misfit is not None}
+    known = {told: misfit for told, misfit in misfits.items() if misfit is not None}  # all, or none
     more = "" if images is not None else "; --photographs FOLDER might"
-    if len(known) < len(misfits) or min(known.values()) > FITS:
+    if not known or min(known.values()) > FITS:
         told = f"nothing tells whether it is right{more}"
         if known and images is not None:
             cure = "give --mean and --std as in training, or photographs of its kind"
@@ -153,7 +153,10 @@ def _said(network: fv.Network, images: Tensor) -> float:
 
 
 def _mismatch(network: fv.Network, images: Tensor) -> float | None:
-    """Return how far what reaches the first batch norms is from the means and deviations that these have kept."""
+    """Return how far what reaches the first batch norms is from the means and deviations that these have kept.
+
+    What is no number fits nothing; `None` means that there are no such batch norms.
+    """
     norms = {name: part for name, part in network.module.named_modules() if type(part) is nn.BatchNorm2d}  # and no more
     known = [name for name, norm in norms.items() if norm.affine and norm.track_running_stats]
     asked = [name for name in network.table if name in known][:NORMS]
@@ -169,5 +172,7 @@ def _mismatch(network: fv.Network, images: Tensor) -> float | None:
             continue
         units = ((units - norm.bias[:, None, None]) / norm.weight[:, None, None])[:, used].movedim(1, 0).flatten(1)
         found.append((units.mean(1).square() + units.std(1).clamp(min=1e-3).log().square()).mean().item())
-    misfit = sum(found) / len(found) if found else math.nan
-    return misfit if math.isfinite(misfit) else None
+    if not found:
+        return None
+    misfit = sum(found) / len(found)
+    return misfit if math.isfinite(misfit) else math.inf

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import featviz as fv
 from featviz.apps.answers import are_probabilities
@@ -29,7 +29,7 @@ def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
         yield Finding("output", "it puts out what is no number", "check its weights, and --mean and --std")
     elif put.ndim != 2:
         yield Finding("output", f"it puts out {' x '.join(map(str, put.shape[1:]))} for an image; there is no logit:")
-    elif are_probabilities(network, put):
+    elif are_probabilities(network, ""):
         before = _before_the_end(network, put.shape[1])
         cure = f"for logit:N give {before}:N" if before else "let the module return its logits"
         yield Finding("output", "it puts out probabilities, which hardly climb", cure)
@@ -41,12 +41,7 @@ def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
 
 
 def _before_the_end(network: fv.Network, classes: int) -> str:
-    """Return the last layer that puts out something for each class and is no softmax or sigmoid, if there is one."""
-    modules = dict(network.module.named_modules())
-    scores = [
-        name
-        for name, layer in network.table.items()
-        if name and layer.layout.kind == "vector" and layer.channels == classes
-        if not isinstance(modules.get(name), nn.Softmax | nn.LogSoftmax | nn.Sigmoid)
-    ]
-    return scores[-1] if scores else ""
+    """Return the last layer that puts out something for each class, and no probability, if there is one."""
+    each = [name for name, layer in network.table.items() if name and layer.channels == classes]
+    vectors = [name for name in each if network.table[name].layout.kind == "vector"]
+    return next((name for name in reversed(vectors) if not are_probabilities(network, name)), "")

@@ -24,13 +24,17 @@ def starts(network: fv.Network, images: Tensor | None) -> Iterator[Finding]:
     off = _off(network, noise)
     silent = [name for name, units in off.items() if units.all()]
     some = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
-    if silent and _answers(network, noise):  # as where a branch begins its training with weights of 0
-        yield Finding("starts", f"nothing in {some} answers to noise, but what is behind does", sure=False)
-    elif silent:
+    if silent:
         louder = _off(network, _noise(network, fv.param.Fourier(sd=LOUD)))
-        woken = not all(name in louder and louder[name].all() for name in silent)
-        cure = f'--param "Fourier(sd={LOUD})", a louder start' if woken else "check its weights, and --mean and --std"
-        yield Finding("starts", f"nothing in {some} answers to noise{'' if woken else ', quiet or loud'}", cure)
+        if not all(name in louder and louder[name].all() for name in silent):
+            cure = f'--param "Fourier(sd={LOUD})", a louder start'
+            yield Finding("starts", f"nothing in {some} answers to noise", cure)
+        elif _answers(network, noise):  # as where a branch begins its training with weights of 0
+            told = f"nothing in {some} answers to noise, quiet or loud, but the network's last layer does"
+            yield Finding("starts", told, sure=False)
+        else:
+            cure = "check its weights, and --mean and --std"
+            yield Finding("starts", f"nothing in {some} answers to noise, quiet or loud", cure)
     else:
         worst = max(off, key=lambda name: _share(off[name]), default=None)
         if worst is None or not off[worst].any():

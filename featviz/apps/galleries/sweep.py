@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 
 import featviz as fv
 from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
-from featviz.apps.galleries.page import Card, Page, Shot, class_title, counted
+from featviz.apps.galleries.page import Card, Page, class_title, counted, shot
 from featviz.apps.galleries.photos import webp
 from featviz.apps.galleries.work import Batch, Engine
 
@@ -34,10 +33,11 @@ def sweep(
     looking: Callable[[int, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Made:
-    """Draw every channel of layers, and lay them out as a page for each layer and one that leads to all in the folder.
+    """Draw every channel of layers, and lay them out as a page for each layer, and one that leads to all those there.
 
     Whatever is there already is not drawn again, so a sweep that was stopped goes on where it was; and one that asks
-    for more draws only that. A layer's page shows what was last asked of it.
+    for more draws only that. A layer's page shows what was last asked of it. A folder is for one network: the index
+    leads to layers of the last one alone.
 
     Args:
         network: whose layers they are.
@@ -107,9 +107,8 @@ def sweep(
             title, count = layer or "logit", sum(bool(one.shots) for one in cards)
             about = f"{count} of {network.table[layer].channels} channels of {network.label}"
             store.write(pages[-1], Page(title, about, cards, back=("index.html", "all layers")).html())
-            first = next((one.shots[:1] for one in cards if one.shots), ())
-            front = Card(f"{title}, {counted(count, 'unit')}", first, link=pages[-1] if first else "")
-            note = {"network": network.fingerprint, "layer": layer, "card": asdict(front)}
+            names = (name for pictures in album.cards.values() for name, _ in pictures if name in drawn.names)
+            note = {"network": network.fingerprint, "layer": layer, "units": count, "picture": next(names, None)}
             store.write(f"layers/{_file(layer)}.json", json.dumps(note))
         fronts = _fronts(network, store)
         about = f"{counted(len(fronts), 'layer')} of {network.label}"
@@ -161,12 +160,16 @@ def _crops(store: fv.Store, found: Any) -> dict[int, list[str]]:
 def _fronts(network: fv.Network, store: fv.Store) -> list[Card]:
     """Read the cards that lead to the network's layers, also those of earlier sweeps, in the network's order."""
     notes = [json.loads(store.read(f"layers/{name}")) for name in store.names("layers")]
-    cards = {note["layer"]: note["card"] for note in notes if note["network"] == network.fingerprint}
-    return [
-        Card(**{**cards[layer], "shots": [Shot(**one) for one in cards[layer]["shots"]]})
-        for layer in network.table
-        if layer in cards
-    ]
+    units = {note["layer"]: note for note in notes if note["network"] == network.fingerprint}
+    return [_front(store, units[layer]) for layer in network.table if layer in units]
+
+
+def _front(store: fv.Store, note: Mapping[str, Any]) -> Card:
+    title = f"{note['layer'] or 'logit'}, {counted(note['units'], 'unit')}"
+    if note["picture"] is None:
+        return Card(title)
+    one, _ = shot(store, note["picture"])
+    return Card(title, [one], link=f"{_file(note['layer'])}.html")
 
 
 def _file(layer: str) -> str:

@@ -24,7 +24,7 @@ TRIALS = 8
 """In how many fresh views the maker looks again."""
 NAMED = 0.005
 """Among which share of the classes one has to come first to be seen: the first five of a thousand."""
-MORE = 2.0
+ODDS = 2.0
 """How many times the odds have to be those that noise has: of two classes, either comes first in half of all noise."""
 HOLDS = 0.5
 """How much of its score a unit's picture has to keep in fresh views."""
@@ -50,7 +50,8 @@ def judge(
 ) -> Judgement:
     """Ask whether a network that had no part in making pictures sees in them what they were made to show.
 
-    Whatever they were made in, their maker looks at them again in the default views.
+    Whatever they were made in, their maker looks at them again in the default views; but for units that are about
+    places, which are to be found where they were shown.
 
     Args:
         pictures: a rendering, or PNG files that featviz saved, one picture in each.
@@ -92,24 +93,24 @@ class _Case:
     labels: tuple[int, int] | None
 
     @property
-    def placed(self) -> bool:
-        """Whether the unit is about places, which are others in a picture of another size."""
-        unit = self.made.unit
-        return getattr(unit, "placed", False) or getattr(unit, "whole", False)
+    def size(self) -> tuple[int, int]:
+        """Height and width in px at which its maker looks again: where places matter, those at which it was made."""
+        height, width = self.made.recipe.size if self.made.placed else self.made.image.shape[-2:]
+        return height, width
 
     @cached_property
     def now(self) -> fv.Rendering:
         """The picture before its maker, in fresh views."""
-        return _before(self, self.made.image[None])
+        return _before(self, _resized(self.made.image, self.size))
 
     @cached_property
     def score(self) -> float:
         """What its unit answers to it."""
-        if self.placed:
+        if self.made.placed:
             return _trust(self, self.now).clean.item()
-        return fv.score(self.maker, self.made.unit, self.whole(self.made.image)).item()
+        return fv.score(self.maker, self.made.unit, self.fitted(self.made.image)).item()
 
-    def whole(self, image: Tensor) -> Tensor:
+    def fitted(self, image: Tensor) -> Tensor:
         """Bring an image to (1, channels, h, w) at the maker's size, and in its shape too where that takes no other."""
         size = self.maker.size
         return _resized(image, size) if self.maker.fixed_size else _covering(image, size)
@@ -141,7 +142,7 @@ def check_judge(maker: fv.Network, by: fv.Network) -> None:
         SettingError: all weights of the one are among those of the other, or the judge is several networks.
     """
     if fv.objectives.OUTPUT not in by.heads:
-        raise fv.SettingError(f"{by.label} are several networks; judge by one of them")
+        raise fv.SettingError("the judge is several networks run together; judge by one of them")
     if _is_part(maker, by) or _is_part(by, maker):
         raise fv.SettingError(f"{by.label} would judge its own pictures; judge by a network that was trained apart")
 
@@ -203,26 +204,25 @@ def _verdict(case: _Case, by: fv.Network, percentile: float | None) -> Verdict:
         return Verdict(**facts, rank=None, probability=None, own=None, told=told)
     mine, theirs = case.labels
     head = made.unit.network
-    own_rank, own = _rank(answers(maker, case.whole(made.image), head)[0], mine)
+    own_rank, own = _rank(answers(maker, case.fitted(made.image), head)[0], mine)
     rank, probability = seen(made.image, theirs, by)
-    _, usual = _rank(answers(maker, case.whole(noise.images[0]), head)[0], mine)
-    by_maker = own_rank <= _first(maker, head) and _odds(own) > MORE * _odds(usual)
-    by_judge = rank <= _first(by) and _odds(probability) > MORE * _odds(seen(noise.images[0], theirs, by)[1])
+    _, usual = _rank(answers(maker, case.fitted(noise.images[0]), head)[0], mine)
+    by_maker = own_rank <= _first(maker, head) and _odds(own) > ODDS * _odds(usual)
+    by_judge = rank <= _first(by) and _odds(probability) > ODDS * _odds(seen(noise.images[0], theirs, by)[1])
     return Verdict(**facts, rank=rank, probability=probability, own=own, told=TOLD[by_maker, by_judge])
 
 
 def _before(case: _Case, images: Tensor | None, trials: int = TRIALS) -> fv.Rendering:
-    """Put images of the picture's size, or noise, before its maker: as they are, and in fresh views."""
-    height, width = (case.made.image if images is None else images).shape[-2:]
-    held = fv.param.image((height, width))
+    """Put images of the case's size, or noise, before its maker: as they are, and in fresh views."""
+    held = fv.param.image(case.size)
     if images is not None:
-        held = fv.param.image((height, width), batch=len(images), spatial=fv.param.Pixel(), color=fv.param.Clamped())
+        held = fv.param.image(case.size, batch=len(images), spatial=fv.param.Pixel(), color=fv.param.Clamped())
     return fv.render(
         case.maker,
         case.made.unit,
         param=held,
         start=images,
-        transforms=fv.transforms.NEAR if case.made.near else fv.transforms.STANDARD,
+        transforms=case.made.views,
         steps=0,
         trials=trials,
     )
@@ -238,9 +238,9 @@ def _odds(probability: float) -> float:
     return probability / max(1 - probability, 1e-6)
 
 
-def _rank(shares: Tensor, label: int) -> tuple[int, float]:
-    others = torch.cat([shares[:label], shares[label + 1 :]])
-    return int((others >= shares[label]).sum()) + 1, shares[label].item()
+def _rank(probabilities: Tensor, label: int) -> tuple[int, float]:
+    others = torch.cat([probabilities[:label], probabilities[label + 1 :]])
+    return int((others >= probabilities[label]).sum()) + 1, probabilities[label].item()
 
 
 def _first(network: fv.Network, head: str = "") -> int:
@@ -275,13 +275,12 @@ def _above(cases: list[_Case], folder: str | Path) -> list[float]:
     """Say for each picture what share of a folder's photographs excites its unit less than the picture does."""
     above = [0.0] * len(cases)
     for i, case in enumerate(cases):
-        if case.placed:
-            height, width = case.maker.size if case.maker.fixed_size else case.made.image.shape[-2:]
-            photographs = fv.photographs(folder, size=(height, width), channels=case.maker.channels)
+        if case.made.placed:
+            photographs = fv.photographs(folder, size=case.size, channels=case.maker.channels)
             clean = [_trust(case, _before(case, torch.stack(batch), trials=1)).clean for batch in _batches(photographs)]
             above[i] = (torch.cat(clean) < case.score).float().mean().item()
-    for maker in {id(case.maker): case.maker for case in cases if not case.placed}.values():
-        mine = [i for i, case in enumerate(cases) if case.maker is maker and not case.placed]
+    for maker in {id(case.maker): case.maker for case in cases if not case.made.placed}.values():
+        mine = [i for i, case in enumerate(cases) if case.maker is maker and not case.made.placed]
         units = [cases[i].made.unit for i in mine]
         scores = torch.cat(
             [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,20 @@ class Made:
         name: what it is called.
         image: (channels, h, w) in [0, 1]; what is transparent is seen over grey.
         unit: what it shows, an objective.
-        near: whether it is made to be seen from close by.
+        views: the transforms through which its maker looks again.
         recipe: how it was made.
     """
 
     name: str
     image: Tensor
     unit: Any
-    near: bool
+    views: Any
     recipe: fv.Recipe
+
+    @property
+    def placed(self) -> bool:
+        """Whether the unit is about places, which are others in a picture of another size or in other views."""
+        return _is_placed(self.unit)
 
 
 def pictures_of(
@@ -48,11 +54,10 @@ def pictures_of(
     """
     names = VALUES | dict(own or {})
     for name, image, recipe in _rendered(found) if isinstance(found, fv.Rendering) else _read(found):
-        near = getattr(fv.build(recipe.param, names), "near", False)
         unit = _unit(recipe, names)
         recipe.check_files(unit)
         seen = image if len(image) == _channels(recipe) else GREY + image[-1:] * (image[:-1] - GREY)
-        yield Made(name, seen, unit, near, recipe)
+        yield Made(name, seen, unit, _views(recipe, unit, names), recipe)
 
 
 def _channels(recipe: fv.Recipe) -> int:
@@ -74,6 +79,19 @@ def _read(files: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Tenso
         image = torch.from_numpy(fv.read_image(file, 4 if alpha else _channels(recipe)))
         image = image[[0, -1]] if alpha and _channels(recipe) == 1 else image  # grey
         yield Path(file).stem, image, recipe if recipe.picture is not None else recipe.only(0)
+
+
+def _views(recipe: fv.Recipe, unit: Any, names: Mapping[str, Any]) -> Any:
+    """Return the default views; or those in which it was made, where other ones show other places."""
+    if _is_placed(unit):
+        with suppress(fv.RecipeError):  # a stack of other libraries' modules
+            return fv.build(recipe.transforms, names)
+    near = getattr(fv.build(recipe.param, names), "near", False)
+    return fv.transforms.NEAR if near else fv.transforms.STANDARD
+
+
+def _is_placed(unit: Any) -> bool:
+    return getattr(unit, "placed", False) or getattr(unit, "whole", False)
 
 
 def _unit(recipe: fv.Recipe, names: Mapping[str, Any]) -> Any:
