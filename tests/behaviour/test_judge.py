@@ -10,7 +10,7 @@ from PIL import Image
 import featviz as fv
 from featviz import param
 from featviz.apps.answers import answers
-from featviz.apps.judge.judge import _views
+from featviz.apps.judge.views import views
 from featviz.cli import main
 from featviz.network import motifs
 
@@ -106,7 +106,7 @@ def test_a_picture_that_is_not_square_is_seen_in_its_own_shape(motifnet, motifvi
 
 def test_views_are_cut_along_the_longer_side():
     image = torch.linspace(0, 1, 300).expand(3, 100, 300)
-    middles = [view[..., 25, 25].mean().item() for view in _views(image, (50, 50))]
+    middles = [view[..., 25, 25].mean().item() for view in views(image, (50, 50))]
     assert middles[:3] == pytest.approx([1 / 6, 0.5, 5 / 6], abs=0.02)
 
 

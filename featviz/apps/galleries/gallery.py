@@ -12,7 +12,7 @@ from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
 from featviz.apps.galleries.page import Page, class_number, class_title, counted, numbers
 from featviz.apps.galleries.photos import of_classes, webp
 from featviz.apps.galleries.work import Batch, Engine, picture_file
-from featviz.apps.judge.judge import check_judge, labels
+from featviz.apps.judge.known import check_judge, labels
 
 BETWEEN = 5
 """Pictures from one class of a pair to the other, both included."""

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import featviz as fv
 from featviz.apps.answers import answers
+from featviz.apps.judge.known import check_judge, labels
 from featviz.apps.judge.pictures import Made, pictures_of
 from featviz.apps.judge.verdicts import Judgement, Verdict
+from featviz.apps.judge.views import covering, resized, views
 from featviz.apps.replay import check_weights, network_of
 
-GROWTHS = (1.0, 1.1, 1.2)
-"""How much larger than its input a judge sees a picture, and then of it the first, the middle and the last part."""
 TRIALS = 8
 """In how many fresh views the maker looks again."""
 NAMED = 0.005
@@ -81,7 +80,7 @@ def seen(image: Tensor, label: int, by: fv.Network) -> tuple[int, float]:
         label: index of the class.
         by: what looks at it.
     """
-    return _rank(answers(by, _views(image, by.size)).mean(0), label)
+    return _rank(answers(by, views(image, by.size)).mean(0), label)
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class _Case:
     @cached_property
     def now(self) -> fv.Rendering:
         """The picture before its maker, in fresh views."""
-        return _before(self, _resized(self.made.image, self.size))
+        return _before(self, resized(self.made.image, self.size))
 
     @cached_property
     def score(self) -> float:
@@ -113,7 +112,7 @@ class _Case:
     def fitted(self, image: Tensor) -> Tensor:
         """Bring an image to (1, channels, h, w) at the maker's size, and in its shape too where that takes no other."""
         size = self.maker.size
-        return _resized(image, size) if self.maker.fixed_size else _covering(image, size)
+        return resized(image, size) if self.maker.fixed_size else covering(image, size)
 
 
 def _cases(
@@ -133,57 +132,6 @@ def _cases(
         check_judge(maker, by)
         is_class = isinstance(made.unit, fv.objectives.Logit | fv.objectives.Probability)
         yield _Case(made, maker, labels(made.unit, maker, by) if is_class else None)
-
-
-def check_judge(maker: fv.Network, by: fv.Network) -> None:
-    """Make sure that a judge has no part in what it judges.
-
-    Raises:
-        SettingError: all weights of the one are among those of the other, or the judge is several networks.
-    """
-    if fv.objectives.OUTPUT not in by.heads:
-        raise fv.SettingError("the judge is several networks run together; judge by one of them")
-    if _is_part(maker, by) or _is_part(by, maker):
-        raise fv.SettingError(f"{by.label} would judge its own pictures; judge by a network that was trained apart")
-
-
-def _is_part(one: fv.Network, other: fv.Network) -> bool:
-    mine, theirs = list(one.module.parameters()), list(other.module.parameters())
-
-    def known(weights: Tensor) -> bool:
-        return any(weights.shape == their.shape and torch.equal(weights, their.to(weights)) for their in theirs)
-
-    return bool(mine) and all(map(known, mine))  # the first that is unlike tells
-
-
-def labels(unit: Any, maker: fv.Network, by: fv.Network) -> tuple[int, int]:
-    """Return the index of a class to its maker and to the judge: by name, where both have names.
-
-    Raises:
-        SettingError: they know other classes, or look at images of other channels.
-    """
-    names = maker.heads.get(unit.network, maker.classes)
-    if isinstance(unit.name, str) and unit.name not in names:
-        raise fv.SettingError(f"{maker.label} has no class named {unit.name!r}; give the maker with its class names")
-    mine = unit.name if isinstance(unit.name, int) else names.index(unit.name)
-    there = maker.table[unit.network].channels
-    if names and len(names) != there:
-        given = f"{maker.label} has {len(names)} class names for {there} outputs"
-        raise fv.SettingError(f"{given}; give the maker with a name for each")
-    if maker.channels != by.channels:
-        raise fv.SettingError(
-            f"{by.label} looks at images of {by.channels} channels, the pictures have {maker.channels}; "
-            "judge by a network of the same channels"
-        )
-    if by.classes and names and by.classes != names:
-        if names[mine] not in by.classes:
-            raise fv.SettingError(f"{by.label} knows no class {names[mine]!r}; judge by a network of the same classes")
-        return mine, by.classes.index(names[mine])
-    known = by.table[""].channels if "" in by.table else 0
-    if known != there:
-        given = f"{by.label} has {known} classes, {maker.label} has {there}"
-        raise fv.SettingError(f"{given}; judge by a network of the same classes, or give both with their names")
-    return mine, mine
 
 
 def _verdict(case: _Case, by: fv.Network, percentile: float | None) -> Verdict:
@@ -246,29 +194,6 @@ def _rank(probabilities: Tensor, label: int) -> tuple[int, float]:
 def _first(network: fv.Network, head: str = "") -> int:
     """Return up to which rank a class counts as seen."""
     return max(1, round(NAMED * network.table[head].channels))
-
-
-def _views(image: Tensor, size: tuple[int, int]) -> Tensor:
-    large = [_covering(image, size, growth) for growth in GROWTHS]
-    return torch.cat([_cut(whole, size, share) for whole in large for share in (0.0, 0.5, 1.0)])
-
-
-def _covering(image: Tensor, size: tuple[int, int], growth: float = 1.0) -> Tensor:
-    """Bring an image (channels, h, w), its shape kept, to where it covers a size so many times grown."""
-    sides = image.shape[-2:]
-    scale = growth * max(wanted / side for wanted, side in zip(size, sides, strict=True))
-    to = [max(wanted, round(side * scale)) for wanted, side in zip(size, sides, strict=True)]
-    return _resized(image, to)
-
-
-def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(image[None], size, mode="bilinear", antialias=True)
-
-
-def _cut(images: Tensor, size: tuple[int, int], share: float) -> Tensor:
-    """Cut a window out: 0 is the first one, 0.5 the middle, 1 the last."""
-    top, left = (round(share * (side - wanted)) for side, wanted in zip(images.shape[-2:], size, strict=True))
-    return images[..., top : top + size[0], left : left + size[1]]
 
 
 def _above(cases: list[_Case], folder: str | Path) -> list[float]:
