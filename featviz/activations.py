@@ -220,6 +220,9 @@ class Activations(Mapping[str, Tensor]):
                 f"no class {name!r}: the network's classes have no names; use an index, 0 to {count - 1}"
             )
         if name in classes:
+            if classes.index(name) >= count:
+                given = f"class {name!r} is number {classes.index(name)} of {len(classes)}"
+                raise AddressError(f"{given}, and the network puts out {count}; give classes= in output order")
             return classes.index(name)
         raise AddressError(f"no class {name!r}{nearest(name, classes)}")
 

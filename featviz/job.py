@@ -18,8 +18,9 @@ from torch.nn import Module
 
 from featviz import __version__
 from featviz.activations import Activations
-from featviz.errors import ModelError, SettingError
+from featviz.errors import ModelError, RenderError, SettingError
 from featviz.lens import Lens, sides_of
+from featviz.memory import is_out_of_memory
 from featviz.network import Network
 from featviz.objectives import parse
 from featviz.output import read_image
@@ -109,10 +110,15 @@ class Job:
         start = torch.from_numpy(start) if isinstance(start, np.ndarray) else start
         begin = None if start is None else _begin(start, network.channels, len(seeds))
         size = whole.size or (network.size if begin is None else sides_of(begin))
-        leaves = whole.start(rng, network.channels, size) if begin is None else whole.fit(_fitting(begin, size))
-        leaves = [leaf.to(network.device).requires_grad_() for leaf in leaves]
-        with torch.no_grad():
-            canvas = whole.images(leaves, size)
+        try:
+            leaves = whole.start(rng, network.channels, size) if begin is None else whole.fit(_fitting(begin, size))
+            leaves = [leaf.to(network.device).requires_grad_() for leaf in leaves]
+            with torch.no_grad():
+                canvas = whole.images(leaves, size)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise RenderError(f"out of memory with {size[0]} x {size[1]} px; give a smaller size") from error
+            raise
         transforms = _transforms(transforms, whole)
         lens = Lens.of(transforms, network, canvas, plan.tile)
         for goal in objectives:

@@ -61,7 +61,8 @@ def explain(
 ) -> None:
     """Show where in a photograph a score comes from, by several methods side by side.
 
-    Red speaks for it, blue against it; where a method tells classes apart, each has its colour.
+    Red speaks for it, blue against it; where a method tells classes apart, each has its colour. Some, as gradient and
+    smoothgrad, tell only how much, which is red.
     """
     path = _file(output, f"{photo.stem}-explained.png")
     named = find_own(own)

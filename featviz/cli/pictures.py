@@ -47,7 +47,9 @@ def replay(
 
 @app.command()
 def judge(
-    pictures: Annotated[list[Path], typer.Argument(help="PNGs that featviz saved, one picture in each.")],
+    pictures: Annotated[
+        list[Path], typer.Argument(help="PNGs that featviz saved, one picture in each, or folders of them.")
+    ],
     by: Annotated[str, typer.Option(help="The judge, as for --model: of the same classes, trained apart.")],
     by_weights: Annotated[str, typer.Option(help="The judge's, as for --weights.")] = "default",
     by_size: Annotated[str | None, typer.Option(help="The judge's, as for --size.")] = None,
@@ -63,7 +65,12 @@ def judge(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Ask a network that had no part in making pictures whether it sees in them what they were made to show."""
+    """Ask a network that had no part in making pictures whether it sees in them what they were made to show.
+
+    rank and p are of the class before the judge, p own before the maker. kept: how much of what the unit scores above
+    noise is there in fresh views, 1 being all. slope: by which power of 1/frequency the spectrum falls, 1 to 1.6 in
+    photographs. above: share of the photographs that excite the unit less.
+    """
     judging = load_looking(by, by_weights, device, by_size, by_mean, by_std, by_order, by_layout)
     found = fv.judge(pictures, by=judging, network=model, weights=weights, own=find_own(own), photographs=photographs)
     typer.echo(found)

@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -82,7 +83,10 @@ def test_probabilities_pairs_and_diversity(motifnet, tmp_path):
 def test_the_judge_is_asked_once(motifnet, tmp_path, monkeypatch):
     judge = fv.load("motifvit", device="cpu")
     fv.gallery(motifnet, tmp_path, classes=["moon"], judge=judge, steps=STEPS)
-    assert "verdict" in data(tmp_path / "index.html")[0][0]["facts"]
+    told = data(tmp_path / "index.html")[0][0]["facts"]["verdict"]
+    page = (tmp_path / "index.html").read_text()
+    assert f'<span class="told">{told}</span>' in page and f'data-verdict="{told}"' in page
+    assert f"; motifvit sees {int(told in ('seen by both', 'only by the judge'))} of 1 picture</p>" in page
     dark = judge.expecting(mean=(0.0,) * 3, std=(1.0,) * 3)
     fv.gallery(motifnet, tmp_path, classes=["moon"], judge=dark, steps=STEPS)
     assert len(list((tmp_path / "verdicts").iterdir())) == 2
@@ -193,6 +197,23 @@ def test_a_sweep_leads_to_the_layers_of_earlier_ones_too(motifnet, tmp_path):
     fv.sweep(fv.load("motifvit", device="cpu"), tmp_path, "logit", channels=[0], steps=STEPS)
     other = (tmp_path / "index.html").read_text()
     assert "1 layer of motifvit" in other and "layer-stage1.html" not in other
+
+
+def test_a_page_tells_how_to_draw_a_picture_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my nets.py").write_text("import featviz as fv\ndef net():\n    return fv.load('motifnet', device='cpu')\n")
+    for model, more in (("motifnet", []), ("my nets.py:net", ["--model", "../my nets.py:net"])):
+        network = fv.load(model, device="cpu")
+        folder = Path(f"of-{len(more)}")
+        fv.gallery(network, folder, classes=["moon"], steps=STEPS)
+        (((one,),)) = data(folder / "index.html")
+        monkeypatch.chdir(folder)
+        command = shlex.split(one["again"])
+        assert command == ["featviz", "replay", one["file"], *more, "-o", "again.png"]
+        assert main([*command[1:], "--quiet", "--device", "cpu"]) == 0
+        monkeypatch.chdir(tmp_path)
+    fv.gallery(toys.plain(), "own", classes=[1], steps=STEPS)
+    assert data(Path("own/index.html"))[0][0]["again"].endswith(", network=...)")
 
 
 def test_a_judge_of_other_classes_is_told_before_anything_is_drawn(motifnet, tmp_path):

@@ -188,6 +188,17 @@ def test_it_was_shown_in_views_of_its_own_and_at_its_own_size(motifnet, motifvit
     assert one.score == pytest.approx(made.trust.clean.item(), rel=0.1) and one.told == "holds in other views"
 
 
+def test_noise_holds_in_no_view_and_folders_are_judged(motifnet, motifvit, tmp_path):
+    for name in ("noise", "made", "empty"):
+        (tmp_path / name).mkdir()
+    fv.render(motifnet, [f"stage2:{k}" for k in range(6)], steps=0).save(tmp_path / "noise")
+    assert {one.told for one in fv.judge(tmp_path / "noise", by=motifvit)} == {"noise"}
+    fv.render(motifnet, ["stage2:5", "stage2:6"], steps=64).save(tmp_path / "made")
+    assert [one.told for one in fv.judge([tmp_path / "made"], by=motifvit)] == ["holds in other views"] * 2
+    with pytest.raises(fv.OutputError, match="^no PNG in .*empty; give files that featviz saved, or their folder$"):
+        fv.judge(tmp_path / "empty", by=motifvit)
+
+
 class Likely(torch.nn.Module):
     """Ends in sigmoids, or a softmax, as a function."""
 

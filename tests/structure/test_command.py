@@ -188,6 +188,7 @@ BAD = [
     (["render", "stage1:3", "--weights", "no.pt"], "no weights file no.pt; give a safetensors or state_dict file"),
     (["render", "stage1:3", "--size", "4"], "motifnet does not take 4x4 px; the smallest square it takes is 8x8"),
     (["render", "stage1:3", "--size", "0"], "size 0 x 0 has no pixels; give a height and width from 1"),
+    (["render", "stage1:3", "--size", "1000000"], "out of memory with 1000000 x 1000000 px; give a smaller size"),
     (["render", "stage1:3", "--size", "big"], "cannot read the size 'big'; give px as 224, or height and width as 160x320"),
     (["render", "stage1:3", "--mean", "a"], "cannot read 'a'; give numbers as 0.5,0.5,0.5"),
     (["render", "stage1:3", "-o", "no/a.png"], "cannot write no/a.png: there is no folder no; make it first"),

@@ -194,6 +194,14 @@ def test_torchscript_is_refused():
         fv.Network(traced, size=8, **toys.HALF)
 
 
+def test_more_class_names_than_outputs_are_told():
+    net = fv.Network(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), size=8, classes=["a", "b", "c"], **toys.HALF)
+    with pytest.raises(
+        fv.AddressError, match=r"^class 'c' is number 2 of 3, and the network puts out 2; give classes="
+    ):
+        fv.render(net, "logit:c", steps=1)
+
+
 def test_a_network_shows_what_it_expects():
     assert repr(toys.plain()) == (
         "<Network Plain: 32x32 px, 3 channels, mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5), 5 class names, on cpu>"

@@ -118,6 +118,9 @@ def gallery(
             cards.append(drawn.card(title, pictures, photos, verdicts))
         like = "1 class looks" if len(named) == 1 else f"{len(named)} classes look"
         about = f"what {like} like to {network.label}"
+        if judge is not None:
+            there = sum("judge" in one["verdict"] or "both" in one["verdict"] for one in verdicts.values())
+            about += f"; {judge.label} sees {there} of {counted(len(verdicts), 'picture')}"
         store.write("index.html", Page("Classes", about, cards).html())
         return ["index.html"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +30,7 @@ class Shot:
         facts: what else there is to say of it, by name.
         history: the score of some of the steps; `None` where it was no number.
         recipe: the recipe of this picture alone, as text.
+        again: the command that draws it again, in the page's folder.
     """
 
     file: str
@@ -37,6 +40,7 @@ class Shot:
     facts: Mapping[str, str]
     history: Sequence[float | None]
     recipe: str
+    again: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Card:
         beside: photographs shown under it, as files.
         problem: why a picture is missing.
         link: where a click leads, instead of to the picture.
+        verdict: whether another network sees what the first picture shows, in words.
     """
 
     title: str
@@ -60,6 +65,7 @@ class Card:
     beside: Sequence[str] = ()
     problem: str = ""
     link: str = ""
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,19 @@ def shot(store: fv.Store, name: str, note: str = "", facts: Mapping[str, str] | 
         {key: value for key, value in told.items() if value},
         report.get("history", ()),
         json.dumps(json.loads(recipe.to_json()), indent=1),
+        _again(store, picture_file(name), recipe.model),
     )
     return one, Card("", score=score, kept=kept)
+
+
+def _again(store: fv.Store, file: str, model: str) -> str:
+    """Write what draws a picture again; someone's own network has to be given by hand."""
+    if not model:
+        return f'fv.replay("{file}", network=...)'
+    source, colon, factory = model.rpartition(":")
+    place = os.path.relpath(source, store.path) if store.path and Path(source).is_file() else source
+    own = f" --model {shlex.quote(f'{place}:{factory}')}" if colon else ""
+    return f"featviz replay {file}{own} -o again.png"
 
 
 def class_number(network: fv.Network, name: str | int) -> int:

@@ -21,6 +21,8 @@ from featviz.apps.replay import check_weights, network_of
 
 TRIALS = 8
 """In how many fresh views the maker looks again."""
+NOISES = 8
+"""From how many beginnings a picture has to stand out."""
 NAMED = 0.005
 """Among which share of the classes one has to come first to be seen: the first five of a thousand."""
 ODDS = 2.0
@@ -53,7 +55,7 @@ def judge(
     places, which are to be found where they were shown.
 
     Args:
-        pictures: a rendering, or PNG files that featviz saved, one picture in each.
+        pictures: a rendering, or PNG files that featviz saved, one picture in each, or folders of them.
         by: the judge; it should know the same classes, and have been trained apart.
         network: the pictures' maker, or what `fv.load` calls it; `None` means the one that the recipe names.
         weights: the maker's, where the recipe's own lie elsewhere now.
@@ -136,8 +138,9 @@ def _cases(
 
 def _verdict(case: _Case, by: fv.Network, percentile: float | None) -> Verdict:
     made, maker = case.made, case.maker
-    noise = _before(case, None)
-    trust = replace(_trust(case, case.now), start=_trust(case, noise).fresh.mean(0))
+    noise = _before(case, None, trials=2)
+    of_noise = _trust(case, noise).fresh
+    trust = replace(_trust(case, case.now), start=of_noise.mean()[None])
     slope = fv.slope(made.image[None]).item()
     facts: dict[str, Any] = {
         "picture": made.name,
@@ -149,6 +152,7 @@ def _verdict(case: _Case, by: fv.Network, percentile: float | None) -> Verdict:
     }
     if case.labels is None:
         told = "holds in other views" if facts["kept"] >= HOLDS else "only in some views"
+        told = "noise" if trust.fresh.mean() <= of_noise.max() else told
         return Verdict(**facts, rank=None, probability=None, own=None, told=told)
     mine, theirs = case.labels
     head = made.unit.network
@@ -162,7 +166,7 @@ def _verdict(case: _Case, by: fv.Network, percentile: float | None) -> Verdict:
 
 def _before(case: _Case, images: Tensor | None, trials: int = TRIALS) -> fv.Rendering:
     """Put images of the case's size, or noise, before its maker: as they are, and in fresh views."""
-    held = fv.param.image(case.size)
+    held = fv.param.image(case.size, batch=NOISES)
     if images is not None:
         held = fv.param.image(case.size, batch=len(images), spatial=fv.param.Pixel(), color=fv.param.Clamped())
     return fv.render(

@@ -71,7 +71,7 @@ def _rendered(rendering: fv.Rendering) -> Iterator[tuple[str, Tensor, fv.Recipe]
 
 
 def _read(files: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Tensor, fv.Recipe]]:
-    for file in [files] if isinstance(files, str | Path) else files:
+    for file in _files([files] if isinstance(files, str | Path) else files):
         recipe = fv.Recipe.of(file)
         if recipe.picture is None and len(recipe.seeds) > 1:
             raise fv.SettingError(f"{file} is a sheet of {len(recipe.seeds)}; save a folder, and judge the files in it")
@@ -79,6 +79,14 @@ def _read(files: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Tenso
         image = torch.from_numpy(fv.read_image(file, 4 if alpha else _channels(recipe)))
         image = image[[0, -1]] if alpha and _channels(recipe) == 1 else image  # grey
         yield Path(file).stem, image, recipe if recipe.picture is not None else recipe.only(0)
+
+
+def _files(given: Sequence[str | Path]) -> Iterator[str | Path]:
+    for file in given:
+        inside = sorted(Path(file).glob("*.png")) if Path(file).is_dir() else [file]
+        if not inside:
+            raise fv.OutputError(f"no PNG in {file}; give files that featviz saved, or their folder")
+        yield from inside
 
 
 def _views(recipe: fv.Recipe, unit: Any, names: Mapping[str, Any]) -> Any:

@@ -17,7 +17,8 @@ class Verdict:
         probability: that the judge gives to its class.
         own: that its maker gives to its class, on the whole picture brought to the maker's size.
         score: the unit's, on the same.
-        kept: how much of what it scores above noise is there in fresh views, as a share.
+        kept: how much of what it scores above noise is there in fresh views: 1 is all of it; above 1 they score
+            higher than the picture as it is.
         slope: by which power of 1/frequency its amplitudes fall, 1 to 1.6 in photographs; `None` below 32 px.
         percentile: share of the photographs that excite the unit less; `None` where there were none.
         told: in words.
