@@ -13,6 +13,8 @@ MOVES = (
 )
 """How the names of steps begin that leave every number as it is."""
 
+LOGITS, PROBABILITIES, LOG_PROBABILITIES = "logits", "probabilities", "log-probabilities"
+
 
 def answers(network: fv.Network, images: Tensor, head: str = fv.objectives.OUTPUT) -> Tensor:
     """Return the probabilities (images, classes) that a network gives, whether it puts out these or logits.
@@ -31,13 +33,13 @@ def answers(network: fv.Network, images: Tensor, head: str = fv.objectives.OUTPU
         put = network.capture(images, [head]).logits(head).float().cpu()
     if not put.isfinite().all():
         raise fv.ModelError(f"{network.label} answers with what is no number; check its weights, --mean and --std")
-    if are_probabilities(network, head):
+    if ending(network, head) == PROBABILITIES:
         return put
     return put.softmax(1) if put.shape[1] > 1 else put.sigmoid()
 
 
-def are_probabilities(network: fv.Network, layer: str) -> bool:
-    """Say whether a layer ends in a softmax or in sigmoids, as a module or as a function.
+def ending(network: fv.Network, layer: str) -> str:
+    """Say what a layer puts out: after a softmax or sigmoids, as a module or as a function, they are no logits.
 
     Args:
         network: asked about noise.
@@ -49,6 +51,11 @@ def are_probabilities(network: fv.Network, layer: str) -> bool:
     step = put.grad_fn
     while step is not None and step.name().lstrip("_").startswith(MOVES):
         step = step.next_functions[0][0]
-    if step is not None and step.name() in ("SigmoidBackward0", "SoftmaxBackward0"):
-        return True
-    return put.shape[1] > 1 and bool(put.min() >= 0) and bool((put.sum(1) - 1).abs().max() < 1e-3)
+    last = "" if step is None else step.name()
+    if last in ("SigmoidBackward0", "SoftmaxBackward0") or (put.min() >= 0 and _are_shares(put)):
+        return PROBABILITIES
+    return LOG_PROBABILITIES if last == "LogSoftmaxBackward0" or _are_shares(put.exp()) else LOGITS
+
+
+def _are_shares(put: Tensor) -> bool:
+    return put.shape[1] > 1 and bool((put.sum(1) - 1).abs().max() < 1e-3)

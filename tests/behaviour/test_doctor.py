@@ -227,6 +227,8 @@ def test_odd_outputs(motifnet):
     assert cures(nan) == {"output": "check its weights, and --mean and --std"}
     ends = fv.Network(nn.Sequential(motifnet.module, nn.Sigmoid()), size=64, **HALF)
     assert cures(fv.doctor(ends)) == {"output": "for logit:N give 0:N"}
+    logs = broken(motifnet, after=lambda y: torch.log_softmax(y, 1))
+    assert cures(fv.doctor(logs)) == {"output": "for logit:N give module:N"}
     deep = fv.Network(Changed(nn.Sequential(motifnet.module, nn.Softmax(1))), size=64, **HALF)
     assert cures(fv.doctor(deep)) == {"output": "for logit:N give module.0:N"}
     (finding,) = (one for one in fv.doctor(fv.Network(Softened(), size=32, **HALF)) if one.cure)

@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.answers import are_probabilities
+from featviz.apps.answers import LOG_PROBABILITIES, LOGITS, PROBABILITIES, ending
 from featviz.apps.doctor.findings import Finding
+
+NOT_LOGITS = {
+    PROBABILITIES: "which hardly climb",
+    LOG_PROBABILITIES: "which climb where other classes fall",
+}
+"""What is wrong with climbing what is no logit."""
 
 
 def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
@@ -29,10 +35,10 @@ def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
         yield Finding("output", "it puts out what is no number", "check its weights, and --mean and --std")
     elif put.ndim != 2:
         yield Finding("output", f"it puts out {' x '.join(map(str, put.shape[1:]))} for an image; there is no logit:")
-    elif are_probabilities(network, ""):
+    elif (found := ending(network, "")) != LOGITS:
         before = _before_the_end(network, put.shape[1])
         cure = f"for logit:N give {before}:N" if before else "let the module return its logits"
-        yield Finding("output", "it puts out probabilities, which hardly climb", cure)
+        yield Finding("output", f"it puts out {found}, {NOT_LOGITS[found]}", cure)
     elif network.classes and len(network.classes) != put.shape[1]:
         count = f"{len(network.classes)} class names for {put.shape[1]} outputs"
         yield Finding("output", count, "give classes= in output order")
@@ -41,7 +47,7 @@ def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
 
 
 def _before_the_end(network: fv.Network, classes: int) -> str:
-    """Return the last layer that puts out something for each class, and no probability, if there is one."""
+    """Return the last layer that puts out something for each class, as logits, if there is one."""
     each = [name for name, layer in network.table.items() if name and layer.channels == classes]
     vectors = [name for name in each if network.table[name].layout.kind == "vector"]
-    return next((name for name in reversed(vectors) if not are_probabilities(network, name)), "")
+    return next((name for name in reversed(vectors) if ending(network, name) == LOGITS), "")
