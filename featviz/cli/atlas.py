@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import featviz as fv
-from featviz.cli.command import EXAMPLES, app
+from featviz.cli.command import app, examples_of
 from featviz.cli.galleries import Address, Engine, Workers, finish, make_engine
 from featviz.cli.options import (
     Device,
@@ -28,7 +28,7 @@ from featviz.cli.options import (
 )
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=examples_of("atlas"))
 def atlas(
     photographs: Annotated[Path, typer.Argument(help="A folder of photographs, and all that is below it.")],
     layer: Annotated[list[str], typer.Option(help="Whose activations; several stand beside one another.")],
@@ -78,7 +78,7 @@ def atlas(
     finish(made)
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=examples_of("blocks"))
 def blocks(
     photo: Annotated[Path, typer.Argument(help="An image file.")],
     layer: Annotated[list[str], typer.Option(help="A feature map, or tokens on a grid; may be given several times.")],

@@ -19,11 +19,13 @@ EXAMPLES = """
 Examples:
 
 \b
-  featviz render --class spiral                       the embedded network's idea of a spiral
+  featviz render --class spiral -o spiral.png         the embedded network's idea of a spiral
   featviz render stage2:5 stage2:6 -o units.png       two channels as a contact sheet
   featviz render "inception4a:476" --model googlenet
   featviz render "stage3:7 - 0.5*logit:rings" --size 160x320 --steps 256
   featviz layers --model resnet50
+  featviz doctor --model motifnet
+  featviz judge spiral.png --by motifvit              does a network that did not make it see it?
   featviz render "stage2:5 - 2*tv + diversity(stage2)" --batch 4
   featviz dream cat.jpg --layer inception4c --model googlenet
   featviz dream cat.jpg --zoom 1.03 --frames 96 -o fall.mp4
@@ -31,10 +33,18 @@ Examples:
   featviz sweep --layer stage2 -o units
   featviz explain cat.jpg --model mobilenet_v2 --method gradcam --method smoothgrad
   featviz examples photos --layer stage2 --channels 0-7
+  featviz evidence photos --layer stage2
   featviz atlas photos --layer stage2 -o atlas
   featviz blocks cat.jpg --layer stage2 -o blocks
   featviz replay units.png
 """
+
+
+def examples_of(command: str) -> str:
+    """Return those of one command."""
+    some = [line for line in EXAMPLES.splitlines() if line.startswith(f"  featviz {command} ")]
+    return "\n".join(["Examples:", "", "\b", *some])
+
 
 app = typer.Typer(
     add_completion=False,

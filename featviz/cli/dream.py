@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import featviz as fv
-from featviz.cli.command import EXAMPLES, app
+from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
     Device,
     LayoutOf,
@@ -31,7 +31,7 @@ FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 """Endings of files that are videos and never pictures."""
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=examples_of("dream"))
 def dream(
     photo: Annotated[Path, typer.Argument(help="A picture; or a video, where a video is written.")],
     objective: Annotated[

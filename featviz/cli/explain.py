@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import featviz as fv
-from featviz.cli.command import EXAMPLES, app
+from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
     Device,
     LayoutOf,
@@ -33,7 +33,7 @@ FIRST = 8
 Folder = Annotated[Path, typer.Argument(help="A folder of photographs, and all that is below it.")]
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=examples_of("explain"))
 def explain(
     photo: Annotated[Path, typer.Argument(help="An image file.")],
     objectives: Annotated[
@@ -80,7 +80,7 @@ def explain(
     typer.echo(found.save(path))
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=examples_of("examples"))
 def examples(
     folder: Folder,
     layer: Annotated[str, typer.Option(help="Whose units; logit for the classes.")],
@@ -117,7 +117,7 @@ def examples(
     typer.echo(found.save(path, pictures))
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=examples_of("evidence"))
 def evidence(
     folder: Folder,
     layer: Annotated[str | None, typer.Option(help="Whose channels. Left out: the last with places.")] = None,

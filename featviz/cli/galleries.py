@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import featviz as fv
-from featviz.cli.command import EXAMPLES, app
+from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
     Device,
     LayoutOf,
@@ -38,7 +38,7 @@ Workers = Annotated[int | None, typer.Option(help="Of the Ray cluster. Left out:
 Photographs = Annotated[Path | None, typer.Option(help="A folder of photographs to show beside. Left out: none.")]
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=examples_of("gallery"))
 def gallery(
     model: Model = "motifnet",
     output: Folder = "gallery",
@@ -100,7 +100,7 @@ def gallery(
     finish(made)
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=examples_of("sweep"))
 def sweep(
     layer: Annotated[list[str], typer.Option(help="Which; may be given several times; logit for the classes.")],
     model: Model = "motifnet",

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 import featviz as fv
-from featviz.cli.command import app
+from featviz.cli.command import app, examples_of
 from featviz.cli.options import Device, LayoutOf, Mean, Model, Order, Size, Std, Weights, load_network, read_size
 
 
-@app.command()
+@app.command(epilog=examples_of("layers"))
 def layers(
     model: Model = "motifnet",
     size: Size = None,
@@ -26,7 +26,7 @@ def layers(
     typer.echo(load_network(model, "none", device, size, mean, std, order, layout).layers(read_size(size)))
 
 
-@app.command()
+@app.command(epilog=examples_of("doctor"))
 def doctor(
     model: Model = "motifnet",
     weights: Weights = "default",

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 import featviz as fv
-from featviz.cli.command import app
+from featviz.cli.command import app, examples_of
 from featviz.cli.options import Device, Own, Quiet, find_own, finish, load_looking
 
 
-@app.command()
+@app.command(epilog=examples_of("replay"))
 def replay(
     picture: Annotated[Path, typer.Argument(help="A PNG of a render or a dream.")],
     model: Annotated[str | None, typer.Option(help="Where the recipe's network is someone's own: its factory.")] = None,
@@ -45,7 +45,7 @@ def replay(
     typer.echo(likeness)
 
 
-@app.command()
+@app.command(epilog=examples_of("judge"))
 def judge(
     pictures: Annotated[
         list[Path], typer.Argument(help="PNGs that featviz saved, one picture in each, or folders of them.")

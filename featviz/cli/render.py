@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import featviz as fv
-from featviz.cli.command import EXAMPLES, app
+from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
     Device,
     LayoutOf,
@@ -34,7 +34,7 @@ from featviz.cli.options import (
 )
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=examples_of("render"))
 def render(
     objectives: Annotated[
         list[str] | None,

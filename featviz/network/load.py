@@ -176,7 +176,7 @@ def _own(model: str, size: int | Size | None, mean: Sequence[float] | None, std:
     if not (size and mean and std):
         raise ModelError(
             f"{model} is a bare module: say what it expects with size, mean and std "
-            "(--size 32 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5), or return a featviz.Network"
+            "(--size 32 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; of a judge --by-size …), or return a featviz.Network"
         )
     return Network(made, size=size, mean=mean, std=std)
 

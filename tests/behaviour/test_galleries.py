@@ -118,6 +118,14 @@ def test_photographs_of_classes_called_by_numbers_and_files_that_cannot_be_read(
     assert {name: len(images) for name, images in found.items()} == {"3": 1, "4": 1, "dot two": 1}
 
 
+def test_that_no_photograph_is_of_a_class_is_told(motifnet, tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    with pytest.warns(
+        fv.FeatvizWarning, match=r"called like a class, as 'moon 1.jpg' or 'moon/1.jpg'; none are shown$"
+    ):
+        fv.gallery(motifnet, tmp_path / "page", classes=["moon"], photographs=tmp_path, steps=STEPS)
+
+
 def test_photographs_beside_units_of_a_network_of_four_channels(tmp_path):
     module = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3))
     net = fv.Network(module, size=32, mean=(0.5,) * 4, std=(0.25,) * 4)

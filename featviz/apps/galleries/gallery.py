@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -82,6 +83,10 @@ def gallery(
         for index in named.values():
             labels(fv.objectives.Logit(index), network, judge)
     beside = {} if photographs is None else of_classes(list(named), photographs, network.channels)
+    if photographs is not None and not beside:
+        first = next(iter(named))
+        told = f"no photograph in {photographs} is called like a class, as '{first} 1.jpg' or '{first}/1.jpg'"
+        warnings.warn(f"{told}; none are shown", fv.FeatvizWarning, stacklevel=2)
     settings = {"steps": steps, "param": fv.param.image(size)}
     several = {"steps": steps, "param": fv.param.image(size, batch=each)}
     between = {"steps": steps, "param": fv.param.image(size, batch=BETWEEN, spatial=fv.param.Shared())}
