@@ -45,7 +45,7 @@ def ending(network: fv.Network, layer: str) -> str:
         network: asked about noise.
         layer: puts out a vector.
     """
-    noise = torch.rand(2, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(1, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
     with torch.enable_grad():
         put = network.capture(noise.requires_grad_(), [layer]).units(layer)
     step = put.grad_fn

@@ -140,7 +140,7 @@ def test_the_range_of_grey_digits(folder):
 
 
 def test_a_range_in_which_nothing_is_a_number_fits_not(folder):
-    right = normed(folder, before=lambda x: torch.exp(x.double() * 3).float())
+    right = normed(folder, before=lambda x: torch.exp(3 * x))
     assert range_of(fv.doctor(right, photographs=folder)) == (
         "ok    input range  the first batch norms say that it is right"
     )

@@ -64,9 +64,7 @@ class Drawn:
         read = [shot(self.store, name, note, (facts or {}).get(name)) for name, note in pictures if name in self.names]
         first = read[0][1] if read else Card("")
         problem = "; ".join(dict.fromkeys(self.problems[name] for name, _ in pictures if name in self.problems))
-        verdict = read[0][0].facts.get("verdict", "") if read else ""
-        shots = [one for one, _ in read]
-        return replace(first, title=title, shots=shots, beside=beside, problem=problem, verdict=verdict)
+        return replace(first, title=title, shots=[one for one, _ in read], beside=beside, problem=problem)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from featviz.apps.galleries.album import DIVERSITY, Album, Drawn, Made, produce
 from featviz.apps.galleries.page import Page, class_number, class_title, counted, numbers
 from featviz.apps.galleries.photos import of_classes, webp
 from featviz.apps.galleries.work import Batch, Engine, picture_file
+from featviz.apps.judge.judge import TOLD
 from featviz.apps.judge.known import check_judge, labels
 
 BETWEEN = 5
@@ -124,8 +125,8 @@ def gallery(
         like = "1 class looks" if len(named) == 1 else f"{len(named)} classes look"
         about = f"what {like} like to {network.label}"
         if judge is not None:
-            there = sum("judge" in one["verdict"] or "both" in one["verdict"] for one in verdicts.values())
-            about += f"; {judge.label} sees {there} of {counted(len(verdicts), 'picture')}"
+            there = [one for one in verdicts.values() if one["verdict"] in (TOLD[True, True], TOLD[False, True])]
+            about += f"; {judge.label} sees {len(there)} of {counted(len(verdicts), 'picture')}"
         store.write("index.html", Page("Classes", about, cards).html())
         return ["index.html"]
 

@@ -55,7 +55,6 @@ class Card:
         beside: photographs shown under it, as files.
         problem: why a picture is missing.
         link: where a click leads, instead of to the picture.
-        verdict: whether another network sees what the first picture shows, in words.
     """
 
     title: str
@@ -65,7 +64,6 @@ class Card:
     beside: Sequence[str] = ()
     problem: str = ""
     link: str = ""
-    verdict: str = ""
 
 
 @dataclass(frozen=True)
