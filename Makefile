@@ -24,23 +24,23 @@ fix: $(READY)  ## repair what the linter can
 	$(BIN)/ruff format .
 
 motifnet: $(READY)  ## train the embedded CNN again: over an hour on two cores, minutes on a GPU
-	$(BIN)/python -m featviz.network.motifs.train motifnet
-	$(BIN)/python -m featviz.network.motifs.train motifnet --steps 1369 --batch 512 --rate 2e-3 --seed 5 --further
-	$(BIN)/python -m featviz.network.motifs.train motifnet --steps 800 --rate 1e-3 --seed 72 --further
+	$(BIN)/python -m motifs.train motifnet
+	$(BIN)/python -m motifs.train motifnet --steps 1369 --batch 512 --rate 2e-3 --seed 5 --further
+	$(BIN)/python -m motifs.train motifnet --steps 800 --rate 1e-3 --seed 72 --further
 
 motifvit: $(READY)  ## train the embedded transformer again, some hours: hard, gently, harder and harder, and beside drawings of nothing
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600 --push 3 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 2700 --push 2 --rate 1e-3 --seed 2 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1500 --push 0 --rate 1e-3 --seed 7 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 3500 --push 4 --rate 1e-3 --seed 21 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 5000 --push 5 --rate 1e-3 --seed 31 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1246 --push 5 --batch 512 --rate 1e-3 --seed 5 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1600 --push 4 --grain .4 --rate 1e-3 --seed 102 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1500 --push 4 --grain .3 --spoilt .25 --rate 1e-3 --seed 103 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 2000 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 105 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1500 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 42 --further
-	$(BIN)/python -m featviz.network.motifs.train motifvit --steps 1300 --push 5 --grain .2 --spoilt .25 --rate 1e-3 --seed 62 --further
+	$(BIN)/python -m motifs.train motifvit --steps 1600
+	$(BIN)/python -m motifs.train motifvit --steps 1600 --push 3 --further
+	$(BIN)/python -m motifs.train motifvit --steps 2700 --push 2 --rate 1e-3 --seed 2 --further
+	$(BIN)/python -m motifs.train motifvit --steps 1500 --push 0 --rate 1e-3 --seed 7 --further
+	$(BIN)/python -m motifs.train motifvit --steps 3500 --push 4 --rate 1e-3 --seed 21 --further
+	$(BIN)/python -m motifs.train motifvit --steps 5000 --push 5 --rate 1e-3 --seed 31 --further
+	$(BIN)/python -m motifs.train motifvit --steps 1246 --push 5 --batch 512 --rate 1e-3 --seed 5 --further
+	$(BIN)/python -m motifs.train motifvit --steps 1600 --push 4 --grain .4 --rate 1e-3 --seed 102 --further
+	$(BIN)/python -m motifs.train motifvit --steps 1500 --push 4 --grain .3 --spoilt .25 --rate 1e-3 --seed 103 --further
+	$(BIN)/python -m motifs.train motifvit --steps 2000 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 105 --further
+	$(BIN)/python -m motifs.train motifvit --steps 1500 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 42 --further
+	$(BIN)/python -m motifs.train motifvit --steps 1300 --push 5 --grain .2 --spoilt .25 --rate 1e-3 --seed 62 --further
 
 docs: $(READY)  ## draw the pictures of the README again
 	$(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))

@@ -33,7 +33,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def featviz(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
-    """Draw a batch of unlike objectives, at the defaults; the plan is that of a full render."""
+    """Draw a batch of unlike objectives, at the defaults; the execution is that of a full render."""
     return _featviz(module, layer, channels, size, steps)
 
 
@@ -61,7 +61,7 @@ def lucent(module: nn.Module, layer: str, channels: Sequence[int], size: int, st
     images = render.render_vis(
         module,
         lambda acts: -score(acts(name), channels).sum(),
-        lambda: param.image(size, batch=len(channels)),
+        lambda: param.Image(size, batch=len(channels)),
         thresholds=(steps,),
         progress=False,
         show_image=False,

@@ -77,7 +77,7 @@ def contenders(model: str, layer: str, photo: Tensor, options: argparse.Namespac
     network, same = fv.Network(module, size=224, **IMAGENET), {"steps": options.steps, "octaves": options.octaves}
 
     def ours(tile: int) -> fv.Rendering:
-        return fv.dream(network, photo, fv.objectives.Layer(layer), plan=fv.Plan(tile=tile), **same)
+        return fv.dream(network, photo, fv.objectives.Layer(layer), execution=fv.Execution(tile=tile), **same)
 
     return {
         "original": lambda: original(module, layer, photo, **same),

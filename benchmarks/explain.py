@@ -19,15 +19,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from motifs.draw import draw
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 import featviz as fv
 from featviz import methods as m
 from featviz.apps.explain import scan
-from featviz.apps.explain.question import Question
-from featviz.network.motifs import MOTIFS, draw
-from featviz.network.motifs.motifvit import PATCH, motifvit
+from featviz.apps.explain.methods import train_scouter
+from featviz.apps.explain.request import Question
+from featviz.network.bundled import MOTIFS
+from featviz.network.bundled.motifvit import PATCH, motifvit
 
 METHODS: dict[str, Any] = {
     "Gradient": m.Gradient(),
@@ -221,7 +223,7 @@ def slots(network: fv.Network, folder: str, steps: int) -> dict[str, Any]:
 
         file = Path(folder, f"{'against' if against else 'for'}.safetensors")
         started = time.perf_counter()
-        right = fv.train_scouter(network, SLOTS, batches(), file, against=against)
+        right = train_scouter(network, SLOTS, batches(), file, against=against)
         print(f"{name}: {right:.3f} of fresh drawings right after {steps} steps, {time.perf_counter() - started:.0f} s")
         found[name] = m.Scouter(str(file))
     return found
@@ -245,10 +247,10 @@ def million(count: int) -> None:
         for i in range(count):
             yield Path(f"{i}.png"), pool[i % 997]
 
-    before, fv.photographs = fv.photographs, simulated
+    before, photographs = photographs, simulated
     used, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     found = scan._scan(network, Path(), "", 5, 2, count, None)
-    fv.photographs = before
+    photographs = before
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used) / 1024
     print(
         f"{count} small pictures, 256 units: {time.perf_counter() - started:.0f} s, {more:.0f} MB more at the peak, "

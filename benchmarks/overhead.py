@@ -26,7 +26,7 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
-from featviz.network.ways_back import quick_ways_back
+from featviz.network.fast.conv_backward import fast_conv_backward
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CASES = (
@@ -88,8 +88,8 @@ def fold(module: nn.Module) -> nn.Module:
     return module
 
 
-def timed(name: str, layer: str, batch: int, size: int, count: int, device: str) -> tuple[torch.Tensor, fv.Plan]:
-    """Return the seconds of each kind of pass and of a step of the render, in turn, as six rows; and its plan."""
+def timed(name: str, layer: str, batch: int, size: int, count: int, device: str) -> tuple[torch.Tensor, fv.Execution]:
+    """Return the seconds of each kind of pass and of a step of the render, in turn, as six rows; and its execution."""
     options = {"init_weights": False} if name == "googlenet" else {}
     module = torchvision.models.get_model(name, weights=None, **options)
     passes = [
@@ -110,18 +110,18 @@ def timed(name: str, layer: str, batch: int, size: int, count: int, device: str)
             run()
             marks[-1].append(time.perf_counter())
 
-    with quick_ways_back(nn.ModuleList(quick)):
+    with fast_conv_backward(nn.ModuleList(quick)):
         rendering = fv.render(
             network,
             obj.Layer(layer),
-            param=param.image(batch=batch),
+            param=param.Image(batch=batch),
             transforms=WHOLE,
             until=count + 3,
             progress=after_each_step,
         )
     steps = [step - before for (*_, before), (step, *_) in pairwise(marks[2:])]  # the first ones warm up
     times = [[after - before for before, after in pairwise(mark)] for mark in marks[3:]]
-    return torch.cat([torch.tensor(times).T, torch.tensor([steps])]), rendering.plan
+    return torch.cat([torch.tensor(times).T, torch.tensor([steps])]), rendering.execution
 
 
 def main() -> None:
@@ -135,16 +135,16 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, {options.size} px")
     print(
         "network       layer          ms: bare folded bfloat16  quick  render  render/limit (middle half)  render/quick"
-        "  plan"
+        "  execution"
     )
     for name, layer in CASES:
-        times, plan = timed(name, layer, options.batch, options.size, options.rounds, options.device)
+        times, execution = timed(name, layer, options.batch, options.size, options.rounds, options.device)
         middles = times.median(1).values
         limit, quick, render = times[middles[:3].argmin()], times[3 + middles[3:5].argmin()], times[5]
         low, middle, high = (render / limit).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
         each = "".join(f"{1e3 * one.median():8.1f}" for one in (*times[:3], quick, render))
         over = f"{middle:8.2f} ({low:.2f} - {high:.2f}) {(render / quick).median():16.2f}"
-        print(f"{name:13} {layer:12} {each} {over}    {plan.precision}", flush=True)
+        print(f"{name:13} {layer:12} {each} {over}    {execution.precision}", flush=True)
 
 
 if __name__ == "__main__":

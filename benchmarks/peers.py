@@ -110,7 +110,7 @@ def environment(folder: Path) -> Path:
 def live_channels(network: fv.Network, layer: str, count: int) -> list[int]:
     """Choose channels that answer to noise, so that no library has to wake a dead one."""
     noise = torch.rand(8, 3, *network.size, generator=torch.Generator().manual_seed(1))
-    answers = network.capture(noise, [layer]).units(layer).unsqueeze(-1).flatten(2).mean((0, 2))
+    answers = network.capture(noise, [layer]).channels_first(layer).unsqueeze(-1).flatten(2).mean((0, 2))
     return answers.topk(count).indices.tolist()
 
 

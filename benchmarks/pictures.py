@@ -18,13 +18,14 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.judge.judge import seen as seen_by
+from featviz.param.spectrum import slope
 
 SEED = 0
 BATCH = 8
 SIZE = 224
 MAKER, JUDGE = "mobilenet_v2", "models.py:mobilenet_v1_050"
 FEATURES = tuple(f"features.{i}" for i in (2, 6, 10, 14, 18, 22, 24, 26))
-"""Layers of the judge that tell what is alike: together they tell exemplars apart best, from early units to late."""
+"""Layers of the judge that tell what is alike: combine they tell exemplars apart best, from early units to late."""
 AXES = 24
 """Along so many main axes of the photographs' features is the Fréchet distance taken: fifty pictures fill no more."""
 
@@ -44,7 +45,7 @@ class Bench:
         self.weights = models / f"{MAKER}.safetensors"
         self.maker = fv.load(MAKER, weights=self.weights, device=device)
         self.judge = fv.load(f"{models}/{JUDGE}", device="cpu", size=160, mean=(0.5,) * 3, std=(0.5,) * 3)
-        found = list(fv.photographs(photographs, size=SIZE))
+        found = list(read_photographs(photographs, size=SIZE))
         self.photographs = {int(file.name[:3]): image for file, image in found}
         self.classes = sorted(random.Random(SEED).sample(sorted(self.photographs), 50))
 
@@ -58,7 +59,7 @@ class Bench:
     def nature(self, images: Tensor) -> str:
         """Write how far images are from photographs, and how steeply their spectra fall."""
         whole, scale = self.known
-        return f"{frechet(features(self.judge, images) / scale, whole):7.1f}  {fv.slope(images).mean():6.3f}"
+        return f"{frechet(features(self.judge, images) / scale, whole):7.1f}  {slope(images).mean():6.3f}"
 
     @cached_property
     def others(self) -> list[int]:
@@ -102,7 +103,7 @@ class Ours:
 
     def _render(self, some: Sequence[int], **more: Any) -> fv.Rendering:
         seeds = [self.settings.get("seed", 0) + i for i in some]
-        settings = {**self.settings, "seed": seeds, "trials": 0, **more}
+        settings = {**self.settings, "seed": seeds, "robustness_views": 0, **more}
         return fv.render(self.network, [self.goals[i] for i in some], **settings)
 
 
@@ -148,7 +149,7 @@ def features(judge: fv.Network, images: Tensor) -> Tensor:
         seen = F.interpolate(some, judge.size, mode="bilinear", antialias=True)
         with torch.no_grad():
             acts = judge.capture(seen, FEATURES)
-        parts = [acts.units(layer).flatten(2) for layer in FEATURES]
+        parts = [acts.channels_first(layer).flatten(2) for layer in FEATURES]
         found.append(torch.cat([part for units in parts for part in (units.mean(2), units.std(2))], 1))
     return torch.cat(found)
 

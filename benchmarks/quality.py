@@ -95,11 +95,11 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
             **{name: partial(their, peer) for name, peer in peers.items()},
         }
     )
-    for quality, settings in fv.QUALITIES.items():
+    for quality, settings in fv.PRESETS.items():
         draw = Ours(bench.maker, goals, settings)
         row(f"featviz {quality}", settings["steps"], each["featviz"], bench.pictures(f"featviz-{quality}", 50, draw))
     for name, peer in peers.items():
-        equal = round(fv.QUALITIES["usual"]["steps"] * each["featviz"] / each[name])
+        equal = round(fv.PRESETS["usual"]["steps"] * each["featviz"] / each[name])
         for run, steps in ((name, PEERS[name]), (f"{name} as long", equal)):
             row(run, steps, each[name], bench.pictures(run.replace(" ", "-"), 50, their(peer, steps)))
     if LUCENT not in peers:
@@ -108,7 +108,7 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     side_by_side = make_grid(both, nrow=-(-50 // SHOWN))
     iio.imwrite(SHEET, (255 * side_by_side).round().byte().permute(1, 2, 0).numpy(), quality=88)
     lucents = PEERS[LUCENT] * each[LUCENT]
-    for quality, settings in fv.QUALITIES.items():
+    for quality, settings in fv.PRESETS.items():
         print(f"{quality}: {settings['steps'] * each['featviz'] / lucents:.3f} of Lucent's time")
 
 
@@ -122,7 +122,7 @@ def motifs(bench: Bench) -> None:
         names = makers[maker].classes
         goals = [f"logit:{name}" for name in names]
         for first in SEEDS:
-            draw = Ours(makers[maker], goals, {**fv.QUALITIES["usual"], "seed": first})
+            draw = Ours(makers[maker], goals, {**fv.PRESETS["usual"], "seed": first})
             images = bench.pictures(f"motifs-{maker}-{first}", len(names), draw)
             found = [seen_by(image, i, judges[judge]) for i, image in enumerate(images)]
             missed = ", ".join(name for name, (rank, _) in zip(names, found, strict=True) if rank > 1)
@@ -149,7 +149,7 @@ def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     print(f"\nunits          exemplars   featviz     draft{'    lucent' * (LUCENT in peers)}")
     total: dict[str, list[float]] = {}
     for layer in LAYERS:
-        excited = torch.cat([acts.units(layer).mean((2, 3)).cpu() for acts in answers])
+        excited = torch.cat([acts.channels_first(layer).mean((2, 3)).cpu() for acts in answers])
         count = excited.shape[1]
         channels = sorted(random.Random(SEED).sample(range(count), min(CHANNELS, count)))
         order = excited[:, channels].argsort(0, descending=True)
@@ -158,7 +158,7 @@ def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
             drawn[name] = bench.pictures(
                 f"units-{layer}-{name}",
                 len(channels),
-                Ours(bench.maker, [f"{layer}:{channel}" for channel in channels], fv.QUALITIES[quality]),
+                Ours(bench.maker, [f"{layer}:{channel}" for channel in channels], fv.PRESETS[quality]),
             )
         task = {"model": MAKER, "layer": layer, "weights": str(weights), "size": SMALL, "device": bench.device}
         if LUCENT in peers:

@@ -62,13 +62,13 @@ def measure(model: str, layer: str, pictures: int, size: int, steps: int) -> dic
     said = io.StringIO()
     logging.basicConfig(stream=said, level=logging.INFO, format="%(message)s")
     goals = [fv.objectives.Layer(layer) for _ in range(pictures)]
-    fv.render(network, goals[:1], param=fv.param.image(size), steps=1)  # what is found out once
+    fv.render(network, goals[:1], param=fv.param.Image(size), steps=1)  # what is found out once
     marks = [time.perf_counter()]
     with watching() as most:
         rendering = fv.render(
             network,
             goals,
-            param=fv.param.image(size),
+            param=fv.param.Image(size),
             until=steps,
             progress=lambda *_: marks.append(time.perf_counter()),
         )
@@ -77,7 +77,7 @@ def measure(model: str, layer: str, pictures: int, size: int, steps: int) -> dic
         "seconds": median(after - earlier for earlier, after in pairwise(marks[2:])) / pictures,
         "peak": most[0],
         "expected": float(expected[1]) * (1024 if expected[2] == "GB" else 1) if expected else None,
-        "plan": repr(rendering.plan),
+        "execution": repr(rendering.execution),
     }
 
 
@@ -125,7 +125,7 @@ def main() -> None:
         "depth": [("resnet50", layer, 4, 224) for layer in DEPTHS],
     }
     for name, cases in series.items():
-        print(f"{name:9} {'model':13} {'layer':13} pictures  size   ms a step and picture   peak MB   said   plan")
+        print(f"{name:9} {'model':13} {'layer':13} pictures  size   ms a step and picture   peak MB   said   execution")
         times, peaks, labels = [], [], []
         for model, layer, count, size in cases:
             found = alone(model=model, layer=layer, pictures=count, size=size, steps=options.steps)
@@ -133,7 +133,7 @@ def main() -> None:
             peaks.append(found["peak"])
             labels.append({"pictures": str(count), "size": f"{size} px", "depth": layer}[name])
             said = f"{found['expected']:7.0f}" if found["expected"] else "      -"
-            figures = f"{times[-1]:16.1f} {peaks[-1]:17.0f} {said}   {found['plan']}"
+            figures = f"{times[-1]:16.1f} {peaks[-1]:17.0f} {said}   {found['execution']}"
             print(f"{'':9} {model:13} {layer:13} {count:5} {size:7} {figures}", flush=True)
         title = f"{cases[0][0]}, over {name}"
         plot(title, labels, {"ms a step and picture": times, "peak, MB": peaks}, options.output / f"{name}.png")

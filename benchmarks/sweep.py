@@ -1,7 +1,7 @@
 """What sweeps cost: `make sweepbench`.
 
 Units a minute on one and two Ray workers of one thread each, against each other and against this process; how long a
-sweep that is done takes to find that out; and what it costs to plan a million pictures: naming each by its recipe,
+sweep that is done takes to find that out; and what it costs to execution a million pictures: naming each by its recipe,
 telling which are there, and the bytes of the names, which are all the manifest there is.
 """
 
@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 
 import featviz as fv
-from featviz.apps.galleries.work import Batch
+from featviz.apps.shared.batches import Batch
 
 
-def seconds(network: fv.Network, folder: Path, engine: fv.OnRay | None, units: int, steps: int) -> float:
+def seconds(network: fv.Network, folder: Path, engine: fv.RayBackend | None, units: int, steps: int) -> float:
     """Time a sweep; what is in the folder already is not drawn again."""
     start = time.perf_counter()
-    made = fv.sweep(network, folder, "stage2", channels=range(units), steps=steps, engine=engine)
+    made = fv.sweep(network, folder, "stage2", channels=range(units), steps=steps, backend=engine)
     assert made.count == units, made.problems
     return time.perf_counter() - start
 
@@ -42,7 +42,7 @@ def main() -> None:
         ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
         fast = {"here": seconds(network, Path(root, "here"), None, options.units, options.steps)}
         for workers in (1, 2):
-            engine = fv.OnRay(workers=workers)
+            engine = fv.RayBackend(workers=workers)
             start = seconds(network, Path(root, f"start{workers}"), engine, 8 * workers, 0)
             whole = seconds(network, Path(root, f"{workers}"), engine, options.units, options.steps)
             fast[f"{workers} on Ray"] = whole - start

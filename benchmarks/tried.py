@@ -16,12 +16,12 @@ def views(
     shift: float = 0.3, turn: float = 20, zoom: tuple[float, float] = (0.6, 3.0), px: int = 128, tint: float = 0.4
 ) -> tuple[Any, ...]:
     """Return a stack as it was varied while the default was looked for."""
-    return (T.Shift(shift), T.Rotate(turn), T.Scale(T.LogUniform(*zoom)), T.Resize((px, px)), T.Tint(tint))
+    return (T.Shift(shift), T.Rotate(turn), T.Scale(T.LogUniform(*zoom)), T.Resize((px, px)), T.ColorShift(tint))
 
 
 LUCIDS = 2.5
 """Rates are told as for Lucid's scale of frequencies, of which featviz has two fifths."""
-STEEPER, LOOSE = param.Fourier(decay=1.25), fv.Adam(0.05 * LUCIDS, pull=0.0)
+STEEPER, LOOSE = param.Fourier(decay=1.25), fv.optimizers.Adam(0.05 * LUCIDS, anchor_decay=0.0)
 NEARER: dict[str, Any] = {"shift": 0.2, "turn": 15, "zoom": (0.6, 2.0), "tint": 0.3}
 TRIED: dict[str, dict[str, Any]] = {
     "views of 224 px": {"transforms": views(px=224)},
@@ -29,19 +29,19 @@ TRIED: dict[str, dict[str, Any]] = {
     "views of 128 px": {"transforms": views()},
     "views of 112 px": {"transforms": views(px=112), "steps": 168},
     "views of 96 px": {"transforms": views(px=96), "steps": 256},
-    "128 px, rate .1 falling to .01": {"transforms": views(), "optimizer": fv.Adam(0.1 * LUCIDS, 0.1, 0.0)},
+    "128 px, rate .1 falling to .01": {"transforms": views(), "optimizer": fv.optimizers.Adam(0.1 * LUCIDS, 0.1, 0.0)},
     "128 px, zoom .5 to 2": {"transforms": views(zoom=(0.5, 2.0))},
     "128 px, zoom .8 to 4": {"transforms": views(zoom=(0.8, 4.0))},
     "128 px, tint .6": {"transforms": views(tint=0.6)},
     "128 px, tint .2": {"transforms": views(tint=0.2)},
     "128 px, flips": {"transforms": (T.Flip(), *views())},
-    "128 px, a start ten times as loud": {"transforms": views(), "param": param.Fourier(decay=1.0, sd=0.25)},
+    "128 px, a start ten times as loud": {"transforms": views(), "param": param.Fourier(decay=1.0, std=0.25)},
     "128 px, less total variation (20)": {"transforms": views(), "less": " - 20*tv"},
     "128 px, decay 1.25": {"transforms": views(), "param": STEEPER},
     "128 px, decay 1.25, rate .03": {
         "transforms": views(),
         "param": STEEPER,
-        "optimizer": fv.Adam(0.03 * LUCIDS, pull=0.0),
+        "optimizer": fv.optimizers.Adam(0.03 * LUCIDS, anchor_decay=0.0),
     },
     "128 px, shift .2, turn 15, zoom .6 to 2": {"transforms": views(0.2, 15, (0.6, 2.0))},
     "the same, decay 1.25, tint .3": {"transforms": views(**NEARER), "param": STEEPER},
@@ -73,15 +73,15 @@ def tried(bench: Bench) -> None:
 
 
 SPECTRA: dict[str, dict[str, Any]] = {
-    "decay 1.25, rate .05, pull .1": {
+    "decay 1.25, rate .05, anchor_decay .1": {
         "param": param.Fourier(decay=1.25),
-        "optimizer": fv.Adam(0.05 * LUCIDS, pull=0.1 / LUCIDS),
+        "optimizer": fv.optimizers.Adam(0.05 * LUCIDS, anchor_decay=0.1 / LUCIDS),
     },
-    "decay 1.4, rate .02, pull .25": {"param": param.Fourier(decay=1.4)},
+    "decay 1.4, rate .02, anchor_decay .25": {"param": param.Fourier(decay=1.4)},
     "decay 1.45, the same": {"param": param.Fourier(decay=1.45)},
     "decay 1.5, the same": {"param": param.Fourier(decay=1.5)},
 }
-"""Decays on the way to spectra that fall as those of photographs do, the first with the rate that there was before."""
+"""Decays on the way to spectra that final_lr_ratio as those of photographs do, the first with the rate that there was before."""
 
 
 def spectra(bench: Bench) -> None:

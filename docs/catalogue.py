@@ -12,9 +12,9 @@ from typing import Any
 
 import imageio.v3 as iio
 import torch
+from motifs.draw import draw as draw_motifs
 
 import featviz as fv
-from featviz.network.motifs import draw as draw_motifs
 
 HERE = Path(__file__).parent
 ASSETS = HERE / "catalogue"
@@ -32,54 +32,54 @@ texture = "docs/catalogue/texture.png"
 mask = "docs/catalogue/mask.png"
 prior = "docs/catalogue/prior.json"  # featviz fit-prior FOLDER
 near = (T.Jitter(6), T.Rotate(5))  # for what has its place in the picture
-three = param.image(128, batch=3)
-vector = net.capture(torch.from_numpy(fv.read_image(drawing))[None], ["stage3"]).units("stage3")[0].mean((1, 2))
+three = param.Image(128, batch=3)
+vector = net.capture(torch.from_numpy(read_image(drawing))[None], ["stage3"]).channels_first("stage3")[0].mean((1, 2))
 pattern = vector.view(-1, 1, 1).expand(-1, 4, 4)
 """.strip()
 
 SNIPPETS: dict[str, dict[str, str]] = {
     "objectives": {
-        "Neuron": 'fv.render(net, obj.Neuron("stage3", 40, (3, 3)), param=param.image(64), transforms=near)',
+        "Neuron": 'fv.render(net, obj.Neuron("stage3", 40, (3, 3)), param=param.Image(64), transforms=near)',
         "Channel": 'fv.render(net, obj.Channel("stage3", 40), param=three)',
         "Layer": 'fv.render(net, obj.Layer("stage3") - 2 * obj.L2(), param=three)',
         "Logit": 'fv.render(net, obj.Logit("flower"), param=three)',
         "Probability": 'fv.render(net, obj.Probability("flower"), param=three)',
         "Direction": 'fv.render(net, obj.Direction("stage3", vector, power=2), param=three)',
         "DirectionNeuron": (
-            'fv.render(net, obj.DirectionNeuron("stage3", vector, (3, 3), power=2), param=param.image(64), '
+            'fv.render(net, obj.DirectionNeuron("stage3", vector, (3, 3), power=2), param=param.Image(64), '
             "transforms=near)"
         ),
         "TensorDirection": (
-            'fv.render(net, obj.TensorDirection("stage3", pattern), param=param.image(128), transforms=near)'
+            'fv.render(net, obj.TensorDirection("stage3", pattern), param=param.Image(128), transforms=near)'
         ),
         "ActivationWeights": (
-            'fv.render(net, obj.ActivationWeights("stage3", vector, at=(6, 6), patch=(4, 8)), param=param.image(128), '
+            'fv.render(net, obj.ActivationWeights("stage3", vector, at=(6, 6), patch=(4, 8)), param=param.Image(128), '
             "transforms=near)"
         ),
         "Interpolate": (
             'fv.render(net, "interpolate(logit:rings, logit:sunburst) + alignment(stage2)", '
-            "param=param.image(128, batch=5, spatial=param.Shared()))"
+            "param=param.Image(128, batch=5, spatial=param.Shared()))"
         ),
         "Alignment": (
             'fv.render(net, obj.Interpolate(obj.Logit("leaf"), obj.Logit("heart")) + 5 * obj.Alignment("stage2"), '
-            "param=param.image(128, batch=5))"
+            "param=param.Image(128, batch=5))"
         ),
         "Diversity": (
-            'fv.render(net, obj.Logit("spiral") + 10 * obj.Diversity("stage2"), param=param.image(128, batch=4))'
+            'fv.render(net, obj.Logit("spiral") + 10 * obj.Diversity("stage2"), param=param.Image(128, batch=4))'
         ),
         "Match": 'fv.render(net, obj.Match("stage2", drawing) - obj.TotalVariation(), transforms=())',
         "Guide": (
-            'fv.render(net, obj.Guide("stage2", texture), param=param.image(128, spatial=param.Pixel(), '
+            'fv.render(net, obj.Guide("stage2", texture), param=param.Image(128, spatial=param.Pixel(), '
             "color=param.Clamped()), start=drawing, transforms=T.Roll(8), steps=40, "
-            "optimizer=fv.Normalized(fv.Ascent(lr=0.01)))"
+            "optimizer=fv.optimizers.Normalized(fv.optimizers.Ascent(lr=0.01)))"
         ),
-        "Caricature": 'fv.render(net, obj.Caricature("stage3", drawing), param=param.image(128), transforms=near)',
+        "Caricature": 'fv.render(net, obj.Caricature("stage3", drawing), param=param.Image(128), transforms=near)',
         "Style": (
-            'fv.render(net, obj.Style("stage1", texture) + obj.Style("stage2", texture), param=param.image(128), '
+            'fv.render(net, obj.Style("stage1", texture) + obj.Style("stage2", texture), param=param.Image(128), '
             "transforms=near)"
         ),
         "InputDifference": (
-            'fv.render(net, obj.Logit("star") - 2000 * obj.InputDifference(drawing), param=param.image(128), '
+            'fv.render(net, obj.Logit("star") - 2000 * obj.InputDifference(drawing), param=param.Image(128), '
             "transforms=near)"
         ),
         "TotalVariation": 'fv.render(net, obj.Logit("flower") - 40 * obj.TotalVariation(), param=three)',
@@ -88,35 +88,35 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "Blur": 'fv.render(net, obj.Logit("flower") - 500 * obj.Blur(3), param=three)',
         "BoundaryComplexity": 'fv.render(net, obj.Logit("flower") - 100 * obj.BoundaryComplexity(), param=three)',
         "Opacity": 'fv.render(net, obj.Logit("flower") - 8 * obj.Opacity(), param=param.Alpha(three))',
-        "Within": ('fv.render(net, obj.Within(obj.Channel("stage3", 40), mask) - obj.L2(), param=param.image(128))'),
+        "Within": ('fv.render(net, obj.Within(obj.Channel("stage3", 40), mask) - obj.L2(), param=param.Image(128))'),
         "Ramp": 'fv.render(net, obj.Logit("flower") - obj.Ramp(0, 80, begin=0.5) * obj.TotalVariation(), param=three)',
     },
     "param": {
         "Image": 'fv.render(net, "logit:heart", param=param.Image((96, 160)))',
-        "Fourier": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Fourier()))',
-        "Pixel": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Pixel()))',
-        "Pyramid": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Pyramid()))',
-        "Phase": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Phase()))',
+        "Fourier": 'fv.render(net, "logit:heart", param=param.Image(128, batch=3, spatial=param.Fourier()))',
+        "Pixel": 'fv.render(net, "logit:heart", param=param.Image(128, batch=3, spatial=param.Pixel()))',
+        "Pyramid": 'fv.render(net, "logit:heart", param=param.Image(128, batch=3, spatial=param.Pyramid()))',
+        "Phase": 'fv.render(net, "logit:heart", param=param.Image(128, batch=3, spatial=param.Phase()))',
         "CPPN": (
-            'fv.render(net, "logit:heart", param=param.image(64, batch=3, spatial=param.CPPN()), steps=256).at(128)'
+            'fv.render(net, "logit:heart", param=param.Image(64, batch=3, spatial=param.CPPN()), steps=256).at(128)'
         ),
         "Shared": (
             'fv.render(net, "interpolate(logit:heart, logit:leaf)", '
-            "param=param.image(128, batch=5, spatial=param.Shared()))"
+            "param=param.Image(128, batch=5, spatial=param.Shared()))"
         ),
         "Alpha": 'fv.render(net, "logit:heart - 8 * opacity", param=param.Alpha(three))',
-        "Masked": 'fv.render(net, "logit:heart", param=param.Masked(mask, param.image(128)), start=drawing)',
+        "Masked": 'fv.render(net, "logit:heart", param=param.Masked(mask, param.Image(128)), start=drawing)',
         "Stack": (
             'fv.render(net, "logit:eye + 10 * diversity(stage2)", '
-            "param=param.Stack((drawing,), param.image(128, batch=3)))"
+            "param=param.Stack((drawing,), param.Image(128, batch=3)))"
         ),
         "Decorrelated": (
-            'fv.render(net, "logit:heart", param=param.image(128, batch=3, spatial=param.Fourier(prior=prior)))'
+            'fv.render(net, "logit:heart", param=param.Image(128, batch=3, spatial=param.Fourier(prior=prior)))'
         ),
-        "Plain": 'fv.render(net, "logit:heart", param=param.image(128, batch=3, color=param.Plain()))',
+        "Plain": 'fv.render(net, "logit:heart", param=param.Image(128, batch=3, color=param.Plain()))',
         "Clamped": (
-            'fv.render(net, "stage3", param=param.image(128, spatial=param.Pixel(), color=param.Clamped()), '
-            "start=drawing, transforms=T.Roll(8), steps=20, optimizer=fv.Normalized(fv.Ascent(lr=0.01)))"
+            'fv.render(net, "stage3", param=param.Image(128, spatial=param.Pixel(), color=param.Clamped()), '
+            "start=drawing, transforms=T.Roll(8), steps=20, optimizer=fv.optimizers.Normalized(fv.optimizers.Ascent(lr=0.01)))"
         ),
     },
     "transforms": {
@@ -135,21 +135,21 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "CropOrPadTo": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.CropOrPadTo((160, 96))))',
         "Resize": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.Resize((64, 64))))',
         "ResizedView": (
-            'fv.render(net, "logit:star", param=param.image(256, batch=2, spatial=param.Phase()), '
-            "transforms=(T.ResizedView(T.LogUniform(1, 4), size=(64, 64), whole=0.25), T.Tint(0.3)))"
+            'fv.render(net, "logit:star", param=param.Image(256, batch=2, spatial=param.Phase()), '
+            "transforms=(T.ResizedView(T.LogUniform(1, 4), size=(64, 64), whole=0.25), T.ColorShift(0.3)))"
         ),
-        "Tint": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.Tint(0.4)))',
+        "ColorShift": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.ColorShift(0.4)))',
         "Contrast": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.Contrast(0.5)))',
         "GaussianBlur": (
             'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.GaussianBlur(T.Uniform(0.5, 2))))'
         ),
         "Noise": 'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.Noise(0.1)))',
         "UniformNoise": ('fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), T.UniformNoise(0.2)))'),
-        "Collapse": (
+        "CompositeAlpha": (
             'fv.render(net, "logit:star - 6 * opacity", param=param.Alpha(three), '
-            "transforms=(T.Collapse(), T.Jitter(16)))"
+            "transforms=(T.CompositeAlpha(), T.Jitter(16)))"
         ),
-        "Foreign": (
+        "ModuleTransform": (
             'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), v2.RandomPerspective(p=1.0)))'
         ),
         "Warp": 'fv.render(net, "logit:star", param=three, transforms=T.Warp((T.Shift(0.2), T.Rotate(20))))',
@@ -158,18 +158,18 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "OneOf": 'fv.render(net, "logit:star", param=three, transforms=T.Rotate(T.OneOf((0, 90, 180))))',
     },
     "optimizers": {
-        "Adam": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Adam(lr=0.05))',
-        "Ascent": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Ascent(lr=2.0))',
-        "Normalized": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Normalized(fv.Ascent(lr=0.01)))',
+        "Adam": 'fv.render(net, "logit:moon", param=three, optimizer=fv.optimizers.Adam(lr=0.05))',
+        "Ascent": 'fv.render(net, "logit:moon", param=three, optimizer=fv.optimizers.Ascent(lr=2.0))',
+        "Normalized": 'fv.render(net, "logit:moon", param=three, optimizer=fv.optimizers.Normalized(fv.optimizers.Ascent(lr=0.01)))',
         "Smoothed": (
-            'fv.render(net, "logit:moon", param=param.image(128, batch=3, spatial=param.Pixel()), '
-            "optimizer=fv.Smoothed(2.0, fv.Normalized(fv.Ascent(lr=0.02))))"
+            'fv.render(net, "logit:moon", param=param.Image(128, batch=3, spatial=param.Pixel()), '
+            "optimizer=fv.optimizers.Smoothed(2.0, fv.optimizers.Normalized(fv.optimizers.Ascent(lr=0.02))))"
         ),
         "LaplacianNormalized": (
-            'fv.render(net, "logit:moon", param=param.image(128, batch=3, spatial=param.Pixel()), '
-            "optimizer=fv.LaplacianNormalized(5, fv.Normalized(fv.Ascent(lr=0.02))))"
+            'fv.render(net, "logit:moon", param=param.Image(128, batch=3, spatial=param.Pixel()), '
+            "optimizer=fv.optimizers.LaplacianNormalized(5, fv.optimizers.Normalized(fv.optimizers.Ascent(lr=0.02))))"
         ),
-        "Clipped": 'fv.render(net, "logit:moon", param=three, optimizer=fv.Clipped(0.01, fv.Ascent(lr=4.0)))',
+        "Clipped": 'fv.render(net, "logit:moon", param=three, optimizer=fv.optimizers.Clipped(0.01, fv.optimizers.Ascent(lr=4.0)))',
     },
 }
 """Each public item, and what draws it."""
@@ -215,7 +215,7 @@ def text_form(rendering: fv.Rendering, drawer: str, name: str) -> str:
             return ""
     if drawer == "transforms":
         whole = name.lower() if name.isupper() else recipe.transforms
-        return "" if name == "Foreign" else f'--transforms "{whole}"'
+        return "" if name == "ModuleTransform" else f'--transforms "{whole}"'
     if drawer == "optimizers":
         return f'--optimizer "{recipe.optimizer}"'
     start = f" --start {recipe.start}" if recipe.start else ""

@@ -15,14 +15,14 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import torch
+from motifs.draw import draw
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 import featviz as fv
 from featviz import objectives as obj
 from featviz import param
-from featviz.network.motifs import draw
-from featviz.output import to_bytes
+from featviz.io import read_image, to_bytes
 
 HERE = Path(__file__).parent
 UNITS = (
@@ -45,11 +45,11 @@ def main() -> None:
         raise SystemExit("pages are photographed in Chromium, which is missing; install the system's package")
     motifnet, motifvit = fv.load("motifnet"), fv.load("motifvit")
     goals = [obj.Logit(name) for name in motifnet.classes]
-    fv.render(motifnet, goals, param=param.image(128), progress=fv.progress_bar()).save(HERE / "motifs.webp")
+    fv.render(motifnet, goals, param=param.Image(128), progress=fv.progress_bar()).save(HERE / "motifs.webp")
     fv.render(motifvit, goals, progress=fv.progress_bar()).save(HERE / "motifvit.webp")
     mobilenet = fv.load("mobilenet_v2", weights=options.mobilenet)
     fv.render(mobilenet, UNITS, progress=fv.progress_bar()).save(HERE / "mobilenet_v2.webp")
-    dreams = [fv.read_image(HERE / "chelsea.webp")]
+    dreams = [read_image(HERE / "chelsea.webp")]
     dreams += [fv.dream(mobilenet, HERE / "chelsea.webp", layer).images[0].numpy() for layer in LAYERS]
     rows = [np.concatenate(dreams[i : i + 2], 2) for i in (0, 2)]
     iio.imwrite(HERE / "dream.webp", to_bytes(np.concatenate(rows, 1)), quality=90)
@@ -75,9 +75,9 @@ def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
         atlas = fv.atlas(motifnet, folder / "drawings", "stage3", folder / "atlas", **given)
         layers = ["features.7", "features.17"]
         blocks = fv.blocks(mobilenet, HERE / "chelsea.webp", layers, folder / "blocks", **given)
-        photograph(gallery.page, (1560, 1400), "gallery", lambda _: None)
-        photograph(atlas.page, (1400, 760), "atlas", spiral)
-        photograph(blocks.page, (1400, 800), "blocks", eye)
+        read_photograph(gallery.page, (1560, 1400), "gallery", lambda _: None)
+        read_photograph(atlas.page, (1400, 760), "atlas", spiral)
+        read_photograph(blocks.page, (1400, 800), "blocks", eye)
 
 
 def spiral(page: Page) -> None:
@@ -95,7 +95,7 @@ def eye(page: Page) -> None:
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.42 * box["height"])
 
 
-def photograph(file: str, size: tuple[int, int], name: str, point: Callable[[Page], None]) -> None:
+def read_photograph(file: str, size: tuple[int, int], name: str, point: Callable[[Page], None]) -> None:
     """Open a page in a window of a width and height in px, point at something, and keep what is seen."""
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -125,7 +125,7 @@ def examples(network: fv.Network) -> None:
         folder = Path(name, "drawings")
         drawings(network, 405, folder)
         found = fv.examples(network, folder, "stage2", [1, 9, 30, 47])
-        pictures = fv.render(network, found.goals, param=param.image(128))
+        pictures = fv.render(network, found.goals, param=param.Image(128))
         found.save(HERE / "examples.webp", pictures)
 
 

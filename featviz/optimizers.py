@@ -11,50 +11,51 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.protocols import Leaves, Optimizer, Stepper
+from featviz.interfaces import Leaves, Optimizer, Stepper
+from featviz.transforms.blur import gaussian_blur
 
 __all__ = ["Adam", "Ascent", "Clipped", "LaplacianNormalized", "Normalized", "Smoothed"]
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam, its rate falling along half a cosine, so that the last steps settle what the first ones found.
+    """Adam, its rate falling along half a cosine, so that the last steps autotune what the first ones found.
 
-    A step also takes the picture back towards where it began by a small share of the way. What the network keeps asking
+    A step also takes the picture back towards where it began by a small share of the way. What the network keeps open_scorer
     for stays; the rest fades, so that more steps make a picture clearer and not ever harsher.
 
     Args:
         lr: the first step's rate; what it does depends on how loud the param's start is.
-        fall: the last step's rate as a share of the first.
-        pull: that share, per unit of the rate; 0 pulls nothing back.
+        final_lr_ratio: the last step's rate as a share of the first.
+        anchor_decay: that share, per unit of the rate; 0 pulls nothing back.
 
     Raises:
-        SettingError: a rate that is not above 0, or a pull that is below 0 or goes back all the way.
+        SettingError: a rate that is not above 0, or a anchor_decay that is below 0 or goes back all the way.
 
-    Source: Lucid, lucid/optvis/render.py, Adam at .05; Li et al. 2018, https://arxiv.org/abs/1802.01483, the pull,
+    Source: Lucid, lucid/optvis/render.py, Adam at .05; Li et al. 2018, https://arxiv.org/abs/1802.01483, the anchor_decay,
         apart from Adam as weight decay is in Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101.
-    Differs: the rate falls; the pull.
+    Differs: the rate falls; the anchor_decay.
     """
 
     lr: float = 0.05
-    fall: float = 0.2
-    pull: float = 0.1
+    final_lr_ratio: float = 0.2
+    anchor_decay: float = 0.1
 
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not self.lr > 0:
             raise SettingError(f"learning rate {self.lr} does not move; give one above 0, 0.05 is usual")
-        if not 0 <= self.lr * self.pull < 1:
+        if not 0 <= self.lr * self.anchor_decay < 1:
             raise SettingError(
-                f"a pull of {self.pull} at a rate of {self.lr} goes nowhere; give 0 or more, 0.1 is usual"
+                f"a anchor_decay of {self.anchor_decay} at a rate of {self.lr} goes nowhere; give 0 or more, 0.1 is usual"
             )
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Take charge of the leaves for so many steps."""
         optimizer = torch.optim.Adam(leaves, lr=self.lr, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps), self.lr * self.fall)
-        begun = [leaf.detach().clone() for leaf in leaves] if self.pull else []
-        return _Falling(optimizer, schedule, leaves, begun, self.pull)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps), self.lr * self.final_lr_ratio)
+        begun = [leaf.detach().clone() for leaf in leaves] if self.anchor_decay else []
+        return _Falling(optimizer, schedule, leaves, begun, self.anchor_decay)
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,12 @@ class _Falling:
     schedule: torch.optim.lr_scheduler.LRScheduler
     leaves: Leaves
     begun: Leaves
-    pull: float
+    anchor_decay: float
 
     @torch.no_grad()
     def step(self) -> None:
         self.optimizer.step()
-        share = self.pull * float(self.schedule.get_last_lr()[0])
+        share = self.anchor_decay * float(self.schedule.get_last_lr()[0])
         for leaf, begun in zip(self.leaves, self.begun, strict=False):  # none where nothing is pulled back
             leaf.lerp_(begun, share)
         self.schedule.step()
@@ -149,7 +150,7 @@ class Smoothed:
     """Another optimizer, given gradients that are blurred, which leaves the fine grain out of a picture held as pixels.
 
     Args:
-        sd: of the Gaussian, in px.
+        std: of the Gaussian, in px.
         optimizer: what then follows them.
 
     Raises:
@@ -158,23 +159,20 @@ class Smoothed:
     Source: ProGamerGov, neural-dream, and other descendants of google/deepdream.
     """
 
-    sd: float
+    std: float
     optimizer: Optimizer = Normalized()
 
     def __post_init__(self) -> None:
         """Check the width."""
-        if not self.sd > 0:
-            raise SettingError(f"a blur of {self.sd} px does nothing; give a deviation above 0")
+        if not self.std > 0:
+            raise SettingError(f"a blur of {self.std} px does nothing; give a deviation above 0")
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Take charge of the leaves for so many steps."""
         return _Filtered(self.optimizer.begin(leaves, steps), _pixels(self, leaves), self._blur)
 
     def _blur(self, gradient: Tensor) -> Tensor:
-        from kornia.filters import gaussian_blur2d  # slow to import
-
-        side = [min(2 * round(3 * self.sd) + 1, 2 * length - 1) for length in gradient.shape[2:]]
-        return gaussian_blur2d(gradient, (side[0], side[1]), (self.sd, self.sd), border_type="reflect")
+        return gaussian_blur(gradient, self.std)
 
 
 @dataclass(frozen=True)
@@ -224,7 +222,7 @@ def _unit(band: Tensor) -> Tensor:
 def _pixels(optimizer: Optimizer, leaves: Leaves) -> Leaves:
     moving = [leaf for leaf in leaves if leaf.requires_grad]
     if any(leaf.ndim != 4 or leaf.is_complex() for leaf in moving):
-        raise SettingError(f"{optimizer} filters the gradients of pixels; give param.image(spatial=param.Pixel())")
+        raise SettingError(f"{optimizer} filters the gradients of pixels; give param.Image(spatial=param.Pixel())")
     return moving
 
 

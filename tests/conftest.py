@@ -34,7 +34,7 @@ def photo() -> torch.Tensor:
     """A drawing with soft and sharp parts, height unlike width."""
     generator = torch.Generator().manual_seed(0)
     motifs = fv.load("motifnet", device="cpu").classes
-    from featviz.network.motifs import draw
+    from motifs.draw import draw
 
     return draw(torch.tensor([motifs.index("eye")]), (45, 64), generator)
 
@@ -58,4 +58,4 @@ def on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 def nothing_measured(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Single precision, unless a test asks for more: what is faster depends on the machine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr("featviz.tuning.WORTH", 10**9)
+    monkeypatch.setattr("featviz.engine.autotune.MIN_STEPS", 10**9)

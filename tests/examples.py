@@ -44,25 +44,25 @@ OBJECTIVES = {
 
 PARAMS = {
     "Alpha": param.Alpha(),
-    "CPPN": param.image(spatial=param.CPPN()),
-    "Fourier": param.image(spatial=param.Fourier()),
+    "CPPN": param.Image(spatial=param.CPPN()),
+    "Fourier": param.Image(spatial=param.Fourier()),
     "Image": param.Image(),
     "Masked": param.Masked(torch.ones(18, 25)),
-    "Phase": param.image(spatial=param.Phase()),
-    "Pixel": param.image(spatial=param.Pixel()),
-    "Pyramid": param.image(spatial=param.Pyramid()),
-    "Shared": param.image(spatial=param.Shared()),
+    "Phase": param.Image(spatial=param.Phase()),
+    "Pixel": param.Image(spatial=param.Pixel()),
+    "Pyramid": param.Image(spatial=param.Pyramid()),
+    "Shared": param.Image(spatial=param.Shared()),
     "Stack": param.Stack((OTHER,)),
 }
 
 TRANSFORMS = {
     "GaussianBlur": T.GaussianBlur(T.Uniform(0.2, 1.5)),
-    "Collapse": T.Collapse(),
+    "CompositeAlpha": T.CompositeAlpha(),
     "Contrast": T.Contrast(0.3),
     "Crop": T.Crop(2),
     "CropOrPadTo": T.CropOrPadTo((19, 40)),
     "Flip": T.Flip(),
-    "Foreign": T.Foreign(v2.RandomRotation(20)),
+    "ModuleTransform": T.ModuleTransform(v2.RandomRotation(20)),
     "Jitter": T.Jitter(3),
     "Noise": T.Noise(0.1),
     "Pad": T.Pad(3),
@@ -72,7 +72,7 @@ TRANSFORMS = {
     "Rotate": T.Rotate(15),
     "Scale": T.Scale(T.LogUniform(0.8, 1.3)),
     "Shift": T.Shift(0.2),
-    "Tint": T.Tint(0.2),
+    "ColorShift": T.ColorShift(0.2),
     "UniformNoise": T.UniformNoise(0.1),
     "Warp": T.Warp((T.Shift(0.1), T.Rotate(3))),
 }

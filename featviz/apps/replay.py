@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import featviz as fv
+from featviz.io import Array
 
 VALUES = {
     name: value
     for drawer in (fv.objectives, fv.optimizers, fv.param, fv.transforms)
     for name in drawer.__all__
     if isinstance(value := getattr(drawer, name), type)
-} | {"Array": fv.Array, "Plan": fv.Plan}
+} | {"Array": Array, "Execution": fv.Execution}
 """What a recipe may name: plain values, and no function, since `load` and `find` import what they are told."""
 
 
@@ -63,7 +64,12 @@ def replay(
     if recipe.dream is None:
         rendering = fv.render(network, **arguments, progress=progress)
     else:
-        options = {"seed": recipe.seeds[0], "until": recipe.until, "plan": arguments["plan"], "progress": progress}
+        options = {
+            "seed": recipe.seeds[0],
+            "until": recipe.until,
+            "execution": arguments["execution"],
+            "progress": progress,
+        }
         try:
             rendering = fv.dream(network, str(recipe.start), arguments["objective"][0], **{**recipe.dream, **options})
         except TypeError as error:
@@ -112,4 +118,6 @@ def network_of(
     weights = weights or recipe.weights or "default"
     if weights == recipe.weights and weights not in ("default", "none") and not Path(weights).is_file():
         raise fv.RecipeError(f"the picture's weights {weights} are not here; give the file with --weights")
-    return fv.load(model or recipe.model, weights=weights, device=device, **recipe.expects)
+    return fv.load(
+        model or recipe.model, weights=weights, device=device, **recipe.input, smooth_pools=recipe.smooth_pools
+    )

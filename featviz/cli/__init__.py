@@ -2,6 +2,6 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import render, dream, galleries, explain, atlas, network, pictures  # isort: skip  (the order in which --help lists them)
+from featviz.cli import render, dream, gallery, explain, atlas, network, pictures  # isort: skip  (the order in which --help lists them)
 
-__all__ = ["EXAMPLES", "app", "atlas", "dream", "explain", "galleries", "main", "network", "pictures", "render"]
+__all__ = ["EXAMPLES", "app", "atlas", "dream", "explain", "gallery", "main", "network", "pictures", "render"]

@@ -9,7 +9,7 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.galleries import Address, Engine, Workers, finish, make_engine
+from featviz.cli.gallery import Address, Backend, Workers, finish, make_backend
 from featviz.cli.options import (
     Device,
     LayoutOf,
@@ -26,6 +26,7 @@ from featviz.cli.options import (
     load_network,
     read_size,
 )
+from featviz.engine import parse_value
 
 
 @app.command(epilog=examples_of("atlas"))
@@ -50,7 +51,7 @@ def atlas(
     std: Std = None,
     order: Order = None,
     layout: LayoutOf = None,
-    engine: Engine = "here",
+    backend: Backend = "here",
     address: Address = "local",
     workers: Workers = None,
     quiet: Quiet = False,
@@ -64,11 +65,11 @@ def atlas(
         each=each,
         only=only,
         method=method,
-        param=fv.pick(param, fv.param, find_own(own)),
+        param=parse_value(param, fv.param, find_own(own)),
         size=read_size(size),
         steps=steps,
         seed=seed,
-        engine=make_engine(engine, address, workers),
+        backend=make_backend(backend, address, workers),
         looking=None if quiet else fv.progress_bar("photographs", "photo"),
         progress=None if quiet else fv.progress_bar("atlas", "picture"),
     )
@@ -103,7 +104,7 @@ def blocks(
     std: Std = None,
     order: Order = None,
     layout: LayoutOf = None,
-    engine: Engine = "here",
+    backend: Backend = "here",
     address: Address = "local",
     workers: Workers = None,
     quiet: Quiet = False,
@@ -119,11 +120,11 @@ def blocks(
             cells=cells,
             groups=groups,
             pictures=pictures,
-            param=fv.pick(param, fv.param, find_own(own)),
+            param=parse_value(param, fv.param, find_own(own)),
             size=read_size(size),
             steps=steps,
             seed=seed,
-            engine=make_engine(engine, address, workers),
+            backend=make_backend(backend, address, workers),
             progress=None if quiet else fv.progress_bar("blocks", "picture"),
         )
     )

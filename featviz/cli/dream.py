@@ -26,6 +26,7 @@ from featviz.cli.options import (
     read_numbers,
     read_size,
 )
+from featviz.io import VIDEOS, check_output, check_video, read_video
 
 FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 """Endings of files that are videos and never pictures."""
@@ -84,16 +85,16 @@ def dream(
     """Let a network see more of what it sees in a photograph already: DeepDream, still or moving."""
     kind = ".mp4" if zoom is not None or photo.suffix.lower() in FILMS else ".png"
     path = output or photo.with_name(f"{photo.stem}-dream{kind}")
-    moving = path.suffix.lower() in fv.VIDEOS
+    moving = path.suffix.lower() in VIDEOS
     if zoom is not None and not moving:
-        raise fv.SettingError(f"--zoom makes a video, and {path} is none; end the name in {', '.join(fv.VIDEOS)}")
-    (fv.check_video if moving else fv.check_output)(path)
+        raise fv.SettingError(f"--zoom makes a video, and {path} is none; end the name in {', '.join(VIDEOS)}")
+    (check_video if moving else check_output)(path)
     if zoom is None and any(value is not None for value in (frames, rotate, pan)):
         raise fv.SettingError("--frames, --rotate and --pan are of the video that --zoom makes; give --zoom 1.03 too")
     if keep is not None and (zoom is not None or not moving):
         raise fv.SettingError(f"--keep is of a video that is dreamt along, and {photo} is none; leave it out")
     if fps is not None and not moving:
-        raise fv.SettingError(f"--fps is of a video, and {path} is none; end the name in {', '.join(fv.VIDEOS)}")
+        raise fv.SettingError(f"--fps is of a video, and {path} is none; end the name in {', '.join(VIDEOS)}")
     if layer and objective:
         raise fv.SettingError(f"both --layer {layer} and the objective {objective!r} are given; leave one out")
     goal: Any = fv.objectives.Layer(layer) if layer else objective and fv.objectives.parse(objective, find_own(own))
@@ -105,7 +106,7 @@ def dream(
     settings: dict[str, Any] = {
         "octaves": octaves, "scale": scale, "steps": steps, "strength": strength, "jitter": jitter, "smooth": smooth,
         "laplacian": laplacian, "keep_color": keep_color, "mask": mask and str(mask), "guide": guide, "seed": seed,
-        "plan": fv.Plan(None if precision == "auto" else precision, tile=tile),  # type: ignore[arg-type]
+        "execution": fv.Execution(None if precision == "auto" else precision, tile=tile),  # type: ignore[arg-type]
         "progress": None if quiet else fv.progress_bar("dream", "frame" if moving else "x10kpx"),
     }  # fmt: skip
     if not moving:
@@ -113,7 +114,7 @@ def dream(
         return
     if zoom is None:
         settings |= {} if keep is None else {"keep": keep}
-        drawn, usual = fv.dream_video(network, photo, goal, **settings), fv.read_video(photo)[0]
+        drawn, usual = fv.dream_video(network, photo, goal, **settings), read_video(photo)[0]
     else:
         way = read_numbers(pan)
         if way is not None and len(way) != 2:

@@ -27,6 +27,7 @@ from featviz.cli.options import (
     read_channels,
     read_size,
 )
+from featviz.io import check_output, check_outside
 
 FIRST = 8
 """So many units are shown where none were chosen."""
@@ -99,7 +100,7 @@ def examples(
 ) -> None:
     """Show the photographs that excite units most, beside the units' own pictures."""
     path = _file(output, "examples.png")
-    fv.check_outside(path, folder)
+    check_outside(path, folder)
     network = load_looking(model, weights, device, size, mean, std, order, layout)
     bar = None if quiet else fv.progress_bar("examples", "photo")
     chosen = None if channels in (None, "all") else read_channels(channels or "")
@@ -110,7 +111,7 @@ def examples(
     pictures = fv.render(
         network,
         found.goals,
-        param=fv.param.image(read_size(size)),
+        param=fv.param.Image(read_size(size)),
         steps=steps,
         progress=None if quiet else fv.progress_bar("pictures"),
     )
@@ -148,5 +149,5 @@ def _file(path: Path, name: str) -> Path:
         OutputError: it cannot.
     """
     path = path / name if path.is_dir() else path
-    fv.check_output(path)
+    check_output(path)
     return path

@@ -42,7 +42,7 @@ def doctor(
 ) -> None:
     """Examine a network before anything is rendered, and name the flag that cures what is wrong; status 1 if so."""
     network = load_network(model, weights, device, size, mean, std, order, layout)
-    told = network.expecting(size=read_size(size) or network.size)  # also one that it does not take
+    told = network.with_input(size=read_size(size) or network.size)  # also one that it does not take
     found = fv.doctor(told, photographs=photographs)
     typer.echo(found)
     if not found.healthy:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import featviz as fv
+from featviz.network import find
 
 Model = Annotated[
     str,
@@ -74,12 +75,12 @@ def load_network(
         size=given,
         mean=numbers[0],
         std=numbers[1],
-        order=order and order.upper(),
+        channel_order=order and order.upper(),
         layout=layout and layout.upper(),
         smooth_pools=smooth_pools,
     )
     if given is not None and given != network.size and not network.takes(network.size):
-        return network.expecting(size=given)
+        return network.with_input(size=given)
     return network
 
 
@@ -90,7 +91,7 @@ def load_looking(model: str, weights: str, device: str, size: str | None, *more:
     if wanted is None or wanted == network.size:
         return network
     network.check_size(wanted)
-    return network.expecting(size=wanted)
+    return network.with_input(size=wanted)
 
 
 def find_classes(network: fv.Network, names: list[str] | None) -> list[fv.objectives.Logit]:
@@ -101,7 +102,7 @@ def find_classes(network: fv.Network, names: list[str] | None) -> list[fv.object
 
 def find_own(places: list[str] | None) -> dict[str, Any]:
     """Import what was given as FILE.py:NAME, by name."""
-    return {place.rpartition(":")[2]: fv.find(place) for place in places or []}
+    return {place.rpartition(":")[2]: find(place) for place in places or []}
 
 
 def read_size(text: str | None) -> tuple[int, int] | None:
@@ -126,9 +127,9 @@ def read_numbers(text: str | None) -> tuple[float, ...] | None:
 
 def read_quality(quality: str, steps: int | None) -> dict[str, Any]:
     """Find the settings of a quality, with other steps where they were given."""
-    if quality not in fv.QUALITIES:
-        raise fv.SettingError(f"no quality {quality!r}; give {', '.join(fv.QUALITIES)}")
-    return {**fv.QUALITIES[quality]} | ({} if steps is None else {"steps": steps})
+    if quality not in fv.PRESETS:
+        raise fv.SettingError(f"no quality {quality!r}; give {', '.join(fv.PRESETS)}")
+    return {**fv.PRESETS[quality]} | ({} if steps is None else {"steps": steps})
 
 
 def read_channels(text: str) -> list[int]:

@@ -10,6 +10,7 @@ import typer
 import featviz as fv
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import Device, Own, Quiet, find_own, finish, load_looking
+from featviz.io import check_output, read_image
 
 
 @app.command(epilog=examples_of("replay"))
@@ -30,7 +31,7 @@ def replay(
     """Draw a picture again from the recipe inside it, and say whether it came out the same."""
     recipe = fv.Recipe.of(picture)
     path = output or picture.with_name(f"{picture.stem}-replay.png")
-    fv.check_output(path)
+    check_output(path)
     rendering = fv.replay(
         recipe,
         network=model,
@@ -84,14 +85,14 @@ def fit_prior(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("prior.json"),
 ) -> None:
     """Learn mean colour, colour correlation and spectrum of one's own images, for --param "Fourier(prior='FILE')"."""
-    fv.check_output(output, ".json")
+    check_output(output, ".json")
     typer.echo(fv.fit_prior(folder, channels=channels, size=size).save(output))
 
 
 def _likeness(picture: Path, rendering: fv.Rendering) -> str:
     """Say whether a picture came out as it was."""
     now = rendering.sheet().transpose(2, 0, 1) / 255.0
-    then = fv.read_image(picture, len(now))
+    then = read_image(picture, len(now))
     if then.shape != now.shape:
         return "of another size than the picture: was the file changed?"
     most = round(float(abs(then - now).max()) * 255)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import featviz as fv
+from featviz.interfaces import param_traits_of
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
     Device,
@@ -32,6 +33,8 @@ from featviz.cli.options import (
     read_quality,
     read_size,
 )
+from featviz.engine import parse_value
+from featviz.io import check_output
 
 
 @app.command(epilog=examples_of("render"))
@@ -84,20 +87,20 @@ def render(
     quiet: Quiet = False,
 ) -> None:
     """Draw what units of a network see; several become one batch."""
-    fv.check_output(output or Path("sheet.png"))
+    check_output(output or Path("sheet.png"))
     settings = read_quality(quality, steps)
     named = find_own(own)
     if optimizer.lower() != "adam" and lr is not None:
         raise fv.SettingError('--lr is of adam; write it into the optimizer, as "Ascent(lr=2.0)"')
     if optimizer.lower() != "adam":
-        settings["optimizer"] = fv.pick(optimizer, fv.optimizers, named)
+        settings["optimizer"] = parse_value(optimizer, fv.optimizers, named)
     elif lr is not None:
-        settings["optimizer"] = fv.Adam(lr)
+        settings["optimizer"] = fv.optimizers.Adam(lr)
     goals = [fv.objectives.parse(text, named) for text in objectives or []]
     if not goals and not classes:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
-    whole, again = fv.param.sized(fv.pick(param, fv.param, named), read_size(size), batch), read_size(at)
-    if again and not getattr(whole, "scales", False):
+    whole, again = fv.param.sized(parse_value(param, fv.param, named), read_size(size), batch), read_size(at)
+    if again and not param_traits_of(whole).any_size:
         raise fv.SettingError(f"--at draws again what has no size of its own, and {param} has one; give --param cppn")
     network = load_network(model, weights, device, size, mean, std, order, layout, smooth_pools=smooth_pools)
     goals += find_classes(network, classes)
@@ -105,10 +108,10 @@ def render(
         network,
         goals,
         param=whole,
-        transforms=None if transforms is None else fv.pick(transforms, fv.transforms, named),
+        transforms=None if transforms is None else parse_value(transforms, fv.transforms, named),
         seed=seed,
         start=start,
-        plan=fv.Plan(None if precision == "auto" else precision, max_memory=max_memory, tile=tile),  # type: ignore[arg-type]
+        execution=fv.Execution(None if precision == "auto" else precision, max_memory=max_memory, tile=tile),  # type: ignore[arg-type]
         progress=None if quiet else fv.progress_bar("render"),
         **settings,
     )

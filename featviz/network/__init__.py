@@ -1,9 +1,15 @@
-"""A module, what it expects and what is inside it."""
+"""Networks: a module, what it expects as input, its layers and their activations."""
 
+from featviz.network.activations import OUTPUT, Activations, Layout
+from featviz.network.combining import combine
+from featviz.network.execution import Execution
 from featviz.network.gradients import Rectifying
-from featviz.network.layers import LayerTable
-from featviz.network.load import find, load, models
-from featviz.network.network import Network, See
-from featviz.network.together import together
+from featviz.network.input_spec import InputSpec
+from featviz.network.layers import Layer, LayerTable
+from featviz.network.loading import find, load, models
+from featviz.network.network import Forward, Network
 
-__all__ = ["LayerTable", "Network", "Rectifying", "See", "find", "load", "models", "together"]
+__all__ = [
+    "OUTPUT", "Activations", "Execution", "Forward", "InputSpec", "Layer", "LayerTable", "Layout", "Network",
+    "Rectifying", "combine", "find", "load", "models",
+]  # fmt: skip

@@ -85,7 +85,7 @@ class _Redirect(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, unit: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         ctx.unit = unit
-        ctx.helped = images.to(x.device).repeat_interleave(len(x) // len(images))  # windows of an image stay together
+        ctx.helped = images.to(x.device).repeat_interleave(len(x) // len(images))  # windows of an image stay combine
         return unit(x.clone())
 
     @staticmethod

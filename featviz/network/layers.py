@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from featviz.activations import Layout, first_tensor
-from featviz.network.surgery import frozen
-from featviz.protocols import Size
+from featviz.interfaces import Size
+from featviz.network.activations import Layout, first_tensor
+from featviz.network.module_state import frozen
+from featviz.network.receptive_fields import ReceptiveField
 from featviz.random import Chance
 
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding)
@@ -230,56 +231,6 @@ def _tokens(size: Size, patch: Size | None, prefix: int) -> int:
     return prefix + math.prod(side // step for side, step in zip(size, patch, strict=True)) if patch else -1
 
 
-@dataclass(frozen=True)
-class Field:
-    """What one place of a feature map sees of the image.
-
-    Args:
-        px: side of the receptive field; `None` means that it reaches the whole image.
-        stride: px from one place to the next.
-    """
-
-    px: int | None
-    stride: int
-
-
-def receptive_fields(
-    run: Callable[[Tensor, Callable[[str, Tensor], None]], None], table: dict[str, Layer], size: Size, channels: int
-) -> dict[str, Field]:
-    """Measure the receptive field and stride of every feature map.
-
-    A pixel that is not a number spoils exactly the places that see it, through any kind of layer. One image for
-    each phase of the largest stride: the spoiled places of them all, counted along a side, add up to the field.
-
-    Args:
-        run: runs the network on images, and calls back with each layer's name and output.
-        table: the layers.
-        size: height and width in px of the images to measure on.
-        channels: of the images.
-    """
-    strides = {name: layer.stride for name, layer in table.items() if layer.stride}
-    if not strides:
-        return {}
-    phases = max(strides.values())
-    spoiled: dict[str, list[Tensor]] = {name: [] for name in strides}
-
-    def note(name: str, tensor: Tensor) -> None:
-        if name in strides:
-            spoiled[name].append(tensor.movedim(table[name].layout.channel, 1).isnan().any(1).any(1).cpu())
-
-    middle = [side // 2 for side in size]
-    for phase in range(phases):
-        image = torch.zeros(1, channels, *size)
-        image[0, :, middle[0] + phase - phases // 2, middle[1] + phase - phases // 2] = math.nan
-        run(image, note)
-    fields = {}
-    for name, stride in strides.items():
-        hit = torch.cat(spoiled[name])
-        clipped = bool(hit[:, 0].any() or hit[:, -1].any())
-        fields[name] = Field(None if clipped else round(hit.sum().item() * stride / phases), stride)
-    return fields
-
-
 class LayerTable:
     """The layers of a network as a table that prints itself.
 
@@ -290,7 +241,7 @@ class LayerTable:
 
     HEAD = ("layer", "kind", "shape", "channels", "field px", "stride px")
 
-    def __init__(self, layers: dict[str, Layer], fields: dict[str, Field]) -> None:
+    def __init__(self, layers: dict[str, Layer], fields: dict[str, ReceptiveField]) -> None:
         self.layers, self.fields = layers, fields
 
     def rows(self) -> list[tuple[str, ...]]:

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.activations import Activations
-from featviz.objectives.core import Composite, Objective
-from featviz.objectives.text import as_objective
+from featviz.interfaces import Traits
+from featviz.network.activations import Activations
+from featviz.objectives.algebra import Composite, Objective
+from featviz.objectives.parser import as_objective
 
 REACH = 4
 """How many neighbours on each side a picture is aligned with. Source: Lucid, objectives.py, `alignment`."""
@@ -31,7 +32,7 @@ class Interpolate(Composite):
 
     first: Objective
     last: Objective
-    binds, term, couples = 3, "interpolate", True
+    term = "interpolate"
 
     def __post_init__(self) -> None:
         """Take text, too."""
@@ -43,9 +44,14 @@ class Interpolate(Composite):
         """Both."""
         return self.first, self.last
 
-    def shown_at(self, place: float = 0.0) -> Objective | None:
+    @property
+    def traits(self) -> Traits:
+        """Compares the images of a batch."""
+        return super().traits | Traits(compares_images=True)
+
+    def shown_unit(self, place: float = 0.0) -> Objective | None:
         """Return what the picture at that place of the batch shows: a mixture, between the ends."""
-        first, last = self.first.shown_at() or self.first, self.last.shown_at() or self.last
+        first, last = self.first.shown_unit() or self.first, self.last.shown_unit() or self.last
         if place in (0, 1):
             return first if place == 0 else last
         return (1 - place) * first + place * last
@@ -79,16 +85,16 @@ class Alignment(Objective):
 
     layer: str
     decay: float = 2.0
-    term, couples = "alignment", True
+    term = "alignment"
 
     @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
+    def traits(self) -> Traits:
+        """Compares the images of a batch."""
+        return Traits(compares_images=True)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return for each picture minus half of its weighed mean squared differences from its neighbours."""
-        units = acts.units(self.layer).flatten(1)
+        units = acts.channels_first(self.layer).flatten(1)
         score = units.new_zeros(len(units))
         for distance in range(1, min(REACH, len(units) - 1) + 1):
             apart = (units[distance:] - units[:-distance]).square().mean(1) / (2 * self.decay**distance)
@@ -111,16 +117,16 @@ class Diversity(Objective):
     """
 
     layer: str
-    term, couples = "diversity", True
+    term = "diversity"
 
     @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
+    def traits(self) -> Traits:
+        """Compares the images of a batch."""
+        return Traits(compares_images=True)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return minus the mean cosine between a picture's Gram matrix and the others'."""
-        units = acts.units(self.layer).unsqueeze(-1).flatten(2)
+        units = acts.channels_first(self.layer).unsqueeze(-1).flatten(2)
         style = F.normalize((units @ units.mT).flatten(1), dim=1, eps=1e-10)
         alike = style @ style.T
         return (alike.diagonal() - alike.sum(1)) / max(1, len(units) - 1)

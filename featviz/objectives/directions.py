@@ -8,11 +8,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.activations import Activations
-from featviz.address import Place, as_place
-from featviz.array import Array, Numbers
 from featviz.errors import AddressError, SettingError
-from featviz.objectives.core import Objective
+from featviz.interfaces import Place, Traits, as_place
+from featviz.io.array import Array, Numbers
+from featviz.network.activations import Activations
+from featviz.objectives.algebra import Unit
 
 FLOOR = 0.1
 """The least that a cosine counts, so that a picture that points elsewhere still has a gradient.
@@ -24,7 +24,7 @@ NEARLY = 1e-4
 
 
 @dataclass(frozen=True)
-class Direction(Objective):
+class Direction(Unit):
     """A mixture of channels, averaged over all places.
 
     Args:
@@ -41,7 +41,6 @@ class Direction(Objective):
     layer: str
     vector: Numbers
     power: float = 0.0
-    is_unit = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
@@ -65,14 +64,9 @@ class Direction(Objective):
             raise SettingError(f"a vector of shape {wanted}, not {tuple(inverse.shape)}")
         return cls(layer, Array.of(inverse @ mixture), power)
 
-    @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
-
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the mean over places of dot product times floored cosine to the power."""
-        units = acts.units(self.layer)
+        units = acts.channels_first(self.layer)
         _same(self.layer, units.shape[1:2], self.vector.shape)
         return _along(
             units.unsqueeze(-1).flatten(2), self.vector.tensor.to(units, non_blocking=True)[:, None], self.power
@@ -80,7 +74,7 @@ class Direction(Objective):
 
 
 @dataclass(frozen=True)
-class DirectionNeuron(Objective):
+class DirectionNeuron(Unit):
     """A mixture of channels at one place.
 
     Args:
@@ -99,7 +93,6 @@ class DirectionNeuron(Objective):
     vector: Numbers
     at: Place = "center"
     power: float = 0.0
-    is_unit = placed = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
@@ -107,9 +100,9 @@ class DirectionNeuron(Objective):
         object.__setattr__(self, "at", as_place(self.at))
 
     @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
+    def traits(self) -> Traits:
+        """Depends on position."""
+        return Traits(depends_on_position=True)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return dot product times floored cosine to the power."""
@@ -119,7 +112,7 @@ class DirectionNeuron(Objective):
 
 
 @dataclass(frozen=True)
-class TensorDirection(Objective):
+class TensorDirection(Unit):
     """A whole pattern of activations: a direction of its own for each place.
 
     Args:
@@ -137,20 +130,19 @@ class TensorDirection(Objective):
     layer: str
     tensor: Numbers
     power: float = 0.0
-    is_unit = placed = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
         _hold(self, "tensor", 3)
 
     @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
+    def traits(self) -> Traits:
+        """Depends on position."""
+        return Traits(depends_on_position=True)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the dot product for each place, times floored cosine to the power."""
-        units, (_, rows, columns) = acts.units(self.layer), self.tensor.shape
+        units, (_, rows, columns) = acts.channels_first(self.layer), self.tensor.shape
         if units.ndim != 4 or rows > units.shape[2] or columns > units.shape[3]:
             found = " x ".join(map(str, units.shape[2:])) or "one place"
             raise AddressError(f"the tensor has {rows} x {columns} places, {self.layer!r} has {found}")
@@ -163,7 +155,7 @@ class TensorDirection(Objective):
 
 
 @dataclass(frozen=True)
-class ActivationWeights(Objective):
+class ActivationWeights(Unit):
     """A weighted sum of activations: by channel, by place, or both.
 
     Args:
@@ -183,7 +175,6 @@ class ActivationWeights(Objective):
     weights: Numbers
     at: tuple[int, int] | None = None
     patch: tuple[int, int] = (1, 1)
-    is_unit = True
 
     def __post_init__(self) -> None:
         """Take tensors, too."""
@@ -198,18 +189,13 @@ class ActivationWeights(Objective):
             raise SettingError(f"a patch of {self.patch[0]} x {self.patch[1]} places needs a place to begin; give at=")
 
     @property
-    def placed(self) -> bool:  # type: ignore[override]
-        """Whether it weighs places, and not channels alone."""
-        return self.at is not None or len(self.weights.shape) > 1
-
-    @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
+    def traits(self) -> Traits:
+        """Depends on position, unless it weighs channels alone."""
+        return Traits(depends_on_position=self.at is not None or len(self.weights.shape) > 1)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the weighted sum over channels, averaged over the places."""
-        units, weights = acts.units(self.layer), self.weights.tensor
+        units, weights = acts.channels_first(self.layer), self.weights.tensor
         if units.ndim != 4:
             raise AddressError(f"{self.layer!r} is no feature map, so its places cannot be weighed; use Direction")
         if self.at is not None:

@@ -8,12 +8,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.activations import Activations
 from featviz.errors import SettingError
-from featviz.objectives.core import Composite, Objective
-from featviz.objectives.text import as_objective
-from featviz.picture import Picture, as_mask, read_picture
-from featviz.protocols import Scene
+from featviz.interfaces import RenderContext, Traits
+from featviz.io.image_source import ImageSource, as_mask_source, load_image_source
+from featviz.network.activations import Activations
+from featviz.objectives.algebra import Composite, Objective
+from featviz.objectives.parser import as_objective
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,22 +34,27 @@ class Within(Composite):
     """
 
     objective: Objective
-    mask: Picture
-    binds, term = 3, "within"
+    mask: ImageSource
+    term = "within"
 
     def __post_init__(self) -> None:
         """Take text, paths and tensors, too."""
         object.__setattr__(self, "objective", as_objective(self.objective))
-        object.__setattr__(self, "mask", as_mask(self.mask))
+        object.__setattr__(self, "mask", as_mask_source(self.mask))
 
     @property
     def parts(self) -> tuple[Objective, ...]:
         """The objective."""
         return (self.objective,)
 
-    def bind(self, scene: Scene) -> Objective:
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file of the mask, if it came from one."""
+        return (self.mask,) if isinstance(self.mask, str) else ()
+
+    def bind(self, context: RenderContext) -> Objective:
         """Read the mask."""
-        return _Within(self.objective.bind(scene), read_picture(self.mask, 1, scene.size)[0])
+        return _Within(self.objective.bind(context), load_image_source(self.mask, 1, context.size)[0])
 
     def __repr__(self) -> str:
         """Write the call."""
@@ -100,14 +105,14 @@ class Ramp(Objective):
             )
 
     @property
-    def less(self) -> bool:
-        """Where it ends below zero."""
+    def is_negative(self) -> bool:
+        """Whether it ends below zero."""
         return self.last < 0
 
     @property
-    def silent(self) -> float:  # type: ignore[override]
-        """Until it begins, where it begins with nothing."""
-        return self.begin if self.first == 0 else 0.0
+    def traits(self) -> Traits:
+        """Zero until `begin`, if it starts at zero."""
+        return Traits(zero_until=self.begin if self.first == 0 else 0.0)
 
     def __call__(self, acts: Activations) -> Any:
         """Return the weight of this step, a number."""

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.activations import Activations
 from featviz.errors import AddressError, SettingError
-from featviz.objectives.core import Objective
+from featviz.interfaces import RenderContext, Traits
+from featviz.io.image_source import ImageSource, as_image_source, load_image_source
+from featviz.network.activations import Activations
+from featviz.objectives.algebra import Objective
 from featviz.objectives.directions import FLOOR, NEARLY
-from featviz.picture import Picture, as_picture, read_picture
-from featviz.protocols import Scene
+
+
+class _Reference(Objective):
+    """An objective with a reference image."""
+
+    image: ImageSource
+
+    def __post_init__(self) -> None:
+        """Convert the image to a value that a recipe can hold."""
+        object.__setattr__(self, "image", as_image_source(self.image))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file of the image, if it came from one."""
+        return (self.image,) if isinstance(self.image, str) else ()
 
 
 @dataclass(frozen=True)
-class Match(Objective):
+class Match(_Reference):
     """How near a layer is to what it puts out for another picture: feature inversion.
 
     0 where both are the same, -1 for a layer that puts out nothing. Look from close by, as `transforms=T.Jitter(4)`:
@@ -27,27 +41,23 @@ class Match(Objective):
 
     Args:
         layer: dotted module name.
-        picture: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
+        image: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
 
     Source: Mahendran and Vedaldi 2014, https://arxiv.org/abs/1412.0035, section 3.
     """
 
     layer: str
-    picture: Picture
-    term, whole = "match", True
-
-    def __post_init__(self) -> None:
-        """Take paths and tensors, too."""
-        _hold(self)
+    image: ImageSource
+    term = "match"
 
     @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
+    def traits(self) -> Traits:
+        """Compares positions of the whole view."""
+        return Traits(needs_full_view=True)
 
-    def bind(self, scene: Scene) -> Objective:
+    def bind(self, context: RenderContext) -> Objective:
         """See the other picture."""
-        target = _activations(self.layer, self.picture, scene)
+        target = _activations(self.layer, self.image, context)
         power = target.square().sum().clamp(min=NEARLY)
 
         def score(acts: Activations) -> Tensor:
@@ -57,12 +67,12 @@ class Match(Objective):
 
 
 @dataclass(frozen=True)
-class Caricature(Objective):
+class Caricature(_Reference):
     """What a layer sees in another picture, more of it: exaggerated where it responds most.
 
     Args:
         layer: dotted module name.
-        picture: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
+        image: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
         power: of the cosine; more keeps closer to the other picture.
 
     Source: Lucid, notebooks/misc/feature_inversion_caricatures.ipynb, `dot_compare`.
@@ -70,22 +80,18 @@ class Caricature(Objective):
     """
 
     layer: str
-    picture: Picture
+    image: ImageSource
     power: float = 1.0
-    term, whole = "caricature", True
-
-    def __post_init__(self) -> None:
-        """Take paths and tensors, too."""
-        _hold(self)
+    term = "caricature"
 
     @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
+    def traits(self) -> Traits:
+        """Compares positions of the whole view."""
+        return Traits(needs_full_view=True)
 
-    def bind(self, scene: Scene) -> Objective:
+    def bind(self, context: RenderContext) -> Objective:
         """See the other picture."""
-        target = _activations(self.layer, self.picture, scene)
+        target = _activations(self.layer, self.image, context)
         power = target.square().sum().clamp(min=NEARLY)
 
         def score(acts: Activations) -> Tensor:
@@ -102,36 +108,27 @@ PLACES = 4096
 
 
 @dataclass(frozen=True)
-class Guide(Objective):
+class Guide(_Reference):
     """How strongly each place of a layer answers to what it resembles most in another picture, wherever that is there.
 
     Args:
         layer: dotted module name, of a feature map or of tokens.
-        picture: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of what the network sees.
+        image: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of what the network sees.
 
     Source: google/deepdream, dream.ipynb, "Controlling dreams".
     """
 
     layer: str
-    picture: Picture
+    image: ImageSource
     term = "guide"
 
-    def __post_init__(self) -> None:
-        """Take paths and tensors, too."""
-        _hold(self)
-
-    @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
-
-    def bind(self, scene: Scene) -> Objective:
+    def bind(self, context: RenderContext) -> Objective:
         """See the other picture."""
-        wanted = _activations(self.layer, self.picture, scene).unsqueeze(-1).flatten(2)[0]
+        wanted = _activations(self.layer, self.image, context).unsqueeze(-1).flatten(2)[0]
         wanted = wanted[:, :: -(-wanted.shape[1] // PLACES)]
 
         def score(acts: Activations) -> Tensor:
-            units = acts.units(self.layer).unsqueeze(-1).flatten(2)
+            units = acts.channels_first(self.layer).unsqueeze(-1).flatten(2)
             with torch.no_grad():
                 nearest = wanted[:, (wanted.T @ units).argmax(1)]
             return (units * nearest.movedim(1, 0)).sum(1).mean(1)
@@ -140,14 +137,14 @@ class Guide(Objective):
 
 
 @dataclass(frozen=True)
-class Style(Objective):
+class Style(_Reference):
     """How near a layer's Gram matrix is to another picture's: the same textures, wherever they are.
 
     0 where both are the same, -1 for a layer that puts out nothing. Add several layers up.
 
     Args:
         layer: dotted module name.
-        picture: a file, or (channels, h, w) in [0, 1].
+        image: a file, or (channels, h, w) in [0, 1].
         memory: how much of the Gram matrix is kept from earlier steps, in [0, 1), for views that show only a part.
 
     Raises:
@@ -158,34 +155,29 @@ class Style(Objective):
     """
 
     layer: str
-    picture: Picture
+    image: ImageSource
     memory: float = 0.0
     term = "style"
 
     @property
-    def whole(self) -> bool:  # type: ignore[override]
-        """Whether it remembers, which it does of pictures as a whole."""
-        return self.memory > 0
+    def traits(self) -> Traits:
+        """Needs the full view if it remembers Gram matrices of earlier steps."""
+        return Traits(needs_full_view=self.memory > 0)
 
     def __post_init__(self) -> None:
-        """Take paths and tensors, too."""
-        _hold(self)
+        """Convert the image, and check the values."""
+        super().__post_init__()
         if not 0 <= self.memory < 1:
             raise SettingError(f"memory {self.memory} is not in [0, 1); 0 forgets, 0.95 keeps twenty steps")
 
-    @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
-
-    def bind(self, scene: Scene) -> Objective:
+    def bind(self, context: RenderContext) -> Objective:
         """See the other picture, and forget other renders."""
-        target = _gram(_activations(self.layer, self.picture, scene))
+        target = _gram(_activations(self.layer, self.image, context))
         power = target.square().sum().clamp(min=NEARLY**2)
         past: list[Tensor] = []
 
         def score(acts: Activations) -> Tensor:
-            gram = _gram(acts.units(self.layer))
+            gram = _gram(acts.channels_first(self.layer))
             if torch.is_grad_enabled():  # what is asked for a score alone is about the picture as it is
                 if past and self.memory:  # the value is the running mean's, the gradient the newest one's
                     gram = gram + (self.memory * (past.pop() - gram)).detach()
@@ -196,30 +188,26 @@ class Style(Objective):
 
 
 @dataclass(frozen=True)
-class InputDifference(Objective):
+class InputDifference(_Reference):
     """How far the picture is from another one, pixel by pixel: the mean squared distance. Subtract it to stay near.
 
     Args:
-        picture: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
+        image: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
 
     Source: Lucid, lucid/optvis/objectives.py, `input_diff`.
     Differs: no root, whose gradient is infinite where both are the same.
     """
 
-    picture: Picture
+    image: ImageSource
     term = "difference"
     layers = frozenset()
 
-    def __post_init__(self) -> None:
-        """Take paths and tensors, too."""
-        _hold(self)
-
-    def bind(self, scene: Scene) -> Objective:
+    def bind(self, context: RenderContext) -> Objective:
         """Read the other picture."""
-        other = read_picture(self.picture, scene.channels, scene.size)
+        other = load_image_source(self.image, context.channels, context.size)
 
         def score(acts: Activations) -> Tensor:
-            return (acts.canvas[:, : len(other)] - other.to(acts.canvas, non_blocking=True)).square().flatten(1).mean(1)
+            return (acts.images[:, : len(other)] - other.to(acts.images, non_blocking=True)).square().flatten(1).mean(1)
 
         return _Bound(self, score)
 
@@ -242,19 +230,15 @@ class _Bound(Objective):
         return str(self.objective)
 
 
-def _hold(objective: Any) -> None:
-    object.__setattr__(objective, "picture", as_picture(objective.picture))
-
-
-def _activations(layer: str, picture: Picture, scene: Scene) -> Float[Tensor, "1 channel *place"]:
-    image = read_picture(picture, scene.channels, scene.view)
+def _activations(layer: str, source: ImageSource, context: RenderContext) -> Float[Tensor, "1 channel *place"]:
+    image = load_image_source(source, context.channels, context.view)
     with torch.no_grad():
-        return scene.capture(image[None], [layer]).units(layer)
+        return context.capture(image[None], [layer]).channels_first(layer)
 
 
 def _whole(layer: str, acts: Activations, target: Tensor) -> Tensor:
     """Return a layer, which has to have as many places as the other picture's."""
-    units = acts.units(layer)
+    units = acts.channels_first(layer)
     if units.shape[1:].numel() != target.shape[1:].numel():
         raise AddressError(f"{layer!r} has {tuple(units.shape[1:])} here and {tuple(target.shape[1:])} for the picture")
     return units

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.activations import OUTPUT, Activations
-from featviz.address import Address, Place, as_place
-from featviz.objectives.core import Objective, show_name
+from featviz.interfaces import Place, Traits, as_place
+from featviz.network.activations import OUTPUT, Activations
+from featviz.objectives.address import Address
+from featviz.objectives.algebra import Objective, Unit, quote_name
 
 
 @dataclass(frozen=True)
-class Neuron(Objective):
+class Neuron(Unit):
     """One channel at one place: layer[y, x, z].
 
     Args:
@@ -28,7 +29,6 @@ class Neuron(Objective):
     layer: str
     channel: int
     at: Place = "center"
-    is_unit = placed = True
 
     def __post_init__(self) -> None:
         """Make numpy's and torch's integers plain ones."""
@@ -36,9 +36,9 @@ class Neuron(Objective):
         object.__setattr__(self, "at", as_place(self.at))
 
     @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
+    def traits(self) -> Traits:
+        """Depends on position."""
+        return Traits(depends_on_position=True)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the neuron's activation."""
@@ -50,7 +50,7 @@ class Neuron(Objective):
 
 
 @dataclass(frozen=True)
-class Channel(Objective):
+class Channel(Unit):
     """The mean of one channel over all places: layer[:, :, z].
 
     Args:
@@ -62,16 +62,10 @@ class Channel(Objective):
 
     layer: str
     channel: int
-    is_unit = True
 
     def __post_init__(self) -> None:
         """Make numpy's and torch's integers plain ones."""
         object.__setattr__(self, "channel", operator.index(self.channel))
-
-    @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the channel's mean."""
@@ -83,7 +77,7 @@ class Channel(Objective):
 
 
 @dataclass(frozen=True)
-class Layer(Objective):
+class Layer(Unit):
     """The mean square of a layer: whatever it sees, more of it. DeepDream's objective.
 
     Args:
@@ -94,85 +88,75 @@ class Layer(Objective):
     """
 
     layer: str
-    is_unit = True
-
-    @property
-    def layers(self) -> frozenset[str]:
-        """The layer."""
-        return frozenset({self.layer})
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the layer's mean square."""
-        return acts.units(self.layer).square().flatten(1).mean(1)
+        return acts.channels_first(self.layer).square().flatten(1).mean(1)
 
     def __str__(self) -> str:
         """Write the address."""
-        return show_name(self.layer)
+        return quote_name(self.layer)
 
 
 @dataclass(frozen=True)
-class Logit(Objective):
-    """A class before the softmax: evidence for it, whatever else is in the picture.
+class _Class(Unit):
+    """A class of the network's output."""
+
+    name: int | str
+    network: str = OUTPUT
+
+    def __post_init__(self) -> None:
+        """Convert integers of numpy and torch."""
+        object.__setattr__(self, "name", self.name if isinstance(self.name, str) else operator.index(self.name))
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layer that puts out the logits."""
+        return frozenset({self.network})
+
+    @property
+    def class_name(self) -> tuple[str, str] | None:
+        """The head and the class name; `None` where the class is given by index."""
+        return (self.network, self.name) if isinstance(self.name, str) else None
+
+
+@dataclass(frozen=True)
+class Logit(_Class):
+    """A class logit, before the softmax: evidence for the class, whatever else is in the image.
 
     Args:
-        name: class index or class name.
-        network: which of several networks run together; empty for a network that runs alone.
+        name: Class index or class name.
+        network: Name of one of several combined networks; empty for a single network.
 
     Source: Simonyan et al. 2013, https://arxiv.org/abs/1312.6034, section 2.
     """
 
-    name: int | str
-    network: str = OUTPUT
-    is_unit = True
-
-    def __post_init__(self) -> None:
-        """Make numpy's and torch's integers plain ones."""
-        object.__setattr__(self, "name", self.name if isinstance(self.name, str) else operator.index(self.name))
-
-    @property
-    def layers(self) -> frozenset[str]:
-        """The network's output."""
-        return frozenset({self.network})
-
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the class's logit."""
+        """Return the logit of the class."""
         return acts.logits(self.network)[:, acts.class_index(self.name, self.network)]
 
     def __str__(self) -> str:
-        """Write the address."""
+        """Return the address."""
         return str(Address("logit", self.name, network=self.network))
 
 
 @dataclass(frozen=True)
-class Probability(Objective):
-    """A class after the softmax: evidence for it and against every other.
+class Probability(_Class):
+    """A class probability, after the softmax: evidence for the class and against all others.
 
     Args:
-        name: class index or class name.
-        network: which of several networks run together; empty for a network that runs alone.
+        name: Class index or class name.
+        network: Name of one of several combined networks; empty for a single network.
 
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
     """
 
-    name: int | str
-    network: str = OUTPUT
-    is_unit = True
-
-    def __post_init__(self) -> None:
-        """Make numpy's and torch's integers plain ones."""
-        object.__setattr__(self, "name", self.name if isinstance(self.name, str) else operator.index(self.name))
-
-    @property
-    def layers(self) -> frozenset[str]:
-        """The network's output."""
-        return frozenset({self.network})
-
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the class's probability."""
+        """Return the probability of the class."""
         return acts.logits(self.network).softmax(1)[:, acts.class_index(self.name, self.network)]
 
     def __str__(self) -> str:
-        """Write the address."""
+        """Return the address."""
         return str(Address("prob", self.name, network=self.network))
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.protocols import Leaves, Size
+from featviz.interfaces import Leaves, ParamTraits, Size
 from featviz.random import Generators
 
 REACH = 3**0.5
@@ -44,13 +44,16 @@ class CPPN:
     width: int = 24
     depth: int = 8
     periodic: bool = False
-    scales = True
-    near = True
 
     def __post_init__(self) -> None:
         """Check the network."""
         if min(self.width, self.depth) < 1:
             raise SettingError(f"a network of {self.depth} layers of {self.width} units draws nothing; give 1 or more")
+
+    @property
+    def traits(self) -> ParamTraits:
+        """Can be drawn at any size; wide views drive it to one flat colour."""
+        return ParamTraits(any_size=True, close_views=True)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw the weights of each image's network; the last layer is 0, so all begin grey."""

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.prior import Prior, as_prior
-from featviz.protocols import Leaves, Size
+from featviz.interfaces import Leaves, ParamTraits, Size
+from featviz.param.prior import Prior, as_prior
+from featviz.param.spectrum import falling, loudness, natural, waves
 from featviz.random import Generators
-from featviz.spectrum import falling, loudness, natural, waves
 
 PACE = 0.1
 """How far a frequency moves for a step of 1.
@@ -43,7 +43,7 @@ class Fourier:
 
     Args:
         decay: the power of 1/frequency by which they are scaled; 0 makes them all equal.
-        sd: deviation of the first spectrum; a louder start is harder to change.
+        std: deviation of the first spectrum; a louder start is harder to change.
         prior: a file from `fit_prior`, whose amplitudes scale them instead; `None` means the decay does.
 
     Source: Lucid, lucid/optvis/param/spatial.py, `fft_image`.
@@ -52,16 +52,26 @@ class Fourier:
     """
 
     decay: float = 1.4
-    sd: float = 0.025
+    std: float = 0.025
     prior: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Take paths, too."""
         object.__setattr__(self, "prior", as_prior(self.prior))
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file of the prior, if there is one."""
+        return () if self.prior is None else (str(self.prior),)
+
+    @property
+    def traits(self) -> ParamTraits:
+        """The colour axes of its prior are used by default."""
+        return ParamTraits(color_prior=None if self.prior is None else str(self.prior))
+
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw a spectrum for each image, real and imaginary parts last."""
-        return [self.sd * rng.normal(channels, size[0], size[1] // 2 + 1, 2)]
+        return [self.std * rng.normal(channels, size[0], size[1] // 2 + 1, 2)]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
         """Find the spectrum of a canvas."""
@@ -108,6 +118,16 @@ class Phase:
     def __post_init__(self) -> None:
         """Take paths, too."""
         object.__setattr__(self, "prior", as_prior(self.prior))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file of the prior, if there is one."""
+        return () if self.prior is None else (str(self.prior),)
+
+    @property
+    def traits(self) -> ParamTraits:
+        """The colour axes of its prior are used by default."""
+        return ParamTraits(color_prior=None if self.prior is None else str(self.prior))
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw the phases of each image; the amplitudes are held."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.protocols import Leaves, Size
+from featviz.interfaces import Leaves, Size
 from featviz.random import Generators
 
 
@@ -16,16 +16,16 @@ class Pixel:
     """Every pixel for itself: plain, and noisy, since high frequencies come as easily as low ones.
 
     Args:
-        sd: deviation of the first canvas.
+        std: deviation of the first canvas.
 
     Source: Lucid, lucid/optvis/param/spatial.py, `naive`.
     """
 
-    sd: float = 0.01
+    std: float = 0.01
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw pixels for each image."""
-        return [self.sd * rng.normal(channels, *size)]
+        return [self.std * rng.normal(channels, *size)]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
         """Take the canvas as it is."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.protocols import Leaves, Size
+from featviz.interfaces import Leaves, Size
 from featviz.random import Generators
 
 
@@ -20,7 +20,7 @@ class Pyramid:
 
     Args:
         levels: how many, the finest among them; small pictures have fewer.
-        sd: deviation of each first level.
+        std: deviation of each first level.
 
     Raises:
         SettingError: no level.
@@ -29,7 +29,7 @@ class Pyramid:
     """
 
     levels: int = 4
-    sd: float = 0.01
+    std: float = 0.01
 
     def __post_init__(self) -> None:
         """Check the levels."""
@@ -38,7 +38,7 @@ class Pyramid:
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw every level of each image."""
-        return [self.sd * rng.normal(channels, *side) for side in self._sizes(size)]
+        return [self.std * rng.normal(channels, *side) for side in self._sizes(size)]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
         """Take the canvas apart: the coarsest level first, then what each finer one adds."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
+from featviz.interfaces import Leaves, ParamTraits, Size, Spatial, param_traits_of
 from featviz.param.fourier import Fourier
-from featviz.protocols import Leaves, Size, Spatial
 from featviz.random import Generators
 
 
@@ -21,7 +21,7 @@ class Shared:
     Args:
         own: how each picture's own part is held.
         factors: by how much each shared canvas is coarser than the picture.
-        sd: deviation of the first shared canvases.
+        std: deviation of the first shared canvases.
 
     Raises:
         SettingError: a factor below 1.
@@ -32,8 +32,7 @@ class Shared:
 
     own: Spatial = Fourier()
     factors: tuple[int, ...] = (2, 4, 8)
-    sd: float = 0.01
-    couples = True
+    std: float = 0.01
 
     def __post_init__(self) -> None:
         """Check the factors."""
@@ -41,18 +40,13 @@ class Shared:
             raise SettingError(f"shared canvases coarser by {self.factors}; give factors of 1 or more")
 
     @property
-    def prior(self) -> str | None:
-        """The prior of the pictures' own part, whose colours it brings along."""
-        return getattr(self.own, "prior", None)
-
-    @property
-    def near(self) -> bool:
-        """Whether the pictures' own part wants to be seen from close by."""
-        return getattr(self.own, "near", False)
+    def traits(self) -> ParamTraits:
+        """Those of the images' own part; the batch is coupled, and the shared canvases fix the size."""
+        return replace(param_traits_of(self.own), couples_batch=True, any_size=False)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw each picture's own part and, with the first picture's numbers, what they share."""
-        shared = [self.sd * rng.normal(channels, *self._cells(size, factor))[:1] for factor in self.factors]
+        shared = [self.std * rng.normal(channels, *self._cells(size, factor))[:1] for factor in self.factors]
         return [*shared, *self.own.start(rng, channels, size)]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:

@@ -8,17 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.color import usual_color
-from featviz.protocols import Shape
+from featviz.interfaces import Shape, TransformTraits
+from featviz.param.color import default_color
+from featviz.param.spectrum import natural, waves
 from featviz.random import Generators
-from featviz.spectrum import natural, waves
 
 SPREAD, HUE = 1.2, 1.0
 """Deviation of the background about its mean colour, and of that colour, both before the sigmoid."""
 
 
 @dataclass(frozen=True)
-class Collapse:
+class CompositeAlpha:
     """Lay the picture over noise with the spectrum of nature, which it cannot foresee; the last channel is alpha.
 
     Stacks that lack it get it as their first step when the picture has an alpha channel.
@@ -28,13 +28,18 @@ class Collapse:
     Differs: light is mixed as light is, not as gamma-encoded numbers.
     """
 
+    @property
+    def traits(self) -> TransformTraits:
+        """Takes images with alpha and returns images without it."""
+        return TransformTraits(consumes_alpha=True)
+
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n c h w"]:
         """Draw the backgrounds."""
         channels, size = shape[0] - 1, shape[1:]
         noise = rng.normal(channels, size[0], size[1] // 2 + 1, 2) * 0.5**0.5
         canvas = waves(noise * natural(size, noise.device)[..., None], size)
         canvas = SPREAD * canvas + HUE * rng.normal(channels, 1, 1)
-        return usual_color(channels).image(canvas)
+        return default_color(channels).image(canvas)
 
     def apply(self, images: Float[Tensor, "n c1 h w"], draw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Mix picture and background."""

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.protocols import Size
+from featviz.interfaces import Size
 from featviz.random import Generators
-from featviz.transforms.spread import LogUniform, Spread, Uniform, check_positive, sample
-from featviz.transforms.warp import Place, identity
+from featviz.transforms.distributions import LogUniform, Spread, Uniform, check_positive, sample
+from featviz.transforms.resampling import Place, identity
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Pad:
 
     Args:
         px: how far.
-        value: what to fill with, in [0, 1]; `None` mirrors the image.
+        fill: what to fill with, in [0, 1]; `None` mirrors the image.
 
     Source: Lucid, lucid/optvis/transform.py, `pad`.
     """
 
     px: int
-    value: float | None = 0.5
+    fill: float | None = 0.5
 
     def __post_init__(self) -> None:
         """Check the width."""
@@ -169,7 +169,7 @@ class CropOrPadTo:
 
     Args:
         size: height and width in px.
-        value: what to fill with, in [0, 1]; `None` mirrors the image.
+        fill: what to fill with, in [0, 1]; `None` mirrors the image.
 
     Raises:
         SettingError: nothing would be left.
@@ -178,7 +178,7 @@ class CropOrPadTo:
     """
 
     size: Size
-    value: float | None = 0.5
+    fill: float | None = 0.5
 
     def __post_init__(self) -> None:
         """Check the size."""

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.protocols import Shape
+from featviz.interfaces import Shape
 from featviz.random import Generators
 
 

@@ -10,7 +10,7 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
-from featviz.output import to_bytes
+from featviz.io import read_image, to_bytes
 
 
 def test_the_users_own_error_surfaces_with_a_note():
@@ -38,12 +38,12 @@ def test_a_score_is_one_number_per_image(returns, found):
 
     wanted = f"mine gave {found}; an objective gives one score per image, here (2,)"
     with pytest.raises(fv.SettingError) as caught:
-        fv.render(toys.plain(), mine, param=param.image(batch=2), steps=1)
+        fv.render(toys.plain(), mine, param=param.Image(batch=2), steps=1)
     assert str(caught.value) == wanted
 
 
 def test_renders_are_stateless_and_arguments_are_never_remembered(net):
-    goal, whole, stack = obj.Channel("conv2", 1), param.image(24), (T.Jitter(2),)
+    goal, whole, stack = obj.Channel("conv2", 1), param.Image(24), (T.Jitter(2),)
     first = fv.render(net, goal, param=whole, transforms=stack, steps=4)
     other = fv.render(net, goal, param=whole, transforms=(T.Rotate(40),), steps=4)
     again = fv.render(net, goal, param=whole, transforms=stack, steps=4)
@@ -58,18 +58,18 @@ def test_pixels_are_normalised_for_every_param(spatial):
     net = toys.plain(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
     start = fv.render(net, "conv1:0", param=spatial, transforms=(), steps=0)
     net.module.conv1.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
-    fv.render(net, "conv1:0", param=spatial, transforms=(), steps=1, trials=0)
+    fv.render(net, "conv1:0", param=spatial, transforms=(), steps=1, robustness_views=0)
     mean, std = torch.tensor(net.mean).view(3, 1, 1), torch.tensor(net.std).view(3, 1, 1)
     assert len(seen) == 1
     assert torch.allclose(seen[0], (start.images - mean) / std, atol=1e-6)
 
 
 def test_wide_pictures_stay_wide(tmp_path):
-    rendering = fv.render(toys.plain(), "conv2:1", param=param.image((20, 50)), steps=1)
+    rendering = fv.render(toys.plain(), "conv2:1", param=param.Image((20, 50)), steps=1)
     (path,) = rendering.save(tmp_path / "wide.png")
-    assert fv.read_image(path).shape == (3, 20, 50)
+    assert read_image(path).shape == (3, 20, 50)
     vit = toys.network(toys.Vit())
-    assert fv.render(vit, "block:3@1,2", param=param.image((48, 64)), steps=2).images.shape == (1, 3, 48, 64)
+    assert fv.render(vit, "block:3@1,2", param=param.Image((48, 64)), steps=2).images.shape == (1, 3, 48, 64)
 
 
 def test_a_network_of_one_size_takes_any_picture_and_stack():
@@ -89,7 +89,7 @@ def test_a_dead_start_is_said_with_its_cure():
     with pytest.raises(fv.RenderError) as caught:
         fv.render(dead, "relu:1", steps=40)
     assert str(caught.value) == (
-        "no gradient reaches the picture, the unit is off; give another seed, or a louder start: param Fourier(sd=0.25)"
+        "no gradient reaches the picture, the unit is off; give another seed, or a louder start: param Fourier(std=0.25)"
     )
     with pytest.warns(fv.FeatvizWarning, match="^relu:1: no gradient reaches the picture"):
         rendering = fv.render(dead, ["relu:1", "conv:1"], transforms=(), steps=20)
@@ -187,7 +187,7 @@ def test_a_unit_that_is_off_comes_on_with_a_louder_start():
     with pytest.raises(fv.RenderError, match=r"^no gradient reaches the picture, the unit is off; give another seed"):
         fv.render(net, "relu:1", transforms=(), steps=64)
     net = off(-0.05)
-    for spatial in (param.Fourier(sd=0.25), param.Pixel(sd=1.0)):
+    for spatial in (param.Fourier(std=0.25), param.Pixel(std=1.0)):
         assert fv.render(net, "relu:1", param=spatial, transforms=(), steps=1).history[-1] > 0
 
 
@@ -229,9 +229,9 @@ def test_everything_that_reads_a_picture_runs_where_the_network_is(net):
 def test_rendering_inside_no_grad_and_inference_mode(net):
     for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:
-            rendering = fv.render(net, "conv2:1", param=param.image(20), steps=3)
+            rendering = fv.render(net, "conv2:1", param=param.Image(20), steps=3)
         assert rendering.history[-1].isfinite()
-        fv.render(net, "conv2:1", param=param.image(20), steps=1)
+        fv.render(net, "conv2:1", param=param.Image(20), steps=1)
 
 
 def test_a_network_can_be_asked_while_it_renders(net):
@@ -268,13 +268,13 @@ def test_half_precision_scores_are_summed_in_single():
 )
 def test_starts_that_would_be_misread_are_refused(start, message):
     with pytest.raises(fv.SettingError) as caught:
-        fv.render(toys.plain(), "conv2:1", param=param.image(32), start=start, steps=1)
+        fv.render(toys.plain(), "conv2:1", param=param.Image(32), start=start, steps=1)
     assert str(caught.value).startswith(message)
 
 
 def test_a_start_of_the_same_shape_is_resized():
     start = torch.rand(3, 10, 15)
-    assert fv.render(toys.plain(), "conv2:1", param=param.image((20, 30)), start=start, steps=0).images.shape[2:] == (
+    assert fv.render(toys.plain(), "conv2:1", param=param.Image((20, 30)), start=start, steps=0).images.shape[2:] == (
         20,
         30,
     )
@@ -311,7 +311,7 @@ def test_numbers_of_numpy_are_numbers():
     import numpy as np
 
     goals = [obj.Logit(np.int64(2)), obj.Channel("conv2", torch.tensor(3))]
-    rendering = fv.render(toys.plain(), goals, param=param.image([20, 24]), steps=1, seed=np.int64(3))
+    rendering = fv.render(toys.plain(), goals, param=param.Image([20, 24]), steps=1, seed=np.int64(3))
     assert rendering.recipe.seeds == (3, 4)
     assert rendering.recipe.objectives == ("Logit(name=2, network='')", "Channel(layer='conv2', channel=3)")
     assert rendering.images.shape[2:] == (20, 24)
@@ -320,7 +320,7 @@ def test_numbers_of_numpy_are_numbers():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"optimizer": "adam"}, "'adam' is no optimizer; give fv.Adam(...), or what has its `begin`"),
+        ({"optimizer": "adam"}, "'adam' is no optimizer; give fv.optimizers.Adam(...), or what has its `begin`"),
         ({"until": -1}, "until -1 is below 0; give a step to stop after"),
         ({"seed": 2**64}, "seeds 18446744073709551616 to 18446744073709551616 are out of range"),
     ],
@@ -340,7 +340,7 @@ def test_loading_leaves_the_callers_random_state_alone():
 
 
 def test_a_sheet_too_large_for_its_format_is_one_sentence(tmp_path):
-    rendering = fv.render(toys.plain(), "conv2:1", param=param.image((8, 17000)), transforms=(), steps=0)
+    rendering = fv.render(toys.plain(), "conv2:1", param=param.Image((8, 17000)), transforms=(), steps=0)
     with pytest.raises(fv.OutputError, match=r"^cannot write 17000 x 8 px as .webp; end the name in .png$"):
         rendering.save(tmp_path / "wide.webp")
     assert rendering.save(tmp_path / "wide.png")

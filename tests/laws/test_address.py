@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featviz import objectives as obj
-from featviz.address import Address
 from featviz.errors import AddressError
+from featviz.objectives.address import Address
 
 LAYERS = st.from_regex(r"[A-Za-z_]\w{0,6}(\.\w{1,4}){0,3}", fullmatch=True).filter(
     lambda name: name not in ("logit", "prob") and name.isascii()

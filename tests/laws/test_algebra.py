@@ -4,6 +4,7 @@ import toys
 
 import featviz as fv
 from featviz import objectives as obj
+from featviz.engine import parse_repr
 
 A, B = obj.Channel("conv2", 1), obj.Logit("bee")
 
@@ -50,7 +51,7 @@ def test_hundreds_of_terms(acts):
     assert torch.allclose(long(acts), B(acts) + sum(range(500)) * A(acts), rtol=1e-4)
     assert obj.parse(str(long)) == long
     names = {name: getattr(obj, name) for name in obj.__all__}
-    assert fv.build(repr(long), names) == long
+    assert parse_repr(repr(long), names) == long
 
 
 def test_hundreds_of_terms_from_the_right(acts):

@@ -4,6 +4,7 @@ import pytest
 import toys
 
 import featviz as fv
+from featviz.io import Store
 
 pytestmark = pytest.mark.slow
 WILD = "<script>document.title = 'gone'</script>", "bee", "cat 10", "cat 9", "jack-o'-lantern"
@@ -128,9 +129,9 @@ def test_a_thousand_classes_open_in_under_two_seconds(page, folder, tmp_path):
     """The same few files stand for all of them; what counts is the page."""
     from dataclasses import replace
 
-    from featviz.apps.galleries.page import Page, shot
+    from featviz.apps.shared.page import Page, shot
 
-    one, card = shot(fv.Store(folder), next(iter(sorted(file.stem for file in (folder / "pictures").iterdir()))))
+    one, card = shot(Store(folder), next(iter(sorted(file.stem for file in (folder / "pictures").iterdir()))))
     cards = [replace(card, title=f"class {i}", shots=[one]) for i in range(1000)]
     (folder / "many.html").write_text(Page("Many", "a thousand", cards).html())
     page.goto((folder / "many.html").as_uri())

@@ -29,22 +29,22 @@ def test_the_loop_does_not_wait_for_the_device():
         torch.cuda.set_sync_debug_mode("error" if 40 <= step < 60 else "default")
 
     try:
-        options = {"steps": 62, "progress": watch, "plan": fv.Plan("float32")}
-        fv.render(on("cuda"), ["conv2:1", "logit:bee"], param=param.image(256), **options)  # so large that views shrink
+        options = {"steps": 62, "progress": watch, "execution": fv.Execution("float32")}
+        fv.render(on("cuda"), ["conv2:1", "logit:bee"], param=param.Image(256), **options)  # so large that views shrink
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_gpu_draws_what_the_cpu_draws(precision):
-    options = {"steps": 4, "transforms": (), "plan": fv.Plan(precision)}
+    options = {"steps": 4, "transforms": (), "execution": fv.Execution(precision)}
     one, two = (fv.render(on(device), "conv2:1", **options).images for device in ("cpu", "cuda"))
     assert (one - two).abs().mean() < (1e-3 if precision == "float32" else 0.05)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_rises_there(name):
-    image = param.image((18, 25), batch=3 if OBJECTIVES[name].couples else 1)
+    image = param.Image((18, 25), batch=3 if OBJECTIVES[name].couples else 1)
     whole = param.Alpha(image) if name == "Opacity" else image
     rendering = fv.render(on("cuda"), OBJECTIVES[name], param=whole, transforms=(), steps=25)
     assert (rendering.history[-1] > rendering.history[0]).all()
@@ -60,10 +60,10 @@ def test_every_param_draws_there(name):
 def test_every_transform_looks_there(name):
     """With the same draws as on the CPU, but for those that a module of others makes itself."""
     stack = T.fuse((TRANSFORMS.get(name) or FOREIGN[name],))
-    images = torch.rand(2, 4 if name == "Collapse" else 3, 21, 34, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 4 if name == "CompositeAlpha" else 3, 21, 34, generator=torch.Generator().manual_seed(0))
     one, two = (T.look(images.to(device), stack, Generators([0, 1]))[0].cpu() for device in ("cpu", "cuda"))
     assert one.shape == two.shape
-    assert name in FOREIGN or name == "Foreign" or torch.allclose(one, two, atol=1e-3)
+    assert name in FOREIGN or name == "ModuleTransform" or torch.allclose(one, two, atol=1e-3)
 
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -89,7 +89,7 @@ def test_apps_run_there(name, tmp_path):
 
 
 def test_plans_are_measured_there():
-    assert fv.render(on("cuda"), "conv2:1", steps=64).plan.precision in ("float32", "bfloat16")
+    assert fv.render(on("cuda"), "conv2:1", steps=64).execution.precision in ("float32", "bfloat16")
 
 
 class Counted(torch.nn.Module):
@@ -113,7 +113,12 @@ def test_a_pass_is_recorded_once_and_replayed(waits):
         module = Counted(waits).cuda()
         net = fv.Network(module, size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
         before = module.passes
-        options = {"steps": 40, "transforms": (), "plan": fv.Plan("float32", graph=graph), "trials": 0}
+        options = {
+            "steps": 40,
+            "transforms": (),
+            "execution": fv.Execution("float32", graph=graph),
+            "robustness_views": 0,
+        }
         pictures.append(fv.render(net, "logit:1", **options).images)
         passes.append(module.passes - before)
     assert (pictures[0] - pictures[1]).abs().mean() < 1e-3

@@ -9,12 +9,12 @@ import psutil
 import pytest
 import torch
 import toys
+from motifs.draw import draw
 from PIL import Image
 
 import featviz as fv
 from featviz.cli import main
-from featviz.network.motifs import draw
-from featviz.output import to_bytes
+from featviz.io import to_bytes
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -59,7 +59,7 @@ def test_a_worker_that_is_killed_costs_nothing(motifnet, tmp_path, one_thread):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    made = fv.sweep(motifnet, tmp_path / "ray", "stage1", steps=24, engine=fv.OnRay(workers=2), **HOW)
+    made = fv.sweep(motifnet, tmp_path / "ray", "stage1", steps=24, backend=fv.RayBackend(workers=2), **HOW)
     killer.join()
     assert len(killed) == 1 and not killed[0].is_running()
     assert (made.count, dict(made.problems)) == (20, {})
@@ -67,7 +67,7 @@ def test_a_worker_that_is_killed_costs_nothing(motifnet, tmp_path, one_thread):
 
 
 def test_a_network_of_ones_own_travels(tmp_path):
-    made = fv.sweep(toys.plain(), tmp_path, "conv1", channels=[0, 1], steps=2, engine=fv.OnRay(workers=1))
+    made = fv.sweep(toys.plain(), tmp_path, "conv1", channels=[0, 1], steps=2, backend=fv.RayBackend(workers=1))
     assert made.count == 2
 
 
@@ -84,13 +84,13 @@ def test_an_atlas_and_blocks_drawn_there_are_those_drawn_here(motifnet, tmp_path
     drawings = draw(torch.arange(8), (64, 64), torch.Generator().manual_seed(0))
     for i, image in enumerate(drawings):
         Image.fromarray(to_bytes(image.numpy())).save(tmp_path / "photos" / f"{i}.png")
-    for name, engine in (("here", None), ("ray", fv.OnRay(workers=2))):
+    for name, engine in (("here", None), ("ray", fv.RayBackend(workers=2))):
         fv.atlas(
-            motifnet, tmp_path / "photos", "stage3", tmp_path / f"atlas-{name}", steps=4, method="pca", engine=engine
+            motifnet, tmp_path / "photos", "stage3", tmp_path / f"atlas-{name}", steps=4, method="pca", backend=engine
         )
         fv.blocks(
             motifnet, tmp_path / "photos" / "0.png", "stage3", tmp_path / f"blocks-{name}", cells=3, steps=4,
-            engine=engine,
+            backend=engine,
         )  # fmt: skip
     for what in ("atlas", "blocks"):
         here = pictures(tmp_path / f"{what}-here")

@@ -7,9 +7,10 @@ import torch
 
 import featviz as fv
 from featviz import param
-from featviz.apps.blocks.parts import take_apart
+from featviz.apps.blocks.decompose import take_apart
 from featviz.apps.explain.explain import as_images
 from featviz.cli import main
+from featviz.io import read_image
 
 pytestmark = pytest.mark.slow
 
@@ -26,14 +27,14 @@ def test_units_of_a_trained_mobilenet(shared, capsys):
         "cpu",
     ]
     assert main(["render", "features.14:5", *model, "--steps", "12", "-o", "a.png", "--quiet"]) == 0
-    assert fv.read_image("a.png").shape == (3, 224, 224)
+    assert read_image("a.png").shape == (3, 224, 224)
     assert main(["render", "logit:flamngo", *model, "-o", "b.png", "--quiet"]) == 2
     assert capsys.readouterr().err.startswith("featviz: no class 'flamngo'; nearest: 'flamingo'")
 
 
 def test_a_flamingo_is_seen_by_a_network_that_did_not_make_it(shared):
     net = fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")
-    rendering = fv.render(net, "logit:flamingo", param=param.image(batch=4), steps=256)
+    rendering = fv.render(net, "logit:flamingo", param=param.Image(batch=4), steps=256)
     judge = own(shared, "mobilenet_v1_050", 160, (0.5,) * 3, (0.5,) * 3)
     views = []
     for side in (160, 176, 192):
@@ -57,7 +58,7 @@ def test_the_doctor_knows_the_range_of_trained_networks(shared, tmp_path):
         (judge, "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"),
     ):
         assert fv.doctor(network, photographs=folder).healthy
-        wrong = fv.doctor(network.expecting(mean=(0.0,) * 3, std=(0.003922,) * 3), photographs=folder)
+        wrong = fv.doctor(network.with_input(mean=(0.0,) * 3, std=(0.003922,) * 3), photographs=folder)
         assert [finding.cure for finding in wrong if finding.about == "input range"] == [cure]
 
 
@@ -126,8 +127,8 @@ def test_the_defaults_hold_at_32_px_and_for_tokens(shared):
         (fv.load("motifvit", device="cpu"), ["logit:leaf", f"{layer}:7", f"{layer}:5@3,4"]),
     ):
         rendering = fv.render(net, goals, steps=128)
-        assert (rendering.trust.clean > rendering.trust.start).all()
-        assert (rendering.trust.kept > 0.25).all()
+        assert (rendering.robustness.clean > rendering.robustness.start).all()
+        assert (rendering.robustness.retained > 0.25).all()
         logits = net.capture(rendering.images[:1], [""]).logits()
         assert logits.softmax(1)[0, 3 if net is cifar else net.classes.index("leaf")] > 0.9
     sys.modules.pop("models", None)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from motifs.draw import draw
 from PIL import Image
 
 import featviz as fv
-from featviz.network.motifs import MOTIFS, draw
+from featviz.network.bundled import MOTIFS
 
 pytestmark = pytest.mark.slow
 

@@ -11,14 +11,16 @@ import numpy as np
 import torch
 
 import featviz as fv
+from featviz.interfaces import Param
 from featviz.apps.atlas.cells import cells_of
 from featviz.apps.atlas.collect import Collected, collect
 from featviz.apps.atlas.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.atlas.page import Plane, write_page
-from featviz.apps.galleries.album import Album, Drawn, Made, produce
-from featviz.apps.galleries.icons import check_param, icons
-from featviz.apps.galleries.page import class_number
-from featviz.apps.galleries.work import Engine
+from featviz.apps.shared.album import Album, Drawn, Pages, produce
+from featviz.apps.shared.batches import Backend
+from featviz.apps.shared.icons import check_param, icons
+from featviz.apps.shared.page import class_number
+from featviz.io import Array, Store, check_outside, images_in
 
 GRIDS = (20, 40, 80)
 """Cells along a side, from afar to close by."""
@@ -53,10 +55,10 @@ def atlas(
     size: int | tuple[int, int] | None = None,
     steps: int = 256,
     seed: int = 0,
-    engine: Engine | None = None,
+    backend: Backend | None = None,
     looking: Callable[[int, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Made:
+) -> Pages:
     """Lay out what a layer sees in photographs, like beside like, and draw a picture of every part, as a page.
 
     What was collected, and what was drawn, is there when it is asked for again: an atlas that was stopped goes on.
@@ -72,7 +74,7 @@ def atlas(
         grids: cells along a side, from afar to close by; those that are too fine for the folder are left out.
         least: activations that a cell needs.
         param: how icons are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
-            fade where little matters, in networks of 1 or 3 channels; `None` means `param.image()`.
+            fade where little matters, in networks of 1 or 3 channels; `None` means `param.Image()`.
         size: height and width in px of an icon, or one side; `None` means the param's own, or else 96.
         steps: of each icon.
         seed: of places, layout and icons.
@@ -104,9 +106,9 @@ def atlas(
     blank = torch.full((1, network.channels, *network.size), 0.5)
     for layer in named:
         network.capture(blank, [layer]).places(layer)
-    next(iter(fv.images_in(photographs)))
-    fv.check_outside(output, photographs)
-    store = fv.Store(output)
+    next(iter(images_in(photographs)))
+    check_outside(output, photographs)
+    store = Store(output)
     if store.path is None:
         raise fv.SettingError(f"an atlas cannot be made in {store.url}; give a folder of this machine")
     planes, albums = [], []
@@ -120,12 +122,12 @@ def atlas(
         plane = lay_out(_Rows(found.vectors, kept), method, seed)
         sides = [side for side in sorted(set(grids)) if side * side * LEAST <= len(kept)]
         sides = sides or [max(2, int((len(kept) / LEAST) ** 0.5))]
-        inverse = fv.Array.of(_inverse(found.vectors, seed))
+        inverse = Array.of(_inverse(found.vectors, seed))
         album, drawn = Album(), {}
         for side in sides:
             cells = cells_of(found, plane, kept, side, least) or cells_of(found, plane, kept, side, 1)
             goals = [fv.objectives.Direction.whitened(layer, cell.mean, inverse, POWER) for cell in cells]
-            batch = icons(network, goals, param, size or getattr(param, "size", None) or SIZE, steps, seed)
+            batch = icons(network, goals, param, size or (param.size if isinstance(param, Param) else None) or SIZE, steps, seed)
             titles = [f"{layer}, {side}: row {cell.y}, column {cell.x}" for cell in cells]
             album.want(batch, titles, [""] * len(cells))
             drawn[side] = list(zip(cells, batch.names, strict=True))
@@ -140,7 +142,7 @@ def atlas(
         about = "" if label is None else f" for {network.classes[label] if network.classes else label}"
         return [write_page(store, network, planes, drawn.names, about)]
 
-    return replace(produce(network, albums, store, lay, engine, progress), facts=facts)
+    return replace(produce(network, albums, store, lay, backend, progress), facts=facts)
 
 
 class _Rows:

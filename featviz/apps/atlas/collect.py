@@ -15,6 +15,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explain.scan import folder_fingerprint
+from featviz.io import images_in, read_photograph, write
 
 BATCH = 16
 """Photographs that the network sees at once."""
@@ -102,7 +103,7 @@ def collect(
         OutputError: the folder is missing, holds no image that can be read, or cannot be written to.
     """
     count, folder_state = folder_fingerprint(photographs)
-    expects = [network.fingerprint, network.size, network.mean, network.std, network.order, network.layout]
+    expects = [network.fingerprint, *vars(network.input).values()]
     wanted = [*expects, layer, each, seed, str(photographs.resolve()), folder_state]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     folder = output / f"{key}"
@@ -126,13 +127,13 @@ def collect(
             done["seen"], done["rows"] = seen, done["rows"] + len(rows["numbers"])
             done["photographs"] += len(names)
             if done["photographs"] % NOTED < BATCH or seen == count:
-                fv.write(state, json.dumps(done).encode())
+                write(state, json.dumps(done).encode())
             if progress:
                 progress(seen, count)
         if progress and seen_before < count > done["seen"]:
             progress(count, count)  # the last ones could not be read
         done["seen"] = count
-        fv.write(state, json.dumps(done).encode())
+        write(state, json.dumps(done).encode())
     except OSError as error:
         raise fv.OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
     if not done["rows"]:
@@ -154,11 +155,11 @@ def _batches(network: fv.Network, photographs: Path, seen: int) -> Iterator[tupl
     """Read photographs from a number on, a few at a time; those that cannot be read are counted, and left out."""
     names: list[Path] = []
     images: list[Tensor] = []
-    for number, file in enumerate(fv.images_in(photographs)):
+    for number, file in enumerate(images_in(photographs)):
         if number < seen:
             continue
         try:
-            images.append(fv.photograph(file, size=network.size, channels=network.channels))
+            images.append(read_photograph(file, size=network.size, channels=network.channels))
             names.append(file)
         except fv.FeatvizError:
             continue
@@ -175,8 +176,8 @@ def _look(
     network: fv.Network, layer: str, classes: int, images: Tensor, each: int, seed: int, first: int
 ) -> dict[str, np.ndarray]:
     """Return the rows of some photographs."""
-    with network.watch([layer, *([""] if classes else [])]) as see, torch.enable_grad():
-        acts = see(images.to(network.device).requires_grad_())
+    with network.session([layer, *([""] if classes else [])]) as forward, torch.enable_grad():
+        acts = forward(images.to(network.device).requires_grad_())
         maps = acts.places(layer)
         places = _places(len(images), maps.shape[2] * maps.shape[3], each, seed, first).to(maps.device)
         vectors = maps.detach().flatten(2).gather(2, places[:, None].expand(-1, maps.shape[1], -1))

@@ -12,9 +12,10 @@ from typing import Any
 import featviz as fv
 from featviz.apps.atlas.cells import Cell
 from featviz.apps.atlas.collect import Collected
-from featviz.apps.galleries.icons import ICON, sprites
-from featviz.apps.galleries.page import class_title, filled
-from featviz.apps.galleries.photos import webp
+from featviz.apps.shared.icons import ICON, sprites
+from featviz.apps.shared.page import class_title, filled
+from featviz.apps.shared.photographs import webp
+from featviz.io import Store, read_photograph
 
 TEMPLATE = Path(__file__).with_name("page.html")
 PHOTOGRAPHS = 4
@@ -42,9 +43,7 @@ class Plane:
     count: int
 
 
-def write_page(
-    store: fv.Store, network: fv.Network, planes: Sequence[Plane], there: Collection[str], about: str
-) -> str:
+def write_page(store: Store, network: fv.Network, planes: Sequence[Plane], there: Collection[str], about: str) -> str:
     """Write the page and all that it shows, and return its name."""
     shown: dict[str, str] = {}
     data = [_plane(store, network, plane, there, shown) for plane in planes]
@@ -57,7 +56,7 @@ def write_page(
 
 
 def _plane(
-    store: fv.Store, network: fv.Network, plane: Plane, there: Collection[str], shown: dict[str, str]
+    store: Store, network: fv.Network, plane: Plane, there: Collection[str], shown: dict[str, str]
 ) -> dict[str, Any]:
     grids = []
     for side, pairs in plane.cells.items():
@@ -89,10 +88,10 @@ def _named(plane: Plane, file: str) -> str:
     return sha256(os.fsencode(f"{plane.collected.folder.name}/{file}")).hexdigest()[:12]
 
 
-def _photographs(store: fv.Store, network: fv.Network, planes: Sequence[Plane], shown: Mapping[str, str]) -> None:
+def _photographs(store: Store, network: fv.Network, planes: Sequence[Plane], shown: Mapping[str, str]) -> None:
     """Write small copies of the photographs that cells show, where they are not there yet."""
     there = store.names("photographs")
     for file, name in shown.items():
         if f"{name}.webp" not in there:
-            image = fv.photograph(planes[0].photographs / file, size=THUMB, channels=network.channels)
+            image = read_photograph(planes[0].photographs / file, size=THUMB, channels=network.channels)
             store.write(f"photographs/{name}.webp", webp(image))

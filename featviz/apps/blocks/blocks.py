@@ -10,14 +10,16 @@ from typing import Any
 import torch
 
 import featviz as fv
-from featviz.apps.answers import answers
-from featviz.apps.blocks.parts import Parts, take_apart
+from featviz.apps.blocks.decompose import Parts, take_apart
 from featviz.apps.explain.explain import as_images
-from featviz.apps.galleries.album import Album, Drawn, Made, produce
-from featviz.apps.galleries.icons import check_param, icons, sprites
-from featviz.apps.galleries.page import class_number, class_title, filled
-from featviz.apps.galleries.photos import webp
-from featviz.apps.galleries.work import Engine, picture_file, thumb_file
+from featviz.apps.shared.album import Album, Drawn, Pages, produce
+from featviz.apps.shared.batches import Backend, picture_file, thumb_file
+from featviz.apps.shared.icons import check_param, icons, sprites
+from featviz.apps.shared.page import class_number, class_title, filled
+from featviz.apps.shared.photographs import webp
+from featviz.apps.shared.predictions import predict
+from featviz.io import Store
+from featviz.param.color import collapse_channels
 
 TEMPLATE = Path(__file__).with_name("page.html")
 POWER = 2.0
@@ -42,9 +44,9 @@ def blocks(
     size: int | tuple[int, int] | None = None,
     steps: int = 256,
     seed: int = 0,
-    engine: Engine | None = None,
+    backend: Backend | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Made:
+) -> Pages:
     """Show what a network sees where in a photograph, and which classes that argues for.
 
     Every cell of a layer's map is drawn as the picture of what the layer holds there; all begin from the same noise and
@@ -60,7 +62,7 @@ def blocks(
         groups: into how many the activations of a layer are split.
         pictures: a sweep's folder; channels that it has at the same size, steps, seed and param are not drawn again.
         param: how pictures are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
-            fade where little matters, in networks of 1 or 3 channels; `None` means `param.image()`.
+            fade where little matters, in networks of 1 or 3 channels; `None` means `param.Image()`.
         size: px of a picture; `None` means the param's own, or else the network's.
         steps: of each picture.
         seed: of each picture.
@@ -78,7 +80,7 @@ def blocks(
         raise fv.SettingError(f"{cells} cells and {groups} groups show nothing; give 1 or more of each")
     check_param(param)
     image = as_images(network, photograph)
-    chances = answers(network, image)[0]
+    chances = predict(network, image)[0]
     asked = [class_number(network, one) for one in classes]
     shown = list(dict.fromkeys([*asked, *chances.topk(min(5, len(chances))).indices.tolist()]))
     named = [layers] if isinstance(layers, str) else layers
@@ -93,7 +95,7 @@ def blocks(
         raise fv.SettingError("scikit-learn is not installed; run: pip install 'featviz[atlas]'") from error
     if pictures is not None and not Path(pictures).is_dir():
         raise fv.OutputError(f"no folder {pictures}")
-    store = fv.Store(output)
+    store = Store(output)
     albums, wanted = [], []
     for part in parts:
         album, names = Album(), {}
@@ -105,7 +107,7 @@ def blocks(
         wanted.append(names)
     if pictures is not None:
         found = _borrow(
-            fv.Store(pictures), store, [name for album in albums for batch in album.batches for name in batch.names]
+            Store(pictures), store, [name for album in albums for batch in album.batches for name in batch.names]
         )
         if not found:
             missing = f"no picture in {pictures} is of these channels in {steps} steps from seed {seed}"
@@ -121,7 +123,7 @@ def blocks(
         store.write("index.html", filled(TEMPLATE, told, title=title))
         return ["index.html"]
 
-    return produce(network, albums, store, lay, engine, progress)
+    return produce(network, albums, store, lay, backend, progress)
 
 
 def _goals(part: Parts) -> list[tuple[str, list[Any], list[str]]]:
@@ -151,7 +153,7 @@ def _loud(vector: torch.Tensor) -> torch.Tensor:
     return vector if vector.any() else torch.full_like(vector, 1e-3)
 
 
-def _borrow(other: fv.Store, store: fv.Store, names: Sequence[str]) -> int:
+def _borrow(other: Store, store: Store, names: Sequence[str]) -> int:
     """Copy pictures that are there already from another store, and say how many of them it has."""
     there, own = other.names("pictures"), store.names("pictures")
     for name in names:
@@ -161,7 +163,7 @@ def _borrow(other: fv.Store, store: fv.Store, names: Sequence[str]) -> int:
     return sum(f"{name}.png" in there for name in names)
 
 
-def _layer(store: fv.Store, part: Parts, names: dict[str, tuple[str, ...]], there: Collection[str]) -> dict[str, Any]:
+def _layer(store: Store, part: Parts, names: dict[str, tuple[str, ...]], there: Collection[str]) -> dict[str, Any]:
     slug = "".join(letter if letter.isalnum() else "_" for letter in part.layer)
     sheet = {}
     for what, some in names.items():
@@ -200,7 +202,7 @@ def _hues(part: Parts) -> dict[str, Any]:
     loud = (part.shares * part.groups.norm(dim=1)[:, None, None]).flatten(1)
     total, count = loud.norm(dim=0), len(loud)
     alone_and_mixed = torch.cat([torch.eye(count), loud / total.clamp(min=1e-12)], 1)
-    colors = fv.collapse_channels(alone_and_mixed[..., None])[..., 0]
+    colors = collapse_channels(alone_and_mixed[..., None])[..., 0]
     cells = torch.cat([colors[:, count:], OPAQUE * total[None] / total.amax().clamp(min=1e-12)])
     hues, mixed = ((255 * some).round().int().T.tolist() for some in (colors[:, :count], cells))
     return {"hues": hues, "mixed": mixed}

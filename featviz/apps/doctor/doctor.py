@@ -11,11 +11,12 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.doctor.activations import activations
+from featviz.apps.doctor.dead_units import starts
 from featviz.apps.doctor.findings import Diagnosis, Finding
 from featviz.apps.doctor.input_range import input_range
 from featviz.apps.doctor.input_shape import input_shape
-from featviz.apps.doctor.output import output
-from featviz.apps.doctor.starts import starts
+from featviz.apps.doctor.logits import output
+from featviz.io import images_in, read_photograph
 
 PICTURES = 64
 """How many photographs are looked at, at most, from all over the folder: in a row they may be of one class."""
@@ -39,9 +40,9 @@ def doctor(network: fv.Network, *, photographs: str | Path | None = None) -> Dia
         return Diagnosis(tuple(wrong))
     images = None
     if photographs is not None:
-        files = list(fv.images_in(photographs))
+        files = list(images_in(photographs))
         some = files[:: math.ceil(len(files) / PICTURES)]
-        images = torch.stack([fv.photograph(file, size=network.size, channels=network.channels) for file in some])
+        images = torch.stack([read_photograph(file, size=network.size, channels=network.channels) for file in some])
     checks: tuple[Callable[[fv.Network, Tensor | None], Iterator[Finding]], ...] = (
         output,
         input_range,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import featviz as fv
-from featviz.apps.answers import answers
 from featviz.apps.doctor.dead_leaves import dead_leaves
 from featviz.apps.doctor.findings import Finding, flags
+from featviz.apps.shared.predictions import predict
 
 RANGES: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {
     "ImageNet's normalisation": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -75,7 +75,14 @@ def _by_answers(network: fv.Network, images: Tensor) -> Finding | None:
     likely = [told for told, misfit in misfits.items() if misfit is None or misfit <= most]
     best = max(said[told] for told in likely)
     close = [told for told in likely if TELLS * said[told] >= best]
-    chosen = max(close, key=lambda told: (told == given, ranges[told][1].order == network.order, said[told]))
+    chosen = max(
+        close,
+        key=lambda told: (
+            told == given,
+            ranges[told][1].input.channel_order == network.input.channel_order,
+            said[told],
+        ),
+    )
     first = max(likely, key=lambda told: said[told])
     if chosen == given and said[first] > HARDLY * said[given]:
         told = f"{ANSWERS} hardly tell whether it is right; they say a little more with {first}"
@@ -85,7 +92,7 @@ def _by_answers(network: fv.Network, images: Tensor) -> Finding | None:
 
 def _by_norms(network: fv.Network, images: Tensor | None) -> Finding:
     leaves = dead_leaves(LEAVES, network.channels, network.size) if images is None else images
-    ranges = _in_use(network, orders=(network.order,))
+    ranges = _in_use(network, orders=(network.input.channel_order,))
     given = next(iter(ranges))
     misfits = {told: _mismatch(other, leaves) for told, (_, other) in ranges.items()}
     known = {told: misfit for told, misfit in misfits.items() if misfit is not None}  # all, or none
@@ -122,7 +129,7 @@ def _misfit_at_most(misfits: dict[str, float | None]) -> float:
 
 
 def _in_use(network: fv.Network, orders: tuple[str, ...]) -> Ranges:
-    ranges = [("what it is told", network.mean, network.std)]
+    ranges = [("what it is told", network.input.mean, network.input.std)]
     for words, (mean, std) in RANGES.items():
         means = (mean,) * network.channels if isinstance(mean, float) else mean
         stds = (std,) * network.channels if isinstance(std, float) else std
@@ -132,9 +139,13 @@ def _in_use(network: fv.Network, orders: tuple[str, ...]) -> Ranges:
     known = network.probed
     found = {}
     for words, mean, std in ranges:
-        for order in sorted(orders, key=lambda order: order != network.order) if in_color else [network.order]:
-            name = flags(mean, std, order, instead_of=network.order)
-            other = network.expecting(mean=mean, std=std, order=order, probed=known)
+        for order in (
+            sorted(orders, key=lambda order: order != network.input.channel_order)
+            if in_color
+            else [network.input.channel_order]
+        ):
+            name = flags(mean, std, order, instead_of=network.input.channel_order)
+            other = network.with_input(mean=mean, std=std, channel_order=order, probed=known)
             found[name] = words + (f", {order}" if in_color else ""), other
     return found
 
@@ -145,7 +156,7 @@ def _said(network: fv.Network, images: Tensor) -> float:
     Source: Salimans et al. 2016, https://arxiv.org/abs/1606.03498, the logarithm of the inception score.
     """
     try:
-        shares = answers(network, images)
+        shares = predict(network, images)
     except fv.ModelError:  # what is no number says nothing
         return 0.0
     surprise = [-(p * p.clamp(min=1e-9).log()).sum(-1) for p in (shares.mean(0), shares)]
@@ -166,7 +177,7 @@ def _mismatch(network: fv.Network, images: Tensor) -> float | None:
         acts = network.capture(images, asked)
     found = []
     for name in asked:
-        norm, units = norms[name], acts.units(name)
+        norm, units = norms[name], acts.channels_first(name)
         used = norm.weight.abs() > 1e-3
         if not used.any():
             continue

@@ -47,13 +47,13 @@ def _others(network: fv.Network) -> Iterator[tuple[fv.Network, str]]:
     every_channels = dict.fromkeys((network.channels, *CHANNELS))
     every_size = dict.fromkeys((network.size, *((side, side) for side in SIZES)))
     for layout, channels, size in product(("NCHW", "NHWC"), every_channels, every_size):
-        mean, std = network.mean, network.std
+        mean, std = network.input.mean, network.input.std
         if channels != network.channels:
             mean, std = (0.5,) * channels, (0.5,) * channels
-        cure = [f"--layout {layout}"] if layout != network.layout else []
+        cure = [f"--layout {layout}"] if layout != network.input.layout else []
         cure += [f"--size {size[0]}"] if size != network.size else []
         cure += [flags(mean, std)] if channels != network.channels else []
-        yield network.expecting(size=size, mean=mean, std=std, layout=layout), " ".join(cure)
+        yield network.with_input(size=size, mean=mean, std=std, layout=layout), " ".join(cure)
 
 
 def _refusal(network: fv.Network) -> Exception | None:

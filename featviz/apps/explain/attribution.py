@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-import featviz as fv
+from featviz.io import contact_sheet, encode, save_picture, to_bytes
 
 FOR, AGAINST = (0.85, 0.10, 0.05), (0.05, 0.25, 0.85)
 """The colours of what speaks for the target, and against it."""
@@ -87,23 +87,23 @@ class Attribution:
     def sheet(self) -> np.ndarray:
         """Lay all overlays out on one page."""
         pictures = self.pictures()
-        return pictures[0] if len(pictures) == 1 else fv.contact_sheet(pictures)
+        return pictures[0] if len(pictures) == 1 else contact_sheet(pictures)
 
     def pictures(self) -> list[np.ndarray]:
         """Return the overlays as 8-bit pictures, classes named in their colours."""
         return [_named(_large(image), self.names) for image in self.overlay()]
 
     def save(self, path: str | Path) -> Path:
-        """Write the overlays to a .png, .jpg or .webp file; a PNG holds the recipe, too, for `fv.read_report`.
+        """Write the overlays to a .png, .jpg or .webp file; a PNG holds the recipe, too, for `read_report`.
 
         Raises:
             OutputError: the folder is missing or not writable, or the format is another.
         """
-        return fv.save_picture(self.sheet(), Path(path), report=json.dumps({"explained": [[dict(self.recipe)]]}))
+        return save_picture(self.sheet(), Path(path), report=json.dumps({"explained": [[dict(self.recipe)]]}))
 
     def _repr_png_(self) -> bytes:
         """Show itself in Jupyter."""
-        return fv.encode(self.sheet(), ".png")
+        return encode(self.sheet(), ".png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,20 +136,20 @@ class Comparison:
             for method, found in zip(self.methods, row, strict=True):
                 pictures.append(np.full_like(whole, 255) if found is None else found.pictures()[0])
                 labels.append(f"{method}: does not apply" if found is None else method)
-        return fv.contact_sheet(pictures, labels, columns=1 + len(self.methods))
+        return contact_sheet(pictures, labels, columns=1 + len(self.methods))
 
     def save(self, path: str | Path) -> Path:
-        """Write the sheet to a .png, .jpg or .webp file; a PNG holds the recipes, too, for `fv.read_report`.
+        """Write the sheet to a .png, .jpg or .webp file; a PNG holds the recipes, too, for `read_report`.
 
         Raises:
             OutputError: the folder is missing or not writable, or the format is another.
         """
         recipes = [[None if one is None else dict(one.recipe) for one in row] for row in self.rows]
-        return fv.save_picture(self.sheet(), Path(path), report=json.dumps({"explained": recipes}))
+        return save_picture(self.sheet(), Path(path), report=json.dumps({"explained": recipes}))
 
     def _repr_png_(self) -> bytes:
         """Show itself in Jupyter."""
-        return fv.encode(self.sheet(), ".png")
+        return encode(self.sheet(), ".png")
 
 
 def class_color(i: int, count: int) -> tuple[float, float, float]:
@@ -167,7 +167,7 @@ def enlarged(found: Float[Tensor, "n rows columns"], size: tuple[int, int]) -> F
 def _large(image: Float[Tensor, "3 h w"]) -> np.ndarray:
     """Return a picture that is large enough to be looked at."""
     zoom = math.ceil(SHOWN / min(image.shape[-2:]))
-    return fv.to_bytes(image.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2).numpy())
+    return to_bytes(image.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2).numpy())
 
 
 def _named(picture: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -11,9 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.io import read_photographs
 from featviz.apps.explain.methods.cams import gradient_layer
-from featviz.apps.explain.question import Question
+from featviz.apps.explain.request import Question
 from featviz.apps.explain.scan import Skipped
+from featviz.io import images_in
 
 BATCH = 16
 """Photographs that the network sees at once."""
@@ -97,7 +99,7 @@ def evidence(
     question = Question(network, fv.objectives.Logit(0), network.size)
     noise = torch.rand(1, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
     name = gradient_layer(question, noise.to(network.device), layer)
-    files = sum(1 for _ in fv.images_in(folder)) if progress else 0
+    files = sum(1 for _ in images_in(folder)) if progress else 0
     classes, channels = network.table[""].channels, network.table[name].channels
     photographs, count, total = torch.zeros(classes), torch.zeros(classes, channels), torch.zeros(classes, channels)
     waiting: list[Tensor] = []
@@ -114,7 +116,7 @@ def evidence(
         if progress:
             progress(min(files, int(photographs.sum())), files)
 
-    for _, image in fv.photographs(folder, size=network.size, channels=network.channels, skipped=skipped):
+    for _, image in read_photographs(folder, size=network.size, channels=network.channels, skipped=skipped):
         waiting.append(image)
         if len(waiting) == BATCH:
             look()
@@ -127,8 +129,8 @@ def evidence(
 
 def _added(network: fv.Network, layer: str, images: Tensor) -> tuple[Float[Tensor, "n channels"], Tensor]:
     """Return what each channel adds to the logit of the class that is seen, and which class that is."""
-    with network.watch([layer, ""]) as see, torch.enable_grad():
-        acts = see(images.to(network.device).requires_grad_())
+    with network.session([layer, ""]) as forward, torch.enable_grad():
+        acts = forward(images.to(network.device).requires_grad_())
         logits = acts.logits()
         labels = logits.argmax(1)
         (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), acts[layer])

@@ -16,6 +16,8 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.explain.methods.gradients import guided
 from featviz.apps.explain.scan import Scan, scanned
+from featviz.io import contact_sheet, encode, read_photograph, save_picture, to_bytes
+from featviz.network import Rectifying
 
 TOP, REST = 5, 2
 """Photographs that are shown of a unit's strongest, and of its middling and its weakest."""
@@ -100,7 +102,7 @@ class Examples:
         """
         numbers, responses, places = (part[:, channel].tolist() for part in self.scan.found[which])
         images = [
-            fv.photograph(self.scan.files[number], size=self.network.size, channels=self.network.channels)
+            read_photograph(self.scan.files[number], size=self.network.size, channels=self.network.channels)
             for number in numbers
         ]
         if not images:
@@ -138,7 +140,7 @@ class Examples:
                 _pixels(_visible(one.gradient)) for one in shown if one.gradient is not None
             ]
             labels += [""] * (len(before) + len(shown))
-        return fv.contact_sheet(rows, labels, columns=len(rows) // (2 * len(self.channels)))
+        return contact_sheet(rows, labels, columns=len(rows) // (2 * len(self.channels)))
 
     def save(self, path: str | Path, pictures: fv.Rendering | None = None) -> Path:
         """Write the sheet to a .png, .jpg or .webp file.
@@ -146,11 +148,11 @@ class Examples:
         Raises:
             OutputError: the folder is missing or not writable, or the format is another.
         """
-        return fv.save_picture(self.sheet(pictures), Path(path))
+        return save_picture(self.sheet(pictures), Path(path))
 
     def _repr_png_(self) -> bytes:
         """Show itself in Jupyter."""
-        return fv.encode(self.sheet(), ".png")
+        return encode(self.sheet(), ".png")
 
     @cached_property
     def _grid(self) -> tuple[int, int] | None:
@@ -170,8 +172,8 @@ class Examples:
         size = self.network.size
         noise = torch.rand(4, self.network.channels, *size, generator=torch.Generator().manual_seed(0))
         images = noise.to(self.network.device).requires_grad_()
-        with self.network.watch([self.layer]) as see, torch.enable_grad():
-            middle = see(images).at(self.layer, (self._grid[0] // 2, self._grid[1] // 2))
+        with self.network.session([self.layer]) as forward, torch.enable_grad():
+            middle = forward(images).at(self.layer, (self._grid[0] // 2, self._grid[1] // 2))
             (gradient,) = torch.autograd.grad(middle.square().sum(), images)
         touched = gradient.abs().sum((0, 1)).cpu() > 0
         rows, columns = (touched.any(dim).nonzero().flatten() for dim in (1, 0))
@@ -197,9 +199,9 @@ class Examples:
 
     def _gradients(self, images: Tensor, channel: int, places: Sequence[int]) -> Tensor:
         images = images.to(self.network.device).requires_grad_()
-        with self.network.watch([self.layer]) as see, torch.enable_grad():
-            with fv.Rectifying(guided):
-                units = see(images).units(self.layer)[:, channel].unsqueeze(-1).flatten(1)
+        with self.network.session([self.layer]) as forward, torch.enable_grad():
+            with Rectifying(guided):
+                units = forward(images).channels_first(self.layer)[:, channel].unsqueeze(-1).flatten(1)
             (gradient,) = torch.autograd.grad(units[range(len(places)), places].sum(), images)
         return gradient.cpu()
 
@@ -243,7 +245,7 @@ def examples(
         raise fv.SettingError("no channels are given; give some, or None for all")
     for channel in channels or ():
         acts.channel(layer, channel)
-    chosen = tuple(range(acts.units(layer).shape[1]) if channels is None else channels)
+    chosen = tuple(range(acts.channels_first(layer).shape[1]) if channels is None else channels)
     key, scan = scanned(network, Path(folder), layer, top, rest, progress)
     return Examples(network, layer, chosen, scan, key)
 
@@ -263,4 +265,4 @@ def _visible(gradient: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
 
 
 def _pixels(image: Float[Tensor, "c h w"]) -> np.ndarray:
-    return fv.to_bytes((image[:3] if len(image) >= 3 else image.mean(0, keepdim=True).expand(3, -1, -1)).numpy())
+    return to_bytes((image[:3] if len(image) >= 3 else image.mean(0, keepdim=True).expand(3, -1, -1)).numpy())

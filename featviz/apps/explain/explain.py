@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explain.attribution import Attribution, Comparison, enlarged
-from featviz.apps.explain.question import Found, Method, Question
+from featviz.apps.explain.request import Found, Method, Question
+from featviz.engine import fingerprint, parse_value
+from featviz.interfaces import traits_of
+from featviz.io import check_unit_range, read_image, read_photograph
 
 SUITED = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
 """Methods that go with every network; shown where none was chosen."""
@@ -65,8 +68,8 @@ def explain(
         "fingerprint": network.fingerprint,
         "target": repr(goal),
         "method": repr(how),
-        "images": fv.fingerprint(images),
-        "expects": {key: getattr(network, key) for key in ("size", "mean", "std", "order", "layout")},
+        "images": fingerprint(images),
+        "input": asdict(network.input),
     }
     return Attribution(
         images,
@@ -144,15 +147,15 @@ def as_images(network: fv.Network, image: str | Path | Tensor | np.ndarray) -> F
     """
     if isinstance(image, Tensor | np.ndarray):
         images = torch.as_tensor(image).detach().cpu()
-        fv.check_numbers(images, "the image")
+        check_unit_range(images, "the image")
         images = images.float()[None] if images.ndim == 3 else images.float()
     elif network.fixed_size:
-        images = fv.photograph(image, size=network.size, channels=network.channels)[None]
+        images = read_photograph(image, size=network.size, channels=network.channels)[None]
     else:
-        read = torch.from_numpy(fv.read_image(image, network.channels))
+        read = torch.from_numpy(read_image(image, network.channels))
         share = max(network.size[0] / read.shape[1], network.size[1] / read.shape[2])
         size = [min(LONGEST * network.size[i], max(network.size[i], round(share * read.shape[1 + i]))) for i in (0, 1)]
-        images = fv.photograph(image, size=(size[0], size[1]), channels=network.channels)[None]
+        images = read_photograph(image, size=(size[0], size[1]), channels=network.channels)[None]
     network.check_images(images)
     network.check_size((images.shape[-2], images.shape[-1]))
     return images
@@ -170,7 +173,7 @@ def _target(network: fv.Network, images: Tensor, target: Any) -> Any:
         unique = network.classes and network.classes.count(network.classes[index]) == 1
         return fv.objectives.Logit(network.classes[index] if unique else index)
     goal = fv.objectives.parse(target) if isinstance(target, str) else target
-    if goal.couples:
+    if traits_of(goal).compares_images:
         raise fv.SettingError(f"{goal} is about several pictures at once; explain what one picture scores")
     return goal
 
@@ -181,7 +184,7 @@ def _method(method: str | Method, layer: str | None) -> Method:
     Raises:
         SettingError: there is no such method, or it does not look at a layer.
     """
-    how: Any = fv.pick(method, fv.methods) if isinstance(method, str) else method
+    how: Any = parse_value(method, fv.methods) if isinstance(method, str) else method
     how = how() if isinstance(how, type) else how
     if layer is None:
         return how  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import featviz as fv
+from featviz.io import cache_folder, images_in, read_photographs, write
 
 SAMPLE = 512
 """Photographs, drawn by lot, among which those in the middle are looked for."""
@@ -79,7 +80,7 @@ class Best:
         self.count, self.sign = count, sign
         self.parts: tuple[Tensor, ...] = ()
 
-    def see(self, *parts: Tensor) -> None:
+    def forward(self, *parts: Tensor) -> None:
         """Look at further photographs: numbers, what they are ranked by, and more, each (photographs, channels)."""
         parts = tuple(map(torch.cat, zip(self.parts, parts, strict=True))) if self.parts else parts
         kept = (self.sign * parts[1]).topk(min(self.count, len(parts[1])), dim=0).indices
@@ -103,9 +104,9 @@ def scanned(
         OutputError: the folder is missing, or holds no image that can be read.
     """
     count, fingerprint = folder_fingerprint(folder)
-    facts = [fingerprint, network.fingerprint, network.size, network.mean, network.std, network.order, network.layout]
+    facts = [fingerprint, network.fingerprint, asdict(network.input)]
     key = hashlib.sha256(json.dumps([fv.__version__, *facts, layer, top, rest]).encode()).hexdigest()[:16]
-    file = fv.cache_folder() / "examples" / f"{key}.safetensors"
+    file = cache_folder() / "examples" / f"{key}.safetensors"
     known = _remembered(file, folder)
     if known is None:
         known = _scan(network, folder, layer, top, rest, count, progress)
@@ -129,14 +130,14 @@ def _scan(
     seen = 0
     for names, images in _batches(network, folder, skipped):
         with torch.no_grad():
-            units = network.capture(images, [layer]).units(layer).cpu()
+            units = network.capture(images, [layer]).channels_first(layer).cpu()
         strongest, place = units.unsqueeze(-1).flatten(2).max(2)
         number = torch.arange(seen, seen + len(names))[:, None].expand_as(place)
         files |= dict(enumerate(names, seen))
         seen += len(names)
-        best.see(number, strongest, place)
-        worst.see(number, strongest, place)
-        lot.see(number, torch.rand(len(names), 1, generator=chance).expand_as(strongest), place, strongest)
+        best.forward(number, strongest, place)
+        worst.forward(number, strongest, place)
+        lot.forward(number, torch.rand(len(names), 1, generator=chance).expand_as(strongest), place, strongest)
         if len(files) > WAITING + 2 * SAMPLE:
             files = _spoken_of(files, [one.parts[0] for one in (best, worst, lot)])
         if progress:
@@ -160,7 +161,7 @@ def _spoken_of(files: Mapping[int, Path], numbers: Sequence[Tensor]) -> dict[int
 def _batches(network: fv.Network, folder: Path, skipped: Skipped) -> Iterator[tuple[list[Path], Tensor]]:
     files: list[Path] = []
     images: list[Tensor] = []
-    for file, image in fv.photographs(folder, size=network.size, channels=network.channels, skipped=skipped):
+    for file, image in read_photographs(folder, size=network.size, channels=network.channels, skipped=skipped):
         files.append(file)
         images.append(image)
         if len(images) == BATCH:
@@ -173,7 +174,7 @@ def _batches(network: fv.Network, folder: Path, skipped: Skipped) -> Iterator[tu
 def folder_fingerprint(folder: Path) -> tuple[int, str]:
     """Count a folder's images, and hash their names, sizes and times."""
     digest, count = hashlib.sha256(), 0
-    for file in fv.images_in(folder):
+    for file in images_in(folder):
         try:
             facts = file.stat()
             told = f"{facts.st_size}\0{facts.st_mtime_ns}"
@@ -209,6 +210,6 @@ def _remember(file: Path, scan: Scan, folder: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         about = {"files": json.dumps(files), "skipped": json.dumps(scan.skipped), "unread": str(scan.unread)}
-        fv.write(file, save(tensors, metadata=about))
+        write(file, save(tensors, metadata=about))
     except (OSError, fv.OutputError):  # then it will be found out again
         return

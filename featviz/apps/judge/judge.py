@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.answers import answers
-from featviz.apps.judge.known import check_judge, labels
-from featviz.apps.judge.pictures import Made, pictures_of
+from featviz.apps.judge.classes import check_judge, labels
+from featviz.apps.judge.subjects import Subject, pictures_of
 from featviz.apps.judge.verdicts import Judgement, Verdict
 from featviz.apps.judge.views import covering, resized, views
 from featviz.apps.replay import check_weights, network_of
+from featviz.apps.shared.predictions import predict
+from featviz.engine import Robustness
+from featviz.io import read_photographs
+from featviz.param.spectrum import slope
 
 TRIALS = 8
 """In how many fresh views the maker looks again."""
@@ -82,14 +85,14 @@ def seen(image: Tensor, label: int, by: fv.Network) -> tuple[int, float]:
         label: index of the class.
         by: what looks at it.
     """
-    return _rank(answers(by, views(image, by.size)).mean(0), label)
+    return _rank(predict(by, views(image, by.size)).mean(0), label)
 
 
 @dataclass(frozen=True)
 class _Case:
     """A picture, its maker, and the index of its class to the maker and to the judge, where it shows a class."""
 
-    made: Made
+    made: Subject
     maker: fv.Network
     labels: tuple[int, int] | None
 
@@ -118,7 +121,7 @@ class _Case:
 
 
 def _cases(
-    pictures: Sequence[Made], by: fv.Network, network: fv.Network | str | None, weights: str | Path | None
+    pictures: Sequence[Subject], by: fv.Network, network: fv.Network | str | None, weights: str | Path | None
 ) -> Iterator[_Case]:
     """Find the maker of each picture and its class, before anything is looked at."""
     makers: dict[str, fv.Network] = {}
@@ -126,7 +129,7 @@ def _cases(
         if isinstance(network, fv.Network):
             maker = network
         else:
-            key = repr((made.recipe.model, made.recipe.weights, made.recipe.expects))
+            key = repr((made.recipe.model, made.recipe.weights, made.recipe.input))
             if key not in makers:
                 makers[key] = network_of(made.recipe, weights, str(by.device), network)
             maker = makers[key]
@@ -138,37 +141,37 @@ def _cases(
 
 def _verdict(case: _Case, by: fv.Network, percentile: float | None) -> Verdict:
     made, maker = case.made, case.maker
-    noise = _before(case, None, trials=2)
-    of_noise = _trust(case, noise).fresh
-    trust = replace(_trust(case, case.now), start=of_noise.mean()[None])
-    slope = fv.slope(made.image[None]).item()
+    noise = _before(case, None, robustness_views=2)
+    of_noise = _trust(case, noise).augmented
+    robustness = replace(_trust(case, case.now), start=of_noise.mean()[None])
+    slope = slope(made.image[None]).item()
     facts: dict[str, Any] = {
         "picture": made.name,
         "unit": str(made.unit),
         "score": case.score,
-        "kept": trust.kept.item(),
+        "retained": robustness.retained.item(),
         "slope": slope if slope == slope else None,
         "percentile": percentile,
     }
     if case.labels is None:
-        told = "holds in other views" if facts["kept"] >= HOLDS else "only in some views"
-        told = "noise" if trust.fresh.mean() <= of_noise.max() else told
+        told = "holds in other views" if facts["retained"] >= HOLDS else "only in some views"
+        told = "noise" if robustness.augmented.mean() <= of_noise.max() else told
         return Verdict(**facts, rank=None, probability=None, own=None, told=told)
     mine, theirs = case.labels
     head = made.unit.network
-    own_rank, own = _rank(answers(maker, case.fitted(made.image), head)[0], mine)
+    own_rank, own = _rank(predict(maker, case.fitted(made.image), head)[0], mine)
     rank, probability = seen(made.image, theirs, by)
-    _, usual = _rank(answers(maker, case.fitted(noise.images[0]), head)[0], mine)
+    _, usual = _rank(predict(maker, case.fitted(noise.images[0]), head)[0], mine)
     by_maker = own_rank <= _first(maker, head) and _odds(own) > ODDS * _odds(usual)
     by_judge = rank <= _first(by) and _odds(probability) > ODDS * _odds(seen(noise.images[0], theirs, by)[1])
     return Verdict(**facts, rank=rank, probability=probability, own=own, told=TOLD[by_maker, by_judge])
 
 
-def _before(case: _Case, images: Tensor | None, trials: int = TRIALS) -> fv.Rendering:
+def _before(case: _Case, images: Tensor | None, robustness_views: int = TRIALS) -> fv.Rendering:
     """Put images of the case's size, or noise, before its maker: as they are, and in fresh views."""
-    held = fv.param.image(case.size, batch=NOISES)
+    held = fv.param.Image(case.size, batch=NOISES)
     if images is not None:
-        held = fv.param.image(case.size, batch=len(images), spatial=fv.param.Pixel(), color=fv.param.Clamped())
+        held = fv.param.Image(case.size, batch=len(images), spatial=fv.param.Pixel(), color=fv.param.Clamped())
     return fv.render(
         case.maker,
         case.made.unit,
@@ -176,14 +179,14 @@ def _before(case: _Case, images: Tensor | None, trials: int = TRIALS) -> fv.Rend
         start=images,
         transforms=case.made.views,
         steps=0,
-        trials=trials,
+        robustness_views=robustness_views,
     )
 
 
-def _trust(case: _Case, rendering: fv.Rendering) -> fv.Trust:
-    if rendering.trust is None:
+def _trust(case: _Case, rendering: fv.Rendering) -> Robustness:
+    if rendering.robustness is None:
         raise fv.ModelError(f"{case.maker.label} does not take {case.made.name} as it is; judge pictures of its size")
-    return rendering.trust
+    return rendering.robustness
 
 
 def _odds(probability: float) -> float:
@@ -205,8 +208,11 @@ def _above(cases: list[_Case], folder: str | Path) -> list[float]:
     above = [0.0] * len(cases)
     for i, case in enumerate(cases):
         if case.made.placed:
-            photographs = fv.photographs(folder, size=case.size, channels=case.maker.channels)
-            clean = [_trust(case, _before(case, torch.stack(batch), trials=1)).clean for batch in _batches(photographs)]
+            photographs = read_photographs(folder, size=case.size, channels=case.maker.channels)
+            clean = [
+                _trust(case, _before(case, torch.stack(batch), robustness_views=1)).clean
+                for batch in _batches(photographs)
+            ]
             above[i] = (torch.cat(clean) < case.score).float().mean().item()
     for maker in {id(case.maker): case.maker for case in cases if not case.made.placed}.values():
         mine = [i for i, case in enumerate(cases) if case.maker is maker and not case.made.placed]
@@ -214,7 +220,7 @@ def _above(cases: list[_Case], folder: str | Path) -> list[float]:
         scores = torch.cat(
             [
                 fv.score(maker, units, torch.stack(batch))
-                for batch in _batches(fv.photographs(folder, size=maker.size, channels=maker.channels))
+                for batch in _batches(read_photographs(folder, size=maker.size, channels=maker.channels))
             ]
         )
         for k, i in enumerate(mine):

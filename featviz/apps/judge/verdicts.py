@@ -17,7 +17,7 @@ class Verdict:
         probability: that the judge gives to its class.
         own: that its maker gives to its class, on the whole picture brought to the maker's size.
         score: the unit's, on the same.
-        kept: how much of what it scores above noise is there in fresh views: 1 is all of it; above 1 they score
+        retained: how much of what it scores above noise is there in fresh views: 1 is all of it; above 1 they score
             higher than the picture as it is.
         slope: by which power of 1/frequency its amplitudes fall, 1 to 1.6 in photographs; `None` below 32 px.
         percentile: share of the photographs that excite the unit less; `None` where there were none.
@@ -30,7 +30,7 @@ class Verdict:
     probability: float | None
     own: float | None
     score: float
-    kept: float
+    retained: float
     slope: float | None
     percentile: float | None
     told: str
@@ -84,7 +84,7 @@ class Judgement:
                 "" if one.rank is None else str(one.rank),
                 "" if one.probability is None else f"{one.probability:.2f}",
                 "" if one.own is None else f"{one.own:.2f}",
-                f"{one.kept:.2f}",
+                f"{one.retained:.2f}",
                 "" if one.slope is None else f"{one.slope:.2f}",
                 "" if one.percentile is None else f"{one.percentile:.0%}",
                 one.told,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import featviz as fv
 from featviz.apps.explain.methods.gradients import GuidedBackprop
-from featviz.apps.explain.question import Found, Question
+from featviz.apps.explain.request import Found, Question
 
 CLOSE = 1e-3
 """How far the logits may lie from what the mean of the map gives, as a share of the largest."""

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.question import Found, Method, Question
+from featviz.apps.explain.request import Found, Method, Question
+from featviz.network import Rectifying
 
 AT_ONCE = 32
 """Copies of images that the network sees at once."""
@@ -122,7 +123,7 @@ class IntegratedGradients:
 
 @dataclass(frozen=True)
 class NoiseTunnel:
-    """Another method's answers for noisy copies of an image, together.
+    """Another method's answers for noisy copies of an image, combine.
 
     Args:
         method: the other one.
@@ -182,7 +183,7 @@ def _captum() -> Any:
 
 
 def _mean(network: fv.Network, images: Tensor) -> Tensor:
-    return torch.tensor(network.mean, device=images.device).view(-1, 1, 1)
+    return torch.tensor(network.input.mean, device=images.device).view(-1, 1, 1)
 
 
 def _baseline(kind: str, network: fv.Network, images: Tensor) -> Tensor:
@@ -199,7 +200,7 @@ def _baseline(kind: str, network: fv.Network, images: Tensor) -> Tensor:
 def _through(question: Question, images: Tensor, instead: Callable[[Tensor, Any], Tensor]) -> Found:
     """Go back to the pixels through other rectifiers."""
     with question.open() as ask, torch.enable_grad():
-        with fv.Rectifying(instead) as mode:
+        with Rectifying(instead) as mode:
             score = ask(images.requires_grad_())[:, 0]
         if not mode.met:
             found = f"{question.network.label} has no rectifier on the way to {question.target}"

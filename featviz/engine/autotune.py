@@ -1,0 +1,135 @@
+"""Choose the precision of a network: measured once, then remembered, so that the same call gives the same image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from featviz.engine.memory import keep_freed_memory
+from featviz.errors import OutputError
+from featviz.interfaces import Size
+from featviz.io import cache_folder, write
+from featviz.network import Execution, Network
+from featviz.network.execution import PRECISIONS
+
+MIN_STEPS = 64
+"""Shorter renders run in single precision: the measurement would take longer than it saves."""
+TIMED_PASSES = 3
+"""Number of timed passes in each precision; the fastest counts."""
+MAX_IMAGES = 8
+"""Largest batch that is timed. Larger ones take the same time per image, and the measurement has to fit in memory."""
+REQUIRED_SPEEDUP = 0.8
+"""A lower precision is chosen only below this fraction of single precision's time, since it costs accuracy.
+
+Convolutions of ResNet-50 and GoogLeNet take .55 of the time where the processor has bfloat16 instructions;
+MobileNetV2's about .9.
+"""
+MAX_ERROR = 0.1
+"""Largest deviation of a layer in lower precision, relative to the standard deviation of its activations."""
+
+
+def autotune(
+    network: Network, layers: Collection[str], count: int, view: Size, execution: Execution, steps: int
+) -> Execution:
+    """Complete an execution with the fastest precision on this machine.
+
+    Args:
+        network: What will run.
+        layers: Layers that will be captured.
+        count: Number of images in the batch.
+        view: Height and width of the network's input in px.
+        execution: What is decided already.
+        steps: Number of passes that the render will take.
+    """
+    if execution.precision is not None:
+        return execution
+    single = replace(execution, precision="float32")
+    if steps < MIN_STEPS or not layers or network.dtype != torch.float32:
+        return single
+    count = min(count, MAX_IMAGES)
+    key = _key(network, layers, count, view, replace(execution, chunk_size=None, max_memory=None, tile=None))
+    known = _remembered().get(key)
+    for precision in PRECISIONS:
+        if known == precision:
+            return replace(execution, precision=precision)
+    lower = replace(execution, precision="bfloat16")
+    found = lower if _is_faster(network, layers, count, view, single, lower) else single
+    with suppress(OutputError, OSError):  # a machine that cannot write its cache measures again
+        _cache_file().parent.mkdir(parents=True, exist_ok=True)
+        write(_cache_file(), json.dumps(_remembered() | {key: found.precision}, indent=1).encode())
+    return found
+
+
+def _is_faster(
+    network: Network, layers: Collection[str], count: int, view: Size, single: Execution, lower: Execution
+) -> bool:
+    """Return whether the lower precision is fast enough and accurate enough, from a few passes of both."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(count, network.channels, *view, generator=generator).to(network.device).requires_grad_()
+    try:
+        with keep_freed_memory(network.device):
+            time_single, expected = _measure(network, layers, images, single)
+            time_lower, got = _measure(network, layers, images, lower)
+    except (RuntimeError, MemoryError, TypeError, ValueError):  # the network cannot run in lower precision, or at all
+        return False
+    accurate = all(
+        (got[layer] - expected[layer]).std() <= MAX_ERROR * expected[layer].std() + 1e-6 for layer in expected
+    )
+    return accurate and time_lower < REQUIRED_SPEEDUP * time_single
+
+
+def _measure(
+    network: Network, layers: Collection[str], images: Tensor, execution: Execution
+) -> tuple[float, dict[str, Tensor]]:
+    """Return the seconds of the fastest forward and backward pass, and the activations of the layers."""
+    times = []
+    with network.session(layers, execution) as forward:
+        for _ in range(1 + TIMED_PASSES):  # the first is a warm-up
+            start = time.perf_counter()
+            acts = forward(images)
+            found = {layer: acts.channels_first(layer) for layer in layers}
+            torch.autograd.grad([values.mean() for values in found.values()], images)
+            if images.is_cuda:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    return min(times[1:]), {layer: values.detach() for layer, values in found.items()}
+
+
+def _key(network: Network, layers: Collection[str], count: int, view: Size, execution: Execution) -> str:
+    """Return a hash of everything that the times depend on."""
+    device = network.device
+    machine = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    )
+    facts = [
+        version("featviz"),
+        torch.__version__,
+        machine,
+        str(device),
+        torch.get_num_threads(),
+        torch.backends.cpu.get_cpu_capability(),
+    ]
+    facts += [network.fingerprint, sorted(layers), count, view, asdict(execution), network.smooth_pools]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _cache_file() -> Path:
+    return cache_folder() / "precision.json"
+
+
+def _remembered() -> dict[str, str]:
+    try:
+        found = json.loads(_cache_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,300 @@
+"""Split a batch into chunks that fit in memory; results do not depend on the chunk size."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from featviz.engine.job import Job
+from featviz.engine.memory import PEAK_RATIO, free_bytes, is_out_of_memory, saved_bytes
+from featviz.engine.tiles import Tile
+from featviz.engine.view import View
+from featviz.errors import RenderError
+from featviz.network import Forward, Network
+from featviz.network.activations import MoveMasks
+from featviz.network.execution import format_bytes, parse_bytes
+from featviz.random import Generators
+
+log = logging.getLogger("featviz")
+
+NO_GRADIENT_THROUGH_TRANSFORMS = (
+    "the transforms pass no gradient to the image, as rounding does not; leave out the one that blocks it"
+)
+NO_GRADIENT_FROM_SCORE = (
+    "the score has no gradient: the network or the objective computes it under torch.no_grad, in numpy or with "
+    "argmax; compute it with differentiable operations"
+)
+LARGE_VIEW = 512 * 512
+"""Views of more px than this have their memory estimated even if the batch cannot be split."""
+
+_image_bytes: WeakKeyDictionary[Network, dict[object, float]] = WeakKeyDictionary()
+"""Measured peak memory per image in bytes, by network and by what it depends on. Repeated renders measure once."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Images that run together.
+
+    Args:
+        some: Their indices in the batch.
+        rng: The generators of these images.
+    """
+
+    some: slice
+    rng: Generators
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.some.stop - self.some.start
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Result of a forward and backward pass.
+
+    Args:
+        scores: The score of each image.
+        gradients: Where they were wanted: whether a gradient reached each image, and each view of it.
+    """
+
+    scores: Float[Tensor, " n"]
+    gradients: tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]] | None
+
+
+class Chunks:
+    """The images of a job in as few chunks as memory allows.
+
+    Args:
+        job: The prepared render.
+        forward: Runs the opened network.
+    """
+
+    def __init__(self, job: Job, forward: Forward) -> None:
+        self._job, self._forward = job, forward
+        self._all = [Chunk(slice(0, len(job.seeds)), job.rng)]
+        self._split_once = False
+
+    @property
+    def chunk_size(self) -> int | None:
+        """Number of images that run together; `None` for the whole batch."""
+        return None if len(self._all) == 1 else max(map(len, self._all))
+
+    def backward(self, done: float, *, wake: Bool[Tensor, " n"] | None = None, want_gradients: bool = False) -> Pass:
+        """Score every image, and accumulate the gradients of minus the scores in the job's leaf tensors.
+
+        Args:
+            done: Fraction of the render that is done, in [0, 1].
+            wake: Images whose gradients are redirected through inactive units; `None` for none of them.
+            want_gradients: Report which images and views receive a gradient. This waits for the device.
+
+        Raises:
+            RenderError: Not even the smallest chunk fits in memory, or no gradient can reach the images.
+        """
+        if not self._split_once:
+            chunk_size = self._job.execution.chunk_size or self._fitting_size()
+            self._all = self._split(self._all[0], chunk_size) if chunk_size else self._all
+            self._split_once = True
+        passes, i = [], 0
+        while i < len(self._all):
+            chunk = self._all[i]
+            chunk.rng.mark()
+            try:
+                passes.append(self._backward(chunk, done, None if wake is None else wake[chunk.some], want_gradients))
+                i += 1
+                continue
+            except (RuntimeError, MemoryError) as error:  # handled outside: its traceback keeps tensors alive
+                if not is_out_of_memory(error):
+                    raise
+            chunk.rng.rewind()  # the smaller chunks get the same random draws
+            smaller = self._split(chunk, max(1, len(chunk) // 2))
+            if len(smaller) == 1:
+                height, width = self._job.size
+                raise RenderError(
+                    f"out of memory with {len(chunk)} image(s) of {height} x {width} px; give a smaller size, or --tile"
+                )
+            log.warning("out of memory with %d images at a time; going on with %d", len(chunk), len(smaller[0]))
+            self._all[i : i + 1] = smaller
+        return _joined(passes)
+
+    @torch.no_grad()
+    def score(self, view: View) -> Float[Tensor, " n"]:
+        """Score every image as it is now, in one random draw of a view. The score is the mean over its tiles."""
+        job, scores = self._job, []
+        # Larger tiles than those of the render are not known to fit in memory beside others.
+        larger = math.prod(view.tile) > math.prod(job.view.tile)
+        chunks = [small for chunk in self._all for small in self._split(chunk, 1)] if larger else self._all
+        for chunk in chunks:
+            images = job.images([leaf[chunk.some] for leaf in job.leaves])
+            views, move = view.look(images, chunk.rng)
+            tiles = [self._score(tile.cut(views), images, _then(move, tile), chunk.some, 1.0) for tile in view.tiles]
+            scores.append(torch.stack(tiles).mean(0))
+        return torch.cat(scores)
+
+    def _score(
+        self, seen: Tensor, images: Tensor, move: MoveMasks, some: slice, done: float, wake: Tensor | None = None
+    ) -> Float[Tensor, " n"]:
+        """Run the network on views, or on one tile of them, and score the images."""
+        job = self._job
+        acts = self._forward(seen, wake=wake).of(images, done=done, move_masks=move, has_alpha=job.has_alpha)
+        return job.scores(acts, some)
+
+    def _backward(self, chunk: Chunk, done: float, wake: Tensor | None, want_gradients: bool) -> Pass:
+        job, some = self._job, chunk.some
+        is_whole = len(chunk) == len(job.seeds)
+        leaves = job.leaves if is_whole else [leaf.detach()[some].requires_grad_() for leaf in job.leaves]
+        images = job.images(leaves)
+        views, move = job.view.look(images, chunk.rng)
+        if not views.requires_grad:
+            raise RenderError(NO_GRADIENT_THROUGH_TRANSFORMS)
+        if want_gradients:
+            views.retain_grad()
+            images.retain_grad()
+
+        def score(seen: Tensor, images: Tensor, move: MoveMasks) -> Tensor:
+            scores = self._score(seen, images, move, some, done, wake)
+            if not scores.requires_grad:
+                raise RenderError(NO_GRADIENT_FROM_SCORE)
+            return scores
+
+        if len(job.view.tiles) == 1:
+            scores = score(views, images, move)
+            (-scores.sum()).backward()
+        else:
+            scores = _backward_by_tiles(score, job.view.tiles, views, images, move)
+        if not is_whole:
+            _copy_gradients(leaves, job.leaves, some)
+        reached = (_any(images), _any(views)) if want_gradients else None
+        return Pass(scores.detach(), reached)
+
+    def _split(self, chunk: Chunk, chunk_size: int) -> list[Chunk]:
+        """Cut a chunk into smaller ones without separating images that are compared with each other."""
+        first, cuts = chunk.some.start, [chunk.some.start]
+        for group in self._job.groups:
+            if cuts[-1] < group.start < chunk.some.stop and group.stop - cuts[-1] > chunk_size:
+                cuts.append(group.start)
+        bounds = pairwise([*cuts, chunk.some.stop])
+        return [Chunk(slice(low, high), chunk.rng[low - first : high - first]) for low, high in bounds]
+
+    def _fitting_size(self) -> int | None:
+        """Estimate how many images fit in memory at once, by running the smallest group; `None` for all of them."""
+        job = self._job
+        group, count = job.groups[0], len(job.seeds)
+        smallest = group.stop - group.start
+        if len(job.groups) == 1 and math.prod(job.view.tiles[0].weights.shape) < LARGE_VIEW:
+            return None
+        try:
+            each = self._bytes_per_image(group)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                return smallest  # `backward` then reports that not even this fits
+            raise
+        state = 4 * sum(leaf.nbytes for leaf in job.leaves)  # the tensors, their gradients and two moments of Adam
+        free = free_bytes(job.network.device)
+        limit = min(free, parse_bytes(job.execution.max_memory)) if job.execution.max_memory else free
+        needed, fit = state + count * each, max(smallest, int((limit - state) // max(each, 1)))
+        if needed <= limit:
+            log.info("%s about %s", "1 image takes" if count == 1 else f"{count} images take", format_bytes(needed))
+            return None
+        if len(job.groups) == 1:
+            log.warning(
+                "a batch that cannot be split takes about %s of %s; --tile cuts views into tiles",
+                *map(format_bytes, (needed, limit)),
+            )
+            return None
+        log.warning(
+            "%d images would take about %s; %d at a time take about %s",
+            *(count, format_bytes(needed), fit, format_bytes(state + fit * each)),
+        )
+        return fit
+
+    def _bytes_per_image(self, group: slice) -> float:
+        """Estimate the peak memory of one image in bytes, from a forward pass of the smallest group."""
+        job, count = self._job, group.stop - group.start
+        leaves = [leaf.detach()[group].requires_grad_() for leaf in job.leaves]
+
+        def run() -> object:
+            views, _ = job.view.look(job.images(leaves), Generators(range(count)))
+            return self._forward(job.view.tiles[0].cut(views))
+
+        known = _image_bytes.setdefault(job.network, {})
+        key = (job.layers, job.size, job.view.tiles[0].weights.shape, job.execution, repr(job.param))
+        if key not in known:
+            known[key] = PEAK_RATIO * saved_bytes(run, aside=job.network.storages) / count
+        return known[key]
+
+
+def _joined(passes: Sequence[Pass]) -> Pass:
+    """Concatenate the results of all chunks."""
+    scores = torch.cat([each.scores for each in passes])
+    reached = [each.gradients for each in passes if each.gradients is not None]
+    if not reached:
+        return Pass(scores, None)
+    return Pass(scores, (torch.cat([image for image, _ in reached]), torch.cat([view for _, view in reached])))
+
+
+def _copy_gradients(leaves: Sequence[Tensor], whole: Sequence[Tensor], some: slice) -> None:
+    """Write the gradients of a chunk's tensors into those of the whole batch."""
+    for target, own in zip(whole, leaves, strict=True):
+        if own.grad is not None:
+            target.grad = torch.zeros_like(target) if target.grad is None else target.grad
+            target.grad[some] = own.grad
+
+
+def _any(images: Tensor) -> Bool[Tensor, " n"]:
+    """Return which images have a gradient that is not 0."""
+    if images.grad is None:
+        return torch.zeros(len(images), dtype=torch.bool)
+    return images.grad.flatten(1).any(1).cpu()
+
+
+def _backward_by_tiles(
+    score: Callable[[Tensor, Tensor, MoveMasks], Tensor],
+    tiles: Sequence[Tile],
+    views: Float[Tensor, "n c h w"],
+    images: Float[Tensor, "n c2 h2 w2"],
+    move: MoveMasks,
+) -> Float[Tensor, " n"]:
+    """Run forward and backward for one tile after another, so that memory holds one tile at a time.
+
+    The gradient of each tile is collected in a tensor of the size of the views, which is then propagated through the
+    transforms and the param once. Overlapping tiles are blended: their weights add up to 1 in each pixel.
+
+    Args:
+        score: Scores one tile of the views, given the images and how masks move with them.
+        tiles: The tiles of a view.
+        views: What the network sees of the images.
+        images: The images before any transform.
+        move: Moves masks as the images were moved.
+
+    Returns:
+        The mean score over the tiles.
+    """
+    image, collected = images.detach().requires_grad_(), torch.zeros_like(views)
+    scores = torch.zeros(len(views), device=views.device)
+    for tile in tiles:
+        seen = tile.cut(views.detach()).clone().requires_grad_()
+        share = score(seen, image, _then(move, tile)) / len(tiles)
+        (-share.sum()).backward()
+        if seen.grad is not None:
+            # Objectives are means over a tile. Overlaps make the tiles' area larger than the view's, so each counts
+            # for more than its share of the mean over the view; this factor makes up for it.
+            overlap = len(tiles) * seen[0, 0].numel() / views[0, 0].numel()
+            tile.cut(collected).add_(seen.grad * (overlap * tile.weights).to(seen.grad))
+        scores += share.detach()
+    if image.grad is None:
+        views.backward(collected)
+    else:
+        torch.autograd.backward((views, images), (collected, image.grad))
+    return scores
+
+
+def _then(move: MoveMasks, tile: Tile) -> MoveMasks:
+    return lambda masks: tile.cut(move(masks))

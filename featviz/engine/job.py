@@ -1,0 +1,355 @@
+"""The prepared render: every argument of `render` checked and completed before the first step."""
+
+from __future__ import annotations
+
+import operator
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Module
+
+from featviz.engine.autotune import autotune
+from featviz.engine.memory import is_out_of_memory
+from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
+from featviz.engine.view import View, size_of
+from featviz.errors import ModelError, RenderError, SettingError
+from featviz.interfaces import (
+    Bindable,
+    Geometric,
+    Leaves,
+    ObjectiveLike,
+    Optimizer,
+    Param,
+    RenderContext,
+    Size,
+    Spatial,
+    Transform,
+    Transforms,
+    param_traits_of,
+    traits_of,
+)
+from featviz.io import check_unit_range, read_image
+from featviz.network import Execution, Network
+from featviz.network.activations import Activations
+from featviz.objectives import ObjectiveSource, as_objectives
+from featviz.param import Image
+from featviz.random import Generators
+from featviz.transforms import NEAR, STANDARD, Resize
+
+Start = str | Path | Float[Tensor, "... c h w"] | Float[np.ndarray, "... c h w"]
+"""An image file, or an image or a batch of them in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch of images to optimise.
+
+    Args:
+        network: What sees the images.
+        objectives: The objectives as given. Image *i* has number *i* // `param.batch`.
+        scorers: The same, bound to this render.
+        param: The image parameterization.
+        transforms: The transforms as given.
+        view: The transforms as the network sees through them.
+        size: Height and width of the images in px.
+        seeds: One per image.
+        rng: Random generators with these seeds.
+        start: What to start from, as given.
+        start_images: The same as images; `None` for the param's own initial noise.
+        leaves: The leaf tensors to optimise.
+        has_alpha: Whether the last channel of the images is alpha.
+        execution: How the network is run.
+    """
+
+    network: Network
+    objectives: tuple[ObjectiveLike, ...]
+    scorers: tuple[ObjectiveLike, ...]
+    param: Param
+    transforms: Transforms
+    view: View
+    size: Size
+    seeds: tuple[int, ...]
+    rng: Generators
+    start: Start | None
+    start_images: Float[Tensor, "n c h w"] | None
+    leaves: Leaves
+    has_alpha: bool
+    execution: Execution
+
+    @classmethod
+    def prepare(
+        cls,
+        network: Network,
+        objective: ObjectiveSource | Sequence[ObjectiveSource],
+        param: Param | Spatial | None,
+        transforms: Transforms | Transform | Geometric | None,
+        seed: int | Sequence[int],
+        start: Start | None,
+        execution: Execution,
+        steps: int,
+    ) -> Job:
+        """Check and complete the arguments of `render`, whose docstring describes them and the errors."""
+        _check_types(network, execution)
+        param = _complete_param(param)
+        objectives = _check_batch(as_objectives(objective), param)
+        seeds = _seeds(seed, len(objectives) * param.batch)
+        rng = Generators(seeds)
+        start = torch.from_numpy(start) if isinstance(start, np.ndarray) else start
+        start_images = None if start is None else _start_images(start, network.channels, len(seeds))
+        size = param.size or (network.size if start_images is None else size_of(start_images))
+        leaves, images = _first_images(param, rng, network, size, start_images)
+        transforms = _complete_transforms(transforms, param)
+        view = View.prepare(transforms, network, images, execution.tile)
+        for each in objectives:
+            view.check(each)
+        context = RenderContext(network.capture, network.channels, size, view.tile)
+        tile_steps = steps * len(view.tiles)
+        return cls(
+            network,
+            objectives,
+            tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives),
+            param,
+            transforms,
+            view,
+            size,
+            seeds,
+            rng,
+            start,
+            start_images,
+            leaves,
+            has_alpha=images.shape[1] == network.channels + 1,
+            execution=autotune(network, _layers(objectives), len(seeds), view.tile, execution, tile_steps),
+        )
+
+    # ------------------------------------------------------------------------------------------ facts
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """Names of the layers to capture."""
+        return _layers(self.objectives)
+
+    @property
+    def uses_network(self) -> tuple[bool, ...]:
+        """For each image, whether its objective has layers; others are about the image alone."""
+        return tuple(bool(objective.layers) for objective in self.objectives for _ in range(self.param.batch))
+
+    @property
+    def zero_until(self) -> float:
+        """Fraction of the steps during which an objective may be zero."""
+        return max(traits_of(objective).zero_until for objective in self.objectives)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each image shows."""
+        return tuple(str(objective) for objective in self.objectives for _ in range(self.param.batch))
+
+    @property
+    def groups(self) -> list[slice]:
+        """Images that must run together because an objective or the param relates them; often one image each."""
+        batch = self.param.batch
+        if param_traits_of(self.param).couples_batch:
+            return [slice(0, len(self.seeds))]
+        traits = [traits_of(objective) for objective in self.objectives]
+        sizes = [batch if each.compares_images or each.needs_full_view else 1 for each in traits]
+        return [
+            slice(first, first + size)
+            for i, size in enumerate(sizes)
+            for first in range(i * batch, (i + 1) * batch, size)
+        ]
+
+    @property
+    def plain_view(self) -> View | None:
+        """The finished images without transforms; `None` where the network or an objective cannot be applied to them.
+
+        Objectives that depend on position are scored at view size, so the images are resized to it.
+        """
+        with torch.no_grad():
+            images = self.images(self.leaves)
+        traits = [traits_of(objective) for objective in self.objectives]
+        positional = any(each.needs_full_view or each.depends_on_position for each in traits)
+        transforms = (Resize(self.view.size),) if positional else ()
+        try:
+            view = View.prepare(transforms, self.network, images, self.execution.tile)
+            for each in self.objectives:
+                view.check(each)
+        except (ModelError, SettingError):
+            return None
+        return view
+
+    # ------------------------------------------------------------------------------------------ what a step needs
+
+    def images(self, leaves: Leaves) -> Float[Tensor, "n c h w"]:
+        """Compute the images in [0, 1] from leaf tensors."""
+        return self.param.images(leaves, self.size)
+
+    def scores(self, acts: Activations, some: slice) -> Float[Tensor, " n"]:
+        """Score some of the images, each by its own objective.
+
+        Raises:
+            SettingError: An objective does not return one score per image.
+        """
+        batch = self.param.batch
+        owners = range(some.start // batch, (some.stop - 1) // batch + 1)
+        sizes = [min(some.stop, (i + 1) * batch) - max(some.start, i * batch) for i in owners]
+        scores = []
+        for i, size, part in zip(owners, sizes, acts.split(sizes), strict=True):
+            score = self.scorers[i](part)
+            shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            if shape != (size,):
+                raise SettingError(
+                    f"an objective must return one score per image, here a tensor of shape ({size},); "
+                    f"{self.objectives[i]} returned {shape}"
+                )
+            scores.append(score)
+        return torch.cat(scores)
+
+    def redraw(self, leaves: Leaves) -> Callable[[Size], Tensor] | None:
+        """Return a function that draws the images at any size; `None` where the param has one size only."""
+        if not param_traits_of(self.param).any_size:
+            return None
+        return partial(self.param.images, [leaf.detach().cpu() for leaf in leaves])
+
+    def recipe(self, optimizer: Optimizer, steps: int) -> Recipe:
+        """Return the recipe of this render."""
+        start = Recipe.TENSOR if isinstance(self.start, Tensor) else self.start
+        return Recipe(
+            model=self.network.name,
+            weights=self.network.weights,
+            fingerprint=self.network.fingerprint,
+            input=asdict(self.network.input),
+            smooth_pools=self.network.smooth_pools,
+            objectives=tuple(repr(objective) for objective in self.objectives),
+            param=repr(self.param),
+            transforms=repr(self.transforms),
+            optimizer=repr(optimizer),
+            execution=repr(self.execution),
+            files=files_of(*self.objectives, self.param),
+            classes=classes_of(self.network.heads, *self.objectives),
+            size=self.size,
+            steps=steps,
+            until=None,
+            seeds=self.seeds,
+            start=None if start is None else str(start),
+            start_fingerprint=None if self.start_images is None else fingerprint(self.start_images),
+            machine={
+                "featviz": version("featviz"),
+                "torch": torch.__version__,
+                "device": str(self.network.device),
+                "processor": platform.machine(),
+                "threads": str(torch.get_num_threads()),
+            },
+        )
+
+
+# ---------------------------------------------------------------------------------------------- arguments
+
+
+def _check_types(network: object, execution: object) -> None:
+    if not isinstance(network, Network):
+        raise SettingError(
+            f"network must be a Network, got {type(network).__name__}; use fv.load(name), or "
+            "fv.Network(module, size=..., mean=..., std=...)"
+        )
+    if not isinstance(execution, Execution):
+        raise SettingError(f"execution must be an Execution, got {execution!r}; use e.g. fv.Execution('float32')")
+
+
+def _complete_param(param: Param | Spatial | None) -> Param:
+    if param is None:
+        return Image()
+    if isinstance(param, Param):
+        return param
+    if isinstance(param, Spatial):
+        return Image(spatial=param)
+    raise SettingError(f"{param!r} is no param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()")
+
+
+def _check_batch(objectives: tuple[ObjectiveLike, ...], param: Param) -> tuple[ObjectiveLike, ...]:
+    """Check that objectives that compare images get several, and that images that share tensors get one objective."""
+    for each in objectives:
+        if traits_of(each).compares_images and param.batch == 1:
+            raise SettingError(f"{each} compares images of a batch, and there is one; use batch=4, or --batch 4")
+    if param_traits_of(param).couples_batch and len(objectives) > 1:
+        raise SettingError(f"{param} shares tensors between the images of a batch; render one objective at a time")
+    return objectives
+
+
+def _layers(objectives: Sequence[ObjectiveLike]) -> frozenset[str]:
+    return frozenset().union(*(objective.layers for objective in objectives))
+
+
+def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
+    seed = seed.tolist() if isinstance(seed, np.ndarray | Tensor) else seed
+    if not isinstance(seed, Sequence):
+        seed = range(operator.index(seed), operator.index(seed) + count)
+    seeds = tuple(map(operator.index, seed))
+    if len(seeds) != count:
+        raise SettingError(f"seed must be one number or one per image, got {len(seeds)} seeds for {count} images")
+    if min(seeds) < 0 or max(seeds) >= 2**63:
+        raise SettingError(f"seeds must be in [0, 2**63), got {min(seeds)} to {max(seeds)}")
+    return seeds
+
+
+def _start_images(start: str | Path | Tensor, channels: int, count: int) -> Float[Tensor, "n c h w"]:
+    image = start if isinstance(start, Tensor) else torch.from_numpy(read_image(start, channels))
+    image = image[None] if image.ndim == 3 else image
+    if image.ndim != 4 or image.shape[0] not in (1, count) or image.shape[1] != channels:
+        expected = f"({channels}, h, w) or ({count}, {channels}, h, w)"
+        raise SettingError(f"start must have shape {expected}, got {tuple(image.shape)}")
+    check_unit_range(image, "start")
+    return image.detach().float().cpu().expand(count, -1, -1, -1).clone()
+
+
+def _first_images(
+    param: Param, rng: Generators, network: Network, size: Size, start_images: Tensor | None
+) -> tuple[Leaves, Float[Tensor, "n c h w"]]:
+    """Return the initial leaf tensors on the network's device, and their images.
+
+    Raises:
+        RenderError: They do not fit in memory.
+    """
+    try:
+        if start_images is None:
+            leaves = param.start(rng, network.channels, size)
+        else:
+            leaves = param.fit(_resized_start(start_images, size))
+        leaves = [leaf.to(network.device).requires_grad_() for leaf in leaves]
+        with torch.no_grad():
+            return leaves, param.images(leaves, size)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise RenderError(f"out of memory with images of {size[0]} x {size[1]} px; give a smaller size") from error
+        raise
+
+
+def _resized_start(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c h2 w2"]:
+    """Resize start images to the size of the render; their aspect ratio must match to within a pixel."""
+    height, width = size_of(images)
+    if abs(height * size[1] / width - size[0]) > 1:
+        raise SettingError(
+            f"start must have the aspect ratio of the image, {size[0]} x {size[1]} px, got {height} x {width} px; "
+            "crop it first"
+        )
+    return images if (height, width) == size else F.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def _complete_transforms(transforms: Transforms | Transform | Geometric | None, param: Param) -> Transforms:
+    if transforms is None:
+        return NEAR if param_traits_of(param).close_views else STANDARD
+    if isinstance(transforms, str):
+        known = ", ".join(f"transforms.{name}" for name in ("STANDARD", "NEAR", "LUCID"))
+        raise SettingError(f"transforms must be a tuple of transforms, got {transforms!r}; use e.g. {known}")
+    given = tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)
+    for transform in given:
+        if not isinstance(transform, Transform | Geometric | Module):
+            raise SettingError(f"{transform!r} is no transform: it needs `draw` and `apply`, or `place`")
+    return given

@@ -1,0 +1,119 @@
+"""Watch a render: its scores, and the two ways in which an image can fail (no gradient, or a score that is NaN)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from featviz.errors import FeatvizWarning, RenderError
+
+WAKE_STEPS = 32
+"""Initial steps with redirected gradients; at most half of all steps.
+
+Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
+Differs: 32 instead of 16. A unit whose image starts flat and grey, as that of `param.CPPN` does, may need them.
+"""
+CHECK_STEPS = (1, 2, 4, 8, 16)
+"""Steps after the redirected ones at which gradients are checked. After the last, a dead batch raises an error."""
+FINITE_EVERY = 64
+"""Steps between checks for NaN scores. Each check waits for the device."""
+
+DEAD = (
+    "no gradient reaches the image because the unit is inactive on it; try another seed, or a start with more contrast: "
+    "param=Fourier(std=0.25)"
+)
+NOT_FINITE = "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
+
+
+class Monitor:
+    """The scores of every step, and which images receive gradients.
+
+    An image is alive once a gradient has reached it through the network (through anything, for an objective without
+    layers). Gradients are redirected through inactive units for images that are not alive yet, in the first steps.
+
+    Args:
+        names: What each image shows.
+        steps: Number of steps of the render.
+        uses_network: For each image, whether its objective has layers.
+        zero_until: Number of initial steps during which the objective may have no gradient.
+    """
+
+    def __init__(self, names: tuple[str, ...], steps: int, uses_network: Sequence[bool], zero_until: int = 0) -> None:
+        self.names = names
+        self._wake_steps = min(WAKE_STEPS, steps // 2)
+        self._last_check = max(self._wake_steps, zero_until) + CHECK_STEPS[-1]
+        starts = (self._wake_steps, max(self._wake_steps, zero_until))
+        self._checks = {1, *(start + step for start in starts for step in CHECK_STEPS)}
+        self._uses_network = torch.tensor(uses_network)
+        self._alive = torch.zeros(len(names), dtype=torch.bool)
+        self._all_alive = False
+        self._scores: list[Tensor] = []
+
+    @property
+    def steps(self) -> int:
+        """Number of recorded steps."""
+        return len(self._scores)
+
+    @property
+    def wants_gradients(self) -> bool:
+        """Whether the coming step has to report which images receive gradients."""
+        return self.steps + 1 in self._checks and not self._all_alive
+
+    @property
+    def wake(self) -> Bool[Tensor, " n"] | None:
+        """Images whose gradients the coming step redirects through inactive units; `None` for none of them.
+
+        The first step runs with the network's own gradients, so an image that is alive keeps them.
+        """
+        return ~self._alive if 0 < self.steps < self._wake_steps and not self._all_alive else None
+
+    def record(
+        self,
+        scores: Float[Tensor, " n"],
+        gradients: tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]] | None = None,
+    ) -> None:
+        """Record a step.
+
+        Args:
+            scores: The score of each image.
+            gradients: Where they were wanted: whether a gradient reached each image, and each view of it.
+
+        Raises:
+            RenderError: No image of the batch can succeed any more.
+        """
+        self._scores.append(scores)
+        if gradients is not None:
+            reached_image, reached_view = gradients
+            self._alive |= reached_image & (reached_view | ~self._uses_network)
+            self._all_alive = bool(self._alive.all())
+            if self.steps == self._last_check and not self._alive.any():
+                raise RenderError(DEAD)
+        if self.steps % FINITE_EVERY == 0 and not scores.isfinite().any():
+            raise RenderError(NOT_FINITE)
+
+    def history(self, steps: int) -> Float[Tensor, "steps n"]:
+        """Return the scores of the first steps."""
+        return torch.stack(self._scores[:steps]).cpu() if steps else torch.empty(0, len(self.names))
+
+    def problems(self) -> dict[int, str]:
+        """Return what failed, by image, and warn of it.
+
+        Raises:
+            RenderError: The scores of all images are NaN or infinite.
+        """
+        if not self._scores:
+            return {}
+        finite = self._scores[-1].isfinite().cpu()
+        scores = torch.stack(self._scores)
+        constant = (scores == scores[0]).all(0).cpu()
+        dead = ~self._alive & (constant | (self.steps > self._wake_steps))  # the others may still wake up
+        if not finite.any():
+            raise RenderError(NOT_FINITE)
+        found = {i: DEAD if finite[i] else NOT_FINITE for i in (dead | ~finite).nonzero().flatten().tolist()}
+        for i, problem in found.items():
+            warnings.warn(f"{self.names[i]}: {problem}", FeatvizWarning, stacklevel=3)
+        return found

@@ -1,0 +1,283 @@
+"""The recipe of an image: text that renders it again, and that can run no code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.engine.repr_parser import parse_repr
+from featviz.errors import RecipeError
+from featviz.interfaces import NamesClass, UsesFiles
+from featviz.io import read_recipe
+from featviz.network import InputSpec
+
+FORMAT = 4
+"""Version of the recipe format."""
+
+_UNREADABLE = "the recipe cannot be read; was the file changed?"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines an image.
+
+    Args:
+        model: Name of the network for `fv.load`; empty for a module made in Python.
+        weights: `"default"`, `"none"` or the file of the weights.
+        fingerprint: Hash of the weights.
+        input: The fields of the network's `InputSpec`.
+        smooth_pools: The network's `smooth_pools`.
+        objectives: Their reprs.
+        param: Its repr.
+        transforms: Their repr.
+        optimizer: Its repr.
+        execution: Its repr.
+        size: Height and width in px.
+        steps: Number of steps that were asked for.
+        until: Step after which the render stopped, if that was earlier.
+        seeds: One per image.
+        start: File from which the render started, or `Recipe.TENSOR`, or `None`.
+        start_fingerprint: Hash of the images from which it started.
+        machine: Versions, device and threads, on which the last bits depend.
+        files: Files that the objectives and the param use, with a hash of their content.
+        picture: Index of the image in the batch that this file shows; `None` for a contact sheet of all.
+        shown: Height and width in px at which it was drawn again; `None` for the size of the render.
+        dream: The settings of `fv.dream`, for its images.
+        classes: Class names that the objectives use, with their indices.
+    """
+
+    model: str
+    weights: str | None
+    fingerprint: str
+    input: Mapping[str, Any]
+    smooth_pools: bool
+    objectives: tuple[str, ...]
+    param: str
+    transforms: str
+    optimizer: str
+    execution: str
+    size: tuple[int, int]
+    steps: int
+    until: int | None
+    seeds: tuple[int, ...]
+    start: str | None
+    start_fingerprint: str | None
+    machine: Mapping[str, str]
+    files: Mapping[str, str]
+    picture: int | None = None
+    shown: tuple[int, int] | None = None
+    dream: Mapping[str, Any] | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
+
+    TENSOR: ClassVar[str] = "an image made in Python"
+    """Value of `start` for an image that came from no file."""
+
+    @classmethod
+    def of(cls, path: str | Path | bytes) -> Recipe:
+        """Read the recipe inside an image file, or inside the bytes of one.
+
+        Raises:
+            OutputError: The file is missing or no image.
+            RecipeError: It holds no recipe, or one that cannot be read.
+        """
+        return cls.from_json(read_recipe(path if isinstance(path, bytes) else Path(path)))
+
+    def arguments(self, names: Mapping[str, Any], transforms: Any = None) -> dict[str, Any]:
+        """Rebuild the arguments of `fv.render`, except the network.
+
+        Args:
+            names: Values that the reprs may name.
+            transforms: Transforms to use instead of the recipe's, for those that cannot be rebuilt from text.
+
+        Raises:
+            RecipeError: The reprs name anything else, or a file that they use has changed.
+        """
+        try:
+            transforms = parse_repr(self.transforms, names) if transforms is None else transforms
+        except RecipeError as error:
+            raise RecipeError(f"{error}; or give all transforms: fv.replay(..., transforms=...)") from error
+        objectives = [parse_repr(text, names) for text in self.objectives]
+        param = parse_repr(self.param, names)
+        self.check_files(*objectives, param)
+        return {
+            "objective": objectives,
+            "param": param,
+            "transforms": transforms,
+            "optimizer": parse_repr(self.optimizer, names),
+            "execution": parse_repr(self.execution, names),
+            "steps": self.steps,
+            "until": self.until,
+            "seed": self.seeds,
+            "start": self.start,
+        }
+
+    def check_files(self, *values: Any) -> None:
+        """Check that the files that objectives and params use have not changed.
+
+        Raises:
+            RecipeError: One is missing or has other content.
+        """
+        for file, content in files_of(*values).items():
+            if self.files.get(file) != content:
+                raise RecipeError(f"the image was rendered with the file {file}, which is missing or has changed")
+
+    def check_classes(self, heads: Mapping[str, Sequence[str]], *objectives: Any) -> None:
+        """Check that class names in the objectives have the indices that they had.
+
+        Args:
+            heads: The network's class names, by head.
+            objectives: The objectives of the recipe.
+
+        Raises:
+            RecipeError: A name has another index.
+        """
+        for name, index in classes_of(heads, *objectives).items():
+            if self.classes.get(name, index) != index:
+                raise RecipeError(
+                    f"class {name!r} had index {self.classes[name]} when the image was rendered and has {index} here; "
+                    "give the network with its original class names"
+                )
+
+    def only(self, picture: int) -> Recipe:
+        """Return the recipe of one image of the batch."""
+        return replace(self, picture=picture)
+
+    @property
+    def alone(self) -> Recipe:
+        """The recipe of the image that is shown, without the rest of its batch where that had no influence on it."""
+        if self.picture is None or self.start is not None or len(self.objectives) != len(self.seeds):
+            return self
+        i = self.picture
+        named = {name: index for name, index in self.classes.items() if repr(name) in self.objectives[i]}
+        return replace(self, objectives=(self.objectives[i],), seeds=(self.seeds[i],), classes=named, picture=None)
+
+    def about(self, objective: Any, seed: int, heads: Mapping[str, Sequence[str]]) -> Recipe:
+        """Return a recipe with the same settings for another objective and seed.
+
+        Args:
+            objective: The other objective.
+            seed: The other seed.
+            heads: The network's class names, by head.
+        """
+        return replace(self, objectives=(repr(objective),), seeds=(seed,), classes=classes_of(heads, objective))
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON."""
+        return json.dumps({"featviz": FORMAT, **asdict(self)}, sort_keys=True, default=_to_python)
+
+    @property
+    def hash(self) -> str:
+        """Name of the image: the same hash for the same image, up to rounding.
+
+        Does not depend on file names, the machine, the execution, or the other images of the batch.
+        """
+        ignored = ("machine", "execution", "model", "weights", "start", "files")
+        decisive = {key: value for key, value in asdict(self.alone).items() if key not in ignored}
+        if not decisive["classes"]:
+            del decisive["classes"]
+        if self.dream is not None:
+            decisive["dream"] = {key: value for key, value in self.dream.items() if key != "mask"}  # in the param
+        text = json.dumps(decisive, sort_keys=True, default=_to_python)
+        for name, content in self.files.items():  # the content of a file counts, its name does not
+            text = text.replace(json.dumps(repr(name))[1:-1], content)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read a recipe from JSON.
+
+        Raises:
+            RecipeError: It is no recipe, or one of another format.
+        """
+        try:
+            found = json.loads(text)
+            version = found.pop("featviz")
+            if version != FORMAT:
+                raise RecipeError(f"the recipe has format {version}, this featviz reads {FORMAT}; use another version")
+            known = {field.name for field in fields(cls)}
+            recipe = cls(**{key: _to_tuples(value) for key, value in found.items() if key in known})
+            kinds = get_type_hints(cls)
+            wrong = [name for name in known if not _is_kind(getattr(recipe, name), kinds[name])]
+            spec = {field.name for field in fields(InputSpec)}
+            if wrong or set(recipe.input) != spec or recipe.picture not in (None, *range(len(recipe.seeds))):
+                raise ValueError(wrong)
+            return recipe
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise RecipeError(_UNREADABLE) from error
+
+
+def fingerprint(images: Float[Tensor, "n c h w"]) -> str:
+    """Return a hash of images."""
+    return hashlib.sha256(str(tuple(images.shape)).encode() + images.numpy().tobytes()).hexdigest()[:16]
+
+
+def files_of(*values: Any) -> dict[str, str]:
+    """Return the files that objectives and params use, with a hash of their content."""
+    return {
+        file: _content_hash(Path(file)) for value in _nested(*values) if isinstance(value, UsesFiles)
+        for file in value.files
+    }  # fmt: skip
+
+
+def classes_of(heads: Mapping[str, Sequence[str]], *values: Any) -> dict[str, int]:
+    """Return the class names that objectives use, with their indices.
+
+    Args:
+        heads: Class names, by the layer that puts out the logits.
+        values: Objectives.
+    """
+    found: dict[str, int] = {}
+    for value in _nested(*values):
+        if isinstance(value, NamesClass) and value.class_name is not None:
+            head, name = value.class_name
+            names = heads.get(head, ())
+            if name in names:
+                found[name] = names.index(name)
+    return found
+
+
+def _nested(*values: Any) -> Iterator[Any]:
+    """Yield frozen values and, recursively, the values of their fields."""
+    for value in values:
+        if isinstance(value, tuple | list):
+            yield from _nested(*value)
+        elif is_dataclass(value) and not isinstance(value, type):
+            yield value
+            yield from _nested(*(getattr(value, field.name) for field in fields(value)))
+
+
+def _content_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    """Return whether a value has the type of an annotation."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_is_kind(value, one) for one in inner)
+    if origin is tuple:
+        kinds = inner[:1] * len(value) if inner[-1] is ... and isinstance(value, tuple) else inner
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_kind, value, kinds))
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_is_kind(one, inner[1]) for one in value.values())
+    return kind is Any or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
+
+
+def _to_python(value: Any) -> Any:
+    """Convert a number of numpy or torch for JSON."""
+    return value.item()
+
+
+def _to_tuples(value: Any) -> Any:
+    """Convert the lists of JSON to tuples."""
+    if isinstance(value, dict):
+        return {key: _to_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value

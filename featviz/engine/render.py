@@ -1,0 +1,138 @@
+"""The optimisation loop."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.engine.chunks import Chunks
+from featviz.engine.job import Job, Start
+from featviz.engine.memory import keep_freed_memory
+from featviz.engine.monitor import Monitor
+from featviz.engine.result import Rendering, Robustness
+from featviz.errors import FeatvizWarning, SettingError
+from featviz.interfaces import Geometric, Optimizer, Param, Progress, Spatial, Transform, Transforms
+from featviz.network import Execution, Network
+from featviz.objectives import ObjectiveSource
+from featviz.optimizers import Adam
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def render(
+    network: Network,
+    objective: ObjectiveSource | Sequence[ObjectiveSource],
+    *,
+    param: Param | Spatial | None = None,
+    transforms: Transforms | Transform | Geometric | None = None,
+    optimizer: Optimizer = Adam(),
+    steps: int = 512,
+    seed: int | Sequence[int] = 0,
+    start: Start | None = None,
+    snapshots: Collection[int] = (),
+    until: int | None = None,
+    robustness_views: int = 4,
+    execution: Execution = Execution(),
+    progress: Progress | None = None,
+) -> Rendering:
+    """Optimise images to maximise an objective.
+
+    Several objectives are rendered as one batch: image *i* maximises its own, and does not depend on the others.
+
+    Args:
+        network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
+        objective: Text such as `"stage2:5 - 0.5*logit:spiral"`, an objective, or a sequence of either.
+        param: Image parameterization, such as `param.Image(size=224, batch=4)`, or the spatial part of one, such as
+            `param.Pixel()`. `None` for `param.Image()`.
+        transforms: One transform or a sequence of them; `()` for none. `None` for `transforms.STANDARD`, or
+            `transforms.NEAR` for a param with the trait `close_views`.
+        optimizer: How the image follows the gradient.
+        steps: Number of steps, >= 0. 0 returns the start.
+        seed: Image *i* draws from `seed + i`, or from the *i*-th of several seeds.
+        start: An image file, or images in [0, 1] of shape (c, h, w) or (n, c, h, w), to start from. `None` for the
+            param's own initial noise.
+        snapshots: Steps after which to keep a copy of the images.
+        until: Stop after this many of the steps, as Ctrl-C would. `None` for all steps.
+        robustness_views: Number of new random views in which the finished images are scored; 0 skips this.
+        execution: How the network is run. What it leaves open is measured once per machine, network and layer.
+        progress: Called after every step with the steps done and the number of steps.
+
+    Returns:
+        The images, the score of every step and the recipe. After Ctrl-C, what there is so far.
+
+    Raises:
+        AddressError: The network has no such layer, channel, position or class, or the text cannot be parsed.
+        ModelError: The network does not accept images of this size.
+        SettingError: An argument is out of its range.
+        RenderError: No image receives a gradient, every score became NaN, or memory ran out.
+    """
+    _check_counts(steps, until, robustness_views, optimizer)
+    job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
+    monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps))
+    stepper, last = optimizer.begin(job.leaves, steps), steps if until is None else min(until, steps)
+    kept: dict[int, Tensor] = {}
+    done = 0
+    with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
+        chunks = Chunks(job, forward)
+        try:
+            while done < last:
+                found = chunks.backward(done / steps, wake=monitor.wake, want_gradients=monitor.wants_gradients)
+                monitor.record(found.scores, found.gradients)
+                stepper.step()
+                done += 1
+                if done in snapshots:
+                    kept[done] = job.images(job.leaves).detach().cpu()
+                if progress:
+                    progress(done, steps)
+        except KeyboardInterrupt:
+            pass  # return what there is so far
+        except Exception as error:
+            error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
+            raise
+        robustness = _robustness(job, chunks, monitor.history(done), robustness_views)
+    used = replace(job.execution, chunk_size=chunks.chunk_size, max_memory=None)
+    with torch.no_grad():
+        images = job.images(job.leaves).cpu()
+    return Rendering(
+        images,
+        monitor.history(done),
+        job.names,
+        replace(job.recipe(optimizer, steps), execution=repr(used), until=None if done == steps else done),
+        kept,
+        monitor.problems(),
+        alpha=job.has_alpha,
+        execution=used,
+        redraw=job.redraw(job.leaves),
+        robustness=robustness,
+    )
+
+
+def _check_counts(steps: int, until: int | None, robustness_views: int, optimizer: object) -> None:
+    if steps < 0:
+        raise SettingError(f"steps must be >= 0, got {steps} (default 512; 0 returns the start)")
+    if until is not None and until < 0:
+        raise SettingError(f"until must be >= 0 or None, got {until}")
+    if robustness_views < 0:
+        raise SettingError(f"robustness_views must be >= 0, got {robustness_views} (default 4; 0 skips them)")
+    if not isinstance(optimizer, Optimizer):
+        raise SettingError(f"{optimizer!r} is no optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
+
+
+def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int) -> Robustness | None:
+    """Score the finished images without transforms and in new random views; `None` where that is not possible."""
+    plain = job.plain_view if views else None
+    if plain is None:
+        return None
+    try:
+        augmented = torch.stack([chunks.score(job.view) for _ in range(views)]).cpu()
+        return Robustness(chunks.score(plain).cpu(), augmented, history[0] if len(history) else augmented.mean(0))
+    except KeyboardInterrupt:
+        return None  # keep the images
+    except Exception as error:
+        warnings.warn(f"the finished images could not be scored: {error}", FeatvizWarning, stacklevel=3)
+        return None

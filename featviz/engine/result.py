@@ -1,0 +1,203 @@
+"""The result of a render."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from featviz.engine.recipe import Recipe
+from featviz.errors import SettingError
+from featviz.interfaces import Size, as_size
+from featviz.io import contact_sheet, encode, save_picture, slug, to_bytes
+from featviz.network import Execution
+
+HISTORY_POINTS = 100
+"""Largest number of scores that are stored in an image file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Robustness:
+    """Scores of finished images outside of the views in which they were optimised.
+
+    An image that was fitted to a few exact views scores low in others; an image of what the unit detects does not.
+
+    Args:
+        clean: Score of each image without transforms.
+        augmented: Score in new random views, through the transforms of the render.
+        start: Score at the first step.
+    """
+
+    clean: Float[Tensor, " n"]
+    augmented: Float[Tensor, "views n"]
+    start: Float[Tensor, " n"]
+
+    @property
+    def retained(self) -> Float[Tensor, " n"]:
+        """Share of the score gain since the start that is retained in new random views, clipped to [0, 1].
+
+        1 means that new views score at least as high as the clean image; 0 that nothing was gained, or none of it is
+        retained.
+        """
+        gain = self.clean - self.start
+        return torch.where(gain > 0, (self.augmented.mean(0) - self.start) / gain, 0.0).clamp(0, 1)
+
+    def __getitem__(self, image: int) -> Robustness:
+        """Return the scores of one image."""
+        return Robustness(*(scores[..., image : image + 1] for scores in (self.clean, self.augmented, self.start)))
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """Optimised images, their scores, and the recipe that renders them again.
+
+    Args:
+        images: In [0, 1], (n, c, h, w), on the CPU.
+        history: Score of every step, (steps, n).
+        names: What each image shows.
+        recipe: Everything that determines the images.
+        snapshots: Copies of the images after the steps in the argument `snapshots` of `render`.
+        problems: Why an image failed, by index; empty if none did.
+        alpha: Whether the last channel is alpha.
+        execution: How the network was run.
+        redraw: Draws the same images at another height and width; `None` where the param has one size only.
+        robustness: Scores of the finished images in new views; `None` where they were not computed.
+    """
+
+    images: Float[Tensor, "n c h w"]
+    history: Float[Tensor, "steps n"]
+    names: tuple[str, ...]
+    recipe: Recipe
+    snapshots: Mapping[int, Float[Tensor, "n c h w"]] = field(default_factory=dict)
+    problems: Mapping[int, str] = field(default_factory=dict)
+    alpha: bool = False
+    execution: Execution = Execution()
+    redraw: Callable[[Size], Tensor] | None = None
+    robustness: Robustness | None = None
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        """Show what the images are of, their number, size and steps."""
+        height, width = self.images.shape[-2:]
+        return f"<Rendering of {', '.join(self.names)}: {len(self)} x {height}x{width} px, {len(self.history)} steps>"
+
+    def __getitem__(self, image: int) -> Rendering:
+        """Return one image as a rendering of its own.
+
+        Raises:
+            IndexError: There is no such image.
+        """
+        i = range(len(self))[image]
+        kept = {step: images[i : i + 1] for step, images in self.snapshots.items()}
+        return replace(
+            self,
+            images=self.images[i : i + 1],
+            history=self.history[:, i : i + 1],
+            names=(self.names[i],),
+            recipe=self.recipe.only(i if self.recipe.picture is None else self.recipe.picture),
+            snapshots=kept,
+            robustness=None if self.robustness is None else self.robustness[i],
+            problems={0: self.problems[i]} if i in self.problems else {},
+            redraw=None if self.redraw is None else partial(_redraw_one, self.redraw, i),
+        )
+
+    def at(self, size: int | Size) -> Rendering:
+        """Draw the same images at another size, without optimising again.
+
+        Args:
+            size: Height and width in px, or one side.
+
+        Raises:
+            SettingError: The param has one size only (`param.CPPN` has none), or a side is < 1.
+        """
+        if self.redraw is None:
+            raise SettingError("these images have a fixed size; render with param.CPPN() to draw them at any size")
+        size = as_size(size)
+        if min(size) < 1:
+            raise SettingError(f"size must be at least 1 px on each side, got {size[0]} x {size[1]}")
+        with torch.no_grad():
+            return replace(self, images=self.redraw(size), recipe=replace(self.recipe, shown=size), snapshots={})
+
+    @property
+    def file_name(self) -> str:
+        """Default file name: what the image shows."""
+        return f"{slug(self.names[0])}.png" if len(self) == 1 else "sheet.png"
+
+    def sheet(self, *, labels: bool = True) -> UInt8[np.ndarray, "h w rgba"]:
+        """Return a contact sheet of all images. A single image stays as it is and keeps its alpha channel.
+
+        Args:
+            labels: Write under each image what it shows.
+        """
+        pictures = [to_bytes(image.numpy(), alpha=self.alpha) for image in self.images]
+        return pictures[0] if len(pictures) == 1 else contact_sheet(pictures, self.names if labels else ())
+
+    def save(self, path: str | Path, *, labels: bool = True) -> list[Path]:
+        """Write the images: to a file as one contact sheet, to an existing folder as one file each.
+
+        Args:
+            path: A file that ends in .png (which stores the recipe), .jpg, .jpeg or .webp; or a folder.
+            labels: On a contact sheet, write under each image what it shows.
+
+        Returns:
+            The files.
+
+        Raises:
+            OutputError: The folder is missing or not writable, or the format is unknown.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            report = json.dumps(self.report) if len(self) == 1 else None
+            return [save_picture(self.sheet(labels=labels), path, self.recipe.to_json(), report)]
+        each = [self[i] for i in range(len(self))]
+        return [file for i, one in enumerate(each) for file in one.save(path / f"{i:02d}-{one.file_name}")]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the file of a single image stores about its render: what it shows, its scores, its robustness.
+
+        The history has at most `HISTORY_POINTS` steps, evenly spaced.
+        """
+        steps = len(self.history)
+        some = torch.linspace(0, steps - 1, min(steps, HISTORY_POINTS)).round().long().unique()
+        history = [round(score, 5) if math.isfinite(score) else None for score in self.history[some, 0].tolist()]
+        report = {"shows": self.names[0], "steps": steps, "history": history}
+        if self.robustness is not None:
+            report |= {"score": self.robustness.clean.item(), "robustness": self.robustness.retained.item()}
+        return report
+
+    def encoded(self, ending: str = ".png", *, side: int | None = None) -> bytes:
+        """Return the bytes that `save` would write.
+
+        Args:
+            ending: File ending of the format.
+            side: Longer side in px to which the image is downsampled if it is larger; `None` for its own size.
+        """
+        pixels = self.sheet()
+        if side and side < max(pixels.shape[:2]):
+            ratio = side / max(pixels.shape[:2])
+            size = max(1, round(pixels.shape[1] * ratio)), max(1, round(pixels.shape[0] * ratio))
+            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+        return encode(pixels, ending, self.recipe.to_json(), json.dumps(self.report) if len(self) == 1 else None)
+
+    def _repr_png_(self) -> bytes:
+        """Show the contact sheet in Jupyter."""
+        return encode(self.sheet(), ".png")
+
+
+def _redraw_one(redraw: Callable[[Size], Tensor], image: int, size: Size) -> Float[Tensor, "1 c h w"]:
+    """Draw one of the images at a size."""
+    return redraw(size)[image : image + 1]

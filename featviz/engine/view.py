@@ -1,0 +1,105 @@
+"""What the network sees of the images: through the transforms, and in tiles where a view is large."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.engine.tiles import Tile, tile_size, tiles
+from featviz.errors import ModelError, SettingError
+from featviz.interfaces import ObjectiveLike, Size, Transform, Transforms, traits_of, transform_traits_of
+from featviz.network import Network
+from featviz.network.activations import MoveMasks
+from featviz.random import Generators
+from featviz.transforms import CompositeAlpha, Resize, fuse, look
+
+
+@dataclass(frozen=True)
+class View:
+    """How images become the input of the network.
+
+    Args:
+        transforms: The fused transforms. The last one resizes to the network's size where it accepts no other.
+        size: Height and width of the views in px.
+        tile: Height and width of the tiles in px; often the size of the view itself.
+    """
+
+    transforms: tuple[Transform, ...]
+    size: Size
+    tile: Size
+
+    @classmethod
+    def prepare(
+        cls, transforms: Transforms, network: Network, images: Float[Tensor, "n c h w"], max_tile: int | None
+    ) -> View:
+        """Fuse the transforms, complete them, and check that the network accepts the views.
+
+        Args:
+            transforms: As the user gave them.
+            network: What sees the views.
+            images: The images at the start, of which the first is transformed once to find the size of the views.
+            max_tile: Largest side of a tile in px; `None` for no tiles.
+
+        Raises:
+            SettingError: The views do not have the network's channels.
+            ModelError: The network does not accept views of this size.
+        """
+        has_alpha = images.shape[1] == network.channels + 1
+        if has_alpha and not any(transform_traits_of(each).consumes_alpha for each in transforms):
+            transforms = (CompositeAlpha(), *transforms)
+        fused = fuse(transforms)
+        sample, _ = look(images[:1], fused, Generators([0]))
+        if sample.shape[1] != network.channels:
+            got = f"the network expects {network.channels} channels, the views have {sample.shape[1]}"
+            if images.shape[1] > network.channels:
+                raise SettingError(f"{got}; CompositeAlpha() removes a channel and needs param.Alpha(), --param alpha")
+            raise SettingError(f"{got}; give a param and transforms for {network.channels} channels")
+        size = size_of(sample)
+        if network.fixed_size and (max_tile is None or size[0] < network.size[0] or size[1] < network.size[1]):
+            fused = fused if size == network.size else fuse((*transforms, Resize(network.size)))
+            return cls(fused, network.size, network.size)
+        tile = tile_size(size, network.size if network.fixed_size and max_tile else max_tile)
+        if tile == network.size:
+            return cls(fused, size, tile)
+        try:
+            network.check_size(tile)
+        except ModelError:
+            own = size_of(images)
+            if tile != size or size == own:
+                raise
+            # The view is too small for the network, but the image is large enough: enlarge the view to its size.
+            network.check_size(own)
+            return cls(fuse((*transforms, Resize(own))), own, own)
+        return cls(fused, size, tile)
+
+    @cached_property
+    def tiles(self) -> Sequence[Tile]:
+        """The tiles of a view."""
+        return tiles(self.size, self.tile)
+
+    def check(self, objective: ObjectiveLike) -> None:
+        """Check that an objective can be scored on this view.
+
+        Raises:
+            SettingError: The objective needs the full view, and the view is cut into tiles.
+        """
+        if len(self.tiles) > 1 and traits_of(objective).needs_full_view:
+            cut = f"a view of {self.size[0]} x {self.size[1]} px is cut into tiles of {self.tile[0]} x {self.tile[1]}"
+            raise SettingError(f"{objective} needs the full view, but {cut}; use a smaller image or larger tiles")
+
+    def look(self, images: Float[Tensor, "n c h w"], rng: Generators) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
+        """Transform the images with new random draws.
+
+        Returns:
+            The views, and a function that moves masks as the images were moved.
+        """
+        return look(images, self.transforms, rng)
+
+
+def size_of(images: Tensor) -> Size:
+    """Return the height and width of images in px."""
+    return images.shape[-2], images.shape[-1]

@@ -1,0 +1,338 @@
+"""Interfaces between the engine and what users extend: objectives, params, transforms and optimizers.
+
+Nothing has to be registered, and nothing has to be derived from a base class: an object that has the members of a
+protocol can be used wherever that protocol is expected. What the engine may need to know beyond them is declared in
+one frozen value, `traits`, whose defaults suit most objects.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Module
+
+if TYPE_CHECKING:
+    from featviz.network.activations import Activations
+    from featviz.random import Generators
+
+# ---------------------------------------------------------------------------------------------- sizes and places
+
+Size = tuple[int, int]
+"""Height and width in px."""
+
+Shape = tuple[int, int, int]
+"""Channels, height and width in px."""
+
+Place = tuple[int, int] | Literal["center", "cls"]
+"""Row and column in a feature map or patch grid; `"center"`; or `"cls"`, the class token of a transformer."""
+
+Leaves = list[Tensor]
+"""The optimised leaf tensors of a param. The first dimension of each is the image, unless the batch shares it."""
+
+
+def as_size(size: int | Sequence[int]) -> Size:
+    """Return (height, width) from one side length or a pair, as plain Python integers.
+
+    >>> as_size(224)
+    (224, 224)
+    """
+    if isinstance(size, Sequence):
+        height, width = size
+        return operator.index(height), operator.index(width)
+    return operator.index(size), operator.index(size)
+
+
+def as_place(at: Any) -> Place:
+    """Return a place with plain Python integers.
+
+    >>> as_place([3, 4])
+    (3, 4)
+    """
+    return at if isinstance(at, str) else (operator.index(at[0]), operator.index(at[1]))  # type: ignore[return-value]
+
+
+# ---------------------------------------------------------------------------------------------- objectives
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the engine needs to know about an objective besides its layers and its score.
+
+    An objective without a `traits` attribute gets these defaults. `docs/own-objective.md` shows when each one matters.
+
+    Args:
+        compares_images: The score of an image depends on the other images of its batch, as diversity does. The batch
+            then stays in one chunk, and must have more than one image.
+        needs_full_view: The score compares positions of the whole view, as feature inversion does. The view is then
+            never cut into tiles.
+        depends_on_position: The score is about certain positions of the view, as a neuron's is. Finished images are
+            then scored at the size of the views in which they were optimised.
+        zero_until: Fraction of the steps, in [0, 1], during which the score may have no gradient at all, as that of a
+            ramp that starts at 0. The monitor reports a dead unit only after them.
+    """
+
+    compares_images: bool = False
+    needs_full_view: bool = False
+    depends_on_position: bool = False
+    zero_until: float = 0.0
+
+    def __or__(self, other: Traits) -> Traits:
+        """Combine the traits of two parts of one objective."""
+        return Traits(
+            self.compares_images or other.compares_images,
+            self.needs_full_view or other.needs_full_view,
+            self.depends_on_position or other.depends_on_position,
+            max(self.zero_until, other.zero_until),
+        )
+
+
+@runtime_checkable
+class ObjectiveLike(Protocol):
+    """What to maximise. May also have `traits`, `bind`, `files` and `class_names`; see the protocols below."""
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """Names of the layers to capture; empty for an objective about the image alone."""
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Return one score per image; higher is better."""
+
+
+@runtime_checkable
+class HasTraits(Protocol):
+    """An objective that declares traits other than the defaults."""
+
+    @property
+    def traits(self) -> Traits:
+        """What the engine needs to know."""
+
+
+def traits_of(objective: object) -> Traits:
+    """Return the declared traits of an objective, or the defaults."""
+    return objective.traits if isinstance(objective, HasTraits) else Traits()
+
+
+@dataclass(frozen=True)
+class RenderContext:
+    """Facts about a render that an objective may need before the first step.
+
+    Args:
+        capture: Runs the network on images in [0, 1] and returns the activations of the named layers.
+        channels: Channels of the network's input.
+        size: Height and width of the optimised images, in px.
+        view: Height and width of what the network sees of them, in px.
+    """
+
+    capture: Callable[[Tensor, Iterable[str]], Activations]
+    channels: int
+    size: Size
+    view: Size
+
+
+@runtime_checkable
+class Bindable(Protocol):
+    """An objective that reads or computes something once before a render, such as a reference image's activations."""
+
+    def bind(self, context: RenderContext) -> ObjectiveLike:
+        """Return the objective that scores this render."""
+
+
+@runtime_checkable
+class UsesFiles(Protocol):
+    """An objective or param that reads files. A recipe stores their hashes and checks them before a replay."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the files."""
+
+
+@runtime_checkable
+class NamesClass(Protocol):
+    """An objective about a class given by name. A recipe stores the index that the name had."""
+
+    @property
+    def class_name(self) -> tuple[str, str] | None:
+        """The head (layer that puts out the logits) and the class name; `None` where the class is given by index."""
+
+
+# ---------------------------------------------------------------------------------------------- params
+
+
+@dataclass(frozen=True)
+class ParamTraits:
+    """What the engine needs to know about a param, or the spatial part of one, besides its methods.
+
+    Args:
+        couples_batch: The images of a batch share tensors, so the batch is optimised in one chunk.
+        any_size: The same tensors can be drawn at any size, as those of a CPPN can.
+        close_views: Optimise through `transforms.NEAR` by default instead of `transforms.STANDARD`, because views from
+            far away would drive the image to one flat colour.
+        color_prior: Path of the prior whose colour axes the default colour part uses; `None` for the constants of
+            ImageNet.
+    """
+
+    couples_batch: bool = False
+    any_size: bool = False
+    close_views: bool = False
+    color_prior: str | None = None
+
+
+@runtime_checkable
+class HasParamTraits(Protocol):
+    """A param, or the spatial part of one, that declares traits other than the defaults."""
+
+    @property
+    def traits(self) -> ParamTraits:
+        """What the engine needs to know."""
+
+
+def param_traits_of(param: object) -> ParamTraits:
+    """Return the declared traits of a param or of its spatial part, or the defaults."""
+    return param.traits if isinstance(param, HasParamTraits) else ParamTraits()
+
+
+@runtime_checkable
+class Spatial(Protocol):
+    """How a canvas is parameterized: as pixels, as frequencies or otherwise.
+
+    A canvas holds unbounded numbers, (n, c, h, w); the colour part turns it into an image in [0, 1].
+    """
+
+    def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
+        """Draw the initial tensors of each image."""
+
+    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+        """Return tensors that give this canvas."""
+
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+        """Compute the canvas, differentiably."""
+
+
+@runtime_checkable
+class Color(Protocol):
+    """How a canvas becomes an image, and back."""
+
+    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Map unbounded numbers to [0, 1]."""
+
+    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Invert `image`, approximately where it saturates."""
+
+
+@runtime_checkable
+class Param(Protocol):
+    """An image parameterization: what is optimised, and how it becomes images."""
+
+    @property
+    def size(self) -> Size | None:
+        """Height and width in px; `None` for the network's input size."""
+
+    @property
+    def batch(self) -> int:
+        """Number of images per objective."""
+
+    def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
+        """Draw the initial tensors of each image."""
+
+    def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
+        """Return tensors that give these images."""
+
+    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+        """Compute the images in [0, 1], differentiably."""
+
+
+# ---------------------------------------------------------------------------------------------- transforms
+
+
+@dataclass(frozen=True)
+class TransformTraits:
+    """What the engine needs to know about a transform besides its methods.
+
+    Args:
+        pointwise: Changes the values of each pixel on its own and moves none. Such a transform gives the same result
+            before and after a resampling, so it does not separate the geometric transforms on either side of it.
+        consumes_alpha: Takes images whose last channel is alpha and returns images without it.
+    """
+
+    pointwise: bool = False
+    consumes_alpha: bool = False
+
+
+@runtime_checkable
+class HasTransformTraits(Protocol):
+    """A transform that declares traits other than the defaults."""
+
+    @property
+    def traits(self) -> TransformTraits:
+        """What the engine needs to know."""
+
+
+def transform_traits_of(transform: object) -> TransformTraits:
+    """Return the declared traits of a transform, or the defaults."""
+    return transform.traits if isinstance(transform, HasTransformTraits) else TransformTraits()
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """A differentiable augmentation. Random draws are separate from their application: one draw per image."""
+
+    def draw(self, rng: Generators, shape: Shape) -> Any:
+        """Draw the random numbers of each image."""
+
+    def apply(self, images: Float[Tensor, "n c h w"], draw: Any) -> Float[Tensor, "n c h2 w2"]:
+        """Transform the images."""
+
+
+@runtime_checkable
+class MovesMasks(Protocol):
+    """A transform that moves pixels, and can move a mask along with them. Others are taken to leave masks in place."""
+
+    def move(self, masks: Float[Tensor, "n c h w"], draw: Any) -> Float[Tensor, "n c h2 w2"]:
+        """Move masks as `apply` moves images with the same draw."""
+
+
+@runtime_checkable
+class Geometric(Protocol):
+    """A transform that is an affine map of pixel coordinates. Neighbours are fused into one resampling."""
+
+    def place(self, rng: Generators, size: Size) -> tuple[Float[Tensor, "n 3 3"], Size]:
+        """Draw the map of each image from old to new pixel coordinates `(x, y, 1)`, and return the new size."""
+
+
+@runtime_checkable
+class Padding(Protocol):
+    """A geometric transform that may extend the image. It starts a resampling of its own."""
+
+    @property
+    def fill(self) -> float | None:
+        """Value of the pixels outside of the image, in [0, 1]; `None` to mirror the image."""
+
+
+Transforms = Sequence[Transform | Geometric | Module]
+"""Transforms in the order in which they are applied. Modules of other libraries may be among them."""
+
+# ---------------------------------------------------------------------------------------------- optimizers
+
+
+class Stepper(Protocol):
+    """A running optimizer."""
+
+    def step(self) -> None:
+        """Update the leaf tensors from their gradients, and clear the gradients."""
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """How leaf tensors follow their gradients."""
+
+    def begin(self, leaves: Leaves, steps: int) -> Stepper:
+        """Start an optimisation of these tensors over this many steps."""
+
+
+Progress = Callable[[int, int], None]
+"""Called after every step with the number of steps done and the total number of steps."""

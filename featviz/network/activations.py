@@ -1,0 +1,317 @@
+"""Captured activations, and what each dimension of them means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.errors import AddressError, SettingError, nearest
+from featviz.interfaces import Place
+
+OUTPUT = ""
+"""Name of the whole network among its layers, as in `named_modules`: its output, the class logits."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Meaning of the dimensions of a layer's output.
+
+    Args:
+        kind: A feature map, a sequence of tokens, or one vector per image.
+        channel: Index of the channel dimension.
+        patch: Height and width in px of the patch of one token; `None` where tokens are not on a grid.
+        prefix: Number of tokens before the patch grid, such as the class token and registers.
+        size: Height and width in px to which the layer's network resizes its images; `None` if it does not.
+        batch: Index of the batch dimension in the layer's output. In captured activations it is always 0.
+    """
+
+    kind: Literal["map", "tokens", "vector"]
+    channel: int = 1
+    patch: tuple[int, int] | None = None
+    prefix: int = 0
+    size: tuple[int, int] | None = None
+    batch: int = 0
+
+
+MoveMasks = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h2 w2"]]
+"""Moves masks, (n, c, h, w), as the transforms of this step moved the images."""
+
+
+def _unmoved(images: Tensor) -> Tensor:
+    return images
+
+
+@dataclass(frozen=True, eq=False)
+class Activations(Mapping[str, Tensor]):
+    """The outputs of captured layers by name, and what an objective needs to read them.
+
+    Args:
+        tensors: Output of each captured layer, batch first.
+        layouts: Meaning of the dimensions of each.
+        size: Height and width in px of the views that the network saw.
+        heads: Layers that put out class logits, and their class names in output order (possibly none).
+        source: The images before any transform, in [0, 1]; `None` where the views come from no images.
+        done: Fraction of the render that is done, in [0, 1].
+        move_masks: Moves masks as the transforms of this step moved the images.
+        has_alpha: Whether the last channel of the images is alpha.
+    """
+
+    tensors: Mapping[str, Tensor]
+    layouts: Mapping[str, Layout]
+    size: tuple[int, int]
+    heads: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {OUTPUT: ()})
+    source: Float[Tensor, "n c h w"] | None = None
+    done: float = 0.0
+    move_masks: MoveMasks = _unmoved
+    has_alpha: bool = False
+
+    def __getitem__(self, layer: str) -> Tensor:
+        """Return the output of a layer, batch first."""
+        if layer not in self.tensors:
+            raise KeyError(f"layer {layer!r} is not captured; declare it: @objective({layer!r})")
+        return self.tensors[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the captured layers."""
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        """Return the number of captured layers."""
+        return len(self.tensors)
+
+    def channels_first(self, layer: str) -> Float[Tensor, "n channel *place"]:
+        """Return the output of a layer with channels as dimension 1, in single precision at least."""
+        tensor = self.tensors[layer]
+        tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        return tensor.movedim(self.layouts[layer].channel, 1)
+
+    def channel(self, layer: str, index: int) -> Float[Tensor, "n *place"]:
+        """Return one channel of a layer.
+
+        Raises:
+            AddressError: There is no such channel.
+        """
+        values = self.channels_first(layer)
+        if not 0 <= index < values.shape[1]:
+            raise AddressError(f"no channel {index} in {layer!r}; it has {values.shape[1]}, 0 to {values.shape[1] - 1}")
+        return values[:, index]
+
+    def neuron(self, layer: str, index: int, at: Place) -> Float[Tensor, " n"]:
+        """Return one channel of a layer at one position.
+
+        Raises:
+            AddressError: There is no such channel or position.
+        """
+        self.channel(layer, index)
+        return self.at(layer, at, f"{layer}:{index}")[:, index]
+
+    def at(self, layer: str, at: Place, instead: str = "") -> Float[Tensor, "n channel"]:
+        """Return every channel of a layer at one position.
+
+        Args:
+            layer: Name of the layer.
+            at: The position.
+            instead: Address to suggest where the layer has no positions; empty for the layer itself.
+
+        Raises:
+            AddressError: There is no such position.
+        """
+        units, layout = self.channels_first(layer), self.layouts[layer]
+        if layout.kind == "map" and at != "cls":
+            y, x = self._inside(layer, at, (units.shape[2], units.shape[3]))
+            return units[:, :, y, x]
+        if layout.kind == "tokens" and at == "cls":
+            if not layout.prefix:
+                raise AddressError(f"no class token in {layer!r}; address its patches by @row,column")
+            return units[:, :, 0]
+        if layout.kind == "tokens" and layout.patch:
+            grid = self._grid(layout)
+            y, x = self._inside(layer, at, grid)
+            return units[:, :, layout.prefix + y * grid[1] + x]
+        raise AddressError(
+            f"no position @{_show(at)} in {layer!r}; its output is {_kind(layout)}; use {instead or layer}"
+        )
+
+    def places(self, layer: str) -> Float[Tensor, "n channel rows columns"]:
+        """Return the output of a layer as a map: a feature map, or the tokens of a patch grid.
+
+        Raises:
+            AddressError: The layer has no positions.
+        """
+        units, layout = self.channels_first(layer), self.layouts[layer]
+        if layout.kind == "map":
+            return units
+        if layout.patch is None:
+            raise AddressError(
+                f"no positions in {layer or 'logit'!r}; its output is {_kind(layout)}; use a feature map or patch tokens"
+            )
+        return units[:, :, layout.prefix :].unflatten(2, self._grid(layout))
+
+    def _grid(self, layout: Layout) -> tuple[int, int]:
+        """Return the number of rows and columns of the patch grid."""
+        size, patch = layout.size or self.size, layout.patch or (1, 1)
+        return size[0] // patch[0], size[1] // patch[1]
+
+    @staticmethod
+    def _inside(layer: str, at: Place, grid: tuple[int, int]) -> tuple[int, int]:
+        y, x = (grid[0] // 2, grid[1] // 2) if isinstance(at, str) else at
+        if not (0 <= y < grid[0] and 0 <= x < grid[1]):
+            found = f"its map has rows 0 to {grid[0] - 1} and columns 0 to {grid[1] - 1}"
+            raise AddressError(f"no position @{_show(at)} in {layer!r}; at this size {found}")
+        return y, x
+
+    @property
+    def images(self) -> Float[Tensor, "n c h w"]:
+        """The images before any transform, in [0, 1]; alpha is the last channel where they have one.
+
+        Raises:
+            SettingError: These activations come from no images.
+        """
+        if self.source is None:
+            raise SettingError("these activations come from no images; attach them with acts.of(images)")
+        return self.source
+
+    @property
+    def alpha(self) -> Float[Tensor, "n 1 h w"]:
+        """The alpha channel of the images, in [0, 1].
+
+        Raises:
+            SettingError: They have none.
+        """
+        if not self.has_alpha:
+            raise SettingError("the image has no alpha channel; use param=param.Alpha(), or --param alpha")
+        return self.images[:, -1:]
+
+    def logits(self, head: str = OUTPUT) -> Float[Tensor, "n classes"]:
+        """Return class logits.
+
+        Args:
+            head: Layer that puts them out, for a network with several heads.
+
+        Raises:
+            AddressError: The output is not one vector per image.
+        """
+        logits = self.channels_first(head)
+        if logits.ndim != 2:
+            shape = " x ".join(map(str, logits.shape[1:]))
+            raise AddressError(f"no class logits: the network's output is {shape} per image; address a layer instead")
+        return logits
+
+    def class_index(self, name: int | str, head: str = OUTPUT) -> int:
+        """Return the index of a class name, or check an index.
+
+        Raises:
+            AddressError: There is no such class.
+        """
+        count, classes = self.logits(head).shape[1], self.heads.get(head, ())
+        if isinstance(name, int):
+            if not 0 <= name < count:
+                raise AddressError(f"no class {name}; the network has {count}, 0 to {count - 1}")
+            return name
+        if not classes:
+            raise AddressError(f"no class {name!r}: the network has no class names; use an index, 0 to {count - 1}")
+        if name in classes:
+            if classes.index(name) >= count:
+                given = f"class {name!r} has index {classes.index(name)} of {len(classes)} names"
+                raise AddressError(f"{given}, but the network has {count} outputs; give classes= in output order")
+            return classes.index(name)
+        raise AddressError(f"no class {name!r}{nearest(name, classes)}")
+
+    def of(self, images: Float[Tensor, "n c h w"], **more: Any) -> Activations:
+        """Attach the images that these are the activations of, and further fields: `done`, `move_masks`, …."""
+        return replace(self, source=images, **more)
+
+    def replaced(self, tensors: Mapping[str, Tensor]) -> Activations:
+        """Replace layer outputs by tensors of the same layout, such as gradients or copies."""
+        return replace(self, tensors={**self.tensors, **tensors})
+
+    def within(self, mask: Float[Tensor, "h w"], layers: Iterable[str]) -> Activations:
+        """Return layers and images with the same values, whose gradient is restricted to a mask.
+
+        An objective of them then changes the image under the mask only. The gradient is scaled by the inverse of the
+        mask's area, as that of a mean over the masked positions would be. The mask moves with the transforms.
+
+        Args:
+            mask: In [0, 1], over the image before any transform.
+            layers: Layers to return.
+
+        Raises:
+            AddressError: A layer has no positions.
+        """
+        picture = mask.to(self.images, non_blocking=True)[None, None].expand(len(self.images), -1, -1, -1)
+        seen = self.move_masks(picture)
+        tensors = {layer: _held_outside(self.tensors[layer], self._share(layer, seen)) for layer in layers}
+        return replace(self, tensors=tensors, source=_held_outside(self.images, picture))
+
+    def _share(self, layer: str, seen: Float[Tensor, "n 1 h w"]) -> Tensor:
+        """Return the weight of each position under a mask, with mean 1, shaped for the layer's output."""
+        layout, tensor = self.layouts[layer], self.tensors[layer]
+        if layout.kind == "map":
+            places = [side for i, side in enumerate(tensor.shape[1:], 1) if i != layout.channel]
+        elif layout.patch:
+            places = list(self._grid(layout))
+        else:
+            raise AddressError(
+                f"no positions to mask in {layer or 'logit'!r}; its output is {_kind(layout)}; mask a feature map"
+            )
+        weight = F.interpolate(seen, places, mode="area").flatten(1)
+        if layout.kind == "tokens":
+            weight = F.pad(weight, (layout.prefix, 0))
+        weight = weight / weight.mean(1, keepdim=True).clamp(min=1e-6)
+        weight = weight.view(-1, *places) if layout.kind == "map" else weight
+        return weight.unsqueeze(layout.channel).to(tensor.dtype)
+
+    def split(self, sizes: Sequence[int]) -> list[Activations]:
+        """Split the batch into pieces of given sizes. One backward node joins their gradients."""
+        tensors = {layer: tensor.split(sizes) for layer, tensor in self.tensors.items()}
+        source = None if self.source is None else self.source.split(sizes)
+        before = [sum(sizes[:i]) for i in range(len(sizes))]
+
+        def move_masks(i: int) -> MoveMasks:
+            def move(images: Tensor) -> Tensor:
+                whole = images.new_zeros(sum(sizes), *images.shape[1:])
+                some = slice(before[i], before[i] + sizes[i])
+                whole[some] = images
+                return self.move_masks(whole)[some]
+
+            return move
+
+        return [
+            replace(
+                self,
+                tensors={layer: pieces[i] for layer, pieces in tensors.items()},
+                source=None if source is None else source[i],
+                move_masks=move_masks(i),
+            )
+            for i in range(len(sizes))
+        ]
+
+
+def _held_outside(tensor: Tensor, share: Tensor) -> Tensor:
+    """Return the same values with a gradient multiplied by weights."""
+    held = tensor.detach()
+    return held + share * (tensor - held)
+
+
+def first_tensor(output: object) -> Tensor | None:
+    """Return the first tensor in a module's output: itself, or inside of tuples, lists, dicts and dataclasses."""
+    if isinstance(output, torch.Tensor):
+        return output
+    output = vars(output) if is_dataclass(output) or isinstance(output, SimpleNamespace) else output
+    inside = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
+    return next((found for item in inside if (found := first_tensor(item)) is not None), None)
+
+
+def _kind(layout: Layout) -> str:
+    return {"map": "a feature map", "tokens": "tokens that are not on a grid", "vector": "one vector"}[layout.kind]
+
+
+def _show(at: Place) -> str:
+    return at if isinstance(at, str) else f"{at[0]},{at[1]}"

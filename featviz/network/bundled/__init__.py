@@ -1,0 +1,41 @@
+"""The networks that ship in the package, so that the first picture needs no download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from featviz.network.bundled.classes import MOTIFS
+from featviz.network.bundled.motifnet import MEAN, SIZE, STD, MotifNet
+from featviz.network.bundled.motifvit import motifvit
+from featviz.network.network import Network
+
+__all__ = ["BUNDLED", "MOTIFS", "MotifNet", "network", "weights"]
+
+BUNDLED: dict[str, Callable[[], nn.Module]] = {
+    "motifnet": lambda: MotifNet(len(MOTIFS)),
+    "motifvit": lambda: motifvit(SIZE, len(MOTIFS)),
+}
+"""What builds each, with random weights."""
+
+
+def network(name: str = "motifnet", *, trained: bool = True) -> Network:
+    """Build one of them.
+
+    Args:
+        name: `motifnet` or `motifvit`.
+        trained: `False` leaves its weights random.
+    """
+    from safetensors.torch import load_file
+
+    module = BUNDLED[name]().eval()
+    if trained:
+        module.load_state_dict({key: value.float() for key, value in load_file(weights(name)).items()})
+    return Network(module, size=SIZE, mean=MEAN, std=STD, classes=MOTIFS, name=name, weights="default")
+
+
+def weights(name: str) -> Path:
+    """Return the file of its trained weights."""
+    return Path(__file__).with_name(f"{name}.safetensors")

@@ -1,0 +1,393 @@
+"""The algebra of objectives: frozen values that compose with `+ - * /` and print as text that parses again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import reduce
+from numbers import Real
+from operator import add, or_
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.errors import SettingError
+from featviz.interfaces import RenderContext, Traits
+from featviz.io import Array
+from featviz.network.activations import Activations
+from featviz.objectives.address import Address
+
+SUM, PRODUCT, TERM = 1, 2, 3
+"""Precedence of a sum, a product and a single term in text."""
+
+
+class Objective:
+    """A frozen value that gives one score per image and composes with `+ - * /`.
+
+    To write your own, decorate a function with `objective`, or derive a frozen dataclass and give it `__call__` and a
+    field `layer` (or a property `layers`). `docs/own-objective.md` shows both.
+    """
+
+    layer: str
+    """Name of the one layer that most objectives read."""
+    term = ""
+    """Name in text, such as `tv` or `diversity(stage2)`; empty for objectives with an address or without a text form.
+    A class with a term can be parsed once it is imported."""
+    precedence = TERM
+    """Precedence of its text: `SUM`, `PRODUCT` or `TERM`."""
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """Names of the layers to capture; by default its one `layer`."""
+        return frozenset({self.layer})
+
+    @property
+    def traits(self) -> Traits:
+        """What the engine needs to know about it besides its layers and its score."""
+        return Traits()
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether it is negative by its sign, so that what it multiplies is minimised."""
+        return False
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Return one score per image; higher is better.
+
+        Raises:
+            SettingError: It must be bound to a render first.
+        """
+        raise SettingError(f"{self} must be bound to a render before it can score; pass it to fv.render or fv.score")
+
+    def bind(self, context: RenderContext) -> Objective:
+        """Return the objective that scores a render: by default itself."""
+        return self
+
+    def shown_unit(self, position: float = 0.0) -> Objective | None:
+        """Return the first unit that it maximises: what an image of it shows. `None` if there is none.
+
+        Args:
+            position: Position of the image in its batch, from 0 for the first to 1 for the last.
+        """
+        return None
+
+    def __str__(self) -> str:
+        """Return its text, or its repr where it has none, without the numbers of its arrays."""
+        name = self.term or type(self).__name__
+        if not self.term and not any(isinstance(value, Array) for value in vars(self).values()):
+            return repr(self)
+        given = [(getattr(self, field.name), field.default) for field in fields(self)]  # type: ignore[arg-type]
+        while given and given[-1][0] == given[-1][1]:
+            given.pop()
+        return f"{name}({', '.join(_argument_text(value) for value, _ in given)})" if given else name
+
+    def __add__(self, other: Objective | float) -> Objective:
+        return _sum(self, other)
+
+    def __radd__(self, other: float) -> Objective:
+        return _sum(other, self)
+
+    def __sub__(self, other: Objective | float) -> Objective:
+        return _sum(self, -_as_term(other))
+
+    def __rsub__(self, other: float) -> Objective:
+        return _sum(other, -self)
+
+    def __mul__(self, other: Objective | float) -> Objective:
+        return Product(self, _as_term(other))
+
+    def __rmul__(self, other: float) -> Objective:
+        return Product(_as_term(other), self)
+
+    def __truediv__(self, other: Objective | float) -> Objective:
+        return Quotient(self, _as_term(other))
+
+    def __rtruediv__(self, other: float) -> Objective:
+        return Quotient(_as_term(other), self)
+
+    def __neg__(self) -> Objective:
+        return Negative(self)
+
+
+class Unit(Objective):
+    """An objective that is itself what an image shows: a neuron, channel, layer, class or direction."""
+
+    def shown_unit(self, position: float = 0.0) -> Objective | None:
+        """Return itself."""
+        return self
+
+
+# ---------------------------------------------------------------------------------------------- text
+
+
+def terms() -> dict[str, type[Objective]]:
+    """Return the objectives that text can name, also those of the user, by their `term`."""
+    return {kind.term: kind for kind in _subclasses(Objective) if kind.term}
+
+
+def _subclasses(kind: type[Objective]) -> Iterator[type[Objective]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _subclasses(below)
+
+
+def quote_name(name: str) -> str:
+    """Quote the name of a layer or a file where text would read it as a term."""
+    return json.dumps(name) if name in terms() else str(Address(name))
+
+
+def _argument_text(value: Any) -> str:
+    """Return an argument as text; the numbers of arrays have none."""
+    if isinstance(value, str):
+        return quote_name(value)
+    return "…" if isinstance(value, Array) else str(int(value) if isinstance(value, bool) else value)
+
+
+def _bracketed(part: Objective, least: int, show: Callable[[Objective], str]) -> str:
+    """Put brackets around a part that binds less tightly than its surroundings."""
+    return show(part) if part.precedence >= least else f"({show(part)})"
+
+
+# ---------------------------------------------------------------------------------------------- nodes of the tree
+
+
+def _as_term(value: Objective | float) -> Objective:
+    if isinstance(value, Objective):
+        return value
+    if isinstance(value, Real):
+        return Constant(value if isinstance(value, int | float) else float(value))
+    raise SettingError(f"an objective composes with numbers and objectives, not with {value!r}")
+
+
+def _sum(left: Objective | float, right: Objective | float) -> Objective:
+    """Add two objectives. Sums stay flat, so hundreds of terms do not reach the recursion limit."""
+    terms = [*_summands(_as_term(left)), *_summands(_as_term(right))]
+    while isinstance(terms[0], Constant) and isinstance(terms[1], Constant):  # as Python adds numbers from the left
+        terms[:2] = [Constant(terms[0].value + terms[1].value)]
+    return Sum(tuple(terms))
+
+
+def _summands(objective: Objective) -> tuple[Objective, ...]:
+    return objective.terms if isinstance(objective, Sum) else (objective,)
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(Objective):
+    """A number in an expression."""
+
+    value: float
+
+    @property
+    def precedence(self) -> int:  # type: ignore[override]
+        """A negative number needs brackets inside of a product."""
+        return TERM if self.value >= 0 else SUM
+
+    @property
+    def is_negative(self) -> bool:
+        return self.value < 0
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset()
+
+    def __call__(self, acts: Activations) -> Any:
+        return self.value
+
+    def __neg__(self) -> Objective:
+        return Constant(-self.value)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True, repr=False)
+class Composite(Objective):
+    """An objective made of others: layers, traits and text follow from its parts."""
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        """The objectives that it is made of."""
+        raise NotImplementedError
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset().union(*(part.layers for part in self.parts))
+
+    @property
+    def traits(self) -> Traits:
+        return reduce(or_, (part.traits for part in self.parts), Traits())
+
+    def shown_unit(self, position: float = 0.0) -> Objective | None:
+        return next(filter(None, (part.shown_unit(position) for part in self.parts)), None)
+
+    def bind(self, context: RenderContext) -> Objective:
+        def bound(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(bound, value))
+            return value.bind(context) if isinstance(value, Objective) else value
+
+        return replace(self, **{field.name: bound(getattr(self, field.name)) for field in fields(self)})
+
+    def text(self, show: Callable[[Objective], str]) -> str:
+        """Return the expression.
+
+        Args:
+            show: `str` or `repr`, applied to each part.
+        """
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self.text(repr)
+
+    def __str__(self) -> str:
+        return self.text(str)
+
+
+@dataclass(frozen=True, repr=False)
+class Sum(Composite):
+    """The sum of several terms."""
+
+    terms: tuple[Objective, ...]
+    precedence = SUM
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return self.terms
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return reduce(add, (term(acts) for term in self.terms))
+
+    def text(self, show: Callable[[Objective], str]) -> str:
+        first, *rest = self.terms
+        text = _bracketed(first, SUM, show)
+        for term in rest:
+            minus = isinstance(term, Negative) or (isinstance(term, Constant) and term.value < 0)
+            text += f" - {_bracketed(-term, PRODUCT, show)}" if minus else f" + {_bracketed(term, PRODUCT, show)}"
+        return text
+
+
+@dataclass(frozen=True, repr=False)
+class Negative(Composite):
+    """The negative of an objective."""
+
+    part: Objective
+    precedence = SUM
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return (self.part,)
+
+    @property
+    def is_negative(self) -> bool:
+        return not self.part.is_negative
+
+    def shown_unit(self, position: float = 0.0) -> Objective | None:
+        return None
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return -self.part(acts)
+
+    def __neg__(self) -> Objective:
+        return self.part
+
+    def text(self, show: Callable[[Objective], str]) -> str:
+        return f"-{_bracketed(self.part, TERM, show)}"
+
+
+@dataclass(frozen=True, repr=False)
+class _Binary(Composite):
+    """Two objectives joined by `*` or `/`."""
+
+    left: Objective
+    right: Objective
+    precedence = PRODUCT
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return self.left, self.right
+
+    @property
+    def is_negative(self) -> bool:
+        return self.left.is_negative != self.right.is_negative
+
+
+@dataclass(frozen=True, repr=False)
+class Product(_Binary):
+    """The product of two objectives."""
+
+    def shown_unit(self, position: float = 0.0) -> Objective | None:
+        return None if self.is_negative else super().shown_unit(position)
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return self.left(acts) * self.right(acts)
+
+    def text(self, show: Callable[[Objective], str]) -> str:
+        return f"{_bracketed(self.left, PRODUCT, show)} * {_bracketed(self.right, TERM, show)}"
+
+
+@dataclass(frozen=True, repr=False)
+class Quotient(_Binary):
+    """One objective divided by another."""
+
+    def shown_unit(self, position: float = 0.0) -> Objective | None:
+        return None if self.is_negative else self.left.shown_unit(position)
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return self.left(acts) / self.right(acts)
+
+    def text(self, show: Callable[[Objective], str]) -> str:
+        return f"{_bracketed(self.left, PRODUCT, show)} / {_bracketed(self.right, TERM, show)}"
+
+
+# ---------------------------------------------------------------------------------------------- functions of the user
+
+
+@dataclass(frozen=True, repr=False)
+class FunctionObjective(Objective):
+    """A function of the user as an objective; made by `objective`."""
+
+    names: tuple[str, ...]
+    function: Callable[[Activations], Float[Tensor, " n"]]
+    declared: Traits = Traits()
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset(self.names)
+
+    @property
+    def traits(self) -> Traits:
+        return self.declared
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return self.function(acts)
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+
+def objective(
+    *layers: str, traits: Traits = Traits()
+) -> Callable[[Callable[[Activations], Float[Tensor, " n"]]], FunctionObjective]:
+    """Make an objective of a function that returns one score per image.
+
+    The function gets `acts`: `acts[layer]` is the output of a layer, `acts.channels_first(layer)` the same with
+    channels as dimension 1 for any network, and `acts.images` are the images before any transform.
+
+    Args:
+        layers: Names of the layers that the function reads.
+        traits: What the engine needs to know about it; the defaults suit most functions.
+
+    Raises:
+        SettingError: The layers are not text, as where the brackets after `@objective` are missing.
+
+    >>> @objective("stage1")
+    ... def corner(acts):
+    ...     return acts["stage1"][:, 3, 0, 0]
+    >>> 2 * corner
+    2 * corner
+    """
+    if not all(isinstance(layer, str) for layer in layers):
+        raise SettingError("@objective needs the names of the layers that the function reads: @objective('layer')")
+    return lambda function: FunctionObjective(layers, function, traits)

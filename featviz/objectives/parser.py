@@ -1,0 +1,219 @@
+"""Parse the text form of objectives: addresses, terms such as `tv`, numbers, `+ - * /` and brackets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn, get_type_hints
+
+from featviz.errors import AddressError, SettingError, caret
+from featviz.interfaces import ObjectiveLike
+from featviz.objectives.address import PATTERN, Address
+from featviz.objectives.algebra import Objective, terms
+from featviz.objectives.units import Layer, at
+
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.])")
+
+_FILE = re.compile(r"'([^']*)'")
+"""A file name in single quotes. Double quotes may also start an address."""
+
+
+ObjectiveSource = str | ObjectiveLike
+"""An objective, or the text of one."""
+
+
+@dataclass(frozen=True)
+class _Token:
+    place: int
+    sign: str = ""
+    value: Objective | float | None = None
+    term: type[Objective] | None = None
+
+
+def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
+    """Parse the text of an objective.
+
+    Args:
+        text: Such as `"stage2:5 - 0.5*logit:spiral"`.
+        own: Objectives of the user that the text may name.
+
+    Raises:
+        AddressError: The text cannot be parsed; a caret marks the position.
+
+    >>> parse("stage2:5 - 0.5*logit:spiral")
+    Channel(layer='stage2', channel=5) - 0.5 * Logit(name='spiral', network='')
+    >>> parse("stage2:5 - 0.05*tv + 10*diversity(stage2)").layers
+    frozenset({'stage2'})
+    """
+    try:
+        return _Parser(text, own or {}).parse()
+    except RecursionError as error:
+        raise AddressError(f"cannot parse the objective: too many nested brackets in {text[:40]}…") from error
+
+
+def as_objective(source: ObjectiveSource, own: Mapping[str, Objective] | None = None) -> ObjectiveLike:
+    """Return an objective from text, or from an objective as it is.
+
+    Args:
+        source: Text such as `"stage2:5 - tv"`, or an objective.
+        own: Objectives of the user that text may name.
+
+    Raises:
+        AddressError: The text cannot be parsed.
+        SettingError: It is neither text nor an objective.
+    """
+    if isinstance(source, str):
+        return parse(source, own)
+    if isinstance(source, ObjectiveLike):
+        return source
+    hint = (
+        "decorate the function with @objectives.objective('layer')" if callable(source) else "use e.g. 'layer:channel'"
+    )
+    raise SettingError(f"an objective must be text or an objective, got {source!r}; {hint}")
+
+
+def as_objectives(source: ObjectiveSource | Sequence[ObjectiveSource]) -> tuple[ObjectiveLike, ...]:
+    """Return objectives from one or several sources.
+
+    Raises:
+        AddressError: A text cannot be parsed.
+        SettingError: There is none, or one is neither text nor an objective.
+    """
+    several = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
+    if not len(several):
+        raise SettingError("there is no objective; give at least one, such as 'layer:channel'")
+    return tuple(as_objective(each) for each in several)
+
+
+def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
+    place, known = 0, terms()
+    while place < len(text):
+        if text[place].isspace():
+            place += 1
+        elif text[place] in "+-*/(),":
+            yield _Token(place, sign=text[place])
+            place += 1
+        elif match := _FILE.match(text, place):
+            yield _Token(place, value=Layer(match[1]))
+            place = match.end()
+        elif match := _NUMBER.match(text, place):
+            number = match[0]
+            yield _Token(place, value=int(number) if number.isdecimal() else float(number))
+            place = match.end()
+        elif match := PATTERN.match(text, place):
+            term = known.get(match[0]) if match[0] not in own else None
+            yield _Token(place, term=term, value=None if term else own.get(match[0]) or at(Address.of(match)))
+            place = match.end()
+        else:
+            raise AddressError(
+                f"cannot parse the objective: expected layer:channel@y,x or logit:class{caret(text, place)}"
+            )
+
+
+def _convert(kind: Any, value: Objective | float) -> Any:
+    """Convert a parsed argument to the type of the field that it is for.
+
+    Args:
+        kind: The field's type. Fields that hold text take the name that was parsed as a layer.
+        value: An objective or a number.
+
+    Raises:
+        TypeError: The argument does not fit.
+    """
+    if isinstance(kind, type) and issubclass(kind, Objective):
+        if isinstance(value, Objective):
+            return value
+    elif kind is bool:
+        if value in (0, 1):  # type: ignore[comparison-overlap]
+            return bool(value)
+    elif kind in (int, float):
+        if isinstance(value, int if kind is int else int | float):
+            return value
+    elif isinstance(value, Layer):
+        return value.layer
+    raise TypeError
+
+
+class _Parser:
+    """Recursive descent: a sum of products of signed terms. Numbers stay numbers until they meet an objective."""
+
+    def __init__(self, text: str, own: Mapping[str, Objective]) -> None:
+        self.text = text
+        self.tokens = [*_tokens(text, own), _Token(len(text), sign="end")]
+        self.next = 0
+
+    def parse(self) -> Objective:
+        found = self.sum()
+        if self.tokens[self.next].sign != "end":
+            self.fail("expected + - * / here")
+        if isinstance(found, int | float):
+            raise AddressError(f"{self.text!r} is only a number; name a unit, e.g. layer:channel or logit:class")
+        if not isinstance(found, Objective):
+            raise AddressError(
+                f"{self.text!r} is no objective; decorate the function with @objectives.objective('layer')"
+            )
+        return found
+
+    def sum(self) -> Objective | float:
+        found = self.product()
+        while sign := self.take("+-"):
+            found = found + self.product() if sign == "+" else found - self.product()
+        return found
+
+    def product(self) -> Objective | float:
+        found = self.term()
+        while sign := self.take("*/"):
+            right = self.term()
+            if sign == "/" and right == 0:
+                self.fail("cannot divide by 0")
+            found = found * right if sign == "*" else found / right
+        return found
+
+    def term(self) -> Objective | float:
+        if self.take("-"):
+            return -self.term()
+        if self.take("("):
+            inner = self.sum()
+            if not self.take(")"):
+                self.fail("expected ) here")
+            return inner
+        token = self.tokens[self.next]
+        if token.term:
+            return self.call(token.term)
+        if token.value is None:
+            self.fail("expected layer:channel, logit:class or a number here")
+        self.next += 1
+        return token.value
+
+    def call(self, term: type[Objective]) -> Objective:
+        """Parse a term and the arguments in its brackets: layers, files, objectives and numbers."""
+        start = self.next
+        self.next += 1
+        given: list[Any] = []
+        if self.take("(") and not self.take(")"):
+            given.append(self.sum())
+            while self.take(","):
+                given.append(self.sum())
+            if not self.take(")"):
+                self.fail("expected , or ) here")
+        names, kinds = [field.name for field in fields(term)], get_type_hints(term)  # type: ignore[arg-type]
+        try:
+            if len(given) > len(names):
+                raise TypeError
+            return term(*(_convert(kinds[name], value) for name, value in zip(names, given, strict=False)))
+        except (TypeError, SettingError) as error:
+            self.next = start
+            hint = "; write file names in quotes" if {"image", "mask"} & set(names) else ""
+            signature = f"{term.term} takes {', '.join(names) or 'no arguments'}{hint}"
+            self.fail(str(error if isinstance(error, SettingError) else signature))
+
+    def take(self, signs: str) -> str:
+        sign = self.tokens[self.next].sign
+        if sign and sign in signs:
+            self.next += 1
+            return sign
+        return ""
+
+    def fail(self, why: str) -> NoReturn:
+        raise AddressError(f"cannot parse the objective: {why}{caret(self.text, self.tokens[self.next].place)}")

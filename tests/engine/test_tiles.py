@@ -1,0 +1,111 @@
+"""A view in tiles: covered once, without seams, in memory that the tile bounds."""
+
+import pytest
+import torch
+import toys
+from torch import nn
+
+import featviz as fv
+from featviz import objectives as obj
+from featviz import param
+from featviz import transforms as T
+from featviz.engine.tiles import OVERLAP, tile_size, tiles
+
+
+@pytest.mark.parametrize("view", [(100, 640), (641, 641), (1000, 700), (3000, 4001), (640, 1279), (65, 2000)])
+@pytest.mark.parametrize("largest", [128, 224, 640])
+def test_every_pixel_is_covered_once(view, largest):
+    side = tile_size(view, largest)
+    assert all(length <= max(largest, 2 * OVERLAP) for length in side)
+    shares = torch.zeros(view)
+    for tile in tiles(view, side):
+        assert (tile.rows.stop - tile.rows.start, tile.columns.stop - tile.columns.start) == tuple(
+            min(length, whole) for length, whole in zip(side, view, strict=True)
+        )
+        assert tile.rows.start >= 0
+        assert tile.rows.stop <= view[0]
+        assert tile.columns.stop <= view[1]
+        tile.cut(shares[None, None])[0, 0] += tile.weights
+    assert torch.allclose(shares, torch.ones(view), atol=1e-5)
+
+
+def test_the_whole_is_one_tile():
+    assert tile_size((300, 500), None) == (300, 500)
+    (tile,) = tiles((300, 500), (300, 500))
+    assert tile.weights.min() == 1
+
+
+def test_weights_fall_towards_a_neighbour():
+    first, *_ = tiles((100, 600), tile_size((100, 600), 256))
+    assert first.weights[0, 0] == 1
+    assert (first.weights[0].diff() <= 1e-6).all()
+    assert first.weights[0, -1] < 0.05
+
+
+def local():
+    """Return a network whose receptive field is smaller than the overlap."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2)]
+    return toys.network(nn.Sequential(*layers))
+
+
+def pulled(execution, goal="2", mask=None):
+    """Return how far one plain step moves each pixel, as a share of the largest."""
+    start = torch.rand(3, 160, 420, generator=torch.Generator().manual_seed(1))
+    image = param.Image((160, 420), spatial=param.Pixel(), color=param.Clamped())
+    goal = obj.parse(f'"{goal}"') if isinstance(goal, str) else goal
+    rendering = fv.render(
+        local(),
+        goal if mask is None else obj.Within(goal, mask),
+        param=image,
+        start=start,
+        transforms=T.Roll(9),
+        steps=1,
+        optimizer=fv.optimizers.Normalized(fv.optimizers.Ascent(0.001)),
+        execution=execution,
+    )
+    return (rendering.images[0] - start) / 0.001, rendering
+
+
+@pytest.mark.parametrize("tile", [128, 224])
+def test_tiles_pull_as_the_whole_does_and_no_seam_shows(tile):
+    whole, one = pulled(fv.Execution("float32"))
+    tiled, two = pulled(fv.Execution("float32", tile=tile))
+    assert len(tiles((160, 420), tile_size((160, 420), tile))) > 1
+    inside = (slice(None), slice(20, -20), slice(20, -20))
+    assert (whole - tiled)[inside].abs().mean() < 0.05 * whole.abs().mean()
+    assert (whole - tiled)[inside].abs().mean((0, 1)).max() < 0.2 * whole.abs().mean()  # no column stands out
+    assert two.history.item() == pytest.approx(one.history.item(), rel=0.05)
+
+
+def test_a_mask_goes_with_the_tiles():
+    mask = torch.zeros(160, 420)
+    mask[40:100, 200:300] = 1
+    tiled, _ = pulled(fv.Execution("float32", tile=128), mask=mask)
+    assert tiled[:, 44:96, 204:296].abs().mean() > 0.3
+    assert tiled[:, :, :180].abs().max() == tiled[:, :, 320:].abs().max() == 0
+
+
+def test_what_is_asked_of_the_picture_itself_counts_once():
+    goal = obj.parse('"2"') - 3 * obj.TotalVariation()
+    whole, one = pulled(fv.Execution("float32"), goal)
+    tiled, two = pulled(fv.Execution("float32", tile=128), goal)
+    assert (whole - tiled)[:, 20:-20, 20:-20].abs().mean() < 0.05 * whole.abs().mean()
+    assert two.history.item() == pytest.approx(one.history.item(), rel=0.05)
+
+
+def test_a_network_of_one_size_sees_tiles_of_that_size():
+    net = toys.network(toys.Vit())
+    seen = []
+    layer = next(name for name, found in net.table.items() if name and found.layout.kind == "tokens")
+    net.module.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
+    fv.render(
+        net, f'"{layer}":1', param=param.Image((150, 70)), transforms=(), steps=1, execution=fv.Execution(tile=128)
+    )
+    assert set(seen) == {net.size}
+
+
+def test_a_tile_that_is_too_small():
+    with pytest.raises(fv.SettingError) as caught:
+        fv.Execution(tile=100)
+    assert str(caught.value) == "tiles of 100 px are too small; give 128 or more, or None for the whole"

@@ -1,0 +1,173 @@
+"""Gradients that differ from the network's own: units that are off are woken, maximum pools are smoothed."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import toys
+from torch import nn
+
+import featviz as fv
+from featviz.network.gradients import SmoothPools, redirected
+
+ALL = torch.tensor([True])
+"""Whatever there is: one entry stands for as many samples as there are."""
+
+
+def gradient(unit, x, mode, weight=1.0):
+    """The gradient of minus the output, as a render has it, for one sample a row."""
+    leaf = x.clone().requires_grad_()
+    with mode:
+        out = unit(leaf * 1.0)
+    (-weight * out).sum().backward()
+    return out.detach(), leaf.grad
+
+
+UNITS = {
+    "nn.ReLU": nn.ReLU(),
+    "nn.ReLU in place": nn.ReLU(inplace=True),
+    "F.relu": F.relu,
+    "F.relu in place": lambda x: F.relu(x, True),
+    "F.relu_": lambda x: F.relu_(x),
+    "x.relu_": lambda x: x.relu_(),
+    "x.relu": lambda x: x.relu(),
+    "nn.ReLU6": nn.ReLU6(),
+    "nn.ReLU6 in place": nn.ReLU6(inplace=True),
+    "nn.Hardswish": nn.Hardswish(),
+}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_that_is_off_everywhere_lets_through_what_would_wake_it(name):
+    unit, far = UNITS[name], -4.0
+    x = torch.tensor([[far, far], [far, 2.0], [2.0, 1.0]])
+    plain, own = gradient(unit, x, torch.enable_grad())
+    found, helped = gradient(unit, x, redirected(ALL))
+    assert torch.equal(plain, found)
+    assert own[0].tolist() == [0, 0]
+    assert helped[0].tolist() == [-1, -1]  # both are pushed up
+    assert torch.equal(own[1:], helped[1:])  # a sample with any gradient keeps its own
+
+
+def test_what_would_push_a_unit_further_off_stays_blocked():
+    x = torch.tensor([[-1.0, -2.0]])
+    _, helped = gradient(F.relu, x, redirected(ALL), weight=torch.tensor([[1.0, -1.0]]))
+    assert helped.tolist() == [[-1, 0]]
+    _, helped = gradient(F.relu6, torch.tensor([[7.0, 8.0]]), redirected(ALL), weight=torch.tensor([[1.0, -1.0]]))
+    assert helped.tolist() == [[0, 1]]  # above 6 only what brings it down
+
+
+@pytest.mark.parametrize(("unit", "far"), [(F.gelu, -8.0), (F.silu, -30.0), (F.mish, -40.0)])
+def test_smooth_units_are_woken_where_they_are_flat(unit, far):
+    _, own = gradient(unit, torch.tensor([[far]]), torch.enable_grad())
+    _, helped = gradient(unit, torch.tensor([[far]]), redirected(ALL))
+    assert abs(own.item()) < 1e-4 and helped.item() == -1
+    near = torch.tensor([[-0.5, 0.3]])
+    assert torch.equal(gradient(unit, near, torch.enable_grad())[1], gradient(unit, near, redirected(ALL))[1])
+
+
+def test_other_functions_are_left_alone():
+    x = torch.randn(2, 3)
+    for unit in (torch.sigmoid, F.leaky_relu, lambda x: x.clamp(min=0), lambda x: x * 2):
+        assert torch.equal(gradient(unit, x, torch.enable_grad())[1], gradient(unit, x, redirected(ALL))[1])
+    with redirected(ALL):
+        assert F.relu(torch.tensor([-1.0, 2.0])).tolist() == [0, 2]
+
+
+def test_waking_ends_with_the_step_and_changes_nothing_on_the_module():
+    net = toys.network(toys.Dead())
+    net.module.conv.bias.data.fill_(-0.3)
+    before = {name: value.clone() for name, value in net.module.state_dict().items()}
+    images = torch.full((1, 3, 32, 32), 0.5, requires_grad=True)
+    with net.session(["relu"]) as forward:
+        for wake, arrives in ((False, False), (True, True), (False, False)):
+            images.grad = None
+            (-forward(images, wake=torch.tensor([True]) if wake else None)["relu"].sum()).backward()
+            assert bool(images.grad.any()) == arrives
+    assert all(torch.equal(value, before[name]) for name, value in net.module.state_dict().items())
+    assert not net.module.relu._forward_hooks
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, 2, padding=1),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        lambda x: F.max_pool2d(x, 2, 2),
+    ],
+)
+def test_smoothed_pools_put_out_the_same_and_spread_the_gradient(pool):
+    x = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(0))
+    plain, own = gradient(pool, x, torch.enable_grad())
+    smooth, spread = gradient(pool, x, SmoothPools())
+    assert torch.allclose(plain, smooth)
+    assert (spread != 0).float().mean() > 0.85 > 0.45 > (own != 0).float().mean()
+
+
+def test_smoothed_pools_restated():
+    values = [0.2, 0.5, 0.9, 0.1]
+    x = torch.tensor(values).view(1, 1, 2, 2)
+    _, spread = gradient(nn.MaxPool2d(2), x, SmoothPools())
+    squares, sizes = sum(v * v for v in values) / 4, sum(values) / 4 + 1e-2
+    wanted = [-(2 * v / 4 * sizes - squares / 4) / sizes**2 for v in values]
+    assert spread.flatten().tolist() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_pools_that_cannot_be_smoothed_stay_as_they_are():
+    x = torch.rand(1, 1, 9, 9)
+    for pool in (nn.MaxPool2d(2, dilation=2), nn.AdaptiveMaxPool2d(2)):
+        assert torch.equal(gradient(pool, x, torch.enable_grad())[1], gradient(pool, x, SmoothPools())[1])
+    with SmoothPools():
+        _, where = F.max_pool2d(x, 2, return_indices=True)
+    assert where.dtype == torch.int64
+
+
+def test_a_network_with_smoothed_pools_renders_otherwise_and_says_so_in_its_recipe(tmp_path):
+    plain = toys.network(toys.Flattening())
+    smooth = fv.Network(plain.module, size=32, **toys.HALF, smooth_pools=True)
+    one, two = (fv.render(net, "pool:1", transforms=(), steps=8) for net in (plain, smooth))
+    assert torch.allclose(one.history[0], two.history[0], atol=1e-5)
+    assert not torch.allclose(one.images, two.images, atol=1e-3)
+    assert (one.recipe.expects["smooth_pools"], two.recipe.expects["smooth_pools"]) == (False, True)
+    assert fv.load("motifnet", smooth_pools=True).smooth_pools
+
+
+def test_only_the_images_that_need_it_are_helped():
+    x = torch.tensor([[-1.0, -2.0], [-1.0, -3.0]])
+    _, helped = gradient(F.relu, x, redirected(torch.tensor([False, True])))
+    assert helped.tolist() == [[0, 0], [-1, -1]]
+
+
+def test_units_at_exactly_nothing_are_woken_upwards():
+    _, helped = gradient(F.relu, torch.zeros(1, 2), redirected(ALL))
+    assert helped.tolist() == [[-1, -1]]
+
+
+def test_transforms_that_stop_the_gradient_are_noticed():
+    net = toys.plain()
+
+    def rounded(images):
+        return (images * 4).round() / 4
+
+    with pytest.raises(fv.RenderError, match="^no gradient reaches the picture"):
+        fv.render(net, "conv1:0", steps=40, transforms=(own(rounded),))
+    with pytest.raises(
+        fv.RenderError, match="^the transforms pass no gradient on to the picture, as rounding does not"
+    ):
+        fv.render(net, "conv1:0", steps=40, transforms=(own(lambda images: images.detach()),))
+
+
+def own(function):
+    class Step(nn.Module):
+        def forward(self, images):
+            return function(images)
+
+    return Step()
+
+
+def test_a_render_that_is_stopped_while_units_wake_gives_none_of_them_up():
+    net = toys.network(toys.Dead())
+    net.module.conv.bias.data.fill_(-0.3)
+    rendering = fv.render(net, "relu:1", steps=128, until=20, robustness_views=0, transforms=())
+    assert rendering.history[-1] > rendering.history[0]
+    assert rendering.problems == {}
