@@ -44,7 +44,7 @@ class Bench:
         self.keep, self.device = keep, device
         self.weights = models / f"{MAKER}.safetensors"
         self.maker = fv.load(MAKER, weights=self.weights, device=device)
-        self.judge = fv.load(f"{models}/{JUDGE}", device="cpu", size=160, mean=(0.5,) * 3, std=(0.5,) * 3)
+        self.judge = fv.load(f"{models}/{JUDGE}", device="cpu", input_size=160, mean=(0.5,) * 3, std=(0.5,) * 3)
         found = list(read_photographs(photographs, size=SIZE))
         self.photographs = {int(file.name[:3]): image for file, image in found}
         self.classes = sorted(random.Random(SEED).sample(sorted(self.photographs), 50))

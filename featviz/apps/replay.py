@@ -118,6 +118,13 @@ def network_of(
     weights = weights or recipe.weights or "default"
     if weights == recipe.weights and weights not in ("default", "none") and not Path(weights).is_file():
         raise fv.RecipeError(f"the picture's weights {weights} are not here; give the file with --weights")
+    spec = dict(recipe.input)
+    size = spec.pop("size")
     return fv.load(
-        model or recipe.model, weights=weights, device=device, **recipe.input, smooth_pools=recipe.smooth_pools
+        model or recipe.model,
+        weights=weights,
+        device=device,
+        input_size=size,
+        **spec,
+        smooth_pools=recipe.smooth_pools,
     )

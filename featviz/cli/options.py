@@ -72,7 +72,7 @@ def load_network(
         model,
         weights=weights,
         device=device,
-        size=given,
+        input_size=given,
         mean=numbers[0],
         std=numbers[1],
         channel_order=order and order.upper(),

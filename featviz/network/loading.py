@@ -35,7 +35,7 @@ def load(
     *,
     weights: str | Path = OWN_WEIGHTS,
     device: str = "auto",
-    size: int | Size | None = None,
+    input_size: int | Size | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
@@ -50,7 +50,8 @@ def load(
             `package.module:factory`, whose factory returns an `nn.Module` or a `Network`.
         weights: `"default"` for the model's own, `"none"` for random ones, or a safetensors or state_dict file.
         device: `"auto"` for the first of cuda, mps, cpu that is there, or a torch device.
-        size: height and width in px of the images of a bare module of one's own; any other model says its own.
+        input_size: Height and width in px, or one side, of the images that a bare module of the user was trained on; any
+            other model knows its own.
         mean: of each channel; `None` means what the model says.
         std: of each channel; `None` means what the model says.
         classes: names in output order; `None` means what the model says.
@@ -68,7 +69,7 @@ def load(
     try:
         torch.default_generator.manual_seed(0)
         if ":" in model:
-            network = _own(model, size, mean, std)
+            network = _own(model, input_size, mean, std)
         elif model.startswith("timm/"):
             network = _timm(model, pretrained=weights == OWN_WEIGHTS)
         elif model in BUNDLED:

@@ -111,7 +111,7 @@ def test_clear_says_which_class_is_where(motifnet, mosaic):
 
 def test_integrated_gradients_are_complete_and_lrp_conserves_on_trained_networks(motifnet, shared):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    resnet = fv.load(f"{shared}/models/models.py:cifar10_resnet56", size=32, mean=mean, std=std, device="cpu")
+    resnet = fv.load(f"{shared}/models/models.py:cifar10_resnet56", input_size=32, mean=mean, std=std, device="cpu")
     mobilenet = fv.load("mobilenet_v2", weights=f"{shared}/models/mobilenet_v2.safetensors", device="cpu")
     for network in (motifnet, resnet, mobilenet):
         for method in ("integratedgradients", "LRP('zplus')"):

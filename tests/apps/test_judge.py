@@ -283,7 +283,7 @@ def test_a_maker_of_ones_own_is_given_to_the_command(tmp_path, capsys, monkeypat
         "def make():\n    return fv.load('motifnet', device='cpu').module\n"
         "@objective('stage2')\ndef corner(acts):\n    return acts['stage2'][:, 3, 0, 0]\n"
     )
-    network = fv.load("own.py:make", device="cpu", size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    network = fv.load("own.py:make", device="cpu", input_size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
     fv.render(network, find("own.py:corner"), steps=4).save(tmp_path / "corner.png")
     command = ["judge", "corner.png", "--by", "motifvit", "--device", "cpu"]
     assert main(command) == 2

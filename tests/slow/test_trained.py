@@ -85,7 +85,7 @@ def test_blocks_tell_a_hare_from_two_magpies(shared):
 
 
 def own(shared, name, size, mean, std):
-    return fv.load(f"{shared / 'models' / 'models.py'}:{name}", device="cpu", size=size, mean=mean, std=std)
+    return fv.load(f"{shared / 'models' / 'models.py'}:{name}", device="cpu", input_size=size, mean=mean, std=std)
 
 
 def test_a_network_of_ones_own_at_32_px(shared, capsys):
