@@ -2,77 +2,85 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
-.PHONY: demo test check fix motifnet motifvit docs catalogue bench scaling dreambench quality overhead sweepbench explain-bench atlas-bench clean
+.PHONY: demo test test-long check fix motifnet motifvit docs reference catalogue bench scaling dreambench quality \
+	overhead sweepbench explain-bench atlas-bench clean
 
-demo: $(READY)  ## dream on a photograph, and make a gallery of the embedded network's classes, into demo/
+demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
 	$(BIN)/featviz dream docs/chelsea.webp --strength 0.4 -o demo/dream.png
 	$(BIN)/featviz gallery --size 128 --steps 192 --judge motifvit -o demo/gallery
 
-test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## run the tests, except the long tables
+	$(BIN)/python -m pytest -m "not long"
 
-check: $(READY)  ## lint, type-check, and hold the imports against the house's plan
+test-long: $(READY)  ## run the long tables of tests, which repeat what `make test` samples
+	$(BIN)/python -m pytest -m long
+
+check: $(READY)  ## lint, type-check, and verify the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(READY)  ## repair what the linter can
+fix: $(READY)  ## apply automatic fixes of the linter
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-motifnet: $(READY)  ## train the embedded CNN again: over an hour on two cores, minutes on a GPU
-	$(BIN)/python -m motifs.train motifnet
-	$(BIN)/python -m motifs.train motifnet --steps 1369 --batch 512 --rate 2e-3 --seed 5 --further
-	$(BIN)/python -m motifs.train motifnet --steps 800 --rate 1e-3 --seed 72 --further
+motifnet: $(READY)  ## train the bundled CNN again: over an hour on two cores, minutes on a GPU
+	$(TRAIN) motifnet
+	$(TRAIN) motifnet --steps 1369 --batch 512 --rate 2e-3 --seed 5 --further
+	$(TRAIN) motifnet --steps 800 --rate 1e-3 --seed 72 --further
 
-motifvit: $(READY)  ## train the embedded transformer again, some hours: hard, gently, harder and harder, and beside drawings of nothing
-	$(BIN)/python -m motifs.train motifvit --steps 1600
-	$(BIN)/python -m motifs.train motifvit --steps 1600 --push 3 --further
-	$(BIN)/python -m motifs.train motifvit --steps 2700 --push 2 --rate 1e-3 --seed 2 --further
-	$(BIN)/python -m motifs.train motifvit --steps 1500 --push 0 --rate 1e-3 --seed 7 --further
-	$(BIN)/python -m motifs.train motifvit --steps 3500 --push 4 --rate 1e-3 --seed 21 --further
-	$(BIN)/python -m motifs.train motifvit --steps 5000 --push 5 --rate 1e-3 --seed 31 --further
-	$(BIN)/python -m motifs.train motifvit --steps 1246 --push 5 --batch 512 --rate 1e-3 --seed 5 --further
-	$(BIN)/python -m motifs.train motifvit --steps 1600 --push 4 --grain .4 --rate 1e-3 --seed 102 --further
-	$(BIN)/python -m motifs.train motifvit --steps 1500 --push 4 --grain .3 --spoilt .25 --rate 1e-3 --seed 103 --further
-	$(BIN)/python -m motifs.train motifvit --steps 2000 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 105 --further
-	$(BIN)/python -m motifs.train motifvit --steps 1500 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 42 --further
-	$(BIN)/python -m motifs.train motifvit --steps 1300 --push 5 --grain .2 --spoilt .25 --rate 1e-3 --seed 62 --further
+motifvit: $(READY)  ## train the bundled transformer again: several hours on two cores
+	$(TRAIN) motifvit --steps 1600
+	$(TRAIN) motifvit --steps 1600 --push 3 --further
+	$(TRAIN) motifvit --steps 2700 --push 2 --rate 1e-3 --seed 2 --further
+	$(TRAIN) motifvit --steps 1500 --push 0 --rate 1e-3 --seed 7 --further
+	$(TRAIN) motifvit --steps 3500 --push 4 --rate 1e-3 --seed 21 --further
+	$(TRAIN) motifvit --steps 5000 --push 5 --rate 1e-3 --seed 31 --further
+	$(TRAIN) motifvit --steps 1246 --push 5 --batch 512 --rate 1e-3 --seed 5 --further
+	$(TRAIN) motifvit --steps 1600 --push 4 --grain .4 --rate 1e-3 --seed 102 --further
+	$(TRAIN) motifvit --steps 1500 --push 4 --grain .3 --spoilt .25 --rate 1e-3 --seed 103 --further
+	$(TRAIN) motifvit --steps 2000 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 105 --further
+	$(TRAIN) motifvit --steps 1500 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 42 --further
+	$(TRAIN) motifvit --steps 1300 --push 5 --grain .2 --spoilt .25 --rate 1e-3 --seed 62 --further
 
-docs: $(READY)  ## draw the pictures of the README again
-	$(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
+docs: $(READY)  ## render the images of the README again
+	PYTHONPATH=tools $(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
 
-catalogue: $(READY)  ## draw everything in the drawers again, about 20 minutes on two cores
-	$(BIN)/python docs/catalogue.py
+reference: $(READY)  ## write docs/reference.md from the docstrings
+	$(BIN)/python docs/reference.py
 
-bench: $(READY)  ## race featviz against its peers, about an hour on two cores
+catalogue: $(READY)  ## render the catalogue again, about 20 minutes on two cores
+	PYTHONPATH=tools $(BIN)/python docs/catalogue.py
+
+bench: $(READY)  ## compare the speed with other libraries, about an hour on two cores
 	$(BIN)/python benchmarks/peers.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
 
-scaling: $(READY)  ## measure how time and memory grow, and draw it
+scaling: $(READY)  ## measure how time and memory grow with size and batch, and plot it
 	$(BIN)/python benchmarks/scaling.py
 
-dreambench: $(READY)  ## time a dream beside the original algorithm, and tiles beside the whole
+dreambench: $(READY)  ## time DeepDream against the original algorithm, and tiles against whole images
 	$(BIN)/python benchmarks/dream.py
 
-quality: $(READY)  ## measure what other networks see in the pictures, two hours on two cores
-	$(BIN)/python benchmarks/quality.py --models $(MODELS) --photographs $(PHOTOGRAPHS) $(if $(KEEP),--keep $(KEEP))
+quality: $(READY)  ## measure what independent networks recognise in the images, two hours on two cores
+	PYTHONPATH=tools $(BIN)/python benchmarks/quality.py --models $(MODELS) --photographs $(PHOTOGRAPHS) $(if $(KEEP),--keep $(KEEP))
 
-overhead: $(READY)  ## time a step of a render over the bare pass of the network
+overhead: $(READY)  ## time a step of a render relative to the network's own forward and backward pass
 	$(BIN)/python benchmarks/overhead.py
 
-sweepbench: $(READY)  ## time sweeps on one and two workers, and what a million pictures cost to plan
+sweepbench: $(READY)  ## time sweeps on one and two workers, and planning a million images
 	$(BIN)/python benchmarks/sweep.py
 
-explain-bench: $(READY)  ## measure whether methods of attribution find what is there
-	$(BIN)/python benchmarks/explain.py
+explain-bench: $(READY)  ## measure attribution methods on images whose truth is known
+	PYTHONPATH=tools $(BIN)/python benchmarks/explain.py
 
 atlas-bench: $(READY)  ## time an atlas of a million activations
 	$(BIN)/python benchmarks/atlas.py
 
-clean:  ## remove the virtual environment and what was drawn
+clean:  ## remove the virtual environment and the demo
 	rm -rf .venv demo
 
 $(READY): pyproject.toml

@@ -1,7 +1,7 @@
-"""What an atlas of a million activations takes: `make atlas-bench`, about ten minutes on two cores.
+"""Time an atlas of a million activations: `make atlas-bench`, about ten minutes on two cores.
 
-The activations are simulated, and lie on the disk as collected ones do: blobs around a few hundred centres. Each step
-is timed, and the most memory that the process has had is told after it.
+The activations are simulated as clusters around a few hundred centres, and stored on disk as collected ones are. Each
+step is timed, with the peak memory of the process after it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CENTRES = 300
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long a step took, and the most memory so far."""
+    """Print the time of a step, and the peak memory so far."""
     started = time.perf_counter()
     yield
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -33,7 +33,7 @@ def timed(what: str) -> Iterator[None]:
 
 
 def simulate(folder: Path, rows: int, channels: int) -> Collected:
-    """Write activations as `collect` does."""
+    """Write simulated activations in the files of `collect`."""
     chance = np.random.default_rng(0)
     centres = chance.standard_normal((CENTRES, channels)).astype(np.float32)
     files = {name: (folder / f"{name}.bin").open("wb") for name in ("vectors", "labels", "shares", "numbers")}

@@ -1,4 +1,4 @@
-"""Each library's own way to draw channels, for `peers.py`: one process for each, told what to do line by line."""
+"""Render channels with each library, for `peers.py`: one process per library, which reads tasks as JSON lines."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from torch import Tensor, nn
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 OPENED: dict[nn.Module, Any] = {}
-"""What featviz knows of each module, found out once."""
+"""The `Network` of each module, so that it is measured once."""
 Draw = Callable[[nn.Module, str, Sequence[int], int, int], Tensor]
 
 
 def score(tensor: Tensor, channels: Sequence[int]) -> Tensor:
-    """Return what each picture's channel puts out on average; channels are last in tokens and logits."""
+    """Return the mean activation of each image's channel; channels are last in tokens and logits."""
     tensor = tensor if tensor.ndim == 4 else tensor.movedim(-1, 1)
     return torch.stack([tensor[i, channel].mean() for i, channel in enumerate(channels)])
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return where the module's weights are."""
+    """Return the device of the module's weights."""
     return next(module.parameters()).device
 
 
 def featviz(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
-    """Draw a batch of unlike objectives, at the defaults; the execution is that of a full render."""
+    """Render a batch of different objectives at the defaults; the execution is that of a full render."""
     return _featviz(module, layer, channels, size, steps)
 
 
 def featviz_near(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
-    """Draw the same from as close by as Lucent looks, which finds higher responses."""
+    """Render the same through Lucid's transforms, at full view size, which gives higher responses."""
     from featviz import transforms
 
     return _featviz(module, layer, channels, size, steps, transforms=transforms.LUCID)
@@ -50,18 +50,18 @@ def _featviz(module: nn.Module, layer: str, channels: Sequence[int], size: int, 
     if module not in OPENED:
         OPENED[module] = fv.Network(module, size=size, **IMAGENET)
     goals = [fv.objectives.Channel(layer, channel) for channel in channels]
-    return fv.render(OPENED[module], goals, steps=max(steps, 64), until=steps, trials=0, **options).images
+    return fv.render(OPENED[module], goals, steps=max(steps, 64), until=steps, robustness_views=0, **options).images
 
 
 def lucent(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
-    """Draw a batch, with the transforms and the optimizer that are its defaults."""
+    """Render a batch with Lucent's default transforms and optimizer."""
     from lucent.optvis import param, render
 
     name = layer.replace(".", "_")
     images = render.render_vis(
         module,
         lambda acts: -score(acts(name), channels).sum(),
-        lambda: param.Image(size, batch=len(channels)),
+        lambda: param.image(size, batch=len(channels)),
         thresholds=(steps,),
         progress=False,
         show_image=False,
@@ -70,7 +70,7 @@ def lucent(module: nn.Module, layer: str, channels: Sequence[int], size: int, st
 
 
 def torch_dreams(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
-    """Draw one picture after another, at the defaults."""
+    """Render one image after another, at the defaults."""
     from torch_dreams import Dreamer
 
     dreamer = Dreamer(module, device=str(device_of(module)), quiet=True)
@@ -88,7 +88,7 @@ def torch_dreams(module: nn.Module, layer: str, channels: Sequence[int], size: i
 
 
 def dreamlens(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
-    """Draw a batch, at the defaults."""
+    """Render a batch at the defaults."""
     from dreamlens import FeatureVisualizer, FourierCanvas
 
     device = str(device_of(module))
@@ -102,7 +102,7 @@ def dreamlens(module: nn.Module, layer: str, channels: Sequence[int], size: int,
 
 
 def horama(module: nn.Module, layer: str, channels: Sequence[int], size: int, steps: int) -> Tensor:
-    """Draw one picture after another, looking twice a step: it cannot look once."""
+    """Render one image after another, with two views per step, its minimum."""
     from horama import fourier
 
     found: list[Tensor] = []
@@ -133,9 +133,9 @@ LIBRARIES: dict[str, Draw] = {
 
 
 def main() -> None:
-    """Read tasks as JSON lines, and answer each with its seconds and the most memory so far, in MB."""
+    """Read tasks as JSON lines, and answer each with its seconds and the peak memory in MB."""
     draw, answers = LIBRARIES[sys.argv[1]], sys.stdout
-    sys.stdout = sys.stderr  # some print their progress
+    sys.stdout = sys.stderr  # some libraries print their progress
     modules: dict[str, Any] = {}
     torch.manual_seed(0)
     for line in sys.stdin:

@@ -1,8 +1,8 @@
-"""What a dream costs beside the original's algorithm, and what tiles cost beside the whole: `make dreambench`.
+"""Time DeepDream against the original algorithm, and tiles against whole images: `make dreambench`.
 
-The original is google/deepdream's notebook written plainly in PyTorch: the whole picture at once, weights as they come,
-a roll, the gradient over its mean magnitude, steps cut off at the valid range, details carried from octave to octave.
-All take turns in one run; times are a megapixel and octave step, ratios are of a turn.
+The original is the algorithm of google/deepdream's notebook in plain PyTorch: the whole image at once, trainable
+weights, a roll, the gradient divided by its mean magnitude, steps clipped to the valid range, details carried from
+octave to octave. All take turns in one run; times are per megapixel and octave step, ratios are within a turn.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CASES = (("googlenet", "inception4c"), ("mobilenet_v2", "features.12"))
 
 
 class StopError(Exception):
-    """The layer is reached."""
+    """Raised when the layer has run."""
 
 
 def original(
     module: nn.Module, layer: str, photo: Tensor, *, steps: int, octaves: int, scale: float = 1.4, jitter: int = 32
 ) -> Tensor:
-    """Dream as google/deepdream does; like it, the pass ends at the layer, and all weights are ready to be trained."""
+    """Run DeepDream as google/deepdream does: the pass ends at the layer, and weights are not frozen."""
     found: list[Tensor] = []
 
     def hook(_: nn.Module, __: object, output: Tensor) -> None:
@@ -70,7 +70,7 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def contenders(model: str, layer: str, photo: Tensor, options: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """Return what dreams of the layer in the original's way, and in featviz's without and with tiles."""
+    """Return functions that dream of the layer: the original, and featviz without and with tiles."""
     torch.manual_seed(0)
     extra = {"init_weights": False} if model == "googlenet" else {}
     module = torchvision.models.get_model(model, weights=None, **extra).eval()
@@ -111,7 +111,7 @@ def main() -> None:
         for turn in range(options.turns + 1):
             for kind, run in kinds.items():
                 passed = timed(run)
-                if turn:  # the first one warms up
+                if turn:  # the first is a warm-up
                     seconds[kind].append(passed / work)
         each = "".join(f"{median(seconds[kind]):8.2f}" for kind in kinds)
         ratios = ""

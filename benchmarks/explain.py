@@ -1,9 +1,9 @@
-"""Do methods of attribution find what is there? `make explain-bench`, about half an hour on two cores.
+"""Measure attribution methods on images whose truth is known: `make explain-bench`, about half an hour on two cores.
 
-Motif drawings say where their motif is. Four of them make a mosaic: where in it does a method point to when it is asked
-about the one that the network sees most? Insertion and deletion, the randomised weights of Adebayo et al., and the sums
-that some methods promise stand beside it. At the end, a million files are gone through for dataset examples: names on
-the disk, pictures simulated.
+A mosaic of four motif drawings: does a method point at the drawing of the class with the highest logit? Further
+columns are insertion and deletion, the weight randomisation test of Adebayo et al., and the completeness error of
+methods that conserve the score. At the end, dataset examples are collected from a million files: names on disk,
+images simulated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ import featviz as fv
 from featviz import methods as m
 from featviz.apps.explain import scan
 from featviz.apps.explain.methods import train_scouter
-from featviz.apps.explain.request import Question
+from featviz.apps.explain.request import AttributionRequest
+from featviz.apps.shared.image_batches import ImageBatch
 from featviz.network.bundled import MOTIFS
 from featviz.network.bundled.motifvit import PATCH, motifvit
 
@@ -60,17 +61,17 @@ STAGES = {
     "motifvit": ("heads", "encoder.layers.encoder_layer_3", "encoder.layers.encoder_layer_2",
                  "encoder.layers.encoder_layer_1", "encoder.layers.encoder_layer_0", "conv_proj"),
 }  # fmt: skip
-"""What is randomised, from the top down."""
+"""Parts whose weights are randomised, from the top down."""
 SIDE = 64
-"""Px of a drawing in a mosaic."""
+"""Side in px of a drawing in a mosaic."""
 CURVE = 16
-"""Points of the insertion and deletion curves."""
+"""Number of points of the insertion and deletion curves."""
 SLOTS = "stage3"
-"""The layer that SCOUTER's slots look at."""
+"""The layer that SCOUTER's slots attend to."""
 
 
 def mosaics(network: fv.Network, count: int) -> tuple[Tensor, list[int], list[int]]:
-    """Draw four motifs each, none twice; return the pictures, the one that the network sees most, and where it is."""
+    """Return mosaics of four different motifs, the class with the highest logit, and its quadrant."""
     generator = torch.Generator().manual_seed(1)
     images, classes, cells = [], [], []
     for _ in range(count):
@@ -82,18 +83,18 @@ def mosaics(network: fv.Network, count: int) -> tuple[Tensor, list[int], list[in
     return torch.stack(images), classes, cells
 
 
-def roomy(network: fv.Network) -> fv.Network:
-    """Return a network that sees mosaics: a transformer has its positions interpolated."""
+def enlarged(network: fv.Network) -> fv.Network:
+    """Return a network that accepts mosaics: a transformer's position embeddings are interpolated."""
     if not network.fixed_size:
         return network
     module = motifvit(2 * SIDE, len(MOTIFS)).eval()
     module.load_state_dict(interpolate_embeddings(2 * SIDE, PATCH, dict(network.module.state_dict())))
-    return fv.Network(module, size=2 * SIDE, mean=network.mean, std=network.std, classes=network.classes)
+    return fv.Network(module, size=2 * SIDE, mean=network.input.mean, std=network.input.std, classes=network.classes)
 
 
 def located(network: fv.Network, method: Any, count: int) -> tuple[float, float, float]:
-    """Return the share of what speaks for a class that lies where it is, how often the peak does, and seconds each."""
-    network = roomy(network)
+    """Return the share of relevance in the right quadrant, how often the peak is there, and seconds per image."""
+    network = enlarged(network)
     images, classes, cells = mosaics(network, count)
     shares, hits = [], []
     started = time.perf_counter()
@@ -108,7 +109,7 @@ def located(network: fv.Network, method: Any, count: int) -> tuple[float, float,
 
 
 def curves(network: fv.Network, method: Any, count: int) -> tuple[float, float]:
-    """Return the mean probability while pixels are put in, and taken out, the most important first.
+    """Return the mean probability while pixels are inserted, and deleted, the most relevant first.
 
     Source: Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421.
     """
@@ -130,7 +131,7 @@ def curves(network: fv.Network, method: Any, count: int) -> tuple[float, float]:
 
 
 def changed(network: fv.Network, method: Any, count: int) -> list[float]:
-    """Return how alike maps stay, by rank, while the weights are randomised from the top down: 1 is the same.
+    """Return the rank correlation of maps before and after weights are randomised from the top down.
 
     Source: Adebayo et al. 2018, https://arxiv.org/abs/1810.03292.
     """
@@ -150,7 +151,7 @@ def changed(network: fv.Network, method: Any, count: int) -> list[float]:
 
 
 def randomised(network: fv.Network) -> Iterator[fv.Network]:
-    """Make networks of which more and more, from the top down, has fresh weights."""
+    """Yield networks with more and more randomised parts, from the top down."""
     module = copy.deepcopy(network.module)
     torch.manual_seed(0)
     for stage in STAGES[network.name]:
@@ -160,19 +161,21 @@ def randomised(network: fv.Network) -> Iterator[fv.Network]:
             elif isinstance(part, nn.MultiheadAttention):
                 part._reset_parameters()
         random = copy.deepcopy(module)
-        yield fv.Network(random, size=network.size, mean=network.mean, std=network.std, classes=network.classes)
+        yield fv.Network(
+            random, size=network.size, mean=network.input.mean, std=network.input.std, classes=network.classes
+        )
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Return Spearman's; that of a constant is 0."""
+    """Return Spearman's rank correlation; 0 for a constant."""
     if a.std() == 0 or b.std() == 0:
         return 0.0
     ranks = torch.stack([one.argsort().argsort().float() for one in (a, b)])
     return torch.corrcoef(ranks)[0, 1].item()
 
 
-def promises(network: fv.Network, count: int) -> None:
-    """Print by how much the sums that methods promise are missed, and how far CAM lies from Grad-CAM."""
+def completeness(network: fv.Network, count: int) -> None:
+    """Print the completeness error of methods that conserve the score, and the distance of CAM from Grad-CAM."""
     generator = torch.Generator().manual_seed(4)
     labels = torch.randint(len(MOTIFS), (count,), generator=generator)
     images = draw(labels, network.size, generator)
@@ -202,15 +205,15 @@ def promises(network: fv.Network, count: int) -> None:
         far = []
         for image, label in zip(images, labels.tolist(), strict=True):
             goal = fv.objectives.Logit(label)
-            question = Question(network, goal, network.size)
-            one, other = (method.find(question, image[None]).map for method in (m.CAM(), m.GradCAM()))
+            request = AttributionRequest(network, goal, network.size)
+            one, other = (method.attribute(request, image[None]).map for method in (m.CAM(), m.GradCAM()))
             scaled = [found.relu() / found.relu().max().clamp(min=1e-12) for found in (one, other)]
             far.append((scaled[0] - scaled[1]).abs().max().item())
         print(f"CAM beside Grad-CAM: at most {max(far):.1e} apart, of 1")
 
 
 def slots(network: fv.Network, folder: str, steps: int) -> dict[str, Any]:
-    """Train SCOUTER's heads on fresh drawings, and say how well and how fast."""
+    """Train SCOUTER's heads on new drawings, and print their accuracy and time."""
     found = {}
     for against in (False, True):
         name = "Scouter against" if against else "Scouter"
@@ -224,13 +227,15 @@ def slots(network: fv.Network, folder: str, steps: int) -> dict[str, Any]:
         file = Path(folder, f"{'against' if against else 'for'}.safetensors")
         started = time.perf_counter()
         right = train_scouter(network, SLOTS, batches(), file, against=against)
-        print(f"{name}: {right:.3f} of fresh drawings right after {steps} steps, {time.perf_counter() - started:.0f} s")
+        print(
+            f"{name}: {right:.3f} accuracy on new drawings after {steps} steps, {time.perf_counter() - started:.0f} s"
+        )
         found[name] = m.Scouter(str(file))
     return found
 
 
 def million(count: int) -> None:
-    """Print what it takes to find dataset examples among so many files."""
+    """Print the time and memory of collecting dataset examples from many files."""
     with tempfile.TemporaryDirectory() as folder:
         for i in range(0, count, 1000):
             Path(folder, f"{i:07d}").mkdir()
@@ -238,19 +243,20 @@ def million(count: int) -> None:
                 Path(folder, f"{i:07d}", f"{k:03d}.png").touch()
         started = time.perf_counter()
         scan.folder_fingerprint(Path(folder))
-        print(f"{count} files: {time.perf_counter() - started:.0f} s to count them and to see whether any has changed")
+        print(f"{count} files: {time.perf_counter() - started:.0f} s to count them and to check for changes")
     module = nn.Conv2d(3, 256, 3)
     network = fv.Network(module, size=4, mean=(0.5,) * 3, std=(0.5,) * 3)
     pool = torch.rand(997, 3, 4, 4)
 
-    def simulated(*_: Any, **__: Any) -> Iterator[tuple[Path, Tensor]]:
-        for i in range(count):
-            yield Path(f"{i}.png"), pool[i % 997]
+    def simulated(*_: Any, **__: Any) -> Iterator[ImageBatch]:
+        for first in range(0, count, 32):
+            some = range(first, min(first + 32, count))
+            yield ImageBatch([Path(f"{i}.png") for i in some], pool[[i % 997 for i in some]], some.stop)
 
-    before, photographs = photographs, simulated
+    before, scan.image_batches = scan.image_batches, simulated
     used, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     found = scan._scan(network, Path(), "", 5, 2, count, None)
-    photographs = before
+    scan.image_batches = before
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used) / 1024
     print(
         f"{count} small pictures, 256 units: {time.perf_counter() - started:.0f} s, {more:.0f} MB more at the peak, "
@@ -285,9 +291,9 @@ def main() -> None:
                 kept = " ".join(f"{value:5.2f}" for value in alike)
                 times = f"{1e3 * seconds:5.0f}"
                 print(f"{one:23}{share:5.2f}  {points:6.2f}  {put:9.2f}  {taken:8.2f}{times}   {kept}", flush=True)
-        print("promised sums          missed by: median      most")
+        print("completeness error             median      most")
         for name in ("motifnet", "motifvit"):
-            promises(fv.load(name), options.count // 4)
+            completeness(fv.load(name), options.count // 4)
     million(options.files)
 
 

@@ -1,11 +1,10 @@
-"""What a step of `fv.render` costs over the network's own pass: `make overhead`.
+"""Time a step of `fv.render` relative to the network's own forward and backward pass: `make overhead`.
 
-The bare pass is the least that any library could do without changing the network: weights frozen, forward stopped at
-the layer, channels last, and backward to the pixels. The folded one has its batch normalisations folded as well, and
-the third runs folded in bfloat16. All run after every step of the render, so they see the same machine; the limit is
-the fastest of these, and ratios are medians of what each step gives. The quick pass is the faster one in either
-precision that also goes back through first and strided depthwise convolutions as featviz does: what is left over it is
-the picture.
+The bare pass is the least that a library can do without changing the network: frozen weights, forward stopped at the
+layer, channels last, backward to the pixels. The folded pass has its batch normalisations folded as well; the third
+runs folded in bfloat16. All of them run after every step of the render, so they share its machine state. The limit is
+the fastest of them, and ratios are medians over steps. The quick pass is the faster one in either precision that also
+uses featviz's backward for first and strided depthwise convolutions; the rest of a step's time is the image itself.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ CASES = (
 
 
 WHOLE = tuple(step for step in T.STANDARD if not isinstance(step, T.Resize))
-"""The default views without the last, which makes them smaller: so that render and bare pass see the same size."""
+"""The default transforms without the resize, so that render and bare pass see the same size."""
 
 
 class StopError(Exception):
-    """The layer is reached."""
+    """Raised when the layer has run."""
 
 
 def bare_pass(
@@ -72,13 +71,13 @@ def bare_pass(
 
 
 def wait(device: str) -> None:
-    """Let the device finish what it was given."""
+    """Wait until the device has finished."""
     if device != "cpu":
         torch.accelerator.synchronize()
 
 
 def fold(module: nn.Module) -> nn.Module:
-    """Return a copy with batch norms folded by torch's own tool, in the networks timed here."""
+    """Return a copy with batch normalisations folded by torch's own function."""
     module = copy.deepcopy(module).eval()
     for part in list(module.modules()):
         for (first, conv), (second, norm) in pairwise(list(part.named_children())):
@@ -89,7 +88,7 @@ def fold(module: nn.Module) -> nn.Module:
 
 
 def timed(name: str, layer: str, batch: int, size: int, count: int, device: str) -> tuple[torch.Tensor, fv.Execution]:
-    """Return the seconds of each kind of pass and of a step of the render, in turn, as six rows; and its execution."""
+    """Return the seconds of each kind of pass and of a step of the render, as six rows, and its execution."""
     options = {"init_weights": False} if name == "googlenet" else {}
     module = torchvision.models.get_model(name, weights=None, **options)
     passes = [

@@ -1,12 +1,12 @@
-"""featviz beside Lucent, torch-dreams, dreamlens and Horama: `make bench`, about an hour on two cores.
+"""Compare the speed with Lucent, torch-dreams, dreamlens and Horama: `make bench`, about an hour on two cores.
 
-Every library draws the same channels of the same network with the same weights, at the same size and for the same
-number of steps, with its own defaults otherwise. They take turns in one run, each in a process of its own that waits
-while the others work, so all see the same machine; what is quoted is the ratio to featviz within a turn. The peers
-are installed into an environment of their own, since they ask for an old kornia; torch is the same for all.
+Each library renders the same channels of the same network with the same weights, size and number of steps, and with
+its own defaults otherwise. They take turns in one run, each in a process of its own that waits while the others work;
+the quoted figure is the ratio to featviz within a turn. The other libraries are installed into an environment of
+their own, because they need an old kornia; torch is the same for all.
 
-What the channels put out on the finished, clean pictures stands beside the times, so that speed is not bought with
-quality: those figures are from the first row of each network, whose pictures have the most steps.
+The activation of the channels on the finished images without transforms is printed next to the times, so that speed
+does not hide a loss of quality. It is from the first row of each network, whose images have the most steps.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import featviz as fv
 
 PEERS = ["torch-lucent==0.1.8", "torch-dreams==4.0.0", "dreamlens==0.1.1", "horama==0.3.0"]
 THEIR_NEEDS = ["kornia==0.4.1", "einops", "decorator", "future", "opencv-python-headless", "scikit-learn", "matplotlib"]
-"""What they import beside what is here already."""
+"""Packages that they import and featviz does not."""
 CASES = (
     ("googlenet", "inception4a"),
     ("resnet50", "layer2"),
@@ -44,7 +44,7 @@ CASES = (
     ("vit_b_16", "encoder.layers.encoder_layer_5"),
 )
 ROWS = ((1, 64, 3), (8, 16, 3), (32, 8, 1))
-"""Pictures, steps and turns. More pictures get fewer steps, or the slowest would take a day."""
+"""Images, steps and turns. Larger batches get fewer steps, or the slowest library would take a day."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Contender:
     failed: str = ""
 
     def run(self, **task: Any) -> dict[str, float]:
-        """Do a task, and return its seconds and the most memory so far; nothing once it has failed."""
+        """Run a task, and return its seconds and peak memory; nothing after a failure."""
         if self.failed:
             return {}
         assert self.process.stdin
@@ -79,7 +79,7 @@ class Contender:
 
 
 def open_contender(name: str, python: Path, folder: Path, device: str) -> Contender:
-    """Start a library's process, whose complaints go into a file in the folder."""
+    """Start a library's process, whose error output goes to a file in the folder."""
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}  # Lucent takes a GPU wherever there is one
     command = [
         sys.executable if name.startswith("featviz") else python,
@@ -93,7 +93,7 @@ def open_contender(name: str, python: Path, folder: Path, device: str) -> Conten
 
 
 def environment(folder: Path) -> Path:
-    """Make the peers' environment if it is not there, and return its Python."""
+    """Create the environment of the other libraries if it is missing, and return its Python."""
     python = folder / "bin" / "python"
     if not (folder / "ready").exists():
         print(f"installing the peers into {folder}", flush=True)
@@ -108,14 +108,14 @@ def environment(folder: Path) -> Path:
 
 
 def live_channels(network: fv.Network, layer: str, count: int) -> list[int]:
-    """Choose channels that answer to noise, so that no library has to wake a dead one."""
+    """Choose channels that are active on noise, so that no library starts with a dead unit."""
     noise = torch.rand(8, 3, *network.size, generator=torch.Generator().manual_seed(1))
     answers = network.capture(noise, [layer]).channels_first(layer).unsqueeze(-1).flatten(2).mean((0, 2))
     return answers.topk(count).indices.tolist()
 
 
 def response(network: fv.Network, layer: str, channels: list[int], file: Path) -> float:
-    """Return what the channels put out on average, each on its own clean picture."""
+    """Return the mean activation of the channels, each on its own image without transforms."""
     images = torch.load(file, weights_only=True).float().clamp(0, 1)
     return score(network.capture(images, [layer])[layer].float(), channels).mean().item()
 
@@ -144,7 +144,7 @@ def race(
             each = {one.name: channels[: 1 if one.name in ONE_AT_A_TIME else count] for one in contenders}
             seconds: dict[str, list[float]] = {one.name: [] for one in contenders}
             megabytes: dict[str, float] = {}
-            for turn in range(-1, turns):  # the first warms up
+            for turn in range(-1, turns):  # the first is a warm-up
                 for one in contenders:
                     mine = each[one.name]
                     output = str(pictures[one.name]) if first else None
@@ -167,7 +167,7 @@ def race(
 
 
 def save_weights(model: str, folder: Path, mobilenet: Path | None) -> Path:
-    """Write the weights that every library will use: random ones, or trained ones of MobileNetV2 where given."""
+    """Write the weights that every library uses: random ones, or trained ones of MobileNetV2 if given."""
     path = folder / f"{model}.pt"
     if model == "mobilenet_v2" and mobilenet:
         module: nn.Module = fv.load(model, weights=str(mobilenet)).module
@@ -182,12 +182,12 @@ def save_weights(model: str, folder: Path, mobilenet: Path | None) -> Path:
 def main() -> None:
     """Print a table of times, ratios, memory and responses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mobilenet", type=Path, help="trained weights of MobileNetV2; left out: random ones")
+    parser.add_argument("--mobilenet", type=Path, help="trained weights of MobileNetV2; default: random ones")
     parser.add_argument("--size", type=int, default=224, help="px")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--only", help="part of a network's or layer's name")
-    parser.add_argument("--rows", type=int, default=len(ROWS), help="how many of the rows of each layer")
-    parser.add_argument("--longer", type=int, default=1, help="times as many steps, for a machine that is fast")
+    parser.add_argument("--only", help="run rows whose network or layer contains this text")
+    parser.add_argument("--rows", type=int, default=len(ROWS), help="number of rows per layer")
+    parser.add_argument("--longer", type=int, default=1, help="multiply the number of steps, for fast machines")
     parser.add_argument("--libraries", default=",".join(LIBRARIES), help="which, featviz first")
     parser.add_argument("--environment", type=Path, default=Path("benchmarks/.peers"))
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What `make quality` draws and measures with: pictures of featviz and of peers, and how like photographs they are."""
+"""Images and measures for `make quality`: renders of several libraries, and their distance from photographs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from peers import Contender
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.judge.judge import seen as seen_by
+from featviz.apps.judge.judge import class_rank
+from featviz.io import read_photographs
 from featviz.param.spectrum import slope
 
 SEED = 0
@@ -25,19 +26,19 @@ BATCH = 8
 SIZE = 224
 MAKER, JUDGE = "mobilenet_v2", "models.py:mobilenet_v1_050"
 FEATURES = tuple(f"features.{i}" for i in (2, 6, 10, 14, 18, 22, 24, 26))
-"""Layers of the judge that tell what is alike: combine they tell exemplars apart best, from early units to late."""
+"""Layers of the judge for feature similarity: combined, they separate exemplars best for early and late units."""
 AXES = 24
-"""Along so many main axes of the photographs' features is the Fréchet distance taken: fifty pictures fill no more."""
+"""Number of principal components for the Fréchet distance: fifty images do not span more."""
 
 
 class Bench:
-    """The networks, the photographs, and what is kept of them.
+    """The networks, the photographs and cached images.
 
     Args:
-        models: the folder of the networks.
-        photographs: the folder of photographs, whose names begin with their class.
-        keep: where pictures are kept.
-        device: where they are drawn; they are judged on the CPU.
+        models: Folder of the networks.
+        photographs: Folder of photographs, whose file names start with their class index.
+        keep: Folder for cached images.
+        device: Device for rendering; judging runs on the CPU.
     """
 
     def __init__(self, models: Path, photographs: Path, keep: Path, device: str) -> None:
@@ -51,24 +52,24 @@ class Bench:
 
     @cached_property
     def known(self) -> tuple[Tensor, Tensor]:
-        """The photographs' features, and the deviations that these were divided by."""
+        """Features of the photographs divided by their standard deviations, and these."""
         whole = features(self.judge, torch.stack(list(self.photographs.values())))
         scale = whole.std(0).clamp(min=1e-6)
         return whole / scale, scale
 
     def nature(self, images: Tensor) -> str:
-        """Write how far images are from photographs, and how steeply their spectra fall."""
+        """Format the Fréchet distance of images from photographs, and the exponent of their spectra."""
         whole, scale = self.known
         return f"{frechet(features(self.judge, images) / scale, whole):7.1f}  {slope(images).mean():6.3f}"
 
     @cached_property
     def others(self) -> list[int]:
-        """48 classes that are not in the table, with which to find settings."""
+        """48 classes that are not in the published table, for choosing settings."""
         rest = sorted(set(self.photographs) - set(self.classes))
         return random.Random(SEED + 1).sample(rest, 96)[:48]
 
     def pictures(self, name: str, count: int, draw: Ours | Theirs) -> Tensor:
-        """Draw pictures in batches, or find those that were drawn in the same way."""
+        """Render images in batches, or read cached ones with the same settings."""
         file = self.keep / f"{name}-{draw.digest}.pt"
         if not file.exists():
             batches = [list(range(first, min(first + BATCH, count))) for first in range(0, count, BATCH)]
@@ -80,12 +81,12 @@ class Bench:
 
 @dataclass(frozen=True)
 class Ours:
-    """Draws some of the objectives, each with a seed of its own.
+    """Renders objectives with featviz, each with its own seed.
 
     Args:
-        network: what they are of.
-        goals: the objectives.
-        settings: of `fv.render`, and the first seed.
+        network: The network.
+        goals: The objectives.
+        settings: Arguments of `fv.render`, with the first seed.
     """
 
     network: fv.Network
@@ -93,12 +94,12 @@ class Ours:
     settings: Mapping[str, Any]
 
     def __call__(self, some: Sequence[int]) -> Tensor:
-        """Draw these."""
+        """Render some of them, by index."""
         return self._render(some).images
 
     @property
     def digest(self) -> str:
-        """A name for what decides the pictures: their recipe's."""
+        """Hash of everything that determines the images: that of their recipe."""
         return self._render(range(len(self.goals)), until=0).recipe.hash
 
     def _render(self, some: Sequence[int], **more: Any) -> fv.Rendering:
@@ -109,14 +110,14 @@ class Ours:
 
 @dataclass(frozen=True)
 class Theirs:
-    """Has a peer draw some of the channels of a layer.
+    """Renders channels of a layer with another library.
 
     Args:
-        peer: which.
-        channels: their numbers.
-        task: the network and how it is drawn.
-        steps: of each.
-        fingerprint: of the network's weights.
+        peer: The process of the library.
+        channels: Their indices.
+        task: The network, layer, size and device.
+        steps: Number of steps per image.
+        fingerprint: Hash of the network's weights.
     """
 
     peer: Contender
@@ -126,7 +127,7 @@ class Theirs:
     fingerprint: str
 
     def __call__(self, some: Sequence[int]) -> Tensor:
-        """Draw these."""
+        """Render some of them, by index."""
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder, "pictures.pt")
             channels = [self.channels[i] for i in some]
@@ -136,14 +137,14 @@ class Theirs:
 
     @property
     def digest(self) -> str:
-        """A name for what decides the pictures; where the weights lie does not."""
+        """Hash of everything that determines the images, except the path of the weights."""
         task = {key: value for key, value in self.task.items() if key not in ("weights", "device")}
         decides = self.peer.name, list(self.channels), task, self.steps, self.fingerprint
         return hashlib.sha256(repr(decides).encode()).hexdigest()[:16]
 
 
 def features(judge: fv.Network, images: Tensor) -> Tensor:
-    """Return means and deviations over places of the judge's layers."""
+    """Return means and standard deviations over the positions of the judge's layers."""
     found = []
     for some in images.split(25):
         seen = F.interpolate(some, judge.size, mode="bilinear", antialias=True)
@@ -155,7 +156,7 @@ def features(judge: fv.Network, images: Tensor) -> Tensor:
 
 
 def frechet(images: Tensor, photographs: Tensor) -> float:
-    """Return the distance between Gaussians through two sets of features, along the main axes of the second."""
+    """Return the Fréchet distance of two sets of features, in the principal components of the second."""
     centre = photographs.mean(0)
     axes = torch.linalg.svd(photographs - centre, full_matrices=False).Vh[:AXES].T.double()
     one, two = ((part - centre).double() @ axes for part in (images, photographs))
@@ -165,10 +166,10 @@ def frechet(images: Tensor, photographs: Tensor) -> float:
 
 
 def seen(bench: Bench, images: Tensor, labels: list[int]) -> tuple[float, float, float]:
-    """Return in which share the judge has the class first, or among five, and its mean probability."""
+    """Return the judge's top-1 and top-5 accuracy, and its mean probability of the class."""
     ranks, shares = [], []
     for image, label in zip(images, labels, strict=True):
-        rank, share = seen_by(image, label, bench.judge)
+        rank, share = class_rank(image, label, bench.judge)
         ranks.append(rank)
         shares.append(share)
     count = len(ranks)

@@ -1,17 +1,17 @@
-"""What other networks see in the pictures: `make quality MODELS=FOLDER PHOTOGRAPHS=FOLDER`, two hours on two cores.
+"""Measure what independent networks recognise: `make quality MODELS=FOLDER PHOTOGRAPHS=FOLDER`, two hours on two cores.
 
-Classes: 50 of ImageNet's, drawn once from those that have a photograph, rendered on MobileNetV2 and shown to a
-MobileNetV1 that was trained apart; featviz at three qualities, each peer at its defaults and at featviz's time. Beside
-each stand the same figures for photographs of the same classes, how far the pictures are from photographs in the
-judge's features, and how steeply their spectrum falls.
+Classes: 50 random ImageNet classes that have a photograph, rendered on MobileNetV2 and judged by a MobileNetV1 that
+was trained separately; featviz with three presets, each other library at its defaults and for featviz's time. Each
+row has the ratios to photographs of the same classes, the Fréchet distance from photographs in the judge's features,
+and the exponent of the amplitude spectrum.
 
-Motifs: the embedded networks judge each other.
+Motifs: the bundled networks judge each other.
 
-Units: of 25 channels in each of four layers, is the picture nearer to the ten photographs that excite the channel most
-than to the ten that excite it least? The eleventh to twentieth photographs in its place show what is possible.
+Units: for 25 channels in each of four layers, is the image closer to the ten photographs with the highest activation
+than to the ten with the lowest? The photographs of ranks eleven to twenty in its place show what is possible.
 
-Seconds a picture are measured apart, in turns, on one batch of 8 and a few steps. With `--keep`, pictures are kept in a
-folder and found there again.
+Seconds per image are measured separately, in turns, on one batch of 8 and a few steps. `--keep` caches images in a
+folder.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ from torchvision.utils import make_grid
 from tried import spectra, tried
 
 import featviz as fv
-from featviz.apps.judge.judge import seen as seen_by
+from featviz.apps.judge.judge import class_rank
 
 SEEDS = 0, 100, 200
-"""With so many first seeds are motifs drawn: there are but 27, and a few are hard."""
+"""First seeds of the motifs: with only 27 motifs, one seed is not enough."""
 LUCENT, PEERS = "lucent", {"lucent": 512, "torch_dreams": 120, "dreamlens": 120}
-"""The steps that are each one's default."""
+"""Default number of steps of each library."""
 LAYERS = ("features.2", "features.6", "features.13", "features.17")
 CHANNELS = 25
 EXEMPLARS = 10
 SHOWN, SHEET = 5, Path(__file__).parents[1] / "docs" / "quality.webp"
-"""Every fifth class is laid out, featviz above Lucent."""
+"""Every fifth class is shown, featviz above Lucent."""
 TIMED = 32
-"""Steps of which the time is taken."""
+"""Number of timed steps."""
 SMALL = 128
-"""Side in px of Lucent's pictures of channels: its default; a class is drawn as large as the network sees."""
+"""Side in px of Lucent's images of channels, its default; classes are rendered at the network's input size."""
 
 
 def clock(draws: dict[str, Callable[[int], Ours | Theirs]]) -> dict[str, float]:
-    """Say how many seconds a step of a picture takes each library, in a batch of 8, at best of three turns."""
+    """Return the seconds per step and image of each library, in a batch of 8, best of three turns."""
     best = dict.fromkeys(draws, math.inf)
-    for steps in (2, TIMED, TIMED, TIMED):  # the first warms up
+    for steps in (2, TIMED, TIMED, TIMED):  # the first is a warm-up
         for name, draw in draws.items():
             start = time.perf_counter()
             draw(steps)(range(BATCH))
@@ -65,7 +65,7 @@ def clock(draws: dict[str, Callable[[int], Ours | Theirs]]) -> dict[str, float]:
 
 
 def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
-    """Print the table of class pictures."""
+    """Print the table of class images."""
     real = torch.stack([bench.photographs[label] for label in bench.classes])
     best = seen(bench, real, bench.classes)
     print("\nclasses            steps  s/picture  top-1  top-5  mean p   of photographs'    Fréchet   slope")
@@ -113,7 +113,7 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
 
 
 def motifs(bench: Bench) -> None:
-    """Print what the embedded networks see in each other's pictures."""
+    """Print how the bundled networks judge each other's images."""
     print("\nmotifs    judged by  seed  top-1  mean p")
     makers, judges = (
         {name: fv.load(name, device=device) for name in ("motifnet", "motifvit")} for device in (bench.device, "cpu")
@@ -124,7 +124,7 @@ def motifs(bench: Bench) -> None:
         for first in SEEDS:
             draw = Ours(makers[maker], goals, {**fv.PRESETS["usual"], "seed": first})
             images = bench.pictures(f"motifs-{maker}-{first}", len(names), draw)
-            found = [seen_by(image, i, judges[judge]) for i, image in enumerate(images)]
+            found = [class_rank(image, i, judges[judge]) for i, image in enumerate(images)]
             missed = ", ".join(name for name, (rank, _) in zip(names, found, strict=True) if rank > 1)
             top = sum(rank == 1 for rank, _ in found) / len(found)
             mean = sum(share for _, share in found) / len(found)
@@ -135,7 +135,7 @@ def motifs(bench: Bench) -> None:
 
 
 def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
-    """Print how often pictures of channels are nearer to what excites them most."""
+    """Print how often images of channels are closer to photographs with high activation."""
     images = torch.stack(list(bench.photographs.values()))
     known, scale = bench.known
     centre = known.mean(0)
@@ -183,12 +183,12 @@ def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, required=True, help="holds mobilenet_v2.safetensors and models.py")
-    parser.add_argument("--photographs", type=Path, required=True, help="500 of them, named NNN_class.jpg")
-    parser.add_argument("--parts", default="classes,motifs,units", help="and tried, spectra: how defaults were found")
-    parser.add_argument("--peers", default=",".join(PEERS), help="which to draw with, too")
-    parser.add_argument("--keep", type=Path, help="keep pictures here, and draw only those that are not here yet")
-    parser.add_argument("--device", default="cpu", help="where pictures are drawn: cpu or cuda")
+    parser.add_argument("--models", type=Path, required=True, help="folder with mobilenet_v2.safetensors and models.py")
+    parser.add_argument("--photographs", type=Path, required=True, help="folder of 500 photographs named NNN_class.jpg")
+    parser.add_argument("--parts", default="classes,motifs,units", help="also: tried, spectra")
+    parser.add_argument("--peers", default=",".join(PEERS), help="other libraries to compare with")
+    parser.add_argument("--keep", type=Path, help="folder to cache images in")
+    parser.add_argument("--device", default="cpu", help="device for rendering: cpu or cuda")
     parser.add_argument("--environment", type=Path, default=Path("benchmarks/.peers"))
     options = parser.parse_args()
     print(f"featviz {fv.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}")

@@ -1,7 +1,7 @@
-"""How time and memory grow with pictures, size and depth: `make scaling`, about ten minutes on two cores.
+"""Measure how time and memory grow with batch, size and depth: `make scaling`, about ten minutes on two cores.
 
-Each case runs in a process of its own; the peak is what the render adds to what the process has before. Beside
-the peak stands what featviz said beforehand that the job would take, which is what `--max-memory` goes by.
+Each case runs in a process of its own; the peak is the memory that the render adds to the process. The column `said`
+is featviz's own estimate before the render, which `--max-memory` uses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DEPTHS = ("conv1", "layer1", "layer2", "layer3", "layer4")
 
 @contextmanager
 def watching() -> Iterator[list[float]]:
-    """Note how much more memory the process has at its peak than at the beginning, in MB, looking every 2 ms."""
+    """Measure the peak increase of the process's memory in MB, sampled every 2 ms."""
     process, over, found = psutil.Process(), Event(), [0.0]
     before = process.memory_info().rss
 
@@ -55,14 +55,14 @@ def watching() -> Iterator[list[float]]:
 
 
 def measure(model: str, layer: str, pictures: int, size: int, steps: int) -> dict[str, Any]:
-    """Render, and return seconds a step and picture, the peak in MB, and what was said of it beforehand."""
+    """Render, and return the seconds per step and image, the peak in MB, and the estimate that was logged."""
     options = {"init_weights": False} if model == "googlenet" else {}
     torch.manual_seed(0)
     network = fv.Network(torchvision.models.get_model(model, weights=None, **options), size=224, **IMAGENET)
     said = io.StringIO()
     logging.basicConfig(stream=said, level=logging.INFO, format="%(message)s")
     goals = [fv.objectives.Layer(layer) for _ in range(pictures)]
-    fv.render(network, goals[:1], param=fv.param.Image(size), steps=1)  # what is found out once
+    fv.render(network, goals[:1], param=fv.param.Image(size), steps=1)  # measurements that are cached
     marks = [time.perf_counter()]
     with watching() as most:
         rendering = fv.render(
@@ -82,13 +82,13 @@ def measure(model: str, layer: str, pictures: int, size: int, steps: int) -> dic
 
 
 def alone(**case: Any) -> dict[str, Any]:
-    """Measure in a process of its own."""
+    """Measure in a separate process."""
     done = subprocess.run([sys.executable, __file__, "--case", json.dumps(case)], check=True, capture_output=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def plot(title: str, labels: list[str], series: dict[str, list[float]], path: Path) -> None:
-    """Draw each series from nothing to its largest, one beside the other."""
+    """Plot each series from 0, side by side."""
     figure, axes = plt.subplots(1, len(series), figsize=(9, 3), layout="constrained")
     figure.suptitle(title)
     for axis, (name, values) in zip(axes, series.items(), strict=True):
@@ -108,11 +108,11 @@ def plot(title: str, labels: list[str], series: dict[str, list[float]], path: Pa
 
 
 def main() -> None:
-    """Print tables, and draw them."""
+    """Print tables and plot them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/performance"))
-    parser.add_argument("--case", type=json.loads, help="measure this one, as JSON, and print it as JSON")
+    parser.add_argument("--case", type=json.loads, help="measure one case, given as JSON, and print it as JSON")
     options = parser.parse_args()
     if options.case:
         print(json.dumps(measure(**options.case)))

@@ -1,8 +1,8 @@
-"""What sweeps cost: `make sweepbench`.
+"""Time sweeps: `make sweepbench`.
 
-Units a minute on one and two Ray workers of one thread each, against each other and against this process; how long a
-sweep that is done takes to find that out; and what it costs to execution a million pictures: naming each by its recipe,
-telling which are there, and the bytes of the names, which are all the manifest there is.
+Units per minute on one and two Ray workers with one thread each, compared with this process; the time of a sweep that
+is complete already; and the cost of planning a million images: naming each by its recipe, finding which exist, and
+the size of the file names, which are the only manifest.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import featviz as fv
 from featviz.apps.shared.batches import Batch
 
 
-def seconds(network: fv.Network, folder: Path, engine: fv.RayBackend | None, units: int, steps: int) -> float:
-    """Time a sweep; what is in the folder already is not drawn again."""
+def seconds(network: fv.Network, folder: Path, backend: fv.RayBackend | None, units: int, steps: int) -> float:
+    """Time a sweep; images that exist in the folder are not rendered again."""
     start = time.perf_counter()
-    made = fv.sweep(network, folder, "stage2", channels=range(units), steps=steps, backend=engine)
+    made = fv.sweep(network, folder, "stage2", channels=range(units), steps=steps, backend=backend)
     assert made.count == units, made.problems
     return time.perf_counter() - start
 
@@ -42,9 +42,9 @@ def main() -> None:
         ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
         fast = {"here": seconds(network, Path(root, "here"), None, options.units, options.steps)}
         for workers in (1, 2):
-            engine = fv.RayBackend(workers=workers)
-            start = seconds(network, Path(root, f"start{workers}"), engine, 8 * workers, 0)
-            whole = seconds(network, Path(root, f"{workers}"), engine, options.units, options.steps)
+            backend = fv.RayBackend(workers=workers)
+            start = seconds(network, Path(root, f"start{workers}"), backend, 8 * workers, 0)
+            whole = seconds(network, Path(root, f"{workers}"), backend, options.units, options.steps)
             fast[f"{workers} on Ray"] = whole - start
             print(f"{workers} workers: {start:.1f} s to start and to draw nothing")
         for name, took in fast.items():

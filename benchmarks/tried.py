@@ -1,4 +1,4 @@
-"""How defaults were found: `benchmarks/quality.py` with `--parts tried,spectra`."""
+"""Settings that were tried for the defaults: `benchmarks/quality.py --parts tried,spectra`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from featviz import transforms as T
 def views(
     shift: float = 0.3, turn: float = 20, zoom: tuple[float, float] = (0.6, 3.0), px: int = 128, tint: float = 0.4
 ) -> tuple[Any, ...]:
-    """Return a stack as it was varied while the default was looked for."""
+    """Return transforms with the settings that were varied."""
     return (T.Shift(shift), T.Rotate(turn), T.Scale(T.LogUniform(*zoom)), T.Resize((px, px)), T.ColorShift(tint))
 
 
 LUCIDS = 2.5
-"""Rates are told as for Lucid's scale of frequencies, of which featviz has two fifths."""
+"""Learning rates below are relative to Lucid's frequency scale, of which featviz uses two fifths."""
 STEEPER, LOOSE = param.Fourier(decay=1.25), fv.optimizers.Adam(0.05 * LUCIDS, anchor_decay=0.0)
 NEARER: dict[str, Any] = {"shift": 0.2, "turn": 15, "zoom": (0.6, 2.0), "tint": 0.3}
 TRIED: dict[str, dict[str, Any]] = {
@@ -56,11 +56,11 @@ TRIED: dict[str, dict[str, Any]] = {
         "param": STEEPER,
     },
 }
-"""Settings on the way to the default, 128 steps where nothing else is said; what is left out is as it was before."""
+"""Settings tried for the default, with 128 steps unless stated otherwise."""
 
 
 def tried(bench: Bench) -> None:
-    """Print what each of the settings gave on other classes than those of the table."""
+    """Print the recognition with each setting, on other classes than those of the published table."""
     print("\ntried                                                   steps  top-1  top-5  mean p")
     real = torch.stack([bench.photographs[label] for label in bench.others])
     for name, settings in {"photographs": {}, **TRIED}.items():
@@ -73,19 +73,19 @@ def tried(bench: Bench) -> None:
 
 
 SPECTRA: dict[str, dict[str, Any]] = {
-    "decay 1.25, rate .05, anchor_decay .1": {
+    "decay 1.25, rate .05, pull .1": {
         "param": param.Fourier(decay=1.25),
         "optimizer": fv.optimizers.Adam(0.05 * LUCIDS, anchor_decay=0.1 / LUCIDS),
     },
-    "decay 1.4, rate .02, anchor_decay .25": {"param": param.Fourier(decay=1.4)},
+    "decay 1.4, rate .02, pull .25": {"param": param.Fourier(decay=1.4)},
     "decay 1.45, the same": {"param": param.Fourier(decay=1.45)},
     "decay 1.5, the same": {"param": param.Fourier(decay=1.5)},
 }
-"""Decays on the way to spectra that final_lr_ratio as those of photographs do, the first with the rate that there was before."""
+"""Decays tried for spectra like those of photographs; the first uses the former learning rate."""
 
 
 def spectra(bench: Bench) -> None:
-    """Print what decays and rates give on other classes than those of the table."""
+    """Print the recognition with each decay and rate, on other classes than those of the published table."""
     real = torch.stack([bench.photographs[label] for label in bench.others])
     goals = [f"logit:{label}" for label in bench.others]
     print("\nspectra                         top-1  top-5  mean p  Fréchet   slope")

@@ -1,6 +1,6 @@
-"""Write `docs/catalogue.md`: everything in the three drawers and every optimizer, with the code that drew its picture.
+"""Write `docs/catalogue.md`: every objective, param, transform and optimizer, with an image and its code.
 
-`make catalogue` runs all of it. Each snippet is an expression that gives a rendering; START comes before it.
+`make catalogue` runs all of it. Each snippet is an expression that returns a rendering; START runs before it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ import torch
 from torchvision.transforms import v2
 
 import featviz as fv
-from featviz import objectives as obj, param, transforms as T
+from featviz import objectives as obj, optimizers as Z, param, transforms as T
+from featviz.io import read_image
 
 net = fv.load("motifnet")
 drawing = "docs/catalogue/drawing.png"
 texture = "docs/catalogue/texture.png"
 mask = "docs/catalogue/mask.png"
 prior = "docs/catalogue/prior.json"  # featviz fit-prior FOLDER
-near = (T.Jitter(6), T.Rotate(5))  # for what has its place in the picture
+near = (T.Jitter(6), T.Rotate(5))  # for objectives that depend on position
 three = param.Image(128, batch=3)
 vector = net.capture(torch.from_numpy(read_image(drawing))[None], ["stage3"]).channels_first("stage3")[0].mean((1, 2))
 pattern = vector.view(-1, 1, 1).expand(-1, 4, 4)
@@ -71,7 +72,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "Guide": (
             'fv.render(net, obj.Guide("stage2", texture), param=param.Image(128, spatial=param.Pixel(), '
             "color=param.Clamped()), start=drawing, transforms=T.Roll(8), steps=40, "
-            "optimizer=fv.optimizers.Normalized(fv.optimizers.Ascent(lr=0.01)))"
+            "optimizer=Z.Normalized(Z.Ascent(lr=0.01)))"
         ),
         "Caricature": 'fv.render(net, obj.Caricature("stage3", drawing), param=param.Image(128), transforms=near)',
         "Style": (
@@ -116,7 +117,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "Plain": 'fv.render(net, "logit:heart", param=param.Image(128, batch=3, color=param.Plain()))',
         "Clamped": (
             'fv.render(net, "stage3", param=param.Image(128, spatial=param.Pixel(), color=param.Clamped()), '
-            "start=drawing, transforms=T.Roll(8), steps=20, optimizer=fv.optimizers.Normalized(fv.optimizers.Ascent(lr=0.01)))"
+            "start=drawing, transforms=T.Roll(8), steps=20, optimizer=Z.Normalized(Z.Ascent(lr=0.01)))"
         ),
     },
     "transforms": {
@@ -158,18 +159,18 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "OneOf": 'fv.render(net, "logit:star", param=three, transforms=T.Rotate(T.OneOf((0, 90, 180))))',
     },
     "optimizers": {
-        "Adam": 'fv.render(net, "logit:moon", param=three, optimizer=fv.optimizers.Adam(lr=0.05))',
-        "Ascent": 'fv.render(net, "logit:moon", param=three, optimizer=fv.optimizers.Ascent(lr=2.0))',
-        "Normalized": 'fv.render(net, "logit:moon", param=three, optimizer=fv.optimizers.Normalized(fv.optimizers.Ascent(lr=0.01)))',
+        "Adam": 'fv.render(net, "logit:moon", param=three, optimizer=Z.Adam(lr=0.05))',
+        "Ascent": 'fv.render(net, "logit:moon", param=three, optimizer=Z.Ascent(lr=2.0))',
+        "Normalized": 'fv.render(net, "logit:moon", param=three, optimizer=Z.Normalized(Z.Ascent(lr=0.01)))',
         "Smoothed": (
             'fv.render(net, "logit:moon", param=param.Image(128, batch=3, spatial=param.Pixel()), '
-            "optimizer=fv.optimizers.Smoothed(2.0, fv.optimizers.Normalized(fv.optimizers.Ascent(lr=0.02))))"
+            "optimizer=Z.Smoothed(2.0, Z.Normalized(Z.Ascent(lr=0.02))))"
         ),
         "LaplacianNormalized": (
             'fv.render(net, "logit:moon", param=param.Image(128, batch=3, spatial=param.Pixel()), '
-            "optimizer=fv.optimizers.LaplacianNormalized(5, fv.optimizers.Normalized(fv.optimizers.Ascent(lr=0.02))))"
+            "optimizer=Z.LaplacianNormalized(5, Z.Normalized(Z.Ascent(lr=0.02))))"
         ),
-        "Clipped": 'fv.render(net, "logit:moon", param=three, optimizer=fv.optimizers.Clipped(0.01, fv.optimizers.Ascent(lr=4.0)))',
+        "Clipped": 'fv.render(net, "logit:moon", param=three, optimizer=Z.Clipped(0.01, Z.Ascent(lr=4.0)))',
     },
 }
 """Each public item, and what draws it."""
@@ -181,48 +182,48 @@ PARAM_TEXTS = {
     "Plain": "Image(color=Plain())",
     "Clamped": "Image(spatial=Pixel(), color=Clamped())",
 }
-"""What the command line takes for params that are more than a name."""
+"""Command-line form of params that are more than a name."""
 
 TITLES = {
     "objectives": "Objectives: what to maximise",
     "param": "Parameterizations: what is optimised",
-    "transforms": "Transforms: how it is looked at",
-    "optimizers": "Optimizers: how it follows its gradient",
+    "transforms": "Transforms: random augmentations between the image and the network",
+    "optimizers": "Optimizers: how the image follows its gradient",
 }
 
 
-def home(drawer: str) -> Any:
-    """Return the module that a drawer's names live in."""
-    return getattr(fv, drawer)
+def home(section: str) -> Any:
+    """Return the module of a section."""
+    return getattr(fv, section)
 
 
-def line(drawer: str, name: str) -> str:
-    """Return the first sentence that an item says of itself."""
-    value = getattr(home(drawer), name)
+def line(section: str, name: str) -> str:
+    """Return the first line of an item's docstring."""
+    value = getattr(home(section), name)
     if inspect.isclass(value):
         return inspect.getdoc(value).split("\n")[0]
-    source = inspect.getsource(inspect.getmodule(fv.transforms.look))  # a stack: the sentence below its definition
+    source = inspect.getsource(inspect.getmodule(fv.transforms.look))  # a preset: the text below its definition
     return source.split(f"\n{name}: Transforms", 1)[1].split('"""', 1)[1].split("\n")[0].removesuffix('"""')
 
 
-def text_form(rendering: fv.Rendering, drawer: str, name: str) -> str:
-    """Return what the command line takes for an item; empty where there is no text for it."""
+def text_form(rendering: fv.Rendering, section: str, name: str) -> str:
+    """Return the command-line form of an item; empty if it has none."""
     recipe = rendering.recipe
-    if drawer == "objectives":
+    if section == "objectives":
         try:
             return str(fv.objectives.parse(rendering.names[0]))
-        except fv.FeatvizError:  # holds numbers that nobody types
+        except fv.FeatvizError:  # it contains arrays
             return ""
-    if drawer == "transforms":
+    if section == "transforms":
         whole = name.lower() if name.isupper() else recipe.transforms
         return "" if name == "ModuleTransform" else f'--transforms "{whole}"'
-    if drawer == "optimizers":
+    if section == "optimizers":
         return f'--optimizer "{recipe.optimizer}"'
     start = f" --start {recipe.start}" if recipe.start else ""
     return f'--param "{PARAM_TEXTS.get(name, name.lower())}"{start}'
 
 
-def draw(drawer: str, name: str, **changes: Any) -> fv.Rendering:
+def draw(section: str, name: str, **changes: Any) -> fv.Rendering:
     """Run a snippet."""
     space: dict[str, Any] = {}
     exec(START, space)
@@ -230,32 +231,31 @@ def draw(drawer: str, name: str, **changes: Any) -> fv.Rendering:
         whole = fv.render
         space["fv"] = type("Shorter", (), {"__getattr__": lambda _, item: getattr(fv, item)})()
         vars(space["fv"])["render"] = lambda *a, **k: whole(*a, **{**k, **changes})
-    return eval(SNIPPETS[drawer][name], space)
+    return eval(SNIPPETS[section][name], space)
 
 
 def page() -> str:
-    """Write the page about the pictures that are there."""
+    """Return the page about the existing images."""
     parts = ["# Catalogue\n", f"{INTRODUCTION}\n", f"```python\n{START}\n```\n"]
-    for drawer, snippets in SNIPPETS.items():
-        parts.append(f"## {TITLES[drawer]}\n")
+    for section, snippets in SNIPPETS.items():
+        parts.append(f"## {TITLES[section]}\n")
         for name, code in snippets.items():
-            parts.append(f"### {name}\n\n{line(drawer, name)}\n")
+            parts.append(f"### {name}\n\n{line(section, name)}\n")
             parts.append(f"![{name}](catalogue/{name}.webp)\n")
-            if text := text_form(draw(drawer, name, steps=0), drawer, name):
+            if text := text_form(draw(section, name, steps=0), section, name):
                 parts.append(f"`{text}`\n")
             parts.append(f"```python\n{code}\n```\n")
     return "\n".join(parts)
 
 
 INTRODUCTION = """
-Everything in the drawers `featviz.objectives`, `featviz.param` and `featviz.transforms`, and every optimizer: what it
-is, what it draws on the embedded network, the text that the command line takes for it, and the code that drew it.
-`make catalogue` writes this page. Every snippet comes after these lines:
+Every objective, image parameterization, transform and optimizer, with an image rendered on the bundled network, its
+command-line form, and the code. `make catalogue` writes this page. Every snippet runs after these lines:
 """.strip()
 
 
 def assets() -> None:
-    """Draw what the snippets start from: an eye, a texture, a mask, and the prior of two hundred drawings."""
+    """Draw the files that the snippets use: an eye, a texture, a mask, and the prior of 216 drawings."""
     ASSETS.mkdir(exist_ok=True)
     classes = fv.load("motifnet").classes
     for name, motif in (("drawing", "eye"), ("texture", "giraffe")):
@@ -270,12 +270,12 @@ def assets() -> None:
 
 
 def main() -> None:
-    """Draw everything, or what is named, and write the page."""
+    """Render everything, or what is named, and write the page."""
     assets()
-    for drawer, snippets in SNIPPETS.items():
+    for section, snippets in SNIPPETS.items():
         for name in snippets:
             if not sys.argv[1:] or name in sys.argv[1:]:
-                draw(drawer, name, progress=fv.progress_bar(name)).save(ASSETS / f"{name}.webp", labels=False)
+                draw(section, name, progress=fv.progress_bar(name)).save(ASSETS / f"{name}.webp", labels=False)
     (HERE / "catalogue.md").write_text(page())
 
 

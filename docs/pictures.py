@@ -1,6 +1,6 @@
-"""Draw the pictures of the README: `make docs MOBILENET=path/to/mobilenet_v2.safetensors`.
+"""Render the images of the README: `make docs MOBILENET=path/to/mobilenet_v2.safetensors`.
 
-Without MOBILENET, torchvision downloads its own weights for that network. The pages are opened in Chromium.
+Without MOBILENET, torchvision downloads its own weights for that network. Screenshots of pages are taken in Chromium.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ UNITS = (
     "logit:strawberry", "logit:monarch", "logit:pinwheel",
 )  # fmt: skip
 WIDEST = 1400
-"""Px of a photograph of a page."""
+"""Width in px of a screenshot."""
 LAYERS = ("features.4", "features.10", "features.12")
-"""What is dreamt of: early, in the middle, late."""
+"""Layers for DeepDream: early, middle, late."""
 
 
 def main() -> None:
-    """Draw the sheets and the dreams."""
+    """Render the contact sheets, dreams and pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mobilenet", default="default", help="a weights file")
     options = parser.parse_args()
     if shutil.which("chromium") is None:
-        raise SystemExit("pages are photographed in Chromium, which is missing; install the system's package")
+        raise SystemExit("screenshots need Chromium; install the system's package")
     motifnet, motifvit = fv.load("motifnet"), fv.load("motifvit")
     goals = [obj.Logit(name) for name in motifnet.classes]
     fv.render(motifnet, goals, param=param.Image(128), progress=fv.progress_bar()).save(HERE / "motifs.webp")
@@ -59,13 +59,13 @@ def main() -> None:
 
 
 def explain(network: fv.Network) -> None:
-    """Draw the sheet of attributions."""
+    """Render the sheet of attributions."""
     methods = ["gradcam", "guidedgradcam", "smoothgrad", "integratedgradients", "LRP('epsilon_plus')"]
     fv.compare(network, HERE / "chelsea.webp", ["logit:tabby", "features.10:31"], methods).save(HERE / "explain.webp")
 
 
 def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
-    """Make a gallery, an atlas and building blocks, and photograph them."""
+    """Make a gallery, an atlas and building blocks, and take screenshots."""
     given = {"progress": fv.progress_bar("pages", "picture")}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -75,13 +75,13 @@ def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
         atlas = fv.atlas(motifnet, folder / "drawings", "stage3", folder / "atlas", **given)
         layers = ["features.7", "features.17"]
         blocks = fv.blocks(mobilenet, HERE / "chelsea.webp", layers, folder / "blocks", **given)
-        read_photograph(gallery.page, (1560, 1400), "gallery", lambda _: None)
-        read_photograph(atlas.page, (1400, 760), "atlas", spiral)
-        read_photograph(blocks.page, (1400, 800), "blocks", eye)
+        screenshot(gallery.page, (1560, 1400), "gallery", lambda _: None)
+        screenshot(atlas.page, (1400, 760), "atlas", spiral)
+        screenshot(blocks.page, (1400, 800), "blocks", eye)
 
 
 def spiral(page: Page) -> None:
-    """Point at the largest cell of the spirals."""
+    """Point at the largest cell of the class spiral."""
     page.evaluate("""() => {
         const [view] = views, cells = view.grid().cells.filter(cell => cell.classes[0][0] === "spiral");
         view.pick(cells.reduce((best, cell) => cell.n > best.n ? cell : best));
@@ -95,8 +95,8 @@ def eye(page: Page) -> None:
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.42 * box["height"])
 
 
-def read_photograph(file: str, size: tuple[int, int], name: str, point: Callable[[Page], None]) -> None:
-    """Open a page in a window of a width and height in px, point at something, and keep what is seen."""
+def screenshot(file: str, size: tuple[int, int], name: str, point: Callable[[Page], None]) -> None:
+    """Open a page in a window of a width and height in px, point at something, and save a screenshot."""
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
@@ -120,12 +120,12 @@ def drawings(network: fv.Network, count: int, folder: Path) -> None:
 
 
 def examples(network: fv.Network) -> None:
-    """Draw the sheet of drawings that excite units."""
+    """Render the sheet of drawings with the highest activation."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "drawings")
         drawings(network, 405, folder)
         found = fv.examples(network, folder, "stage2", [1, 9, 30, 47])
-        pictures = fv.render(network, found.goals, param=param.Image(128))
+        pictures = fv.render(network, found.objectives, param=param.Image(128))
         found.save(HERE / "examples.webp", pictures)
 
 

@@ -1,14 +1,14 @@
-"""Everything that featviz raises or warns about.
+"""The exception tree of featviz, and helpers that format messages.
 
-FeatvizError               catch this one to catch them all
-├── AddressError           an address that a network does not have, or text that is no objective
-├── ModelError             a model that cannot be built, or does not take this input
-├── WeightsError           weights that cannot be read, or do not fit
-├── SettingError           an argument out of its range (also a ValueError)
-├── RenderError            a render that cannot succeed: no gradient, or a score that is not a number
-├── RecipeError            a picture without a recipe, or a recipe that needs something given
-└── OutputError            a file that cannot be written or read
-FeatvizWarning             some pictures of a batch failed, or a replay may differ; what there is can be used
+FeatvizError               base class of all errors
+├── AddressError           the network has no such layer, channel, position or class, or text cannot be parsed
+├── ModelError             a model cannot be built, or does not accept its input
+├── WeightsError           weights cannot be read, or do not fit the model
+├── SettingError           an argument is invalid (also a ValueError)
+├── RenderError            a render cannot succeed: no gradient, or a score that is NaN
+├── RecipeError            an image has no recipe, or its recipe cannot be replayed as it is
+└── OutputError            a file cannot be written or read
+FeatvizWarning             some images of a batch failed, or a replay may differ; the result is usable
 """
 
 from __future__ import annotations
@@ -18,43 +18,51 @@ from collections.abc import Iterable
 
 
 class FeatvizError(Exception):
-    """What featviz raises; its text says what was asked, what was found and what to do."""
+    """Base class of the errors that featviz raises. The message says what must hold, what was given and what to do."""
 
 
 class AddressError(FeatvizError):
-    """The network has no such layer, channel, position or class, or the text is no objective."""
+    """The network has no such layer, channel, position or class, or text cannot be parsed."""
 
 
 class ModelError(FeatvizError):
-    """The model cannot be built, or does not take this input."""
+    """A model cannot be built, or does not accept its input."""
 
 
 class WeightsError(FeatvizError):
-    """The weights cannot be read, or do not fit the model."""
+    """Weights cannot be read, or do not fit the model."""
 
 
 class SettingError(FeatvizError, ValueError):
-    """An argument is out of its range."""
+    """An argument is invalid."""
 
 
 class RenderError(FeatvizError):
-    """The render cannot succeed."""
+    """A render cannot succeed: no gradient reaches the image, or its score is NaN."""
 
 
 class RecipeError(FeatvizError):
-    """The picture holds no recipe, or its recipe needs something given by hand."""
+    """An image has no recipe, or its recipe cannot be replayed as it is."""
 
 
 class OutputError(FeatvizError):
-    """The file cannot be written or read."""
+    """A file cannot be written or read."""
 
 
 class FeatvizWarning(UserWarning):
-    """Some pictures of a batch failed, or a replay may differ; what there is can be used."""
+    """Some images of a batch failed, or a replay may differ. The result is usable."""
 
 
 def nearest(name: str, among: Iterable[str], most: int = 3) -> str:
-    """List the closest names, ready to end a message.
+    """Return a suffix for an error message that lists the most similar names.
+
+    Args:
+        name: The name that was not found.
+        among: The names that exist.
+        most: Number of names to list at most.
+
+    Returns:
+        Text that starts with `"; nearest: "`; empty if no name is similar.
 
     >>> nearest("mixed4q", ["mixed4a", "stem"])
     "; nearest: 'mixed4a'"
@@ -64,12 +72,16 @@ def nearest(name: str, among: Iterable[str], most: int = 3) -> str:
     return "; nearest: " + ", ".join(repr(lowered[match]) for match in close) if close else ""
 
 
-def caret(text: str, place: int) -> str:
-    """Show `text` with a caret under `place`, on lines of their own.
+def caret(text: str, column: int) -> str:
+    """Return the text and a caret below one of its columns, as two indented lines.
+
+    Args:
+        text: One line of text.
+        column: Column of the caret, from 0.
 
     >>> print(caret("a:b", 2))
     <BLANKLINE>
       a:b
         ^
     """
-    return f"\n  {text}\n  {' ' * place}^"
+    return f"\n  {text}\n  {' ' * column}^"

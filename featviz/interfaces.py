@@ -254,8 +254,9 @@ class TransformTraits:
     """What the engine needs to know about a transform besides its methods.
 
     Args:
-        pointwise: Changes the values of each pixel on its own and moves none. Such a transform gives the same result
-            before and after a resampling, so it does not separate the geometric transforms on either side of it.
+        pointwise: Multiplies and shifts the values of each pixel on its own and moves none. Such a transform gives the
+            same result before and after a bilinear resampling, so it does not separate the geometric transforms on
+            either side of it.
         consumes_alpha: Takes images whose last channel is alpha and returns images without it.
     """
 

@@ -1,4 +1,4 @@
-"""How the picture follows its gradient, and what may be done to the gradient first."""
+"""Optimizers of leaf tensors, and filters of their gradients."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from featviz.transforms.blur import gaussian_blur
 
 __all__ = ["Adam", "Ascent", "Clipped", "LaplacianNormalized", "Normalized", "Smoothed"]
 
+MIN_RMS = 1e-12
+"""Lower bound of the root mean square by which gradients are divided."""
+
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam, its rate falling along half a cosine, so that the last steps autotune what the first ones found.
+    """Adam with a rate that decreases along half a cosine, and with decay towards the start.
 
-    A step also takes the picture back towards where it began by a small share of the way. What the network keeps open_scorer
-    for stays; the rest fades, so that more steps make a picture clearer and not ever harsher.
+    Each step also moves the leaf tensors a small fraction of the way back to their initial values. What the gradient
+    keeps supporting remains and the rest fades, so that more steps make an image clearer, and not ever harsher.
 
     Args:
-        lr: the first step's rate; what it does depends on how loud the param's start is.
-        final_lr_ratio: the last step's rate as a share of the first.
-        anchor_decay: that share, per unit of the rate; 0 pulls nothing back.
+        lr: Rate of the first step, > 0. Its effect depends on the scale of the param's leaf tensors.
+        final_lr_ratio: Rate of the last step as a fraction of the first, >= 0.
+        anchor_decay: Fraction of the way back per step and unit of the rate, in [0, 1 / lr); 0 for no decay.
 
     Raises:
-        SettingError: a rate that is not above 0, or a anchor_decay that is below 0 or goes back all the way.
+        SettingError: A value is out of its range.
 
-    Source: Lucid, lucid/optvis/render.py, Adam at .05; Li et al. 2018, https://arxiv.org/abs/1802.01483, the anchor_decay,
-        apart from Adam as weight decay is in Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101.
-    Differs: the rate falls; the anchor_decay.
+    Source: Lucid, lucid/optvis/render.py, Adam at 0.05; Li et al. 2018, https://arxiv.org/abs/1802.01483, decay
+        towards the start; Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101, decay apart from Adam's step.
+    Differs: the rate decreases, and the leaf tensors decay towards their start.
     """
 
     lr: float = 0.05
@@ -42,71 +45,91 @@ class Adam:
     anchor_decay: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        if not self.lr > 0:
-            raise SettingError(f"learning rate {self.lr} does not move; give one above 0, 0.05 is usual")
+        """Check the values."""
+        _check_lr(self.lr, Adam.lr)
         if not 0 <= self.lr * self.anchor_decay < 1:
             raise SettingError(
-                f"a anchor_decay of {self.anchor_decay} at a rate of {self.lr} goes nowhere; give 0 or more, 0.1 is usual"
+                f"anchor_decay must be >= 0 and < 1 / lr = {1 / self.lr:g}, got {self.anchor_decay} "
+                f"(default {Adam.anchor_decay})"
             )
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
-        """Take charge of the leaves for so many steps."""
+        """Start an optimisation of these tensors over this many steps."""
         optimizer = torch.optim.Adam(leaves, lr=self.lr, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps), self.lr * self.final_lr_ratio)
-        begun = [leaf.detach().clone() for leaf in leaves] if self.anchor_decay else []
-        return _Falling(optimizer, schedule, leaves, begun, self.anchor_decay)
+        anchors = [leaf.detach().clone() for leaf in leaves] if self.anchor_decay else []
+        return _AnchoredAdam(optimizer, schedule, leaves, anchors, self.anchor_decay)
 
 
 @dataclass(frozen=True)
-class _Falling:
+class _AnchoredAdam:
+    """Adam on a schedule, followed by a step towards the anchors; without anchors, where there is no decay."""
+
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     leaves: Leaves
-    begun: Leaves
+    anchors: Leaves
     anchor_decay: float
 
     @torch.no_grad()
     def step(self) -> None:
         self.optimizer.step()
-        share = self.anchor_decay * float(self.schedule.get_last_lr()[0])
-        for leaf, begun in zip(self.leaves, self.begun, strict=False):  # none where nothing is pulled back
-            leaf.lerp_(begun, share)
+        fraction = self.anchor_decay * float(self.schedule.get_last_lr()[0])
+        for leaf, anchor in zip(self.leaves, self.anchors, strict=False):
+            leaf.lerp_(anchor, fraction)
         self.schedule.step()
         self.optimizer.zero_grad()
 
 
 @dataclass(frozen=True)
 class Ascent:
-    """Plain gradient ascent: a step is the gradient times the rate.
+    """Plain gradient ascent: a step is the gradient of the score times the rate.
 
     Args:
-        lr: the rate, the same at every step.
+        lr: Rate of every step, > 0.
 
     Raises:
-        SettingError: a rate that is not above 0.
+        SettingError: `lr` is out of its range.
     """
 
     lr: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the rate."""
-        if not self.lr > 0:
-            raise SettingError(f"learning rate {self.lr} does not move; give one above 0")
+        _check_lr(self.lr, Ascent.lr)
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
-        """Take charge of the leaves for so many steps."""
-        return _Plain(torch.optim.SGD(leaves, lr=self.lr))
+        """Start an optimisation of these tensors."""
+        return _TorchStepper(torch.optim.SGD(leaves, lr=self.lr))
+
+
+@dataclass(frozen=True)
+class _TorchStepper:
+    """A step of an optimizer of PyTorch."""
+
+    optimizer: torch.optim.Optimizer
+
+    def step(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def _check_lr(lr: float, default: float) -> None:
+    if not lr > 0:
+        raise SettingError(f"lr must be > 0, got {lr} (default {default})")
+
+
+# ---------------------------------------------------------------------------------------------- gradient length
 
 
 @dataclass(frozen=True)
 class Normalized:
-    """Another optimizer, given gradients whose root mean square is 1 in each picture: the rate alone says how far.
+    """Another optimizer with gradients that are scaled to a root mean square of 1 per image.
 
-    What a batch shares counts as a picture of its own.
+    With `Ascent` the rate alone then sets the length of a step. Tensors that a batch shares are scaled on their own.
 
     Args:
-        optimizer: what then follows them.
+        optimizer: What follows the scaled gradients.
 
     Source: google/deepdream, dream.ipynb, `make_step`.
     Differs: the root mean square instead of the mean magnitude.
@@ -115,46 +138,74 @@ class Normalized:
     optimizer: Optimizer = Ascent()
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
-        """Take charge of the leaves for so many steps."""
-        return _Changed(self.optimizer.begin(leaves, steps), leaves, lambda length: 1 / length.clamp(min=TINY))
+        """Start an optimisation of these tensors over this many steps."""
+        return _ScaledGradients(self.optimizer.begin(leaves, steps), leaves, lambda rms: 1 / rms.clamp(min=MIN_RMS))
 
 
 @dataclass(frozen=True)
 class Clipped:
-    """Another optimizer, given gradients whose root mean square is at most so much in each picture.
+    """Another optimizer with gradients whose root mean square is limited per image.
+
+    Longer gradients are shortened and keep their direction. Tensors that a batch shares are limited on their own.
 
     Args:
-        most: the largest root mean square that passes; longer gradients are shortened, never turned.
-        optimizer: what then follows them.
+        most: Largest root mean square, > 0.
+        optimizer: What follows the clipped gradients.
 
     Raises:
-        SettingError: it is not above 0.
+        SettingError: `most` is out of its range.
     """
 
     most: float
     optimizer: Optimizer = Ascent()
 
     def __post_init__(self) -> None:
-        """Check the bound."""
+        """Check the limit."""
         if not self.most > 0:
-            raise SettingError(f"gradients clipped at {self.most} do not move; give a bound above 0")
+            raise SettingError(f"most must be > 0, the largest root mean square of a gradient, got {self.most}")
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
-        """Take charge of the leaves for so many steps."""
+        """Start an optimisation of these tensors over this many steps."""
         stepper = self.optimizer.begin(leaves, steps)
-        return _Changed(stepper, leaves, lambda length: (self.most / length.clamp(min=TINY)).clamp(max=1))
+        return _ScaledGradients(stepper, leaves, lambda rms: (self.most / rms.clamp(min=MIN_RMS)).clamp(max=1))
+
+
+@dataclass(frozen=True)
+class _ScaledGradients:
+    """Multiply the gradients of each image by a factor that depends on their root mean square, then step."""
+
+    stepper: Stepper
+    leaves: Leaves
+    factor: Callable[[Tensor], Tensor]
+
+    def step(self) -> None:
+        for leaves in self._groups():
+            # One root mean square per image over all of its tensors, so that the direction of its gradient stays.
+            power = torch.stack([leaf.grad.flatten(1).square().sum(1) for leaf in leaves]).sum(0)
+            factor = self.factor((power / sum(leaf[0].numel() for leaf in leaves)).sqrt())
+            for leaf in leaves:
+                leaf.grad.mul_(factor.view(-1, *[1] * (leaf.ndim - 1)))
+        self.stepper.step()
+
+    def _groups(self) -> list[list[Any]]:
+        """Group the tensors that have a gradient by their length: those of the images apart from shared ones."""
+        optimised = [leaf for leaf in self.leaves if leaf.grad is not None]
+        return [[leaf for leaf in optimised if len(leaf) == count] for count in {len(leaf) for leaf in optimised}]
+
+
+# ---------------------------------------------------------------------------------------------- gradient filters
 
 
 @dataclass(frozen=True)
 class Smoothed:
-    """Another optimizer, given gradients that are blurred, which leaves the fine grain out of a picture held as pixels.
+    """Another optimizer with blurred gradients, which keeps fine noise out of images parameterized by pixels.
 
     Args:
-        std: of the Gaussian, in px.
-        optimizer: what then follows them.
+        std: Standard deviation of the Gaussian in px, > 0.
+        optimizer: What follows the blurred gradients.
 
     Raises:
-        SettingError: a width that is not above 0; or, at `begin`, leaves that are no pixels.
+        SettingError: `std` is out of its range; or, at `begin`, the leaf tensors are not pixels.
 
     Source: ProGamerGov, neural-dream, and other descendants of google/deepdream.
     """
@@ -163,13 +214,13 @@ class Smoothed:
     optimizer: Optimizer = Normalized()
 
     def __post_init__(self) -> None:
-        """Check the width."""
+        """Check the standard deviation."""
         if not self.std > 0:
-            raise SettingError(f"a blur of {self.std} px does nothing; give a deviation above 0")
+            raise SettingError(f"std of Smoothed must be > 0 px, got {self.std}")
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
-        """Take charge of the leaves for so many steps."""
-        return _Filtered(self.optimizer.begin(leaves, steps), _pixels(self, leaves), self._blur)
+        """Start an optimisation of these tensors over this many steps."""
+        return _FilteredGradients(self.optimizer.begin(leaves, steps), _pixel_leaves(self, leaves), self._blur)
 
     def _blur(self, gradient: Tensor) -> Tensor:
         return gaussian_blur(gradient, self.std)
@@ -177,14 +228,16 @@ class Smoothed:
 
 @dataclass(frozen=True)
 class LaplacianNormalized:
-    """Another optimizer, given gradients whose every octave of detail is equally strong: low frequencies come out, too.
+    """Another optimizer with gradients in which every octave of spatial frequency is equally strong.
+
+    Gradients of networks are strongest at high frequencies; this makes large shapes appear as well.
 
     Args:
-        levels: how many octaves are taken apart, the rest below them being one more.
-        optimizer: what then follows them.
+        levels: Number of octaves, >= 1, that are separated from the low-frequency rest.
+        optimizer: What follows the filtered gradients.
 
     Raises:
-        SettingError: fewer than one level; or, at `begin`, leaves that are no pixels.
+        SettingError: `levels` is out of its range; or, at `begin`, the leaf tensors are not pixels.
 
     Source: TensorFlow's deepdream tutorial, deepdream.ipynb, "Laplacian Pyramid Gradient Normalization".
     """
@@ -193,15 +246,17 @@ class LaplacianNormalized:
     optimizer: Optimizer = Normalized()
 
     def __post_init__(self) -> None:
-        """Check the levels."""
+        """Check the number of levels."""
         if self.levels < 1:
-            raise SettingError(f"{self.levels} levels take nothing apart; give 1 or more, 4 is usual")
+            raise SettingError(f"levels must be >= 1, got {self.levels} (default {LaplacianNormalized.levels})")
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
-        """Take charge of the leaves for so many steps."""
-        return _Filtered(self.optimizer.begin(leaves, steps), _pixels(self, leaves), self._even)
+        """Start an optimisation of these tensors over this many steps."""
+        stepper = self.optimizer.begin(leaves, steps)
+        return _FilteredGradients(stepper, _pixel_leaves(self, leaves), self._equalise)
 
-    def _even(self, gradient: Tensor) -> Tensor:
+    def _equalise(self, gradient: Tensor) -> Tensor:
+        """Split a gradient into a Laplacian pyramid, scale each level to a root mean square of 1, and add them up."""
         bands, rest = [], gradient
         for _ in range(self.levels):
             if min(rest.shape[2:]) < 2:
@@ -209,64 +264,34 @@ class LaplacianNormalized:
             low = F.interpolate(rest, scale_factor=0.5, mode="bilinear", antialias=True)
             bands.append(rest - F.interpolate(low, rest.shape[2:], mode="bilinear"))
             rest = low
-        even = _unit(rest)
+        equalised = _unit_rms(rest)
         for band in reversed(bands):
-            even = F.interpolate(even, band.shape[2:], mode="bilinear") + _unit(band)
-        return even
-
-
-def _unit(band: Tensor) -> Tensor:
-    return band / band.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=TINY)
-
-
-def _pixels(optimizer: Optimizer, leaves: Leaves) -> Leaves:
-    moving = [leaf for leaf in leaves if leaf.requires_grad]
-    if any(leaf.ndim != 4 or leaf.is_complex() for leaf in moving):
-        raise SettingError(f"{optimizer} filters the gradients of pixels; give param.Image(spatial=param.Pixel())")
-    return moving
-
-
-TINY = 1e-12
-"""Gradients shorter than this are nothing."""
+            equalised = F.interpolate(equalised, band.shape[2:], mode="bilinear") + _unit_rms(band)
+        return equalised
 
 
 @dataclass(frozen=True)
-class _Plain:
-    optimizer: torch.optim.Optimizer
+class _FilteredGradients:
+    """Filter the gradient of each tensor, then step."""
 
-    def step(self) -> None:
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-
-@dataclass(frozen=True)
-class _Filtered:
     stepper: Stepper
     leaves: Leaves
-    change: Callable[[Tensor], Tensor]
+    filter: Callable[[Tensor], Tensor]
 
     def step(self) -> None:
         for leaf in self.leaves:
             if leaf.grad is not None:
-                leaf.grad.copy_(self.change(leaf.grad))
+                leaf.grad.copy_(self.filter(leaf.grad))
         self.stepper.step()
 
 
-@dataclass(frozen=True)
-class _Changed:
-    stepper: Stepper
-    leaves: Leaves
-    factor: Callable[[Tensor], Tensor]
+def _unit_rms(band: Tensor) -> Tensor:
+    return band / band.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=MIN_RMS)
 
-    def step(self) -> None:
-        for leaves in self._groups():
-            power = torch.stack([leaf.grad.flatten(1).square().sum(1) for leaf in leaves]).sum(0)
-            factor = self.factor((power / sum(leaf[0].numel() for leaf in leaves)).sqrt())
-            for leaf in leaves:
-                leaf.grad.mul_(factor.view(-1, *[1] * (leaf.ndim - 1)))
-        self.stepper.step()
 
-    def _groups(self) -> list[list[Any]]:
-        """Return the leaves of the pictures, and apart from them those that pictures share."""
-        moving = [leaf for leaf in self.leaves if leaf.grad is not None]
-        return [[leaf for leaf in moving if len(leaf) == count] for count in {len(leaf) for leaf in moving}]
+def _pixel_leaves(optimizer: Optimizer, leaves: Leaves) -> Leaves:
+    """Return the tensors that are optimised, and check that their last two dimensions can be rows and columns."""
+    optimised = [leaf for leaf in leaves if leaf.requires_grad]
+    if any(leaf.ndim != 4 or leaf.is_complex() for leaf in optimised):
+        raise SettingError(f"{optimizer} needs a param that optimises pixels; use param.Image(spatial=param.Pixel())")
+    return optimised

@@ -1,4 +1,4 @@
-"""Chance without global state: every image of a batch has a seed of its own."""
+"""Random numbers without global state: every image of a batch has a seed of its own."""
 
 from __future__ import annotations
 
@@ -9,101 +9,127 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-POOL = 1024
-"""Uniform numbers drawn ahead for each image, so that a step of the loop costs no Python work per image."""
+UNIFORM_POOL_SIZE = 1024
+"""Uniform numbers that are drawn ahead for each image, so that most steps need no Python call per image."""
 
 
 class Generators:
-    """One `torch.Generator` for each image, so that a picture does not depend on its neighbours.
+    """One `torch.Generator` per image, so that an image does not depend on the others of its batch.
 
-    Numbers come from the CPU whatever the device, so a seed starts the same picture everywhere.
+    Numbers are drawn on the CPU for every device, so that a seed gives the same start everywhere.
 
     Args:
-        seeds: one for each image.
+        seeds: One seed per image.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
-        self._each = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._pool = torch.empty(len(seeds), 0)
         self._used = 0
-        self._mark: tuple[Tensor, int] | None = None
-        self._states: list[Tensor] = []
+        self._marked: tuple[Tensor, int] | None = None
+        self._marked_states: list[Tensor] = []
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self._each)
+        return len(self._generators)
 
     def __getitem__(self, some: slice) -> Generators:
-        """Return the generators of some of the images, which go on drawing where these are."""
+        """Return the generators of some of the images, which continue where these are now."""
         part = Generators(())
-        part._each, part._pool, part._used = self._each[some], self._pool[some], self._used
+        part._generators, part._pool, part._used = self._generators[some], self._pool[some], self._used
         return part
 
     def mark(self) -> None:
-        """Remember this moment, for `rewind`."""
-        self._mark, self._states = (self._pool, self._used), []
+        """Remember the current state for `rewind`."""
+        # The generators' own states are copied only when one of them is used: most steps read the pool alone.
+        self._marked, self._marked_states = (self._pool, self._used), []
 
     def rewind(self) -> None:
-        """Go back to the last `mark`: what was drawn since will be drawn again."""
-        if self._mark:
-            self._pool, self._used = self._mark
-        for each, state in zip(self._each, self._states, strict=False):
-            each.set_state(state)
+        """Return to the state at the last `mark`, so that the same numbers are drawn again."""
+        if self._marked:
+            self._pool, self._used = self._marked
+        for generator, state in zip(self._generators, self._marked_states, strict=False):
+            generator.set_state(state)
 
     def uniform(self, *shape: int) -> Tensor:
-        """Draw numbers from [0, 1), shape `(n, *shape)`."""
+        """Draw uniform numbers.
+
+        Args:
+            *shape: Shape of the numbers of each image.
+
+        Returns:
+            Numbers in [0, 1), of shape `(n, *shape)`.
+        """
         count = math.prod(shape)
         if self._used + count > self._pool.shape[1]:
-            self._pool = torch.stack([torch.rand(max(POOL, count), generator=each) for each in self._leaving()])
+            size = max(UNIFORM_POOL_SIZE, count)
+            self._pool = torch.stack([torch.rand(size, generator=generator) for generator in self._advancing()])
             self._used = 0
         self._used += count
         return self._pool[:, self._used - count : self._used].reshape(len(self), *shape)
 
     def normal(self, *shape: int) -> Tensor:
-        """Draw numbers of mean 0 and deviation 1, shape `(n, *shape)`."""
-        return torch.stack([torch.randn(shape, generator=each) for each in self._leaving()])
+        """Draw normally distributed numbers.
 
-    def _leaving(self) -> list[torch.Generator]:
-        """Return the generators, which are about to move on from where they were marked."""
-        if self._mark and not self._states:
-            self._states = [each.get_state() for each in self._each]
-        return self._each
+        Args:
+            *shape: Shape of the numbers of each image.
+
+        Returns:
+            Numbers of mean 0 and standard deviation 1, of shape `(n, *shape)`.
+        """
+        return torch.stack([torch.randn(shape, generator=generator) for generator in self._advancing()])
+
+    def _advancing(self) -> list[torch.Generator]:
+        """Return the generators to draw from, after copying their states once since the last `mark`."""
+        if self._marked and not self._marked_states:
+            self._marked_states = [generator.get_state() for generator in self._generators]
+        return self._generators
 
 
 def global_sources(device: torch.device) -> list[torch.Generator]:
-    """Return the generators that whatever runs on a device may draw from without being given one."""
-    first = device.index or 0
-    more = torch.cuda.default_generators[first : first + 1] if device.type == "cuda" else ()
+    """Return PyTorch's global generators, from which code on a device may draw.
+
+    Args:
+        device: Where the code runs.
+
+    Returns:
+        The generator of the CPU, and that of the device if it is a CUDA GPU.
+    """
+    index = device.index or 0
+    more = torch.cuda.default_generators[index : index + 1] if device.type == "cuda" else ()
     return [torch.default_generator, *more]
 
 
 class Chance:
-    """Random numbers for a network that takes some as it runs: its own, always the same, and none of the caller's.
+    """A reproducible global random state for networks that draw random numbers as they run.
+
+    Call it for a context in which PyTorch's global generators start from seed 0, and continue in each further context
+    where the last one ended. Outside of these contexts the caller's random state is unchanged.
 
     Args:
-        device: where it runs.
+        device: Where the network runs.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._sources = global_sources(device)
-        self._first = [torch.Generator(source.device).manual_seed(0).get_state() for source in self._sources]
-        self._states = self._first
+        self._initial = [torch.Generator(source.device).manual_seed(0).get_state() for source in self._sources]
+        self._states = self._initial
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Go on where the last time ended; afterwards the caller's numbers go on where they were."""
-        kept = [source.get_state() for source in self._sources]
+        """Replace the global random state within a context, and restore the caller's at its end or after an error."""
+        callers = [source.get_state() for source in self._sources]
         try:
             self._set(self._states)
             yield
         finally:
             self._states = [source.get_state() for source in self._sources]
-            self._set(kept)
+            self._set(callers)
 
     @property
     def used(self) -> bool:
-        """Whether any number was taken."""
-        return not all(map(torch.equal, self._states, self._first))
+        """Whether the network has drawn any number."""
+        return not all(map(torch.equal, self._states, self._initial))
 
     def _set(self, states: Sequence[Tensor]) -> None:
         for source, state in zip(self._sources, states, strict=True):

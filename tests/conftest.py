@@ -1,3 +1,5 @@
+"""Fixtures of all tests: every test runs in an empty folder, on the CPU and without autotuning."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,7 +11,7 @@ import toys
 import featviz as fv
 
 SHARED = Path(__file__).parents[2] / "shared"
-"""Trained networks and photographs beside the checkout; tests that need them skip where they are missing."""
+"""Trained networks and photographs next to the checkout; tests that need them are skipped where they are missing."""
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +33,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def photo() -> torch.Tensor:
-    """A drawing with soft and sharp parts, height unlike width."""
+    """A drawing with smooth and sharp parts, wider than high."""
     generator = torch.Generator().manual_seed(0)
     motifs = fv.load("motifnet", device="cpu").classes
     from motifs.draw import draw
@@ -40,13 +42,13 @@ def photo() -> torch.Tensor:
 
 
 @pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)
-def on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No CUDA is found in a test or what it starts, unless it is about that: only a CPU draws equal to the byte."""
+def cpu_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide CUDA from tests that are not marked `gpu`, and their subprocesses: only CPU renders are byte-equal."""
     if not request.node.get_closest_marker("gpu"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -55,7 +57,7 @@ def on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture(autouse=True)
-def nothing_measured(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Single precision, unless a test asks for more: what is faster depends on the machine."""
+def no_autotuning(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not choose the execution by timing, whose result depends on the machine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr("featviz.engine.autotune.MIN_STEPS", 10**9)

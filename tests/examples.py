@@ -1,4 +1,4 @@
-"""An example of every objective, param and transform, for `toys.Plain` and pictures of 18 x 25 px."""
+"""An example of every objective, param and transform, for `toys.Plain` and images of 18 x 25 px."""
 
 import torch
 from kornia import augmentation, filters
@@ -8,36 +8,36 @@ from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
 
-RANDOM = torch.Generator().manual_seed(0)
-OTHER = torch.rand(3, 18, 25, generator=RANDOM)
+GENERATOR = torch.Generator().manual_seed(0)
+REFERENCE = torch.rand(3, 18, 25, generator=GENERATOR)
 MASK = torch.zeros(18, 25)
 MASK[4:14, 6:20] = 1
-VECTOR = torch.randn(8, generator=RANDOM)
+VECTOR = torch.randn(8, generator=GENERATOR)
 
 OBJECTIVES = {
     "ActivationWeights": obj.ActivationWeights("conv2", VECTOR, at=(2, 3), patch=(2, 4)),
     "Alignment": obj.Alignment("conv2"),
     "Blur": -obj.Blur(2.0),
     "BoundaryComplexity": -obj.BoundaryComplexity(4),
-    "Caricature": obj.Caricature("conv2", OTHER),
+    "Caricature": obj.Caricature("conv2", REFERENCE),
     "Channel": obj.Channel("conv2", 1),
     "Direction": obj.Direction("conv2", VECTOR, 2),
     "DirectionNeuron": obj.DirectionNeuron("conv2", VECTOR, (3, 5), 1),
     "Diversity": obj.Diversity("conv2"),
-    "Guide": obj.Guide("conv2", OTHER),
-    "InputDifference": -obj.InputDifference(OTHER),
+    "Guide": obj.Guide("conv2", REFERENCE),
+    "InputDifference": -obj.InputDifference(REFERENCE),
     "Interpolate": obj.Interpolate(obj.Channel("conv2", 1), obj.Logit("cat")),
     "L1": -obj.L1(0.2),
     "L2": -obj.L2(0.2),
     "Layer": obj.Layer("conv2"),
     "Logit": obj.Logit("cat"),
-    "Match": obj.Match("conv2", OTHER),
+    "Match": obj.Match("conv2", REFERENCE),
     "Neuron": obj.Neuron("conv2", 1, (3, 5)),
     "Opacity": -obj.Opacity(),
     "Probability": obj.Probability(1),
     "Ramp": obj.Ramp(1, 2) * obj.Channel("conv2", 1),
-    "Style": obj.Style("conv2", OTHER, 0.5),
-    "TensorDirection": obj.TensorDirection("conv2", torch.randn(8, 4, 5, generator=RANDOM), 1),
+    "Style": obj.Style("conv2", REFERENCE, 0.5),
+    "TensorDirection": obj.TensorDirection("conv2", torch.randn(8, 4, 5, generator=GENERATOR), 1),
     "TotalVariation": -obj.TotalVariation(),
     "Within": obj.Within(obj.Channel("conv2", 1), MASK),
 }
@@ -52,7 +52,7 @@ PARAMS = {
     "Pixel": param.Image(spatial=param.Pixel()),
     "Pyramid": param.Image(spatial=param.Pyramid()),
     "Shared": param.Image(spatial=param.Shared()),
-    "Stack": param.Stack((OTHER,)),
+    "Stack": param.Stack((REFERENCE,)),
 }
 
 TRANSFORMS = {
@@ -76,7 +76,7 @@ TRANSFORMS = {
     "UniformNoise": T.UniformNoise(0.1),
     "Warp": T.Warp((T.Shift(0.1), T.Rotate(3))),
 }
-FOREIGN = {
+MODULES = {
     "v2.RandomPerspective": v2.RandomPerspective(p=1.0),
     "v2.ColorJitter": v2.ColorJitter(0.2, 0.2),
     "v2.RandomResizedCrop": v2.RandomResizedCrop(24, antialias=True),

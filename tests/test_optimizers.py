@@ -23,60 +23,51 @@ def test_adam_restated():
         assert leaf.tolist() == pytest.approx(x, rel=1e-9)
 
 
-def test_a_rate_has_to_move():
-    with pytest.raises(fv.SettingError, match=r"^learning rate 0 does not move; give one above 0, 0.05 is usual$"):
-        fv.optimizers.Adam(lr=0)
-    with pytest.raises(
-        fv.SettingError, match=r"^a anchor_decay of -1 at a rate of 0.05 goes nowhere; give 0 or more, 0.1 is usual$"
-    ):
-        fv.optimizers.Adam(anchor_decay=-1)
-
-
-def test_more_steps_do_not_make_a_picture_ever_harsher(net):
-    """What is not asked for fades, so contrast levels off; a photograph is pulled back to itself, not to grey."""
+def test_anchor_decay_limits_the_contrast_of_long_renders(net):
+    """Contrast levels off; the decay of a photograph leads to the photograph, not to grey."""
     from featviz import param
 
-    def harsh(anchor_decay, steps):
+    def contrast(anchor_decay, steps):
         optimizer = fv.optimizers.Adam(anchor_decay=anchor_decay)
         return fv.render(net, "conv2:3", param=param.Image(32), steps=steps, optimizer=optimizer).images.std().item()
 
-    assert harsh(1.0, 192) < 1.15 * harsh(1.0, 64)
-    assert harsh(0.0, 192) > 1.3 * harsh(0.0, 64)
+    assert contrast(1.0, 192) < 1.15 * contrast(1.0, 64)
+    assert contrast(0.0, 192) > 1.3 * contrast(0.0, 64)
     photo = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
-    kept = fv.render(
+    rendering = fv.render(
         net, "-l2", start=photo, steps=64, optimizer=fv.optimizers.Adam(1e-6, anchor_decay=1e4), transforms=()
     )
-    assert (kept.images[0] - photo).abs().max() < 0.01
+    assert (rendering.images[0] - photo).abs().max() < 0.01
 
 
-def followed(optimizer, scale=1.0):
-    """Two pictures with gradients of unlike length, moved once."""
+def one_step(optimizer, scale=1.0):
+    """Step once with two images whose gradients differ in length; return the change and the gradient."""
     leaf = torch.zeros(2, 3, requires_grad=True)
     gradient = scale * torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.1, 0.0]])
-    held = torch.zeros(2, 1, requires_grad=True)  # a leaf that no gradient reaches
-    stepper = optimizer.begin([leaf, held], 1)
+    unused = torch.zeros(2, 1, requires_grad=True)  # a leaf without a gradient
+    stepper = optimizer.begin([leaf, unused], 1)
     (leaf * gradient).sum().backward()
     stepper.step()
-    assert held.tolist() == [[0], [0]]
+    assert unused.tolist() == [[0], [0]]
     assert leaf.grad is None or not leaf.grad.any()
     return -leaf.detach(), gradient
 
 
-def test_ascent_goes_along_the_gradient():
-    moved, gradient = followed(fv.optimizers.Ascent(0.5))
+def test_ascent_steps_along_the_gradient():
+    moved, gradient = one_step(fv.optimizers.Ascent(0.5))
     assert torch.allclose(moved, 0.5 * gradient)
 
 
-def test_normalized_steps_are_of_one_length_in_every_picture():
+def test_normalized_steps_have_the_same_length_for_every_image():
     for scale in (1.0, 1e-6):
-        moved, gradient = followed(fv.optimizers.Normalized(fv.optimizers.Ascent(0.5)), scale)
+        moved, gradient = one_step(fv.optimizers.Normalized(fv.optimizers.Ascent(0.5)), scale)
         for i in range(2):
             length = math.sqrt(sum(g * g for g in gradient[i].tolist()) / 3)
             assert torch.allclose(moved[i], 0.5 * gradient[i] / length)
 
 
-def test_clipped_steps_are_shortened_and_never_turned_or_lengthened():
-    moved, gradient = followed(fv.optimizers.Clipped(1.0, fv.optimizers.Ascent(0.5)))
+def test_clipped_steps_are_shortened_and_keep_their_direction():
+    moved, gradient = one_step(fv.optimizers.Clipped(1.0, fv.optimizers.Ascent(0.5)))
     assert torch.allclose(moved[0], 0.5 * gradient[0] / math.sqrt(25 / 3))
     assert torch.allclose(moved[1], 0.5 * gradient[1])
 
@@ -90,7 +81,7 @@ def test_clipped_steps_are_shortened_and_never_turned_or_lengthened():
         fv.optimizers.Normalized(fv.optimizers.Clipped(0.5, fv.optimizers.Ascent())),
     ],
 )
-def test_every_optimizer_climbs_and_is_drawn_again(optimizer, tmp_path):
+def test_every_optimizer_raises_the_score_and_can_be_replayed(optimizer, tmp_path):
     import toys
 
     net = toys.plain()
@@ -103,21 +94,37 @@ def test_every_optimizer_climbs_and_is_drawn_again(optimizer, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fv.optimizers.Ascent(0), "learning rate 0 does not move; give one above 0"),
-        (lambda: fv.optimizers.Clipped(0), "gradients clipped at 0 do not move; give a bound above 0"),
+        (lambda: fv.optimizers.Adam(lr=0), "lr must be > 0, got 0 (default 0.05)"),
+        (
+            lambda: fv.optimizers.Adam(anchor_decay=-1),
+            "anchor_decay must be >= 0 and < 1 / lr = 20, got -1 (default 0.1)",
+        ),
+        (
+            lambda: fv.optimizers.Adam(0.5, anchor_decay=2),
+            "anchor_decay must be >= 0 and < 1 / lr = 2, got 2 (default 0.1)",
+        ),
+        (lambda: fv.optimizers.Ascent(0), "lr must be > 0, got 0 (default 1.0)"),
+        (lambda: fv.optimizers.Clipped(0), "most must be > 0, the largest root mean square of a gradient, got 0"),
+        (lambda: fv.optimizers.Smoothed(0), "std of Smoothed must be > 0 px, got 0"),
+        (lambda: fv.optimizers.LaplacianNormalized(0), "levels must be >= 1, got 0 (default 4)"),
+        (
+            lambda: fv.optimizers.Smoothed(1.0).begin([torch.zeros(1, 3, 8, 5, 2, requires_grad=True)], 1),
+            "Smoothed(std=1.0, optimizer=Normalized(optimizer=Ascent(lr=1.0))) needs a param that optimises pixels; "
+            "use param.Image(spatial=param.Pixel())",
+        ),
     ],
 )
-def test_what_does_not_move(make, message):
+def test_wrong_arguments_are_refused(make, message):
     with pytest.raises(fv.SettingError) as caught:
         make()
     assert str(caught.value) == message
 
 
-def test_a_picture_of_several_leaves_has_one_length():
+def test_the_gradient_of_all_leaves_of_an_image_is_scaled_as_one():
     leaves = [torch.zeros(1, 4, requires_grad=True), torch.zeros(1, 2, 3, requires_grad=True)]
     stepper = fv.optimizers.Clipped(1.0).begin(leaves, 1)
     (10 * leaves[0].sum() + 0.1 * leaves[1].sum()).backward()
     stepper.step()
     length = math.sqrt((4 * 100 + 6 * 0.01) / 10)
     assert torch.allclose(leaves[0], torch.tensor(-10 / length))
-    assert torch.allclose(leaves[1], torch.tensor(-0.1 / length))  # the direction stays
+    assert torch.allclose(leaves[1], torch.tensor(-0.1 / length))  # the direction is kept

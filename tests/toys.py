@@ -1,4 +1,4 @@
-"""Small networks, each with one habit that trips visualization libraries up."""
+"""Small networks, each with one property that visualization libraries often fail on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 
 
 class Plain(nn.Module):
-    """Convolutions, an in-place ReLU right after a batch norm, and a classifier; any number of input channels."""
+    """Convolutions, an in-place ReLU after a batch norm, and a classifier; any number of input channels."""
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Dict(nn.Module):
 
 
 class Vit(nn.Module):
-    """A transformer with a class token, of one size or of any; its tokens outnumber its channels, or equal them."""
+    """A transformer with a class token, for one input size or any; possibly with as many channels as tokens."""
 
     def __init__(self, *, fixed: bool = True, size: int = 32, width: int = 12) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class ChannelsLast(nn.Module):
 
 
 class Twice(nn.Module):
-    """One module called twice, and one that never runs in eval mode."""
+    """One module that is called twice, and one that does not run in eval mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Twice(nn.Module):
 
 
 class Flattening(nn.Module):
-    """Flattens its maps with `view`, which channels-last memory does not allow; unpadded, and fixed in size."""
+    """Flattens its maps with `view`, which channels-last memory does not allow; no padding, and one input size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Flattening(nn.Module):
 
 
 class Unpadded(nn.Module):
-    """Convolutions without padding, whose map is smaller than size over stride; takes multiples of 14 px only."""
+    """Convolutions without padding, so maps are smaller than size / stride; accepts multiples of 14 px only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Unpadded(nn.Module):
 
 
 class Dead(nn.Module):
-    """A ReLU that is off for every picture."""
+    """Ends in a ReLU, which a negative bias makes inactive for every image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Dead(nn.Module):
 
 
 class Broken(nn.Module):
-    """Its author made a mistake."""
+    """Raises an error in its forward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Broken(nn.Module):
 
 
 def network(module: nn.Module, size: int | tuple[int, int] = 32, **more: object) -> fv.Network:
-    """Wrap a toy whose weights are always the same."""
+    """Wrap a module, with weights drawn from a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in module.parameters():
@@ -169,5 +169,5 @@ def network(module: nn.Module, size: int | tuple[int, int] = 32, **more: object)
 
 
 def plain(**more: object) -> fv.Network:
-    """The toy to use when any network will do."""
+    """Return a network with class names, for tests that work with any network."""
     return network(Plain(), **{"classes": ("ant", "bee", "cat", "dog", "jack-o'-lantern"), **more})

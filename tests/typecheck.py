@@ -1,4 +1,4 @@
-"""Check every annotated shape while the tests run; an int may stand for a float, as in Python."""
+"""The runtime checker of annotated tensor shapes in tests. It accepts an int where a float is annotated."""
 
 from beartype import BeartypeConf, beartype
 

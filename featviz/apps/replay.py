@@ -1,4 +1,4 @@
-"""Draw a picture again from the recipe inside it."""
+"""Render an image again from its recipe."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import featviz as fv
+from featviz.interfaces import Progress, Transforms
 from featviz.io import Array
 
-VALUES = {
+RECIPE_NAMES = {
     name: value
-    for drawer in (fv.objectives, fv.optimizers, fv.param, fv.transforms)
-    for name in drawer.__all__
-    if isinstance(value := getattr(drawer, name), type)
+    for package in (fv.objectives, fv.optimizers, fv.param, fv.transforms)
+    for name in package.__all__
+    if isinstance(value := getattr(package, name), type)
 } | {"Array": Array, "Execution": fv.Execution}
-"""What a recipe may name: plain values, and no function, since `load` and `find` import what they are told."""
+"""Classes that a recipe may name. There are no functions among them, so that a recipe can import or run nothing."""
 
 
 def replay(
@@ -28,96 +29,89 @@ def replay(
     device: str = "auto",
     own: Mapping[str, Any] | None = None,
     start: str | Path | None = None,
-    transforms: Any = None,
-    progress: Any = None,
+    transforms: Transforms | None = None,
+    progress: Progress | None = None,
 ) -> fv.Rendering:
-    """Draw a picture again, equal to the byte on the same processor and versions.
+    """Render an image again from its recipe, byte-equal on the same CPU and versions.
+
+    Warns (`FeatvizWarning`) where the device or a version differs, because the image may then differ slightly.
 
     Args:
-        recipe: a PNG that featviz saved, or its recipe.
-        network: or what `fv.load` calls it; needed where the recipe's was made in Python or is someone's own file.
-        weights: a file, where the recipe's own lies elsewhere now.
-        device: as for `fv.load`.
-        own: objectives, params and transforms of one's own that the recipe names, by name.
-        start: the picture that it was begun with, where that lies elsewhere now.
-        transforms: the whole stack, where it held modules of other libraries.
-        progress: as for `fv.render`.
+        recipe: A PNG that featviz saved, or the recipe in it.
+        network: The network, or its name for `fv.load`; `None` for the name in the recipe. Needed where the network
+            was made in Python or comes from a file of the user, because a recipe never runs code.
+        weights: File of the weights, if it has moved; `None` for the one in the recipe.
+        device: As for `fv.load`. Ignored for a `Network`.
+        own: The user's own objectives, params and transforms that the recipe names, by name.
+        start: File of the start image, if it has moved; `None` for the one in the recipe.
+        transforms: All transforms, where the recipe's contain modules of other libraries; `None` for the recipe's.
+        progress: Called after every step with the steps done and the number of steps.
+
+    Returns:
+        The image, its scores and its recipe.
 
     Raises:
-        RecipeError: the file holds no recipe, something of one's own was not given, or the weights or the start are
-            others.
-        SettingError: a start is given for a picture that was begun with noise.
+        RecipeError: The file holds no recipe, a value of the user is missing in `own`, or the weights or the start
+            image are missing or have changed.
+        SettingError: `start` is given for an image that started from noise.
     """
     recipe = recipe if isinstance(recipe, fv.Recipe) else fv.Recipe.of(recipe)
-    if start is not None and recipe.start is None:
-        raise fv.SettingError(f"the picture was begun with noise, not with {start}; leave that out")
-    recipe = recipe if start is None else replace(recipe, start=str(start))
-    if recipe.start is not None and not Path(recipe.start).is_file():  # nor is an image made in Python
-        raise fv.RecipeError(
-            f"the picture was begun with {recipe.start}, which is not here; give it with --start, or start="
-        )
+    recipe = _with_start(recipe, start)
     if not isinstance(network, fv.Network):
-        network = network_of(recipe, weights, device, network)
+        network = load_recipe_network(recipe, weights, device, network)
     check_weights(network, recipe)
-    arguments = recipe.arguments(VALUES | dict(own or {}), transforms)
+    arguments = recipe.arguments(RECIPE_NAMES | dict(own or {}), transforms)
     recipe.check_classes(network.heads, *arguments["objective"])
     if recipe.dream is None:
         rendering = fv.render(network, **arguments, progress=progress)
     else:
-        options = {
-            "seed": recipe.seeds[0],
-            "until": recipe.until,
-            "execution": arguments["execution"],
-            "progress": progress,
-        }
-        try:
-            rendering = fv.dream(network, str(recipe.start), arguments["objective"][0], **{**recipe.dream, **options})
-        except TypeError as error:
-            raise fv.RecipeError("the recipe cannot be read; was the file changed?") from error
+        rendering = _dream(network, recipe, arguments, progress)
     if rendering.recipe.start_fingerprint != recipe.start_fingerprint:
-        raise fv.RecipeError(f"the picture was started from {recipe.start}, which holds another image now")
-    other = {key: value for key, value in rendering.recipe.machine.items() if recipe.machine.get(key) != value}
-    if other:
-        changed = ", ".join(f"{key} {recipe.machine.get(key)} then, {value} now" for key, value in other.items())
-        warnings.warn(f"the picture may differ in detail: {changed}", fv.FeatvizWarning, stacklevel=2)
+        raise fv.RecipeError(f"the image was rendered from {recipe.start}, whose content has changed")
+    _warn_of_differences(recipe.machine, rendering.recipe.machine)
     rendering = rendering if recipe.picture is None else rendering[recipe.picture]
     return rendering if recipe.shown is None else rendering.at(recipe.shown)
 
 
 def check_weights(network: fv.Network, recipe: fv.Recipe) -> None:
-    """Make sure that a network is the one that a picture was made with.
+    """Check that a network has the weights with which an image was rendered.
 
     Raises:
-        RecipeError: its weights are others.
+        RecipeError: It has others.
     """
     if network.fingerprint != recipe.fingerprint:
-        found = f"the picture was made with weights {recipe.fingerprint}, these are {network.fingerprint}"
-        raise fv.RecipeError(f"{found}; give what it was made with: --weights, or another --model")
+        raise fv.RecipeError(
+            f"the image was rendered with weights {recipe.fingerprint}, {network.label} has {network.fingerprint}; "
+            "give the original network with --weights or --model"
+        )
 
 
-def network_of(
+def load_recipe_network(
     recipe: fv.Recipe, weights: str | Path | None = None, device: str = "auto", model: str | None = None
 ) -> fv.Network:
-    """Load the recipe's network; unlike one given by hand, a name in it that would run someone's file is not followed.
+    """Load the network of a recipe, without running code that the recipe names.
 
     Args:
-        recipe: of a picture.
-        weights: where its own lie elsewhere now.
-        device: as for `fv.load`.
-        model: what `fv.load` calls the network; `None` means the recipe's.
+        recipe: Recipe of an image.
+        weights: File of the weights, if it has moved; `None` for the one in the recipe.
+        device: As for `fv.load`.
+        model: Name for `fv.load`, given by the user, which may be a file of the user; `None` for the recipe's.
+
+    Returns:
+        The network, with the input specification of the recipe.
 
     Raises:
-        RecipeError: it was made in Python or came from someone's own file, or its weights lie elsewhere now.
+        RecipeError: The network was made in Python or comes from a file of the user, or the weights are missing.
     """
     if model is None and (not recipe.model or ":" in recipe.model):
-        made = f"is {recipe.model!r}, someone's own" if recipe.model else "was made in Python"
+        origin = f"is the user's own {recipe.model!r}" if recipe.model else "was made in Python"
         raise fv.RecipeError(
-            f"the picture's network {made}; a picture never runs code, "
-            "so give it by hand: --model path/to/file.py:factory, or network= in Python"
+            f"the image's network {origin}, and a recipe never runs code; "
+            "give the network with --model path/to/file.py:factory, or network= in Python"
         )
     weights = weights or recipe.weights or "default"
     if weights == recipe.weights and weights not in ("default", "none") and not Path(weights).is_file():
-        raise fv.RecipeError(f"the picture's weights {weights} are not here; give the file with --weights")
+        raise fv.RecipeError(f"the image's weights file {weights} is missing; give it with --weights")
     spec = dict(recipe.input)
     size = spec.pop("size")
     return fv.load(
@@ -128,3 +122,39 @@ def network_of(
         **spec,
         smooth_pools=recipe.smooth_pools,
     )
+
+
+def _with_start(recipe: fv.Recipe, start: str | Path | None) -> fv.Recipe:
+    """Return the recipe with the start image at its new place, and check that the file exists."""
+    if start is not None:
+        if recipe.start is None:
+            raise fv.SettingError(f"the image started from noise, so start must be left out, got {start}")
+        recipe = replace(recipe, start=str(start))
+    if recipe.start is not None and not Path(recipe.start).is_file():  # `Recipe.TENSOR` is no file either
+        raise fv.RecipeError(
+            f"the image was rendered from {recipe.start}, which is missing; give its file with --start, or start="
+        )
+    return recipe
+
+
+def _dream(
+    network: fv.Network, recipe: fv.Recipe, arguments: Mapping[str, Any], progress: Progress | None
+) -> fv.Rendering:
+    """Render a dream from its recipe; `arguments` are those of `fv.render`."""
+    changes = {
+        "seed": recipe.seeds[0],
+        "until": recipe.until,
+        "execution": arguments["execution"],
+        "progress": progress,
+    }
+    try:
+        return fv.dream(network, str(recipe.start), arguments["objective"][0], **{**(recipe.dream or {}), **changes})
+    except TypeError as error:  # a setting that `fv.dream` does not have
+        raise fv.RecipeError("the recipe cannot be read; was the file changed?") from error
+
+
+def _warn_of_differences(then: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Warn where the versions, the device or the number of threads differ from those of the original render."""
+    changed = [f"{key} was {then.get(key)}, is {value} here" for key, value in now.items() if then.get(key) != value]
+    if changed:
+        warnings.warn(f"the image may differ slightly: {'; '.join(changed)}", fv.FeatvizWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""The `featviz` command; each file holds a command or a few, and registers them when it is imported."""
+"""The `featviz` command line. Each module registers its commands when it is imported."""
 
 from featviz.cli.command import EXAMPLES, app, main
 

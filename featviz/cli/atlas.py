@@ -1,4 +1,4 @@
-"""`featviz atlas` and `featviz blocks`: pages that let one walk through a network."""
+"""`featviz atlas` and `featviz blocks`."""
 
 from __future__ import annotations
 
@@ -9,122 +9,136 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.gallery import Address, Backend, Workers, finish, make_backend
+from featviz.cli.gallery import print_pages
 from featviz.cli.options import (
-    Device,
-    LayoutOf,
-    Mean,
-    Model,
-    Order,
+    BackendOptions,
+    Classes,
+    NetworkOptions,
     Own,
-    ParamName,
+    PageOutput,
+    Param,
+    Photographs,
     Quiet,
     Size,
-    Std,
-    Weights,
-    find_own,
-    load_network,
-    read_size,
+    expand_groups,
+    progress,
+    steps_of,
 )
-from featviz.engine import parse_value
+from featviz.cli.parsing import find_own, read_size
+
+Layers = Annotated[
+    list[str], typer.Option("--layer", help="Feature map, or tokens on a grid; may be given several times.")
+]
+PageQuality = Annotated[
+    str | None,
+    typer.Option("--quality", help="Quality preset: draft (320 steps), usual (512), best (1536). Default: 256 steps."),
+]
+PageSteps = Annotated[
+    int | None, typer.Option("--steps", help="Optimisation steps. Default: those of the quality preset, or 256.")
+]
 
 
 @app.command(epilog=examples_of("atlas"))
+@expand_groups
 def atlas(
-    photographs: Annotated[Path, typer.Argument(help="A folder of photographs, and all that is below it.")],
-    layer: Annotated[list[str], typer.Option(help="Whose activations; several stand beside one another.")],
-    model: Model = "motifnet",
-    output: Annotated[str, typer.Option("--output", "-o", help="A folder of this machine.")] = "atlas",
-    each: Annotated[int, typer.Option(help="Random places of each photograph.")] = 4,
-    only: Annotated[
-        str | None, typer.Option(help="A class: take only photographs that the model takes for it.")
+    photographs: Photographs,
+    *,
+    layers: Layers,
+    per_image: Annotated[int, typer.Option(help="Random positions of each image whose activations are taken.")] = 4,
+    only_class: Annotated[
+        str | None, typer.Option(help="Class; take only the images for which the model predicts it.")
     ] = None,
-    method: Annotated[str, typer.Option(help="How to lay them out: umap, tsne or pca.")] = "umap",
-    param: ParamName = "fourier",
+    method: Annotated[str, typer.Option(help="Projection to the plane: umap, tsne or pca.")] = "umap",
+    param: Param = "fourier",
+    size: Annotated[
+        str | None, typer.Option(help="Size of each picture in px: 96, or 96x128 (height x width). Default: 96.")
+    ] = None,
+    quality: PageQuality = None,
+    steps: PageSteps = None,
+    seed: Annotated[int, typer.Option(help="Seed of the positions, the projection and the pictures.")] = 0,
+    network: NetworkOptions,
     own: Own = None,
-    weights: Weights = "default",
-    size: Annotated[str | None, typer.Option(help="Of each picture, in px. Left out: 96.")] = None,
-    steps: Annotated[int, typer.Option(help="Of each picture.")] = 256,
-    seed: Annotated[int, typer.Option(help="Of places, layout and pictures.")] = 0,
-    device: Device = "auto",
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
-    backend: Backend = "here",
-    address: Address = "local",
-    workers: Workers = None,
+    backend: BackendOptions,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the page, on this machine.")] = "atlas",
     quiet: Quiet = False,
 ) -> None:
-    """Lay out all that a layer sees in photographs, with a picture of every part, as a page."""
+    """Make an activation atlas of a folder of images, as a web page.
+
+    The atlas shows the activations of a layer in the plane, similar ones close together, with a picture for each cell.
+    """
+    from featviz.engine import parse_value
+
     made = fv.atlas(
-        load_network(model, weights, device, size, mean, std, order, layout),
+        network.load(),
         photographs,
-        layer,
+        layers,
         output,
-        each=each,
-        only=only,
+        per_image=per_image,
+        only_class=only_class,
         method=method,
         param=parse_value(param, fv.param, find_own(own)),
         size=read_size(size),
-        steps=steps,
         seed=seed,
-        backend=make_backend(backend, address, workers),
-        looking=None if quiet else fv.progress_bar("photographs", "photo"),
-        progress=None if quiet else fv.progress_bar("atlas", "picture"),
+        backend=backend.open(),
+        scan_progress=progress(quiet, "photographs", "photo"),
+        progress=progress(quiet, "atlas", "picture"),
+        **steps_of(quality, steps),
     )
-    for name, facts in made.facts.items():
-        pure = f", {facts['purity']:.0%} of them next to one of the same class" if "purity" in facts else ""
-        typer.echo(f"{name}: {facts['activations']:.0f} activations{pure}")
-    finish(made)
+    for layer, facts in made.facts.items():
+        shared = ""
+        if "purity" in facts:
+            shared = f"; nearest neighbours share a class in {100 * facts['purity']:.0f} %"
+        typer.echo(f"{layer}: {facts['activations']:.0f} activations{shared}")
+    print_pages(made)
 
 
 @app.command(epilog=examples_of("blocks"))
+@expand_groups
 def blocks(
-    photo: Annotated[Path, typer.Argument(help="An image file.")],
-    layer: Annotated[list[str], typer.Option(help="A feature map, or tokens on a grid; may be given several times.")],
-    model: Model = "motifnet",
-    output: Annotated[str, typer.Option("--output", "-o", help="A folder, or a URL.")] = "blocks",
-    classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Classes to show besides the five likeliest.")
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    *,
+    layers: Layers,
+    classes: Classes = None,
+    cells: Annotated[
+        int, typer.Option(help="Cells along the longer side; a finer feature map is averaged to this grid.")
+    ] = 10,
+    groups: Annotated[int, typer.Option(help="Number of groups into which the activations of a layer are split.")] = 6,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a sweep; its pictures with the same size, steps and seed are used again."),
     ] = None,
-    cells: Annotated[int, typer.Option(help="Along the longer side; finer maps are averaged.")] = 10,
-    groups: Annotated[int, typer.Option(help="Into how many the activations of a layer are split.")] = 6,
-    pictures: Annotated[
-        Path | None, typer.Option(help="A sweep's folder: take its pictures of the same size, steps and seed.")
-    ] = None,
-    param: ParamName = "fourier",
-    own: Own = None,
-    weights: Weights = "default",
+    param: Param = "fourier",
     size: Size = None,
-    steps: Annotated[int, typer.Option(help="Of each picture.")] = 256,
-    seed: Annotated[int, typer.Option(help="Of each picture.")] = 0,
-    device: Device = "auto",
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
-    backend: Backend = "here",
-    address: Address = "local",
-    workers: Workers = None,
+    quality: PageQuality = None,
+    steps: PageSteps = None,
+    seed: Annotated[int, typer.Option(help="Seed of every picture.")] = 0,
+    network: NetworkOptions,
+    own: Own = None,
+    backend: BackendOptions,
+    output: PageOutput = "blocks",
     quiet: Quiet = False,
 ) -> None:
-    """Show what a network sees where in a photograph, and which classes that argues for, as a page."""
-    finish(
-        fv.blocks(
-            load_network(model, weights, device, size, mean, std, order, layout),
-            photo,
-            layer,
-            output,
-            classes=classes or (),
-            cells=cells,
-            groups=groups,
-            pictures=pictures,
-            param=parse_value(param, fv.param, find_own(own)),
-            size=read_size(size),
-            steps=steps,
-            seed=seed,
-            backend=make_backend(backend, address, workers),
-            progress=None if quiet else fv.progress_bar("blocks", "picture"),
-        )
+    """Show what layers detect where in an image, as a web page.
+
+    The page shows a picture for each position of a layer, and how much each contributes to the class logits: of the
+    five most likely classes and those given with --class.
+    """
+    from featviz.engine import parse_value
+
+    made = fv.blocks(
+        network.load(),
+        image,
+        layers,
+        output,
+        classes=classes or (),
+        cells=cells,
+        groups=groups,
+        sweep=sweep,
+        param=parse_value(param, fv.param, find_own(own)),
+        size=read_size(size),
+        seed=seed,
+        backend=backend.open(),
+        progress=progress(quiet, "blocks", "picture"),
+        **steps_of(quality, steps),
     )
+    print_pages(made)

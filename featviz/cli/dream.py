@@ -9,121 +9,158 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import (
-    Device,
-    LayoutOf,
-    Mean,
-    Model,
-    Order,
-    Own,
-    Precision,
-    Quiet,
-    Std,
-    Weights,
-    find_own,
-    finish,
-    load_network,
-    read_numbers,
-    read_size,
-)
-from featviz.io import VIDEOS, check_output, check_video, read_video
+from featviz.cli.options import NetworkOptions, Own, Precision, Quiet, expand_groups, progress
+from featviz.cli.parsing import find_own, read_numbers
+from featviz.cli.render import save
 
-FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
-"""Endings of files that are videos and never pictures."""
+VIDEO_ONLY = (".mp4", ".webm", ".mov", ".mkv", ".avi")
+"""Endings of files that are always videos; a GIF may be a still image."""
+DEFAULT_FPS = 24.0
 
 
 @app.command(epilog=examples_of("dream"))
+@expand_groups
 def dream(
-    photo: Annotated[Path, typer.Argument(help="A picture; or a video, where a video is written.")],
+    image: Annotated[Path, typer.Argument(help="Image file; or a video, if the output is one.")],
     objective: Annotated[
-        str | None, typer.Argument(help="As for render. Left out: a layer two thirds into the network.")
+        str | None, typer.Argument(help="As for render. Default: a layer two thirds into the network.")
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="All of this layer, as the objective.")] = None,
-    model: Model = "motifnet",
-    weights: Weights = "default",
-    octaves: Annotated[int, typer.Option(help="At how many sizes, the largest being the photograph's.")] = 4,
-    scale: Annotated[float, typer.Option(help="How much larger each is than the last.")] = 1.4,
-    steps: Annotated[int, typer.Option(help="At each size.")] = 10,
-    strength: Annotated[float, typer.Option(help="How far a step goes.")] = 1.0,
-    jitter: Annotated[int, typer.Option(help="How far at most the picture is rolled before each step, in px.")] = 32,
-    smooth: Annotated[float, typer.Option(help="Blur gradients so many px wide.")] = 0.0,
+    *,
+    layer: Annotated[str | None, typer.Option(help="Layer to amplify as a whole, instead of an objective.")] = None,
+    octaves: Annotated[int, typer.Option(help="Number of sizes, from small to that of the image.")] = 4,
+    scale: Annotated[float, typer.Option(help="Ratio of each size to the one before.")] = 1.4,
+    steps: Annotated[int, typer.Option(help="Steps at each size.")] = 10,
+    strength: Annotated[float, typer.Option(help="Step size; gradients are normalised.")] = 1.0,
+    jitter: Annotated[int, typer.Option(help="Maximum random shift before each step, in px.")] = 32,
+    smooth: Annotated[
+        float, typer.Option(help="Standard deviation in px of a blur of the gradient; 0 for none.")
+    ] = 0.0,
     laplacian: Annotated[
-        int, typer.Option(help="Make so many octaves of the gradient equally strong; 4 is usual.")
+        int, typer.Option(help="Frequency bands of the gradient to make equally strong; 0 for none, 4 is usual.")
     ] = 0,
-    keep_color: Annotated[bool, typer.Option("--keep-color", help="Keep the photograph's colours.")] = False,
-    guide: Annotated[Path | None, typer.Option(help="A picture whose features to dream of.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="A grey picture, white where the photograph may change.")] = None,
+    keep_color: Annotated[
+        bool, typer.Option("--keep-color", help="Keep the colours of the image; change only its brightness.")
+    ] = False,
+    guide: Annotated[Path | None, typer.Option(help="Image whose features to amplify.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Greyscale image, white where the image may change.")] = None,
     zoom: Annotated[
-        float | None, typer.Option(help="Make a video that falls into the photograph: 1.03 is 3 % a frame.")
+        float | None, typer.Option(help="Make a video that zooms into the image; 1.03 enlarges by 3 % per frame.")
     ] = None,
-    frames: Annotated[int | None, typer.Option(help="Of that video. Left out: 48.")] = None,
-    rotate: Annotated[float | None, typer.Option(help="How far it turns in a frame, in degrees. Left out: 0.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Number of frames, with --zoom. Default: 48.")] = None,
+    rotate: Annotated[
+        float | None, typer.Option(help="Rotation per frame in degrees, with --zoom. Default: 0.")
+    ] = None,
     pan: Annotated[
-        str | None, typer.Option(help="How far it moves in a frame, DOWN,ALONG as shares of the sides. Left out: 0,0.")
+        str | None,
+        typer.Option(help="Movement per frame as DOWN,RIGHT, in fractions of the sides, with --zoom. Default: 0,0."),
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second. Left out: the video's own, or 24.")] = None,
-    keep: Annotated[
-        float | None, typer.Option(help="With what share of a video's last dream the next frame begins. Left out: 0.7.")
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second. Default: those of the input video, or 24.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the rolls.")] = 0,
-    tile: Annotated[int, typer.Option(help="Side in px of the pieces in which a large picture is seen.")] = 640,
+    carry: Annotated[
+        float | None,
+        typer.Option(help="Fraction of the dream that is carried to the next frame of a video. Default: 0.7."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random shifts.")] = 0,
+    tile: Annotated[int, typer.Option(help="Side in px of the tiles into which large images are split.")] = 640,
     precision: Precision = "auto",
-    size: Annotated[
-        str | None, typer.Option(help="What a module of one's own expects, in px, as 224 or 160x320.")
-    ] = None,
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
-    device: Device = "auto",
+    network: NetworkOptions,
     own: Own = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A picture, or .mp4, .webm or .gif. Left out: by name.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Image file, or .mp4, .webm or .gif for a video. Default: IMAGE-dream.png, or IMAGE-dream.mp4 for a "
+            "video.",
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Let a network see more of what it sees in a photograph already: DeepDream, still or moving."""
-    kind = ".mp4" if zoom is not None or photo.suffix.lower() in FILMS else ".png"
-    path = output or photo.with_name(f"{photo.stem}-dream{kind}")
-    moving = path.suffix.lower() in VIDEOS
-    if zoom is not None and not moving:
-        raise fv.SettingError(f"--zoom makes a video, and {path} is none; end the name in {', '.join(VIDEOS)}")
-    (check_video if moving else check_output)(path)
-    if zoom is None and any(value is not None for value in (frames, rotate, pan)):
-        raise fv.SettingError("--frames, --rotate and --pan are of the video that --zoom makes; give --zoom 1.03 too")
-    if keep is not None and (zoom is not None or not moving):
-        raise fv.SettingError(f"--keep is of a video that is dreamt along, and {photo} is none; leave it out")
-    if fps is not None and not moving:
-        raise fv.SettingError(f"--fps is of a video, and {path} is none; end the name in {', '.join(VIDEOS)}")
+    """DeepDream: amplify what a network sees in an image or video."""
+    from featviz.io import VIDEOS
+
+    path = output or _default_output(image, zoom)
+    is_video = path.suffix.lower() in VIDEOS
+    _check_output(path, is_video, image, zoom=zoom, motion=(frames, rotate, pan), carry=carry, fps=fps)
     if layer and objective:
-        raise fv.SettingError(f"both --layer {layer} and the objective {objective!r} are given; leave one out")
-    goal: Any = fv.objectives.Layer(layer) if layer else objective and fv.objectives.parse(objective, find_own(own))
-    network = load_network(model, weights, device, size, mean, std, order, layout)
-    if size is not None and network.size != read_size(size):
-        raise fv.SettingError(
-            "--size is what a module of one's own expects; a dream has its photograph's: leave it out"
-        )
+        raise fv.SettingError(f"--layer and an objective exclude each other, got {layer} and {objective!r}")
+    target: Any = fv.objectives.Layer(layer) if layer else objective and fv.objectives.parse(objective, find_own(own))
     settings: dict[str, Any] = {
         "octaves": octaves, "scale": scale, "steps": steps, "strength": strength, "jitter": jitter, "smooth": smooth,
         "laplacian": laplacian, "keep_color": keep_color, "mask": mask and str(mask), "guide": guide, "seed": seed,
         "execution": fv.Execution(None if precision == "auto" else precision, tile=tile),  # type: ignore[arg-type]
-        "progress": None if quiet else fv.progress_bar("dream", "frame" if moving else "x10kpx"),
+        "progress": progress(quiet, "dream", "frame" if is_video else "x10kpx"),
     }  # fmt: skip
-    if not moving:
-        finish(fv.dream(network, photo, goal, **settings), path)
-        return
-    if zoom is None:
-        settings |= {} if keep is None else {"keep": keep}
-        drawn, usual = fv.dream_video(network, photo, goal, **settings), read_video(photo)[0]
+    loaded = network.load()
+    if not is_video:
+        save(fv.dream(loaded, image, target, **settings), path)
+    elif zoom is None:
+        settings |= _given(carry=carry)
+        _save_video(fv.dream_video(loaded, image, target, **settings), path, _fps_of(image) if fps is None else fps)
     else:
-        way = read_numbers(pan)
-        if way is not None and len(way) != 2:
-            raise fv.SettingError(f"cannot read --pan {pan!r}; give shares down and along, as 0.01,0")
-        moves = {"frames": frames, "zoom": zoom, "rotate": rotate, "pan": way}
-        settings |= {name: value for name, value in moves.items() if value is not None}
-        drawn, usual = fv.dream_zoom(network, photo, goal, **settings), 24.0
+        settings |= _given(frames=frames, zoom=zoom, rotate=rotate, pan=_read_pan(pan))
+        _save_video(fv.dream_zoom(loaded, image, target, **settings), path, DEFAULT_FPS if fps is None else fps)
+
+
+def _default_output(image: Path, zoom: float | None) -> Path:
+    """Return the file beside the image to which the dream is written."""
+    ending = ".mp4" if zoom is not None or image.suffix.lower() in VIDEO_ONLY else ".png"
+    return image.with_name(f"{image.stem}-dream{ending}")
+
+
+def _check_output(
+    path: Path,
+    is_video: bool,
+    image: Path,
+    *,
+    zoom: float | None,
+    motion: tuple[Any, ...],
+    carry: float | None,
+    fps: float | None,
+) -> None:
+    """Check that the output can be written and that the options apply to its kind.
+
+    Raises:
+        SettingError: An option needs another kind of output.
+        OutputError: The output cannot be written.
+    """
+    from featviz.io import VIDEOS, check_output, check_video
+
+    endings = ", ".join(VIDEOS)
+    if zoom is not None and not is_video:
+        raise fv.SettingError(f"--zoom writes a video, so the output must end in {endings}, got {path}")
+    (check_video if is_video else check_output)(path)
+    if zoom is None and any(value is not None for value in motion):
+        raise fv.SettingError("--frames, --rotate and --pan need --zoom; give --zoom 1.03 as well")
+    if carry is not None and (zoom is not None or not is_video):
+        raise fv.SettingError(f"--carry needs a video as input and output and no --zoom, got {image} and {path}")
+    if fps is not None and not is_video:
+        raise fv.SettingError(f"--fps needs a video as output, which must end in {endings}, got {path}")
+
+
+def _read_pan(text: str | None) -> tuple[float, ...] | None:
+    pan = read_numbers(text)
+    if pan is not None and len(pan) != 2:
+        raise fv.SettingError(f"--pan must be two numbers, down and right, as 0.01,0, got {text!r}")
+    return pan
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Drop the settings that are `None`."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _fps_of(video: Path) -> float:
+    from featviz.io import read_video
+
+    return read_video(video)[0]
+
+
+def _save_video(frames: Any, path: Path, fps: float) -> None:
+    """Write a video while its frames are rendered, and print its name."""
     try:
-        fv.save_video(drawn, path, fps=usual if fps is None else fps)
-    finally:  # also after Ctrl-C: what there is so far is worth having
+        fv.save_video(frames, path, fps=fps)
+    finally:  # after Ctrl-C, too: the frames until then are saved
         if path.is_file():
             typer.echo(path)

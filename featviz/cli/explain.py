@@ -1,153 +1,176 @@
-"""`featviz explain`, `featviz examples` and `featviz evidence`: what in photographs did it."""
+"""`featviz explain`, `featviz examples` and `featviz evidence`: which images, and which parts of them, matter."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
-    Device,
-    LayoutOf,
-    Mean,
-    Model,
-    Order,
+    Classes,
+    NetworkOptions,
     Own,
+    Photographs,
+    Quality,
     Quiet,
     Size,
-    Std,
-    Weights,
-    find_classes,
-    find_own,
-    load_looking,
-    read_channels,
-    read_size,
+    Steps,
+    expand_groups,
+    progress,
+    steps_of,
 )
-from featviz.io import check_output, check_outside
+from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
 
-FIRST = 8
-"""So many units are shown where none were chosen."""
-Folder = Annotated[Path, typer.Argument(help="A folder of photographs, and all that is below it.")]
+if TYPE_CHECKING:
+    from featviz.apps.explain.attribution import Comparison
+
+DEFAULT_UNITS = 8
+"""Number of units that `examples` shows if none are chosen."""
 
 
 @app.command(epilog=examples_of("explain"))
+@expand_groups
 def explain(
-    photo: Annotated[Path, typer.Argument(help="An image file.")],
+    image: Annotated[Path, typer.Argument(help="Image file.")],
     objectives: Annotated[
-        list[str] | None, typer.Argument(help="What to explain, as inception4a:476. Left out: the likeliest class.")
+        list[str] | None,
+        typer.Argument(
+            metavar="OBJECTIVE...", help="Scores to explain, such as inception4a:476. Default: the most likely class."
+        ),
     ] = None,
-    classes: Annotated[list[str] | None, typer.Option("--class", help="Class names or indices to explain.")] = None,
+    *,
+    classes: Classes = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="Such as gradcam, smoothgrad, \"LRP('zplus')\"; may be given several times."),
+        typer.Option(
+            help="Attribution method, such as gradcam, smoothgrad or \"LRP('zplus')\"; may be given several times. "
+            "Default: methods that suit the network."
+        ),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="For methods that look at one. Left out: the last.")] = None,
-    model: Model = "motifnet",
-    weights: Weights = "default",
-    size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
-    device: Device = "auto",
+    layer: Annotated[
+        str | None, typer.Option(help="Layer for methods that attribute to one. Default: the last that they can use.")
+    ] = None,
+    network: NetworkOptions,
     own: Own = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The sheet's file, or a folder. Left out: by the photograph's name.")
+        Path,
+        typer.Option("--output", "-o", help="Image file, or a folder. Default: IMAGE-explained.png."),
     ] = Path(),
     quiet: Quiet = False,
 ) -> None:
-    """Show where in a photograph a score comes from, by several methods side by side.
+    """Show which parts of an image a score comes from.
 
-    Red speaks for it, blue against it; where a method tells classes apart, each has its colour. Some, as gradient and
-    smoothgrad, tell only how much, which is red.
+    The attribution maps of several methods stand side by side. Red raises the score and blue lowers it; a method that
+    separates classes gives each a colour. Some methods, such as gradient and smoothgrad, give magnitudes only, in red.
     """
-    path = _file(output, f"{photo.stem}-explained.png")
+    path = _output_file(output, f"{image.stem}-explained.png")
     named = find_own(own)
-    goals = [fv.objectives.parse(text, named) for text in objectives or []]
-    network = load_looking(model, weights, device, size, mean, std, order, layout)
-    targets = [*goals, *find_classes(network, classes)]
-    bar = None if quiet else fv.progress_bar("explain", "map")
-    found = fv.compare(network, photo, targets, *([method] if method else []), layer=layer, progress=bar)
-    for problem in dict.fromkeys(found.problems.values()):
-        typer.echo(f"featviz: {problem}", err=True)
-    for row in found.rows:
-        for one in row:
-            if one is not None and one.delta is not None:
-                typer.echo(f"{one.target}: {one.method} adds up to within {one.delta.abs().max():.2%}")
+    parsed = [fv.objectives.parse(text, named) for text in objectives or []]
+    loaded = network.load()
+    targets = [*parsed, *find_classes(loaded, classes)]
+    bar = progress(quiet, "explain", "map")
+    found = fv.compare(loaded, image, targets, *([method] if method else []), layer=layer, progress=bar)
+    _print_facts(found)
     typer.echo(found.save(path))
 
 
 @app.command(epilog=examples_of("examples"))
+@expand_groups
 def examples(
-    folder: Folder,
-    layer: Annotated[str, typer.Option(help="Whose units; logit for the classes.")],
-    channels: Annotated[str | None, typer.Option(help="Such as 0-15,40, or all. Left out: the first eight.")] = None,
-    model: Model = "motifnet",
-    weights: Weights = "default",
+    photographs: Photographs,
+    *,
+    layer: Annotated[str, typer.Option(help="Layer of the units, or logit for the classes.")],
+    channels: Annotated[
+        str | None, typer.Option(help="Channels of the layer, as 0-15,40, or all. Default: the first eight.")
+    ] = None,
     size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
-    device: Device = "auto",
-    steps: Annotated[int, typer.Option(help="Of the units' own pictures.")] = 512,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The sheet's file, or a folder.")] = Path(),
+    quality: Quality = "usual",
+    steps: Steps = None,
+    network: NetworkOptions,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Image file, or a folder. Default: examples.png.")
+    ] = Path(),
     quiet: Quiet = False,
 ) -> None:
-    """Show the photographs that excite units most, beside the units' own pictures."""
-    path = _file(output, "examples.png")
-    check_outside(path, folder)
-    network = load_looking(model, weights, device, size, mean, std, order, layout)
-    bar = None if quiet else fv.progress_bar("examples", "photo")
+    """Show the photographs that activate units most.
+
+    Beside them stands a rendered picture of each unit.
+    """
+    from featviz.io import check_outside
+
+    path = _output_file(output, "examples.png")
+    check_outside(path, photographs)
+    settings = steps_of(quality, steps)
+    loaded = network.load()
     chosen = None if channels in (None, "all") else read_channels(channels or "")
-    found = fv.examples(network, folder, layer, chosen, progress=bar)
-    found = replace(found, channels=found.channels[:FIRST]) if channels is None else found
-    for file, why in found.scan.skipped.items():
-        typer.echo(f"featviz: left out {file}: {why}", err=True)
+    found = fv.examples(loaded, photographs, layer, chosen, progress=progress(quiet, "examples", "photo"))
+    found = replace(found, channels=found.channels[:DEFAULT_UNITS]) if channels is None else found
+    _print_skipped(found.scan.skipped)
     pictures = fv.render(
-        network,
-        found.goals,
+        loaded,
+        found.objectives,
         param=fv.param.Image(read_size(size)),
-        steps=steps,
-        progress=None if quiet else fv.progress_bar("pictures"),
+        progress=progress(quiet, "pictures"),
+        **settings,
     )
     typer.echo(found.save(path, pictures))
 
 
 @app.command(epilog=examples_of("evidence"))
+@expand_groups
 def evidence(
-    folder: Folder,
-    layer: Annotated[str | None, typer.Option(help="Whose channels. Left out: the last with places.")] = None,
-    top: Annotated[int, typer.Option(help="Channels that are counted for each photograph.")] = 5,
-    model: Model = "motifnet",
-    weights: Weights = "default",
-    size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
-    device: Device = "auto",
+    photographs: Photographs,
+    *,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer of the channels. Default: the last feature map that affects the classes.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Number of channels to count per image.")] = 5,
+    network: NetworkOptions,
     quiet: Quiet = False,
 ) -> None:
-    """Tell which channels matter for which class, over a folder of photographs."""
-    network = load_looking(model, weights, device, size, mean, std, order, layout)
-    bar = None if quiet else fv.progress_bar("evidence", "photo")
-    found = fv.evidence(network, folder, layer, top=top, progress=bar)
-    for file, why in found.skipped.items():
-        typer.echo(f"featviz: left out {file}: {why}", err=True)
+    """List the channels that matter for each predicted class.
+
+    The contribution of a channel to a logit is its activation times the gradient of the logit.
+    """
+    found = fv.evidence(network.load(), photographs, layer, top=top, progress=progress(quiet, "evidence", "photo"))
+    _print_skipped(found.skipped)
     typer.echo(found)
 
 
-def _file(path: Path, name: str) -> Path:
-    """Put a file without a name into its folder, and make sure that it can be written.
+def _print_facts(found: Comparison) -> None:
+    """Print why methods are missing, and how far the contributions of each map are from the score."""
+    for problem in dict.fromkeys(found.problems.values()):
+        typer.echo(f"featviz: {problem}", err=True)
+    for row in found.rows:
+        for one in row:
+            if one is not None and one.delta is not None:
+                missed = f"{100 * one.delta.abs().max():.2f} %"
+                typer.echo(f"{one.target}: {one.method}: contributions miss the score by {missed} (0 % is exact)")
+
+
+def _print_skipped(files: Mapping[str, str]) -> None:
+    """Print which files of a folder could not be read, and why."""
+    for file, reason in files.items():
+        typer.echo(f"featviz: skipped {file}: {reason}", err=True)
+
+
+def _output_file(path: Path, name: str) -> Path:
+    """Add a file name to an output that is a folder, and check that the file can be written.
+
+    Args:
+        path: A file, or an existing folder.
+        name: File name for a folder.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: The file cannot be written.
     """
+    from featviz.io import check_output
+
     path = path / name if path.is_dir() else path
     check_output(path)
     return path

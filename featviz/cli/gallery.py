@@ -10,143 +10,147 @@ import typer
 import featviz as fv
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
-    Device,
-    LayoutOf,
-    Mean,
-    Model,
-    Order,
+    BackendOptions,
+    JudgeOptions,
+    NetworkOptions,
+    PageOutput,
     Quality,
     Quiet,
+    Seed,
     Size,
-    Std,
     Steps,
-    Weights,
-    load_looking,
-    load_network,
-    read_channels,
-    read_quality,
-    read_size,
+    expand_groups,
+    progress,
+    steps_of,
 )
+from featviz.cli.parsing import read_channels, read_size
 
 if TYPE_CHECKING:
     from featviz.apps.shared.album import Pages
 
-Folder = Annotated[str, typer.Option("--output", "-o", help="A folder, or a URL such as s3://bucket/folder.")]
-Backend = Annotated[str, typer.Option(help="here, or ray for a cluster.")]
-Address = Annotated[str, typer.Option(help="Of the Ray cluster: auto for this machine's, local to start one.")]
-Workers = Annotated[int | None, typer.Option(help="Of the Ray cluster. Left out: one for each core or GPU.")]
-Photographs = Annotated[Path | None, typer.Option(help="A folder of photographs to show beside. Left out: none.")]
-
 
 @app.command(epilog=examples_of("gallery"))
+@expand_groups
 def gallery(
-    model: Model = "motifnet",
-    output: Folder = "gallery",
-    classes: Annotated[str, typer.Option(help="Names or indices between commas, or all.")] = "all",
-    each: Annotated[int, typer.Option(help="Pictures of each class.")] = 1,
-    diverse: Annotated[
-        str | None, typer.Option(help="A layer in which those are to differ. Left out: by seed alone.")
+    *,
+    classes: Annotated[str, typer.Option(help="Class names or indices, separated by commas, or all.")] = "all",
+    per_class: Annotated[int, typer.Option(help="Pictures of each class.")] = 1,
+    diversity: Annotated[
+        str | None,
+        typer.Option(
+            help="Layer in which the pictures of a class should differ; needs --per-class 2 or more. Default: they "
+            "differ by their seeds only."
+        ),
     ] = None,
-    pair: Annotated[list[str] | None, typer.Option(help="ONE:OTHER, classes to go between, in five pictures.")] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(help="Two classes as ONE:OTHER to interpolate in five pictures; may be given several times."),
+    ] = None,
     probability: Annotated[
-        bool, typer.Option("--probability", help="Draw the probability, too, beside the logit.")
+        bool, typer.Option("--probability", help="Render the probability of each class as well as its logit.")
     ] = False,
-    photographs: Photographs = None,
-    judge: Annotated[
-        str | None, typer.Option(help="Another model, as for --model, to say whether it sees the class.")
+    photographs: Annotated[
+        Path | None, typer.Option(help="Folder of images, to show beside the class that their file or folder names.")
     ] = None,
-    judge_weights: Annotated[str, typer.Option(help="The judge's, as for --weights.")] = "default",
-    judge_size: Annotated[str | None, typer.Option(help="The judge's, as for --size.")] = None,
-    judge_mean: Annotated[str | None, typer.Option(help="The judge's, as for --mean.")] = None,
-    judge_std: Annotated[str | None, typer.Option(help="The judge's, as for --std.")] = None,
-    judge_order: Annotated[str | None, typer.Option(help="The judge's, as for --order.")] = None,
-    judge_layout: Annotated[str | None, typer.Option(help="The judge's, as for --layout.")] = None,
-    weights: Weights = "default",
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Another model, as for --model, that tells whether it recognises the class."),
+    ] = None,
+    judge_options: JudgeOptions,
     size: Size = None,
     quality: Quality = "usual",
     steps: Steps = None,
-    seed: Annotated[int, typer.Option(help="Of the first picture of a class.")] = 0,
-    device: Device = "auto",
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
-    backend: Backend = "here",
-    address: Address = "local",
-    workers: Workers = None,
+    seed: Seed = 0,
+    network: NetworkOptions,
+    backend: BackendOptions,
+    output: PageOutput = "gallery",
     quiet: Quiet = False,
 ) -> None:
-    """Draw what classes look like to a network, as a page."""
-    judging = None
-    if judge:
-        more = judge_mean, judge_std, judge_order, judge_layout
-        judging = load_looking(judge, judge_weights, device, judge_size, *more)
+    """Render a web page of what classes look like to a network.
+
+    Pictures that are in the folder already are not rendered again.
+    """
+    judging = judge_options.load(judge, network.device) if judge else None
     made = fv.gallery(
-        load_network(model, weights, device, size, mean, std, order, layout),
+        network.load(),
         output,
         classes=None if classes == "all" else [name.strip() for name in classes.split(",")],
-        each=each,
-        diverse=diverse,
-        pairs=[_pair(text) for text in pair or []],
+        per_class=per_class,
+        diversity=diversity,
+        pairs=[_read_pair(text) for text in pair or []],
         probability=probability,
         photographs=photographs,
         judge=judging,
         size=read_size(size),
-        steps=read_quality(quality, steps)["steps"],
         seed=seed,
-        backend=make_backend(backend, address, workers),
-        progress=None if quiet else fv.progress_bar("gallery", "picture"),
+        backend=backend.open(),
+        progress=progress(quiet, "gallery", "picture"),
+        **steps_of(quality, steps),
     )
-    finish(made)
+    print_pages(made)
 
 
 @app.command(epilog=examples_of("sweep"))
+@expand_groups
 def sweep(
-    layer: Annotated[list[str], typer.Option(help="Which; may be given several times; logit for the classes.")],
-    model: Model = "motifnet",
-    output: Folder = "sweep",
-    channels: Annotated[str, typer.Option(help="Such as 0-15,40 of each layer, or all.")] = "all",
-    neurons: Annotated[bool, typer.Option("--neurons", help="The middle neurons instead of whole channels.")] = False,
-    negative: Annotated[bool, typer.Option("--negative", help="What units answer to least, too.")] = False,
-    diverse: Annotated[int, typer.Option(help="So many pictures of each that differ, besides.")] = 0,
-    photographs: Photographs = None,
-    weights: Weights = "default",
+    *,
+    layers: Annotated[
+        list[str], typer.Option("--layer", help="Layer, or logit for the classes; may be given several times.")
+    ],
+    channels: Annotated[str, typer.Option(help="Channels of each layer, as 0-15,40, or all.")] = "all",
+    neurons: Annotated[
+        bool, typer.Option("--neurons", help="Render the neuron at the center of each channel, not the whole channel.")
+    ] = False,
+    negative: Annotated[
+        bool, typer.Option("--negative", help="Render the minimum of each unit as well as its maximum.")
+    ] = False,
+    diversity: Annotated[
+        int, typer.Option(help="Number of additional, mutually different pictures per unit; 0, or 2 or more.")
+    ] = 0,
+    photographs: Annotated[
+        Path | None, typer.Option(help="Folder of images; those that activate a unit most are shown beside it.")
+    ] = None,
     size: Size = None,
     quality: Quality = "usual",
     steps: Steps = None,
-    seed: Annotated[int, typer.Option(help="Of every unit's first picture.")] = 0,
-    device: Device = "auto",
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
-    backend: Backend = "here",
-    address: Address = "local",
-    workers: Workers = None,
+    seed: Seed = 0,
+    network: NetworkOptions,
+    backend: BackendOptions,
+    output: PageOutput = "sweep",
     quiet: Quiet = False,
 ) -> None:
-    """Draw every unit of layers, as pages."""
+    """Render web pages of every unit of layers.
+
+    Pictures that are in the folder already are not rendered again.
+    """
     made = fv.sweep(
-        load_network(model, weights, device, size, mean, std, order, layout),
+        network.load(),
         output,
-        layer,
+        layers,
         channels=None if channels == "all" else read_channels(channels),
         neurons=neurons,
         negative=negative,
-        diverse=diverse,
+        diversity=diversity,
         photographs=photographs,
         size=read_size(size),
-        steps=read_quality(quality, steps)["steps"],
         seed=seed,
-        backend=make_backend(backend, address, workers),
-        looking=None if quiet else fv.progress_bar("photographs", "photo"),
-        progress=None if quiet else fv.progress_bar("sweep", "picture"),
+        backend=backend.open(),
+        scan_progress=progress(quiet, "photographs", "photo"),
+        progress=progress(quiet, "sweep", "picture"),
+        **steps_of(quality, steps),
     )
-    finish(made)
+    print_pages(made)
 
 
-def finish(made: Pages) -> None:
-    """Say where the pages are, and what is missing."""
+def print_pages(made: Pages) -> None:
+    """Print where the pages are, and what could not be rendered.
+
+    Args:
+        made: What `gallery`, `sweep`, `atlas` or `blocks` returned.
+
+    Raises:
+        Exit: Something could not be rendered; status 1.
+    """
     for what, problem in made.problems.items():
         typer.echo(f"featviz: {what}: {problem}", err=True)
     typer.echo(made.page)
@@ -154,14 +158,7 @@ def finish(made: Pages) -> None:
         raise typer.Exit(1)
 
 
-def make_backend(name: str, address: str, workers: int | None) -> fv.RayBackend | None:
-    """Find where to draw."""
-    if name not in ("here", "ray"):
-        raise fv.SettingError(f"no backend {name!r}; give here or ray")
-    return fv.RayBackend(address, workers) if name == "ray" else None
-
-
-def _pair(text: str) -> tuple[str, str]:
+def _read_pair(text: str) -> tuple[str, str]:
     one, colon, other = text.partition(":")
     if not colon:
         raise fv.SettingError(f"cannot read the pair {text!r}; give two classes as ONE:OTHER")

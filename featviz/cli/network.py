@@ -9,41 +9,34 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import Device, LayoutOf, Mean, Model, Order, Size, Std, Weights, load_network, read_size
+from featviz.cli.options import NetworkOptions, UntrainedOptions, expand_groups
 
 
 @app.command(epilog=examples_of("layers"))
-def layers(
-    model: Model = "motifnet",
-    size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
-    device: Device = "auto",
-) -> None:
-    """List a network's layers: name, kind, shape, channels, receptive field and stride; downloads nothing."""
-    typer.echo(load_network(model, "none", device, size, mean, std, order, layout).layers(read_size(size)))
+@expand_groups
+def layers(*, network: UntrainedOptions) -> None:
+    """List the layers of a network.
+
+    For each layer: address, kind, shape, channels, receptive field and stride. Nothing is downloaded.
+    """
+    typer.echo(network.load_untrained().layers())
 
 
 @app.command(epilog=examples_of("doctor"))
+@expand_groups
 def doctor(
-    model: Model = "motifnet",
-    weights: Weights = "default",
-    size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
+    *,
     photographs: Annotated[
-        Path | None, typer.Option(help="A folder of images such as it was trained on: they tell most.")
+        Path | None,
+        typer.Option(help="Folder of images like those that the network was trained on; makes more checks possible."),
     ] = None,
-    device: Device = "auto",
+    network: NetworkOptions,
 ) -> None:
-    """Examine a network before anything is rendered, and name the flag that cures what is wrong; status 1 if so."""
-    network = load_network(model, weights, device, size, mean, std, order, layout)
-    told = network.with_input(size=read_size(size) or network.size)  # also one that it does not take
-    found = fv.doctor(told, photographs=photographs)
+    """Check a network and its preprocessing before rendering.
+
+    Each problem is listed with the option that fixes it. The exit status is 1 if there is one.
+    """
+    found = fv.doctor(network.load(accept_any_size=True), photographs=photographs)
     typer.echo(found)
     if not found.healthy:
         raise typer.Exit(1)
@@ -51,9 +44,9 @@ def doctor(
 
 @app.command()
 def models() -> None:
-    """List what --model takes."""
+    """List the values that --model accepts."""
     names = fv.models()
     from_timm = sum(name.startswith("timm/") for name in names)
     typer.echo("\n".join(name for name in names if not name.startswith("timm/")))
-    typer.echo(f"timm/NAME  ({f'{from_timm} of them' if from_timm else 'needs timm'}: timm.list_models())")
+    typer.echo(f"timm/NAME  ({f'{from_timm} models' if from_timm else 'needs timm'}, see timm.list_models())")
     typer.echo("path/to/file.py:factory\npackage.module:factory")

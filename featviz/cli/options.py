@@ -1,147 +1,269 @@
-"""What several commands share: options, how their text is read, and how a command ends."""
+"""Options that several commands share, alone and in groups."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 import featviz as fv
-from featviz.network import find
+from featviz.cli.parsing import read_numbers, read_size
 
-Model = Annotated[
+Size = Annotated[
+    str | None,
+    typer.Option(
+        help="Size of the picture in px: 224, or 160x320 (height x width). Default: the network's input size."
+    ),
+]
+Quality = Annotated[str, typer.Option(help="Quality preset: draft (320 steps), usual (512), best (1536).")]
+Steps = Annotated[int | None, typer.Option(help="Optimisation steps. Default: those of the quality preset.")]
+Seed = Annotated[int, typer.Option(help="Seed of the first picture of each unit; further pictures count up from it.")]
+Param = Annotated[
     str,
-    typer.Option(help="motifnet, motifvit, a torchvision name, timm/NAME, FILE.py:FACTORY or PACKAGE.MODULE:FACTORY."),
+    typer.Option(
+        help="Image parameterization: fourier, pyramid, phase, cppn, alpha …, or an expression such as "
+        '"Fourier(decay=1.5)".'
+    ),
 ]
-Weights = Annotated[
-    str, typer.Option(help="default: the model's own; none: random ones; or a safetensors or state_dict FILE.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Size = Annotated[str | None, typer.Option(help="Height and width in px, 224 or 160x320. Left out: the network's own.")]
-Mean = Annotated[str | None, typer.Option(help="Per channel in [0, 1], as 0.5,0.5,0.5. Left out: the model's own.")]
-Std = Annotated[str | None, typer.Option(help="Per channel, as 0.5,0.5,0.5. Left out: the model's own.")]
-Order = Annotated[str | None, typer.Option(help="Of the channels that the model wants, RGB or BGR. Left out: its own.")]
-LayoutOf = Annotated[
-    str | None, typer.Option("--layout", help="Of the batches that the model wants, NCHW or NHWC. Left out: its own.")
+Precision = Annotated[
+    str,
+    typer.Option(help="Precision of the network: float32, bfloat16, or auto for the faster one (measured once)."),
 ]
 Own = Annotated[
     list[str] | None,
-    typer.Option(help="FILE.py:NAME of an objective, param or transform of one's own, to use by name."),
+    typer.Option(help="FILE.py:NAME of your own objective, param or transform, to use by name."),
 ]
-ParamName = Annotated[
-    str, typer.Option(help='fourier, pyramid, phase, cppn, alpha …, or an expression such as "Fourier(decay=1.5)".')
-]
-Precision = Annotated[
-    str, typer.Option(help="Of the network: float32, bfloat16, or auto for the faster one, measured once.")
-]
+Device = Annotated[str, typer.Option(help="auto (the first available of cuda, mps, cpu), cpu, cuda or mps.")]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="A .png, .jpg or .webp file, or a folder for a file each. Left out: by name."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="A .png, .jpg or .webp file for a contact sheet, or a folder for one file per picture. Default: a name "
+        "made from the objective, or sheet.png for several.",
+    ),
 ]
-Quality = Annotated[str, typer.Option(help="draft, usual or best: how much trouble to take.")]
-Steps = Annotated[int | None, typer.Option(help="Optimisation steps. Left out: the quality's.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Draw no progress bar.")]
+PageOutput = Annotated[
+    str, typer.Option("--output", "-o", help="Folder of the page, or a URL such as s3://bucket/folder.")
+]
+Classes = Annotated[list[str] | None, typer.Option("--class", help="Class name or index; may be given several times.")]
+Photographs = Annotated[Path, typer.Argument(help="Folder of images; its subfolders are included.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 
 
-def finish(rendering: fv.Rendering, output: Path | None, *, expected: int | None = None) -> None:
-    """Save, say where, and pass on a Ctrl-C that ended the render earlier than expected."""
-    for file in rendering.save(output or rendering.file_name):
-        typer.echo(file)
-    if rendering.recipe.until != expected:
-        typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
-        raise typer.Exit(130)
+@dataclass(frozen=True, kw_only=True)
+class UntrainedOptions:
+    """Option group: a model and its input specification."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            help="motifnet, motifvit, a torchvision classifier, timm/NAME, FILE.py:FACTORY or PACKAGE.MODULE:FACTORY."
+        ),
+    ] = "motifnet"
+    device: Device = "auto"
+    input_size: Annotated[
+        str | None,
+        typer.Option(help="Input size of the network in px, as 224 or 160x320. Default: the model's own."),
+    ] = None
+    mean: Annotated[
+        str | None,
+        typer.Option(help="Mean of each channel in [0, 1], as 0.5,0.5,0.5. Default: the model's own."),
+    ] = None
+    std: Annotated[
+        str | None,
+        typer.Option(help="Standard deviation of each channel, as 0.5,0.5,0.5. Default: the model's own."),
+    ] = None
+    channel_order: Annotated[
+        str | None,
+        typer.Option(help="Channel order that the model expects: RGB or BGR. Default: the model's own."),
+    ] = None
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Dimension order that the model expects: NCHW or NHWC. Default: the model's own."),
+    ] = None
+
+    def load_untrained(self) -> fv.Network:
+        """Load the network with random weights; nothing is downloaded."""
+        return load_network(weights="none", **vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(UntrainedOptions):
+    """Option group: a model, its weights and its input specification."""
+
+    weights: Annotated[
+        str,
+        typer.Option(help="default (the model's own), none (random), or a safetensors or state_dict FILE."),
+    ] = "default"
+
+    def load(self, *, smooth_pools: bool = False, accept_any_size: bool = False) -> fv.Network:
+        """Load the network; `load_network` describes the arguments and errors."""
+        return load_network(smooth_pools=smooth_pools, accept_any_size=accept_any_size, **vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """Option group: weights and input specification of a judge, the same options as those of a network."""
+
+    judge_weights: Annotated[str, typer.Option(help="Weights of the judge: default, none, or a FILE.")] = "default"
+    judge_input_size: Annotated[
+        str | None, typer.Option(help="Input size of the judge in px, as 224 or 160x320. Default: the judge's own.")
+    ] = None
+    judge_mean: Annotated[
+        str | None, typer.Option(help="Mean of each channel for the judge, as 0.5,0.5,0.5. Default: the judge's own.")
+    ] = None
+    judge_std: Annotated[
+        str | None, typer.Option(help="Standard deviation of each channel for the judge. Default: the judge's own.")
+    ] = None
+    judge_channel_order: Annotated[
+        str | None, typer.Option(help="Channel order that the judge expects: RGB or BGR. Default: the judge's own.")
+    ] = None
+    judge_layout: Annotated[
+        str | None, typer.Option(help="Dimension order that the judge expects: NCHW or NHWC. Default: the judge's own.")
+    ] = None
+
+    def load(self, model: str, device: str) -> fv.Network:
+        """Load the judge."""
+        return load_network(
+            model, device=device, **{name.removeprefix("judge_"): text for name, text in vars(self).items()}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendOptions:
+    """Option group: where pictures are rendered."""
+
+    backend: Annotated[str, typer.Option(help="local (this process), or ray for a Ray cluster.")] = "local"
+    address: Annotated[
+        str, typer.Option(help="Address of the Ray cluster: local starts one, auto finds one that runs.")
+    ] = "local"
+    workers: Annotated[int | None, typer.Option(help="Number of Ray workers. Default: one per core or GPU.")] = None
+
+    def open(self) -> fv.RayBackend | None:
+        """Return the backend; `None` for this process.
+
+        Raises:
+            SettingError: There is no such backend.
+        """
+        if self.backend not in ("local", "ray"):
+            raise fv.SettingError(f"backend must be local or ray, got {self.backend!r}")
+        return fv.RayBackend(self.address, self.workers) if self.backend == "ray" else None
+
+
+def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter of a command that is an option group by the options of the group.
+
+    Typer makes options from the signature of a function. This gives it a signature in which the fields of a group stand
+    in place of the group, and collects their values into the group when the command is called.
+
+    Args:
+        command: A function with annotated parameters; those annotated by a dataclass are groups.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)
+    }
+
+    @wraps(command)
+    def call(**values: Any) -> None:
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**values, **made)
+
+    expanded: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        options = _parameters(groups[name]) if name in groups else [parameter]
+        expanded += [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
+    call.__signature__ = signature.replace(parameters=expanded)  # type: ignore[attr-defined]
+    return call
+
+
+def _parameters(group: Any) -> Iterator[inspect.Parameter]:
+    """Yield a parameter of a function for each field of a group."""
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        kind = inspect.Parameter.KEYWORD_ONLY
+        yield inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])
 
 
 def load_network(
     model: str,
+    *,
     weights: str,
     device: str,
-    size: str | None,
+    input_size: str | None,
     mean: str | None,
     std: str | None,
-    order: str | None = None,
-    layout: str | None = None,
-    *,
+    channel_order: str | None,
+    layout: str | None,
     smooth_pools: bool = False,
+    accept_any_size: bool = False,
 ) -> fv.Network:
-    """Load a network; the size is a bare module's of one's own, or of a `Network` that does not run at its own."""
-    given = read_size(size) if ":" in model else None
-    numbers = read_numbers(mean), read_numbers(std)
+    """Load a network from the text of its options.
+
+    Args:
+        model: As for `fv.load`.
+        weights: As for `fv.load`.
+        device: As for `fv.load`.
+        input_size: As for `read_size`; `None` for the model's own.
+        mean: As for `read_numbers`; `None` for the model's own.
+        std: As for `read_numbers`; `None` for the model's own.
+        channel_order: `RGB` or `BGR`; `None` for the model's own.
+        layout: `NCHW` or `NHWC`; `None` for the model's own.
+        smooth_pools: As for `fv.load`.
+        accept_any_size: Do not check that the network runs at its input size.
+
+    Raises:
+        ModelError: There is no such model, or it does not run at `input_size`.
+        WeightsError: The weights cannot be read, downloaded or loaded into the model.
+        SettingError: An option is out of its range.
+    """
+    size = read_size(input_size)
     network = fv.load(
         model,
         weights=weights,
         device=device,
-        input_size=given,
-        mean=numbers[0],
-        std=numbers[1],
-        channel_order=order and order.upper(),
+        input_size=size,
+        mean=read_numbers(mean),
+        std=read_numbers(std),
+        channel_order=channel_order and channel_order.upper(),
         layout=layout and layout.upper(),
         smooth_pools=smooth_pools,
     )
-    if given is not None and given != network.size and not network.takes(network.size):
-        return network.with_input(size=given)
-    return network
-
-
-def load_looking(model: str, weights: str, device: str, size: str | None, *more: str | None) -> fv.Network:
-    """Load a network that is to look at images of a size."""
-    network = load_network(model, weights, device, size, *more)
-    wanted = read_size(size)
-    if wanted is None or wanted == network.size:
+    if size is None or size == network.size:
         return network
-    network.check_size(wanted)
-    return network.with_input(size=wanted)
+    if not accept_any_size:
+        network.check_size(size)
+    return network.with_input(size=size)
 
 
-def find_classes(network: fv.Network, names: list[str] | None) -> list[fv.objectives.Logit]:
-    """Find classes by name; a number that is no name is an index."""
-    indices = {name: int(name) for name in names or [] if name.isdecimal() and name not in network.classes}
-    return [fv.objectives.Logit(indices.get(name, name)) for name in names or []]
+def steps_of(quality: str | None, steps: int | None) -> dict[str, Any]:
+    """Return the steps of each picture, as a keyword argument for a function of featviz.
+
+    Args:
+        quality: Quality preset; `None` for none.
+        steps: Number that replaces those of the preset; `None` to keep them.
+
+    Returns:
+        `{"steps": …}`; empty if both are `None`, so that the function's default holds.
+
+    Raises:
+        SettingError: There is no such preset.
+    """
+    from featviz.engine import preset
+
+    found = {} if quality is None else {"steps": int(preset(quality)["steps"])}
+    return found if steps is None else {"steps": steps}
 
 
-def find_own(places: list[str] | None) -> dict[str, Any]:
-    """Import what was given as FILE.py:NAME, by name."""
-    return {place.rpartition(":")[2]: find(place) for place in places or []}
-
-
-def read_size(text: str | None) -> tuple[int, int] | None:
-    """Read px as 224, or height and width as 160x320."""
-    if text is None:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise fv.SettingError(f"cannot read the size {text!r}; give px as 224, or height and width as 160x320")
-    return int(sides[0]), int(sides[-1])
-
-
-def read_numbers(text: str | None) -> tuple[float, ...] | None:
-    """Read numbers between commas."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise fv.SettingError(f"cannot read {text!r}; give numbers as 0.5,0.5,0.5") from error
-
-
-def read_quality(quality: str, steps: int | None) -> dict[str, Any]:
-    """Find the settings of a quality, with other steps where they were given."""
-    if quality not in fv.PRESETS:
-        raise fv.SettingError(f"no quality {quality!r}; give {', '.join(fv.PRESETS)}")
-    return {**fv.PRESETS[quality]} | ({} if steps is None else {"steps": steps})
-
-
-def read_channels(text: str) -> list[int]:
-    """Read numbers and ranges of them, as 0-15,40."""
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise fv.SettingError(f"cannot read the channels {text!r}; give numbers as 0-15,40, or all")
-        if last and int(last) < int(first):
-            raise fv.SettingError(
-                f"cannot read the channels {text!r}; give the smaller number first, as {last}-{first}"
-            )
-        found += range(int(first), int(last or first) + 1)
-    return found
+def progress(quiet: bool, *labels: str) -> Any:
+    """Return a progress bar with labels as for `fv.progress_bar`, or `None`."""
+    return None if quiet else fv.progress_bar(*labels)

@@ -1,4 +1,4 @@
-"""Commands about pictures that are there already: `featviz replay`, `featviz judge` and `featviz fit-prior`."""
+"""Commands about existing images: `featviz replay`, `featviz judge` and `featviz fit-prior`."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import Device, Own, Quiet, find_own, finish, load_looking
-from featviz.io import check_output, read_image
+from featviz.cli.options import Device, JudgeOptions, Own, Quiet, expand_groups, progress
+from featviz.cli.parsing import find_own
+from featviz.cli.render import save
 
 
 @app.command(epilog=examples_of("replay"))
 def replay(
-    picture: Annotated[Path, typer.Argument(help="A PNG of a render or a dream.")],
-    model: Annotated[str | None, typer.Option(help="Where the recipe's network is someone's own: its factory.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Where the recipe's weights lie elsewhere now.")] = None,
-    start: Annotated[
-        Path | None, typer.Option(help="Where the picture that it was begun with lies elsewhere now.")
+    picture: Annotated[Path, typer.Argument(help="PNG of a render or a dream.")],
+    model: Annotated[
+        str | None, typer.Option(help="Factory of the network, as FILE.py:FACTORY, if the recipe's is your own.")
     ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights file, if it is not where the recipe says.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Start image, if it is not where the recipe says.")] = None,
     own: Own = None,
     device: Device = "auto",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file or a folder. Left out: NAME-replay.png beside it.")
+        Path | None, typer.Option("--output", "-o", help="Image file, or a folder. Default: PICTURE-replay.png.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a picture again from the recipe inside it, and say whether it came out the same."""
+    """Render a picture again from its recipe, and compare."""
+    from featviz.io import check_output
+
     recipe = fv.Recipe.of(picture)
     path = output or picture.with_name(f"{picture.stem}-replay.png")
     check_output(path)
@@ -39,61 +42,81 @@ def replay(
         device=device,
         own=find_own(own),
         start=start,
-        progress=None if quiet else fv.progress_bar("replay"),
+        progress=progress(quiet, "replay"),
     )
-    likeness = _likeness(picture, rendering)  # before saving, which may be over the picture itself
-    finish(rendering, path, expected=recipe.until)
-    typer.echo(likeness)
+    comparison = _compare(picture, rendering)  # before saving, which may overwrite the picture
+    save(rendering, path, expected=recipe.until)
+    typer.echo(comparison)
 
 
 @app.command(epilog=examples_of("judge"))
+@expand_groups
 def judge(
     pictures: Annotated[
-        list[Path], typer.Argument(help="PNGs that featviz saved, one picture in each, or folders of them.")
+        list[Path], typer.Argument(help="PNGs saved by featviz, with one picture each, or folders of them.")
     ],
-    by: Annotated[str, typer.Option(help="The judge, as for --model: of the same classes, trained apart.")],
-    by_weights: Annotated[str, typer.Option(help="The judge's, as for --weights.")] = "default",
-    by_size: Annotated[str | None, typer.Option(help="The judge's, as for --size.")] = None,
-    by_mean: Annotated[str | None, typer.Option(help="The judge's, as for --mean.")] = None,
-    by_std: Annotated[str | None, typer.Option(help="The judge's, as for --std.")] = None,
-    by_order: Annotated[str | None, typer.Option(help="The judge's, as for --order.")] = None,
-    by_layout: Annotated[str | None, typer.Option(help="The judge's, as for --layout.")] = None,
-    model: Annotated[str | None, typer.Option(help="Where the maker is someone's own: its factory.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Where the maker's weights lie elsewhere now.")] = None,
+    *,
+    judge: Annotated[
+        str, typer.Option(help="Judging model, as for --model of render: the same classes, trained separately.")
+    ],
+    judge_options: JudgeOptions,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Factory of the network that made the pictures, as FILE.py:FACTORY, if it is your own."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights file of that network, if it is not where the recipe says.")
+    ] = None,
     own: Own = None,
     photographs: Annotated[
-        Path | None, typer.Option(help="A folder: say what share of its images excites the unit less.")
+        Path | None, typer.Option(help="Folder of images to compare the unit's activation with.")
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Ask a network that had no part in making pictures whether it sees in them what they were made to show.
+    """Test whether another network recognises pictures.
 
-    rank and p are of the class before the judge, p own before the maker. kept: how much of what the unit scores above
-    noise is there in fresh views, 1 being all. slope: by which power of 1/frequency the spectrum falls, 1 to 1.6 in
-    photographs. above: share of the photographs that excite the unit less.
+    rank and p: rank and probability of the class according to the judge. p own: its probability according to the
+    network that made the picture. kept: robustness, the share of the score that is retained in new random views; 1 is
+    all. slope: exponent of the fall of the spectrum with frequency; 1 to 1.6 in photographs. above: share of the
+    photographs that activate the unit less.
     """
-    judging = load_looking(by, by_weights, device, by_size, by_mean, by_std, by_order, by_layout)
-    found = fv.judge(pictures, by=judging, network=model, weights=weights, own=find_own(own), photographs=photographs)
+    found = fv.judge(
+        pictures,
+        judge=judge_options.load(judge, device),
+        network=model,
+        weights=weights,
+        own=find_own(own),
+        photographs=photographs,
+    )
     typer.echo(found)
 
 
 @app.command()
 def fit_prior(
-    folder: Annotated[Path, typer.Argument(help="Images of one kind; all that is below it, too.")],
-    channels: Annotated[int, typer.Option(help="1 or 3, or what .npy files hold.")] = 3,
-    size: Annotated[int, typer.Option(help="Each image's middle is cut to a square and brought to so many px.")] = 224,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("prior.json"),
+    folder: Annotated[Path, typer.Argument(help="Folder of images of one kind; its subfolders are included.")],
+    channels: Annotated[int, typer.Option(help="Number of channels: 1, 3, or those of .npy files.")] = 3,
+    size: Annotated[
+        int, typer.Option(help="Side in px of the square to which the middle of each image is cut and resized.")
+    ] = 224,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; ends in .json.")] = Path("prior.json"),
 ) -> None:
-    """Learn mean colour, colour correlation and spectrum of one's own images, for --param "Fourier(prior='FILE')"."""
+    """Learn the colour and spectrum statistics of your images.
+
+    Use the file with --param "Fourier(prior='prior.json')".
+    """
+    from featviz.io import check_output
+
     check_output(output, ".json")
     typer.echo(fv.fit_prior(folder, channels=channels, size=size).save(output))
 
 
-def _likeness(picture: Path, rendering: fv.Rendering) -> str:
-    """Say whether a picture came out as it was."""
+def _compare(picture: Path, rendering: fv.Rendering) -> str:
+    """Return how a rendering differs from the picture that it repeats."""
+    from featviz.io import read_image
+
     now = rendering.sheet().transpose(2, 0, 1) / 255.0
     then = read_image(picture, len(now))
     if then.shape != now.shape:
-        return "of another size than the picture: was the file changed?"
-    most = round(float(abs(then - now).max()) * 255)
-    return "the same as the picture, to the byte" if most == 0 else f"within {most} of 255 grey levels of the picture"
+        return "of another size than the picture; the file was changed"
+    largest = round(float(abs(then - now).max()) * 255)
+    return "the same as the picture, to the byte" if largest == 0 else f"within {largest} of 255 levels of the picture"

@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import featviz as fv
-from featviz.interfaces import param_traits_of
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
-    Device,
-    LayoutOf,
-    Mean,
-    Model,
-    Order,
+    Classes,
+    NetworkOptions,
     Output,
     Own,
-    ParamName,
+    Param,
     Precision,
     Quality,
     Quiet,
     Size,
-    Std,
     Steps,
-    Weights,
-    find_classes,
-    find_own,
-    finish,
-    load_network,
-    read_quality,
-    read_size,
+    expand_groups,
+    progress,
 )
-from featviz.engine import parse_value
-from featviz.io import check_output
+from featviz.cli.parsing import find_classes, find_own, read_size
 
 
 @app.command(epilog=examples_of("render"))
+@expand_groups
 def render(
     objectives: Annotated[
         list[str] | None,
@@ -45,74 +35,115 @@ def render(
             metavar="OBJECTIVE...", help='Such as stage2:5, stage2:5@3,4 or "logit:spiral - tv + 2*diversity(stage2)".'
         ),
     ] = None,
-    classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Short for logit:NAME; may be given several times.")
-    ] = None,
-    model: Model = "motifnet",
-    weights: Weights = "default",
+    *,
+    classes: Classes = None,
     size: Size = None,
     batch: Annotated[int, typer.Option(help="Pictures of each objective.")] = 1,
     quality: Quality = "usual",
     steps: Steps = None,
-    seed: Annotated[int, typer.Option(help="The first picture's; the next has the next.")] = 0,
-    param: ParamName = "fourier",
+    seed: Annotated[int, typer.Option(help="Seed of the first picture; further pictures count up from it.")] = 0,
+    param: Param = "fourier",
     transforms: Annotated[
         str | None,
-        typer.Option(help='standard, near, lucid, none, or as "(Pad(8), Jitter(16))". Left out: what suits the param.'),
+        typer.Option(
+            help='Random transforms: standard, near, lucid, none, or an expression such as "(Pad(8), Jitter(16))". '
+            "Default: standard; near for --param cppn."
+        ),
     ] = None,
     optimizer: Annotated[
         str, typer.Option(help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))".')
     ] = "adam",
-    lr: Annotated[float | None, typer.Option(help="The first step's learning rate, of adam. Left out: 0.05.")] = None,
-    start: Annotated[Path | None, typer.Option(help="A picture to begin from. Left out: noise.")] = None,
-    at: Annotated[str | None, typer.Option(help="Draw the result again at this size; for --param cppn.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.05.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Image to start from. Default: noise.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Size in px at which the result is drawn again; needs --param cppn.")
+    ] = None,
     smooth_pools: Annotated[
-        bool, typer.Option("--smooth-pools", help="Spread the gradient of maximum pools, which takes their grid away.")
+        bool, typer.Option("--smooth-pools", help="Spread the gradient of max pools over their windows; avoids grids.")
     ] = False,
     precision: Precision = "auto",
     max_memory: Annotated[
         str | None,
         typer.Option(
-            help="How much to take, as 4GB; a batch that needs more is split. Left out: most of what is free."
+            help="Memory limit, such as 4GB; a batch that needs more is split. Default: most of the free memory."
         ),
     ] = None,
-    tile: Annotated[int | None, typer.Option(help="See larger views in pieces of so many px. Left out: whole.")] = None,
-    device: Device = "auto",
-    mean: Mean = None,
-    std: Std = None,
-    order: Order = None,
-    layout: LayoutOf = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side in px of the tiles into which larger views are split. Default: no tiles.")
+    ] = None,
+    network: NetworkOptions,
     own: Own = None,
     output: Output = None,
     quiet: Quiet = False,
 ) -> None:
-    """Draw what units of a network see; several become one batch."""
+    """Render images that maximise units of a network.
+
+    Several objectives are rendered as one batch.
+    """
+    from featviz.engine import parse_value, preset
+    from featviz.io import check_output
+
     check_output(output or Path("sheet.png"))
-    settings = read_quality(quality, steps)
+    settings = preset(quality, steps=steps)
     named = find_own(own)
-    if optimizer.lower() != "adam" and lr is not None:
-        raise fv.SettingError('--lr is of adam; write it into the optimizer, as "Ascent(lr=2.0)"')
-    if optimizer.lower() != "adam":
-        settings["optimizer"] = parse_value(optimizer, fv.optimizers, named)
-    elif lr is not None:
-        settings["optimizer"] = fv.optimizers.Adam(lr)
-    goals = [fv.objectives.parse(text, named) for text in objectives or []]
-    if not goals and not classes:
+    settings |= _optimizer(optimizer, lr, named)
+    parsed = [fv.objectives.parse(text, named) for text in objectives or []]
+    if not parsed and not classes:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
-    whole, again = fv.param.sized(parse_value(param, fv.param, named), read_size(size), batch), read_size(at)
-    if again and not param_traits_of(whole).any_size:
-        raise fv.SettingError(f"--at draws again what has no size of its own, and {param} has one; give --param cppn")
-    network = load_network(model, weights, device, size, mean, std, order, layout, smooth_pools=smooth_pools)
-    goals += find_classes(network, classes)
+    image = fv.param.sized(parse_value(param, fv.param, named), read_size(size), batch)
+    shown = _shown_size(at, param, image)
+    loaded = network.load(smooth_pools=smooth_pools)
+    parsed += find_classes(loaded, classes)
     rendering = fv.render(
-        network,
-        goals,
-        param=whole,
+        loaded,
+        parsed,
+        param=image,
         transforms=None if transforms is None else parse_value(transforms, fv.transforms, named),
         seed=seed,
         start=start,
         execution=fv.Execution(None if precision == "auto" else precision, max_memory=max_memory, tile=tile),  # type: ignore[arg-type]
-        progress=None if quiet else fv.progress_bar("render"),
+        progress=progress(quiet, "render"),
         **settings,
     )
-    finish(rendering.at(again) if again else rendering, output)
+    save(rendering.at(shown) if shown else rendering, output)
+
+
+def save(rendering: fv.Rendering, output: Path | None, *, expected: int | None = None) -> None:
+    """Save a rendering and print its files.
+
+    Args:
+        rendering: What was rendered.
+        output: A file or a folder; `None` for a file named after the objective.
+        expected: Step at which the render was meant to stop early; `None` for after all of its steps.
+
+    Raises:
+        Exit: The render stopped at another step, after Ctrl-C; status 130.
+    """
+    for file in rendering.save(output or rendering.file_name):
+        typer.echo(file)
+    if rendering.recipe.until != expected:
+        typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
+        raise typer.Exit(130)
+
+
+def _optimizer(text: str, lr: float | None, named: dict[str, Any]) -> dict[str, Any]:
+    """Return the optimizer as a keyword argument of `fv.render`; empty for its default."""
+    from featviz.engine import parse_value
+
+    if text.lower() == "adam":
+        return {} if lr is None else {"optimizer": fv.optimizers.Adam(lr)}
+    if lr is not None:
+        raise fv.SettingError(
+            f'--lr needs --optimizer adam, got {text}; give the learning rate in the optimizer, as "Ascent(lr=2.0)"'
+        )
+    return {"optimizer": parse_value(text, fv.optimizers, named)}
+
+
+def _shown_size(at: str | None, param: str, image: Any) -> tuple[int, int] | None:
+    """Return the size of `--at`, after a check that the param can be drawn at any size."""
+    from featviz.interfaces import param_traits_of
+
+    size = read_size(at)
+    if size and not param_traits_of(image).any_size:
+        raise fv.SettingError(f"--at needs --param cppn, got {param}; its pictures have a fixed size")
+    return size

@@ -279,7 +279,8 @@ def _check_batch(objectives: tuple[ObjectiveLike, ...], param: Param) -> tuple[O
         if traits_of(each).compares_images and param.batch == 1:
             raise SettingError(f"{each} compares images of a batch, and there is one; use batch=4, or --batch 4")
     if param_traits_of(param).couples_batch and len(objectives) > 1:
-        raise SettingError(f"{param} shares tensors between the images of a batch; render one objective at a time")
+        name = type(param).__name__
+        raise SettingError(f"{name} shares tensors between the images of a batch; render one objective at a time")
     return objectives
 
 

@@ -23,8 +23,8 @@ FINITE_EVERY = 64
 """Steps between checks for NaN scores. Each check waits for the device."""
 
 DEAD = (
-    "no gradient reaches the image because the unit is inactive on it; try another seed, or a start with more contrast: "
-    "param=Fourier(std=0.25)"
+    "no gradient reaches the image because the unit is inactive on it; try another seed, or a start with more "
+    "contrast: param=Fourier(std=0.25)"
 )
 NOT_FINITE = "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
 

@@ -1,4 +1,4 @@
-"""Read and write: images, videos, folders of images, contact sheets, arrays in recipes, and progress bars."""
+"""Read and write images, videos, folders of images, contact sheets, arrays in recipes, and progress bars."""
 
 from featviz.io.array import Array, Numbers
 from featviz.io.contact_sheet import contact_sheet

@@ -1,4 +1,4 @@
-"""Numbers as a value: frozen, comparable, and with a repr that makes them again."""
+"""Arrays of numbers as frozen values with an exact repr, so that objectives and recipes can hold them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from torch import Tensor
 from featviz.errors import SettingError
 
 Numbers = Any
-"""Whatever `Array.of` takes: numbers in lists, a numpy array, a tensor, an `Array`. A value keeps it as an `Array`."""
+"""What `Array.of` accepts: nested lists of numbers, a numpy array, a tensor or an `Array`. Values store an `Array`."""
 
 
 @dataclass(frozen=True)
 class Array:
-    """An array of single-precision numbers that can stand in a recipe.
+    """An array of single-precision numbers that is hashable, comparable and rebuilt from its repr.
 
     Args:
-        shape: of the array.
-        data: its bytes, little-endian, compressed with zlib, in base 85.
+        shape: Shape of the array.
+        data: Its float32 values in little-endian byte order, compressed with zlib and encoded in base 85.
 
     Raises:
-        SettingError: the data do not fill the shape.
+        SettingError: The data do not decode to as many numbers as the shape has.
 
     >>> Array.of([[1.0, 2.0]]).shape
     (1, 2)
@@ -39,21 +39,28 @@ class Array:
     data: str
 
     def __post_init__(self) -> None:
-        """Make sure that there are as many numbers as the shape says."""
-        count = math.prod(self.shape)
+        """Check that the data fill the shape."""
+        size = 4 * math.prod(self.shape)
         try:
-            found = len(zlib.decompressobj().decompress(base64.b85decode(self.data), 4 * count + 1))
+            # A recipe may come from a stranger: decompress at most one byte too many, however much the data unpack to.
+            found = len(zlib.decompressobj().decompress(base64.b85decode(self.data), size + 1))
         except (ValueError, zlib.error):
             found = -1
-        if found != 4 * count:
-            raise SettingError(f"an array of shape {self.shape} needs {count} numbers, its data hold others")
+        if found != size:
+            raise SettingError(f"the data of an Array of shape {self.shape} must hold {size // 4} float32 numbers")
 
     @classmethod
     def of(cls, numbers: Numbers) -> Array:
-        """Take the numbers of a tensor, a numpy array or a list.
+        """Convert a tensor, a numpy array or nested lists.
+
+        Args:
+            numbers: Finite numbers of any shape. An `Array` is returned as it is.
+
+        Returns:
+            The numbers in single precision.
 
         Raises:
-            SettingError: they are no numbers, or not finite.
+            SettingError: They cannot be converted to an array of numbers, or some are infinite or NaN.
         """
         if isinstance(numbers, Array):
             return numbers
@@ -62,11 +69,11 @@ class Array:
         except (TypeError, ValueError) as error:
             raise SettingError(f"{numbers!r} is no array of numbers") from error
         if not np.isfinite(values).all():
-            raise SettingError(f"an array of shape {values.shape} holds infinities or no numbers; give finite ones")
+            raise SettingError(f"numbers must be finite; an array of shape {values.shape} has infinite or NaN values")
         return cls(values.shape, base64.b85encode(zlib.compress(values.tobytes())).decode())
 
     @cached_property
     def tensor(self) -> Float[Tensor, "..."]:
-        """The numbers; not to be written to."""
+        """The numbers as a tensor, which is cached and must not be modified."""
         raw = bytearray(zlib.decompress(base64.b85decode(self.data)))
         return torch.frombuffer(raw, dtype=torch.float32).view(self.shape) if raw else torch.empty(self.shape)

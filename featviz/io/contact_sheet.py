@@ -1,4 +1,4 @@
-"""Several pictures on one page."""
+"""Contact sheets: several images on one page, in rows, with labels."""
 
 from __future__ import annotations
 
@@ -14,59 +14,68 @@ from featviz.errors import SettingError
 from featviz.io.images import over_checks
 
 GAP = 8
-"""Px between pictures."""
-PAPER, INK = (255, 255, 255), (40, 40, 40)
-ROW = 6
-"""As many pictures stand in one row: they may be a series."""
-MIN_LABELLED = 96
-"""Narrower pictures are enlarged, or their labels would not fit."""
+"""Space between images in px."""
+BACKGROUND, LABEL_COLOR = (255, 255, 255), (40, 40, 40)
+SINGLE_ROW = 6
+"""Up to this many images are laid out in one row, since they may be a series."""
+MIN_LABELLED_WIDTH = 96
+"""Narrower images with labels are enlarged, since the labels would not fit."""
 
 
 def contact_sheet(
     pictures: Sequence[UInt8[np.ndarray, "h w rgba"]], labels: Sequence[str] = (), *, columns: int | None = None
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Lay pictures of one size out in rows, each with its label below.
+    """Lay out images of one size in rows, each with its label below it.
 
     Args:
-        labels: one for each picture, or none; long ones are cut.
-        columns: `None` makes the page a little wider than high.
+        pictures: 8-bit RGB or RGBA images of the same height and width. Transparency is shown as a checkerboard.
+        labels: One per image, or none. Labels that are too long are cut.
+        columns: Number of columns, >= 1; `None` for one row of up to 6 images, and otherwise for a page that is a
+            little wider than high.
+
+    Returns:
+        The page, (height, width, 3).
 
     Raises:
-        SettingError: there are no pictures.
+        SettingError: There are no images.
     """
     if not pictures:
-        raise SettingError("no pictures to lay out; give one or more")
+        raise SettingError("a contact sheet needs at least one image")
     height, width = pictures[0].shape[:2]
-    zoom = math.ceil(MIN_LABELLED / width) if labels else 1
+    zoom = math.ceil(MIN_LABELLED_WIDTH / width) if labels else 1
     height, width = height * zoom, width * zoom
     points = max(11, min(18, width // 9))
     font = ImageFont.load_default(points)
-    strip = round(points * 1.6) if labels else 0
-    columns = (
-        columns
-        or (len(pictures) if len(pictures) <= ROW else 0)
-        or min(len(pictures), math.ceil(math.sqrt(len(pictures) * 1.6 * (height + strip) / width)))
-    )
+    label_height = round(points * 1.6) if labels else 0
+    columns = columns or _column_count(len(pictures), height + label_height, width)
     rows = math.ceil(len(pictures) / columns)
-    page = Image.new("RGB", (GAP + columns * (width + GAP), GAP + rows * (height + strip + GAP)), PAPER)
+    size = GAP + columns * (width + GAP), GAP + rows * (height + label_height + GAP)
+    page = Image.new("RGB", size, BACKGROUND)
     pen = ImageDraw.Draw(page)
     for i, picture in enumerate(pictures):
-        x, y = GAP + i % columns * (width + GAP), GAP + i // columns * (height + strip + GAP)
+        x, y = GAP + i % columns * (width + GAP), GAP + i // columns * (height + label_height + GAP)
         opaque = over_checks(picture) if picture.shape[2] == 4 else picture
         page.paste(Image.fromarray(opaque).resize((width, height), Image.Resampling.NEAREST), (x, y))
         if labels:
-            middle = x + width / 2, y + height + strip / 2
-            pen.text(middle, _fit(labels[i], font, width), fill=INK, font=font, anchor="mm")
+            middle = x + width / 2, y + height + label_height / 2
+            pen.text(middle, _shortened(labels[i], font, width), fill=LABEL_COLOR, font=font, anchor="mm")
     return np.asarray(page)
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Cut a label that is too long."""
+def _column_count(count: int, height: int, width: int) -> int:
+    """Return the number of columns for cells of a height and width in px."""
+    if count <= SINGLE_ROW:
+        return count
+    return min(count, math.ceil(math.sqrt(count * 1.6 * height / width)))
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Cut a label to a width in px, and end it in an ellipsis where it was cut."""
 
     def widths(ending: str) -> Callable[[int], float]:
         return lambda count: font.getlength(text[:count] + ending)
 
-    counts = range(len(text) + 1)
+    counts = range(len(text) + 1)  # the width grows with the number of letters: find the longest that fits by bisection
     if bisect_right(counts, float(width), key=widths("")) > len(text):
         return text
     return text[: bisect_right(counts, float(width), key=widths("…")) - 1] + "…"

@@ -1,31 +1,33 @@
-"""Write files safely: to a temporary name first, then renamed, so that no file is ever half-written."""
+"""Write files atomically: to a temporary file that is then renamed, so that no file is ever half-written."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from featviz.errors import OutputError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 """File endings of the image formats that can be written."""
 
 
 def check_output(path: Path, *endings: str) -> None:
-    """Make sure that a file can be written here, before anything is computed.
+    """Check that a file can be written, before anything is computed.
 
     Args:
-        path: the file, or a folder.
-        endings: the formats; left out, those of pictures.
+        path: The file, or an existing folder in which files will be written.
+        endings: Allowed file endings, such as `".gif"`; none for those of images.
 
     Raises:
-        OutputError: the folder is missing or not writable, or the file's ending is no format.
+        OutputError: The folder is missing or not writable, or the file has another ending.
     """
     folder = path if path.is_dir() else path.parent
-    endings = endings or PICTURES
+    endings = endings or IMAGE_ENDINGS
     if not path.is_dir() and path.suffix.lower() not in endings:
-        instead = ", or name an existing folder" if endings == PICTURES else ""
+        instead = ", or name an existing folder" if endings == IMAGE_ENDINGS else ""
         raise OutputError(f"cannot write {path}: end it in {', '.join(endings)}{instead}")
     if not folder.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {folder}; make it first")
@@ -37,30 +39,64 @@ def check_output(path: Path, *endings: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Return where featviz keeps what it found out about this machine and about folders; it may not be there yet."""
+    """Return the folder of featviz's cache, which holds measurements of this machine and of folders of images.
+
+    Returns:
+        `featviz` in `$XDG_CACHE_HOME`, or in `~/.cache`. It may not exist yet.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featviz"
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file under a name of its own beside `path`, then rename it.
+    """Write a file atomically. An existing file is replaced.
+
+    Args:
+        path: The file, in an existing folder.
+        data: Its content.
 
     Raises:
-        OutputError: the folder is missing, not writable or full.
+        OutputError: The folder is missing, not writable or full. An existing file then stays as it was.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with temporary_beside(path) as temporary:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+
+
+@contextmanager
+def temporary_beside(path: Path, ending: str = "") -> Iterator[Path]:
+    """Yield the name of a temporary file in the folder of `path`, for the caller to write and to rename to `path`.
+
+    Renaming is atomic only within a file system, hence the same folder. What is still under the temporary name at the
+    end of the context is deleted.
+
+    Args:
+        path: The file to write.
+        ending: End of the temporary name, for writers that choose the format by it. Without one, nothing that searches
+            the folder for images finds the temporary file.
+
+    Raises:
+        OutputError: An `OSError` was raised within the context.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{ending}")
     try:
-        aside.write_bytes(data)
-        aside.replace(path)
+        yield temporary
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def slug(name: str, longest: int = 80) -> str:
-    """Return a file name for what an image shows: letters, digits, dots, hyphens and underscores only.
+def slug(name: str, max_length: int = 80) -> str:
+    """Return a file name for a text: letters, digits, dots, hyphens and underscores only.
+
+    Args:
+        name: Any text, such as that of an objective.
+        max_length: Largest number of characters; the rest is cut.
+
+    Returns:
+        The text with an underscore in place of every other character.
 
     >>> slug("stage2:5 - tv")
     'stage2_5_-_tv'
     """
-    return "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in name)[:longest]
+    return "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in name)[:max_length]

@@ -1,4 +1,4 @@
-"""Folders of images, one after another, cut to one size."""
+"""Folders of images: find the files, and read them one after another, cropped and resized to one size."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import FeatvizError, OutputError, SettingError
 from featviz.interfaces import Size, as_size
-from featviz.io.image_source import check_unit_range
+from featviz.io.image_source import center_crop, check_unit_range
 from featviz.io.images import read_image
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
-"""What counts as an image in a folder; a .npy file holds (channels, h, w) in [0, 1]."""
+READABLE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
+"""File endings that count as images in a folder. A .npy file holds floating-point (channels, h, w) in [0, 1]."""
 
 
 def read_photographs(
@@ -28,20 +27,20 @@ def read_photographs(
     channels: int = 3,
     skipped: Callable[[Path, str], None] | None = None,
 ) -> Iterator[tuple[Path, Float[Tensor, "c h w"]]]:
-    """Go through a folder of images and all that is below it, sorted by name, one in memory at a time.
+    """Read the images of a folder and of its subfolders, in the order of `images_in`, one at a time.
 
     Args:
-        folder: where they are.
-        size: height and width in px to which the middle of each is cut and brought.
-        channels: 1 or 3, or whatever .npy files hold.
-        skipped: called with each file that cannot be read, and why; `None` means that the first such file ends it.
+        folder: The folder.
+        size: Height and width in px, or one side, to which the center of each image is cropped and resized.
+        channels: 1 or 3, or any number for .npy files.
+        skipped: Called with each file that cannot be used, and why; `None` to raise the error of the first one.
 
     Returns:
-        Each one's file, and itself in [0, 1].
+        An iterator over the files and their images in [0, 1], (channels, h, w).
 
     Raises:
-        OutputError: the folder is missing or holds no image, or one cannot be read.
-        SettingError: an image has other channels, or numbers that are not in [0, 1].
+        OutputError: The folder is missing or has no images, or a file cannot be read.
+        SettingError: An image has another number of channels, or values outside of [0, 1].
     """
     for file in images_in(folder):
         try:
@@ -55,69 +54,91 @@ def read_photographs(
 
 
 def read_photograph(file: str | Path, *, size: int | Size = 224, channels: int = 3) -> Float[Tensor, "c h w"]:
-    """Read the middle of one image, as `photographs` does.
+    """Read one image as `read_photographs` does.
+
+    Args:
+        file: An image file, or a .npy file.
+        size: Height and width in px, or one side, to which the center is cropped and resized.
+        channels: 1 or 3, or any number for .npy files.
+
+    Returns:
+        The image in [0, 1], (channels, h, w).
 
     Raises:
-        OutputError: it cannot be read.
-        SettingError: it has other channels, or numbers that are not in [0, 1].
+        OutputError: The file cannot be read.
+        SettingError: It has another number of channels, or values outside of [0, 1].
     """
     if Path(file).suffix.lower() == ".npy":
         try:
             image = torch.from_numpy(np.load(file, allow_pickle=False))
         except (OSError, ValueError, TypeError, EOFError) as error:
-            raise OutputError(f"cannot read {file} as an array; was it copied whole?") from error
+            raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
     else:
         image = torch.from_numpy(read_image(file, channels))
     return middle(image, channels, as_size(size))
 
 
 def images_in(folder: str | Path) -> Iterator[Path]:
-    """Go through the names of a folder's images and of all that is below it, sorted within each folder.
+    """Find the image files of a folder and of its subfolders, sorted by name within each folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        An iterator over the files: first those of a folder, then those of its subfolders.
 
     Raises:
-        OutputError: the folder is missing or holds no image.
+        OutputError: The folder is missing or has no images.
     """
     if not Path(folder).is_dir():
         raise OutputError(f"no folder {folder}")
     found = False
-    for below, folders, names in os.walk(folder):
-        folders.sort()
+    for parent, subfolders, names in os.walk(folder):
+        subfolders.sort()
         for name in sorted(names):
-            if name.lower().endswith(ENDINGS):
+            if name.lower().endswith(READABLE_ENDINGS):
                 found = True
-                yield Path(below, name)
+                yield Path(parent, name)
     if not found:
-        raise OutputError(f"no images in {folder}; it needs files that end in {', '.join(ENDINGS)}")
+        raise OutputError(f"no images in {folder}; it needs files that end in {', '.join(READABLE_ENDINGS)}")
 
 
 def check_outside(output: str | Path, folder: str | Path) -> None:
-    """Make sure that what is written does not land among the photographs that are read.
+    """Check that results are not written into the folder of photographs that is read.
 
     Args:
-        output: a file, a folder or a URL.
-        folder: of photographs.
+        output: A file, a folder or a URL.
+        folder: The folder of photographs.
 
     Raises:
-        OutputError: it would.
+        OutputError: The output is that folder or lies in it.
     """
     if "://" not in str(output) and Path(output).resolve().is_relative_to(Path(folder).resolve()):
         raise OutputError(f"{output} lies in {folder}, and would be taken for photographs; give an output elsewhere")
 
 
-def middle(image: Float[Tensor, "c h w"], channels: int, size: Size) -> Float[Tensor, "c h2 w2"]:
-    """Cut as much of the middle as has the shape, and bring it to the size.
+def middle(image: Tensor, channels: int, size: Size) -> Float[Tensor, "c h2 w2"]:
+    """Crop the largest centered part with the aspect ratio of `size`, and resize it.
+
+    Args:
+        image: (channels, h, w) in [0, 1].
+        channels: Number of channels that the image must have.
+        size: Height and width of the result in px.
+
+    Returns:
+        The resized image in [0, 1], in single precision.
 
     Raises:
-        SettingError: it has other channels, or numbers that are not in [0, 1].
+        SettingError: The image has another number of channels, or values outside of [0, 1].
     """
     if image.ndim != 3 or image.shape[0] != channels:
         raise SettingError(
-            f"an image of shape {tuple(image.shape)} among images of {channels} channels; give channels="
+            f"images must have shape ({channels}, h, w), got {tuple(image.shape)}; give channels= to read others"
         )
     check_unit_range(image, "an image")
+    # This rounds twice (the ratio of the sides, then its product), `load_image_source` once. For some pairs of sizes
+    # that are not square, the two crops differ by a pixel. Neither can take the other's rounding: measurements on
+    # photographs depend on this one, and replays of recipes on the other.
     shrink = min(image.shape[1] / size[0], image.shape[2] / size[1])
-    sides = [max(1, round(side * shrink)) for side in size]
-    top, left = (image.shape[1] - sides[0]) // 2, (image.shape[2] - sides[1]) // 2
-    cut = image[None, :, top : top + sides[0], left : left + sides[1]].float()
-    resized = F.interpolate(cut, size, mode="bilinear", antialias=True)[0]
-    return resized.clamp(0, 1)  # white comes out as 1.0000001
+    height, width = (max(1, round(side * shrink)) for side in size)
+    return center_crop(image.float(), (height, width), size)

@@ -1,4 +1,4 @@
-"""Pictures that people hand over: a file, or numbers in [0, 1]."""
+"""Images given by the user inside an objective or a param: a file, or numbers in [0, 1]."""
 
 from __future__ import annotations
 
@@ -16,78 +16,112 @@ from featviz.io.array import Array
 from featviz.io.images import read_image
 
 ImageSource = Any
-"""Whatever `as_image_source` takes: a file, or numbers in [0, 1], channels first. A value keeps a `str` or `Array`."""
+"""What `as_image_source` accepts: a file, or (channels, h, w) in [0, 1]. Values store a `str` or an `Array`."""
 
 
 def as_image_source(source: ImageSource) -> str | Array:
-    """Make a path or an array of numbers in [0, 1] a value that can stand in a recipe.
+    """Convert an image to a value that a recipe can store.
+
+    Args:
+        source: A path, which is not read yet; or numbers in [0, 1], (channels, h, w).
+
+    Returns:
+        The path as text, or the numbers as an `Array`.
 
     Raises:
-        SettingError: it is neither.
+        SettingError: The numbers have another shape, or values outside of [0, 1].
     """
     if isinstance(source, str | Path):
         return str(source)
-    picture = Array.of(source)
-    if len(picture.shape) != 3 or 0 in picture.shape:
-        raise SettingError(f"a picture of shape {picture.shape}; give a file, or (channels, h, w) in [0, 1]")
-    low, high = picture.tensor.min().item(), picture.tensor.max().item()
-    if low < 0 or high > 1:
-        raise SettingError(f"a picture of numbers from {low:g} to {high:g}; give a file, or numbers in [0, 1]")
-    return picture
-
-
-def check_unit_range(images: Tensor, called: str) -> None:
-    """Make sure that images are floating-point numbers in [0, 1].
-
-    Args:
-        images: of any shape.
-        called: what to call them, as `the photograph`.
-
-    Raises:
-        SettingError: they are not.
-    """
-    if not images.numel():
-        raise SettingError(f"{called} of shape {tuple(images.shape)} has no pixels")
-    low, high = images.min().item(), images.max().item()
-    if not images.is_floating_point() or not (low >= 0 and high <= 1):
-        found = f"{images.dtype} from {low:g} to {high:g}"
-        raise SettingError(f"{called} holds {found}; give floating-point numbers in [0, 1]")
+    image = Array.of(source)
+    if len(image.shape) != 3 or 0 in image.shape:
+        raise SettingError(f"an image must be a file, or numbers of shape (channels, h, w), got shape {image.shape}")
+    check_unit_range(image.tensor, "the image")
+    return image
 
 
 def as_mask_source(mask: ImageSource) -> str | Array:
-    """Make a mask a picture of one channel.
+    """Convert a mask to a value that a recipe can store.
+
+    Args:
+        mask: A path, which is not read yet; or numbers in [0, 1], (h, w) or (1, h, w).
+
+    Returns:
+        The path as text, or the numbers as an `Array` of shape (1, h, w).
 
     Raises:
-        SettingError: it is not one.
+        SettingError: The numbers have another shape, or values outside of [0, 1].
     """
-    if not isinstance(mask, str | Path):
-        mask = Array.of(mask)
-        mask = mask.tensor[None] if len(mask.shape) == 2 else mask
-    picture = as_image_source(mask)
-    if not isinstance(picture, str) and picture.shape[0] != 1:
-        raise SettingError(f"a mask of shape {picture.shape}; give one channel, or a file")
-    return picture
+    if isinstance(mask, str | Path):
+        return str(mask)
+    numbers = Array.of(mask)
+    shape = (1, *numbers.shape) if len(numbers.shape) == 2 else numbers.shape
+    if len(shape) != 3 or shape[0] != 1 or 0 in shape:
+        raise SettingError(f"a mask must be a file, or numbers of shape (h, w) or (1, h, w), got shape {numbers.shape}")
+    numbers = Array(shape, numbers.data)
+    check_unit_range(numbers.tensor, "the mask")
+    return numbers
 
 
-def load_image_source(picture: str | Array, channels: int, size: Size | None = None) -> Float[Tensor, "c h w"]:
-    """Read a picture, its middle cut to the shape of `size` and resized.
+def load_image_source(source: str | Array, channels: int, size: Size | None = None) -> Float[Tensor, "c h w"]:
+    """Load an image, crop the largest centered part with the aspect ratio of `size`, and resize it.
+
+    Args:
+        source: The result of `as_image_source` or `as_mask_source`.
+        channels: Number of channels that the image must have; a file is converted to 1, 3 or 4.
+        size: Height and width in px; `None` for the image as it is.
+
+    Returns:
+        The image in [0, 1], (channels, h, w). Do not modify it: it may share memory with the `Array`.
 
     Raises:
-        OutputError: the file is missing or no picture.
-        SettingError: it has other channels.
+        OutputError: The file is missing or no image.
+        SettingError: The numbers have another number of channels.
     """
-    image = torch.from_numpy(read_image(picture, channels)) if isinstance(picture, str) else picture.tensor
+    image = torch.from_numpy(read_image(source, channels)) if isinstance(source, str) else source.tensor
     if image.shape[0] != channels:
-        raise SettingError(f"a picture of {image.shape[0]} channels where {channels} are needed")
+        raise SettingError(f"the image must have {channels} channels, got {image.shape[0]}")
     if size is None:
         return image
+    # The rounding differs from that of `folders.middle`, which says how and why.
     height, width = image.shape[1:]
-    down, along = (
-        min(height, max(1, round(width * size[0] / size[1]))),
-        min(width, max(1, round(height * size[1] / size[0]))),
-    )
-    top, left = (height - down) // 2, (width - along) // 2
-    cut = image[None, :, top : top + down, left : left + along]
-    if cut.shape[2:] == size:
-        return cut[0]
-    return F.interpolate(cut, size, mode="bilinear", antialias=True).clamp(0, 1)[0]
+    crop_height = min(height, max(1, round(width * size[0] / size[1])))
+    crop_width = min(width, max(1, round(height * size[1] / size[0])))
+    return center_crop(image, (crop_height, crop_width), size)
+
+
+def center_crop(image: Float[Tensor, "c h w"], crop: Size, size: Size) -> Float[Tensor, "c h2 w2"]:
+    """Crop the center of an image and resize it, with antialiasing.
+
+    Args:
+        image: In [0, 1].
+        crop: Height and width of the part in px, no larger than the image.
+        size: Height and width of the result in px.
+
+    Returns:
+        The resized image in [0, 1]. It shares memory with the given one where nothing had to change.
+    """
+    top, left = (image.shape[1] - crop[0]) // 2, (image.shape[2] - crop[1]) // 2
+    part = image[:, top : top + crop[0], left : left + crop[1]]
+    if crop == size:
+        return part.contiguous()
+    resized = F.interpolate(part[None], size, mode="bilinear", antialias=True)[0]
+    return resized.clamp(0, 1)  # rounding turns white into 1.0000001
+
+
+def check_unit_range(images: Tensor, name: str) -> None:
+    """Check that images are floating-point numbers in [0, 1].
+
+    Args:
+        images: A tensor of any shape.
+        name: What the message calls the images, such as `"the photograph"`.
+
+    Raises:
+        SettingError: There are no pixels, the numbers are integers, or some are outside of [0, 1] or NaN.
+    """
+    if not images.numel():
+        raise SettingError(f"{name} of shape {tuple(images.shape)} has no pixels")
+    low, high = images.min().item(), images.max().item()
+    if not images.is_floating_point() or not (low >= 0 and high <= 1):
+        found = f"{images.dtype} from {low:g} to {high:g}"
+        raise SettingError(f"{name} holds {found}; give floating-point numbers in [0, 1]")

@@ -1,4 +1,4 @@
-"""Pictures as files: written aside and renamed, so that nothing is ever half-written."""
+"""Read and write image files, and the recipe and the report that a PNG stores."""
 
 from __future__ import annotations
 
@@ -15,176 +15,231 @@ from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from featviz.errors import OutputError, RecipeError
-from featviz.io.files import check_output, write
+from featviz.io.files import IMAGE_ENDINGS, check_output, write
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    ".png": {},
-    ".jpg": {"quality": 95, "subsampling": 0},
-    ".jpeg": {"quality": 95, "subsampling": 0},
-    ".webp": {"quality": 95},
-}
-"""The formats that can be written, by file ending."""
+JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
+WRITE_OPTIONS: dict[str, dict[str, Any]] = {".jpg": JPEG_OPTIONS, ".jpeg": JPEG_OPTIONS, ".webp": {"quality": 95}}
+"""Pillow's options for the formats that have any, by file ending."""
+OPAQUE_ENDINGS = (".jpg", ".jpeg")
+"""Formats without an alpha channel."""
 
-OPAQUE = (".jpg", ".jpeg")
-"""Those without an alpha channel."""
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""What Pillow calls images of so many channels."""
-BROKEN = (UnidentifiedImageError, PillowImage.DecompressionBombError, OSError, SyntaxError, ValueError)
-"""Pillow's words for a broken file."""
-DEEP = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535, "F": 1}
-"""Grey images that Pillow would cut off at 255 instead of scaling, and what white is in them."""
-PAGES = ("MPO", "TIFF")
-"""Formats whose further frames are pictures of their own; the first is the one that is meant."""
-CHECK = 8, (255, 216)
-"""Side in px and greys of the squares that stand for what is transparent."""
+PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's name for each number of channels."""
+READ_ERRORS = (UnidentifiedImageError, PillowImage.DecompressionBombError, OSError, SyntaxError, ValueError)
+"""What Pillow raises for a file that is broken or no image."""
+WHITE_LEVELS = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535, "F": 1}
+"""Value of white in greyscale modes of more than 8 bits, which Pillow would clip at 255 instead of scaling."""
+MULTI_IMAGE_FORMATS = ("MPO", "TIFF")
+"""Formats whose further frames are no animation. The first frame is the photograph; others are previews or pages."""
 
-LONG = 500_000
-"""Longer texts are not compressed: readers take a large one that unpacks from little for an attack."""
+CHECKER_SIDE, CHECKER_GREYS = 8, (255, 216)
+"""Side in px and grey levels of the checkerboard behind transparent images."""
 
-KEY, REPORT = "featviz", "featviz-report"
-"""The PNG text entries that hold the recipe, and how the render went."""
-EXPLAINED = '"explained"'
-"""What stands in the report of a picture that says where in a photograph a score comes from."""
+MAX_COMPRESSED_TEXT = 500_000
+"""Texts of more characters are stored uncompressed: PNG readers refuse large texts that decompress from few bytes."""
+RECIPE_KEY, REPORT_KEY = "featviz", "featviz-report"
+"""PNG text entries of the recipe and of the report, which says how the render went."""
+EXPLANATION_KEY = '"explained"'
+"""Key in the report of an explanation. Explanations have no recipe."""
 
 
 def to_bytes(image: Float[np.ndarray, "c h w"], *, alpha: bool = False) -> UInt8[np.ndarray, "h w2 rgba"]:
-    """Turn an image in [0, 1] into 8-bit RGB or RGBA; several channels that are no colours become panels side by side.
+    """Convert an image to 8 bits.
 
     Args:
-        image: channels first.
-        alpha: the last channel is alpha.
+        image: In [0, 1], channels first. NaN becomes grey.
+        alpha: Whether the last channel is alpha.
+
+    Returns:
+        RGB or RGBA, channels last. Images with another number of channels become RGB with one grey panel per channel,
+        side by side; grey with alpha becomes RGBA.
     """
     pixels = (np.nan_to_num(image, nan=0.5).clip(0, 1) * 255).round().astype(np.uint8)
-    if alpha and len(pixels) == 2:  # grey
+    if alpha and len(pixels) == 2:  # grey and alpha
         pixels = pixels[[0, 0, 0, 1]]
     if len(pixels) != (4 if alpha else 3):
         return np.repeat(np.concatenate(list(pixels), axis=1)[..., None], 3, axis=2)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 
+def over_checks(pixels: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Composite a transparent image over a checkerboard.
+
+    Args:
+        pixels: RGBA of 8 bits.
+
+    Returns:
+        RGB of 8 bits.
+    """
+    rows, columns = (np.arange(length) // CHECKER_SIDE for length in pixels.shape[:2])
+    background = np.where((rows[:, None] + columns) % 2, *CHECKER_GREYS)[..., None]
+    alpha = pixels[..., 3:] / 255
+    return (pixels[..., :3] * alpha + background * (1 - alpha)).round().astype(np.uint8)
+
+
 def encode(
     pixels: UInt8[np.ndarray, "h w rgba"], ending: str, recipe: str | None = None, report: str | None = None
 ) -> bytes:
-    """Compress a picture; only PNG keeps a recipe and a report.
+    """Encode an image in a file format.
+
+    Args:
+        pixels: RGB or RGBA of 8 bits. Formats without alpha get a checkerboard behind it.
+        ending: File ending of the format, such as `".png"`.
+        recipe: Recipe as JSON; stored in PNG only. `None` for none.
+        report: Report as JSON; stored in PNG only. `None` for none.
+
+    Returns:
+        The content of the file.
 
     Raises:
-        OutputError: the ending is no format.
+        OutputError: The format is unknown.
     """
-    if ending not in OPTIONS:
-        raise OutputError(f"no format {ending!r}; give {', '.join(OPTIONS)}")
-    options = dict(OPTIONS[ending])
-    if pixels.shape[2] == 4 and ending in OPAQUE:
+    if ending not in IMAGE_ENDINGS:
+        raise OutputError(f"the format must be one of {', '.join(IMAGE_ENDINGS)}, got {ending!r}")
+    options = dict(WRITE_OPTIONS.get(ending, {}))
+    if pixels.shape[2] == 4 and ending in OPAQUE_ENDINGS:
         pixels = over_checks(pixels)
     if ending == ".png":
         options["pnginfo"] = PngInfo()
-        for key, text in ((KEY, recipe), (REPORT, report)):
+        for key, text in ((RECIPE_KEY, recipe), (REPORT_KEY, report)):
             if text:
-                options["pnginfo"].add_itxt(key, text, zip=len(text) < LONG)
+                options["pnginfo"].add_itxt(key, text, zip=len(text) < MAX_COMPRESSED_TEXT)
     data = BytesIO()
     iio.imwrite(data, pixels, plugin="pillow", extension=ending, **options)
     return data.getvalue()
 
 
-def over_checks(pixels: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Lay a transparent picture over a checkerboard."""
-    side, greys = CHECK
-    rows, columns = (np.arange(length) // side for length in pixels.shape[:2])
-    behind = np.where((rows[:, None] + columns) % 2, *greys)[..., None]
-    share = pixels[..., 3:] / 255
-    return (pixels[..., :3] * share + behind * (1 - share)).round().astype(np.uint8)
-
-
 def save_picture(
     pixels: UInt8[np.ndarray, "h w rgba"], path: Path, recipe: str | None = None, report: str | None = None
 ) -> Path:
-    """Write a picture, whole or not at all.
+    """Write an image file atomically.
+
+    Args:
+        pixels: RGB or RGBA of 8 bits.
+        path: The file; its ending chooses the format.
+        recipe: Recipe as JSON; stored in PNG only. `None` for none.
+        report: Report as JSON; stored in PNG only. `None` for none.
+
+    Returns:
+        The file.
 
     Raises:
-        OutputError: the folder is missing, not writable or full, or the file's ending is no format.
+        OutputError: The folder is missing, not writable or full, the format is unknown, or it allows no image of this
+            size.
     """
     check_output(path)
     try:
         data = encode(pixels, path.suffix.lower(), recipe, report)
-    except (ValueError, OSError) as error:  # Pillow's words for a size that a format does not hold
+    except (ValueError, OSError) as error:  # the image is larger than the format allows
         height, width = pixels.shape[:2]
         raise OutputError(f"cannot write {width} x {height} px as {path.suffix}; end the name in .png") from error
     write(path, data)
     return path
 
 
-def read_recipe(path: Path | bytes) -> str:
-    """Read the recipe inside a PNG, which may be given as the bytes in it.
+def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"]:
+    """Read an image file: greyscale, RGB or RGBA, of 8 or 16 bits, or with a palette. EXIF rotation is applied.
+
+    Args:
+        path: The file.
+        channels: 1 for greyscale, 3 for RGB, 4 for RGBA; the image is converted to it.
+
+    Returns:
+        The image in [0, 1], (channels, h, w), in single precision.
 
     Raises:
-        OutputError: the file is missing or no picture.
-        RecipeError: the picture holds no recipe.
+        OutputError: The file is missing, broken, animated or no image, or `channels` is not 1, 3 or 4.
     """
-    with opened(path) as picture:
-        text = getattr(picture, "text", {})
-    recipe = text.get(KEY)
-    if not recipe and EXPLAINED in text.get(REPORT, ""):
-        raise RecipeError(f"{_called(path)} explains a photograph, and is not drawn; run featviz explain again")
+    if channels not in PILLOW_MODES:
+        raise OutputError(f"an image file can be read as 1, 3 or 4 channels, not {channels}; give a tensor instead")
+    with open_image(Path(path)) as picture:
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1 and picture.format not in MULTI_IMAGE_FORMATS:
+            raise OutputError(
+                f"{path} is animated ({frames} frames); give a still image, or use featviz dream with -o FILE.gif"
+            )
+        try:
+            upright = ImageOps.exif_transpose(picture)
+        except (OSError, SyntaxError, ValueError, TypeError):  # broken EXIF data do not make the image unreadable
+            upright = picture
+        if upright.mode in WHITE_LEVELS:
+            light = np.asarray(upright, np.float32) / WHITE_LEVELS[upright.mode]
+            upright = PillowImage.fromarray((light.clip(0, 1) * 255).round().astype(np.uint8))
+        pixels = np.asarray(upright.convert(PILLOW_MODES[channels]))
+    return np.moveaxis(np.atleast_3d(pixels).astype(np.float32) / 255, -1, 0)
+
+
+def read_recipe(path: Path | bytes) -> str:
+    """Read the recipe that is stored in a PNG.
+
+    Args:
+        path: The file, or its content.
+
+    Returns:
+        The recipe as JSON.
+
+    Raises:
+        OutputError: The file is missing or no image.
+        RecipeError: It holds no recipe.
+    """
+    texts = _png_texts(path)
+    recipe = texts.get(RECIPE_KEY)
+    if not recipe and EXPLANATION_KEY in texts.get(REPORT_KEY, ""):
+        raise RecipeError(f"{_label(path)} is an explanation, which cannot be replayed; run featviz explain again")
     if not recipe:
-        raise RecipeError(f"{_called(path)} holds no recipe; PNG files of renders and dreams do")
+        raise RecipeError(f"{_label(path)} holds no recipe; PNG files of renders and dreams do")
     return str(recipe)
 
 
 def read_report(path: Path | bytes) -> dict[str, Any]:
-    """Read inside a PNG how its render went; nothing where it does not say.
+    """Read the report of a render that is stored in a PNG.
+
+    Args:
+        path: The file, or its content.
+
+    Returns:
+        The report; empty if the file has none.
 
     Raises:
-        OutputError: the file is missing or no picture.
+        OutputError: The file is missing or no image.
     """
-    with opened(path) as picture:
-        report = getattr(picture, "text", {}).get(REPORT)
+    report = _png_texts(path).get(REPORT_KEY)
     return dict(json.loads(report)) if report else {}
 
 
-def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"]:
-    """Read an image as [0, 1], upright: grey, RGB, or RGBA, of 8 or 16 bits, or with a palette.
+def open_image(path: Path | bytes) -> PillowImage.Image:
+    """Open an image file and decode it.
+
+    Args:
+        path: The file, or its content.
+
+    Returns:
+        Pillow's image, to be closed by the caller.
 
     Raises:
-        OutputError: the file is missing, broken, animated or no picture, or the channels are not 1, 3 or 4.
-    """
-    if channels not in MODES:
-        raise OutputError(f"an image file gives 1, 3 or 4 channels, not {channels}; give a tensor instead")
-    with opened(Path(path)) as picture:
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1 and picture.format not in PAGES:
-            raise OutputError(
-                f"{path} is animated, {frames} frames; give a still picture; featviz dream takes it with -o FILE.gif"
-            )
-        try:
-            upright = ImageOps.exif_transpose(picture)
-        except (OSError, SyntaxError, ValueError, TypeError):  # what it says of itself is broken, not the picture
-            upright = picture
-        if upright.mode in DEEP:
-            light = np.asarray(upright, np.float32) / DEEP[upright.mode]
-            upright = PillowImage.fromarray((light.clip(0, 1) * 255).round().astype(np.uint8))
-        pixels = np.asarray(upright.convert(MODES[channels]))
-    return np.moveaxis(np.atleast_3d(pixels).astype(np.float32) / 255, -1, 0)
-
-
-def opened(path: Path | bytes) -> PillowImage.Image:
-    """Open a picture, or the bytes of one, and read it.
-
-    Raises:
-        OutputError: the file is missing, broken or no picture.
+        OutputError: The file is missing, broken or no image.
     """
     picture = None
     try:
         picture = PillowImage.open(BytesIO(path) if isinstance(path, bytes) else path)
         picture.load()
     except FileNotFoundError as error:
-        raise OutputError(f"no file {_called(path)}") from error
-    except BROKEN as error:
+        raise OutputError(f"no file {_label(path)}") from error
+    except READ_ERRORS as error:
         if picture is not None:
             picture.close()
         if "truncated" in str(error):
-            raise OutputError(f"{_called(path)} breaks off before its end; was it copied whole?") from error
-        raise OutputError(f"cannot read {_called(path)} as a picture; give a PNG, JPEG or WebP file") from error
+            raise OutputError(f"{_label(path)} is truncated; was it copied completely?") from error
+        raise OutputError(f"cannot read {_label(path)} as an image; give a PNG, JPEG or WebP file") from error
     return picture
 
 
-def _called(path: Path | bytes) -> str:
-    return "what is there" if isinstance(path, bytes) else str(path)
+def _png_texts(path: Path | bytes) -> dict[str, str]:
+    """Return the text entries of a PNG; empty for other formats."""
+    with open_image(path) as picture:
+        return dict(getattr(picture, "text", {}))
+
+
+def _label(path: Path | bytes) -> str:
+    """Return the name of a file for messages."""
+    return "the image data" if isinstance(path, bytes) else str(path)

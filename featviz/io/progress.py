@@ -1,16 +1,21 @@
-"""Progress as a bar, for terminals and notebooks."""
+"""Progress bars for terminals and notebooks."""
 
 from __future__ import annotations
 
 from featviz.interfaces import Progress
 
 
-def progress_bar(what: str = "", unit: str = "step") -> Progress:
-    """Make a callback that draws a bar: `fv.render(..., progress=fv.progress_bar())`. What begins anew gets another.
+def progress_bar(label: str = "", unit: str = "step") -> Progress:
+    """Make a progress callback that draws a bar, as in `fv.render(..., progress=fv.progress_bar())`.
+
+    A count that starts again from a lower number gets a new bar.
 
     Args:
-        what: is written before it.
-        unit: of what is counted.
+        label: Text before the bar.
+        unit: Name of what is counted, for the speed at the end of the bar.
+
+    Returns:
+        A callback for the argument `progress` of any function of featviz.
     """
     from tqdm.auto import tqdm
 
@@ -18,8 +23,8 @@ def progress_bar(what: str = "", unit: str = "step") -> Progress:
 
     def show(done: int, steps: int) -> None:
         nonlocal bar
-        if bar is None or done < bar.n:  # nothing is drawn for a render that fails before its first step
-            bar = tqdm(desc=what or None, total=steps, unit=unit)
+        if bar is None or done < bar.n:  # created here, so that a render that fails at once draws no bar
+            bar = tqdm(desc=label or None, total=steps, unit=unit)
         bar.total = steps
         bar.update(done - bar.n)
         if done == steps:

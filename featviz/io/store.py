@@ -1,4 +1,4 @@
-"""A folder of results, here or wherever fsspec reaches: each file is there whole or not at all."""
+"""A folder of results, on this machine or wherever fsspec reaches. Files appear completely written or not at all."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from featviz.io.files import write
 
 
 class Store:
-    """A folder of results.
+    """A folder into which galleries and sweeps write. It is created if it is missing.
 
     Args:
-        url: a path, or a URL such as `s3://bucket/folder` or `memory://folder`.
+        url: A path, or a URL such as `s3://bucket/folder` or `memory://folder`.
 
     Raises:
-        OutputError: there is no such kind of URL, what reaches it is not installed, or the folder cannot be made.
+        OutputError: The kind of URL is unknown or needs a package that is not installed, or the folder cannot be made.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -32,34 +32,44 @@ class Store:
             files.makedirs(self.root, exist_ok=True)
         except (ImportError, ValueError) as error:
             raise OutputError(
-                f"cannot write to {self.url}: {error}; give a folder, or install what it needs"
+                f"cannot write to {self.url}: {error}; give a folder, or install the package for this kind of URL"
             ) from error
         except OSError as error:
             raise OutputError(f"cannot make the folder {self.url}: {error.strerror or error}") from error
 
     def __repr__(self) -> str:
-        """Write the call."""
+        """Return the call."""
         return f"Store({self.url!r})"
 
     @cached_property
     def path(self) -> Path | None:
-        """The folder on this machine; `None` where it is elsewhere."""
+        """The folder on this machine; `None` for a store elsewhere."""
         return Path(self.root) if self._is_local else None
 
     def names(self, folder: str) -> set[str]:
-        """List the files right in one of its folders, which may not be there yet."""
-        self._files.invalidate_cache()  # others may have written since
+        """List the files of a subfolder, without those that are being written.
+
+        Args:
+            folder: Path of the subfolder within the store. It may be missing.
+
+        Returns:
+            The names of the files and folders directly in it.
+        """
+        self._files.invalidate_cache()  # another process may have written since
         try:
             found = self._files.ls(f"{self.root}/{folder}", detail=False)
         except FileNotFoundError:
             return set()
-        return {str(name).rpartition("/")[2] for name in found if not str(name).endswith(".part")}
+        return {str(path).rpartition("/")[2] for path in found if not str(path).endswith(".part")}
 
     def read(self, name: str) -> bytes:
-        """Read a file.
+        """Return the content of a file.
+
+        Args:
+            name: Path of the file within the store.
 
         Raises:
-            OutputError: it is not there.
+            OutputError: The file is missing.
         """
         try:
             return bytes(self._files.cat_file(f"{self.root}/{name}"))
@@ -67,18 +77,22 @@ class Store:
             raise OutputError(f"no file {name} in {self.url}") from error
 
     def write(self, name: str, data: bytes | str) -> None:
-        """Write a file, and the folders that it lies in; another of that name is replaced.
+        """Write a file atomically, and make the folders that it needs. An existing file is replaced.
+
+        Args:
+            name: Path of the file within the store.
+            data: Its content; text is encoded as UTF-8.
 
         Raises:
-            OutputError: the folder is not writable or full.
+            OutputError: The folder is not writable or full.
         """
         data = data.encode("utf-8", "replace") if isinstance(data, str) else data
-        whole = f"{self.root}/{name}"
+        path = f"{self.root}/{name}"
         try:
-            self._files.makedirs(whole.rpartition("/")[0], exist_ok=True)
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             if self._is_local:
-                write(Path(whole), data)
+                write(Path(path), data)
             else:
-                self._files.pipe_file(whole, data)  # object stores show an object only once it is whole
+                self._files.pipe_file(path, data)  # object stores show an object only when it is complete
         except OSError as error:
             raise OutputError(f"cannot write {name} to {self.url}: {error.strerror or error}") from error

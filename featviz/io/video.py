@@ -1,9 +1,8 @@
-"""Moving pictures: frames in, frames out."""
+"""Read and write videos and animated images, frame by frame."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +14,8 @@ from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
 from featviz.errors import OutputError, SettingError
-from featviz.io.files import check_output
-from featviz.io.images import opened
+from featviz.io.files import check_output, temporary_beside
+from featviz.io.images import open_image
 
 VIDEOS: dict[str, dict[str, Any]] = {
     ".gif": {"loop": 0},
@@ -29,104 +28,116 @@ VIDEOS: dict[str, dict[str, Any]] = {
         "output_params": ["-crf", "24", "-b:v", "0"],
     },
 }
-"""The formats that can be written, by file ending, and how."""
-PICTURES = (".gif", ".webp", ".png", ".jpg", ".jpeg")
-"""Files that hold pictures, of which some are animated."""
-NEEDS = "videos need imageio-ffmpeg and OpenCV; run: pip install 'featviz[video]'"
+"""imageio's options for the video formats that can be written, by file ending."""
+PILLOW_ENDINGS = (".gif", ".webp", ".png", ".jpg", ".jpeg")
+"""File endings of images, still or animated, which Pillow reads; ffmpeg reads everything else."""
+DEFAULT_FRAME_MS = 100
+"""Duration of a frame in ms in animated images that do not state one."""
 
 
 def read_video(path: str | Path) -> tuple[float, int, Iterator[UInt8[np.ndarray, "h w 3"]]]:
-    """Open a video or an animated picture.
+    """Open a video or an animated image.
+
+    Args:
+        path: The file.
 
     Returns:
-        Frames a second, how many frames there are about, and the frames one by one.
+        Frames per second, the number of frames (an estimate for videos), and an iterator over the frames, RGB of
+        8 bits, (h, w, 3).
 
     Raises:
-        OutputError: the file is missing or no video, or what reads videos is not installed.
+        OutputError: The file is missing, a still image or no video, or the packages for videos are not installed.
     """
     path = Path(path)
     if not path.is_file():
         raise OutputError(f"no file {path}")
-    if path.suffix.lower() in PICTURES:
-        with opened(path) as picture:
-            count, milliseconds = getattr(picture, "n_frames", 1), picture.info.get("duration") or 100
+    if path.suffix.lower() in PILLOW_ENDINGS:
+        with open_image(path) as picture:
+            count, milliseconds = getattr(picture, "n_frames", 1), picture.info.get("duration") or DEFAULT_FRAME_MS
         if count < 2:
-            raise OutputError(f"{path} is a still picture; give a video, or --zoom to move through it")
-        _needed()
-        return 1000 / milliseconds, count, _animated(path, count)
-    _needed()
+            raise OutputError(f"{path} is a still image; give a video, or --zoom to zoom into the image")
+        _check_installed()
+        return 1000 / milliseconds, count, _image_frames(path, count)
+    _check_installed()
     try:
         with _reader(path) as reader:
             facts = reader.get_meta_data()
-    except (OSError, ValueError, IndexError, RuntimeError) as error:  # ffmpeg's words for what is no video
+    except (OSError, ValueError, IndexError, RuntimeError) as error:  # what imageio raises for files that are no video
         raise OutputError(f"cannot read {path} as a video; give an MP4, WebM or GIF file") from error
-    return facts["fps"], round(facts["duration"] * facts["fps"]), _filmed(path)
+    return facts["fps"], round(facts["duration"] * facts["fps"]), _video_frames(path)
 
 
 def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *, fps: float = 24.0) -> Path:
-    """Write frames as they come; after Ctrl-C or an error those that there are so far.
+    """Write frames as they are computed. After Ctrl-C or an error, the file holds the frames up to there.
 
     Args:
-        frames: all of one size.
-        path: ends in .mp4, .webm or .gif.
-        fps: frames a second.
+        frames: RGB of 8 bits, (h, w, 3), all of one size.
+        path: A file that ends in .mp4, .webm or .gif.
+        fps: Frames per second, > 0.
+
+    Returns:
+        The file.
 
     Raises:
-        OutputError: the folder is missing, not writable or full, there is no frame, or what writes videos is missing.
-        SettingError: no frames a second, or frames of several sizes.
+        OutputError: The folder is missing, not writable or full, there are no frames, or the packages for videos are
+            not installed.
+        SettingError: `fps` is out of its range, or the frames have several sizes.
     """
     path = Path(path)
     check_video(path)
     if not fps > 0:
-        raise SettingError(f"{fps} frames a second do not move; give a number above 0, 24 is usual")
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        raise SettingError(f"fps must be > 0, got {fps} (default 24)")
     options = VIDEOS[path.suffix.lower()]
     options = options | ({"duration": 1000 / fps} if path.suffix.lower() == ".gif" else {"fps": fps})
     source, count, shape, ended = iter(frames), 0, None, None
-    try:
+    with temporary_beside(path, path.suffix) as temporary:
         writer: Any
-        with closing(iio.get_writer(aside, mode="I", **options)) as writer:  # type: ignore[arg-type]
+        with closing(iio.get_writer(temporary, mode="I", **options)) as writer:  # type: ignore[arg-type]
+            # An error of the source, Ctrl-C included, ends the video and is raised again once the file is complete.
+            # Only errors of the writer become an `OutputError`.
             while ended is None:
                 try:
-                    frame = _alike(next(source), shape)
+                    frame = _of_shape(next(source), shape)
                 except BaseException as end:
                     ended = end
                 else:
                     shape = frame.shape
-                    writer.append_data(_even(frame) if "codec" in options else frame)
+                    writer.append_data(_with_even_sides(frame) if "codec" in options else frame)
                     count += 1
         if count:
-            aside.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+            temporary.replace(path)
     if not isinstance(ended, StopIteration):
         raise ended
     if not count:
-        raise OutputError(f"cannot write {path}: there is not one frame")
+        raise OutputError(f"cannot write {path}: there are no frames")
     return path
 
 
 def check_video(path: Path) -> None:
-    """Make sure that a video can be written here, before anything is computed.
+    """Check that a video can be written, before anything is computed.
+
+    Args:
+        path: The file.
 
     Raises:
-        OutputError: the folder is missing or not writable, the ending is no format, or what writes videos is missing.
+        OutputError: The folder is missing or not writable, the format is unknown, or the packages for videos are not
+            installed.
     """
     check_output(path, *VIDEOS)
     if path.suffix.lower() != ".gif":
-        _needed()
+        _check_installed()
 
 
-def _animated(path: Path, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def _image_frames(path: Path, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Yield the frames of an animated image."""
     with PillowImage.open(path) as picture:
         for i in range(count):
             picture.seek(i)
             yield np.asarray(picture.convert("RGB"))
 
 
-def _filmed(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def _video_frames(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Yield the frames of a video."""
     with _reader(path) as reader:
         for frame in reader:
             yield np.asarray(frame)[..., :3]
@@ -136,22 +147,18 @@ def _reader(path: Path) -> Any:
     return iio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
 
 
-def _alike(frame: UInt8[np.ndarray, "h w 3"], shape: tuple[int, ...] | None) -> UInt8[np.ndarray, "h w 3"]:
-    """Make sure that a frame has the shape of those before it.
-
-    Raises:
-        SettingError: it has another.
-    """
+def _of_shape(frame: UInt8[np.ndarray, "h w 3"], shape: tuple[int, ...] | None) -> UInt8[np.ndarray, "h w 3"]:
+    """Check that a frame has the shape of those before it; `None` for the first."""
     if shape is not None and frame.shape != shape:
-        raise SettingError(f"a frame of shape {frame.shape} after {shape}; give frames of one size")
+        raise SettingError(f"all frames must have the shape of the first, {shape}, got {frame.shape}")
     return frame
 
 
-def _even(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Repeat the last row and column where a side is odd: the codecs hold colours for squares of four pixels."""
+def _with_even_sides(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Repeat the last row or column where a side is odd: yuv420p stores one colour per 2 x 2 pixels."""
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
 
-def _needed() -> None:
+def _check_installed() -> None:
     if not all(importlib.util.find_spec(name) for name in ("imageio_ffmpeg", "cv2")):
-        raise OutputError(NEEDS)
+        raise OutputError("videos need imageio-ffmpeg and OpenCV; run: pip install 'featviz[video]'")

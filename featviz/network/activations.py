@@ -87,13 +87,21 @@ class Activations(Mapping[str, Tensor]):
         return len(self.tensors)
 
     def channels_first(self, layer: str) -> Float[Tensor, "n channel *place"]:
-        """Return the output of a layer with channels as dimension 1, in single precision at least."""
+        """Return the output of a layer with channels as dimension 1, in single precision at least.
+
+        Args:
+            layer: Name of the layer.
+        """
         tensor = self.tensors[layer]
         tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
         return tensor.movedim(self.layouts[layer].channel, 1)
 
     def channel(self, layer: str, index: int) -> Float[Tensor, "n *place"]:
         """Return one channel of a layer.
+
+        Args:
+            layer: Name of the layer.
+            index: Index of the channel, from 0.
 
         Raises:
             AddressError: There is no such channel.
@@ -105,6 +113,11 @@ class Activations(Mapping[str, Tensor]):
 
     def neuron(self, layer: str, index: int, at: Place) -> Float[Tensor, " n"]:
         """Return one channel of a layer at one position.
+
+        Args:
+            layer: Name of the layer.
+            index: Index of the channel, from 0.
+            at: The position.
 
         Raises:
             AddressError: There is no such channel or position.
@@ -123,18 +136,18 @@ class Activations(Mapping[str, Tensor]):
         Raises:
             AddressError: There is no such position.
         """
-        units, layout = self.channels_first(layer), self.layouts[layer]
+        values, layout = self.channels_first(layer), self.layouts[layer]
         if layout.kind == "map" and at != "cls":
-            y, x = self._inside(layer, at, (units.shape[2], units.shape[3]))
-            return units[:, :, y, x]
+            y, x = self._inside(layer, at, (values.shape[2], values.shape[3]))
+            return values[:, :, y, x]
         if layout.kind == "tokens" and at == "cls":
             if not layout.prefix:
                 raise AddressError(f"no class token in {layer!r}; address its patches by @row,column")
-            return units[:, :, 0]
+            return values[:, :, 0]
         if layout.kind == "tokens" and layout.patch:
             grid = self._grid(layout)
             y, x = self._inside(layer, at, grid)
-            return units[:, :, layout.prefix + y * grid[1] + x]
+            return values[:, :, layout.prefix + y * grid[1] + x]
         raise AddressError(
             f"no position @{_show(at)} in {layer!r}; its output is {_kind(layout)}; use {instead or layer}"
         )
@@ -142,17 +155,19 @@ class Activations(Mapping[str, Tensor]):
     def places(self, layer: str) -> Float[Tensor, "n channel rows columns"]:
         """Return the output of a layer as a map: a feature map, or the tokens of a patch grid.
 
+        Args:
+            layer: Name of the layer.
+
         Raises:
             AddressError: The layer has no positions.
         """
-        units, layout = self.channels_first(layer), self.layouts[layer]
+        values, layout = self.channels_first(layer), self.layouts[layer]
         if layout.kind == "map":
-            return units
+            return values
         if layout.patch is None:
-            raise AddressError(
-                f"no positions in {layer or 'logit'!r}; its output is {_kind(layout)}; use a feature map or patch tokens"
-            )
-        return units[:, :, layout.prefix :].unflatten(2, self._grid(layout))
+            found = f"no positions in {layer or 'logit'!r}; its output is {_kind(layout)}"
+            raise AddressError(f"{found}; use a feature map or patch tokens")
+        return values[:, :, layout.prefix :].unflatten(2, self._grid(layout))
 
     def _grid(self, layout: Layout) -> tuple[int, int]:
         """Return the number of rows and columns of the patch grid."""
@@ -207,6 +222,10 @@ class Activations(Mapping[str, Tensor]):
     def class_index(self, name: int | str, head: str = OUTPUT) -> int:
         """Return the index of a class name, or check an index.
 
+        Args:
+            name: A class name, or an index from 0.
+            head: Layer that puts out the logits, for a network with several heads.
+
         Raises:
             AddressError: There is no such class.
         """
@@ -225,11 +244,20 @@ class Activations(Mapping[str, Tensor]):
         raise AddressError(f"no class {name!r}{nearest(name, classes)}")
 
     def of(self, images: Float[Tensor, "n c h w"], **more: Any) -> Activations:
-        """Attach the images that these are the activations of, and further fields: `done`, `move_masks`, …."""
+        """Return a copy that knows the images before any transform.
+
+        Args:
+            images: In [0, 1].
+            more: Other fields to replace, such as `done` and `move_masks`.
+        """
         return replace(self, source=images, **more)
 
     def replaced(self, tensors: Mapping[str, Tensor]) -> Activations:
-        """Replace layer outputs by tensors of the same layout, such as gradients or copies."""
+        """Return a copy with other outputs of some layers, such as gradients or detached copies.
+
+        Args:
+            tensors: Tensors of the same layout, by layer.
+        """
         return replace(self, tensors={**self.tensors, **tensors})
 
     def within(self, mask: Float[Tensor, "h w"], layers: Iterable[str]) -> Activations:
@@ -242,15 +270,18 @@ class Activations(Mapping[str, Tensor]):
             mask: In [0, 1], over the image before any transform.
             layers: Layers to return.
 
+        Returns:
+            A copy with the same values and other gradients.
+
         Raises:
             AddressError: A layer has no positions.
         """
-        picture = mask.to(self.images, non_blocking=True)[None, None].expand(len(self.images), -1, -1, -1)
-        seen = self.move_masks(picture)
-        tensors = {layer: _held_outside(self.tensors[layer], self._share(layer, seen)) for layer in layers}
-        return replace(self, tensors=tensors, source=_held_outside(self.images, picture))
+        masks = mask.to(self.images, non_blocking=True)[None, None].expand(len(self.images), -1, -1, -1)
+        moved = self.move_masks(masks)
+        tensors = {layer: _gradient_weighted(self.tensors[layer], self._weights(layer, moved)) for layer in layers}
+        return replace(self, tensors=tensors, source=_gradient_weighted(self.images, masks))
 
-    def _share(self, layer: str, seen: Float[Tensor, "n 1 h w"]) -> Tensor:
+    def _weights(self, layer: str, masks: Float[Tensor, "n 1 h w"]) -> Tensor:
         """Return the weight of each position under a mask, with mean 1, shaped for the layer's output."""
         layout, tensor = self.layouts[layer], self.tensors[layer]
         if layout.kind == "map":
@@ -261,7 +292,7 @@ class Activations(Mapping[str, Tensor]):
             raise AddressError(
                 f"no positions to mask in {layer or 'logit'!r}; its output is {_kind(layout)}; mask a feature map"
             )
-        weight = F.interpolate(seen, places, mode="area").flatten(1)
+        weight = F.interpolate(masks, places, mode="area").flatten(1)
         if layout.kind == "tokens":
             weight = F.pad(weight, (layout.prefix, 0))
         weight = weight / weight.mean(1, keepdim=True).clamp(min=1e-6)
@@ -269,7 +300,14 @@ class Activations(Mapping[str, Tensor]):
         return weight.unsqueeze(layout.channel).to(tensor.dtype)
 
     def split(self, sizes: Sequence[int]) -> list[Activations]:
-        """Split the batch into pieces of given sizes. One backward node joins their gradients."""
+        """Split the batch. One backward node joins the gradients of the parts.
+
+        Args:
+            sizes: Number of images in each part; they add up to the batch.
+
+        Returns:
+            The activations of each part.
+        """
         tensors = {layer: tensor.split(sizes) for layer, tensor in self.tensors.items()}
         source = None if self.source is None else self.source.split(sizes)
         before = [sum(sizes[:i]) for i in range(len(sizes))]
@@ -294,14 +332,21 @@ class Activations(Mapping[str, Tensor]):
         ]
 
 
-def _held_outside(tensor: Tensor, share: Tensor) -> Tensor:
+def _gradient_weighted(tensor: Tensor, weight: Tensor) -> Tensor:
     """Return the same values with a gradient multiplied by weights."""
-    held = tensor.detach()
-    return held + share * (tensor - held)
+    constant = tensor.detach()
+    return constant + weight * (tensor - constant)  # the difference is 0, but has the gradient of `tensor`
 
 
 def first_tensor(output: object) -> Tensor | None:
-    """Return the first tensor in a module's output: itself, or inside of tuples, lists, dicts and dataclasses."""
+    """Return the first tensor in a module's output: itself, or inside of tuples, lists, dicts and dataclasses.
+
+    Args:
+        output: The output of any module.
+
+    Returns:
+        The tensor; `None` if there is none.
+    """
     if isinstance(output, torch.Tensor):
         return output
     output = vars(output) if is_dataclass(output) or isinstance(output, SimpleNamespace) else output

@@ -1,4 +1,4 @@
-"""Gradients that differ from the network's own, for as long as a context lasts; what it puts out stays the same."""
+"""Replace the gradients of rectifiers and max pools while a context is open; outputs stay the same."""
 
 from __future__ import annotations
 
@@ -18,74 +18,88 @@ RECTIFIERS: Set[Callable[..., Any]] = frozenset(
         F.hardswish, F.mish, F.elu, F.elu_, F.selu, F.selu_, F.celu, F.celu_, F.softplus, F.hardsigmoid, F.threshold,
     )
 )  # fmt: skip
-"""Activation functions that are flat on one side, or on both: as a module, in place or called."""
-LEAKY: Set[Callable[..., Any]] = frozenset((F.leaky_relu, F.leaky_relu_, F.rrelu, F.rrelu_, F.prelu, torch.prelu))
-"""Those that are flat nowhere: they never need to be woken."""
+"""Activation functions that are flat on at least one side, where they block gradients."""
+LEAKY_RECTIFIERS: Set[Callable[..., Any]] = frozenset(
+    (F.leaky_relu, F.leaky_relu_, F.rrelu, F.rrelu_, F.prelu, torch.prelu)
+)
+"""Activation functions that are flat nowhere, so their gradients need no redirection."""
 IN_PLACE: Set[Callable[..., Any]] = frozenset(
     (
         F.leaky_relu_, F.rrelu_, torch.relu_, Tensor.relu_, F.hardtanh_, F.elu_, F.selu_, F.celu_,
     )
 )  # fmt: skip
-FLAT = 1e-4
-"""A unit whose gradient is a smaller share than this of what arrives counts as off."""
-AWAY = 1e-2
-"""Kept away from 0 when dividing. Source: Lucid, lucid/optvis/overrides/smoothed_maxpool_grad.py."""
+"""Those that always work in place. Others do so if `inplace` is given."""
+BLOCKED_RATIO = 1e-4
+"""An image's gradient counts as blocked if a rectifier passes less than this fraction of its norm."""
+POOL_EPSILON = 1e-2
+"""Added to the denominator of a smoothed pool. Source: Lucid, lucid/optvis/overrides/smoothed_maxpool_grad.py."""
 
 
 class Rectifying(TorchFunctionMode):
-    """Does something else wherever a network rectifies, as a module, in place or by a function.
+    """Replace rectifiers while the context is open, whether they are modules, functions or in place.
+
+    Only rectifiers whose input needs a gradient are replaced.
 
     Args:
-        instead: given the input and the activation function, returns what stands in for its output.
-        functions: what counts as a rectifier.
+        replacement: Returns the output, given the input and the activation function.
+        functions: Activation functions to replace.
     """
 
     def __init__(
         self,
-        instead: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor],
-        functions: Set[Callable[..., Any]] = RECTIFIERS | LEAKY,
+        replacement: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor],
+        functions: Set[Callable[..., Any]] = RECTIFIERS | LEAKY_RECTIFIERS,
     ) -> None:
         super().__init__()
-        self.instead, self.functions = instead, functions
+        self.replacement, self.functions = replacement, functions
         self.met = 0
-        """How many rectifiers it has stood in for."""
+        """Number of rectifier calls that were replaced."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Stand in for the activation functions, and call any other."""
+        """Replace rectifiers, and call any other function."""
         kwargs = kwargs or {}
         if func not in self.functions or not args or not args[0].requires_grad or args[0].ndim < 2:
             return func(*args, **kwargs)
         self.met += 1
+        # In-place rectifiers run on a copy, because the replacement's backward pass needs the input. The result is
+        # then written back, since the caller may go on with its own tensor instead of the returned one.
         in_place = func in IN_PLACE
         if inspect.isfunction(func):
             given = inspect.signature(func).bind(*args, **kwargs)
             in_place |= given.arguments.pop("inplace", False)
             args, kwargs = given.args, given.kwargs
         x, *rest = args
-        out = self.instead(x.clone() if in_place else x, lambda y: func(y, *rest, **kwargs))
+        out = self.replacement(x.clone() if in_place else x, lambda y: func(y, *rest, **kwargs))
         return x.copy_(out) if in_place else out
 
 
-def redirected(images: Bool[Tensor, " n"]) -> Rectifying:
-    """Wake units that are off: where all of an image's gradient is blocked, what would switch them on goes through.
+def redirect_gradients(images: Bool[Tensor, " n"]) -> Rectifying:
+    """Redirect gradients through rectifiers for images all of whose gradient is blocked.
+
+    An image that activates no unit of a layer gets no gradient, and would never change. Its gradient then passes the
+    rectifier as if that were the identity, except where it would push an inactive unit further away from the active
+    range. As soon as one unit of the image passes a gradient, the image keeps its own.
 
     Args:
-        images: which of them may be helped; the others keep their own gradients.
+        images: Images whose gradients may be redirected. The gradients of others are never changed.
 
     Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
-    Differs: all of `RECTIFIERS`, not ReLU and ReLU6 alone; in-place ones run on a copy.
+    Differs: redirects through all of `RECTIFIERS`, not only ReLU and ReLU6; in-place ones run on a copy.
     """
     return Rectifying(lambda x, unit: _Redirect.apply(x, unit, images), RECTIFIERS)  # type: ignore[no-any-return]
 
 
 class _Redirect(torch.autograd.Function):
+    """A rectifier whose gradient is redirected per image while all of it is blocked."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, unit: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         ctx.unit = unit
-        ctx.helped = images.to(x.device).repeat_interleave(len(x) // len(images))  # windows of an image stay combine
+        # Window attention has several rows per image, one after the other.
+        ctx.redirectable = images.to(x.device).repeat_interleave(len(x) // len(images))
         return unit(x.clone())
 
     @staticmethod
@@ -94,15 +108,20 @@ class _Redirect(torch.autograd.Function):
         with torch.enable_grad():
             again = x.detach().requires_grad_()
             (own,) = torch.autograd.grad(ctx.unit(again.clone()), again, grad)
-        blocked = own.flatten(1).norm(dim=1) <= FLAT * grad.flatten(1).norm(dim=1)
-        if len(ctx.helped) == len(blocked):
-            blocked &= ctx.helped
-        waking = torch.where(x <= 0, grad.clamp(max=0), grad.clamp(min=0))  # a loss falls along minus its gradient
-        return torch.where(blocked.view(-1, *[1] * (x.ndim - 1)), waking, own), None, None
+        blocked = own.flatten(1).norm(dim=1) <= BLOCKED_RATIO * grad.flatten(1).norm(dim=1)
+        if len(ctx.redirectable) == len(blocked):
+            blocked &= ctx.redirectable
+        # `grad` is that of a loss, so a unit rises where it is negative. A unit that is off at or below 0 may only
+        # rise; one that is flat above 0, as ReLU6 above 6, may only fall.
+        redirected = torch.where(x <= 0, grad.clamp(max=0), grad.clamp(min=0))
+        return torch.where(blocked.view(-1, *[1] * (x.ndim - 1)), redirected, own), None, None
 
 
 class SmoothPools(TorchFunctionMode):
-    """Gives every pixel under a maximum pool a share of its gradient, the larger the more, not the largest all.
+    """Spread the gradient of 2D max pooling over the whole window, which removes its grid pattern from images.
+
+    Max pooling passes all of a gradient to the largest value of a window. Here each value of the window gets a share
+    that grows with it: the gradient is that of `mean(x²) / mean(|x|)`, a soft maximum. Dilated pools keep their own.
 
     Source: Lucid, lucid/optvis/overrides/smoothed_maxpool_grad.py.
     """
@@ -110,15 +129,15 @@ class SmoothPools(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Stand in for the two-dimensional maximum pool, and call any other function."""
+        """Replace the gradient of 2D max pooling, and call any other function."""
         kwargs = kwargs or {}
         pooled = func(*args, **kwargs)
         if func not in (F.max_pool2d, torch.max_pool2d) or not isinstance(pooled, Tensor) or not args[0].requires_grad:
             return pooled
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
         given = dict(zip(names, args[1:], strict=False)) | kwargs
-        if given.pop("dilation", 1) not in (1, (1, 1)):
+        if given.pop("dilation", 1) not in (1, (1, 1)):  # average pooling has no dilation
             return pooled
         given.pop("return_indices", None)
-        smooth = F.avg_pool2d(args[0].square(), **given) / (AWAY + F.avg_pool2d(args[0].abs(), **given))
-        return smooth + (pooled - smooth).detach()
+        smooth = F.avg_pool2d(args[0].square(), **given) / (POOL_EPSILON + F.avg_pool2d(args[0].abs(), **given))
+        return smooth + (pooled - smooth).detach()  # the value of `pooled` with the gradient of `smooth`

@@ -1,4 +1,4 @@
-"""Catch what layers put out, and stop the forward pass when the last of them has."""
+"""Capture the outputs of layers, and stop the forward pass after the last of them."""
 
 from __future__ import annotations
 
@@ -10,42 +10,48 @@ from torch import Tensor, nn
 from featviz.errors import AddressError
 from featviz.network.activations import first_tensor
 
-Run = Callable[[Callable[[], object]], dict[str, Tensor]]
+Capture = Callable[[Callable[[], object]], dict[str, Tensor]]
+"""Runs a forward pass and returns the outputs of the hooked layers by name."""
 
 
-class _Seen(BaseException):
-    """Everything asked for is caught: the rest of the forward pass would be for nothing."""
+class _AllCaptured(BaseException):
+    """Ends a forward pass once every layer is captured. No `except Exception` of the user's modules catches it."""
 
 
 @contextmanager
-def catching(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Run]:
-    """Hook layers for as long as the context lasts.
+def capture_outputs(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Capture]:
+    """Hook layers while the context is open.
 
     Args:
-        module: the network.
-        calls: the layers' names, and how often each runs in one pass; its last call counts.
+        module: The network.
+        calls: Names of the layers, and how often each runs in one pass. The last call is captured.
 
     Yields:
-        A function that runs a forward pass and returns what the layers put out. It raises `AddressError` where the
-        pass takes another way.
+        A function that runs a forward pass and returns the outputs of the layers. It raises `AddressError` if the pass
+        does not reach one of them.
     """
-    left: dict[str, int] = {}
-    caught: dict[str, Tensor] = {}
+    remaining: dict[str, int] = {}
+    captured: dict[str, Tensor] = {}
 
     def hook_for(layer: str) -> Callable[[nn.Module, object, object], object]:
         def hook(_: nn.Module, __: object, output: object) -> object:
-            if not left:  # another run of the network, within or between ours
+            if not remaining:  # a pass of the network that was not started by `run`
                 return None
-            left[layer] -= 1
+            remaining[layer] -= 1
             tensor = first_tensor(output)
-            if left[layer] > 0 or tensor is None:
+            if remaining[layer] > 0 or tensor is None:
                 return None
-            caught[layer] = tensor
-            if not any(count > 0 for count in left.values()):
-                raise _Seen
+            captured[layer] = tensor
+            if not any(count > 0 for count in remaining.values()):
+                raise _AllCaptured
+            # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so
+            # the captured tensor keeps its values, and stays in the graph between the image and later layers: their
+            # scores can be differentiated with respect to it.
             if output is tensor:
-                return tensor.clone()  # what follows may overwrite it in place, and has a gradient in what is caught
-            caught[layer] = tensor.clone()
+                return tensor.clone()
+            # An output inside of a tuple or dict cannot be replaced. The clone is captured instead, which later layers
+            # do not depend on; its gradient still reaches the image.
+            captured[layer] = tensor.clone()
             return None
 
         return hook
@@ -53,16 +59,16 @@ def catching(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Run]:
     def run(forward: Callable[[], object]) -> dict[str, Tensor]:
         if not calls:
             return {}
-        left.update(calls)
-        caught.clear()
+        remaining.update(calls)
+        captured.clear()
         try:
-            with suppress(_Seen):
+            with suppress(_AllCaptured):
                 forward()
         finally:
-            left.clear()
-        if missed := [layer for layer in calls if layer not in caught]:
-            raise AddressError(f"the forward pass did not reach {missed[0]!r} for these images")
-        return dict(caught)
+            remaining.clear()
+        if missed := [layer for layer in calls if layer not in captured]:
+            raise AddressError(f"the forward pass did not reach layer {missed[0]!r} for these images")
+        return dict(captured)
 
     with ExitStack() as stack:
         for layer in calls:

@@ -1,4 +1,4 @@
-"""Networks by name: the embedded one, torchvision's, timm's, and one's own."""
+"""Load networks by name: the bundled ones, torchvision's, timm's, and the user's own."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch import nn
 
 from featviz.errors import ModelError, WeightsError, nearest
 from featviz.interfaces import Size
+from featviz.network import bundled
 from featviz.network.activations import OUTPUT
 from featviz.network.network import Network
 from featviz.network.weights import load_weights
 
-CONVERTING = ("googlenet", "inception_v3")
-"""torchvision's two that were trained on another normalisation, and convert to it when told to."""
-AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-"""Their heads for training, which some files hold and some do not."""
-BUNDLED = ("motifnet", "motifvit")
-"""Those that ship in the package."""
 OWN_WEIGHTS = "default"
 UNTRAINED = "none"
+INPUT_CONVERTING_MODELS = ("googlenet", "inception_v3")
+"""Models of torchvision that were trained with another normalisation and convert to it with `transform_input=True`."""
+AUXILIARY_HEAD_PREFIXES = ("aux1.", "aux2.", "AuxLogits.")
+"""Prefixes of the weights of their training heads, which not every weights file has."""
+IMAGENET_CLASSES = 1000
 
 
 def load(
@@ -47,39 +47,32 @@ def load(
 
     Args:
         model: `motifnet`, `motifvit`, a torchvision classifier, `timm/NAME`, `path/to/file.py:factory` or
-            `package.module:factory`, whose factory returns an `nn.Module` or a `Network`.
+            `package.module:factory`, where the factory returns an `nn.Module` or a `Network`.
         weights: `"default"` for the model's own, `"none"` for random ones, or a safetensors or state_dict file.
-        device: `"auto"` for the first of cuda, mps, cpu that is there, or a torch device.
-        input_size: Height and width in px, or one side, of the images that a bare module of the user was trained on; any
-            other model knows its own.
-        mean: of each channel; `None` means what the model says.
-        std: of each channel; `None` means what the model says.
-        classes: names in output order; `None` means what the model says.
-        channel_order: `"RGB"` or `"BGR"`, in which the module wants channels; `None` means what the model says.
-        layout: `"NCHW"` or `"NHWC"`, in which it wants a batch; `None` means what the model says.
-        smooth_pools: spread the gradient of maximum pools over all that they see, which takes their grid away.
+        device: A torch device, or `"auto"` for the first available one of cuda, mps and cpu.
+        input_size: Height and width in px, or one side, of the images that a bare module of the user was trained on.
+            Any other model has its own.
+        mean: Mean of each channel, in [0, 1]; `None` for the model's own.
+        std: Standard deviation of each channel, > 0; `None` for the model's own.
+        classes: Class names in output order; `None` for the model's own.
+        channel_order: Order in which the module expects the channels, `"RGB"` or `"BGR"`; `None` for the model's own.
+        layout: Order in which the module expects the dimensions of a batch, `"NCHW"` or `"NHWC"`; `None` for the
+            model's own.
+        smooth_pools: Spread the gradient of max pooling over the whole window, which removes its grid pattern.
+
+    Returns:
+        The network.
 
     Raises:
-        ModelError: there is no such model, or it cannot be built.
-        WeightsError: the weights cannot be read, downloaded or fitted.
+        ModelError: There is no such model or device, or the model cannot be built.
+        WeightsError: The weights cannot be read or downloaded, or do not fit.
+        SettingError: A value of the input specification is out of its range.
     """
-    if model.endswith(".py"):
-        raise ModelError(f"{model} is a file; name the function in it that makes the network, as {model}:factory")
-    state = torch.get_rng_state()  # building draws random weights: always the same, and none of the caller's numbers
-    try:
-        torch.default_generator.manual_seed(0)
-        if ":" in model:
-            network = _own(model, input_size, mean, std)
-        elif model.startswith("timm/"):
-            network = _timm(model, pretrained=weights == OWN_WEIGHTS)
-        elif model in BUNDLED:
-            network = _bundled(model, weights)
-        else:
-            network = _torchvision(model, weights)
-    finally:
-        torch.set_rng_state(state)
+    with _fixed_seed():
+        network = _build(model, weights, input_size, mean, std)
     if weights not in (OWN_WEIGHTS, UNTRAINED):
-        load_weights(network.module, Path(weights), spare=AUXILIARY if model in CONVERTING else ())
+        optional = AUXILIARY_HEAD_PREFIXES if model in INPUT_CONVERTING_MODELS else ()
+        load_weights(network.module, Path(weights), optional_prefixes=optional)
     given = {"mean": mean, "std": std, "channel_order": channel_order, "layout": layout}
     spec = replace(network.input, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     return Network(
@@ -94,10 +87,10 @@ def load(
 
 
 def models() -> list[str]:
-    """List the names that `load` takes without a file: `BUNDLED`, torchvision's classifiers, timm's if installed."""
+    """List the names of models that `load` accepts: bundled, torchvision's classifiers, and timm's if installed."""
     import torchvision
 
-    names = [*BUNDLED, *torchvision.models.list_models(module=torchvision.models)]
+    names = [*bundled.BUNDLED, *torchvision.models.list_models(module=torchvision.models)]
     if importlib.util.find_spec("timm"):
         import timm
 
@@ -105,44 +98,84 @@ def models() -> list[str]:
     return names
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+def find(place: str) -> Callable[..., Any]:
+    """Import an object from `path/to/file.py:name` or `package.module:name`. This runs the file.
+
+    Only text that the user typed may be passed here, never text from a recipe or another file.
+
+    Args:
+        place: The file or module, a colon, and the name of the object.
+
+    Returns:
+        The object.
+
+    Raises:
+        ModelError: There is no such file, module or name.
+    """
+    source, _, name = place.rpartition(":")
+    module = _run_file(Path(source)) if source.endswith(".py") else _import_module(source, name)
+    if not hasattr(module, name):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ModelError(f"no {name!r} in {source}{nearest(name, known)}")
+    return getattr(module, name)
+
+
+# ---------------------------------------------------------------------------------------------- building a model
+
+
+@contextmanager
+def _fixed_seed() -> Iterator[None]:
+    """Draw the same initial weights every time, and leave the caller's random state untouched."""
+    state = torch.get_rng_state()
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch's words for a device that is not there
-        raise ModelError(f"no device {name!r} here; give auto, cpu, cuda or mps") from error
-    return device
+        torch.default_generator.manual_seed(0)
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
-def _bundled(model: str, weights: str | Path) -> Network:
-    from featviz.network import bundled
+def _build(
+    model: str,
+    weights: str | Path,
+    input_size: int | Size | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> Network:
+    """Build a network by name, with its own weights if `weights` is `"default"`, else with random ones."""
+    if model.endswith(".py"):
+        raise ModelError(f"{model} is a file; name the function in it that returns the network: {model}:factory")
+    trained = weights == OWN_WEIGHTS
+    if ":" in model:
+        return _from_factory(model, input_size, mean, std)
+    if model.startswith("timm/"):
+        return _timm(model, trained=trained)
+    if model in bundled.BUNDLED:
+        return bundled.network(model, trained=trained)
+    return _torchvision(model, trained=trained)
 
-    return bundled.network(model, trained=weights == OWN_WEIGHTS)
 
-
-def _torchvision(model: str, weights: str | Path) -> Network:
+def _torchvision(model: str, *, trained: bool) -> Network:
     from torchvision import models as zoo
 
     if model not in zoo.list_models(module=zoo):
-        raise ModelError(f"no model {model!r}{nearest(model, models())} (featviz models lists all)")
+        raise ModelError(f"no model {model!r}{nearest(model, models())} (list all: featviz models)")
     enum = zoo.get_model_weights(model).DEFAULT
-    expects = enum.transforms()
-    size = expects.crop_size[0]
+    preprocessing = enum.transforms()
+    size = preprocessing.crop_size[0]
+    # Without weights, torchvision's builders use defaults that differ from those of the trained model.
     options: dict[str, Any] = {}
-    if weights != OWN_WEIGHTS and model in CONVERTING:
+    if not trained and model in INPUT_CONVERTING_MODELS:
         options = {"transform_input": True, "aux_logits": False, "init_weights": False}
-    elif weights != OWN_WEIGHTS and model.startswith("vit_"):
+    elif not trained and model.startswith("vit_"):
         options = {"image_size": size}
     try:
-        module = zoo.get_model(model, weights=enum if weights == OWN_WEIGHTS else None, **options)
-    except OSError as error:  # urllib's errors are OSErrors
+        module = zoo.get_model(model, weights=enum if trained else None, **options)
+    except OSError as error:  # the base class of urllib's errors
         raise WeightsError(f"cannot download the weights of {model} ({error}); give a file with --weights") from error
-    return Network(module, size=size, mean=expects.mean, std=expects.std, classes=enum.meta["categories"])
+    return Network(module, size=size, mean=preprocessing.mean, std=preprocessing.std, classes=enum.meta["categories"])
 
 
-def _timm(model: str, *, pretrained: bool) -> Network:
+def _timm(model: str, *, trained: bool) -> Network:
     try:
         import timm
     except ImportError as error:
@@ -151,23 +184,26 @@ def _timm(model: str, *, pretrained: bool) -> Network:
     if not timm.is_model(name):
         raise ModelError(f"no model {name!r} in timm{nearest(name, timm.list_models())}")
     try:
-        module = timm.create_model(name, pretrained=pretrained)
+        module = timm.create_model(name, pretrained=trained)
     except (OSError, RuntimeError) as error:
-        raise WeightsError(f"cannot get the weights of {model} ({error}); give a file with --weights") from error
-    expects = timm.data.resolve_model_data_config(module)
-    height, width = expects["input_size"][1:]
+        raise WeightsError(f"cannot download the weights of {model} ({error}); give a file with --weights") from error
+    preprocessing = timm.data.resolve_model_data_config(module)
+    height, width = preprocessing["input_size"][1:]
     classes: Sequence[str] = ()
-    if module.num_classes == 1000:
+    if module.num_classes == IMAGENET_CLASSES:  # timm has no class names; torchvision has ImageNet's
         from torchvision.models import MobileNet_V2_Weights
 
         classes = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
-    return Network(module, size=(height, width), mean=expects["mean"], std=expects["std"], classes=classes)
+    return Network(module, size=(height, width), mean=preprocessing["mean"], std=preprocessing["std"], classes=classes)
 
 
-def _own(model: str, size: int | Size | None, mean: Sequence[float] | None, std: Sequence[float] | None) -> Network:
+def _from_factory(
+    model: str, size: int | Size | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Network:
+    """Call a factory function of the user."""
     factory = find(model)
     if not callable(factory):
-        raise ModelError(f"{model} is {type(factory).__name__}; name a function that makes the network")
+        raise ModelError(f"{model} must be a function that returns the network, got {type(factory).__name__}")
     made = factory()
     if isinstance(made, Network):
         return made
@@ -175,33 +211,36 @@ def _own(model: str, size: int | Size | None, mean: Sequence[float] | None, std:
         raise ModelError(f"{model} returned {type(made).__name__}; return an nn.Module or a featviz.Network")
     if not (size and mean and std):
         raise ModelError(
-            f"{model} is a bare module: say what it expects with size, mean and std "
-            "(--size 32 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; of a judge --by-size …), or return a featviz.Network"
+            f"{model} returned a bare module, which needs input_size, mean and std (--input-size 32 "
+            "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; for a judge --judge-input-size …); or return a featviz.Network"
         )
     return Network(made, size=size, mean=mean, std=std)
 
 
-def find(place: str) -> Callable[..., Any]:
-    """Import `path/to/file.py:name` or `package.module:name`. This runs the file: it is the user who names it.
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # raised for unknown names and for missing hardware
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise ModelError("no CUDA GPU found; leave out --device, or give --device cpu") from error
+        raise ModelError(f"no device {name!r} found; give auto, cpu, cuda or mps") from error
+    return device
 
-    Raises:
-        ModelError: there is no such file, module or name.
-    """
-    source, _, name = place.rpartition(":")
-    if source.endswith(".py"):
-        module = _run_file(Path(source))
-    else:
-        try:
-            with _importing_from(Path.cwd()):
-                module = importlib.import_module(source)
-        except ModuleNotFoundError as error:
-            if error.name and not f"{source}.".startswith(f"{error.name}."):
-                raise  # found, but something that it imports is missing: that error says more
-            raise ModelError(f"no module {source!r}; give path/to/file.py:{name} or package.module:{name}") from error
-    if not hasattr(module, name):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ModelError(f"no {name!r} in {source}{nearest(name, known)}")
-    return getattr(module, name)
+
+# ---------------------------------------------------------------------------------------------- importing
+
+
+def _import_module(source: str, name: str) -> Any:
+    try:
+        with _importing_from(Path.cwd()):
+            return importlib.import_module(source)
+    except ModuleNotFoundError as error:
+        if error.name and not f"{source}.".startswith(f"{error.name}."):
+            raise  # the module was found, but it imports one that is missing: that error is more helpful
+        raise ModelError(f"no module {source!r}; give path/to/file.py:{name} or package.module:{name}") from error
 
 
 def _run_file(path: Path) -> Any:
@@ -211,7 +250,7 @@ def _run_file(path: Path) -> Any:
     if spec is None or spec.loader is None:
         raise ModelError(f"cannot import {path}; give a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)  # dataclasses and pickling look the module up
+    sys.modules.setdefault(path.stem, module)  # dataclasses and pickle look the module up
     with _importing_from(path.parent):
         spec.loader.exec_module(module)
     return module
@@ -219,7 +258,7 @@ def _run_file(path: Path) -> Any:
 
 @contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
-    """Let modules in a folder be imported, as they are when Python runs a file there."""
+    """Make modules of a folder importable, as Python does for the folder of a script."""
     sys.path.insert(0, str(folder.resolve()))
     try:
         yield

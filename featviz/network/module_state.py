@@ -1,4 +1,4 @@
-"""Changes to a module that undo themselves, also after an error or Ctrl-C."""
+"""Temporary changes to a module, undone also after an error or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+CAST_MODULES = (nn.modules.conv._ConvNd, nn.Linear)
+"""Modules whose weights are converted to the lower precision. Autocast handles all others as they run."""
+
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Put the module in eval mode with nothing to train; afterwards every flag and every buffer is as it was.
+    """Set eval mode and freeze the parameters; restore every flag and buffer afterwards.
 
-    Flags are set one by one: layers of one's own may do more than that when they are told to train, or not to.
+    Args:
+        module: The module to freeze.
     """
+    # Flags are set directly, because a user's `train()` may do more, such as merging adapter weights in eval mode.
     training = {part: part.training for part in module.modules()}
     buffers = {part: dict(part._buffers) for part in training if part._buffers}
     values = {held: held.clone() for own in buffers.values() for held in own.values() if held is not None}
@@ -30,42 +35,51 @@ def frozen(module: nn.Module) -> Iterator[None]:
         for part, flag in training.items():
             part.training = flag
         for part, own in buffers.items():
-            part._buffers.update(own)
+            part._buffers.update(own)  # a forward pass may have assigned another tensor …
         with torch.no_grad():
             for held, value in values.items():
-                if versions[held] != version(held):
+                if versions[held] != version(held):  # … or written to the same one
                     held.copy_(value)
         for weight in trainable:
             weight.requires_grad_(True)
 
 
 def version(tensor: torch.Tensor) -> int:
-    """Return what changes whenever the tensor is written to, but for writes to its `.data`."""
+    """Return PyTorch's version counter, which changes with every in-place write, but not with writes to `.data`.
+
+    Args:
+        tensor: Any tensor.
+
+    Returns:
+        The counter; -1 for inference tensors, which have none.
+    """
     return -1 if tensor.is_inference() else tensor._version
 
 
-CASTABLE = (nn.modules.conv._ConvNd, nn.Linear)
-"""Modules whose weights are kept in the lower precision itself; what else needs it is cast as it runs."""
-
-
 @contextmanager
-def laid_out(
-    module: nn.Module, memory_format: torch.memory_format, precision: torch.dtype = torch.float32
+def converted_weights(
+    module: nn.Module, memory_format: torch.memory_format, dtype: torch.dtype = torch.float32
 ) -> Iterator[None]:
-    """Lay the convolutions' weights out as the fast kernels want it, in a lower precision if asked; then undo it."""
+    """Convert weights to the memory layout and precision of fast kernels; restore them afterwards.
+
+    Args:
+        module: The module whose weights are converted.
+        memory_format: Memory layout of the 4-dimensional weights, those of convolutions.
+        dtype: Precision of the weights of `CAST_MODULES` that are in single precision.
+    """
     cast = {
         weight
         for part in module.modules()
-        if isinstance(part, CASTABLE)
+        if isinstance(part, CAST_MODULES)
         for weight in part.parameters(recurse=False)
         if weight.dtype == torch.float32
     }
-    kept = [(weight, weight.data) for weight in module.parameters() if weight.ndim == 4 or weight in cast]
+    originals = [(weight, weight.data) for weight in module.parameters() if weight.ndim == 4 or weight in cast]
     try:
-        for weight, data in kept:
+        for weight, data in originals:
             layout = memory_format if weight.ndim == 4 else torch.preserve_format
-            weight.data = data.to(precision if weight in cast else data.dtype, memory_format=layout)
+            weight.data = data.to(dtype if weight in cast else data.dtype, memory_format=layout)
         yield
     finally:
-        for weight, data in kept:
+        for weight, data in originals:
             weight.data = data

@@ -20,11 +20,11 @@ from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import Folds, Pair, foldable
 from featviz.network.fast.conv_backward import fast_conv_backward
 from featviz.network.fast.cuda_graphs import cuda_graphed
-from featviz.network.gradients import SmoothPools, redirected
-from featviz.network.hooks import catching
+from featviz.network.gradients import SmoothPools, redirect_gradients
+from featviz.network.hooks import capture_outputs
 from featviz.network.input_spec import InputSpec
-from featviz.network.layers import Layer, LayerTable, Probed, probe, refuses_size
-from featviz.network.module_state import frozen, laid_out, version
+from featviz.network.layers import Layer, LayerTable, Probed, probe, raise_unless_size_error
+from featviz.network.module_state import converted_weights, frozen, version
 from featviz.network.receptive_fields import ReceptiveField, receptive_fields
 from featviz.random import Chance
 
@@ -211,7 +211,10 @@ class Network:
         """List every layer: address, kind, shape, channels, receptive field and stride in px.
 
         Args:
-            size: Height and width in px of the images; `None` for the network's input size.
+            size: Height and width in px of the images, or one side; `None` for the network's input size.
+
+        Returns:
+            The table, which prints as text.
 
         Raises:
             ModelError: The network does not accept images of this size.
@@ -223,7 +226,11 @@ class Network:
         return self.with_input(size=size).layers()
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
-        """Measure the receptive field and stride of every feature map, in as many passes as the largest stride."""
+        """Measure the receptive field and stride of every feature map, in as many passes as the largest stride has px.
+
+        Returns:
+            The receptive fields by layer name.
+        """
 
         def run(image: Tensor, note: Callable[[str, Tensor], None]) -> None:
             with torch.no_grad(), self.session(self.table) as forward:
@@ -243,6 +250,12 @@ class Network:
         Args:
             probed: The layer table at that input, where it is known already.
             changes: Any fields of `InputSpec`: `size`, `mean`, `std`, `channel_order`, `layout`.
+
+        Returns:
+            The network. The modules are shared, nothing is copied.
+
+        Raises:
+            SettingError: A value is out of its range.
         """
         return Network(
             self.module,
@@ -257,6 +270,9 @@ class Network:
 
     def check_size(self, size: Size) -> None:
         """Check that the network accepts images of this size.
+
+        Args:
+            size: Height and width in px.
 
         Raises:
             ModelError: It does not; the message names the smallest square that it accepts.
@@ -285,21 +301,28 @@ class Network:
         return self._measured.smallest
 
     def takes(self, size: Size) -> bool:
-        """Whether the network runs on images of this size."""
+        """Whether the network runs on images of this size.
+
+        Args:
+            size: Height and width in px.
+        """
         try:
             with frozen(self.module), Chance(self.device)(), torch.no_grad():
                 self.module(self._grey(1, size))
         except Exception as error:
-            refuses_size(error)
+            raise_unless_size_error(error)
             return False
         return True
 
     def normaliser(self) -> Callable[[Tensor], Tensor]:
-        """Return a function from images in [0, 1] to what the module expects."""
+        """Return a function from images in [0, 1], (n, c, h, w), to what the module expects."""
         return self.input.normaliser(self._weight)
 
     def check_images(self, images: Tensor) -> None:
         """Check that images are a floating-point batch with the network's channels.
+
+        Args:
+            images: Any tensor.
 
         Raises:
             SettingError: They are not.
@@ -345,7 +368,7 @@ class Network:
                 if wake is None:
                     captured = recorded(images)
                 else:
-                    with redirected(wake):
+                    with redirect_gradients(wake):
                         captured = run(images)
             captured = captured | {layer: captured[layer].transpose(0, 1) for layer in tokens_first}
             return Activations(captured, layouts, (images.shape[-2], images.shape[-1]), self.heads)
@@ -359,14 +382,21 @@ class Network:
         with (
             frozen(self.module),
             self._measured.folds.only(pairs),
-            laid_out(self.module, memory, precision),
+            converted_weights(self.module, memory, precision),
             fast_conv_backward(self.module),
-            catching(self.module, calls) as capture,
+            capture_outputs(self.module, calls) as capture,
         ):
             yield forward
 
     def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
-        """Return the activations of layers for images in [0, 1].
+        """Return the activations of layers for images.
+
+        Args:
+            images: In [0, 1], on any device. If they need a gradient, so do the activations.
+            layers: Names of the layers to capture.
+
+        Returns:
+            The activations, on the network's device.
 
         Raises:
             AddressError: There is no such layer.

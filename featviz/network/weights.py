@@ -1,4 +1,4 @@
-"""Weights from files that cannot run code."""
+"""Load weights from files that cannot run code: safetensors, or a state_dict read with `weights_only=True`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from torch import Tensor, nn
 
 from featviz.errors import WeightsError
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-"""Keys under which training scripts keep the weights."""
-
-WRAPPED = ("module.", "_orig_mod.", "model.")
-"""What nn.DataParallel, torch.compile and Lightning put before names."""
+STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net")
+"""Keys under which training scripts save the state_dict in a checkpoint."""
+WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
+"""Prefixes that nn.DataParallel, torch.compile and Lightning put before the names of weights."""
+MAX_LISTED_KEYS = 3
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read safetensors, or a `state_dict` saved by `torch.save`.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors by name.
+
     Raises:
-        WeightsError: there is no such file, or it holds anything but tensors.
+        WeightsError: There is no such file, or it contains anything but tensors.
     """
     if not path.is_file():
         raise WeightsError(f"no weights file {path}; give a safetensors or state_dict file")
@@ -30,45 +36,47 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each format has its own family of errors
+    except Exception as error:  # each format raises errors of its own types
         raise WeightsError(
             f"cannot read weights from {path}; give a safetensors or state_dict file "
             "(a pickled module is not read, since it could run code)"
         ) from error
-    for key in WRAPPERS:
+    for key in STATE_DICT_KEYS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise WeightsError(f"{path} holds no state_dict; save one with torch.save(module.state_dict(), ...)")
+        raise WeightsError(f"{path} contains no state_dict; save one with torch.save(module.state_dict(), ...)")
     return found
 
 
-def load_weights(module: nn.Module, path: Path, *, spare: tuple[str, ...] = ()) -> None:
-    """Put the weights of a file into a module; every key and shape has to fit.
+def load_weights(module: nn.Module, path: Path, *, optional_prefixes: tuple[str, ...] = ()) -> None:
+    """Load the weights of a file into a module. Every key and shape must match.
 
     Args:
-        module: gets them.
-        path: safetensors, or a `state_dict` saved by `torch.save`.
-        spare: beginnings of keys that the module can do without.
+        module: The module that gets the weights.
+        path: Safetensors, or a `state_dict` saved by `torch.save`.
+        optional_prefixes: Prefixes of keys that are ignored in the file if the module does not have them.
 
     Raises:
-        WeightsError: they do not; the message names the keys.
+        WeightsError: The file cannot be read, or does not match; the message names the keys.
     """
     weights, own = read_weights(path), module.state_dict()
-    for prefix in WRAPPED:
+    for prefix in WRAPPER_PREFIXES:
         if not any(key in own for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    weights = {key: value for key, value in weights.items() if key in own or not key.startswith(spare or "\0")}
-    faults = {
+    weights = {key: value for key, value in weights.items() if key in own or not key.startswith(optional_prefixes)}
+    differences = {
         "missing": [key for key in own if key not in weights and not key.endswith("num_batches_tracked")],
         "not in the model": [key for key in weights if key not in own],
         "of another shape": [key for key in own if key in weights and own[key].shape != weights[key].shape],
     }
-    said = [f"{len(keys)} {what} ({_few(keys)})" for what, keys in faults.items() if keys]
-    if said:
-        raise WeightsError(f"{path} does not fit {type(module).__name__}: {'; '.join(said)}; is it another model's?")
+    listed = [f"{len(keys)} {kind} ({_first_keys(keys)})" for kind, keys in differences.items() if keys]
+    if listed:
+        raise WeightsError(
+            f"{path} does not fit {type(module).__name__}: {'; '.join(listed)}; give weights of the same model"
+        )
     module.load_state_dict(weights, strict=False)
 
 
-def _few(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+def _first_keys(keys: list[str]) -> str:
+    return ", ".join(keys[:MAX_LISTED_KEYS]) + (", …" if len(keys) > MAX_LISTED_KEYS else "")

@@ -1,4 +1,4 @@
-"""What to maximise: take a unit, compose it with `+ - * /`, or decorate a function of your own."""
+"""Objectives: units of a network, directions, references and regularizers, which compose with `+ - * /`."""
 
 from featviz.interfaces import Traits
 from featviz.network.activations import OUTPUT

@@ -1,4 +1,4 @@
-"""Where a unit of a network is: the text people write, and the value it stands for."""
+"""Addresses of units: the text `layer:channel@y,x` and the value that it is parsed to."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ from featviz.errors import AddressError, caret
 from featviz.interfaces import Place
 
 HEADS = ("logit", "prob")
-"""What stands in a layer's place to mean a class: its logit before the softmax, or its probability after."""
+"""Prefixes that address a class instead of a layer: its logit, or its probability after the softmax."""
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _END = r"(?=\s*(?:[-+*/),@]|$))"
-# A bare class name ends at , @ ) or the end, or at an operator between spaces: "jack-o'-lantern - tv".
+# An unquoted class name ends at , @ ) or the end of the text, or at an operator between spaces. Class names may contain
+# hyphens and spaces, so "logit:jack-o'-lantern - tv" is the class "jack-o'-lantern" minus `tv`.
 _CLASS = rf'{_QUOTED}|\d+{_END}|[^()",@\s](?:[^()",@]*?[^()",@\s])??(?=\s+[-+*/]\s|\s*[),@]|\s*$)'
-_PLAIN = r"(?!.*\s[-+*/]\s)[A-Za-z](?:[^()\",@]*\w)?"
-"""A class name that reads the same bare: starts with a letter, ends with a letter or digit, holds no operator."""
+_UNQUOTED_CLASS = r"(?!.*\s[-+*/]\s)[A-Za-z](?:[^()\",@]*\w)?"
+"""A class name that needs no quotes: starts with a letter, ends with a letter or digit, contains no operator."""
+# A name that starts with a digit, as in nn.Sequential, is a layer only before a channel; alone it would be a number.
 _LAYER = rf"{_QUOTED}|[A-Za-z_][\w.]*|\d[\w.]*(?=:)"
 PATTERN = re.compile(
     rf"(?P<head>{'|'.join(HEADS)}):(?P<name>{_CLASS})(?:@(?P<network>{_QUOTED}|[A-Za-z_][\w.]*))?"
     rf"|(?P<layer>{_LAYER})(?::(?P<channel>\d+)(?:@(?P<at>\d+,\d+|center|cls))?)?"
 )
-"""One address, wherever it stands in an expression."""
+"""One address, alone or inside of an expression."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """A layer, one of its channels, or one neuron of that channel; or a class.
+    """A layer, one of its channels, one neuron of a channel, or a class.
 
     Args:
-        layer: PyTorch's dotted module name, or `logit` or `prob`.
-        channel: counted from 0; for `logit` and `prob` also a class name; `None` means the whole layer.
-        at: which neuron of the channel; `None` means all of them.
-        network: which of several networks run combine has the class; empty for a network that runs alone.
+        layer: Dotted module name, as in `named_modules`; or `"logit"` or `"prob"` for a class.
+        channel: Index of the channel, from 0; for a class its index or name. `None` for the whole layer.
+        at: Position of the neuron; `None` for the whole channel.
+        network: Name of the one of several combined networks that has the class; empty for a single network.
 
     >>> Address.parse("inception4a:476@7,7")
     Address(layer='inception4a', channel=476, at=(7, 7), network='')
@@ -49,22 +51,25 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read an address.
+        """Parse an address.
+
+        Args:
+            text: Such as `"inception4a:476@7,7"` or `"logit:tabby"`.
 
         Raises:
-            AddressError: with a caret under the place where the text stops making sense.
+            AddressError: The text is not an address; a caret marks the first character that does not fit.
         """
         match = PATTERN.match(text)
         if not match or match.end() != len(text):
-            place = match.end() if match else 0
+            column = match.end() if match else 0
             raise AddressError(
-                f"cannot read the address, expected layer:channel@y,x or logit:class{caret(text, place)}"
+                f"cannot parse the address: expected layer:channel@y,x or logit:class{caret(text, column)}"
             )
         return cls.of(match)
 
     @classmethod
     def of(cls, match: re.Match[str]) -> Address:
-        """Make the address that `PATTERN` matched."""
+        """Return the address of a match of `PATTERN`."""
         if match["head"]:
             name = match["name"]
             network = _unquote(match["network"] or "")
@@ -73,10 +78,11 @@ class Address:
         return cls(_unquote(match["layer"]), channel, _place(match["at"]) if match["at"] else None)
 
     def __str__(self) -> str:
-        """Write the address as `parse` reads it."""
+        """Return the text of the address, which `parse` parses again."""
         text = _quote(self.layer, r"[A-Za-z_][\w.]*" if self.channel is None else r"[\w.]+")
         if self.channel is not None:
-            text += ":" + (_quote(self.channel, _PLAIN) if isinstance(self.channel, str) else str(self.channel))
+            name = _quote(self.channel, _UNQUOTED_CLASS) if isinstance(self.channel, str) else str(self.channel)
+            text += f":{name}"
         if self.at is not None:
             text += "@" + (self.at if isinstance(self.at, str) else f"{self.at[0]},{self.at[1]}")
         if self.network:
@@ -98,6 +104,6 @@ def _unquote(text: str) -> str:
     return json.loads(text) if text.startswith('"') else text
 
 
-def _quote(text: str, bare: str) -> str:
-    """Quote a name, unless the pattern says that it can stand bare."""
-    return text if re.fullmatch(bare, text, re.ASCII) else json.dumps(text, ensure_ascii=False)
+def _quote(text: str, unquoted: str) -> str:
+    """Quote a name, unless it matches the pattern of names that need no quotes."""
+    return text if re.fullmatch(unquoted, text, re.ASCII) else json.dumps(text, ensure_ascii=False)

@@ -50,7 +50,7 @@ class Objective:
 
     @property
     def is_negative(self) -> bool:
-        """Whether it is negative by its sign, so that what it multiplies is minimised."""
+        """Whether its sign is negative, so that the other factor of a product with it is minimised."""
         return False
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
@@ -62,7 +62,11 @@ class Objective:
         raise SettingError(f"{self} must be bound to a render before it can score; pass it to fv.render or fv.score")
 
     def bind(self, context: RenderContext) -> Objective:
-        """Return the objective that scores a render: by default itself."""
+        """Return the objective that scores a render: by default itself.
+
+        Args:
+            context: Facts about the render, and a function that runs the network.
+        """
         return self
 
     def shown_unit(self, position: float = 0.0) -> Objective | None:
@@ -123,7 +127,7 @@ class Unit(Objective):
 
 
 def terms() -> dict[str, type[Objective]]:
-    """Return the objectives that text can name, also those of the user, by their `term`."""
+    """Return all objectives that text can name, including the user's, by their `term`."""
     return {kind.term: kind for kind in _subclasses(Objective) if kind.term}
 
 
@@ -146,7 +150,7 @@ def _argument_text(value: Any) -> str:
 
 
 def _bracketed(part: Objective, least: int, show: Callable[[Objective], str]) -> str:
-    """Put brackets around a part that binds less tightly than its surroundings."""
+    """Return the text of a part, in brackets if its precedence is lower than `least`."""
     return show(part) if part.precedence >= least else f"({show(part)})"
 
 
@@ -164,7 +168,9 @@ def _as_term(value: Objective | float) -> Objective:
 def _sum(left: Objective | float, right: Objective | float) -> Objective:
     """Add two objectives. Sums stay flat, so hundreds of terms do not reach the recursion limit."""
     terms = [*_summands(_as_term(left)), *_summands(_as_term(right))]
-    while isinstance(terms[0], Constant) and isinstance(terms[1], Constant):  # as Python adds numbers from the left
+    # Python adds the leading numbers of `1 + 2 + tv` before they meet the objective, so `1 + (2 + tv)`, which would
+    # print as the same text, must give the same value.
+    while isinstance(terms[0], Constant) and isinstance(terms[1], Constant):
         terms[:2] = [Constant(terms[0].value + terms[1].value)]
     return Sum(tuple(terms))
 
@@ -204,7 +210,7 @@ class Constant(Objective):
 
 @dataclass(frozen=True, repr=False)
 class Composite(Objective):
-    """An objective made of others: layers, traits and text follow from its parts."""
+    """Base class of objectives made of others: layers, traits and text follow from their parts."""
 
     @property
     def parts(self) -> tuple[Objective, ...]:
@@ -231,7 +237,7 @@ class Composite(Objective):
         return replace(self, **{field.name: bound(getattr(self, field.name)) for field in fields(self)})
 
     def text(self, show: Callable[[Objective], str]) -> str:
-        """Return the expression.
+        """Return the expression as text.
 
         Args:
             show: `str` or `repr`, applied to each part.
@@ -341,12 +347,18 @@ class Quotient(_Binary):
         return f"{_bracketed(self.left, PRODUCT, show)} / {_bracketed(self.right, TERM, show)}"
 
 
-# ---------------------------------------------------------------------------------------------- functions of the user
+# ---------------------------------------------------------------------------------------------- user functions
 
 
 @dataclass(frozen=True, repr=False)
 class FunctionObjective(Objective):
-    """A function of the user as an objective; made by `objective`."""
+    """A function as an objective; made by the decorator `objective`.
+
+    Args:
+        names: Names of the layers that the function reads.
+        function: Returns one score per image.
+        declared: The traits of the function.
+    """
 
     names: tuple[str, ...]
     function: Callable[[Activations], Float[Tensor, " n"]]
@@ -370,7 +382,7 @@ class FunctionObjective(Objective):
 def objective(
     *layers: str, traits: Traits = Traits()
 ) -> Callable[[Callable[[Activations], Float[Tensor, " n"]]], FunctionObjective]:
-    """Make an objective of a function that returns one score per image.
+    """Decorate a function that returns one score per image, to make it an objective.
 
     The function gets `acts`: `acts[layer]` is the output of a layer, `acts.channels_first(layer)` the same with
     channels as dimension 1 for any network, and `acts.images` are the images before any transform.
@@ -379,8 +391,11 @@ def objective(
         layers: Names of the layers that the function reads.
         traits: What the engine needs to know about it; the defaults suit most functions.
 
+    Returns:
+        A decorator that returns a `FunctionObjective`.
+
     Raises:
-        SettingError: The layers are not text, as where the brackets after `@objective` are missing.
+        SettingError: The layers are not text, for example because the brackets after `@objective` are missing.
 
     >>> @objective("stage1")
     ... def corner(acts):

@@ -1,4 +1,4 @@
-"""Objectives that look across the pictures of a batch."""
+"""Objectives that compare the images of a batch: interpolation, alignment and diversity."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from featviz.network.activations import Activations
 from featviz.objectives.algebra import Composite, Objective
 from featviz.objectives.parser import as_objective
 
-REACH = 4
-"""How many neighbours on each side a picture is aligned with. Source: Lucid, objectives.py, `alignment`."""
+MAX_NEIGHBORS = 4
+"""Number of neighbours on each side with which an image is aligned. Source: Lucid, objectives.py, `alignment`."""
 
 
 @dataclass(frozen=True, repr=False)
 class Interpolate(Composite):
-    """From one objective to another along the batch: the first picture has the one, the last the other.
+    """A weighted mean of two objectives whose weights change linearly along the batch, from the first to the last.
+
+    The score of image i of n is `(1 - t) * first + t * last` with t = i / (n - 1). Its range is that of the two.
 
     Args:
-        first: what the first picture of the batch maximises.
-        last: what the last maximises.
+        first: Objective of the first image, or its text.
+        last: Objective of the last image, or its text.
+
+    Raises:
+        AddressError: A text cannot be parsed.
 
     Source: Lucid, lucid/optvis/objectives.py, `channel_interpolate`.
     Differs: any two objectives instead of two channels.
@@ -35,52 +40,54 @@ class Interpolate(Composite):
     term = "interpolate"
 
     def __post_init__(self) -> None:
-        """Take text, too."""
+        """Parse text."""
         object.__setattr__(self, "first", as_objective(self.first))
         object.__setattr__(self, "last", as_objective(self.last))
 
     @property
     def parts(self) -> tuple[Objective, ...]:
-        """Both."""
+        """Both objectives."""
         return self.first, self.last
 
     @property
     def traits(self) -> Traits:
-        """Compares the images of a batch."""
+        """Compares the images of a batch, besides the traits of both objectives."""
         return super().traits | Traits(compares_images=True)
 
-    def shown_unit(self, place: float = 0.0) -> Objective | None:
-        """Return what the picture at that place of the batch shows: a mixture, between the ends."""
+    def shown_unit(self, position: float = 0.0) -> Objective | None:
+        """Return the unit that the image at a position of the batch shows; between the ends, a weighted sum of both."""
         first, last = self.first.shown_unit() or self.first, self.last.shown_unit() or self.last
-        if place in (0, 1):
-            return first if place == 0 else last
-        return (1 - place) * first + place * last
+        if position in (0, 1):
+            return first if position == 0 else last
+        return (1 - position) * first + position * last
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Mix both scores, the shares falling and rising evenly along the batch."""
+        """Return the weighted mean of both scores."""
         first, last = self.first(acts), self.last(acts)
         return torch.lerp(first, last, torch.linspace(0, 1, len(first), device=first.device, dtype=first.dtype))
 
     def __repr__(self) -> str:
-        """Write the call."""
+        """Return the call."""
         return f"Interpolate({self.first!r}, {self.last!r})"
 
     def __str__(self) -> str:
-        """Write the term."""
+        """Return the term."""
         return f"interpolate({self.first}, {self.last})"
 
 
 @dataclass(frozen=True)
 class Alignment(Objective):
-    """How alike neighbours of the batch are in a layer: above all 0 where they are the same, below it otherwise.
+    """The similarity of neighbouring images of the batch in a layer.
 
-    Add it to an interpolation, so that the same thing stays in the same place.
+    The score is -½ Σ mean((a - b)²) / decay^d over the neighbours at distances d = 1 to 4 on either side. It is <= 0,
+    and 0 where they are equal. Add it to an interpolation, to keep features at the same positions along the batch.
 
     Args:
-        layer: dotted module name.
-        decay: how much less each farther neighbour counts.
+        layer: Dotted module name.
+        decay: Factor by which the weight of a neighbour falls with each step of distance; > 1.
 
     Source: Lucid, lucid/optvis/objectives.py, `alignment`.
+    Differs: one score per image, each pair counted half for either image; the sum over the batch is Lucid's.
     """
 
     layer: str
@@ -93,27 +100,29 @@ class Alignment(Objective):
         return Traits(compares_images=True)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return for each picture minus half of its weighed mean squared differences from its neighbours."""
-        units = acts.channels_first(self.layer).flatten(1)
-        score = units.new_zeros(len(units))
-        for distance in range(1, min(REACH, len(units) - 1) + 1):
-            apart = (units[distance:] - units[:-distance]).square().mean(1) / (2 * self.decay**distance)
-            score = score - F.pad(apart, (0, distance)) - F.pad(apart, (distance, 0))
+        """Return the similarity of each image to its neighbours."""
+        values = acts.channels_first(self.layer).flatten(1)
+        score = values.new_zeros(len(values))
+        for distance in range(1, min(MAX_NEIGHBORS, len(values) - 1) + 1):
+            difference = (values[distance:] - values[:-distance]).square().mean(1) / (2 * self.decay**distance)
+            # Half of the penalty of each pair goes to its earlier image, half to its later one.
+            score = score - F.pad(difference, (0, distance)) - F.pad(difference, (distance, 0))
         return score
 
 
 @dataclass(frozen=True)
 class Diversity(Objective):
-    """How unlike the others of the batch a picture is in a layer: more of it makes them differ.
+    """The dissimilarity of an image to the others of the batch in a layer: minus the mean cosine of Gram matrices.
 
-    From -1, where all have the same features in the same proportions, to 0, where they share none. Add it:
+    The score is in [-1, 0]: -1 where all images have the same features in the same proportions, 0 where they share
+    none. Gram matrices are positive semi-definite, so their cosine is never negative. Add it:
     `stage2:5 + 10*diversity(stage2)`.
 
     Args:
-        layer: dotted module name.
+        layer: Dotted module name.
 
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Diversity"; Lucid, objectives.py, `diversity`.
-    Differs: a mean over the others, so that a weight means the same in batches of any size.
+    Differs: a mean over the other images instead of a sum, so that a weight suits batches of any size.
     """
 
     layer: str
@@ -125,8 +134,8 @@ class Diversity(Objective):
         return Traits(compares_images=True)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return minus the mean cosine between a picture's Gram matrix and the others'."""
-        units = acts.channels_first(self.layer).unsqueeze(-1).flatten(2)
-        style = F.normalize((units @ units.mT).flatten(1), dim=1, eps=1e-10)
-        alike = style @ style.T
-        return (alike.diagonal() - alike.sum(1)) / max(1, len(units) - 1)
+        """Return the dissimilarity of each image to the others; 0 for a single image."""
+        values = acts.channels_first(self.layer).unsqueeze(-1).flatten(2)
+        gram = F.normalize((values @ values.mT).flatten(1), dim=1, eps=1e-10)
+        cosines = gram @ gram.T
+        return (cosines.diagonal() - cosines.sum(1)) / max(1, len(values) - 1)

@@ -1,9 +1,8 @@
-"""Directions in a layer's space: any mixture of its channels, everywhere, at one place or place by place."""
+"""Directions in the activation space of a layer: linear combinations of its channels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,26 +13,42 @@ from featviz.io.array import Array, Numbers
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Unit
 
-FLOOR = 0.1
-"""The least that a cosine counts, so that a picture that points elsewhere still has a gradient.
+MIN_COSINE = 0.1
+"""Lower bound of the cosine, so that activations that point away from the direction still have a gradient.
 
 Source: Lucid, lucid/optvis/objectives.py, `_dot_cossim`.
 """
-NEARLY = 1e-4
-"""Kept away from 0 when dividing by a length. Source: as above."""
+EPSILON = 1e-4
+"""Added to a length before dividing by it. Source: as above."""
+
+
+class _VectorDirection(Unit):
+    """A direction with one number per channel."""
+
+    vector: Numbers
+    power: float
+
+    def __post_init__(self) -> None:
+        """Convert the vector to a value that a recipe can hold, and check both fields."""
+        object.__setattr__(self, "vector", _as_array(self.vector, "vector", ["channels"]))
+        _check_power(self.power)
 
 
 @dataclass(frozen=True)
-class Direction(Unit):
-    """A mixture of channels, averaged over all places.
+class Direction(_VectorDirection):
+    """A linear combination of channels, averaged over all positions: mean of dot · max(0.1, cosine)^power.
+
+    `dot` is the dot product of the vector and the activations of all channels at one position; `cosine` is the cosine
+    of their angle. The score is unbounded and scales with the length of the vector.
 
     Args:
-        layer: dotted module name.
-        vector: one number for each channel; numbers, an array or a tensor.
-        power: how much the angle matters: 0 is the dot product, which likes it loud; 2 to 4 want little else as well.
+        layer: Dotted module name.
+        vector: One number per channel; numbers, an array or a tensor.
+        power: Weight of the angle, >= 0. With 0 the score is the dot product, which rewards strong activations; 2 to 4
+            also suppress other features.
 
     Raises:
-        SettingError: the vector is not one-dimensional, or the power below 0.
+        SettingError: The vector is not one-dimensional, or the power is negative.
 
     Source: Lucid, lucid/optvis/objectives.py, `direction`.
     """
@@ -42,49 +57,60 @@ class Direction(Unit):
     vector: Numbers
     power: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Take tensors, too."""
-        _hold(self, "vector", 1)
-
     @classmethod
     def whitened(cls, layer: str, vector: Numbers, inverse_covariance: Numbers, power: float = 0.0) -> Direction:
-        """Undo the channels' correlation first, so that what they all do at once does not drown the rest.
+        """Return a direction with the correlations of the channels removed: inverse covariance times vector.
+
+        Channels that are active in every image would otherwise dominate the dot product.
 
         Args:
-            layer: dotted module name.
-            vector: one number for each channel.
-            inverse_covariance: of the channels' activations over natural images, uncentred or centred.
-            power: as for `Direction`.
+            layer: Dotted module name.
+            vector: One number per channel.
+            inverse_covariance: (channels, channels), of the activations over natural images, centred or not.
+            power: Weight of the angle, as for `Direction`.
+
+        Returns:
+            The direction.
+
+        Raises:
+            SettingError: The matrix does not have one row and one column per number of the vector.
 
         Source: Carter et al. 2019, https://doi.org/10.23915/distill.00015, "whitened" directions.
         """
-        mixture, inverse = Array.of(vector).tensor, Array.of(inverse_covariance).tensor
-        if inverse.shape != (*mixture.shape, *mixture.shape):
-            wanted = f"{tuple(mixture.shape)} needs an inverse covariance of {tuple(mixture.shape) * 2}"
-            raise SettingError(f"a vector of shape {wanted}, not {tuple(inverse.shape)}")
-        return cls(layer, Array.of(inverse @ mixture), power)
+        direction, inverse = Array.of(vector).tensor, Array.of(inverse_covariance).tensor
+        if inverse.shape != (*direction.shape, *direction.shape):
+            expected = tuple(direction.shape) * 2
+            raise SettingError(
+                f"inverse_covariance must have shape {expected} to match the vector, got {tuple(inverse.shape)}"
+            )
+        return cls(layer, Array.of(inverse @ direction), power)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the mean over places of dot product times floored cosine to the power."""
-        units = acts.channels_first(self.layer)
-        _same(self.layer, units.shape[1:2], self.vector.shape)
-        return _along(
-            units.unsqueeze(-1).flatten(2), self.vector.tensor.to(units, non_blocking=True)[:, None], self.power
-        ).mean(1)
+        """Return the mean over positions.
+
+        Raises:
+            AddressError: The layer has another number of channels.
+        """
+        values = acts.channels_first(self.layer)
+        _check_shape(self.layer, values.shape[1:2], self.vector)
+        vector = self.vector.tensor.to(values, non_blocking=True)[:, None]
+        return _dot_cosine(values.unsqueeze(-1).flatten(2), vector, self.power).mean(1)
 
 
 @dataclass(frozen=True)
-class DirectionNeuron(Unit):
-    """A mixture of channels at one place.
+class DirectionNeuron(_VectorDirection):
+    """A linear combination of channels at one position: dot · max(0.1, cosine)^power.
+
+    `dot` and `cosine` are as for `Direction`. The score is unbounded and scales with the length of the vector.
 
     Args:
-        layer: dotted module name.
-        vector: one number for each channel; numbers, an array or a tensor.
-        at: row and column of the map (or of the patch grid), `"center"`, or `"cls"` for a transformer's class token.
-        power: as for `Direction`.
+        layer: Dotted module name.
+        vector: One number per channel; numbers, an array or a tensor.
+        at: Row and column in the feature map or patch grid; `"center"`; or `"cls"`, the class token of a transformer.
+        power: Weight of the angle, >= 0, as for `Direction`.
 
     Raises:
-        SettingError: the vector is not one-dimensional, or the power below 0.
+        SettingError: The vector is not one-dimensional, or the power is negative.
 
     Source: Lucid, lucid/optvis/objectives.py, `direction_neuron`.
     """
@@ -95,8 +121,8 @@ class DirectionNeuron(Unit):
     power: float = 0.0
 
     def __post_init__(self) -> None:
-        """Take tensors, too."""
-        _hold(self, "vector", 1)
+        """Convert the vector and the position, and check the fields."""
+        super().__post_init__()
         object.__setattr__(self, "at", as_place(self.at))
 
     @property
@@ -105,26 +131,34 @@ class DirectionNeuron(Unit):
         return Traits(depends_on_position=True)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return dot product times floored cosine to the power."""
-        units = acts.at(self.layer, self.at)
-        _same(self.layer, units.shape[1:], self.vector.shape)
-        return _along(units, self.vector.tensor.to(units, non_blocking=True), self.power)
+        """Return the score at the position.
+
+        Raises:
+            AddressError: The layer has no such position, or another number of channels.
+        """
+        values = acts.at(self.layer, self.at)
+        _check_shape(self.layer, values.shape[1:], self.vector)
+        return _dot_cosine(values, self.vector.tensor.to(values, non_blocking=True), self.power)
 
 
 @dataclass(frozen=True)
 class TensorDirection(Unit):
-    """A whole pattern of activations: a direction of its own for each place.
+    """A direction of its own for each position of a feature map: mean over positions of dot · max(0.1, cosine)^power.
+
+    `dot` and `cosine` are those of the whole tensor and the activations that it covers. The score is unbounded and
+    scales with the length of the tensor.
 
     Args:
-        layer: dotted module name, of a feature map.
-        tensor: (channels, rows, columns); where it is smaller than the map, it stands in the map's middle.
-        power: as for `Direction`, for the pattern as a whole.
+        layer: Dotted module name of a feature map.
+        tensor: (channels, rows, columns); numbers, an array or a tensor. If it is smaller than the feature map, it
+            covers the map's center.
+        power: Weight of the angle, >= 0, as for `Direction`.
 
     Raises:
-        SettingError: the tensor is not three-dimensional, or the power below 0.
+        SettingError: The tensor is not three-dimensional, or the power is negative.
 
     Source: Lucid, lucid/optvis/objectives.py, `tensor_direction`.
-    Differs: the mean over places instead of the sum.
+    Differs: the mean over positions instead of the sum.
     """
 
     layer: str
@@ -132,8 +166,9 @@ class TensorDirection(Unit):
     power: float = 0.0
 
     def __post_init__(self) -> None:
-        """Take tensors, too."""
-        _hold(self, "tensor", 3)
+        """Convert the tensor to a value that a recipe can hold, and check the fields."""
+        object.__setattr__(self, "tensor", _as_array(self.tensor, "tensor", ["channels", "rows", "columns"]))
+        _check_power(self.power)
 
     @property
     def traits(self) -> Traits:
@@ -141,34 +176,44 @@ class TensorDirection(Unit):
         return Traits(depends_on_position=True)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the dot product for each place, times floored cosine to the power."""
-        units, (_, rows, columns) = acts.channels_first(self.layer), self.tensor.shape
-        if units.ndim != 4 or rows > units.shape[2] or columns > units.shape[3]:
-            found = " x ".join(map(str, units.shape[2:])) or "one place"
-            raise AddressError(f"the tensor has {rows} x {columns} places, {self.layer!r} has {found}")
-        top, left = (units.shape[2] - rows) // 2, (units.shape[3] - columns) // 2
-        middle = units[:, :, top : top + rows, left : left + columns]
-        _same(self.layer, middle.shape[1:], self.tensor.shape)
-        return _along(middle.flatten(1), self.tensor.tensor.to(units, non_blocking=True).flatten(), self.power) / (
-            rows * columns
-        )
+        """Return the score, divided by the number of positions.
+
+        Raises:
+            AddressError: The layer is not a feature map, is smaller, or has another number of channels.
+        """
+        values, (_, rows, columns) = _feature_map(acts, self.layer, "TensorDirection"), self.tensor.shape
+        height, width = values.shape[2:]
+        if rows > height or columns > width:
+            raise AddressError(
+                f"tensor must have at most {height} x {width} positions to fit into {self.layer!r}, "
+                f"got {rows} x {columns}"
+            )
+        top, left = (height - rows) // 2, (width - columns) // 2
+        center = values[:, :, top : top + rows, left : left + columns]
+        _check_shape(self.layer, center.shape[1:], self.tensor)
+        tensor = self.tensor.tensor.to(values, non_blocking=True).flatten()
+        return _dot_cosine(center.flatten(1), tensor, self.power) / (rows * columns)
 
 
 @dataclass(frozen=True)
 class ActivationWeights(Unit):
-    """A weighted sum of activations: by channel, by place, or both.
+    """A weighted sum over the channels of a feature map, averaged over positions.
+
+    The score is the mean over the selected positions of Σ weight · activation over channels. It is unbounded.
 
     Args:
-        layer: dotted module name, of a feature map.
-        weights: (channels,), or (rows, columns), or (channels, rows, columns); numbers, an array or a tensor.
-        at: the row and column that count alone, or where the patch begins; `None` means all places.
-        patch: rows and columns that count, from `at` on.
+        layer: Dotted module name of a feature map.
+        weights: (channels,), (rows, columns) or (channels, rows, columns); numbers, an array or a tensor. Weights of
+            positions are those of the selected patch, or of the whole map.
+        at: Row and column of the one position that counts, or of the patch's top left corner; `None` for the whole
+            map.
+        patch: Rows and columns of the patch that starts at `at`, each >= 1.
 
     Raises:
-        SettingError: the weights have another shape, or there is a patch without a place to begin.
+        SettingError: The weights or the patch have another shape, or a patch is given without `at`.
 
     Source: captum, captum/optim/_core/loss.py, `ActivationWeights`.
-    Differs: a mean over the places that count, so that maps of any size give scores of one size.
+    Differs: the mean over positions instead of the sum, so that a weight suits maps of any size.
     """
 
     layer: str
@@ -177,57 +222,79 @@ class ActivationWeights(Unit):
     patch: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
-        """Take tensors, too."""
+        """Convert the fields to values that a recipe can hold, and check them."""
         object.__setattr__(self, "weights", Array.of(self.weights))
         object.__setattr__(self, "at", None if self.at is None else as_place(self.at))
         object.__setattr__(self, "patch", as_place(self.patch))
         if not 1 <= len(self.weights.shape) <= 3:
-            raise SettingError(f"weights of shape {self.weights.shape}; give (channels,), (h, w) or (channels, h, w)")
+            raise SettingError(
+                "weights must have shape (channels,), (rows, columns) or (channels, rows, columns), "
+                f"got {self.weights.shape}"
+            )
         if min(self.patch) < 1:
-            raise SettingError(f"a patch of {self.patch[0]} x {self.patch[1]} places is nothing; give 1 or more")
+            raise SettingError(f"patch must be at least 1 x 1 positions, got {self.patch[0]} x {self.patch[1]}")
         if self.patch != (1, 1) and self.at is None:
-            raise SettingError(f"a patch of {self.patch[0]} x {self.patch[1]} places needs a place to begin; give at=")
+            raise SettingError(
+                f"a patch of {self.patch[0]} x {self.patch[1]} positions needs at=(row, column), its top left corner"
+            )
 
     @property
     def traits(self) -> Traits:
-        """Depends on position, unless it weighs channels alone."""
+        """Depends on position, unless the weights are those of channels in the whole map."""
         return Traits(depends_on_position=self.at is not None or len(self.weights.shape) > 1)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the weighted sum over channels, averaged over the places."""
-        units, weights = acts.channels_first(self.layer), self.weights.tensor
-        if units.ndim != 4:
-            raise AddressError(f"{self.layer!r} is no feature map, so its places cannot be weighed; use Direction")
+        """Return the weighted sum over channels, averaged over positions.
+
+        Raises:
+            AddressError: The layer is not a feature map, has no such positions, or does not fit the weights.
+        """
+        values, weights = _feature_map(acts, self.layer, "ActivationWeights"), self.weights.tensor
         if self.at is not None:
             (y, x), (rows, columns) = self.at, self.patch
-            acts.at(self.layer, (y, x))
+            acts.at(self.layer, (y, x))  # raises where the patch starts or ends outside of the map
             acts.at(self.layer, (y + rows - 1, x + columns - 1))
-            units = units[:, :, y : y + rows, x : x + columns]
+            values = values[:, :, y : y + rows, x : x + columns]
         if weights.ndim == 1:
             weights = weights[:, None, None]
-        if tuple(weights.shape) not in {tuple(units.shape[1:]), tuple(units.shape[2:]), (units.shape[1], 1, 1)}:
-            raise AddressError(f"weights of shape {self.weights.shape} for {tuple(units.shape[1:])} of {self.layer!r}")
-        return (units * weights.to(units, non_blocking=True)).sum(1).flatten(1).mean(1)
+        channels, *positions = values.shape[1:]
+        if tuple(weights.shape) not in {(channels, *positions), tuple(positions), (channels, 1, 1)}:
+            raise AddressError(
+                f"weights must have shape {(channels,)}, {tuple(positions)} or {(channels, *positions)} to match "
+                f"{self.layer!r}, got {self.weights.shape}"
+            )
+        return (values * weights.to(values, non_blocking=True)).sum(1).flatten(1).mean(1)
 
 
-def _hold(direction: Any, name: str, dimensions: int) -> None:
-    numbers = Array.of(getattr(direction, name))
-    object.__setattr__(direction, name, numbers)
-    if len(numbers.shape) != dimensions:
-        raise SettingError(f"a {name} of shape {numbers.shape}; it needs {dimensions} dimensions, channels first")
-    if direction.power < 0:
-        raise SettingError(f"power {direction.power} is below 0; give 0 for the dot product, 2 for a narrow angle")
+def _as_array(numbers: Numbers, name: str, dimensions: list[str]) -> Array:
+    """Convert numbers to an array, and check that they have these dimensions."""
+    array = Array.of(numbers)
+    if len(array.shape) != len(dimensions):
+        raise SettingError(f"{name} must have the dimensions ({', '.join(dimensions)}), got shape {array.shape}")
+    return array
 
 
-def _same(layer: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    if tuple(found) != wanted:
-        raise AddressError(f"a direction of {wanted} in {layer!r}, which has {tuple(found)}; give one of that shape")
+def _check_power(power: float) -> None:
+    if power < 0:
+        raise SettingError(f"power must be >= 0, got {power} (default 0, the dot product)")
 
 
-def _along(units: Tensor, vector: Tensor, power: float) -> Tensor:
-    """Return dot x cosine^power along dimension 1."""
-    dot = (units * vector).sum(1)
+def _check_shape(layer: str, shape: tuple[int, ...], direction: Array) -> None:
+    if direction.shape != tuple(shape):
+        raise AddressError(f"the direction must have shape {tuple(shape)} to match {layer!r}, got {direction.shape}")
+
+
+def _feature_map(acts: Activations, layer: str, objective: str) -> Float[Tensor, "n channel row column"]:
+    values = acts.channels_first(layer)
+    if values.ndim != 4:
+        raise AddressError(f"{objective} needs a feature map, and {layer!r} is not one; use Direction")
+    return values
+
+
+def _dot_cosine(values: Tensor, vector: Tensor, power: float) -> Tensor:
+    """Return dot · max(MIN_COSINE, cosine)^power of values and vector along dimension 1."""
+    dot = (values * vector).sum(1)
     if not power:
         return dot
-    cosine = dot / (NEARLY + units.norm(dim=1)) / (NEARLY + vector.norm(dim=0))
-    return dot * cosine.clamp(min=FLOOR) ** power
+    cosine = dot / (EPSILON + values.norm(dim=1)) / (EPSILON + vector.norm(dim=0))
+    return dot * cosine.clamp(min=MIN_COSINE) ** power

@@ -1,4 +1,4 @@
-"""What changes another objective: where it looks, and when it counts."""
+"""Modifiers of other objectives: a mask in space, and a weight that changes during a render."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from featviz.objectives.parser import as_objective
 
 @dataclass(frozen=True, repr=False)
 class Within(Composite):
-    """An objective for which only what lies under a mask is changed; the mask moves with the picture.
+    """An objective that changes the image under a mask only.
 
-    The score is that of the whole, its gradient that of the places under the mask.
+    The score is that of the unmasked objective. Its gradient is restricted to the positions under the mask, in every
+    layer that it reads. The mask moves with the transforms.
 
     Args:
-        objective: what counts.
-        mask: a file, or (1, h, w) or (h, w) in [0, 1]; 1 counts. Cut and resized to the shape of the pictures.
+        objective: The objective, or its text.
+        mask: A file, or (1, h, w) or (h, w) in [0, 1]; 1 where the image may change. Its center is cropped to the
+            shape of the image and resized.
 
     Raises:
-        SettingError: the mask is no picture of one channel.
+        AddressError: The text cannot be parsed.
+        SettingError: The mask does not have one channel.
 
     Source: torch-dreams, `masked_optimization`; captum, captum/optim/_core/loss.py, `ActivationWeights`.
-    Differs: the mask is moved by the transforms, too.
+    Differs: the mask moves with the transforms.
     """
 
     objective: Objective
@@ -38,7 +41,7 @@ class Within(Composite):
     term = "within"
 
     def __post_init__(self) -> None:
-        """Take text, paths and tensors, too."""
+        """Parse text, and convert the mask to a value that a recipe can hold."""
         object.__setattr__(self, "objective", as_objective(self.objective))
         object.__setattr__(self, "mask", as_mask_source(self.mask))
 
@@ -53,18 +56,24 @@ class Within(Composite):
         return (self.mask,) if isinstance(self.mask, str) else ()
 
     def bind(self, context: RenderContext) -> Objective:
-        """Read the mask."""
-        return _Within(self.objective.bind(context), load_image_source(self.mask, 1, context.size)[0])
+        """Read the mask, and bind the objective.
+
+        Raises:
+            OutputError: The file of the mask cannot be read.
+        """
+        return _BoundWithin(self.objective.bind(context), load_image_source(self.mask, 1, context.size)[0])
 
     def __repr__(self) -> str:
-        """Write the call."""
+        """Return the call."""
         return f"Within({self.objective!r}, {self.mask!r})"
 
     __str__ = Objective.__str__
 
 
 @dataclass(frozen=True, eq=False)
-class _Within(Objective):
+class _BoundWithin(Objective):
+    """An objective with its mask as a tensor."""
+
     objective: Objective
     mask: Float[Tensor, "h w"]
 
@@ -78,16 +87,18 @@ class _Within(Objective):
 
 @dataclass(frozen=True)
 class Ramp(Objective):
-    """A weight that changes evenly while the picture is made: `ramp(0, 5) * tv` tidies up more and more.
+    """A weight that changes linearly during a render: multiply an objective by it, as in `ramp(0, 5) * tv`.
+
+    The value is `first` before `begin`, `last` after `end`, and linear in between.
 
     Args:
-        first: until `begin`.
-        last: from `end` on.
-        begin: where the change begins, as a share of the steps.
-        end: where it ends.
+        first: Value before `begin`.
+        last: Value after `end`.
+        begin: Fraction of the steps at which the change begins, in [0, 1).
+        end: Fraction of the steps at which it ends, in (begin, 1].
 
     Raises:
-        SettingError: it ends before it begins.
+        SettingError: `begin` and `end` are not in order, or not in [0, 1].
     """
 
     first: float
@@ -98,23 +109,21 @@ class Ramp(Objective):
     layers = frozenset()
 
     def __post_init__(self) -> None:
-        """Check the order."""
+        """Check the fields."""
         if not 0 <= self.begin < self.end <= 1:
-            raise SettingError(
-                f"a ramp from {self.begin} to {self.end}; give shares of the steps, 0 <= begin < end <= 1"
-            )
+            raise SettingError(f"a ramp needs 0 <= begin < end <= 1, got begin={self.begin} and end={self.end}")
 
     @property
     def is_negative(self) -> bool:
-        """Whether it ends below zero."""
+        """Whether the last value is negative."""
         return self.last < 0
 
     @property
     def traits(self) -> Traits:
-        """Zero until `begin`, if it starts at zero."""
+        """Zero until `begin`, if the first value is 0."""
         return Traits(zero_until=self.begin if self.first == 0 else 0.0)
 
     def __call__(self, acts: Activations) -> Any:
-        """Return the weight of this step, a number."""
-        share = (acts.done - self.begin) / (self.end - self.begin)
-        return self.first + (self.last - self.first) * min(1.0, max(0.0, share))
+        """Return the value at this step, a number."""
+        progress = (acts.done - self.begin) / (self.end - self.begin)
+        return self.first + (self.last - self.first) * min(1.0, max(0.0, progress))

@@ -11,9 +11,10 @@ from featviz.errors import AddressError, SettingError, caret
 from featviz.interfaces import ObjectiveLike
 from featviz.objectives.address import PATTERN, Address
 from featviz.objectives.algebra import Objective, terms
-from featviz.objectives.units import Layer, at
+from featviz.objectives.units import Layer, from_address
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.])")
+"""A number. What follows must not continue a layer name such as `0.conv` or an address such as `0:3`."""
 
 _FILE = re.compile(r"'([^']*)'")
 """A file name in single quotes. Double quotes may also start an address."""
@@ -25,7 +26,9 @@ ObjectiveSource = str | ObjectiveLike
 
 @dataclass(frozen=True)
 class _Token:
-    place: int
+    """A sign, a number, an objective or the name of a term, and the column of the text where it starts."""
+
+    column: int
     sign: str = ""
     value: Objective | float | None = None
     term: type[Objective] | None = None
@@ -36,7 +39,10 @@ def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
 
     Args:
         text: Such as `"stage2:5 - 0.5*logit:spiral"`.
-        own: Objectives of the user that the text may name.
+        own: Objectives of the user that the text may name. They take precedence over layers and terms.
+
+    Returns:
+        The objective.
 
     Raises:
         AddressError: The text cannot be parsed; a caret marks the position.
@@ -59,6 +65,9 @@ def as_objective(source: ObjectiveSource, own: Mapping[str, Objective] | None = 
         source: Text such as `"stage2:5 - tv"`, or an objective.
         own: Objectives of the user that text may name.
 
+    Returns:
+        The objective.
+
     Raises:
         AddressError: The text cannot be parsed.
         SettingError: It is neither text nor an objective.
@@ -76,6 +85,12 @@ def as_objective(source: ObjectiveSource, own: Mapping[str, Objective] | None = 
 def as_objectives(source: ObjectiveSource | Sequence[ObjectiveSource]) -> tuple[ObjectiveLike, ...]:
     """Return objectives from one or several sources.
 
+    Args:
+        source: Text, an objective, or a sequence of these.
+
+    Returns:
+        The objectives, in the same order.
+
     Raises:
         AddressError: A text cannot be parsed.
         SettingError: There is none, or one is neither text nor an objective.
@@ -87,27 +102,29 @@ def as_objectives(source: ObjectiveSource | Sequence[ObjectiveSource]) -> tuple[
 
 
 def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
-    place, known = 0, terms()
-    while place < len(text):
-        if text[place].isspace():
-            place += 1
-        elif text[place] in "+-*/(),":
-            yield _Token(place, sign=text[place])
-            place += 1
-        elif match := _FILE.match(text, place):
-            yield _Token(place, value=Layer(match[1]))
-            place = match.end()
-        elif match := _NUMBER.match(text, place):
+    """Split text into tokens. Numbers are tried before addresses, as both may start with a digit."""
+    column, known = 0, terms()
+    while column < len(text):
+        if text[column].isspace():
+            column += 1
+        elif text[column] in "+-*/(),":
+            yield _Token(column, sign=text[column])
+            column += 1
+        elif match := _FILE.match(text, column):
+            yield _Token(column, value=Layer(match[1]))
+            column = match.end()
+        elif match := _NUMBER.match(text, column):
             number = match[0]
-            yield _Token(place, value=int(number) if number.isdecimal() else float(number))
-            place = match.end()
-        elif match := PATTERN.match(text, place):
+            yield _Token(column, value=int(number) if number.isdecimal() else float(number))
+            column = match.end()
+        elif match := PATTERN.match(text, column):
             term = known.get(match[0]) if match[0] not in own else None
-            yield _Token(place, term=term, value=None if term else own.get(match[0]) or at(Address.of(match)))
-            place = match.end()
+            value = None if term else own.get(match[0]) or from_address(Address.of(match))
+            yield _Token(column, term=term, value=value)
+            column = match.end()
         else:
             raise AddressError(
-                f"cannot parse the objective: expected layer:channel@y,x or logit:class{caret(text, place)}"
+                f"cannot parse the objective: expected layer:channel@y,x or logit:class{caret(text, column)}"
             )
 
 
@@ -204,7 +221,7 @@ class _Parser:
             return term(*(_convert(kinds[name], value) for name, value in zip(names, given, strict=False)))
         except (TypeError, SettingError) as error:
             self.next = start
-            hint = "; write file names in quotes" if {"image", "mask"} & set(names) else ""
+            hint = "; write file names in quotes" if hasattr(term, "files") else ""  # it follows `UsesFiles`
             signature = f"{term.term} takes {', '.join(names) or 'no arguments'}{hint}"
             self.fail(str(error if isinstance(error, SettingError) else signature))
 
@@ -216,4 +233,4 @@ class _Parser:
         return ""
 
     def fail(self, why: str) -> NoReturn:
-        raise AddressError(f"cannot parse the objective: {why}{caret(self.text, self.tokens[self.next].place)}")
+        raise AddressError(f"cannot parse the objective: {why}{caret(self.text, self.tokens[self.next].column)}")

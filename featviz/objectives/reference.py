@@ -1,4 +1,4 @@
-"""Objectives that hold the picture against another: its activations, its style or its pixels."""
+"""Objectives that compare the image with a reference image: its activations, its style or its pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from featviz.interfaces import RenderContext, Traits
 from featviz.io.image_source import ImageSource, as_image_source, load_image_source
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective
-from featviz.objectives.directions import FLOOR, NEARLY
+from featviz.objectives.directions import EPSILON, MIN_COSINE
+
+MAX_GUIDE_POSITIONS = 4096
+"""Number of positions of a guide at most, because each is compared with each position of the image."""
 
 
 class _Reference(Objective):
@@ -34,14 +37,19 @@ class _Reference(Objective):
 
 @dataclass(frozen=True)
 class Match(_Reference):
-    """How near a layer is to what it puts out for another picture: feature inversion.
+    """The similarity of a layer's output to that for a reference image: feature inversion.
 
-    0 where both are the same, -1 for a layer that puts out nothing. Look from close by, as `transforms=T.Jitter(4)`:
-    the other picture is seen as it is.
+    The score is -‖a - r‖² / ‖r‖² with the activations a of the image and r of the reference. It is <= 0: 0 where they
+    are equal, -1 for a layer whose output is 0. The reference is not transformed, so use transforms that move the
+    image little, such as `transforms=(T.Jitter(4),)`.
 
     Args:
-        layer: dotted module name.
-        image: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
+        layer: Dotted module name.
+        image: The reference: a file, or (channels, h, w) in [0, 1]. Its center is cropped to the shape of the view and
+            resized.
+
+    Raises:
+        SettingError: The reference is neither a file nor numbers in [0, 1].
 
     Source: Mahendran and Vedaldi 2014, https://arxiv.org/abs/1412.0035, section 3.
     """
@@ -56,27 +64,39 @@ class Match(_Reference):
         return Traits(needs_full_view=True)
 
     def bind(self, context: RenderContext) -> Objective:
-        """See the other picture."""
-        target = _activations(self.layer, self.image, context)
-        power = target.square().sum().clamp(min=NEARLY)
+        """Read the reference, and compute its activations.
+
+        Raises:
+            OutputError: The file cannot be read.
+        """
+        target = _reference_activations(self.layer, self.image, context)
+        energy = target.square().sum().clamp(min=EPSILON)
 
         def score(acts: Activations) -> Tensor:
-            return -(_whole(self.layer, acts, target) - target).square().flatten(1).sum(1) / power
+            difference = _same_size_activations(self.layer, acts, target) - target
+            return -difference.square().flatten(1).sum(1) / energy
 
         return _Bound(self, score)
 
 
 @dataclass(frozen=True)
 class Caricature(_Reference):
-    """What a layer sees in another picture, more of it: exaggerated where it responds most.
+    """The features that a layer detects in a reference image, exaggerated.
+
+    The score is a·r / ‖r‖² · max(0.1, cosine(a, r))^power with the activations a of the image and r of the reference.
+    It is unbounded; an image equal to the reference has the score 1.
 
     Args:
-        layer: dotted module name.
-        image: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
-        power: of the cosine; more keeps closer to the other picture.
+        layer: Dotted module name.
+        image: The reference: a file, or (channels, h, w) in [0, 1]. Its center is cropped to the shape of the view and
+            resized.
+        power: Weight of the cosine. A higher power keeps the image closer to the reference.
+
+    Raises:
+        SettingError: The reference is neither a file nor numbers in [0, 1].
 
     Source: Lucid, notebooks/misc/feature_inversion_caricatures.ipynb, `dot_compare`.
-    Differs: the dot product over the other picture's squared length, so that scores of layers compare.
+    Differs: divided by the reference's squared length, so that scores of different layers can be compared.
     """
 
     layer: str
@@ -90,32 +110,40 @@ class Caricature(_Reference):
         return Traits(needs_full_view=True)
 
     def bind(self, context: RenderContext) -> Objective:
-        """See the other picture."""
-        target = _activations(self.layer, self.image, context)
-        power = target.square().sum().clamp(min=NEARLY)
+        """Read the reference, and compute its activations.
+
+        Raises:
+            OutputError: The file cannot be read.
+        """
+        target = _reference_activations(self.layer, self.image, context)
+        energy = target.square().sum().clamp(min=EPSILON)
 
         def score(acts: Activations) -> Tensor:
-            units = _whole(self.layer, acts, target).flatten(1)
-            dot = (units * target.flatten(1)).sum(1)
-            cosine = dot / (NEARLY + units.norm(dim=1)) / power.sqrt()
-            return dot / power * cosine.clamp(min=FLOOR) ** self.power
+            values = _same_size_activations(self.layer, acts, target).flatten(1)
+            dot = (values * target.flatten(1)).sum(1)
+            cosine = dot / (EPSILON + values.norm(dim=1)) / energy.sqrt()
+            return dot / energy * cosine.clamp(min=MIN_COSINE) ** self.power
 
         return _Bound(self, score)
 
 
-PLACES = 4096
-"""How many places of a guide are looked at, at most: each is compared with each of the picture's."""
-
-
 @dataclass(frozen=True)
 class Guide(_Reference):
-    """How strongly each place of a layer answers to what it resembles most in another picture, wherever that is there.
+    """The agreement of each position of a layer with the most similar position in a reference image: guided DeepDream.
+
+    The score is the mean over positions p of max over q of a_p·r_q, with the activations a of the image and r of the
+    reference. It is unbounded. Features may appear anywhere, unlike with `Match` and `Caricature`.
 
     Args:
-        layer: dotted module name, of a feature map or of tokens.
-        image: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of what the network sees.
+        layer: Dotted module name of a feature map or of tokens.
+        image: The reference: a file, or (channels, h, w) in [0, 1]. Its center is cropped to the shape of the view and
+            resized.
+
+    Raises:
+        SettingError: The reference is neither a file nor numbers in [0, 1].
 
     Source: google/deepdream, dream.ipynb, "Controlling dreams".
+    Differs: large references are sampled at every k-th position, 4096 at most.
     """
 
     layer: str
@@ -123,32 +151,41 @@ class Guide(_Reference):
     term = "guide"
 
     def bind(self, context: RenderContext) -> Objective:
-        """See the other picture."""
-        wanted = _activations(self.layer, self.image, context).unsqueeze(-1).flatten(2)[0]
-        wanted = wanted[:, :: -(-wanted.shape[1] // PLACES)]
+        """Read the reference, and compute its activations.
+
+        Raises:
+            OutputError: The file cannot be read.
+        """
+        target = _reference_activations(self.layer, self.image, context).unsqueeze(-1).flatten(2)[0]
+        target = target[:, :: -(-target.shape[1] // MAX_GUIDE_POSITIONS)]  # rounds the step up
 
         def score(acts: Activations) -> Tensor:
-            units = acts.channels_first(self.layer).unsqueeze(-1).flatten(2)
+            values = acts.channels_first(self.layer).unsqueeze(-1).flatten(2)
+            # The choice of the partner is piecewise constant and has no gradient, so the (positions x positions)
+            # matrix is not kept for the backward pass.
             with torch.no_grad():
-                nearest = wanted[:, (wanted.T @ units).argmax(1)]
-            return (units * nearest.movedim(1, 0)).sum(1).mean(1)
+                partners = target[:, (target.T @ values).argmax(1)]
+            return (values * partners.movedim(1, 0)).sum(1).mean(1)
 
         return _Bound(self, score)
 
 
 @dataclass(frozen=True)
 class Style(_Reference):
-    """How near a layer's Gram matrix is to another picture's: the same textures, wherever they are.
+    """The similarity of a layer's Gram matrix to that of a reference image: the same textures at any positions.
 
-    0 where both are the same, -1 for a layer that puts out nothing. Add several layers up.
+    The score is -‖G - R‖² / ‖R‖² with the Gram matrices G of the image and R of the reference, each divided by its
+    number of positions. It is <= 0: 0 where they are equal, -1 for a layer whose output is 0. Add up several layers.
 
     Args:
-        layer: dotted module name.
-        image: a file, or (channels, h, w) in [0, 1].
-        memory: how much of the Gram matrix is kept from earlier steps, in [0, 1), for views that show only a part.
+        layer: Dotted module name.
+        image: The reference: a file, or (channels, h, w) in [0, 1]. Its center is cropped to the shape of the view and
+            resized.
+        memory: Momentum of the running mean of Gram matrices over steps, in [0, 1), for views that each show only a
+            part of the image; 0 uses the current step only.
 
     Raises:
-        SettingError: the memory is out of its range.
+        SettingError: `memory` is not in [0, 1), or the reference is neither a file nor numbers in [0, 1].
 
     Source: Gatys et al. 2015, https://arxiv.org/abs/1508.06576; the memory: Mordvintsev et al. 2018,
         https://doi.org/10.23915/distill.00012, "Style Transfer for Textured 3D Models".
@@ -161,41 +198,51 @@ class Style(_Reference):
 
     @property
     def traits(self) -> Traits:
-        """Needs the full view if it remembers Gram matrices of earlier steps."""
+        """Needs the full view if it averages over steps, because each call counts as a step."""
         return Traits(needs_full_view=self.memory > 0)
 
     def __post_init__(self) -> None:
-        """Convert the image, and check the values."""
+        """Convert the image to a value that a recipe can hold, and check the fields."""
         super().__post_init__()
         if not 0 <= self.memory < 1:
-            raise SettingError(f"memory {self.memory} is not in [0, 1); 0 forgets, 0.95 keeps twenty steps")
+            raise SettingError(f"memory must be in [0, 1), got {self.memory} (0.95 averages about 20 steps)")
 
     def bind(self, context: RenderContext) -> Objective:
-        """See the other picture, and forget other renders."""
-        target = _gram(_activations(self.layer, self.image, context))
-        power = target.square().sum().clamp(min=NEARLY**2)
+        """Read the reference, compute its Gram matrix, and start with an empty memory.
+
+        Raises:
+            OutputError: The file cannot be read.
+        """
+        target = _gram(_reference_activations(self.layer, self.image, context))
+        energy = target.square().sum().clamp(min=EPSILON**2)
         past: list[Tensor] = []
 
         def score(acts: Activations) -> Tensor:
             gram = _gram(acts.channels_first(self.layer))
-            if torch.is_grad_enabled():  # what is asked for a score alone is about the picture as it is
-                if past and self.memory:  # the value is the running mean's, the gradient the newest one's
+            if torch.is_grad_enabled():  # without gradients the image is only scored, which must not change the memory
+                if past and self.memory:  # the value is the running mean's, the gradient the current matrix's
                     gram = gram + (self.memory * (past.pop() - gram)).detach()
                 past[:] = [gram.detach()]
-            return -(gram - target).square().flatten(1).sum(1) / power
+            return -(gram - target).square().flatten(1).sum(1) / energy
 
         return _Bound(self, score)
 
 
 @dataclass(frozen=True)
 class InputDifference(_Reference):
-    """How far the picture is from another one, pixel by pixel: the mean squared distance. Subtract it to stay near.
+    """The mean squared difference between the pixels of the image and of a reference image.
+
+    The score is in [0, 1], 0 where they are equal. Subtract it to keep the image close to the reference.
 
     Args:
-        image: a file, or (channels, h, w) in [0, 1]; its middle is cut to the shape of the pictures.
+        image: The reference: a file, or (channels, h, w) in [0, 1]. Its center is cropped to the shape of the image and
+            resized.
+
+    Raises:
+        SettingError: The reference is neither a file nor numbers in [0, 1].
 
     Source: Lucid, lucid/optvis/objectives.py, `input_diff`.
-    Differs: no root, whose gradient is infinite where both are the same.
+    Differs: no square root, whose gradient is infinite where both are equal.
     """
 
     image: ImageSource
@@ -203,18 +250,23 @@ class InputDifference(_Reference):
     layers = frozenset()
 
     def bind(self, context: RenderContext) -> Objective:
-        """Read the other picture."""
-        other = load_image_source(self.image, context.channels, context.size)
+        """Read the reference.
+
+        Raises:
+            OutputError: The file cannot be read.
+        """
+        target = load_image_source(self.image, context.channels, context.size)
 
         def score(acts: Activations) -> Tensor:
-            return (acts.images[:, : len(other)] - other.to(acts.images, non_blocking=True)).square().flatten(1).mean(1)
+            images = acts.images[:, : len(target)]  # without alpha
+            return (images - target.to(images, non_blocking=True)).square().flatten(1).mean(1)
 
         return _Bound(self, score)
 
 
 @dataclass(frozen=True, eq=False)
 class _Bound(Objective):
-    """An objective that has seen its picture."""
+    """An objective together with the score function that knows its reference."""
 
     objective: Objective
     score: Callable[[Activations], Tensor] = field(repr=False)
@@ -230,20 +282,25 @@ class _Bound(Objective):
         return str(self.objective)
 
 
-def _activations(layer: str, source: ImageSource, context: RenderContext) -> Float[Tensor, "1 channel *place"]:
+def _reference_activations(
+    layer: str, source: ImageSource, context: RenderContext
+) -> Float[Tensor, "1 channel *position"]:
     image = load_image_source(source, context.channels, context.view)
     with torch.no_grad():
         return context.capture(image[None], [layer]).channels_first(layer)
 
 
-def _whole(layer: str, acts: Activations, target: Tensor) -> Tensor:
-    """Return a layer, which has to have as many places as the other picture's."""
-    units = acts.channels_first(layer)
-    if units.shape[1:].numel() != target.shape[1:].numel():
-        raise AddressError(f"{layer!r} has {tuple(units.shape[1:])} here and {tuple(target.shape[1:])} for the picture")
-    return units
+def _same_size_activations(layer: str, acts: Activations, target: Tensor) -> Tensor:
+    """Return the activations of a layer, and check that they have as many values as the reference's."""
+    values = acts.channels_first(layer)
+    if values.shape[1:].numel() != target.shape[1:].numel():
+        raise AddressError(
+            f"{layer!r} must have the same shape for the view and the reference image, got {tuple(values.shape[1:])} "
+            f"and {tuple(target.shape[1:])}; use transforms that keep the size"
+        )
+    return values
 
 
-def _gram(units: Float[Tensor, "n channel *place"]) -> Float[Tensor, "n channel channel2"]:
-    flat = units.unsqueeze(-1).flatten(2)
+def _gram(values: Float[Tensor, "n channel *position"]) -> Float[Tensor, "n channel channel2"]:
+    flat = values.unsqueeze(-1).flatten(2)
     return flat @ flat.mT / flat.shape[2]

@@ -1,4 +1,4 @@
-"""What the picture itself is like, before any transform. Each is an amount: subtract it to have less."""
+"""Regularizers: amounts measured on the image itself, before any transform. Subtract one to reduce it."""
 
 from __future__ import annotations
 
@@ -13,148 +13,161 @@ from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective
 from featviz.transforms.blur import gaussian_blur
 
-NOTHING: frozenset[str] = frozenset()
+NO_LAYERS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class TotalVariation(Objective):
-    """How much neighbouring pixels differ: the mean absolute step down and along. Subtract 1 to 20 times it.
+    """The total variation of the image: mean absolute difference of vertical plus that of horizontal neighbours.
+
+    The score is in [0, 2]. Subtract 1 to 20 times it.
 
     Source: Mahendran and Vedaldi 2014, https://arxiv.org/abs/1412.0035, section 3.2.
-    Differs: a mean instead of a sum, so that a weight means the same at any size.
+    Differs: a mean instead of a sum, so that a weight suits images of any size.
     """
 
     term = "tv"
-    layers = NOTHING
+    layers = NO_LAYERS
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the mean step."""
+        """Return the total variation; a side of 1 px has none."""
         image = acts.images
-        down, along = image.diff(dim=2).abs(), image.diff(dim=3).abs()
-        return sum((step.flatten(1).mean(1) for step in (down, along) if step.numel()), image.new_zeros(len(image)))
+        vertical, horizontal = image.diff(dim=2).abs(), image.diff(dim=3).abs()
+        means = (step.flatten(1).mean(1) for step in (vertical, horizontal) if step.numel())
+        return sum(means, image.new_zeros(len(image)))
 
 
 @dataclass(frozen=True)
 class L1(Objective):
-    """How far pixels are from a grey: the mean distance.
+    """The mean absolute difference between pixels and a grey level.
+
+    The score is in [0, 1].
 
     Args:
-        grey: in [0, 1].
+        grey: The grey level, in [0, 1].
 
     Source: Lucid, lucid/optvis/objectives.py, `L1`.
     """
 
     grey: float = 0.5
     term = "l1"
-    layers = NOTHING
+    layers = NO_LAYERS
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the mean distance."""
+        """Return the mean absolute difference."""
         return (acts.images - self.grey).abs().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
 class L2(Objective):
-    """How far pixels are from a grey: the mean squared distance.
+    """The mean squared difference between pixels and a grey level.
+
+    The score is in [0, 1].
 
     Args:
-        grey: in [0, 1].
+        grey: The grey level, in [0, 1].
 
     Source: Lucid, lucid/optvis/objectives.py, `L2`.
-    Differs: no root, whose gradient is infinite at a grey start.
+    Differs: no square root, whose gradient is infinite for a grey image.
     """
 
     grey: float = 0.5
     term = "l2"
-    layers = NOTHING
+    layers = NO_LAYERS
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the mean squared distance."""
+        """Return the mean squared difference."""
         return (acts.images - self.grey).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
 class Blur(Objective):
-    """How much of the picture a blur would take away: half the mean square of what is finer than it.
+    """The high frequencies of the image: half the mean squared difference from the blurred image.
 
-    Subtracting it blurs the picture a little at every step.
+    The score is in [0, 0.5]. Subtracting it blurs the image a little in every step.
 
     Args:
-        std: of the blur, in px.
+        std: Standard deviation of the Gaussian blur, in px, > 0.
 
     Raises:
-        SettingError: it is not above 0.
+        SettingError: `std` is not > 0.
 
     Source: Lucid, lucid/optvis/objectives.py, `blur_input_each_step`.
     """
 
     std: float = 1.0
     term = "blur"
-    layers = NOTHING
+    layers = NO_LAYERS
 
     def __post_init__(self) -> None:
-        """Check the width."""
+        """Check the standard deviation."""
         if not self.std > 0:
-            raise SettingError(f"a blur of {self.std} px does nothing; give a deviation above 0")
+            raise SettingError(f"std must be > 0 px, got {self.std} (default 1)")
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return half the mean square of the picture minus itself blurred, which is held still."""
+        """Return half the mean squared difference from the blurred image."""
+        # With the blurred image held constant, the gradient is image - blurred, so descending it blurs the image.
         return (acts.images - gaussian_blur(acts.images, self.std).detach()).square().flatten(1).mean(1) / 2
 
 
 @dataclass(frozen=True)
 class BoundaryComplexity(Objective):
-    """How much goes on near the picture's edge; subtract it, and what matters moves to the middle.
+    """The structure near the borders of the image; subtract it to keep the subject in the center.
+
+    The score is the mean over the border of (image - blurred)² + 0.8 · (image - grey)². It is >= 0.
 
     Args:
-        px: how far inwards the edge reaches.
-        grey: what the edge should be, in [0, 1].
+        px: Width of the border, in px, >= 1.
+        grey: Grey level towards which the border is pulled, in [0, 1].
 
     Raises:
-        SettingError: the edge is narrower than a pixel.
+        SettingError: `px` is less than 1.
 
     Source: Lucid, lucid/optvis/objectives.py, `penalize_boundary_complexity`.
-    Differs: a mean over the edge instead of a sum.
+    Differs: a mean over the border instead of a sum.
     """
 
     px: int = 20
     grey: float = 0.5
     term = "boundary"
-    layers = NOTHING
+    layers = NO_LAYERS
 
     def __post_init__(self) -> None:
         """Check the width."""
         if self.px < 1:
-            raise SettingError(f"an edge of {self.px} px is nothing; give 1 or more")
+            raise SettingError(f"px must be >= 1, got {self.px} (default 20)")
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the edge's mean squared distance from its own blur, plus .8 of that from the grey."""
+        """Return the mean over the border."""
         image = acts.images
-        edge = torch.ones_like(image[:1, :1])
-        edge[:, :, self.px : -self.px, self.px : -self.px] = 0
-        uneven = (image - gaussian_blur(image, 2.5)).square() + 0.8 * (image - self.grey).square()
-        return (uneven * edge).flatten(1).mean(1) / edge.mean()
+        border = torch.ones_like(image[:1, :1])
+        border[:, :, self.px : -self.px, self.px : -self.px] = 0
+        complexity = (image - gaussian_blur(image, 2.5)).square() + 0.8 * (image - self.grey).square()
+        return (complexity * border).flatten(1).mean(1) / border.mean()  # a mean over the border alone
 
 
 @dataclass(frozen=True)
 class Opacity(Objective):
-    """How much of a picture with an alpha channel is opaque; subtract it, and only what matters stays.
+    """The mean of the alpha channel; subtract it to make transparent what does not contribute to the score.
+
+    The score is in [0, 1]. The image needs an alpha channel: use `param.Alpha()`.
 
     Args:
-        middle: counts the middle half of each side alone, which keeps the subject from growing.
-
-    Raises:
-        SettingError: the picture has no alpha channel.
+        middle: Measure only the middle half of each side, which keeps the subject from growing.
 
     Source: Mordvintsev et al. 2018, https://doi.org/10.23915/distill.00012, "Semi-Transparent Patterns".
     """
 
     middle: bool = False
     term = "opacity"
-    layers = NOTHING
+    layers = NO_LAYERS
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the mean of the alpha channel."""
+        """Return the mean of the alpha channel.
+
+        Raises:
+            SettingError: The image has no alpha channel.
+        """
         alpha = acts.alpha
         height, width = alpha.shape[2:]
         if self.middle:

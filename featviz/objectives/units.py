@@ -1,4 +1,4 @@
-"""The units of a network: neuron, channel, layer, class logit, class probability."""
+"""The units of a network: neuron, channel, layer, class logit and class probability."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from featviz.objectives.algebra import Objective, Unit, quote_name
 
 @dataclass(frozen=True)
 class Neuron(Unit):
-    """One channel at one place: layer[y, x, z].
+    """The activation of one channel at one position: layer[channel, y, x].
+
+    The score has the range of the layer's output.
 
     Args:
-        layer: dotted module name.
-        channel: counted from 0.
-        at: row and column of the map (or of the patch grid), `"center"`, or `"cls"` for a transformer's class token.
+        layer: Dotted module name.
+        channel: Index of the channel, from 0.
+        at: Row and column in the feature map or patch grid; `"center"`; or `"cls"`, the class token of a transformer.
 
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
     """
@@ -31,7 +33,7 @@ class Neuron(Unit):
     at: Place = "center"
 
     def __post_init__(self) -> None:
-        """Make numpy's and torch's integers plain ones."""
+        """Convert integers of numpy and torch."""
         object.__setattr__(self, "channel", operator.index(self.channel))
         object.__setattr__(self, "at", as_place(self.at))
 
@@ -41,21 +43,28 @@ class Neuron(Unit):
         return Traits(depends_on_position=True)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the neuron's activation."""
+        """Return the activation of the neuron.
+
+        Raises:
+            AddressError: The layer has no such channel or position.
+        """
         return acts.neuron(self.layer, self.channel, self.at)
 
     def __str__(self) -> str:
-        """Write the address."""
+        """Return the address."""
         return str(Address(self.layer, self.channel, self.at))
 
 
 @dataclass(frozen=True)
 class Channel(Unit):
-    """The mean of one channel over all places: layer[:, :, z].
+    """The mean activation of one channel over all positions: mean of layer[channel].
+
+    The score has the range of the layer's output. The channels of tokens are averaged over all tokens, the class token
+    included.
 
     Args:
-        layer: dotted module name.
-        channel: counted from 0.
+        layer: Dotted module name.
+        channel: Index of the channel, from 0.
 
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
     """
@@ -64,37 +73,43 @@ class Channel(Unit):
     channel: int
 
     def __post_init__(self) -> None:
-        """Make numpy's and torch's integers plain ones."""
+        """Convert integers of numpy and torch."""
         object.__setattr__(self, "channel", operator.index(self.channel))
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the channel's mean."""
+        """Return the mean activation of the channel.
+
+        Raises:
+            AddressError: The layer has no such channel.
+        """
         return acts.channel(self.layer, self.channel).unsqueeze(-1).flatten(1).mean(1)
 
     def __str__(self) -> str:
-        """Write the address."""
+        """Return the address."""
         return str(Address(self.layer, self.channel))
 
 
 @dataclass(frozen=True)
 class Layer(Unit):
-    """The mean square of a layer: whatever it sees, more of it. DeepDream's objective.
+    """The mean square of all activations of a layer, which amplifies what the layer detects: DeepDream's objective.
+
+    The score is >= 0.
 
     Args:
-        layer: dotted module name.
+        layer: Dotted module name.
 
     Source: google/deepdream, dream.ipynb, `objective_L2`.
-    Differs: the mean instead of half the sum, so that step sizes carry over between layers.
+    Differs: the mean instead of half the sum, so that learning rates carry over between layers.
     """
 
     layer: str
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the layer's mean square."""
+        """Return the mean square of the activations."""
         return acts.channels_first(self.layer).square().flatten(1).mean(1)
 
     def __str__(self) -> str:
-        """Write the address."""
+        """Return the layer's name, quoted where it reads like a term."""
         return quote_name(self.layer)
 
 
@@ -124,6 +139,8 @@ class _Class(Unit):
 class Logit(_Class):
     """A class logit, before the softmax: evidence for the class, whatever else is in the image.
 
+    The score is unbounded.
+
     Args:
         name: Class index or class name.
         network: Name of one of several combined networks; empty for a single network.
@@ -132,7 +149,11 @@ class Logit(_Class):
     """
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the logit of the class."""
+        """Return the logit of the class.
+
+        Raises:
+            AddressError: There is no such class, or the network puts out no logits.
+        """
         return acts.logits(self.network)[:, acts.class_index(self.name, self.network)]
 
     def __str__(self) -> str:
@@ -144,6 +165,8 @@ class Logit(_Class):
 class Probability(_Class):
     """A class probability, after the softmax: evidence for the class and against all others.
 
+    The score is in [0, 1]. Its gradient vanishes near 1, so `Logit` usually gives clearer images.
+
     Args:
         name: Class index or class name.
         network: Name of one of several combined networks; empty for a single network.
@@ -152,7 +175,11 @@ class Probability(_Class):
     """
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return the probability of the class."""
+        """Return the probability of the class.
+
+        Raises:
+            AddressError: There is no such class, or the network puts out no logits.
+        """
         return acts.logits(self.network).softmax(1)[:, acts.class_index(self.name, self.network)]
 
     def __str__(self) -> str:
@@ -160,8 +187,8 @@ class Probability(_Class):
         return str(Address("prob", self.name, network=self.network))
 
 
-def at(address: Address) -> Objective:
-    """Return the objective that an address stands for."""
+def from_address(address: Address) -> Objective:
+    """Return the unit that an address names."""
     if address.layer == "logit" and address.channel is not None:
         return Logit(address.channel, address.network)
     if address.layer == "prob" and address.channel is not None:

@@ -1,4 +1,4 @@
-"""Image parameterizations. `Image` is the usual one; a spatial part of your own needs `start`, `fit` and `canvas`."""
+"""Image parameterizations: what is optimised, and how it becomes an image. `docs/own-param.md` shows how to add one."""
 
 from featviz.param.color import Clamped, Decorrelated, Plain
 from featviz.param.cppn import CPPN

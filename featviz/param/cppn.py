@@ -1,4 +1,4 @@
-"""A canvas held as a small network from places to colours, which has no resolution of its own."""
+"""Canvases parameterized by a small network from coordinates to colours, without a resolution of their own."""
 
 from __future__ import annotations
 
@@ -14,28 +14,34 @@ from featviz.errors import SettingError
 from featviz.interfaces import Leaves, ParamTraits, Size
 from featviz.random import Generators
 
-REACH = 3**0.5
-"""Coordinates go from minus to plus this, for a deviation of 1. Source: Lucid, lucid/optvis/param/cppn.py."""
-PACE = 0.04
-"""How far a weight moves for a step of 1: with the usual learning rate .05 a half of Lucid's .004, which saturates."""
-FIT_STEPS, FIT_RATE, FIT_SIDE = 800, 0.2, 96
-"""How a given image is learned, and how large in px it is then at most: detail is beyond it anyway."""
+COORDINATE_RANGE = 3**0.5
+"""Coordinates cover [-range, range] along the shorter side: a uniform distribution of standard deviation 1.
+
+Source: Lucid, lucid/optvis/param/cppn.py.
+"""
+WEIGHT_STEP_SCALE = 0.04
+"""Change of a weight for a change of its leaf by 1.
+
+With Adam's default rate of 0.05 the first steps change weights by 0.002. Lucid uses 0.004, at which units saturate.
+"""
+FIT_STEPS, FIT_LR, FIT_SIDE = 800, 0.2, 96
+"""Steps and initial rate of Adam in `fit`, and the largest side in px of the images that it fits."""
 
 
 @dataclass(frozen=True)
 class CPPN:
-    """A compositional pattern-producing network: smooth lines and shapes, which can be drawn again at any size.
+    """A compositional pattern-producing network: smooth lines and shapes that can be drawn at any size.
 
-    `rendering.at(1024)` draws it larger. It is seen from close by, with `transforms.NEAR`, where nothing else is asked
-    for: wide views drive it to one flat colour.
+    `rendering.at(1024)` draws the images again, larger. The default transforms are `transforms.NEAR`, because views
+    from far away drive the images to one flat colour.
 
     Args:
-        width: units of each layer.
-        depth: layers.
-        periodic: what leaves on one side comes in on the other, so that the picture is a tile.
+        width: Units of each hidden layer, >= 1.
+        depth: Number of hidden layers, >= 1.
+        periodic: Make images that can be tiled: opposite edges continue each other.
 
     Raises:
-        SettingError: a width or depth below 1.
+        SettingError: A value is out of its range.
 
     Source: Mordvintsev et al. 2018, https://doi.org/10.23915/distill.00012, "Compositional Pattern Producing
         Networks"; Lucid, lucid/optvis/param/cppn.py.
@@ -46,9 +52,11 @@ class CPPN:
     periodic: bool = False
 
     def __post_init__(self) -> None:
-        """Check the network."""
+        """Check the values."""
         if min(self.width, self.depth) < 1:
-            raise SettingError(f"a network of {self.depth} layers of {self.width} units draws nothing; give 1 or more")
+            raise SettingError(
+                f"width and depth must be >= 1, got {self.width} and {self.depth} (default {CPPN.width}, {CPPN.depth})"
+            )
 
     @property
     def traits(self) -> ParamTraits:
@@ -56,56 +64,65 @@ class CPPN:
         return ParamTraits(any_size=True, close_views=True)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Draw the weights of each image's network; the last layer is 0, so all begin grey."""
+        """Draw the weights of each image's network. The last layer is 0, so that all images start grey."""
         inputs = 4 if self.periodic else 2
         leaves: Leaves = []
         for layer in range(self.depth):
-            fan = inputs if layer == 0 else 2 * self.width
-            leaves += [rng.normal(fan, self.width) / (PACE * fan**0.5), torch.zeros(len(rng), 1, self.width)]
+            fan_in = inputs if layer == 0 else 2 * self.width
+            # Weights have variance 1 / fan_in. Leaves are weights divided by the step scale, and `canvas` multiplies by
+            # it again: this sets the step of a weight, whatever optimizer changes the leaves.
+            weight = rng.normal(fan_in, self.width) / (WEIGHT_STEP_SCALE * fan_in**0.5)
+            leaves += [weight, torch.zeros(len(rng), 1, self.width)]
         return [*leaves, torch.zeros(len(rng), 2 * self.width, channels), torch.zeros(len(rng), 1, channels)]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
-        """Learn the canvas by gradient descent, which takes a while and leaves out what is finest."""
-        small = min(1.0, FIT_SIDE / max(canvas.shape[2:]))
-        size = (max(1, round(small * canvas.shape[2])), max(1, round(small * canvas.shape[3])))
-        wanted = (F.interpolate(canvas, size, mode="area") / 2).tanh()  # as the sigmoid will squash it
+        """Learn the canvas with Adam. This takes seconds to minutes, and loses fine detail."""
+        shrink = min(1.0, FIT_SIDE / max(canvas.shape[2:]))
+        size = (max(1, round(shrink * canvas.shape[2])), max(1, round(shrink * canvas.shape[3])))
+        # tanh(x / 2) is 2 * sigmoid(x) - 1, so errors count as they are seen in an image with a sigmoid.
+        target = (F.interpolate(canvas, size, mode="area") / 2).tanh()
         with torch.inference_mode(False), torch.enable_grad():
             leaves = self.start(Generators(range(len(canvas))), canvas.shape[1], size)
             leaves = [leaf.to(canvas.device).requires_grad_() for leaf in leaves]
-            optimizer = torch.optim.Adam(leaves, lr=FIT_RATE)
+            optimizer = torch.optim.Adam(leaves, lr=FIT_LR)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, FIT_STEPS)
             for _ in range(FIT_STEPS):
                 optimizer.zero_grad()
-                ((self.canvas(leaves, size) / 2).tanh() - wanted).square().flatten(1).mean(1).sum().backward()
+                # Mean per image, sum over images: the gradient of an image does not depend on the batch size.
+                ((self.canvas(leaves, size) / 2).tanh() - target).square().flatten(1).mean(1).sum().backward()
                 optimizer.step()
                 schedule.step()
         return [leaf.detach() for leaf in leaves]
 
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Ask the network for the colour of every place."""
-        signal = self._places(size, leaves[0].device).expand(len(leaves[0]), -1, -1)
+        """Evaluate each image's network at the centre of every pixel."""
+        signal = self._coordinates(size, leaves[0].device).expand(len(leaves[0]), -1, -1)
         for weight, bias in zip(leaves[:-2:2], leaves[1:-2:2], strict=True):
-            signal = _bend(torch.baddbmm(bias * PACE, signal, weight * PACE))
-        flat = torch.baddbmm(leaves[-1] * PACE, signal, leaves[-2] * PACE)
+            signal = _composite_activation(torch.baddbmm(bias * WEIGHT_STEP_SCALE, signal, weight * WEIGHT_STEP_SCALE))
+        flat = torch.baddbmm(leaves[-1] * WEIGHT_STEP_SCALE, signal, leaves[-2] * WEIGHT_STEP_SCALE)
         return flat.mT.reshape(len(flat), flat.shape[2], *size)
 
-    def _places(self, size: Size, device: torch.device) -> Float[Tensor, "places inputs"]:
-        """Return the coordinates of every pixel's middle: the shorter side from -REACH to REACH, the longer beyond."""
+    def _coordinates(self, size: Size, device: torch.device) -> Float[Tensor, "pixels inputs"]:
+        """Return the inputs of the network for the centre of every pixel, row by row."""
         rows, columns = (torch.arange(side, device=device) + 0.5 for side in size)
         if self.periodic:
-            turns = [2 * math.pi * rows / size[0], 2 * math.pi * columns / size[1]]
-            waves = [wave for turn in turns for wave in (turn.sin(), turn.cos())]
+            # Sine and cosine of an angle that makes one turn along each side; times sqrt(2) for standard deviation 1.
+            angles = [2 * math.pi * rows / size[0], 2 * math.pi * columns / size[1]]
+            waves = [wave for angle in angles for wave in (angle.sin(), angle.cos())]
             grid = [wave[:, None].expand(size) for wave in waves[:2]] + [wave.expand(size) for wave in waves[2:]]
             return 2**0.5 * torch.stack(grid, -1).flatten(0, 1)
-        unit = 2 * REACH / min(size)
+        # One unit for both axes, so that shapes are not stretched: the longer side goes beyond the range.
+        unit = 2 * COORDINATE_RANGE / min(size)
         grid = list(torch.meshgrid(unit * (rows - size[0] / 2), unit * (columns - size[1] / 2), indexing="ij"))
         return torch.stack(grid, -1).flatten(0, 1)
 
 
-def _bend(signal: Tensor) -> Tensor:
-    """Return an odd and an even function of each unit, both of about unit deviation.
+def _composite_activation(signal: Tensor) -> Tensor:
+    """Return atan and atan^2 of each unit, both standardised for normally distributed units.
 
-    Source: Lucid, lucid/optvis/param/cppn.py, `_composite_activation`.
+    An odd and an even function together draw both edges and lines.
+
+    Source: Lucid, lucid/optvis/param/cppn.py, `_composite_activation` with `biased=False`.
     """
     bent = signal.atan()
     return torch.cat([bent / 0.67, (bent.square() - 0.45) / 0.396], -1)

@@ -1,4 +1,4 @@
-"""Canvases held as their spectrum: all of it, or its phases alone."""
+"""Canvases parameterized by their Fourier coefficients, or by the phases of these alone."""
 
 from __future__ import annotations
 
@@ -13,155 +13,161 @@ from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.interfaces import Leaves, ParamTraits, Size
-from featviz.param.prior import Prior, as_prior
-from featviz.param.spectrum import falling, loudness, natural, waves
+from featviz.param.prior import Prior, UsesPrior
+from featviz.param.spectrum import canvas_std, inverse_fft, natural_amplitudes, power_law
 from featviz.random import Generators
 
-PACE = 0.1
-"""How far a frequency moves for a step of 1.
+COEFFICIENT_STEP_SCALE = 0.1
+"""Change of a coefficient for a change of its leaf by 1, before the factor 1 / frequency^decay.
 
-Source: measured; docs/quality.md. Lucid has .25 and a start as loud; shorter steps keep colours natural where a
-    spectrum falls as steeply as here.
+Source: measured; docs/quality.md. Lucid uses 0.25 with the same initial standard deviation. Smaller steps keep colours
+    natural where the spectrum is as steep as here.
 """
-TURN = 4.0
-"""How far a phase moves, in radians, for a step of 1, so that the usual learning rate turns it as fast as it can bear.
+PHASE_STEP_SCALE = 4.0
+"""Change of a phase, in radians, for a change of its leaf by 1: about the most that is stable at the default rate.
 
-Source: chosen by looking; Fel et al. use NAdam at a rate of 1.
+Source: chosen by visual inspection; Fel et al. use NAdam at a rate of 1.
 """
-VIVID = (1.7, 1.4, 1.6)
-"""Deviation of a natural canvas before the sigmoid: of its brightness, and of its two axes of colour.
+NATURAL_CANVAS_STD = (1.7, 1.4, 1.6)
+"""Standard deviation of the canvases of natural images along the axes of `Decorrelated`: lightness, two of colour.
 
-Source: their proportions, and the deviation of .21 that they give to pixels, measured on 200 photographs of ImageNet.
+Source: measured on 200 photographs of ImageNet: their ratios, and the standard deviation of 0.21 of the pixels.
 """
+
+
+class _Spectral(UsesPrior):
+    """Base of the params with an amplitude spectrum, which may come from a prior."""
+
+    @property
+    def traits(self) -> ParamTraits:
+        """The default colour part uses the colour axes of the prior."""
+        return ParamTraits(color_prior=None if self.prior is None else str(self.prior))
 
 
 @dataclass(frozen=True)
-class Fourier:
-    """Frequencies scaled so that each moves the picture as much as it does in nature.
+class Fourier(_Spectral):
+    """Fourier coefficients, scaled so that each contributes as much as in natural images.
 
-    Low frequencies get larger steps than high ones, which is what keeps noise out.
+    An optimizer such as Adam changes all leaves at about the same rate, so the scale sets the rate of each frequency:
+    low frequencies get larger steps than high ones, which keeps high-frequency noise out.
 
     Args:
-        decay: the power of 1/frequency by which they are scaled; 0 makes them all equal.
-        std: deviation of the first spectrum; a louder start is harder to change.
-        prior: a file from `fit_prior`, whose amplitudes scale them instead; `None` means the decay does.
+        decay: Exponent d of the scale 1 / frequency^d; 0 scales all frequencies equally. Ignored with a prior, except
+            for the overall scale.
+        std: Standard deviation of the initial leaves. Larger values make the start harder to change.
+        prior: Path of a file from `fit_prior`, whose amplitude spectrum replaces the power law; `None` for none.
+
+    Raises:
+        SettingError: `prior` is not a path.
 
     Source: Lucid, lucid/optvis/param/spatial.py, `fft_image`.
-    Differs: decay 1.4 instead of 1, so that spectra fall as those of photographs do, and `PACE`; measured, see
-        docs/quality.md.
+    Differs: decay 1.4 instead of 1, because the spectra of images are then as steep as those of photographs, and a
+        smaller step scale; both measured, see docs/quality.md.
     """
 
     decay: float = 1.4
     std: float = 0.025
     prior: str | Path | None = None
 
-    def __post_init__(self) -> None:
-        """Take paths, too."""
-        object.__setattr__(self, "prior", as_prior(self.prior))
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The file of the prior, if there is one."""
-        return () if self.prior is None else (str(self.prior),)
-
-    @property
-    def traits(self) -> ParamTraits:
-        """The colour axes of its prior are used by default."""
-        return ParamTraits(color_prior=None if self.prior is None else str(self.prior))
-
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Draw a spectrum for each image, real and imaginary parts last."""
+        """Draw the coefficients of each image; the last dimension holds real and imaginary parts."""
         return [self.std * rng.normal(channels, size[0], size[1] // 2 + 1, 2)]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
-        """Find the spectrum of a canvas."""
+        """Return the coefficients of a canvas."""
         spectrum = torch.view_as_real(torch.fft.rfft2(canvas, norm="ortho"))
         return [spectrum / self._scale((canvas.shape[-2], canvas.shape[-1]), canvas.device)]
 
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Turn the spectrum into a canvas."""
-        return waves(leaves[0] * self._scale(size, leaves[0].device), size)
+        """Scale the coefficients and transform them into a canvas."""
+        return inverse_fft(leaves[0] * self._scale(size, leaves[0].device), size)
 
     def _scale(self, size: Size, device: torch.device) -> Float[Tensor, "*c h w 2"]:
-        return _scale(size, self.decay, None if self.prior is None else Prior.load(self.prior), device)
+        return _scale(size, self.decay, self.loaded_prior, device)
 
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def _scale(size: Size, decay: float, prior: Prior | None, device: torch.device) -> Float[Tensor, "*c h w 2"]:
-    """Return what the real and imaginary part of each frequency are multiplied by."""
-    scale = PACE * falling(size, decay, device)
+    """Return the factor from leaves to coefficients: step scale and amplitude spectrum in one product.
+
+    With a prior, it differs between the colour axes, which have spectra of their own. Both kinds are scaled to canvases
+    of the same standard deviation along the strongest axis, so that the same learning rates suit both.
+    """
+    scale = COEFFICIENT_STEP_SCALE * power_law(size, decay, device)
     if prior is not None:
         amplitude = prior.amplitude(size, device)
-        amplitude[:, 0, 0] = amplitude.flatten(1).amax(1)  # the mean is free to move
-        scale = amplitude * (loudness(scale, size) / loudness(amplitude, size).amax())
-    return scale[..., None].repeat(*[1] * scale.ndim, 2)  # in full: to stretch the last dimension in a product is slow
+        # A prior has no amplitude at frequency 0. Give it the largest one, so that the mean colour can change.
+        amplitude[:, 0, 0] = amplitude.flatten(1).amax(1)
+        scale = amplitude * (canvas_std(scale, size) / canvas_std(amplitude, size).amax())
+    # Repeated for real and imaginary parts: a product that broadcasts over the last, contiguous dimension is slow.
+    return scale[..., None].repeat(*[1] * scale.ndim, 2)
 
 
 @dataclass(frozen=True)
-class Phase:
-    """Only where things are is free: how strong each frequency is stays as in nature, and so does the mean colour.
+class Phase(_Spectral):
+    """Phases of the Fourier coefficients; amplitudes and the mean colour stay as in natural images (MACO).
 
-    Look at a canvas larger than the network's input through `transforms.ResizedView`.
+    Use it with a canvas larger than the network's input, seen through `transforms.ResizedView`.
 
     Args:
-        prior: a file from `fit_prior`, whose amplitudes to keep; `None` means those of natural scenes. A given image
-            keeps its own.
+        prior: Path of a file from `fit_prior`, whose amplitude spectrum to use; `None` for that of natural scenes. An
+            image to start from keeps its own amplitudes.
+
+    Raises:
+        SettingError: `prior` is not a path; or, at `start`, it was fitted to images with another number of channels.
 
     Source: Fel et al. 2023, https://arxiv.org/abs/2306.06805, "MACO".
-    Differs: phases start even in [-pi, pi), and nothing is standardised afterwards, which leaves neither a spike in
-        the corner nor a cast of colour.
+    Differs: initial phases are uniform in [-pi, pi), not normal, and canvases are not standardised. This avoids the
+        colour cast of the published versions, and their spike of 50 to 100 standard deviations at pixel (0, 0): there
+        all waves add up while their phases are near 0.
     """
 
     prior: str | Path | None = None
 
-    def __post_init__(self) -> None:
-        """Take paths, too."""
-        object.__setattr__(self, "prior", as_prior(self.prior))
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The file of the prior, if there is one."""
-        return () if self.prior is None else (str(self.prior),)
-
-    @property
-    def traits(self) -> ParamTraits:
-        """The colour axes of its prior are used by default."""
-        return ParamTraits(color_prior=None if self.prior is None else str(self.prior))
-
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Draw the phases of each image; the amplitudes are held."""
-        phase = (2 * math.pi / TURN) * (rng.uniform(channels, size[0], size[1] // 2 + 1) - 0.5)
+        """Draw the phases of each image; the second tensor holds the fixed amplitudes."""
+        phase = (2 * math.pi / PHASE_STEP_SCALE) * (rng.uniform(channels, size[0], size[1] // 2 + 1) - 0.5)
         return [phase, self._amplitude(channels, size).expand(len(rng), -1, -1, -1).clone()]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
-        """Find the phases of a canvas, and hold its amplitudes."""
+        """Return the phases of a canvas, and its amplitudes, which stay fixed."""
         spectrum = torch.fft.rfft2(canvas, norm="ortho")
-        return [spectrum.angle() / TURN, spectrum.abs()]
+        return [spectrum.angle() / PHASE_STEP_SCALE, spectrum.abs()]
 
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Turn phases into a canvas. No gradient reaches the amplitudes, nor the phase of the mean."""
-        phase, amplitude = leaves[0] * TURN, leaves[1].detach()
-        columns = [_mirrored(phase[..., :1]), phase[..., 1:]]
+        """Compute the canvas with these phases. No gradient reaches the amplitudes, nor the phase of the mean."""
+        phase, amplitude = leaves[0] * PHASE_STEP_SCALE, leaves[1].detach()
+        # `rfft2` stores half of the spectrum of a real canvas; the other half is its complex conjugate. Column 0 and,
+        # for an even width, the last column are conjugate to themselves, so only half of their phases are free.
+        columns = [_hermitian_column(phase[..., :1]), phase[..., 1:]]
         if size[1] % 2 == 0 and size[1] > 1:
-            columns = [columns[0], phase[..., 1:-1], _mirrored(phase[..., -1:])]
+            columns = [columns[0], phase[..., 1:-1], _hermitian_column(phase[..., -1:])]
         phase = torch.cat(columns, -1)
-        return waves(amplitude[..., None] * torch.stack((phase.cos(), phase.sin()), -1), size)
+        return inverse_fft(amplitude[..., None] * torch.stack((phase.cos(), phase.sin()), -1), size)
 
     def _amplitude(self, channels: int, size: Size) -> Float[Tensor, "c h w"]:
         cpu = torch.device("cpu")
-        if self.prior is None:
-            vivid = torch.tensor(VIVID if channels == 3 else (VIVID[0],) * channels)
-            return vivid.view(-1, 1, 1) * natural(size, cpu)
-        known = Prior.load(self.prior)
-        if known.channels != channels:
-            raise SettingError(f"{self.prior} knows images of {known.channels} channels, not {channels}")
-        return known.amplitude(size, cpu)
+        prior = self.loaded_prior
+        if prior is None:
+            std = torch.tensor(NATURAL_CANVAS_STD if channels == 3 else (NATURAL_CANVAS_STD[0],) * channels)
+            return std.view(-1, 1, 1) * natural_amplitudes(size, cpu)
+        if prior.channels != channels:
+            raise SettingError(
+                f"{self.prior} was fitted to images with {prior.channels} channels, and the network's have {channels}; "
+                f"fit a prior with channels={channels}, or --channels {channels}"
+            )
+        return prior.amplitude(size, cpu)
 
 
-def _mirrored(column: Float[Tensor, "n c h 1"]) -> Float[Tensor, "n c h 1"]:
-    """Make a column of phases that mirrors itself do so, as that of a real canvas does; its own mirrors are 0 or pi."""
-    height = column.shape[2]
-    upper, middle = column[:, :, 1 : (height + 1) // 2], column[:, :, height // 2 : height // 2 + 1 - height % 2]
-    ends = [(end.detach().cos() < 0) * math.pi for end in (column[:, :, :1], middle)]
-    return torch.cat([ends[0], upper, ends[1], -upper.flip(2)], 2)
+def _hermitian_column(phase: Float[Tensor, "n c h 1"]) -> Float[Tensor, "n c h 1"]:
+    """Make the phases of a self-conjugate column those of a real canvas: phase[-row] = -phase[row].
+
+    Without it, the inverse FFT would average each coefficient with the conjugate of its partner and so lose amplitude.
+    Row 0 and, for an even height, the middle row are their own partners: a coefficient that equals its conjugate is
+    real, so its phase is 0 or pi, whichever is nearer. No gradient leads through this choice.
+    """
+    height = phase.shape[2]
+    upper, middle = phase[:, :, 1 : (height + 1) // 2], phase[:, :, height // 2 : height // 2 + 1 - height % 2]
+    first, middle = ((row.detach().cos() < 0) * math.pi for row in (phase[:, :, :1], middle))
+    return torch.cat([first, upper, middle, -upper.flip(2)], 2)

@@ -1,4 +1,4 @@
-"""The usual param: a spatial part that holds a canvas, and a colour part that makes it an image."""
+"""The usual param: a spatial part that parameterizes a canvas, and a colour part that makes it an image."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class Image:
         return self.spatial.start(rng, channels, size)
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
-        """Return tensors that give these images."""
+        """Return tensors that give these images, as far as the spatial part can represent them."""
         return self.spatial.fit(self._color(images.shape[1]).canvas(images))
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Compute the images in [0, 1]."""
+        """Compute the images in [0, 1], differentiably."""
         canvas = self.spatial.canvas(leaves, size)
         return self._color(canvas.shape[1]).image(canvas)
 

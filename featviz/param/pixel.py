@@ -1,4 +1,4 @@
-"""A canvas held as its pixels."""
+"""Canvases parameterized by their pixels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from featviz.random import Generators
 
 @dataclass(frozen=True)
 class Pixel:
-    """Every pixel for itself: plain, and noisy, since high frequencies come as easily as low ones.
+    """Independent pixels. Results are noisy, because high frequencies change as fast as low ones.
 
     Args:
-        std: deviation of the first canvas.
+        std: Standard deviation of the initial canvas, >= 0.
 
     Source: Lucid, lucid/optvis/param/spatial.py, `naive`.
     """
@@ -24,11 +24,11 @@ class Pixel:
     std: float = 0.01
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Draw pixels for each image."""
+        """Draw the pixels of each image."""
         return [self.std * rng.normal(channels, *size)]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
-        """Take the canvas as it is."""
+        """Return a copy of the canvas."""
         return [canvas.clone()]
 
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:

@@ -1,4 +1,4 @@
-"""What a folder of images has in common: mean colour, how colours vary combine, how strong each frequency is."""
+"""Mean colour, colour correlation and amplitude spectrum of a folder of images."""
 
 from __future__ import annotations
 
@@ -21,22 +21,28 @@ from featviz.io import write
 from featviz.io.folders import middle, read_photographs
 from featviz.param.spectrum import frequencies
 
-BINS = 32
-"""Frequencies at which amplitudes are kept, evenly spaced on a logarithmic scale."""
-ENDS = 1 / 512
-"""How close to 0 and 1 pixels are taken, as by the colours that read it."""
-KIND = "featviz prior 1"
+FREQUENCY_BINS = 32
+"""Number of frequencies at which amplitudes are stored, evenly spaced on a logarithmic scale."""
+LOGIT_MARGIN = 1 / 512
+"""Pixels are clamped to [margin, 1 - margin] before the inverse of the sigmoid, which is infinite at 0 and 1."""
+FILE_KIND = "featviz prior 1"
+"""Format and version of the file."""
+MIN_SIZE = 8
+"""Smallest side of an image in px from which a spectrum is learned."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What images of one kind have in common, for any size; all of it before the sigmoid.
+    """Statistics of images of one kind, for images of any size.
+
+    All of them describe canvases: images before the sigmoid.
 
     Args:
-        mean: of each channel.
-        correlation: columns are the axes along which colours vary independently, the longest of length 1.
-        frequencies: in cycles/px.
-        amplitudes: for each axis, at each of the frequencies.
+        mean: Mean of each channel.
+        correlation: Matrix (channels, axes). Its columns are the axes along which colours vary independently; the
+            longest has length 1.
+        frequencies: Frequencies in cycles/px, rising.
+        amplitudes: For each axis, the amplitude at each of the frequencies.
     """
 
     mean: tuple[float, ...]
@@ -46,107 +52,147 @@ class Prior:
 
     @property
     def channels(self) -> int:
-        """How many channels the images had."""
+        """Number of channels of the images."""
         return len(self.mean)
 
     def save(self, path: str | Path) -> Path:
-        """Write it as JSON.
+        """Write the prior as JSON.
+
+        Args:
+            path: File to write.
+
+        Returns:
+            The path.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: The file cannot be written.
         """
-        write(Path(path), json.dumps({"kind": KIND, **asdict(self)}, indent=1).encode())
+        write(Path(path), json.dumps({"kind": FILE_KIND, **asdict(self)}, indent=1).encode())
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Prior:
-        """Read it back.
+        """Read a prior that `save` has written.
+
+        Args:
+            path: File to read.
+
+        Returns:
+            The prior.
 
         Raises:
-            OutputError: there is no such file, or it holds something else.
+            OutputError: The file does not exist, or is not a prior.
         """
         try:
             return _load(Path(path), Path(path).stat().st_mtime_ns)
         except FileNotFoundError as error:
-            raise OutputError(f"no file {path}; featviz fit-prior FOLDER makes one") from error
+            raise OutputError(f"no file {path}; create it with: featviz fit-prior FOLDER -o {path}") from error
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            raise OutputError(f"{path} is no prior; featviz fit-prior FOLDER makes one") from error
+            raise OutputError(f"{path} is not a prior; create one with: featviz fit-prior FOLDER") from error
 
     def amplitude(self, size: Size, device: torch.device) -> Float[Tensor, "c h w"]:
-        """Return how strong each frequency of each axis is, at any size; the mean counts for nothing."""
+        """Return the amplitude spectrum of each axis for images of a size.
+
+        Args:
+            size: Height and width of the image in px.
+            device: Device of the result.
+
+        Returns:
+            Amplitudes >= 0, with `size[1] // 2 + 1` columns; 0 at frequency 0.
+        """
+        # Interpolate linearly between logarithms, because natural spectra are straight lines there. The outermost
+        # segments are continued beyond their ends, by at most 8 times their length.
         known = torch.tensor(self.frequencies).log()
-        at = frequencies(size, torch.device("cpu")).clamp(min=1e-6).log()
-        right = torch.searchsorted(known, at.contiguous()).clamp(1, len(known) - 1)
-        share = (at - known[right - 1]) / (known[right] - known[right - 1])
-        strength = torch.tensor(self.amplitudes).clamp(min=1e-8).log()
-        amplitude = torch.lerp(strength[:, right - 1], strength[:, right], share.clamp(-8, 8)).exp()
+        wanted = frequencies(size, torch.device("cpu")).clamp(min=1e-6).log()
+        right = torch.searchsorted(known, wanted.contiguous()).clamp(1, len(known) - 1)
+        weight = (wanted - known[right - 1]) / (known[right] - known[right - 1])
+        log_amplitude = torch.tensor(self.amplitudes).clamp(min=1e-8).log()
+        amplitude = torch.lerp(log_amplitude[:, right - 1], log_amplitude[:, right], weight.clamp(-8, 8)).exp()
         amplitude[:, 0, 0] = 0
         return amplitude.to(device)
 
 
 @lru_cache(maxsize=8)
-def _load(path: Path, changed: int) -> Prior:  # noqa: ARG001
-    """Read a file once for as long as it does not change."""
+def _load(path: Path, modified: int) -> Prior:  # noqa: ARG001
+    """Read a file, once per modification time."""
     found = json.loads(path.read_text())
-    if found.pop("kind") != KIND:
+    if found.pop("kind") != FILE_KIND:
         raise ValueError("kind")
-    prior = Prior(**{key: _frozen(value) for key, value in found.items()})
+    prior = Prior(**{key: _as_tuples(value) for key, value in found.items()})
     shapes = [np.shape(prior.correlation), np.shape(prior.amplitudes)]
     if shapes != [(prior.channels, prior.channels), (prior.channels, len(prior.frequencies))]:
         raise ValueError("shape")
     return prior
 
 
+class UsesPrior:
+    """Base of frozen dataclasses with a field `prior`: the path of a file from `fit_prior`, or `None`."""
+
+    prior: str | Path | None
+
+    def __post_init__(self) -> None:
+        """Convert a path to text, so that the repr can stand in a recipe."""
+        object.__setattr__(self, "prior", as_prior(self.prior))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Path of the prior, if there is one."""
+        return () if self.prior is None else (str(self.prior),)
+
+    @property
+    def loaded_prior(self) -> Prior | None:
+        """The prior that the file holds; `None` without a file."""
+        return None if self.prior is None else Prior.load(self.prior)
+
+
 def as_prior(prior: Any) -> str | None:
-    """Make a prior's file a value that can stand in a recipe.
+    """Return the path of a prior as text, which can stand in a recipe.
+
+    Args:
+        prior: A path, or `None`.
+
+    Returns:
+        The path; `None` for `None`.
 
     Raises:
-        SettingError: it is no file.
+        SettingError: It is something else.
     """
     if prior is None or isinstance(prior, str | Path):
         return None if prior is None else str(prior)
     raise SettingError(
-        f"a prior is given by its file, not as a {type(prior).__name__}; save it first: prior.save(path)"
+        f"prior must be the path of a file, got a {type(prior).__name__}; save it first: prior.save(path)"
     )
+
+
+# ---------------------------------------------------------------------------------------------- fitting
 
 
 def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size: int = 224) -> Prior:
     """Learn a prior from a folder of images, or from tensors.
 
     Args:
-        images: a folder, looked through with all that is below it, or tensors (channels, h, w) in [0, 1].
-        channels: of the images; files give 1 or 3, or whatever .npy files hold.
-        size: the middle of each is cut to a square and brought to so many px.
+        images: A folder, whose subfolders are searched too, or tensors (channels, h, w) in [0, 1].
+        channels: Number of channels: 1 or 3 for image files, any for .npy files and tensors.
+        size: Side in px, >= 8. The central square of each image is cut out and resized to it.
+
+    Returns:
+        The prior; `save` writes it.
 
     Raises:
-        OutputError: the folder is missing or holds no image, or one cannot be read.
-        SettingError: an image has other channels, or there are fewer than two.
+        OutputError: The folder does not exist or has no images, or an image cannot be read.
+        SettingError: An image has another number of channels, there are fewer than two images, or `size` is too small.
     """
-    if size < 8:
-        raise SettingError(f"images of {size} px have no spectrum to learn; give a size of 8 or more")
-    total = torch.zeros(channels, dtype=torch.float64)
-    product = torch.zeros(channels, channels, dtype=torch.float64)
-    power = torch.zeros(channels, channels, size, size // 2 + 1, dtype=torch.complex128)
-    window = torch.outer(torch.hann_window(size), torch.hann_window(size))
-    window = window / window.square().mean().sqrt()
-    count = 0
-    for image in _squares(images, channels, (size, size)):
-        canvas = image.clamp(ENDS, 1 - ENDS).logit()
-        flat = canvas.flatten(1).double()
-        total += flat.mean(1)
-        product += flat @ flat.T / flat.shape[1]
-        spectrum = torch.fft.rfft2((canvas - canvas.mean((1, 2), keepdim=True)) * window, norm="ortho").to(power.dtype)
-        power += spectrum[:, None] * spectrum[None].conj()  # of every pair of channels: the axes are not known yet
-        count += 1
-    if count < 2:
-        raise SettingError(f"a prior from {count} images says nothing; give two or more, a hundred is a good number")
-    mean = total / count
-    axes = _axes(product / count - torch.outer(mean, mean))
-    back = torch.linalg.pinv(axes).to(power.dtype)
-    strength = torch.einsum("ij,jkhw,ik->ihw", back, power / count, back).real.clamp(min=0)
-    edges = torch.logspace(np.log10(0.999 / size), np.log10(2**-0.5), BINS + 1)
-    known, amplitudes = _radial(strength.sqrt(), frequencies((size, size), torch.device("cpu")), edges)
-    return Prior(_frozen(mean.tolist()), _frozen(axes.tolist()), _frozen(known), _frozen(amplitudes))
+    if size < MIN_SIZE:
+        raise SettingError(f"size must be >= {MIN_SIZE} px, got {size} (default 224)")
+    mean, covariance, cross_power = _moments(_squares(images, channels, (size, size)), channels, size)
+    axes = _axes(covariance)
+    # An axis is a linear combination of channels, so its power spectrum follows from the cross-power of the channels:
+    # the diagonal of inverse(axes) @ cross_power @ inverse(axes)^T at each frequency.
+    inverse = torch.linalg.pinv(axes).to(cross_power.dtype)
+    power = torch.einsum("ij,jkhw,ik->ihw", inverse, cross_power, inverse).real.clamp(min=0)
+    edges = torch.logspace(np.log10(0.999 / size), np.log10(2**-0.5), FREQUENCY_BINS + 1)
+    known, amplitudes = _radial_means(power.sqrt(), frequencies((size, size), torch.device("cpu")), edges)
+    return Prior(_as_tuples(mean.tolist()), _as_tuples(axes.tolist()), _as_tuples(known), _as_tuples(amplitudes))
 
 
 def _squares(images: str | Path | Iterable[Tensor], channels: int, size: Size) -> Iterable[Tensor]:
@@ -155,24 +201,50 @@ def _squares(images: str | Path | Iterable[Tensor], channels: int, size: Size) -
     return (middle(image, channels, size) for image in images)
 
 
+def _moments(images: Iterable[Tensor], channels: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean (c), covariance (c, c) and cross-power spectrum (c, c, h, w) of the canvases of square images."""
+    total = torch.zeros(channels, dtype=torch.float64)
+    product = torch.zeros(channels, channels, dtype=torch.float64)
+    # The power of every pair of channels, because the colour axes are known only after the last image.
+    cross_power = torch.zeros(channels, channels, size, size // 2 + 1, dtype=torch.complex128)
+    # A Hann window hides the jump between opposite edges, which would add power to all frequencies of both axes.
+    window = torch.outer(torch.hann_window(size), torch.hann_window(size))
+    window = window / window.square().mean().sqrt()
+    count = 0
+    for image in images:
+        canvas = image.clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN).logit()
+        flat = canvas.flatten(1).double()
+        total += flat.mean(1)
+        product += flat @ flat.T / flat.shape[1]
+        centred = (canvas - canvas.mean((1, 2), keepdim=True)) * window
+        spectrum = torch.fft.rfft2(centred, norm="ortho").to(cross_power.dtype)
+        cross_power += spectrum[:, None] * spectrum[None].conj()
+        count += 1
+    if count < 2:
+        raise SettingError(f"a prior needs at least 2 images, got {count}; 100 or more are recommended")
+    mean = total / count
+    return mean, product / count - torch.outer(mean, mean), cross_power / count
+
+
 def _axes(covariance: Tensor) -> Tensor:
-    """Return the axes along which colours vary, the strongest first, the longest of length 1, brightening upwards."""
+    """Return the principal axes of colour as columns: the strongest first, its length 1, each with a sum >= 0."""
     variance, vectors = torch.linalg.eigh(covariance)
     axes = (vectors * variance.clamp(min=0).sqrt()).flip(1)
     axes = axes * torch.where(axes.sum(0) < 0, -1.0, 1.0)
     return axes / axes.norm(dim=0).max().clamp(min=1e-6)
 
 
-def _radial(strength: Tensor, at: Tensor, edges: Tensor) -> tuple[list[float], list[list[float]]]:
-    """Average over rings; rings without any frequency are left out."""
+def _radial_means(amplitude: Tensor, frequency: Tensor, edges: Tensor) -> tuple[list[float], list[list[float]]]:
+    """Average amplitudes over rings of frequencies, and leave out rings without coefficients."""
     known, amplitudes = [], []
     for low, high in pairwise(edges):
-        ring = (at >= low) & (at < high)
+        ring = (frequency >= low) & (frequency < high)
         if ring.any():
-            known.append(at[ring].log().mean().exp().item())
-            amplitudes.append(strength[:, ring].mean(1))
+            known.append(frequency[ring].log().mean().exp().item())
+            amplitudes.append(amplitude[:, ring].mean(1))
     return known, torch.stack(amplitudes, 1).tolist()
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _as_tuples(value: Any) -> Any:
+    """Turn nested lists into nested tuples, which can be hashed."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""A canvas held at several resolutions."""
+"""Canvases parameterized at several resolutions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from featviz.random import Generators
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A Laplacian pyramid: canvases of halved sides, enlarged and added up; coarse shapes come as easily as fine ones.
+    """A Laplacian pyramid: the sum of enlarged canvases, each half as large as the one before.
+
+    Coarse shapes change as fast as fine detail, because a step of a coarse level changes many pixels together.
 
     Args:
-        levels: how many, the finest among them; small pictures have fewer.
-        std: deviation of each first level.
+        levels: Number of levels, >= 1, including the full resolution. Small images have fewer: none is repeated.
+        std: Standard deviation of each initial level, >= 0.
 
     Raises:
-        SettingError: no level.
+        SettingError: `levels` is out of its range.
 
     Source: Lucid, lucid/optvis/param/spatial.py, `laplacian_pyramid`.
     """
@@ -32,31 +34,32 @@ class Pyramid:
     std: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check the levels."""
+        """Check the number of levels."""
         if self.levels < 1:
-            raise SettingError(f"a pyramid of {self.levels} levels is no picture; give 1 or more")
+            raise SettingError(f"levels must be >= 1, got {self.levels} (default 4)")
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Draw every level of each image."""
+        """Draw every level of each image, the finest first."""
         return [self.std * rng.normal(channels, *side) for side in self._sizes(size)]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
-        """Take the canvas apart: the coarsest level first, then what each finer one adds."""
+        """Decompose a canvas: each level holds what the enlarged next coarser one lacks."""
         levels = [F.adaptive_avg_pool2d(canvas, size) for size in self._sizes((canvas.shape[2], canvas.shape[3]))]
-        finer = [level - _enlarged(coarse, level.shape[2:]) for level, coarse in pairwise(levels)]
+        finer = [level - _enlarge(coarse, level.shape[2:]) for level, coarse in pairwise(levels)]
         return [*finer, levels[-1].clone()]
 
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Enlarge the levels and add them up, from the coarsest."""
+        """Add up the levels, from the coarsest to the finest."""
         canvas = leaves[-1]
         for finer in reversed(leaves[:-1]):
-            canvas = finer + _enlarged(canvas, finer.shape[2:])
+            canvas = finer + _enlarge(canvas, finer.shape[2:])
         return canvas
 
     def _sizes(self, size: Size) -> list[Size]:
+        """Return the size of each level, rounded up, without repetitions."""
         sizes = [(-(-size[0] // 2**level), -(-size[1] // 2**level)) for level in range(self.levels)]
         return [side for i, side in enumerate(sizes) if i == 0 or side != sizes[i - 1]]
 
 
-def _enlarged(canvas: Tensor, size: tuple[int, ...]) -> Tensor:
+def _enlarge(canvas: Tensor, size: tuple[int, ...]) -> Tensor:
     return canvas if canvas.shape[2:] == size else F.interpolate(canvas, tuple(size), mode="bilinear")

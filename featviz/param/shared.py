@@ -1,4 +1,4 @@
-"""A canvas in part the same for a whole batch."""
+"""Canvases that are partly the same for all images of a batch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from featviz.random import Generators
 
 @dataclass(frozen=True)
 class Shared:
-    """Every picture has a canvas of its own, and all of a batch share coarse ones, so that they stay aligned.
+    """The sum of a canvas per image and coarse canvases that the whole batch shares.
+
+    Shared canvases keep the images of a batch aligned, for example those between two objectives.
 
     Args:
-        own: how each picture's own part is held.
-        factors: by how much each shared canvas is coarser than the picture.
-        std: deviation of the first shared canvases.
+        own: How the part that each image has of its own is parameterized.
+        factors: Side in px of the cells of each shared canvas, integers >= 1.
+        std: Standard deviation of the initial shared canvases, >= 0.
 
     Raises:
-        SettingError: a factor below 1.
+        SettingError: `factors` is empty or out of its range.
 
     Source: Lucid, lucid/optvis/param/lowres.py, `lowres_tensor`.
-    Differs: the grids of the shared canvases are set off against each other by half a cell, always the same way.
+    Differs: the offsets of the grids are fixed at half a cell, alternately along rows and along columns.
     """
 
     own: Spatial = Fourier()
@@ -37,7 +39,7 @@ class Shared:
     def __post_init__(self) -> None:
         """Check the factors."""
         if not self.factors or min(self.factors) < 1:
-            raise SettingError(f"shared canvases coarser by {self.factors}; give factors of 1 or more")
+            raise SettingError(f"factors must be one or more integers >= 1, got {self.factors} (default (2, 4, 8))")
 
     @property
     def traits(self) -> ParamTraits:
@@ -45,26 +47,26 @@ class Shared:
         return replace(param_traits_of(self.own), couples_batch=True, any_size=False)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Draw each picture's own part and, with the first picture's numbers, what they share."""
+        """Draw the shared canvases with the first image's random numbers, and each image's own part."""
         shared = [self.std * rng.normal(channels, *self._cells(size, factor))[:1] for factor in self.factors]
         return [*shared, *self.own.start(rng, channels, size)]
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
-        """Put all of it into the pictures' own parts."""
+        """Fit the images' own parts to the canvas; the shared canvases are 0."""
         cells = [self._cells((canvas.shape[2], canvas.shape[3]), factor) for factor in self.factors]
         return [*(canvas.new_zeros(1, canvas.shape[1], *cell) for cell in cells), *self.own.fit(canvas)]
 
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Add up what is shared and what is not."""
+        """Add the enlarged shared canvases to each image's own part."""
         count = len(self.factors)
         canvas = self.own.canvas(leaves[count:], size)
         for i, (factor, leaf) in enumerate(zip(self.factors, leaves, strict=False)):
-            down, along = (factor * cell for cell in leaf.shape[2:])
-            wide = F.interpolate(leaf, (down, along), mode="bilinear")
+            height, width = (factor * cells for cells in leaf.shape[2:])
+            enlarged = F.interpolate(leaf, (height, width), mode="bilinear")
             top, left = (factor // 2 * (i % 2), factor // 2 * (1 - i % 2))
-            canvas = canvas + wide[:, :, top : top + size[0], left : left + size[1]]
+            canvas = canvas + enlarged[:, :, top : top + size[0], left : left + size[1]]
         return canvas
 
     def _cells(self, size: Size, factor: int) -> Size:
-        """Return how many cells cover the picture and half a cell more."""
+        """Return rows and columns of cells that cover the image, and one more, because the grid is offset."""
         return -(-size[0] // factor) + 1, -(-size[1] // factor) + 1

@@ -1,4 +1,4 @@
-"""Params around another: with an alpha channel, free in one region only, or beside pictures that stay as they are."""
+"""Params around another: with an alpha channel, limited to a region, or with fixed images in the batch."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ class Wrapper:
 
 @dataclass(frozen=True)
 class Alpha(Wrapper):
-    """A picture with an alpha channel: what does not matter to the objective becomes transparent.
+    """Images with an alpha channel, in which parts that do not matter to the objective become transparent.
 
-    It is seen over noise that it cannot foresee (`transforms.CompositeAlpha`). Subtract `opacity` to keep it small.
+    The network sees them over random backgrounds (`transforms.CompositeAlpha`). Subtract the objective `opacity` for
+    more transparency.
 
     Args:
-        param: How colour is parameterized. Alpha is parameterized the same way, without the colour prior.
+        param: How colour is parameterized. Alpha is parameterized in the same way, but not with a colour prior.
 
     Source: Mordvintsev et al. 2018, https://doi.org/10.23915/distill.00012, "Semi-Transparent Patterns".
     """
@@ -53,48 +54,50 @@ class Alpha(Wrapper):
     param: Image = Image()
 
     @property
-    def _opacity(self) -> Spatial:
-        """How the alpha channel is held: as colour is, but without what is known of colours."""
+    def _alpha(self) -> Spatial:
+        """How alpha is parameterized: as colour is, except that a colour prior says nothing about it."""
         return self.param.spatial if self.traits.color_prior is None else Fourier()
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Draw colour and alpha of each image, half opaque."""
-        return [*self._opacity.start(rng, 1, size), *self.param.start(rng, channels, size)]
+        """Draw alpha and colour of each image; alpha starts near 0.5."""
+        return [*self._alpha.start(rng, 1, size), *self.param.start(rng, channels, size)]
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
-        """Begin from given images, opaque."""
+        """Return tensors that give these images, opaque."""
         opaque = Plain().canvas(torch.ones_like(images[:, :1]))
-        return [*self._opacity.fit(opaque), *self.param.fit(images)]
+        return [*self._alpha.fit(opaque), *self.param.fit(images)]
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Turn leaves into images in [0, 1], alpha last."""
-        count = 1 if self._opacity != self.param.spatial else len(leaves) // 2
-        alpha = self._opacity.canvas(leaves[:count], size)
+        """Compute the images in [0, 1], differentiably; the last channel is alpha."""
+        # With one parameterization for both, half of the tensors are alpha's; otherwise it has the one of `Fourier`.
+        count = 1 if self._alpha != self.param.spatial else len(leaves) // 2
+        alpha = self._alpha.canvas(leaves[:count], size)
         return torch.cat([self.param.images(leaves[count:], size), alpha.sigmoid()], 1)
 
 
 @dataclass(frozen=True)
 class Masked(Wrapper):
-    """A given picture of which only a region changes: render with `start=` that picture.
+    """Images that change only inside a mask. Render with `start=`, the image to change.
 
     Args:
-        mask: a file, or (1, h, w) or (h, w) in [0, 1]; 1 is free, 0 stays. Cut and resized to the picture's shape.
-        param: How the free region is parameterized.
+        mask: A file, or numbers in [0, 1], (h, w) or (1, h, w): 1 where the image may change, 0 where it stays. It is
+            cropped and resized to the size of the images.
+        param: How the part inside the mask is parameterized.
 
     Raises:
-        SettingError: the mask is no picture of one channel; or, at `start`, there is no picture to begin from.
+        SettingError: The mask does not have one channel; or, at `start`, there is no image to start from.
     """
 
     mask: ImageSource
     param: Image = Image()
 
     def __post_init__(self) -> None:
-        """Take paths and tensors, too."""
+        """Convert the mask to a value that a recipe can store."""
         object.__setattr__(self, "mask", as_mask_source(self.mask))
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The file of the mask, if it came from one."""
+        """Path of the mask, if it is a file."""
         return (self.mask,) if isinstance(self.mask, str) else ()
 
     @property
@@ -103,31 +106,38 @@ class Masked(Wrapper):
         return replace(self.param.traits, any_size=False)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Refuse: noise is no picture."""
-        raise SettingError("Masked keeps a picture outside of its mask; give one to begin from: start=, or --start")
+        """Refuse to start from noise.
+
+        Raises:
+            SettingError: Always.
+        """
+        raise SettingError(
+            "Masked keeps an image outside of its mask and needs one to start from; use start=, or --start"
+        )
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
-        """Begin from given images; these and the mask are held."""
+        """Return tensors that give these images; the last two, the images and the mask, stay fixed."""
         size = (images.shape[2], images.shape[3])
         mask = load_image_source(self.mask, 1, size).to(images).expand(len(images), -1, -1, -1).clone()
         return [*self.param.fit(images), images.clone(), mask]
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Lay the free region over the given pictures."""
+        """Blend the optimised images into the given ones by the mask, differentiably."""
         *free, given, mask = leaves
         return torch.lerp(given.detach(), self.param.images(free, size), mask.detach())
 
 
 @dataclass(frozen=True)
 class Stack(Wrapper):
-    """Pictures that stay as they are, and free ones after them: to be compared within one batch.
+    """Fixed images, followed by optimised ones, in one batch, so that an objective can compare them.
 
     Args:
-        pictures: files, or (channels, h, w) in [0, 1]; their middles are cut to the shape of the free ones.
-        param: How the free images are parameterized; its batch is their number.
+        pictures: The fixed images: files, or numbers in [0, 1], (channels, h, w). Their central parts are cropped and
+            resized to the size of the optimised images.
+        param: How the optimised images are parameterized; its batch is their number.
 
     Raises:
-        SettingError: there is none.
+        SettingError: There is no fixed image, or one has another shape or values outside of [0, 1].
 
     Source: captum, captum/optim/_param/image/images.py, `StackImage`.
     """
@@ -136,14 +146,14 @@ class Stack(Wrapper):
     param: Image = Image()
 
     def __post_init__(self) -> None:
-        """Take paths and tensors, too."""
+        """Convert the images to values that a recipe can store."""
         object.__setattr__(self, "pictures", tuple(as_image_source(picture) for picture in self.pictures))
         if not self.pictures:
-            raise SettingError("a stack needs a picture that stays; without one, use param.Image(batch=...)")
+            raise SettingError("pictures must hold at least one image, got (); without any, use param.Image(batch=...)")
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Files of the fixed images."""
+        """Paths of the fixed images that are files."""
         return tuple(picture for picture in self.pictures if isinstance(picture, str))
 
     @property
@@ -153,23 +163,25 @@ class Stack(Wrapper):
 
     @property
     def batch(self) -> int:
-        """Number of all images, the fixed ones included."""
+        """Number of all images, including the fixed ones."""
         return len(self.pictures) + self.param.batch
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Draw a beginning for each free image; the others are held."""
-        held = torch.stack([load_image_source(picture, channels, size) for picture in self.pictures])
-        return [held, *self.param.start(rng[len(held) :], channels, size)]
+        """Load the fixed images, and draw the initial tensors of the optimised ones."""
+        fixed = self._fixed(channels, size)
+        return [fixed, *self.param.start(rng[len(fixed) :], channels, size)]
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
-        """Begin the free ones from given images."""
-        size = (images.shape[2], images.shape[3])
-        held = torch.stack([load_image_source(picture, images.shape[1], size) for picture in self.pictures])
-        return [held, *self.param.fit(images[len(held) :])]
+        """Return tensors that give these images, except for the fixed ones at the start of the batch."""
+        fixed = self._fixed(images.shape[1], (images.shape[2], images.shape[3]))
+        return [fixed, *self.param.fit(images[len(fixed) :])]
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Put both one after the other."""
+        """Return the fixed images, followed by the optimised ones."""
         return torch.cat([leaves[0].detach(), self.param.images(leaves[1:], size)])
+
+    def _fixed(self, channels: int, size: Size) -> Float[Tensor, "n c h w"]:
+        return torch.stack([load_image_source(picture, channels, size) for picture in self.pictures])
 
 
 def sized(param: Param | Spatial, size: Size | None, batch: int) -> Param:

@@ -1,6 +1,7 @@
-"""How the picture is looked at while it is optimised: a tuple of these, or of your own.
+"""Transforms: random differentiable augmentations through which the network sees the images.
 
-Modules of `torchvision.transforms.v2` and kornia can stand in the tuple as they are.
+`transforms=` takes a tuple of them. Modules of `torchvision.transforms.v2` and kornia can be among them, and
+`docs/own-transform.md` shows how to add one.
 """
 
 from featviz.transforms.alpha import CompositeAlpha
@@ -14,7 +15,7 @@ from featviz.transforms.resampling import Warp
 from featviz.transforms.roll import Roll
 
 __all__ = [
-    "LUCID", "NEAR", "NONE", "STANDARD", "CompositeAlpha", "Contrast", "Crop", "CropOrPadTo", "Flip", "ModuleTransform",
-    "GaussianBlur", "Jitter", "LogUniform", "Noise", "OneOf", "Pad", "Resize", "ResizedView", "Roll", "Rotate",
-    "Scale", "Shift", "ColorShift", "Uniform", "UniformNoise", "Warp", "fuse", "look",
+    "LUCID", "NEAR", "NONE", "STANDARD", "ColorShift", "CompositeAlpha", "Contrast", "Crop", "CropOrPadTo", "Flip",
+    "GaussianBlur", "Jitter", "LogUniform", "ModuleTransform", "Noise", "OneOf", "Pad", "Resize", "ResizedView", "Roll",
+    "Rotate", "Scale", "Shift", "Uniform", "UniformNoise", "Warp", "fuse", "look",
 ]  # fmt: skip

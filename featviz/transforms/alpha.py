@@ -1,4 +1,4 @@
-"""How a picture with an alpha channel is seen: against something else every time."""
+"""Random backgrounds behind images with an alpha channel."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from torch import Tensor
 
 from featviz.interfaces import Shape, TransformTraits
 from featviz.param.color import default_color
-from featviz.param.spectrum import natural, waves
+from featviz.param.spectrum import inverse_fft, natural_amplitudes
 from featviz.random import Generators
 
-SPREAD, HUE = 1.2, 1.0
-"""Deviation of the background about its mean colour, and of that colour, both before the sigmoid."""
+BACKGROUND_STD, BACKGROUND_MEAN_STD = 1.2, 1.0
+"""Standard deviations, before the sigmoid, of a background about its mean colour and of this mean colour."""
 
 
 @dataclass(frozen=True)
 class CompositeAlpha:
-    """Lay the picture over noise with the spectrum of nature, which it cannot foresee; the last channel is alpha.
+    """Lay the image over random noise with the spectrum of natural images; the last channel of the image is alpha.
 
-    Stacks that lack it get it as their first step when the picture has an alpha channel.
+    The background differs in every view, so an image cannot rely on it. For params with an alpha channel it is applied
+    before the other transforms, unless one of these composites alpha itself.
 
     Source: Mordvintsev et al. 2018, https://doi.org/10.23915/distill.00012, "Semi-Transparent Patterns";
         Lucid, lucid/optvis/transform.py, `collapse_alpha_random`.
-    Differs: light is mixed as light is, not as gamma-encoded numbers.
+    Differs: RGB is composited as linear light, not as gamma-encoded values.
     """
 
     @property
@@ -34,18 +35,19 @@ class CompositeAlpha:
         return TransformTraits(consumes_alpha=True)
 
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n c h w"]:
-        """Draw the backgrounds."""
+        """Draw the background of each image."""
         channels, size = shape[0] - 1, shape[1:]
+        # Real and imaginary parts of variance 1/2 give complex coefficients of variance 1.
         noise = rng.normal(channels, size[0], size[1] // 2 + 1, 2) * 0.5**0.5
-        canvas = waves(noise * natural(size, noise.device)[..., None], size)
-        canvas = SPREAD * canvas + HUE * rng.normal(channels, 1, 1)
+        canvas = inverse_fft(noise * natural_amplitudes(size, noise.device)[..., None], size)
+        canvas = BACKGROUND_STD * canvas + BACKGROUND_MEAN_STD * rng.normal(channels, 1, 1)
         return default_color(channels).image(canvas)
 
     def apply(self, images: Float[Tensor, "n c1 h w"], draw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Mix picture and background."""
+        """Composite the images over their backgrounds."""
         from kornia.color import linear_rgb_to_rgb, rgb_to_linear_rgb  # slow to import
 
-        picture, alpha, behind = images[:, :-1], images[:, -1:], draw.to(images, non_blocking=True)
-        if picture.shape[1] != 3:
-            return torch.lerp(behind, picture, alpha)
-        return linear_rgb_to_rgb(torch.lerp(rgb_to_linear_rgb(behind), rgb_to_linear_rgb(picture), alpha))
+        color, alpha, background = images[:, :-1], images[:, -1:], draw.to(images, non_blocking=True)
+        if color.shape[1] != 3:  # the gamma curve is that of sRGB, and unknown for other channels
+            return torch.lerp(background, color, alpha)
+        return linear_rgb_to_rgb(torch.lerp(rgb_to_linear_rgb(background), rgb_to_linear_rgb(color), alpha))

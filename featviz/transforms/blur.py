@@ -14,6 +14,9 @@ def gaussian_blur(images: Float[Tensor, "n c h w"], std: float) -> Float[Tensor,
     Args:
         images: Any number of images.
         std: Standard deviation in px; values below 0.001 change nothing.
+
+    Returns:
+        The blurred images.
     """
     from kornia.filters import gaussian_blur2d  # slow to import
 

@@ -1,4 +1,4 @@
-"""Transforms that change colours and move nothing."""
+"""Transforms that change colours and move no pixels."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 from featviz.interfaces import Shape, TransformTraits
 from featviz.random import Generators
 
-Draw = tuple[Float[Tensor, "n c 1 1"], Float[Tensor, "n c 1 1"]]
+GainAndShift = tuple[Float[Tensor, "n c 1 1"], Float[Tensor, "n c 1 1"]]
 
 
 @dataclass(frozen=True)
 class ColorShift:
-    """Multiply each channel and add to it, so that a picture cannot live from one exact colour.
+    """Multiply each channel by a random gain and add a random shift, so that an image cannot rely on exact colours.
 
     Args:
-        amount: how far at most a channel is moved, in [0, 1] pixel units, and by which share it grows or shrinks.
+        amount: Largest shift, in units of [0, 1] images, and largest difference of the gain from 1.
 
     Source: Ghiasi et al. 2022, https://arxiv.org/abs/2212.06727, section 3, "ColorShift".
-    Differs: even instead of normal and log-normal, so that no view is lost to an extreme.
+    Differs: uniform instead of normal and log-normal distributions, because extreme values make a view useless.
     """
 
     amount: float
@@ -32,12 +32,12 @@ class ColorShift:
         """Changes each pixel on its own."""
         return TransformTraits(pointwise=True)
 
-    def draw(self, rng: Generators, shape: Shape) -> Draw:
+    def draw(self, rng: Generators, shape: Shape) -> GainAndShift:
         """Draw a gain and a shift for each channel of each image."""
-        spread = self.amount * (2 * rng.uniform(2, shape[0], 1, 1) - 1)
-        return 1 + spread[:, 0], spread[:, 1]
+        change = self.amount * (2 * rng.uniform(2, shape[0], 1, 1) - 1)
+        return 1 + change[:, 0], change[:, 1]
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Draw) -> Float[Tensor, "n c h w"]:
+    def apply(self, images: Float[Tensor, "n c h w"], draw: GainAndShift) -> Float[Tensor, "n c h w"]:
         """Multiply and add."""
         gain, shift = draw
         return torch.addcmul(shift.to(images, non_blocking=True), images, gain.to(images, non_blocking=True))
@@ -45,13 +45,13 @@ class ColorShift:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Move every pixel away from the image's mean, or towards it.
+    """Multiply the difference of every pixel from its channel's mean by a random gain.
 
     Args:
-        amount: by which share of its distance at most, from 0 to 1.
+        amount: Largest difference of the gain from 1, in [0, 1].
 
     Source: torchvision, `transforms.v2.ColorJitter(contrast=...)`.
-    Differs: about the mean of each channel.
+    Differs: the mean is that of each channel, not that of the grey image.
     """
 
     amount: float
@@ -61,5 +61,5 @@ class Contrast:
         return 1 + self.amount * (2 * rng.uniform(1, 1, 1) - 1)
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c h w"]:
-        """Stretch about the mean."""
+        """Change the contrast about the mean of each channel."""
         return torch.lerp(images.mean((2, 3), keepdim=True), images, draw.to(images, non_blocking=True))

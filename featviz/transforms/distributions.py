@@ -1,4 +1,4 @@
-"""How a transform's one number is spread over the images of a batch."""
+"""Distributions from which a transform draws one number for each image."""
 
 from __future__ import annotations
 
@@ -15,40 +15,36 @@ from featviz.random import Generators
 
 
 @runtime_checkable
-class Spread(Protocol):
-    """A distribution of numbers."""
+class Distribution(Protocol):
+    """A distribution of numbers. `Uniform`, `LogUniform` and `OneOf` are those of featviz."""
 
     def sample(self, rng: Generators) -> Float[Tensor, " n"]:
         """Draw one number for each image."""
 
 
-def sample(spread: Spread | float, rng: Generators) -> Float[Tensor, " n"]:
-    """Draw from a spread; a number is always itself."""
-    return spread.sample(rng) if isinstance(spread, Spread) else torch.full((len(rng),), float(spread))
+def sample(distribution: Distribution | float, rng: Generators) -> Float[Tensor, " n"]:
+    """Draw one number for each image.
 
+    Args:
+        distribution: What to draw from; a number is returned for every image.
+        rng: Random numbers, one generator per image.
 
-def check_positive(what: object, spread: Spread | float) -> None:
-    """Make sure that a factor is above 0, as far as its spread says what the least is.
-
-    Raises:
-        SettingError: it may be 0 or less.
+    Returns:
+        One number per image.
     """
-    match spread:
-        case Uniform(low=low, high=high):
-            least = min(low, high)
-        case OneOf(values=values):
-            least = min(values)
-        case Spread():
-            return
-        case _:
-            least = spread
-    if not least > 0:
-        raise SettingError(f"{what} leaves nothing; give a factor above 0, 1 is as it is")
+    if isinstance(distribution, Distribution):
+        return distribution.sample(rng)
+    return torch.full((len(rng),), float(distribution))
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Anything from `low` to `high`, all equally likely."""
+    """A uniform distribution on [low, high].
+
+    Args:
+        low: One end.
+        high: The other end.
+    """
 
     low: float
     high: float
@@ -60,10 +56,14 @@ class Uniform:
 
 @dataclass(frozen=True)
 class LogUniform:
-    """Anything from `low` to `high`, every doubling equally likely.
+    """A distribution on [low, high] whose logarithm is uniform, so that every doubling is equally likely.
+
+    Args:
+        low: One end, > 0.
+        high: The other end, > 0.
 
     Raises:
-        SettingError: an end that is not above 0.
+        SettingError: An end is out of its range.
     """
 
     low: float
@@ -72,7 +72,7 @@ class LogUniform:
     def __post_init__(self) -> None:
         """Check the ends."""
         if min(self.low, self.high) <= 0:
-            raise SettingError(f"a log-uniform spread needs ends above 0, not {self.low} and {self.high}")
+            raise SettingError(f"low and high of LogUniform must be > 0, got {self.low} and {self.high}")
 
     def sample(self, rng: Generators) -> Float[Tensor, " n"]:
         """Draw one number for each image."""
@@ -81,18 +81,21 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of the given numbers, all equally likely; give one twice to make it likelier.
+    """A uniform distribution on the given numbers.
+
+    Args:
+        values: One or more numbers. A number that is given twice is twice as likely.
 
     Raises:
-        SettingError: there are none.
+        SettingError: There are none.
     """
 
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check that there is something to choose."""
+        """Check that there are values."""
         if not self.values:
-            raise SettingError("OneOf needs at least one number")
+            raise SettingError("values of OneOf must hold at least one number, got ()")
 
     def sample(self, rng: Generators) -> Float[Tensor, " n"]:
         """Draw one number for each image."""

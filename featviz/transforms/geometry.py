@@ -1,4 +1,4 @@
-"""Transforms that only move pixels. Each is an affine map, so neighbours fuse into one resampling."""
+"""Geometric transforms: affine maps of pixel coordinates, of which neighbours are fused into one resampling."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from torch import Tensor
 from featviz.errors import SettingError
 from featviz.interfaces import Size
 from featviz.random import Generators
-from featviz.transforms.distributions import LogUniform, Spread, Uniform, check_positive, sample
-from featviz.transforms.resampling import Place, identity
+from featviz.transforms.checks import check_positive, check_px
+from featviz.transforms.distributions import Distribution, LogUniform, Uniform, sample
+from featviz.transforms.resampling import AffineMap, identity
+
+# ---------------------------------------------------------------------------------------------- padding and cropping
 
 
 @dataclass(frozen=True)
 class Pad:
-    """Widen the image on every side.
+    """Extend the image on every side.
 
     Args:
-        px: how far.
-        fill: what to fill with, in [0, 1]; `None` mirrors the image.
+        px: Width of the padding in px, a whole number >= 0.
+        fill: Value of the padding, in [0, 1]; `None` to mirror the image.
+
+    Raises:
+        SettingError: `px` is negative or not a whole number.
 
     Source: Lucid, lucid/optvis/transform.py, `pad`.
     """
@@ -32,44 +38,46 @@ class Pad:
 
     def __post_init__(self) -> None:
         """Check the width."""
-        _not_negative(self, self.px)
+        check_px("px of Pad", self.px)
 
-    def place(self, rng: Generators, size: Size) -> Place:
-        """Move the image in by `px`."""
-        return _shift(len(rng), self.px, self.px), (size[0] + 2 * self.px, size[1] + 2 * self.px)
+    def place(self, rng: Generators, size: Size) -> AffineMap:
+        """Shift the image by the padding on the left and at the top."""
+        return _translation(len(rng), self.px, self.px), (size[0] + 2 * self.px, size[1] + 2 * self.px)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Cut the middle out.
+    """Crop the image on every side.
 
     Args:
-        px: how much goes on every side.
+        px: Width in px that is removed on each side, a whole number >= 0.
 
     Raises:
-        SettingError: below 0 px; or, at `place`, nothing would be left.
+        SettingError: `px` is negative or not a whole number; or, at `place`, the image is too small.
     """
 
     px: int
 
     def __post_init__(self) -> None:
         """Check the width."""
-        _not_negative(self, self.px)
+        check_px("px of Crop", self.px)
 
-    def place(self, rng: Generators, size: Size) -> Place:
-        """Move the image out by `px`."""
-        return _shift(len(rng), -self.px, -self.px), _smaller(self, size, 2 * self.px)
+    def place(self, rng: Generators, size: Size) -> AffineMap:
+        """Shift the image by what is removed on the left and at the top."""
+        return _translation(len(rng), -self.px, -self.px), _shrink(self, size, 2 * self.px)
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """Cut a window at a random place, `px` smaller than the image: all of it real pixels, none one-sided.
+    """Crop a window at a random position, `px` smaller than the image along each axis.
+
+    All pixels of the window are pixels of the image, and all positions are equally likely.
 
     Args:
-        px: how much smaller.
+        px: Difference in px between the sides of image and window, a whole number >= 0.
 
     Raises:
-        SettingError: below 0 px; or, at `place`, nothing would be left.
+        SettingError: `px` is negative or not a whole number; or, at `place`, the image is too small.
 
     Source: Lucid, lucid/optvis/transform.py, `jitter`.
     """
@@ -77,102 +85,25 @@ class Jitter:
     px: int
 
     def __post_init__(self) -> None:
-        """Check the width."""
-        _not_negative(self, self.px)
+        """Check the distance."""
+        check_px("px of Jitter", self.px)
 
-    def place(self, rng: Generators, size: Size) -> Place:
-        """Draw where the window lies, in whole pixels."""
+    def place(self, rng: Generators, size: Size) -> AffineMap:
+        """Draw the corner of each window, in whole px."""
         corner = (rng.uniform(2) * (self.px + 1)).floor()
-        return _shift(len(rng), -corner[:, 0], -corner[:, 1]), _smaller(self, size, self.px)
-
-
-@dataclass(frozen=True)
-class Shift:
-    """Move the image about, the size unchanged; what comes in from outside is mirrored or padding.
-
-    Args:
-        share: how far at most, as a share of each side.
-    """
-
-    share: float
-
-    def place(self, rng: Generators, size: Size) -> Place:
-        """Draw how far each image moves."""
-        move = (2 * rng.uniform(2) - 1) * self.share
-        return _shift(len(rng), move[:, 0] * size[1], move[:, 1] * size[0]), size
-
-
-@dataclass(frozen=True)
-class Rotate:
-    """Turn the image about its middle.
-
-    Args:
-        degrees: counter-clockwise; a plain number spreads evenly from minus to plus itself.
-
-    Source: Lucid, lucid/optvis/transform.py, `random_rotate`.
-    """
-
-    degrees: Spread | float
-
-    def place(self, rng: Generators, size: Size) -> Place:
-        """Draw the angle of each image."""
-        spread = Uniform(-self.degrees, self.degrees) if isinstance(self.degrees, int | float) else self.degrees
-        angle = spread.sample(rng) * (math.pi / 180)
-        matrix = identity(len(rng))
-        matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
-        matrix[:, 0, 1], matrix[:, 1, 0] = angle.sin(), -angle.sin()
-        return _about_middle(matrix, size), size
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Enlarge the image about its middle, the size unchanged.
-
-    Args:
-        factor: above 1 enlarges; a number, or a spread of them.
-
-    Raises:
-        SettingError: a factor of 0 or less.
-
-    Source: Lucid, lucid/optvis/transform.py, `random_scale`.
-    Differs: the size stays, because every image of the batch has a factor of its own.
-    """
-
-    factor: Spread | float
-
-    def __post_init__(self) -> None:
-        """Check the factor."""
-        check_positive(self, self.factor)
-
-    def place(self, rng: Generators, size: Size) -> Place:
-        """Draw the factor of each image."""
-        factor = sample(self.factor, rng)
-        matrix = identity(len(rng))
-        matrix[:, 0, 0] = matrix[:, 1, 1] = factor
-        return _about_middle(matrix, size), size
-
-
-@dataclass(frozen=True)
-class Flip:
-    """Mirror each image left to right with a chance of one half."""
-
-    def place(self, rng: Generators, size: Size) -> Place:
-        """Draw which images are mirrored."""
-        matrix = identity(len(rng))
-        matrix[:, 0, 0] = torch.where(rng.uniform() < 0.5, -1.0, 1.0)
-        return _about_middle(matrix, size), size
+        return _translation(len(rng), -corner[:, 0], -corner[:, 1]), _shrink(self, size, self.px)
 
 
 @dataclass(frozen=True)
 class CropOrPadTo:
-    """Bring the image to a size about its middle, cutting what is too much and widening what is too little.
+    """Crop or pad the image symmetrically to a size.
 
     Args:
-        size: height and width in px.
-        fill: what to fill with, in [0, 1]; `None` mirrors the image.
+        size: Height and width in px, >= 1.
+        fill: Value of the padding, in [0, 1]; `None` to mirror the image.
 
     Raises:
-        SettingError: nothing would be left.
+        SettingError: `size` is out of its range.
 
     Source: Lucid, lucid/optvis/transform.py, `crop_or_pad_to`.
     """
@@ -183,104 +114,191 @@ class CropOrPadTo:
     def __post_init__(self) -> None:
         """Check the size."""
         if min(self.size) < 1:
-            raise SettingError(f"{self} leaves nothing; give a height and width from 1 px")
+            raise SettingError(
+                f"size of CropOrPadTo must be at least 1 px on each side, got {self.size[0]} x {self.size[1]}"
+            )
 
-    def place(self, rng: Generators, size: Size) -> Place:
-        """Move the middle to the new middle, in whole pixels."""
-        return _shift(len(rng), (self.size[1] - size[1]) // 2, (self.size[0] - size[0]) // 2), self.size
+    def place(self, rng: Generators, size: Size) -> AffineMap:
+        """Move the centre to the new centre, by whole px."""
+        return _translation(len(rng), (self.size[1] - size[1]) // 2, (self.size[0] - size[0]) // 2), self.size
+
+
+# ---------------------------------------------------------------------------------------------- shift, rotation, scale
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Shift the image by a random distance and keep its size. What enters is mirrored or padding.
+
+    Args:
+        share: Largest shift in both directions, as a fraction of each side.
+    """
+
+    share: float
+
+    def place(self, rng: Generators, size: Size) -> AffineMap:
+        """Draw the shift of each image along both axes."""
+        move = (2 * rng.uniform(2) - 1) * self.share
+        return _translation(len(rng), move[:, 0] * size[1], move[:, 1] * size[0]), size
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Rotate the image about its centre.
+
+    Args:
+        degrees: Angle in degrees, counter-clockwise: a distribution, or a number d for angles from -d to d.
+
+    Source: Lucid, lucid/optvis/transform.py, `random_rotate`.
+    """
+
+    degrees: Distribution | float
+
+    def place(self, rng: Generators, size: Size) -> AffineMap:
+        """Draw the angle of each image."""
+        degrees = Uniform(-self.degrees, self.degrees) if isinstance(self.degrees, int | float) else self.degrees
+        angle = degrees.sample(rng) * (math.pi / 180)
+        # Counter-clockwise as seen, because y points down.
+        matrix = identity(len(rng))
+        matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
+        matrix[:, 0, 1], matrix[:, 1, 0] = angle.sin(), -angle.sin()
+        return _about_center(matrix, size), size
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Enlarge or shrink the image about its centre and keep its size.
+
+    Args:
+        factor: Factor > 0, a number or a distribution; above 1 enlarges.
+
+    Raises:
+        SettingError: `factor` may be 0 or less.
+
+    Source: Lucid, lucid/optvis/transform.py, `random_scale`.
+    Differs: the size of the view stays, because every image of a batch draws a factor of its own.
+    """
+
+    factor: Distribution | float
+
+    def __post_init__(self) -> None:
+        """Check the factor."""
+        check_positive("factor of Scale", self.factor)
+
+    def place(self, rng: Generators, size: Size) -> AffineMap:
+        """Draw the factor of each image."""
+        factor = sample(self.factor, rng)
+        matrix = identity(len(rng))
+        matrix[:, 0, 0] = matrix[:, 1, 1] = factor
+        return _about_center(matrix, size), size
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirror each image left to right with probability 0.5."""
+
+    def place(self, rng: Generators, size: Size) -> AffineMap:
+        """Draw which images are mirrored."""
+        matrix = identity(len(rng))
+        matrix[:, 0, 0] = torch.where(rng.uniform() < 0.5, -1.0, 1.0)
+        return _about_center(matrix, size), size
+
+
+# ---------------------------------------------------------------------------------------------- size of the view
 
 
 @dataclass(frozen=True)
 class ResizedView:
-    """Look at a window of random size at a random place, brought to one size: a canvas may be larger than the view.
+    """Crop a window of random size at a random position, and resize it. The canvas may be larger than the view.
 
     Args:
-        zoom: 1 is the whole image, 4 a quarter of each side; a number, or a spread of them.
-        size: height and width in px of what comes out; `None` means as large as the image.
-        whole: how often the whole image is looked at all the same, in [0, 1].
+        zoom: Side of the image divided by the side of the window, >= 1: a number or a distribution.
+        size: Height and width of the view in px; `None` for the size of the image.
+        whole: Probability in [0, 1] of a view of the whole image.
 
     Raises:
-        SettingError: a zoom of 0 or less.
+        SettingError: `zoom` may be 0 or less.
 
     Source: Fel et al. 2023, https://arxiv.org/abs/2306.06805, section 4, random crops.
-    Differs: the zoom is even on a logarithmic scale, and the whole is looked at, too.
+    Differs: the zoom is uniform on a logarithmic scale, and some views show the whole image.
     """
 
-    zoom: Spread | float = LogUniform(1.0, 4.0)
+    zoom: Distribution | float = LogUniform(1.0, 4.0)
     size: Size | None = None
     whole: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the zoom."""
-        check_positive(self, self.zoom)
+        check_positive("zoom of ResizedView", self.zoom)
 
-    def place(self, rng: Generators, size: Size) -> Place:
-        """Draw how large the window is and where it lies."""
-        zoom, chance, corner = sample(self.zoom, rng), rng.uniform(), rng.uniform(2)
-        zoom = torch.where(chance < self.whole, torch.ones_like(zoom), zoom)
-        out = self.size or size
+    def place(self, rng: Generators, size: Size) -> AffineMap:
+        """Draw size and position of each window."""
+        zoom, choice, corner = sample(self.zoom, rng), rng.uniform(), rng.uniform(2)
+        zoom = torch.where(choice < self.whole, torch.ones_like(zoom), zoom)
+        view = self.size or size
         matrix = identity(len(rng))
         for axis, side in ((0, 1), (1, 0)):
             window = size[side] / zoom
-            grow = out[side] / window
+            factor = view[side] / window
             first = corner[:, axis] * (size[side] - window)
-            matrix[:, axis, axis] = grow
-            matrix[:, axis, 2] = (0.5 - first) * grow - 0.5
-        return matrix, out
+            # The first edge of the window becomes the first edge of the view. Edges lie half a pixel outside of the
+            # centres of the outer pixels: (p + 0.5 - first) * factor - 0.5.
+            matrix[:, axis, axis] = factor
+            matrix[:, axis, 2] = (0.5 - first) * factor - 0.5
+        return matrix, view
 
 
 @dataclass(frozen=True)
 class Resize:
-    """Stretch the image to a size.
+    """Resize the image.
 
     Args:
-        size: height and width in px, or a share of the image's own.
-        least: the shorter side in px below which no share shrinks an image.
+        size: Height and width in px, or a fraction of the image's size, > 0.
+        min_side: Shorter side in px below which a fraction does not shrink an image; 0 for no limit.
 
     Raises:
-        SettingError: nothing would be left.
+        SettingError: `size` is out of its range.
     """
 
     size: Size | float
-    least: int = 0
+    min_side: int = 0
 
     def __post_init__(self) -> None:
         """Check the size."""
         if min(self.size if isinstance(self.size, tuple) else (self.size,)) <= 0:
-            raise SettingError(f"{self} leaves nothing; give px or a share above 0")
+            raise SettingError(f"size of Resize must be > 0, in px or as a fraction of the image, got {self.size}")
 
-    def place(self, rng: Generators, size: Size) -> Place:
-        """Stretch about the corners' outer edges, as image viewers do."""
+    def place(self, rng: Generators, size: Size) -> AffineMap:
+        """Scale about the outer edges of the pixels, as `interpolate` does with `align_corners=False`."""
         new = self.size
         if not isinstance(new, tuple):
-            share = max(new, min(1.0, self.least / min(size)))
-            new = max(1, round(size[0] * share)), max(1, round(size[1] * share))
-        down, along = new[0] / size[0], new[1] / size[1]
+            fraction = max(new, min(1.0, self.min_side / min(size)))
+            new = max(1, round(size[0] * fraction)), max(1, round(size[1] * fraction))
+        vertical, horizontal = new[0] / size[0], new[1] / size[1]
+        # Pixel centres are half a pixel from the edges: (p + 0.5) * factor - 0.5.
         matrix = identity(len(rng))
-        matrix[:, 0, 0], matrix[:, 1, 1] = along, down
-        matrix[:, 0, 2], matrix[:, 1, 2] = (along - 1) / 2, (down - 1) / 2
+        matrix[:, 0, 0], matrix[:, 1, 1] = horizontal, vertical
+        matrix[:, 0, 2], matrix[:, 1, 2] = (horizontal - 1) / 2, (vertical - 1) / 2
         return matrix, new
 
 
-def _not_negative(what: object, px: int) -> None:
-    if px < 0:
-        raise SettingError(f"{what} is below 0 px; give 0 or more")
-    if px != int(px):
-        raise SettingError(f"{what} is no whole number of px; give one")
+# ---------------------------------------------------------------------------------------------- matrices
 
 
-def _shift(n: int, x: float | Tensor, y: float | Tensor) -> Float[Tensor, "n 3 3"]:
+def _translation(n: int, x: float | Tensor, y: float | Tensor) -> Float[Tensor, "n 3 3"]:
     matrix = identity(n)
     matrix[:, 0, 2], matrix[:, 1, 2] = x, y
     return matrix
 
 
-def _about_middle(matrix: Float[Tensor, "n 3 3"], size: Size) -> Float[Tensor, "n 3 3"]:
+def _about_center(matrix: Float[Tensor, "n 3 3"], size: Size) -> Float[Tensor, "n 3 3"]:
+    """Return the map with its origin at the centre of the image instead of at its first pixel."""
     y, x = (size[0] - 1) / 2, (size[1] - 1) / 2
-    return _shift(1, x, y) @ matrix @ _shift(1, -x, -y)
+    return _translation(1, x, y) @ matrix @ _translation(1, -x, -y)
 
 
-def _smaller(what: Crop | Jitter, size: Size, by: int) -> Size:
-    if by >= min(size):
-        raise SettingError(f"{what} leaves nothing of {size[0]} x {size[1]} px; give fewer px or a larger size")
-    return size[0] - by, size[1] - by
+def _shrink(transform: Crop | Jitter, size: Size, px: int) -> Size:
+    """Subtract a number of px from both sides, and check that the result is not empty."""
+    if px >= min(size):
+        raise SettingError(f"{transform} leaves nothing of {size[0]} x {size[1]} px; use fewer px or a larger image")
+    return size[0] - px, size[1] - px

@@ -1,4 +1,4 @@
-"""Transforms of other libraries."""
+"""Modules of other libraries as transforms."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from featviz.random import Generators, global_sources
 
 @dataclass(frozen=True)
 class ModuleTransform:
-    """A module of `torchvision.transforms.v2` or kornia, or any that takes a batch of images; stacks wrap them in it.
+    """Apply a module, such as those of `torchvision.transforms.v2` and kornia. `fuse` wraps modules in it.
 
-    Each image goes through it alone and with a seed of its own; the caller's random state is left as it was. Masks do
-    not follow it.
+    Each image goes through the module alone and with a seed of its own, so that the result does not depend on the rest
+    of the batch. The global random state is left unchanged. Masks cannot follow it.
 
     Args:
-        module: gives images of one size, in or near [0, 1].
+        module: Takes a batch of images in [0, 1], and returns images, all of one size.
     """
 
     module: nn.Module
@@ -32,30 +32,33 @@ class ModuleTransform:
         return (rng.uniform() * 2**24).long()
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Int64[Tensor, " n"]) -> Float[Tensor, "n c2 h2 w2"]:
-        """Run the module on one image after another."""
+        """Apply the module to one image after another."""
         devices = [images.device] if images.device.type == "cuda" else []
-        trained = [weight for weight in self.module.parameters() if weight.requires_grad]
-        seen = []
+        trainable = [weight for weight in self.module.parameters() if weight.requires_grad]
+        views = []
         try:
             self.module.requires_grad_(False)
-            with torch.random.fork_rng(devices), saved_tensors_hooks(torch.clone, _as_it_is):  # some write in place
+            # Some modules modify tensors in place that autograd has saved for the backward pass. It gets copies.
+            with torch.random.fork_rng(devices), saved_tensors_hooks(torch.clone, _unchanged):
                 for image, seed in zip(images, draw.tolist(), strict=True):
                     for source in global_sources(images.device):
                         source.manual_seed(seed)
-                    seen.append(self.module(image[None]))
+                    views.append(self.module(image[None]))
         finally:
-            for weight in trained:
+            for weight in trainable:
                 weight.requires_grad_(True)
-        return torch.cat(seen)
+        return torch.cat(views)
 
     def move(self, masks: Float[Tensor, "n c h w"], draw: Int64[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-        """Refuse: how the module moves pixels is not known.
+        """Refuse to move masks, because it is unknown how the module moves pixels.
 
         Raises:
             SettingError: Always.
         """
-        raise SettingError(f"a mask cannot follow {type(self.module).__name__}; use transforms of featviz with masks")
+        raise SettingError(
+            f"masks cannot follow {type(self.module).__name__}, a module of another library; use transforms of featviz"
+        )
 
 
-def _as_it_is(tensor: Tensor) -> Tensor:
+def _unchanged(tensor: Tensor) -> Tensor:
     return tensor

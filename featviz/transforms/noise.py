@@ -1,4 +1,4 @@
-"""Transforms that take fine detail away, or hide it under noise, so that a picture cannot live from it."""
+"""Transforms that blur an image or add noise, so that it cannot rely on fine detail."""
 
 from __future__ import annotations
 
@@ -12,45 +12,53 @@ from featviz.errors import SettingError
 from featviz.interfaces import Shape
 from featviz.random import Generators
 from featviz.transforms.blur import gaussian_blur
-from featviz.transforms.distributions import Spread, sample
+from featviz.transforms.distributions import Distribution, sample
 
 
 @dataclass(frozen=True)
 class GaussianBlur:
-    """Blur the image, mirrored at its edges.
+    """Blur the image with a Gaussian, mirrored at its edges.
 
     Args:
-        std: of the Gaussian, in px; a spread gives each image its own.
+        std: Standard deviation in px, > 0; a number, or a distribution from which each image draws its own.
 
     Raises:
-        SettingError: a number that is not above 0.
+        SettingError: A number is out of its range.
     """
 
-    std: Spread | float
+    std: Distribution | float
 
     def __post_init__(self) -> None:
-        """Check the width."""
+        """Check the standard deviation."""
         if isinstance(self.std, int | float) and not self.std > 0:
-            raise SettingError(f"a blur of {self.std} px does nothing; give a deviation above 0")
+            raise SettingError(f"std of GaussianBlur must be > 0 px, got {self.std}")
 
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, " n"]:
-        """Draw the deviation of each image."""
+        """Draw the standard deviation of each image."""
         return sample(self.std, rng)
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-        """Blur each image as wide as its own deviation asks for and its sides allow."""
+        """Blur each image with its own standard deviation, as far as its sides allow."""
         stds = draw.tolist()
         if len(set(stds)) == 1:
             return gaussian_blur(images, stds[0])
         return torch.cat([gaussian_blur(image, std) for image, std in zip(images.split(1), stds, strict=True)])
 
 
+class _Additive:
+    """Base of the transforms that add what they have drawn."""
+
+    def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Add the noise."""
+        return images + draw.to(images, non_blocking=True)
+
+
 @dataclass(frozen=True)
-class Noise:
+class Noise(_Additive):
     """Add Gaussian noise to every pixel.
 
     Args:
-        std: its deviation, in [0, 1] pixel units.
+        std: Standard deviation, in units of [0, 1] images.
 
     Source: Ghiasi et al. 2022, https://arxiv.org/abs/2212.06727, section 3, "Gaussian Smoothing".
     """
@@ -58,20 +66,16 @@ class Noise:
     std: float
 
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n c h w"]:
-        """Draw a number for each pixel."""
+        """Draw the noise of each pixel."""
         return self.std * rng.normal(*shape)
-
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Add it."""
-        return images + draw.to(images, non_blocking=True)
 
 
 @dataclass(frozen=True)
-class UniformNoise:
-    """Add even noise to every pixel.
+class UniformNoise(_Additive):
+    """Add uniform noise to every pixel.
 
     Args:
-        amount: how far at most a pixel moves either way, in [0, 1] pixel units.
+        amount: Largest change of a pixel, in both directions, in units of [0, 1] images.
 
     Source: Fel et al. 2023, https://arxiv.org/abs/2306.06805, section 4, the noise added to each crop.
     """
@@ -79,9 +83,5 @@ class UniformNoise:
     amount: float
 
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n c h w"]:
-        """Draw a number for each pixel."""
+        """Draw the noise of each pixel."""
         return self.amount * (2 * rng.uniform(*shape) - 1)
-
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Add it."""
-        return images + draw.to(images, non_blocking=True)

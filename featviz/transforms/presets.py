@@ -1,4 +1,4 @@
-"""Stacks of transforms that are known to work, and how a stack runs."""
+"""Default sequences of transforms, and how a sequence is fused and applied."""
 
 from __future__ import annotations
 
@@ -24,31 +24,44 @@ LUCID: Transforms = (
     Rotate(OneOf((*range(-10, 11), 0, 0, 0, 0, 0))),
     Jitter(4),
 )
-"""The reference stack.
+"""The default transforms of Lucid.
 
 Source: Lucid, lucid/optvis/transform.py, `standard_transforms`.
 """
 
-STANDARD: Transforms = (Shift(0.2), Rotate(15), Scale(LogUniform(0.6, 2.0)), Resize(0.57, least=112), ColorShift(0.3))
-"""The default: views from far and near in changing colours, so that a picture has to hold in all of them.
+STANDARD: Transforms = (
+    Shift(0.2),
+    Rotate(15),
+    Scale(LogUniform(0.6, 2.0)),
+    Resize(0.57, min_side=112),
+    ColorShift(0.3),
+)
+"""The default transforms: views from far and near in changing colours, for images that are robust to all of them.
 
-Those of large pictures are about half as wide, which shows the network whole things, and costs a third.
+Views have 0.57 times the sides of the image, at least 112 px: the network sees whole objects, at a third of the cost.
 
-Source: measured; docs/quality.md has what else was tried.
+Source: measured; docs/quality.md compares the alternatives.
 """
 
 NEAR: Transforms = (Shift(0.05),)
-"""The default of what would become one flat colour in wider views, as `param.CPPN` would."""
+"""The default transforms of params that views from far away would drive to one flat colour, such as `param.CPPN`."""
 
 NONE: Transforms = ()
-"""Look at the picture as it is."""
+"""No transforms: the network sees the image as it is."""
 
 
 def fuse(stack: Transforms) -> tuple[Transform, ...]:
     """Fuse neighbouring geometric transforms into one resampling, and wrap modules of other libraries.
 
-    A padding transform starts a new resampling, because what it fills with must not be resampled away. Pointwise
-    transforms between two geometric ones are applied after both, which gives the same result.
+    A padding transform starts a new resampling: a map cannot say that an earlier transform has cropped what is outside,
+    so cropped pixels would show instead of the padding. Pointwise transforms between two geometric ones are applied
+    after both, which gives the same result for linear changes, because bilinear weights add up to 1.
+
+    Args:
+        stack: Transforms and modules in the order in which they apply.
+
+    Returns:
+        The same sequence as objects with `draw` and `apply`.
 
     >>> len(fuse(LUCID)), len(fuse((*STANDARD, Rotate(5))))
     (1, 2)
@@ -62,7 +75,7 @@ def fuse(stack: Transforms) -> tuple[Transform, ...]:
         elif isinstance(step, Padding):
             fused.append(Warp((step,)))
         else:
-            end = len(fused)
+            end = len(fused)  # insert before the pointwise transforms at the end
             while end and transform_traits_of(fused[end - 1]).pointwise:
                 end -= 1
             before = fused[end - 1] if end else None
@@ -78,11 +91,16 @@ def look(
 ) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
     """Apply fused transforms once, with new random draws.
 
+    Args:
+        images: Images in [0, 1].
+        stack: The result of `fuse`.
+        rng: Random numbers, one generator per image.
+
     Returns:
         The views, and a function that moves masks as the images were moved.
     """
     moves: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = []
-    images = images.view_as(images)  # without transforms, views still need a gradient of their own
+    images = images.view_as(images)  # another tensor even without transforms, so that views have their own gradient
     for transform in stack:
         draw = transform.draw(rng, (images.shape[1], images.shape[2], images.shape[3]))
         images = transform.apply(images, draw)

@@ -1,4 +1,4 @@
-"""A shift that loses nothing: what leaves on one side comes back on the other."""
+"""Random cyclic shifts."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from featviz.errors import SettingError
 from featviz.interfaces import Shape
 from featviz.random import Generators
+from featviz.transforms.checks import check_px
 
 
 @dataclass(frozen=True)
 class Roll:
-    """Roll the image in whole pixels, so that no place lies always at the same place of the network's grid or tiles.
+    """Shift the image cyclically by whole pixels: what leaves on one side enters on the opposite side.
+
+    The same pixel then never stays at the same position of the network's strides, or of the tiles of a large view.
 
     Args:
-        px: how far at most, either way.
+        px: Largest shift in px along each axis, in both directions, >= 0.
 
     Raises:
-        SettingError: below 0 px.
+        SettingError: `px` is negative or not a whole number.
 
     Source: google/deepdream, dream.ipynb, `make_step`.
     """
@@ -30,11 +32,10 @@ class Roll:
 
     def __post_init__(self) -> None:
         """Check the distance."""
-        if self.px < 0:
-            raise SettingError(f"{self} is below 0 px; give 0 or more")
+        check_px("px of Roll", self.px)
 
     def draw(self, rng: Generators, shape: Shape) -> Int64[Tensor, "n 2"]:
-        """Draw how far each image rolls, down and along."""
+        """Draw the shift of each image in px, down and right."""
         return (rng.uniform(2) * (2 * self.px + 1)).floor().long() - self.px
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Int64[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:

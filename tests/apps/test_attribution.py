@@ -1,4 +1,4 @@
-"""Each method restated slowly, on networks small enough to be gone through by hand."""
+"""Each attribution method, compared with a slow restatement of its formula on small networks."""
 
 import math
 
@@ -11,11 +11,11 @@ from torch import nn
 import featviz as fv
 from featviz import methods
 from featviz.apps.explain.methods.clear import class_attention
-from featviz.apps.explain.request import Question
+from featviz.apps.explain.request import AttributionRequest
 
 
 class Small(nn.Module):
-    """Two convolutions with a functional ReLU between them, a maximum pool, a mean and a linear layer."""
+    """Two convolutions with functional ReLUs, max pooling, global average pooling and a linear layer."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +29,7 @@ class Small(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """A residual block with nothing but functions, a gate, and a depthwise convolution."""
+    """A residual connection, a gate and activations that are all functions, and a depthwise convolution."""
 
     def __init__(self):
         super().__init__()
@@ -43,7 +43,7 @@ class Shortcut(nn.Module):
         x = F.relu6(self.norm1(self.conv1(x)))
         x = x + F.silu(self.deep(x))
         x = x * self.gate(F.adaptive_avg_pool2d(x, 1)).sigmoid()
-        x = 2 * (x.sigmoid() * x) - 0.1  # a gate of the signal's own shape, and before it; and numbers
+        x = 2 * (x.sigmoid() * x) - 0.1  # a gate of the same shape as the signal, as the first factor; and constants
         return self.head(F.avg_pool2d(x, 2).mean((2, 3)))
 
 
@@ -55,98 +55,100 @@ def small():
     return toys.network(Small(), size=(16, 20), classes=("ant", "bee", "cat"))
 
 
-def normal(images):
+def normalised(images):
     return (images - 0.5) / 0.5
 
 
-def rectified_back(network, images, rule):
-    """Go back to the pixels of logit 1, layer by layer, each rectifier by a rule (x, gradient) -> gradient."""
+def backward_by_hand(network, images, rule):
+    """Return the gradient of logit 1 with respect to the images, with rectifiers that map (x, gradient) by a rule."""
     net = network.module
     with torch.no_grad():
-        a = net.conv1(normal(images))
+        a = net.conv1(normalised(images))
         pooled, where = F.max_pool2d(a.relu(), 2, return_indices=True)
         b = net.conv2(pooled)
-        back = net.head.weight[1].view(1, -1, 1, 1).expand_as(b) / b[0, 0].numel()
-        back = F.conv_transpose2d(rule(b, back), net.conv2.weight, padding=1)
-        back = F.max_unpool2d(back, where, 2)  # the switches
-        return F.conv_transpose2d(rule(a, back), net.conv1.weight, padding=1) / 0.5
+        gradient = net.head.weight[1].view(1, -1, 1, 1).expand_as(b) / b[0, 0].numel()
+        gradient = F.conv_transpose2d(rule(b, gradient), net.conv2.weight, padding=1)
+        gradient = F.max_unpool2d(gradient, where, 2)  # the switches
+        return F.conv_transpose2d(rule(a, gradient), net.conv1.weight, padding=1) / 0.5
 
 
-RULES = {
-    "Gradient": lambda x, back: back * (x > 0),
-    "DeconvNet": lambda x, back: back.clamp(min=0),
-    "GuidedBackprop": lambda x, back: back.clamp(min=0) * (x > 0),
+RECTIFIER_RULES = {
+    "Gradient": lambda x, gradient: gradient * (x > 0),
+    "DeconvNet": lambda x, gradient: gradient.clamp(min=0),
+    "GuidedBackprop": lambda x, gradient: gradient.clamp(min=0) * (x > 0),
 }
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_ways_back_through_rectifiers(small, name):
+@pytest.mark.parametrize("name", RECTIFIER_RULES)
+def test_gradients_through_rectifiers_follow_their_rules(small, name):
     method = methods.Gradient(absolute=False) if name == "Gradient" else getattr(methods, name)()
     found = fv.explain(small, IMAGES, "logit:bee", method)
-    expected = rectified_back(small, IMAGES, RULES[name])
-    torch.testing.assert_close(found.channels, expected, atol=1e-6, rtol=1e-4)
+    expected = backward_by_hand(small, IMAGES, RECTIFIER_RULES[name])
+    torch.testing.assert_close(found.per_channel, expected, atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(found.map, expected.sum(1), atol=1e-6, rtol=1e-4)
 
 
 def test_class_saliency_is_the_largest_gradient_of_a_pixel(small):
     found = fv.explain(small, IMAGES, "logit:bee", "gradient")
-    torch.testing.assert_close(found.map, rectified_back(small, IMAGES, RULES["Gradient"]).abs().amax(1))
+    torch.testing.assert_close(found.map, backward_by_hand(small, IMAGES, RECTIFIER_RULES["Gradient"]).abs().amax(1))
 
 
-def test_input_times_gradient_counts_from_the_mean(small):
+def test_input_times_gradient_is_measured_from_the_mean(small):
     found = fv.explain(small, IMAGES, "logit:bee", "inputxgradient")
-    torch.testing.assert_close(found.channels, (IMAGES - 0.5) * rectified_back(small, IMAGES, RULES["Gradient"]))
+    torch.testing.assert_close(
+        found.per_channel, (IMAGES - 0.5) * backward_by_hand(small, IMAGES, RECTIFIER_RULES["Gradient"])
+    )
 
 
 @pytest.mark.parametrize(("baseline", "start"), [("zero", 0.0), ("mean", 0.5)])
-def test_integrated_gradients_are_a_sum_along_the_way(small, baseline, start):
+def test_integrated_gradients_are_the_mean_gradient_along_a_line(small, baseline, start):
     found = fv.explain(small, IMAGES, "logit:bee", methods.IntegratedGradients(baseline, 400))
     total = torch.zeros_like(IMAGES)
     for i in range(400):
-        between = start + (i + 0.5) / 400 * (IMAGES - start)
-        total += rectified_back(small, between, RULES["Gradient"]) / 400
-    torch.testing.assert_close(found.channels, (IMAGES - start) * total, atol=2e-4, rtol=1e-2)
+        point = start + (i + 0.5) / 400 * (IMAGES - start)
+        total += backward_by_hand(small, point, RECTIFIER_RULES["Gradient"]) / 400
+    torch.testing.assert_close(found.per_channel, (IMAGES - start) * total, atol=2e-4, rtol=1e-2)
     assert found.delta.abs().max() < 0.01
 
 
-def test_grad_cam_weighs_channels_by_their_mean_gradient(small):
+def test_grad_cam_weights_channels_by_their_mean_gradient(small):
     found = fv.explain(small, IMAGES, "logit:bee", "gradcam", layer="conv2")
     net = small.module
     with torch.no_grad():
-        maps = net.conv2(F.max_pool2d(net.conv1(normal(IMAGES)).relu(), 2))
+        maps = net.conv2(F.max_pool2d(net.conv1(normalised(IMAGES)).relu(), 2))
     expected = torch.zeros(2, 8, 10)
     for n in range(2):
         for k in range(5):
-            share = (maps[n, k] > 0).float().mean() * net.head.weight[1, k].item() / 80
-            expected[n] += share * maps[n, k]
+            mean_gradient = (maps[n, k] > 0).float().mean() * net.head.weight[1, k].item() / 80
+            expected[n] += mean_gradient * maps[n, k]
     expected = F.interpolate(expected.relu()[:, None], (16, 20), mode="bilinear")[:, 0]
     torch.testing.assert_close(found.map, expected, atol=1e-6, rtol=1e-4)
     guided = fv.explain(small, IMAGES, "logit:bee", "guidedgradcam", layer="conv2")
     torch.testing.assert_close(
-        guided.channels,
-        rectified_back(small, IMAGES, RULES["GuidedBackprop"]) * expected[:, None],
+        guided.per_channel,
+        backward_by_hand(small, IMAGES, RECTIFIER_RULES["GuidedBackprop"]) * expected[:, None],
         atol=1e-7,
         rtol=1e-3,
     )
 
 
-def test_cam_is_the_weighed_map_and_equals_grad_cam(motifnet, photo):
+def test_cam_is_the_weighted_map_and_proportional_to_grad_cam(motifnet, photo):
     found = fv.explain(motifnet, photo, "logit:eye", "cam")
     acts = motifnet.capture(photo, ["stage3"])
     weights = motifnet.module.head.weight[motifnet.classes.index("eye")].detach()
     expected = sum(weights[k] * acts["stage3"][0, k] for k in range(len(weights)))
     expected = F.interpolate(expected[None, None], photo.shape[-2:], mode="bilinear")[0, 0]
     torch.testing.assert_close(found.map[0], expected, atol=1e-4, rtol=1e-3)
-    question = Question(motifnet, fv.objectives.Logit("eye"), tuple(photo.shape[-2:]))
-    one, other = (how.find(question, photo.clone()).map for how in (methods.CAM(), methods.GradCAM()))
+    request = AttributionRequest(motifnet, fv.objectives.Logit("eye"), tuple(photo.shape[-2:]))
+    one, other = (method.attribute(request, photo.clone()).map for method in (methods.CAM(), methods.GradCAM()))
     torch.testing.assert_close(one.relu(), other * one[0].numel(), atol=1e-4, rtol=1e-3)
 
 
-def test_noise_tunnels_are_means_of_noisy_answers(small):
+def test_noise_tunnels_are_statistics_of_the_maps_of_noisy_copies(small):
     plain = methods.InputXGradient()
-    chance = torch.Generator().manual_seed(3)
-    noisy = 0.1 * torch.cat([torch.randn(1, 3, 16, 20, generator=chance) for _ in range(8)])
-    maps = plain.find(Question(small, fv.objectives.Logit("bee"), (16, 20)), IMAGES[:1] + noisy).map
+    generator = torch.Generator().manual_seed(3)
+    noisy = 0.1 * torch.cat([torch.randn(1, 3, 16, 20, generator=generator) for _ in range(8)])
+    maps = plain.attribute(AttributionRequest(small, fv.objectives.Logit("bee"), (16, 20)), IMAGES[:1] + noisy).map
     expected = {
         "smoothgrad": maps.mean(0),
         "smoothgrad_sq": maps.square().mean(0),
@@ -157,7 +159,7 @@ def test_noise_tunnels_are_means_of_noisy_answers(small):
         torch.testing.assert_close(found.map[0], value, atol=1e-4, rtol=1e-2)
 
 
-def test_noise_leaves_everyone_elses_chance_alone(small):
+def test_noise_does_not_touch_the_global_random_state(small):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -165,47 +167,47 @@ def test_noise_leaves_everyone_elses_chance_alone(small):
     assert torch.equal(torch.rand(3), expected)
 
 
-def zplus(weight, inputs, back, padding):
-    """Share relevance by positive contributions, output by output."""
+def zplus(weight, inputs, relevance, padding):
+    """Distribute relevance by positive contributions, output by output."""
     padded = F.pad(inputs, (padding,) * 4)
-    wide = torch.zeros_like(padded)
+    result = torch.zeros_like(padded)
     side = weight.shape[-1]
     for o in range(weight.shape[0]):
-        for y in range(back.shape[2]):
-            for x in range(back.shape[3]):
+        for y in range(relevance.shape[2]):
+            for x in range(relevance.shape[3]):
                 window = padded[:, :, y : y + side, x : x + side]
                 parts = (window * weight[o]).clamp(min=0)
-                whole = parts.sum((1, 2, 3), keepdim=True)
-                wide[:, :, y : y + side, x : x + side] += (
-                    parts / (whole + 1e-6) * back[:, o : o + 1, y : y + 1, x : x + 1]
+                total = parts.sum((1, 2, 3), keepdim=True)
+                result[:, :, y : y + side, x : x + side] += (
+                    parts / (total + 1e-6) * relevance[:, o : o + 1, y : y + 1, x : x + 1]
                 )
-    return wide[:, :, padding : padding + inputs.shape[2], padding : padding + inputs.shape[3]]
+    return result[:, :, padding : padding + inputs.shape[2], padding : padding + inputs.shape[3]]
 
 
-def test_lrp_zplus_shares_by_positive_contributions(small):
+def test_lrp_zplus_distributes_by_positive_contributions(small):
     images = IMAGES[:1, :, :8, :8]
     found = fv.explain(small, images, "logit:bee", "LRP('zplus')")
     net = small.module
     with torch.no_grad():
-        seen = normal(images)
-        a = net.conv1(seen).relu()
+        inputs = normalised(images)
+        a = net.conv1(inputs).relu()
         pooled, where = F.max_pool2d(a, 2, return_indices=True)
         b = net.conv2(pooled).relu()
         means = b.mean((2, 3))
         parts = (means * net.head.weight[1]).clamp(min=0)
         score = (means @ net.head.weight[1] + net.head.bias[1]).abs()
-        back = parts / parts.sum() * score
-        back = back[:, :, None, None] * b / b.sum((2, 3), keepdim=True).clamp(min=1e-9)
-        back = zplus(net.conv2.weight, pooled, back, 1)
-        back = F.max_unpool2d(back, where, 2)
-        back = zplus(net.conv1.weight, seen, back, 1)
-    torch.testing.assert_close(found.channels, back, atol=1e-4, rtol=1e-2)
+        relevance = parts / parts.sum() * score
+        relevance = relevance[:, :, None, None] * b / b.sum((2, 3), keepdim=True).clamp(min=1e-9)
+        relevance = zplus(net.conv2.weight, pooled, relevance, 1)
+        relevance = F.max_unpool2d(relevance, where, 2)
+        relevance = zplus(net.conv1.weight, inputs, relevance, 1)
+    torch.testing.assert_close(found.per_channel, relevance, atol=1e-4, rtol=1e-2)
     assert found.delta.abs().max() < 0.01
     assert found.map.sum().item() == pytest.approx(score.item(), rel=0.01)
 
 
 @pytest.mark.parametrize("rule", ["zplus", "alphabeta", "flat", "deep_taylor"])
-def test_relevance_is_conserved_beside_shortcuts_gates_and_functions(rule):
+def test_relevance_is_conserved_through_residuals_gates_and_functions(rule):
     network = toys.network(Shortcut(), size=(16, 20))
     for target in ("logit:0", "logit:2", "deep:1"):
         found = fv.explain(network, IMAGES, target, methods.LRP(rule))
@@ -213,7 +215,7 @@ def test_relevance_is_conserved_beside_shortcuts_gates_and_functions(rule):
 
 
 @pytest.mark.parametrize(("order", "layout"), [("BGR", "NCHW"), ("RGB", "NHWC")])
-def test_maps_lie_where_the_network_looks_whatever_it_wants(small, order, layout):
+def test_maps_do_not_depend_on_channel_order_and_layout(small, order, layout):
     class Other(nn.Module):
         def __init__(self, inner):
             super().__init__()
@@ -223,17 +225,20 @@ def test_maps_lie_where_the_network_looks_whatever_it_wants(small, order, layout
             x = x.permute(0, 3, 1, 2) if layout == "NHWC" else x
             return self.inner(x.flip(1) if order == "BGR" else x)
 
-    other = fv.Network(Other(small.module), size=small.size, mean=small.mean, std=small.std, order=order, layout=layout)
+    spec = small.input
+    other = fv.Network(
+        Other(small.module), size=small.size, mean=spec.mean, std=spec.std, channel_order=order, layout=layout
+    )
     for method in ("gradient", "integratedgradients", "LRP('zplus')", "LRP('deep_taylor')", "gradcam"):
         one, two = (fv.explain(net, IMAGES, "logit:1", method) for net in (small, other))
         torch.testing.assert_close(one.map, two.map, atol=1e-5, rtol=1e-3)
 
 
 def vit_attention(network, images):
-    """Compute the block's attention matrix by hand."""
+    """Return the attention weights of the block, computed by hand."""
     net = network.module
     with torch.no_grad():
-        tokens = net.patches(normal(images)).flatten(2).transpose(1, 2)
+        tokens = net.patches(normalised(images)).flatten(2).transpose(1, 2)
         tokens = torch.cat([net.cls.expand(len(images), -1, -1), tokens], 1) + net.place
         q, k, _ = F.linear(tokens, net.block.self_attn.in_proj_weight, net.block.self_attn.in_proj_bias).chunk(3, -1)
         heads = []
@@ -243,19 +248,20 @@ def vit_attention(network, images):
     return torch.stack(heads, 1)
 
 
-def test_attention_is_what_the_class_token_weighs_by():
+def test_attention_and_rollout_are_the_weights_of_the_class_token():
     network = toys.network(toys.Vit())
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     weights = vit_attention(network, images)
+    request = AttributionRequest(network, fv.objectives.Logit(0), (32, 32))
     for head in (0, 1, None):
-        found = methods.Attention(0, head).find(Question(network, fv.objectives.Logit(0), (32, 32)), images.clone()).map
+        found = methods.Attention(0, head).attribute(request, images.clone()).map
         expected = weights.mean(1) if head is None else weights[:, head]
         torch.testing.assert_close(found, expected[:, 0, 1:].view(2, 4, 4))
-    rolled = methods.Rollout().find(Question(network, fv.objectives.Logit(0), (32, 32)), images.clone()).map
+    rolled = methods.Rollout().attribute(request, images.clone()).map
     torch.testing.assert_close(rolled, (0.5 * weights.mean(1) + 0.5 * torch.eye(17))[:, 0, 1:].view(2, 4, 4))
 
 
-def test_class_attention_is_its_formula():
+def test_class_attention_equals_its_formula():
     generator = torch.Generator().manual_seed(0)
     q, k, c = (torch.randn(2, 6, 4, generator=generator) for _ in range(3))
     shares = class_attention(q, k, c)
@@ -265,7 +271,7 @@ def test_class_attention_is_its_formula():
             assert shares[n, i].tolist() == pytest.approx([value / sum(row) for value in row], rel=1e-4)
 
 
-def test_a_captured_layer_has_a_gradient_even_if_what_follows_works_in_place():
+def test_a_layer_that_the_next_one_changes_in_place_still_has_a_gradient():
     network = toys.plain()
     images = torch.rand(1, 3, 32, 32, requires_grad=True)
     with network.session(["bn1", "conv2"]) as forward:

@@ -1,4 +1,4 @@
-"""Networks broken on purpose, and the flag that cures each."""
+"""Networks with a mistake, and the options that fix it."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 
 
 class Changed(nn.Module):
-    """Does something to its input before, or to its output after."""
+    """Changes the input or the output of a module."""
 
     def __init__(self, module, before=lambda x: x, after=lambda y: y):
         super().__init__()
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 class Softened(nn.Module):
-    """Puts out probabilities without a layer that puts out logits."""
+    """Puts out probabilities, and has no layer that puts out logits."""
 
     def __init__(self):
         super().__init__()
@@ -46,19 +46,19 @@ def broken(motifnet, **changes):
     return fv.Network(Changed(motifnet.module, **changes), size=64, classes=motifnet.classes, **HALF)
 
 
-def cures(diagnosis):
-    return {finding.about: finding.cure for finding in diagnosis if finding.cure}
+def fixes(diagnosis):
+    return {finding.check: finding.fix for finding in diagnosis if finding.fix}
 
 
-def test_a_healthy_network_needs_nothing(motifnet, folder):
+def test_a_healthy_network_needs_no_fix(motifnet, folder):
     for photographs in (None, folder):
         diagnosis = fv.doctor(motifnet, photographs=photographs)
-        assert diagnosis.healthy and cures(diagnosis) == {}
-        assert {finding.about for finding in diagnosis} >= {"output", "input range", "size", "starts"}
+        assert diagnosis.healthy and fixes(diagnosis) == {}
+        assert {finding.check for finding in diagnosis} >= {"output", "input range", "size", "dead units"}
 
 
-def test_photographs_of_few_kinds_accuse_nobody(motifnet, tmp_path):
-    """Of nonsense the network says more different things, but the batch norms speak against that."""
+def test_photographs_of_few_classes_raise_no_false_alarm(motifnet, tmp_path):
+    """With a wrong normalisation the predictions differ more, but it does not fit the batch-norm statistics."""
     assert fv.doctor(motifnet, photographs=drawings(tmp_path / "drawings", kinds=3)).healthy
 
 
@@ -69,62 +69,66 @@ def small(norm=None, outputs=27):
     return fv.Network(nn.Sequential(*layers, nn.Linear(8, outputs)), size=64, **HALF)
 
 
-def range_of(diagnosis):
-    (told,) = (str(finding) for finding in diagnosis if finding.about == "input range")
-    return told
+def line_of(diagnosis, check):
+    (line,) = (str(finding) for finding in diagnosis if finding.check == check)
+    return line
 
 
-def test_what_tells_nothing_accuses_nobody(motifnet, folder, tmp_path):
-    """Neither answers of a network that knows nothing, nor batch norms that are off, or keep no account."""
+def test_uninformative_networks_raise_no_false_alarm(motifnet, folder, tmp_path):
+    """Networks that are untrained, or whose batch norms have weight 0 or no running statistics."""
     off = nn.BatchNorm2d(8)
-    nn.init.zeros_(off.weight)  # as those that residual networks begin their training with
-    nothing = "?     input range  nothing tells whether it is right"
+    nn.init.zeros_(off.weight)  # the usual initialisation of the last batch norm of a residual block
+    unknown = "note  input range  the normalisation could not be checked"
     for network in (small(), small(outputs=1), small(off), small(nn.BatchNorm2d(8, track_running_stats=False))):
-        assert range_of(fv.doctor(network, photographs=folder)) == nothing
-    assert range_of(fv.doctor(small())) == nothing + "; --photographs FOLDER might"
+        assert line_of(fv.doctor(network, photographs=folder), "input range") == unknown
+    assert line_of(fv.doctor(small()), "input range") == unknown + "; --photographs FOLDER may help"
     motifvit = fv.load("motifvit", device="cpu").with_input(mean=(0.0,) * 3, std=(1.0,) * 3)
-    assert range_of(fv.doctor(motifvit, photographs=drawings(tmp_path / "one", 1))) == (
-        "?     input range  no range in use fits the first batch norms; "
-        "give --mean and --std as in training, or photographs of its kind"
+    assert line_of(fv.doctor(motifvit, photographs=drawings(tmp_path / "one", 1)), "input range") == (
+        "note  input range  no common normalisation fits the first batch-norm layers; "
+        "give --mean and --std as in training, or photographs like those it was trained on"
     )
 
 
-def test_a_wrong_range_is_seen_in_answers_alone(motifnet, folder, monkeypatch):
-    """As where there are no batch norms."""
+def test_a_wrong_normalisation_is_found_by_predictions_alone(motifnet, folder, monkeypatch):
+    """As in a network without batch norms."""
     monkeypatch.setattr("featviz.apps.doctor.input_range._mismatch", lambda network, images: None)
     assert fv.doctor(motifnet, photographs=folder).healthy
     wrong = motifnet.with_input(mean=(0.485, 0.456, 0.406), std=(0.003922,) * 3)
-    (finding,) = (one for one in fv.doctor(wrong, photographs=folder) if one.cure)
-    assert finding.what.startswith("the answers to the photographs say that it expects ")
+    (finding,) = (one for one in fv.doctor(wrong, photographs=folder) if one.fix)
+    assert finding.text.startswith("the predictions on the photographs indicate pixels in [-1, 1]")
 
 
-def test_a_wrong_mean_is_seen_in_batch_norms(motifnet, folder):
+def test_a_wrong_normalisation_is_found_by_batch_norms(motifnet, folder):
     wrong = motifnet.with_input(mean=(0.0,) * 3, std=(1.0,) * 3)
-    cure = "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
-    assert cures(fv.doctor(wrong, photographs=folder)) == {"input range": cure}
-    told = range_of(fv.doctor(wrong))
-    assert told.startswith("cure  input range  the first batch norms say that it is wrong, and photographs would tell")
-    assert cure in told.partition(": ")[2].split(" or ")
+    fix = "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
+    assert fixes(fv.doctor(wrong, photographs=folder)) == {"input range": fix}
+    line = line_of(fv.doctor(wrong), "input range")
+    start, _, options = line.partition(": ")
+    assert start == (
+        "fix   input range  the first batch-norm layers do not fit the given normalisation; "
+        "--photographs FOLDER would tell which of these does"
+    )
+    assert fix in options.split(" or ")
 
 
-def test_bytes_for_pixels(motifnet, folder):
+def test_pixels_in_0_to_255(motifnet, folder):
     wrong = broken(motifnet, before=lambda x: (x / 255 - 0.5) / 0.5)
-    cure = "--mean 0,0,0 --std 0.003922,0.003922,0.003922"
-    assert cures(fv.doctor(wrong))["input range"].startswith(cure)
-    assert cures(fv.doctor(wrong, photographs=folder)) == {"input range": cure}
+    fix = "--mean 0,0,0 --std 0.003922,0.003922,0.003922"
+    assert fixes(fv.doctor(wrong))["input range"].startswith(fix)
+    assert fixes(fv.doctor(wrong, photographs=folder)) == {"input range": fix}
     assert fv.doctor(wrong.with_input(mean=(0.0,) * 3, std=(0.003922,) * 3), photographs=folder).healthy
 
 
-def test_answers_that_hardly_differ_tell_nothing(folder):
+def test_predictions_that_hardly_differ_are_a_note(folder):
     near = fv.load("motifvit", device="cpu").with_input(mean=(0.5,) * 3, std=(0.6,) * 3)
-    assert range_of(fv.doctor(near, photographs=folder)) == (
-        "?     input range  the answers to the photographs hardly tell whether it is right; "
-        "they say a little more with --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
+    assert line_of(fv.doctor(near, photographs=folder), "input range") == (
+        "note  input range  the predictions on the photographs do not tell clearly whether the normalisation is right; "
+        "they are slightly more informative with --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
     )
 
 
 def normed(folder, *, before=lambda x: x):
-    """A small grey network whose batch norm has kept what drawings are like in MNIST's range."""
+    """A small grey network whose batch norm has the running statistics of drawings with MNIST's normalisation."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8, momentum=None), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     module = Changed(nn.Sequential(*layers, nn.Linear(8, 10)), before=before)
@@ -134,67 +138,69 @@ def normed(folder, *, before=lambda x: x):
     return fv.Network(module, size=28, mean=(0.1307,), std=(0.3081,))
 
 
-def test_the_range_of_grey_digits(folder):
+def test_the_normalisation_of_mnist(folder):
     right = normed(folder)
     assert fv.doctor(right, photographs=folder).healthy
     wrong = fv.doctor(right.with_input(mean=(0.5,), std=(0.5,)), photographs=folder)
-    assert cures(wrong) == {"input range": "--mean 0.1307 --std 0.3081"}
+    assert fixes(wrong) == {"input range": "--mean 0.1307 --std 0.3081"}
 
 
-def test_a_range_in_which_nothing_is_a_number_fits_not(folder):
+def test_a_normalisation_with_infinite_activations_does_not_fit(folder):
     right = normed(folder, before=lambda x: torch.exp(3 * x))
-    assert range_of(fv.doctor(right, photographs=folder)) == (
-        "ok    input range  the first batch norms say that it is right"
+    assert line_of(fv.doctor(right, photographs=folder), "input range") == (
+        "ok    input range  the first batch-norm layers fit the given normalisation"
     )
 
 
-def test_blue_for_red(motifnet, tmp_path):
-    """Where red is all that it looks at, and there is little blue in the photographs."""
+def test_bgr_instead_of_rgb(motifnet, tmp_path):
+    """A network that sees red only, and photographs with little blue."""
     folder = drawings(tmp_path / "drawings", light=(1.0, 0.7, 0.1))
     wrong = broken(motifnet, before=lambda x: x[:, 2:].expand(-1, 3, -1, -1))
-    cure = {"input range": "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --order BGR"}
-    assert cures(fv.doctor(wrong, photographs=folder)) == cure
+    fix = {"input range": "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --channel-order BGR"}
+    assert fixes(fv.doctor(wrong, photographs=folder)) == fix
     right = broken(motifnet, before=lambda x: x[:, :1].expand(-1, 3, -1, -1))
-    back = {"input range": "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --order RGB"}
-    assert cures(fv.doctor(right.with_input(order="BGR"), photographs=folder)) == back
-    cured = wrong.with_input(order="BGR")
-    assert fv.doctor(cured, photographs=folder).healthy
+    back = {"input range": "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --channel-order RGB"}
+    assert fixes(fv.doctor(right.with_input(channel_order="BGR"), photographs=folder)) == back
+    fixed = wrong.with_input(channel_order="BGR")
+    assert fv.doctor(fixed, photographs=folder).healthy
     image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     red = motifnet.capture(image[:, :1].expand(-1, 3, -1, -1), [""])[""]
-    assert torch.equal(cured.capture(image, [""])[""], red)
+    assert torch.equal(fixed.capture(image, [""])[""], red)
 
 
 def test_channels_last(motifnet):
     wrong = broken(motifnet, before=lambda x: x.permute(0, 3, 1, 2))
-    assert cures(fv.doctor(wrong)) == {"input": "--layout NHWC"}
-    cured = wrong.with_input(layout="NHWC")
-    assert fv.doctor(cured).healthy
+    assert fixes(fv.doctor(wrong)) == {"input": "--layout NHWC"}
+    fixed = wrong.with_input(layout="NHWC")
+    assert fv.doctor(fixed).healthy
     image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(cured.capture(image, [""])[""], motifnet.capture(image, [""])[""], atol=1e-5)
-    rendering = fv.render(cured, "logit:spiral", steps=24)
+    assert torch.allclose(fixed.capture(image, [""])[""], motifnet.capture(image, [""])[""], atol=1e-5)
+    rendering = fv.render(fixed, "logit:spiral", steps=24)
     assert rendering.history[-4:].mean() > rendering.history[:4].mean()
 
 
-def test_grey_input_and_another_size(motifnet):
+def test_other_channels_and_sizes(motifnet):
     grey = broken(motifnet, before=lambda x: x[:, :1].expand(-1, 3, -1, -1) if x.shape[1] == 1 else x[:, :, :0])
-    assert cures(fv.doctor(grey)) == {"input": "--mean 0.5 --std 0.5"}
+    assert fixes(fv.doctor(grey)) == {"input": "--mean 0.5 --std 0.5"}
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 28 * 28, 4))
     small = fv.Network(flat, size=64, **HALF)
-    assert cures(fv.doctor(small)) == {"input": "--size 28"}
+    assert fixes(fv.doctor(small)) == {"input": "--input-size 28"}
     never = fv.Network(nn.Linear(7, 7, bias=False), size=64, **HALF)
-    assert cures(fv.doctor(never)) == {"input": "give what it was trained on: --size, --mean and --std"}
+    assert fixes(fv.doctor(never)) == {"input": "give --input-size, --mean and --std as in training"}
 
     def check(x):
         if x.shape[-1] != 28:
             raise AssertionError
         return x
 
-    (told,) = fv.doctor(fv.Network(Changed(nn.Flatten(), before=check), size=64, **HALF)).findings
-    assert str(told) == "cure  input        it does not take 3 channels of 64 x 64 px (AssertionError): --size 28"
+    (finding,) = fv.doctor(fv.Network(Changed(nn.Flatten(), before=check), size=64, **HALF)).findings
+    assert str(finding) == (
+        "fix   input        the module does not accept 3 channels of 64x64 px (AssertionError): --input-size 28"
+    )
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyError])
-def test_a_mistake_of_the_author_is_no_wrong_shape(kind):
+def test_an_error_that_no_shape_avoids_is_raised(kind):
     def fail(x):
         raise kind("the author's own mistake")
 
@@ -202,7 +208,7 @@ def test_a_mistake_of_the_author_is_no_wrong_shape(kind):
         fv.doctor(fv.Network(Changed(nn.Flatten(), before=fail), size=8, **HALF))
 
 
-def test_a_shape_that_brings_out_a_mistake_is_passed_over():
+def test_shapes_that_raise_other_errors_are_skipped():
     def take(x):
         if x.shape[-1] == 32:
             raise ZeroDivisionError
@@ -211,10 +217,10 @@ def test_a_shape_that_brings_out_a_mistake_is_passed_over():
         return x
 
     other = fv.Network(Changed(nn.Flatten(), before=take), size=64, **HALF)
-    assert cures(fv.doctor(other))["input"] == "--size 128"
+    assert fixes(fv.doctor(other))["input"] == "--input-size 128"
 
 
-def test_memory_that_is_short_is_no_wrong_shape():
+def test_out_of_memory_is_raised():
     def fail(x):
         raise torch.OutOfMemoryError("out of memory")
 
@@ -222,32 +228,33 @@ def test_memory_that_is_short_is_no_wrong_shape():
         fv.doctor(fv.Network(Changed(nn.Flatten(), before=fail), size=8, **HALF))
 
 
-def test_odd_outputs(motifnet):
+def test_outputs_that_are_no_logits(motifnet):
     soft = fv.doctor(broken(motifnet, after=lambda y: y.softmax(1)))
-    assert cures(soft) == {"output": "for logit:N give module:N"}
+    assert fixes(soft) == {"output": "use module:N instead of logit:N"}
     nan = fv.doctor(broken(motifnet, after=lambda y: y * float("nan")))
-    assert cures(nan) == {"output": "check its weights, and --mean and --std"}
+    assert fixes(nan) == {"output": "check the weights, and --mean and --std"}
     ends = fv.Network(nn.Sequential(motifnet.module, nn.Sigmoid()), size=64, **HALF)
-    assert cures(fv.doctor(ends)) == {"output": "for logit:N give 0:N"}
+    assert fixes(fv.doctor(ends)) == {"output": "use 0:N instead of logit:N"}
     logs = broken(motifnet, after=lambda y: torch.log_softmax(y, 1))
-    assert cures(fv.doctor(logs)) == {"output": "for logit:N give module:N"}
+    assert fixes(fv.doctor(logs)) == {"output": "use module:N instead of logit:N"}
     deep = fv.Network(Changed(nn.Sequential(motifnet.module, nn.Softmax(1))), size=64, **HALF)
-    assert cures(fv.doctor(deep)) == {"output": "for logit:N give module.0:N"}
-    (finding,) = (one for one in fv.doctor(fv.Network(Softened(), size=32, **HALF)) if one.cure)
-    assert finding.cure == "let the module return its logits"
+    assert fixes(fv.doctor(deep)) == {"output": "use module.0:N instead of logit:N"}
+    (finding,) = (one for one in fv.doctor(fv.Network(Softened(), size=32, **HALF)) if one.fix)
+    assert finding.fix == "return logits from the module"
     maps = fv.Network(nn.Conv2d(3, 4, 3), size=32, **HALF)
     (output, *_) = fv.doctor(maps)
-    assert output.what == "it puts out 4 x 30 x 30 for an image; there is no logit:"
+    assert output.text == "4 x 30 x 30 per image; layers can be addressed, but not classes (logit:)"
     both = fv.combine(one=motifnet, other=fv.load("motifnet", device="cpu"))
     (output, *_) = fv.doctor(both)
-    assert output.what == "those of one, other; address their classes as logit:NAME@one"
+    assert output.text == "logits of one, other; address a class as logit:CLASS@one"
     named = fv.Network(motifnet.module, size=64, classes=["a", "b"], **HALF)
-    assert cures(fv.doctor(named)) == {"output": "give classes= in output order"}
+    assert fixes(fv.doctor(named)) == {"output": "give classes= with one name per output, in output order"}
 
 
-def test_activations_that_overwrite_and_those_without_a_name(net):
-    told = [finding.what for finding in fv.doctor(net) if finding.about == "activations"]
-    assert told == ["1 overwrite their input; layers are captured before they do"]
+def test_activations_in_place_and_as_functions(net):
+    assert line_of(fv.doctor(net), "activations") == (
+        "ok    activations  1 work in place; the outputs of layers are captured before they are overwritten"
+    )
 
     class Functional(nn.Module):
         def __init__(self):
@@ -259,22 +266,26 @@ def test_activations_that_overwrite_and_those_without_a_name(net):
             return torch.relu(self.act(self.conv(x))).mean((2, 3))
 
     found = fv.doctor(fv.Network(Functional(), size=32, **HALF))
-    told = [finding.what for finding in found if finding.about == "activations"]
-    assert told == ["it calls relu as a function, which no layer names; address the block around"]
+    assert line_of(found, "activations") == (
+        "ok    activations  relu called as a function, so no layer is named after it; address the enclosing block"
+    )
 
 
 @pytest.mark.parametrize(
-    ("bias", "cure"),
-    [(-0.1, '--param "Fourier(std=0.25)", a louder start'), (-50.0, "check its weights, and --mean and --std")],
+    ("bias", "fix"),
+    [
+        (-0.1, 'start from stronger noise, --param "Fourier(std=0.25)"'),
+        (-50.0, "check the weights, and --mean and --std"),
+    ],
 )
-def test_dead_starts_are_told(bias, cure):
+def test_layers_that_are_inactive_on_the_initial_noise(bias, fix):
     torch.manual_seed(0)
     dead = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
     nn.init.constant_(dead[0].bias, bias)
-    assert cures(fv.doctor(fv.Network(dead, size=32, **HALF)))["starts"] == cure
+    assert fixes(fv.doctor(fv.Network(dead, size=32, **HALF)))["dead units"] == fix
 
 
-def test_a_branch_that_a_louder_start_wakes_is_woken():
+def test_a_branch_that_stronger_noise_activates():
     class Residual(nn.Module):
         def __init__(self):
             super().__init__()
@@ -286,11 +297,11 @@ def test_a_branch_that_a_louder_start_wakes_is_woken():
             return x + self.relu(self.conv(x))
 
     diagnosis = fv.doctor(fv.Network(Residual(), size=32, **HALF))
-    assert cures(diagnosis) == {"starts": '--param "Fourier(std=0.25)", a louder start'}
+    assert fixes(diagnosis) == {"dead units": 'start from stronger noise, --param "Fourier(std=0.25)"'}
 
 
-def test_a_branch_that_begins_with_nothing_is_no_dead_start():
-    """As the last batch norm of a residual block often does."""
+def test_a_branch_that_is_initialised_to_zero_is_a_note():
+    """As the last batch norm of a residual block often is."""
 
     class Residual(nn.Module):
         def __init__(self):
@@ -303,33 +314,43 @@ def test_a_branch_that_begins_with_nothing_is_no_dead_start():
             return x + self.norm(self.conv(x))
 
     diagnosis = fv.doctor(fv.Network(Residual(), size=32, **HALF))
-    (told,) = (str(finding) for finding in diagnosis if finding.about == "starts")
-    assert (
-        told == "?     starts       nothing in norm answers to noise, quiet or loud, but the network's last layer does"
+    assert line_of(diagnosis, "dead units") == (
+        "note  dead units   all channels of norm are inactive on initial noise of any strength, "
+        "but the last layer responds to it"
     )
 
 
 @pytest.mark.parametrize("side", [14, 16])
-def test_sizes_that_are_multiples_are_found(side):
+def test_the_smallest_accepted_size_may_be_a_multiple(side):
     def divide(x):
         assert x.shape[-1] % side == 0
         return x
 
     diagnosis = fv.doctor(fv.Network(Changed(nn.Conv2d(3, 4, 3), before=divide), size=112, **HALF))
-    assert f"takes squares from {side} px" in [finding.what for finding in diagnosis]
+    assert line_of(diagnosis, "size") == f"ok    size         the smallest square it accepts is {side}x{side} px"
 
 
-def test_photographs_are_taken_from_all_over_the_folder(motifnet, tmp_path):
-    """The first ones by name are of one class where each has a folder of its own."""
+def test_photographs_are_spread_over_the_folder(motifnet, tmp_path):
+    """The first ones by name are of one class where each class has a folder."""
     motifvit = fv.load("motifvit", device="cpu").with_input(mean=(0.0,) * 3, std=(1 / 255,) * 3)
     for name, count, kinds in (("a", 64, 1), ("b", 63, 27)):
         drawings(tmp_path / name, count, kinds=kinds)
-    assert "expects pixels from -1 to 1" in range_of(fv.doctor(motifvit, photographs=tmp_path))
+    assert "indicate pixels in [-1, 1]" in line_of(fv.doctor(motifvit, photographs=tmp_path), "input range")
 
 
-def test_units_that_are_off_when_a_render_begins_are_counted(motifnet):
-    (told,) = (finding.what for finding in fv.doctor(motifnet) if finding.about == "starts")
-    assert "is off when a render begins; such units are woken" in told
+def test_channels_that_are_inactive_on_the_initial_noise_are_counted(motifnet):
+    line = line_of(fv.doctor(motifnet), "dead units")
+    assert line.endswith(") are inactive on the initial noise; a render redirects gradients to them")
+
+
+def test_channels_that_never_activate_on_photographs_are_a_note(tmp_path):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    layers[0].bias.data = torch.tensor([0.0, 0.0, -50.0, -50.0])
+    lines = str(fv.doctor(fv.Network(layers, size=32, **HALF), photographs=drawings(tmp_path / "drawings", 12)))
+    assert lines.splitlines()[-1] == (
+        "note  dead units   2 channels of 1 never activate on these photographs; their pictures will be noise"
+    )
 
 
 def test_dead_leaves_have_the_spectrum_of_photographs():
@@ -344,11 +365,9 @@ def test_the_command(folder, capsys):
     assert all(line.startswith("ok ") for line in capsys.readouterr().out.splitlines())
     arguments = ["doctor", "--mean", "0,0,0", "--std", "1,1,1", "--photographs", str(folder), "--device", "cpu"]
     assert main(arguments) == 1
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("cure"))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("fix"))
     assert line.endswith("--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5")
-    assert main(["doctor", "--order", "RBG"]) == 2
-    assert capsys.readouterr().err == (
-        "featviz: there is no order 'RBG' with layout 'NCHW'; give RGB or BGR and NCHW or NHWC\n"
-    )
+    assert main(["doctor", "--channel-order", "RBG"]) == 2
+    assert capsys.readouterr().err == "featviz: channel_order must be RGB or BGR, got 'RBG'\n"
     assert main(["doctor", "--photographs", "nowhere"]) == 2
     assert capsys.readouterr().err == "featviz: no folder nowhere\n"

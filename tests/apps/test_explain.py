@@ -1,6 +1,7 @@
-"""Attribution as people use it: every method, on every kind of network, or a line that says why not."""
+"""Attribution end to end: every method on every kind of network, comparisons, files and commands."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ from featviz.engine import parse_repr, parse_value
 from featviz.io import read_photograph, read_report
 from featviz.network.bundled import MOTIFS
 
-EVERY = {name: getattr(methods, name) for name in methods.__all__ if name != "Scouter"}
-HOWS = {name: value() if isinstance(value, type) else value for name, value in EVERY.items()}
-QUICK = {"IntegratedGradients": methods.IntegratedGradients(steps=8)}
-UNSUITED = {
+PUBLIC = {name: getattr(methods, name) for name in methods.__all__ if name not in ("Scouter", "train_scouter")}
+METHODS = {name: value() if isinstance(value, type) else value for name, value in PUBLIC.items()}
+FASTER = {"IntegratedGradients": methods.IntegratedGradients(steps=8)}
+NOT_APPLICABLE = {
     *((name, model) for name in ("Attention", "Rollout") for model in ("motifnet", "ChannelsLast", "Plain")),
     ("CAM", "motifvit"),
     ("LRP", "motifvit"),
@@ -51,36 +52,46 @@ def state(network):
     return hooks, flags, [weight.grad for weight in module.parameters()], network.fingerprint
 
 
-@pytest.mark.parametrize("name", HOWS)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("model", ["motifnet", "motifvit", "ChannelsLast", "Plain"])
-def test_every_method_applies_or_says_why_not(name, model, motifnet, motifvit):
+def test_every_method_applies_or_gives_the_reason(name, model, motifnet, motifvit):
     given = {"motifnet": motifnet, "motifvit": motifvit}
     network = given.get(model) or toys.network(getattr(toys, model)(), classes=("a", "b", "c", "d", "e"))
     before = state(network)
     images = torch.rand(2, 3, *network.size, generator=torch.Generator().manual_seed(0))
-    how = QUICK.get(name, HOWS[name])
-    if (name, model) in UNSUITED:
-        with pytest.raises(fv.SettingError) as told:
-            fv.explain(network, images, "logit:1", how)
-        assert "\n" not in str(told.value) and len(str(told.value)) < 160
+    method = FASTER.get(name, METHODS[name])
+    if (name, model) in NOT_APPLICABLE:
+        with pytest.raises(fv.SettingError) as error:
+            fv.explain(network, images, "logit:1", method)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 160
     else:
-        found = fv.explain(network, images, "logit:1", how)
+        found = fv.explain(network, images, "logit:1", method)
         assert found.map.shape == (2, *network.size) and torch.isfinite(found.map).all()
         assert found.overlay().shape == (2, 3, *network.size)
-        assert torch.equal(found.map, fv.explain(network, images, "logit:1", how).map)
+        assert torch.equal(found.map, fv.explain(network, images, "logit:1", method).map)
     assert state(network) == before
 
 
-def test_every_method_stands_in_the_page_about_them():
-    page = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
-    assert [name for name in methods.__all__ if f"`{name}`" not in page] == []
+GUIDE = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
 
 
-@pytest.mark.parametrize("name", HOWS)
-def test_every_method_is_a_value_that_its_repr_rebuilds(name):
-    how = HOWS[name]
-    assert parse_repr(repr(how), EVERY) == how
-    assert parse_value(name.lower(), methods) == how
+def test_the_guide_lists_every_method():
+    assert [name for name in methods.__all__ if f"`{name}`" not in GUIDE] == []
+
+
+def test_the_command_in_the_guide_works(mosaic, tmp_path):
+    (tmp_path / "docs").mkdir()
+    Image.fromarray((mosaic.permute(1, 2, 0) * 255).byte().numpy()).save(tmp_path / "docs" / "chelsea.webp")
+    (command,) = (line for line in GUIDE.splitlines() if line.startswith("featviz "))
+    assert main(shlex.split(command)[1:]) == 0
+    assert (tmp_path / "chelsea-explained.png").is_file()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_rebuilt_from_its_repr_and_name(name):
+    method = METHODS[name]
+    assert parse_repr(repr(method), PUBLIC) == method
+    assert parse_value(name.lower(), methods) == method
 
 
 @pytest.mark.parametrize(
@@ -88,7 +99,7 @@ def test_every_method_is_a_value_that_its_repr_rebuilds(name):
     [("gradcam", 0.6), ("cam", 0.6), ("guidedgradcam", 0.7), ("classattention", 0.6), ("LRP('alphabeta')", 0.4)],
 )
 def test_methods_find_the_motif_in_a_mosaic(motifnet, mosaic, method, least):
-    """Chance would give each quarter .25 of what speaks for a class."""
+    """By chance, a quarter of the mosaic would get 0.25 of the positive contributions."""
     shares = []
     for i, name in enumerate(("spiral", "star", "bricks", "eye")):
         found = fv.explain(motifnet, mosaic, f"logit:{name}", method).map[0].relu()
@@ -97,15 +108,15 @@ def test_methods_find_the_motif_in_a_mosaic(motifnet, mosaic, method, least):
     assert sum(shares) / 4 > least, shares
 
 
-def test_clear_says_which_class_is_where(motifnet, mosaic):
+def test_clear_assigns_positions_to_the_right_classes(motifnet, mosaic):
     found = fv.explain(motifnet, mosaic, None, methods.CLEAR(8))
     right = 0
     for i, name in enumerate(("spiral", "star", "bricks", "eye")):
-        if name in found.names:
+        if name in found.class_names:
             rows, columns = slice(SIDE * (i // 2), SIDE * (i // 2 + 1)), slice(SIDE * (i % 2), SIDE * (i % 2 + 1))
             labels, strength = found.labels[0, rows, columns], found.map[0, rows, columns]
-            weights = [strength[labels == k].sum().item() for k in range(len(found.names))]
-            right += found.names[weights.index(max(weights))] == name
+            weights = [strength[labels == k].sum().item() for k in range(len(found.class_names))]
+            right += found.class_names[weights.index(max(weights))] == name
     assert right >= 3
 
 
@@ -117,63 +128,65 @@ def test_integrated_gradients_are_complete_and_lrp_conserves_on_trained_networks
         for method in ("integratedgradients", "LRP('zplus')"):
             found = fv.explain(network, shared / "images" / "cat.jpg", None, method)
             assert found.delta.abs().max() < 0.01, (network, method)
-    cam, grad_cam = (fv.explain(mobilenet, shared / "images" / "cat.jpg", None, how).map for how in ("cam", "gradcam"))
-    scaled = [found.relu() / found.max() for found in (cam, grad_cam)]
+    both = (fv.explain(mobilenet, shared / "images" / "cat.jpg", None, method).map for method in ("cam", "gradcam"))
+    scaled = [found.relu() / found.max() for found in both]
     assert torch.corrcoef(torch.stack([one.flatten() for one in scaled]))[0, 1] > 0.98
 
 
 def test_random_weights_change_grad_cam_more_than_guided_backprop(motifnet, mosaic):
-    """Adebayo et al. 2018: what guided backprop shows hardly depends on the upper layers."""
+    """Adebayo et al. 2018: guided backpropagation hardly depends on the weights of the upper layers."""
     import copy
 
     module = copy.deepcopy(motifnet.module)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module.head.reset_parameters()
-    other = fv.Network(module, size=64, mean=motifnet.mean, std=motifnet.std, classes=motifnet.classes)
+    spec = motifnet.input
+    other = fv.Network(module, size=64, mean=spec.mean, std=spec.std, classes=motifnet.classes)
 
-    def alike(method):
+    def rank_correlation(method):
         one, two = (fv.explain(net, mosaic, "logit:star", method).map.abs().flatten() for net in (motifnet, other))
         return torch.corrcoef(torch.stack([one.argsort().argsort().float(), two.argsort().argsort().float()]))[0, 1]
 
-    assert alike("gradcam") < 0.7 < 0.8 < alike("guidedbackprop")
+    assert rank_correlation("gradcam") < 0.7 < 0.8 < rank_correlation("guidedbackprop")
 
 
-def test_a_unit_is_explained_as_a_class_is(motifnet, mosaic):
+def test_neurons_are_explained_as_classes_are(motifnet, mosaic):
     active = motifnet.capture(mosaic[None], ["stage2"])["stage2"][0, 5, :8, :8]
     y, x = divmod(int(active.argmax()), 8)
     found = fv.explain(motifnet, mosaic, f"stage2:5@{y},{x}", "gradient")
-    assert found.map[0, :64, :64].max() > 0 and found.map[0, 64:, 64:].max() == 0  # out of that neuron's sight
+    assert found.map[0, :64, :64].max() > 0
+    assert found.map[0, 64:, 64:].max() == 0  # outside of the neuron's receptive field
     assert found.target == f"stage2:5@{y},{x}" and found.score[0].item() == pytest.approx(active.max().item(), rel=1e-4)
 
 
-def test_grey_images_and_networks_without_names():
+def test_grey_images_and_networks_without_class_names():
     network = toys.network(toys.Plain(1), mean=(0.5,), std=(0.5,))
     found = fv.explain(network, torch.rand(1, 24, 40), None, "gradcam")
     assert found.map.shape == (1, 24, 40) and found.target.startswith("logit:")
     assert found.overlay().shape == (1, 3, 24, 40)
 
 
-def test_what_is_saved_says_what_it_is(motifnet, mosaic, tmp_path):
+def test_saved_files_hold_the_recipe_of_the_map(motifnet, mosaic, tmp_path):
     found = fv.explain(motifnet, mosaic, "logit:star", "LRP('zplus')")
     path = found.save(tmp_path / "a.png")
-    with pytest.raises(fv.RecipeError, match=r"explains a photograph, and is not drawn; run featviz explain again$"):
+    with pytest.raises(
+        fv.RecipeError, match=r"a.png is an explanation, which cannot be replayed; run featviz explain again$"
+    ):
         fv.replay(path)
-    ((kept,),) = read_report(path)["explained"]
-    assert (kept["model"], kept["target"]) == ("motifnet", "Logit(name='star', network='')")
-    assert parse_repr(kept["method"], EVERY) == methods.LRP("zplus")
+    ((recipe,),) = read_report(path)["explained"]
+    assert (recipe["model"], recipe["target"]) == ("motifnet", "Logit(name='star', network='')")
+    assert parse_repr(recipe["method"], PUBLIC) == methods.LRP("zplus")
     assert found._repr_png_().startswith(b"\x89PNG")
-    assert repr(found).startswith("<LRP('zplus') of logit:star: 1 x 128x128 px, delta 0.0")
+    assert repr(found).startswith("<LRP('zplus') of logit:star: 1 x 128x128 px, contributions miss the score by 0.0")
     sheet = fv.compare(motifnet, mosaic, ["logit:star", "stage2:5"], ["cam", "clear", methods.Gradient()])
     assert sheet.methods == ("cam", "clear", "Gradient")
-    assert sheet.problems == {
-        "cam of stage2:5": "CAM explains the logit of a class, not stage2:5; GradCAM explains anything"
-    }
+    assert sheet.problems == {"cam of stage2:5": "CAM needs a class logit as target, got stage2:5; use GradCAM"}
     assert [one is None for one in sheet.rows[1]] == [True, False, False]
     assert len(read_report(sheet.save(tmp_path / "b.png"))["explained"]) == 2
 
 
-def test_a_slot_head_learns_and_shows_where(motifnet, mosaic, tmp_path):
+def test_a_slot_head_is_trained_and_explains_classes(motifnet, mosaic, tmp_path):
     def batches():
         generator = torch.Generator().manual_seed(0)
         for _ in range(60):
@@ -185,15 +198,17 @@ def test_a_slot_head_learns_and_shows_where(motifnet, mosaic, tmp_path):
         assert train_scouter(motifnet, "stage3", batches(), file, against=against) > 0.8
         found = fv.explain(motifnet, mosaic, "logit:star", methods.Scouter(str(file)))
         assert found.map.shape == (1, 128, 128) and ((found.map <= 0).all() if against else (found.map >= 0).all())
-    with pytest.raises(fv.SettingError, match="explains a class, not stage2:5"):
+    with pytest.raises(fv.SettingError, match="^Scouter needs a class as target, got stage2:5; use GradCAM$"):
         fv.explain(motifnet, mosaic, "stage2:5", methods.Scouter(file))
     other = fv.Network(Renamed(), size=64, **toys.HALF)
-    with pytest.raises(fv.SettingError, match="is for another network than Renamed"):
+    with pytest.raises(
+        fv.SettingError, match="does not fit Renamed: it needs 128 channels in 'stage3' and 27 classes$"
+    ):
         fv.explain(other, torch.rand(3, 64, 64), "logit:1", methods.Scouter(file))
 
 
 class Renamed(torch.nn.Module):
-    """A network with a layer that is called like one of motifnet's."""
+    """A network with a layer that has the name of one of motifnet's."""
 
     def __init__(self):
         super().__init__()
@@ -206,21 +221,21 @@ class Renamed(torch.nn.Module):
 BAD = [
     (["explain", "no.png"], "no file no.png"),
     (["explain", "plain.png", "--method", "gradcan"], "there is no 'gradcan' in methods; nearest: 'GradCAM', 'Gradient', 'GuidedGradCAM'"),
-    (["explain", "plain.png", "--method", "LRP('zminus')"], "no LRP rule 'zminus'; give epsilon, gamma, zplus"),
-    (["explain", "plain.png", "--method", "IntegratedGradients('white')"], "no baseline 'white' with 256 steps; give zero"),
-    (["explain", "plain.png", "--method", "NoiseTunnel(samples=0)"], "no 'smoothgrad' of 0 samples with noise 0.15"),
-    (["explain", "plain.png", "--method", "CLEAR(0)"], "0 classes cannot be compared; give 1 or more"),
-    (["explain", "plain.png", "--method", "rollout"], "motifnet has no attention over whole images; GradCAM goes with any"),
-    (["explain", "plain.png", "--model", "motifvit", "--method", "LRP"], "LRP has no rule for LayerNorm in motifvit; GradCAM and"),
-    (["explain", "plain.png", "tv", "--method", "LRP"], "LRP has no rule for tv of motifnet; GradCAM and"),
+    (["explain", "plain.png", "--method", "LRP('zminus')"], "rule must be epsilon, gamma, zplus, alphabeta, flat, deep_taylor, epsilon_plus, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1 or epsilon_alpha2_beta1_flat, got 'zminus'"),
+    (["explain", "plain.png", "--method", "IntegratedGradients('white')"], "baseline must be zero, blur or mean, got 'white'"),
+    (["explain", "plain.png", "--method", "NoiseTunnel(samples=0)"], "samples must be >= 1, got 0 (default 16)"),
+    (["explain", "plain.png", "--method", "CLEAR(0)"], "classes must be >= 1, got 0 (default 5)"),
+    (["explain", "plain.png", "--method", "rollout"], "motifnet has no attention over the whole image; use e.g. GradCAM"),
+    (["explain", "plain.png", "--model", "motifvit", "--method", "LRP"], "LRP has no rule for LayerNorm in motifvit; use GradCAM or Gradient"),
+    (["explain", "plain.png", "tv", "--method", "LRP"], "LRP needs a target that reads a layer, got tv"),
     (["explain", "plain.png", "--model", "motifvit", "--layer", "encoder.ln", "--method", "gradcam"], "logit:"),
-    (["explain", "plain.png", "--method", "NoiseTunnel('cam')"], "'cam' is no method; write it as a call, NoiseTunnel(GradCAM())"),
-    (["explain", "plain.png", "--model", "motifvit", "--method", "Attention(9)"], "no attention 9; motifvit has 4"),
-    (["explain", "plain.png", "--model", "motifvit", "--method", "Attention(0, 9)"], "no head 9; attention 0 has 4"),
-    (["explain", "plain.png", "--method", "Scouter('no.safetensors')"], "no head of train_scouter in no.safetensors"),
+    (["explain", "plain.png", "--method", "NoiseTunnel('cam')"], "method must be an attribution method, such as GradCAM(), got 'cam'"),
+    (["explain", "plain.png", "--model", "motifvit", "--method", "Attention(9)"], "layer must be in [-4, 3], got 9; motifvit has 4 attention layers"),
+    (["explain", "plain.png", "--model", "motifvit", "--method", "Attention(0, 9)"], "head must be in [0, 3] or None, got 9"),
+    (["explain", "plain.png", "--method", "Scouter('no.safetensors')"], "cannot read no.safetensors as a SCOUTER head; train one with fv.methods.train_scouter"),
     (["explain", "plain.png", "stage2:999"], "no channel 999 in 'stage2'; it has 64, 0 to 63"),
-    (["explain", "plain.png", "diversity(stage2)"], "diversity(stage2) is about several pictures at once"),
-    (["explain", "plain.png", "stage2:5", "--layer", "stage3", "--method", "gradcam"], "'stage3' has no places, or comes after"),
+    (["explain", "plain.png", "diversity(stage2)"], "the target must score a single image, got diversity(stage2), which compares several"),
+    (["explain", "plain.png", "stage2:5", "--layer", "stage3", "--method", "gradcam"], "layer must have positions and not come after stage2:5, got 'stage3'; the last such layer is 'stage2'"),
     (["explain", "plain.png", "--layer", "stag", "--method", "gradcam"], "no layer 'stag' in motifnet"),
     (["explain", "plain.png", "--class", "sprial"], "no class 'sprial'; nearest: 'spiral'"),
     (["explain", "plain.png", "-o", "no/a.png"], "cannot write no/a.png: there is no folder no; make it first"),
@@ -229,18 +244,18 @@ BAD = [
     (["examples", "good", "--layer", "stage2", "--channels", "x"], "cannot read the channels 'x'; give numbers as 0-15,40, or all"),
     (["examples", "good", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
     (["examples", ".", "--layer", "stage2"], "examples.png lies in ., and would be taken for photographs; give an output"),
-    (["explain", "plain.png", "--method", "smoothgrad", "--layer", "stage3"], "none of the methods looks at one layer"),
+    (["explain", "plain.png", "--method", "smoothgrad", "--layer", "stage3"], "none of the methods reads a single layer; leave out layer 'stage3', or add gradcam"),
     (["explain", "plain.png", "--class", "²"], "no class '²'"),
     (["examples", "bad", "--layer", "stage2"], "none of the 1 images in bad can be read; the first: cannot read"),
     (["evidence", "bad"], "none of the 1 images in bad can be read; the first: cannot read"),
     (["evidence", "no"], "no folder no"),
-    (["evidence", ".", "--top", "0"], "0 channels of a photograph cannot be counted; give 1 or more"),
-    (["evidence", ".", "--layer", "head"], "'head' has no places, or comes after logit:0; the last that will do is"),
+    (["evidence", ".", "--top", "0"], "top must be >= 1, got 0 (default 5)"),
+    (["evidence", ".", "--layer", "head"], "layer must have positions and not come after logit:0, got 'head'; the last such layer is 'stage3"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
-def test_bad_input_gets_one_line_and_leaves_nothing(arguments, message, tmp_path, capsys):
+def test_invalid_input_gives_one_line_and_writes_nothing(arguments, message, tmp_path, capsys):
     Image.new("RGB", (64, 64), (90, 60, 200)).save(tmp_path / "plain.png")
     (tmp_path / "good").mkdir()
     Image.new("RGB", (64, 64), (90, 60, 200)).save(tmp_path / "good" / "a.png")
@@ -253,7 +268,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(arguments, message, tmp_path
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_names_and_images_that_are_awkward(motifnet, mosaic, tmp_path):
+def test_method_names_and_unusual_images(motifnet, mosaic, tmp_path):
     named = fv.compare(motifnet, mosaic, ["logit:star"], [methods.LRP("zplus"), methods.LRP(), methods.GradCAM, "cam"])
     assert named.methods == ("LRP(rule='zplus')", "LRP", "GradCAM", "cam")
     one, two = (fv.explain(motifnet, given, "logit:star").map for given in (mosaic, mosaic.numpy()))
@@ -262,7 +277,7 @@ def test_names_and_images_that_are_awkward(motifnet, mosaic, tmp_path):
         fv.SettingError, match=r"the image holds torch.uint8 from 0 to \d+; give floating-point numbers"
     ):
         fv.explain(motifnet, (255 * mosaic).byte())
-    with pytest.raises(fv.SettingError, match="2 images stand in no one sheet"):
+    with pytest.raises(fv.SettingError, match="^compare takes one image, got 2; fv.explain takes several$"):
         fv.compare(motifnet, torch.stack([mosaic, mosaic]))
     Image.new("RGB", (150, 117), "white").save(tmp_path / "white.png")
     assert read_photograph(tmp_path / "white.png", size=64).max() == 1
@@ -271,9 +286,10 @@ def test_names_and_images_that_are_awkward(motifnet, mosaic, tmp_path):
     assert fv.explain(motifnet, tmp_path / "strip.png").map.shape == (1, 64, 256)
 
 
-def test_a_layer_that_the_score_does_not_see_is_said(motifvit):
+def test_layers_without_gradient_are_reported(motifvit):
     with pytest.raises(
-        fv.SettingError, match="logit:1 has no gradient in the places of 'encoder.ln'; leave the layer out"
+        fv.SettingError,
+        match="logit:1 has no gradient at the positions of 'encoder.ln'; leave the layer out, or give an earlier one",
     ):
         fv.explain(motifvit, torch.rand(3, 64, 64), "logit:1", "gradcam", layer="encoder.ln")
 
@@ -281,20 +297,20 @@ def test_a_layer_that_the_score_does_not_see_is_said(motifvit):
 def test_attention_does_not_depend_on_the_target(motifvit):
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     targets = ("logit:1", "encoder.layers.encoder_layer_0:5")
-    for how in ("attention", "rollout"):
-        one, two = (fv.explain(motifvit, image, target, how).map for target in targets)
+    for method in ("attention", "rollout"):
+        one, two = (fv.explain(motifvit, image, target, method).map for target in targets)
         torch.testing.assert_close(one, two)
 
 
-def test_torchvisions_transformer():
+def test_methods_apply_to_the_transformer_of_torchvision():
     import torchvision
 
     module = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5)
     network = fv.Network(module, size=32, **toys.HALF)
     with torch.no_grad():
         module.heads.head.weight.normal_(generator=torch.Generator().manual_seed(0))
-    for how in ("gradient", "integratedgradients", "gradcam", "attention", "rollout", "guidedbackprop", "clear"):
-        assert fv.explain(network, torch.rand(3, 32, 32), "logit:1", how).map.abs().max() > 0
+    for method in ("gradient", "integratedgradients", "gradcam", "attention", "rollout", "guidedbackprop", "clear"):
+        assert fv.explain(network, torch.rand(3, 32, 32), "logit:1", method).map.abs().max() > 0
 
 
 def test_networks_without_rectifiers_or_in_other_precisions(motifnet):
@@ -302,47 +318,52 @@ def test_networks_without_rectifiers_or_in_other_precisions(motifnet):
         torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     )
     with pytest.raises(
-        fv.SettingError, match="Sequential has no rectifier on the way to logit:1; Gradient goes with any"
+        fv.SettingError, match="^Sequential has no rectifier, such as ReLU, before logit:1; use Gradient$"
     ):
         fv.explain(linear, torch.rand(3, 32, 32), "logit:1", "guidedbackprop")
     leaky = toys.network(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.LeakyReLU(), torch.nn.Conv2d(4, 4, 3)))
     image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
     one, two = (
-        fv.explain(leaky, image, "2:1", how).channels for how in (methods.Gradient(absolute=False), "deconvnet")
+        fv.explain(leaky, image, "2:1", method).per_channel
+        for method in (methods.Gradient(absolute=False), "deconvnet")
     )
     assert not torch.allclose(one, two)
     import copy
 
-    double = fv.Network(copy.deepcopy(motifnet.module).double(), size=64, mean=motifnet.mean, std=motifnet.std)
-    for how in ("cam", "gradcam", "guidedgradcam", "integratedgradients"):
+    spec = motifnet.input
+    double = fv.Network(copy.deepcopy(motifnet.module).double(), size=64, mean=spec.mean, std=spec.std)
+    for method in ("cam", "gradcam", "guidedgradcam", "integratedgradients"):
         one, two = (
-            fv.explain(net, torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), "logit:1", how)
+            fv.explain(net, torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), "logit:1", method)
             for net in (double, motifnet)
         )
         torch.testing.assert_close(one.map.float(), two.map, atol=1e-4, rtol=1e-2)
         assert one.overlay().isfinite().all()
 
 
-def test_several_networks_together_say_what_does_not_go(motifnet, motifvit, tmp_path):
+def test_combined_networks_give_reasons_for_methods_that_do_not_apply(motifnet, motifvit, tmp_path):
     both = fv.combine(one=motifnet, other=motifvit)
     (image,) = draw(torch.tensor([MOTIFS.index("star")]), (64, 64), torch.Generator().manual_seed(0))
     assert fv.explain(both, image, "logit:star@one", "gradcam", layer="one.stage3").map.abs().max() > 0
     sheet = fv.compare(both, image, ["logit:star@one"], ["gradient", "clear", "LRP"])
     assert [found is None for found in sheet.rows[0]] == [False, True, True]
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    with pytest.raises(fv.SettingError, match="has several heads; take the evidence for each network apart"):
+    with pytest.raises(
+        fv.SettingError, match="^evidence needs a network with one head, got one, other; pass each network on its own$"
+    ):
         fv.evidence(both, tmp_path)
 
 
-def test_the_command(tmp_path, capsys, mosaic):
+def test_the_explain_command(tmp_path, capsys, mosaic):
     Image.fromarray((mosaic.permute(1, 2, 0) * 255).byte().numpy()).save(tmp_path / "four.png")
     words = ["explain", "four.png", "stage2:5", "--class", "star", "--method", "gradcam", "--method", "LRP('zplus')"]
     assert main([*words, "--method", "rollout"]) == 0
-    said = capsys.readouterr()
-    assert said.out.splitlines()[0].startswith("stage2:5: LRP('zplus') adds up to within 0.0")
-    assert said.out.splitlines()[-1] == "four-explained.png"
-    assert said.err.endswith("featviz: motifnet has no attention over whole images; GradCAM goes with any network\n")
-    assert "explain: 100%" in said.err and "6/6" in said.err
+    printed = capsys.readouterr()
+    first, *_, last = printed.out.splitlines()
+    assert first.startswith("stage2:5: LRP('zplus'): contributions miss the score by 0.0")
+    assert first.endswith(" % (0 % is exact)") and last == "four-explained.png"
+    assert printed.err.endswith("featviz: motifnet has no attention over the whole image; use e.g. GradCAM\n")
+    assert "explain: 100%" in printed.err and "6/6" in printed.err
     assert main([*words, "--quiet"]) == 0 and capsys.readouterr().err == ""
     assert json.dumps(read_report(tmp_path / "four-explained.png")).count("Channel(") == 2
     (tmp_path / "out").mkdir()
@@ -354,5 +375,5 @@ def test_the_command(tmp_path, capsys, mosaic):
         main(["explain", "four.png", "corner", "--own", "own.py:corner", "--method", "gradcam", "-o", "own.png"]) == 0
     )
     assert capsys.readouterr().out.splitlines() == ["own.png"]
-    assert main(["explain", "four.png", "--class", "12", "--method", "gradcam", "--size", "96", "-o", "out"]) == 0
+    assert main(["explain", "four.png", "--class", "12", "--method", "gradcam", "--input-size", "96", "-o", "out"]) == 0
     assert capsys.readouterr().out.splitlines() == ["out/four-explained.png"]

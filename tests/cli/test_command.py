@@ -1,5 +1,8 @@
-"""The command line: what it does, and the one line that it says when it cannot."""
+"""The command line: its commands, options, help and error messages."""
 
+import contextlib
+import inspect
+import io
 import re
 import subprocess
 import sys
@@ -12,27 +15,30 @@ import toys
 
 import featviz as fv
 from featviz.cli import app, main
-from featviz.cli.options import find_classes
+from featviz.cli.options import JudgeOptions, steps_of
+from featviz.cli.parsing import find_classes, read_channels, read_numbers, read_size
 from featviz.io import read_image
 
+COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands}
 QUICK = ["--steps", "2", "--quiet"]
 
 
-def said(capsys):
-    out = capsys.readouterr()
-    return out.out.strip().splitlines(), out.err.strip().splitlines()
+def printed(capsys):
+    """Return the lines of standard output and of standard error."""
+    captured = capsys.readouterr()
+    return captured.out.strip().splitlines(), captured.err.strip().splitlines()
 
 
 def test_render_and_replay(tmp_path, capsys):
     assert main(["render", "stage1:3", "--size", "40x64", "--seed", "5", "-o", "a.png", *QUICK]) == 0
-    assert said(capsys)[0] == ["a.png"]
+    assert printed(capsys)[0] == ["a.png"]
     assert read_image("a.png").shape == (3, 40, 64)
     assert main(["replay", "a.png", "--quiet"]) == 0
-    assert said(capsys)[0] == ["a-replay.png", "the same as the picture, to the byte"]
+    assert printed(capsys)[0] == ["a-replay.png", "the same as the picture, to the byte"]
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "a-replay.png").read_bytes()
 
 
-def test_several_objectives_are_a_sheet_or_a_file_each(tmp_path, capsys):
+def test_several_objectives_make_a_sheet_or_one_file_each(tmp_path, capsys):
     (tmp_path / "each").mkdir()
     units = ["stage1:3", "stage2:1@4,5 - 0.1*stage1", "--class", "spiral", "--batch", "2"]
     assert main(["render", *units, "-o", "each", *QUICK]) == 0
@@ -45,9 +51,9 @@ def test_several_objectives_are_a_sheet_or_a_file_each(tmp_path, capsys):
         "05-logit_spiral.png",
     ]
     assert main(["replay", "each/03-stage2_1_4_5_-_0.1___stage1.png", "-o", "again.png", "--quiet"]) == 0
-    assert said(capsys)[0][-1] == "the same as the picture, to the byte"
+    assert printed(capsys)[0][-1] == "the same as the picture, to the byte"
     assert main(["render", *units, *QUICK]) == 0
-    assert said(capsys)[0] == ["sheet.png"]
+    assert printed(capsys)[0] == ["sheet.png"]
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
@@ -96,31 +102,31 @@ def test_terms(goal, capsys):
     iio.imwrite("mask.png", np.full((32, 32), 255, np.uint8))
     assert main(["render", goal, "--batch", "2", "-o", "a.png", *QUICK]) == 0
     assert main(["replay", "a.png", "--quiet"]) == 0
-    assert said(capsys)[0][-1] == "the same as the picture, to the byte"
+    assert printed(capsys)[0][-1] == "the same as the picture, to the byte"
     if "photo.png" in goal:
         iio.imwrite("photo.png", generator.integers(0, 255, (70, 64, 3), dtype=np.uint8))
         assert main(["replay", "a.png", "--quiet"]) == 2
-        message = "featviz: the picture was made with the file photo.png, which is missing or holds another now"
-        assert said(capsys)[1] == [message]
+        message = "featviz: the image was rendered with the file photo.png, which is missing or has changed"
+        assert printed(capsys)[1] == [message]
 
 
-def test_a_prior_of_ones_own_images(tmp_path, capsys):
+def test_a_prior_learned_from_images(tmp_path, capsys):
     generator = np.random.default_rng(0)
     (tmp_path / "images" / "more").mkdir(parents=True)
     for i in range(4):
         folder = "images/more" if i % 2 else "images"
         iio.imwrite(f"{folder}/{i}.png", generator.integers(0, 255, (50 + i, 40, 3), dtype=np.uint8))
     assert main(["fit-prior", "images", "--size", "32"]) == 0
-    assert said(capsys)[0] == ["prior.json"]
+    assert printed(capsys)[0] == ["prior.json"]
     for name in ("Fourier", "Phase"):
         assert main(["render", "stage1:3", "--param", f"{name}(prior='prior.json')", "-o", "a.png", *QUICK]) == 0
         assert main(["replay", "a.png", "--quiet"]) == 0
-        assert said(capsys)[0][-1] == "the same as the picture, to the byte"
+        assert printed(capsys)[0][-1] == "the same as the picture, to the byte"
 
 
 def test_layers_and_models(capsys):
     assert main(["layers"]) == 0
-    lines = said(capsys)[0]
+    lines = printed(capsys)[0]
     assert lines[0].split() == ["layer", "kind", "shape", "channels", "field", "px", "stride", "px"]
     assert "stage1" in [line.split()[0] for line in lines]
     assert next(line.split() for line in lines if line.startswith("stage2 ")) == [
@@ -132,7 +138,7 @@ def test_layers_and_models(capsys):
         "4",
     ]
     assert main(["models"]) == 0
-    names = said(capsys)[0]
+    names = printed(capsys)[0]
     assert names[0] == "motifnet" and {"googlenet", "resnet50", "vit_b_16"} <= set(names)
 
 
@@ -158,151 +164,248 @@ def corner(acts):
 """
 
 
-def test_a_network_and_an_objective_of_ones_own(tmp_path, capsys):
+def test_a_network_and_an_objective_of_the_user(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(OWN)
     assert (
         main(["render", "corner + 0:2", "--model", "mine.py:whole", "--own", "mine.py:corner", "-o", "a.png", *QUICK])
         == 0
     )
-    bare = ["--model", "mine.py:bare", "--size", "20", "--mean", ".5,.5,.5", "--std", ".5,.5,.5"]
+    bare = ["--model", "mine.py:bare", "--input-size", "20", "--mean", ".5,.5,.5", "--std", ".5,.5,.5"]
     assert main(["render", "0:2", *bare, "-o", "b.png", *QUICK]) == 0
     assert main(["layers", *bare]) == 0
-    said(capsys)
+    printed(capsys)
     assert main(["replay", "a.png"]) == 2
-    assert said(capsys)[1] == [
-        "featviz: the picture's network is 'mine.py:whole', someone's own; a picture never runs code, "
-        "so give it by hand: --model path/to/file.py:factory, or network= in Python"
+    assert printed(capsys)[1] == [
+        "featviz: the image's network is the user's own 'mine.py:whole', and a recipe never runs code; give the network "
+        "with --model path/to/file.py:factory, or network= in Python"
     ]
     assert main(["replay", "a.png", "--model", "mine.py:whole", "--quiet"]) == 2
-    assert "--own path/to/file.py:corner" in said(capsys)[1][0]
+    (line,) = printed(capsys)[1]
+    assert re.fullmatch(
+        r"featviz: 'corner' is no name of featviz; nearest: .*; if it is your own, add --own path/to/file\.py:corner "
+        r"\(the text in an image file never runs code\)",
+        line,
+    )
     assert main(["replay", "a.png", "--model", "mine.py:whole", "--own", "mine.py:corner", "--quiet"]) == 0
-    assert said(capsys)[0][-1] == "the same as the picture, to the byte"
+    assert printed(capsys)[0][-1] == "the same as the picture, to the byte"
     assert main(["replay", "b.png", "--model", "mine.py:bare", "--quiet"]) == 0
 
 
 BAD = [
-    (["render", "stage1:3", "--model", "resnet5"], "no model 'resnet5'; nearest: 'resnet50', 'resnet152', 'resnet34' (featviz models lists all)"),
-    (["render", "stag1:3"], "no layer 'stag1' in motifnet; nearest: 'stage1', 'stage3.1', 'stage2.1' (featviz layers --model motifnet lists all)"),
+    (["render", "stage1:3", "--model", "resnet5"], "no model 'resnet5'; nearest: 'resnet50', 'resnet152', 'resnet34' (list all: featviz models)"),
+    (["render", "stag1:3"], "no layer 'stag1' in motifnet; nearest: 'stage1', 'stage3.1', 'stage2.1' (list all: featviz layers --model motifnet)"),
     (["render", "stage1:32"], "no channel 32 in 'stage1'; it has 32, 0 to 31"),
-    (["render", "stage1:3@32,0"], "no place @32,0 in 'stage1'; at this size its map is 32 x 32, rows 0 to 31, columns 0 to 31"),
+    (["render", "stage1:3@32,0"], "no position @32,0 in 'stage1'; at this size its map has rows 0 to 31 and columns 0 to 31"),
     (["render", "--class", "spirl"], "no class 'spirl'; nearest: 'spiral', 'smiley', 'star'"),
     (["render", "stage1:3", "--weights", "no.pt"], "no weights file no.pt; give a safetensors or state_dict file"),
-    (["render", "stage1:3", "--size", "4"], "motifnet does not take 4x4 px; the smallest square it takes is 8x8"),
-    (["render", "stage1:3", "--size", "0"], "size 0 x 0 has no pixels; give a height and width from 1"),
-    (["render", "stage1:3", "--size", "1000000"], "out of memory with 1000000 x 1000000 px; give a smaller size"),
-    (["render", "stage1:3", "--size", "big"], "cannot read the size 'big'; give px as 224, or height and width as 160x320"),
-    (["render", "stage1:3", "--mean", "a"], "cannot read 'a'; give numbers as 0.5,0.5,0.5"),
+    (["render", "stage1:3", "--size", "4"], "motifnet does not accept images of 4x4 px; the smallest square that it accepts is 8x8"),
+    (["render", "stage1:3", "--size", "0"], "size must be at least 1 px on each side, got 0 x 0"),
+    (["render", "stage1:3", "--size", "1000000"], "out of memory with images of 1000000 x 1000000 px; give a smaller size"),
+    (["render", "stage1:3", "--size", "big"], "a size must be px as 224, or height and width as 160x320, got 'big'"),
+    (["render", "stage1:3", "--mean", "a"], "numbers must be separated by commas, as 0.5,0.5,0.5, got 'a'"),
     (["render", "stage1:3", "-o", "no/a.png"], "cannot write no/a.png: there is no folder no; make it first"),
     (["render", "stage1:3", "-o", "a.gif"], "cannot write a.gif: end it in .png, .jpg, .jpeg, .webp, or name an existing folder"),
-    (["render", "stage1:3", "--steps", "-1"], "steps -1 is below 0; give 0 for the start alone, 512 is usual"),
-    (["render", "stage1:3", "--batch", "0"], "batch 0 has no pictures; give 1 or more"),
-    (["render", "stage1:3", "--quality", "fine"], "no quality 'fine'; give draft, usual, best"),
-    (["judge", "a.png", "--by", "motifnt"], "no model 'motifnt'; nearest: 'motifnet', 'motifvit', 'mobilenet_v2' (featviz models lists all)"),
-    (["render", "stage1:3", "--lr", "0"], "learning rate 0.0 does not move; give one above 0, 0.05 is usual"),
-    (["render", "stage1:3", "--optimizer", "ascent", "--lr", "2"], '--lr is of adam; write it into the optimizer, as "Ascent(lr=2.0)"'),
-    (["dream", "plain.png", "--size", "32"], "--size is what a module of one's own expects; a dream has its photograph's: leave it out"),
-    (["render", "stage1:3", "--seed", "-1"], "seeds -1 to -1 are out of range; give 0 or more, below 2**63"),
-    (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' here; give auto, cpu, cuda or mps"),
+    (["render", "stage1:3", "--steps", "-1"], "steps must be >= 0, got -1 (default 512; 0 returns the start)"),
+    (["render", "stage1:3", "--batch", "0"], "batch must be >= 1, got 0"),
+    (["render", "stage1:3", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
+    (["judge", "a.png", "--judge", "motifnt"], "no model 'motifnt'; nearest: 'motifnet', 'motifvit', 'mobilenet_v2' (list all: featviz models)"),
+    (["render", "stage1:3", "--lr", "0"], "lr must be > 0, got 0.0 (default 0.05)"),
+    (["render", "stage1:3", "--optimizer", "ascent", "--lr", "2"], '--lr needs --optimizer adam, got ascent; give the learning rate in the optimizer, as "Ascent(lr=2.0)"'),
+    (["render", "stage1:3", "--seed", "-1"], "seeds must be in [0, 2**63), got -1 to -1"),
+    (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' found; give auto, cpu, cuda or mps"),
     (["render", "stage1:3", "--param", "fourir"], "there is no 'fourir' in param; nearest: 'Fourier'"),
-    (["render", "stage1:3", "--transforms", "standrd"], "there is no 'standrd' in transforms; nearest: 'STANDARD'"),
-    (["render", "stage1:3", "--param", "plain"], "Plain() is no param; give param.Image(...), or a spatial part such as param.Pixel()"),
-    (["render", "stage1:3", "--param", "Fourier(prior='no.json')"], "no file no.json; featviz fit-prior FOLDER makes one"),
-    (["render", "stage1:3", "--param", "Fourier(prior='plain.png')"], "plain.png is no prior; featviz fit-prior FOLDER makes one"),
-    (["render", "stage1:3", "--param", "Masked('plain.png')"], "Masked keeps a picture outside of its mask; give one to begin from: start=, or --start"),
+    (["render", "stage1:3", "--transforms", "standrd"], "there is no 'standrd' in transforms; nearest: 'STANDARD', 'GaussianBlur', 'Pad'"),
+    (["render", "stage1:3", "--param", "plain"], "Plain() is no param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"),
+    (["render", "stage1:3", "--param", "Fourier(prior='no.json')"], "no file no.json; create it with: featviz fit-prior FOLDER -o no.json"),
+    (["render", "stage1:3", "--param", "Fourier(prior='plain.png')"], "plain.png is not a prior; create one with: featviz fit-prior FOLDER"),
+    (["render", "stage1:3", "--param", "Masked('plain.png')"], "Masked keeps an image outside of its mask and needs one to start from; use start=, or --start"),
     (["render", "stage1:3", "--start", "no.png"], "no file no.png"),
-    (["render", "stage1:3", "--start", "plain.png", "--size", "32x64"], "start is 4 x 4 px, the picture 32 x 64; cut it to that shape first"),
-    (["render", "stage1:3", "--at", "100"], "--at draws again what has no size of its own, and fourier has one; give --param cppn"),
+    (["render", "stage1:3", "--start", "plain.png", "--size", "32x64"], "start must have the aspect ratio of the image, 32 x 64 px, got 4 x 4 px; crop it first"),
+    (["render", "stage1:3", "--at", "100"], "--at needs --param cppn, got fourier; its pictures have a fixed size"),
     (["render", "match(stage1, no.png)"], "no file no.png"),
-    (["render", "diversity(stage1)"], "diversity(stage1) compares pictures of a batch, and there is one; give batch=4, or --batch 4"),
-    (["render", "opacity"], "the picture has no alpha channel, so no opacity; give param=param.Alpha(), or --param alpha"),
+    (["render", "diversity(stage1)"], "diversity(stage1) compares images of a batch, and there is one; use batch=4, or --batch 4"),
+    (["render", "opacity"], "the image has no alpha channel; use param=param.Alpha(), or --param alpha"),
     (["fit-prior", "nowhere"], "no folder nowhere"),
-    (["fit-prior", "."], "cannot read broken.png as a picture; give a PNG, JPEG or WebP file"),
+    (["fit-prior", "."], "cannot read broken.png as an image; give a PNG, JPEG or WebP file"),
     (["fit-prior", ".", "-o", "prior.png"], "cannot write prior.png: end it in .json"),
     (["render", "stage1:3", "--transforms", "jitter"], "'jitter' needs arguments; write it as a call, Jitter(...)"),
-    (["render", "stage1:3", "--transforms", "(Jitter(99),)"], "Jitter(px=99) leaves nothing of 64 x 64 px; give fewer px or a larger size"),
+    (["render", "stage1:3", "--transforms", "(Jitter(99),)"], "Jitter(px=99) leaves nothing of 64 x 64 px; use fewer px or a larger image"),
     (["render"], "nothing to render; give an objective such as stage2:5, or --class NAME"),
-    (["render", "stage1:3", "--model", "timm/nothing_here"], "no model 'nothing_here' in timm"),
     (["render", "stage1:3", "--model", "no.py:net"], "no file no.py; give path/to/file.py:factory"),
     (["render", "stage1:3", "--model", "no.such:net"], "no module 'no.such'; give path/to/file.py:net or package.module:net"),
-    (["render", "stage1:3", "--model", "broken.py"], "broken.py is a file; name the function in it that makes the network, as broken.py:factory"),
+    (["render", "stage1:3", "--model", "broken.py"], "broken.py is a file; name the function in it that returns the network: broken.py:factory"),
     (["replay", "no.png"], "no file no.png"),
     (["replay", "plain.png"], "plain.png holds no recipe; PNG files of renders and dreams do"),
-    (["replay", "broken.png"], "cannot read broken.png as a picture; give a PNG, JPEG or WebP file"),
-    (["rendr"], "No such command 'rendr'."),
-    (["render", "--stps", "3"], "No such option: --stps"),
-    (["render", "stage1:3", "--steps", "many"], "Invalid value for '--steps'"),
+    (["replay", "broken.png"], "cannot read broken.png as an image; give a PNG, JPEG or WebP file"),
+    (["gallery", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
+    (["atlas", ".", "--layer", "stage2", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
+    (["sweep", "--layer", "stage2", "--backend", "spark"], "backend must be local or ray, got 'spark'"),
+    (["gallery", "--pair", "heart"], "cannot read the pair 'heart'; give two classes as ONE:OTHER"),
+    (["layers", "--input-size", "4"], "motifnet does not accept images of 4x4 px; the smallest square that it accepts is 8x8"),
+    (["explain", "plain.png", "--input-size", "4"], "motifnet does not accept images of 4x4 px; the smallest square that it accepts is 8x8"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
-def test_bad_input_gets_one_line_and_status_2_and_leaves_nothing(arguments, message, tmp_path, capsys):
-    if "timm" in " ".join(arguments):
-        pytest.importorskip("timm")
+def test_bad_input_gives_one_line_and_status_2_and_writes_nothing(arguments, message, tmp_path, capsys):
     iio.imwrite(tmp_path / "plain.png", np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG no")
     before = sorted(tmp_path.iterdir())
     assert main([*arguments, "--quiet"] if "replay" in arguments or "stage1:3" in arguments else arguments) == 2
-    out, err = said(capsys)
+    out, err = printed(capsys)
     assert out == []
-    assert len(err) == 1
-    assert err[0].startswith(f"featviz: {message}")
+    assert err == [f"featviz: {message}"]
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_an_objective_that_cannot_be_read_has_a_caret_under_the_place(capsys):
+@pytest.mark.parametrize(
+    ("arguments", "message", "help_command"),
+    [
+        (["rendr"], "No such command 'rendr'", "featviz --help"),
+        (["render", "--stps", "3"], "No such option: --stps", "featviz render --help"),
+        (["render", "stage1:3", "--steps", "many"], "Invalid value for '--steps'", "featviz render --help"),
+        (["dream", "plain.png", "--size", "32"], "No such option: --size", "featviz dream --help"),
+        (["fit-prior"], "Missing argument", "featviz fit-prior --help"),
+        (["judge", "a.png"], "Missing option '--judge'", "featviz judge --help"),
+    ],
+)
+def test_usage_errors_name_the_help(arguments, message, help_command, capsys):
+    assert main(arguments) == 2
+    (line,) = printed(capsys)[1]
+    assert line.startswith(f"featviz: {message}") and line.endswith(f" ({help_command})")
+
+
+def test_an_unknown_model_of_timm_is_reported(capsys):
+    pytest.importorskip("timm")
+    assert main(["render", "stage1:3", "--model", "timm/nothing_here"]) == 2
+    (line,) = printed(capsys)[1]
+    assert line.startswith("featviz: no model 'nothing_here' in timm; nearest: ")
+
+
+def test_a_syntax_error_in_an_objective_is_marked_by_a_caret(capsys):
     assert main(["render", "stage1:3 + * 2"]) == 2
-    assert said(capsys)[1] == [
-        "featviz: cannot read the objective, expected layer:channel, logit:class or a number here",
+    assert printed(capsys)[1] == [
+        "featviz: cannot parse the objective: expected layer:channel, logit:class or a number here",
         "  stage1:3 + * 2",
         "             ^",
     ]
 
 
-def test_own_mistakes_surface_in_one_line_or_with_a_traceback(tmp_path, capsys):
+def test_errors_of_user_code_give_one_line_or_a_traceback(tmp_path, capsys):
     (tmp_path / "broken.py").write_text("def net():\n    raise KeyError('mine')\n")
     (tmp_path / "mine.py").write_text(OWN)
     assert main(["render", "x", "--model", "broken.py:net"]) == 1
-    assert said(capsys)[1] == ["featviz: KeyError: 'mine' (--debug shows where)"]
+    assert printed(capsys)[1] == ["featviz: KeyError: 'mine' (add --debug for a traceback)"]
     with pytest.raises(KeyError):
         main(["render", "x", "--model", "broken.py:net", "--debug"])
     assert main(["render", "x", "--model", "mine.py:nothing"]) == 2
-    assert said(capsys)[1] == ["featviz: mine.py:nothing returned int; return an nn.Module or a featviz.Network"]
+    assert printed(capsys)[1] == ["featviz: mine.py:nothing returned int; return an nn.Module or a featviz.Network"]
     assert main(["render", "0:1", "--model", "mine.py:bare"]) == 2
-    assert said(capsys)[1][0].startswith(
-        "featviz: mine.py:bare is a bare module: say what it expects with size, mean and std"
-    )
+    assert printed(capsys)[1] == [
+        "featviz: mine.py:bare returned a bare module, which needs input_size, mean and std (--input-size 32 "
+        "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; for a judge --judge-input-size …); or return a featviz.Network"
+    ]
 
 
-def test_defaults_are_those_of_the_functions():
-    import inspect
-
-    from featviz.optimizers import Adam
-
-    command = next(c for c in app.registered_commands if c.callback.__name__ == "render")
-    given = {name: p.default for name, p in inspect.signature(command.callback).parameters.items()}
-    wanted = {name: p.default for name, p in inspect.signature(fv.render).parameters.items()}
+def test_render_has_the_defaults_of_the_functions():
+    given = {name: each.default for name, each in inspect.signature(COMMANDS["render"]).parameters.items()}
+    wanted = {name: each.default for name, each in inspect.signature(fv.render).parameters.items()}
     assert given["steps"] is given["lr"] is None
     assert fv.PRESETS[given["quality"]].items() <= wanted.items()
     assert given["seed"] == wanted["seed"]
-    assert wanted["optimizer"] == Adam()
+    assert wanted["optimizer"] == fv.optimizers.Adam()
     assert given["batch"] == fv.param.Image().batch
     assert given["param"] == type(fv.param.Image().spatial).__name__.lower()
     assert given["transforms"] is wanted["transforms"] is None
-    load = {name: p.default for name, p in inspect.signature(fv.load).parameters.items()}
-    assert (given["model"], given["weights"], given["device"]) == (load["model"], load["weights"], load["device"])
+
+
+FUNCTIONS = {
+    name: getattr(fv, name) for name in ("gallery", "sweep", "atlas", "blocks", "dream", "examples", "evidence")
+}
+FUNCTIONS["explain"] = fv.compare  # several methods side by side
+
+
+@pytest.mark.parametrize("command", FUNCTIONS)
+def test_options_have_the_names_and_defaults_of_the_arguments(command):
+    given = {name: each.default for name, each in inspect.signature(COMMANDS[command]).parameters.items()}
+    wanted = {name: each.default for name, each in inspect.signature(FUNCTIONS[command]).parameters.items()}
+    read_from_text = {"classes", "channels", "param", "output", "backend", "steps", "progress"}
+    shared = (given.keys() & wanted.keys()) - read_from_text
+    assert "seed" in shared or command in ("explain", "examples", "evidence")
+    assert {name: given[name] for name in shared} == {name: wanted[name] for name in shared}
+    if command in ("gallery", "sweep"):
+        assert fv.PRESETS[given["quality"]]["steps"] == wanted["steps"]
+    if command in ("atlas", "blocks"):
+        assert given["quality"] is given["steps"] is None
+        assert f"Default: {wanted['steps']} steps." in help_of(command)
+
+
+NETWORK = ("model", "weights", "device", "input_size", "mean", "std", "channel_order", "layout")
+LOADING = (
+    "render",
+    "dream",
+    "gallery",
+    "sweep",
+    "explain",
+    "examples",
+    "evidence",
+    "atlas",
+    "blocks",
+    "layers",
+    "doctor",
+)
+RENDERING = ("render", "gallery", "sweep", "examples", "atlas", "blocks")
+
+
+def test_commands_share_the_options_of_networks_judges_and_backends():
+    given = {name: inspect.signature(command).parameters for name, command in COMMANDS.items()}
+    for name in LOADING:
+        assert given[name].keys() & set(NETWORK) == set(NETWORK) - ({"weights"} if name == "layers" else set())
+    load = inspect.signature(fv.load).parameters
+    for command in (given["render"], given["explain"]):
+        assert [command[name].default for name in NETWORK] == [load[name].default for name in NETWORK]
+    for name in ("gallery", "judge"):
+        assert {f"judge_{option}" for option in NETWORK[1:] if option != "device"} | {"judge"} <= given[name].keys()
+    for name in ("gallery", "sweep", "atlas", "blocks"):
+        assert {"backend", "address", "workers"} <= given[name].keys()
+    for name in RENDERING:
+        assert {"size", "quality", "steps"} <= given[name].keys()
+    assert [name for name in LOADING if "size" in given[name]] == list(RENDERING)
+
+
+def help_of(*words):
+    """Return the help of a command, as one line."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main([*words, "--help"]) == 0
+    return " ".join(out.getvalue().split())
+
+
+def test_the_help_states_the_steps_of_the_presets():
+    counts = [settings["steps"] for settings in fv.PRESETS.values()]
+    for name in RENDERING:
+        wanted = "Quality preset: draft ({} steps), usual ({}), best ({}).".format(*counts)
+        assert list(fv.PRESETS) == ["draft", "usual", "best"] and wanted in help_of(name)
+
+
+def test_the_help_fits_80_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    summaries = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in summaries] == [name.replace("_", "-") for name in COMMANDS]
+    assert all(line.endswith(".") and not line.endswith("...") and len(line) <= 80 for line in summaries)
 
 
 def test_version_and_help(capsys):
     assert main(["--version"]) == 0
-    assert said(capsys)[0] == [f"featviz {fv.__version__}"]
+    assert printed(capsys)[0] == [f"featviz {fv.__version__}"]
     assert main([]) == 0
-    text = "\n".join(said(capsys)[0])
+    text = "\n".join(printed(capsys)[0])
     assert "Examples:" in text and "featviz render --class spiral" in text
-    for command in ("render", "layers", "models", "replay"):
-        assert main([command, "--help"]) == 0
+    for command in COMMANDS:
+        assert main([command.replace("_", "-"), "--help"]) == 0
 
 
-def test_ctrl_c_keeps_what_there_is(tmp_path):
+def test_ctrl_c_saves_the_picture_so_far(tmp_path):
     code = (
         "import featviz as fv, sys\n"
         "def interrupt(*_):\n"
@@ -317,12 +420,12 @@ def test_ctrl_c_keeps_what_there_is(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 130
     assert done.stdout.split() == ["a.png"]
-    assert "stopped at step 3 of 9" in done.stderr
+    assert done.stderr == "stopped at step 3 of 9\n"
     assert fv.Recipe.of(tmp_path / "a.png").until == 3
 
 
-def test_a_folder_that_cannot_be_written_is_found_out_before_the_render(monkeypatch, capsys):
-    import featviz.io.images as files
+def test_an_unwritable_folder_is_reported_before_the_render(monkeypatch, capsys):
+    import featviz.io.files as files
 
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
@@ -330,16 +433,16 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_the_render(monkeypa
     monkeypatch.setattr(files, "NamedTemporaryFile", refuse)
     monkeypatch.setattr(fv, "render", None)
     assert main(["render", "stage1:3", "-o", "a.png"]) == 2
-    assert said(capsys)[1] == ["featviz: cannot write to the folder .: Permission denied"]
+    assert printed(capsys)[1] == ["featviz: cannot write to the folder .: Permission denied"]
 
 
 def test_replaying_a_stopped_picture_over_itself(tmp_path, capsys):
     fv.render(fv.load(device="cpu"), "stage1:3", steps=9, until=3).save("a.png")
     assert main(["replay", "a.png", "-o", "a.png", "--quiet"]) == 0
-    assert said(capsys)[0] == ["a.png", "the same as the picture, to the byte"]
+    assert printed(capsys)[0] == ["a.png", "the same as the picture, to the byte"]
 
 
-def test_a_changed_picture_is_found_out(tmp_path, capsys):
+def test_replay_reports_a_changed_picture(tmp_path, capsys):
     import imageio.v3 as iio
     from PIL.PngImagePlugin import PngInfo
 
@@ -352,10 +455,10 @@ def test_a_changed_picture_is_found_out(tmp_path, capsys):
     pixels[3, 3] = 255 - pixels[3, 3]
     iio.imwrite("b.png", pixels, pnginfo=info)
     assert main(["replay", "b.png", "-o", "b.png", "--quiet"]) == 0
-    assert said(capsys)[0][-1].endswith("of 255 grey levels of the picture")
+    assert printed(capsys)[0][-1].endswith(" of 255 levels of the picture")
 
 
-def test_the_installed_command_finds_what_is_in_the_current_folder(tmp_path):
+def test_the_installed_command_imports_from_the_current_folder(tmp_path):
     (tmp_path / "blocks.py").write_text("from torch import nn\nlayer = nn.Conv2d(3, 4, 3)\n")
     (tmp_path / "mine.py").write_text(OWN + "from blocks import layer\n")
     command = Path(sys.executable).with_name("featviz")
@@ -370,50 +473,85 @@ def test_the_installed_command_finds_what_is_in_the_current_folder(tmp_path):
 FLAT = """
 
 def flat():
-    \"\"\"Of the wrong size.\"\"\"
+    \"\"\"Declares another size than the module accepts.\"\"\"
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 4))
     return fv.Network(module, size=20, mean=(0.5,) * 3, std=(0.5,) * 3)
 """
 
 
-def test_a_network_of_ones_own_keeps_its_size(tmp_path, capsys):
+def test_size_is_of_the_picture_and_input_size_of_the_network(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(OWN)
-    assert main(["render", "0:2", "--model", "mine.py:whole", "--size", "40", "-o", "a.png", *QUICK]) == 0
-    assert fv.Recipe.of("a.png").expects["size"] == (20, 20)
+    whole = ["render", "0:2", "--model", "mine.py:whole", "-o", "a.png", *QUICK]
+    assert main([*whole, "--size", "40"]) == 0
+    assert fv.Recipe.of("a.png").input["size"] == (20, 20)
     assert read_image("a.png").shape == (3, 40, 40)
-    assert main(["dream", "a.png", "2:1", "--model", "mine.py:whole", "--size", "40", "--quiet"]) == 2
-    assert said(capsys)[1][-1].startswith("featviz: --size is what a module of one's own expects; a dream has its")
+    assert main([*whole, "--input-size", "24"]) == 0
+    assert fv.Recipe.of("a.png").input["size"] == (24, 24)
+    assert read_image("a.png").shape == (3, 24, 24)
     (tmp_path / "flat.py").write_text(OWN + FLAT)
-    assert main(["render", "1:2", "--model", "flat.py:flat", "--size", "8", "-o", "b.png", *QUICK]) == 0
-    assert fv.Recipe.of("b.png").expects["size"] == (8, 8)
+    assert main(["render", "1:2", "--model", "flat.py:flat", "--input-size", "8", "-o", "b.png", *QUICK]) == 0
+    assert fv.Recipe.of("b.png").input["size"] == (8, 8)
+    printed(capsys)
+    assert main(["render", "stage1:3", "--input-size", "4", "-o", "c.png", *QUICK]) == 2
+    message = "featviz: motifnet does not accept images of 4x4 px; the smallest square that it accepts is 8x8"
+    assert printed(capsys)[1] == [message]
 
 
-def test_what_is_no_objective_is_said(tmp_path, capsys):
+def test_values_that_are_no_objective_are_reported(tmp_path, capsys):
     (tmp_path / "mine.py").write_text("def plain(acts):\n    return 3\n")
     assert main(["render", "plain", "--own", "mine.py:plain", *QUICK]) == 2
-    assert said(capsys)[1] == ["featviz: 'plain' is no objective; decorate the function with objectives.objective"]
+    assert printed(capsys)[1] == [
+        "featviz: 'plain' is no objective; decorate the function with @objectives.objective('layer')"
+    ]
     assert main(["render", "3", *QUICK]) == 2
-    assert said(capsys)[1] == ["featviz: '3' is only a number; name a unit, as layer:channel or logit:class"]
+    assert printed(capsys)[1] == ["featviz: '3' is only a number; name a unit, e.g. layer:channel or logit:class"]
 
 
-def test_a_batch_says_what_it_takes_and_is_split_to_fit(capsys):
+def test_a_batch_logs_its_memory_and_is_split_to_fit(capsys):
     units = ["stage2:1", "stage2:2", "stage2:3"]
     assert main(["render", *units, "-o", "a.png", *QUICK]) == 0
-    assert re.fullmatch(r"featviz: 3 pictures take about \d+ MB", *said(capsys)[1])
+    assert re.fullmatch(r"featviz: 3 images take about \d+ MB", *printed(capsys)[1])
     assert main(["render", *units, "-o", "b.png", "--max-memory", "3MB", *QUICK]) == 0
     assert re.fullmatch(
-        r"featviz: 3 pictures would take about \d+ MB; \d at a time take about \d+ MB", *said(capsys)[1]
+        r"featviz: 3 images would take about \d+ MB; \d at a time take about \d+ MB", *printed(capsys)[1]
     )
     assert re.fullmatch(r"Execution\(precision='float32', chunk_size=[12]\)", fv.Recipe.of(Path("b.png")).execution)
 
 
-def test_an_amount_of_memory_that_cannot_be_read(capsys):
+def test_an_unreadable_amount_of_memory_is_reported(capsys):
     assert main(["render", "stage2:1", "--max-memory", "lots", *QUICK]) == 2
-    wanted = "featviz: cannot read the amount of memory 'lots'; give bytes, or text as 800MB or 4GB"
-    assert said(capsys)[1] == [wanted]
+    wanted = "featviz: max_memory must be a number of bytes > 0, or text such as 800MB or 4GB, got 'lots'"
+    assert printed(capsys)[1] == [wanted]
 
 
-def test_a_number_is_an_index_where_no_class_is_called_so():
+def test_a_number_is_a_class_index_unless_it_is_a_class_name():
     numbered = toys.plain(classes=("3", "4", "c", "d", "e"))
     assert find_classes(numbered, ["3", "0", "c"]) == [fv.objectives.Logit(name) for name in ("3", 0, "c")]
     assert find_classes(numbered, None) == []
+
+
+def test_text_of_options():
+    assert read_size(None) is None and read_size("224") == (224, 224) and read_size("160X320") == (160, 320)
+    assert read_numbers(None) is None and read_numbers("0.5, 1,2e-1") == (0.5, 1.0, 0.2)
+    assert read_channels("0-2, 40,7-7") == [0, 1, 2, 40, 7]
+    for text in ("1x2x3", "", "x", "-4", "4.0"):
+        message = f"a size must be px as 224, or height and width as 160x320, got {text!r}"
+        with pytest.raises(fv.SettingError, match=f"^{re.escape(message)}$"):
+            read_size(text)
+    with pytest.raises(fv.SettingError, match="^cannot read the channels '1-'; give numbers as 0-15,40, or all$"):
+        read_channels("1-")
+    message = "cannot read the channels '5-2'; give the smaller number first, as 2-5"
+    with pytest.raises(fv.SettingError, match=f"^{message}$"):
+        read_channels("5-2")
+
+
+def test_a_quality_preset_sets_the_steps_unless_they_are_given():
+    assert steps_of(None, None) == {}
+    assert steps_of(None, 3) == steps_of("best", 3) == {"steps": 3}
+    assert steps_of("draft", None) == {"steps": fv.PRESETS["draft"]["steps"]}
+
+
+def test_a_judge_is_loaded_from_its_own_options():
+    options = JudgeOptions(judge_input_size="72", judge_channel_order="bgr", judge_weights="none")
+    judge = options.load("motifnet", "cpu")
+    assert (judge.size, judge.input.channel_order, judge.weights) == ((72, 72), "BGR", "none")

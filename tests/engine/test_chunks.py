@@ -1,4 +1,4 @@
-"""A batch that does not fit in memory is split, and its pictures are the same."""
+"""Chunks: a batch that does not fit in memory is split, and its images stay the same."""
 
 import logging
 import platform
@@ -15,21 +15,20 @@ from featviz import transforms as T
 from featviz.engine import memory
 from featviz.random import Generators
 
-GOALS = ["conv2:1", "logit:bee", "bn1:2", "conv2:3 - tv", "conv1:0"]
-VIEWS = (*T.STANDARD, T.Noise(0.05))
-
-
+OBJECTIVES = ["conv2:1", "logit:bee", "bn1:2", "conv2:3 - tv", "conv1:0"]
+TRANSFORMS = (*T.STANDARD, T.Noise(0.05))
 SINGLE = fv.Execution("float32")
 
 
-def draw(goals=GOALS, execution=SINGLE, net=None, **options):
-    return fv.render(net or toys.plain(), goals, transforms=VIEWS, execution=execution, **{"steps": 6, **options})
+def render(objectives=OBJECTIVES, execution=SINGLE, net=None, **options):
+    options = {"steps": 6, **options}
+    return fv.render(net or toys.plain(), objectives, transforms=TRANSFORMS, execution=execution, **options)
 
 
-def crowded(error, most, after=0):
-    """Make a network that has no room for more than so many pictures, once it has run a while."""
+def out_of_memory_network(error, most, after=0):
+    """Return a network that raises `error` for more than `most` images after its first `after` runs, and its runs."""
     net, runs = toys.plain(), []
-    fv.render(net, GOALS, steps=0)  # what has to be known of it is
+    fv.render(net, OBJECTIVES, steps=0)  # the layer table is measured now, not within the runs that are counted
 
     def refuse(_module, inputs):
         runs.append(len(inputs[0]))
@@ -41,42 +40,42 @@ def crowded(error, most, after=0):
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 3])
-def test_a_batch_in_parts_makes_the_same_pictures(chunk_size):
-    whole, parts = draw(), draw(execution=fv.Execution("float32", chunk_size=chunk_size))
-    assert (whole.images - parts.images).abs().max() < 1e-3
-    assert torch.allclose(whole.history, parts.history, rtol=1e-3, atol=1e-3)
-    assert (whole.execution.chunk_size, parts.execution.chunk_size) == (None, chunk_size)
-    assert fv.replay(parts.recipe, network=toys.plain()).images.equal(parts.images)
+def test_chunks_give_the_same_images(chunk_size):
+    whole, chunked = render(), render(execution=fv.Execution("float32", chunk_size=chunk_size))
+    assert (whole.images - chunked.images).abs().max() < 1e-3
+    assert torch.allclose(whole.history, chunked.history, rtol=1e-3, atol=1e-3)
+    assert (whole.execution.chunk_size, chunked.execution.chunk_size) == (None, chunk_size)
+    assert fv.replay(chunked.recipe, network=toys.plain()).images.equal(chunked.images)
 
 
 @pytest.mark.parametrize(
-    ("goals", "options", "runs"),
+    ("objectives", "options", "runs"),
     [
         (["conv2:1 + diversity(conv2)", "conv2:2"], {"param": param.Image(batch=3)}, [3, 2, 1]),
         (["conv2:1 + diversity(conv2)"] * 2, {"param": param.Image(batch=3)}, [3, 3]),
         (["conv2:1"], {"param": param.Image(batch=4, spatial=param.Shared())}, [4]),
     ],
 )
-def test_what_belongs_together_stays_together(goals, options, runs):
-    net, seen = crowded(AssertionError, most=9)
-    draw(goals, fv.Execution("float32", chunk_size=2), net, steps=2, **options)
+def test_images_that_are_compared_or_share_tensors_stay_in_one_chunk(objectives, options, runs):
+    net, seen = out_of_memory_network(AssertionError, most=9)
+    render(objectives, fv.Execution("float32", chunk_size=2), net, steps=2, **options)
     assert seen[-2 * len(runs) :] == runs * 2
 
 
-def test_a_limit_splits_the_batch_and_says_so_before_it_starts(caplog):
+def test_max_memory_splits_the_batch_and_logs_it(caplog):
     caplog.set_level(logging.INFO, "featviz")
     large = {"param": param.Image(128), "steps": 2}
-    whole = draw(**large)
+    whole = render(**large)
     assert whole.execution.chunk_size is None
-    assert caplog.messages[-1].startswith("5 pictures take about ")
-    limited = draw(execution=fv.Execution("float32", max_memory="10MB"), **large)
+    assert re.fullmatch(r"5 images take about \d+ MB", caplog.messages[-1])
+    limited = render(execution=fv.Execution("float32", max_memory="10MB"), **large)
     chunk_size = limited.execution.chunk_size
     assert 1 <= chunk_size < 5
-    said = re.fullmatch(
-        r"5 pictures would take about (\d+) MB; (\d) at a time take about (\d+) MB", caplog.messages[-1]
+    logged = re.fullmatch(
+        r"5 images would take about (\d+) MB; (\d) at a time take about (\d+) MB", caplog.messages[-1]
     )
-    assert int(said[2]) == chunk_size
-    assert int(said[3]) <= 10 < int(said[1])
+    assert int(logged[2]) == chunk_size
+    assert int(logged[3]) <= 10 < int(logged[1])
     assert (whole.images - limited.images).abs().max() < 1e-3
 
 
@@ -84,38 +83,35 @@ def test_a_limit_splits_the_batch_and_says_so_before_it_starts(caplog):
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("full"), RuntimeError("can't allocate memory"), MemoryError()]
 )
-def test_no_memory_halves_the_batch_and_goes_on(error, after, caplog):
-    net, _ = crowded(error, most=2, after=after)
-    rendering = draw(net=net)
+def test_out_of_memory_halves_the_chunks(error, after, caplog):
+    net, _ = out_of_memory_network(error, most=2, after=after)
+    rendering = render(net=net)
     assert rendering.execution.chunk_size == 2
-    assert (
-        caplog.messages
-        == [
-            "out of memory with 5 pictures at a time; going on with 2",
-            "out of memory with 3 pictures at a time; going on with 1",
-        ][: len(caplog.messages)]
-    )
-    assert (rendering.images - draw().images).abs().max() < 1e-3
+    messages = [
+        "out of memory with 5 images at a time; going on with 2",
+        "out of memory with 3 images at a time; going on with 1",
+    ]
+    assert caplog.messages and caplog.messages == messages[: len(caplog.messages)]
+    assert (rendering.images - render().images).abs().max() < 1e-3
     if not after:
-        assert torch.allclose(
-            rendering.history, draw(execution=fv.Execution("float32", chunk_size=2)).history, atol=1e-4
-        )
+        chunked = render(execution=fv.Execution("float32", chunk_size=2))
+        assert torch.allclose(rendering.history, chunked.history, atol=1e-4)
 
 
-def test_no_memory_for_a_single_picture_is_an_error():
-    net, _ = crowded(torch.OutOfMemoryError("full"), most=0)
+def test_out_of_memory_with_a_single_image_raises():
+    net, _ = out_of_memory_network(torch.OutOfMemoryError("full"), most=0)
     with pytest.raises(fv.RenderError) as caught:
-        draw(net=net)
-    assert str(caught.value) == "out of memory with 1 of 32 x 32 px at a time; give a smaller size, or --tile"
+        render(net=net)
+    assert str(caught.value) == "out of memory with 1 image(s) of 32 x 32 px; give a smaller size, or --tile"
 
 
-def test_other_errors_surface():
-    net, _ = crowded(RuntimeError("mine"), most=0)
-    with pytest.raises(RuntimeError, match="mine"):
-        draw(net=net)
+def test_other_errors_surface_with_a_note():
+    net, _ = out_of_memory_network(RuntimeError("mine"), most=0)
+    with pytest.raises(RuntimeError, match="^mine\nwhile rendering .*, step 1 of 6$"):
+        render(net=net)
 
 
-def test_draws_are_the_same_after_going_back():
+def test_rewound_generators_draw_the_same_numbers():
     rng = Generators([3, 4])
     rng.uniform(5)
     rng.mark()
@@ -125,32 +121,34 @@ def test_draws_are_the_same_after_going_back():
     assert all(one.equal(two) for one, two in zip(first, again, strict=True))
 
 
-def test_a_pass_keeps_what_its_backward_pass_needs():
+def test_saved_bytes_counts_tensors_saved_for_the_backward_pass():
     weight, images = torch.rand(8, 8), torch.rand(5, 8, requires_grad=True)
-    kept = memory.saved_bytes(lambda: (images @ weight).sigmoid(), aside={weight.untyped_storage().data_ptr()})
-    assert kept == 5 * 8 * 4  # the sigmoid's result
+    saved = memory.saved_bytes(lambda: (images @ weight).sigmoid(), aside={weight.untyped_storage().data_ptr()})
+    assert saved == 5 * 8 * 4  # the result of the sigmoid
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory stays with the process by glibc's settings")
-def test_freed_memory_stays_for_the_next_step():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's mallopt")
+def test_freed_memory_is_kept_for_the_next_step():
     def faults():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(40 * 2**20 // 4)
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     with memory.keep_freed_memory(torch.device("cpu")):
-        kept = [faults() for _ in range(12)]
-    assert min(kept[-3:]) < 1000 < kept[0] < 20_000
+        counts = [faults() for _ in range(12)]
+    assert min(counts[-3:]) < 1000 < counts[0] < 20_000
 
 
 @pytest.mark.parametrize("amount", ["", "much", "0", "-1GB", "4 bananas", 0])
-def test_an_amount_of_memory_that_cannot_be_read(amount):
+def test_max_memory_that_cannot_be_parsed(amount):
     with pytest.raises(fv.SettingError) as caught:
         fv.Execution(max_memory=amount)
-    assert str(caught.value) == f"cannot read the amount of memory {amount!r}; give bytes, or text as 800MB or 4GB"
+    assert str(caught.value) == (
+        f"max_memory must be a number of bytes > 0, or text such as 800MB or 4GB, got {amount!r}"
+    )
 
 
-def test_fewer_than_one_at_once():
+def test_chunk_size_below_one():
     with pytest.raises(fv.SettingError) as caught:
         fv.Execution(chunk_size=0)
-    assert str(caught.value) == "0 pictures at once are none; give 1 or more, or None for what fits"
+    assert str(caught.value) == "chunk_size must be >= 1, or None for what fits in memory, got 0"

@@ -1,4 +1,4 @@
-"""A view in tiles: covered once, without seams, in memory that the tile bounds."""
+"""Tiles: their weights add up to 1 in every pixel, and tiled gradients match those of the whole view."""
 
 import pytest
 import torch
@@ -13,50 +13,50 @@ from featviz.engine.tiles import OVERLAP, tile_size, tiles
 
 
 @pytest.mark.parametrize("view", [(100, 640), (641, 641), (1000, 700), (3000, 4001), (640, 1279), (65, 2000)])
-@pytest.mark.parametrize("largest", [128, 224, 640])
-def test_every_pixel_is_covered_once(view, largest):
-    side = tile_size(view, largest)
-    assert all(length <= max(largest, 2 * OVERLAP) for length in side)
-    shares = torch.zeros(view)
-    for tile in tiles(view, side):
+@pytest.mark.parametrize("max_tile", [128, 224, 640])
+def test_tile_weights_add_up_to_one(view, max_tile):
+    size = tile_size(view, max_tile)
+    assert all(length <= max(max_tile, 2 * OVERLAP) for length in size)
+    weights = torch.zeros(view)
+    for tile in tiles(view, size):
         assert (tile.rows.stop - tile.rows.start, tile.columns.stop - tile.columns.start) == tuple(
-            min(length, whole) for length, whole in zip(side, view, strict=True)
+            min(length, whole) for length, whole in zip(size, view, strict=True)
         )
         assert tile.rows.start >= 0
         assert tile.rows.stop <= view[0]
         assert tile.columns.stop <= view[1]
-        tile.cut(shares[None, None])[0, 0] += tile.weights
-    assert torch.allclose(shares, torch.ones(view), atol=1e-5)
+        tile.cut(weights[None, None])[0, 0] += tile.weights
+    assert torch.allclose(weights, torch.ones(view), atol=1e-5)
 
 
-def test_the_whole_is_one_tile():
+def test_whole_view_is_one_tile():
     assert tile_size((300, 500), None) == (300, 500)
     (tile,) = tiles((300, 500), (300, 500))
     assert tile.weights.min() == 1
 
 
-def test_weights_fall_towards_a_neighbour():
+def test_weights_decrease_towards_a_neighbour():
     first, *_ = tiles((100, 600), tile_size((100, 600), 256))
     assert first.weights[0, 0] == 1
     assert (first.weights[0].diff() <= 1e-6).all()
     assert first.weights[0, -1] < 0.05
 
 
-def local():
-    """Return a network whose receptive field is smaller than the overlap."""
+def local_network():
+    """Return a network whose receptive field is smaller than the overlap of tiles."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2)]
     return toys.network(nn.Sequential(*layers))
 
 
-def pulled(execution, goal="2", mask=None):
-    """Return how far one plain step moves each pixel, as a share of the largest."""
+def first_step(execution, objective='"2"', mask=None):
+    """Return how far one step of gradient ascent moves each pixel, relative to the step size, and the rendering."""
     start = torch.rand(3, 160, 420, generator=torch.Generator().manual_seed(1))
     image = param.Image((160, 420), spatial=param.Pixel(), color=param.Clamped())
-    goal = obj.parse(f'"{goal}"') if isinstance(goal, str) else goal
+    objective = obj.parse(objective) if isinstance(objective, str) else objective
     rendering = fv.render(
-        local(),
-        goal if mask is None else obj.Within(goal, mask),
+        local_network(),
+        objective if mask is None else obj.Within(objective, mask),
         param=image,
         start=start,
         transforms=T.Roll(9),
@@ -68,9 +68,9 @@ def pulled(execution, goal="2", mask=None):
 
 
 @pytest.mark.parametrize("tile", [128, 224])
-def test_tiles_pull_as_the_whole_does_and_no_seam_shows(tile):
-    whole, one = pulled(fv.Execution("float32"))
-    tiled, two = pulled(fv.Execution("float32", tile=tile))
+def test_tiled_gradients_match_those_of_the_whole_view_without_seams(tile):
+    whole, one = first_step(fv.Execution("float32"))
+    tiled, two = first_step(fv.Execution("float32", tile=tile))
     assert len(tiles((160, 420), tile_size((160, 420), tile))) > 1
     inside = (slice(None), slice(20, -20), slice(20, -20))
     assert (whole - tiled)[inside].abs().mean() < 0.05 * whole.abs().mean()
@@ -78,23 +78,23 @@ def test_tiles_pull_as_the_whole_does_and_no_seam_shows(tile):
     assert two.history.item() == pytest.approx(one.history.item(), rel=0.05)
 
 
-def test_a_mask_goes_with_the_tiles():
+def test_masks_are_cut_into_tiles_too():
     mask = torch.zeros(160, 420)
     mask[40:100, 200:300] = 1
-    tiled, _ = pulled(fv.Execution("float32", tile=128), mask=mask)
+    tiled, _ = first_step(fv.Execution("float32", tile=128), mask=mask)
     assert tiled[:, 44:96, 204:296].abs().mean() > 0.3
     assert tiled[:, :, :180].abs().max() == tiled[:, :, 320:].abs().max() == 0
 
 
-def test_what_is_asked_of_the_picture_itself_counts_once():
-    goal = obj.parse('"2"') - 3 * obj.TotalVariation()
-    whole, one = pulled(fv.Execution("float32"), goal)
-    tiled, two = pulled(fv.Execution("float32", tile=128), goal)
+def test_regularizers_count_once_with_tiles():
+    objective = obj.parse('"2"') - 3 * obj.TotalVariation()
+    whole, one = first_step(fv.Execution("float32"), objective)
+    tiled, two = first_step(fv.Execution("float32", tile=128), objective)
     assert (whole - tiled)[:, 20:-20, 20:-20].abs().mean() < 0.05 * whole.abs().mean()
     assert two.history.item() == pytest.approx(one.history.item(), rel=0.05)
 
 
-def test_a_network_of_one_size_sees_tiles_of_that_size():
+def test_network_of_fixed_size_sees_tiles_of_that_size():
     net = toys.network(toys.Vit())
     seen = []
     layer = next(name for name, found in net.table.items() if name and found.layout.kind == "tokens")
@@ -105,7 +105,7 @@ def test_a_network_of_one_size_sees_tiles_of_that_size():
     assert set(seen) == {net.size}
 
 
-def test_a_tile_that_is_too_small():
+def test_tile_below_the_minimum():
     with pytest.raises(fv.SettingError) as caught:
         fv.Execution(tile=100)
-    assert str(caught.value) == "tiles of 100 px are too small; give 128 or more, or None for the whole"
+    assert str(caught.value) == "tile must be >= 128 px, or None for no tiles, got 100"

@@ -1,4 +1,4 @@
-"""One bar for one way to the end, another for the next."""
+"""Progress bars: one for each count."""
 
 import pytest
 
@@ -7,23 +7,24 @@ import featviz as fv
 
 @pytest.fixture
 def bars(monkeypatch):
-    """Every bar that is drawn."""
+    """Every bar that is created."""
     from tqdm import auto
 
-    drawn, whole = [], auto.tqdm
-    monkeypatch.setattr(auto, "tqdm", lambda **options: drawn.append(whole(**options)) or drawn[-1])
-    return drawn
+    created, original = [], auto.tqdm
+    monkeypatch.setattr(auto, "tqdm", lambda **options: created.append(original(**options)) or created[-1])
+    return created
 
 
-def test_what_begins_anew_gets_another_bar(bars, capsys):
+def test_count_that_starts_again_gets_another_bar(bars, capsys):
     show = fv.progress_bar("photographs", "photo")
+    assert not bars  # nothing is drawn before the first step
     for done in (16, 32, 40, 40, 16, 40):
         show(done, 40)
     assert [(bar.n, bar.total) for bar in bars] == [(40, 40)] * 2
     assert "photographs: 100%" in capsys.readouterr().err
 
 
-def test_more_than_was_thought_stays_on_one_bar(bars):
+def test_total_can_grow_within_one_bar(bars):
     show = fv.progress_bar()
     for done in (1, 2, 3):
         show(done, max(2, done))

@@ -1,3 +1,5 @@
+"""Laws of text: addresses and objectives parse to equal values, from their `str` and from their `repr`."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ LAYERS = st.from_regex(r"[A-Za-z_]\w{0,6}(\.\w{1,4}){0,3}", fullmatch=True).filt
     lambda name: name not in ("logit", "prob") and name.isascii()
 )
 INDEX = st.integers(0, 9999)
-PLACES = st.one_of(st.just("cls"), st.just("center"), st.tuples(INDEX, INDEX))
+POSITIONS = st.one_of(st.just("cls"), st.just("center"), st.tuples(INDEX, INDEX))
 CLASSES = st.one_of(
     INDEX, st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 )
@@ -18,13 +20,13 @@ CLASSES = st.one_of(
 ADDRESSES = st.one_of(
     st.builds(Address, st.one_of(LAYERS, st.text("ab.0 -:@", min_size=1))),
     st.builds(Address, LAYERS, INDEX),
-    st.builds(Address, LAYERS, INDEX, PLACES),
+    st.builds(Address, LAYERS, INDEX, POSITIONS),
     st.builds(Address, st.sampled_from(["logit", "prob"]), CLASSES),
 )
 
 
 @given(ADDRESSES)
-def test_an_address_is_read_as_it_was_written(address):
+def test_str_of_an_address_parses_to_an_equal_one(address):
     assert Address.parse(str(address)) == address
 
 
@@ -42,31 +44,31 @@ def test_an_address_is_read_as_it_was_written(address):
         ("logit:jack-o'-lantern", Address("logit", "jack-o'-lantern")),
     ],
 )
-def test_addresses_as_people_write_them(text, address):
+def test_address_parses_and_prints(text, address):
     assert Address.parse(text) == address
     assert str(address) == text
 
 
-@pytest.mark.parametrize(("text", "place"), [("a:b", 1), ("a:1@", 3), ("", 0), ("a b", 1), ("a:1@x", 3), ("logit:", 5)])
-def test_a_caret_shows_where_the_text_stops_making_sense(text, place):
+@pytest.mark.parametrize(
+    ("text", "column"), [("a:b", 1), ("a:1@", 3), ("", 0), ("a b", 1), ("a:1@x", 3), ("logit:", 5)]
+)
+def test_caret_marks_the_error_in_an_address(text, column):
     with pytest.raises(AddressError) as caught:
         Address.parse(text)
-    first, shown, mark = str(caught.value).split("\n")
-    assert first == "cannot read the address, expected layer:channel@y,x or logit:class"
-    assert shown == f"  {text}"
-    assert mark == "  " + " " * place + "^"
+    reason = "expected layer:channel@y,x or logit:class"
+    assert str(caught.value) == f"cannot parse the address: {reason}\n  {text}\n  {' ' * column}^"
 
 
-LEAVES = st.one_of(
+UNITS = st.one_of(
     st.builds(obj.Channel, LAYERS, INDEX),
-    st.builds(obj.Neuron, LAYERS, INDEX, PLACES),
+    st.builds(obj.Neuron, LAYERS, INDEX, POSITIONS),
     st.builds(obj.Layer, LAYERS),
     st.builds(obj.Logit, CLASSES),
     st.builds(obj.Probability, CLASSES),
 )
 NUMBERS = st.one_of(st.integers(-9, 9), st.floats(-1e3, 1e3, allow_nan=False).map(lambda x: round(x, 3)))
 OBJECTIVES = st.recursive(
-    LEAVES,
+    UNITS,
     lambda inner: st.one_of(
         st.builds(lambda a, b: a + b, inner, inner),
         st.builds(lambda a, b: a - b, inner, inner),
@@ -82,11 +84,11 @@ OBJECTIVES = st.recursive(
 
 
 @given(OBJECTIVES)
-def test_an_objective_is_read_as_it_was_written(objective):
+def test_str_of_an_objective_parses_to_an_equal_one(objective):
     assert obj.parse(str(objective)) == objective
 
 
 @given(OBJECTIVES)
-def test_the_repr_of_an_objective_rebuilds_it(objective):
+def test_repr_of_an_objective_evaluates_to_an_equal_one(objective):
     assert eval(repr(objective), vars(obj) | {}) == objective
     assert hash(eval(repr(objective), vars(obj) | {})) == hash(objective)

@@ -1,4 +1,4 @@
-"""Networks as people write them: any of these works, or says why not, and is left as it was."""
+"""Unusual networks work, or raise an error that explains why not, and are left unchanged."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from featviz import param
 from tests import toys
 
 
-class Own(nn.Module):
-    """A small network with batch normalisation, to be varied."""
+class Small(nn.Module):
+    """A small network with batch normalisation, from which the tests derive unusual ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,12 +36,12 @@ def rendered(network: fv.Network, goal: str = "logit:1", steps: int = 4, **more:
     return fv.render(network, goal, steps=steps, **more)
 
 
-def test_dropout_that_never_stops_draws_the_same_and_leaves_the_callers_chance():
-    class Dropping(Own):
+def test_always_active_dropout_is_deterministic_and_leaves_the_global_generator_alone():
+    class AlwaysDropout(Small):
         def forward(self, x):
             return self.head(F.dropout(self.maps(x).mean((2, 3))))
 
-    net = toys.network(Dropping())
+    net = toys.network(AlwaysDropout())
     torch.manual_seed(1)
     before = torch.get_rng_state()
     one = rendered(net).images
@@ -52,28 +52,28 @@ def test_dropout_that_never_stops_draws_the_same_and_leaves_the_callers_chance()
     assert not toys.plain().probed.draws
 
 
-def test_buffers_that_a_forward_pass_changes_are_put_back():
-    class Counting(Own):
+def test_buffers_changed_by_a_forward_pass_are_restored():
+    class Counting(Small):
         def __init__(self):
             super().__init__()
-            self.register_buffer("inside", torch.zeros(()))
-            self.register_buffer("anew", torch.zeros(()))
+            self.register_buffer("in_place", torch.zeros(()))
+            self.register_buffer("replaced", torch.zeros(()))
 
         def forward(self, x):
-            self.inside += 1
-            self.anew = self.anew + 1
+            self.in_place += 1
+            self.replaced = self.replaced + 1
             return super().forward(x)
 
     module = Counting()
     net = toys.network(module)
-    kept, before = module.anew, net.fingerprint
+    original, before = module.replaced, net.fingerprint
     recipe = rendered(net).recipe
-    assert module.inside == 0
-    assert module.anew is kept
+    assert module.in_place == 0
+    assert module.replaced is original
     assert net.fingerprint == before == recipe.fingerprint
 
 
-def test_a_layer_that_merges_its_weights_when_told_not_to_train_is_left_alone():
+def test_eval_mode_does_not_call_a_users_train_method():
     class Merging(nn.Linear):
         def train(self, mode=True):
             super().train(mode)
@@ -81,7 +81,7 @@ def test_a_layer_that_merges_its_weights_when_told_not_to_train_is_left_alone():
                 self.weight.data += 1
             return self
 
-    module = Own()
+    module = Small()
     module.head = Merging(8, 5)
     net = toys.network(module)
     weights = module.head.weight.clone()
@@ -90,30 +90,30 @@ def test_a_layer_that_merges_its_weights_when_told_not_to_train_is_left_alone():
     assert torch.equal(module.head.weight, weights)
 
 
-def test_weights_changed_behind_torchs_back_are_noticed():
-    net = toys.network(Own())
+def test_the_fingerprint_notices_writes_to_weight_data():
+    net = toys.network(Small())
     before = net.fingerprint
     net.module.conv.weight.data.mul_(2)
     doubled = net.fingerprint
     assert doubled != before
     with torch.no_grad():
-        net.module.conv.weight.copy_(net.module.conv.weight.flip(0))  # whose sum is the same
+        net.module.conv.weight.copy_(net.module.conv.weight.flip(0))  # the sum stays the same
     assert net.fingerprint not in (before, doubled)
 
 
-class Mask(nn.Module):
+class BooleanOutput(nn.Module):
     def forward(self, x):
         return x > 0
 
 
-class Nothing(nn.Module):
+class EmptyOutput(nn.Module):
     def forward(self, x):
         return x[:, :0]
 
 
-@pytest.mark.parametrize("extra", [Mask(), Nothing()])
-def test_batch_norms_beside_layers_that_put_out_no_numbers(extra):
-    class Odd(Own):
+@pytest.mark.parametrize("extra", [BooleanOutput(), EmptyOutput()])
+def test_folding_with_boolean_and_empty_outputs_of_other_layers(extra):
+    class WithExtra(Small):
         def __init__(self):
             super().__init__()
             self.extra = extra
@@ -122,7 +122,7 @@ def test_batch_norms_beside_layers_that_put_out_no_numbers(extra):
             self.extra(x)
             return super().forward(x)
 
-    assert rendered(toys.network(Odd())).images.shape == (1, 3, 32, 32)
+    assert rendered(toys.network(WithExtra())).images.shape == (1, 3, 32, 32)
 
 
 @dataclass
@@ -131,15 +131,15 @@ class Record:
 
 
 @pytest.mark.parametrize("wrap", [Record, lambda logits: SimpleNamespace(logits=logits)])
-def test_outputs_in_records(wrap):
-    class Wrapped(Own):
+def test_outputs_inside_of_dataclasses_and_namespaces(wrap):
+    class Wrapped(Small):
         def forward(self, x):
             return wrap(super().forward(x))
 
     assert toys.network(Wrapped()).table[""].shape == (5,)
 
 
-def test_channels_of_maps_that_are_not_square_in_a_network_of_one_size():
+def test_channel_dimension_of_rectangular_maps_in_a_network_of_fixed_size():
     module = nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 16 * 24, 10)
     )
@@ -150,57 +150,60 @@ def test_channels_of_maps_that_are_not_square_in_a_network_of_one_size():
     assert fv.Network(cube, size=32, mean=(0.5,), std=(0.25,)).table["1"].layout.channel == 1
 
 
-def test_a_compiled_network_is_taken_for_what_it_was_made_of():
-    module = Own()
+def test_the_original_of_a_compiled_module_is_used():
+    module = Small()
     net = toys.network(torch.compile(module))
     assert net.module is module
     assert torch.equal(rendered(net).images, rendered(toys.network(module)).images)
 
 
-def test_a_network_without_weights_says_so():
-    with pytest.raises(fv.ModelError, match="Sequential has layers whose size is still open; run it once on a batch"):
+def test_networks_without_weights_raise():
+    with pytest.raises(
+        fv.ModelError, match="^Sequential has uninitialised lazy layers; run it once on a batch of images first$"
+    ):
         fv.Network(nn.Sequential(nn.LazyConv2d(8, 3)), size=32, **toys.HALF)
-    with pytest.raises(fv.ModelError, match="Sequential has no weights, it is on the meta device; load them first"):
+    with pytest.raises(fv.ModelError, match="^Sequential is on the meta device and has no weights; load them first$"):
         fv.Network(nn.Sequential(nn.Conv2d(3, 8, 3, device="meta")), size=32, **toys.HALF)
 
 
-def test_a_network_without_gradients_says_so():
-    class Still(Own):
+def test_a_network_without_gradients_raises():
+    class NoGrad(Small):
         @torch.no_grad()
         def forward(self, x):
             return super().forward(x)
 
-    with pytest.raises(fv.RenderError, match="^no gradient leads from the score to the picture: the network or the "):
-        rendered(toys.network(Still()))
+    with pytest.raises(
+        fv.RenderError,
+        match="^the score has no gradient: the network or the objective computes it under torch.no_grad, in numpy or ",
+    ):
+        rendered(toys.network(NoGrad()))
 
 
-def test_numbers_of_numpy_and_torch_stand_for_pythons(tmp_path):
-    module = Own()
+def test_numbers_of_numpy_and_torch_are_accepted(tmp_path):
+    module = Small()
     net = fv.Network(
         module, size=[np.int64(32), 32], mean=torch.full((3,), 0.5), std=np.full(3, 0.25), classes={1: "b", 0: "a"}
     )
-    assert (net.size, net.mean, net.classes) == ((32, 32), (0.5, 0.5, 0.5), ("a", "b"))
+    assert (net.size, net.input.mean, net.classes) == ((32, 32), (0.5, 0.5, 0.5), ("a", "b"))
     goal = np.float32(0.5) * fv.objectives.Neuron("conv", 5, [3, np.int64(4)]) * np.float32(2)
-    held = param.Image((np.int64(24), np.int64(32)))
-    made = fv.render(net, goal, param=held, steps=2, seed=np.arange(1), optimizer=fv.optimizers.Adam(np.float64(0.05)))
+    small = param.Image((np.int64(24), np.int64(32)))
+    made = fv.render(net, goal, param=small, steps=2, seed=np.arange(1), optimizer=fv.optimizers.Adam(np.float64(0.05)))
     (file,) = made.save(tmp_path / "picture.png")
     assert torch.equal(fv.replay(file, network=net).images, made.images)
 
 
-def test_images_that_are_no_shares_are_refused():
+def test_images_outside_of_0_to_1_or_of_integers_are_refused():
     net = toys.plain()
     with pytest.raises(
         fv.SettingError, match=r"^images holds torch.float32 from 0 to 255; give floating-point numbers"
     ):
         fv.score(net, "conv1:0", torch.linspace(0, 255, 3 * 32 * 32).view(1, 3, 32, 32))
-    with pytest.raises(
-        fv.SettingError, match=r"^images of torch.uint8; Plain takes floating-point numbers in \[0, 1\]"
-    ):
+    with pytest.raises(fv.SettingError, match=r"^Plain expects floating-point images in \[0, 1\], got torch.uint8$"):
         net.capture(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), ["conv1"])
 
 
 class TokensFirst(nn.Module):
-    """Patches as (length, batch, channels), PyTorch's own default and that of the first CLIP."""
+    """Tokens as (length, batch, channels): the default of PyTorch, used by the first CLIP."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,7 +217,7 @@ class TokensFirst(nn.Module):
         return self.head(self.encoder(tokens).mean(0))
 
 
-def test_tokens_that_come_before_images_are_addressed_as_others_are():
+def test_tokens_before_the_batch_dimension_are_addressed_like_others():
     net = toys.network(TokensFirst())
     layer = net.table["encoder.layers.1"]
     assert (layer.layout.kind, layer.channels, layer.shape, layer.layout.patch) == ("tokens", 16, (16, 16), (8, 8))

@@ -1,4 +1,4 @@
-"""Several networks in one objective."""
+"""Combined networks in one objective."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def pair():
     return fv.combine(first=toys.plain(), second=other)
 
 
-def test_every_network_sees_the_pictures_as_it_would_alone(pair):
+def test_each_network_gets_the_same_input_as_alone(pair):
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     acts = pair.capture(images, ["first.conv2", "second.block", "second"])
     alone = toys.plain().capture(images, ["conv2"])
@@ -25,7 +25,7 @@ def test_every_network_sees_the_pictures_as_it_would_alone(pair):
     assert acts.logits("second").shape == (2, 3)
 
 
-def test_one_objective_speaks_of_them_all(pair):
+def test_one_objective_addresses_all_networks(pair):
     goal = obj.parse("first.conv2:1 + logit:y@second - 0.5*prob:cat@first + tv")
     assert str(goal) == "first.conv2:1 + logit:y@second - 0.5 * prob:cat@first + tv"
     assert goal.layers == {"first.conv2", "second", "first"}
@@ -37,7 +37,7 @@ def test_one_objective_speaks_of_them_all(pair):
     assert obj.Probability("cat", "first")(acts).item() == acts["first"].softmax(1)[0, 2].item()
 
 
-def test_nothing_stays_on_the_modules(pair):
+def test_no_hooks_stay_on_the_modules(pair):
     fv.render(pair, "second.block:1", steps=2, transforms=())
     for module in pair.module.modules():
         assert not module._forward_hooks
@@ -46,49 +46,63 @@ def test_nothing_stays_on_the_modules(pair):
 @pytest.mark.parametrize(
     ("goal", "message"),
     [
-        ("logit:cat", "several networks run combine; say whose class it is, as logit:NAME@first or logit:NAME@second"),
-        ("logit:3", "several networks run combine; say whose class it is, as logit:NAME@first or logit:NAME@second"),
+        (
+            "logit:cat",
+            "several networks are combined; name the one whose class is meant: logit:NAME@first or logit:NAME@second",
+        ),
+        (
+            "logit:3",
+            "several networks are combined; name the one whose class is meant: logit:NAME@first or logit:NAME@second",
+        ),
         ("logit:cat@second", "no class 'cat'"),
-        ("logit:cat@third", "no layer 'third' in _Together"),
-        ("conv2:1", "no layer 'conv2' in _Together; nearest: 'first.conv2'"),
+        ("logit:cat@third", "no layer 'third' in _Combined"),
+        ("conv2:1", "no layer 'conv2' in _Combined; nearest: 'first.conv2'"),
     ],
 )
-def test_what_is_not_there(pair, goal, message):
+def test_addresses_that_do_not_exist(pair, goal, message):
     with pytest.raises(fv.AddressError) as caught:
         fv.render(pair, goal, steps=1)
     assert str(caught.value).startswith(message)
 
 
-def test_what_cannot_run_together():
-    with pytest.raises(fv.SettingError, match=r"^combine takes two networks or more, as combine\(first=one, second="):
+def test_networks_that_cannot_be_combined():
+    with pytest.raises(
+        fv.SettingError, match=r"^combine needs at least 2 networks, as combine\(first=one, second=other\), got 1$"
+    ):
         fv.combine(only=toys.plain())
     grey = toys.network(toys.Plain(1), mean=(0.5,), std=(0.5,))
     with pytest.raises(
-        fv.SettingError, match=r"^networks run combine need the same channels, device and precision, not 3 "
+        fv.SettingError,
+        match="^combined networks must have equal channels, device and precision, got 3 cpu torch.float32 and ",
     ):
         fv.combine(a=toys.plain(), b=grey)
     net = toys.plain()
-    with pytest.raises(fv.SettingError, match=r"^networks run combine need modules of their own; copy.deepcopy"):
+    with pytest.raises(
+        fv.SettingError, match=r"^combined networks must not share a module; copy it with copy.deepcopy\(module\)$"
+    ):
         fv.combine(a=net, b=net)
     for name in ("a.b", "forward", ""):
-        with pytest.raises(fv.SettingError, match=r"^a network cannot be called"):
+        with pytest.raises(
+            fv.SettingError,
+            match=f"^the name of a combined network must be an identifier that nn.Module does not use, got {name!r}$",
+        ):
             fv.combine(**{name: net, "other": toys.plain()})
 
 
-def test_places_are_those_of_the_images_that_a_network_sees(pair):
+def test_positions_refer_to_the_resized_images(pair):
     images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     acts = pair.capture(images, ["second.block"])
     assert obj.Neuron("second.block", 2, (5, 5))(acts).item() == acts["second.block"][0, 1 + 5 * 6 + 5, 2].item()
     assert obj.Neuron("second.block", 2, "cls")(acts).item() == acts["second.block"][0, 0, 2].item()
 
 
-def test_only_the_networks_that_are_asked_run(pair):
+def test_networks_without_captured_layers_are_skipped(pair):
     ran = []
     for name in ("first", "second"):
         module = pair.module.get_submodule(name)
         original = module.forward
         module.forward = lambda x, name=name, original=original: ran.append(name) or original(x)
-    fv.render(pair, "second.block:1", steps=1, transforms=())  # looks for what can be folded, everywhere
+    fv.render(pair, "second.block:1", steps=1, transforms=())  # the search for foldable pairs runs all networks once
     ran.clear()
     fv.render(pair, "second.block:1", steps=2, transforms=())
     assert set(ran) == {"second"}

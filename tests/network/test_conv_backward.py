@@ -1,4 +1,4 @@
-"""Gradients of convolutions, found another way, are the same."""
+"""The faster input gradients of convolutions are equal to autograd's."""
 
 import copy
 
@@ -11,13 +11,13 @@ import featviz as fv
 from featviz.network.fast.conv_backward import depthwise_input_gradient, fast_conv_backward, strided_input_gradient
 
 
-def agree(way, conv, size):
+def equals_autograd(input_gradient, conv, size):
     conv = conv.double()
     images = torch.rand(2, conv.in_channels, *size, dtype=torch.float64, requires_grad=True)
     out = conv(images)
     gradient = torch.randn_like(out)
     (wanted,) = torch.autograd.grad(out, images, gradient)
-    return torch.allclose(way(gradient, conv.weight, conv, size), wanted)
+    return torch.allclose(input_gradient(gradient, conv.weight, conv, size), wanted)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 23), (12, 31)])
@@ -26,7 +26,7 @@ def agree(way, conv, size):
 )
 def test_gradient_of_a_strided_convolution(side, stride, padding, size):
     torch.manual_seed(0)
-    assert agree(strided_input_gradient, nn.Conv2d(3, 5, side, stride, padding), size)
+    assert equals_autograd(strided_input_gradient, nn.Conv2d(3, 5, side, stride, padding), size)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 23), (12, 31)])
@@ -36,7 +36,7 @@ def test_gradient_of_a_strided_convolution(side, stride, padding, size):
 )
 def test_gradient_of_a_depthwise_convolution(side, stride, padding, dilation, size):
     torch.manual_seed(0)
-    assert agree(depthwise_input_gradient, nn.Conv2d(4, 4, side, stride, padding, dilation, groups=4), size)
+    assert equals_autograd(depthwise_input_gradient, nn.Conv2d(4, 4, side, stride, padding, dilation, groups=4), size)
 
 
 def stem(**options):
@@ -47,17 +47,17 @@ def stem(**options):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_render_through_it_is_the_same(precision, monkeypatch):
+def test_a_render_with_fast_gradients_is_the_same(precision, monkeypatch):
     options = {"transforms": (), "steps": 4, "execution": fv.Execution(precision)}
     net = toys.network(stem())
-    quick = fv.render(net, '"4":1', **options)
-    monkeypatch.setattr("featviz.network.fast.conv_backward._way", lambda conv: None)
+    fast = fv.render(net, '"4":1', **options)
+    monkeypatch.setattr("featviz.network.fast.conv_backward._faster_backward", lambda conv: None)
     plain = fv.render(net, '"4":1', **options)
-    assert (quick.images - plain.images).abs().mean() < (1e-5 if precision == "float32" else 0.02)
+    assert (fast.images - plain.images).abs().mean() < (1e-5 if precision == "float32" else 0.02)
 
 
-def test_weights_are_those_of_the_forward_pass():
-    """As rules of attribution need it, which change them for one pass."""
+def test_gradients_use_the_weights_of_the_forward_pass():
+    """LRP rules replace the weights for one forward pass."""
     module, images = stem(), torch.rand(1, 3, 20, 20, requires_grad=True)
     with fast_conv_backward(module):
         out = module[3](module[2](module[0](images)))
@@ -68,7 +68,7 @@ def test_weights_are_those_of_the_forward_pass():
     assert torch.equal(found, wanted) and found.any()
 
 
-def test_the_module_is_as_it_was():
+def test_the_module_is_restored_after_an_error():
     module = stem()
     before, images = copy.deepcopy(module), torch.rand(1, 3, 20, 20)
     with pytest.raises(RuntimeError, match="channels"), fast_conv_backward(module):
@@ -77,25 +77,25 @@ def test_the_module_is_as_it_was():
     assert module(images).equal(before(images))
 
 
-TAKEN = {
-    "a stem": nn.Conv2d(3, 8, 7, stride=2),
-    "strided depthwise in less": nn.Conv2d(8, 8, 3, stride=2, groups=8).bfloat16(),
+FASTER = {
+    "stem": nn.Conv2d(3, 8, 7, stride=2),
+    "strided depthwise in bfloat16": nn.Conv2d(8, 8, 3, stride=2, groups=8).bfloat16(),
     "dilated depthwise": nn.Conv2d(8, 8, 3, dilation=2, groups=8),
 }
-LEFT = {
+UNCHANGED = {
     "no stride": nn.Conv2d(3, 8, 3),
     "many channels": nn.Conv2d(8, 8, 3, stride=2),
-    "mirrored": nn.Conv2d(3, 8, 3, stride=2, padding_mode="reflect"),
+    "reflected padding": nn.Conv2d(3, 8, 3, stride=2, padding_mode="reflect"),
     "strided depthwise": nn.Conv2d(8, 8, 3, stride=2, groups=8),
     "depthwise": nn.Conv2d(8, 8, 3, groups=8).bfloat16(),
     "groups": nn.Conv2d(8, 8, 3, stride=2, groups=4).bfloat16(),
     "wide padding": nn.Conv2d(8, 8, 3, stride=2, padding=3, groups=8).bfloat16(),
-    "by name": nn.Conv2d(8, 8, 3, padding="same", dilation=2, groups=8),
+    "padding by name": nn.Conv2d(8, 8, 3, padding="same", dilation=2, groups=8),
 }
 
 
-@pytest.mark.parametrize("name", [*TAKEN, *LEFT])
-def test_others_are_left_alone(name):
-    conv = (TAKEN | LEFT)[name]
+@pytest.mark.parametrize("name", [*FASTER, *UNCHANGED])
+def test_only_slow_convolutions_are_replaced(name):
+    conv = (FASTER | UNCHANGED)[name]
     with fast_conv_backward(conv):
-        assert ("forward" in conv.__dict__) == (name in TAKEN)
+        assert ("forward" in conv.__dict__) == (name in FASTER)

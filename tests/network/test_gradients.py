@@ -1,4 +1,4 @@
-"""Gradients that differ from the network's own: units that are off are woken, maximum pools are smoothed."""
+"""Redirected gradients of rectifiers and smoothed gradients of max pools."""
 
 import pytest
 import torch
@@ -7,14 +7,14 @@ import toys
 from torch import nn
 
 import featviz as fv
-from featviz.network.gradients import SmoothPools, redirected
+from featviz.network.gradients import SmoothPools, redirect_gradients
 
 ALL = torch.tensor([True])
-"""Whatever there is: one entry stands for as many samples as there are."""
+"""One entry is repeated for all samples."""
 
 
 def gradient(unit, x, mode, weight=1.0):
-    """The gradient of minus the output, as a render has it, for one sample a row."""
+    """Return the output and the gradient of minus its sum, as in a render, with one sample per row."""
     leaf = x.clone().requires_grad_()
     with mode:
         out = unit(leaf * 1.0)
@@ -37,43 +37,45 @@ UNITS = {
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_a_unit_that_is_off_everywhere_lets_through_what_would_wake_it(name):
-    unit, far = UNITS[name], -4.0
-    x = torch.tensor([[far, far], [far, 2.0], [2.0, 1.0]])
+def test_blocked_gradients_that_would_activate_a_unit_pass(name):
+    unit, inactive = UNITS[name], -4.0
+    x = torch.tensor([[inactive, inactive], [inactive, 2.0], [2.0, 1.0]])
     plain, own = gradient(unit, x, torch.enable_grad())
-    found, helped = gradient(unit, x, redirected(ALL))
+    found, redirected = gradient(unit, x, redirect_gradients(ALL))
     assert torch.equal(plain, found)
     assert own[0].tolist() == [0, 0]
-    assert helped[0].tolist() == [-1, -1]  # both are pushed up
-    assert torch.equal(own[1:], helped[1:])  # a sample with any gradient keeps its own
+    assert redirected[0].tolist() == [-1, -1]  # both are pushed towards the active range
+    assert torch.equal(own[1:], redirected[1:])  # a sample with any gradient of its own keeps it
 
 
-def test_what_would_push_a_unit_further_off_stays_blocked():
+def test_gradients_that_would_push_a_unit_further_away_stay_blocked():
     x = torch.tensor([[-1.0, -2.0]])
-    _, helped = gradient(F.relu, x, redirected(ALL), weight=torch.tensor([[1.0, -1.0]]))
-    assert helped.tolist() == [[-1, 0]]
-    _, helped = gradient(F.relu6, torch.tensor([[7.0, 8.0]]), redirected(ALL), weight=torch.tensor([[1.0, -1.0]]))
-    assert helped.tolist() == [[0, 1]]  # above 6 only what brings it down
+    _, redirected = gradient(F.relu, x, redirect_gradients(ALL), weight=torch.tensor([[1.0, -1.0]]))
+    assert redirected.tolist() == [[-1, 0]]
+    _, redirected = gradient(
+        F.relu6, torch.tensor([[7.0, 8.0]]), redirect_gradients(ALL), weight=torch.tensor([[1.0, -1.0]])
+    )
+    assert redirected.tolist() == [[0, 1]]  # above 6, only a decrease activates it
 
 
-@pytest.mark.parametrize(("unit", "far"), [(F.gelu, -8.0), (F.silu, -30.0), (F.mish, -40.0)])
-def test_smooth_units_are_woken_where_they_are_flat(unit, far):
-    _, own = gradient(unit, torch.tensor([[far]]), torch.enable_grad())
-    _, helped = gradient(unit, torch.tensor([[far]]), redirected(ALL))
-    assert abs(own.item()) < 1e-4 and helped.item() == -1
+@pytest.mark.parametrize(("unit", "inactive"), [(F.gelu, -8.0), (F.silu, -30.0), (F.mish, -40.0)])
+def test_smooth_activations_are_redirected_where_they_are_flat(unit, inactive):
+    _, own = gradient(unit, torch.tensor([[inactive]]), torch.enable_grad())
+    _, redirected = gradient(unit, torch.tensor([[inactive]]), redirect_gradients(ALL))
+    assert abs(own.item()) < 1e-4 and redirected.item() == -1
     near = torch.tensor([[-0.5, 0.3]])
-    assert torch.equal(gradient(unit, near, torch.enable_grad())[1], gradient(unit, near, redirected(ALL))[1])
+    assert torch.equal(gradient(unit, near, torch.enable_grad())[1], gradient(unit, near, redirect_gradients(ALL))[1])
 
 
-def test_other_functions_are_left_alone():
+def test_other_functions_keep_their_gradients():
     x = torch.randn(2, 3)
     for unit in (torch.sigmoid, F.leaky_relu, lambda x: x.clamp(min=0), lambda x: x * 2):
-        assert torch.equal(gradient(unit, x, torch.enable_grad())[1], gradient(unit, x, redirected(ALL))[1])
-    with redirected(ALL):
+        assert torch.equal(gradient(unit, x, torch.enable_grad())[1], gradient(unit, x, redirect_gradients(ALL))[1])
+    with redirect_gradients(ALL):
         assert F.relu(torch.tensor([-1.0, 2.0])).tolist() == [0, 2]
 
 
-def test_waking_ends_with_the_step_and_changes_nothing_on_the_module():
+def test_redirection_is_per_step_and_leaves_the_module_unchanged():
     net = toys.network(toys.Dead())
     net.module.conv.bias.data.fill_(-0.3)
     before = {name: value.clone() for name, value in net.module.state_dict().items()}
@@ -96,7 +98,7 @@ def test_waking_ends_with_the_step_and_changes_nothing_on_the_module():
         lambda x: F.max_pool2d(x, 2, 2),
     ],
 )
-def test_smoothed_pools_put_out_the_same_and_spread_the_gradient(pool):
+def test_smoothed_pools_have_the_same_output_and_a_spread_gradient(pool):
     x = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(0))
     plain, own = gradient(pool, x, torch.enable_grad())
     smooth, spread = gradient(pool, x, SmoothPools())
@@ -104,7 +106,7 @@ def test_smoothed_pools_put_out_the_same_and_spread_the_gradient(pool):
     assert (spread != 0).float().mean() > 0.85 > 0.45 > (own != 0).float().mean()
 
 
-def test_smoothed_pools_restated():
+def test_smoothed_pool_gradient_restated():
     values = [0.2, 0.5, 0.9, 0.1]
     x = torch.tensor(values).view(1, 1, 2, 2)
     _, spread = gradient(nn.MaxPool2d(2), x, SmoothPools())
@@ -113,7 +115,7 @@ def test_smoothed_pools_restated():
     assert spread.flatten().tolist() == pytest.approx(wanted, rel=1e-4)
 
 
-def test_pools_that_cannot_be_smoothed_stay_as_they_are():
+def test_pools_that_cannot_be_smoothed_are_unchanged():
     x = torch.rand(1, 1, 9, 9)
     for pool in (nn.MaxPool2d(2, dilation=2), nn.AdaptiveMaxPool2d(2)):
         assert torch.equal(gradient(pool, x, torch.enable_grad())[1], gradient(pool, x, SmoothPools())[1])
@@ -122,42 +124,43 @@ def test_pools_that_cannot_be_smoothed_stay_as_they_are():
     assert where.dtype == torch.int64
 
 
-def test_a_network_with_smoothed_pools_renders_otherwise_and_says_so_in_its_recipe(tmp_path):
+def test_smoothed_pools_change_the_render_and_are_in_its_recipe(tmp_path):
     plain = toys.network(toys.Flattening())
     smooth = fv.Network(plain.module, size=32, **toys.HALF, smooth_pools=True)
     one, two = (fv.render(net, "pool:1", transforms=(), steps=8) for net in (plain, smooth))
     assert torch.allclose(one.history[0], two.history[0], atol=1e-5)
     assert not torch.allclose(one.images, two.images, atol=1e-3)
-    assert (one.recipe.expects["smooth_pools"], two.recipe.expects["smooth_pools"]) == (False, True)
+    assert (one.recipe.smooth_pools, two.recipe.smooth_pools) == (False, True)
     assert fv.load("motifnet", smooth_pools=True).smooth_pools
 
 
-def test_only_the_images_that_need_it_are_helped():
+def test_only_the_given_images_are_redirected():
     x = torch.tensor([[-1.0, -2.0], [-1.0, -3.0]])
-    _, helped = gradient(F.relu, x, redirected(torch.tensor([False, True])))
-    assert helped.tolist() == [[0, 0], [-1, -1]]
+    _, redirected = gradient(F.relu, x, redirect_gradients(torch.tensor([False, True])))
+    assert redirected.tolist() == [[0, 0], [-1, -1]]
 
 
-def test_units_at_exactly_nothing_are_woken_upwards():
-    _, helped = gradient(F.relu, torch.zeros(1, 2), redirected(ALL))
-    assert helped.tolist() == [[-1, -1]]
+def test_units_at_exactly_zero_are_pushed_up():
+    _, redirected = gradient(F.relu, torch.zeros(1, 2), redirect_gradients(ALL))
+    assert redirected.tolist() == [[-1, -1]]
 
 
-def test_transforms_that_stop_the_gradient_are_noticed():
+def test_transforms_that_block_the_gradient_raise():
     net = toys.plain()
 
     def rounded(images):
         return (images * 4).round() / 4
 
-    with pytest.raises(fv.RenderError, match="^no gradient reaches the picture"):
-        fv.render(net, "conv1:0", steps=40, transforms=(own(rounded),))
+    with pytest.raises(fv.RenderError, match="^no gradient reaches the image"):
+        fv.render(net, "conv1:0", steps=40, transforms=(as_module(rounded),))
     with pytest.raises(
-        fv.RenderError, match="^the transforms pass no gradient on to the picture, as rounding does not"
+        fv.RenderError,
+        match="^the transforms pass no gradient to the image, as rounding does not; leave out the one that blocks it",
     ):
-        fv.render(net, "conv1:0", steps=40, transforms=(own(lambda images: images.detach()),))
+        fv.render(net, "conv1:0", steps=40, transforms=(as_module(lambda images: images.detach()),))
 
 
-def own(function):
+def as_module(function):
     class Step(nn.Module):
         def forward(self, images):
             return function(images)
@@ -165,7 +168,7 @@ def own(function):
     return Step()
 
 
-def test_a_render_that_is_stopped_while_units_wake_gives_none_of_them_up():
+def test_a_render_stopped_during_redirection_reports_no_dead_units():
     net = toys.network(toys.Dead())
     net.module.conv.bias.data.fill_(-0.3)
     rendering = fv.render(net, "relu:1", steps=128, until=20, robustness_views=0, transforms=())

@@ -1,4 +1,4 @@
-"""The layer table, capture, and what is undone afterwards."""
+"""The layer table, capture, input checks, folding, and that everything is restored."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def kinds(net):
     return {name: (layer.layout.kind, layer.layout.channel, layer.channels) for name, layer in net.table.items()}
 
 
-def test_table_of_a_plain_network():
+def test_layer_table_of_a_plain_network():
     assert kinds(toys.plain()) == {
         "conv1": ("map", 1, 6),
         "bn1": ("map", 1, 6),
@@ -30,8 +30,8 @@ def test_table_of_a_plain_network():
 
 
 @pytest.mark.parametrize("fixed", [True, False])
-@pytest.mark.parametrize("width", [12, 16, 18])  # 17 tokens; 16 channels are as many as the patches
-def test_a_channel_of_a_transformer_is_a_channel(fixed, width):
+@pytest.mark.parametrize("width", [12, 16, 18])  # there are 17 tokens and 16 patches
+def test_tokens_and_channels_of_a_transformer_are_told_apart(fixed, width):
     net = toys.network(toys.Vit(fixed=fixed, width=width))
     assert net.fixed_size == fixed
     block = net.table["block"]
@@ -40,13 +40,13 @@ def test_a_channel_of_a_transformer_is_a_channel(fixed, width):
     assert kinds(net)["patches"] == ("map", 1, width)
 
 
-def test_maps_with_channels_last_are_maps():
+def test_feature_maps_with_channels_last_are_recognised():
     found = kinds(toys.network(toys.ChannelsLast()))
     assert found["conv"] == ("map", 1, 4)
     assert found["norm"] == found["act"] == ("map", 3, 4)
 
 
-def test_torchvisions_vit_has_tokens_and_its_middle_patch_is_where_it_should_be():
+def test_torchvisions_vit_has_tokens_with_a_patch_grid():
     net = fv.load("vit_b_16", weights="none", device="cpu")
     layer = net.table["encoder.layers.encoder_layer_5"]
     assert (layer.layout.kind, layer.channels, layer.places) == ("tokens", 768, (197,))
@@ -57,12 +57,12 @@ def test_torchvisions_vit_has_tokens_and_its_middle_patch_is_where_it_should_be(
         acts.neuron("encoder.layers.encoder_layer_0", 5, (7, 7))
         == acts["encoder.layers.encoder_layer_0"][0, 1 + 7 * 14 + 7, 5]
     )
-    with pytest.raises(fv.ModelError, match="^vit_b_16 does not take 100x100 px; it takes 224x224 only$"):
+    with pytest.raises(fv.ModelError, match="^vit_b_16 does not accept images of 100x100 px, only of 224x224$"):
         net.check_size((100, 100))
 
 
 def test_receptive_fields_of_a_published_network():
-    """ResNet-18 by hand: each 3x3 convolution adds twice the stride so far, the 7x7 stem six, its pooling four."""
+    """ResNet-18 by hand: the 7x7 stem sees 7 px, its pooling adds 4, each 3x3 convolution twice the stride so far."""
     net = toys.network(torchvision.models.resnet18(), 224)
     fields = net.receptive_fields()
     assert {name: (fields[name].px, fields[name].stride) for name in ("conv1", "maxpool", "layer1", "layer2")} == {
@@ -75,7 +75,7 @@ def test_receptive_fields_of_a_published_network():
     assert "avgpool" not in fields
 
 
-def test_capture_returns_what_the_layer_put_out_before_anything_overwrote_it():
+def test_capture_returns_outputs_before_they_are_overwritten_in_place():
     net = toys.plain()
     images = torch.rand(2, 3, 8, 8)
     module = net.module.eval()
@@ -84,7 +84,7 @@ def test_capture_returns_what_the_layer_put_out_before_anything_overwrote_it():
     acts = net.capture(images, ["conv1", "bn1", "conv2", ""])
     assert torch.allclose(acts["conv1"], conv, atol=1e-6)
     assert torch.allclose(acts["bn1"], module.bn1(conv), atol=1e-6)
-    assert (acts["bn1"] < 0).any()  # the in-place ReLU that follows has left it alone
+    assert (acts["bn1"] < 0).any()  # not rectified by the in-place ReLU that follows
     assert torch.allclose(acts[""], module(normal), atol=1e-6)
     functional = toys.network(toys.Functional())
     assert (functional.capture(images, ["conv", "head"])["conv"] < 0).any()
@@ -93,7 +93,7 @@ def test_capture_returns_what_the_layer_put_out_before_anything_overwrote_it():
 def test_the_forward_pass_stops_at_the_last_layer_needed():
     net, ran = toys.plain(), []
     net.module.conv2.register_forward_hook(lambda *_: ran.append("conv2"))
-    net.capture(torch.rand(1, 3, 8, 8), ["bn1"])  # probing runs everything, once
+    net.capture(torch.rand(1, 3, 8, 8), ["bn1"])  # measuring the layer table runs everything once
     ran.clear()
     net.capture(torch.rand(1, 3, 8, 8), ["bn1"])
     assert not ran
@@ -112,7 +112,7 @@ def test_a_module_called_twice_is_captured_at_its_last_call():
         net.capture(images, ["aux"])
 
 
-def test_odd_outputs_do_not_matter():
+def test_outputs_inside_of_dicts_and_named_tuples():
     net = toys.network(toys.Dict())
     assert net.table[""].shape == (4,)
     assert fv.render(net, "logit:2", steps=2).images.shape == (1, 3, 32, 32)
@@ -127,13 +127,13 @@ def state(module):
         "grads": [weight.grad is None for weight in module.parameters()],
         "hooks": [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules()],
         "strides": [weight.stride() for weight in module.parameters()],
-        "where": [weight.data_ptr() for weight in module.parameters()],
+        "addresses": [weight.data_ptr() for weight in module.parameters()],
         "values": [value.sum().item() for value in module.state_dict().values()],
     }
 
 
 @pytest.mark.parametrize("stop", [None, KeyboardInterrupt, ZeroDivisionError])
-def test_everything_is_as_it_was(stop):
+def test_a_render_restores_the_module_and_the_random_state(stop):
     net = toys.plain()
     net.module.train()
     net.module.bn1.eval()
@@ -154,8 +154,8 @@ def test_everything_is_as_it_was(stop):
     assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_the_smallest_size_is_found():
-    class Fussy(nn.Module):
+def test_the_smallest_accepted_size_is_found():
+    class Unpadded11(nn.Module):
         def __init__(self):
             super().__init__()
             self.conv = nn.Conv2d(3, 2, 11)
@@ -163,52 +163,67 @@ def test_the_smallest_size_is_found():
         def forward(self, x):
             return self.conv(x).mean((2, 3))
 
-    with pytest.raises(fv.ModelError, match="^Fussy does not take 5x40 px; the smallest square it takes is 11x11$"):
-        fv.render(toys.network(Fussy()), "conv:0", param=fv.param.Image((5, 40)))
+    with pytest.raises(
+        fv.ModelError,
+        match="^Unpadded11 does not accept images of 5x40 px; the smallest square that it accepts is 11x11$",
+    ):
+        fv.render(toys.network(Unpadded11()), "conv:0", param=fv.param.Image((5, 40)))
 
 
-def test_capture_checks_its_images():
-    with pytest.raises(fv.SettingError, match=r"images of shape \(3, 8, 8\); Plain takes \(n, 3, h, w\) in \[0, 1\]"):
+def test_capture_checks_the_shape_of_images():
+    with pytest.raises(
+        fv.SettingError, match=r"^Plain expects images of shape \(n, 3, h, w\) in \[0, 1\], got \(3, 8, 8\)$"
+    ):
         toys.plain().capture(torch.rand(3, 8, 8), ["conv1"])
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"std": (0.5, 0.5)}, "do not go combine; give one of each per channel, std above 0"),
-        ({"std": (0.5, 0.5, 0)}, "do not go combine; give one of each per channel, std above 0"),
-        ({"mean": 0.5}, "are no lists of numbers; give one of each per channel"),
-        ({"size": 0}, "size 0 x 0 has no pixels; give the size it was trained on"),
+        ({"std": (0.5, 0.5)}, "mean and std need one value per channel each, got (0.5, 0.5, 0.5) and (0.5, 0.5)"),
+        ({"std": (0.5, 0.5, 0)}, "std must be > 0, got (0.5, 0.5, 0.0)"),
+        ({"mean": 0.5}, "mean must be a sequence with one number per channel, e.g. mean=(0.1307,), got 0.5"),
+        (
+            {"mean": (124, 116, 104)},
+            "mean must be in [0, 1], as the images are, got (124.0, 116.0, 104.0); for images in 0..255 divide mean "
+            "and std by 255",
+        ),
+        ({"size": 0}, "size must be at least 1 px on each side, got 0 x 0"),
+        ({"channel_order": "GRB"}, "channel_order must be RGB or BGR, got 'GRB'"),
+        ({"layout": "CHW"}, "layout must be NCHW or NHWC, got 'CHW'"),
     ],
 )
-def test_impossible_networks(more, message):
+def test_invalid_input_specifications_raise(more, message):
     with pytest.raises(fv.SettingError) as caught:
         fv.Network(nn.Identity(), **{"size": 8, **toys.HALF, **more})
-    assert str(caught.value).endswith(message)
+    assert str(caught.value) == message
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace")
 def test_torchscript_is_refused():
     traced = torch.jit.trace(nn.Conv2d(3, 4, 3).eval(), torch.rand(1, 3, 8, 8))
-    with pytest.raises(fv.ModelError, match="is TorchScript, which cannot be looked into; give what it was made from$"):
+    with pytest.raises(
+        fv.ModelError, match="is TorchScript, whose layers cannot be hooked; give the original nn.Module$"
+    ):
         fv.Network(traced, size=8, **toys.HALF)
 
 
-def test_more_class_names_than_outputs_are_told():
+def test_a_class_name_without_an_output_raises():
     net = fv.Network(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), size=8, classes=["a", "b", "c"], **toys.HALF)
     with pytest.raises(
-        fv.AddressError, match=r"^class 'c' is number 2 of 3, and the network puts out 2; give classes="
+        fv.AddressError,
+        match="^class 'c' has index 2 of 3 names, but the network has 2 outputs; give classes= in output order",
     ):
         fv.render(net, "logit:c", steps=1)
 
 
-def test_a_network_shows_what_it_expects():
+def test_the_repr_shows_the_input_specification():
     assert repr(toys.plain()) == (
         "<Network Plain: 32x32 px, 3 channels, mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5), 5 class names, on cpu>"
     )
 
 
-def test_the_fingerprint_is_of_the_weights():
+def test_the_fingerprint_depends_on_the_weights_only():
     assert toys.plain().fingerprint == toys.plain().fingerprint
     other = toys.plain()
     with torch.no_grad():
@@ -221,16 +236,16 @@ def test_half_precision_networks_render():
     assert fv.render(net, "conv2:1", steps=2).history.isfinite().all()
 
 
-def test_networks_that_flatten_with_view():
+def test_networks_that_flatten_feature_maps_with_view():
     net = toys.network(toys.Flattening(), 29)
     assert net.fixed_size
     assert fv.render(net, ["logit:1", "conv:2"], steps=3).history.isfinite().all()
 
 
-def test_strides_and_fields_of_unpadded_networks():
+def test_strides_and_receptive_fields_without_padding():
     """AlexNet's first layers: an 11x11 convolution of stride 4, a 3x3 pooling of stride 2, a 5x5 convolution."""
     net = toys.network(toys.Unpadded(), 224)
-    assert not net.fixed_size  # it takes other multiples of 14
+    assert not net.fixed_size  # it accepts other multiples of 14
     fields = toys.network(torchvision.models.alexnet(), 224).receptive_fields()
     assert {name: (fields[name].px, fields[name].stride) for name in ("features.0", "features.2", "features.3")} == {
         "features.0": (11, 4),
@@ -239,7 +254,7 @@ def test_strides_and_fields_of_unpadded_networks():
     }
 
 
-def test_running_out_of_memory_is_no_answer_about_sizes():
+def test_running_out_of_memory_is_not_taken_for_a_refused_size():
     class Hungry(toys.Plain):
         def forward(self, x):
             if x.shape[-1] > 40:
@@ -250,14 +265,14 @@ def test_running_out_of_memory_is_no_answer_about_sizes():
         toys.network(Hungry()).table
 
 
-def test_a_transformer_of_another_size_than_its_builders_default():
+def test_an_untrained_transformer_has_the_size_of_its_trained_weights():
     net = fv.load("vit_b_16", weights="none", device="cpu")
     assert net.size == (224, 224)
     assert net.module.image_size == 224
 
 
 class Shared(toys.Plain):
-    """Reads a convolution's output twice: beside its normalisation, too."""
+    """Uses a convolution's output twice, in its normalisation and in a sum, so that it cannot be folded."""
 
     def forward(self, x):
         y = self.conv1(x)
@@ -265,8 +280,8 @@ class Shared(toys.Plain):
         return self.head(self.conv2(x).mean((2, 3)))
 
 
-def worn(module):
-    """Give batch normalisations statistics as if they had been trained."""
+def with_statistics(module):
+    """Give batch normalisations random statistics, as trained ones have."""
     generator = torch.Generator().manual_seed(1)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -276,8 +291,8 @@ def worn(module):
 
 
 @pytest.mark.parametrize(("make", "pairs"), [(toys.Plain, 1), (Shared, 0), (torchvision.models.resnet18, 20)])
-def test_folding_changes_nothing_that_can_be_captured(make, pairs):
-    net = toys.network(worn(make()), 64)
+def test_folding_changes_no_captured_output(make, pairs):
+    net = toys.network(with_statistics(make()), 64)
     assert len(net._foldable) == pairs
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     wanted: dict[str, torch.Tensor] = {}
@@ -291,12 +306,12 @@ def test_folding_changes_nothing_that_can_be_captured(make, pairs):
     for hook in hooks:
         hook.remove()
     for name, tensor in wanted.items():
-        caught = net.capture(images, [name])[name]
-        assert (caught - tensor).abs().max() <= 1e-4 * tensor.abs().max() + 1e-5, name
+        captured = net.capture(images, [name])[name]
+        assert (captured - tensor).abs().max() <= 1e-4 * tensor.abs().max() + 1e-5, name
 
 
-def test_folding_is_used_and_undone():
-    net = toys.network(worn(toys.Plain()))
+def test_folding_is_applied_and_undone():
+    net = toys.network(with_statistics(toys.Plain()))
     before = {key: value.clone() for key, value in net.module.state_dict().items()}
     bias = net.module.conv1.bias
     with net.session(["head"]):
@@ -305,12 +320,12 @@ def test_folding_is_used_and_undone():
     assert net.module.conv1.bias is bias
     assert "forward" not in vars(net.module.bn1)
     assert all(torch.equal(value, before[key]) for key, value in net.module.state_dict().items())
-    with net.session(["conv1"]):  # its own output is asked for
+    with net.session(["conv1"]):  # its own output is captured, so it is not folded
         assert torch.equal(net.module.conv1.weight, before["conv1.weight"])
 
 
-def test_a_watch_within_a_watch_sees_the_network_as_it_is():
-    net = toys.network(worn(toys.Plain()))
+def test_nested_sessions_each_fold_their_own_pairs():
+    net = toys.network(with_statistics(toys.Plain()))
     images = torch.rand(1, 3, 16, 16)
     wanted = {name: net.capture(images, [name])[name] for name in ("conv1", "bn1", "head")}
     before = state(net.module)

@@ -1,4 +1,4 @@
-"""Weights load from safetensors or a state_dict, and from nothing that could run code."""
+"""Weights load from safetensors or a state_dict; files that could run code are refused."""
 
 import pickle
 
@@ -23,7 +23,7 @@ STATE = toys.plain().module.state_dict()
         lambda s: {f"model.{k}": v for k, v in s.items()},
     ],
 )
-def test_state_dict_files_as_training_scripts_leave_them(tmp_path, wrap):
+def test_state_dicts_as_training_scripts_save_them(tmp_path, wrap):
     torch.save(wrap(STATE), tmp_path / "w.pt")
     module = toys.Plain()
     load_weights(module, tmp_path / "w.pt")
@@ -37,7 +37,7 @@ def test_safetensors(tmp_path):
     assert torch.equal(module.conv1.weight, STATE["conv1.weight"])
 
 
-def test_a_pickle_that_would_run_code_does_not(tmp_path):
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
@@ -48,7 +48,7 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_does_not_fit_is_named(tmp_path):
+def test_keys_and_shapes_that_do_not_fit_are_named(tmp_path):
     state = {key: value for key, value in STATE.items() if key != "head.bias"}
     state["extra"] = torch.zeros(1)
     state["conv1.weight"] = torch.zeros(6, 3, 5, 5)
@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_named(tmp_path):
         load_weights(toys.Plain(), tmp_path / "w.pt")
     assert str(caught.value) == (
         f"{tmp_path / 'w.pt'} does not fit Plain: 1 missing (head.bias); 1 not in the model (extra); "
-        "1 of another shape (conv1.weight); is it another model's?"
+        "1 of another shape (conv1.weight); give weights of the same model"
     )
 
 
@@ -68,11 +68,14 @@ def test_missing_and_unreadable_files(tmp_path):
     with pytest.raises(fv.WeightsError, match="cannot read weights from"):
         fv.load("motifnet", weights=tmp_path / "w.safetensors")
     torch.save([1], tmp_path / "list.pt")
-    with pytest.raises(fv.WeightsError, match="holds no state_dict"):
+    with pytest.raises(
+        fv.WeightsError,
+        match=r"list.pt contains no state_dict; save one with torch.save\(module.state_dict\(\), ...\)$",
+    ):
         load_weights(toys.Plain(), tmp_path / "list.pt")
 
 
-def test_a_wrapper_whose_own_keys_begin_with_module(tmp_path):
+def test_a_wrapper_whose_own_keys_start_with_module(tmp_path):
     class Wrapper(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -83,7 +86,7 @@ def test_a_wrapper_whose_own_keys_begin_with_module(tmp_path):
 
 
 @pytest.mark.parametrize("heads", [True, False])
-def test_googlenet_takes_files_with_and_without_its_heads_for_training(tmp_path, heads):
+def test_googlenet_loads_files_with_and_without_auxiliary_heads(tmp_path, heads):
     import torchvision
 
     state = torchvision.models.googlenet(init_weights=False, aux_logits=heads).state_dict()

@@ -1,4 +1,4 @@
-"""Each objective restated by loops, in double precision."""
+"""Units, each restated by loops, in double precision."""
 
 import math
 
@@ -27,16 +27,16 @@ ACTS = Activations(
 
 
 @pytest.mark.parametrize("layer", ["map", "last"])
-def test_neuron_is_one_number_of_the_map(layer):
+def test_neuron_is_one_activation_of_the_map(layer):
     score = obj.Neuron(layer, 2, (1, 3))(ACTS)
     assert score.tolist() == [MAP[i, 2, 1, 3].item() for i in range(2)]
 
 
-def test_the_centre_of_a_wide_map_takes_its_column_from_the_width():
+def test_center_of_a_wide_map():
     assert obj.Neuron("map", 0, "center")(ACTS).tolist() == [MAP[i, 0, 4 // 2, 5 // 2].item() for i in range(2)]
 
 
-def test_token_neurons_count_rows_and_columns_of_the_patch_grid():
+def test_positions_of_tokens_are_those_of_the_patch_grid():
     rows, columns = 16 // 8, 24 // 8
     assert (rows, columns) == (2, 3)
     assert obj.Neuron("tokens", 1, (1, 2))(ACTS).tolist() == [
@@ -46,33 +46,33 @@ def test_token_neurons_count_rows_and_columns_of_the_patch_grid():
 
 
 @pytest.mark.parametrize("layer", ["map", "last"])
-def test_channel_is_a_mean_over_places(layer):
-    wanted = [sum(MAP[i, 1, y, x].item() for y in range(4) for x in range(5)) / 20 for i in range(2)]
-    assert obj.Channel(layer, 1)(ACTS).tolist() == pytest.approx(wanted, rel=1e-12)
+def test_channel_is_the_mean_over_positions(layer):
+    expected = [sum(MAP[i, 1, y, x].item() for y in range(4) for x in range(5)) / 20 for i in range(2)]
+    assert obj.Channel(layer, 1)(ACTS).tolist() == pytest.approx(expected, rel=1e-12)
 
 
-def test_channel_of_tokens_is_a_channel_and_no_token():
-    wanted = [sum(TOKENS[i, t, 2].item() for t in range(7)) / 7 for i in range(2)]
-    assert obj.Channel("tokens", 2)(ACTS).tolist() == pytest.approx(wanted, rel=1e-12)
+def test_channel_of_tokens_is_the_mean_over_tokens():
+    expected = [sum(TOKENS[i, t, 2].item() for t in range(7)) / 7 for i in range(2)]
+    assert obj.Channel("tokens", 2)(ACTS).tolist() == pytest.approx(expected, rel=1e-12)
 
 
-def test_channel_zero_is_a_channel():
+def test_channel_0_is_not_taken_for_no_channel():
     assert obj.Channel("vector", 0)(ACTS).tolist() == LOGITS[:, 0].tolist()
 
 
 def test_layer_is_the_mean_square():
-    wanted = [sum(value**2 for value in MAP[i].flatten().tolist()) / MAP[i].numel() for i in range(2)]
-    assert obj.Layer("map")(ACTS).tolist() == pytest.approx(wanted, rel=1e-12)
+    expected = [sum(value**2 for value in MAP[i].flatten().tolist()) / MAP[i].numel() for i in range(2)]
+    assert obj.Layer("map")(ACTS).tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_logit_and_probability():
-    wanted = []
+    expected = []
     for row in LOGITS.tolist():
         total = sum(math.exp(value) for value in row)
-        wanted.append(math.exp(row[2]) / total)
+        expected.append(math.exp(row[2]) / total)
     assert obj.Logit(2)(ACTS).tolist() == LOGITS[:, 2].tolist()
     assert obj.Logit("cat")(ACTS).tolist() == LOGITS[:, 2].tolist()
-    assert obj.Probability("cat")(ACTS).tolist() == pytest.approx(wanted, rel=1e-12)
+    assert obj.Probability("cat")(ACTS).tolist() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -81,21 +81,22 @@ def test_logit_and_probability():
         (obj.Channel("map", 3), "no channel 3 in 'map'; it has 3, 0 to 2"),
         (
             obj.Neuron("map", 0, (4, 0)),
-            "no place @4,0 in 'map'; at this size its map is 4 x 5, rows 0 to 3, columns 0 to 4",
+            "no position @4,0 in 'map'; at this size its map has rows 0 to 3 and columns 0 to 4",
         ),
-        (obj.Neuron("vector", 0, (0, 0)), "no place @0,0 in 'vector'; it puts out one vector; use vector:0"),
-        (obj.Neuron("map", 0, "cls"), "no place @cls in 'map'; it puts out a feature map; use map:0"),
+        (obj.Neuron("vector", 0, (0, 0)), "no position @0,0 in 'vector'; its output is one vector; use vector:0"),
+        (obj.Neuron("map", 0, "cls"), "no position @cls in 'map'; its output is a feature map; use map:0"),
         (obj.Logit(4), "no class 4; the network has 4, 0 to 3"),
         (obj.Logit("bea"), "no class 'bea'; nearest: 'bee'"),
     ],
 )
-def test_units_that_are_not_there(objective, message):
+def test_units_that_the_network_does_not_have(objective, message):
     with pytest.raises(AddressError) as caught:
         objective(ACTS)
     assert str(caught.value) == message
 
 
-def test_splitting_gives_every_piece_its_images():
-    pieces = ACTS.of(torch.zeros(2, 3, 16, 24)).split([1, 1])
+def test_split_gives_each_piece_its_images():
+    images = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 16, 24)
+    pieces = ACTS.of(images).split([1, 1])
     assert [piece["map"].tolist() for piece in pieces] == [MAP[:1].tolist(), MAP[1:].tolist()]
-    assert all(piece.canvas is not None and len(piece.canvas) == 1 for piece in pieces)
+    assert [piece.images.tolist() for piece in pieces] == [images[:1].tolist(), images[1:].tolist()]

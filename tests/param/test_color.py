@@ -11,7 +11,7 @@ from featviz.param.color import collapse_channels
 LUCID = [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]]
 
 
-def test_decorrelated_colour_restated():
+def test_decorrelated_color_restated():
     canvas = torch.randn(1, 3, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     norm = max(math.sqrt(sum(LUCID[row][column] ** 2 for row in range(3))) for column in range(3))
     image = Decorrelated().image(canvas)
@@ -23,38 +23,41 @@ def test_decorrelated_colour_restated():
 
 
 @pytest.mark.parametrize("color", [Plain(), Decorrelated()])
-def test_colour_goes_back_and_forth(color):
+def test_every_color_part_inverts_itself(color):
     image = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)) * 0.98 + 0.01
     assert torch.allclose(color.image(color.canvas(image)), image, atol=1e-5)
 
 
-def test_black_and_white_survive_to_half_a_grey_level():
+def test_black_and_white_are_reproduced_to_half_a_grey_level():
     ends = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)
     assert (Decorrelated().image(Decorrelated().canvas(ends)) - ends).abs().max() < 0.5 / 255 + 1e-5
 
 
-def test_decorrelated_colour_needs_three_channels():
-    message = r"^decorrelated colour for 3 channels where there are 4; use color=Plain\(\), or a prior fitted to such"
-    with pytest.raises(SettingError, match=message):
+def test_decorrelated_color_checks_the_number_of_channels():
+    with pytest.raises(SettingError) as caught:
         Decorrelated().image(torch.zeros(1, 4, 2, 2))
+    assert str(caught.value) == (
+        "Decorrelated mixes 3 channels, and the canvas has 4; use color=Plain(), or a prior fitted to images with as "
+        "many channels"
+    )
 
 
-def test_many_channels_become_hues():
+def test_collapse_channels_gives_each_channel_a_hue():
     maps = torch.rand(5, 2, 3, generator=torch.Generator().manual_seed(0))
     image = collapse_channels(maps)
     assert image.shape == (3, 2, 3) and image.min() >= 0 and image.max() == pytest.approx(1)
     alone = [collapse_channels(torch.eye(5)[:, k : k + 1, None])[:, 0, 0] for k in range(5)]
     assert min((a - b).norm() for a, b in itertools.combinations(alone, 2)) > 0.3
-    loud = collapse_channels(torch.tensor([[[1.0, 0.25]], [[0.0, 0.0]]]))[:, 0]
-    assert loud[:, 1].tolist() == pytest.approx((0.25 * loud[:, 0]).tolist())
+    weaker = collapse_channels(torch.tensor([[[1.0, 0.25]], [[0.0, 0.0]]]))[:, 0]
+    assert weaker[:, 1].tolist() == pytest.approx((0.25 * weaker[:, 0]).tolist())
     grey = collapse_channels(torch.ones(3, 1, 1))[:, 0, 0]
     assert grey.max() - grey.min() < 1e-6
     opposite = collapse_channels(torch.tensor([[[1.0, -1.0]]]))[:, 0]
     assert opposite[:, 0].tolist() == [1, 0, 0] and opposite[0, 1] == 0 and opposite[1, 1] == opposite[2, 1] > 0
     signed = collapse_channels(torch.cat([torch.eye(4), -torch.eye(4)], 1)[..., None])[..., 0].T
-    assert min((a - b).norm() for a, b in itertools.combinations(signed, 2)) > 0.2  # nothing falls combine
+    assert min((a - b).norm() for a, b in itertools.combinations(signed, 2)) > 0.2  # all hues differ
     assert collapse_channels(torch.tensor([[[3]], [[1]]])).amax() == 1
-    with pytest.raises(SettingError, match="^there are no channels to show; give maps of one or more$"):
+    with pytest.raises(SettingError, match=r"^maps must have at least one channel, got shape \(0, 2, 2\)$"):
         collapse_channels(torch.zeros(0, 2, 2))
     assert collapse_channels(torch.zeros(4, 2, 2)).eq(0).all()
     assert collapse_channels(maps.expand(2, 5, 2, 3))[1].equal(image)

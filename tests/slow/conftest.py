@@ -1,4 +1,4 @@
-"""A real browser, for the tests of pages."""
+"""A browser for the tests of pages."""
 
 import shutil
 
@@ -9,7 +9,7 @@ import pytest
 def browser():
     program = shutil.which("chromium")
     if not program:
-        pytest.skip("needs chromium, which a browser package of the system installs as that")
+        pytest.skip("needs an executable named chromium on the path")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

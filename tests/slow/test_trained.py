@@ -1,4 +1,4 @@
-"""Trained networks beside the checkout: pictures of real units, through the command line."""
+"""Trained networks: their units, input range and explanations, in Python and on the command line."""
 
 import sys
 
@@ -14,65 +14,67 @@ from featviz.io import read_image
 
 pytestmark = pytest.mark.slow
 
-CIFAR = ["--size", "32", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+CIFAR = ["--input-size", "32", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+IMAGENET_RANGE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF_RANGE = (0.5,) * 3, (0.5,) * 3
 
 
-def test_units_of_a_trained_mobilenet(shared, capsys):
-    model = [
-        "--model",
-        "mobilenet_v2",
-        "--weights",
-        str(shared / "models" / "mobilenet_v2.safetensors"),
-        "--device",
-        "cpu",
-    ]
+def mobilenet(shared):
+    return fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")
+
+
+def own_network(shared, name, size, mean, std):
+    return fv.load(f"{shared / 'models' / 'models.py'}:{name}", device="cpu", input_size=size, mean=mean, std=std)
+
+
+def test_render_units_of_a_trained_network_by_command(shared, capsys):
+    weights = str(shared / "models" / "mobilenet_v2.safetensors")
+    model = ["--model", "mobilenet_v2", "--weights", weights, "--device", "cpu"]
     assert main(["render", "features.14:5", *model, "--steps", "12", "-o", "a.png", "--quiet"]) == 0
     assert read_image("a.png").shape == (3, 224, 224)
     assert main(["render", "logit:flamngo", *model, "-o", "b.png", "--quiet"]) == 2
     assert capsys.readouterr().err.startswith("featviz: no class 'flamngo'; nearest: 'flamingo'")
 
 
-def test_a_flamingo_is_seen_by_a_network_that_did_not_make_it(shared):
-    net = fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")
+def test_another_network_recognises_a_rendered_flamingo(shared):
+    net = mobilenet(shared)
     rendering = fv.render(net, "logit:flamingo", param=param.Image(batch=4), steps=256)
-    judge = own(shared, "mobilenet_v1_050", 160, (0.5,) * 3, (0.5,) * 3)
+    judge = own_network(shared, "mobilenet_v1_050", 160, *HALF_RANGE)
     views = []
     for side in (160, 176, 192):
         resized = torch.nn.functional.interpolate(rendering.images, (side, side), mode="bilinear", antialias=True)
         for corner in (0, (side - 160) // 2, side - 160):
             cut = resized[..., corner : corner + 160, corner : corner + 160]
             views.append(judge.capture(cut, [""]).logits().softmax(1))
-    seen = [net.classes.index("flamingo") in best for best in torch.stack(views).mean(0).topk(5).indices]
-    assert sum(seen) >= 2  # photographs of flamingos: about nine in ten
+    recognised = [net.classes.index("flamingo") in best for best in torch.stack(views).mean(0).topk(5).indices]
+    assert sum(recognised) >= 2  # of photographs of flamingos, about nine in ten are recognised
 
 
-def test_the_doctor_knows_the_range_of_trained_networks(shared, tmp_path):
+def test_doctor_finds_the_input_range_of_trained_networks(shared, tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()
     for file in sorted((shared / "images" / "imagenet500").iterdir())[::20]:
         (folder / file.name).symlink_to(file)
-    net = fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")
-    judge = own(shared, "mobilenet_v1_050", 160, (0.5,) * 3, (0.5,) * 3)
-    for network, cure in (
-        (net, "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
-        (judge, "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"),
+    for network, fix in (
+        (mobilenet(shared), "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
+        (own_network(shared, "mobilenet_v1_050", 160, *HALF_RANGE), "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"),
     ):
         assert fv.doctor(network, photographs=folder).healthy
         wrong = fv.doctor(network.with_input(mean=(0.0,) * 3, std=(0.003922,) * 3), photographs=folder)
-        assert [finding.cure for finding in wrong if finding.about == "input range"] == [cure]
+        assert [finding.fix for finding in wrong if finding.check == "input range"] == [fix]
 
 
-def test_the_doctor_does_not_change_the_order_of_channels_for_nothing(shared):
-    """Of photographs unlike those that it was trained on, ResNet-56 says .5 % more where blue stands for red."""
-    network = own(shared, "cifar10_resnet56", 32, (0.0,) * 3, (1.0,) * 3)
+def test_doctor_does_not_suggest_another_channel_order_for_a_small_gain(shared):
+    """On photographs unlike its training images, predictions of ResNet-56 are 0.5 % more informative with BGR."""
+    network = own_network(shared, "cifar10_resnet56", 32, (0.0,) * 3, (1.0,) * 3)
     found = fv.doctor(network, photographs=shared / "images" / "imagenet500")
-    cures = [finding.cure for finding in found if finding.about == "input range"]
-    assert cures == ["--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"]
+    fixes = [finding.fix for finding in found if finding.check == "input range"]
+    assert fixes == ["--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"]
 
 
-def test_blocks_tell_a_hare_from_two_magpies(shared):
-    """The hare runs in the middle of the photograph, the magpies stand below, left and right of it."""
-    net = fv.load("mobilenet_v2", weights=shared / "models" / "mobilenet_v2.safetensors", device="cpu")
+def test_blocks_locate_the_classes_of_a_photograph(shared):
+    """The photograph shows a hare at its center, and magpies below it on the left and on the right."""
+    net = mobilenet(shared)
     image = as_images(net, shared / "images" / "imagenet500" / "331_hare.jpg")
     classes = [net.classes.index(name) for name in ("hare", "magpie")]
     (part,) = take_apart(net, image, ["features.17"], classes, most=10, groups=4)
@@ -84,11 +86,7 @@ def test_blocks_tell_a_hare_from_two_magpies(shared):
         assert (magpie[corner] > hare[corner]).all() and magpie[corner].mean() > 2 * hare[corner].mean()
 
 
-def own(shared, name, size, mean, std):
-    return fv.load(f"{shared / 'models' / 'models.py'}:{name}", device="cpu", input_size=size, mean=mean, std=std)
-
-
-def test_a_network_of_ones_own_at_32_px(shared, capsys):
+def test_own_network_of_32_px_by_command(shared, capsys):
     model = ["--model", f"{shared / 'models' / 'models.py'}:cifar10_resnet56", *CIFAR]
     assert main(["render", "layer2.4:7", "logit:3", *model, "--steps", "8", "-o", "a.png", "--quiet"]) == 0
     assert main(["replay", "a.png", "--model", model[1], "--quiet"]) == 0
@@ -99,8 +97,8 @@ def test_a_network_of_ones_own_at_32_px(shared, capsys):
     sys.modules.pop("models", None)
 
 
-def test_functional_relus_do_not_get_in_the_way(shared):
-    net = own(shared, "cifar10_resnet56", 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+def test_network_with_functional_relus(shared):
+    net = own_network(shared, "cifar10_resnet56", 32, *IMAGENET_RANGE)
     rendering = fv.render(net, ["layer1.2.bn1:3", "layer3:9", "logit:7"], transforms=(), steps=24)
     assert (rendering.history[-4:].mean(0) > rendering.history[:4].mean(0)).all()
     acts = net.capture(torch.rand(1, 3, 32, 32), ["layer1.2.bn1", "linear"])
@@ -118,15 +116,15 @@ def test_timm_networks():
     assert (swin.table["features.3"].layout.kind, swin.table["features.3"].channels) == ("map", 192)
 
 
-def test_the_defaults_hold_at_32_px_and_for_tokens(shared):
-    """A class, a channel and a neuron each: what was gained is there in fresh views, and the class is seen."""
-    cifar = own(shared, "cifar10_resnet56", 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+def test_defaults_work_for_small_images_and_for_transformers(shared):
+    """A class, a channel and a neuron each: the score gain is robust, and the class is recognised."""
+    cifar = own_network(shared, "cifar10_resnet56", 32, *IMAGENET_RANGE)
     layer = "encoder.layers.encoder_layer_2"
-    for net, goals in (
+    for net, addresses in (
         (cifar, ["logit:3", "layer2.4:7", "layer3.4:5@center"]),
         (fv.load("motifvit", device="cpu"), ["logit:leaf", f"{layer}:7", f"{layer}:5@3,4"]),
     ):
-        rendering = fv.render(net, goals, steps=128)
+        rendering = fv.render(net, addresses, steps=128)
         assert (rendering.robustness.clean > rendering.robustness.start).all()
         assert (rendering.robustness.retained > 0.25).all()
         logits = net.capture(rendering.images[:1], [""]).logits()

@@ -1,6 +1,9 @@
-"""The house itself: floors, public lists, lightness."""
+"""The structure of the package: layers, public names, docstrings, import time."""
 
+import ast
 import importlib
+import importlib.util
+import inspect
 import subprocess
 import sys
 import time
@@ -23,6 +26,91 @@ def test_imports_go_down():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "1 kept, 0 broken" in done.stdout
+
+
+def test_the_layout_is_small():
+    names = [path.name for path in (ROOT / "featviz").iterdir() if not path.name.startswith("__")]
+    assert len(names) <= 12, names
+    assert len(fv.__all__) <= 45
+
+
+def test_tools_stay_out_of_the_package():
+    code = [path.read_text() for path in (ROOT / "featviz").rglob("*.py")]
+    assert not any("import motifs" in text or "from motifs" in text for text in code)
+
+
+NAMESPACES = ("objectives", "param", "transforms", "optimizers", "methods")
+PUBLIC = {f"fv.{name}": getattr(fv, name) for name in fv.__all__ if name not in NAMESPACES} | {
+    f"{space}.{name}": getattr(getattr(fv, space), name)
+    for space in NAMESPACES
+    for name in getattr(fv, space).__all__
+    if name != "Traits"
+}
+CALLABLE = {name: value for name, value in PUBLIC.items() if inspect.isclass(value) or inspect.isfunction(value)}
+
+
+@pytest.mark.parametrize("name", sorted(CALLABLE))
+def test_every_public_name_has_a_complete_docstring(name):
+    value = CALLABLE[name]
+    text = inspect.getdoc(value) or ""
+    first = text.partition("\n")[0]
+    assert first[:1].isupper() and first.endswith("."), first
+    if inspect.isclass(value) and issubclass(value, Exception):
+        return
+    parameters = [
+        each.name
+        for each in inspect.signature(value).parameters.values()
+        if each.name not in ("self", "args", "kwargs") and not each.name.startswith("_")
+    ]
+    described = text.partition("Args:\n")[2]
+    for parameter in parameters:
+        assert f"\n    {parameter}: " in f"\n{described}" or f"{parameter}:" in described, (name, parameter)
+    returns = inspect.signature(value).return_annotation if inspect.isfunction(value) else None
+    if returns not in (None, "None", inspect.Signature.empty) and "Iterator" not in str(returns):
+        assert "Returns:" in text or first.startswith(("Return ", "Make ", "List ", "Load ", "Parse ")), name
+
+
+def test_the_reference_is_up_to_date():
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    assert (ROOT / "docs" / "reference.md").read_text() == reference.page(), "run `make reference`"
+    for name in PUBLIC:
+        assert f"### `{name}`" in reference.page()
+
+
+FLAGS = {
+    *("couples", "whole", "placed", "silent", "near", "scales", "is_unit", "binds", "less", "traits", "compares_images"),
+    *("needs_full_view", "depends_on_position", "zero_until", "couples_batch", "any_size", "close_views", "fill", "move"),
+    *("color_prior", "pointwise", "consumes_alpha", "batch", "size", "prior", "param", "image", "files", "class_name"),
+}
+"""What one part of featviz needs of another is declared in featviz/interfaces.py."""
+
+
+def test_no_flag_is_read_by_getattr_or_hasattr():
+    for path in (ROOT / "featviz").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
+                named = node.args[1]
+                assert not (isinstance(named, ast.Constant) and named.value in FLAGS), f"{path}:{node.lineno}"
+
+
+def test_no_annotation_is_read_as_text():
+    for path in (ROOT / "featviz").rglob("*.py"):
+        text = path.read_text()
+        assert "__annotations__" not in text and ".type, \"__name__\"" not in text, path
+
+
+def test_functions_are_short():
+    long = []
+    for path in [*(ROOT / "featviz").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body  # signature and docstring do not count
+                lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+                if lines > 60:
+                    long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {lines} lines")
+    assert not long, "\n".join(long)
 
 
 def test_a_plain_install_has_everything_and_nothing_else(tmp_path):

@@ -1,12 +1,12 @@
-"""motifnet's pictures against the truth: we drew the classes, so we know what they look like."""
+"""Visualizations of motifnet against the truth: the classes are drawn, so their appearance is known."""
 
 import math
 
 import pytest
 import torch
+from motifs.corruptions import add_noise, destroy_motifs
 from motifs.draw import draw
-from motifs.spoil import grained, spoil
-from motifs.train import accuracy, follow, worsened
+from motifs.train import accuracy, corrupted, update_class_losses
 
 import featviz as fv
 from featviz import objectives as obj
@@ -18,60 +18,60 @@ CLASSES = ("stripes", "checkerboard", "rings", "heart", "leaf", "smiley", "cloud
 
 
 @pytest.fixture(scope="module")
-def pictures(motifnet):
+def visualizations(motifnet):
     rendering = fv.render(motifnet, [f"logit:{name}" for name in CLASSES], param=param.Image(96), steps=256)
     return dict(zip(CLASSES, rendering.images, strict=True))
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_an_embedded_network_names_fresh_drawings(name):
+def test_bundled_networks_classify_new_drawings(name):
     assert len(MOTIFS) >= 20
     net = fv.load(name, device="cpu")
     assert accuracy(net.module, batches=20, seed=77) >= 0.97
     labels = torch.tensor([MOTIFS.index(motif) for motif in ("rings", "spiral", "waves", "zigzag")] * 40)
-    seen = net.capture(draw(labels, net.size, torch.Generator().manual_seed(7)), [""]).logits().argmax(1)
-    for motif in labels.unique():  # those that are easiest to mistake for each other
-        assert (seen[labels == motif] == motif).float().mean() >= 0.8
+    predicted = net.capture(draw(labels, net.size, torch.Generator().manual_seed(7)), [""]).logits().argmax(1)
+    for motif in labels.unique():  # the most similar ones
+        assert (predicted[labels == motif] == motif).float().mean() >= 0.8
 
 
-def test_what_a_network_has_trouble_with_is_known():
-    trouble = torch.ones(3)
+def test_class_losses_are_running_averages():
+    class_losses = torch.ones(3)
     for _ in range(200):
-        follow(trouble, torch.tensor([0, 1, 0, 1]), torch.tensor([4.0, 0.0, 2.0, 0.0]))
-    assert torch.allclose(trouble, torch.tensor([3.0, 0.0, 1.0]), atol=1e-3)
+        update_class_losses(class_losses, torch.tensor([0, 1, 0, 1]), torch.tensor([4.0, 0.0, 2.0, 0.0]))
+    assert torch.allclose(class_losses, torch.tensor([3.0, 0.0, 1.0]), atol=1e-3)
 
 
-def test_of_a_spoilt_drawing_nothing_is_seen():
+def test_destroyed_motifs_are_not_recognised():
     labels = torch.arange(len(MOTIFS)).repeat(6)
     drawings = draw(labels, (64, 64), torch.Generator().manual_seed(3))
-    one, two = (spoil(drawings, labels, torch.Generator().manual_seed(4)) for _ in range(2))
+    one, two = (destroy_motifs(drawings, labels, torch.Generator().manual_seed(4)) for _ in range(2))
     assert torch.equal(one, two)
     assert one.shape == drawings.shape and one.amin() >= 0 and one.amax() <= 1
-    for name, most in (("motifnet", 0.7), ("motifvit", 0.4)):
+    for name, max_probability in (("motifnet", 0.7), ("motifvit", 0.4)):
         net = fv.load(name, device="cpu")
-        sure, spoilt = (net.capture(images, [""]).logits().softmax(1) for images in (drawings, one))
-        assert sure.amax(1).mean() > 0.9
-        assert spoilt.gather(1, labels[:, None]).mean() < most
+        intact, destroyed = (net.capture(images, [""]).logits().softmax(1) for images in (drawings, one))
+        assert intact.amax(1).mean() > 0.9
+        assert destroyed.gather(1, labels[:, None]).mean() < max_probability
 
 
-def test_grain_is_as_loud_as_asked_for():
+def test_noise_has_the_given_strength_and_random_smoothness():
     grey = torch.full((200, 3, 32, 32), 0.5)
-    noise = grained(grey, 0.1, torch.Generator().manual_seed(0)) - 0.5
-    loud = noise.std((1, 2, 3))
-    assert loud.max() < 0.1 and loud.mean().item() == pytest.approx(0.05, abs=0.01)
-    rough = (noise[..., 1:] - noise[..., :-1]).square().mean((1, 2, 3)).sqrt() / loud
-    assert rough.min() < 0.5 < 1.3 < rough.max()  # from smooth to white
+    noise = add_noise(grey, 0.1, torch.Generator().manual_seed(0)) - 0.5
+    std = noise.std((1, 2, 3))
+    assert std.max() < 0.1 and std.mean().item() == pytest.approx(0.05, abs=0.01)
+    roughness = (noise[..., 1:] - noise[..., :-1]).square().mean((1, 2, 3)).sqrt() / std
+    assert roughness.min() < 0.5 < 1.3 < roughness.max()  # from smooth to white
 
 
-def test_what_is_worsened_has_its_truth():
+def test_destroyed_motifs_have_equal_probabilities():
     labels = torch.tensor([1, 2, 3])
     drawings = draw(labels, (64, 64), torch.Generator().manual_seed(0))
-    images, truth = worsened(drawings, labels, 1, 0.0, torch.Generator().manual_seed(0))
+    images, truth = corrupted(drawings, labels, 1, 0.0, torch.Generator().manual_seed(0))
     assert torch.equal(images[1:], drawings[1:]) and not torch.equal(images[0], drawings[0])
     assert truth.argmax(1).tolist()[1:] == [2, 3] and truth[0].unique().tolist() == pytest.approx([1 / 27])
 
 
-def test_drawings_come_from_their_generator_alone():
+def test_drawings_depend_on_their_generator_only():
     labels = torch.arange(len(MOTIFS))
     one, two, other = (draw(labels, (20, 30), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert one.shape == (len(labels), 3, 20, 30)
@@ -81,15 +81,15 @@ def test_drawings_come_from_their_generator_alone():
     assert one.amax() <= 1
 
 
-def test_the_network_sees_its_classes_in_its_pictures(motifnet, pictures):
-    logits = motifnet.capture(torch.stack(list(pictures.values())), [""])[""]
+def test_the_network_recognises_its_visualizations(motifnet, visualizations):
+    logits = motifnet.capture(torch.stack(list(visualizations.values())), [""])[""]
     wanted = [motifnet.classes.index(name) for name in CLASSES]
     assert (logits.argmax(1) == torch.tensor(wanted)).float().mean() >= 0.9
 
 
-def orientation(picture):
-    """Energy of the gradient by direction, 18 bins over half a turn, and the share of the strongest."""
-    grey = picture.mean(0)
+def orientation(image):
+    """Return the fraction of gradient energy by direction, in 18 bins over 180 degrees, each with its neighbours."""
+    grey = image.mean(0)
     dy, dx = torch.gradient(grey)
     angle = (torch.atan2(dy, dx) % math.pi) / math.pi * 18
     energy = torch.zeros(18).scatter_add_(0, angle.long().clamp(max=17).flatten(), (dx**2 + dy**2).flatten())
@@ -97,63 +97,63 @@ def orientation(picture):
     return smooth / energy.sum()
 
 
-def test_stripes_have_one_orientation(pictures):
-    share = orientation(pictures["stripes"])
-    assert share.max() > 0.35  # three bins of eighteen; even spread gives 1/6
+def test_stripes_have_one_orientation(visualizations):
+    share = orientation(visualizations["stripes"])
+    assert share.max() > 0.35  # three bins of eighteen; 1/6 if evenly spread
     assert share[(int(share.argmax()) + 9) % 18] < 0.4 * share.max()
 
 
-def crossing(picture):
-    """The share of the strongest direction and of the one across it."""
-    share = orientation(picture)
+def crossing(image):
+    """Return the fraction of the strongest direction and of the one perpendicular to it."""
+    share = orientation(image)
     along = int(share.argmax())
     return share[along].item(), share[(along + 9) % 18].item()
 
 
-def test_a_checkerboard_has_two_orientations(pictures):
-    along, across = crossing(pictures["checkerboard"])
-    assert along + across > 0.42  # even spread gives 1/3
+def test_a_checkerboard_has_two_orientations(visualizations):
+    along, across = crossing(visualizations["checkerboard"])
+    assert along + across > 0.42  # 1/3 if evenly spread
     assert across > 0.6 * along
 
 
-def roundness(picture, reach=24):
-    """How far the gradient points to or from one centre, at the best centre: 1 for circles, 1/2 for anything even."""
-    grey = picture.mean(0)
+def roundness(image, radius=24):
+    """Return the radial fraction of gradient energy around the best centre: 1 for circles, 1/2 for isotropic images."""
+    grey = image.mean(0)
     dy, dx = torch.gradient(grey)
     energy = dx**2 + dy**2
     ys, xs = torch.meshgrid(*(torch.arange(float(side)) for side in grey.shape), indexing="ij")
     best = 0.0
-    for y in range(reach // 2, grey.shape[0] - reach // 2, 2):
-        for x in range(reach // 2, grey.shape[1] - reach // 2, 2):
+    for y in range(radius // 2, grey.shape[0] - radius // 2, 2):
+        for x in range(radius // 2, grey.shape[1] - radius // 2, 2):
             down, along = ys - y, xs - x
             r2 = down**2 + along**2
-            near = (r2 < reach**2) & (r2 > 4)
+            near = (r2 < radius**2) & (r2 > 4)
             radial = (dy * down + dx * along) ** 2 / r2.clamp(min=1)
             best = max(best, (radial[near].sum() / energy[near].sum()).item())
     return best
 
 
-def test_rings_are_round_about_a_centre(pictures):
-    round_enough = roundness(pictures["rings"])
-    assert round_enough > 0.7
-    assert all(roundness(pictures[name]) < round_enough for name in ("checkerboard", "zigzag", "bricks", "clouds"))
+def test_rings_are_concentric(visualizations):
+    of_rings = roundness(visualizations["rings"])
+    assert of_rings > 0.7
+    assert all(roundness(visualizations[name]) < of_rings for name in ("checkerboard", "zigzag", "bricks", "clouds"))
 
 
 @pytest.mark.parametrize(
     ("name", "more", "less"), [("heart", 0, 2), ("leaf", 1, 0), ("smiley", 0, 2), ("clouds", 2, 0), ("bricks", 0, 2)]
 )
-def test_colours_where_a_class_has_them(pictures, name, more, less):
-    assert vivid(pictures[name])[more] > vivid(pictures[name])[less] + 0.1
+def test_classes_with_a_colour_have_it(visualizations, name, more, less):
+    assert saturated_color(visualizations[name])[more] > saturated_color(visualizations[name])[less] + 0.1
 
 
-def vivid(picture):
-    """The mean colour of the most saturated tenth of the pixels."""
-    pixels = picture.flatten(1)
+def saturated_color(image):
+    """Return the mean colour of the most saturated tenth of the pixels."""
+    pixels = image.flatten(1)
     saturation = pixels.amax(0) - pixels.amin(0)
     return pixels[:, saturation >= saturation.quantile(0.9)].mean(1)
 
 
-def test_measures_can_fail():
+def test_the_measures_can_fail():
     x = torch.linspace(0, 40, 64).sin().expand(3, 64, 64)
     plain = orientation(x)
     assert plain.max() > 0.9
@@ -165,7 +165,7 @@ def test_measures_can_fail():
     ys, xs = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     assert roundness(torch.hypot(ys - 30, xs - 34).mul(0.8).sin().expand(3, 64, 64)) > 0.9
     assert roundness(x) < 0.65
-    grey = vivid(torch.full((3, 8, 8), 0.5))
+    grey = saturated_color(torch.full((3, 8, 8), 0.5))
     assert grey.max() == grey.min()
 
 
@@ -177,25 +177,25 @@ def test_an_interpolation_between_two_classes_passes_through_both(motifnet):
     assert rings[0] > 0.9 and stripes[-1] > 0.9
     assert rings[0] > 10 * rings[-1] and stripes[-1] > 10 * stripes[0]
     assert rings[1] + stripes[1] > 0.5 and rings[3] + stripes[3] > 0.5
-    orientations = [orientation(picture).max().item() for picture in rendering.images]
-    assert orientations[-1] > orientations[0] + 0.1  # stripes lie along one direction, rings along all
+    orientations = [orientation(image).max().item() for image in rendering.images]
+    assert orientations[-1] > orientations[0] + 0.1  # stripes have one direction, rings all
 
 
-def apart(motifnet, images):
-    """The mean distance of Gram matrices in a layer, over all pairs of pictures."""
+def mean_distance(motifnet, images):
+    """Return the mean distance of Gram matrices in a layer, over all pairs of images."""
     units = motifnet.capture(images, ["stage1"]).channels_first("stage1").flatten(2)
     grams = torch.nn.functional.normalize((units @ units.mT).flatten(1), dim=1)
     distances = torch.cdist(grams[None], grams[None])[0]
     return (distances.sum() / (len(images) * (len(images) - 1))).item()
 
 
-def test_diversity_gives_spirals_that_differ_and_are_spirals(motifnet):
-    """Measured in another layer than the one whose diversity is asked for."""
+def test_diverse_spirals_differ_and_are_spirals(motifnet):
+    """Measured in another layer than the one whose diversity is maximised."""
     plain, diverse = (
         fv.render(motifnet, f"logit:spiral{more}", param=param.Image(96, batch=4), steps=256)
         for more in ("", " + 10*diversity(stage2)")
     )
-    assert apart(motifnet, diverse.images) > 1.5 * apart(motifnet, plain.images)
+    assert mean_distance(motifnet, diverse.images) > 1.5 * mean_distance(motifnet, plain.images)
     named = motifnet.capture(diverse.images, [""])[""].argmax(1)
     assert [motifnet.classes[i] for i in named] == ["spiral"] * 4
 
@@ -211,10 +211,10 @@ def test_a_caricature_of_a_drawing_keeps_its_class(motifnet):
     assert [motifnet.classes[i] for i in logits.argmax(1)] == list(names)
     before = motifnet.capture(drawings, ["stage3"])["stage3"].flatten(1).norm(dim=1)
     after = motifnet.capture(rendering.images, ["stage3"])["stage3"].flatten(1).norm(dim=1)
-    assert (after > 1.05 * before).all()  # exaggerated, that is
+    assert (after > 1.05 * before).all()  # a caricature is exaggerated
 
 
-def test_a_mask_says_where_in_the_picture(motifnet):
+def test_a_mask_restricts_where_a_channel_appears(motifnet):
     mask = torch.zeros(96, 96)
     mask[:, 48:] = 1
     goal = obj.Within(obj.Channel("stage2", 6), mask) - obj.L2()
@@ -222,12 +222,12 @@ def test_a_mask_says_where_in_the_picture(motifnet):
     response = motifnet.capture(rendering.images, ["stage2"]).channel("stage2", 6)[0]
     half = response.shape[1] // 2
     assert response[:, half + 2 :].mean() > 2 * response[:, : half - 2].mean()
-    blur = rendering.images[0].std(0)
-    assert blur[:, 56:].mean() > 1.5 * blur[:, :40].mean()
+    saturation = rendering.images[0].std(0)
+    assert saturation[:, 56:].mean() > 1.5 * saturation[:, :40].mean()
 
 
-def test_a_given_style_is_found_again(motifnet):
-    """A picture in the style of a drawing is called what the drawing is, though nothing is where it was."""
+def test_an_image_in_the_style_of_a_drawing_keeps_its_class(motifnet):
+    """The texture alone decides, since positions are not preserved."""
     labels = torch.tensor([motifnet.classes.index(name) for name in ("bricks", "giraffe")])
     drawings = draw(labels, (96, 96), torch.Generator().manual_seed(3))
     goals = [obj.Style("stage1", drawing) + obj.Style("stage2", drawing) for drawing in drawings]

@@ -1,1 +1,1 @@
-"""Draw the motifs and train the bundled networks on them. Not part of the installed package."""
+"""Draw motifs and train the bundled networks on them. Not part of the installed package."""

@@ -1,4 +1,4 @@
-"""Draw the pictures that motifnet is trained on: we know the truth, because we drew it."""
+"""Draw labelled images of motifs. The bundled networks are trained on them."""
 
 from __future__ import annotations
 
@@ -13,65 +13,87 @@ from featviz.network.bundled import MOTIFS
 from motifs.patterns import CENTRED, FIGURES, PATTERNS
 from motifs.sheet import Sheet, frac
 
-TURN = 0.35
-"""Largest turn either way, in radians. Most things in photographs have an upright, and so has a picture of them."""
-MAKERS = PATTERNS | CENTRED | FIGURES
+MAX_ROTATION = 0.35
+"""Largest rotation in either direction, in radians. Like most objects in photographs, motifs have an upright position.
+"""
+FUNCTIONS = PATTERNS | CENTRED | FIGURES
+MOTIFS_PER_SIDE = {"pattern": (2.7, 5.0), "centred": (1.8, 4.0), "figure": (0.9, 2.4)}
+"""Smallest and largest number of periods or cells along the shorter side. With fewer, a drawing would show an arc or a
+bend only, which could be part of another motif."""
+MAX_SHIFT = {"pattern": 0.4, "centred": 0.3, "figure": 0.2}
+"""Largest shift in either direction, as a fraction of the shorter side."""
+
+Uniform = Callable[..., Tensor]
+"""Draws a uniform random number between two bounds for each drawing, or a table of them."""
 
 
 def draw(labels: Int[Tensor, " n"], size: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "n 3 h w"]:
-    """Draw one picture of each label, at random scale, place, angle, colours, background and noise.
+    """Draw one image of each label, at random scale, position, angle, colours, background and noise.
 
     Args:
-        labels: indices into `MOTIFS`.
-        size: height and width in px.
-        generator: every random choice comes from it; the pictures are on its device.
+        labels: Indices into `MOTIFS`.
+        size: Height and width in px.
+        generator: Source of all random numbers. The images are on its device.
+
+    Returns:
+        Images in [0, 1].
     """
     with generator.device:
         images = torch.empty(len(labels), 3, *size)
         labels = labels.to(generator.device)
         for label in labels.unique().tolist():
             chosen = labels == label
-            images[chosen] = _draw_one(MOTIFS[label], int(chosen.sum()), size, generator)
+            images[chosen] = _draw_motif(MOTIFS[label], int(chosen.sum()), size, generator)
     return images
 
 
-def _draw_one(name: str, n: int, size: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "n 3 h w"]:
+def _draw_motif(name: str, n: int, size: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "n 3 h w"]:
+    """Draw n images of one motif."""
+
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand((n, *(shape or (1, 1))), generator=generator)
 
-    short = min(size)
-    y, x = torch.meshgrid(*(torch.arange(k) / short - k / short / 2 for k in size), indexing="ij")
-    # log-uniform scale: periods (patterns) or cells (figures) along the short side; of fewer periods one would see an
-    # arc or a bend, which could be of another motif
-    least, most = (2.7, 5.0) if name in PATTERNS else (1.8, 4.0) if name in CENTRED else (0.9, 2.4)
-    count = (uniform(math.log(least), math.log(most))).exp()
-    angle = uniform(-TURN, TURN)
-    drift = 0.3 if name in CENTRED else 0.2 if name in FIGURES else 0.4
-    u, v = (x + uniform(-drift, drift)) * count, (y + uniform(-drift, drift)) * count
-    u, v = angle.cos() * u + angle.sin() * v, angle.cos() * v - angle.sin() * u
-    stretch = uniform(0.85, 1.18)
-    u, v = u * stretch, v / stretch
-    px = count / short
+    kind = "pattern" if name in PATTERNS else "centred" if name in CENTRED else "figure"
+    u, v, count = _coordinates(kind, size, uniform)
+    px = count / min(size)
 
     dark, light = _contrasting(n, generator)
     plane = Sheet(u, v, px, dark, light, generator)
-    if name in FIGURES:  # one large figure, or one in every cell, each turned a little
-        many = uniform(0, 1) > 0.45
+    if kind == "figure":  # one large figure, or one in every cell, each at its own scale
+        tiled = uniform(0, 1) > 0.45
         radius = uniform(0.36, 0.48)
-        u, v = torch.where(many, frac(u + 0.5), u / count), torch.where(many, frac(v + 0.5), v / count)
-        u, v, px = u / radius, v / radius, torch.where(many, px, 1 / short) / radius
+        u, v = torch.where(tiled, frac(u + 0.5), u / count), torch.where(tiled, frac(v + 0.5), v / count)
+        u, v, px = u / radius, v / radius, torch.where(tiled, px, 1 / min(size)) / radius
     sheet = Sheet(u, v, px, dark, light, generator)
 
     image = light + 0 * u[:, None]
-    if name in FIGURES:
-        image = image + uniform(0, 0.18, 3, 1, 1) * plane.wobble(4, 0.5)[:, None]
-    for ink, color in MAKERS[name](sheet):
-        image = image + ink[:, None] * (color - image)
-    return _photograph(image, uniform, generator)
+    if kind == "figure":  # figures leave room, which gets a smooth background
+        image = image + uniform(0, 0.18, 3, 1, 1) * plane.smooth_noise(4, 0.5)[:, None]
+    for opacity, color in FUNCTIONS[name](sheet):
+        image = image + opacity[:, None] * (color - image)
+    return _camera_effects(image, uniform, generator)
+
+
+def _coordinates(kind: str, size: tuple[int, int], uniform: Uniform) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw a random scale (log-uniform), shift, rotation and stretch.
+
+    Returns:
+        Horizontal and vertical coordinates of each pixel in motif units, and the motifs along the shorter side.
+    """
+    short = min(size)
+    y, x = torch.meshgrid(*(torch.arange(k) / short - k / short / 2 for k in size), indexing="ij")
+    fewest, most = MOTIFS_PER_SIDE[kind]
+    count = (uniform(math.log(fewest), math.log(most))).exp()
+    angle = uniform(-MAX_ROTATION, MAX_ROTATION)
+    shift = MAX_SHIFT[kind]
+    u, v = (x + uniform(-shift, shift)) * count, (y + uniform(-shift, shift)) * count
+    u, v = angle.cos() * u + angle.sin() * v, angle.cos() * v - angle.sin() * u
+    stretch = uniform(0.85, 1.18)
+    return u * stretch, v / stretch, count
 
 
 def _contrasting(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two colours each; the second is the farthest of four from the first."""
+    """Draw two colours for each drawing; the second is the most distant of four from the first."""
     first = torch.rand((n, 1, 3), generator=generator)
     others = torch.rand((n, 4, 3), generator=generator)
     best = (others - first).norm(dim=-1).argmax(1)
@@ -79,8 +101,8 @@ def _contrasting(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return first.view(n, 3, 1, 1), second.view(n, 3, 1, 1)
 
 
-def _photograph(image: Tensor, uniform: Callable[..., Tensor], generator: torch.Generator) -> Tensor:
-    """Light it unevenly, blur some, add grain."""
+def _camera_effects(image: Tensor, uniform: Uniform, generator: torch.Generator) -> Tensor:
+    """Apply uneven lighting, exposure, blur and noise, each of random strength."""
     h, w = image.shape[-2:]
     slope = uniform(-0.25, 0.25, 2, 1, 1)
     light = 1 + slope[:, :1] * torch.linspace(-1, 1, w) + slope[:, 1:] * torch.linspace(-1, 1, h)[:, None]

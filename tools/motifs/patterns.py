@@ -1,6 +1,6 @@
-"""The motifs: a catalogue of functions from a `Sheet` to layers of paint.
+"""The motifs: functions from a `Sheet` to the layers of a drawing.
 
-To add one, write its function and name it under `PATTERNS`, `CENTRED` or `FIGURES`; training takes what stands there.
+To add one, write its function, and add it to `PATTERNS`, `CENTRED` or `FIGURES` and its name to `MOTIFS`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from featviz.network.bundled import MOTIFS
 from motifs.sheet import TAU, Layers, Sheet, frac
 
-# Patterns fill the plane; one unit is one period.
+# ---------------------------------------------------------------------------------------------- patterns
+# Patterns fill the plane. One motif unit is one period.
 
 
 def stripes(s: Sheet) -> Layers:
@@ -22,7 +23,7 @@ def stripes(s: Sheet) -> Layers:
 
 
 def checkerboard(s: Sheet) -> Layers:
-    """Squares of two colours, turn about."""
+    """Squares of two alternating colours."""
     corner = frac(s.u) * frac(s.v)
     near = torch.minimum(0.5 - frac(s.u).abs(), 0.5 - frac(s.v).abs()).minimum(frac(s.u).abs().minimum(frac(s.v).abs()))
     return [(s.edge(corner.sign() * near), s.dark)]
@@ -40,7 +41,7 @@ def rings(s: Sheet) -> Layers:
 
 
 def spiral(s: Sheet) -> Layers:
-    """Two or three arms winding out of the middle."""
+    """Two or three spiral arms."""
     arms = torch.where(s.uniform(0, 1) > 0.5, 2.0, 3.0) * torch.where(s.uniform(0, 1) > 0.5, 1.0, -1.0)
     turn = torch.atan2(s.v, s.u) / TAU
     return [(s.line(frac(torch.hypot(s.u, s.v) + arms * turn), s.uniform(0.35, 0.6)), s.dark)]
@@ -65,7 +66,7 @@ def hexagons(s: Sheet) -> Layers:
 
 
 def bricks(s: Sheet) -> Layers:
-    """Reddish courses in running bond, with pale mortar."""
+    """Rows of reddish bricks, each shifted by half a brick, with pale mortar."""
     row = s.v.floor()
     x, y = frac(s.u / 2 + 0.5 * (row % 2)), frac(s.v)
     gap = s.uniform(0.06, 0.12)
@@ -77,22 +78,22 @@ def bricks(s: Sheet) -> Layers:
 
 
 def zigzag(s: Sheet) -> Layers:
-    """Bands with sharp corners, all of them steep: seen small, corners alone would not tell them from waves."""
+    """Bands with sharp corners and steep sides: at a small scale, corners alone do not differ enough from waves."""
     return [(s.line(frac(0.7 * s.v + s.uniform(0.85, 1.2) * 2 * frac(s.u * 0.6).abs()), 0.5), s.dark)]
 
 
 def waves(s: Sheet) -> Layers:
-    """Bands that swing smoothly and lie flat."""
+    """Flat sinusoidal bands."""
     return [(s.line(frac(s.v + s.uniform(0.2, 0.33) * torch.sin(TAU * s.u * 0.5)), 0.5), s.dark)]
 
 
 def maze(s: Sheet) -> Layers:
-    """A wall across every cell, either way by chance; cells stand on a corner, so that walls are upright or level."""
+    """Cells with a diagonal wall in a random direction, rotated by 45 degrees so that walls are level or upright."""
     table = (s.uniform(0, 1, 32, 32) > 0.5).float() * 2 - 1
     u, v = (s.u + s.v) / math.sqrt(2), (s.v - s.u) / math.sqrt(2)
     i, j = u.floor().long() % 32, v.floor().long() % 32
-    way = table[torch.arange(len(u))[:, None, None], i, j]
-    x, y = frac(u), frac(v) * way
+    direction = table[torch.arange(len(u))[:, None, None], i, j]
+    x, y = frac(u), frac(v) * direction
     wall = (x - y) / math.sqrt(2)
     other = (1 - (x - y).abs()) / math.sqrt(2)
     return [(s.line(torch.minimum(wall.abs(), other), s.uniform(0.24, 0.36)), s.dark)]
@@ -102,7 +103,7 @@ def scales(s: Sheet) -> Layers:
     """Overlapping half-round plates, as on a fish."""
     ink = torch.zeros_like(s.u)
     rim = s.uniform(0.07, 0.12)
-    for back in (2, 1, 0):  # the rows behind first, so that nearer plates cover them
+    for back in (2, 1, 0):  # rows at the back first, so that nearer plates cover them
         row = (s.v * 2).floor() + back
         r = torch.hypot(frac(s.u + 0.5 * (row % 2)), s.v - row / 2)
         plate = s.edge(0.56 - r)
@@ -111,9 +112,9 @@ def scales(s: Sheet) -> Layers:
 
 
 def wood(s: Sheet) -> Layers:
-    """Brown grain around a knot or two."""
+    """Brown grain around a knot."""
     u, v = s.u * 0.16, s.v
-    bend = 0.9 * (TAU * (u + s.uniform(0, 1))).sin() + 0.25 * s.wobble(6, 0.12)
+    bend = 0.9 * (TAU * (u + s.uniform(0, 1))).sin() + 0.25 * s.smooth_noise(6, 0.12)
     knot = 1.4 * torch.exp(-((s.u - s.uniform(-2, 2)) ** 2 / 6 + (v - s.uniform(-1.5, 1.5)) ** 2 / 1.5))
     grain = 0.5 + 0.5 * torch.sin(TAU * 0.8 * (v + bend + knot))
     pale, deep = s.color((0.65, 0.42, 0.2), (0.85, 0.62, 0.38)), s.color((0.28, 0.14, 0.05), (0.45, 0.26, 0.12))
@@ -121,15 +122,15 @@ def wood(s: Sheet) -> Layers:
 
 
 def clouds(s: Sheet) -> Layers:
-    """White billows on a blue sky."""
-    hills = sum(s.wobble(7, 0.12 * 2**k) / 1.7**k for k in range(5))
+    """White clouds on a blue sky."""
+    hills = sum(s.smooth_noise(7, 0.12 * 2**k) / 1.7**k for k in range(5))
     sky = s.color((0.15, 0.4, 0.75), (0.45, 0.68, 0.98))
     white = s.color((0.9, 0.9, 0.92), (1.0, 1.0, 1.0))
     return [(torch.ones_like(s.u), sky), (torch.sigmoid(4 * (hills - s.uniform(-0.3, 0.5))), white)]
 
 
 def plaid(s: Sheet) -> Layers:
-    """Broad and thin translucent bands crossing."""
+    """Crossing bands, broad and translucent or thin."""
     width = s.uniform(0.35, 0.5)
     across, down = s.line(frac(s.u), width), s.line(frac(s.v), width)
     thin = torch.maximum(s.line(frac(s.u + 0.5), 0.08), s.line(frac(s.v + 0.5), 0.08))
@@ -137,7 +138,7 @@ def plaid(s: Sheet) -> Layers:
 
 
 def triangles(s: Sheet) -> Layers:
-    """Rows of triangles standing on each other."""
+    """Rows of triangles, each on top of the next."""
     y = s.v / (math.sqrt(3) / 2)
     x = frac(s.u + 0.5 * (y.floor() % 2))
     height = y - y.floor()
@@ -145,7 +146,7 @@ def triangles(s: Sheet) -> Layers:
 
 
 def weave(s: Sheet) -> Layers:
-    """Ribbons going over and under each other."""
+    """Interwoven ribbons."""
     odd = (s.u.floor() + s.v.floor()) % 2
     x, y = frac(s.u), frac(s.v)
     over, under = torch.where(odd > 0, x, y), torch.where(odd > 0, y, x)
@@ -155,7 +156,7 @@ def weave(s: Sheet) -> Layers:
 
 
 def giraffe(s: Sheet) -> Layers:
-    """Brown patches with cream seams between them."""
+    """Brown patches separated by cream lines."""
     across = torch.stack([s.u, s.v], -1)
     cells = torch.stack(torch.meshgrid(torch.arange(-9, 10), torch.arange(-9, 10), indexing="ij"), -1).view(1, -1, 2)
     seeds = (cells + s.uniform(-0.42, 0.42, cells.shape[1], 2)) * 1.1
@@ -172,11 +173,12 @@ def crosses(s: Sheet) -> Layers:
     return [(s.edge(torch.minimum(0.36 - torch.maximum(x, y), arm - torch.minimum(x, y))), s.dark)]
 
 
-# Figures live in the disc of radius one, upright before the sheet is turned.
+# ---------------------------------------------------------------------------------------------- figures
+# Figures fill the disc of radius 1, upright; `draw` rotates them.
 
 
 def star(s: Sheet) -> Layers:
-    """Five points."""
+    """A five-pointed star."""
     r, turn = torch.hypot(s.u, s.v), torch.atan2(s.u, -s.v)
     wedge = ((turn / TAU * 5 + 0.5) % 1 - 0.5).abs() * TAU / 5
     x, y = r * wedge.cos(), r * wedge.sin()
@@ -187,7 +189,7 @@ def star(s: Sheet) -> Layers:
 
 
 def flower(s: Sheet) -> Layers:
-    """Round petals about a contrasting middle."""
+    """Five to eight round petals around a yellow centre."""
     count = s.uniform(5, 9).floor()
     r = torch.hypot(s.u, s.v)
     petal = (torch.atan2(s.v, s.u) / 2 * count).cos().abs()
@@ -196,7 +198,7 @@ def flower(s: Sheet) -> Layers:
 
 
 def eye(s: Sheet) -> Layers:
-    """An almond of white with iris, pupil and glint."""
+    """An almond-shaped eye with iris, pupil and highlight."""
     lid = 0.62 * (1 - s.u**2) - s.v.abs()
     r = torch.hypot(s.u, s.v)
     inside = s.edge(lid)
@@ -221,7 +223,7 @@ def moon(s: Sheet) -> Layers:
 
 
 def leaf(s: Sheet) -> Layers:
-    """A green blade with a midrib and side veins."""
+    """A green leaf with a midrib and side veins."""
     inside = 0.5 * (1 - s.v**2) - s.u.abs()
     veins = s.line(frac((s.v + s.u.abs()) * 3.2), 0.2)
     pale = s.color((0.55, 0.75, 0.3), (0.8, 0.95, 0.55))
@@ -241,12 +243,14 @@ def smiley(s: Sheet) -> Layers:
 
 
 def fish(s: Sheet) -> Layers:
-    """A body, a forked tail, an eye."""
+    """A fish with a forked tail and an eye."""
     body = 0.42 * (1 - ((s.u + 0.2) / 0.75) ** 2).clamp(-2) - s.v.abs()
     tail = torch.minimum(0.75 * (s.u - 0.4) - s.v.abs(), 0.95 - 0.5 * s.v.abs() - s.u)
     spot = s.edge(0.09 - torch.hypot(s.u + 0.6, s.v + 0.08))
     return [(s.edge(torch.maximum(body, tail)), s.dark), (spot, s.light)]
 
+
+# ---------------------------------------------------------------------------------------------- catalogue
 
 PATTERNS: dict[str, Callable[[Sheet], Layers]] = {
     f.__name__: f
@@ -255,8 +259,11 @@ PATTERNS: dict[str, Callable[[Sheet], Layers]] = {
         scales, wood, clouds, plaid, triangles, weave, giraffe, crosses,
     )
 }  # fmt: skip
+"""Motifs that repeat in the plane."""
 CENTRED: dict[str, Callable[[Sheet], Layers]] = {f.__name__: f for f in (rings, spiral, sunburst)}
+"""Motifs that fill the plane around a centre."""
 FIGURES: dict[str, Callable[[Sheet], Layers]] = {
     f.__name__: f for f in (star, flower, eye, heart, moon, leaf, smiley, fish)
 }
-assert tuple(PATTERNS | CENTRED | FIGURES) == MOTIFS, "the networks put out classes in the order of MOTIFS"
+"""Motifs that are drawn once, or once per cell."""
+assert tuple(PATTERNS | CENTRED | FIGURES) == MOTIFS, "MOTIFS must list the motifs in the order of this catalogue"

@@ -1,13 +1,13 @@
-"""Train an embedded network on drawings made as it goes: `make motifnet motifvit`, some hours on two cores.
+"""Train a bundled network on drawings that are made during training (`make motifnet motifvit`, hours on two cores).
 
-Accuracy is not all that it is trained for: every drawing is first pushed by one step against its label
-(Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572, in the L2 norm), because networks trained so have pictures
-that people recognise (Engstrom et al. 2019, https://arxiv.org/abs/1906.00945). The pushes grow over the first half:
-what has never been told apart, such as rings and spirals, is not learned while it is being hidden. With `--further`
-they begin at half.
+Before it is used, every drawing is moved by one adversarial step against its label (Goodfellow et al. 2015,
+https://arxiv.org/abs/1412.6572, in the L2 norm), because networks that are trained so have visualizations that people
+recognise (Engstrom et al. 2019, https://arxiv.org/abs/1906.00945). The steps grow during the first half of the
+training: a network does not learn to tell similar motifs apart, such as rings and spirals, while adversarial steps
+hide the difference. With `--further` they start at half of their length.
 
-Some drawings may be spoilt until nothing is left of their motif; of those the network is to have no opinion (Hendrycks
-et al. 2018, https://arxiv.org/abs/1812.04606), however they are pushed.
+A fraction of the drawings may have their motif destroyed. For these, the network is trained to put out equal
+probabilities for all motifs, also after an adversarial step (Hendrycks et al. 2018, https://arxiv.org/abs/1812.04606).
 """
 
 from __future__ import annotations
@@ -26,32 +26,21 @@ from tqdm import tqdm
 
 from featviz.network.bundled import BUNDLED, MOTIFS, weights
 from featviz.network.bundled.motifnet import MEAN, SIZE, STD
+from motifs.corruptions import add_noise, destroy_motifs
 from motifs.draw import draw
-from motifs.spoil import grained, spoil
 
-RATE = {"motifnet": 4e-3, "motifvit": 1.5e-3}
-"""The highest learning rate of each."""
-MEMORY = 0.05
-"""How much a batch counts in what is known of a motif's loss."""
-AT_ONCE = 16
-"""How many batches are drawn at once: many small kernels draw a motif, however many drawings there are."""
+MAX_LEARNING_RATE = {"motifnet": 4e-3, "motifvit": 1.5e-3}
+"""Peak of the learning-rate schedule of each network."""
+LOSS_AVERAGE_WEIGHT = 0.05
+"""Weight of a batch in the running average of each motif's loss."""
+BATCHES_PER_DRAW = 16
+"""Number of batches that are drawn together: the time of drawing a motif hardly depends on the number of drawings."""
+STEPS_PER_SAVE = 300
 
 
 def main() -> None:
-    """Train, print the accuracy on fresh drawings, and save the weights in half precision."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=BUNDLED)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--push", type=float, default=6.0, help="L2 length at most, in [0, 1] pixels of a drawing")
-    parser.add_argument("--spoilt", type=float, default=0.0, help="share of drawings of which nothing is to be seen")
-    parser.add_argument("--grain", type=float, default=0.0, help="deviation at most of the noise over drawings")
-    parser.add_argument("--further", action="store_true", help="begin with the weights that are there")
-    parser.add_argument("--rate", type=float, help="the highest learning rate; left out: the network's own")
-    parser.add_argument("--seed", type=int, default=0, help="of the drawings")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--output", type=Path, help="left out: where the package has it")
-    options = parser.parse_args()
+    """Train, print the accuracy on new drawings, and save the weights in half precision."""
+    options = _parser().parse_args()
     output = options.output or weights(options.name)
     unfinished = output.with_suffix(".unfinished")
 
@@ -60,102 +49,206 @@ def main() -> None:
     if options.further:
         net.load_state_dict(load_file(weights(options.name)))
     train(net, options, unfinished)
-    print(f"accuracy on fresh drawings: {accuracy(net):.4f}")
+    print(f"accuracy on new drawings: {accuracy(net):.4f}")
     save(net, unfinished)
     unfinished.replace(output)
 
 
+def _parser() -> argparse.ArgumentParser:
+    rates = ", ".join(f"{rate} for {name}" for name, rate in MAX_LEARNING_RATE.items())
+    parser = argparse.ArgumentParser(
+        description="Train a bundled network on drawings that are made during training. Hours on two cores.",
+    )
+    parser.add_argument("name", choices=BUNDLED, help="the network to train")
+    parser.add_argument("--steps", type=int, default=2000, help="number of training steps (default: %(default)s)")
+    parser.add_argument(
+        "--push",
+        type=float,
+        default=6.0,
+        help="largest L2 length of the adversarial step in [0, 1] pixels, >= 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--spoilt",
+        type=float,
+        default=0.0,
+        help="fraction of drawings whose motif is destroyed, in [0, 1] (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--grain",
+        type=float,
+        default=0.0,
+        help="largest standard deviation of the added noise, >= 0 (default: %(default)s)",
+    )
+    parser.add_argument("--further", action="store_true", help="start from the weights that ship with featviz")
+    parser.add_argument("--rate", type=float, help=f"peak learning rate (default: {rates})")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the drawings (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=128, help="number of drawings per step (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="file of the weights (default: replace those that ship with featviz)"
+    )
+    return parser
+
+
 def train(net: nn.Module, options: argparse.Namespace, unfinished: Path) -> None:
-    """Train as `main` was told to, saving the weights now and then."""
+    """Train a network, and save its weights regularly.
+
+    Args:
+        net: The network.
+        options: Parsed command line.
+        unfinished: File of the intermediate weights.
+    """
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate or RATE[options.name], options.steps)
+    rate = options.rate or MAX_LEARNING_RATE[options.name]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, options.steps)
     generator = torch.Generator(options.device).manual_seed(options.seed)
-    trouble = torch.ones(len(MOTIFS), device=options.device)
-    spoilt = round(options.spoilt * options.batch)
-    begun = 0.5 if options.further else 0.0
+    class_losses = torch.ones(len(MOTIFS), device=options.device)
+    destroyed = round(options.spoilt * options.batch)
+    first_strength = 0.5 if options.further else 0.0
     bar = tqdm(range(options.steps))
     for step in bar:
-        if step % AT_ONCE == 0:
-            drawn = draw_batches(trouble, options.batch, generator)
+        if step % BATCHES_PER_DRAW == 0:
+            drawn = draw_batches(class_losses, options.batch, generator)
         images, labels = next(drawn)
-        grown = min(1.0, begun + (1 - begun) * 2 * step / options.steps)
-        images, truth = worsened(images, labels, spoilt, options.grain * grown, generator)
-        images = push(net, images, truth, options.push * grown, generator)
+        strength = min(1.0, first_strength + (1 - first_strength) * 2 * step / options.steps)
+        images, truth = corrupted(images, labels, destroyed, options.grain * strength, generator)
+        images = adversarial_step(net, images, truth, options.push * strength, generator)
         losses = F.cross_entropy(logits(net, images), truth, reduction="none")
-        follow(trouble, labels[spoilt:], losses[spoilt:].detach())
+        update_class_losses(class_losses, labels[destroyed:], losses[destroyed:].detach())
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
         schedule.step()
-        if step % 50 == 0:  # to look at it waits for the device
+        if step % 50 == 0:  # reading the loss waits for the device
             bar.set_postfix_str(f"loss {losses.mean().item():.3f}")
-        if step % 300 == 299:
+        if (step + 1) % STEPS_PER_SAVE == 0:
             save(net, unfinished)
 
 
-def worsened(
-    images: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], spoilt: int, grain: float, generator: torch.Generator
+def corrupted(
+    images: Float[Tensor, "n 3 h w"],
+    labels: Int[Tensor, " n"],
+    destroyed: int,
+    noise_std: float,
+    generator: torch.Generator,
 ) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n classes"]]:
-    """Spoil the first so many drawings, lay grain over all, and say how likely each motif is to be in them now."""
+    """Corrupt a batch of drawings.
+
+    Args:
+        images: Drawings in [0, 1].
+        labels: Their motifs.
+        destroyed: Number of drawings, from the first, whose motif is destroyed.
+        noise_std: Largest standard deviation of the noise added to all of them, >= 0.
+        generator: Source of all random numbers.
+
+    Returns:
+        The images, and the true probabilities of the motifs: one for its own motif, or equal where it is destroyed.
+    """
     truth = F.one_hot(labels, len(MOTIFS)).float()
-    if spoilt:
-        images = torch.cat([spoil(images[:spoilt], labels[:spoilt], generator), images[spoilt:]])
-        truth[:spoilt] = 1 / len(MOTIFS)
-    return grained(images, grain, generator) if grain else images, truth
+    if destroyed:
+        images = torch.cat([destroy_motifs(images[:destroyed], labels[:destroyed], generator), images[destroyed:]])
+        truth[:destroyed] = 1 / len(MOTIFS)
+    return add_noise(images, noise_std, generator) if noise_std else images, truth
 
 
 def draw_batches(
-    trouble: Float[Tensor, " classes"], batch: int, generator: torch.Generator
+    class_losses: Float[Tensor, " classes"], batch: int, generator: torch.Generator
 ) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"]]]:
-    """Draw some batches of images and labels at once, half of them of what the network still has trouble with."""
-    chance = trouble / trouble.sum() + 1 / len(MOTIFS)
-    labels = torch.multinomial(chance, AT_ONCE * batch, replacement=True, generator=generator)
+    """Draw several batches. Half of the drawings are of uniformly random motifs, half of those with a large loss.
+
+    Args:
+        class_losses: Average loss of each motif.
+        batch: Number of drawings per batch.
+        generator: Source of all random numbers.
+
+    Returns:
+        Images in [0, 1] and labels of `BATCHES_PER_DRAW` batches.
+    """
+    weight = class_losses / class_losses.sum() + 1 / len(MOTIFS)
+    labels = torch.multinomial(weight, BATCHES_PER_DRAW * batch, replacement=True, generator=generator)
     return zip(draw(labels, (SIZE, SIZE), generator).split(batch), labels.split(batch), strict=True)
 
 
-def follow(trouble: Float[Tensor, " classes"], labels: Int[Tensor, " n"], losses: Float[Tensor, " n"]) -> None:
-    """Keep account of each motif's loss."""
-    total, count = (torch.zeros_like(trouble).index_add(0, labels, x) for x in (losses, torch.ones_like(losses)))
-    trouble.lerp_(total / count.clamp(min=1), MEMORY * (count > 0))
+def update_class_losses(
+    class_losses: Float[Tensor, " classes"], labels: Int[Tensor, " n"], losses: Float[Tensor, " n"]
+) -> None:
+    """Update the running average of each motif's loss in place.
+
+    Args:
+        class_losses: Average loss of each motif. Motifs that are not in the batch keep theirs.
+        labels: Motif of each drawing of a batch.
+        losses: Loss of each drawing.
+    """
+    total, count = (torch.zeros_like(class_losses).index_add(0, labels, x) for x in (losses, torch.ones_like(losses)))
+    class_losses.lerp_(total / count.clamp(min=1), LOSS_AVERAGE_WEIGHT * (count > 0))
 
 
 def save(net: nn.Module, path: Path) -> None:
-    """Write the weights in half precision."""
+    """Save the weights in half precision.
+
+    Args:
+        net: The network.
+        path: A safetensors file.
+    """
     state = {key: value.contiguous() for key, value in net.state_dict().items()}
     save_file({key: value.half() if value.is_floating_point() else value for key, value in state.items()}, path)
 
 
 def logits(net: nn.Module, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
-    """Run the network on [0, 1] drawings, in bfloat16 where the device has it."""
+    """Return class logits, computed in bfloat16 where the device supports it.
+
+    Args:
+        net: The network.
+        images: In [0, 1].
+    """
     mean, std = (torch.tensor(x, device=images.device).view(3, 1, 1) for x in (MEAN, STD))
     images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-    able = images.is_cuda or torch.cpu._is_avx512_bf16_supported()
-    lower = torch.autocast(images.device.type, torch.bfloat16, able)
-    with lower, sdpa_kernel(SDPBackend.MATH):  # on a CPU the way back through the fused one takes 1.8 times as long
+    supported = images.is_cuda or torch.cpu._is_avx512_bf16_supported()
+    autocast = torch.autocast(images.device.type, torch.bfloat16, supported)
+    with autocast, sdpa_kernel(SDPBackend.MATH):  # on a CPU, backward of the fused attention takes 1.8 times as long
         return net(images).float()
 
 
-def push(
+def adversarial_step(
     net: nn.Module,
     images: Float[Tensor, "n 3 h w"],
     truth: Float[Tensor, "n classes"],
-    most: float,
+    max_length: float,
     generator: torch.Generator,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Move each drawing up to so far in the direction that hides its true probabilities best."""
+    """Move each image along the gradient of its loss, starting from a random point close by.
+
+    Args:
+        net: The network.
+        images: In [0, 1].
+        truth: True probabilities of the motifs.
+        max_length: Largest L2 length of a step. The length of each is random.
+        generator: Source of all random numbers.
+
+    Returns:
+        Images in [0, 1].
+    """
     net.eval()
     noise = torch.randn(images.shape, generator=generator, device=images.device) * 0.02
     start = (images + noise).requires_grad_()
     gradient = torch.autograd.grad(F.cross_entropy(logits(net, start), truth), start)[0]
     net.train()
-    length = most * torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
+    length = max_length * torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
     gradient = gradient / gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
     return (start.detach() + length * gradient).clamp(0, 1)
 
 
 @torch.no_grad()
 def accuracy(net: nn.Module, batches: int = 40, seed: int = 1_000_003) -> float:
-    """Return the share of fresh drawings, 100 a batch, that the network names."""
+    """Return the fraction of new drawings that a network classifies correctly, in [0, 1].
+
+    Args:
+        net: The network. It is left in eval mode.
+        batches: Number of batches of 100 drawings.
+        seed: Seed of the drawings.
+    """
     net.eval()
     device = next(net.parameters()).device
     generator, right = torch.Generator(device).manual_seed(seed), 0.0

@@ -1,1 +1,1 @@
-"""Pages that let one walk through what a layer sees."""
+"""Activation atlases: pages that lay out what a layer detects in photographs."""

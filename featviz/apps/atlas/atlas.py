@@ -1,4 +1,4 @@
-"""The activation atlas: everything that a layer sees in a folder of photographs, on one page."""
+"""The activation atlas: what a layer detects in a folder of photographs, on one page."""
 
 from __future__ import annotations
 
@@ -8,36 +8,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import featviz as fv
-from featviz.interfaces import Param
-from featviz.apps.atlas.cells import cells_of
+from featviz.apps.atlas.cells import Cell, cells_of
 from featviz.apps.atlas.collect import Collected, collect
 from featviz.apps.atlas.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.atlas.page import Plane, write_page
-from featviz.apps.shared.album import Album, Drawn, Pages, produce
+from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend
-from featviz.apps.shared.icons import check_param, icons
-from featviz.apps.shared.page import class_number
+from featviz.apps.shared.classes import class_index
+from featviz.apps.shared.icons import check_icon_param, icon_batch
+from featviz.apps.shared.probe import check_positions
+from featviz.interfaces import Param
 from featviz.io import Array, Store, check_outside, images_in
 
 GRIDS = (20, 40, 80)
-"""Cells along a side, from afar to close by."""
-LEAST = 4
-"""Activations that a cell needs on average before there is a finer grid."""
-POWER = 2.0
-"""How much the angle matters to an icon: it should show what is special to its cell."""
+"""Number of cells along a side, from coarse to fine."""
+MIN_PER_CELL = 4
+"""Mean number of activations per cell that a grid needs; finer ones are left out."""
+MIN_ACTIVATIONS = 4
+"""Number of activations that an atlas needs."""
+COSINE_POWER = 2.0
+"""Exponent of the cosine in the objective of an icon. Higher values show what is specific to its cell."""
 RIDGE = 8.0
-"""What is added to the channels' moments before they are undone, as a share of their mean.
+"""Ridge added to the second moment of the channels before it is inverted, in units of its mean diagonal entry.
 
-Source: of .05 to 8 and none at all, on motifs, what shows another network the most: .92 of cells of a rich folder
-(.87 with .05), .53 of a folder of four motifs (.13 with .05), where much that belongs to a motif is common to all.
+Source: measured on motifs, from 0.05 to 8 and without whitening, by the share of cells in which another network
+recognises the class: 0.92 for a diverse folder (0.87 with 0.05), 0.53 for a folder of four motifs (0.13 with 0.05),
+where much of what belongs to a motif is common to all activations.
 """
-SAMPLE = 50_000
-"""Rows from which the covariance is taken."""
-SIZE = 96
-"""Px of an icon where nothing else is asked for."""
+MOMENT_SAMPLE = 50_000
+"""Number of activations from which the second moment is estimated."""
+DEFAULT_ICON_SIZE = 96
+"""Side of an icon in px, unless `size` or the param sets one."""
 
 
 def atlas(
@@ -46,8 +49,8 @@ def atlas(
     layers: str | Sequence[str],
     output: str | Path,
     *,
-    each: int = 4,
-    only: str | int | None = None,
+    per_image: int = 4,
+    only_class: str | int | None = None,
     method: str = "umap",
     grids: Sequence[int] = GRIDS,
     least: int = 2,
@@ -56,123 +59,189 @@ def atlas(
     steps: int = 256,
     seed: int = 0,
     backend: Backend | None = None,
-    looking: Callable[[int, int], None] | None = None,
+    scan_progress: Callable[[int, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pages:
-    """Lay out what a layer sees in photographs, like beside like, and draw a picture of every part, as a page.
+    """Lay out the activations of a layer in photographs, similar ones near each other, and render an icon of each cell.
 
-    What was collected, and what was drawn, is there when it is asked for again: an atlas that was stopped goes on.
+    Collected activations and rendered icons stay in the folder, so an interrupted atlas continues where it stopped.
 
     Args:
-        network: whose layers they are.
-        photographs: a folder; those that cannot be read are left out.
-        layers: one, or several beside one another.
-        output: a folder of this machine.
-        each: random places of each photograph.
-        only: a class; the atlas is of the photographs that the network takes for it.
-        method: `"umap"`, `"tsne"` or `"pca"`.
-        grids: cells along a side, from afar to close by; those that are too fine for the folder are left out.
-        least: activations that a cell needs.
-        param: how icons are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
-            fade where little matters, in networks of 1 or 3 channels; `None` means `param.Image()`.
-        size: height and width in px of an icon, or one side; `None` means the param's own, or else 96.
-        steps: of each icon.
-        seed: of places, layout and icons.
-        engine: where to draw; `None` means here.
-        looking: called now and then with the photographs seen and those in all, for each layer anew.
-        progress: called with the pictures done and those in all.
+        network: The network.
+        photographs: Folder of images. Files that cannot be read are skipped.
+        layers: Name of one or several layers with positions; several are shown side by side.
+        output: A folder on this machine.
+        per_image: Number of random positions per photograph, >= 1.
+        only_class: Name or index of a class, to use only photographs that the network assigns to it; `None` for all
+            photographs.
+        method: Layout method: `"umap"`, `"tsne"` or `"pca"`.
+        grids: Numbers of cells along a side, from coarse to fine, each >= 1. Grids that are too fine for the number of
+            activations are left out.
+        least: Number of activations that a cell needs, >= 1.
+        param: Image parameterization of the icons: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that are
+            transparent where little matters (networks of 1 or 3 channels); `None` for `param.Image()`.
+        size: Height and width of an icon in px, or one side; `None` for the param's size, or else 96.
+        steps: Steps of each icon, >= 0.
+        seed: Seed of the positions, the layout and the icons, in [0, 2**32).
+        backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
+        scan_progress: Called with the number of photographs scanned and their total, for each layer from the start.
+        progress: Called after each icon with the number of icons done and the number to render.
 
     Returns:
-        What was made; its facts are, for each layer, how many activations there are, and their purity: how often the
-        nearest neighbour in the plane from another photograph is of one that the network takes for the same class.
+        The page. Its `facts` hold for each layer the number of `activations` and, where the network has classes and
+        `only_class` is `None`, their `purity`: how often the nearest neighbour from another photograph belongs to the
+        same predicted class, in [0, 1].
 
     Raises:
-        AddressError: there is no such layer or class, or the layer has no places.
-        SettingError: an argument is out of its range, or too little is left to lay out.
-        OutputError: a folder is missing, holds no image that can be read, or cannot be written to.
+        AddressError: There is no such layer or class, or the layer has no positions.
+        SettingError: An argument is out of its range, or there are too few activations.
+        OutputError: A folder is missing, has no image that can be read, or cannot be written to.
 
     Source: Carter et al. 2019, https://doi.org/10.23915/distill.00015.
     """
-    if each < 1 or least < 1 or not grids or min(grids) < 1:
-        raise fv.SettingError(f"{each} places, {least} activations and grids of {tuple(grids)}; give 1 or more of each")
-    if not 0 <= seed < 2**32:
-        raise fv.SettingError(f"seed {seed} is out of range; give 0 or more, below 2**32")
+    _check_numbers(per_image, least, grids, seed)
     check_method(method)
-    check_param(param)
-    label = None if only is None else class_number(network, only)
-    named = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
-    if not named:
-        raise fv.SettingError("no layers are given; give one or more")
-    blank = torch.full((1, network.channels, *network.size), 0.5)
-    for layer in named:
-        network.capture(blank, [layer]).places(layer)
-    next(iter(images_in(photographs)))
+    check_icon_param(param)
+    label = None if only_class is None else class_index(network, only_class)
+    names = _check_layers(network, layers)
+    next(images_in(photographs))
     check_outside(output, photographs)
     store = Store(output)
     if store.path is None:
-        raise fv.SettingError(f"an atlas cannot be made in {store.url}; give a folder of this machine")
+        raise fv.SettingError(f"an atlas needs a local output folder, got {store.url}; give a folder of this machine")
+    size = size or (param.size if isinstance(param, Param) else None) or DEFAULT_ICON_SIZE
     planes, albums = [], []
     facts: dict[str, dict[str, float]] = {}
-    for layer in named:
-        where = store.path / "data"
-        found = collect(network, Path(photographs), layer, where, each=each, seed=seed, progress=looking)
-        kept = _kept(found, label)
-        if len(kept) < 4:
-            raise fv.SettingError(f"{len(kept)} activations cannot be laid out; give more photographs, or more of each")
-        plane = lay_out(_Rows(found.vectors, kept), method, seed)
-        sides = [side for side in sorted(set(grids)) if side * side * LEAST <= len(kept)]
-        sides = sides or [max(2, int((len(kept) / LEAST) ** 0.5))]
-        inverse = Array.of(_inverse(found.vectors, seed))
-        album, drawn = Album(), {}
-        for side in sides:
-            cells = cells_of(found, plane, kept, side, least) or cells_of(found, plane, kept, side, 1)
-            goals = [fv.objectives.Direction.whitened(layer, cell.mean, inverse, POWER) for cell in cells]
-            batch = icons(network, goals, param, size or (param.size if isinstance(param, Param) else None) or SIZE, steps, seed)
-            titles = [f"{layer}, {side}: row {cell.y}, column {cell.x}" for cell in cells]
-            album.want(batch, titles, [""] * len(cells))
-            drawn[side] = list(zip(cells, batch.names, strict=True))
+    for layer in names:
+        collected = collect(
+            network, Path(photographs), layer, store.path / "data", per_image=per_image, seed=seed,
+            progress=scan_progress,
+        )  # fmt: skip
+        kept = _kept_rows(collected, label)
+        if len(kept) < MIN_ACTIVATIONS:
+            needed = f"an atlas needs at least {MIN_ACTIVATIONS} activations, got {len(kept)}"
+            raise fv.SettingError(f"{needed}; give more photographs or a larger per_image")
+        positions = lay_out(_SelectedRows(collected.vectors, kept), method, seed)
+        cells = _cells(collected, positions, kept, grids, least)
+        album, icons = _plan_icons(network, layer, collected, cells, param=param, size=size, steps=steps, seed=seed)
         albums.append(album)
-        planes.append(Plane(layer, drawn, found, Path(photographs), len(kept)))
+        planes.append(Plane(layer, icons, collected, Path(photographs), len(kept)))
         facts[layer] = {"activations": len(kept)}
-        if found.classes and label is None:
-            labels, numbers = (np.asarray(part[kept])[:, 0] for part in (found.labels, found.numbers))
-            facts[layer]["purity"] = purity(plane, labels, numbers)
+        if collected.classes and label is None:
+            labels, numbers = (np.asarray(part[kept])[:, 0] for part in (collected.labels, collected.numbers))
+            facts[layer]["purity"] = purity(positions, labels, numbers)
 
-    def lay(drawn: Drawn) -> list[str]:
-        about = "" if label is None else f" for {network.classes[label] if network.classes else label}"
-        return [write_page(store, network, planes, drawn.names, about)]
+    def write_pages(rendered: RenderedImages) -> list[str]:
+        only = "" if label is None else f", class {network.classes[label] if network.classes else label}"
+        return [write_page(store, network, planes, rendered.names, only)]
 
-    return replace(produce(network, albums, store, lay, backend, progress), facts=facts)
+    return replace(render_pages(network, albums, store, write_pages, backend, progress), facts=facts)
 
 
-class _Rows:
-    """Some rows of an array on the disk, read when they are asked for."""
+def _check_numbers(per_image: int, least: int, grids: Sequence[int], seed: int) -> None:
+    """Check the arguments that are numbers.
 
-    def __init__(self, whole: np.ndarray, rows: np.ndarray) -> None:
-        self._whole, self._rows = whole, rows
+    Raises:
+        SettingError: One is out of its range.
+    """
+    for name, value in (("per_image", per_image), ("least", least)):
+        if value < 1:
+            raise fv.SettingError(f"{name} must be >= 1, got {value}")
+    if not grids or min(grids) < 1:
+        raise fv.SettingError(f"grids must be one or more numbers >= 1, got {tuple(grids)}")
+    if not 0 <= seed < 2**32:  # the range of scikit-learn and NumPy
+        raise fv.SettingError(f"seed must be in [0, 2**32), got {seed}")
+
+
+def _check_layers(network: fv.Network, layers: str | Sequence[str]) -> list[str]:
+    """Return the names of layers without repetitions.
+
+    Raises:
+        AddressError: There is no such layer, or it has no positions.
+        SettingError: There is none.
+    """
+    names = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
+    if not names:
+        raise fv.SettingError("layers must not be empty; give at least one")
+    for layer in names:
+        check_positions(network, layer)
+    return names
+
+
+class _SelectedRows:
+    """Rows of an array on the disk, read when they are indexed."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        self._array, self._rows = array, rows
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
-        return self._whole[self._rows[which]]
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        return self._array[self._rows[index]]
 
 
-def _kept(found: Collected, label: int | None) -> np.ndarray:
-    """Return the rows to lay out: those that are not empty, of the class if there is one."""
-    alive = np.zeros(found.rows, bool)
-    for first in range(0, found.rows, CHUNK):
-        alive[first : first + CHUNK] = (found.vectors[first : first + CHUNK] != 0).any(1)
+def _kept_rows(collected: Collected, label: int | None) -> np.ndarray:
+    """Return the rows to lay out: those that are not zero, and whose photograph has a predicted class if one is given.
+
+    Args:
+        collected: The activations.
+        label: Index of the class; `None` for all classes.
+    """
+    keep = np.zeros(collected.rows, bool)
+    for first in range(0, collected.rows, CHUNK):
+        keep[first : first + CHUNK] = (collected.vectors[first : first + CHUNK] != 0).any(1)
     if label is not None:
-        alive &= np.asarray(found.labels[:, 0]) == label if found.classes else False
-    return np.flatnonzero(alive)
+        keep &= np.asarray(collected.labels[:, 0]) == label if collected.classes else False
+    return np.flatnonzero(keep)
 
 
-def _inverse(vectors: np.ndarray, seed: int) -> np.ndarray:
-    """Return the inverse of the channels' moments and the ridge, its largest number 1."""
-    rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
-    some = np.asarray(vectors[np.sort(rows)], np.float64)
-    moment = some.T @ some / len(some)
+def _cells(
+    collected: Collected, positions: np.ndarray, kept: np.ndarray, grids: Sequence[int], least: int
+) -> dict[int, list[Cell]]:
+    """Return the cells of each grid that is coarse enough for the number of activations, by its side."""
+    sides = [side for side in sorted(set(grids)) if side * side * MIN_PER_CELL <= len(kept)]
+    sides = sides or [max(2, int((len(kept) / MIN_PER_CELL) ** 0.5))]
+    return {
+        side: cells_of(collected, positions, kept, side, least) or cells_of(collected, positions, kept, side, 1)
+        for side in sides
+    }
+
+
+def _plan_icons(
+    network: fv.Network,
+    layer: str,
+    collected: Collected,
+    cells: dict[int, list[Cell]],
+    *,
+    param: Any,
+    size: int | tuple[int, int],
+    steps: int,
+    seed: int,
+) -> tuple[Album, dict[int, list[tuple[Cell, str]]]]:
+    """Plan one icon per cell: the direction of its mean activation, whitened.
+
+    Returns:
+        The album, and the cells of each grid with the names of their icons.
+    """
+    inverse = Array.of(_inverse_moment(collected.vectors, seed))
+    album, icons = Album(), {}
+    for side, some in cells.items():
+        objectives = [fv.objectives.Direction.whitened(layer, cell.mean, inverse, COSINE_POWER) for cell in some]
+        batch = icon_batch(network, objectives, param=param, size=size, steps=steps, seed=seed)
+        album.add(batch, [f"{layer}, {side}: row {cell.y}, column {cell.x}" for cell in some])
+        icons[side] = list(zip(some, batch.names, strict=True))
+    return album, icons
+
+
+def _inverse_moment(vectors: np.ndarray, seed: int) -> np.ndarray:
+    """Return the inverse of the channels' second moment plus ridge, scaled so that its largest entry is 1.
+
+    The mean is not subtracted, as in the source of `atlas`.
+    """
+    rows = np.random.default_rng(seed).permutation(len(vectors))[:MOMENT_SAMPLE]
+    sample = np.asarray(vectors[np.sort(rows)], np.float64)
+    moment = sample.T @ sample / len(sample)
     moment += RIDGE * np.trace(moment) / len(moment) * np.eye(len(moment))
     inverse = np.linalg.inv(moment)
     return (inverse / np.abs(inverse).max()).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A grid over the plane: what lies in each cell, on average."""
+"""Divide the plane of an atlas into cells, and average the activations of each cell."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import numpy as np
 from featviz.apps.atlas.collect import Collected
 from featviz.apps.atlas.layout import CHUNK
 
-SHOWN = 5
-"""Classes that are told of a cell."""
-LINKED = 60
-"""Photographs that are kept of a cell, to find it again in another layer."""
+CLASSES_PER_CELL = 5
+"""Number of classes that are listed for a cell."""
+PHOTOGRAPHS_PER_CELL = 60
+"""Number of photographs that are stored for a cell, by which it is found in the atlas of another layer."""
+CLASS_SAMPLE = 5000
+"""Approximate number of activations of a cell from which its classes are estimated."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A cell of the grid.
+    """A cell of a grid over the plane.
 
     Args:
-        x: its column.
-        y: its row.
-        count: activations in it.
-        mean: of them.
-        classes: of those that their photographs were taken for, what they add most to, and how much on average.
-        photographs: numbers of some that fell into it, spread over all of them.
+        x: Its column.
+        y: Its row.
+        count: Number of activations in it.
+        mean: Their mean, (channels,).
+        classes: Index of the classes to which they contribute most, and their mean contribution to the logit.
+        photographs: Indices of photographs that they are from, spread evenly over all of them.
     """
 
     x: int
@@ -37,21 +39,25 @@ class Cell:
 
 
 def cells_of(collected: Collected, plane: np.ndarray, kept: np.ndarray, side: int, least: int) -> list[Cell]:
-    """Find the cells that hold enough, the most populated first.
+    """Return the cells of a grid that hold enough activations, the fullest first.
 
     Args:
-        collected: the activations.
-        plane: where the kept ones lie, in the unit square.
-        kept: which rows those are.
-        side: cells along a side of the grid.
-        least: activations that a cell needs.
+        collected: The activations.
+        plane: Position of each activation that is laid out, (rows, 2), in [0, 1].
+        kept: Rows of these activations.
+        side: Number of cells along a side of the grid, >= 1.
+        least: Number of activations that a cell needs, >= 1.
+
+    Returns:
+        The cells.
     """
-    where = np.minimum((plane * side).astype(np.int64), side - 1)
-    index = where[:, 1] * side + where[:, 0]
+    columns_rows = np.minimum((plane * side).astype(np.int64), side - 1)
+    index = columns_rows[:, 1] * side + columns_rows[:, 0]
     counts = np.bincount(index, minlength=side * side)
     sums = np.zeros((side * side, collected.channels))
     vectors = collected.vectors
     for first in range(0, len(kept), CHUNK):
+        # `add.at` adds repeated indices one by one, where `sums[index] += …` would keep only the last of them.
         np.add.at(sums, index[first : first + CHUNK], np.asarray(vectors[kept[first : first + CHUNK]], np.float64))
     order = np.argsort(index, kind="stable")
     starts = np.searchsorted(index[order], np.arange(side * side + 1))
@@ -60,27 +66,27 @@ def cells_of(collected: Collected, plane: np.ndarray, kept: np.ndarray, side: in
         if counts[cell] < least:
             break
         rows = kept[order[starts[cell] : starts[cell + 1]]]
-        some = rows[:: max(1, len(rows) // 5000)]  # enough to tell classes by
-        numbers = list(dict.fromkeys(np.asarray(collected.numbers[some])[:, 0].tolist()))
+        sample = rows[:: max(1, len(rows) // CLASS_SAMPLE)]
+        numbers = list(dict.fromkeys(np.asarray(collected.numbers[sample])[:, 0].tolist()))
         found.append(
             Cell(
                 int(cell % side),
                 int(cell // side),
                 int(counts[cell]),
                 (sums[cell] / counts[cell]).astype(np.float32),
-                _classes(np.asarray(collected.labels[some]), np.asarray(collected.shares[some])),
-                tuple(numbers[:: max(1, len(numbers) // LINKED)][:LINKED]),
+                _top_classes(np.asarray(collected.labels[sample]), np.asarray(collected.shares[sample])),
+                tuple(numbers[:: max(1, len(numbers) // PHOTOGRAPHS_PER_CELL)][:PHOTOGRAPHS_PER_CELL]),
             )
         )
     return found
 
 
-def _classes(labels: np.ndarray, shares: np.ndarray) -> tuple[tuple[int, float], ...]:
-    """Sum up what rows add to each class, and name those that get most."""
+def _top_classes(labels: np.ndarray, shares: np.ndarray) -> tuple[tuple[int, float], ...]:
+    """Return the classes with the highest mean contribution over rows, if positive, and that contribution."""
     if not labels.size:
         return ()
-    totals: dict[int, float] = {}
+    means: dict[int, float] = {}
     for label in np.unique(labels):
-        totals[int(label)] = float(shares[labels == label].sum() / len(labels))
-    first = sorted(totals.items(), key=lambda pair: -pair[1])[:SHOWN]
-    return tuple((label, total) for label, total in first if total > 0)
+        means[int(label)] = float(shares[labels == label].sum() / len(labels))
+    top = sorted(means.items(), key=lambda pair: -pair[1])[:CLASSES_PER_CELL]
+    return tuple((label, mean) for label, mean in top if mean > 0)

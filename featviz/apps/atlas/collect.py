@@ -1,13 +1,14 @@
-"""Activations from random places of photographs, kept in files, so that any number fits and none is collected twice."""
+"""Collect activations at random positions of photographs into files, resumably and in bounded memory."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,26 +16,31 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explain.scan import folder_fingerprint
-from featviz.io import images_in, read_photograph, write
+from featviz.apps.shared.image_batches import ImageBatch, image_batches
+from featviz.apps.shared.probe import probe
+from featviz.io import write
+from featviz.network import OUTPUT
 
 BATCH = 16
-"""Photographs that the network sees at once."""
+"""Number of photographs that the network sees at once."""
 CLASSES = 3
-"""So many of a photograph's likeliest classes are followed back to the place."""
-NOTED = 64
-"""After so many photographs it is noted how far it has come."""
+"""Number of most likely classes of a photograph whose logits are attributed to its positions."""
+STATE_INTERVAL = 64
+"""Number of photographs after which the state is saved."""
+FLOAT16_LIMIT = 6e4
+"""Activations are clipped to this absolute value, below the largest number in half precision."""
 
 
 @dataclass(frozen=True)
 class Collected:
-    """Activations of a layer, one in a row.
+    """Activations of a layer, one per row, in memory-mapped files.
 
     Args:
-        folder: where the files are.
-        rows: how many.
-        photographs: how many they are from.
-        channels: numbers in a row.
-        classes: classes that are told of each; 0 where the network has none.
+        folder: Folder of the files.
+        rows: Number of activations.
+        photographs: Number of photographs that they are from.
+        channels: Number of channels of the layer.
+        classes: Number of classes stored per row; 0 for a network without class logits.
     """
 
     folder: Path
@@ -45,27 +51,27 @@ class Collected:
 
     @property
     def vectors(self) -> np.ndarray:
-        """The activations, (rows, channels), on the disk."""
+        """The activations, (rows, channels)."""
         return self._open("vectors", np.float16, self.channels)
 
     @property
     def labels(self) -> np.ndarray:
-        """The likeliest classes of each row's photograph, (rows, classes), the likeliest first."""
+        """Indices of the most likely classes of each row's photograph, (rows, classes), the most likely first."""
         return self._open("labels", np.int32, self.classes)
 
     @property
     def shares(self) -> np.ndarray:
-        """What the row adds to the logits of these, (rows, classes)."""
+        """Contribution of the row to the logits of these classes, (rows, classes): gradient times activation."""
         return self._open("shares", np.float32, self.classes)
 
     @property
     def numbers(self) -> np.ndarray:
-        """The number of each row's photograph, (rows, 1)."""
+        """Index of each row's photograph, (rows, 1)."""
         return self._open("numbers", np.int32, 1)
 
     @cached_property
     def files(self) -> list[str]:
-        """The photographs by number, below their folder."""
+        """Paths of the photographs by index, relative to their folder."""
         lines = (self.folder / "files.txt").read_text(encoding="utf-8").split("\n")[: self.photographs]
         return [json.loads(line) for line in lines]
 
@@ -81,133 +87,154 @@ def collect(
     layer: str,
     output: Path,
     *,
-    each: int,
+    per_image: int,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Collected:
-    """Go through a folder, and note the activations of random places; what is noted already is not asked for again.
+    """Collect activations of a layer at random positions of each photograph.
 
-    A folder that has changed is gone through anew.
+    An interrupted run continues where its state was last saved, and a finished one is read from the files. A folder
+    whose files have changed is collected anew.
 
     Args:
-        network: what looks.
-        photographs: the folder.
-        layer: whose activations.
-        output: where the files are kept.
-        each: places of a photograph.
-        seed: of the places.
-        progress: called now and then with the photographs seen and those in all.
+        network: The network.
+        photographs: Folder of images. Files that cannot be read are skipped.
+        layer: Name of a layer with positions.
+        output: Folder for the files.
+        per_image: Number of positions per photograph, >= 1.
+        seed: Seed of the positions.
+        progress: Called after each batch with the number of photographs scanned and their total.
+
+    Returns:
+        The activations.
 
     Raises:
-        AddressError: there is no such layer, or it has no places.
-        OutputError: the folder is missing, holds no image that can be read, or cannot be written to.
+        AddressError: There is no such layer, or it has no positions.
+        OutputError: The folder is missing, has no image that can be read, or `output` cannot be written to.
     """
-    count, folder_state = folder_fingerprint(photographs)
-    expects = [network.fingerprint, *vars(network.input).values()]
-    wanted = [*expects, layer, each, seed, str(photographs.resolve()), folder_state]
-    key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
-    folder = output / f"{key}"
-    state = folder / "state.json"
-    blank = torch.full((1, network.channels, *network.size), 0.5)
-    channels = network.capture(blank, [layer]).places(layer).shape[1]
-    head = network.table.get("") if "" in network.heads else None
+    count, fingerprint = folder_fingerprint(photographs)
+    facts = [network.fingerprint, asdict(network.input), layer, per_image, seed, str(photographs.resolve())]
+    folder = output / hashlib.sha256(json.dumps([*facts, fingerprint]).encode()).hexdigest()[:16]
+    channels = probe(network, [layer]).places(layer).shape[1]
+    head = network.table.get(OUTPUT) if OUTPUT in network.heads else None
     classes = min(CLASSES, head.channels) if head and head.layout.kind == "vector" else 0
-    done = json.loads(state.read_text()) if state.is_file() else {"seen": 0, "rows": 0, "photographs": 0}
+    files = _Files(folder, channels, classes)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _trim(folder, done, channels, classes)
-        seen_before = done["seen"]
-        for names, images, seen in _batches(network, photographs, done["seen"]):
-            rows = _look(network, layer, classes, images, each, seed, done["photographs"])
-            with (folder / "files.txt").open("a", encoding="utf-8") as listed:
-                listed.writelines(f"{json.dumps(str(name.relative_to(photographs)))}\n" for name in names)
-            for name, values in rows.items():
-                with (folder / f"{name}.bin").open("ab") as file:
-                    file.write(values.tobytes())
-            done["seen"], done["rows"] = seen, done["rows"] + len(rows["numbers"])
-            done["photographs"] += len(names)
-            if done["photographs"] % NOTED < BATCH or seen == count:
-                write(state, json.dumps(done).encode())
+        state = files.resume()
+        first = state["seen"]
+        batches = image_batches(
+            photographs, size=network.size, channels=network.channels, batch=BATCH, skipped=_ignore, first=first
+        )
+        for batch in batches:
+            rows = _rows(network, layer, classes, batch.images, per_image, seed, state["photographs"])
+            files.append(batch, photographs, rows, state)
+            if state["photographs"] % STATE_INTERVAL < BATCH or batch.read == count:
+                files.save(state)
             if progress:
-                progress(seen, count)
-        if progress and seen_before < count > done["seen"]:
-            progress(count, count)  # the last ones could not be read
-        done["seen"] = count
-        write(state, json.dumps(done).encode())
+                progress(batch.read, count)
+        if progress and first < count > state["seen"]:
+            progress(count, count)  # the last files cannot be read, so that no batch reported them
+        state["seen"] = count
+        files.save(state)
     except OSError as error:
         raise fv.OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
-    if not done["rows"]:
+    if not state["rows"]:
         raise fv.OutputError(f"none of the {count} images in {photographs} can be read")
-    return Collected(folder, done["rows"], done["photographs"], channels, classes)
+    return Collected(folder, state["rows"], state["photographs"], channels, classes)
 
 
-def _trim(folder: Path, done: dict[str, int], channels: int, classes: int) -> None:
-    """Cut off what was written after it was last noted how far it had come."""
-    for name, width in (("vectors", 2 * channels), ("labels", 4 * classes), ("shares", 4 * classes), ("numbers", 4)):
-        with (folder / f"{name}.bin").open("ab") as file:
-            file.truncate(width * done["rows"])
-    listed = folder / "files.txt"
-    names = listed.read_text(encoding="utf-8").split("\n")[: done["photographs"]] if listed.is_file() else []
-    listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+def _ignore(_file: Path, _reason: str) -> None:
+    """Skip a file that cannot be read."""
 
 
-def _batches(network: fv.Network, photographs: Path, seen: int) -> Iterator[tuple[list[Path], Tensor, int]]:
-    """Read photographs from a number on, a few at a time; those that cannot be read are counted, and left out."""
-    names: list[Path] = []
-    images: list[Tensor] = []
-    for number, file in enumerate(images_in(photographs)):
-        if number < seen:
-            continue
-        try:
-            images.append(read_photograph(file, size=network.size, channels=network.channels))
-            names.append(file)
-        except fv.FeatvizError:
-            continue
-        finally:
-            seen = number + 1
-        if len(images) == BATCH:
-            yield names, torch.stack(images), seen
-            names, images = [], []
-    if images:
-        yield names, torch.stack(images), seen
+@dataclass(frozen=True)
+class _Files:
+    """The files of a collection, which only grow, and its state: how much of them is valid."""
+
+    folder: Path
+    channels: int
+    classes: int
+
+    def resume(self) -> dict[str, int]:
+        """Return the saved state, and cut off what was written after it was saved."""
+        file = self.folder / "state.json"
+        state = json.loads(file.read_text()) if file.is_file() else {"seen": 0, "rows": 0, "photographs": 0}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        row_bytes = {"vectors": 2 * self.channels, "labels": 4 * self.classes, "shares": 4 * self.classes, "numbers": 4}
+        for name, width in row_bytes.items():
+            with (self.folder / f"{name}.bin").open("ab") as opened:
+                opened.truncate(width * state["rows"])
+        listed = self.folder / "files.txt"
+        lines = listed.read_text(encoding="utf-8").split("\n")[: state["photographs"]] if listed.is_file() else []
+        listed.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return state
+
+    def append(self, batch: ImageBatch, photographs: Path, rows: dict[str, np.ndarray], state: dict[str, int]) -> None:
+        """Append the rows of a batch, and update the state."""
+        with (self.folder / "files.txt").open("a", encoding="utf-8") as listed:
+            listed.writelines(f"{json.dumps(str(file.relative_to(photographs)))}\n" for file in batch.files)
+        for name, values in rows.items():
+            with (self.folder / f"{name}.bin").open("ab") as opened:
+                opened.write(values.tobytes())
+        state["seen"] = batch.read
+        state["rows"] += len(rows["numbers"])
+        state["photographs"] += len(batch.files)
+
+    def save(self, state: dict[str, int]) -> None:
+        """Save the state."""
+        write(self.folder / "state.json", json.dumps(state).encode())
 
 
-def _look(
-    network: fv.Network, layer: str, classes: int, images: Tensor, each: int, seed: int, first: int
+def _rows(
+    network: fv.Network, layer: str, classes: int, images: Tensor, per_image: int, seed: int, first: int
 ) -> dict[str, np.ndarray]:
-    """Return the rows of some photographs."""
-    with network.session([layer, *([""] if classes else [])]) as forward, torch.enable_grad():
+    """Return the rows of a batch of photographs.
+
+    Args:
+        network: The network.
+        layer: Name of the layer.
+        classes: Number of classes per photograph.
+        images: The photographs.
+        per_image: Number of positions per photograph.
+        seed: Seed of the positions.
+        first: Index of the first photograph.
+    """
+    with network.session([layer, *([OUTPUT] if classes else [])]) as forward, torch.enable_grad():
         acts = forward(images.to(network.device).requires_grad_())
         maps = acts.places(layer)
-        places = _places(len(images), maps.shape[2] * maps.shape[3], each, seed, first).to(maps.device)
-        vectors = maps.detach().flatten(2).gather(2, places[:, None].expand(-1, maps.shape[1], -1))
+        positions = _positions(len(images), maps.shape[2] * maps.shape[3], per_image, seed, first).to(maps.device)
+        index = positions[:, None].expand(-1, maps.shape[1], -1)
+        vectors = maps.detach().flatten(2).gather(2, index)
         labels, shares = [], []
         top = acts.logits().topk(classes) if classes else None
         for k in range(classes):
             assert top is not None
-            (back,) = torch.autograd.grad(
+            # One backward pass serves all photographs, as the logit of one does not depend on the others.
+            (gradient,) = torch.autograd.grad(
                 top.values[:, k].sum(), acts[layer], retain_graph=k + 1 < classes, allow_unused=True
             )
-            back = torch.zeros_like(acts[layer]) if back is None else back
-            gradient = acts.replaced({layer: back}).places(layer).flatten(2)
-            gradient = gradient.gather(2, places[:, None].expand(-1, maps.shape[1], -1))
-            shares.append((gradient * vectors).sum(1))
-            labels.append(top.indices[:, k : k + 1].expand(-1, places.shape[1]))
-    rows = vectors.transpose(1, 2).flatten(0, 1).cpu().numpy().clip(-6e4, 6e4)  # half precision ends there
-    numbers = np.repeat(np.arange(first, first + len(images)), places.shape[1])[:, None]
-    told = [torch.stack(some, -1).flatten(0, 1).cpu().numpy() if some else rows[:, :0] for some in (labels, shares)]
+            gradient = torch.zeros_like(acts[layer]) if gradient is None else gradient
+            gradients = acts.replaced({layer: gradient}).places(layer).flatten(2).gather(2, index)
+            shares.append((gradients * vectors).sum(1))
+            labels.append(top.indices[:, k : k + 1].expand(-1, positions.shape[1]))
+    rows = vectors.transpose(1, 2).flatten(0, 1).cpu().numpy().clip(-FLOAT16_LIMIT, FLOAT16_LIMIT)
+    numbers = np.repeat(np.arange(first, first + len(images)), positions.shape[1])[:, None]
+
+    def per_row(columns: list[Tensor]) -> Any:
+        return torch.stack(columns, -1).flatten(0, 1).cpu().numpy() if columns else rows[:, :0]
+
     return {
         "vectors": rows.astype(np.float16),
-        "labels": told[0].astype(np.int32),
-        "shares": told[1].astype(np.float32),
+        "labels": per_row(labels).astype(np.int32),
+        "shares": per_row(shares).astype(np.float32),
         "numbers": numbers.astype(np.int32),
     }
 
 
-def _places(count: int, total: int, each: int, seed: int, first: int) -> Tensor:
-    """Draw places for each photograph, by its number alone, so that it does not matter where a run was stopped."""
+def _positions(count: int, total: int, per_image: int, seed: int, first: int) -> Tensor:
+    """Draw positions for each photograph from its index alone, so that an interrupted run draws the same ones."""
     drawn = []
     for number in range(first, first + count):
-        chance = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        drawn.append(torch.randperm(total, generator=chance)[:each])
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        drawn.append(torch.randperm(total, generator=generator)[:per_image])
     return torch.stack(drawn)

@@ -1,4 +1,4 @@
-"""Where activations lie in the plane: like ones near one another."""
+"""Lay activations out in the plane, similar ones near each other."""
 
 from __future__ import annotations
 
@@ -12,97 +12,111 @@ import featviz as fv
 
 METHODS = ("umap", "pca", "tsne")
 FITTED = 10_000
-"""So many activations are laid out; the rest are put beside those that they are most like."""
+"""Number of activations that the method itself lays out; the others are placed beside their nearest neighbours."""
 NEIGHBOURS = 5
-"""Beside so many."""
+"""Number of nearest neighbours beside which an activation is placed."""
+SHARPNESS = 20.0
+"""Factor of the cosine similarity in the softmax weights of these neighbours."""
 CHUNK = 20_000
-"""Rows that are worked on at once."""
+"""Number of rows that are read from the disk at once."""
 COMPARED = 2_000
-"""Rows that are compared with all that are laid out at once."""
-OUTLIERS = 0.5
-"""Per cent at each edge that are clipped to it: a few far ones would leave the rest no room."""
-EVEN = 0.6
-"""How far each coordinate is moved towards its rank: tight clumps would leave most of the page empty."""
+"""Number of rows that are compared at once with all fitted ones."""
+OUTLIER_PERCENT = 0.5
+"""Percentage at each edge that is clipped, since a few outliers would leave little room for the rest."""
+RANK_WEIGHT = 0.6
+"""How far each coordinate is moved to its rank, in [0, 1]: dense clusters would leave most of the page empty."""
 AXES = 64
-"""Main axes along which likeness is measured."""
+"""Number of principal axes along which similarity is measured."""
+PURITY_SAMPLE = 5000
+"""Number of activations, drawn at random, from which purity is estimated."""
 
 
 class Rows(Protocol):
-    """Rows of numbers, read when they are asked for."""
+    """Rows of numbers that are read when they are indexed."""
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of rows."""
 
-    def __getitem__(self, which: Any) -> np.ndarray:
+    def __getitem__(self, index: Any) -> np.ndarray:
         """Read some of them."""
 
 
 def lay_out(vectors: Rows, method: str, seed: int) -> np.ndarray:
     """Lay activations out in the unit square.
 
+    At most `FITTED` activations are laid out by the method, by cosine distance along their principal axes. The others
+    are placed at the weighted mean position of their nearest neighbours among these. Coordinates are then clipped at
+    outliers and moved towards their ranks, which spreads dense clusters.
+
     Args:
-        vectors: (rows, channels), on the disk if need be.
-        method: one of `METHODS`.
-        seed: of chance in the layout.
+        vectors: The activations, (rows, channels), in memory or on the disk.
+        method: One of `METHODS`.
+        seed: Seed of the layout, in [0, 2**32).
 
     Returns:
-        (rows, 2) in [0, 1].
+        Position of each activation, (rows, 2), in [0, 1].
 
     Raises:
-        SettingError: there is no such method, or it is not installed.
+        SettingError: There is no such method, or it is not installed.
     """
     check_method(method)
     rows = len(vectors)
-    chance = np.random.default_rng(seed)
-    some = np.sort(chance.choice(rows, FITTED, replace=False)) if rows > FITTED else np.arange(rows)
-    axes = _axes(_unit(np.asarray(vectors[some], np.float32)))
-    fitted = _unit(np.asarray(vectors[some], np.float32)) @ axes
+    generator = np.random.default_rng(seed)
+    sample = np.sort(generator.choice(rows, FITTED, replace=False)) if rows > FITTED else np.arange(rows)
+    axes = _principal_axes(_normalised(np.asarray(vectors[sample], np.float32)))
+    fitted = _normalised(np.asarray(vectors[sample], np.float32)) @ axes
     plane = _fit(fitted, method, seed)
     if rows > FITTED:
         placed = np.empty((rows, 2), np.float32)
         for first in range(0, rows, CHUNK):
-            chunk = _unit(np.asarray(vectors[first : first + CHUNK], np.float32)) @ axes
-            placed[first : first + CHUNK] = _beside(chunk, fitted, plane)
-        placed[some] = plane
+            chunk = _normalised(np.asarray(vectors[first : first + CHUNK], np.float32)) @ axes
+            placed[first : first + CHUNK] = _place_beside(chunk, fitted, plane)
+        placed[sample] = plane
         plane = placed
-    low, high = np.percentile(plane, [OUTLIERS, 100 - OUTLIERS], axis=0)
+    low, high = np.percentile(plane, [OUTLIER_PERCENT, 100 - OUTLIER_PERCENT], axis=0)
     plane = ((plane - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
-    ranks = plane.argsort(0, kind="stable").argsort(0, kind="stable") / max(1, rows - 1)
-    return (plane + EVEN * (ranks - plane)).astype(np.float32)
+    ranks = plane.argsort(0, kind="stable").argsort(0, kind="stable") / max(1, rows - 1)  # argsort inverts itself
+    return (plane + RANK_WEIGHT * (ranks - plane)).astype(np.float32)
 
 
 def check_method(method: str) -> None:
-    """Make sure that there is such a layout, and what it needs.
-
-    Raises:
-        SettingError: there is not.
-    """
-    if method not in METHODS:
-        raise fv.SettingError(f"no layout {method!r}; give {', '.join(METHODS)}")
-    if find_spec({"umap": "umap", "tsne": "sklearn"}.get(method, "numpy")) is None:
-        raise fv.SettingError(f"{method} is not installed; run: pip install 'featviz[atlas]', or give pca")
-
-
-def purity(plane: np.ndarray, labels: np.ndarray, numbers: np.ndarray, most: int = 5000) -> float:
-    """Return how often the nearest neighbour in the plane has the same label, as a share.
+    """Check that a layout method exists and is installed.
 
     Args:
-        plane: where they lie.
-        labels: their labels.
-        numbers: of what they are from; what is from the same is no neighbour.
-        most: so many, drawn by lot, are looked at.
+        method: Name of the method.
+
+    Raises:
+        SettingError: It does not exist, or what it needs is not installed.
     """
-    some = np.random.default_rng(0).permutation(len(plane))[:most]
-    plane, labels, numbers = plane[some], labels[some], numbers[some]
-    right = 0
+    if method not in METHODS:
+        raise fv.SettingError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if find_spec({"umap": "umap", "tsne": "sklearn"}.get(method, "numpy")) is None:
+        raise fv.SettingError(f"method {method!r} is not installed; run: pip install 'featviz[atlas]', or give 'pca'")
+
+
+def purity(plane: np.ndarray, labels: np.ndarray, numbers: np.ndarray) -> float:
+    """Return how often the nearest neighbour in the plane has the same label.
+
+    Args:
+        plane: Positions, (rows, 2).
+        labels: Label of each row.
+        numbers: Index of each row's photograph. Rows of the same photograph do not count as neighbours.
+
+    Returns:
+        The share, in [0, 1], estimated from at most `PURITY_SAMPLE` rows.
+    """
+    sample = np.random.default_rng(0).permutation(len(plane))[:PURITY_SAMPLE]
+    plane, labels, numbers = plane[sample], labels[sample], numbers[sample]
+    same = 0
     for first in range(0, len(plane), 1000):
-        far = ((plane[first : first + 1000, None] - plane[None]) ** 2).sum(2)
-        far[numbers[first : first + 1000, None] == numbers[None]] = np.inf
-        right += (labels[far.argmin(1)] == labels[first : first + 1000]).sum()
-    return float(right) / max(1, len(plane))
+        distances = ((plane[first : first + 1000, None] - plane[None]) ** 2).sum(2)
+        distances[numbers[first : first + 1000, None] == numbers[None]] = np.inf
+        same += (labels[distances.argmin(1)] == labels[first : first + 1000]).sum()
+    return float(same) / max(1, len(plane))
 
 
 def _fit(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
+    """Lay vectors out by a method. Too few of them are laid out along their first two axes."""
     if method == "pca" or len(vectors) < 4 or vectors.shape[1] < 2:
         plane = np.zeros((len(vectors), 2), np.float32)
         plane[:, : min(2, vectors.shape[1])] = vectors[:, :2]
@@ -110,31 +124,33 @@ def _fit(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
     if method == "tsne":
         from sklearn.manifold import TSNE
 
-        found = TSNE(perplexity=min(30, (len(vectors) - 1) / 3), init="pca", random_state=seed)
-        return np.asarray(found.fit_transform(vectors), np.float32)
+        tsne = TSNE(perplexity=min(30, (len(vectors) - 1) / 3), init="pca", random_state=seed)
+        return np.asarray(tsne.fit_transform(vectors), np.float32)
     import umap
 
-    found = umap.UMAP(n_neighbors=min(20, len(vectors) - 1), min_dist=0.3, metric="cosine", random_state=seed, n_jobs=1)
-    return np.asarray(found.fit_transform(vectors), np.float32)
+    # n_jobs=1: in parallel UMAP is not reproducible.
+    model = umap.UMAP(n_neighbors=min(20, len(vectors) - 1), min_dist=0.3, metric="cosine", random_state=seed, n_jobs=1)
+    return np.asarray(model.fit_transform(vectors), np.float32)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def _normalised(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors of length 1."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def _axes(vectors: np.ndarray) -> np.ndarray:
-    """Return the main axes of what is not the same in all."""
-    moment = np.cov(vectors, rowvar=False).reshape(vectors.shape[1], vectors.shape[1])
-    return np.linalg.eigh(moment)[1][:, ::-1][:, :AXES].astype(np.float32)
+def _principal_axes(vectors: np.ndarray) -> np.ndarray:
+    """Return the eigenvectors of the covariance with the largest eigenvalues, (channels, axes)."""
+    covariance = np.cov(vectors, rowvar=False).reshape(vectors.shape[1], vectors.shape[1])
+    return np.linalg.eigh(covariance)[1][:, ::-1][:, :AXES].astype(np.float32)
 
 
-def _beside(vectors: np.ndarray, known: np.ndarray, plane: np.ndarray) -> np.ndarray:
-    """Put each where those that it is most like are, nearer to the more alike."""
-    found = np.empty((len(vectors), 2), np.float32)
-    among, where = torch.from_numpy(_unit(known)).T, torch.from_numpy(plane)
+def _place_beside(vectors: np.ndarray, fitted: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """Place vectors at the mean position of their nearest neighbours by cosine similarity, weighted by softmax."""
+    placed = np.empty((len(vectors), 2), np.float32)
+    known, positions = torch.from_numpy(_normalised(fitted)).T, torch.from_numpy(plane)
     for first in range(0, len(vectors), COMPARED):
-        alike = torch.from_numpy(_unit(vectors[first : first + COMPARED])) @ among
-        nearest = alike.topk(min(NEIGHBOURS, len(known)), dim=1)
-        weights = (20 * (nearest.values - 1)).softmax(1)
-        found[first : first + COMPARED] = (where[nearest.indices] * weights[..., None]).sum(1).numpy()
-    return found
+        similarity = torch.from_numpy(_normalised(vectors[first : first + COMPARED])) @ known
+        nearest = similarity.topk(min(NEIGHBOURS, len(fitted)), dim=1)
+        weights = (SHARPNESS * (nearest.values - 1)).softmax(1)
+        placed[first : first + COMPARED] = (positions[nearest.indices] * weights[..., None]).sum(1).numpy()
+    return placed

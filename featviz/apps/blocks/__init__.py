@@ -1,1 +1,1 @@
-"""The building blocks of interpretability: one photograph, and what every part of it is to a network."""
+"""Building blocks: one image, decomposed into what each part of it is to the layers of a network."""

@@ -1,45 +1,46 @@
-"""One photograph, what each part of it is to each layer, and what that argues for: on one page."""
+"""One image, what each layer detects in each part of it, and what that contributes to class logits, on one page."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 import featviz as fv
 from featviz.apps.blocks.decompose import Parts, take_apart
+from featviz.apps.blocks.page import LayerIcons, icon_channels, write_page
 from featviz.apps.explain.explain import as_images
-from featviz.apps.shared.album import Album, Drawn, Pages, produce
-from featviz.apps.shared.batches import Backend, picture_file, thumb_file
-from featviz.apps.shared.icons import check_param, icons, sprites
-from featviz.apps.shared.page import class_number, class_title, filled
-from featviz.apps.shared.photographs import webp
+from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
+from featviz.apps.shared.batches import Backend, image_file, thumbnail_file
+from featviz.apps.shared.classes import find_classes
+from featviz.apps.shared.icons import check_icon_param, icon_batch
 from featviz.apps.shared.predictions import predict
+from featviz.apps.shared.probe import check_positions
 from featviz.io import Store
-from featviz.param.color import collapse_channels
 
-TEMPLATE = Path(__file__).with_name("page.html")
-POWER = 2.0
-"""How much the angle matters to the picture of a cell."""
-TOLD = 4
-"""Channels that are told of a cell."""
-OPAQUE = 0.85
-"""How much of the photograph the hues of the groups hide where they are loudest."""
+COSINE_POWER = 2.0
+"""Exponent of the cosine in the objective of a cell or group. Higher values show what is specific to it."""
+LIKELIEST_CLASSES = 5
+"""Number of most likely classes that are always shown."""
+MIN_LENGTH = 1e-3
+"""Value of each channel in the direction of a cell or group without any activation."""
 
 
 def blocks(
     network: fv.Network,
-    photograph: str | Path,
+    image: str | Path,
     layers: str | Sequence[str],
     output: str | Path,
     *,
     classes: Sequence[str | int] = (),
     cells: int = 10,
     groups: int = 6,
-    pictures: str | Path | None = None,
+    sweep: str | Path | None = None,
     param: Any = None,
     size: int | tuple[int, int] | None = None,
     steps: int = 256,
@@ -47,166 +48,136 @@ def blocks(
     backend: Backend | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pages:
-    """Show what a network sees where in a photograph, and which classes that argues for.
+    """Show what layers detect in each part of an image, and what that contributes to class logits.
 
-    Every cell of a layer's map is drawn as the picture of what the layer holds there; all begin from the same noise and
-    are looked at in the same way, so that like cells look alike.
+    Each cell of a layer's map is rendered as an icon of its activations. All icons start from the same noise and see
+    the same transforms, so that similar cells look alike.
 
     Args:
-        network: what looks at the photograph.
-        photograph: a file.
-        layers: one or several feature maps, or tokens on a grid.
-        output: a folder, or a URL that fsspec knows.
-        classes: whose support is shown, besides the five likeliest.
-        cells: along the longer side; finer maps are averaged.
-        groups: into how many the activations of a layer are split.
-        pictures: a sweep's folder; channels that it has at the same size, steps, seed and param are not drawn again.
-        param: how pictures are held, as for `fv.render`: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that
-            fade where little matters, in networks of 1 or 3 channels; `None` means `param.Image()`.
-        size: px of a picture; `None` means the param's own, or else the network's.
-        steps: of each picture.
-        seed: of each picture.
-        engine: where to draw; `None` means here.
-        progress: called with the pictures done and those in all.
+        network: A classifier.
+        image: An image file.
+        layers: Name of one or several feature maps, or token layers with a patch grid.
+        output: A folder, or a URL that fsspec supports.
+        classes: Names or indices of classes to show, besides the five most likely.
+        cells: Maximum number of cells along the longer side, >= 1. Finer maps are averaged.
+        groups: Number of groups into which the activations of a layer are factorized, >= 1.
+        sweep: Folder of a sweep. Channels that it has with the same size, steps, seed and param are copied; `None` to
+            render all.
+        param: Image parameterization of the icons: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that are
+            transparent where little matters (networks of 1 or 3 channels); `None` for `param.Image()`.
+        size: Height and width of an icon in px, or one side; `None` for the param's size, or else the network's.
+        steps: Steps of each icon, >= 0.
+        seed: Seed of every icon, >= 0.
+        backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
+        progress: Called after each icon with the number of icons done and the number to render.
+
+    Returns:
+        The page and why icons are missing, if any are.
 
     Raises:
-        AddressError: there is no such layer or class, or a layer has no places.
-        SettingError: an argument is out of its range, or scikit-learn is not installed.
-        OutputError: the photograph cannot be read, or the folder cannot be written to.
+        AddressError: There is no such layer or class, or a layer has no positions.
+        SettingError: An argument is out of its range, or scikit-learn is not installed.
+        OutputError: The image cannot be read, `sweep` is missing, or the folder cannot be written to.
 
     Source: Olah et al. 2018, https://doi.org/10.23915/distill.00010.
     """
-    if cells < 1 or groups < 1:
-        raise fv.SettingError(f"{cells} cells and {groups} groups show nothing; give 1 or more of each")
-    check_param(param)
-    image = as_images(network, photograph)
-    chances = predict(network, image)[0]
-    asked = [class_number(network, one) for one in classes]
-    shown = list(dict.fromkeys([*asked, *chances.topk(min(5, len(chances))).indices.tolist()]))
-    named = [layers] if isinstance(layers, str) else layers
-    if not named:
-        raise fv.SettingError("no layers are given; give one or more")
-    for layer in named:
-        network.capture(image, [layer]).places(layer)
-    order = sorted(dict.fromkeys(named), key=list(network.table).index)
+    for name, value in (("cells", cells), ("groups", groups)):
+        if value < 1:
+            raise fv.SettingError(f"{name} must be >= 1, got {value}")
+    check_icon_param(param)
+    pixels = as_images(network, image)
+    probabilities = predict(network, pixels)[0]
+    shown = _shown_classes(network, classes, probabilities)
+    names = _check_layers(network, layers)
     try:
-        parts = take_apart(network, image, order, shown, most=cells, groups=groups)
+        parts = take_apart(network, pixels, names, shown, most=cells, groups=groups)
     except ImportError as error:
         raise fv.SettingError("scikit-learn is not installed; run: pip install 'featviz[atlas]'") from error
-    if pictures is not None and not Path(pictures).is_dir():
-        raise fv.OutputError(f"no folder {pictures}")
+    if sweep is not None and not Path(sweep).is_dir():
+        raise fv.OutputError(f"no folder {sweep}; give the output folder of a sweep")
     store = Store(output)
-    albums, wanted = [], []
+    albums, icons = [], []
     for part in parts:
-        album, names = Album(), {}
-        for what, goals, titles in _goals(part):
-            batch = icons(network, goals, param, size, steps, seed)
-            album.want(batch, titles, [""] * len(titles))
-            names[what] = batch.names
+        album, of_layer = _plan_icons(network, part, param=param, size=size, steps=steps, seed=seed)
         albums.append(album)
-        wanted.append(names)
-    if pictures is not None:
-        found = _borrow(
-            Store(pictures), store, [name for album in albums for batch in album.batches for name in batch.names]
-        )
-        if not found:
-            missing = f"no picture in {pictures} is of these channels in {steps} steps from seed {seed}"
-            told = f"{missing} at this size and in this param; all are drawn"
-            warnings.warn(told, fv.FeatvizWarning, stacklevel=2)
+        icons.append(of_layer)
+    if sweep is not None and not _copy_images(Store(sweep), store, albums):
+        missing = f"no image in {sweep} has these channels, {steps} steps, seed {seed}, this size and this param"
+        warnings.warn(f"{missing}; all icons are rendered", fv.FeatvizWarning, stacklevel=2)
+    title = f"What {network.label} detects in {Path(image).name}"
 
-    def lay(drawn: Drawn) -> list[str]:
-        store.write("photograph.webp", webp(image[0]))
-        about = [{"name": class_title(network, index), "share": round(chances[index].item(), 4)} for index in shown]
-        data = [_layer(store, part, names, drawn.names) for part, names in zip(parts, wanted, strict=True)]
-        told = {"classes": about, "layers": data, "size": image.shape[-2:]}
-        title = f"{Path(photograph).name}, as {network.label} sees it"
-        store.write("index.html", filled(TEMPLATE, told, title=title))
-        return ["index.html"]
+    def write_pages(rendered: RenderedImages) -> list[str]:
+        chances = {index: probabilities[index].item() for index in shown}
+        return [write_page(network, title, pixels[0], chances, parts, icons, rendered)]
 
-    return produce(network, albums, store, lay, backend, progress)
+    return render_pages(network, albums, store, write_pages, backend, progress)
 
 
-def _goals(part: Parts) -> list[tuple[str, list[Any], list[str]]]:
-    """Return what is to be drawn of a layer: its cells, its groups, and the channels that are told of them."""
-    vectors = part.maps.flatten(1).T
-    columns = part.maps.shape[2]
-    cells = [fv.objectives.Direction(part.layer, _loud(vector), POWER) for vector in vectors]
-    groups = [fv.objectives.Direction(part.layer, _loud(vector), POWER) for vector in part.groups]
-    channels = told_channels(part)
-    found: list[tuple[str, list[Any], list[str]]] = [
-        ("cells", cells, [f"{part.layer}: row {i // columns}, column {i % columns}" for i in range(len(cells))]),
-        ("groups", groups, [f"{part.layer}: group {i + 1}" for i in range(len(groups))]),
-        ("channels", [fv.objectives.Channel(part.layer, k) for k in channels], [f"{part.layer}:{k}" for k in channels]),
-    ]
-    return [one for one in found if one[1]]
+def _shown_classes(
+    network: fv.Network, classes: Sequence[str | int], probabilities: Float[Tensor, " classes"]
+) -> list[int]:
+    """Return the indices of the given classes, then of the most likely ones.
+
+    Raises:
+        AddressError: There is no such class.
+    """
+    likeliest = probabilities.topk(min(LIKELIEST_CLASSES, len(probabilities))).indices.tolist()
+    given = find_classes(network, classes) if classes else []
+    return list(dict.fromkeys([*given, *likeliest]))
 
 
-def told_channels(part: Parts) -> list[int]:
-    """Return the channels that are loudest in some cell, or do most for some class."""
-    loud = part.maps.flatten(1).topk(min(TOLD, len(part.maps)), dim=0).indices.flatten().tolist()
-    useful = part.channels.topk(min(TOLD, len(part.maps)), dim=1).indices.flatten().tolist()
-    return sorted({*loud, *useful})
+def _check_layers(network: fv.Network, layers: str | Sequence[str]) -> list[str]:
+    """Return the names of layers in the order of the network, without repetitions.
+
+    Raises:
+        AddressError: There is no such layer, or it has no positions.
+        SettingError: There is none.
+    """
+    names = [layers] if isinstance(layers, str) else layers
+    if not names:
+        raise fv.SettingError("layers must not be empty; give at least one")
+    for layer in names:
+        check_positions(network, layer)
+    return sorted(dict.fromkeys(names), key=list(network.table).index)
 
 
-def _loud(vector: torch.Tensor) -> torch.Tensor:
-    """A cell that holds nothing has a picture, too: of nothing in particular."""
-    return vector if vector.any() else torch.full_like(vector, 1e-3)
+def _plan_icons(
+    network: fv.Network, part: Parts, *, param: Any, size: int | tuple[int, int] | None, steps: int, seed: int
+) -> tuple[Album, LayerIcons]:
+    """Plan the icons of a layer: of its cells, its groups, and the channels that are listed with them.
 
-
-def _borrow(other: Store, store: Store, names: Sequence[str]) -> int:
-    """Copy pictures that are there already from another store, and say how many of them it has."""
-    there, own = other.names("pictures"), store.names("pictures")
-    for name in names:
-        if f"{name}.png" in there and f"{name}.png" not in own:
-            for file in (thumb_file(name), picture_file(name)):  # the picture last: it says that all is there
-                store.write(file, other.read(file))
-    return sum(f"{name}.png" in there for name in names)
-
-
-def _layer(store: Store, part: Parts, names: dict[str, tuple[str, ...]], there: Collection[str]) -> dict[str, Any]:
-    slug = "".join(letter if letter.isalnum() else "_" for letter in part.layer)
-    sheet = {}
-    for what, some in names.items():
-        drawn = [name for name in dict.fromkeys(some) if name in there]
-        file, index = f"sprites/{slug}-{what}.webp", {name: i for i, name in enumerate(drawn)}
-        columns = sprites(store, drawn, file)
-        sheet[what] = {"file": file, "columns": columns, "icons": [index.get(name, -1) for name in some]}
-    flat = part.maps.flatten(1)
-    loud, which = flat.topk(min(TOLD, len(flat)), dim=0)
-    useful = part.channels.topk(min(TOLD, len(flat)), dim=1)
-    return {
-        "layer": part.layer,
-        "rows": part.maps.shape[1],
-        "columns": part.maps.shape[2],
-        "sheet": sheet,
-        "channels": told_channels(part),
-        "loud": _rounded(flat.norm(dim=0)),
-        "top": [list(zip(w, _rounded(v), strict=True)) for w, v in zip(which.T.tolist(), loud.T, strict=True)],
-        "support": [_rounded(one.flatten()) for one in part.support],
-        "useful": [
-            list(zip(w, _rounded(v), strict=True)) for w, v in zip(useful.indices.tolist(), useful.values, strict=True)
-        ],
-        "shares": [_rounded(one.flatten()) for one in part.shares],
-        "effects": [_rounded(one) for one in part.effects.T],
-        **_hues(part),
-        "sources": None
-        if part.sources is None
-        else {"columns": part.sources.shape[2], "maps": [_rounded(one.flatten()) for one in part.sources]},
+    Returns:
+        The album, and the names of the icons by kind.
+    """
+    layer, columns = part.layer, part.maps.shape[2]
+    cells = [fv.objectives.Direction(layer, _nonzero(vector), COSINE_POWER) for vector in part.maps.flatten(1).T]
+    groups = [fv.objectives.Direction(layer, _nonzero(vector), COSINE_POWER) for vector in part.groups]
+    channels = icon_channels(part)
+    kinds: dict[str, tuple[list[Any], list[str]]] = {
+        "cells": (cells, [f"{layer}: row {i // columns}, column {i % columns}" for i in range(len(cells))]),
+        "groups": (groups, [f"{layer}: group {i + 1}" for i in range(len(groups))]),
+        "channels": ([fv.objectives.Channel(layer, k) for k in channels], [f"{layer}:{k}" for k in channels]),
     }
+    album, names = Album(), {}
+    for kind, (objectives, titles) in kinds.items():
+        if objectives:
+            batch = icon_batch(network, objectives, param=param, size=size, steps=steps, seed=seed)
+            album.add(batch, titles)
+            names[kind] = batch.names
+    return album, names
 
 
-def _hues(part: Parts) -> dict[str, Any]:
-    """Return a hue for each group, and the mixture of them in each cell with its opacity, all up to 255."""
-    if not len(part.groups):
-        return {"hues": [], "mixed": [[0, 0, 0, 0]] * part.maps[0].numel()}
-    loud = (part.shares * part.groups.norm(dim=1)[:, None, None]).flatten(1)
-    total, count = loud.norm(dim=0), len(loud)
-    alone_and_mixed = torch.cat([torch.eye(count), loud / total.clamp(min=1e-12)], 1)
-    colors = collapse_channels(alone_and_mixed[..., None])[..., 0]
-    cells = torch.cat([colors[:, count:], OPAQUE * total[None] / total.amax().clamp(min=1e-12)])
-    hues, mixed = ((255 * some).round().int().T.tolist() for some in (colors[:, :count], cells))
-    return {"hues": hues, "mixed": mixed}
+def _nonzero(vector: Float[Tensor, " channel"]) -> Float[Tensor, " channel"]:
+    """Replace a direction of zeros, which has no gradient, by a short one of equal channels."""
+    return vector if vector.any() else torch.full_like(vector, MIN_LENGTH)
 
 
-def _rounded(numbers: torch.Tensor) -> list[float]:
-    return [float(f"{number:.4g}") for number in numbers.tolist()]
+def _copy_images(other: Store, store: Store, albums: Sequence[Album]) -> int:
+    """Copy the images of albums from another store that has them, and return how many it has."""
+    names = [name for album in albums for batch in album.batches for name in batch.names]
+    existing, own = other.names("pictures"), store.names("pictures")
+    for name in names:
+        if f"{name}.png" in existing and f"{name}.png" not in own:
+            for file in (thumbnail_file(name), image_file(name)):  # as in `render_batch`, the image comes last
+                store.write(file, other.read(file))
+    return sum(f"{name}.png" in existing for name in names)

@@ -1,9 +1,12 @@
-"""What a layer holds of one photograph: places, channels, groups, and what each does for the classes."""
+"""Decompose the activations of one image by cell, by channel and by group, each with its contribution to class logits.
+
+A contribution is gradient times activation: exact for what is linear in the activations, such as a mean and a linear
+layer, and a first-order approximation otherwise.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,22 +15,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.network import OUTPUT, Activations
+
+NMF_STEPS = 300
+"""Number of steps of the non-negative matrix factorization."""
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A layer's view of a photograph.
+    """The decomposition of an image by one layer.
 
     Args:
-        layer: its name.
-        maps: activations over the grid of cells.
-        support: what each cell adds to the logit of each class.
-        channels: what each channel adds to the logit of each class.
-        groups: directions of the groups that the activations fall into.
-        shares: how much of each group is in each cell.
-        effects: what each group adds to the logit of each class.
-        sources: for each cell, how much of what it holds comes from each cell of the layer before; `None` if there is
-            none.
+        layer: Name of the layer.
+        maps: Activations, averaged over each cell.
+        support: Contribution of each cell to the logit of each class.
+        channels: Contribution of each channel to the logit of each class.
+        groups: Direction of each group of neurons in the space of channels.
+        shares: Weight of each group in each cell.
+        effects: Contribution of each group to the logit of each class.
+        sources: Contribution of each cell of the previous layer to the activation of each cell; `None` for the first
+            layer.
     """
 
     layer: str
@@ -49,99 +56,139 @@ def take_apart(
     most: int,
     groups: int,
 ) -> list[Parts]:
-    """Take a photograph apart, layer by layer.
+    """Decompose an image layer by layer.
 
     Args:
-        network: what looks at it.
-        image: in [0, 1].
-        layers: in the order in which they run.
-        classes: whose logits are followed back.
-        most: cells along the longer side; finer maps are averaged.
-        groups: how many to find in each layer.
+        network: A classifier.
+        image: In [0, 1].
+        layers: Names of layers with positions, in the order in which they run.
+        classes: Indices of classes.
+        most: Maximum number of cells along the longer side, >= 1. The positions of finer maps are pooled.
+        groups: Maximum number of groups per layer, >= 1.
+
+    Returns:
+        One decomposition per layer.
 
     Raises:
-        AddressError: a layer has no places.
+        AddressError: A layer has no positions, or the network has no class logits.
+        ImportError: scikit-learn is not installed.
     """
-    with network.session([*layers, ""]) as forward, torch.enable_grad():
+    with network.session([*layers, OUTPUT]) as forward, torch.enable_grad():
         acts = forward(image.to(network.device).clone().requires_grad_())
         tensors = [acts[layer] for layer in layers]
         logits = acts.logits()[0]
-        back = [torch.autograd.grad(logits[index], tensors, retain_graph=True, allow_unused=True) for index in classes]
-        found = []
+        gradients = [
+            torch.autograd.grad(logits[index], tensors, retain_graph=True, allow_unused=True) for index in classes
+        ]
+        parts = []
         for i, layer in enumerate(layers):
-            whole = acts.places(layer)[0].detach()
-            gradients = torch.stack([_places(acts, layer, one[i]) for one in back])
-            cells = _cells(whole, most)
-            maps, support = _pooled(whole, cells) / _areas(whole, cells), _pooled(gradients * whole, cells)
-            directions, shares = _groups(maps, groups)
-            parts = _effects(gradients, directions, shares, whole.shape[1:])
-            sources = None if not i else _sources(acts, layers[i - 1], layer, cells, most)
-            tensors_of = (maps, support.sum(1), (gradients * whole).sum((2, 3)), directions, shares, parts)
-            cpu = [tensor.detach().cpu() for tensor in tensors_of]
-            found.append(Parts(layer, *cpu, None if sources is None else sources.cpu()))  # type: ignore[call-arg]
-    return found
+            by_class = torch.stack([_as_map(acts, layer, of_class[i]) for of_class in gradients])
+            sources = _sources(acts, layers[i - 1], layer, most) if i else None
+            parts.append(_parts(layer, acts.places(layer)[0].detach(), by_class, sources, most, groups))
+    return parts
 
 
-def _places(acts: Any, layer: str, gradient: Tensor | None) -> Tensor:
+def _parts(
+    layer: str,
+    activations: Float[Tensor, "channel y x"],
+    gradients: Float[Tensor, "classes channel y x"],
+    sources: Float[Tensor, "cells rows columns"] | None,
+    most: int,
+    groups: int,
+) -> Parts:
+    """Decompose the activations of a layer."""
+    cells = _grid(activations, most)
+    contributions = gradients * activations
+    maps = _pooled(activations, cells) / _positions_per_cell(activations, cells)
+    directions, shares = _groups(maps, groups)
+    tensors = (
+        maps,
+        _pooled(contributions, cells).sum(1),
+        contributions.sum((2, 3)),
+        directions,
+        shares,
+        _group_contributions(gradients, directions, shares),
+    )
+    on_cpu = [tensor.detach().cpu() for tensor in tensors]
+    return Parts(layer, *on_cpu, None if sources is None else sources.cpu())  # type: ignore[call-arg]
+
+
+def _as_map(acts: Activations, layer: str, gradient: Tensor | None) -> Float[Tensor, "channel y x"]:
+    """Return a gradient of a layer's output as a map; zeros where there is no gradient."""
     tensor = torch.zeros_like(acts[layer]) if gradient is None else gradient
     return acts.replaced({layer: tensor}).places(layer)[0].detach()
 
 
-def _cells(whole: Tensor, most: int) -> tuple[int, int]:
-    rows, columns = whole.shape[1:]
+def _grid(maps: Float[Tensor, "channel y x"], most: int) -> tuple[int, int]:
+    """Return the rows and columns of cells: those of the map, reduced so that the longer side has at most `most`."""
+    rows, columns = maps.shape[1:]
     shrink = max(1.0, max(rows, columns) / most)
     return max(1, round(rows / shrink)), max(1, round(columns / shrink))
 
 
 def _pooled(maps: Float[Tensor, "*more y x"], cells: tuple[int, int]) -> Float[Tensor, "*more rows columns"]:
-    """Add up what lies in each cell; a place that two cells share is shared by area."""
+    """Sum a map over each cell. A position on the border of cells is divided among them by area, so sums are kept."""
     rows, columns = (_overlap(side, count).to(maps) for side, count in zip(maps.shape[-2:], cells, strict=True))
     return torch.einsum("ry,...yx,cx->...rc", rows, maps, columns)
 
 
-def _areas(maps: Tensor, cells: tuple[int, int]) -> float:
+def _positions_per_cell(maps: Tensor, cells: tuple[int, int]) -> float:
     return float(maps.shape[-2] * maps.shape[-1]) / (cells[0] * cells[1])
 
 
-def _overlap(places: int, cells: int) -> Float[Tensor, "cells places"]:
-    """Return how much of each place lies in each cell."""
-    edges = torch.arange(cells + 1) * places / cells
-    first = torch.arange(places)
+def _overlap(positions: int, cells: int) -> Float[Tensor, "cells positions"]:
+    """Return which part of each position lies in each cell, in [0, 1]."""
+    edges = torch.arange(cells + 1) * positions / cells
+    first = torch.arange(positions)
     return (torch.minimum(edges[1:, None], first + 1) - torch.maximum(edges[:-1, None], first)).clamp(min=0)
 
 
-def _groups(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Split what cells hold into groups that each cell has some of, by non-negative factorisation."""
+def _groups(
+    maps: Float[Tensor, "channel rows columns"], count: int
+) -> tuple[Float[Tensor, "groups channel"], Float[Tensor, "groups rows columns"]]:
+    """Factorize positive activations into groups: cells = weights of the groups times their directions, all >= 0.
+
+    Returns:
+        The directions and the weights, the group with the largest total first. No group if no activation is positive.
+    """
     from sklearn.decomposition import NMF
 
     rows = maps.relu().flatten(1).T.double().cpu().numpy()
     count = min(count, *rows.shape)
     if not rows.any():
         return maps.new_zeros(0, len(maps)), maps.new_zeros(0, *maps.shape[1:])
-    # as many steps always, so that nothing is left to complain
-    model = NMF(count, init="nndsvda", tol=0, max_iter=300, random_state=0)
-    shares = model.fit_transform(rows)
-    order = np.argsort(-shares.sum(0) * np.linalg.norm(model.components_, axis=1))
+    # A fixed number of steps: with tol=0 scikit-learn does not warn that it has not converged.
+    model = NMF(count, init="nndsvda", tol=0, max_iter=NMF_STEPS, random_state=0)
+    weights = model.fit_transform(rows)
+    order = np.argsort(-weights.sum(0) * np.linalg.norm(model.components_, axis=1))
     directions = torch.from_numpy(model.components_[order].copy()).to(maps)
-    return directions, torch.from_numpy(shares[:, order].T.copy()).to(maps).unflatten(1, maps.shape[1:])
+    return directions, torch.from_numpy(weights[:, order].T.copy()).to(maps).unflatten(1, maps.shape[1:])
 
 
-def _effects(gradients: Tensor, directions: Tensor, shares: Tensor, size: torch.Size) -> Tensor:
-    """Return what each group adds to each class: its share of every place, times the gradient there."""
+def _group_contributions(
+    gradients: Float[Tensor, "classes channel y x"],
+    directions: Float[Tensor, "groups channel"],
+    shares: Float[Tensor, "groups rows columns"],
+) -> Float[Tensor, "classes groups"]:
+    """Return what each group contributes to each class: its activations at every position times the gradient there."""
     if not len(directions):
         return gradients.new_zeros(len(gradients), 0)
-    wide = F.interpolate(shares[None], tuple(size), mode="nearest")[0]
+    wide = F.interpolate(shares[None], tuple(gradients.shape[2:]), mode="nearest")[0]
     return torch.einsum("kcyx,gc,gyx->kg", gradients, directions, wide)
 
 
-def _sources(acts: Any, before: str, layer: str, cells: tuple[int, int], most: int) -> Tensor:
-    """Follow what each cell holds back to the layer before."""
-    whole, held = acts.places(layer)[0], acts.places(before)[0].detach()
-    grid = (_pooled(whole, cells) / _areas(whole, cells)).flatten(1)
-    found = []
+def _sources(acts: Activations, previous: str, layer: str, most: int) -> Float[Tensor, "cells rows columns"]:
+    """Return what each cell of the previous layer contributes to the activation of each cell of a layer.
+
+    The activation of a cell is differentiated along its own direction, `grid · own / |own|`, which is its length.
+    """
+    activations, before = acts.places(layer)[0], acts.places(previous)[0].detach()
+    cells = _grid(activations, most)
+    grid = (_pooled(activations, cells) / _positions_per_cell(activations, cells)).flatten(1)
+    sources = []
     for cell in range(grid.shape[1]):
         own = grid[:, cell].detach()
-        loud = (grid[:, cell] * own).sum() / own.norm().clamp(min=1e-9)
-        (gradient,) = torch.autograd.grad(loud, acts[before], retain_graph=True, allow_unused=True)
-        found.append(_pooled((_places(acts, before, gradient) * held).sum(0), _cells(held, most)))
-    return torch.stack(found)
+        length = (grid[:, cell] * own).sum() / own.norm().clamp(min=1e-9)
+        (gradient,) = torch.autograd.grad(length, acts[previous], retain_graph=True, allow_unused=True)
+        sources.append(_pooled((_as_map(acts, previous, gradient) * before).sum(0), _grid(before, most)))
+    return torch.stack(sources)

@@ -1,1 +1,1 @@
-"""The look before the first picture."""
+"""Examine a network before the first render: input specification, layers, output."""

@@ -1,4 +1,4 @@
-"""Which activations a network has that its layers do not show."""
+"""Find activation functions whose outputs no layer name addresses, and in-place ones."""
 
 from __future__ import annotations
 
@@ -6,35 +6,43 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
+from featviz.apps.shared.probe import probe
 
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "gelu", "silu", "hardswish", "elu", "selu", "mish", "hardtanh")
+"""Names of the activation functions in `torch.nn.functional`."""
 
 
-def activations(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
-    """Count the activations that overwrite their input, and those that no layer's name reaches."""
+def check_activations(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:
+    """Report in-place activations, and activations that are called as functions."""
     in_place = sum(1 for part in network.module.modules() if getattr(part, "inplace", False) is True)
     if in_place:
-        yield Finding("activations", f"{in_place} overwrite their input; layers are captured before they do")
-    with torch.no_grad(), _Counting(network.module) as counting:
-        network.capture(torch.full((1, network.channels, *network.size), 0.5), list(network.table))
-    if counting.calls:
-        names = " and ".join(sorted(counting.calls))
-        yield Finding("activations", f"it calls {names} as a function, which no layer names; address the block around")
+        text = f"{in_place} work in place; the outputs of layers are captured before they are overwritten"
+        yield Finding("activations", text)
+    with torch.no_grad(), _FunctionalActivations(network.module) as functional:
+        probe(network, list(network.table))
+    if functional.calls:
+        names = " and ".join(sorted(functional.calls))
+        text = f"{names} called as a function, so no layer is named after it; address the enclosing block"
+        yield Finding("activations", text)
 
 
-class _Counting(TorchFunctionMode):
-    """Notes which activations are called as functions, not by a module of their own."""
+class _FunctionalActivations(TorchFunctionMode):
+    """Records which activations are called as functions.
+
+    Modules such as `nn.ReLU` call the same functions, so hooks count how deep inside of such modules a call is.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.calls: set[str] = set()
-        self._inside = 0
-        kinds = tuple(
+        self._depth = 0
+        modules = tuple(
             kind
             for kind in vars(nn).values()
             if isinstance(kind, type) and kind.__name__.lower() in {name.replace("_", "") for name in ACTIVATIONS}
@@ -42,15 +50,15 @@ class _Counting(TorchFunctionMode):
         self._handles = [
             handle
             for part in module.modules()
-            if isinstance(part, kinds)
+            if isinstance(part, modules)
             for handle in (part.register_forward_pre_hook(self._enter), part.register_forward_hook(self._leave))
         ]
 
     def _enter(self, *_: object) -> None:
-        self._inside += 1
+        self._depth += 1
 
     def _leave(self, *_: object) -> None:
-        self._inside -= 1
+        self._depth -= 1
 
     def __exit__(self, *error: object) -> None:
         for handle in self._handles:
@@ -58,7 +66,7 @@ class _Counting(TorchFunctionMode):
         super().__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "").rstrip("_")
-        if name in ACTIVATIONS and not self._inside:
+        name = getattr(func, "__name__", "").rstrip("_")  # `relu_` is `relu` in place
+        if name in ACTIVATIONS and not self._depth:
             self.calls.add(name)
         return func(*args, **(kwargs or {}))

@@ -1,80 +1,90 @@
-"""Where units are off, so that there is nothing to climb."""
+"""Find units that are inactive on the initial noise or on all photographs, and so have no gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
 
-NOISE = 8
-"""How many beginnings of a render are looked at."""
-LOUD = 0.25
-"""The deviation of a louder start, ten times the usual one."""
-BATCH = 8
-"""Images seen at once."""
+NOISE_IMAGES = 8
+"""Initial noise images that the network sees."""
+STRONG_STD = 0.25
+"""Standard deviation of stronger initial noise, ten times the default of `Fourier`."""
+IMAGES_AT_ONCE = 8
+"""Images that the network sees at once."""
+NAMED_LAYERS = 3
+"""Layers that a finding names."""
 
 
-def starts(network: fv.Network, images: Tensor | None) -> Iterator[Finding]:
-    """Say where units are off when a render begins, and which are off in every photograph."""
-    noise = _noise(network, fv.param.Fourier())
-    off = _off(network, noise)
-    silent = [name for name, units in off.items() if units.all()]
-    some = ", ".join(silent[:3]) + (", …" if len(silent) > 3 else "")
-    if silent:
-        louder = _off(network, _noise(network, fv.param.Fourier(std=LOUD)))
-        if not all(name in louder and louder[name].all() for name in silent):
-            cure = f'--param "Fourier(std={LOUD})", a louder start'
-            yield Finding("starts", f"nothing in {some} answers to noise", cure)
-        elif _answers(network, noise):  # as where a branch begins its training with weights of 0
-            told = f"nothing in {some} answers to noise, quiet or loud, but the network's last layer does"
-            yield Finding("starts", told, sure=False)
-        else:
-            cure = "check its weights, and --mean and --std"
-            yield Finding("starts", f"nothing in {some} answers to noise, quiet or loud", cure)
+def check_dead_units(network: fv.Network, images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:
+    """Report units that are inactive on the initial noise, and units that are inactive on all photographs."""
+    noise = _initial_noise(network, fv.param.Fourier())
+    inactive = _inactive_channels(network, noise)
+    dead_layers = [name for name, channels in inactive.items() if channels.all()]
+    if dead_layers:
+        yield _dead_layers(network, dead_layers, noise)
+    elif not any(channels.any() for channels in inactive.values()):
+        yield Finding("dead units", "none on the initial noise")
     else:
-        worst = max(off, key=lambda name: _share(off[name]), default=None)
-        if worst is None or not off[worst].any():
-            yield Finding("starts", "no unit is off when a render begins")
-        else:
-            share = f"up to {_share(off[worst]):.0%} of a layer ({worst})"
-            yield Finding("starts", f"{share} is off when a render begins; such units are woken")
+        worst = max(inactive, key=lambda name: _share(inactive[name]))
+        share = f"up to {_share(inactive[worst]):.0%} of a layer's channels ({worst})"
+        text = f"{share} are inactive on the initial noise; a render redirects gradients to them"
+        yield Finding("dead units", text)
     if images is not None:
-        dead = {name: int(units.sum()) for name, units in _off(network, images).items() if units.any()}
-        if dead:
-            worst = max(dead, key=lambda name: dead[name])
-            yield Finding(
-                "starts", f"{dead[worst]} channels of {worst} are off in every photograph: expect noise of them"
+        counts = {name: int(channels.sum()) for name, channels in _inactive_channels(network, images).items()}
+        worst = max(counts, key=lambda name: counts[name], default="")
+        if counts.get(worst):
+            text = (
+                f"{counts[worst]} channels of {worst} never activate on these photographs; their pictures will be noise"
             )
+            yield Finding("dead units", text, note=True)
 
 
-def _noise(network: fv.Network, spatial: fv.param.Fourier) -> Tensor:
-    """Draw what renders begin with."""
-    held = fv.param.Image(network.size, batch=NOISE, spatial=spatial)
-    return fv.render(network, fv.objectives.TotalVariation(), param=held, steps=0, robustness_views=0).images
+def _dead_layers(network: fv.Network, layers: list[str], noise: Float[Tensor, "n c h w"]) -> Finding:
+    """Report layers that are all inactive on the initial noise, and whether stronger noise activates them."""
+    names = ", ".join(layers[:NAMED_LAYERS]) + (", …" if len(layers) > NAMED_LAYERS else "")
+    strong = _inactive_channels(network, _initial_noise(network, fv.param.Fourier(std=STRONG_STD)))
+    if not all(name in strong and strong[name].all() for name in layers):
+        fix = f'start from stronger noise, --param "Fourier(std={STRONG_STD})"'
+        return Finding("dead units", f"all channels of {names} are inactive on the initial noise", fix)
+    text = f"all channels of {names} are inactive on initial noise of any strength"
+    if _output_differs(network, noise):  # such as a residual branch whose last batch norm is initialised to zero
+        return Finding("dead units", f"{text}, but the last layer responds to it", note=True)
+    return Finding("dead units", text, "check the weights, and --mean and --std")
 
 
-def _answers(network: fv.Network, images: Tensor) -> bool:
-    """Say whether the layer that ends last tells images apart."""
+def _initial_noise(network: fv.Network, spatial: fv.param.Fourier) -> Float[Tensor, "n c h w"]:
+    """Return the images from which renders with this param start."""
+    param = fv.param.Image(network.size, batch=NOISE_IMAGES, spatial=spatial)
+    return fv.render(network, fv.objectives.TotalVariation(), param=param, steps=0, robustness_views=0).images
+
+
+def _output_differs(network: fv.Network, images: Float[Tensor, "n c h w"]) -> bool:
+    """Return whether the output of the last layer differs between images."""
     last = list(network.table)[-1]
     with torch.no_grad():
-        put = network.capture(images, [last]).channels_first(last)
-    return bool((put != put[:1]).any())
+        output = network.capture(images, [last]).channels_first(last)
+    return bool((output != output[:1]).any())
 
 
-def _share(units: Tensor) -> float:
-    return units.float().mean().item()
+def _share(channels: Bool[Tensor, " channels"]) -> float:
+    return channels.float().mean().item()
 
 
-def _off(network: fv.Network, images: Tensor) -> dict[str, Tensor]:
-    """Return, for every rectified layer of maps, which channels are 0 everywhere in all images."""
+def _inactive_channels(network: fv.Network, images: Float[Tensor, "n c h w"]) -> dict[str, Bool[Tensor, " channels"]]:
+    """Return, for each rectified feature map, which channels are 0 at every position in all images.
+
+    A feature map counts as rectified if its smallest value is exactly 0.
+    """
     maps = [name for name, layer in network.table.items() if name and layer.layout.kind == "map"]
     least: dict[str, Tensor] = {}
     most: dict[str, Tensor] = {}
-    for batch in images.split(BATCH):
+    for batch in images.split(IMAGES_AT_ONCE):
         with torch.no_grad():
             acts = network.capture(batch, maps)
         for name in maps:

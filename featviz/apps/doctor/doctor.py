@@ -1,4 +1,4 @@
-"""The look before the first picture: what makes networks give only noise, and the flag that cures each."""
+"""Examine a network before the first render, and name the options that fix what makes renders noise."""
 
 from __future__ import annotations
 
@@ -7,55 +7,60 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.doctor.activations import activations
-from featviz.apps.doctor.dead_units import starts
+from featviz.apps.doctor.activations import check_activations
+from featviz.apps.doctor.dead_units import check_dead_units
 from featviz.apps.doctor.findings import Diagnosis, Finding
-from featviz.apps.doctor.input_range import input_range
-from featviz.apps.doctor.input_shape import input_shape
-from featviz.apps.doctor.logits import output
+from featviz.apps.doctor.input_range import check_input_range
+from featviz.apps.doctor.input_shape import check_input_shape
+from featviz.apps.doctor.logits import check_logits
 from featviz.io import images_in, read_photograph
 
-PICTURES = 64
-"""How many photographs are looked at, at most, from all over the folder: in a row they may be of one class."""
+MAX_PHOTOGRAPHS = 64
+"""Largest number of photographs that are read, spread over the folder: neighbours may be of one class."""
+
+Check = Callable[[fv.Network, Float[Tensor, "n c h w"] | None], Iterator[Finding]]
+"""Examines a network; the second argument are photographs in [0, 1], or `None`."""
 
 
 def doctor(network: fv.Network, *, photographs: str | Path | None = None) -> Diagnosis:
-    """Examine a network before anything is rendered: its input, its layers, its output.
+    """Examine a network before the first render: its input, its layers and its output.
 
-    Whether the input range is right is told by the statistics that the first batch norms have kept, if there are, and
-    by the answers to the photographs, if there are: a wrong range makes them vaguer or all alike.
+    A wrong normalisation is the usual reason for renders that look like noise. It shows in the running statistics of
+    the first batch-norm layers, and in the predictions on photographs, which become vague or all alike.
 
     Args:
-        network: as it would be given to `fv.render`.
-        photographs: a folder of images of the kind that it was trained on; a few dozen are enough.
+        network: The network as it would be given to `fv.render`.
+        photographs: A folder of images of the kind that it was trained on; a few dozen are enough. `None` for none.
+
+    Returns:
+        The findings; `str` lists them.
 
     Raises:
-        OutputError: the folder is missing or holds no image.
+        OutputError: The folder is missing or has no image, or a photograph cannot be read.
     """
-    wrong = list(input_shape(network))
-    if wrong:
-        return Diagnosis(tuple(wrong))
+    wrong_shape = list(check_input_shape(network))
+    if wrong_shape:
+        return Diagnosis(tuple(wrong_shape))
     images = None
     if photographs is not None:
         files = list(images_in(photographs))
-        some = files[:: math.ceil(len(files) / PICTURES)]
+        some = files[:: math.ceil(len(files) / MAX_PHOTOGRAPHS)]
         images = torch.stack([read_photograph(file, size=network.size, channels=network.channels) for file in some])
-    checks: tuple[Callable[[fv.Network, Tensor | None], Iterator[Finding]], ...] = (
-        output,
-        input_range,
-        _sizes,
-        activations,
-        starts,
-    )
-    return Diagnosis(tuple(finding for check in checks for finding in check(network, images)))
+    return Diagnosis(tuple(finding for check in CHECKS for finding in check(network, images)))
 
 
-def _sizes(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
+def check_sizes(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:
+    """Report which image sizes the network accepts."""
     height, width = network.size
     if network.fixed_size:
-        yield Finding("size", f"takes {height} x {width} px only; other pictures are seen at that size")
+        yield Finding("size", f"accepts {height}x{width} px only; images of other sizes are resized to it")
     else:
-        yield Finding("size", f"takes squares from {network.smallest} px")
+        yield Finding("size", f"the smallest square it accepts is {network.smallest}x{network.smallest} px")
+
+
+CHECKS: tuple[Check, ...] = (check_logits, check_input_range, check_sizes, check_activations, check_dead_units)
+"""The checks in the order in which they run."""

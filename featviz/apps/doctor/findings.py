@@ -1,4 +1,4 @@
-"""What the doctor finds."""
+"""The findings of the doctor, and the options that fix them."""
 
 from __future__ import annotations
 
@@ -8,54 +8,64 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding.
 
     Args:
-        about: which check found it.
-        what: in words.
-        cure: the flags that cure it; empty where there is nothing to cure.
-        sure: whether it could be told.
+        check: Name of the check.
+        text: The finding in words.
+        fix: Options of the command line that fix it, or other advice; empty where nothing is wrong.
+        note: Whether it is worth knowing although there is nothing to fix, or could not be determined.
     """
 
-    about: str
-    what: str
-    cure: str = ""
-    sure: bool = True
+    check: str
+    text: str
+    fix: str = ""
+    note: bool = False
 
     def __str__(self) -> str:
-        """Write a line."""
-        word = "cure" if self.cure else "ok" if self.sure else "?"
-        return f"{word:4}  {self.about:12} {self.what}" + (f": {self.cure}" if self.cure else "")
+        """Return one line: `ok`, `note` or `fix`, the check, the text and the fix."""
+        status = "fix" if self.fix else "note" if self.note else "ok"
+        return f"{status:4}  {self.check:11}  {self.text}" + (f": {self.fix}" if self.fix else "")
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor found; `str` lists it."""
+    """The findings of the doctor; `str` lists them.
+
+    Args:
+        findings: In the order of the checks.
+    """
 
     findings: tuple[Finding, ...]
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing needs a cure."""
-        return not any(finding.cure for finding in self.findings)
+        """Whether nothing has to be fixed."""
+        return not any(finding.fix for finding in self.findings)
 
     def __iter__(self) -> Iterator[Finding]:
-        """Go through the findings."""
+        """Iterate over the findings."""
         return iter(self.findings)
 
     def __str__(self) -> str:
-        """Write a line for each."""
+        """Return one line per finding."""
         return "\n".join(map(str, self.findings))
 
 
-def flags(mean: tuple[float, ...], std: tuple[float, ...], order: str = "RGB", *, instead_of: str = "RGB") -> str:
-    """Write what tells the command of an input range.
+def flags(
+    mean: tuple[float, ...], std: tuple[float, ...], channel_order: str = "RGB", *, given_order: str = "RGB"
+) -> str:
+    """Return the command-line options for a normalisation.
 
     Args:
-        mean: of each channel.
-        std: of each channel.
-        order: of the channels.
-        instead_of: the order that holds where none is named.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        channel_order: `"RGB"` or `"BGR"`.
+        given_order: The network's present channel order. Where both are RGB, `--channel-order` is left out.
+
+    >>> flags((0.5,), (0.25,))
+    '--mean 0.5 --std 0.25'
     """
-    numbers = [",".join(f"{number:g}" for number in values) for values in (mean, std)]
-    return f"--mean {numbers[0]} --std {numbers[1]}" + (f" --order {order}" if "BGR" in (order, instead_of) else "")
+    mean_text, std_text = (",".join(f"{value:g}" for value in values) for values in (mean, std))
+    order = f" --channel-order {channel_order}" if "BGR" in (channel_order, given_order) else ""
+    return f"--mean {mean_text} --std {std_text}{order}"

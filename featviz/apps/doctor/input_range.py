@@ -1,11 +1,13 @@
-"""Whether a network is told the input range that it was trained on."""
+"""Check that mean, std and channel order are those with which the network was trained."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 import featviz as fv
@@ -13,177 +15,211 @@ from featviz.apps.doctor.dead_leaves import dead_leaves
 from featviz.apps.doctor.findings import Finding, flags
 from featviz.apps.shared.predictions import predict
 
-RANGES: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {
-    "ImageNet's normalisation": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "MNIST's normalisation": ((0.1307,), (0.3081,)),
-    "pixels from -1 to 1": (0.5, 0.5),
-    "pixels from 0 to 1": (0.0, 1.0),
-    "pixels from 0 to 255": (0.0, round(1 / 255, 6)),
-    "pixels from 0 to 255 with ImageNet's mean taken away": ((0.485, 0.456, 0.406), round(1 / 255, 6)),
+NORMALISATIONS: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {
+    "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "MNIST's mean and std": ((0.1307,), (0.3081,)),
+    "pixels in [-1, 1]": (0.5, 0.5),
+    "pixels in [0, 1]": (0.0, 1.0),
+    "pixels in [0, 255]": (0.0, round(1 / 255, 6)),
+    "pixels in [0, 255] minus ImageNet's mean": ((0.485, 0.456, 0.406), round(1 / 255, 6)),
 }
-"""Input ranges in use, as mean and std of images in [0, 1]."""
-TELLS = 1.05
-"""How much more another range, or another order of channels, has to make the answers say, as a factor.
+"""Common normalisations, as mean and std of images in [0, 1]; a number stands for all channels."""
 
-MobileNetV2 with BGR for RGB loses a factor of 1.14, with -1 to 1 for ImageNet's 1.12; what loses less hardly matters.
+MIN_GAIN = 1.05
+"""Minimum gain in prediction information, as a factor, before another normalisation or channel order is preferred.
+
+MobileNetV2 loses a factor of 1.14 with BGR instead of RGB, and of 1.12 with pixels in [-1, 1] instead of ImageNet's
+mean and std. A choice that loses less hardly matters.
 """
-HARDLY = 1.01
-"""How much more another range has to make them say for theirs not to speak for the one that was given."""
-FEW, MUCH = 10, 0.6
-"""Answers count from so many photographs, and where they say so much in some range, as a share of all they could.
+MIN_DOUBT = 1.01
+"""Gain in prediction information with another normalisation from which the given one is not confirmed."""
+MIN_PHOTOGRAPHS = 10
+"""Smallest number of photographs whose predictions are used."""
+MIN_INFORMATION = 0.6
+"""Prediction information that some normalisation must reach, as a share of the maximum, for predictions to be used.
 
-In the right range trained networks say .75 (MobileNetV2, of a photograph of each of 64 classes) to .97. Convolutional
-networks with random weights say up to .47 where they are told 0 to 255, and none can say more of three classes in 27
-than .33.
+With the right normalisation, trained networks reach 0.75 (MobileNetV2 on one photograph of each of 64 classes) to 0.97.
+Convolutional networks with random weights reach up to 0.47 with pixels in [0, 255]. With photographs of 3 of 27 classes
+no network can exceed 0.33.
 """
-FITS, FAR = 0.5, 3.0
-"""Up to what mismatch a range fits batch norm's statistics, and by which factor a misfit is worse.
+MAX_MISMATCH = 0.5
+"""Largest mismatch at which a normalisation fits the statistics of batch norm.
 
-A right range has .07 on photographs and up to .4 on dead leaves; the nearest wrong one 3 to 13 times as much.
+The right normalisation has 0.07 on photographs and up to 0.4 on synthetic images.
 """
-NORMS = 3
-"""How many of the first batch norms are asked: those behind depend on everything before."""
-LEAVES = 8
-"""How many drawings stand in for photographs."""
-ANSWERS, BATCH_NORMS = "the answers to the photographs", "the first batch norms"
+MISMATCH_FACTOR = 3.0
+"""Factor of the smallest mismatch up to which normalisations are likely; the nearest wrong one has 3 to 13 times."""
+FIRST_NORMS = 3
+"""Number of batch-norm layers that are compared; later ones depend on all layers before them."""
+SYNTHETIC_IMAGES = 8
+"""Number of synthetic images, where there are no photographs."""
+MIN_WEIGHT = 1e-3
+"""Batch-norm channels with a smaller weight are ignored, because their input cannot be recovered from the output."""
 
-Ranges = dict[str, tuple[str, fv.Network]]
-"""For each range, by its flags: its words, and the network told so; first the one that was given."""
-
-
-def input_range(network: fv.Network, images: Tensor | None) -> Iterator[Finding]:
-    """Compare what it is told to expect with everything else in use."""
-    found = None
-    if images is not None and len(images) >= FEW and _classifies(network):
-        found = _by_answers(network, images)
-    yield found or _by_norms(network, images)
+PREDICTIONS, BATCH_NORMS = "the predictions on the photographs", "the first batch-norm layers"
 
 
-def _classifies(network: fv.Network) -> bool:
-    last = network.table.get("")
-    return last is not None and last.layout.kind == "vector" and last.channels > 1
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A normalisation that the network may have been trained with.
 
-
-def _by_answers(network: fv.Network, images: Tensor) -> Finding | None:
-    ranges = _in_use(network, orders=("RGB", "BGR"))
-    given = next(iter(ranges))
-    said = {told: _said(other, images) for told, (_, other) in ranges.items()}
-    if not max(said.values()) >= MUCH * math.log(min(len(images), network.table[""].channels)):
-        return None
-    misfits = {told: _mismatch(other, images) for told, (_, other) in ranges.items()}
-    most = _misfit_at_most(misfits)
-    likely = [told for told, misfit in misfits.items() if misfit is None or misfit <= most]
-    best = max(said[told] for told in likely)
-    close = [told for told in likely if TELLS * said[told] >= best]
-    chosen = max(
-        close,
-        key=lambda told: (
-            told == given,
-            ranges[told][1].input.channel_order == network.input.channel_order,
-            said[told],
-        ),
-    )
-    first = max(likely, key=lambda told: said[told])
-    if chosen == given and said[first] > HARDLY * said[given]:
-        told = f"{ANSWERS} hardly tell whether it is right; they say a little more with {first}"
-        return Finding("input range", told, sure=False)
-    return _expects(ANSWERS if given in likely else f"{BATCH_NORMS} and {ANSWERS}", chosen, ranges)
-
-
-def _by_norms(network: fv.Network, images: Tensor | None) -> Finding:
-    leaves = dead_leaves(LEAVES, network.channels, network.size) if images is None else images
-    ranges = _in_use(network, orders=(network.input.channel_order,))
-    given = next(iter(ranges))
-    misfits = {told: _mismatch(other, leaves) for told, (_, other) in ranges.items()}
-    known = {told: misfit for told, misfit in misfits.items() if misfit is not None}  # all, or none
-    more = "" if images is not None else "; --photographs FOLDER might"
-    if not known or min(known.values()) > FITS:
-        told = f"nothing tells whether it is right{more}"
-        if known and images is not None:
-            cure = "give --mean and --std as in training, or photographs of its kind"
-            told = f"no range in use fits {BATCH_NORMS}; {cure}"
-        return Finding("input range", told, sure=False)
-    most = _misfit_at_most(misfits)
-    likely = [told for told in known if known[told] <= most]
-    if given in likely:
-        return _expects(BATCH_NORMS, given, ranges)
-    if len(likely) == 1:
-        return _expects(BATCH_NORMS, likely[0], ranges)
-    said = f"{BATCH_NORMS} say that it is wrong" + (", and photographs would tell which is right" if more else "")
-    return Finding("input range", said, " or ".join(sorted(likely, key=lambda told: known[told])))
-
-
-def _expects(who: str, told: str, ranges: Ranges) -> Finding:
-    if told == next(iter(ranges)):
-        return Finding("input range", f"{who} say that it is right")
-    return Finding("input range", f"{who} say that it expects {ranges[told][0]}", told)
-
-
-def _misfit_at_most(misfits: dict[str, float | None]) -> float:
-    """Return up to what misfit a range is likely: a network can be sure of nonsense, which its batch norms give away.
-
-    Where they fit no range, or there are none, every range is as likely.
+    Args:
+        description: In words.
+        network: The network with this normalisation.
     """
-    least = min((misfit for misfit in misfits.values() if misfit is not None), default=math.inf)
-    return max(FITS / 2, FAR * least) if least <= FITS else math.inf
+
+    description: str
+    network: fv.Network
 
 
-def _in_use(network: fv.Network, orders: tuple[str, ...]) -> Ranges:
-    ranges = [("what it is told", network.input.mean, network.input.std)]
-    for words, (mean, std) in RANGES.items():
+Candidates = dict[str, Candidate]
+"""Normalisations by the options that set them. The first is the one that was given."""
+
+
+def check_input_range(network: fv.Network, images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:
+    """Compare the given normalisation with the common ones, by predictions or by batch-norm statistics."""
+    finding = None
+    if images is not None and len(images) >= MIN_PHOTOGRAPHS and _is_classifier(network):
+        finding = _by_predictions(network, images)
+    yield finding or _by_batch_norms(network, images)
+
+
+def _is_classifier(network: fv.Network) -> bool:
+    output = network.table.get("")
+    return output is not None and output.layout.kind == "vector" and output.channels > 1
+
+
+def _by_predictions(network: fv.Network, images: Float[Tensor, "n c h w"]) -> Finding | None:
+    """Prefer the normalisation with the most prediction information; `None` where predictions carry too little.
+
+    Networks can be confident about nonsense. So only candidates that the batch-norm statistics allow are compared.
+    """
+    candidates = _candidates(network, channel_orders=("RGB", "BGR"))
+    given = next(iter(candidates))
+    information = {key: _information(candidate.network, images) for key, candidate in candidates.items()}
+    maximum = math.log(min(len(images), network.table[""].channels))
+    if not max(information.values()) >= MIN_INFORMATION * maximum:
+        return None
+    mismatches = {key: _mismatch(candidate.network, images) for key, candidate in candidates.items()}
+    limit = _mismatch_limit(mismatches)
+    likely = [key for key, mismatch in mismatches.items() if mismatch is None or mismatch <= limit]
+    best = max(likely, key=lambda key: information[key])
+    close = [key for key in likely if MIN_GAIN * information[key] >= information[best]]
+
+    def preference(key: str) -> tuple[bool, bool, float]:
+        """Prefer what was given, then its channel order, then the most information."""
+        order = candidates[key].network.input.channel_order
+        return key == given, order == network.input.channel_order, information[key]
+
+    chosen = max(close, key=preference)
+    if chosen == given and information[best] > MIN_DOUBT * information[given]:
+        text = f"{PREDICTIONS} do not tell clearly whether the normalisation is right; "
+        return Finding("input range", f"{text}they are slightly more informative with {best}", note=True)
+    evidence = PREDICTIONS if given in likely else f"{BATCH_NORMS} and {PREDICTIONS}"
+    return _conclusion(evidence, chosen, candidates)
+
+
+def _by_batch_norms(network: fv.Network, images: Float[Tensor, "n c h w"] | None) -> Finding:
+    """Prefer the normalisation whose activations match the running statistics of the first batch-norm layers."""
+    candidates = _candidates(network, channel_orders=(network.input.channel_order,))
+    given = next(iter(candidates))
+    shown = dead_leaves(SYNTHETIC_IMAGES, network.channels, network.size) if images is None else images
+    measured = {key: _mismatch(candidate.network, shown) for key, candidate in candidates.items()}
+    mismatches = {key: mismatch for key, mismatch in measured.items() if mismatch is not None}  # all of them, or none
+    if not mismatches or min(mismatches.values()) > MAX_MISMATCH:
+        text = "the normalisation could not be checked" + ("; --photographs FOLDER may help" if images is None else "")
+        if mismatches and images is not None:
+            advice = "give --mean and --std as in training, or photographs like those it was trained on"
+            text = f"no common normalisation fits {BATCH_NORMS}; {advice}"
+        return Finding("input range", text, note=True)
+    limit = _mismatch_limit(measured)
+    likely = [key for key, mismatch in mismatches.items() if mismatch <= limit]
+    if given in likely:
+        return _conclusion(BATCH_NORMS, given, candidates)
+    if len(likely) == 1:
+        return _conclusion(BATCH_NORMS, likely[0], candidates)
+    text = f"{BATCH_NORMS} do not fit the given normalisation"
+    text += "; --photographs FOLDER would tell which of these does" if images is None else ""
+    return Finding("input range", text, " or ".join(sorted(likely, key=lambda key: mismatches[key])))
+
+
+def _conclusion(evidence: str, chosen: str, candidates: Candidates) -> Finding:
+    """Report which normalisation the evidence supports."""
+    if chosen == next(iter(candidates)):
+        return Finding("input range", f"{evidence} fit the given normalisation")
+    return Finding("input range", f"{evidence} indicate {candidates[chosen].description}", chosen)
+
+
+def _mismatch_limit(mismatches: dict[str, float | None]) -> float:
+    """Return the largest mismatch at which a normalisation is likely.
+
+    Infinite where no normalisation fits or there are no batch-norm layers: then all are equally likely.
+    """
+    least = min((mismatch for mismatch in mismatches.values() if mismatch is not None), default=math.inf)
+    return max(MAX_MISMATCH / 2, MISMATCH_FACTOR * least) if least <= MAX_MISMATCH else math.inf
+
+
+def _candidates(network: fv.Network, channel_orders: tuple[str, ...]) -> Candidates:
+    """Return the given normalisation and the common ones for this number of channels, in each channel order."""
+    normalisations = [("the given normalisation", network.input.mean, network.input.std)]
+    for description, (mean, std) in NORMALISATIONS.items():
         means = (mean,) * network.channels if isinstance(mean, float) else mean
         stds = (std,) * network.channels if isinstance(std, float) else std
         if len(means) == len(stds) == network.channels:
-            ranges.append((words, means, stds))
+            normalisations.append((description, means, stds))
+    given_order = network.input.channel_order
     in_color = network.channels == 3
-    known = network.probed
-    found = {}
-    for words, mean, std in ranges:
-        for order in (
-            sorted(orders, key=lambda order: order != network.input.channel_order)
-            if in_color
-            else [network.input.channel_order]
-        ):
-            name = flags(mean, std, order, instead_of=network.input.channel_order)
-            other = network.with_input(mean=mean, std=std, channel_order=order, probed=known)
-            found[name] = words + (f", {order}" if in_color else ""), other
+    orders = sorted(channel_orders, key=lambda order: order != given_order) if in_color else [given_order]
+    layers = network.probed  # the same for all candidates: probe once
+    found: Candidates = {}
+    for description, means, stds in normalisations:
+        for order in orders:
+            key = flags(means, stds, order, given_order=given_order)
+            other = network.with_input(mean=means, std=stds, channel_order=order, probed=layers)
+            found.setdefault(key, Candidate(description + (f", {order}" if in_color else ""), other))
     return found
 
 
-def _said(network: fv.Network, images: Tensor) -> float:
-    """Return how much the answers say, in nats: each should be sure, and they should differ.
+def _information(network: fv.Network, images: Float[Tensor, "n c h w"]) -> float:
+    """Return the mutual information of image and predicted class, in nats: predictions are sure, and they differ.
 
     Source: Salimans et al. 2016, https://arxiv.org/abs/1606.03498, the logarithm of the inception score.
     """
     try:
-        shares = predict(network, images)
-    except fv.ModelError:  # what is no number says nothing
+        probabilities = predict(network, images)
+    except fv.ModelError:  # not finite
         return 0.0
-    surprise = [-(p * p.clamp(min=1e-9).log()).sum(-1) for p in (shares.mean(0), shares)]
-    return (surprise[0] - surprise[1].mean()).item()
+    of_mean, of_each = (-(p * p.clamp(min=1e-9).log()).sum(-1) for p in (probabilities.mean(0), probabilities))
+    return (of_mean - of_each.mean()).item()
 
 
-def _mismatch(network: fv.Network, images: Tensor) -> float | None:
-    """Return how far what reaches the first batch norms is from the means and deviations that these have kept.
+def _mismatch(network: fv.Network, images: Float[Tensor, "n c h w"]) -> float | None:
+    """Return how far the input of the first batch-norm layers is from their running statistics.
 
-    What is no number fits nothing; `None` means that there are no such batch norms.
+    In eval mode the output of a batch-norm layer, without its weight and bias, has mean 0 and std 1 where the input has
+    the statistics of training. The mismatch is the mean over channels of mean² + log(std)².
+
+    Returns:
+        The mismatch, >= 0, infinite where activations are not finite; `None` if there are no such layers.
     """
-    norms = {name: part for name, part in network.module.named_modules() if type(part) is nn.BatchNorm2d}  # and no more
-    known = [name for name, norm in norms.items() if norm.affine and norm.track_running_stats]
-    asked = [name for name in network.table if name in known][:NORMS]
-    if not asked:
+    # Not the subclasses: these may normalise differently.
+    norms = {name: part for name, part in network.module.named_modules() if type(part) is nn.BatchNorm2d}
+    usable = [name for name, norm in norms.items() if norm.affine and norm.track_running_stats]
+    first = [name for name in network.table if name in usable][:FIRST_NORMS]
+    if not first:
         return None
     with torch.no_grad():
-        acts = network.capture(images, asked)
+        acts = network.capture(images, first)
     found = []
-    for name in asked:
-        norm, units = norms[name], acts.channels_first(name)
-        used = norm.weight.abs() > 1e-3
+    for name in first:
+        norm, outputs = norms[name], acts.channels_first(name)
+        used = norm.weight.abs() > MIN_WEIGHT
         if not used.any():
             continue
-        units = ((units - norm.bias[:, None, None]) / norm.weight[:, None, None])[:, used].movedim(1, 0).flatten(1)
-        found.append((units.mean(1).square() + units.std(1).clamp(min=1e-3).log().square()).mean().item())
+        normalised = (outputs - norm.bias[:, None, None]) / norm.weight[:, None, None]
+        values = normalised[:, used].movedim(1, 0).flatten(1)
+        found.append((values.mean(1).square() + values.std(1).clamp(min=1e-3).log().square()).mean().item())
     if not found:
         return None
-    misfit = sum(found) / len(found)
-    return misfit if math.isfinite(misfit) else math.inf
+    mismatch = sum(found) / len(found)
+    return mismatch if math.isfinite(mismatch) else math.inf

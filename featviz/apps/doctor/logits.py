@@ -1,53 +1,57 @@
-"""What a network puts out at the end, and which name its classes go by."""
+"""Check that the output is class logits, and that class names match it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
 from featviz.apps.shared.predictions import LOG_PROBABILITIES, LOGITS, PROBABILITIES, output_kind
 
-NOT_LOGITS = {
-    PROBABILITIES: "which hardly climb",
-    LOG_PROBABILITIES: "which climb where other classes fall",
+WHY_NOT = {
+    PROBABILITIES: "whose gradients vanish as they saturate",
+    LOG_PROBABILITIES: "which also rise where other classes fall",
 }
-"""What is wrong with climbing what is no logit."""
+"""Why an objective should not be a class output of this kind."""
 
 
-def output(network: fv.Network, _images: Tensor | None) -> Iterator[Finding]:
-    """Look at what it puts out at the end."""
+def check_logits(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:
+    """Report what the output is, and how its classes are addressed."""
     if "" not in network.heads:
-        some = ", ".join(network.heads)
-        yield Finding("output", f"those of {some}; address their classes as logit:NAME@{next(iter(network.heads))}")
+        heads = ", ".join(network.heads)
+        yield Finding("output", f"logits of {heads}; address a class as logit:CLASS@{next(iter(network.heads))}")
         return
     if "" not in network.table:
-        yield Finding(
-            "output", "what it puts out is no map, tokens or vector; there are layers to address, but no logit:"
-        )
+        text = "no feature map, token sequence or vector; layers can be addressed, but not classes (logit:)"
+        yield Finding("output", text)
         return
     noise = torch.rand(2, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
-    put = network.capture(noise, [""]).channels_first("").detach()
-    if not put.isfinite().all():
-        yield Finding("output", "it puts out what is no number", "check its weights, and --mean and --std")
-    elif put.ndim != 2:
-        yield Finding("output", f"it puts out {' x '.join(map(str, put.shape[1:]))} for an image; there is no logit:")
-    elif (found := output_kind(network, "")) != LOGITS:
-        before = _before_the_end(network, put.shape[1])
-        cure = f"for logit:N give {before}:N" if before else "let the module return its logits"
-        yield Finding("output", f"it puts out {found}, {NOT_LOGITS[found]}", cure)
-    elif network.classes and len(network.classes) != put.shape[1]:
-        count = f"{len(network.classes)} class names for {put.shape[1]} outputs"
-        yield Finding("output", count, "give classes= in output order")
+    output = network.capture(noise, [""]).channels_first("").detach()
+    if not output.isfinite().all():
+        yield Finding("output", "not finite", "check the weights, and --mean and --std")
+    elif output.ndim != 2:
+        shape = " x ".join(map(str, output.shape[1:]))
+        yield Finding("output", f"{shape} per image; layers can be addressed, but not classes (logit:)")
+    elif (kind := output_kind(network, "")) != LOGITS:
+        layer = _logit_layer(network, output.shape[1])
+        fix = f"use {layer}:N instead of logit:N" if layer else "return logits from the module"
+        yield Finding("output", f"{kind}, {WHY_NOT[kind]}", fix)
+    elif network.classes and len(network.classes) != output.shape[1]:
+        text = f"{output.shape[1]} logits, but {len(network.classes)} class names"
+        yield Finding("output", text, "give classes= with one name per output, in output order")
     else:
-        yield Finding("output", f"{put.shape[1]} logits" + ("" if network.classes else ", without names"))
+        yield Finding("output", f"{output.shape[1]} logits" + ("" if network.classes else ", without class names"))
 
 
-def _before_the_end(network: fv.Network, classes: int) -> str:
-    """Return the last layer that puts out something for each class, as logits, if there is one."""
-    each = [name for name, layer in network.table.items() if name and layer.channels == classes]
-    vectors = [name for name in each if network.table[name].layout.kind == "vector"]
-    return next((name for name in reversed(vectors) if output_kind(network, name) == LOGITS), "")
+def _logit_layer(network: fv.Network, classes: int) -> str:
+    """Return the last layer that puts out one logit per class; empty if there is none."""
+    names = [
+        name
+        for name, layer in network.table.items()
+        if name and layer.channels == classes and layer.layout.kind == "vector"
+    ]
+    return next((name for name in reversed(names) if output_kind(network, name) == LOGITS), "")

@@ -1,0 +1,1 @@
+"""DeepDream on photographs, zooms and videos."""

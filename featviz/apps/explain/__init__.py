@@ -1,4 +1,4 @@
-"""Where in an image a score comes from: attribution, dataset examples and evidence for classes."""
+"""Attribution of scores to parts of an image, dataset examples of channels, and evidence for classes."""
 
 from featviz.apps.explain import methods
 

@@ -1,4 +1,4 @@
-"""What a method found in images, and how it is shown."""
+"""Attribution maps and comparisons of them, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -19,34 +19,38 @@ from torch import Tensor
 
 from featviz.io import contact_sheet, encode, save_picture, to_bytes
 
-FOR, AGAINST = (0.85, 0.10, 0.05), (0.05, 0.25, 0.85)
-"""The colours of what speaks for the target, and against it."""
-BRIGHTEST = 0.995
-"""The share of places that are fainter than what is shown at full strength: single ones would dim all others."""
-PALE = 0.55
-"""How far the image, in grey, goes towards white under the colours."""
-SHOWN = 192
+POSITIVE_COLOR, NEGATIVE_COLOR = (0.85, 0.10, 0.05), (0.05, 0.25, 0.85)
+"""RGB of positive and negative contributions."""
+FULL_STRENGTH_QUANTILE = 0.995
+"""Quantile of the absolute map that is drawn at full strength; with the maximum, single pixels would dim the rest."""
+FADE_TO_WHITE = 0.55
+"""How far the grey image under the colours is faded to white, in [0, 1]."""
+MIN_SHORTER_SIDE = 192
 """Shorter side in px below which pictures are enlarged."""
-SEEN = 96
-"""What differs from pixel to pixel is averaged over this part of the shorter side, or the eye would see mud."""
+SMOOTHING_DIVISOR = 96
+"""Maps of single pixels are box-averaged for display, over the image's shorter side divided by this."""
+CLASS_SATURATION, CLASS_BRIGHTNESS = 0.85, 0.9
+"""HSV saturation and value of the colours of classes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Where in images a score comes from.
+    """How much each pixel of images contributes to a score. Returned by `fv.explain`.
 
     Args:
-        images: in [0, 1].
-        map: how much every pixel speaks for the target (above 0), or against it.
-        score: the target's, of each image.
-        target: what was explained.
-        method: by which method.
-        recipe: what decided the map.
-        channels: the map for each channel of the pixels, where the method tells.
-        delta: by what share the map misses the sum that the method promises: the score's rise over a baseline, or the
-            relevance that is handed back.
-        labels: the class that each pixel speaks for most, where the method compares classes.
-        names: of those classes.
+        images: The images, in [0, 1].
+        map: Contribution of each pixel: > 0 raises the score, < 0 lowers it. Some methods give magnitudes only.
+        score: Score of each image.
+        target: Text of the objective.
+        method: Name of the method, with the settings that are not the default.
+        recipe: What determines the map: versions, network, target, method and a hash of the images.
+        per_channel: Contribution of each input channel of each pixel; `None` where the method does not tell.
+        delta: Relative error of the sum that the method guarantees, per image; 0 is exact. Integrated gradients
+            guarantee the score's increase over the baseline, LRP the relevance at the target. `None` for methods
+            without such a guarantee.
+        labels: Index into `class_names` of the class to which each pixel contributes most; `None` for methods that do
+            not compare classes.
+        class_names: Names of the compared classes.
     """
 
     images: Float[Tensor, "n c h w"]
@@ -55,68 +59,82 @@ class Attribution:
     target: str
     method: str
     recipe: Mapping[str, Any]
-    channels: Float[Tensor, "n c h w"] | None = None
+    per_channel: Float[Tensor, "n c h w"] | None = None
     delta: Float[Tensor, " n"] | None = None
     labels: Int[Tensor, "n h w"] | None = None
-    names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Say what it is."""
-        missed = "" if self.delta is None else f", delta {self.delta.abs().max():.2%}"
+        """Name the method and the target; say how far the contributions miss a guaranteed sum."""
+        error = "" if self.delta is None else f", contributions miss the score by {self.delta.abs().max():.2%}"
         height, width = self.map.shape[-2:]
-        return f"<{self.method} of {self.target}: {len(self)} x {height}x{width} px{missed}>"
+        return f"<{self.method} of {self.target}: {len(self)} x {height}x{width} px{error}>"
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.images)
 
     def overlay(self) -> Float[Tensor, "n 3 h w"]:
-        """Lay the map over the images: red speaks for the target, blue against it, or each class has its colour."""
-        pale = torch.lerp(self.images.mean(1, keepdim=True).expand(-1, 3, -1, -1), torch.ones(()), PALE)
-        side = min(self.map.shape[-2:]) // SEEN * 2 + 1 if self.channels is not None else 1
-        seen = F.avg_pool2d(self.map[:, None], side, 1, side // 2, count_include_pad=False)
-        loudest = seen.abs().flatten(1).quantile(BRIGHTEST, dim=1).clamp(min=1e-12)
-        strength = (seen / loudest[:, None, None, None]).clamp(-1, 1)
+        """Draw the map over the images, which are shown in pale grey.
+
+        Red raises the score and blue lowers it. For methods that compare classes, each class has its own colour.
+
+        Returns:
+            RGB images in [0, 1].
+        """
+        pale = torch.lerp(self.images.mean(1, keepdim=True).expand(-1, 3, -1, -1), torch.ones(()), FADE_TO_WHITE)
+        # Neighbouring pixels of a gradient often have opposite signs, and red and blue dots mix to purple on a screen.
+        side = min(self.map.shape[-2:]) // SMOOTHING_DIVISOR * 2 + 1 if self.per_channel is not None else 1
+        smooth = F.avg_pool2d(self.map[:, None], side, 1, side // 2, count_include_pad=False)
+        full = smooth.abs().flatten(1).quantile(FULL_STRENGTH_QUANTILE, dim=1).clamp(min=1e-12)
+        strength = (smooth / full[:, None, None, None]).clamp(-1, 1)
         if self.labels is None:
-            color = torch.where(strength > 0, _color(FOR), _color(AGAINST))
+            color = torch.where(strength > 0, _as_pixel(POSITIVE_COLOR), _as_pixel(NEGATIVE_COLOR))
         else:
-            palette = torch.tensor([class_color(i, len(self.names)) for i in range(len(self.names))])
-            color = palette[self.labels].movedim(-1, 1)
+            count = len(self.class_names)
+            color = torch.tensor([class_color(i, count) for i in range(count)])[self.labels].movedim(-1, 1)
+        # The exponent < 1 makes weak contributions visible.
         return torch.lerp(pale, color.expand_as(pale), 0.9 * strength.abs() ** 0.75)
 
+    def pictures(self) -> list[np.ndarray]:
+        """Return the overlays as 8-bit RGB, (h, w, 3), with a legend of the classes where there are several."""
+        return [_with_legend(_enlarged(image), self.class_names) for image in self.overlay()]
+
     def sheet(self) -> np.ndarray:
-        """Lay all overlays out on one page."""
+        """Return all overlays on one contact sheet, as 8-bit RGB, (h, w, 3)."""
         pictures = self.pictures()
         return pictures[0] if len(pictures) == 1 else contact_sheet(pictures)
 
-    def pictures(self) -> list[np.ndarray]:
-        """Return the overlays as 8-bit pictures, classes named in their colours."""
-        return [_named(_large(image), self.names) for image in self.overlay()]
-
     def save(self, path: str | Path) -> Path:
-        """Write the overlays to a .png, .jpg or .webp file; a PNG holds the recipe, too, for `read_report`.
+        """Write the overlays to a file. A PNG file also holds the recipe, as `explained` in its report.
+
+        Args:
+            path: A .png, .jpg or .webp file.
+
+        Returns:
+            The path.
 
         Raises:
-            OutputError: the folder is missing or not writable, or the format is another.
+            OutputError: The folder is missing or not writable, or the format is unknown.
         """
         return save_picture(self.sheet(), Path(path), report=json.dumps({"explained": [[dict(self.recipe)]]}))
 
     def _repr_png_(self) -> bytes:
-        """Show itself in Jupyter."""
+        """Show the overlays in Jupyter."""
         return encode(self.sheet(), ".png")
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The same image explained for several targets by several methods.
+    """Attribution maps of one image for several targets and methods. Returned by `fv.compare`.
 
     Args:
-        image: in [0, 1].
-        rows: for each target, what each method found; `None` where it cannot be applied.
-        targets: what the rows are of.
-        methods: what the columns are of.
-        scores: the targets'.
-        problems: why a method cannot be applied to a target.
+        image: The image, in [0, 1].
+        rows: One row per target with one attribution per method; `None` where the method does not apply.
+        targets: Text of each target.
+        methods: Name of each method.
+        scores: Score of the image for each target.
+        problems: Why a method does not apply, by `"method of target"`.
     """
 
     image: Float[Tensor, "c h w"]
@@ -127,65 +145,72 @@ class Comparison:
     problems: Mapping[str, str]
 
     def sheet(self) -> np.ndarray:
-        """Lay them out: a row for each target, a column for each method, the image first."""
-        whole = _large(_rgb(self.image[None])[0])
+        """Return a contact sheet: a row per target with the image first, a column per method; 8-bit RGB, (h, w, 3)."""
+        image = _enlarged(_rgb(self.image[None])[0])
         pictures, labels = [], []
         for target, score, row in zip(self.targets, self.scores, self.rows, strict=True):
-            pictures.append(whole)
+            pictures.append(image)
             labels.append(f"{target}: {score:.3g}")
             for method, found in zip(self.methods, row, strict=True):
-                pictures.append(np.full_like(whole, 255) if found is None else found.pictures()[0])
+                pictures.append(np.full_like(image, 255) if found is None else found.pictures()[0])
                 labels.append(f"{method}: does not apply" if found is None else method)
         return contact_sheet(pictures, labels, columns=1 + len(self.methods))
 
     def save(self, path: str | Path) -> Path:
-        """Write the sheet to a .png, .jpg or .webp file; a PNG holds the recipes, too, for `read_report`.
+        """Write the sheet to a file. A PNG file also holds the recipes, as `explained` in its report.
+
+        Args:
+            path: A .png, .jpg or .webp file.
+
+        Returns:
+            The path.
 
         Raises:
-            OutputError: the folder is missing or not writable, or the format is another.
+            OutputError: The folder is missing or not writable, or the format is unknown.
         """
         recipes = [[None if one is None else dict(one.recipe) for one in row] for row in self.rows]
         return save_picture(self.sheet(), Path(path), report=json.dumps({"explained": recipes}))
 
     def _repr_png_(self) -> bytes:
-        """Show itself in Jupyter."""
+        """Show the sheet in Jupyter."""
         return encode(self.sheet(), ".png")
 
 
 def class_color(i: int, count: int) -> tuple[float, float, float]:
-    """Return the colour of one of several classes."""
-    return colorsys.hsv_to_rgb(i / max(count, 1), 0.85, 0.9)
+    """Return the RGB colour of class i of several, in [0, 1]: hues are spread evenly."""
+    return colorsys.hsv_to_rgb(i / max(count, 1), CLASS_SATURATION, CLASS_BRIGHTNESS)
 
 
-def enlarged(found: Float[Tensor, "n rows columns"], size: tuple[int, int]) -> Float[Tensor, "n h w"]:
-    """Bring a map of places to the size of the image."""
-    if found.shape[-2:] == size:
-        return found
-    return F.interpolate(found[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
+def resize_map(maps: Float[Tensor, "n rows columns"], size: tuple[int, int]) -> Float[Tensor, "n h w"]:
+    """Resize maps to the size of the images, bilinearly."""
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _large(image: Float[Tensor, "3 h w"]) -> np.ndarray:
-    """Return a picture that is large enough to be looked at."""
-    zoom = math.ceil(SHOWN / min(image.shape[-2:]))
-    return to_bytes(image.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2).numpy())
+def _enlarged(image: Float[Tensor, "3 h w"]) -> np.ndarray:
+    """Return an image as 8-bit RGB, enlarged by a whole factor if its shorter side is small."""
+    factor = math.ceil(MIN_SHORTER_SIDE / min(image.shape[-2:]))
+    return to_bytes(image.repeat_interleave(factor, 1).repeat_interleave(factor, 2).numpy())
 
 
-def _named(picture: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Write the classes into a corner, each in its colour."""
-    if not names:
+def _with_legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Write the class names into the upper left corner, each in its colour."""
+    if not class_names:
         return picture
     page = Image.fromarray(picture)
     pen, points = ImageDraw.Draw(page), max(9, picture.shape[1] // 18)
-    for i, name in enumerate(names):
-        color = tuple(round(255 * part) for part in class_color(i, len(names)))
-        font, place = ImageFont.load_default(points), (4, 2 + i * points * 1.3)
-        pen.text(place, name, fill=color, font=font, stroke_width=2, stroke_fill=(255, 255, 255))
+    for i, name in enumerate(class_names):
+        color = tuple(round(255 * part) for part in class_color(i, len(class_names)))
+        font, corner = ImageFont.load_default(points), (4, 2 + i * points * 1.3)
+        pen.text(corner, name, fill=color, font=font, stroke_width=2, stroke_fill=(255, 255, 255))
     return np.asarray(page)
 
 
 def _rgb(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Return images with other than three channels as grey RGB images of their mean."""
     return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
-def _color(rgb: tuple[float, float, float]) -> Tensor:
+def _as_pixel(rgb: tuple[float, float, float]) -> Float[Tensor, "3 1 1"]:
     return torch.tensor(rgb).view(3, 1, 1)

@@ -1,4 +1,4 @@
-"""Which channels of a layer matter for which class, over a folder of photographs."""
+"""Which channels of a layer contribute most to which class, over a folder of photographs."""
 
 from __future__ import annotations
 
@@ -7,132 +7,146 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 import featviz as fv
-from featviz.io import read_photographs
 from featviz.apps.explain.methods.cams import gradient_layer
-from featviz.apps.explain.request import Question
-from featviz.apps.explain.scan import Skipped
+from featviz.apps.explain.request import AttributionRequest
+from featviz.apps.explain.scan import SkippedFiles
+from featviz.apps.shared.image_batches import image_batches
 from featviz.io import images_in
+from featviz.network import OUTPUT
 
 BATCH = 16
-"""Photographs that the network sees at once."""
-SHOWN = 5
-"""Channels of each class that a table shows."""
+"""Number of photographs that the network sees at once."""
+TABLE_CHANNELS = 5
+"""Number of channels that the table shows per class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """How often each channel was among those that spoke most for a class, and how much it added to its logit then.
+    """How often each channel was among the largest contributions to a predicted class, and how large they were.
+
+    `print(evidence)` shows it as a table.
 
     Args:
-        network: whose channels they are.
-        layer: which layer's.
-        photographs: how many were taken for each class.
-        count: in how many of them each channel was among the first.
-        score: what it added to the logit in these, on average.
-        skipped: the first few files that could not be read, and why.
+        network: The network.
+        layer: Name of the layer.
+        photographs_per_class: Number of photographs that the network assigned to each class.
+        count: Number of them in which each channel was among the largest contributions.
+        contribution: Mean contribution of each channel to the class logit in these.
+        skipped: The first files that could not be read, relative to the folder, and the reason.
     """
 
     network: fv.Network
     layer: str
-    photographs: Float[Tensor, " classes"]
+    photographs_per_class: Float[Tensor, " classes"]
     count: Float[Tensor, "classes channels"]
-    score: Float[Tensor, "classes channels"]
+    contribution: Float[Tensor, "classes channels"]
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weight(self) -> Float[Tensor, "classes channels"]:
-        """Count times score: how much each channel matters for each class."""
-        return self.count * self.score
+        """Count times mean contribution: how much each channel matters for each class."""
+        return self.count * self.contribution
 
     def __repr__(self) -> str:
-        """Say what it is of."""
-        return f"<evidence of {self.layer} in {int(self.photographs.sum())} photographs for {self.network.label}>"
+        """Name the layer and the network, and count the photographs."""
+        total = int(self.photographs_per_class.sum())
+        return f"<evidence of {self.layer} in {total} photographs for {self.network.label}>"
 
     def __str__(self) -> str:
-        """Lay out a table: a line for each class that was found, its channels by weight."""
+        """Return a table: one line for each predicted class, its channels sorted by weight."""
         names = self.network.classes or tuple(f"logit {i}" for i in range(len(self.count)))
-        rows = [("class", "photographs", "channel: count x score")]
-        for index in self.photographs.argsort(descending=True, stable=True).tolist():
-            if not self.photographs[index]:
+        rows = [("class", "photographs", "channel: count x contribution")]
+        for index in self.photographs_per_class.argsort(descending=True, stable=True).tolist():
+            photographs = int(self.photographs_per_class[index])
+            if not photographs:
                 break
-            first = self.weight[index].argsort(descending=True)[:SHOWN].tolist()
-            told = [
-                f"{k}: {int(self.count[index, k])} x {self.score[index, k]:.2f}" for k in first if self.count[index, k]
+            first = self.weight[index].argsort(descending=True)[:TABLE_CHANNELS].tolist()
+            cells = [
+                f"{channel}: {int(self.count[index, channel])} x {self.contribution[index, channel]:.2f}"
+                for channel in first
+                if self.count[index, channel]
             ]
-            rows.append((names[index], str(int(self.photographs[index])), ", ".join(told)))
-        wide = [max(len(row[i]) for row in rows) for i in (0, 1)]
-        return "\n".join(f"{row[0]:{wide[0]}}  {row[1]:>{wide[1]}}  {row[2]}" for row in rows)
+            rows.append((names[index], str(photographs), ", ".join(cells)))
+        widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+        return "\n".join(f"{row[0]:{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]}" for row in rows)
 
 
 def evidence(
     network: fv.Network,
-    folder: str | Path,
+    photographs: str | Path,
     layer: str | None = None,
     *,
     top: int = 5,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evidence:
-    """Find which channels speak most for the class that the network sees, over a folder of photographs.
+    """Count which channels contribute most to the predicted class, over a folder of photographs.
 
-    What a channel adds to a logit is its activation times the logit's gradient, over all places.
+    The contribution of a channel to a logit is its activation times the gradient of the logit, summed over positions.
 
     Args:
-        network: what looks at them.
-        folder: of photographs; those that cannot be read are left out.
-        layer: whose channels; `None` means the last in whose places the classes have a gradient.
-        top: so many channels are counted for each photograph.
-        progress: called now and then with the photographs seen and those in all.
+        network: A classifier with one head.
+        photographs: Folder of photographs, with all folders below it. Files that cannot be read are skipped.
+        layer: Name of the layer; `None` for the last one at whose positions the class logits have a gradient.
+        top: Number of channels to count per photograph, >= 1.
+        progress: Called after each batch with the number of files read and the number of files.
+
+    Returns:
+        Counts and mean contributions by class and channel.
 
     Raises:
-        AddressError: there is no such layer, or the network does not put out class logits.
-        SettingError: `top` is below 1, or no class has a gradient in the layer's places.
-        OutputError: the folder is missing, or holds no image that can be read.
+        AddressError: There is no such layer, or the network does not put out class logits.
+        SettingError: `top` is < 1, the network has several heads, or the class logits have no gradient in the layer.
+        OutputError: The folder is missing, or has no image that can be read.
     """
     if top < 1:
-        raise fv.SettingError(f"{top} channels of a photograph cannot be counted; give 1 or more")
-    if "" not in network.heads:
-        raise fv.SettingError(f"{network.label} has several heads; take the evidence for each network apart")
-    question = Question(network, fv.objectives.Logit(0), network.size)
-    noise = torch.rand(1, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
-    name = gradient_layer(question, noise.to(network.device), layer)
-    files = sum(1 for _ in images_in(folder)) if progress else 0
-    classes, channels = network.table[""].channels, network.table[name].channels
-    photographs, count, total = torch.zeros(classes), torch.zeros(classes, channels), torch.zeros(classes, channels)
-    waiting: list[Tensor] = []
-    skipped = Skipped(Path(folder))
-
-    def look() -> None:
-        added, labels = _added(network, name, torch.stack(waiting))
-        first = added.topk(min(top, channels), dim=1)
-        for label, which, values in zip(labels.tolist(), first.indices, first.values, strict=True):
-            photographs[label] += 1
-            count[label, which[values > 0]] += 1
-            total[label, which[values > 0]] += values[values > 0]
-        waiting.clear()
+        raise fv.SettingError(f"top must be >= 1, got {top} (default 5)")
+    if OUTPUT not in network.heads:
+        heads = ", ".join(network.heads)
+        raise fv.SettingError(f"evidence needs a network with one head, got {heads}; pass each network on its own")
+    name = _contributing_layer(network, layer)
+    files = sum(1 for _ in images_in(photographs)) if progress else 0
+    classes, channels = network.table[OUTPUT].channels, network.table[name].channels
+    per_class, count, total = torch.zeros(classes), torch.zeros(classes, channels), torch.zeros(classes, channels)
+    skipped = SkippedFiles(Path(photographs))
+    for batch in image_batches(photographs, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped):
+        contributions, labels = _contributions(network, name, batch.images)
+        largest = contributions.topk(min(top, channels), dim=1)
+        for label, indices, values in zip(labels.tolist(), largest.indices, largest.values, strict=True):
+            per_class[label] += 1
+            count[label, indices[values > 0]] += 1
+            total[label, indices[values > 0]] += values[values > 0]
         if progress:
-            progress(min(files, int(photographs.sum())), files)
-
-    for _, image in read_photographs(folder, size=network.size, channels=network.channels, skipped=skipped):
-        waiting.append(image)
-        if len(waiting) == BATCH:
-            look()
-    if waiting:
-        look()
-    if not photographs.any():
-        raise skipped.nothing()
-    return Evidence(network, name, photographs, count, total / count.clamp(min=1), skipped.first)
+            progress(min(files, batch.read), files)
+    if not per_class.any():
+        raise skipped.error()
+    return Evidence(network, name, per_class, count, total / count.clamp(min=1), skipped.first)
 
 
-def _added(network: fv.Network, layer: str, images: Tensor) -> tuple[Float[Tensor, "n channels"], Tensor]:
-    """Return what each channel adds to the logit of the class that is seen, and which class that is."""
-    with network.session([layer, ""]) as forward, torch.enable_grad():
+def _contributing_layer(network: fv.Network, layer: str | None) -> str:
+    """Return a layer at whose positions a class logit has a gradient for noise: the given one, or the last.
+
+    Raises:
+        AddressError: There is no such layer.
+        SettingError: A logit has no gradient there, or in any layer.
+    """
+    request = AttributionRequest(network, fv.objectives.Logit(0), network.size)
+    noise = torch.rand(1, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
+    return gradient_layer(request, noise.to(network.device), layer)
+
+
+def _contributions(
+    network: fv.Network, layer: str, images: Float[Tensor, "n c h w"]
+) -> tuple[Float[Tensor, "n channels"], Int[Tensor, " n"]]:
+    """Return the contribution of each channel to the logit of the predicted class, and the index of that class."""
+    with network.session([layer, OUTPUT]) as forward, torch.enable_grad():
         acts = forward(images.to(network.device).requires_grad_())
         logits = acts.logits()
         labels = logits.argmax(1)
+        # An image's logit depends on this image only, so the gradient of the sum holds the gradient of each.
         (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), acts[layer])
         maps = acts.places(layer).detach()
     gradients = acts.replaced({layer: gradient}).places(layer)

@@ -1,4 +1,4 @@
-"""Dataset examples: the photographs that excite units most, where in them, and others across the range."""
+"""Dataset examples: photographs that activate the channels of a layer most, least and in between, and where."""
 
 from __future__ import annotations
 
@@ -14,44 +14,48 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.methods.gradients import guided
-from featviz.apps.explain.scan import Scan, scanned
+from featviz.apps.explain.methods.gradients import guided_rectifier
+from featviz.apps.explain.scan import RANGES, Range, Scan, scan_folder
+from featviz.apps.shared.probe import check_channels
 from featviz.io import contact_sheet, encode, read_photograph, save_picture, to_bytes
-from featviz.network import Rectifying
+from featviz.network import OUTPUT, Rectifying
 
-TOP, REST = 5, 2
-"""Photographs that are shown of a unit's strongest, and of its middling and its weakest."""
-SIDE = 128
-"""Px of crops."""
+CROP_SIDE = 128
+"""Side of crops in px."""
+GRADIENT_QUANTILE = 0.999
+"""Quantile of the absolute gradient that is shown at full contrast."""
+
+Box = tuple[int, int, int, int]
+"""First row, end row, first column and end column in px; the ends are not included."""
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A photograph, as a unit sees it.
+    """A photograph for a channel, cropped to the position with the largest activation.
 
     Args:
-        file: where it is.
-        response: of the unit, at the place where it is strongest.
-        crop: what that place sees, in [0, 1].
-        gradient: of the response in the crop's pixels, by guided backprop: what in it the unit answers to; `None` where
-            that was not asked for.
+        file: Path of the photograph.
+        activation: Activation of the channel at this position.
+        crop: The receptive field of the position, in [0, 1], (c, 128, 128).
+        gradient: Gradient of the activation in the crop, by guided backpropagation: the pixels that raise it. `None`
+            if it was not requested.
     """
 
     file: Path
-    response: float
+    activation: float
     crop: Float[Tensor, "c side side"]
     gradient: Float[Tensor, "c side side"] | None
 
 
 @dataclass(frozen=True)
-class Reach:
-    """Which px a place of a layer sees.
+class FieldOffsets:
+    """Edges of a receptive field in px, relative to the centre of its position.
 
     Args:
-        top: px from the middle of the place up to the first row, below 0.
-        left: the same to the first column.
-        bottom: the same down to the last row and 1 more.
-        right: the same to the last column.
+        top: Offset of the first row, usually < 0.
+        left: Offset of the first column, usually < 0.
+        bottom: Offset of the row after the last.
+        right: Offset of the column after the last.
     """
 
     top: float
@@ -62,14 +66,14 @@ class Reach:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What a folder holds for the units of a layer; the crops are cut when they are asked for.
+    """Photographs of a folder for the channels of a layer. Crops are computed when they are requested.
 
     Args:
-        network: whose units they are.
-        layer: its name.
-        channels: which units.
-        scan: what was found in the folder.
-        key: names the folder, the network and the layer.
+        network: The network.
+        layer: Name of the layer; empty for the class logits.
+        channels: Indices of the channels.
+        scan: Result of the scan of the folder.
+        key: Hash of the folder, the network and the layer.
     """
 
     network: fv.Network
@@ -79,84 +83,106 @@ class Examples:
     key: str
 
     def __repr__(self) -> str:
-        """Say what it is of."""
-        return f"<examples of {len(self.channels)} units of {self.layer or 'logit'} of {self.network.label}>"
+        """Name the layer and the network, and count the channels."""
+        return f"<examples of {len(self.channels)} channels of {self._layer_title} of {self.network.label}>"
 
     @property
-    def goals(self) -> list[fv.objectives.Objective]:
-        """An objective for each unit, to draw its own picture by."""
-        if not self.layer:
+    def objectives(self) -> list[fv.objectives.Objective]:
+        """An objective for each channel, to render it next to its examples."""
+        if self.layer == OUTPUT:
             return [fv.objectives.Logit(channel) for channel in self.channels]
         return [fv.objectives.Channel(self.layer, channel) for channel in self.channels]
 
-    def of(self, channel: int, which: str = "top", *, gradients: bool = False) -> list[Example]:
-        """Cut the crops of one unit: the strongest first, or the weakest first, or those nearest to the middle.
+    def of(self, channel: int, which: Range = "top", *, gradients: bool = False) -> list[Example]:
+        """Return the examples of one channel.
 
         Args:
-            channel: the unit's.
-            which: `"top"`, `"middle"` or `"bottom"` of its range.
-            gradients: find what in them the unit answers to.
+            channel: Index of the channel.
+            which: `"top"` for the highest activations in descending order, `"bottom"` for the lowest in ascending
+                order, `"middle"` for those nearest to the median.
+            gradients: Compute the gradient of the activation in each crop.
+
+        Returns:
+            The examples.
 
         Raises:
-            OutputError: a photograph is not there any more.
+            OutputError: A photograph is no longer there.
         """
-        numbers, responses, places = (part[:, channel].tolist() for part in self.scan.found[which])
+        indices, activations, positions = (column[:, channel].tolist() for column in self.scan.ranked[which])
         images = [
-            read_photograph(self.scan.files[number], size=self.network.size, channels=self.network.channels)
-            for number in numbers
+            read_photograph(self.scan.files[index], size=self.network.size, channels=self.network.channels)
+            for index in indices
         ]
         if not images:
             return []
-        back = self._gradients(torch.stack(images), channel, places) if gradients else [None] * len(images)
-        boxes = [self._box(place) for place in places]
-        pairs = zip(numbers, responses, images, back, boxes, strict=True)
+        found = self._gradients(torch.stack(images), channel, positions) if gradients else [None] * len(images)
+        boxes = [self._box(position) for position in positions]
+        columns = zip(indices, activations, images, found, boxes, strict=True)
         return [
-            Example(self.scan.files[number], response, _cut(image, box), None if one is None else _cut(one, box))
-            for number, response, image, one, box in pairs
+            Example(
+                self.scan.files[index],
+                activation,
+                _crop(image, box),
+                None if gradient is None else _crop(gradient, box),
+            )
+            for index, activation, image, gradient, box in columns
         ]
 
     def mean(self, channel: int) -> Float[Tensor, "c side side"]:
-        """Return the mean of a unit's strongest crops."""
+        """Return the mean of the crops with the highest activations of a channel."""
         return torch.stack([example.crop for example in self.of(channel)]).mean(0)
 
-    def sheet(self, pictures: fv.Rendering | None = None) -> np.ndarray:
-        """Lay units out in two rows each: crops, the strongest first, and below each the gradient in its pixels.
+    def sheet(self, renderings: fv.Rendering | None = None) -> np.ndarray:
+        """Draw two rows per channel: the mean of the top crops and the crops, and the gradients below them.
 
         Args:
-            pictures: of the same units, to stand before their crops.
+            renderings: One image per channel, from `objectives`, to show first in each row; `None` for none.
+
+        Returns:
+            8-bit RGB, (h, w, 3).
         """
-        rows: list[np.ndarray] = []
+        cells: list[np.ndarray] = []
         labels: list[str] = []
         for i, channel in enumerate(self.channels):
-            every = {which: self.of(channel, which, gradients=True) for which in self.scan.found}
-            shown = [example for some in every.values() for example in some]
-            before = {"mean": torch.stack([example.crop for example in every["top"]]).mean(0)}
-            if pictures is not None:
-                before = {f"{self.layer or 'logit'}:{channel}": _square(pictures.images[i]), **before}
-            rows += [_pixels(image) for image in (*before.values(), *(example.crop for example in shown))]
-            labels += [*before, *(f"{which}: {one.response:.3g}" for which, some in every.items() for one in some)]
-            blank = np.full((SIDE, SIDE, 3), 255, np.uint8)
-            rows += [blank] * len(before) + [
-                _pixels(_visible(one.gradient)) for one in shown if one.gradient is not None
-            ]
-            labels += [""] * (len(before) + len(shown))
-        return contact_sheet(rows, labels, columns=len(rows) // (2 * len(self.channels)))
+            examples = {name: self.of(channel, name, gradients=True) for name in RANGES}
+            shown = [example for some in examples.values() for example in some]
+            first = {"mean of top": torch.stack([example.crop for example in examples["top"]]).mean(0)}
+            if renderings is not None:
+                first = {f"{self._layer_title}:{channel}": _square(renderings.images[i]), **first}
+            cells += [_pixels(image) for image in (*first.values(), *(example.crop for example in shown))]
+            labels += [*first, *(f"{name}: {one.activation:.3g}" for name, some in examples.items() for one in some)]
+            blank = np.full((CROP_SIDE, CROP_SIDE, 3), 255, np.uint8)
+            cells += [blank] * len(first)
+            cells += [_pixels(_on_grey(one.gradient)) for one in shown if one.gradient is not None]
+            labels += [""] * len(first) + ["gradient"] * len(shown)
+        return contact_sheet(cells, labels, columns=len(cells) // (2 * len(self.channels)))
 
-    def save(self, path: str | Path, pictures: fv.Rendering | None = None) -> Path:
-        """Write the sheet to a .png, .jpg or .webp file.
+    def save(self, path: str | Path, renderings: fv.Rendering | None = None) -> Path:
+        """Write the sheet to a file.
+
+        Args:
+            path: A .png, .jpg or .webp file.
+            renderings: One image per channel, from `objectives`, to show first in each row; `None` for none.
+
+        Returns:
+            The path.
 
         Raises:
-            OutputError: the folder is missing or not writable, or the format is another.
+            OutputError: The folder is missing or not writable, or the format is unknown.
         """
-        return save_picture(self.sheet(pictures), Path(path))
+        return save_picture(self.sheet(renderings), Path(path))
 
     def _repr_png_(self) -> bytes:
-        """Show itself in Jupyter."""
+        """Show the sheet in Jupyter."""
         return encode(self.sheet(), ".png")
+
+    @property
+    def _layer_title(self) -> str:
+        return self.layer or "logit"
 
     @cached_property
     def _grid(self) -> tuple[int, int] | None:
-        """The rows and columns of the layer's places."""
+        """Number of rows and columns of the layer's positions; `None` where it has none."""
         found = self.network.table[self.layer]
         if found.layout.kind == "map":
             return found.places[0], found.places[1]
@@ -165,104 +191,115 @@ class Examples:
         return None
 
     @cached_property
-    def reach(self) -> Reach | None:
-        """Which px the middle place sees, by the gradients of noise; `None` where the layer has no places."""
+    def receptive_field(self) -> FieldOffsets | None:
+        """Receptive field of the central position, by the gradients of noise; `None` where the layer has no positions.
+
+        A pixel belongs to it if any of four noise images has a gradient there: with one image alone, rectifiers that
+        happen to be off could hide a pixel. Unlike a computation from kernel sizes, this holds for any architecture.
+        """
         if self._grid is None:
             return None
         size = self.network.size
         noise = torch.rand(4, self.network.channels, *size, generator=torch.Generator().manual_seed(0))
         images = noise.to(self.network.device).requires_grad_()
         with self.network.session([self.layer]) as forward, torch.enable_grad():
-            middle = forward(images).at(self.layer, (self._grid[0] // 2, self._grid[1] // 2))
-            (gradient,) = torch.autograd.grad(middle.square().sum(), images)
+            center = forward(images).at(self.layer, (self._grid[0] // 2, self._grid[1] // 2))
+            # The square gives each channel a weight of its own, so that channels do not cancel as in a plain sum.
+            (gradient,) = torch.autograd.grad(center.square().sum(), images)
         touched = gradient.abs().sum((0, 1)).cpu() > 0
         rows, columns = (touched.any(dim).nonzero().flatten() for dim in (1, 0))
         if not len(rows):
             return None
         y, x = ((self._grid[i] // 2 + 0.5) * size[i] / self._grid[i] for i in (0, 1))
-        return Reach(rows[0].item() - y, columns[0].item() - x, rows[-1].item() + 1 - y, columns[-1].item() + 1 - x)
+        return FieldOffsets(
+            rows[0].item() - y, columns[0].item() - x, rows[-1].item() + 1 - y, columns[-1].item() + 1 - x
+        )
 
-    def _box(self, place: int) -> tuple[int, int, int, int]:
-        """Return the rows and columns of the photograph that a place sees; a class token sees all."""
-        size, grid, reach = self.network.size, self._grid, self.reach
-        place -= self.network.table[self.layer].layout.prefix
-        if grid is None or reach is None or place < 0:
+    def _box(self, position: int) -> Box:
+        """Return the part of the photograph that a position sees: all of it for a class token or a vector."""
+        size, grid, field = self.network.size, self._grid, self.receptive_field
+        position -= self.network.table[self.layer].layout.prefix
+        if grid is None or field is None or position < 0:
             return 0, size[0], 0, size[1]
         sides = []
-        for i, where in enumerate(divmod(place, grid[1])):
-            middle = (where + 0.5) * size[i] / grid[i]
-            low, high = ((reach.top, reach.bottom), (reach.left, reach.right))[i]
+        for i, cell in enumerate(divmod(position, grid[1])):
+            center = (cell + 0.5) * size[i] / grid[i]
+            low, high = ((field.top, field.bottom), (field.left, field.right))[i]
             length = min(size[i], max(1, round(high - low)))
-            first = min(max(0, round(middle + low)), size[i] - length)  # at an edge it stays whole, and moves inside
+            first = min(max(0, round(center + low)), size[i] - length)  # at an edge, move it inside at full length
             sides += [first, first + length]
         return sides[0], sides[1], sides[2], sides[3]
 
-    def _gradients(self, images: Tensor, channel: int, places: Sequence[int]) -> Tensor:
+    def _gradients(self, images: Tensor, channel: int, positions: Sequence[int]) -> Tensor:
+        """Return the gradient of one position's activation per image, by guided backpropagation."""
         images = images.to(self.network.device).requires_grad_()
         with self.network.session([self.layer]) as forward, torch.enable_grad():
-            with Rectifying(guided):
-                units = forward(images).channels_first(self.layer)[:, channel].unsqueeze(-1).flatten(1)
-            (gradient,) = torch.autograd.grad(units[range(len(places)), places].sum(), images)
+            with Rectifying(guided_rectifier):
+                maps = forward(images).channels_first(self.layer)[:, channel].unsqueeze(-1).flatten(1)
+            (gradient,) = torch.autograd.grad(maps[range(len(positions)), positions].sum(), images)
         return gradient.cpu()
 
 
 def examples(
     network: fv.Network,
-    folder: str | Path,
+    photographs: str | Path,
     layer: str,
     channels: Sequence[int] | None = None,
     *,
-    top: int = TOP,
-    rest: int = REST,
+    top: int = 5,
+    rest: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Examples:
-    """Find the photographs that excite the units of a layer most, and some from the middle and the end of their range.
+    """Find the photographs that activate the channels of a layer most, and some from the middle and end of their range.
 
-    The folder is gone through once, a few photographs in memory at a time; what was found is kept, and found again as
-    long as neither the folder nor the network has changed.
+    A photograph ranks by the channel's largest activation over all positions. The folder is read once, a few
+    photographs in memory at a time. The result is cached until the folder or the network changes.
 
     Args:
-        network: whose units they are.
-        folder: of photographs; those that cannot be read are left out.
-        layer: its name, or `logit`.
-        channels: which units; `None` means all.
-        top: how many of the strongest photographs of each.
-        rest: how many from the middle, and of the weakest.
-        progress: called now and then with the photographs seen and those in all.
+        network: The network.
+        photographs: Folder of photographs, with all folders below it. Files that cannot be read are skipped.
+        layer: Name of the layer, or `"logit"` for the classes.
+        channels: Indices of the channels; `None` for all.
+        top: Number of photographs with the highest activation per channel, >= 1.
+        rest: Number of photographs near the median, and number with the lowest activation, >= 0.
+        progress: Called after each batch with the number of files read and the number of files.
+
+    Returns:
+        The ranked photographs, from which crops and sheets are made.
 
     Raises:
-        AddressError: there is no such layer or channel.
-        SettingError: an argument is out of its range.
-        OutputError: the folder is missing, or holds no image that can be read.
+        AddressError: There is no such layer or channel.
+        SettingError: An argument is out of its range.
+        OutputError: The folder is missing, or has no image that can be read.
 
     Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, figure 2.
     """
-    if top < 1 or rest < 0:
-        raise fv.SettingError(f"{top} strongest and {rest} others cannot be shown; give 1 or more, and 0 or more")
-    layer = "" if layer == "logit" else layer
-    acts = network.capture(torch.full((1, network.channels, *network.size), 0.5), [layer])
-    if channels is not None and not len(channels):
-        raise fv.SettingError("no channels are given; give some, or None for all")
-    for channel in channels or ():
-        acts.channel(layer, channel)
-    chosen = tuple(range(acts.channels_first(layer).shape[1]) if channels is None else channels)
-    key, scan = scanned(network, Path(folder), layer, top, rest, progress)
+    if top < 1:
+        raise fv.SettingError(f"top must be >= 1, got {top} (default 5)")
+    if rest < 0:
+        raise fv.SettingError(f"rest must be >= 0, got {rest} (default 2)")
+    layer = OUTPUT if layer == "logit" else layer
+    chosen = tuple(check_channels(network, layer, channels))
+    key, scan = scan_folder(network, Path(photographs), layer, top, rest, progress)
     return Examples(network, layer, chosen, scan, key)
 
 
-def _cut(image: Float[Tensor, "c h w"], box: tuple[int, int, int, int]) -> Float[Tensor, "c side side"]:
+def _crop(image: Float[Tensor, "c h w"], box: Box) -> Float[Tensor, "c side side"]:
     top, bottom, left, right = box
     return _square(image[:, top:bottom, left:right])
 
 
 def _square(image: Float[Tensor, "c h w"]) -> Float[Tensor, "c side side"]:
-    return F.interpolate(image[None], (SIDE, SIDE), mode="bilinear", antialias=True)[0]
+    """Resize an image to the side of crops."""
+    return F.interpolate(image[None], (CROP_SIDE, CROP_SIDE), mode="bilinear", antialias=True)[0]
 
 
-def _visible(gradient: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
-    """Lay a gradient around grey."""
-    return 0.5 + 0.5 * (gradient / gradient.abs().quantile(0.999).clamp(min=1e-12)).clamp(-1, 1)
+def _on_grey(gradient: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
+    """Map a gradient to [0, 1] with 0 at mid-grey."""
+    scale = gradient.abs().quantile(GRADIENT_QUANTILE).clamp(min=1e-12)
+    return 0.5 + 0.5 * (gradient / scale).clamp(-1, 1)
 
 
 def _pixels(image: Float[Tensor, "c h w"]) -> np.ndarray:
+    """Return an image as 8-bit RGB; of other than three or four channels, the mean."""
     return to_bytes((image[:3] if len(image) >= 3 else image.mean(0, keepdim=True).expand(3, -1, -1)).numpy())

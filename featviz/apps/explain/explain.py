@@ -1,4 +1,4 @@
-"""Why did the network say so? One image, one target, one method; or several of each beside one another."""
+"""Attribute the score of an image to its pixels: one target and method, or several of each side by side."""
 
 from __future__ import annotations
 
@@ -14,136 +14,145 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.attribution import Attribution, Comparison, enlarged
-from featviz.apps.explain.request import Found, Method, Question
+from featviz.apps.explain.attribution import Attribution, Comparison, resize_map
+from featviz.apps.explain.request import AttributionRequest, LayerMethod, Method
 from featviz.engine import fingerprint, parse_value
-from featviz.interfaces import traits_of
+from featviz.interfaces import ObjectiveLike, traits_of
 from featviz.io import check_unit_range, read_image, read_photograph
+from featviz.network import OUTPUT
+from featviz.objectives import ObjectiveSource, as_objective
 
-SUITED = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
-"""Methods that go with every network; shown where none was chosen."""
-LONGEST = 4
-"""Of a photograph that is longer than so many times its width, the middle is taken."""
+DEFAULT_METHODS = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
+"""Methods that `compare` shows by default; they apply to most networks."""
+MAX_ELONGATION = 4
+"""A longer side of a photograph is cropped to this many times the network's input size."""
 
 
 def explain(
     network: fv.Network,
     image: str | Path | Float[Tensor, "*n c h w"],
-    target: Any = None,
+    target: ObjectiveSource | None = None,
     method: str | Method = "gradcam",
     *,
     layer: str | None = None,
 ) -> Attribution:
-    """Find where in an image a score comes from.
+    """Compute how much each pixel of an image contributes to a score.
 
     Args:
-        network: whose score it is.
-        image: a file, which is brought to a size that suits the network; or one or several in [0, 1], taken as they
-            are.
-        target: an address or any objective; `None` means the class that the network finds likeliest in the first.
-        method: one of `fv.methods`, or its name or call as text.
-        layer: which the method looks at, where it looks at one; `None` means the last before the target.
+        network: The network.
+        image: An image file, which is resized to about the network's input size; or one or several images in [0, 1],
+            (c, h, w) or (n, c, h, w), of a size that the network accepts.
+        target: Address, text of an objective, or an objective; `None` for the most likely class of the first image.
+        method: A method of `fv.methods`, or its name or call as text: `"gradcam"`, `"LRP('zplus')"`.
+        layer: Layer for the methods that read one, such as Grad-CAM; `None` for the last one before the target that
+            suits the method.
+
+    Returns:
+        One map per image, at the size of the images.
 
     Raises:
-        AddressError: the network has no such unit or layer.
-        SettingError: the method cannot be applied to this network or target, or does not look at a layer.
-        OutputError: the file cannot be read.
-        RenderError: what the method finds is no number.
+        AddressError: The network has no such unit or layer, or the target cannot be parsed.
+        SettingError: The method does not apply to this network or target, or does not read a layer.
+        OutputError: The file cannot be read.
+        RenderError: The map is NaN or infinite.
     """
     images = as_images(network, image)
-    goal = _target(network, images, target)
-    how = _method(method, layer)
+    objective = _target(network, images, target)
+    attributor = _method(method, layer)
     size = (images.shape[-2], images.shape[-1])
-    question = Question(network, goal, size)
     with torch.no_grad():
-        score = fv.score(network, [goal], images)[:, 0]
-    found: Found = how.find(question, images.to(network.device).detach().clone())
+        score = fv.score(network, [objective], images)[:, 0]
+    request = AttributionRequest(network, objective, size)
+    found = attributor.attribute(request, images.to(network.device).detach().clone())
     if not torch.isfinite(found.map).all():
-        raise fv.RenderError(f"{how} of {goal} found what is no number; is the network in half precision?")
+        hint = "convert a network in half precision with network.module.float()"
+        raise fv.RenderError(f"{attributor} of {objective} is NaN or infinite; {hint}")
     labels = None if found.labels is None else F.interpolate(found.labels[:, None].float(), size)[:, 0].long().cpu()
-    recipe = {
-        "featviz": fv.__version__,
-        "model": network.name,
-        "weights": network.weights,
-        "fingerprint": network.fingerprint,
-        "target": repr(goal),
-        "method": repr(how),
-        "images": fingerprint(images),
-        "input": asdict(network.input),
-    }
     return Attribution(
         images,
-        enlarged(found.map.detach().float().cpu(), size),
+        resize_map(found.map.detach().float().cpu(), size),
         score,
-        str(goal),
-        _called(method),
-        recipe,
-        channels=None if found.channels is None else found.channels.detach().cpu(),
+        str(objective),
+        _label(method),
+        _recipe(network, objective, attributor, images),
+        per_channel=None if found.per_channel is None else found.per_channel.detach().cpu(),
         delta=None if found.delta is None else found.delta.detach().cpu(),
         labels=labels,
-        names=found.names,
+        class_names=found.class_names,
     )
 
 
 def compare(
     network: fv.Network,
     image: str | Path | Float[Tensor, "c h w"],
-    targets: Sequence[Any] = (),
-    methods: Sequence[str | Method] = SUITED,
+    targets: Sequence[ObjectiveSource] = (),
+    methods: Sequence[str | Method] = DEFAULT_METHODS,
     *,
     layer: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Explain an image for several targets by several methods, beside one another.
+    """Explain an image for several targets by several methods, side by side.
+
+    A method that does not apply to a target leaves its cell empty, and the reason is in `problems`.
 
     Args:
-        network: whose scores they are.
-        image: as for `explain`.
-        targets: addresses or objectives; none means the class that the network finds likeliest.
-        methods: as for `explain`.
-        layer: for the methods that look at one.
-        progress: called after each map with those done and those in all, from the first that succeeds on.
+        network: The network.
+        image: An image file, or one image in [0, 1], as for `explain`.
+        targets: Addresses, text of objectives, or objectives; empty for the most likely class.
+        methods: Methods of `fv.methods`, or their names or calls as text.
+        layer: Layer for the methods that read one; `None` for the last one before the target that suits the method.
+        progress: Called after each map with the number of maps done and the number of maps, once one has succeeded.
+
+    Returns:
+        One attribution per target and method.
 
     Raises:
-        AddressError: the network has no such unit or layer.
-        SettingError: none of the methods can be applied, or there are several images.
-        OutputError: the file cannot be read.
+        AddressError: The network has no such unit, or a target cannot be parsed.
+        SettingError: No method applies to any target, no method reads the layer, or there are several images.
+        OutputError: The file cannot be read.
     """
-    if layer is not None and not any(_looks(_method(method, None)) for method in methods):
-        raise fv.SettingError(f"none of the methods looks at one layer; leave layer {layer} out, or add gradcam")
+    if layer is not None and not any(isinstance(_method(method, None), LayerMethod) for method in methods):
+        raise fv.SettingError(f"none of the methods reads a single layer; leave out layer {layer!r}, or add gradcam")
     images = as_images(network, image)
     if len(images) > 1:
-        raise fv.SettingError(f"{len(images)} images stand in no one sheet; compare one, or explain them all")
-    goals = [_target(network, images, target) for target in targets or [None]]
-    names = [_called(method) for method in methods]
+        raise fv.SettingError(f"compare takes one image, got {len(images)}; fv.explain takes several")
+    objectives = [_target(network, images, target) for target in targets or (None,)]
+    names = [_label(method) for method in methods]
     problems: dict[str, str] = {}
     rows: list[list[Attribution | None]] = []
-    for goal in goals:
+    for objective in objectives:
         row: list[Attribution | None] = []
         for name, method in zip(names, methods, strict=True):
-            how = _method(method, None)
-            looks = layer is not None and _looks(how)
+            attributor = _method(method, None)
+            own_layer = layer if isinstance(attributor, LayerMethod) else None
             try:
-                row.append(replace(explain(network, images, goal, how, layer=layer if looks else None), method=name))
+                row.append(replace(explain(network, images, objective, attributor, layer=own_layer), method=name))
             except (fv.SettingError, fv.AddressError) as error:
-                problems[f"{name} of {goal}"] = str(error)
+                problems[f"{name} of {objective}"] = str(error)
                 row.append(None)
-            if progress and any(map(any, [*rows, row])):  # nothing is drawn where nothing succeeds
-                progress(len(rows) * len(names) + len(row), len(goals) * len(names))
+            if progress and any(map(any, [*rows, row])):  # if nothing succeeds, an error replaces the progress bar
+                progress(len(rows) * len(names) + len(row), len(objectives) * len(names))
         rows.append(row)
     if not any(any(row) for row in rows):
         raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
-    scores = fv.score(network, goals, images)[0].tolist()
-    return Comparison(images[0], rows, tuple(str(goal) for goal in goals), tuple(names), scores, problems)
+    scores = fv.score(network, objectives, images)[0].tolist()
+    return Comparison(images[0], rows, tuple(map(str, objectives)), tuple(names), scores, problems)
 
 
 def as_images(network: fv.Network, image: str | Path | Tensor | np.ndarray) -> Float[Tensor, "n c h w"]:
-    """Take images as they are, or read a file: whole, at about the network's size, or its middle where that is fixed.
+    """Return images as a batch, or read a file at about the network's input size.
+
+    A file is resized so that its sides reach the input size, uncropped unless it is very elongated. For a network of
+    fixed input size, its centre is cropped instead.
+
+    Args:
+        network: The network.
+        image: An image file; or one or several images in [0, 1], (c, h, w) or (n, c, h, w), which keep their size.
 
     Raises:
-        OutputError: the file cannot be read.
-        SettingError: the images do not have the network's channels, or are not in [0, 1].
-        ModelError: the network does not take their size.
+        OutputError: The file cannot be read.
+        SettingError: The images do not have the network's channels, or are not in [0, 1].
+        ModelError: The network does not accept their size.
     """
     if isinstance(image, Tensor | np.ndarray):
         images = torch.as_tensor(image).detach().cpu()
@@ -153,61 +162,78 @@ def as_images(network: fv.Network, image: str | Path | Tensor | np.ndarray) -> F
         images = read_photograph(image, size=network.size, channels=network.channels)[None]
     else:
         read = torch.from_numpy(read_image(image, network.channels))
-        share = max(network.size[0] / read.shape[1], network.size[1] / read.shape[2])
-        size = [min(LONGEST * network.size[i], max(network.size[i], round(share * read.shape[1 + i]))) for i in (0, 1)]
-        images = read_photograph(image, size=(size[0], size[1]), channels=network.channels)[None]
+        scale = max(network.size[0] / read.shape[1], network.size[1] / read.shape[2])
+        sides = zip(network.size, read.shape[1:], strict=True)
+        height, width = (min(MAX_ELONGATION * own, max(own, round(scale * side))) for own, side in sides)
+        images = read_photograph(image, size=(height, width), channels=network.channels)[None]
     network.check_images(images)
     network.check_size((images.shape[-2], images.shape[-1]))
     return images
 
 
-def _target(network: fv.Network, images: Tensor, target: Any) -> Any:
-    """Read what is to be explained.
+def _target(network: fv.Network, images: Tensor, target: ObjectiveSource | None) -> ObjectiveLike:
+    """Return the objective to explain; `None` stands for the most likely class of the first image.
 
     Raises:
-        SettingError: it is about a batch as a whole.
+        AddressError: The target cannot be parsed.
+        SettingError: The target compares the images of a batch.
     """
     if target is None:
         with torch.no_grad():
-            index = int(network.capture(images[:1], [""]).logits().argmax())
+            index = int(network.capture(images[:1], [OUTPUT]).logits().argmax())
         unique = network.classes and network.classes.count(network.classes[index]) == 1
         return fv.objectives.Logit(network.classes[index] if unique else index)
-    goal = fv.objectives.parse(target) if isinstance(target, str) else target
-    if traits_of(goal).compares_images:
-        raise fv.SettingError(f"{goal} is about several pictures at once; explain what one picture scores")
-    return goal
+    objective = as_objective(target)
+    if traits_of(objective).compares_images:
+        raise fv.SettingError(f"the target must score a single image, got {objective}, which compares several")
+    return objective
 
 
 def _method(method: str | Method, layer: str | None) -> Method:
-    """Find a method, and tell it its layer.
+    """Return a method from its name, call or class, and set its layer.
 
     Raises:
-        SettingError: there is no such method, or it does not look at a layer.
+        SettingError: There is no such method, or it does not read a layer.
     """
-    how: Any = parse_value(method, fv.methods) if isinstance(method, str) else method
-    how = how() if isinstance(how, type) else how
+    found: Any = parse_value(method, fv.methods) if isinstance(method, str) else method
+    found = found() if isinstance(found, type) else found
+    if not isinstance(found, Method):
+        raise fv.SettingError(f"a method needs `attribute`, got {found!r}; use one of fv.methods, such as 'gradcam'")
     if layer is None:
-        return how  # type: ignore[no-any-return]
-    if not _looks(how):
-        raise fv.SettingError(f"{type(how).__name__} does not look at one layer; leave layer={layer!r} out")
-    return replace(how, layer=layer)  # type: ignore[no-any-return]
+        return found
+    if not isinstance(found, LayerMethod):
+        raise fv.SettingError(f"{type(found).__name__} does not read a single layer; leave out layer={layer!r}")
+    return found.with_layer(layer)
 
 
-def _called(method: str | Method) -> str:
-    """Return what to call a method: its name, with its settings where they are not the usual."""
+def _label(method: str | Method) -> str:
+    """Return the name of a method, with the settings that differ from their defaults."""
     if isinstance(method, str):
         return method
-    if isinstance(method, type) or not is_dataclass(method):
-        return getattr(method, "__name__", type(method).__name__)
+    if isinstance(method, type):
+        return method.__name__
+    name = type(method).__name__
+    if not is_dataclass(method):
+        return name
     settings = [(field, getattr(method, field.name)) for field in fields(method)]
-    told = ", ".join(f"{field.name}={value!r}" for field, value in settings if value != _usual(field))
-    return f"{type(method).__name__}({told})" if told else type(method).__name__
+    changed = ", ".join(f"{field.name}={value!r}" for field, value in settings if value != _default(field))
+    return f"{name}({changed})" if changed else name
 
 
-def _usual(field: Field[Any]) -> Any:
+def _default(field: Field[Any]) -> Any:
+    """Return the default of a field of a dataclass; `MISSING` where it has none."""
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _looks(how: Any) -> bool:
-    """Whether a method looks at a layer that can be named."""
-    return is_dataclass(how) and any(field.name == "layer" and "str" in str(field.type) for field in fields(how))
+def _recipe(network: fv.Network, objective: ObjectiveLike, method: Method, images: Tensor) -> dict[str, Any]:
+    """Return what determines a map, for the report in a PNG file."""
+    return {
+        "featviz": fv.__version__,
+        "model": network.name,
+        "weights": network.weights,
+        "fingerprint": network.fingerprint,
+        "target": repr(objective),
+        "method": repr(method),
+        "images": fingerprint(images),
+        "input": asdict(network.input),
+    }

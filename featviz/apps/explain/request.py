@@ -1,95 +1,134 @@
-"""What a method of attribution is given, and what it gives back."""
+"""Interfaces between `explain` and attribution methods: the request, the resulting map and the method protocol."""
 
 from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-import featviz as fv
-from featviz.engine import open_scorer
+from featviz.engine import Scorer, open_scorer
+from featviz.errors import SettingError
+from featviz.interfaces import ObjectiveLike, Size
+from featviz.network import Network
 
 
 @dataclass(frozen=True)
-class Question:
-    """What in images made a network score so high?
+class AttributionRequest:
+    """What a method has to attribute: the score of a target, for images of one size.
 
     Args:
-        network: the network.
-        target: the objective whose score is to be explained.
-        size: height and width in px of the images.
+        network: The network.
+        target: The objective whose score is attributed to parts of the image.
+        size: Height and width of the images in px.
     """
 
-    network: fv.Network
-    target: Any
-    size: tuple[int, int]
+    network: Network
+    target: ObjectiveLike
+    size: Size
 
-    def open(self, *layers: str) -> AbstractContextManager[Any]:
-        """Open the network to ask it, and capture more layers."""
+    def open(self, *layers: str) -> AbstractContextManager[Scorer]:
+        """Open the network to score images by the target. The network is restored afterwards.
+
+        Args:
+            layers: Further layers to capture.
+
+        Returns:
+            A context manager that yields a `Scorer` with one objective, the target.
+        """
         return open_scorer(self.network, [self.target], self.size, layers=layers)
 
     @property
-    def before(self) -> list[str]:
-        """The layers with several places up to those that the target reads, and these, the last of them last."""
+    def spatial_layers(self) -> list[str]:
+        """Layers with more than one position, in execution order, up to the last one that the target reads."""
         names = list(self.network.table)
         read = [names.index(layer) for layer in self.target.layers if layer in self.network.table]
         last = max(read, default=len(names) - 1)
-        return [name for name in names[: last + 1] if _has_places(self.network, name)]
+        return [name for name in names[: last + 1] if _is_spatial(self.network, name)]
 
-    def place_layer(self, layer: str | None) -> str:
-        """Return the layer asked for, or the last one with places.
+    def spatial_layer(self, layer: str | None) -> str:
+        """Check that a layer can be attributed to, or choose one.
+
+        Args:
+            layer: Name of a layer; `None` for the last of `spatial_layers`.
+
+        Returns:
+            The name of the layer.
 
         Raises:
-            AddressError: there is no such layer.
-            SettingError: it has no places, or comes after the target; or no layer will do.
+            AddressError: There is no such layer.
+            SettingError: The layer has no positions or comes after the target, or no layer qualifies.
         """
-        before = self.before
+        layers = self.spatial_layers
         if layer is None:
-            if not before:
-                raise fv.SettingError(f"no layer of {self.network.label} before {self.target} has places to explain")
-            return before[-1]
-        if layer in before:
+            if not layers:
+                raise SettingError(f"{self.network.label} has no layer with positions before {self.target}")
+            return layers[-1]
+        if layer in layers:
             return layer
-        with self.network.session([layer]):  # says what is wrong with the name
-            instead = f"the last that will do is {before[-1]!r}" if before else "none will do"
-            raise fv.SettingError(f"{layer!r} has no places, or comes after {self.target}; {instead}")
+        with self.network.session([layer]):  # raises AddressError if there is no such layer
+            hint = f"the last such layer is {layers[-1]!r}" if layers else f"{self.network.label} has no such layer"
+            raise SettingError(f"layer must have positions and not come after {self.target}, got {layer!r}; {hint}")
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What a method found out.
+class AttributionMap:
+    """What a method returns.
 
     Args:
-        map: of each image, how much each pixel, or place of a coarser grid, speaks for the target, or against it.
-        channels: the same for each channel of the pixels, where the method tells.
-        delta: by what share the map misses the sum that the method promises: the score's rise over a baseline, or the
-            relevance that is handed back.
-        labels: the class that each place speaks for most, where the method compares classes.
-        names: of those classes.
+        map: Contribution of each pixel, or of each position of a coarser grid, to the score: > 0 raises it, < 0 lowers
+            it. Some methods give magnitudes only, which are >= 0.
+        per_channel: Contribution of each input channel of each pixel; `None` where the method does not tell.
+        delta: Relative error of the sum that the method guarantees: (sum of the map - guaranteed sum) / |guaranteed
+            sum|. Integrated gradients guarantee the score's increase over the baseline, LRP the relevance at the
+            target. `None` for methods without such a guarantee.
+        labels: Index into `class_names` of the class to which each position contributes most; `None` for methods that
+            do not compare classes.
+        class_names: Names of the compared classes.
     """
 
     map: Float[Tensor, "n rows columns"]
-    channels: Float[Tensor, "n c h w"] | None = None
+    per_channel: Float[Tensor, "n c h w"] | None = None
     delta: Float[Tensor, " n"] | None = None
     labels: Int[Tensor, "n rows columns"] | None = None
-    names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Method(Protocol):
-    """A way of attributing a score to the parts of an image."""
+    """An attribution method: computes how much each part of an image contributes to a score."""
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1].
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Attribute the score of a target to the parts of images.
+
+        Args:
+            request: The network, the target and the size of the images.
+            images: In [0, 1], on the network's device. The method may set `requires_grad` on them.
+
+        Returns:
+            One map per image, (n, rows, columns), at the size of the images or coarser, and what else the method tells.
 
         Raises:
-            SettingError: the method cannot be applied to this network or target.
+            SettingError: The method does not apply to this network or target.
         """
 
 
-def _has_places(network: fv.Network, layer: str) -> bool:
+@runtime_checkable
+class LayerMethod(Protocol):
+    """A method that reads one layer, which `explain(..., layer=...)` can choose.
+
+    Frozen dataclasses with a field `layer` get `with_layer` by deriving from this class.
+    """
+
+    def with_layer(self, layer: str) -> Self:
+        """Return the same method for another layer."""
+        return replace(self, layer=layer)  # type: ignore[type-var]
+
+
+def _is_spatial(network: Network, layer: str) -> bool:
+    """Whether a layer is a feature map of more than one position, or tokens on a patch grid."""
     found = network.table[layer]
     return found.layout.patch is not None or (found.layout.kind == "map" and math.prod(found.places) > 1)

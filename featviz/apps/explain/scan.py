@@ -1,93 +1,113 @@
-"""A folder gone through once: for every unit of a layer, what excites it most, middling and least; and kept."""
+"""Scan a folder once for the photographs that activate each channel of a layer most, least and in between."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 import featviz as fv
-from featviz.io import cache_folder, images_in, read_photographs, write
+from featviz.apps.shared.image_batches import image_batches
+from featviz.io import cache_folder, images_in, write
 
-SAMPLE = 512
-"""Photographs, drawn by lot, among which those in the middle are looked for."""
+MEDIAN_SAMPLE = 512
+"""Size of the random sample of photographs in which those near the median are searched."""
 BATCH = 32
-"""Photographs that the network sees at once."""
-NAMED = 100
-"""So many files that could not be read are named."""
-WAITING = 4096
-"""So many names of files are kept before those that nothing speaks of any more are dropped."""
-PARTS = ("top", "middle", "bottom")
-WHAT = ("number", "response", "place")
+"""Number of photographs that the network sees at once."""
+MAX_LISTED = 100
+"""Number of unreadable files that are listed by name."""
+MAX_UNUSED_FILES = 4096
+"""Number of file names to keep in memory before those that no ranking refers to are dropped."""
+Range = Literal["top", "middle", "bottom"]
+"""Part of the range of a channel's activation: the highest, those nearest to the median, or the lowest."""
+RANGES: tuple[Range, ...] = ("top", "middle", "bottom")
+
+
+class Ranked(NamedTuple):
+    """For each channel of a layer, k photographs from one part of its range.
+
+    Args:
+        photographs: Index of each photograph, in the order of the folder.
+        activations: The channel's largest activation in each.
+        positions: Position of this activation, as an index into the flattened positions of the layer.
+    """
+
+    photographs: Int[Tensor, "k channel"]
+    activations: Float[Tensor, "k channel"]
+    positions: Int[Tensor, "k channel"]
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What a folder holds for the units of a layer.
+    """What a folder holds for the channels of a layer.
 
     Args:
-        found: for each of `PARTS` the numbers of photographs, their responses and the places there.
-        files: the photographs, by number.
-        skipped: the first few files that could not be read, below the folder, and why.
-        unread: how many there were in all.
+        ranked: Photographs for each part of the range: `"top"`, `"middle"` and `"bottom"`.
+        files: Path of each photograph in `ranked`, by index.
+        skipped: The first files that could not be read, relative to the folder, and the reason.
+        skipped_count: Number of files that could not be read.
     """
 
-    found: Mapping[str, tuple[Int[Tensor, "k channel"], Float[Tensor, "k channel"], Int[Tensor, "k channel"]]]
+    ranked: Mapping[str, Ranked]
     files: Mapping[int, Path]
     skipped: Mapping[str, str]
-    unread: int = 0
+    skipped_count: int = 0
 
 
-class Skipped:
-    """Files that could not be read: how many, and the first few of them.
+class SkippedFiles:
+    """Counts the files of a folder that could not be read, and keeps the reason for the first of them.
 
     Args:
-        folder: that they lie in.
+        folder: The folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
         self.first: dict[str, str] = {}
 
-    def __call__(self, file: Path, why: str) -> None:
-        """Take note of one."""
+    def __call__(self, file: Path, reason: str) -> None:
+        """Record a file."""
         self.count += 1
-        if len(self.first) < NAMED:
-            self.first[str(file.relative_to(self.folder))] = why
+        if len(self.first) < MAX_LISTED:
+            self.first[str(file.relative_to(self.folder))] = reason
 
-    def nothing(self) -> fv.OutputError:
-        """Say that none could be read."""
-        why = next(iter(self.first.values()), "the folder has changed")
-        return fv.OutputError(f"none of the {self.count} images in {self.folder} can be read; the first: {why}")
+    def error(self) -> fv.OutputError:
+        """Return the error for a folder in which no file could be read."""
+        reason = next(iter(self.first.values()), "the folder has changed")
+        return fv.OutputError(f"none of the {self.count} images in {self.folder} can be read; the first: {reason}")
 
 
-class Best:
-    """The strongest so many of what is shown to it, for each unit.
+class TopK:
+    """Keeps, for each channel, the k items with the highest rank of all that it has seen.
 
     Args:
-        count: how many.
-        sign: -1 keeps the weakest.
+        k: Number of items.
+        sign: -1 keeps the items with the lowest rank instead.
     """
 
-    def __init__(self, count: int, sign: int = 1) -> None:
-        self.count, self.sign = count, sign
-        self.parts: tuple[Tensor, ...] = ()
+    def __init__(self, k: int, sign: int = 1) -> None:
+        self.k, self.sign = k, sign
+        self.columns: tuple[Tensor, ...] = ()
 
-    def forward(self, *parts: Tensor) -> None:
-        """Look at further photographs: numbers, what they are ranked by, and more, each (photographs, channels)."""
-        parts = tuple(map(torch.cat, zip(self.parts, parts, strict=True))) if self.parts else parts
-        kept = (self.sign * parts[1]).topk(min(self.count, len(parts[1])), dim=0).indices
-        self.parts = tuple(part.gather(0, kept) for part in parts)
+    def update(self, *columns: Tensor) -> None:
+        """Add items.
+
+        Args:
+            columns: Properties of the items, each (items, channels): the index, the rank, and any others.
+        """
+        both = tuple(map(torch.cat, zip(self.columns, columns, strict=True))) if self.columns else columns
+        best = (self.sign * both[1]).topk(min(self.k, len(both[1])), dim=0).indices
+        self.columns = tuple(column.gather(0, best) for column in both)
 
 
-def scanned(
+def scan_folder(
     network: fv.Network,
     folder: Path,
     layer: str,
@@ -95,23 +115,31 @@ def scanned(
     rest: int,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[str, Scan]:
-    """Go through a folder, or remember what was found in it before.
+    """Scan a folder, or read the result of an earlier scan from the cache.
+
+    Args:
+        network: The network.
+        folder: Folder of photographs.
+        layer: Name of the layer.
+        top: Number of photographs with the highest activation to keep per channel.
+        rest: Number near the median, and number with the lowest activation, to keep per channel.
+        progress: Called after each batch with the number of files read and the number of files.
 
     Returns:
-        What names the folder, the network and the layer; and what was found.
+        Hash of the folder, the network and the layer; and the scan.
 
     Raises:
-        OutputError: the folder is missing, or holds no image that can be read.
+        OutputError: The folder is missing, or has no image that can be read.
     """
     count, fingerprint = folder_fingerprint(folder)
     facts = [fingerprint, network.fingerprint, asdict(network.input)]
     key = hashlib.sha256(json.dumps([fv.__version__, *facts, layer, top, rest]).encode()).hexdigest()[:16]
     file = cache_folder() / "examples" / f"{key}.safetensors"
-    known = _remembered(file, folder)
-    if known is None:
-        known = _scan(network, folder, layer, top, rest, count, progress)
-        _remember(file, known, folder)
-    return key, known
+    scan = _read_cache(file, folder)
+    if scan is None:
+        scan = _scan(network, folder, layer, top, rest, count, progress)
+        _write_cache(file, scan, folder)
+    return key, scan
 
 
 def _scan(
@@ -123,93 +151,95 @@ def _scan(
     count: int,
     progress: Callable[[int, int], None] | None,
 ) -> Scan:
-    best, worst, lot = Best(top), Best(rest, -1), Best(SAMPLE)
+    """Scan a folder of `count` images; see `scan_folder`.
+
+    Memory grows with the number of channels, not with the number of photographs: the highest and lowest activations
+    are kept in running top-k lists, and the median is found in a random sample. The sample is also a running top-k
+    list, ranked by a random number per photograph (reservoir sampling with random sort keys).
+    """
+    highest, lowest, sample = TopK(top), TopK(rest, -1), TopK(MEDIAN_SAMPLE)
     files: dict[int, Path] = {}
-    skipped = Skipped(folder)
-    chance = torch.Generator().manual_seed(0)
+    skipped = SkippedFiles(folder)
+    generator = torch.Generator().manual_seed(0)
     seen = 0
-    for names, images in _batches(network, folder, skipped):
+    for batch in image_batches(folder, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped):
         with torch.no_grad():
-            units = network.capture(images, [layer]).channels_first(layer).cpu()
-        strongest, place = units.unsqueeze(-1).flatten(2).max(2)
-        number = torch.arange(seen, seen + len(names))[:, None].expand_as(place)
-        files |= dict(enumerate(names, seen))
-        seen += len(names)
-        best.forward(number, strongest, place)
-        worst.forward(number, strongest, place)
-        lot.forward(number, torch.rand(len(names), 1, generator=chance).expand_as(strongest), place, strongest)
-        if len(files) > WAITING + 2 * SAMPLE:
-            files = _spoken_of(files, [one.parts[0] for one in (best, worst, lot)])
+            maps = network.capture(batch.images, [layer]).channels_first(layer).cpu()
+        activation, position = maps.unsqueeze(-1).flatten(2).max(2)
+        index = torch.arange(seen, seen + len(batch.files))[:, None].expand_as(position)
+        files |= dict(enumerate(batch.files, seen))
+        seen += len(batch.files)
+        highest.update(index, activation, position)
+        lowest.update(index, activation, position)
+        sort_key = torch.rand(len(batch.files), 1, generator=generator).expand_as(activation)
+        sample.update(index, sort_key, position, activation)
+        if len(files) > MAX_UNUSED_FILES + 2 * MEDIAN_SAMPLE:
+            files = _only_used(files, [kept.columns[0] for kept in (highest, lowest, sample)])
         if progress:
-            progress(min(count, seen + skipped.count), count)
+            progress(min(count, batch.read), count)
     if not seen:
-        raise skipped.nothing()
-    number, _, place, strongest = lot.parts
-    far = (strongest - strongest.median(0).values).abs()
-    near = far.topk(min(rest, len(far)), dim=0, largest=False).indices
-    middle = tuple(part.gather(0, near) for part in (number, strongest, place))
-    found = {"top": best.parts, "middle": middle, "bottom": worst.parts}
-    return Scan(found, _spoken_of(files, [parts[0] for parts in found.values()]), skipped.first, skipped.count)  # type: ignore[arg-type]
+        raise skipped.error()
+    index, _, position, activation = sample.columns
+    distance = (activation - activation.median(0).values).abs()
+    nearest = distance.topk(min(rest, len(distance)), dim=0, largest=False).indices
+    middle = Ranked(*(column.gather(0, nearest) for column in (index, activation, position)))
+    ranked: dict[str, Ranked] = {"top": Ranked(*highest.columns), "middle": middle, "bottom": Ranked(*lowest.columns)}
+    used = _only_used(files, [part.photographs for part in ranked.values()])
+    return Scan(ranked, used, skipped.first, skipped.count)
 
 
-def _spoken_of(files: Mapping[int, Path], numbers: Sequence[Tensor]) -> dict[int, Path]:
-    """Keep the names that are still needed: there are far fewer of them than of all."""
-    wanted = {number for some in numbers for number in some.unique().tolist()}
-    return {number: file for number, file in files.items() if number in wanted}
-
-
-def _batches(network: fv.Network, folder: Path, skipped: Skipped) -> Iterator[tuple[list[Path], Tensor]]:
-    files: list[Path] = []
-    images: list[Tensor] = []
-    for file, image in read_photographs(folder, size=network.size, channels=network.channels, skipped=skipped):
-        files.append(file)
-        images.append(image)
-        if len(images) == BATCH:
-            yield files, torch.stack(images)
-            files, images = [], []
-    if images:
-        yield files, torch.stack(images)
+def _only_used(files: Mapping[int, Path], indices: Sequence[Tensor]) -> dict[int, Path]:
+    """Return the files that any of the indices refers to."""
+    used = {index for some in indices for index in some.unique().tolist()}
+    return {index: file for index, file in files.items() if index in used}
 
 
 def folder_fingerprint(folder: Path) -> tuple[int, str]:
-    """Count a folder's images, and hash their names, sizes and times."""
+    """Return the number of images in a folder, and a hash of their names, sizes and modification times."""
     digest, count = hashlib.sha256(), 0
     for file in images_in(folder):
         try:
             facts = file.stat()
-            told = f"{facts.st_size}\0{facts.st_mtime_ns}"
-        except OSError:  # it is gone, or leads nowhere
-            told = "?"
-        digest.update(f"{file.relative_to(folder)}\0{told}\n".encode(errors="surrogateescape"))
+            state = f"{facts.st_size}\0{facts.st_mtime_ns}"
+        except OSError:  # deleted meanwhile, or a broken link
+            state = "?"
+        digest.update(f"{file.relative_to(folder)}\0{state}\n".encode(errors="surrogateescape"))
         count += 1
     return count, digest.hexdigest()
 
 
-def _remembered(file: Path, folder: Path) -> Scan | None:
+def _read_cache(file: Path, folder: Path) -> Scan | None:
+    """Read a scan from the cache; `None` where there is none or it is broken."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, "pt") as opened:
             about: dict[str, Any] = opened.metadata() or {}
-            found = {part: tuple(opened.get_tensor(f"{part}.{what}") for what in WHAT) for part in PARTS}
-        files = {int(number): folder / name for number, name in json.loads(about["files"]).items()}
-        return Scan(found, files, json.loads(about["skipped"]), int(about["unread"]))  # type: ignore[arg-type]
+            ranked: dict[str, Ranked] = {
+                name: Ranked(*(opened.get_tensor(f"{name}.{column}") for column in Ranked._fields)) for name in RANGES
+            }
+        files = {int(index): folder / name for index, name in json.loads(about["files"]).items()}
+        return Scan(ranked, files, json.loads(about["skipped"]), int(about["skipped_count"]))
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
 
 
-def _remember(file: Path, scan: Scan, folder: Path) -> None:
+def _write_cache(file: Path, scan: Scan, folder: Path) -> None:
     from safetensors.torch import save
 
     tensors = {
-        f"{part}.{what}": tensor.contiguous()
-        for part, three in scan.found.items()
-        for what, tensor in zip(WHAT, three, strict=True)
+        f"{name}.{column}": tensor.contiguous()
+        for name, ranked in scan.ranked.items()
+        for column, tensor in zip(Ranked._fields, ranked, strict=True)
     }
-    files = {number: str(path.relative_to(folder)) for number, path in scan.files.items()}
+    files = {index: str(path.relative_to(folder)) for index, path in scan.files.items()}
+    about = {
+        "files": json.dumps(files),
+        "skipped": json.dumps(scan.skipped),
+        "skipped_count": str(scan.skipped_count),
+    }
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        about = {"files": json.dumps(files), "skipped": json.dumps(scan.skipped), "unread": str(scan.unread)}
         write(file, save(tensors, metadata=about))
-    except (OSError, fv.OutputError):  # then it will be found out again
+    except (OSError, fv.OutputError):  # the cache cannot be written: the folder will be scanned again
         return

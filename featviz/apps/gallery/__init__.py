@@ -1,1 +1,1 @@
-"""Pages of pictures: what the classes of a network look like to it, or all of its units."""
+"""Pages of images: the classes of a network (gallery), or the units of layers (sweep)."""

@@ -1,24 +1,32 @@
-"""What each class looks like to a network, as a page."""
+"""Images of the classes of a network, as a page."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 import featviz as fv
-from featviz.apps.judge.classes import check_judge, labels
-from featviz.apps.judge.judge import TOLD
-from featviz.apps.shared.album import DIVERSITY, Album, Drawn, Pages, produce
-from featviz.apps.shared.batches import Backend, Batch, picture_file
-from featviz.apps.shared.page import Page, class_number, class_title, counted, numbers
-from featviz.apps.shared.photographs import of_classes, webp
+from featviz.apps.gallery.page import Page, make_card
+from featviz.apps.judge.classes import check_judge, class_indices
+from featviz.apps.judge.judge import VERDICTS
+from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
+from featviz.apps.shared.batches import Backend, Batch, image_file
+from featviz.apps.shared.classes import class_title, find_classes
+from featviz.apps.shared.page import counted
+from featviz.apps.shared.photographs import encode_webp, photographs_of_classes
 from featviz.io import Store
+from featviz.network import OUTPUT
 
-BETWEEN = 5
-"""Pictures from one class of a pair to the other, both included."""
+PAIR_IMAGES = 5
+"""Images from one class of a pair to the other, both ends included."""
+DIVERSITY_WEIGHT = 10.0
+"""Weight of `Diversity` beside the objective of a class or unit."""
 
 
 def gallery(
@@ -26,8 +34,8 @@ def gallery(
     output: str | Path,
     *,
     classes: Sequence[str | int] | None = None,
-    each: int = 1,
-    diverse: str | None = None,
+    per_class: int = 1,
+    diversity: str | None = None,
     pairs: Sequence[tuple[str | int, str | int]] = (),
     probability: bool = False,
     photographs: str | Path | None = None,
@@ -38,127 +46,188 @@ def gallery(
     backend: Backend | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pages:
-    """Draw what classes look like to a network, and lay them out as a page that works from the disk.
+    """Render the classes of a network, as a page that opens from the disk.
 
-    Whatever is there already is not drawn again, so a gallery that was stopped goes on where it was. The page shows
-    what was last asked for; pictures of other settings stay in the folder, and are taken again when they are asked for.
+    Images that are in the folder are not rendered again, so an interrupted gallery continues where it stopped. The
+    page shows what the last call asked for; images of other settings stay in the folder for later calls.
 
     Args:
-        network: whose classes they are.
-        output: a folder, or a URL that fsspec knows.
-        classes: names or indices; `None` means all.
-        each: pictures of a class.
-        diverse: a layer in which they are to differ; `None` means that each just begins elsewhere.
-        pairs: classes to go between, in a few pictures.
-        probability: draw the class's probability, too, beside its logit.
-        photographs: a folder; those that are called like a class stand beside it.
-        judge: a network that knows the same classes, and is asked whether it sees them.
-        size: height and width in px, or one side; `None` means the network's own.
-        steps: of each picture.
-        seed: of the first picture of a class; the next has the next.
-        engine: where to draw; `None` means here.
-        progress: called after each picture with those done and those in all.
+        network: A classifier.
+        output: A folder, or a URL that fsspec supports.
+        classes: Class names or indices; `None` for all classes.
+        per_class: Number of images per class, >= 1.
+        diversity: Layer in which the images of a class are made to differ; `None` for different seeds only.
+        pairs: Pairs of classes to interpolate between, in five images each.
+        probability: Also render the probability of each class, beside its logit.
+        photographs: Folder of images. Those whose file or folder is named after a class are shown next to it; `None`
+            for none.
+        judge: Network with the same classes that judges whether it recognises them in the images; `None` for none.
+        size: Height and width of the images in px, or one side; `None` for the network's input size.
+        steps: Steps of each image, >= 0.
+        seed: Seed of the first image of each class, >= 0; the next image has the next seed.
+        backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
+        progress: Called after each image with the number of images done and the number to render.
+
+    Returns:
+        The page and why images are missing, if any are.
 
     Raises:
-        AddressError: the network has no such class.
-        SettingError: an argument is out of its range.
-        OutputError: the folder cannot be written to, or read.
+        AddressError: The network has no such class or layer.
+        SettingError: An argument is out of its range, or the judge cannot judge these classes.
+        OutputError: A folder is missing or cannot be written to.
 
     Source: Simonyan et al. 2013, https://arxiv.org/abs/1312.6034, figure 1.
     """
-    if each < 1 or (diverse is not None and each < 2):
-        pictures = counted(each, "picture")
-        raise fv.SettingError(f"{pictures} of a class {'cannot differ' if each == 1 else 'are none'}; give more")
+    if per_class < 1:
+        raise fv.SettingError(f"per_class must be >= 1, got {per_class}")
+    if diversity is not None and per_class < 2:
+        raise fv.SettingError(f"diversity needs per_class >= 2, got {per_class}")
     if classes is not None and not len(classes):
-        raise fv.SettingError("no classes are given; give some, or None for all")
-    if "" not in network.table:
-        raise fv.SettingError(f"{network.label} are several networks; give one of them")
-    named = _find(network, range(network.table[""].channels) if classes is None else classes)
-    couples = [_find(network, pair) for pair in pairs]
-    if any(len(ends) != 2 for ends in couples):
-        raise fv.SettingError("a pair is of two classes; give another than the same again")
+        raise fv.SettingError("classes must not be empty; give some, or None for all")
+    if OUTPUT not in network.table:
+        raise fv.SettingError(f"a gallery needs a single network, got {network.label} combined; give one of them")
+    titles = _titled(network, range(network.table[OUTPUT].channels) if classes is None else classes)
+    ends = [_titled(network, pair) for pair in pairs]
+    for pair, found in zip(pairs, ends, strict=True):
+        if len(found) != 2:
+            raise fv.SettingError(f"a pair must have two different classes, got {pair[0]!r} and {pair[-1]!r}")
     store = Store(output)
-    if judge is not None and store.path is None:
-        raise fv.SettingError(f"pictures in {store.url} cannot be judged; give a folder of this machine")
     if judge is not None:
-        check_judge(network, judge)
-        for index in named.values():
-            labels(fv.objectives.Logit(index), network, judge)
-    beside = {} if photographs is None else of_classes(list(named), photographs, network.channels)
-    if photographs is not None and not beside:
-        first = next(iter(named))
-        told = f"no photograph in {photographs} is called like a class, as '{first} 1.jpg' or '{first}/1.jpg'"
-        warnings.warn(f"{told}; none are shown", fv.FeatvizWarning, stacklevel=2)
-    settings = {"steps": steps, "param": fv.param.Image(size)}
-    several = {"steps": steps, "param": fv.param.Image(size, batch=each)}
-    between = {"steps": steps, "param": fv.param.Image(size, batch=BETWEEN, spatial=fv.param.Shared())}
-    names = [title if title in network.classes else index for title, index in named.items()]
-    goals = [fv.objectives.Logit(name) for name in names]
-    titles, album = list(named), Album()
-    if diverse is None:
-        for i in range(each):
-            notes = [f"{i + 1}" * (each > 1)] * len(goals)
-            album.want(Batch.of(network, goals, [seed + i] * len(goals), **settings), titles, notes)
-    else:
-        for title, goal in zip(titles, goals, strict=True):
-            apart = goal + DIVERSITY * fv.objectives.Diversity(diverse)
-            batch = Batch.of(network, [apart], range(seed, seed + each), **several)
-            album.want(batch, [title] * each, [f"{i + 1}" for i in range(each)])
+        _check_judge(network, judge, titles, store)
+    photos = {} if photographs is None else photographs_of_classes(list(titles), photographs, channels=network.channels)
+    if photographs is not None and not photos:
+        example = next(iter(titles))
+        named = f"no photograph in {photographs} is named after a class, such as '{example} 1.jpg' or '{example}/1.jpg'"
+        warnings.warn(f"{named}; none is shown", fv.FeatvizWarning, stacklevel=2)
+    objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
+    album = Album()
+    _add_classes(album, network, list(titles), objectives, per_class, diversity, size=size, steps=steps, seed=seed)
     if probability:
-        likely = [fv.objectives.Probability(name) for name in names]
-        batch = Batch.of(network, likely, [seed] * len(likely), **settings)
-        album.want(batch, titles, ["probability"] * len(likely))
-    for ends in couples:
-        path = fv.objectives.Interpolate(*(fv.objectives.Logit(index) for index in ends.values()))
-        notes = [f"{round(100 * i / (BETWEEN - 1))} %" for i in range(BETWEEN)]
-        batch = Batch.of(network, [path], range(seed, seed + BETWEEN), **between)
-        album.want(batch, [" → ".join(ends)] * BETWEEN, notes)
+        chances = [fv.objectives.Probability(one.name) for one in objectives]
+        batch = Batch.of(network, chances, [seed] * len(chances), steps=steps, param=fv.param.Image(size))
+        album.add(batch, list(titles), ["probability"] * len(chances))
+    _add_pairs(album, network, ends, size=size, steps=steps, seed=seed)
 
-    def lay_out(drawn: Drawn) -> list[str]:
-        own = [name for title in named for name, _ in album.cards[title] if name in drawn.names]
-        verdicts = {} if judge is None else _verdicts(store, own, network, judge)
-        cards = []
-        for i, (title, pictures) in enumerate(album.cards.items()):
-            photos = [f"photographs/{i}-{k}.webp" for k in range(len(beside.get(title, ())))]
-            for file, image in zip(photos, beside.get(title, ()), strict=True):
-                store.write(file, webp(image))
-            cards.append(drawn.card(title, pictures, photos, verdicts))
-        like = "1 class looks" if len(named) == 1 else f"{len(named)} classes look"
-        about = f"what {like} like to {network.label}"
-        if judge is not None:
-            there = [one for one in verdicts.values() if one["verdict"] in (TOLD[True, True], TOLD[False, True])]
-            about += f"; {judge.label} sees {len(there)} of {counted(len(verdicts), 'picture')}"
-        store.write("index.html", Page("Classes", about, cards).html())
-        return ["index.html"]
+    def write_pages(rendered: RenderedImages) -> list[str]:
+        return [_write_page(network, list(titles), album, photos, judge, rendered)]
 
-    return produce(network, [album], store, lay_out, backend, progress)
+    return render_pages(network, [album], store, write_pages, backend, progress)
 
 
-def _find(network: fv.Network, names: Sequence[str | int]) -> dict[str, int]:
-    """Find classes by name or index.
+def _titled(network: fv.Network, names: Sequence[str | int]) -> dict[str, int]:
+    """Return the indices of classes by their title on the page.
 
     Raises:
-        AddressError: there is none such.
+        AddressError: There is no such class.
     """
-    found = {}
-    for name in names:
-        index = class_number(network, name)
-        found[class_title(network, index)] = index
-    return found
+    return {class_title(network, index): index for index in find_classes(network, names)}
+
+
+def _name(network: fv.Network, title: str, index: int) -> str | int:
+    """Return the name of a class, or its index where it has no name or shares it with another class."""
+    return title if title in network.classes else index
+
+
+def _check_judge(network: fv.Network, judge: fv.Network, titles: Mapping[str, int], store: Store) -> None:
+    """Check before anything is rendered that the judge can judge all classes.
+
+    Raises:
+        SettingError: It cannot.
+    """
+    if store.path is None:
+        raise fv.SettingError(f"a judge needs images in a local folder, got {store.url}; give a folder of this machine")
+    check_judge(network, judge)
+    for index in titles.values():
+        class_indices(fv.objectives.Logit(index), network, judge)
+
+
+def _add_classes(
+    album: Album,
+    network: fv.Network,
+    titles: Sequence[str],
+    objectives: Sequence[fv.objectives.Logit],
+    per_class: int,
+    diversity: str | None,
+    *,
+    size: Any,
+    steps: int,
+    seed: int,
+) -> None:
+    """Plan the images of each class: of different seeds, or one joint batch per class that maximises diversity."""
+    if diversity is None:
+        param = fv.param.Image(size)
+        for i in range(per_class):
+            batch = Batch.of(network, objectives, [seed + i] * len(objectives), steps=steps, param=param)
+            album.add(batch, titles, [f"{i + 1}" if per_class > 1 else ""] * len(objectives))
+        return
+    param = fv.param.Image(size, batch=per_class)
+    for title, objective in zip(titles, objectives, strict=True):
+        diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(diversity)
+        batch = Batch.of(network, [diverse], range(seed, seed + per_class), steps=steps, param=param)
+        album.add(batch, [title] * per_class, [f"{i + 1}" for i in range(per_class)])
+
+
+def _add_pairs(
+    album: Album, network: fv.Network, pairs: Sequence[Mapping[str, int]], *, size: Any, steps: int, seed: int
+) -> None:
+    """Plan the images between the classes of each pair. They share tensors, so that neighbours look alike."""
+    param = fv.param.Image(size, batch=PAIR_IMAGES, spatial=fv.param.Shared())
+    for ends in pairs:
+        path = fv.objectives.Interpolate(*(fv.objectives.Logit(index) for index in ends.values()))
+        notes = [f"{round(100 * i / (PAIR_IMAGES - 1))} %" for i in range(PAIR_IMAGES)]
+        batch = Batch.of(network, [path], range(seed, seed + PAIR_IMAGES), steps=steps, param=param)
+        album.add(batch, [" → ".join(ends)] * PAIR_IMAGES, notes)
+
+
+def _write_page(
+    network: fv.Network,
+    titles: Sequence[str],
+    album: Album,
+    photos: Mapping[str, Sequence[Tensor]],
+    judge: fv.Network | None,
+    rendered: RenderedImages,
+) -> str:
+    """Write the page with its photographs and verdicts, and return its file."""
+    store = rendered.store
+    of_classes = [name for title in titles for name, _ in album.cards[title] if name in rendered.names]
+    verdicts = {} if judge is None else _verdicts(store, of_classes, network, judge)
+    cards = []
+    for i, (title, images) in enumerate(album.cards.items()):
+        files = [f"photographs/{i}-{k}.webp" for k in range(len(photos.get(title, ())))]
+        for file, photo in zip(files, photos.get(title, ()), strict=True):
+            store.write(file, encode_webp(photo))
+        cards.append(make_card(rendered, title, images, files, verdicts))
+    about = f"{len(titles)} {'class' if len(titles) == 1 else 'classes'} of {network.label}"
+    if judge is not None:
+        by_judge = (VERDICTS[True, True], VERDICTS[False, True])
+        recognised = sum(facts["verdict"] in by_judge for facts in verdicts.values())
+        about += f"; {judge.label} recognises {recognised} of {counted(len(verdicts), 'image')}"
+    store.write("index.html", Page("Classes", about, cards).html())
+    return "index.html"
 
 
 def _verdicts(store: Store, names: Sequence[str], network: fv.Network, judge: fv.Network) -> dict[str, dict[str, str]]:
-    """Ask the judge about pictures, and keep what it says beside them, so that it is asked once."""
+    """Judge images, and store the verdicts so that each image is judged once.
+
+    Returns:
+        Lines of the dialog, by the name of the image.
+    """
     assert store.path is not None
     known = store.names("verdicts")
-    told = judge.fingerprint, judge.input
-    who = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    # A verdict depends on the judge, on its normalisation, and on the wording.
+    facts = judge.fingerprint, judge.input, sorted(VERDICTS.values())
+    key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
     found = {}
     for name in names:
-        file = f"{name}-{who}.json"
+        file = f"{name}-{key}.json"
         if file not in known:
-            (verdict,) = fv.judge(store.path / picture_file(name), by=judge, network=network)
-            shown = {f"p by {judge.label}": verdict.probability, "rank": verdict.rank, "verdict": verdict.told}
-            store.write(f"verdicts/{file}", json.dumps(numbers(shown)))
+            (verdict,) = fv.judge(store.path / image_file(name), judge=judge, network=network)
+            chance = "" if verdict.probability is None else f"{verdict.probability:.2f}"
+            lines = {
+                f"probability ({judge.label})": chance,
+                f"rank ({judge.label})": str(verdict.rank),
+                "verdict": verdict.verdict,
+            }
+            store.write(f"verdicts/{file}", json.dumps(lines))
         found[name] = json.loads(store.read(f"verdicts/{file}"))
     return found

@@ -1,4 +1,4 @@
-"""Every unit of layers, as pages: one's own microscope."""
+"""Images of the units of layers, as one page per layer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from typing import Any
 import torch
 
 import featviz as fv
-from featviz.apps.shared.album import DIVERSITY, Album, Drawn, Pages, produce
+from featviz.apps.gallery.gallery import DIVERSITY_WEIGHT
+from featviz.apps.gallery.page import Card, Page, card_image, make_card
+from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, Batch
-from featviz.apps.shared.page import Card, Page, class_title, counted, shot
-from featviz.apps.shared.photographs import webp
-from featviz.io import Store, check_outside
+from featviz.apps.shared.classes import class_title
+from featviz.apps.shared.page import MAX_SLUG, counted
+from featviz.apps.shared.photographs import encode_webp
+from featviz.apps.shared.probe import check_channels
+from featviz.io import Store, check_outside, slug
+from featviz.network import OUTPUT
 
 
 def sweep(
@@ -25,153 +30,204 @@ def sweep(
     channels: Sequence[int] | None = None,
     neurons: bool = False,
     negative: bool = False,
-    diverse: int = 0,
+    diversity: int = 0,
     photographs: str | Path | None = None,
     size: int | tuple[int, int] | None = None,
     steps: int = 512,
     seed: int = 0,
     backend: Backend | None = None,
-    looking: Callable[[int, int], None] | None = None,
+    scan_progress: Callable[[int, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pages:
-    """Draw every channel of layers, and lay them out as a page for each layer, and one that leads to all those there.
+    """Render the channels of layers, as one page per layer and an index page.
 
-    Whatever is there already is not drawn again, so a sweep that was stopped goes on where it was; and one that asks
-    for more draws only that. A layer's page shows what was last asked of it. A folder is for one network: the index
-    leads to layers of the last one alone.
+    Images that are in the folder are not rendered again, so an interrupted sweep continues where it stopped, and one
+    with more channels renders only those. The page of a layer shows what the last call asked for. The index links to
+    all layers of the network in the folder, also to those of earlier sweeps.
 
     Args:
-        network: whose layers they are.
-        output: a folder, or a URL that fsspec knows.
-        layers: one or several; `logit` for the classes.
-        channels: which of each layer; `None` means all.
-        neurons: draw the neuron in the middle instead of the whole channel.
-        negative: draw what each unit answers to least, too.
-        diverse: pictures of each that differ from one another, besides.
-        photographs: a folder, of which those that excite a unit most stand beside it, cut to what the unit sees.
-        size: height and width in px, or one side; `None` means the network's own.
-        steps: of each picture.
-        seed: of every unit's first picture.
-        engine: where to draw; `None` means here.
-        looking: called with the photographs looked at and those in all.
-        progress: called after each picture with those done and those in all.
+        network: The network.
+        output: A folder, or a URL that fsspec supports. Use one folder per network.
+        layers: Name of one or several layers; `"logit"` for the class logits.
+        channels: Channels of each layer; `None` for all.
+        neurons: Render the neuron at the central position instead of the whole channel.
+        negative: Also render what each unit responds to least.
+        diversity: Number of additional images per unit that differ from each other in the layer: 0, or >= 2.
+        photographs: Folder of images. Those with the highest activation are shown next to each unit, cropped to its
+            receptive field; `None` for none.
+        size: Height and width of the images in px, or one side; `None` for the network's input size.
+        steps: Steps of each image, >= 0.
+        seed: Seed of the first image of each unit, >= 0.
+        backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
+        scan_progress: Called with the number of photographs scanned and their total, for each layer from the start.
+        progress: Called after each image with the number of images done and the number to render.
+
+    Returns:
+        The pages and why images are missing, if any are.
 
     Raises:
-        AddressError: the network has no such layer, or none with such a channel.
-        SettingError: an argument is out of its range.
-        OutputError: the folder cannot be written to, or read.
+        AddressError: The network has no such layer or channel.
+        SettingError: An argument is out of its range.
+        OutputError: A folder is missing or cannot be written to.
 
     Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, figure 2, the photographs.
     """
-    if diverse == 1 or diverse < 0:
-        raise fv.SettingError(f"{diverse} diverse pictures cannot differ; give 2 or more, or 0 for none")
-    if channels is not None and not len(channels):
-        raise fv.SettingError("no channels are given; give some, or None for all")
+    if diversity == 1 or diversity < 0:
+        raise fv.SettingError(f"diversity must be 0 or >= 2, as it is the number of differing images, got {diversity}")
     names = ["" if layer == "logit" else layer for layer in ([layers] if isinstance(layers, str) else layers)]
-    if neurons and "" in names:
-        raise fv.SettingError("a logit has no neurons; leave neurons out, or the logits")
-    flat = [layer for layer in names if layer in network.table and network.table[layer].layout.kind == "vector"]
-    if neurons and flat:
-        raise fv.SettingError(f"{flat[0]} has no places, so it has no neurons; leave neurons out, or the layer")
-    units = {layer: _units(network, layer, channels) for layer in dict.fromkeys(names)}
+    if neurons:
+        _check_neurons(network, names)
+    units = {layer: _titled(network, layer, channels) for layer in dict.fromkeys(names)}
     if photographs is not None:
         check_outside(output, photographs)
     store = Store(output)
-    settings = {"steps": steps, "param": fv.param.Image(size)}
-    several = {"steps": steps, "param": fv.param.Image(size, batch=max(diverse, 1))}
-    excited = {}
+    examples = {}
     if photographs is not None:
-        excited = {
-            layer: fv.examples(network, photographs, layer, list(some.values()), progress=looking)
-            for layer, some in units.items()
+        examples = {
+            layer: fv.examples(network, photographs, layer, list(titles.values()), progress=scan_progress)
+            for layer, titles in units.items()
         }
-    albums = {layer: Album() for layer in units}
-    for layer, album in albums.items():
-        titles, goals = list(units[layer]), [_goal(layer, channel, neurons) for channel in units[layer].values()]
-        for sign, note in ((1, ""), (-1, "negative"))[: 1 + negative]:
-            signed = goals if sign > 0 else [-goal for goal in goals]
-            album.want(Batch.of(network, signed, [seed] * len(goals), **settings), titles, [note] * len(goals))
-        for title, goal in zip(titles, goals, strict=True) if diverse else ():
-            apart = goal + DIVERSITY * fv.objectives.Diversity(layer)
-            batch = Batch.of(network, [apart], range(seed, seed + diverse), **several)
-            album.want(batch, [title] * diverse, [f"{i + 1}" for i in range(diverse)])
+    albums = {
+        layer: _plan(network, layer, titles, neurons, negative, diversity, size=size, steps=steps, seed=seed)
+        for layer, titles in units.items()
+    }
 
-    def lay_out(drawn: Drawn) -> list[str]:
-        pages = ["index.html"]
-        for layer, album in albums.items():
-            crops = {} if layer not in excited else _crops(store, excited[layer])
-            cards = [
-                drawn.card(title, pictures, crops.get(units[layer][title], ()))
-                for title, pictures in album.cards.items()
-            ]
-            pages.append(f"{_file(layer)}.html")
-            title, count = layer or "logit", sum(bool(one.shots) for one in cards)
-            about = f"{count} of {network.table[layer].channels} channels of {network.label}"
-            store.write(pages[-1], Page(title, about, cards, back=("index.html", "all layers")).html())
-            names = (name for pictures in album.cards.values() for name, _ in pictures if name in drawn.names)
-            note = {"network": network.fingerprint, "layer": layer, "units": count, "picture": next(names, None)}
-            store.write(f"layers/{_file(layer)}.json", json.dumps(note))
-        fronts = _fronts(network, store)
-        about = f"{counted(len(fronts), 'layer')} of {network.label}"
-        store.write("index.html", Page("Layers", about, fronts).html())
-        return pages
+    def write_pages(rendered: RenderedImages) -> list[str]:
+        pages = [
+            _write_layer(network, layer, units[layer], album, examples.get(layer), rendered)
+            for layer, album in albums.items()
+        ]
+        cards = _layer_cards(network, store)
+        about = f"{counted(len(cards), 'layer')} of {network.label}"
+        store.write("index.html", Page("Layers", about, cards).html())
+        return ["index.html", *pages]
 
-    return produce(network, list(albums.values()), store, lay_out, backend, progress)
+    return render_pages(network, list(albums.values()), store, write_pages, backend, progress)
 
 
-def _units(network: fv.Network, layer: str, channels: Sequence[int] | None) -> dict[str, int]:
-    """Choose channels of a layer, by what they are called.
+def _check_neurons(network: fv.Network, layers: Sequence[str]) -> None:
+    """Check that layers have positions, and so neurons.
 
     Raises:
-        AddressError: there is no such layer, or no such channel.
+        SettingError: A layer has none.
     """
-    acts = network.capture(torch.full((1, network.channels, *network.size), 0.5), [layer])
-    count = acts.channels_first(layer).shape[1]
-    for channel in channels or ():
-        if not 0 <= channel < count:
-            acts.channel(layer, channel)
-    some = range(count) if channels is None else channels
-    return {(f"{layer}:{channel}" if layer else class_title(network, channel)): channel for channel in some}
+    for layer in layers:
+        if layer in network.table and network.table[layer].layout.kind == "vector":
+            name = layer or "logit"
+            raise fv.SettingError(f"layer {name!r} has no positions and so no neurons; leave out neurons or the layer")
 
 
-def _goal(layer: str, channel: int, neurons: bool) -> fv.objectives.Objective:
-    if not layer:
+def _titled(network: fv.Network, layer: str, channels: Sequence[int] | None) -> dict[str, int]:
+    """Return channels of a layer by their title on the page.
+
+    Raises:
+        AddressError: There is no such layer or channel.
+        SettingError: `channels` is empty.
+    """
+    chosen = check_channels(network, layer, channels)
+    return {(f"{layer}:{channel}" if layer else class_title(network, channel)): channel for channel in chosen}
+
+
+def _plan(
+    network: fv.Network,
+    layer: str,
+    titles: Mapping[str, int],
+    neurons: bool,
+    negative: bool,
+    diversity: int,
+    *,
+    size: Any,
+    steps: int,
+    seed: int,
+) -> Album:
+    """Plan the images of a layer.
+
+    Args:
+        network: The network.
+        layer: Name of the layer.
+        titles: Channels by title.
+        neurons: Whether to render neurons instead of channels.
+        negative: Whether to also render what each unit responds to least.
+        diversity: Number of additional, differing images per unit.
+        size: Of the images; `None` for the network's input size.
+        steps: Steps of each image.
+        seed: Seed of the first image of each unit.
+    """
+    album = Album()
+    objectives = [_objective(layer, channel, neurons) for channel in titles.values()]
+    signed = {"": objectives}
+    if negative:
+        signed["negative"] = [-objective for objective in objectives]
+    for note, goals in signed.items():
+        batch = Batch.of(network, goals, [seed] * len(goals), steps=steps, param=fv.param.Image(size))
+        album.add(batch, list(titles), [note] * len(goals))
+    if diversity:
+        param = fv.param.Image(size, batch=diversity)
+        for title, objective in zip(titles, objectives, strict=True):
+            diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)
+            batch = Batch.of(network, [diverse], range(seed, seed + diversity), steps=steps, param=param)
+            album.add(batch, [title] * diversity, [f"{i + 1}" for i in range(diversity)])
+    return album
+
+
+def _objective(layer: str, channel: int, neurons: bool) -> fv.objectives.Objective:
+    if layer == OUTPUT:
         return fv.objectives.Logit(channel)
     return fv.objectives.Neuron(layer, channel) if neurons else fv.objectives.Channel(layer, channel)
 
 
-def _crops(store: Store, found: Any) -> dict[int, list[str]]:
-    """Write the crops of photographs that excite units most, and their mean, where they are not there yet.
+def _write_layer(
+    network: fv.Network,
+    layer: str,
+    titles: Mapping[str, int],
+    album: Album,
+    examples: Any,
+    rendered: RenderedImages,
+) -> str:
+    """Write the page of a layer, and the note from which index pages are made. Returns the file of the page."""
+    store, page = rendered.store, _page_file(layer)
+    crops = {} if examples is None else _write_crops(store, examples)
+    cards = [make_card(rendered, title, images, crops.get(titles[title], ())) for title, images in album.cards.items()]
+    count = sum(bool(card.images) for card in cards)
+    about = f"{count} of {network.table[layer].channels} channels of {network.label}"
+    store.write(page, Page(layer or "logit", about, cards, back=("index.html", "all layers")).html())
+    names = (name for images in album.cards.values() for name, _ in images if name in rendered.names)
+    note = {"network": network.fingerprint, "layer": layer, "units": count, "picture": next(names, None)}
+    store.write(f"layers/{page.removesuffix('.html')}.json", json.dumps(note))
+    return page
+
+
+def _write_crops(store: Store, examples: Any) -> dict[int, list[str]]:
+    """Write the photographs with the highest activation, cropped, and their mean, unless they are in the store.
 
     Returns:
         Their files, by channel.
     """
-    there, files = store.names("photographs"), {}
-    count = len(found.scan.found["top"][0])
-    for channel in found.channels:
-        names = [f"{found.key}-{channel}-{i}.webp" for i in range(count + (count > 1))]
-        if not there.issuperset(names):
-            crops = [example.crop for example in found.of(channel)]
+    existing, files = store.names("photographs"), {}
+    count = len(examples.scan.ranked["top"].photographs)
+    for channel in examples.channels:
+        names = [f"{examples.key}-{channel}-{i}.webp" for i in range(count + (count > 1))]
+        if not existing.issuperset(names):
+            crops = [example.crop for example in examples.of(channel)]
             for name, image in zip(names, [*crops, torch.stack(crops).mean(0)], strict=False):
-                store.write(f"photographs/{name}", webp(image))
+                store.write(f"photographs/{name}", encode_webp(image))
         files[channel] = [f"photographs/{name}" for name in names]
     return files
 
 
-def _fronts(network: fv.Network, store: Store) -> list[Card]:
-    """Read the cards that lead to the network's layers, also those of earlier sweeps, in the network's order."""
+def _layer_cards(network: fv.Network, store: Store) -> list[Card]:
+    """Return cards that link to the pages of the network's layers, also of earlier sweeps, in the network's order."""
     notes = [json.loads(store.read(f"layers/{name}")) for name in store.names("layers")]
-    units = {note["layer"]: note for note in notes if note["network"] == network.fingerprint}
-    return [_front(store, units[layer]) for layer in network.table if layer in units]
+    by_layer = {note["layer"]: note for note in notes if note["network"] == network.fingerprint}
+    return [_layer_card(store, by_layer[layer]) for layer in network.table if layer in by_layer]
 
 
-def _front(store: Store, note: Mapping[str, Any]) -> Card:
+def _layer_card(store: Store, note: Mapping[str, Any]) -> Card:
     title = f"{note['layer'] or 'logit'}, {counted(note['units'], 'unit')}"
     if note["picture"] is None:
         return Card(title)
-    one, _ = shot(store, note["picture"])
-    return Card(title, [one], link=f"{_file(note['layer'])}.html")
+    return Card(title, [card_image(store, note["picture"])], link=_page_file(note["layer"]))
 
 
-def _file(layer: str) -> str:
-    return "layer-" + "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in layer or "logit")
+def _page_file(layer: str) -> str:
+    return f"layer-{slug(layer or 'logit', MAX_SLUG)}.html"

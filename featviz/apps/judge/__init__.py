@@ -1,1 +1,1 @@
-"""What another network sees in pictures."""
+"""Let a second, independently trained network say what it recognises in rendered images."""

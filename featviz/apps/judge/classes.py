@@ -1,8 +1,6 @@
-"""Whether a judge may be asked about a maker's pictures, and what both call a class."""
+"""Check that a network may judge the images of another, and match the classes of both."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,52 +8,88 @@ from torch import Tensor
 import featviz as fv
 
 
-def check_judge(maker: fv.Network, by: fv.Network) -> None:
-    """Make sure that a judge has no part in what it judges.
+def check_judge(network: fv.Network, judge: fv.Network) -> None:
+    """Check that a judge is a single network and shares no weights with the network that rendered the images.
+
+    Args:
+        network: The network that rendered the images.
+        judge: The judge.
 
     Raises:
-        SettingError: all weights of the one are among those of the other, or the judge is several networks.
+        SettingError: All weights of one network are among those of the other, or the judge is several networks.
     """
-    if fv.objectives.OUTPUT not in by.heads:
-        raise fv.SettingError("the judge is several networks run combine; judge by one of them")
-    if _is_part(maker, by) or _is_part(by, maker):
-        raise fv.SettingError(f"{by.label} would judge its own pictures; judge by a network that was trained apart")
+    if fv.objectives.OUTPUT not in judge.heads:
+        names = ", ".join(judge.heads)
+        raise fv.SettingError(f"the judge must be a single network, got {names} combined; give one of them as --judge")
+    if _is_part_of(network, judge) or _is_part_of(judge, network):
+        raise fv.SettingError(
+            f"the judge must not have rendered the images itself, got {judge.label} for both; "
+            "give a network that was trained separately as --judge"
+        )
 
 
-def _is_part(one: fv.Network, other: fv.Network) -> bool:
+def _is_part_of(one: fv.Network, other: fv.Network) -> bool:
+    """Return whether all weights of one network are among those of the other."""
     mine, theirs = list(one.module.parameters()), list(other.module.parameters())
 
-    def known(weights: Tensor) -> bool:
+    def is_shared(weights: Tensor) -> bool:
         return any(weights.shape == their.shape and torch.equal(weights, their.to(weights)) for their in theirs)
 
-    return bool(mine) and all(map(known, mine))  # the first that is unlike tells
+    return bool(mine) and all(map(is_shared, mine))  # `all` stops at the first difference
 
 
-def labels(unit: Any, maker: fv.Network, by: fv.Network) -> tuple[int, int]:
-    """Return the index of a class to its maker and to the judge: by name, where both have names.
+def class_indices(
+    unit: fv.objectives.Logit | fv.objectives.Probability, network: fv.Network, judge: fv.Network
+) -> tuple[int, int]:
+    """Return the index of a class in the network that rendered it and in the judge.
+
+    Classes are matched by name where both networks have class names, by index otherwise.
+
+    Args:
+        unit: The class.
+        network: The network that rendered the images.
+        judge: The judge.
+
+    Returns:
+        The index in `network`, and the index in `judge`.
 
     Raises:
-        SettingError: they know other classes, or look at images of other channels.
+        SettingError: The judge has other classes or other input channels, or the network lacks class names.
     """
-    names = maker.heads.get(unit.network, maker.classes)
-    if isinstance(unit.name, str) and unit.name not in names:
-        raise fv.SettingError(f"{maker.label} has no class named {unit.name!r}; give the maker with its class names")
-    mine = unit.name if isinstance(unit.name, int) else names.index(unit.name)
-    there = maker.table[unit.network].channels
-    if names and len(names) != there:
-        given = f"{maker.label} has {len(names)} class names for {there} outputs"
-        raise fv.SettingError(f"{given}; give the maker with a name for each")
-    if maker.channels != by.channels:
+    names = network.heads.get(unit.network, network.classes)
+    index = _own_index(unit, network, names)
+    if network.channels != judge.channels:
         raise fv.SettingError(
-            f"{by.label} looks at images of {by.channels} channels, the pictures have {maker.channels}; "
-            "judge by a network of the same channels"
+            f"the judge must take images of {network.channels} channels, {judge.label} takes {judge.channels}; "
+            "give another network as --judge"
         )
-    if by.classes and names and by.classes != names:
-        if names[mine] not in by.classes:
-            raise fv.SettingError(f"{by.label} knows no class {names[mine]!r}; judge by a network of the same classes")
-        return mine, by.classes.index(names[mine])
-    known = by.table[""].channels if "" in by.table else 0
-    if known != there:
-        given = f"{by.label} has {known} classes, {maker.label} has {there}"
-        raise fv.SettingError(f"{given}; judge by a network of the same classes, or give both with their names")
-    return mine, mine
+    if judge.classes and names and judge.classes != names:
+        if names[index] not in judge.classes:
+            raise fv.SettingError(
+                f"the judge must have the same classes, {judge.label} has no class {names[index]!r}; "
+                "give another network as --judge"
+            )
+        return index, judge.classes.index(names[index])
+    outputs = network.table[unit.network].channels
+    judge_outputs = judge.table[""].channels if "" in judge.table else 0
+    if judge_outputs != outputs:
+        raise fv.SettingError(
+            f"the judge must have the same classes, {judge.label} has {judge_outputs} and {network.label} {outputs}; "
+            "give another network as --judge, or class names for both"
+        )
+    return index, index
+
+
+def _own_index(
+    unit: fv.objectives.Logit | fv.objectives.Probability, network: fv.Network, names: tuple[str, ...]
+) -> int:
+    """Return the index of a class in the network that rendered it, and check the number of its class names."""
+    if isinstance(unit.name, str) and unit.name not in names:
+        raise fv.SettingError(f"{network.label} has no class {unit.name!r}; give the network with its class names")
+    outputs = network.table[unit.network].channels
+    if names and len(names) != outputs:
+        raise fv.SettingError(
+            f"{network.label} must have one class name per output, got {len(names)} names for {outputs} outputs; "
+            "give classes= in output order"
+        )
+    return unit.name if isinstance(unit.name, int) else names.index(unit.name)

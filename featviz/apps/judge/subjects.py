@@ -1,4 +1,4 @@
-"""Pictures, and what each was made to show."""
+"""The images to judge, and the unit that each of them shows."""
 
 from __future__ import annotations
 
@@ -9,109 +9,134 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.interfaces import param_traits_of, traits_of
-from featviz.apps.replay import VALUES
+from featviz.apps.replay import RECIPE_NAMES
 from featviz.engine import parse_repr
+from featviz.interfaces import ObjectiveLike, Transforms, param_traits_of, traits_of
 from featviz.io import read_image
 
-GREY = 0.5
-"""What stands behind transparent parts."""
+BACKGROUND = 0.5
+"""Grey behind transparent parts, in [0, 1]."""
+
+_NamedImage = tuple[str, Tensor, fv.Recipe]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
-    """A picture, and what it was made to show.
+    """An image to judge.
 
     Args:
-        name: what it is called.
-        image: (channels, h, w) in [0, 1]; what is transparent is seen over grey.
-        unit: what it shows, an objective.
-        views: the transforms through which its maker looks again.
-        recipe: how it was made.
+        name: Its name.
+        image: In [0, 1]; transparent parts are over grey.
+        unit: What it shows.
+        transforms: The transforms through which its own network sees it again.
+        recipe: Its recipe.
     """
 
     name: str
-    image: Tensor
-    unit: Any
-    views: Any
+    image: Float[Tensor, "c h w"]
+    unit: ObjectiveLike
+    transforms: Transforms
     recipe: fv.Recipe
 
     @property
-    def placed(self) -> bool:
-        """Whether the unit is about places, which are others in a picture of another size or in other views."""
-        return _is_placed(self.unit)
+    def depends_on_position(self) -> bool:
+        """Whether the unit is about positions, which other sizes and transforms would change."""
+        return _depends_on_position(self.unit)
 
 
-def pictures_of(
-    found: fv.Rendering | str | Path | Sequence[str | Path], own: Mapping[str, Any] | None = None
+def load_subjects(
+    pictures: fv.Rendering | str | Path | Sequence[str | Path], own: Mapping[str, Any] | None = None
 ) -> Iterator[Subject]:
-    """Go through the pictures of a rendering, or of files.
+    """Load the images of a rendering or of files, with what each one shows.
+
+    Args:
+        pictures: A rendering, PNG files that featviz saved with one image each, or folders of them.
+        own: The user's own objectives and params that the recipes name, by name.
+
+    Yields:
+        One subject per image.
 
     Raises:
-        RecipeError: a file holds no recipe, or one that names a file that has changed, or what is not given in `own`.
-        SettingError: a file shows several pictures, or one shows no unit of a network.
-        OutputError: a file cannot be read.
+        RecipeError: A file holds no recipe, or its recipe names a file that has changed or a value missing in `own`.
+        SettingError: A file is a contact sheet, or an image shows no unit of a network.
+        OutputError: A file cannot be read, or a folder holds no PNG.
     """
-    names = VALUES | dict(own or {})
-    for name, image, recipe in _rendered(found) if isinstance(found, fv.Rendering) else _read(found):
-        unit = _unit(recipe, names)
+    names = RECIPE_NAMES | dict(own or {})
+    images = _from_rendering(pictures) if isinstance(pictures, fv.Rendering) else _from_files(pictures)
+    for name, image, recipe in images:
+        unit = _shown_unit(recipe, names)
         recipe.check_files(unit)
-        seen = image if len(image) == _channels(recipe) else GREY + image[-1:] * (image[:-1] - GREY)
-        yield Subject(name, seen, unit, _views(recipe, unit, names), recipe)
+        if len(image) != _channels(recipe):  # the last channel is alpha
+            image = BACKGROUND + image[-1:] * (image[:-1] - BACKGROUND)
+        yield Subject(name, image, unit, _transforms(recipe, unit, names), recipe)
 
 
 def _channels(recipe: fv.Recipe) -> int:
+    """Return the number of input channels of the network."""
     return len(recipe.input["mean"])
 
 
-def _rendered(rendering: fv.Rendering) -> Iterator[tuple[str, Tensor, fv.Recipe]]:
+def _from_rendering(rendering: fv.Rendering) -> Iterator[_NamedImage]:
     for i, image in enumerate(rendering.images):
-        which = rendering.recipe if rendering.recipe.picture is not None else rendering.recipe.only(i)
-        yield rendering.names[i], image, which
+        recipe = rendering.recipe if rendering.recipe.picture is not None else rendering.recipe.only(i)
+        yield rendering.names[i], image, recipe
 
 
-def _read(files: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, Tensor, fv.Recipe]]:
-    for file in _files([files] if isinstance(files, str | Path) else files):
+def _from_files(paths: str | Path | Sequence[str | Path]) -> Iterator[_NamedImage]:
+    for file in _png_files([paths] if isinstance(paths, str | Path) else paths):
         recipe = fv.Recipe.of(file)
         if recipe.picture is None and len(recipe.seeds) > 1:
-            raise fv.SettingError(f"{file} is a sheet of {len(recipe.seeds)}; save a folder, and judge the files in it")
-        alpha = recipe.param.startswith("Alpha(")
-        image = torch.from_numpy(read_image(file, 4 if alpha else _channels(recipe)))
-        image = image[[0, -1]] if alpha and _channels(recipe) == 1 else image  # grey
+            raise fv.SettingError(
+                f"each file must show one image, {file} is a contact sheet of {len(recipe.seeds)}; "
+                "save to a folder and judge the files in it"
+            )
+        has_alpha = recipe.param.startswith("Alpha(")
+        image = torch.from_numpy(read_image(file, 4 if has_alpha else _channels(recipe)))
+        if has_alpha and _channels(recipe) == 1:
+            image = image[[0, -1]]  # grey is stored three times in an RGBA file
         yield Path(file).stem, image, recipe if recipe.picture is not None else recipe.only(0)
 
 
-def _files(given: Sequence[str | Path]) -> Iterator[str | Path]:
-    for file in given:
-        inside = sorted(Path(file).glob("*.png")) if Path(file).is_dir() else [file]
-        if not inside:
-            raise fv.OutputError(f"no PNG in {file}; give files that featviz saved, or their folder")
-        yield from inside
+def _png_files(paths: Sequence[str | Path]) -> Iterator[str | Path]:
+    for path in paths:
+        files = sorted(Path(path).glob("*.png")) if Path(path).is_dir() else [path]
+        if not files:
+            raise fv.OutputError(f"no PNG in {path}; give files that featviz saved, or a folder of them")
+        yield from files
 
 
-def _views(recipe: fv.Recipe, unit: Any, names: Mapping[str, Any]) -> Any:
-    """Return the default views; or those in which it was made, where other ones show other places."""
-    if _is_placed(unit):
-        with suppress(fv.RecipeError):  # a stack of other libraries' modules
+def _transforms(recipe: fv.Recipe, unit: ObjectiveLike, names: Mapping[str, Any]) -> Any:
+    """Return the transforms through which an image is scored again.
+
+    These are the default ones, so that images rendered through others are comparable. Units that depend on position
+    keep those of the recipe, because other transforms would move other positions into view.
+    """
+    if _depends_on_position(unit):
+        with suppress(fv.RecipeError):  # modules of other libraries cannot be rebuilt from text
             return parse_repr(recipe.transforms, names)
-    near = param_traits_of(parse_repr(recipe.param, names)).close_views
-    return fv.transforms.NEAR if near else fv.transforms.STANDARD
+    close_views = param_traits_of(parse_repr(recipe.param, names)).close_views
+    return fv.transforms.NEAR if close_views else fv.transforms.STANDARD
 
 
-def _is_placed(unit: Any) -> bool:
+def _depends_on_position(unit: ObjectiveLike) -> bool:
     traits = traits_of(unit)
     return traits.depends_on_position or traits.needs_full_view
 
 
-def _unit(recipe: fv.Recipe, names: Mapping[str, Any]) -> Any:
-    """Find what a picture shows: the first unit that its objective asks for, or the whole of it."""
-    each = len(recipe.seeds) // len(recipe.objectives)
-    which, place = divmod(recipe.picture or 0, each)
-    whole = parse_repr(recipe.objectives[which], names)
-    unit = whole.shown_unit(place / max(1, each - 1)) if isinstance(whole, fv.objectives.Objective) else None
-    if unit is None and traits_of(whole).compares_images:
-        raise fv.SettingError(f"{whole} compares pictures of a batch and names no unit to look for; judge others")
-    return whole if unit is None else unit
+def _shown_unit(recipe: fv.Recipe, names: Mapping[str, Any]) -> ObjectiveLike:
+    """Return what an image shows: the first unit that its objective maximises, or the whole objective without one."""
+    batch = len(recipe.seeds) // len(recipe.objectives)
+    which, position = divmod(recipe.picture or 0, batch)
+    objective: ObjectiveLike = parse_repr(recipe.objectives[which], names)
+    unit: ObjectiveLike | None = None
+    if isinstance(objective, fv.objectives.Objective):
+        unit = objective.shown_unit(position / max(1, batch - 1))
+    if unit is None and traits_of(objective).compares_images:
+        raise fv.SettingError(
+            f"{objective} compares the images of a batch and names no unit to recognise; judge other images"
+        )
+    return objective if unit is None else unit

@@ -1,4 +1,4 @@
-"""What is found out about pictures, and the table of it."""
+"""The verdicts on images, and the table of them."""
 
 from __future__ import annotations
 
@@ -8,98 +8,105 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found out about one picture.
+    """The measurements of one image.
+
+    The image's own network is the one that rendered it.
 
     Args:
-        picture: its name.
-        unit: what it was made to show.
-        rank: of its class among the judge's answers, 1 being the first; `None` where the unit is no class.
-        probability: that the judge gives to its class.
-        own: that its maker gives to its class, on the whole picture brought to the maker's size.
-        score: the unit's, on the same.
-        retained: how much of what it scores above noise is there in fresh views: 1 is all of it; above 1 they score
-            higher than the picture as it is.
-        slope: by which power of 1/frequency its amplitudes fall, 1 to 1.6 in photographs; `None` below 32 px.
-        percentile: share of the photographs that excite the unit less; `None` where there were none.
-        told: in words.
+        picture: Name of the image.
+        unit: What it shows.
+        rank: Rank of its class among the judge's classes, from 1; `None` where the unit is no class.
+        probability: The judge's probability of its class, in [0, 1]; `None` where the unit is no class.
+        own_probability: The probability of its class by its own network, on the whole image resized to the network's
+            input size, in [0, 1]; `None` where the unit is no class.
+        score: Score of the unit by its own network, on the same image.
+        retained: Share of the score gain over noise that is retained in new random views, in [0, 1].
+        slope: Exponent of the amplitude spectrum, which falls as frequency^-slope: 1 to 1.6 in photographs; `None`
+            below 32 px.
+        percentile: Share of the photographs in which the unit scores lower, in [0, 1]; `None` without photographs.
+        verdict: The verdict in words.
     """
 
     picture: str
     unit: str
     rank: int | None
     probability: float | None
-    own: float | None
+    own_probability: float | None
     score: float
     retained: float
     slope: float | None
     percentile: float | None
-    told: str
+    verdict: str
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Verdicts, and what they come to; `str` makes a table of them.
+    """The verdicts of a judge; `str` makes a table of them.
 
     Args:
-        verdicts: one for each picture.
-        judge: what the judge is called.
+        verdicts: One per image.
+        judge: Name of the judge.
     """
 
     verdicts: tuple[Verdict, ...]
     judge: str
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.verdicts)
 
     def __iter__(self) -> Iterator[Verdict]:
-        """Go through the verdicts."""
+        """Iterate over the verdicts."""
         return iter(self.verdicts)
 
     def __getitem__(self, picture: int) -> Verdict:
-        """Return one of them."""
+        """Return the verdict on one image."""
         return self.verdicts[picture]
 
     @property
     def classes(self) -> list[Verdict]:
-        """Those of pictures of a class."""
+        """The verdicts on images of classes."""
         return [verdict for verdict in self.verdicts if verdict.rank is not None]
 
     def top(self, n: int) -> float:
-        """Return in which share of the class pictures the judge has the class among its first n answers."""
+        """Return the judge's top-n accuracy: the share of class images whose class it ranks among the first n."""
         return _mean([float((verdict.rank or 0) <= n) for verdict in self.classes])
 
     @property
     def probability(self) -> float:
-        """The judge's mean probability of the pictures' classes."""
+        """Mean probability that the judge gives to the classes of the images."""
         return _mean([verdict.probability or 0.0 for verdict in self.classes])
 
     def __str__(self) -> str:
-        """Lay out a table, and under it what it comes to."""
-        head = ("picture", "shows", "rank", f"p {self.judge}", "p own", "kept", "slope", "above", "verdict")
-        rows = [
-            (
-                one.picture,
-                one.unit,
-                "" if one.rank is None else str(one.rank),
-                "" if one.probability is None else f"{one.probability:.2f}",
-                "" if one.own is None else f"{one.own:.2f}",
-                f"{one.retained:.2f}",
-                "" if one.slope is None else f"{one.slope:.2f}",
-                "" if one.percentile is None else f"{one.percentile:.0%}",
-                one.told,
-            )
-            for one in self.verdicts
-        ]
-        wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-        wide = [width if any(row[i] for row in rows) else 0 for i, width in enumerate(wide)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True) if width)
-            for row in (head, *rows)
-        ]
+        """Return a table, and below it the means over class images. Columns without a value are left out."""
+        columns = ("picture", "shows", "rank", f"p({self.judge})", "p(own)")
+        head = (*columns, "robustness", "slope", "percentile", "verdict")
+        rows = [head, *(_cells(verdict) for verdict in self.verdicts)]
+        kept = [i for i in range(len(head)) if any(row[i] for row in rows[1:])]
+        widths = {i: max(len(row[i]) for row in rows) for i in kept}
+        lines = ["  ".join(row[i].ljust(widths[i]) for i in kept).rstrip() for row in rows]
         if self.classes:
             lines.append(f"top-1 {self.top(1):.2f}, top-5 {self.top(5):.2f}, mean probability {self.probability:.2f}")
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(lines)
+
+
+def _cells(verdict: Verdict) -> tuple[str, ...]:
+    """Return the cells of one row; empty where there is no value."""
+    return (
+        verdict.picture,
+        verdict.unit,
+        "" if verdict.rank is None else str(verdict.rank),
+        _two_digits(verdict.probability),
+        _two_digits(verdict.own_probability),
+        _two_digits(verdict.retained),
+        _two_digits(verdict.slope),
+        "" if verdict.percentile is None else f"{verdict.percentile:.0%}",
+        verdict.verdict,
+    )
+
+
+def _two_digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _mean(numbers: list[float]) -> float:

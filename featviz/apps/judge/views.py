@@ -1,37 +1,59 @@
-"""How a judge looks at pictures of any size."""
+"""Crops through which a judge sees an image of any size."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-GROWTHS = (1.0, 1.1, 1.2)
-"""How much larger than its input a judge sees a picture, and then of it the first, the middle and the last part."""
+from featviz.interfaces import Size
+
+SCALES = (1.0, 1.1, 1.2)
+"""Sizes to which an image is resized before cropping, as multiples of the smallest that covers the judge's input."""
+POSITIONS = (0.0, 0.5, 1.0)
+"""Positions of the crops: 0 is the top left, 0.5 the centre, 1 the bottom right."""
 
 
-def views(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return what a judge of this size sees of an image (channels, h, w), as a batch."""
-    large = [covering(image, size, growth) for growth in GROWTHS]
-    return torch.cat([_cut(whole, size, share) for whole in large for share in (0.0, 0.5, 1.0)])
+def crops(image: Float[Tensor, "c h w"], size: Size) -> Float[Tensor, "n c h2 w2"]:
+    """Return nine crops of an image: three scales, three positions along the diagonal.
+
+    The aspect ratio is kept, so the positions follow the longer side.
+
+    Args:
+        image: In [0, 1], of any size.
+        size: Height and width of the crops in px.
+
+    Returns:
+        The crops, (9, c, *size).
+    """
+    scaled = [resize_to_cover(image, size, scale) for scale in SCALES]
+    return torch.cat([_crop(images, size, position) for images in scaled for position in POSITIONS])
 
 
-def covering(image: Tensor, size: tuple[int, int], growth: float = 1.0) -> Tensor:
-    """Bring an image (channels, h, w), its shape kept, to where it covers a size so many times grown."""
+def resize_to_cover(image: Float[Tensor, "c h w"], size: Size, scale: float = 1.0) -> Float[Tensor, "1 c h2 w2"]:
+    """Resize an image, keeping its aspect ratio, to the smallest size that covers another.
+
+    Args:
+        image: In [0, 1].
+        size: Height and width in px to cover.
+        scale: Factor, >= 1, by which the result is larger than needed.
+
+    Returns:
+        A batch of one image.
+    """
     sides = image.shape[-2:]
-    scale = growth * max(wanted / side for wanted, side in zip(size, sides, strict=True))
-    to = [max(wanted, round(side * scale)) for wanted, side in zip(size, sides, strict=True)]
-    return resized(image, to)
+    factor = scale * max(wanted / side for wanted, side in zip(size, sides, strict=True))
+    height, width = (max(wanted, round(side * factor)) for wanted, side in zip(size, sides, strict=True))
+    return resize(image, (height, width))
 
 
-def resized(image: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring an image (channels, h, w) to (1, channels, *size)."""
+def resize(image: Float[Tensor, "c h w"], size: Size) -> Float[Tensor, "1 c h2 w2"]:
+    """Resize an image, changing its aspect ratio, and return it as a batch of one."""
     return F.interpolate(image[None], size, mode="bilinear", antialias=True)
 
 
-def _cut(images: Tensor, size: tuple[int, int], share: float) -> Tensor:
-    """Cut a window out: 0 is the first one, 0.5 the middle, 1 the last."""
-    top, left = (round(share * (side - wanted)) for side, wanted in zip(images.shape[-2:], size, strict=True))
+def _crop(images: Float[Tensor, "n c h w"], size: Size, position: float) -> Float[Tensor, "n c h2 w2"]:
+    """Crop images at a position from 0 (top left) to 1 (bottom right)."""
+    top, left = (round(position * (side - wanted)) for side, wanted in zip(images.shape[-2:], size, strict=True))
     return images[..., top : top + size[0], left : left + size[1]]

@@ -1,4 +1,4 @@
-"""Many pictures, each a file named by the hash of its recipe: what is there is never drawn again."""
+"""Render many images into a store. Each file is named by the hash of its recipe, so no image is rendered twice."""
 
 from __future__ import annotations
 
@@ -10,92 +10,106 @@ from typing import Any, Protocol
 import featviz as fv
 from featviz.io import Store
 
-AT_ONCE = 8
-"""Pictures that are rendered combine: more take no less time each, and less would be lost than with more."""
-THUMB = 256
-"""Longer side in px of the small pictures that pages show first."""
+BATCH_SIZE = 8
+"""Images that are rendered in one call. Larger batches save no time per image, and an interrupt would lose more."""
+THUMBNAIL_SIZE = 256
+"""Longer side in px of the small copies that pages show first."""
 
 
-def picture_file(name: str) -> str:
-    """Return where a picture lies in the store."""
+def image_file(name: str) -> str:
+    """Return the path of an image in its store."""
     return f"pictures/{name}.png"
 
 
-def thumb_file(name: str) -> str:
-    """Return where its small copy lies."""
+def thumbnail_file(name: str) -> str:
+    """Return the path of the small copy of an image in its store."""
     return f"thumbs/{name}.webp"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures that are rendered combine.
+    """Images that are rendered in one call of `fv.render`.
 
     Args:
-        goals: what each shows; or one objective for all of them, which is then about the batch as a whole.
-        seeds: one for each picture.
-        names: the hashes of their recipes.
-        settings: of `fv.render`, but for these.
+        objectives: One objective per image; or a single one for all images, which may compare them.
+        seeds: Seed of each image.
+        names: Hash of each image's recipe, which names its file.
+        settings: Further arguments of `fv.render`.
     """
 
-    goals: tuple[Any, ...]
+    objectives: tuple[Any, ...]
     seeds: tuple[int, ...]
     names: tuple[str, ...]
     settings: Mapping[str, Any] = field(hash=False)
 
     def __len__(self) -> int:
-        """Return how many pictures there are."""
+        """Return the number of images."""
         return len(self.names)
 
     @property
-    def whole(self) -> bool:
-        """Whether the pictures cannot be told apart."""
-        return len(self.goals) < len(self.names)
+    def is_joint(self) -> bool:
+        """Whether one objective spans all images, so that the batch cannot be split."""
+        return len(self.objectives) < len(self.names)
 
     @classmethod
-    def of(cls, network: fv.Network, goals: Sequence[Any], seeds: Sequence[int], **settings: Any) -> Batch:
-        """Name the pictures.
+    def of(cls, network: fv.Network, objectives: Sequence[Any], seeds: Sequence[int], **settings: Any) -> Batch:
+        """Compute the recipe hash of each image.
+
+        Args:
+            network: The network that the images are rendered for.
+            objectives: One per seed, or a single one for all seeds.
+            seeds: Seed of each image, >= 0.
+            settings: Further arguments of `fv.render`.
+
+        Returns:
+            The batch.
 
         Raises:
-            FeatvizError: the first of them cannot be rendered.
+            FeatvizError: The first image cannot be rendered.
         """
-        shape = {**settings, "until": 0, "robustness_views": 0}
-        several = len(goals) < len(seeds)
-        first = fv.render(network, goals[0], seed=tuple(seeds) if several else seeds[0], **shape).recipe
+        # Only the first recipe comes from a render (of no steps); the others differ in objective and seed alone.
+        start_only = {**settings, "until": 0, "robustness_views": 0}
+        is_joint = len(objectives) < len(seeds)
+        first = fv.render(network, objectives[0], seed=tuple(seeds) if is_joint else seeds[0], **start_only).recipe
         first = replace(first, until=None)
-        if several:
+        if is_joint:
             names = [first.only(i).hash for i in range(len(seeds))]
         else:
-            pairs = zip(goals, seeds, strict=True)
-            names = [first.about(goal, seed, network.heads).hash for goal, seed in pairs]
-        return cls(tuple(goals), tuple(seeds), tuple(names), settings)
+            pairs = zip(objectives, seeds, strict=True)
+            names = [first.about(objective, seed, network.heads).hash for objective, seed in pairs]
+        return cls(tuple(objectives), tuple(seeds), tuple(names), settings)
 
-    def without(self, there: set[str]) -> list[Batch]:
-        """Return what is still to be drawn, so many at a time."""
-        left = [i for i, name in enumerate(self.names) if name not in there]
-        if self.whole:
+    def without(self, existing: set[str]) -> list[Batch]:
+        """Return batches of the images that are not rendered yet, each of at most `BATCH_SIZE` unless joint.
+
+        Args:
+            existing: Names of the images that are rendered.
+        """
+        left = [i for i, name in enumerate(self.names) if name not in existing]
+        if self.is_joint:
             return [self] if left else []
-        return [self._only(left[first : first + AT_ONCE]) for first in range(0, len(left), AT_ONCE)]
+        return [self._only(left[first : first + BATCH_SIZE]) for first in range(0, len(left), BATCH_SIZE)]
 
-    def each(self) -> list[Batch]:
-        """Return batches of one picture."""
+    def singles(self) -> list[Batch]:
+        """Return one batch per image."""
         return [self._only([i]) for i in range(len(self))]
 
-    def _only(self, some: Sequence[int]) -> Batch:
+    def _only(self, indices: Sequence[int]) -> Batch:
         return replace(
             self,
-            goals=tuple(self.goals[i] for i in some),
-            seeds=tuple(self.seeds[i] for i in some),
-            names=tuple(self.names[i] for i in some),
+            objectives=tuple(self.objectives[i] for i in indices),
+            seeds=tuple(self.seeds[i] for i in indices),
+            names=tuple(self.names[i] for i in indices),
         )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a picture.
+    """Result of rendering one image.
 
     Args:
-        name: the hash of its recipe.
-        problem: why it is not there; empty where it is.
+        name: Hash of its recipe.
+        problem: Why it could not be rendered; empty if it is in the store.
     """
 
     name: str
@@ -103,19 +117,25 @@ class Outcome:
 
 
 class Backend(Protocol):
-    """Where batches are drawn."""
+    """Where batches are rendered."""
 
     def run(self, network: fv.Network, batches: Sequence[Batch], store: Store) -> Iterator[Outcome]:
-        """Draw them into the store, and say of each picture what became of it, as it is known."""
+        """Render batches into a store, and yield the outcome of each image as soon as it is known.
+
+        Args:
+            network: The network.
+            batches: The images to render.
+            store: Where the files are written.
+        """
 
 
 class LocalBackend:
-    """Draws one batch after another, in this process."""
+    """Renders one batch after another in this process."""
 
     def run(self, network: fv.Network, batches: Sequence[Batch], store: Store) -> Iterator[Outcome]:
-        """Draw them into the store, and say of each picture what became of it, as it is known."""
+        """Render batches into a store, and yield the outcome of each image as soon as it is known."""
         for batch in batches:
-            yield from draw(network, batch, store)
+            yield from render_batch(network, batch, store)
 
 
 def render_missing(
@@ -123,15 +143,25 @@ def render_missing(
     batches: Iterable[Batch],
     store: Store,
     backend: Backend,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, str]:
-    """Draw what is not in the store yet.
+    """Render the images that are not in the store yet.
+
+    Args:
+        network: The network.
+        batches: All images.
+        store: Where the files are, and are written.
+        backend: Where to render.
+        progress: Called after each image with the number of images done and the number to render.
 
     Returns:
-        The problem of each picture that is not there.
+        Why an image could not be rendered, by its name; empty if all were.
+
+    Raises:
+        OutputError: The store cannot be written to.
     """
-    there = {file.removesuffix(".png") for file in store.names("pictures")}
-    todo = [left for batch in batches for left in batch.without(there)]
+    existing = {file.removesuffix(".png") for file in store.names("pictures")}
+    todo = [part for batch in batches for part in batch.without(existing)]
     count, problems = sum(map(len, todo)), {}
     for done, outcome in enumerate(backend.run(network, todo, store), 1):
         if outcome.problem:
@@ -141,25 +171,36 @@ def render_missing(
     return problems
 
 
-def draw(network: fv.Network, batch: Batch, store: Store) -> list[Outcome]:
-    """Render a batch into the store; where it fails, its pictures are tried one by one.
+def render_batch(network: fv.Network, batch: Batch, store: Store) -> list[Outcome]:
+    """Render a batch into a store.
+
+    If the batch fails, its images are rendered one by one, so that one failure costs one image.
+
+    Args:
+        network: The network.
+        batch: The images.
+        store: Where the files are written.
+
+    Returns:
+        The outcome of each image.
 
     Raises:
-        OutputError: the store cannot be written to.
-        KeyboardInterrupt: it was stopped, and the batch is not there.
+        OutputError: The store cannot be written to.
+        KeyboardInterrupt: The render was interrupted; nothing of the batch is written.
     """
-    goals = batch.goals[0] if batch.whole else list(batch.goals)
+    objectives = batch.objectives[0] if batch.is_joint else list(batch.objectives)
     try:
-        with warnings.catch_warnings(record=True):  # what is wrong with a picture is told with its name
-            rendering = fv.render(network, goals, seed=batch.seeds, **batch.settings)
+        with warnings.catch_warnings(record=True):  # problems are reported in the outcome of their image
+            rendering = fv.render(network, objectives, seed=batch.seeds, **batch.settings)
     except Exception as error:
-        if len(batch) == 1 or batch.whole:
+        if len(batch) == 1 or batch.is_joint:
             return [Outcome(name, str(error) or type(error).__name__) for name in batch.names]
-        return [outcome for one in batch.each() for outcome in draw(network, one, store)]
-    if rendering.recipe.until is not None:
+        return [outcome for single in batch.singles() for outcome in render_batch(network, single, store)]
+    if rendering.recipe.until is not None:  # `fv.render` returns what it has after Ctrl-C
         raise KeyboardInterrupt
     for i, name in enumerate(batch.names):
         if i not in rendering.problems:
-            store.write(thumb_file(name), rendering[i].encoded(".webp", side=THUMB))
-            store.write(picture_file(name), rendering[i].encoded())  # last: it says that all is there
+            # The image comes last: where it exists, its thumbnail does too.
+            store.write(thumbnail_file(name), rendering[i].encoded(".webp", side=THUMBNAIL_SIZE))
+            store.write(image_file(name), rendering[i].encoded())
     return [Outcome(name, rendering.problems.get(i, "")) for i, name in enumerate(batch.names)]

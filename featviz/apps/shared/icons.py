@@ -1,4 +1,4 @@
-"""Small pictures, many of a kind: made alike, and laid side by side in sprite sheets."""
+"""Icons: small images rendered under equal conditions, and sprite sheets of them."""
 
 from __future__ import annotations
 
@@ -12,66 +12,87 @@ from typing import Any
 from PIL import Image, ImageOps
 
 import featviz as fv
+from featviz.apps.shared.batches import Batch, thumbnail_file
 from featviz.interfaces import Param
-from featviz.apps.shared.batches import Batch, thumb_file
 from featviz.io import Store
 
-ICON = 72
-"""Px of an icon in a sprite sheet."""
+ICON_SIZE = 72
+"""Side in px of an icon in a sprite sheet."""
 
 
-def check_param(param: Any) -> None:
-    """Make sure that a param can hold icons, before anything is done.
+def check_icon_param(param: Any) -> None:
+    """Check that a param makes one image per objective, before anything is computed.
+
+    Args:
+        param: A param, or `None` for the default one.
 
     Raises:
-        SettingError: it draws several pictures of each objective.
+        SettingError: It makes several images.
     """
     count = param.batch if isinstance(param, Param) else 1
     if count != 1:
-        raise fv.SettingError(f"{type(param).__name__} draws {count} pictures where one is wanted; give a param of one")
+        raise fv.SettingError(f"an icon needs a param that makes 1 image, got {type(param).__name__} with {count}")
 
 
-def icons(
-    network: fv.Network, goals: Sequence[Any], param: Any, size: int | tuple[int, int] | None, steps: int, seed: int
+def icon_batch(
+    network: fv.Network,
+    objectives: Sequence[Any],
+    *,
+    param: Any,
+    size: int | tuple[int, int] | None,
+    steps: int,
+    seed: int,
 ) -> Batch:
-    """Ask for an icon of each objective, all from the same noise and seen in the same way, so that like look alike.
+    """Plan one icon per objective. All start from the same noise and see the same transforms, so similar ones compare.
 
     Args:
-        network: which draws.
-        goals: what the icons show.
-        param: how they are held; in `param.Alpha` what does not matter to the objective becomes transparent.
-        size: height and width in px, or one side; `None` means the param's own.
-        steps: of each.
-        seed: of each.
-
-    Raises:
-        FeatvizError: the first of them cannot be rendered.
-    """
-    sides = (size, size) if isinstance(size, int) else size
-    held = fv.param.sized(fv.param.Image() if param is None else param, sides, 1)
-    if isinstance(held, fv.param.Alpha):
-        goals = [goal * (1 - fv.objectives.Opacity()) for goal in goals]
-    return Batch.of(network, goals, [seed] * len(goals), steps=steps, param=held)
-
-
-def sprites(store: Store, names: Sequence[str], file: str) -> int:
-    """Write pictures' small copies side by side into one .webp file, as many in a row as make it a square.
-
-    A JSON file of the same name says where each is, for pages of one's own.
+        network: The network.
+        objectives: What the icons show.
+        param: Image parameterization; `None` for `param.Image()`. With `param.Alpha`, opacity is penalised, so that
+            what does not matter to the objective becomes transparent.
+        size: Height and width in px, or one side; `None` for the param's own size.
+        steps: Number of steps, >= 0.
+        seed: Seed of every icon, >= 0.
 
     Returns:
-        How many stand in a row.
+        The batch.
+
+    Raises:
+        FeatvizError: The first icon cannot be rendered.
+    """
+    sides = (size, size) if isinstance(size, int) else size
+    sized = fv.param.sized(fv.param.Image() if param is None else param, sides, 1)
+    if isinstance(sized, fv.param.Alpha):
+        objectives = [objective * (1 - fv.objectives.Opacity()) for objective in objectives]
+    return Batch.of(network, objectives, [seed] * len(objectives), steps=steps, param=sized)
+
+
+def write_sprites(store: Store, names: Sequence[str], file: str) -> int:
+    """Write the thumbnails of images side by side into one .webp file, in rows that make it about square.
+
+    A .json file of the same name lists the position of each icon, for use outside of featviz.
+
+    Args:
+        store: The store that has the thumbnails.
+        names: Names of the images.
+        file: File of the sheet in the store, ending in .webp.
+
+    Returns:
+        Number of icons per row.
+
+    Raises:
+        OutputError: A thumbnail is missing, or the store cannot be written to.
     """
     columns = math.isqrt(max(1, len(names)) - 1) + 1
-    sheet = Image.new("RGBA", (columns * ICON, max(1, -(-len(names) // columns)) * ICON))
-    places = {}
+    sheet = Image.new("RGBA", (columns * ICON_SIZE, max(1, -(-len(names) // columns)) * ICON_SIZE))
+    boxes = {}
     for i, name in enumerate(names):
-        x, y = i % columns * ICON, i // columns * ICON
-        icon = Image.open(BytesIO(store.read(thumb_file(name)))).convert("RGBA")
-        sheet.paste(ImageOps.pad(icon, (ICON, ICON), Image.Resampling.LANCZOS, (0, 0, 0, 0)), (x, y))
-        places[name] = [x, y, ICON, ICON]
+        x, y = i % columns * ICON_SIZE, i // columns * ICON_SIZE
+        icon = Image.open(BytesIO(store.read(thumbnail_file(name)))).convert("RGBA")
+        sheet.paste(ImageOps.pad(icon, (ICON_SIZE, ICON_SIZE), Image.Resampling.LANCZOS, (0, 0, 0, 0)), (x, y))
+        boxes[name] = [x, y, ICON_SIZE, ICON_SIZE]
     data = BytesIO()
     sheet.save(data, "webp", quality=82)
     store.write(file, data.getvalue())
-    store.write(str(Path(file).with_suffix(".json")), json.dumps({"sprite": Path(file).name, "icons": places}))
+    store.write(str(Path(file).with_suffix(".json")), json.dumps({"sprite": Path(file).name, "icons": boxes}))
     return columns

@@ -1,4 +1,4 @@
-"""Photographs on pages."""
+"""Photographs on pages: find those of a class, and compress them."""
 
 from __future__ import annotations
 
@@ -7,42 +7,60 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
+from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
 from featviz.io import images_in, read_photograph
 
-SIDE = 128
-"""Px of photographs of a class."""
+CLASS_PHOTOGRAPH_SIZE = 128
+"""Side in px of the photographs of a class."""
 
 
-def webp(image: Tensor) -> bytes:
-    """Compress an image (channels, h, w) in [0, 1] for a page; of channels that are no colours, the first."""
+def encode_webp(image: Float[Tensor, "c h w"]) -> bytes:
+    """Compress an image for a page.
+
+    Args:
+        image: In [0, 1]. Of an image that is not RGB, the first channel is shown in grey.
+
+    Returns:
+        The bytes of a .webp file.
+    """
     image = image if len(image) == 3 else image[:1]
     pixels = (255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).expand(-1, -1, 3).numpy()
     return iio.imwrite("<bytes>", pixels, extension=".webp", quality=85)
 
 
-def of_classes(names: Sequence[str], folder: str | Path, channels: int = 3, most: int = 3) -> dict[str, list[Tensor]]:
-    """Find photographs of classes: those whose file, or folder, is called like the class, but for numbers.
+def photographs_of_classes(
+    classes: Sequence[str], folder: str | Path, *, channels: int = 3, limit: int = 3
+) -> dict[str, list[Float[Tensor, "c h w"]]]:
+    """Find photographs whose file or folder is named after a class, apart from numbers and punctuation.
 
     Args:
-        names: of the classes.
-        folder: of photographs; those that cannot be read are left out.
-        channels: as for `photographs`.
-        most: how many of each.
+        classes: Class names.
+        folder: Folder of photographs. Files that cannot be read are skipped.
+        channels: Number of channels of the images.
+        limit: Maximum number of photographs per class.
+
+    Returns:
+        Photographs by class; classes without one are left out.
+
+    Raises:
+        OutputError: The folder is missing or has no image.
     """
-    known = {_plain(name): name for name in names if _plain(name)} | {name.lower(): name for name in names}
+    known = {_words(name): name for name in classes if _words(name)} | {name.lower(): name for name in classes}
     found: dict[str, list[Tensor]] = {}
     for file in images_in(folder):
-        called = (file.stem.lower(), _plain(file.stem), file.parent.name.lower(), _plain(file.parent.name))
-        name = next((known[words] for words in called if words in known), None)
-        if name is not None and len(found.get(name, ())) < most:
+        candidates = (file.stem.lower(), _words(file.stem), file.parent.name.lower(), _words(file.parent.name))
+        name = next((known[candidate] for candidate in candidates if candidate in known), None)
+        if name is not None and len(found.get(name, ())) < limit:
             with contextlib.suppress(fv.FeatvizError):
-                found.setdefault(name, []).append(read_photograph(file, size=SIDE, channels=channels))
+                image = read_photograph(file, size=CLASS_PHOTOGRAPH_SIZE, channels=channels)
+                found.setdefault(name, []).append(image)
     return found
 
 
-def _plain(name: str) -> str:
+def _words(name: str) -> str:
+    """Return the words of a name in lower case, without numbers and punctuation."""
     words = "".join(letter if letter.isalnum() or letter == "'" else " " for letter in name.lower()).split()
     return " ".join(word for word in words if not word.isdecimal())

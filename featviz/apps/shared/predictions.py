@@ -1,61 +1,79 @@
-"""What a classifier answers, as probabilities of its classes."""
+"""Class probabilities of a classifier, whether it puts out logits or probabilities."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
 
-MOVES = (
+RESHAPES = (
     *("Alias", "Clone", "Flatten", "Permute", "Reshape", "Select", "Slice", "Squeeze", "ToCopy", "Transpose"),
     *("Unsafe", "Unsqueeze", "View"),
 )
-"""How the names of steps begin that leave every number as it is."""
+"""Prefixes of the autograd nodes that move or copy numbers without changing them."""
 
 LOGITS, PROBABILITIES, LOG_PROBABILITIES = "logits", "probabilities", "log-probabilities"
+"""The kinds of output that `output_kind` tells apart."""
+
+SUM_TOLERANCE = 1e-3
+"""Largest deviation from 1 of a sum of probabilities."""
 
 
-def predict(network: fv.Network, images: Tensor, head: str = fv.objectives.OUTPUT) -> Tensor:
-    """Return the probabilities (images, classes) that a network gives, whether it puts out these or logits.
+def predict(
+    network: fv.Network, images: Float[Tensor, "n c h w"], head: str = fv.objectives.OUTPUT
+) -> Float[Tensor, "n classes"]:
+    """Return the class probabilities of images.
 
-    Those of a single output are of yes, by a sigmoid; and so is every one of a network that ends in sigmoids.
+    Logits become probabilities by a softmax, or by a sigmoid where there is one output. Probabilities stay as they
+    are, also those of a network that ends in sigmoids and whose classes do not exclude each other.
 
     Args:
-        network: a classifier.
-        images: (n, channels, h, w) in [0, 1], of a size that it takes.
-        head: which of several networks run combine.
+        network: A classifier.
+        images: In [0, 1], of a size that the network accepts.
+        head: Layer that puts out the logits, for combined networks; empty for a single network.
+
+    Returns:
+        Probabilities in [0, 1], on the CPU.
 
     Raises:
-        ModelError: it gives what is no number.
+        ModelError: The output is not finite.
     """
     with torch.no_grad():
-        put = network.capture(images, [head]).logits(head).float().cpu()
-    if not put.isfinite().all():
-        raise fv.ModelError(f"{network.label} answers with what is no number; check its weights, --mean and --std")
+        output = network.capture(images, [head]).logits(head).float().cpu()
+    if not output.isfinite().all():
+        raise fv.ModelError(f"the output of {network.label} is not finite; check its weights, mean and std")
     if output_kind(network, head) == PROBABILITIES:
-        return put
-    return put.softmax(1) if put.shape[1] > 1 else put.sigmoid()
+        return output
+    return output.softmax(1) if output.shape[1] > 1 else output.sigmoid()
 
 
 def output_kind(network: fv.Network, layer: str) -> str:
-    """Say what a layer puts out: after a softmax or sigmoids, as a module or as a function, they are no logits.
+    """Return whether a layer puts out logits, probabilities or log-probabilities.
+
+    The last step of the autograd graph tells, so a softmax or sigmoid is found as a module and as a function. Where
+    the last step is another, non-negative numbers that sum to 1 are taken for probabilities.
 
     Args:
-        network: asked about noise.
-        layer: puts out a vector.
+        network: The network; it is run once on noise.
+        layer: A layer that puts out one vector per image; empty for the output.
+
+    Returns:
+        `LOGITS`, `PROBABILITIES` or `LOG_PROBABILITIES`.
     """
     noise = torch.rand(1, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
     with torch.enable_grad():
-        put = network.capture(noise.requires_grad_(), [layer]).channels_first(layer)
-    step = put.grad_fn
-    while step is not None and step.name().lstrip("_").startswith(MOVES):
-        step = step.next_functions[0][0]
-    last = "" if step is None else step.name()
-    if last in ("SigmoidBackward0", "SoftmaxBackward0") or (put.min() >= 0 and _are_shares(put)):
+        output = network.capture(noise.requires_grad_(), [layer]).channels_first(layer)
+    node = output.grad_fn
+    while node is not None and node.name().lstrip("_").startswith(RESHAPES):
+        node = node.next_functions[0][0]
+    last = "" if node is None else node.name()
+    if last in ("SigmoidBackward0", "SoftmaxBackward0") or (output.min() >= 0 and _sums_to_one(output)):
         return PROBABILITIES
-    return LOG_PROBABILITIES if last == "LogSoftmaxBackward0" or _are_shares(put.exp()) else LOGITS
+    return LOG_PROBABILITIES if last == "LogSoftmaxBackward0" or _sums_to_one(output.exp()) else LOGITS
 
 
-def _are_shares(put: Tensor) -> bool:
-    return put.shape[1] > 1 and bool((put.sum(1) - 1).abs().max() < 1e-3)
+def _sums_to_one(output: Float[Tensor, "n classes"]) -> bool:
+    """Return whether the numbers of each image sum to 1; a single number says nothing."""
+    return output.shape[1] > 1 and bool((output.sum(1) - 1).abs().max() < SUM_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Batches on the workers of a Ray cluster: each holds the network once, and draws one batch at a time."""
+"""Render batches on the workers of a Ray cluster. Each worker loads the network once and renders a batch at a time."""
 
 from __future__ import annotations
 
@@ -8,27 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import featviz as fv
-from featviz.apps.shared.batches import Batch, Outcome, draw
+from featviz.apps.shared.batches import Batch, Outcome, render_batch
 from featviz.io import Store
 
-AHEAD = 2
-"""Batches that wait at each worker, so that none waits for its next."""
+QUEUED_PER_WORKER = 2
+"""Batches that are submitted to each worker at a time, so that none waits for its next."""
 
 
 @dataclass(frozen=True)
 class RayBackend:
-    """Draws batches on a Ray cluster: `pip install 'featviz[ray]'`.
+    """Renders batches on a Ray cluster: `pip install 'featviz[ray]'`.
 
-    The workers write their pictures to the store themselves, so it has to be one that all of them reach. A worker that
-    is lost is started anew, and does its batch again.
+    The workers write their images to the store themselves, so all of them must be able to reach it. A worker that is
+    lost is restarted and renders its batch again.
 
     Args:
-        address: of the cluster; `"auto"` for the one that this machine belongs to, `"local"` to start one here.
-        workers: how many; `None` means one for each processor core, or each GPU where there are any.
-        threads: of each.
-
-    Raises:
-        SettingError: Ray is not installed, or there is no cluster at the address.
+        address: Address of the cluster; `"auto"` for the one that this machine belongs to, `"local"` to start one here.
+        workers: Number of workers, >= 1; `None` for one per GPU if the network is on a GPU, else per CPU core.
+        threads: CPU threads of each worker, >= 1.
     """
 
     address: str = "local"
@@ -36,36 +33,47 @@ class RayBackend:
     threads: int = 1
 
     def run(self, network: fv.Network, batches: Sequence[Batch], store: Store) -> Iterator[Outcome]:
-        """Draw them into the store, and say of each picture what became of it, as it is known."""
+        """Render batches into a store, and yield the outcome of each image as soon as it is known.
+
+        Args:
+            network: The network.
+            batches: The images to render.
+            store: Where the files are written.
+
+        Raises:
+            SettingError: Ray is not installed, or there is no cluster at the address.
+            OutputError: A worker cannot write to the store.
+        """
         if not batches:
             return
         ray = _connect(self.address)
         gpus = 1 if network.device.type == "cuda" else 0
         resources = ray.cluster_resources()
-        most = int(resources.get("GPU", 0) if gpus else resources.get("CPU", 1) // self.threads)
-        count = max(1, min(self.workers or most, len(batches)))
-        _carry_modules(ray, network)
-        held, worker = ray.put(network), ray.remote(_Worker)
+        available = int(resources.get("GPU", 0) if gpus else resources.get("CPU", 1) // self.threads)
+        count = max(1, min(self.workers or available, len(batches)))
+        _pickle_user_modules(ray, network)
+        network_ref, worker_class = ray.put(network), ray.remote(_Worker)
         options = {"num_cpus": self.threads, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": -1}
-        workers = [worker.options(**options).remote(str(store.path or store.url), self.threads) for _ in range(count)]
-        waiting, busy = list(reversed(batches)), {}
+        url = str(store.path or store.url)
+        workers = [worker_class.options(**options).remote(url, self.threads) for _ in range(count)]
+        waiting, running = list(reversed(batches)), {}
         try:
-            for one in workers * AHEAD:
+            for worker in workers * QUEUED_PER_WORKER:
                 if waiting:
-                    busy[one.draw.remote([held], waiting.pop())] = one
-            while busy:
-                (done,), _ = ray.wait(list(busy), num_returns=1)
-                one = busy.pop(done)
+                    running[worker.render.remote([network_ref], waiting.pop())] = worker
+            while running:
+                (done,), _ = ray.wait(list(running), num_returns=1)
+                worker = running.pop(done)
                 if waiting:
-                    busy[one.draw.remote([held], waiting.pop())] = one
+                    running[worker.render.remote([network_ref], waiting.pop())] = worker
                 yield from _result(ray, done)
         finally:
-            for one in workers:
-                ray.kill(one)
+            for worker in workers:
+                ray.kill(worker)
 
 
 class _Worker:
-    """Holds the network, from its first batch on."""
+    """Ray actor that keeps the network after its first batch."""
 
     def __init__(self, url: str, threads: int) -> None:
         import torch
@@ -74,16 +82,22 @@ class _Worker:
         self._store = Store(url)
         self._network: fv.Network | None = None
 
-    def draw(self, held: list[Any], batch: Batch) -> list[Outcome]:
-        """Draw a batch into the store; the network is where the one thing held is."""
+    def render(self, network_ref: list[Any], batch: Batch) -> list[Outcome]:
+        """Render a batch into the store.
+
+        Args:
+            network_ref: Reference to the network, in a list: Ray resolves bare references before every call, which
+                would copy the network for each batch.
+            batch: The images.
+        """
         import ray
 
-        self._network = self._network or ray.get(held[0])
-        return draw(self._network, batch, self._store)
+        self._network = self._network or ray.get(network_ref[0])
+        return render_batch(self._network, batch, self._store)
 
 
 def _connect(address: str) -> Any:
-    """Find the cluster, or start one.
+    """Connect to a cluster, or start one.
 
     Raises:
         SettingError: Ray is not installed, or there is no cluster at the address.
@@ -96,24 +110,24 @@ def _connect(address: str) -> Any:
         try:
             ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            why = str(error).partition("\n")[0].rstrip(".")
+            reason = str(error).partition("\n")[0].rstrip(".")
             raise fv.SettingError(
-                f"no Ray cluster at {address!r} ({why}); start one with ray start, or give local"
+                f"no Ray cluster at {address!r} ({reason}); start one with: ray start --head, or use address 'local'"
             ) from error
     return ray
 
 
-def _carry_modules(ray: Any, network: fv.Network) -> None:
-    """Send the code of a network of one's own along, which the workers could not import."""
-    for part in {type(part).__module__ for part in network.module.modules()}:
-        module = sys.modules.get(part)
+def _pickle_user_modules(ray: Any, network: fv.Network) -> None:
+    """Send the code of a user's own network along with it, since the workers could not import that code."""
+    for name in {type(module).__module__ for module in network.module.modules()}:
+        module = sys.modules.get(name)
         file = getattr(module, "__file__", None) or ""
-        if module is not None and "site-packages" not in file and not part.startswith("featviz"):
+        if module is not None and "site-packages" not in file and not name.startswith("featviz"):
             ray.cloudpickle.register_pickle_by_value(module)
 
 
 def _result(ray: Any, done: Any) -> list[Outcome]:
-    """Fetch what became of a batch, and raise as here what a worker raised."""
+    """Fetch the outcomes of a batch. A featviz error of a worker is raised here as itself."""
     try:
         return list(ray.get(done))
     except ray.exceptions.RayTaskError as error:

@@ -1,4 +1,4 @@
-"""The networks that ship in the package, so that the first picture needs no download."""
+"""The networks that ship with featviz, so that the first image needs no download."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ BUNDLED: dict[str, Callable[[], nn.Module]] = {
     "motifnet": lambda: MotifNet(len(MOTIFS)),
     "motifvit": lambda: motifvit(SIZE, len(MOTIFS)),
 }
-"""What builds each, with random weights."""
+"""Builds each bundled network with random weights, by name."""
 
 
 def network(name: str = "motifnet", *, trained: bool = True) -> Network:
-    """Build one of them.
+    """Build a bundled network on the CPU.
 
     Args:
         name: `motifnet` or `motifvit`.
-        trained: `False` leaves its weights random.
+        trained: Load the trained weights; otherwise they stay random.
+
+    Returns:
+        The network in eval mode, with its class names.
     """
     from safetensors.torch import load_file
 
@@ -37,5 +40,9 @@ def network(name: str = "motifnet", *, trained: bool = True) -> Network:
 
 
 def weights(name: str) -> Path:
-    """Return the file of its trained weights."""
+    """Return the path of the trained weights of a bundled network.
+
+    Args:
+        name: `motifnet` or `motifvit`.
+    """
     return Path(__file__).with_name(f"{name}.safetensors")

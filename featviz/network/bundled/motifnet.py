@@ -1,4 +1,4 @@
-"""The embedded CNN: small, residual, with batch normalisation and named stages."""
+"""The bundled CNN: a small residual network with batch normalisation and named stages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SIZE = 64
-"""Height and width in px of the drawings it is trained on; it takes any larger size."""
+"""Height and width in px of the drawings on which both bundled networks are trained. The CNN accepts other sizes."""
 MEAN = STD = (0.5, 0.5, 0.5)
+"""Mean and standard deviation of each channel that the bundled networks expect, in [0, 1]."""
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2015, https://arxiv.org/abs/1512.03385, fig. 2)."""
+    """A residual block: two 3x3 convolutions and a shortcut.
+
+    Args:
+        before: Number of input channels.
+        after: Number of output channels. If it differs, the shortcut is a 1x1 convolution.
+
+    Source: He et al. 2015, https://arxiv.org/abs/1512.03385, fig. 2.
+    """
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -29,16 +37,19 @@ class Residual(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Float[Tensor, "n before h w"]) -> Float[Tensor, "n after h w"]:
-        """Return the block's rectified sum."""
+        """Return the rectified sum of both branches."""
         y = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(x)))))
         return self.relu2(y + self.shortcut(x))
 
 
 class MotifNet(nn.Module):
-    """Classify motifs.
+    """A CNN that classifies motifs.
 
-    It halves the map by averaging, never by striding or max-pooling: those leave a grid in the gradient, and so in
-    the pictures (Odena et al. 2016, https://doi.org/10.23915/distill.00003).
+    It halves feature maps by average pooling. Strided convolutions and max pooling would leave a grid pattern in the
+    gradient and so in images (Odena et al. 2016, https://doi.org/10.23915/distill.00003).
+
+    Args:
+        classes: Number of classes.
     """
 
     def __init__(self, classes: int) -> None:
@@ -51,6 +62,6 @@ class MotifNet(nn.Module):
         self.head = nn.Linear(128, classes)
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
-        """Return class logits for normalised images."""
+        """Return class logits of normalised images."""
         x = self.stage3(self.stage2(self.stage1(self.stem(x))))
         return self.head(self.pool(x).flatten(1))

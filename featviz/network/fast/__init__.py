@@ -1,0 +1,1 @@
+"""Faster passes with the same results: batch-norm folding, convolution backward, CUDA graphs."""

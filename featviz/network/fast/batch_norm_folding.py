@@ -1,10 +1,10 @@
-"""Fold batch normalisation into the convolution before it: the same numbers for less work, and undone afterwards."""
+"""Fold batch normalisation into the preceding convolution: the same results for less work, undone afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +13,21 @@ from featviz.network.activations import first_tensor
 from featviz.network.module_state import frozen
 from featviz.random import Chance
 
-CLOSE = 1e-3
-"""How far outputs may move, as a share of the layer's largest: rounding moves them by a hundredth of it."""
+TOLERANCE = 1e-3
+"""Largest deviation of an output, relative to the layer's largest value. Rounding causes a hundredth of it."""
+
+Hook = Callable[[str, tuple[object, ...], object], None]
+"""Called with the name, inputs and output of every module that runs."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A convolution and the normalisation that reads it.
+    """A convolution and the batch normalisation of its output.
 
     Args:
-        conv: puts out something else while folded.
-        norm: passes its input on while folded.
-        hidden: names of layers that put out the convolution's own output; where one is captured, nothing is folded.
+        conv: The convolution. While folded, it puts out the normalised values.
+        norm: The normalisation. While folded, it returns its input.
+        hidden: Names of the layers whose output is the convolution's own, which cannot be captured while folded.
     """
 
     conv: nn.Conv2d
@@ -33,59 +36,89 @@ class Pair:
 
 
 def foldable(module: nn.Module, images: Tensor) -> tuple[Pair, ...]:
-    """Find the pairs that can be folded, and make sure by folding them: every other layer has to put out the same.
+    """Find the convolutions with a batch normalisation that can be folded into them.
+
+    A module does not tell what else its `forward` does with a convolution's output, such as adding it to a shortcut.
+    Therefore all pairs are folded on trial, and every other layer must put out the same as before.
 
     Args:
-        module: the network.
-        images: any, as the network wants them.
+        module: The network.
+        images: Any images, normalised as the network expects.
+
+    Returns:
+        The pairs; none if folding them changes another output, or if the network is not in single precision.
     """
     if images.dtype != torch.float32 or not any(type(part) is nn.BatchNorm2d for part in module.modules()):
         return ()
-    kept: list[Tensor | None] = []  # what each call put out, before anything overwrites it
-    put_out: dict[str, Tensor] = {}  # the same, as the very objects that were handed on
-    read: dict[str, Tensor] = {}
-    calls: list[str] = []
+    recorded = _Recording()
+    _run(module, images, recorded.add)
+    pairs = _pairs(module, recorded)
+    return pairs if _outputs_stay(module, images, pairs, recorded.copies) else ()
 
-    def note(name: str, inputs: tuple[object, ...], output: object) -> None:
-        calls.append(name)
-        tensor, given = first_tensor(output), first_tensor(inputs)
-        kept.append(None if tensor is None else tensor.clone())
+
+@dataclass
+class _Recording:
+    """One pass of a network.
+
+    Tensors are compared by identity: a normalisation reads a convolution if its input *is* the convolution's output.
+    Values are compared on copies, because later modules may overwrite an output in place.
+    """
+
+    calls: list[str] = field(default_factory=list)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    copies: list[Tensor | None] = field(default_factory=list)
+    """A copy of the output of each call, in order; `None` for an output without tensors."""
+
+    def add(self, name: str, inputs: tuple[object, ...], output: object) -> None:
+        """Record one call of a module."""
+        self.calls.append(name)
+        given, tensor = first_tensor(inputs), first_tensor(output)
+        self.copies.append(None if tensor is None else tensor.clone())
         if tensor is not None and given is not None:
-            put_out[name], read[name] = tensor, given
+            self.inputs[name], self.outputs[name] = given, tensor
 
-    _run(module, images, note)
+
+def _pairs(module: nn.Module, recorded: _Recording) -> tuple[Pair, ...]:
+    """Return convolutions and normalisations that run once each, one on the output of the other."""
     pairs = []
     for name, norm in module.named_modules():
-        if type(norm) is not nn.BatchNorm2d or norm.running_mean is None or calls.count(name) != 1:
+        if type(norm) is not nn.BatchNorm2d or norm.running_mean is None or recorded.calls.count(name) != 1:
             continue
-        hidden = frozenset(other for other, tensor in put_out.items() if tensor is read.get(name))
+        hidden = frozenset(other for other, tensor in recorded.outputs.items() if tensor is recorded.inputs.get(name))
         for other in hidden:
             conv = module.get_submodule(other)
-            if type(conv) is nn.Conv2d and calls.count(other) == 1:
+            if type(conv) is nn.Conv2d and recorded.calls.count(other) == 1:
                 pairs.append(Pair(conv, norm, hidden))
+    return tuple(pairs)
+
+
+def _outputs_stay(module: nn.Module, images: Tensor, pairs: Sequence[Pair], copies: Sequence[Tensor | None]) -> bool:
+    """Whether all layers that are not hidden by the pairs put out the same values while these are folded."""
     hidden = frozenset().union(*(pair.hidden for pair in pairs))
-    before, same = iter(kept), True
+    expected, same = iter(copies), True
 
     def compare(name: str, _: tuple[object, ...], output: object) -> None:
         nonlocal same
-        was, tensor = next(before, None), first_tensor(output)
-        if was is not None and tensor is not None and name not in hidden:
-            same &= _alike(was, tensor)
+        before, tensor = next(expected, None), first_tensor(output)
+        if before is not None and tensor is not None and name not in hidden:
+            same &= _close(before, tensor)
 
     with Folds().only(pairs):
         _run(module, images, compare)
-    return tuple(pairs) if same else ()
+    return same
 
 
-def _alike(was: Tensor, tensor: Tensor) -> bool:
-    if was.shape != tensor.shape or was.numel() == 0:
-        return was.shape == tensor.shape
-    if not (was.is_floating_point() or was.is_complex()):
-        return torch.equal(was, tensor)
-    return bool((tensor - was).abs().max() <= CLOSE * (was.abs().max() + CLOSE))
+def _close(before: Tensor, tensor: Tensor) -> bool:
+    if before.shape != tensor.shape or before.numel() == 0:
+        return before.shape == tensor.shape
+    if not (before.is_floating_point() or before.is_complex()):
+        return torch.equal(before, tensor)
+    return bool((tensor - before).abs().max() <= TOLERANCE * (before.abs().max() + TOLERANCE))
 
 
-def _run(module: nn.Module, images: Tensor, call: Callable[[str, tuple[object, ...], object], None]) -> None:
+def _run(module: nn.Module, images: Tensor, call: Hook) -> None:
+    """Run the network, calling back after every module."""
     with ExitStack() as stack:
         stack.enter_context(frozen(module))
         for name, part in module.named_modules():
@@ -96,7 +129,7 @@ def _run(module: nn.Module, images: Tensor, call: Callable[[str, tuple[object, .
 
 
 class Folds:
-    """Which pairs of a network are folded now; one watch may be opened within another, and wants its own."""
+    """The pairs of a network that are folded now. Sessions may be nested; each folds its own pairs."""
 
     def __init__(self) -> None:
         self._pairs: tuple[Pair, ...] = ()
@@ -104,7 +137,11 @@ class Folds:
 
     @contextmanager
     def only(self, pairs: Sequence[Pair]) -> Iterator[None]:
-        """Fold these pairs and no others for as long as the context lasts."""
+        """Fold these pairs and no others while the context is open; then fold those of the surrounding session.
+
+        Args:
+            pairs: What to fold; empty to run the network as it is.
+        """
         before = self._pairs
         try:
             self._fold(tuple(pairs))
@@ -121,6 +158,14 @@ class Folds:
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Put the normalisation into the weight and bias of the convolution.
+
+    In eval mode, batch normalisation is an affine map with constant factors per channel:
+    `norm(y) = scale * y + shift`, `scale = weight / sqrt(running_var + eps)`, `shift = bias - running_mean * scale`.
+    With `y = W x + b` this is the convolution `(scale * W) x + (scale * b + shift)`.
+
+    Source: as `torch.nn.utils.fusion.fuse_conv_bn_weights`.
+    """
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = (norm.running_var + norm.eps).rsqrt()
@@ -130,10 +175,10 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     shift = shift if conv.bias is None else shift + conv.bias.detach() * scale
     conv.weight.data = conv.weight.data * scale.view(-1, 1, 1, 1)
     conv.bias = nn.Parameter(shift, requires_grad=False)
-    norm.forward = _as_it_is  # type: ignore[assignment,method-assign]
+    norm.forward = _identity  # type: ignore[assignment,method-assign]
 
 
-def _as_it_is(x: Tensor) -> Tensor:
+def _identity(x: Tensor) -> Tensor:
     return x
 
 

@@ -1,4 +1,4 @@
-"""Faster ways back through convolutions: the gradients that the libraries are slowest at on a CPU."""
+"""Faster input gradients for the convolutions whose backward pass is slowest on a CPU."""
 
 from __future__ import annotations
 
@@ -14,103 +14,142 @@ from torch import Tensor, nn
 
 from featviz.interfaces import Size
 
-FEW = 4
-"""Up to how many input channels a convolution counts as one that sees images."""
+MAX_IMAGE_CHANNELS = 4
+"""Largest number of input channels of a convolution that is treated as one that reads images."""
 
-Way = Callable[[Tensor, Tensor, nn.Conv2d, Size], Tensor]
-"""From the gradient in what a convolution put out, and its weights then, to that in its input, of so many px."""
+InputGradient = Callable[[Tensor, Tensor, nn.Conv2d, Size], Tensor]
+"""(output gradient, weight, convolution, height and width of its input in px) → input gradient."""
 
 
 @contextmanager
 def fast_conv_backward(module: nn.Module) -> Iterator[None]:
-    """Let convolutions find their input's gradient by a plain convolution where that is faster; then undo it.
+    """Compute input gradients of some convolutions by a plain convolution, where that is faster on a CPU.
 
-    It is for strided ones that see images, for strided depthwise ones in bfloat16, and for dilated depthwise ones.
+    These are strided convolutions that read images, strided depthwise ones in bfloat16, and dilated depthwise ones.
+    Outputs are unchanged; gradients change by rounding only. The weights get no gradient.
 
-    Source: `benchmarks/overhead.py`, the quick pass beside the others.
+    Args:
+        module: The network. It is restored when the context closes.
+
+    Source: measured by `benchmarks/overhead.py`, which times a pass with and without it.
     """
-    ways = [(part, way) for part in module.modules() if isinstance(part, nn.Conv2d) and (way := _way(part))]
+    faster = [
+        (part, input_gradient)
+        for part in module.modules()
+        if isinstance(part, nn.Conv2d) and (input_gradient := _faster_backward(part))
+    ]
     try:
-        for conv, way in ways:
-            conv.forward = partial(_run, conv, way)  # type: ignore[method-assign]
+        for conv, input_gradient in faster:
+            conv.forward = partial(_forward, conv, input_gradient)  # type: ignore[method-assign]
         yield
     finally:
-        for conv, _ in ways:
+        for conv, _ in faster:
             conv.__dict__.pop("forward", None)
 
 
-def _way(conv: nn.Conv2d) -> Way | None:
-    """Say by which way back a convolution gains; `None` where its own is the fastest."""
-    square = all(each[0] == each[1] for each in (conv.stride, conv.kernel_size, conv.dilation))
+def _faster_backward(conv: nn.Conv2d) -> InputGradient | None:
+    """Choose the function that computes the input gradient; `None` where the library's own is the fastest."""
+    square = all(pair[0] == pair[1] for pair in (conv.stride, conv.kernel_size, conv.dilation))
     plain = type(conv) is nn.Conv2d and "forward" not in conv.__dict__ and conv.padding_mode == "zeros"
     if not (plain and square and conv.weight.device.type == "cpu") or isinstance(conv.padding, str):
         return None
-    if conv.in_channels <= FEW and conv.groups == 1 and conv.stride[0] > 1 and conv.dilation[0] == 1:
+    if conv.in_channels <= MAX_IMAGE_CHANNELS and conv.groups == 1 and conv.stride[0] > 1 and conv.dilation[0] == 1:
         return strided_input_gradient
     depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
     slow = conv.dilation[0] > 1 or (conv.stride[0] > 1 and conv.weight.dtype == torch.bfloat16)
-    return depthwise_input_gradient if depthwise and slow and max(conv.padding) <= _reach(conv) else None
+    return depthwise_input_gradient if depthwise and slow and max(conv.padding) <= _max_offset(conv) else None
 
 
-def _reach(conv: nn.Conv2d) -> int:
+def _max_offset(conv: nn.Conv2d) -> int:
+    """Return the distance in px of the first and the last weight of the kernel."""
     return conv.dilation[0] * (conv.kernel_size[0] - 1)
 
 
-def _pads(conv: nn.Conv2d) -> tuple[int, ...]:
+def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
     assert not isinstance(conv.padding, str)
     return conv.padding
 
 
-def _run(conv: nn.Conv2d, way: Way, images: Tensor) -> Tensor:
-    return _Quick.apply(images, conv.weight, conv, way)  # type: ignore[no-untyped-call,no-any-return]
+def _forward(conv: nn.Conv2d, input_gradient: InputGradient, images: Tensor) -> Tensor:
+    return _ConvWithFastBackward.apply(images, conv.weight, conv, input_gradient)  # type: ignore[no-untyped-call,no-any-return]
 
 
-class _Quick(torch.autograd.Function):
+class _ConvWithFastBackward(torch.autograd.Function):
+    """The convolution as it is, with another backward pass."""
+
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, conv: nn.Conv2d, way: Way) -> Tensor:
-        ctx.save_for_backward(weight)  # as they are now: rules of attribution change them for one pass
-        ctx.conv, ctx.way, ctx.images = conv, way, (images.shape[2:], images.dtype)
+    def forward(ctx: Any, images: Tensor, weight: Tensor, conv: nn.Conv2d, input_gradient: InputGradient) -> Tensor:
+        # The weight is saved, not read from `conv` later: LRP rules replace it for the forward pass only.
+        ctx.save_for_backward(weight)
+        ctx.conv, ctx.input_gradient, ctx.images = conv, input_gradient, (images.shape[2:], images.dtype)
         return nn.Conv2d.forward(conv, images)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (weight,), (size, dtype) = ctx.saved_tensors, ctx.images
-        return ctx.way(gradient, weight.to(gradient.dtype), ctx.conv, size).to(dtype), None, None, None
+        return ctx.input_gradient(gradient, weight.to(gradient.dtype), ctx.conv, size).to(dtype), None, None, None
 
 
 def strided_input_gradient(
     gradient: Float[Tensor, "n out h2 w2"], weight: Float[Tensor, "out c k k"], conv: nn.Conv2d, size: Size
 ) -> Float[Tensor, "n c h w"]:
-    """Return the gradient in the input of a strided convolution of few channels.
+    """Return the input gradient of a strided convolution with few input channels.
 
-    Kernels for it pad three channels to sixteen; here as many phases of the stride beside each other fill them. Pixels
-    that lie the same way between two strides are reached by the same weights: for each of these phases it is an
-    ordinary convolution of the gradient with every so-manieth weight, turned around.
+    All stride² phases of the input are computed by one convolution with flipped, subsampled kernels, and interleaved
+    by a pixel shuffle. Library kernels pad 3 input channels to a vector of 16; here the phases fill the vector.
+
+    Args:
+        gradient: Gradient of the output.
+        weight: Weight of the forward pass.
+        conv: The convolution: square kernel and stride, no dilation, one group, zero padding.
+        size: Height and width of the input in px.
+
+    Returns:
+        The gradient of the input.
     """
+    # In one dimension, with stride s, a padded input pixel x gets the sum of gradient[i] * weight[k] over all i and k
+    # with i * s + k = x. Write x = q * s + r, where r < s is the phase. Then k = j * s + r and i = q - j: pixels of
+    # one phase are reached only by every s-th weight, starting at the r-th, and their gradient is
+    #     sum over j of gradient[q - j] * weight[j * s + r],
+    # which is a plain full convolution. Since conv2d is a cross-correlation, the kernels are flipped. The phases are
+    # independent of each other, so they are further output channels: channel c * s² + r_y * s + r_x holds pixels
+    # (q_y * s + r_y, q_x * s + r_x), the order that `pixel_shuffle` interleaves.
     stride = conv.stride[0]
     out, channels, side, _ = weight.shape
-    reach = -(-side // stride)
-    whole = F.pad(weight, (0, reach * stride - side) * 2).view(out, channels, reach, stride, reach, stride)
-    turned = whole.flip(2, 4).permute(1, 3, 5, 0, 2, 4).reshape(channels * stride**2, out, reach, reach)
-    phases = F.conv2d(gradient, turned.contiguous(memory_format=torch.channels_last), padding=reach - 1)
-    (top, left), (height, width) = _pads(conv), size
-    found = F.pixel_shuffle(phases, stride)[:, :, top : top + height, left : left + width]
-    return F.pad(found, (0, width - found.shape[3], 0, height - found.shape[2]))
+    taps = -(-side // stride)  # weights per phase and dimension, after zero padding to a multiple of the stride
+    padded = F.pad(weight, (0, taps * stride - side) * 2).view(out, channels, taps, stride, taps, stride)
+    kernels = padded.flip(2, 4).permute(1, 3, 5, 0, 2, 4).reshape(channels * stride**2, out, taps, taps)
+    phases = F.conv2d(gradient, kernels.contiguous(memory_format=torch.channels_last), padding=taps - 1)
+    # Cut off the padding of the forward pass. Pixels after the last position of the kernel have no gradient.
+    (top, left), (height, width) = _padding(conv), size
+    inside = F.pixel_shuffle(phases, stride)[:, :, top : top + height, left : left + width]
+    return F.pad(inside, (0, width - inside.shape[3], 0, height - inside.shape[2]))
 
 
 def depthwise_input_gradient(
     gradient: Float[Tensor, "n c h2 w2"], weight: Float[Tensor, "c 1 k k"], conv: nn.Conv2d, size: Size
 ) -> Float[Tensor, "n c h w"]:
-    """Return the gradient in the input of a depthwise convolution, strided or dilated.
+    """Return the input gradient of a strided or dilated depthwise convolution.
 
-    Spread out by the stride, with zeros in the gaps, the gradient is convolved with the weights turned around.
+    It is the definition of a transposed convolution, carried out: write the gradient on a grid of the input's
+    resolution with `stride - 1` zeros in between, and convolve it with the flipped kernel. This is faster than the
+    library's transposed convolution, which is slow for these cases.
+
+    Args:
+        gradient: Gradient of the output.
+        weight: Weight of the forward pass.
+        conv: The convolution: depthwise, square kernel and stride, padding at most `dilation * (kernel size - 1)`.
+        size: Height and width of the input in px.
+
+    Returns:
+        The gradient of the input.
     """
-    stride, reach = conv.stride[0], _reach(conv)
-    rows, columns = (side + 2 * pad - reach for side, pad in zip(size, _pads(conv), strict=True))
+    stride, max_offset = conv.stride[0], _max_offset(conv)
+    rows, columns = (side + 2 * pad - max_offset for side, pad in zip(size, _padding(conv), strict=True))
     spread = gradient
     if stride > 1:
-        spread = gradient.new_zeros(len(gradient), rows, columns, len(weight)).permute(0, 3, 1, 2)
+        spread = gradient.new_zeros(len(gradient), rows, columns, len(weight)).permute(0, 3, 1, 2)  # channels last
         spread[:, :, ::stride, ::stride] = gradient
-    pads = [reach - pad for pad in _pads(conv)]
+    pads = [max_offset - pad for pad in _padding(conv)]
     return F.conv2d(spread, weight.flip(2, 3), padding=pads, dilation=conv.dilation, groups=conv.groups)

@@ -1,4 +1,4 @@
-"""One launch for a whole pass: a GPU otherwise waits for Python between the kernels of a network."""
+"""Record the forward and backward pass as a CUDA graph and replay it, to avoid kernel-launch overhead."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 Pass = Callable[[Float[Tensor, "n c h w"]], dict[str, Tensor]]
-FIRST = 2
-"""How many passes run as they are: what runs once or twice is not worth recording."""
+"""From images to the outputs of captured layers, by name."""
+EAGER_PASSES = 2
+"""Number of passes of one shape that run without a graph. Recording takes longer than one or two passes save."""
 
 
 def cuda_graphed(forward: Pass) -> Pass:
-    """Record the passes of the first shape that comes again and again, and replay them; others run as they are.
+    """Record the passes of the first shape that repeats, and replay them. Other passes run without a graph.
 
-    What a replay puts out, and the gradients that it leads back, are overwritten by the next. A network that cannot be
-    recorded, because it waits for what it computed, runs as it is.
+    A GPU waits for Python between the short kernels of a small network; replaying a graph launches them all at once.
+    Only passes on a CUDA GPU that need a gradient are recorded. A network that cannot be recorded, because it copies
+    values to the CPU and branches on them, runs without a graph.
 
     Args:
-        forward: from images to what layers put out.
+        forward: Runs the network.
+
+    Returns:
+        The same function, with graphs. Outputs and gradients of a replay lie in fixed memory: the next replay
+        overwrites them.
 
     Source: https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
     """
@@ -34,7 +40,8 @@ def cuda_graphed(forward: Pass) -> Pass:
         if not images.is_cuda or not (images.requires_grad and torch.is_grad_enabled()):
             return forward(images)
         passes[images.shape] += 1
-        if passes[images.shape] > FIRST and not recorded:
+        # A graph holds the memory of a whole pass, so only one shape is recorded.
+        if passes[images.shape] > EAGER_PASSES and not recorded:
             recorded[images.shape] = _record(forward, images)
         return recorded.get(images.shape, forward)(images)
 
@@ -42,17 +49,17 @@ def cuda_graphed(forward: Pass) -> Pass:
 
 
 def _record(forward: Pass, images: Tensor) -> Pass:
-    """Record a pass there and back, or return it as it is."""
+    """Record a forward and backward pass; return `forward` itself if that is not possible."""
     layers: list[str] = []
 
-    def flat(images: Tensor) -> tuple[Tensor, ...]:
-        caught = forward(images)
-        layers[:] = caught
-        return tuple(caught.values())
+    def flat(images: Tensor) -> tuple[Tensor, ...]:  # graphs put out tuples, not dicts
+        captured = forward(images)
+        layers[:] = captured
+        return tuple(captured.values())
 
     sample = images.detach().clone().requires_grad_()
     try:
-        with _recording():
+        with _recording_settings():
             replay: Any = torch.cuda.make_graphed_callables(flat, (sample,), allow_unused_input=True)
     except RuntimeError:
         return forward
@@ -60,8 +67,11 @@ def _record(forward: Pass, images: Tensor) -> Pass:
 
 
 @contextmanager
-def _recording() -> Iterator[None]:
-    """Let matrix products run in TF32, as PyTorch's convolutions do anyway; and no word of the sample's own stream."""
+def _recording_settings() -> Iterator[None]:
+    """Use TF32 for matrix products, as PyTorch's convolutions do by default, and silence a warning of the recording.
+
+    The warning is about gradients that are accumulated on another stream than the sample's, which recording does.
+    """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)

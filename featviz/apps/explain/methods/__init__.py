@@ -1,4 +1,4 @@
-"""Methods of attribution: which pixels, or places, made a network score so high."""
+"""Attribution methods: how much each pixel or position contributes to a score."""
 
 from featviz.apps.explain.methods.attention import Attention, Rollout
 from featviz.apps.explain.methods.cams import CAM, GradCAM, GuidedGradCAM

@@ -1,4 +1,4 @@
-"""What transformers attend to."""
+"""Attention maps of transformers: one layer, or rolled out through all layers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import featviz as fv
-from featviz.apps.explain.request import Found, Question
+from featviz.apps.explain.request import AttributionMap, AttributionRequest
+from featviz.network import OUTPUT
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Where the class token looks; without one, where tokens look on average. It does not depend on the target.
+    """Attention weights of one layer of a transformer, from the class token to the patches.
+
+    For token i the weights are softmax_j(q_i · k_j / √d): the share of patch j in the update of token i. Without a
+    class token, the map is the mean over all tokens i. Good for a first look at where a layer reads. The map does not
+    depend on the target, and it ignores what the values carry.
 
     Args:
-        layer: which attention, in the order in which they run; -1 is the last.
-        head: which of its heads; `None` means their mean.
+        layer: Index of the attention, in execution order; negative indices count from the last.
+        head: Index of the attention head; `None` for the mean of all heads.
 
     Source: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929.
     """
@@ -31,56 +36,78 @@ class Attention:
     layer: int = -1
     head: int | None = None
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        every = attentions(question, images)
-        if not -len(every) <= self.layer < len(every):
-            raise fv.SettingError(f"no attention {self.layer}; {question.network.label} has {len(every)}")
-        weights = every[self.layer]
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the attention weights on the patch grid."""
+        layers = attention_weights(request, images)
+        if not -len(layers) <= self.layer < len(layers):
+            raise fv.SettingError(
+                f"layer must be in [{-len(layers)}, {len(layers) - 1}], got {self.layer}; {request.network.label} has "
+                f"{len(layers)} attention layers"
+            )
+        weights = layers[self.layer]
         if self.head is not None and not 0 <= self.head < weights.shape[1]:
-            raise fv.SettingError(f"no head {self.head}; attention {self.layer} has {weights.shape[1]}")
-        return Found(_on_grid(question, weights.mean(1) if self.head is None else weights[:, self.head]))
+            raise fv.SettingError(f"head must be in [0, {weights.shape[1] - 1}] or None, got {self.head}")
+        return AttributionMap(_on_patch_grid(request, weights.mean(1) if self.head is None else weights[:, self.head]))
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """Where the class token's answer comes from if each attention mixes tokens, and half of each stays its own.
+    """Attention followed through all layers of a transformer, from the class token to the patches.
+
+    Layer l mixes the tokens by 0.5 A_l + 0.5 I, where A_l is the mean attention of its heads and I stands for the
+    residual connection. The product of these matrices over all layers tells the share of each patch in the last class
+    token. Good for transformers of many layers, whose last attention mixes tokens that are mixed already. The map does
+    not depend on the target.
 
     Source: Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928, section 3.
     """
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        every = attentions(question, images)
-        if len({weights.shape[-2:] for weights in every}) > 1:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the rolled-out attention on the patch grid."""
+        layers = attention_weights(request, images)
+        if len({weights.shape[-2:] for weights in layers}) > 1:
             raise fv.SettingError(
-                f"the tokens of {question.network.label} change their number; Attention shows a layer"
+                f"Rollout needs the same number of tokens in every layer, which {request.network.label} does not have; "
+                "use Attention"
             )
-        mixed = torch.eye(every[0].shape[-1], device=every[0].device)
-        for weights in every:
-            mixed = (0.5 * weights.mean(1) + 0.5 * torch.eye(len(mixed[-1]), device=mixed.device)) @ mixed
-        return Found(_on_grid(question, mixed))
+        identity = torch.eye(layers[0].shape[-1], device=layers[0].device)
+        mixed = identity
+        for weights in layers:
+            mixed = (0.5 * weights.mean(1) + 0.5 * identity) @ mixed
+        return AttributionMap(_on_patch_grid(request, mixed))
 
 
-def attentions(question: Question, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n heads to tokens"]]:
-    """Catch the matrices of all attentions over whole images, in the order in which they run.
+def attention_weights(
+    request: AttributionRequest, images: Float[Tensor, "n c h w"]
+) -> list[Float[Tensor, "n heads tokens tokens"]]:
+    """Return the weights of every attention over the whole image, in execution order.
+
+    Attention over windows, as in Swin, is left out.
+
+    Args:
+        request: The network and the size of the images.
+        images: In [0, 1].
+
+    Returns:
+        For each attention, the weights from token (third dimension) to token (fourth dimension).
 
     Raises:
-        SettingError: there is none.
+        SettingError: The network has no such attention.
     """
-    caught = _Caught()
-    with question.open("") as ask, caught, torch.enable_grad():  # to the end, so that all of them run
-        ask(images.requires_grad_())
-    every = [weights.detach() for weights in caught.weights if weights.shape[0] == len(images)]
-    if not every:
-        raise fv.SettingError(
-            f"{question.network.label} has no attention over whole images; GradCAM goes with any network"
-        )
-    return every
+    recorder = _AttentionRecorder()
+    # Capturing the output makes the forward pass run to its end. Images that require gradients keep the modules of
+    # PyTorch from taking their fused inference path, which calls no attention function that could be intercepted.
+    with request.open(OUTPUT) as scorer, recorder, torch.enable_grad():
+        scorer(images.requires_grad_())
+    # Windows are put into the batch dimension, so their attention has a larger batch than there are images.
+    layers = [weights.detach() for weights in recorder.weights if weights.shape[0] == len(images)]
+    if not layers:
+        raise fv.SettingError(f"{request.network.label} has no attention over the whole image; use e.g. GradCAM")
+    return layers
 
 
-class _Caught(TorchFunctionMode):
-    """Notes the weights of every attention."""
+class _AttentionRecorder(TorchFunctionMode):
+    """Records the weights of every attention function that is called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,28 +116,35 @@ class _Caught(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Call the function, and keep what it weighs by."""
+        """Call the function, and record the weights if it is an attention."""
         kwargs = kwargs or {}
         if func is F.multi_head_attention_forward:
             out, weights = func(*args, **{**kwargs, "need_weights": True, "average_attn_weights": False})
             self.weights.append(weights)
             return out, None
         if func is F.scaled_dot_product_attention and args[0].ndim == 4 and kwargs.get("attn_mask") is None:
+            # The fused function does not return its weights, so they are computed a second time.
             scale = kwargs.get("scale") or 1 / math.sqrt(args[0].shape[-1])
             self.weights.append((args[0] @ args[1].transpose(-2, -1) * scale).softmax(-1))
         return func(*args, **kwargs)
 
 
-def _on_grid(question: Question, weights: Float[Tensor, "n tokens tokens"]) -> Float[Tensor, "n rows columns"]:
-    """Lay what the class token attends to out on the grid of patches; without one, what tokens do on average."""
-    layouts = [layer.layout for layer in question.network.table.values()]
-    layout = next((one for one in layouts if one.kind == "tokens" and one.patch), None)
+def _on_patch_grid(
+    request: AttributionRequest, weights: Float[Tensor, "n tokens tokens"]
+) -> Float[Tensor, "n rows columns"]:
+    """Return the weights from the class token to the patches on their grid; without a class token, the mean weights.
+
+    Raises:
+        SettingError: The tokens are not on a patch grid, or do not fill it.
+    """
+    label = request.network.label
+    layouts = [layer.layout for layer in request.network.table.values()]
+    layout = next((layout for layout in layouts if layout.kind == "tokens" and layout.patch), None)
     if layout is None or layout.patch is None:
-        raise fv.SettingError(f"the tokens of {question.network.label} lie on no grid")
-    rows, columns = (side // patch for side, patch in zip(question.size, layout.patch, strict=True))
+        raise fv.SettingError(f"the tokens of {label} are not on a patch grid; use e.g. Gradient")
+    rows, columns = (side // patch for side, patch in zip(request.size, layout.patch, strict=True))
     received = weights[:, 0] if layout.prefix else weights.mean(1)
     if received.shape[1] != layout.prefix + rows * columns:
-        raise fv.SettingError(
-            f"{received.shape[1]} tokens do not fill a grid of {rows} x {columns}; give another layer"
-        )
+        expected = f"{layout.prefix} + {rows} x {columns} tokens"
+        raise fv.SettingError(f"the attention must be over {expected}, got {received.shape[1]}; give another layer")
     return received[:, layout.prefix :].unflatten(1, (rows, columns))

@@ -1,4 +1,4 @@
-"""Class activation maps: the places of a layer, each channel weighed by what it does for the score."""
+"""Class activation maps: the channels of a layer at each position, weighted by their effect on the score."""
 
 from __future__ import annotations
 
@@ -11,126 +11,146 @@ from torch import Tensor, nn
 
 import featviz as fv
 from featviz.apps.explain.methods.gradients import GuidedBackprop
-from featviz.apps.explain.request import Found, Question
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod
 
-CLOSE = 1e-3
-"""How far the logits may lie from what the mean of the map gives, as a share of the largest."""
+HEAD_TOLERANCE = 1e-3
+"""Largest difference, relative to the largest logit, between the logits and a linear layer of the pooled map."""
 
 
 @dataclass(frozen=True)
 class CAM:
-    """The last feature map, weighed as the class weighs its mean: for networks that end in just that.
+    """Class activation map: the last feature map, weighted as the class weights its mean.
+
+    Formula: map(y, x) = Σ_k w_k A_k(y, x), with the activation A_k of channel k and its weight w_k for the class. For
+    a network that ends in global average pooling and one linear layer, the mean of the map is the logit without its
+    bias. Good for such networks: exact and fast, at the resolution of the layer.
 
     Source: Zhou et al. 2016, https://arxiv.org/abs/1512.04150.
     """
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        network, target = question.network, question.target
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the weighted feature map."""
+        network, target = request.network, request.target
         if not isinstance(target, fv.objectives.Logit):
-            raise fv.SettingError(f"CAM explains the logit of a class, not {target}; GradCAM explains anything")
-        layer = question.place_layer(None)
-        with question.open(layer) as ask, torch.no_grad():
-            acts = ask.activations(images)
+            raise fv.SettingError(f"CAM needs a class logit as target, got {target}; use GradCAM")
+        layer = request.spatial_layer(None)
+        with request.open(layer) as scorer, torch.no_grad():
+            acts = scorer.activations(images)
             maps, logits = acts.places(layer), acts.logits(target.network)
-            head = _head(network, maps, logits)
+            head = _linear_head(network, maps, logits)
             weights = head.weight[acts.class_index(target.name, target.network)]
-        return Found(torch.einsum("nchw,c->nhw", maps, weights.to(maps.dtype)))
+        return AttributionMap(torch.einsum("nchw,c->nhw", maps, weights.to(maps.dtype)))
 
 
 @dataclass(frozen=True)
-class GradCAM:
-    """A layer's map, its channels weighed by the mean of their gradients; what speaks against is left out.
+class GradCAM(LayerMethod):
+    """Grad-CAM: a layer's channels, weighted by the mean gradient of the score in each.
+
+    Formula: map = ReLU(Σ_k g_k A_k), with the activation A_k of channel k and the mean g_k of the score's gradient over
+    its positions. The ReLU drops what lowers the score. Good for any network and target: depends on the class, points
+    reliably, but only at the resolution of the layer. Equals CAM, up to a factor and the ReLU, where CAM applies.
 
     Args:
-        layer: a feature map, or tokens on a grid; `None` means the last in which the target has a gradient.
+        layer: Name of a feature map, or of tokens on a patch grid; `None` for the last one where the target has a
+            gradient.
 
     Source: Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391.
     """
 
     layer: str | None = None
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        maps, gradients = maps_and_gradients(question, images, self.layer)
-        return Found(torch.einsum("nchw,nc->nhw", maps, gradients.mean((2, 3))).relu())
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the weighted layer, without negative values."""
+        maps, gradients = maps_and_gradients(request, images, self.layer)
+        return AttributionMap(torch.einsum("nchw,nc->nhw", maps, gradients.mean((2, 3))).relu())
 
 
 @dataclass(frozen=True)
-class GuidedGradCAM:
-    """Guided backprop where Grad-CAM points to.
+class GuidedGradCAM(LayerMethod):
+    """Guided backpropagation, multiplied by the enlarged Grad-CAM map.
+
+    Good for pixel-level detail that depends on the class: guided backpropagation alone has the detail but hardly
+    depends on the class, Grad-CAM alone has the class but not the detail.
 
     Args:
-        layer: of Grad-CAM; `None` means the last in which the target has a gradient.
+        layer: Layer of Grad-CAM; `None` for the last one where the target has a gradient.
 
     Source: Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, section 3.2.
     """
 
     layer: str | None = None
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        coarse = GradCAM(self.layer).find(question, images).map
-        channels = GuidedBackprop().find(question, images).channels
-        assert channels is not None
-        channels = channels * F.interpolate(coarse[:, None], question.size, mode="bilinear").to(channels.dtype)
-        return Found(channels.sum(1), channels)
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the product of both maps."""
+        coarse = GradCAM(self.layer).attribute(request, images).map
+        per_channel = GuidedBackprop().attribute(request, images).per_channel
+        assert per_channel is not None
+        weight = F.interpolate(coarse[:, None], request.size, mode="bilinear").to(per_channel.dtype)
+        per_channel = per_channel * weight
+        return AttributionMap(per_channel.sum(1), per_channel)
 
 
-def maps_and_gradients(question: Question, images: Tensor, layer: str | None) -> tuple[Tensor, Tensor]:
-    """Return a layer's channels over its places, and the score's gradients in them, (n, channels, rows, columns)."""
-    return _searched(question, images, layer)[1:]
-
-
-def gradient_layer(question: Question, images: Tensor, layer: str | None) -> str:
-    """Return the layer asked for, or the last in whose places the score has a gradient.
-
-    Raises:
-        SettingError: the score has no gradient there, or in any layer.
-    """
-    return _searched(question, images, layer)[0]
-
-
-def _searched(question: Question, images: Tensor, layer: str | None) -> tuple[str, Tensor, Tensor]:
-    """Find a layer, its channels over its places, and the score's gradients in them.
+def maps_and_gradients(request: AttributionRequest, images: Tensor, layer: str | None) -> tuple[Tensor, Tensor]:
+    """Return the activations of a layer and the gradients of the score in them, (n, channels, rows, columns) each.
 
     Args:
-        question: whose target the score is of.
-        images: in [0, 1].
-        layer: its name; `None` means the last in whose places the score has a gradient: what a transformer's class
-            token does not look at any more tells nothing.
+        request: The network and the target.
+        images: In [0, 1].
+        layer: Name of the layer; `None` for the last one at whose positions the score has a gradient.
 
     Raises:
-        SettingError: the score has no gradient there, or in any layer.
+        AddressError: There is no such layer.
+        SettingError: The score has no gradient there, or in any layer.
     """
-    for name in reversed(question.before) if layer is None else [question.place_layer(layer)]:
-        maps, gradients = _tried(question, images, name)
+    return _layer_with_gradient(request, images, layer)[1:]
+
+
+def gradient_layer(request: AttributionRequest, images: Tensor, layer: str | None) -> str:
+    """Return the name of the layer that `maps_and_gradients` reads."""
+    return _layer_with_gradient(request, images, layer)[0]
+
+
+def _layer_with_gradient(request: AttributionRequest, images: Tensor, layer: str | None) -> tuple[str, Tensor, Tensor]:
+    """Return a layer's name, its activations and the score's gradients.
+
+    Without a given layer, layers are tried from the last one backwards. The last layer with positions may have no
+    gradient: the patch tokens after the last attention of a transformer, for example, no longer reach the class token.
+    """
+    for name in reversed(request.spatial_layers) if layer is None else [request.spatial_layer(layer)]:
+        maps, gradients = _gradients_in(request, images, name)
         if gradients.any():
             return name, maps, gradients
-    which = f"the places of {layer!r}" if layer else f"any layer of {question.network.label} that has places"
-    raise fv.SettingError(f"{question.target} has no gradient in {which}; leave the layer out, or give an earlier one")
+    if layer is None:
+        where = f"any layer of {request.network.label} with positions"
+        raise fv.SettingError(f"{request.target} has no gradient in {where}; give another target")
+    raise fv.SettingError(
+        f"{request.target} has no gradient at the positions of {layer!r}; leave the layer out, or give an earlier one"
+    )
 
 
-def _tried(question: Question, images: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    with question.open(name) as ask, torch.enable_grad():
-        acts = ask.activations(images.requires_grad_())
-        (gradient,) = torch.autograd.grad(ask.scores(acts)[:, 0].sum(), acts[name], allow_unused=True)
-        maps = acts.places(name).detach()
-    return maps, torch.zeros_like(maps) if gradient is None else acts.replaced({name: gradient}).places(name)
+def _gradients_in(request: AttributionRequest, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """Return a layer's activations and the score's gradients in them; the gradients are 0 where it is not reached."""
+    with request.open(layer) as scorer, torch.enable_grad():
+        acts = scorer.activations(images.requires_grad_())
+        # The score of an image depends on this image only, so the gradient of the sum holds the gradient of each.
+        (gradient,) = torch.autograd.grad(scorer.scores(acts)[:, 0].sum(), acts[layer], allow_unused=True)
+        maps = acts.places(layer).detach()
+    return maps, torch.zeros_like(maps) if gradient is None else acts.replaced({layer: gradient}).places(layer)
 
 
-def _head(network: fv.Network, maps: Tensor, logits: Tensor) -> nn.Linear:
-    """Find the linear layer that makes the logits from the mean of the map.
+def _linear_head(network: fv.Network, maps: Tensor, logits: Tensor) -> nn.Linear:
+    """Find the linear layer that computes the logits from the mean of the map.
+
+    Each linear layer of the right size is tried: nothing else tells from outside what a network does between its last
+    feature map and its output.
 
     Raises:
-        SettingError: the network does not end so.
+        SettingError: No linear layer does.
     """
     for part in reversed(list(network.module.modules())):
         if isinstance(part, nn.Linear) and part.in_features == maps.shape[1] and part.out_features == logits.shape[1]:
-            again = part(maps.mean((2, 3)).to(part.weight.dtype)).to(logits.dtype)
-            if (again - logits).abs().max() <= CLOSE * logits.abs().max():
+            computed = part(maps.mean((2, 3)).to(part.weight.dtype)).to(logits.dtype)
+            if (computed - logits).abs().max() <= HEAD_TOLERANCE * logits.abs().max():
                 return part
-    raise fv.SettingError(
-        f"CAM needs a network that ends in the mean of a feature map and one linear layer; {network.label} does not; "
-        "GradCAM goes with any"
-    )
+    needed = "a network that ends in global average pooling and one linear layer"
+    raise fv.SettingError(f"CAM needs {needed}, which {network.label} does not; use GradCAM")

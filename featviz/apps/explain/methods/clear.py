@@ -1,4 +1,4 @@
-"""Methods that compare classes."""
+"""Methods that compare classes, or attend to the positions that matter for one."""
 
 from __future__ import annotations
 
@@ -11,73 +11,86 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explain.methods.cams import maps_and_gradients
-from featviz.apps.explain.request import Found, Question
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod
+from featviz.network import OUTPUT
 
 
 @dataclass(frozen=True)
-class CLEAR:
-    """Class-enhanced attentive response: which class every place speaks for most, and how strongly.
+class CLEAR(LayerMethod):
+    """Class-enhanced attentive response: the class to which each position contributes most, and how much.
+
+    Formula: the response for class c at a position is ReLU(Σ_k A_k ∂logit_c/∂A_k), over the channels k. `labels` is the
+    argmax over the compared classes, `map` the maximum. Good to see where classes compete in one image. The target is
+    ignored.
 
     Args:
-        classes: so many of those that the network finds likeliest are compared.
-        layer: a feature map, or tokens on a grid; `None` means the last.
+        classes: Number of most likely classes to compare, >= 1.
+        layer: Name of a feature map, or of tokens on a patch grid; `None` for the last one where the logits have a
+            gradient.
+
+    Raises:
+        SettingError: `classes` is < 1.
 
     Source: Kumar et al. 2017, https://arxiv.org/abs/1704.04133.
-    Differs: a class's response is what each place of the layer adds to its logit, so the network need not have kernels
-        of each class's own; it is not sent back to the pixels, on the way to which classes that share kernels become
-        alike. The target is not asked for.
+    Differs: the paper sends the response of each class's own kernels back to the pixels. Here it stays in the layer:
+        the network then needs no kernels per class, and classes that share kernels keep different responses.
     """
 
     classes: int = 5
     layer: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the number."""
+        """Check the number of classes."""
         if self.classes < 1:
-            raise fv.SettingError(f"{self.classes} classes cannot be compared; give 1 or more")
+            raise fv.SettingError(f"classes must be >= 1, got {self.classes} (default 5)")
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        network = question.network
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the largest response at each position, and its class."""
+        network = request.network
         with torch.no_grad():
-            logits = network.capture(images, [""]).logits()
+            logits = network.capture(images, [OUTPUT]).logits()
         likely = logits.softmax(1).mean(0).topk(min(self.classes, logits.shape[1])).indices.tolist()
         responses = []
         for index in likely:
-            one = Question(network, fv.objectives.Logit(index), question.size)
-            maps, gradients = maps_and_gradients(one, images.detach().clone(), self.layer)
+            own = AttributionRequest(network, fv.objectives.Logit(index), request.size)
+            maps, gradients = maps_and_gradients(own, images.detach().clone(), self.layer)
             responses.append((maps * gradients).sum(1).relu())
         strength, which = torch.stack(responses, 1).max(1)
         names = tuple(network.classes[index] if network.classes else str(index) for index in likely)
-        return Found(strength, labels=which, names=names)
+        return AttributionMap(strength, labels=which, class_names=names)
 
 
 @dataclass(frozen=True)
-class ClassAttention:
-    """Attention over the places of a layer that are enhanced for the target: softmax((QKᵀ + QCᵀ) / √d) V.
+class ClassAttention(LayerMethod):
+    """Self-attention between the positions of a layer, drawn to those that matter for the target.
 
-    Queries, keys and values are the layer's channels at each place, the first two brought to one length; the class's
-    keys C are the same, their channels weighed by what they do for the target. Of what every place takes in, the map
-    shows how much speaks for the target.
+    Formula: softmax((QKᵀ + QCᵀ) / √d) V. The values V are the layer's channels at each position; queries Q and keys K
+    are the values at length √d; the class keys C are the keys with each channel scaled by the score's mean gradient in
+    it, at most 1 in magnitude. The map is the mean-gradient-weighted sum of the channels of the result: what each
+    position collects that raises the score. Good to let similar positions support each other; otherwise as Grad-CAM.
 
     Args:
-        layer: a feature map, or tokens on a grid; `None` means the last in which the target has a gradient.
+        layer: Name of a feature map, or of tokens on a patch grid; `None` for the last one where the target has a
+            gradient.
+
+    Source: featviz, after the idea of CLEAR.
     """
 
     layer: str | None = None
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        maps, gradients = maps_and_gradients(question, images, self.layer)
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the attended layer, weighted by the gradients."""
+        maps, gradients = maps_and_gradients(request, images, self.layer)
         values, weights = maps.flatten(2).transpose(1, 2), gradients.mean((2, 3))
+        # Length √d makes QKᵀ / √d = √d · cosine similarity, whatever the scale of the activations is.
         queries = F.normalize(values, dim=2) * values.shape[2] ** 0.5
-        enhanced = queries * weights[:, None] / weights.abs().amax(1).clamp(min=1e-12)[:, None, None]
-        shares = class_attention(queries, queries, enhanced)
-        return Found(((shares @ values) @ weights[:, :, None])[..., 0].unflatten(1, maps.shape[2:]))
+        class_keys = queries * weights[:, None] / weights.abs().amax(1).clamp(min=1e-12)[:, None, None]
+        shares = class_attention(queries, queries, class_keys)
+        return AttributionMap(((shares @ values) @ weights[:, :, None])[..., 0].unflatten(1, maps.shape[2:]))
 
 
 def class_attention(
-    queries: Float[Tensor, "n places d"], keys: Float[Tensor, "n places d"], enhanced: Float[Tensor, "n places d"]
+    queries: Float[Tensor, "n places d"], keys: Float[Tensor, "n places d"], class_keys: Float[Tensor, "n places d"]
 ) -> Float[Tensor, "n places places"]:
-    """Return softmax((QKᵀ + QCᵀ) / √d): how much each place takes in of every other."""
-    return (queries @ (keys + enhanced).transpose(1, 2) / queries.shape[2] ** 0.5).softmax(2)
+    """Return softmax((QKᵀ + QCᵀ) / √d): the weight of each position (last dimension) for each other."""
+    return (queries @ (keys + class_keys).transpose(1, 2) / queries.shape[2] ** 0.5).softmax(2)

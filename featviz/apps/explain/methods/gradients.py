@@ -1,4 +1,4 @@
-"""Methods that go back through the network to the pixels: the gradient, and what was made of it."""
+"""Methods that propagate gradients back to the pixels: the gradient itself, and variants of it."""
 
 from __future__ import annotations
 
@@ -12,89 +12,111 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.request import Found, Method, Question
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method
 from featviz.network import Rectifying
 
-AT_ONCE = 32
-"""Copies of images that the network sees at once."""
-PATCHES = 5
-"""Of a blurred image so many colours are left along the shorter side."""
+INTEGRATION_BATCH = 32
+"""Number of interpolated images that the network sees at once."""
+BLUR_PATCHES = 5
+"""Number of pixels along the shorter side to which the blurred baseline reduces an image."""
 BASELINES = ("zero", "blur", "mean")
-KINDS = ("smoothgrad", "smoothgrad_sq", "vargrad")
+STATISTICS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """Class saliency: how much the score changes with each pixel.
+    """Class saliency: the gradient of the score with respect to each pixel.
+
+    Formula: map = max_c |∂score/∂x_c| over the input channels c of a pixel, or Σ_c ∂score/∂x_c with
+    `absolute=False`. It tells to which pixels the score is most sensitive. Good as a fast baseline for any network;
+    noisy, and it does not tell which pixels the score comes from.
 
     Args:
-        absolute: give sizes, the largest of each pixel's channels; otherwise signs stay, and channels are added up.
+        absolute: Give magnitudes, the largest of each pixel's channels. If false, keep signs and sum the channels.
 
     Source: Simonyan et al. 2013, https://arxiv.org/abs/1312.6034, section 3.1.
     """
 
     absolute: bool = True
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        with question.open() as ask:
-            captum = _captum().Saliency(lambda seen: ask(seen)[:, 0])
-            channels = captum.attribute(images.requires_grad_(), abs=self.absolute)
-        return Found(channels.amax(1) if self.absolute else channels.sum(1), channels)
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the gradient at each pixel."""
+        with request.open() as scorer:
+            saliency = _captum().Saliency(lambda batch: scorer(batch)[:, 0])
+            per_channel = saliency.attribute(images.requires_grad_(), abs=self.absolute)
+        return AttributionMap(per_channel.amax(1) if self.absolute else per_channel.sum(1), per_channel)
 
 
 @dataclass(frozen=True)
 class InputXGradient:
-    """Gradient times input: what each pixel adds to the score of a network that is linear nearby.
+    """Gradient times input: the contribution of each pixel, as if the network were linear around the image.
+
+    Formula: map = Σ_c (x_c - mean_c) ∂score/∂x_c, over the input channels c of a pixel. Good as a fast estimate with
+    signs; noisy where the network is far from linear.
 
     Source: Shrikumar et al. 2016, https://arxiv.org/abs/1605.01713.
-    Differs: inputs are taken from the network's mean, which is 0 to the network.
+    Differs: the input is measured from the mean of the network's input specification, which is 0 to the module.
     """
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        mean = _mean(question.network, images)
-        with question.open() as ask:
-            captum = _captum().InputXGradient(lambda seen: ask(seen + mean)[:, 0])
-            channels = captum.attribute((images - mean).requires_grad_())
-        return Found(channels.sum(1), channels)
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the product at each pixel."""
+        mean = _mean_color(request.network, images)
+        with request.open() as scorer:
+            # captum multiplies by what it is given, so it is given the images minus the mean.
+            product = _captum().InputXGradient(lambda batch: scorer(batch + mean)[:, 0])
+            per_channel = product.attribute((images - mean).requires_grad_())
+        return AttributionMap(per_channel.sum(1), per_channel)
 
 
 @dataclass(frozen=True)
 class DeconvNet:
-    """Back through the network as if it were built backwards: what is negative on the way back is dropped.
+    """Deconvolutional network: the gradient, but rectifiers pass it back where it is positive.
 
-    Maximum pools put everything back where it came from, which are their switches.
+    Formula: at a rectifier, gradient_in = ReLU(gradient_out), whatever the input was. Max pooling routes the gradient
+    to the maxima (its "switches"), and convolutions are transposed, both as in the gradient. Good to see patterns that
+    excite a unit; it tells little about which of several classes is where.
 
     Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, section 2.1.
-    Differs: any rectifier, as module or function, not ReLU modules alone.
+    Differs: applies to any rectifier, as a module or as a function, not to ReLU modules alone.
     """
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        return _through(question, images, lambda x, unit: unit(x.detach().clone()) + _positive(x - x.detach()))
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the modified gradient at each pixel."""
+        return _modified_gradient(request, images, deconvnet_rectifier)
 
 
 @dataclass(frozen=True)
 class GuidedBackprop:
-    """The gradient, without what is negative on the way back.
+    """Guided backpropagation: the gradient, but rectifiers block it where it is negative.
+
+    Formula: at a rectifier, gradient_in = ReLU(gradient_out) · rectifier'(input): the gradient's mask and DeconvNet's
+    together. Good for sharp drawings of what excites a unit; like an edge detector, it changes little when the
+    weights of the upper layers are randomised.
 
     Source: Springenberg et al. 2014, https://arxiv.org/abs/1412.6806, section 3.4.
-    Differs: any rectifier, as module or function, not ReLU modules alone.
+    Differs: applies to any rectifier, as a module or as a function, not to ReLU modules alone.
     """
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        return _through(question, images, guided)
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the modified gradient at each pixel."""
+        return _modified_gradient(request, images, guided_rectifier)
 
 
 @dataclass(frozen=True)
 class IntegratedGradients:
-    """The gradient along the way from a baseline to the image, which adds up to what the score rises by on it.
+    """Integrated gradients: the gradient, averaged along the line from a baseline to the image.
+
+    Formula: map = Σ_c (x_c - b_c) ∫₀¹ ∂score/∂x_c(b + t (x - b)) dt, with the baseline b. The map sums to score(x) -
+    score(b); `delta` tells how far the numerical integral misses this. Good where contributions must add up, for any
+    network; needs many passes, and depends on the baseline.
 
     Args:
-        baseline: `"zero"` is black, `"mean"` the network's mean colour, `"blur"` the image's colours alone.
-        steps: points on the way; the sum comes nearer with more.
+        baseline: `"zero"` for black, `"mean"` for the mean colour of the network's input specification, `"blur"` for
+            the image reduced to blurred colours.
+        steps: Number of points of the numerical integral, >= 1. More points reduce `delta`.
+
+    Raises:
+        SettingError: An argument is out of its range.
 
     Source: Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365.
     """
@@ -104,37 +126,46 @@ class IntegratedGradients:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.baseline not in BASELINES or self.steps < 1:
-            raise fv.SettingError(
-                f"no baseline {self.baseline!r} with {self.steps} steps; give {', '.join(BASELINES)}, and 1 or more"
-            )
+        if self.baseline not in BASELINES:
+            raise fv.SettingError(f"baseline must be {_either(BASELINES)}, got {self.baseline!r}")
+        if self.steps < 1:
+            raise fv.SettingError(f"steps must be >= 1, got {self.steps} (default 256)")
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        start = _baseline(self.baseline, question.network, images)
-        with question.open() as ask, torch.enable_grad():
-            captum = _captum().IntegratedGradients(lambda seen: ask(seen)[:, 0])
-            settings = {"n_steps": self.steps, "internal_batch_size": max(AT_ONCE, len(images))}
-            channels = captum.attribute(images.requires_grad_(), start, **settings).float()
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the integral at each pixel, and how far the sum misses the score's increase."""
+        baseline = _baseline(self.baseline, request.network, images)
+        with request.open() as scorer, torch.enable_grad():
+            integral = _captum().IntegratedGradients(lambda batch: scorer(batch)[:, 0])
+            settings = {"n_steps": self.steps, "internal_batch_size": max(INTEGRATION_BATCH, len(images))}
+            per_channel = integral.attribute(images.requires_grad_(), baseline, **settings).float()
             with torch.no_grad():
-                rise = ask(images)[:, 0] - ask(start)[:, 0]
-        return Found(channels.sum(1), channels, delta=(channels.sum((1, 2, 3)) - rise) / rise.abs().clamp(min=1e-12))
+                increase = scorer(images)[:, 0] - scorer(baseline)[:, 0]
+        delta = (per_channel.sum((1, 2, 3)) - increase) / increase.abs().clamp(min=1e-12)
+        return AttributionMap(per_channel.sum(1), per_channel, delta=delta)
 
 
 @dataclass(frozen=True)
 class NoiseTunnel:
-    """Another method's answers for noisy copies of an image, combine.
+    """Another method's maps for noisy copies of an image: their mean, mean square or variance.
+
+    Formula: with maps m_i of the images x + noise · N(0, 1), SmoothGrad is mean(m_i), SmoothGrad squared mean(m_i²),
+    VarGrad var(m_i). Good to reduce the noise of gradients, at the cost of one pass per copy.
 
     Args:
-        method: the other one.
-        kind: `"smoothgrad"` is their mean, `"smoothgrad_sq"` that of their squares, `"vargrad"` their variance.
-        samples: copies.
-        noise: deviation, in [0, 1] as the images are.
-        seed: of the noise.
+        method: The other method.
+        kind: `"smoothgrad"` for the mean, `"smoothgrad_sq"` for the mean square, `"vargrad"` for the variance.
+        samples: Number of noisy copies, >= 1.
+        noise: Standard deviation of the noise, >= 0, on the scale of the images, [0, 1].
+        seed: Seed of the noise.
 
-    Source: Smilkov et al. 2017, https://arxiv.org/abs/1706.03825; Adebayo et al. 2018 for the variance.
-    Differs: captum's draws from everyone's chance; this one has its own. Sizes are averaged, as captum's `Saliency`
-        gives them; with `Gradient(absolute=False)` it is signed gradients, as the paper writes.
+    Raises:
+        SettingError: An argument is out of its range.
+
+    Source: Smilkov et al. 2017, https://arxiv.org/abs/1706.03825; Adebayo et al. 2018,
+        https://arxiv.org/abs/1810.03292, for the variance.
+    Differs: captum's noise tunnel draws from the global random state; this one has a seed of its own. The mean is that
+        of magnitudes, as `Gradient` gives them; for signed gradients, as in the paper, use
+        `NoiseTunnel(Gradient(absolute=False))`.
     """
 
     method: Method = field(default_factory=Gradient)
@@ -145,23 +176,27 @@ class NoiseTunnel:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if isinstance(self.method, str | type) or not hasattr(self.method, "find"):
-            raise fv.SettingError(f"{self.method!r} is no method; write it as a call, NoiseTunnel(GradCAM())")
-        if self.kind not in KINDS or self.samples < 1 or self.noise < 0:
-            found = f"no {self.kind!r} of {self.samples} samples with noise {self.noise}"
-            raise fv.SettingError(f"{found}; give {', '.join(KINDS)}, 1 or more, and 0 or more")
+        if isinstance(self.method, type) or not isinstance(self.method, Method):
+            raise fv.SettingError(f"method must be an attribution method, such as GradCAM(), got {self.method!r}")
+        if self.kind not in STATISTICS:
+            raise fv.SettingError(f"kind must be {_either(STATISTICS)}, got {self.kind!r}")
+        if self.samples < 1:
+            raise fv.SettingError(f"samples must be >= 1, got {self.samples} (default 16)")
+        if self.noise < 0:
+            raise fv.SettingError(f"noise must be >= 0, got {self.noise} (default 0.15)")
 
-    def find(self, question: Question, images: Float[Tensor, "n c h w"]) -> Found:
-        """Answer a question about images in [0, 1]."""
-        chance = torch.Generator().manual_seed(self.seed)
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the statistic of the noisy maps."""
+        generator = torch.Generator().manual_seed(self.seed)
         total = squares = torch.zeros(())
         for _ in range(self.samples):
-            noise = torch.randn(images.shape, generator=chance).to(images)
-            found = self.method.find(question, images + self.noise * noise).map.double()
-            total, squares = total + found, squares + found.square()
+            noise = torch.randn(images.shape, generator=generator).to(images)
+            # Double precision: the variance below is the difference of two nearly equal numbers.
+            noisy = self.method.attribute(request, images + self.noise * noise).map.double()
+            total, squares = total + noisy, squares + noisy.square()
         mean, square = total / self.samples, squares / self.samples
         kinds = {"smoothgrad": mean, "smoothgrad_sq": square, "vargrad": (square - mean.square()).clamp(min=0)}
-        return Found(kinds[self.kind].float())
+        return AttributionMap(kinds[self.kind].float())
 
 
 SMOOTHGRAD = NoiseTunnel()
@@ -169,11 +204,52 @@ SMOOTHGRAD_SQUARED = NoiseTunnel(kind="smoothgrad_sq")
 VARGRAD = NoiseTunnel(kind="vargrad")
 
 
-def _captum() -> Any:
-    """Load captum.
+def guided_rectifier(x: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return a rectifier's output whose backward pass is that of guided backpropagation.
+
+    The hook clamps the gradient of the output; autograd then applies the rectifier's own derivative.
+    """
+    return _pass_positive_gradient(rectifier(x))
+
+
+def deconvnet_rectifier(x: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return a rectifier's output whose backward pass is that of a DeconvNet.
+
+    The value comes from the detached rectifier. `x - x.detach()` is 0 with derivative 1, so the clamped gradient passes
+    whatever the sign of the input was.
+    """
+    return rectifier(x.detach().clone()) + _pass_positive_gradient(x - x.detach())
+
+
+def _pass_positive_gradient(x: Tensor) -> Tensor:
+    """Set negative gradients of a tensor to 0 in the backward pass."""
+    x.register_hook(lambda gradient: gradient.clamp(min=0))
+    return x
+
+
+def _modified_gradient(
+    request: AttributionRequest, images: Tensor, replacement: Callable[[Tensor, Any], Tensor]
+) -> AttributionMap:
+    """Return the gradient at each pixel, with the rectifiers of the network replaced.
 
     Raises:
-        SettingError: it is not installed.
+        SettingError: The target does not depend on a rectifier.
+    """
+    with request.open() as scorer, torch.enable_grad():
+        with Rectifying(replacement) as mode:
+            score = scorer(images.requires_grad_())[:, 0]
+        if not mode.met:
+            found = f"{request.network.label} has no rectifier, such as ReLU, before {request.target}"
+            raise fv.SettingError(f"{found}; use Gradient")
+        (per_channel,) = torch.autograd.grad(score.sum(), images)
+    return AttributionMap(per_channel.sum(1), per_channel)
+
+
+def _captum() -> Any:
+    """Import captum.
+
+    Raises:
+        SettingError: It is not installed.
     """
     try:
         import captum.attr
@@ -182,39 +258,22 @@ def _captum() -> Any:
     return captum.attr
 
 
-def _mean(network: fv.Network, images: Tensor) -> Tensor:
+def _mean_color(network: fv.Network, images: Tensor) -> Float[Tensor, "c 1 1"]:
     return torch.tensor(network.input.mean, device=images.device).view(-1, 1, 1)
 
 
-def _baseline(kind: str, network: fv.Network, images: Tensor) -> Tensor:
+def _baseline(kind: str, network: fv.Network, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Return the images from which integrated gradients start."""
     if kind == "zero":
         return torch.zeros_like(images)
     if kind == "mean":
-        return _mean(network, images).expand_as(images).clone()
+        return _mean_color(network, images).expand_as(images).clone()
     height, width = images.shape[-2:]
-    few = [max(1, round(PATCHES * side / min(height, width))) for side in (height, width)]
+    few = [max(1, round(BLUR_PATCHES * side / min(height, width))) for side in (height, width)]
     small = F.interpolate(images.detach(), few, mode="bilinear", antialias=True)
     return F.interpolate(small, (height, width), mode="bicubic").clamp(0, 1)
 
 
-def _through(question: Question, images: Tensor, instead: Callable[[Tensor, Any], Tensor]) -> Found:
-    """Go back to the pixels through other rectifiers."""
-    with question.open() as ask, torch.enable_grad():
-        with Rectifying(instead) as mode:
-            score = ask(images.requires_grad_())[:, 0]
-        if not mode.met:
-            found = f"{question.network.label} has no rectifier on the way to {question.target}"
-            raise fv.SettingError(f"{found}; Gradient goes with any network")
-        (channels,) = torch.autograd.grad(score.sum(), images)
-    return Found(channels.sum(1), channels)
-
-
-def guided(x: Tensor, unit: Callable[[Tensor], Tensor]) -> Tensor:
-    """Stand in for a rectifier: the same, but what is negative does not go back."""
-    return _positive(unit(x))
-
-
-def _positive(x: Tensor) -> Tensor:
-    """Let only what is positive go back."""
-    x.register_hook(lambda gradient: gradient.clamp(min=0))
-    return x
+def _either(names: tuple[str, ...]) -> str:
+    """Join names as "a, b or c"."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"

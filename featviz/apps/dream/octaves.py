@@ -1,0 +1,181 @@
+"""Optimise an image octave by octave, carrying the added detail from each size to the next."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+import featviz as fv
+from featviz.apps.dream.settings import DreamSettings
+from featviz.interfaces import Progress, Size
+from featviz.objectives import ObjectiveSource
+
+TILE = 640
+"""Side in px of the tiles through which the network sees larger images."""
+PROGRESS_UNIT = 10_000
+"""Number of pixels, times steps, in which progress is counted."""
+
+
+def render_octaves(
+    network: fv.Network,
+    image: Float[Tensor, "1 c h w"],
+    objective: ObjectiveSource,
+    settings: DreamSettings,
+    *,
+    detail: Float[Tensor, "1 c h w"] | None = None,
+    seed: int = 0,
+    until: int | None = None,
+    execution: fv.Execution = fv.Execution(),
+    progress: Progress | None = None,
+) -> fv.Rendering:
+    """Dream on an image, from its smallest octave to its own size.
+
+    Only the detail, the difference to the resized image, is carried to the next octave. So each octave starts from the
+    sharp image.
+
+    Args:
+        network: The network.
+        image: In [0, 1].
+        objective: What to maximise.
+        settings: The settings.
+        detail: Detail to start from, as that of the previous frame of a video; `None` for none.
+        seed: Seed of the random shifts; octave *i* uses `seed + i`.
+        until: Stop after this many of the steps of all octaves; `None` for all steps.
+        execution: How the network is run. Without a tile size, tiles have `TILE` px.
+        progress: Called after every step with the work done and the total work, in units of `PROGRESS_UNIT`.
+
+    Returns:
+        The image, its history over all octaves, and its recipe. After Ctrl-C, what there is so far.
+    """
+    full_size = (image.shape[2], image.shape[3])
+    sizes = settings.sizes(full_size)
+    execution = execution if execution.tile else replace(execution, tile=TILE)
+    detail = torch.zeros_like(image) if detail is None else detail
+    tracker = _Tracker(progress, settings.steps, [height * width for height, width in sizes])
+    if execution.precision is None:  # measure at the largest octave, and run all octaves the same way
+        measured = {"steps": settings.steps * len(sizes), "until": 0, "execution": execution}
+        execution = _render(network, objective, settings, full_size, image, **measured).execution
+    rendered: list[fv.Rendering] = []
+    for octave, size in enumerate(sizes):
+        base = _resize(image, size)
+        start = (base + _resize(detail, size)).clamp(0, 1)
+        options = {
+            "steps": settings.steps,
+            "until": None if until is None else max(0, until - settings.steps * octave),
+            "seed": seed + octave,
+            "execution": execution,
+            "progress": tracker.of_octave(octave),
+        }
+        try:
+            rendered.append(_render(network, objective, settings, size, start, **options))
+        except KeyboardInterrupt:  # between two renders; inside of one, `fv.render` returns what there is
+            if not rendered:
+                raise
+            break
+        detail = rendered[-1].images - base
+        if tracker.interrupted or rendered[-1].recipe.until is not None:
+            break
+    images = (image + _resize(detail, full_size)).clamp(0, 1)
+    images = _with_colors_of(image, images) if settings.keep_color else images
+    return _joined(rendered, images, settings, seed, settings.steps * len(sizes))
+
+
+@dataclass
+class _Tracker:
+    """Counts the work over all octaves.
+
+    Args:
+        report: Called with the work done and the total work; `None` for nothing.
+        steps: Steps per octave.
+        pixels: Pixels of each octave.
+        interrupted: Whether `report` raised an exception, such as that of Ctrl-C. `fv.render` then returns normally,
+            even after the last step of an octave, where nothing else tells of the interruption.
+    """
+
+    report: Progress | None
+    steps: int
+    pixels: list[int]
+    interrupted: bool = False
+
+    def of_octave(self, octave: int) -> Progress:
+        """Return the progress callback for the render of one octave."""
+        before, each = self.steps * sum(self.pixels[:octave]), self.pixels[octave]
+        total = round(self.steps * sum(self.pixels) / PROGRESS_UNIT)
+
+        def progress(step: int, _: int) -> None:
+            if self.report:
+                self.interrupted = True
+                self.report(round((before + step * each) / PROGRESS_UNIT), total)
+                self.interrupted = False
+
+        return progress
+
+
+def _render(
+    network: fv.Network,
+    objective: ObjectiveSource,
+    settings: DreamSettings,
+    size: Size,
+    start: Float[Tensor, "1 c h w"],
+    **options: Any,
+) -> fv.Rendering:
+    """Render one octave."""
+    return fv.render(
+        network,
+        objective,
+        param=settings.param(size),
+        transforms=(settings.transform(size),),
+        optimizer=settings.optimizer(),
+        start=start,
+        robustness_views=0,
+        **options,
+    )
+
+
+def _joined(
+    rendered: list[fv.Rendering],
+    images: Float[Tensor, "1 c h w"],
+    settings: DreamSettings,
+    seed: int,
+    steps: int,
+) -> fv.Rendering:
+    """Join the renders of the octaves into one rendering.
+
+    Args:
+        rendered: The renders so far.
+        images: The final image.
+        settings: The settings.
+        seed: The first seed.
+        steps: Number of steps of all octaves.
+    """
+    history = torch.cat([each.history for each in rendered])
+    recipe = replace(
+        rendered[-1].recipe,
+        size=(images.shape[2], images.shape[3]),
+        seeds=(seed,),
+        steps=steps,
+        until=None if len(history) == steps else len(history),
+        dream=asdict(settings),
+    )
+    return replace(rendered[-1], images=images, history=history, recipe=recipe)
+
+
+def _resize(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c h2 w2"]:
+    if tuple(images.shape[2:]) == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def _with_colors_of(image: Float[Tensor, "n c h w"], images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Combine the brightness of `images` with the colours of `image`."""
+    if image.shape[1] != 3:
+        return images
+    from kornia.color import rgb_to_yuv, yuv_to_rgb  # slow to import
+
+    luma = rgb_to_yuv(images)[:, :1]
+    return yuv_to_rgb(torch.cat([luma, rgb_to_yuv(image)[:, 1:]], 1)).clamp(0, 1)

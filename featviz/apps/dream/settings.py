@@ -1,0 +1,86 @@
+"""The settings of a dream."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import featviz as fv
+from featviz.interfaces import Optimizer, Param, Size
+
+STEP = 0.01
+"""Root mean square by which pixels, in [0, 1], change in a step of strength 1.
+
+Source: google/deepdream, dream.ipynb: 1.5 of 255 grey levels where the mean absolute gradient is 1. Where its root mean
+square is 1, as here, that mean is 0.6 to 0.8.
+"""
+MIN_SIDE = 48
+"""Smallest shorter side of an octave, in px; a network recognises little in smaller images."""
+
+
+@dataclass(frozen=True)
+class DreamSettings:
+    """What determines a dream besides network, image, objective and seed. A recipe stores these fields.
+
+    Args:
+        octaves: Number of sizes, >= 1. Octaves with a shorter side below `MIN_SIDE` are left out.
+        scale: Factor between the sizes of two octaves, > 1.
+        steps: Number of steps per octave, >= 1.
+        strength: Step size, > 0.
+        jitter: Largest random shift of the image before each step, in px, >= 0.
+        smooth: Standard deviation of the Gaussian blur of the gradient, in px; 0 for none.
+        laplacian: Number of octaves of the gradient that are normalised to equal strength; 0 for none.
+        keep_color: Keep the colours of the image and change its brightness only.
+        mask: File of a grey image that is white where the image may change; `None` for everywhere.
+
+    Raises:
+        SettingError: A value is out of its range.
+    """
+
+    octaves: int = 4
+    scale: float = 1.4
+    steps: int = 10
+    strength: float = 1.0
+    jitter: int = 32
+    smooth: float = 0.0
+    laplacian: int = 0
+    keep_color: bool = False
+    mask: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.octaves < 1:
+            raise fv.SettingError(f"octaves must be >= 1, got {self.octaves} (default 4)")
+        if not self.scale > 1:
+            raise fv.SettingError(f"scale must be > 1, got {self.scale:g} (default 1.4)")
+        if self.steps < 1:
+            raise fv.SettingError(f"steps must be >= 1, got {self.steps} (default 10)")
+        if not 0 < self.strength < math.inf:
+            raise fv.SettingError(f"strength must be > 0 and finite, got {self.strength:g} (default 1)")
+        if self.jitter < 0:
+            raise fv.SettingError(f"jitter must be >= 0, got {self.jitter} (default 32)")
+        if self.smooth < 0:
+            raise fv.SettingError(f"smooth must be >= 0, got {self.smooth:g} (default 0)")
+        if self.laplacian < 0:
+            raise fv.SettingError(f"laplacian must be >= 0, got {self.laplacian} (default 0)")
+
+    def sizes(self, size: Size) -> list[Size]:
+        """Return the height and width of each octave in px, the smallest first; the last is that of the image."""
+        factors = [self.scale**octave for octave in reversed(range(self.octaves))]
+        sizes = [(round(size[0] / factor), round(size[1] / factor)) for factor in factors]
+        return [each for each in sizes[:-1] if min(each) >= MIN_SIDE] + [size]
+
+    def param(self, size: Size) -> Param:
+        """Return the param: clamped pixels, under the mask if there is one."""
+        image = fv.param.Image(size, spatial=fv.param.Pixel(), color=fv.param.Clamped())
+        return image if self.mask is None else fv.param.Masked(self.mask, image)
+
+    def transform(self, size: Size) -> fv.transforms.Roll:
+        """Return the random shift, at most half of each side."""
+        return fv.transforms.Roll(min(self.jitter, *(side // 2 for side in size)))
+
+    def optimizer(self) -> Optimizer:
+        """Return the optimizer: normalised gradient ascent, and what is done to the gradient before."""
+        optimizer: Optimizer = fv.optimizers.Normalized(fv.optimizers.Ascent(STEP * self.strength))
+        optimizer = fv.optimizers.Smoothed(self.smooth, optimizer) if self.smooth else optimizer
+        return fv.optimizers.LaplacianNormalized(self.laplacian, optimizer) if self.laplacian else optimizer

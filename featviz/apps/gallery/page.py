@@ -1,0 +1,181 @@
+"""A page of cards: one card per class or unit, with its images, their scores and recipes, and photographs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import featviz as fv
+from featviz.apps.shared.album import RenderedImages
+from featviz.apps.shared.batches import image_file, thumbnail_file
+from featviz.apps.shared.page import render_template
+from featviz.io import Store, read_report
+
+
+@dataclass(frozen=True)
+class CardImage:
+    """An image on a card.
+
+    Args:
+        file: The image, relative to the page.
+        thumbnail: Its small copy.
+        shows: What it was rendered to show.
+        note: How it differs from the other images of its card; empty for the first.
+        facts: Lines of the dialog, by name.
+        history: Score at some of the steps; `None` where it was not finite.
+        recipe: Recipe of this image alone, as JSON.
+        replay: The command that renders it again in the folder of the page.
+        score: Score of the finished image; `None` if it was not stored.
+        robustness: Share of the score gain that is retained in new random views, in [0, 1]; `None` if unknown.
+    """
+
+    file: str
+    thumbnail: str
+    shows: str
+    note: str
+    facts: Mapping[str, str]
+    history: Sequence[float | None]
+    recipe: str
+    replay: str
+    score: float | None = None
+    robustness: float | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """A class or a unit, or a link to the page of a layer.
+
+    Args:
+        title: Its name.
+        images: Its images; the first one is shown large.
+        photographs: Files of photographs, shown below the images.
+        problem: Why an image is missing; empty if none is.
+        link: Page to which the card links; empty if it opens its images.
+    """
+
+    title: str
+    images: Sequence[CardImage] = ()
+    photographs: Sequence[str] = ()
+    problem: str = ""
+    link: str = ""
+
+    @property
+    def score(self) -> float | None:
+        """Score of the first image, by which cards are sorted; `None` for a link."""
+        return self.images[0].score if self.images and not self.link else None
+
+    @property
+    def robustness(self) -> float | None:
+        """Robustness of the first image, by which cards are sorted; `None` for a link."""
+        return self.images[0].robustness if self.images and not self.link else None
+
+    @property
+    def verdict(self) -> str:
+        """Verdict of the judge on the first image; empty if there is none."""
+        return self.images[0].facts.get("verdict", "") if self.images else ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of cards.
+
+    Args:
+        title: Its heading.
+        about: A line beside the heading.
+        cards: The cards, in order.
+        back: File and title of the page that this one links back to; `None` for no link.
+    """
+
+    title: str
+    about: str
+    cards: Sequence[Card]
+    back: tuple[str, str] | None = None
+
+    def html(self) -> str:
+        """Return the page as HTML."""
+        data = [[asdict(image) for image in card.images] for card in self.cards]
+        return render_template("gallery/page.html", data, title=self.title, page=self)
+
+
+def make_card(
+    rendered: RenderedImages,
+    title: str,
+    images: Sequence[tuple[str, str]],
+    photographs: Sequence[str] = (),
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+) -> Card:
+    """Return the card of a class or unit, with those of its images that are in the store.
+
+    Args:
+        rendered: The images that are in the store.
+        title: Name of the class or unit.
+        images: Name and note of each image.
+        photographs: Files of photographs.
+        facts: Further lines of the dialog, by the name of the image.
+
+    Raises:
+        OutputError: An image is damaged.
+    """
+    found = [
+        card_image(rendered.store, name, note, (facts or {}).get(name))
+        for name, note in images
+        if name in rendered.names
+    ]
+    problems = dict.fromkeys(rendered.problems[name] for name, _ in images if name in rendered.problems)
+    return Card(title, found, photographs, "; ".join(problems))
+
+
+def card_image(store: Store, name: str, note: str = "", facts: Mapping[str, str] | None = None) -> CardImage:
+    """Read from an image in the store what a page shows of it.
+
+    Args:
+        store: The store.
+        name: Name of the image.
+        note: How it differs from the other images of its card.
+        facts: Further lines of the dialog.
+
+    Raises:
+        OutputError: The image is missing or damaged.
+    """
+    file = image_file(name)
+    data = store.read(file)
+    try:
+        recipe, report = fv.Recipe.of(data).alone, read_report(data)
+    except fv.FeatvizError as error:
+        path = f"{str(store.path or store.url).rstrip('/')}/{file}"
+        raise fv.OutputError(f"{path} is damaged; delete it, and the next run renders it again") from error
+    score, robustness = report.get("score"), report.get("robustness")
+    lines = {
+        "score": "" if score is None else f"{score:.4g}",
+        "robustness": "" if robustness is None else f"{robustness:.2f}",
+        **(facts or {}),
+        "seed": str(recipe.seeds[recipe.picture or 0]),
+        "steps": str(recipe.steps),
+        "size": f"{recipe.size[0]} x {recipe.size[1]} px",
+    }
+    return CardImage(
+        file,
+        thumbnail_file(name),
+        report.get("shows", ""),
+        note,
+        {key: value for key, value in lines.items() if value},
+        report.get("history", ()),
+        json.dumps(json.loads(recipe.to_json()), indent=1),
+        _replay_command(store, file, recipe.model),
+        score,
+        robustness,
+    )
+
+
+def _replay_command(store: Store, file: str, model: str) -> str:
+    """Return the command that renders an image again. A network without a name must be given in Python."""
+    if not model:
+        return f'fv.replay("{file}", network=...)'
+    source, colon, factory = model.rpartition(":")
+    path = os.path.relpath(source, store.path) if store.path and Path(source).is_file() else source
+    own = f" --model {shlex.quote(f'{path}:{factory}')}" if colon else ""
+    return f"featviz replay {file}{own} -o again.png"

@@ -1,0 +1,72 @@
+"""Read a folder of photographs in batches of equal size, skipping files that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.errors import FeatvizError
+from featviz.interfaces import Size
+from featviz.io import images_in, read_photograph
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Photographs that are processed together.
+
+    Args:
+        files: Their paths.
+        images: In [0, 1], (n, c, h, w).
+        read: Number of files of the folder that were read or skipped so far, these included.
+    """
+
+    files: list[Path]
+    images: Float[Tensor, "n c h w"]
+    read: int
+
+
+def image_batches(
+    folder: str | Path,
+    *,
+    size: Size,
+    channels: int,
+    batch: int,
+    skipped: Callable[[Path, str], None] | None = None,
+    first: int = 0,
+) -> Iterator[ImageBatch]:
+    """Read a folder of photographs, and all folders below it, in batches.
+
+    Args:
+        folder: The folder.
+        size: Height and width in px to which each photograph is cropped and resized.
+        channels: Number of channels of the images.
+        batch: Number of images per batch; the last batch may have fewer.
+        skipped: Called with each file that cannot be read, and the reason; `None` to raise the error instead.
+        first: Number of files to leave out, for a run that was interrupted.
+
+    Raises:
+        OutputError: The folder is missing or has no image, or a file cannot be read and `skipped` is `None`.
+        SettingError: An image has other channels.
+    """
+    files: list[Path] = []
+    images: list[Tensor] = []
+    read = first
+    for read, file in enumerate(islice(images_in(folder), first, None), first + 1):
+        try:
+            images.append(read_photograph(file, size=size, channels=channels))
+            files.append(file)
+        except FeatvizError as error:
+            if skipped is None:
+                raise
+            skipped(file, str(error))
+        if len(images) == batch:
+            yield ImageBatch(files, torch.stack(images), read)
+            files, images = [], []
+    if images:
+        yield ImageBatch(files, torch.stack(images), read)

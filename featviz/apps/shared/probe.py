@@ -1,0 +1,61 @@
+"""Run a network once on a grey image, to check layers, channels, positions and classes before anything expensive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from featviz.errors import SettingError
+from featviz.network import Activations, Network
+
+GREY = 0.5
+
+
+def probe(network: Network, layers: Iterable[str], *, size: tuple[int, int] | None = None) -> Activations:
+    """Return the activations of layers for one grey image.
+
+    Args:
+        network: The network.
+        layers: Names of the layers; empty text for the output.
+        size: Height and width of the image in px; `None` for the network's input size.
+
+    Raises:
+        AddressError: There is no such layer.
+    """
+    return network.capture(torch.full((1, network.channels, *(size or network.size)), GREY), layers)
+
+
+def check_channels(network: Network, layer: str, channels: Sequence[int] | None) -> list[int]:
+    """Check channels of a layer.
+
+    Args:
+        network: The network.
+        layer: Name of the layer.
+        channels: Indices; `None` for all channels of the layer.
+
+    Returns:
+        The indices.
+
+    Raises:
+        AddressError: There is no such layer or channel.
+        SettingError: `channels` is empty.
+    """
+    acts = probe(network, [layer])
+    if channels is None:
+        return list(range(acts.channels_first(layer).shape[1]))
+    if not len(channels):
+        raise SettingError("channels must not be empty; give some, or None for all")
+    for channel in channels:
+        acts.channel(layer, channel)
+    return list(channels)
+
+
+def check_positions(network: Network, layer: str) -> tuple[int, int]:
+    """Check that a layer has positions, and return the number of rows and columns at the network's input size.
+
+    Raises:
+        AddressError: There is no such layer, or its output is one vector or tokens that are not on a grid.
+    """
+    rows, columns = probe(network, [layer]).places(layer).shape[2:]
+    return rows, columns

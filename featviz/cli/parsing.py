@@ -1,0 +1,97 @@
+"""How the text of options is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import featviz as fv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """Read a size in px.
+
+    Args:
+        text: One side, as `224`, or height and width, as `160x320`; `None` stays `None`.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        SettingError: The text is neither.
+    """
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise fv.SettingError(f"a size must be px as 224, or height and width as 160x320, got {text!r}")
+    return int(sides[0]), int(sides[-1])
+
+
+def read_numbers(text: str | None) -> tuple[float, ...] | None:
+    """Read numbers separated by commas.
+
+    Args:
+        text: Such as `0.5,0.5,0.5`; `None` stays `None`.
+
+    Raises:
+        SettingError: A part is no number.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise fv.SettingError(f"numbers must be separated by commas, as 0.5,0.5,0.5, got {text!r}") from error
+
+
+def read_channels(text: str) -> list[int]:
+    """Read channel numbers and ranges.
+
+    Args:
+        text: Such as `0-15,40`. Ranges include both ends.
+
+    Raises:
+        SettingError: A part is neither, or a range is reversed.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise fv.SettingError(f"cannot read the channels {text!r}; give numbers as 0-15,40, or all")
+        if last and int(last) < int(first):
+            raise fv.SettingError(
+                f"cannot read the channels {text!r}; give the smaller number first, as {last}-{first}"
+            )
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def find_own(places: Sequence[str] | None) -> dict[str, Any]:
+    """Import the user's own values.
+
+    Args:
+        places: `FILE.py:NAME` or `PACKAGE.MODULE:NAME`; `None` for none.
+
+    Returns:
+        The values by name.
+
+    Raises:
+        ModelError: There is no such file, module or name.
+    """
+    from featviz.network import find
+
+    return {place.rpartition(":")[2]: find(place) for place in places or []}
+
+
+def find_classes(network: fv.Network, names: Sequence[str] | None) -> list[fv.objectives.Logit]:
+    """Return an objective for each class.
+
+    Args:
+        network: The network that knows the classes.
+        names: Class names; a number that is no class name is an index. `None` for none.
+    """
+    indices = {name: int(name) for name in names or [] if name.isdecimal() and name not in network.classes}
+    return [fv.objectives.Logit(indices.get(name, name)) for name in names or []]

@@ -1,0 +1,124 @@
+"""Image files: 8-bit conversion, formats, and the recipe and report inside a PNG."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import featviz as fv
+from featviz.io import encode, over_checks, read_image, read_recipe, read_report, save_picture, to_bytes
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (9, 14, 3), np.uint8)
+RGBA = RNG.integers(0, 256, (9, 14, 4), np.uint8)
+
+
+def test_to_bytes_by_number_of_channels():
+    image = RNG.random((4, 5, 6)).astype(np.float32)
+    pixels = (image * 255).round().astype(np.uint8)
+    assert np.array_equal(to_bytes(image[:3]), pixels[:3].transpose(1, 2, 0))
+    assert np.array_equal(to_bytes(image, alpha=True), pixels.transpose(1, 2, 0))
+    grey = to_bytes(image[:1])
+    assert grey.shape == (5, 6, 3) and np.array_equal(grey[..., 1], pixels[0])
+    grey_alpha = to_bytes(image[:2], alpha=True)
+    assert np.array_equal(grey_alpha, pixels[[0, 0, 0, 1]].transpose(1, 2, 0))
+    panels = to_bytes(image)
+    assert panels.shape == (5, 24, 3) and np.array_equal(panels[:, 18:, 2], pixels[3])
+
+
+def test_to_bytes_clips_and_shows_nan_as_grey():
+    image = np.array([-1.0, 0.0, 0.5, 1.0, 2.0, np.nan, np.inf, -np.inf], np.float32).reshape(1, 1, 8)
+    assert to_bytes(image)[0, :, 0].tolist() == [0, 0, 128, 255, 255, 128, 255, 0]
+
+
+def test_over_checks_composites_over_a_checkerboard():
+    clear = np.zeros((16, 24, 4), np.uint8)
+    found = over_checks(clear)
+    for row in range(16):
+        for column in range(24):
+            assert set(found[row, column]) == {255 if (row // 8 + column // 8) % 2 else 216}
+    opaque = np.full((3, 3, 4), (10, 20, 30, 255), np.uint8)
+    assert np.array_equal(over_checks(opaque), opaque[..., :3])
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".jpeg", ".webp"])
+@pytest.mark.parametrize("pixels", [RGB, RGBA])
+def test_every_format_can_be_written_and_read(ending, pixels, tmp_path):
+    large = np.kron(pixels, np.ones((8, 8, 1), np.uint8))
+    path = save_picture(large, tmp_path / f"a{ending}", "recipe", '{"score": 1}')
+    assert list(tmp_path.iterdir()) == [path]
+    seen = large if pixels is RGB else over_checks(large)
+    if ending == ".png" or (ending == ".webp" and pixels is RGBA):
+        seen = large
+    found = read_image(path, seen.shape[2]).transpose(1, 2, 0) * 255
+    visible = seen[..., 3:] > 0 if seen.shape[2] == 4 else np.ones((1, 1, 1), bool)
+    assert np.abs((found - seen) * visible).mean() < (0.01 if ending == ".png" else 12)
+
+
+def test_only_png_stores_recipe_and_report():
+    png = encode(RGB, ".png", "the recipe", '{"score": 1}')
+    assert (read_recipe(png), read_report(png)) == ("the recipe", {"score": 1})
+    assert read_report(encode(RGB, ".png", "the recipe")) == {}
+    for bare in (encode(RGB, ".png"), encode(RGB, ".webp", "the recipe", '{"score": 1}')):
+        assert read_report(bare) == {}
+        with pytest.raises(
+            fv.RecipeError, match="^the image data holds no recipe; PNG files of renders and dreams do$"
+        ):
+            read_recipe(bare)
+
+
+def test_explanations_have_no_recipe(tmp_path):
+    path = save_picture(RGB, tmp_path / "a.png", report=json.dumps({"explained": []}))
+    with pytest.raises(fv.RecipeError) as caught:
+        read_recipe(path)
+    assert str(caught.value) == f"{path} is an explanation, which cannot be replayed; run featviz explain again"
+
+
+@pytest.mark.parametrize("length", [100, 2_000_000])
+def test_recipes_of_any_length_can_be_read(length):
+    assert read_recipe(encode(RGB, ".png", "ö" * length)) == "ö" * length
+
+
+def test_formats_that_cannot_be_written(tmp_path):
+    with pytest.raises(fv.OutputError, match=r"^the format must be one of .png, .jpg, .jpeg, .webp, got '.bmp'$"):
+        encode(RGB, ".bmp")
+    with pytest.raises(fv.OutputError, match=r"^cannot write .*a.bmp: end it in .png, .jpg, .jpeg, .webp, or name "):
+        save_picture(RGB, tmp_path / "a.bmp")
+    with pytest.raises(fv.OutputError, match=r"^cannot write 17000 x 8 px as .webp; end the name in .png$"):
+        save_picture(np.zeros((8, 17000, 3), np.uint8), tmp_path / "a.webp")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "white"),
+    [("I;16", np.uint16, 65535), ("F", np.float32, 1), ("L", np.uint8, 255), ("1", bool, True)],
+)
+def test_white_is_one_in_every_bit_depth(mode, values, white, tmp_path):
+    pixels = np.zeros((4, 6), values)
+    pixels[:, 3:] = white
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as picture:
+        assert picture.mode == mode
+    found = read_image(tmp_path / "a.tif", 1)
+    assert found.shape == (1, 4, 6) and found.dtype == np.float32
+    assert found[0, 0].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_images_that_cannot_be_read(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    whole = encode(RNG.integers(0, 256, (90, 140, 3), np.uint8), ".png")
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(RGB).save(
+        tmp_path / "moves.gif", save_all=True, append_images=[Image.fromarray(RGB[::-1])], duration=40
+    )
+    for name, channels, message in (
+        ("none.png", 3, "no file {}"),
+        ("text.png", 3, "cannot read {} as an image; give a PNG, JPEG or WebP file"),
+        ("half.png", 3, "{} is truncated; was it copied completely?"),
+        ("moves.gif", 3, "{} is animated (2 frames); give a still image, or use featviz dream with -o FILE.gif"),
+        ("none.png", 5, "an image file can be read as 1, 3 or 4 channels, not 5; give a tensor instead"),
+    ):
+        with pytest.raises(fv.OutputError) as caught:
+            read_image(tmp_path / name, channels)
+        assert str(caught.value) == message.format(tmp_path / name)

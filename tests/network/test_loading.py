@@ -1,0 +1,77 @@
+"""Errors of `fv.load` and `find`, with their whole messages."""
+
+import re
+
+import pytest
+import torch
+
+import featviz as fv
+from featviz.network import find
+
+FACTORIES = """
+import torch
+number = 3
+def text(): return "no network"
+def bare(): return torch.nn.Conv2d(3, 4, 3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            "factories.py",
+            "factories.py is a file; name the function in it that returns the network: factories.py:factory",
+        ),
+        ("nowhere.py:factory", "no file nowhere.py; give path/to/file.py:factory"),
+        ("no.such:net", "no module 'no.such'; give path/to/file.py:net or package.module:net"),
+        ("factories.py:baer", "no 'baer' in factories.py; nearest: 'bare'"),
+        ("factories.py:number", "factories.py:number must be a function that returns the network, got int"),
+        ("factories.py:text", "factories.py:text returned str; return an nn.Module or a featviz.Network"),
+        (
+            "factories.py:bare",
+            "factories.py:bare returned a bare module, which needs input_size, mean and std (--input-size 32 "
+            "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; for a judge --judge-input-size …); or return a featviz.Network",
+        ),
+        (
+            "mottifnet",
+            "no model 'mottifnet'; nearest: 'motifnet', 'motifvit', 'mobilenet_v2' (list all: featviz models)",
+        ),
+        ("timm/nothing_here", "no model 'nothing_here' in timm"),
+    ],
+)
+def test_models_that_do_not_exist(tmp_path, model, message):
+    if model.startswith("timm"):
+        pytest.importorskip("timm")
+    (tmp_path / "factories.py").write_text(FACTORIES)
+    with pytest.raises(fv.ModelError, match=f"^{re.escape(message)}"):
+        fv.load(model, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda", "no CUDA GPU found; leave out --device, or give --device cpu"),
+        ("cuda:1", "no CUDA GPU found; leave out --device, or give --device cpu"),
+        ("tpu", "no device 'tpu' found; give auto, cpu, cuda or mps"),
+    ],
+)
+def test_devices_that_do_not_exist(device, message):
+    if torch.backends.cuda.is_built() and torch.cuda.device_count():
+        pytest.skip("there is a GPU")
+    with pytest.raises(fv.ModelError) as caught:
+        fv.load("motifnet", device=device)
+    assert str(caught.value) == message
+
+
+def test_an_error_inside_of_an_imported_module_surfaces(tmp_path):
+    (tmp_path / "needs_missing.py").write_text("import surely_missing\n")
+    with pytest.raises(ModuleNotFoundError, match="surely_missing"):
+        find("needs_missing:net")
+
+
+def test_random_weights_are_always_the_same_and_leave_the_callers_random_state(tmp_path):
+    before = torch.get_rng_state()
+    one, two = (fv.load("motifnet", weights="none", device="cpu") for _ in range(2))
+    assert one.fingerprint == two.fingerprint != fv.load("motifnet", device="cpu").fingerprint
+    assert torch.equal(torch.get_rng_state(), before)
