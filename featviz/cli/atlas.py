@@ -51,11 +51,11 @@ def atlas(
     method: Annotated[str, typer.Option(help="Projection to the plane: umap, tsne or pca.")] = "umap",
     param: Param = "fourier",
     size: Annotated[
-        str | None, typer.Option(help="Size of each picture in px: 96, or 96x128 (height x width). Default: 96.")
+        str | None, typer.Option(help="Size of each image in px: 96, or 96x128 (height x width). Default: 96.")
     ] = None,
     quality: PageQuality = None,
     steps: PageSteps = None,
-    seed: Annotated[int, typer.Option(help="Seed of the positions, the projection and the pictures.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the positions, the projection and the images.")] = 0,
     network: NetworkOptions,
     own: Own = None,
     backend: BackendOptions,
@@ -64,7 +64,7 @@ def atlas(
 ) -> None:
     """Make an activation atlas of a folder of images, as a web page.
 
-    The atlas shows the activations of a layer in the plane, similar ones close together, with a picture for each cell.
+    The atlas shows the activations of a layer in the plane, similar ones close together, with a image for each cell.
     """
     from featviz.engine import parse_value
 
@@ -81,7 +81,7 @@ def atlas(
         seed=seed,
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photo"),
-        progress=progress(quiet, "atlas", "picture"),
+        progress=progress(quiet, "atlas", "image"),
         **steps_of(quality, steps),
     )
     for layer, facts in made.facts.items():
@@ -105,13 +105,13 @@ def blocks(
     groups: Annotated[int, typer.Option(help="Number of groups into which the activations of a layer are split.")] = 6,
     sweep: Annotated[
         Path | None,
-        typer.Option(help="Folder of a sweep; its pictures with the same size, steps and seed are used again."),
+        typer.Option(help="Folder of a sweep; its images with the same size, steps and seed are used again."),
     ] = None,
     param: Param = "fourier",
     size: Size = None,
     quality: PageQuality = None,
     steps: PageSteps = None,
-    seed: Annotated[int, typer.Option(help="Seed of every picture.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of every image.")] = 0,
     network: NetworkOptions,
     own: Own = None,
     backend: BackendOptions,
@@ -120,7 +120,7 @@ def blocks(
 ) -> None:
     """Show what layers detect where in an image, as a web page.
 
-    The page shows a picture for each position of a layer, and how much each contributes to the class logits: of the
+    The page shows a image for each position of a layer, and how much each contributes to the class logits: of the
     five most likely classes and those given with --class.
     """
     from featviz.engine import parse_value
@@ -138,7 +138,7 @@ def blocks(
         size=read_size(size),
         seed=seed,
         backend=backend.open(),
-        progress=progress(quiet, "blocks", "picture"),
+        progress=progress(quiet, "blocks", "image"),
         **steps_of(quality, steps),
     )
     print_pages(made)

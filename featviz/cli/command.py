@@ -19,8 +19,8 @@ EXAMPLES = """
 Examples:
 
 \b
-  featviz render --class spiral -o spiral.png    a class of the bundled network
-  featviz render stage2:5 stage2:6 -o units.png  two channels, one contact sheet
+  featviz render --class spiral -o spiral.png     class of a bundled network
+  featviz render stage2:5 stage2:6 -o units.png   two channels on one sheet
   featviz render "inception4a:476" --model googlenet
   featviz render "stage3:7 - 0.5*logit:rings" --size 160x320 --steps 256
   featviz render "stage2:5 - 2*tv + diversity(stage2)" --batch 4
@@ -35,7 +35,7 @@ Examples:
   featviz blocks cat.jpg --layer stage2 -o blocks
   featviz layers --model resnet50
   featviz doctor --model motifnet
-  featviz judge spiral.png --judge motifvit      does another network agree?
+  featviz judge spiral.png --judge motifvit       does another network agree?
   featviz replay units.png
 """
 

@@ -99,7 +99,7 @@ def examples(
 ) -> None:
     """Show the photographs that activate units most.
 
-    Beside them stands a rendered picture of each unit.
+    A rendered image of each unit stands beside its photographs.
     """
     from featviz.io import check_outside
 
@@ -111,14 +111,14 @@ def examples(
     found = fv.examples(loaded, photographs, layer, chosen, progress=progress(quiet, "examples", "photo"))
     found = replace(found, channels=found.channels[:DEFAULT_UNITS]) if channels is None else found
     _print_skipped(found.scan.skipped)
-    pictures = fv.render(
+    rendering = fv.render(
         loaded,
         found.objectives,
         param=fv.param.Image(read_size(size)),
-        progress=progress(quiet, "pictures"),
+        progress=progress(quiet, "render"),
         **settings,
     )
-    typer.echo(found.save(path, pictures))
+    typer.echo(found.save(path, rendering))
 
 
 @app.command(epilog=examples_of("evidence"))

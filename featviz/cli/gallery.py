@@ -38,13 +38,13 @@ def gallery(
     diversity: Annotated[
         str | None,
         typer.Option(
-            help="Layer in which the pictures of a class should differ; needs --per-class 2 or more. Default: they "
+            help="Layer in which the images of a class should differ; needs --per-class 2 or more. Default: they "
             "differ by their seeds only."
         ),
     ] = None,
     pair: Annotated[
         list[str] | None,
-        typer.Option(help="Two classes as ONE:OTHER to interpolate in five pictures; may be given several times."),
+        typer.Option(help="Two classes as ONE:OTHER to interpolate in five images; may be given several times."),
     ] = None,
     probability: Annotated[
         bool, typer.Option("--probability", help="Render the probability of each class as well as its logit.")
@@ -84,7 +84,7 @@ def gallery(
         size=read_size(size),
         seed=seed,
         backend=backend.open(),
-        progress=progress(quiet, "gallery", "picture"),
+        progress=progress(quiet, "gallery", "image"),
         **steps_of(quality, steps),
     )
     print_pages(made)
@@ -105,7 +105,7 @@ def sweep(
         bool, typer.Option("--negative", help="Render the minimum of each unit as well as its maximum.")
     ] = False,
     diversity: Annotated[
-        int, typer.Option(help="Number of additional, mutually different pictures per unit; 0, or 2 or more.")
+        int, typer.Option(help="Number of additional, mutually different images per unit; 0, or 2 or more.")
     ] = 0,
     photographs: Annotated[
         Path | None, typer.Option(help="Folder of images; those that activate a unit most are shown beside it.")
@@ -136,7 +136,7 @@ def sweep(
         seed=seed,
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photo"),
-        progress=progress(quiet, "sweep", "picture"),
+        progress=progress(quiet, "sweep", "image"),
         **steps_of(quality, steps),
     )
     print_pages(made)

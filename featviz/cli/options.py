@@ -16,13 +16,11 @@ from featviz.cli.parsing import read_numbers, read_size
 
 Size = Annotated[
     str | None,
-    typer.Option(
-        help="Size of the picture in px: 224, or 160x320 (height x width). Default: the network's input size."
-    ),
+    typer.Option(help="Size of the image in px: 224, or 160x320 (height x width). Default: the network's input size."),
 ]
 Quality = Annotated[str, typer.Option(help="Quality preset: draft (320 steps), usual (512), best (1536).")]
 Steps = Annotated[int | None, typer.Option(help="Optimisation steps. Default: those of the quality preset.")]
-Seed = Annotated[int, typer.Option(help="Seed of the first picture of each unit; further pictures count up from it.")]
+Seed = Annotated[int, typer.Option(help="Seed of the first image of each unit; further images count up from it.")]
 Param = Annotated[
     str,
     typer.Option(
@@ -44,7 +42,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="A .png, .jpg or .webp file for a contact sheet, or a folder for one file per picture. Default: a name "
+        help="A .png, .jpg or .webp file for a contact sheet, or a folder for one file per image. Default: a name "
         "made from the objective, or sheet.png for several.",
     ),
 ]
@@ -137,7 +135,7 @@ class JudgeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BackendOptions:
-    """Option group: where pictures are rendered."""
+    """Option group: where images are rendered."""
 
     backend: Annotated[str, typer.Option(help="local (this process), or ray for a Ray cluster.")] = "local"
     address: Annotated[
@@ -246,7 +244,7 @@ def load_network(
 
 
 def steps_of(quality: str | None, steps: int | None) -> dict[str, Any]:
-    """Return the steps of each picture, as a keyword argument for a function of featviz.
+    """Return the steps of each image, as a keyword argument for a function of featviz.
 
     Args:
         quality: Quality preset; `None` for none.

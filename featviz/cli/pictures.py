@@ -1,4 +1,4 @@
-"""Commands about existing images: `featviz replay`, `featviz judge` and `featviz fit-prior`."""
+"""Commands about images that exist: `featviz replay`, `featviz judge` and `featviz fit-prior`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featviz.cli.render import save
 
 @app.command(epilog=examples_of("replay"))
 def replay(
-    picture: Annotated[Path, typer.Argument(help="PNG of a render or a dream.")],
+    image: Annotated[Path, typer.Argument(help="PNG of a render or a dream.")],
     model: Annotated[
         str | None, typer.Option(help="Factory of the network, as FILE.py:FACTORY, if the recipe's is your own.")
     ] = None,
@@ -25,15 +25,15 @@ def replay(
     own: Own = None,
     device: Device = "auto",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Image file, or a folder. Default: PICTURE-replay.png.")
+        Path | None, typer.Option("--output", "-o", help="Image file, or a folder. Default: IMAGE-replay.png.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Render a picture again from its recipe, and compare."""
+    """Render an image again from its recipe, and compare."""
     from featviz.io import check_output
 
-    recipe = fv.Recipe.of(picture)
-    path = output or picture.with_name(f"{picture.stem}-replay.png")
+    recipe = fv.Recipe.of(image)
+    path = output or image.with_name(f"{image.stem}-replay.png")
     check_output(path)
     rendering = fv.replay(
         recipe,
@@ -44,7 +44,7 @@ def replay(
         start=start,
         progress=progress(quiet, "replay"),
     )
-    comparison = _compare(picture, rendering)  # before saving, which may overwrite the picture
+    comparison = _compare(image, rendering)  # before saving, which may overwrite the image
     save(rendering, path, expected=recipe.until)
     typer.echo(comparison)
 
@@ -53,7 +53,7 @@ def replay(
 @expand_groups
 def judge(
     pictures: Annotated[
-        list[Path], typer.Argument(help="PNGs saved by featviz, with one picture each, or folders of them.")
+        list[Path], typer.Argument(help="PNGs saved by featviz, with one image each, or folders of them.")
     ],
     *,
     judge: Annotated[
@@ -62,7 +62,7 @@ def judge(
     judge_options: JudgeOptions,
     model: Annotated[
         str | None,
-        typer.Option(help="Factory of the network that made the pictures, as FILE.py:FACTORY, if it is your own."),
+        typer.Option(help="Factory of the network that rendered the images, as FILE.py:FACTORY, if it is your own."),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights file of that network, if it is not where the recipe says.")
@@ -73,12 +73,12 @@ def judge(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Test whether another network recognises pictures.
+    """Test whether another network recognises rendered images.
 
-    rank and p: rank and probability of the class according to the judge. p own: its probability according to the
-    network that made the picture. kept: robustness, the share of the score that is retained in new random views; 1 is
-    all. slope: exponent of the fall of the spectrum with frequency; 1 to 1.6 in photographs. above: share of the
-    photographs that activate the unit less.
+    rank and p(JUDGE): rank and probability of the class according to the judge. p(own): its probability according to
+    the network that rendered the image. robustness: share of the score gain over noise that is retained in new random
+    views. slope: the amplitude spectrum falls as frequency^-slope; 1 to 1.6 in photographs. percentile: share of the
+    photographs in which the unit scores lower.
     """
     found = fv.judge(
         pictures,
@@ -110,12 +110,12 @@ def fit_prior(
     typer.echo(fv.fit_prior(folder, channels=channels, size=size).save(output))
 
 
-def _compare(picture: Path, rendering: fv.Rendering) -> str:
-    """Return how a rendering differs from the picture that it repeats."""
+def _compare(image: Path, rendering: fv.Rendering) -> str:
+    """Return how a rendering differs from the image that it repeats."""
     from featviz.io import read_image
 
     now = rendering.sheet().transpose(2, 0, 1) / 255.0
-    then = read_image(picture, len(now))
+    then = read_image(image, len(now))
     if then.shape != now.shape:
         return "of another size than the picture; the file was changed"
     largest = round(float(abs(then - now).max()) * 255)

@@ -41,7 +41,7 @@ def render(
     batch: Annotated[int, typer.Option(help="Pictures of each objective.")] = 1,
     quality: Quality = "usual",
     steps: Steps = None,
-    seed: Annotated[int, typer.Option(help="Seed of the first picture; further pictures count up from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the first image; further images count up from it.")] = 0,
     param: Param = "fourier",
     transforms: Annotated[
         str | None,
@@ -145,5 +145,5 @@ def _shown_size(at: str | None, param: str, image: Any) -> tuple[int, int] | Non
 
     size = read_size(at)
     if size and not param_traits_of(image).any_size:
-        raise fv.SettingError(f"--at needs --param cppn, got {param}; its pictures have a fixed size")
+        raise fv.SettingError(f"--at needs --param cppn, got {param}; its images have a fixed size")
     return size

@@ -23,12 +23,12 @@ MIN_LABELLED_WIDTH = 96
 
 
 def contact_sheet(
-    pictures: Sequence[UInt8[np.ndarray, "h w rgba"]], labels: Sequence[str] = (), *, columns: int | None = None
+    images: Sequence[UInt8[np.ndarray, "h w rgba"]], labels: Sequence[str] = (), *, columns: int | None = None
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Lay out images of one size in rows, each with its label below it.
 
     Args:
-        pictures: 8-bit RGB or RGBA images of the same height and width. Transparency is shown as a checkerboard.
+        images: 8-bit RGB or RGBA images of the same height and width. Transparency is shown as a checkerboard.
         labels: One per image, or none. Labels that are too long are cut.
         columns: Number of columns, >= 1; `None` for one row of up to 6 images, and otherwise for a page that is a
             little wider than high.
@@ -39,22 +39,22 @@ def contact_sheet(
     Raises:
         SettingError: There are no images.
     """
-    if not pictures:
+    if not images:
         raise SettingError("a contact sheet needs at least one image")
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
     zoom = math.ceil(MIN_LABELLED_WIDTH / width) if labels else 1
     height, width = height * zoom, width * zoom
     points = max(11, min(18, width // 9))
     font = ImageFont.load_default(points)
     label_height = round(points * 1.6) if labels else 0
-    columns = columns or _column_count(len(pictures), height + label_height, width)
-    rows = math.ceil(len(pictures) / columns)
+    columns = columns or _column_count(len(images), height + label_height, width)
+    rows = math.ceil(len(images) / columns)
     size = GAP + columns * (width + GAP), GAP + rows * (height + label_height + GAP)
     page = Image.new("RGB", size, BACKGROUND)
     pen = ImageDraw.Draw(page)
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         x, y = GAP + i % columns * (width + GAP), GAP + i // columns * (height + label_height + GAP)
-        opaque = over_checks(picture) if picture.shape[2] == 4 else picture
+        opaque = over_checks(image) if image.shape[2] == 4 else image
         page.paste(Image.fromarray(opaque).resize((width, height), Image.Resampling.NEAREST), (x, y))
         if labels:
             middle = x + width / 2, y + height + label_height / 2

@@ -44,6 +44,11 @@ class Objective:
         return frozenset({self.layer})
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the files that it reads; a recipe stores their hashes."""
+        return ()
+
+    @property
     def traits(self) -> Traits:
         """What the engine needs to know about it besides its layers and its score."""
         return Traits()

@@ -221,7 +221,7 @@ class _Parser:
             return term(*(_convert(kinds[name], value) for name, value in zip(names, given, strict=False)))
         except (TypeError, SettingError) as error:
             self.next = start
-            hint = "; write file names in quotes" if hasattr(term, "files") else ""  # it follows `UsesFiles`
+            hint = "; write file names in quotes" if term.files is not Objective.files else ""
             signature = f"{term.term} takes {', '.join(names) or 'no arguments'}{hint}"
             self.fail(str(error if isinstance(error, SettingError) else signature))
 

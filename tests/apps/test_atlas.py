@@ -1,4 +1,4 @@
-"""The activation atlas, on motifs, whose classes we drew."""
+"""The activation atlas, on drawn motifs whose classes are known."""
 
 import io
 import json
@@ -14,9 +14,9 @@ import featviz as fv
 from featviz.apps.atlas import collect as collecting
 from featviz.apps.atlas.cells import cells_of
 from featviz.apps.atlas.layout import lay_out, purity
-from featviz.apps.judge.judge import seen
-from featviz.apps.shared.batches import draw as draw_pictures
-from featviz.apps.shared.icons import icons, sprites
+from featviz.apps.judge.judge import class_rank
+from featviz.apps.shared.batches import render_batch
+from featviz.apps.shared.icons import icon_batch, write_sprites
 from featviz.cli import main
 from featviz.io import Store, read_image, read_photograph
 from featviz.network.bundled import MOTIFS
@@ -27,7 +27,7 @@ STEPS = 2
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twenty drawings each of four motifs, and a file that is broken."""
+    """Twenty drawings of each of four motifs, and a file that cannot be read."""
     path = tmp_path_factory.mktemp("photos")
     labels = torch.tensor([MOTIFS.index(name) for name in NAMES for _ in range(20)])
     for i, image in enumerate(draw(labels, (64, 64), torch.Generator().manual_seed(0))):
@@ -36,15 +36,15 @@ def folder(tmp_path_factory):
     return path
 
 
-def collected(network, folder, output, layer="stage3", each=3):
-    return collecting.collect(network, folder, layer, output, each=each, seed=0)
+def collected(network, folder, output, layer="stage3", per_image=3):
+    return collecting.collect(network, folder, layer, output, per_image=per_image, seed=0)
 
 
 def data(page):
     return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text(), re.S)[1])
 
 
-def test_what_is_collected_is_what_the_layer_puts_out(motifnet, folder, tmp_path):
+def test_collected_rows_are_activations_and_their_contributions(motifnet, folder, tmp_path):
     found = collected(motifnet, folder, tmp_path)
     assert (found.rows, found.photographs, found.channels, found.classes) == (240, 80, 128, 3)
     weights = motifnet.module.head.weight.detach()
@@ -53,43 +53,43 @@ def test_what_is_collected_is_what_the_layer_puts_out(motifnet, folder, tmp_path
         acts = motifnet.capture(image[None], ["stage3", ""])
         maps, logits = acts["stage3"][0].flatten(1).T, acts.logits()[0]
         vector = torch.from_numpy(np.array(found.vectors[row], np.float32))
-        far = (maps - vector).abs().amax(1)
-        assert far.min() < 0.02 * maps.abs().max()
+        distance = (maps - vector).abs().amax(1)
+        assert distance.min() < 0.02 * maps.abs().max()
         assert found.labels[row].tolist() == logits.topk(3).indices.tolist()
-        expected = (maps[far.argmin()] @ weights[found.labels[row].tolist()].T) / len(maps)
+        expected = (maps[distance.argmin()] @ weights[found.labels[row].tolist()].T) / len(maps)
         torch.testing.assert_close(torch.from_numpy(np.array(found.shares[row])), expected, atol=1e-3, rtol=0.02)
-    assert len(np.unique(np.asarray(found.vectors), axis=0)) > 200  # places differ
+    assert len(np.unique(np.asarray(found.vectors), axis=0)) > 200  # positions differ
 
 
-def test_a_collection_that_was_stopped_goes_on(motifnet, folder, tmp_path, monkeypatch):
+def test_interrupted_collection_continues(motifnet, folder, tmp_path, monkeypatch):
     whole = collected(motifnet, folder, tmp_path / "whole")
-    looked, inner = [], collecting._look
+    sizes, rows_of = [], collecting._rows
 
-    def stop(*given):
-        looked.append(len(given[3]))
-        if len(looked) == 3:
+    def stop(*args):
+        sizes.append(len(args[3]))
+        if len(sizes) == 3:
             raise KeyboardInterrupt
-        return inner(*given)
+        return rows_of(*args)
 
-    monkeypatch.setattr(collecting, "NOTED", 16)
+    monkeypatch.setattr(collecting, "STATE_INTERVAL", 16)
     with monkeypatch.context() as patch:
-        patch.setattr(collecting, "_look", stop)
+        patch.setattr(collecting, "_rows", stop)
         with pytest.raises(KeyboardInterrupt):
             collected(motifnet, folder, tmp_path / "stopped")
     (state,) = (tmp_path / "stopped").rglob("state.json")
     assert json.loads(state.read_text())["photographs"] == 32
     with (state.parent / "vectors.bin").open("ab") as file:
-        file.write(b"torn")  # what was written, but not noted any more
+        file.write(b"torn")  # written after the state was saved
     again = collected(motifnet, folder, tmp_path / "stopped")
     for name in ("vectors", "labels", "shares", "numbers"):
         assert np.array_equal(getattr(again, name), getattr(whole, name)), name
     assert again.files == whole.files
-    monkeypatch.setattr(collecting, "_look", None)  # nothing is looked at twice
+    monkeypatch.setattr(collecting, "_rows", None)  # a finished collection does not run the network
     assert collected(motifnet, folder, tmp_path / "stopped").rows == 240
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
-def test_like_lies_beside_like(method):
+def test_similar_activations_are_neighbours(method):
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(3, 12))
     labels = generator.integers(0, 3, 150)
@@ -101,7 +101,7 @@ def test_like_lies_beside_like(method):
     assert np.array_equal(plane, lay_out(vectors, method, 0))
 
 
-def test_many_are_put_beside_those_that_they_are_like(monkeypatch):
+def test_activations_that_are_not_fitted_are_placed_beside_similar_ones(monkeypatch):
     monkeypatch.setattr("featviz.apps.atlas.layout.FITTED", 60)
     monkeypatch.setattr("featviz.apps.atlas.layout.CHUNK", 50)
     generator = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def test_many_are_put_beside_those_that_they_are_like(monkeypatch):
     assert purity(plane, labels, np.arange(400)) > 0.95
 
 
-def test_cells_are_means(motifnet, folder, tmp_path):
+def test_cells_are_means_of_their_activations(motifnet, folder, tmp_path):
     found = collected(motifnet, folder, tmp_path)
     plane = np.random.default_rng(0).random((240, 2)).astype(np.float32)
     cells = cells_of(found, plane, np.arange(240), 4, 2)
@@ -130,8 +130,8 @@ def test_cells_are_means(motifnet, folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_regions_are_motifs_that_another_network_recognises(motifnet, tmp_path):
-    """Icons of cells that speak for one motif above all are that motif to the transformer, which saw none of this."""
+def test_icons_of_cells_are_recognised_by_another_network(motifnet, tmp_path):
+    """motifvit, which took no part, recognises the icons of cells that contribute mainly to one motif."""
     labels = torch.arange(324) % len(MOTIFS)
     (tmp_path / "photos").mkdir()
     for i, image in enumerate(draw(labels, (64, 64), torch.Generator().manual_seed(1))):
@@ -149,11 +149,11 @@ def test_regions_are_motifs_that_another_network_recognises(motifnet, tmp_path):
         (name, share), *rest = cell["classes"]
         if not rest or share > 4 * rest[0][1]:
             image = torch.from_numpy(read_image(tmp_path / "a" / "pictures" / f"{cell['name']}.png"))
-            right.append(seen(image, judge.classes.index(name), judge)[0] == 1)
+            right.append(class_rank(image, judge.classes.index(name), judge)[0] == 1)
     assert len(right) >= 10 and sum(right) / len(right) >= 0.75, right
 
 
-def test_an_atlas_is_made_once_and_says_where(motifnet, folder, tmp_path, capsys):
+def test_atlas_is_rendered_once_and_its_path_printed(motifnet, folder, tmp_path, capsys):
     words = [
         "atlas",
         str(folder),
@@ -168,9 +168,9 @@ def test_an_atlas_is_made_once_and_says_where(motifnet, folder, tmp_path, capsys
         "--method",
         "pca",
     ]
-    assert main([*words, "--each", "2", "--quiet"]) == 0
+    assert main([*words, "--per-image", "2", "--quiet"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"stage3: 160 activations, \d+% of them next to one of the same class", said[0])
+    assert re.fullmatch(r"stage3: 160 activations; nearest neighbours share a class in \d+ %", said[0])
     assert said[-1] == f"{tmp_path}/page/index.html"
     layers = data(tmp_path / "page" / "index.html")["layers"]
     assert [layer["layer"] for layer in layers] == ["stage3", "stage2"]
@@ -182,23 +182,23 @@ def test_an_atlas_is_made_once_and_says_where(motifnet, folder, tmp_path, capsys
                 (tmp_path / "page" / "photographs" / f"{p}.webp").is_file() for c in grid["cells"] for p in c["photos"]
             )
     times = {file: file.stat().st_mtime_ns for file in (tmp_path / "page" / "pictures").iterdir()}
-    assert main([*words, "--each", "2", "--quiet"]) == 0
+    assert main([*words, "--per-image", "2", "--quiet"]) == 0
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "page" / "pictures").iterdir()} == times
 
 
-def test_what_is_collected_is_told_on_the_way(motifnet, folder, tmp_path):
-    told = []
-    given = {"each": 1, "steps": STEPS, "method": "pca", "looking": lambda *done: told.append(done)}
+def test_scan_progress_is_reported(motifnet, folder, tmp_path):
+    calls = []
+    given = {"per_image": 1, "steps": STEPS, "method": "pca", "scan_progress": lambda *done: calls.append(done)}
     fv.atlas(motifnet, folder, ["stage3", "stage2"], tmp_path / "a", **given)
-    assert told == 2 * [(done, 81) for done in (16, 32, 48, 64, 80, 81)]  # the last file is the broken one
-    told.clear()
+    assert calls == 2 * [(done, 81) for done in (16, 32, 48, 64, 80, 81)]  # the last file cannot be read
+    calls.clear()
     fv.atlas(motifnet, folder, "stage3", tmp_path / "a", **given)
-    assert not told  # nothing is looked at twice
+    assert not calls  # a finished collection is not scanned again
 
 
 @pytest.mark.parametrize("name", ["cppn", "alpha"])
-def test_icons_of_other_kinds(motifnet, folder, tmp_path, name):
-    words = ["atlas", str(folder), "--layer", "stage3", "--each", "1", "--method", "pca", "--param", name]
+def test_icons_of_other_params(motifnet, folder, tmp_path, name):
+    words = ["atlas", str(folder), "--layer", "stage3", "--per-image", "1", "--method", "pca", "--param", name]
     assert main([*words, "--steps", "2", "--quiet", "-o", "page"]) == 0
     (grid, *_) = data(tmp_path / "page" / "index.html")["layers"][0]["grids"]
     file = tmp_path / "page" / "pictures" / f"{grid['cells'][0]['name']}.png"
@@ -209,24 +209,24 @@ def test_icons_of_other_kinds(motifnet, folder, tmp_path, name):
         assert "Opacity" in recipe.objectives[0]
         for image in (file, tmp_path / "page" / grid["sprite"]):
             with Image.open(image) as picture:
-                assert picture.crop((0, 0, 64, 64)).getextrema()[3][1] < 255  # half opaque, after two steps
+                assert picture.crop((0, 0, 64, 64)).getextrema()[3][1] < 255  # still half transparent after two steps
 
 
 @pytest.mark.slow
-def test_what_does_not_matter_to_an_icon_fades(motifnet, tmp_path):
-    """A moon is a small part of a large picture: the rest of it is see-through."""
+def test_irrelevant_parts_of_an_icon_become_transparent(motifnet, tmp_path):
+    """A moon is a small part of a large icon: the rest is transparent."""
     weights = motifnet.module.head.weight[motifnet.classes.index("moon")].detach()
-    goal = fv.objectives.Direction("stage3", weights, 2)
-    batch = icons(motifnet, [goal], fv.param.Alpha(), 96, 256, 0)
-    draw_pictures(motifnet, batch, Store(tmp_path))
+    objective = fv.objectives.Direction("stage3", weights, 2)
+    batch = icon_batch(motifnet, [objective], param=fv.param.Alpha(), size=96, steps=256, seed=0)
+    render_batch(motifnet, batch, Store(tmp_path))
     with Image.open(tmp_path / "pictures" / f"{batch.names[0]}.png") as image:
         picture = np.asarray(image)
     assert picture.shape == (96, 96, 4)
     assert np.median(picture[..., 3]) < 0.25 * 255 < 0.6 * 255 < picture[..., 3].max()
 
 
-def test_one_class_alone(motifnet, folder, tmp_path):
-    made = fv.atlas(motifnet, folder, "stage3", tmp_path / "a", only="moon", steps=STEPS, method="pca")
+def test_only_photographs_of_one_predicted_class(motifnet, folder, tmp_path):
+    made = fv.atlas(motifnet, folder, "stage3", tmp_path / "a", only_class="moon", steps=STEPS, method="pca")
     taken = [
         i
         for i in range(80)
@@ -236,34 +236,43 @@ def test_one_class_alone(motifnet, folder, tmp_path):
         == "moon"
     ]
     assert made.facts["stage3"]["activations"] == 4 * len(taken)
-    assert "for moon" in (tmp_path / "a" / "index.html").read_text()
+    assert "Activation atlas of stage3, motifnet, class moon</title>" in (tmp_path / "a" / "index.html").read_text()
 
 
 BAD = [
     (["no"], "no folder no"),
     (["empty"], "no images in empty; it needs files that end in"),
     (["bad"], "none of the 1 images in bad can be read"),
-    (["good", "--only", "²"], "no class '²'"),
+    (["good", "--only-class", "²"], "no class '²'"),
     (["good", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
-    (["good", "--layer", "head"], "no places in 'head'; it puts out one vector; take a feature map"),
-    (["good", "--method", "som"], "no layout 'som'; give umap, pca, tsne"),
-    (["good", "--only", "mooon"], "no class 'mooon'; nearest: 'moon'"),
-    (["good", "--each", "0"], "0 places, 2 activations and grids of (20, 40, 80); give 1 or more of each"),
-    (["good", "--each", "1"], "1 activations cannot be laid out; give more photographs, or more of each"),
-    (["good", "-o", "memory://a"], "an atlas cannot be made in memory:"),
+    (
+        ["good", "--layer", "head"],
+        "no positions in 'head'; its output is one vector; use a feature map or patch tokens",
+    ),
+    (["good", "--method", "som"], "method must be one of umap, pca, tsne, got 'som'"),
+    (["good", "--only-class", "mooon"], "no class 'mooon'; nearest: 'moon'"),
+    (["good", "--per-image", "0"], "per_image must be >= 1, got 0"),
+    (
+        ["good", "--per-image", "1"],
+        "an atlas needs at least 4 activations, got 1; give more photographs or a larger per_image",
+    ),
+    (
+        ["good", "-o", "memory://a"],
+        "an atlas needs a local output folder, got memory://a; give a folder of this machine",
+    ),
     (
         ["good", "-o", "good/atlas"],
         "good/atlas lies in good, and would be taken for photographs; give an output elsewhere",
     ),
-    (["good", "--seed", "-1"], "seed -1 is out of range; give 0 or more, below 2**32"),
-    (["good", "--engine", "spark"], "no engine 'spark'; give here or ray"),
-    (["good", "--param", "Image(batch=4)"], "Image draws 4 pictures where one is wanted; give a param of one"),
-    (["good", "--param", "Stack(('good/a.png',))"], "Stack draws 2 pictures where one is wanted; give a param of one"),
+    (["good", "--seed", "-1"], "seed must be in [0, 2**32), got -1"),
+    (["good", "--backend", "spark"], "backend must be local or ray, got 'spark'"),
+    (["good", "--param", "Image(batch=4)"], "an icon needs a param that makes 1 image, got Image with 4"),
+    (["good", "--param", "Stack(('good/a.png',))"], "an icon needs a param that makes 1 image, got Stack with 2"),
 ]
 
 
 @pytest.mark.parametrize(("words", "line"), BAD, ids=[" ".join(words) for words, _ in BAD])
-def test_bad_input_gets_one_line(words, line, tmp_path, capsys):
+def test_bad_input_gives_one_line(words, line, tmp_path, capsys):
     for name in ("empty", "bad", "good"):
         (tmp_path / name).mkdir()
     (tmp_path / "bad" / "a.png").write_bytes(b"\x89PNG no")
@@ -275,11 +284,11 @@ def test_bad_input_gets_one_line(words, line, tmp_path, capsys):
     assert "--param" not in words or not (tmp_path / "atlas").exists()
 
 
-def test_icons_that_are_not_square_keep_their_shape(tmp_path):
+def test_icons_keep_their_aspect_ratio(tmp_path):
     store = Store(tmp_path)
     wide = io.BytesIO()
     Image.new("RGB", (128, 64), (255, 255, 255)).save(wide, "webp")
     store.write("thumbs/a.webp", wide.getvalue())
-    assert sprites(store, ["a"], "sheet.webp") == 1
+    assert write_sprites(store, ["a"], "sheet.webp") == 1
     alpha = np.asarray(Image.open(tmp_path / "sheet.webp").convert("RGBA"))[..., 3]
     assert (alpha[:, 36] > 128).sum() == 36 and (alpha[36] > 128).all()

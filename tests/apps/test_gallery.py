@@ -151,7 +151,9 @@ def test_corrected_class_names_are_rendered_anew(tmp_path):
     recipes = {file: fv.Recipe.of(file) for file in rendered_files(tmp_path)}
     assert all(recipe.hash == file.stem for file, recipe in recipes.items())
     dog = next(file for file, recipe in recipes.items() if recipe.alone.classes == {"dog": 1})
-    with pytest.raises(fv.RecipeError, match="^the picture shows class 'dog', which was number 1 and is 0 here; give"):
+    with pytest.raises(
+        fv.RecipeError, match="^class 'dog' had index 1 when the image was rendered and has 0 here; give "
+    ):
         fv.replay(dog, network=other)
 
 
@@ -353,14 +355,17 @@ def test_commands(tmp_path, monkeypatch, capsys):
         (["gallery", "--classes", "99"], "no class 99; the network has 27, 0 to 26"),
         (["gallery", "--pair", "heart"], "cannot read the pair 'heart'; give two classes as ONE:OTHER"),
         (["gallery", "--pair", "heart:heart"], "a pair must have two different classes, got 'heart' and 'heart'"),
-        (["gallery", "--steps", "-1"], "steps -1 is below 0; give 0 for the start alone, 512 is usual"),
+        (["gallery", "--steps", "-1"], "steps must be >= 0, got -1 (default 512; 0 returns the start)"),
         (
             ["sweep", "--layer", "logit", "--neurons"],
             "layer 'logit' has no positions and so no neurons; leave out neurons or the layer",
         ),
         (["sweep", "--layer", "stage1", "--channels", "²"], "cannot read the channels '²'; give numbers as 0-15,40"),
         (["gallery", "--per-class", "0"], "per_class must be >= 1, got 0"),
-        (["sweep", "--layer", "head", "--neurons"], "layer 'head' has no positions and so no neurons; leave out"),
+        (
+            ["sweep", "--layer", "head", "--neurons"],
+            "layer 'head' has no positions and so no neurons; leave out neurons or the layer",
+        ),
         (
             ["sweep", "--layer", "stage1", "--channels", "5-2"],
             "cannot read the channels '5-2'; give the smaller number",
@@ -370,7 +375,10 @@ def test_commands(tmp_path, monkeypatch, capsys):
         (["sweep", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
         (["sweep", "--layer", "stage1", "--channels", "0-99"], "no channel 32 in 'stage1'; it has 32, 0 to 31"),
         (["sweep", "--layer", "stage1", "--channels", "a"], "cannot read the channels 'a'; give numbers as 0-15,40"),
-        (["sweep", "--layer", "stage1", "--diversity", "1"], "diversity must be 0 or >= 2, as it is the number of"),
+        (
+            ["sweep", "--layer", "stage1", "--diversity", "1"],
+            "diversity must be 0 or >= 2, as it is the number of differing images, got 1",
+        ),
         (["gallery", "-o", "nowhere://x"], "cannot write to nowhere://x: "),
     ],
 )

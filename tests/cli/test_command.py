@@ -221,7 +221,7 @@ BAD = [
     (["render", "stage1:3", "--param", "Masked('plain.png')"], "Masked keeps an image outside of its mask and needs one to start from; use start=, or --start"),
     (["render", "stage1:3", "--start", "no.png"], "no file no.png"),
     (["render", "stage1:3", "--start", "plain.png", "--size", "32x64"], "start must have the aspect ratio of the image, 32 x 64 px, got 4 x 4 px; crop it first"),
-    (["render", "stage1:3", "--at", "100"], "--at needs --param cppn, got fourier; its pictures have a fixed size"),
+    (["render", "stage1:3", "--at", "100"], "--at needs --param cppn, got fourier; its images have a fixed size"),
     (["render", "match(stage1, no.png)"], "no file no.png"),
     (["render", "diversity(stage1)"], "diversity(stage1) compares images of a batch, and there is one; use batch=4, or --batch 4"),
     (["render", "opacity"], "the image has no alpha channel; use param=param.Alpha(), or --param alpha"),

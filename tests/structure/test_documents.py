@@ -94,15 +94,15 @@ def test_nothing_public_is_missing_from_the_catalogue(catalogue):
     from featviz import objectives, param, transforms
 
     made_of = {"Objective", "Unit", "Address", "Traits"}  # what the others are made of
-    for drawer in (objectives, param, transforms):
-        name = drawer.__name__.rpartition(".")[2]
-        public = {item for item in drawer.__all__ if inspect.isclass(getattr(drawer, item)) or item.isupper()}
+    for namespace in (objectives, param, transforms):
+        name = namespace.__name__.rpartition(".")[2]
+        public = {item for item in namespace.__all__ if inspect.isclass(getattr(namespace, item)) or item.isupper()}
         assert set(catalogue.SNIPPETS[name]) == public - made_of - {"OUTPUT"}
     assert set(catalogue.SNIPPETS["optimizers"]) == set(fv.optimizers.__all__)
     page = (ROOT / "docs" / "catalogue.md").read_text()
-    for drawer, snippets in catalogue.SNIPPETS.items():
+    for namespace, snippets in catalogue.SNIPPETS.items():
         for name, code in snippets.items():
-            shown = f"### {name}\n\n{catalogue.line(drawer, name)}\n\n![{name}](catalogue/{name}.webp)\n"
+            shown = f"### {name}\n\n{catalogue.line(namespace, name)}\n\n![{name}](catalogue/{name}.webp)\n"
             assert shown in page
             assert f"```python\n{code}\n```" in page
             assert (ROOT / "docs" / "catalogue" / f"{name}.webp").is_file()
@@ -112,9 +112,9 @@ def test_nothing_public_is_missing_from_the_catalogue(catalogue):
 @pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # two steps are not enough to wake a unit
 def test_every_snippet_of_the_catalogue_runs(catalogue, monkeypatch, tmp_path):
     (tmp_path / "docs").symlink_to(ROOT / "docs")
-    for drawer, snippets in catalogue.SNIPPETS.items():
+    for namespace, snippets in catalogue.SNIPPETS.items():
         for name in snippets:
-            assert len(catalogue.draw(drawer, name, steps=2)) >= 1
+            assert len(catalogue.draw(namespace, name, steps=2)) >= 1
 
 
 def test_every_make_target_of_the_readme_exists():
