@@ -224,12 +224,12 @@ def load_network(
         WeightsError: The weights cannot be read, downloaded or loaded into the model.
         SettingError: An option is out of its range.
     """
-    size = read_size(input_size)
+    size, is_own = read_size(input_size), ":" in model  # a module of the user may have no size of its own
     network = fv.load(
         model,
         weights=weights,
         device=device,
-        input_size=size,
+        input_size=size if is_own else None,
         mean=read_numbers(mean),
         std=read_numbers(std),
         channel_order=channel_order and channel_order.upper(),

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from featviz.errors import ModelError, WeightsError, nearest
-from featviz.interfaces import Size
+from featviz.interfaces import Size, as_size
 from featviz.network import bundled
 from featviz.network.activations import OUTPUT
 from featviz.network.network import Network
@@ -50,8 +50,8 @@ def load(
             `package.module:factory`, where the factory returns an `nn.Module` or a `Network`.
         weights: `"default"` for the model's own, `"none"` for random ones, or a safetensors or state_dict file.
         device: A torch device, or `"auto"` for the first available one of cuda, mps and cpu.
-        input_size: Height and width in px, or one side, of the images that a bare module of the user was trained on.
-            Any other model has its own.
+        input_size: Height and width of the input in px, or one side; `None` for the model's own. A bare module of the
+            user needs it.
         mean: Mean of each channel, in [0, 1]; `None` for the model's own.
         std: Standard deviation of each channel, > 0; `None` for the model's own.
         classes: Class names in output order; `None` for the model's own.
@@ -73,7 +73,8 @@ def load(
     if weights not in (OWN_WEIGHTS, UNTRAINED):
         optional = AUXILIARY_HEAD_PREFIXES if model in INPUT_CONVERTING_MODELS else ()
         load_weights(network.module, Path(weights), optional_prefixes=optional)
-    given = {"mean": mean, "std": std, "channel_order": channel_order, "layout": layout}
+    size = None if input_size is None else as_size(input_size)
+    given = {"size": size, "mean": mean, "std": std, "channel_order": channel_order, "layout": layout}
     spec = replace(network.input, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     return Network(
         network.module.to(_device(device)),

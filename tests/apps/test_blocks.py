@@ -170,7 +170,7 @@ def test_blocks_of_tokens(photo, tmp_path):
 def test_softmax_is_not_applied_twice(motifnet, photo, tmp_path):
     softmaxed = torch.nn.Sequential(motifnet.module, torch.nn.Softmax(1))
     for name, module in (("plain", motifnet.module), ("softmaxed", softmaxed)):
-        net = fv.Network(module, size=64, mean=motifnet.mean, std=motifnet.std, classes=motifnet.classes)
+        net = fv.Network(module, size=64, mean=motifnet.input.mean, std=motifnet.input.std, classes=motifnet.classes)
         fv.blocks(net, photo, "stage3" if name == "plain" else "0.stage3", tmp_path / name, cells=2, groups=2, steps=0)
     plain, again = (
         {one["name"]: one["share"] for one in data(tmp_path / name)["classes"]} for name in ("plain", "softmaxed")

@@ -1,4 +1,4 @@
-"""Sweeps on a Ray cluster of two workers, beside the same in this process."""
+"""Sweeps on a Ray cluster of two workers, compared with the same in this process."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from featviz.io import to_bytes
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
-HOW = {"channels": range(20), "size": 64}
+SETTINGS = {"channels": range(20), "size": 64}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,63 +36,63 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def pictures(folder):
+def rendered_files(folder):
     return {file.name: file.read_bytes() for file in (folder / "pictures").glob("*.png")}
 
 
 def workers():
-    """Find the workers' processes."""
+    """Return the processes of the workers."""
     return [child for child in psutil.Process(os.getpid()).children(recursive=True) if "_Worker" in child.name()]
 
 
-def test_a_worker_that_is_killed_costs_nothing(motifnet, tmp_path, one_thread):
-    fv.sweep(motifnet, tmp_path / "here", "stage1", steps=24, **HOW)
+def test_killed_worker_loses_nothing(motifnet, tmp_path, one_thread):
+    fv.sweep(motifnet, tmp_path / "local", "stage1", steps=24, **SETTINGS)
     killed = []
 
     def kill():
         until = time.monotonic() + 120
         while not killed and time.monotonic() < until:
-            if pictures(tmp_path / "ray"):
+            if rendered_files(tmp_path / "ray"):
                 killed.extend(workers()[:1])
                 killed[0].send_signal(signal.SIGKILL)
             time.sleep(0.02)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    made = fv.sweep(motifnet, tmp_path / "ray", "stage1", steps=24, backend=fv.RayBackend(workers=2), **HOW)
+    made = fv.sweep(motifnet, tmp_path / "ray", "stage1", steps=24, backend=fv.RayBackend(workers=2), **SETTINGS)
     killer.join()
     assert len(killed) == 1 and not killed[0].is_running()
     assert (made.count, dict(made.problems)) == (20, {})
-    assert pictures(tmp_path / "ray") == pictures(tmp_path / "here")
+    assert rendered_files(tmp_path / "ray") == rendered_files(tmp_path / "local")
 
 
-def test_a_network_of_ones_own_travels(tmp_path):
+def test_network_of_a_user_module_is_sent_to_the_workers(tmp_path):
     made = fv.sweep(toys.plain(), tmp_path, "conv1", channels=[0, 1], steps=2, backend=fv.RayBackend(workers=1))
     assert made.count == 2
 
 
-def test_the_command(tmp_path, capsys):
+def test_command(tmp_path, capsys):
     words = ["sweep", "--layer", "stage1", "--channels", "0-1", "--steps", "2", "--quiet", "-o", str(tmp_path)]
-    assert main([*words, "--engine", "ray", "--workers", "1"]) == 0
-    assert len(pictures(tmp_path)) == 2
-    assert main([*words, "--engine", "abacus"]) == 2
-    assert "no engine 'abacus'; give here or ray" in capsys.readouterr().err
+    assert main([*words, "--backend", "ray", "--workers", "1"]) == 0
+    assert len(rendered_files(tmp_path)) == 2
+    assert main([*words, "--backend", "abacus"]) == 2
+    assert capsys.readouterr().err == "featviz: backend must be local or ray, got 'abacus'\n"
 
 
-def test_an_atlas_and_blocks_drawn_there_are_those_drawn_here(motifnet, tmp_path, one_thread):
+def test_atlas_and_blocks_equal_those_of_this_process(motifnet, tmp_path, one_thread):
     (tmp_path / "photos").mkdir()
     drawings = draw(torch.arange(8), (64, 64), torch.Generator().manual_seed(0))
     for i, image in enumerate(drawings):
         Image.fromarray(to_bytes(image.numpy())).save(tmp_path / "photos" / f"{i}.png")
-    for name, engine in (("here", None), ("ray", fv.RayBackend(workers=2))):
+    for name, backend in (("local", None), ("ray", fv.RayBackend(workers=2))):
         fv.atlas(
-            motifnet, tmp_path / "photos", "stage3", tmp_path / f"atlas-{name}", steps=4, method="pca", backend=engine
+            motifnet, tmp_path / "photos", "stage3", tmp_path / f"atlas-{name}", steps=4, method="pca", backend=backend
         )
         fv.blocks(
             motifnet, tmp_path / "photos" / "0.png", "stage3", tmp_path / f"blocks-{name}", cells=3, steps=4,
-            backend=engine,
+            backend=backend,
         )  # fmt: skip
     for what in ("atlas", "blocks"):
-        here = pictures(tmp_path / f"{what}-here")
-        assert len(here) >= 4
-        assert pictures(tmp_path / f"{what}-ray") == here
+        local = rendered_files(tmp_path / f"{what}-local")
+        assert len(local) >= 4
+        assert rendered_files(tmp_path / f"{what}-ray") == local

@@ -1,4 +1,4 @@
-"""The atlas and the building blocks in a real browser, opened from the disk."""
+"""Atlases and building blocks in a real browser, opened from the disk."""
 
 import pytest
 import torch
@@ -13,17 +13,26 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, motifnet):
-    """An atlas of two layers, and the blocks of two motifs side by side; a class has a name that is markup."""
+    """An atlas of two layers, and the blocks of two motifs side by side; one class name is markup."""
     folder = tmp_path_factory.mktemp("walks")
     (folder / "photos").mkdir()
     images = draw(torch.arange(54) % len(MOTIFS), (64, 64), torch.Generator().manual_seed(0))
     for i, image in enumerate(images):
         Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().numpy()).save(folder / "photos" / f"{i:02d}.png")
     wild = ["<script>document.title = 'gone'</script>", *MOTIFS[1:]]
-    network = fv.Network(motifnet.module, size=64, mean=motifnet.mean, std=motifnet.std, classes=wild, name="wild")
+    network = fv.Network(
+        motifnet.module, size=64, mean=motifnet.input.mean, std=motifnet.input.std, classes=wild, name="wild"
+    )
     given = {"steps": 2, "size": 32}
     fv.atlas(
-        network, folder / "photos", ["stage3", "stage2"], folder / "atlas", each=8, grids=(4, 8), method="pca", **given
+        network,
+        folder / "photos",
+        ["stage3", "stage2"],
+        folder / "atlas",
+        per_image=8,
+        grids=(4, 8),
+        method="pca",
+        **given,
     )
     both = torch.cat([images[MOTIFS.index("fish")], images[MOTIFS.index("smiley")]], 2)
     Image.fromarray((both.permute(1, 2, 0) * 255).round().byte().numpy()).save(folder / "both.png")
@@ -33,7 +42,7 @@ def pages(tmp_path_factory, motifnet):
 
 @pytest.fixture(params=[(1300, 850), (390, 780)], ids=["desk", "phone"])
 def opened(browser, pages, request):
-    """Opens one of the pages; whatever it complains about, or asks of a network, fails the test."""
+    """Opens one of the pages; any console message, error or network request fails the test."""
     width, height = request.param
     context = browser.new_context(viewport={"width": width, "height": height})
     page, wrong = context.new_page(), []
@@ -53,9 +62,9 @@ def opened(browser, pages, request):
     context.close()
 
 
-def test_the_atlas_tells_of_the_cell_under_the_mouse(opened):
+def test_atlas_describes_the_cell_under_the_mouse(opened):
     page = opened("atlas")
-    assert page.title() == "What stage3 and stage2 of wild see"
+    assert page.title() == "Activation atlas of stage3 and stage2, wild"
     canvas = page.locator(".plane canvas").first
     x, y = page.evaluate(
         "(() => { const v = views[0], g = v.grid(), c = g.cells[0], s = v.side / g.side; return [v.x + (c.x + .5) * s, v.y + (c.y + .5) * s]; })()"
@@ -63,16 +72,16 @@ def test_the_atlas_tells_of_the_cell_under_the_mouse(opened):
     canvas.hover(position={"x": x, "y": y})
     assert "stage3" in page.locator("#count").text_content()
     assert page.locator("#classes li").count() >= 1 and page.locator("#photos img").count() >= 1
-    assert page.evaluate("views[1].others !== null")  # the other layer shows where the same photographs are
+    assert page.evaluate("views[1].others !== null")  # the other layer marks the cells of the same photographs
 
 
-def test_the_atlas_zooms_to_finer_cells_and_back(opened):
+def test_atlas_zooms_to_finer_cells_and_back(opened):
     page = opened("atlas")
     side = "views[0].grid().side"
     coarse = page.evaluate("views[0].scale = .5, " + side)
     page.get_by_label("Zoom in").click(click_count=6)
     assert page.evaluate(side) >= coarse and page.evaluate(side) == 8
-    page.get_by_text("Whole").click()
+    page.get_by_text("Show all").click()
     assert page.evaluate("views[0].scale") == pytest.approx(0.94)
     page.mouse.move(
         *page.evaluate("(() => { const b = views[0].canvas.getBoundingClientRect(); return [b.x + 50, b.y + 50]; })()")
@@ -89,32 +98,32 @@ def test_the_atlas_zooms_to_finer_cells_and_back(opened):
     assert page.evaluate("views[0].x") == pytest.approx(before + 40, abs=2)
 
 
-def test_a_class_lights_up_its_region(opened):
+def test_atlas_highlights_the_cells_of_a_class(opened):
     page = opened("atlas")
-    page.get_by_label("Light up a class").fill("Spiral")
-    assert page.evaluate("lit") == "spiral"
-    assert page.locator("#found").text_content().endswith("for it.")
-    page.get_by_label("Light up a class").fill("")
-    assert "Made with featviz" in page.locator("#found").text_content()
+    page.get_by_label("Highlight a class").fill("Spiral")
+    assert page.evaluate("query") == "spiral"
+    assert page.locator("#status").text_content().endswith(" to this class.")
+    page.get_by_label("Highlight a class").fill("")
+    assert "Made with featviz" in page.locator("#status").text_content()
 
 
-def test_the_atlas_by_keyboard_alone(opened):
+def test_atlas_by_keyboard(opened):
     page = opened("atlas")
     page.locator(".plane canvas").first.focus()
-    walked = set()
+    visited = set()
     for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
-        walked.add(tuple(page.evaluate("[views[0].cell.x, views[0].cell.y]")))
-    assert len(walked) > 1 or page.evaluate("views[0].grid().cells.length") == 1
+        visited.add(tuple(page.evaluate("[views[0].cell.x, views[0].cell.y]")))
+    assert len(visited) > 1 or page.evaluate("views[0].grid().cells.length") == 1
     page.keyboard.press("+")
     assert page.evaluate("views[0].scale") > 1
     page.keyboard.press("0")
     assert page.evaluate("views[0].scale") == pytest.approx(0.94)
 
 
-def test_blocks_tell_of_cells_classes_and_groups(opened):
+def test_blocks_describe_cells_classes_and_groups(opened):
     page = opened("blocks")
-    assert page.title() == "both.png, as wild sees it"
+    assert page.title() == "What wild detects in both.png"
     page.locator("#grid").scroll_into_view_if_needed()
     box = page.locator("#grid").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.2)
@@ -122,26 +131,28 @@ def test_blocks_tell_of_cells_classes_and_groups(opened):
     assert page.locator("#channels figure").count() == 4 and page.locator("#support li").count() >= 5
     button = page.locator("#classes button").first
     button.hover()
-    assert "red where stage2 argues for it, blue where against it" in page.locator("#what").text_content()
+    assert "red where stage2 raises its logit, blue where it lowers it" in page.locator("#details").text_content()
     inked = "document.getElementById('heat').getContext('2d').getImageData(0, 0, 64, 64).data.some(n => n > 0)"
     assert page.evaluate(inked)
     button.click()
     assert button.get_attribute("aria-pressed") == "true"
     page.get_by_label("group 1").hover()
-    assert page.locator("#argues").text_content() == "It argues for"  # the class is held
+    assert page.locator("#subject").text_content() == "Contribution to class logits"  # the class is kept
     button.click()
     page.get_by_label("group 1").hover()
-    assert page.locator("#argues").text_content() == "The group argues for"
-    page.get_by_text("All at once").click()
+    assert page.locator("#subject").text_content() == "Group contribution to class logits"
+    page.get_by_role("button", name="Show all").click()
     assert button.get_attribute("aria-pressed") == "false"
-    assert "hues of the groups" in page.locator("#what").text_content()
-    assert page.evaluate("shown[0] === layer.mixed") and len(set(page.evaluate("layer.hues.map(String)"))) == 2
+    assert "colours of its groups" in page.locator("#details").text_content()
+    assert page.evaluate("shown[0] === layer.cell_colors")
+    assert len(set(page.evaluate("layer.group_colors.map(String)"))) == 2
     page.get_by_label("group 2").click()
-    assert page.locator("#argues").text_content() == "The group argues for"
+    assert page.locator("#subject").text_content() == "Group contribution to class logits"
     page.locator("#grid").hover(position={"x": 10, "y": 10})
-    assert page.locator("#argues").text_content() == "It argues for"
+    assert page.locator("#subject").text_content() == "Contribution to class logits"
     assert (
-        page.locator("#what").text_content().startswith("Group 2:") and button.get_attribute("aria-pressed") == "false"
+        page.locator("#details").text_content().startswith("Group 2:")
+        and button.get_attribute("aria-pressed") == "false"
     )
 
 
@@ -152,9 +163,9 @@ def test_blocks_change_their_layer_by_keyboard(opened):
     tabs.first.focus()
     page.keyboard.press("ArrowRight")
     assert tabs.nth(1).get_attribute("aria-selected") == "true"
-    loudest = page.evaluate("layer.loud.indexOf(Math.max(...layer.loud))")
+    strongest = page.evaluate("layer.activation.indexOf(Math.max(...layer.activation))")
     rows, columns = page.evaluate("[layer.rows, layer.columns]")
-    assert page.evaluate("cell") == loudest and page.locator("#support li").count() >= 5
+    assert page.evaluate("cell") == strongest and page.locator("#support li").count() >= 5
     page.locator("#grid").focus()
     for _ in range(columns):
         page.keyboard.press("ArrowLeft")
@@ -162,7 +173,7 @@ def test_blocks_change_their_layer_by_keyboard(opened):
         page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowRight")
     assert page.locator("#title").text_content() == "Row 1, column 2"
-    assert page.locator("#what").text_content().startswith("Where in stage2 the cell comes from: what is red makes")
+    assert page.locator("#details").text_content().startswith("Contributions of stage2 to the activation of the cell:")
 
 
 def test_light_and_dark(opened):

@@ -80,9 +80,21 @@ def test_the_reference_is_up_to_date():
 
 
 FLAGS = {
-    *("couples", "whole", "placed", "silent", "near", "scales", "is_unit", "binds", "less", "traits", "compares_images"),
-    *("needs_full_view", "depends_on_position", "zero_until", "couples_batch", "any_size", "close_views", "fill", "move"),
-    *("color_prior", "pointwise", "consumes_alpha", "batch", "size", "prior", "param", "image", "files", "class_name"),
+    *("couples", "whole", "placed", "silent", "near", "scales", "is_unit", "binds", "less", "traits", "fill", "move"),
+    *("compares_images", "needs_full_view", "depends_on_position", "zero_until", "couples_batch", "any_size"),
+    *(
+        "close_views",
+        "color_prior",
+        "pointwise",
+        "consumes_alpha",
+        "batch",
+        "size",
+        "prior",
+        "param",
+        "image",
+        "files",
+        "class_name",
+    ),
 }
 """What one part of featviz needs of another is declared in featviz/interfaces.py."""
 
@@ -90,7 +102,8 @@ FLAGS = {
 def test_no_flag_is_read_by_getattr_or_hasattr():
     for path in (ROOT / "featviz").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            if called in ("getattr", "hasattr"):
                 named = node.args[1]
                 assert not (isinstance(named, ast.Constant) and named.value in FLAGS), f"{path}:{node.lineno}"
 
@@ -98,7 +111,7 @@ def test_no_flag_is_read_by_getattr_or_hasattr():
 def test_no_annotation_is_read_as_text():
     for path in (ROOT / "featviz").rglob("*.py"):
         text = path.read_text()
-        assert "__annotations__" not in text and ".type, \"__name__\"" not in text, path
+        assert "__annotations__" not in text and '.type, "__name__"' not in text, path
 
 
 def test_functions_are_short():
@@ -144,7 +157,10 @@ def test_unknown_names_are_attribute_errors():
     assert not hasattr(fv, "nothing")
 
 
-@pytest.mark.parametrize("module", ["engine.render", "engine.result", "engine.recipe", "apps.replay", "network.loading"])
+MODULES = ["engine.render", "engine.result", "engine.recipe", "apps.replay", "network.loading"]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_names_mean_the_same_whatever_was_imported_first(module):
     done = python(
         f"import featviz.{module}, featviz as fv; print(callable(fv.render), callable(fv.replay), callable(fv.load))"
