@@ -206,8 +206,9 @@ class Recipe:
             recipe = cls(**{key: _to_tuples(value) for key, value in found.items() if key in known})
             kinds = get_type_hints(cls)
             wrong = [name for name in known if not _is_kind(getattr(recipe, name), kinds[name])]
-            spec = {field.name for field in fields(InputSpec)}
-            if wrong or set(recipe.input) != spec or recipe.picture not in (None, *range(len(recipe.seeds))):
+            spec = get_type_hints(InputSpec)
+            wrong += [name for name in spec if not _is_kind(recipe.input.get(name), spec[name])]
+            if wrong or set(recipe.input) != set(spec) or recipe.picture not in (None, *range(len(recipe.seeds))):
                 raise ValueError(wrong)
             return recipe
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
