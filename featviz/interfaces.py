@@ -1,8 +1,8 @@
 """Interfaces between the engine and what users extend: objectives, params, transforms and optimizers.
 
-Nothing has to be registered, and nothing has to be derived from a base class: an object that has the members of a
-protocol can be used wherever that protocol is expected. What the engine may need to know beyond them is declared in
-one frozen value, `traits`, whose defaults suit most objects.
+The engine needs no base class and no registration: an object that has the members of a protocol can be used wherever
+that protocol is expected. For objectives, deriving from `Objective` adds `+ - * /` and names in text. Further
+properties are declared in one frozen value, `traits`, whose defaults suit most objects.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from featviz.network.activations import Activations
     from featviz.random import Generators
 
-# ---------------------------------------------------------------------------------------------- sizes and places
+# ---------------------------------------------------------------------------------------------- sizes and positions
 
 Size = tuple[int, int]
 """Height and width in px."""
@@ -28,7 +28,7 @@ Size = tuple[int, int]
 Shape = tuple[int, int, int]
 """Channels, height and width in px."""
 
-Place = tuple[int, int] | Literal["center", "cls"]
+Position = tuple[int, int] | Literal["center", "cls"]
 """Row and column in a feature map or patch grid; `"center"`; or `"cls"`, the class token of a transformer."""
 
 Leaves = list[Tensor]
@@ -37,6 +37,12 @@ Leaves = list[Tensor]
 
 def as_size(size: int | Sequence[int]) -> Size:
     """Return (height, width) from one side length or a pair, as plain Python integers.
+
+    Args:
+        size: One side, or height and width, in px.
+
+    Returns:
+        Height and width in px.
 
     >>> as_size(224)
     (224, 224)
@@ -47,10 +53,16 @@ def as_size(size: int | Sequence[int]) -> Size:
     return operator.index(size), operator.index(size)
 
 
-def as_place(at: Any) -> Place:
-    """Return a place with plain Python integers.
+def as_position(at: Any) -> Position:
+    """Return a position with plain Python integers.
 
-    >>> as_place([3, 4])
+    Args:
+        at: Row and column, from 0; `"center"`; or `"cls"`.
+
+    Returns:
+        The position.
+
+    >>> as_position([3, 4])
     (3, 4)
     """
     return at if isinstance(at, str) else (operator.index(at[0]), operator.index(at[1]))  # type: ignore[return-value]
@@ -66,14 +78,15 @@ class Traits:
     An objective without a `traits` attribute gets these defaults. `docs/own-objective.md` shows when each one matters.
 
     Args:
-        compares_images: The score of an image depends on the other images of its batch, as diversity does. The batch
-            then stays in one chunk, and must have more than one image.
-        needs_full_view: The score compares positions of the whole view, as feature inversion does. The view is then
-            never cut into tiles.
+        compares_images: The score of an image depends on the other images of the same objective, as diversity does.
+            These stay in one chunk, and there must be at least two (`param.batch`).
+        needs_full_view: The score compares positions of the whole view, as feature inversion does. The images of the
+            objective stay in one chunk, finished images are scored at the size of the view, and a render that would
+            cut the view into tiles stops with an error.
         depends_on_position: The score is about certain positions of the view, as a neuron's is. Finished images are
-            then scored at the size of the views in which they were optimised.
-        zero_until: Fraction of the steps, in [0, 1], during which the score may have no gradient at all, as that of a
-            ramp that starts at 0. The monitor reports a dead unit only after them.
+            then resized to the size of the view before they are scored.
+        zero_until: Fraction of the steps in [0, 1], from the first, in which the score may have no gradient
+            (`ramp(0, 5, 0.5)` has 0.5). A missing gradient is an error only after these steps.
     """
 
     compares_images: bool = False
@@ -82,7 +95,14 @@ class Traits:
     zero_until: float = 0.0
 
     def __or__(self, other: Traits) -> Traits:
-        """Combine the traits of two parts of one objective."""
+        """Combine the traits of two parts of one objective.
+
+        Args:
+            other: The traits of the other part.
+
+        Returns:
+            Traits that hold where either part has them; `zero_until` is the larger one.
+        """
         return Traits(
             self.compares_images or other.compares_images,
             self.needs_full_view or other.needs_full_view,
@@ -93,14 +113,21 @@ class Traits:
 
 @runtime_checkable
 class ObjectiveLike(Protocol):
-    """What to maximise. May also have `traits`, `bind`, `files` and `class_names`; see the protocols below."""
+    """What to maximise. May also have `traits`, `bind`, `files` and `class_name`; see the protocols below."""
 
     @property
     def layers(self) -> frozenset[str]:
         """Names of the layers to capture; empty for an objective about the image alone."""
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        """Return one score per image; higher is better."""
+        """Return one score per image; higher is better.
+
+        Args:
+            acts: The activations of the declared `layers`, and the images.
+
+        Returns:
+            Scores, (n,), with a gradient.
+        """
 
 
 @runtime_checkable
@@ -113,7 +140,14 @@ class HasTraits(Protocol):
 
 
 def traits_of(objective: object) -> Traits:
-    """Return the declared traits of an objective, or the defaults."""
+    """Return the declared traits of an objective, or the defaults.
+
+    Args:
+        objective: Any objective.
+
+    Returns:
+        Its traits.
+    """
     return objective.traits if isinstance(objective, HasTraits) else Traits()
 
 
@@ -125,7 +159,8 @@ class RenderContext:
         capture: Runs the network on images in [0, 1] and returns the activations of the named layers.
         channels: Channels of the network's input.
         size: Height and width of the optimised images, in px.
-        view: Height and width of what the network sees of them, in px.
+        view: Height and width of what the network sees at once, in px: a tile, or the whole view where there are no
+            tiles.
     """
 
     capture: Callable[[Tensor, Iterable[str]], Activations]
@@ -139,7 +174,14 @@ class Bindable(Protocol):
     """An objective that reads or computes something once before a render, such as a reference image's activations."""
 
     def bind(self, context: RenderContext) -> ObjectiveLike:
-        """Return the objective that scores this render."""
+        """Return the objective that scores this render.
+
+        Args:
+            context: Facts about the render, and a function that runs the network.
+
+        Returns:
+            The objective that replaces this one during the render.
+        """
 
 
 @runtime_checkable
@@ -169,7 +211,7 @@ class ParamTraits:
 
     Args:
         couples_batch: The images of a batch share tensors, so the batch is optimised in one chunk.
-        any_size: The same tensors can be drawn at any size, as those of a CPPN can.
+        any_size: The same tensors can be computed at any size, as those of a CPPN can.
         close_views: Optimise through `transforms.NEAR` by default instead of `transforms.STANDARD`, because views from
             far away would drive the image to one flat colour.
         color_prior: Path of the prior whose colour axes the default colour part uses; `None` for the constants of
@@ -192,7 +234,14 @@ class HasParamTraits(Protocol):
 
 
 def param_traits_of(param: object) -> ParamTraits:
-    """Return the declared traits of a param or of its spatial part, or the defaults."""
+    """Return the declared traits of a param or of its spatial part, or the defaults.
+
+    Args:
+        param: A param, or the spatial part of one.
+
+    Returns:
+        Its traits.
+    """
     return param.traits if isinstance(param, HasParamTraits) else ParamTraits()
 
 
@@ -204,13 +253,37 @@ class Spatial(Protocol):
     """
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Draw the initial tensors of each image."""
+        """Draw the initial tensors of each image.
+
+        Args:
+            rng: Random numbers, one generator per image.
+            channels: Number of channels of the images.
+            size: Height and width in px.
+
+        Returns:
+            The leaf tensors.
+        """
 
     def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
-        """Return tensors that give this canvas."""
+        """Return tensors that give this canvas.
+
+        Args:
+            canvas: Unbounded numbers.
+
+        Returns:
+            The leaf tensors.
+        """
 
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Compute the canvas, differentiably."""
+        """Compute the canvas, differentiably.
+
+        Args:
+            leaves: The leaf tensors of `start` or `fit`.
+            size: Height and width in px.
+
+        Returns:
+            Unbounded numbers.
+        """
 
 
 @runtime_checkable
@@ -218,10 +291,24 @@ class Color(Protocol):
     """How a canvas becomes an image, and back."""
 
     def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Map unbounded numbers to [0, 1]."""
+        """Map unbounded numbers to [0, 1].
+
+        Args:
+            canvas: Unbounded numbers.
+
+        Returns:
+            The image in [0, 1].
+        """
 
     def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Invert `image`, approximately where it saturates."""
+        """Invert `image`, approximately where it saturates.
+
+        Args:
+            image: In [0, 1].
+
+        Returns:
+            The canvas.
+        """
 
 
 @runtime_checkable
@@ -237,13 +324,37 @@ class Param(Protocol):
         """Number of images per objective."""
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
-        """Draw the initial tensors of each image."""
+        """Draw the initial tensors of each image.
+
+        Args:
+            rng: Random numbers, one generator per image.
+            channels: Number of channels of the images.
+            size: Height and width in px.
+
+        Returns:
+            The leaf tensors.
+        """
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
-        """Return tensors that give these images."""
+        """Return tensors that give these images.
+
+        Args:
+            images: In [0, 1].
+
+        Returns:
+            The leaf tensors.
+        """
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
-        """Compute the images in [0, 1], differentiably."""
+        """Compute the images in [0, 1], differentiably.
+
+        Args:
+            leaves: The leaf tensors of `start` or `fit`.
+            size: Height and width in px.
+
+        Returns:
+            The images; with an alpha channel last, if the param has one.
+        """
 
 
 # ---------------------------------------------------------------------------------------------- transforms
@@ -254,9 +365,8 @@ class TransformTraits:
     """What the engine needs to know about a transform besides its methods.
 
     Args:
-        pointwise: Multiplies and shifts the values of each pixel on its own and moves none. Such a transform gives the
-            same result before and after a bilinear resampling, so it does not separate the geometric transforms on
-            either side of it.
+        pointwise: Changes each pixel on its own, by a factor and an offset, and moves none. Geometric transforms before
+            and after it are therefore still joined into one resampling.
         consumes_alpha: Takes images whose last channel is alpha and returns images without it.
     """
 
@@ -274,19 +384,42 @@ class HasTransformTraits(Protocol):
 
 
 def transform_traits_of(transform: object) -> TransformTraits:
-    """Return the declared traits of a transform, or the defaults."""
+    """Return the declared traits of a transform, or the defaults.
+
+    Args:
+        transform: Any transform or module.
+
+    Returns:
+        Its traits.
+    """
     return transform.traits if isinstance(transform, HasTransformTraits) else TransformTraits()
 
 
 @runtime_checkable
 class Transform(Protocol):
-    """A differentiable augmentation. Random draws are separate from their application: one draw per image."""
+    """A differentiable augmentation. `draw` makes the random numbers of each image, and `apply` uses them."""
 
     def draw(self, rng: Generators, shape: Shape) -> Any:
-        """Draw the random numbers of each image."""
+        """Draw the random numbers of each image.
+
+        Args:
+            rng: Random numbers, one generator per image.
+            shape: Channels, height and width of the images.
+
+        Returns:
+            Anything that `apply` can use.
+        """
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Any) -> Float[Tensor, "n c h2 w2"]:
-        """Transform the images."""
+        """Transform the images, differentiably.
+
+        Args:
+            images: In [0, 1].
+            draw: The result of `draw`.
+
+        Returns:
+            The views.
+        """
 
 
 @runtime_checkable
@@ -294,20 +427,36 @@ class MovesMasks(Protocol):
     """A transform that moves pixels, and can move a mask along with them. Others are taken to leave masks in place."""
 
     def move(self, masks: Float[Tensor, "n c h w"], draw: Any) -> Float[Tensor, "n c h2 w2"]:
-        """Move masks as `apply` moves images with the same draw."""
+        """Move masks as `apply` moves images with the same draw.
+
+        Args:
+            masks: In [0, 1].
+            draw: The result of `draw`.
+
+        Returns:
+            The moved masks.
+        """
 
 
 @runtime_checkable
 class Geometric(Protocol):
-    """A transform that is an affine map of pixel coordinates. Neighbours are fused into one resampling."""
+    """A transform that is an affine map of pixel coordinates. Neighbours are joined into one resampling."""
 
     def place(self, rng: Generators, size: Size) -> tuple[Float[Tensor, "n 3 3"], Size]:
-        """Draw the map of each image from old to new pixel coordinates `(x, y, 1)`, and return the new size."""
+        """Draw the map of each image from old to new pixel coordinates `(x, y, 1)`.
+
+        Args:
+            rng: Random numbers, one generator per image.
+            size: Height and width of the images in px.
+
+        Returns:
+            The matrices, and the new height and width in px.
+        """
 
 
 @runtime_checkable
 class Padding(Protocol):
-    """A geometric transform that may extend the image. It starts a resampling of its own."""
+    """A geometric transform that may add pixels around the image. It is not joined with the transforms before it."""
 
     @property
     def fill(self) -> float | None:
@@ -332,7 +481,15 @@ class Optimizer(Protocol):
     """How leaf tensors follow their gradients."""
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
-        """Start an optimisation of these tensors over this many steps."""
+        """Start an optimisation.
+
+        Args:
+            leaves: The leaf tensors.
+            steps: Total number of steps, for schedules.
+
+        Returns:
+            The running optimizer.
+        """
 
 
 Progress = Callable[[int, int], None]

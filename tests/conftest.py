@@ -60,4 +60,4 @@ def cpu_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def no_autotuning(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not choose the execution by timing, whose result depends on the machine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr("featviz.engine.autotune.MIN_STEPS", 10**9)
+    monkeypatch.setattr("featviz.engine.autotune.MIN_PASSES", 10**9)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import featviz as fv
+from featviz.apps.dream.settings import DreamSettings
 from featviz.interfaces import Progress, Transforms
 from featviz.io import Array
 
@@ -67,9 +69,12 @@ def replay(
     else:
         rendering = _dream(network, recipe, arguments, progress)
     if rendering.recipe.start_fingerprint != recipe.start_fingerprint:
-        raise fv.RecipeError(f"the image was rendered from {recipe.start}, whose content has changed")
+        raise fv.RecipeError(
+            f"the image was rendered from {recipe.start}, whose content has changed; "
+            "give the original file with --start, or start="
+        )
     _warn_of_differences(recipe.machine, rendering.recipe.machine)
-    rendering = rendering if recipe.picture is None else rendering[recipe.picture]
+    rendering = rendering if recipe.index is None else rendering[recipe.index]
     return rendering if recipe.shown is None else rendering.at(recipe.shown)
 
 
@@ -112,7 +117,7 @@ def load_recipe_network(
     weights = weights or recipe.weights or "default"
     if weights == recipe.weights and weights not in ("default", "none") and not Path(weights).is_file():
         raise fv.RecipeError(f"the image's weights file {weights} is missing; give it with --weights")
-    spec = dict(recipe.input)
+    spec = dict(vars(recipe.input))
     size = spec.pop("size")
     return fv.load(
         model or recipe.model,
@@ -125,7 +130,7 @@ def load_recipe_network(
 
 
 def _with_start(recipe: fv.Recipe, start: str | Path | None) -> fv.Recipe:
-    """Return the recipe with the start image at its new place, and check that the file exists."""
+    """Return the recipe with the start image at its new path, and check that the file exists."""
     if start is not None:
         if recipe.start is None:
             raise fv.SettingError(f"the image started from noise, so start must be left out, got {start}")
@@ -141,16 +146,41 @@ def _dream(
     network: fv.Network, recipe: fv.Recipe, arguments: Mapping[str, Any], progress: Progress | None
 ) -> fv.Rendering:
     """Render a dream from its recipe; `arguments` are those of `fv.render`."""
-    changes = {
-        "seed": recipe.seeds[0],
-        "until": recipe.until,
-        "execution": arguments["execution"],
-        "progress": progress,
-    }
-    try:
-        return fv.dream(network, str(recipe.start), arguments["objective"][0], **{**(recipe.dream or {}), **changes})
-    except TypeError as error:  # a setting that `fv.dream` does not have
-        raise fv.RecipeError("the recipe cannot be read; was the file changed?") from error
+    settings = dict(recipe.dream or {})
+    _check_dream_settings(settings)
+    return fv.dream(
+        network,
+        str(recipe.start),
+        arguments["objective"][0],
+        **settings,
+        seed=recipe.seeds[0],
+        until=recipe.until,
+        execution=arguments["execution"],
+        progress=progress,
+    )
+
+
+def _check_dream_settings(settings: Mapping[str, Any]) -> None:
+    """Check the names and types of the settings that a recipe has for `fv.dream`; their ranges are checked there.
+
+    Raises:
+        RecipeError: `fv.dream` has no such setting, or the value has another type.
+    """
+    defaults = {field.name: field.default for field in fields(DreamSettings)}
+    for name, value in settings.items():
+        if name not in defaults or not _has_type_of(value, defaults[name]):
+            raise fv.RecipeError(
+                f"the recipe cannot be read, as fv.dream has no setting {name}={value!r}; was the file changed?"
+            )
+
+
+def _has_type_of(value: Any, default: Any) -> bool:
+    """Return whether a value has the type of a default; the default `None` stands for text or `None`."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if default is None:
+        return value is None or isinstance(value, str)
+    return isinstance(value, Integral if isinstance(default, int) else Real)
 
 
 def _warn_of_differences(then: Mapping[str, str], now: Mapping[str, str]) -> None:

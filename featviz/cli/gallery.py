@@ -104,7 +104,7 @@ def sweep(
     negative: Annotated[
         bool, typer.Option("--negative", help="Render the minimum of each unit as well as its maximum.")
     ] = False,
-    diversity: Annotated[
+    diverse_images: Annotated[
         int, typer.Option(help="Number of additional, mutually different images per unit; 0, or 2 or more.")
     ] = 0,
     photographs: Annotated[
@@ -130,7 +130,7 @@ def sweep(
         channels=None if channels == "all" else read_channels(channels),
         neurons=neurons,
         negative=negative,
-        diversity=diversity,
+        diverse_images=diverse_images,
         photographs=photographs,
         size=read_size(size),
         seed=seed,

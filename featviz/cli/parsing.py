@@ -93,5 +93,6 @@ def find_classes(network: fv.Network, names: Sequence[str] | None) -> list[fv.ob
         network: The network that knows the classes.
         names: Class names; a number that is no class name is an index. `None` for none.
     """
-    indices = {name: int(name) for name in names or [] if name.isdecimal() and name not in network.classes}
-    return [fv.objectives.Logit(indices.get(name, name)) for name in names or []]
+    from featviz.apps.shared.classes import as_class
+
+    return [fv.objectives.Logit(as_class(network, name)) for name in names or []]

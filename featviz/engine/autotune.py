@@ -22,8 +22,8 @@ from featviz.io import cache_folder, write
 from featviz.network import Execution, Network
 from featviz.network.execution import PRECISIONS
 
-MIN_STEPS = 64
-"""Shorter renders run in single precision: the measurement would take longer than it saves."""
+MIN_PASSES = 64
+"""Renders with fewer passes run in single precision: the measurement would take longer than it saves."""
 TIMED_PASSES = 3
 """Number of timed passes in each precision; the fastest counts."""
 MAX_IMAGES = 8
@@ -39,7 +39,7 @@ MAX_ERROR = 0.1
 
 
 def autotune(
-    network: Network, layers: Collection[str], count: int, view: Size, execution: Execution, steps: int
+    network: Network, layers: Collection[str], count: int, view: Size, execution: Execution, passes: int
 ) -> Execution:
     """Complete an execution with the fastest precision on this machine.
 
@@ -47,14 +47,17 @@ def autotune(
         network: What will run.
         layers: Layers that will be captured.
         count: Number of images in the batch.
-        view: Height and width of the network's input in px.
+        view: Height and width of what the network sees at once, in px: a tile, or the whole view.
         execution: What is decided already.
-        steps: Number of passes that the render will take.
+        passes: Number of forward and backward passes that the render will take: steps times tiles.
+
+    Returns:
+        The execution with a precision.
     """
     if execution.precision is not None:
         return execution
     single = replace(execution, precision="float32")
-    if steps < MIN_STEPS or not layers or network.dtype != torch.float32:
+    if passes < MIN_PASSES or not layers or network.dtype != torch.float32:
         return single
     count = min(count, MAX_IMAGES)
     key = _key(network, layers, count, view, replace(execution, chunk_size=None, max_memory=None, tile=None))
@@ -119,7 +122,8 @@ def _key(network: Network, layers: Collection[str], count: int, view: Size, exec
         torch.get_num_threads(),
         torch.backends.cpu.get_cpu_capability(),
     ]
-    facts += [network.fingerprint, sorted(layers), count, view, asdict(execution), network.smooth_pools]
+    facts += [network.fingerprint, asdict(network.input), sorted(layers), count, view]
+    facts += [asdict(execution), network.smooth_pools]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

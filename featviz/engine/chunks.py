@@ -15,6 +15,7 @@ from torch import Tensor
 
 from featviz.engine.job import Job
 from featviz.engine.memory import PEAK_RATIO, free_bytes, is_out_of_memory, saved_bytes
+from featviz.engine.monitor import BLOCKED, NOT_DIFFERENTIABLE, Gradients, check_differentiable
 from featviz.engine.tiles import Tile
 from featviz.engine.view import View
 from featviz.errors import RenderError
@@ -25,13 +26,6 @@ from featviz.random import Generators
 
 log = logging.getLogger("featviz")
 
-NO_GRADIENT_THROUGH_TRANSFORMS = (
-    "the transforms pass no gradient to the image, as rounding does not; leave out the one that blocks it"
-)
-NO_GRADIENT_FROM_SCORE = (
-    "the score has no gradient: the network or the objective computes it under torch.no_grad, in numpy or with "
-    "argmax; compute it with differentiable operations"
-)
 LARGE_VIEW = 512 * 512
 """Views of more px than this have their memory estimated even if the batch cannot be split."""
 
@@ -56,19 +50,6 @@ class Chunk:
         return self.some.stop - self.some.start
 
 
-@dataclass(frozen=True)
-class Pass:
-    """Result of a forward and backward pass.
-
-    Args:
-        scores: The score of each image.
-        gradients: Where they were wanted: whether a gradient reached each image, and each view of it.
-    """
-
-    scores: Float[Tensor, " n"]
-    gradients: tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]] | None
-
-
 class Chunks:
     """The images of a job in as few chunks as memory allows.
 
@@ -87,13 +68,18 @@ class Chunks:
         """Number of images that run together; `None` for the whole batch."""
         return None if len(self._all) == 1 else max(map(len, self._all))
 
-    def backward(self, done: float, *, wake: Bool[Tensor, " n"] | None = None, want_gradients: bool = False) -> Pass:
+    def backward(
+        self, done: float, *, redirect: Bool[Tensor, " n"] | None = None, want_gradients: bool = False
+    ) -> tuple[Float[Tensor, " n"], Gradients | None]:
         """Score every image, and accumulate the gradients of minus the scores in the job's leaf tensors.
 
         Args:
             done: Fraction of the render that is done, in [0, 1].
-            wake: Images whose gradients are redirected through inactive units; `None` for none of them.
-            want_gradients: Report which images and views receive a gradient. This waits for the device.
+            redirect: Images whose gradients are redirected through inactive units; `None` for none of them.
+            want_gradients: Report which images and views get a gradient. This waits for the device.
+
+        Returns:
+            The score of each image, and which images got a gradient (`None` if that is not wanted).
 
         Raises:
             RenderError: Not even the smallest chunk fits in memory, or no gradient can reach the images.
@@ -102,12 +88,17 @@ class Chunks:
             chunk_size = self._job.execution.chunk_size or self._fitting_size()
             self._all = self._split(self._all[0], chunk_size) if chunk_size else self._all
             self._split_once = True
-        passes, i = [], 0
+        scores: list[Tensor] = []
+        gradients: list[Gradients] = []
+        i = 0
         while i < len(self._all):
             chunk = self._all[i]
             chunk.rng.mark()
             try:
-                passes.append(self._backward(chunk, done, None if wake is None else wake[chunk.some], want_gradients))
+                wanted = None if redirect is None else redirect[chunk.some]
+                found, reached = self._backward(chunk, done, wanted, want_gradients)
+                scores.append(found)
+                gradients += [] if reached is None else [reached]
                 i += 1
                 continue
             except (RuntimeError, MemoryError) as error:  # handled outside: its traceback keeps tensors alive
@@ -120,9 +111,9 @@ class Chunks:
                 raise RenderError(
                     f"out of memory with {len(chunk)} image(s) of {height} x {width} px; give a smaller size, or --tile"
                 )
-            log.warning("out of memory with %d images at a time; going on with %d", len(chunk), len(smaller[0]))
+            log.warning("out of memory with %d images at a time; retrying with %d", len(chunk), len(smaller[0]))
             self._all[i : i + 1] = smaller
-        return _joined(passes)
+        return torch.cat(scores), Gradients.joined(gradients) if gradients else None
 
     @torch.no_grad()
     def score(self, view: View) -> Float[Tensor, " n"]:
@@ -139,30 +130,29 @@ class Chunks:
         return torch.cat(scores)
 
     def _score(
-        self, seen: Tensor, images: Tensor, move: MoveMasks, some: slice, done: float, wake: Tensor | None = None
+        self, seen: Tensor, images: Tensor, move: MoveMasks, some: slice, done: float, redirect: Tensor | None = None
     ) -> Float[Tensor, " n"]:
         """Run the network on views, or on one tile of them, and score the images."""
         job = self._job
-        acts = self._forward(seen, wake=wake).of(images, done=done, move_masks=move, has_alpha=job.has_alpha)
+        acts = self._forward(seen, redirect=redirect).of(images, done=done, move_masks=move, has_alpha=job.has_alpha)
         return job.scores(acts, some)
 
-    def _backward(self, chunk: Chunk, done: float, wake: Tensor | None, want_gradients: bool) -> Pass:
+    def _backward(
+        self, chunk: Chunk, done: float, redirect: Tensor | None, want_gradients: bool
+    ) -> tuple[Tensor, Gradients | None]:
         job, some = self._job, chunk.some
         is_whole = len(chunk) == len(job.seeds)
         leaves = job.leaves if is_whole else [leaf.detach()[some].requires_grad_() for leaf in job.leaves]
         images = job.images(leaves)
         views, move = job.view.look(images, chunk.rng)
-        if not views.requires_grad:
-            raise RenderError(NO_GRADIENT_THROUGH_TRANSFORMS)
+        check_differentiable(views, BLOCKED)
         if want_gradients:
             views.retain_grad()
             images.retain_grad()
 
         def score(seen: Tensor, images: Tensor, move: MoveMasks) -> Tensor:
-            scores = self._score(seen, images, move, some, done, wake)
-            if not scores.requires_grad:
-                raise RenderError(NO_GRADIENT_FROM_SCORE)
-            return scores
+            scores = self._score(seen, images, move, some, done, redirect)
+            return check_differentiable(scores, NOT_DIFFERENTIABLE)
 
         if len(job.view.tiles) == 1:
             scores = score(views, images, move)
@@ -171,8 +161,7 @@ class Chunks:
             scores = _backward_by_tiles(score, job.view.tiles, views, images, move)
         if not is_whole:
             _copy_gradients(leaves, job.leaves, some)
-        reached = (_any(images), _any(views)) if want_gradients else None
-        return Pass(scores.detach(), reached)
+        return scores.detach(), Gradients.of(images, views) if want_gradients else None
 
     def _split(self, chunk: Chunk, chunk_size: int) -> list[Chunk]:
         """Cut a chunk into smaller ones without separating images that are compared with each other."""
@@ -231,28 +220,12 @@ class Chunks:
         return known[key]
 
 
-def _joined(passes: Sequence[Pass]) -> Pass:
-    """Concatenate the results of all chunks."""
-    scores = torch.cat([each.scores for each in passes])
-    reached = [each.gradients for each in passes if each.gradients is not None]
-    if not reached:
-        return Pass(scores, None)
-    return Pass(scores, (torch.cat([image for image, _ in reached]), torch.cat([view for _, view in reached])))
-
-
 def _copy_gradients(leaves: Sequence[Tensor], whole: Sequence[Tensor], some: slice) -> None:
     """Write the gradients of a chunk's tensors into those of the whole batch."""
     for target, own in zip(whole, leaves, strict=True):
         if own.grad is not None:
             target.grad = torch.zeros_like(target) if target.grad is None else target.grad
             target.grad[some] = own.grad
-
-
-def _any(images: Tensor) -> Bool[Tensor, " n"]:
-    """Return which images have a gradient that is not 0."""
-    if images.grad is None:
-        return torch.zeros(len(images), dtype=torch.bool)
-    return images.grad.flatten(1).any(1).cpu()
 
 
 def _backward_by_tiles(

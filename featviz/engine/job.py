@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -112,7 +112,7 @@ class Job:
         for each in objectives:
             view.check(each)
         context = RenderContext(network.capture, network.channels, size, view.tile)
-        tile_steps = steps * len(view.tiles)
+        passes = steps * len(view.tiles)
         return cls(
             network,
             objectives,
@@ -127,7 +127,7 @@ class Job:
             start_images,
             leaves,
             has_alpha=images.shape[1] == network.channels + 1,
-            execution=autotune(network, _layers(objectives), len(seeds), view.tile, execution, tile_steps),
+            execution=autotune(network, _layers(objectives), len(seeds), view.tile, execution, passes),
         )
 
     # ------------------------------------------------------------------------------------------ facts
@@ -225,7 +225,7 @@ class Job:
             model=self.network.name,
             weights=self.network.weights,
             fingerprint=self.network.fingerprint,
-            input=asdict(self.network.input),
+            input=self.network.input,
             smooth_pools=self.network.smooth_pools,
             objectives=tuple(repr(objective) for objective in self.objectives),
             param=repr(self.param),
@@ -270,7 +270,9 @@ def _complete_param(param: Param | Spatial | None) -> Param:
         return param
     if isinstance(param, Spatial):
         return Image(spatial=param)
-    raise SettingError(f"{param!r} is no param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()")
+    raise SettingError(
+        f"{param!r} is not a param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"
+    )
 
 
 def _check_batch(objectives: tuple[ObjectiveLike, ...], param: Param) -> tuple[ObjectiveLike, ...]:
@@ -352,5 +354,5 @@ def _complete_transforms(transforms: Transforms | Transform | Geometric | None, 
     given = tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)
     for transform in given:
         if not isinstance(transform, Transform | Geometric | Module):
-            raise SettingError(f"{transform!r} is no transform: it needs `draw` and `apply`, or `place`")
+            raise SettingError(f"{transform!r} is not a transform: it needs `draw` and `apply`, or `place`")
     return given

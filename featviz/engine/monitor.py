@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from featviz.errors import FeatvizWarning, RenderError
 
-WAKE_STEPS = 32
+REDIRECT_STEPS = 32
 """Initial steps with redirected gradients; at most half of all steps.
 
 Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
@@ -26,7 +27,56 @@ DEAD = (
     "no gradient reaches the image because the unit is inactive on it; try another seed, or a start with more "
     "contrast: param=Fourier(std=0.25)"
 )
+BLOCKED = "the transforms pass no gradient to the image, as rounding does not; leave out the one that blocks it"
+NOT_DIFFERENTIABLE = (
+    "the score has no gradient: the network or the objective computes it under torch.no_grad, in numpy or with "
+    "argmax; compute it with differentiable operations"
+)
 NOT_FINITE = "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Which images of a batch got a gradient in a backward pass.
+
+    Args:
+        images: Images with a gradient that is not 0.
+        views: Images whose view has a gradient that is not 0, so that it came through the network.
+    """
+
+    images: Bool[Tensor, " n"]
+    views: Bool[Tensor, " n"]
+
+    @classmethod
+    def of(cls, images: Tensor, views: Tensor) -> Gradients:
+        """Read them from the `.grad` of images and views after a backward pass. This waits for the device."""
+        return cls(_has_gradient(images), _has_gradient(views))
+
+    @classmethod
+    def joined(cls, several: Sequence[Gradients]) -> Gradients:
+        """Concatenate those of consecutive chunks."""
+        return cls(torch.cat([each.images for each in several]), torch.cat([each.views for each in several]))
+
+
+def _has_gradient(images: Tensor) -> Bool[Tensor, " n"]:
+    if images.grad is None:
+        return torch.zeros(len(images), dtype=torch.bool)
+    return images.grad.flatten(1).any(1).cpu()
+
+
+def check_differentiable(tensor: Tensor, message: str) -> Tensor:
+    """Return a tensor that has a gradient.
+
+    Args:
+        tensor: Views or scores.
+        message: `BLOCKED` or `NOT_DIFFERENTIABLE`.
+
+    Raises:
+        RenderError: It has none.
+    """
+    if not tensor.requires_grad:
+        raise RenderError(message)
+    return tensor
 
 
 class Monitor:
@@ -39,14 +89,14 @@ class Monitor:
         names: What each image shows.
         steps: Number of steps of the render.
         uses_network: For each image, whether its objective has layers.
-        zero_until: Number of initial steps during which the objective may have no gradient.
+        zero_steps: Number of initial steps during which the objective may have no gradient.
     """
 
-    def __init__(self, names: tuple[str, ...], steps: int, uses_network: Sequence[bool], zero_until: int = 0) -> None:
+    def __init__(self, names: tuple[str, ...], steps: int, uses_network: Sequence[bool], zero_steps: int = 0) -> None:
         self.names = names
-        self._wake_steps = min(WAKE_STEPS, steps // 2)
-        self._last_check = max(self._wake_steps, zero_until) + CHECK_STEPS[-1]
-        starts = (self._wake_steps, max(self._wake_steps, zero_until))
+        self._redirect_steps = min(REDIRECT_STEPS, steps // 2)
+        self._last_check = max(self._redirect_steps, zero_steps) + CHECK_STEPS[-1]
+        starts = (self._redirect_steps, max(self._redirect_steps, zero_steps))
         self._checks = {1, *(start + step for start in starts for step in CHECK_STEPS)}
         self._uses_network = torch.tensor(uses_network)
         self._alive = torch.zeros(len(names), dtype=torch.bool)
@@ -64,31 +114,30 @@ class Monitor:
         return self.steps + 1 in self._checks and not self._all_alive
 
     @property
-    def wake(self) -> Bool[Tensor, " n"] | None:
+    def redirect(self) -> Bool[Tensor, " n"] | None:
         """Images whose gradients the coming step redirects through inactive units; `None` for none of them.
 
         The first step runs with the network's own gradients, so an image that is alive keeps them.
         """
-        return ~self._alive if 0 < self.steps < self._wake_steps and not self._all_alive else None
+        return ~self._alive if 0 < self.steps < self._redirect_steps and not self._all_alive else None
 
     def record(
         self,
         scores: Float[Tensor, " n"],
-        gradients: tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]] | None = None,
+        gradients: Gradients | None = None,
     ) -> None:
         """Record a step.
 
         Args:
             scores: The score of each image.
-            gradients: Where they were wanted: whether a gradient reached each image, and each view of it.
+            gradients: Which images and views got a gradient; `None` if that was not wanted.
 
         Raises:
             RenderError: No image of the batch can succeed any more.
         """
         self._scores.append(scores)
         if gradients is not None:
-            reached_image, reached_view = gradients
-            self._alive |= reached_image & (reached_view | ~self._uses_network)
+            self._alive |= gradients.images & (gradients.views | ~self._uses_network)
             self._all_alive = bool(self._alive.all())
             if self.steps == self._last_check and not self._alive.any():
                 raise RenderError(DEAD)
@@ -110,7 +159,7 @@ class Monitor:
         finite = self._scores[-1].isfinite().cpu()
         scores = torch.stack(self._scores)
         constant = (scores == scores[0]).all(0).cpu()
-        dead = ~self._alive & (constant | (self.steps > self._wake_steps))  # the others may still wake up
+        dead = ~self._alive & (constant | (self.steps > self._redirect_steps))  # the others may still wake up
         if not finite.any():
             raise RenderError(NOT_FINITE)
         found = {i: DEAD if finite[i] else NOT_FINITE for i in (dead | ~finite).nonzero().flatten().tolist()}

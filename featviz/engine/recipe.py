@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.engine.repr_parser import parse_repr
-from featviz.errors import RecipeError
+from featviz.errors import FeatvizError, RecipeError
 from featviz.interfaces import NamesClass, UsesFiles
 from featviz.io import read_recipe
 from featviz.network import InputSpec
@@ -33,7 +33,7 @@ class Recipe:
         model: Name of the network for `fv.load`; empty for a module made in Python.
         weights: `"default"`, `"none"` or the file of the weights.
         fingerprint: Hash of the weights.
-        input: The fields of the network's `InputSpec`.
+        input: The network's input specification.
         smooth_pools: The network's `smooth_pools`.
         objectives: Their reprs.
         param: Its repr.
@@ -41,14 +41,14 @@ class Recipe:
         optimizer: Its repr.
         execution: Its repr.
         size: Height and width in px.
-        steps: Number of steps that were asked for.
+        steps: Number of steps of the whole render.
         until: Step after which the render stopped, if that was earlier.
         seeds: One per image.
         start: File from which the render started, or `Recipe.TENSOR`, or `None`.
         start_fingerprint: Hash of the images from which it started.
         machine: Versions, device and threads, on which the last bits depend.
         files: Files that the objectives and the param use, with a hash of their content.
-        picture: Index of the image in the batch that this file shows; `None` for a contact sheet of all.
+        index: Index of the image in the batch that this file shows; `None` for a contact sheet of all.
         shown: Height and width in px at which it was drawn again; `None` for the size of the render.
         dream: The settings of `fv.dream`, for its images.
         classes: Class names that the objectives use, with their indices.
@@ -57,7 +57,7 @@ class Recipe:
     model: str
     weights: str | None
     fingerprint: str
-    input: Mapping[str, Any]
+    input: InputSpec
     smooth_pools: bool
     objectives: tuple[str, ...]
     param: str
@@ -72,7 +72,7 @@ class Recipe:
     start_fingerprint: str | None
     machine: Mapping[str, str]
     files: Mapping[str, str]
-    picture: int | None = None
+    index: int | None = None
     shown: tuple[int, int] | None = None
     dream: Mapping[str, Any] | None = None
     classes: Mapping[str, int] = field(default_factory=dict)
@@ -127,7 +127,9 @@ class Recipe:
         """
         for file, content in files_of(*values).items():
             if self.files.get(file) != content:
-                raise RecipeError(f"the image was rendered with the file {file}, which is missing or has changed")
+                raise RecipeError(
+                    f"the image was rendered with the file {file}, which is missing or has changed; restore the file"
+                )
 
     def check_classes(self, heads: Mapping[str, Sequence[str]], *objectives: Any) -> None:
         """Check that class names in the objectives have the indices that they had.
@@ -146,18 +148,18 @@ class Recipe:
                     "give the network with its original class names"
                 )
 
-    def only(self, picture: int) -> Recipe:
+    def only(self, index: int) -> Recipe:
         """Return the recipe of one image of the batch."""
-        return replace(self, picture=picture)
+        return replace(self, index=index)
 
     @property
     def alone(self) -> Recipe:
         """The recipe of the image that is shown, without the rest of its batch where that had no influence on it."""
-        if self.picture is None or self.start is not None or len(self.objectives) != len(self.seeds):
+        if self.index is None or self.start is not None or len(self.objectives) != len(self.seeds):
             return self
-        i = self.picture
+        i = self.index
         named = {name: index for name, index in self.classes.items() if repr(name) in self.objectives[i]}
-        return replace(self, objectives=(self.objectives[i],), seeds=(self.seeds[i],), classes=named, picture=None)
+        return replace(self, objectives=(self.objectives[i],), seeds=(self.seeds[i],), classes=named, index=None)
 
     def about(self, objective: Any, seed: int, heads: Mapping[str, Sequence[str]]) -> Recipe:
         """Return a recipe with the same settings for another objective and seed.
@@ -203,15 +205,16 @@ class Recipe:
             if version != FORMAT:
                 raise RecipeError(f"the recipe has format {version}, this featviz reads {FORMAT}; use another version")
             known = {field.name for field in fields(cls)}
+            found["input"] = _input_spec(found["input"])
             recipe = cls(**{key: _to_tuples(value) for key, value in found.items() if key in known})
             kinds = get_type_hints(cls)
             wrong = [name for name in known if not _is_kind(getattr(recipe, name), kinds[name])]
-            spec = get_type_hints(InputSpec)
-            wrong += [name for name in spec if not _is_kind(recipe.input.get(name), spec[name])]
-            if wrong or set(recipe.input) != set(spec) or recipe.picture not in (None, *range(len(recipe.seeds))):
+            if wrong or recipe.index not in (None, *range(len(recipe.seeds))):
                 raise ValueError(wrong)
             return recipe
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except RecipeError:
+            raise
+        except (FeatvizError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecipeError(_UNREADABLE) from error
 
 
@@ -257,6 +260,18 @@ def _nested(*values: Any) -> Iterator[Any]:
 
 def _content_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
+
+
+def _input_spec(found: Mapping[str, Any]) -> InputSpec:
+    """Rebuild an input specification from JSON.
+
+    Raises:
+        ValueError: A field is missing or has another type.
+    """
+    kinds, values = get_type_hints(InputSpec), _to_tuples(found)
+    if set(values) != set(kinds) or not all(_is_kind(values[name], kind) for name, kind in kinds.items()):
+        raise ValueError("input")
+    return InputSpec(**values)
 
 
 def _is_kind(value: Any, kind: Any) -> bool:

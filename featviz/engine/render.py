@@ -63,7 +63,7 @@ def render(
         progress: Called after every step with the steps done and the number of steps.
 
     Returns:
-        The images, the score of every step and the recipe. After Ctrl-C, what there is so far.
+        The images, the score of every step and the recipe. After Ctrl-C, the images so far.
 
     Raises:
         AddressError: The network has no such layer, channel, position or class, or the text cannot be parsed.
@@ -81,8 +81,10 @@ def render(
         chunks = Chunks(job, forward)
         try:
             while done < last:
-                found = chunks.backward(done / steps, wake=monitor.wake, want_gradients=monitor.wants_gradients)
-                monitor.record(found.scores, found.gradients)
+                scores, gradients = chunks.backward(
+                    done / steps, redirect=monitor.redirect, want_gradients=monitor.wants_gradients
+                )
+                monitor.record(scores, gradients)
                 stepper.step()
                 done += 1
                 if done in snapshots:
@@ -90,7 +92,7 @@ def render(
                 if progress:
                     progress(done, steps)
         except KeyboardInterrupt:
-            pass  # return what there is so far
+            pass  # return the images so far
         except Exception as error:
             error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
             raise
@@ -120,7 +122,7 @@ def _check_counts(steps: int, until: int | None, robustness_views: int, optimize
     if robustness_views < 0:
         raise SettingError(f"robustness_views must be >= 0, got {robustness_views} (default 4; 0 skips them)")
     if not isinstance(optimizer, Optimizer):
-        raise SettingError(f"{optimizer!r} is no optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
+        raise SettingError(f"{optimizer!r} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
 
 
 def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int) -> Robustness | None:

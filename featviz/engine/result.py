@@ -19,7 +19,7 @@ from torch import Tensor
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
 from featviz.interfaces import Size, as_size
-from featviz.io import contact_sheet, encode, save_picture, slug, to_bytes
+from featviz.io import contact_sheet, encode, save_image, slug, to_bytes
 from featviz.network import Execution
 
 HISTORY_POINTS = 100
@@ -107,7 +107,7 @@ class Rendering:
             images=self.images[i : i + 1],
             history=self.history[:, i : i + 1],
             names=(self.names[i],),
-            recipe=self.recipe.only(i if self.recipe.picture is None else self.recipe.picture),
+            recipe=self.recipe.only(i if self.recipe.index is None else self.recipe.index),
             snapshots=kept,
             robustness=None if self.robustness is None else self.robustness[i],
             problems={0: self.problems[i]} if i in self.problems else {},
@@ -161,7 +161,7 @@ class Rendering:
         path = Path(path)
         if not path.is_dir():
             report = json.dumps(self.report) if len(self) == 1 else None
-            return [save_picture(self.sheet(labels=labels), path, self.recipe.to_json(), report)]
+            return [save_image(self.sheet(labels=labels), path, self.recipe.to_json(), report)]
         each = [self[i] for i in range(len(self))]
         return [file for i, one in enumerate(each) for file in one.save(path / f"{i:02d}-{one.file_name}")]
 

@@ -15,7 +15,7 @@ from featviz.interfaces import ObjectiveLike, Size, Transform, Transforms, trait
 from featviz.network import Network
 from featviz.network.activations import MoveMasks
 from featviz.random import Generators
-from featviz.transforms import CompositeAlpha, Resize, fuse, look
+from featviz.transforms import CompositeAlpha, Resize, apply_transforms, fuse
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class View:
         if has_alpha and not any(transform_traits_of(each).consumes_alpha for each in transforms):
             transforms = (CompositeAlpha(), *transforms)
         fused = fuse(transforms)
-        sample, _ = look(images[:1], fused, Generators([0]))
+        sample, _ = apply_transforms(images[:1], fused, Generators([0]))
         if sample.shape[1] != network.channels:
             got = f"the network expects {network.channels} channels, the views have {sample.shape[1]}"
             if images.shape[1] > network.channels:
@@ -97,7 +97,7 @@ class View:
         Returns:
             The views, and a function that moves masks as the images were moved.
         """
-        return look(images, self.transforms, rng)
+        return apply_transforms(images, self.transforms, rng)
 
 
 def size_of(images: Tensor) -> Size:

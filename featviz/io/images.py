@@ -109,7 +109,7 @@ def encode(
     return data.getvalue()
 
 
-def save_picture(
+def save_image(
     pixels: UInt8[np.ndarray, "h w rgba"], path: Path, recipe: str | None = None, report: str | None = None
 ) -> Path:
     """Write an image file atomically.

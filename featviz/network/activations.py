@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import AddressError, SettingError, nearest
-from featviz.interfaces import Place
+from featviz.interfaces import Position
 
 OUTPUT = ""
 """Name of the whole network among its layers, as in `named_modules`: its output, the class logits."""
@@ -55,7 +55,8 @@ class Activations(Mapping[str, Tensor]):
     Args:
         tensors: Output of each captured layer, batch first.
         layouts: Meaning of the dimensions of each.
-        size: Height and width in px of the views that the network saw.
+        size: Height and width in px of what the network saw at once: a tile, or the whole view where there are no
+            tiles.
         heads: Layers that put out class logits, and their class names in output order (possibly none).
         source: The images before any transform, in [0, 1]; `None` where the views come from no images.
         done: Fraction of the render that is done, in [0, 1].
@@ -111,7 +112,7 @@ class Activations(Mapping[str, Tensor]):
             raise AddressError(f"no channel {index} in {layer!r}; it has {values.shape[1]}, 0 to {values.shape[1] - 1}")
         return values[:, index]
 
-    def neuron(self, layer: str, index: int, at: Place) -> Float[Tensor, " n"]:
+    def neuron(self, layer: str, index: int, at: Position) -> Float[Tensor, " n"]:
         """Return one channel of a layer at one position.
 
         Args:
@@ -125,7 +126,7 @@ class Activations(Mapping[str, Tensor]):
         self.channel(layer, index)
         return self.at(layer, at, f"{layer}:{index}")[:, index]
 
-    def at(self, layer: str, at: Place, instead: str = "") -> Float[Tensor, "n channel"]:
+    def at(self, layer: str, at: Position, instead: str = "") -> Float[Tensor, "n channel"]:
         """Return every channel of a layer at one position.
 
         Args:
@@ -152,7 +153,7 @@ class Activations(Mapping[str, Tensor]):
             f"no position @{_show(at)} in {layer!r}; its output is {_kind(layout)}; use {instead or layer}"
         )
 
-    def places(self, layer: str) -> Float[Tensor, "n channel rows columns"]:
+    def as_map(self, layer: str) -> Float[Tensor, "n channel rows columns"]:
         """Return the output of a layer as a map: a feature map, or the tokens of a patch grid.
 
         Args:
@@ -175,7 +176,7 @@ class Activations(Mapping[str, Tensor]):
         return size[0] // patch[0], size[1] // patch[1]
 
     @staticmethod
-    def _inside(layer: str, at: Place, grid: tuple[int, int]) -> tuple[int, int]:
+    def _inside(layer: str, at: Position, grid: tuple[int, int]) -> tuple[int, int]:
         y, x = (grid[0] // 2, grid[1] // 2) if isinstance(at, str) else at
         if not (0 <= y < grid[0] and 0 <= x < grid[1]):
             found = f"its map has rows 0 to {grid[0] - 1} and columns 0 to {grid[1] - 1}"
@@ -358,5 +359,5 @@ def _kind(layout: Layout) -> str:
     return {"map": "a feature map", "tokens": "tokens that are not on a grid", "vector": "one vector"}[layout.kind]
 
 
-def _show(at: Place) -> str:
+def _show(at: Position) -> str:
     return at if isinstance(at, str) else f"{at[0]},{at[1]}"

@@ -1,4 +1,4 @@
-"""How a network is run: precision, memory layout, chunk size and tiles."""
+"""How a network is run: precision, memory format, chunk size and tiles."""
 
 from __future__ import annotations
 

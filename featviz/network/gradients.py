@@ -52,7 +52,7 @@ class Rectifying(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.replacement, self.functions = replacement, functions
-        self.met = 0
+        self.count = 0
         """Number of rectifier calls that were replaced."""
 
     def __torch_function__(
@@ -62,7 +62,7 @@ class Rectifying(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in self.functions or not args or not args[0].requires_grad or args[0].ndim < 2:
             return func(*args, **kwargs)
-        self.met += 1
+        self.count += 1
         # In-place rectifiers run on a copy, because the replacement's backward pass needs the input. The result is
         # then written back, since the caller may go on with its own tensor instead of the returned one.
         in_place = func in IN_PLACE
@@ -85,29 +85,32 @@ def redirect_gradients(images: Bool[Tensor, " n"]) -> Rectifying:
     Args:
         images: Images whose gradients may be redirected. The gradients of others are never changed.
 
+    Returns:
+        A context manager. Rectifiers that run while it is open are replaced.
+
     Source: Lucid, lucid/optvis/overrides/redirected_relu_grad.py.
     Differs: redirects through all of `RECTIFIERS`, not only ReLU and ReLU6; in-place ones run on a copy.
     """
-    return Rectifying(lambda x, unit: _Redirect.apply(x, unit, images), RECTIFIERS)  # type: ignore[no-any-return]
+    return Rectifying(lambda x, rectifier: _Redirect.apply(x, rectifier, images), RECTIFIERS)  # type: ignore[no-any-return]
 
 
 class _Redirect(torch.autograd.Function):
     """A rectifier whose gradient is redirected per image while all of it is blocked."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, unit: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, rectifier: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.unit = unit
+        ctx.rectifier = rectifier
         # Window attention has several rows per image, one after the other.
         ctx.redirectable = images.to(x.device).repeat_interleave(len(x) // len(images))
-        return unit(x.clone())
+        return rectifier(x.clone())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         with torch.enable_grad():
             again = x.detach().requires_grad_()
-            (own,) = torch.autograd.grad(ctx.unit(again.clone()), again, grad)
+            (own,) = torch.autograd.grad(ctx.rectifier(again.clone()), again, grad)
         blocked = own.flatten(1).norm(dim=1) <= BLOCKED_RATIO * grad.flatten(1).norm(dim=1)
         if len(ctx.redirectable) == len(blocked):
             blocked &= ctx.redirectable

@@ -27,7 +27,7 @@ class InputSpec:
         mean: Mean of each channel, in [0, 1]. Its length is the number of input channels.
         std: Standard deviation of each channel, > 0. The module gets `(image - mean) / std`.
         channel_order: Order in which the module expects the channels: `"RGB"` or `"BGR"`.
-        layout: Order in which the module expects the dimensions of a batch: `"NCHW"` or `"NHWC"`.
+        layout: Dimension order of a batch that the module expects: `"NCHW"` or `"NHWC"`.
 
     Raises:
         SettingError: A value is out of its range, or `mean` and `std` have different lengths.

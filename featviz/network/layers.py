@@ -53,7 +53,7 @@ class Layer:
         return self.shape[self.layout.channel - 1]
 
     @property
-    def places(self) -> Shape:
+    def map_size(self) -> Shape:
         """The shape without the channel dimension."""
         return tuple(side for i, side in enumerate(self.shape) if i != self.layout.channel - 1)
 
@@ -305,12 +305,12 @@ def _token_count(size: Size, patch: Size | None, prefix: int) -> int:
 
 def _stride(layer: Layer, other: Shape | None, size: Size, larger: Size) -> int:
     """Return the distance in px of neighbouring columns of a feature map; 0 where it has one column or row only."""
-    if layer.layout.kind != "map" or min(layer.places) == 1:
+    if layer.layout.kind != "map" or min(layer.map_size) == 1:
         return 0
     # The growth of the map is exact also for convolutions without padding, whose map is smaller than size / stride.
-    if other and (more := replace(layer, shape=other[1:]).places[1] - layer.places[1]) > 0:
+    if other and (more := replace(layer, shape=other[1:]).map_size[1] - layer.map_size[1]) > 0:
         return round((larger[1] - size[1]) / more)
-    return round(size[1] / layer.places[1])
+    return round(size[1] / layer.map_size[1])
 
 
 # ---------------------------------------------------------------------------------------------- the table

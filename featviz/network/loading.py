@@ -99,13 +99,13 @@ def models() -> list[str]:
     return names
 
 
-def find(place: str) -> Callable[..., Any]:
+def find(source: str) -> Callable[..., Any]:
     """Import an object from `path/to/file.py:name` or `package.module:name`. This runs the file.
 
     Only text that the user typed may be passed here, never text from a recipe or another file.
 
     Args:
-        place: The file or module, a colon, and the name of the object.
+        source: The file or module, a colon, and the name of the object.
 
     Returns:
         The object.
@@ -113,11 +113,11 @@ def find(place: str) -> Callable[..., Any]:
     Raises:
         ModelError: There is no such file, module or name.
     """
-    source, _, name = place.rpartition(":")
-    module = _run_file(Path(source)) if source.endswith(".py") else _import_module(source, name)
+    origin, _, name = source.rpartition(":")
+    module = _run_file(Path(origin)) if origin.endswith(".py") else _import_module(origin, name)
     if not hasattr(module, name):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ModelError(f"no {name!r} in {source}{nearest(name, known)}")
+        raise ModelError(f"no {name!r} in {origin}{nearest(name, known)}")
     return getattr(module, name)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NoReturn, Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -35,12 +35,12 @@ FIELD_IMAGE_SIDE = 256
 class Forward(Protocol):
     """Runs the network up to the last layer needed."""
 
-    def __call__(self, images: Float[Tensor, "n c h w"], *, wake: Bool[Tensor, " n"] | None = None) -> Activations:
+    def __call__(self, images: Float[Tensor, "n c h w"], *, redirect: Bool[Tensor, " n"] | None = None) -> Activations:
         """Return the activations of the captured layers.
 
         Args:
             images: In [0, 1].
-            wake: Images for which blocked gradients are redirected through rectifiers; `None` for none of them.
+            redirect: Images for which blocked gradients are redirected through rectifiers; `None` for none of them.
         """
 
 
@@ -68,7 +68,7 @@ class Network:
         mean: Mean of each channel, in [0, 1]. Its length is the number of input channels.
         std: Standard deviation of each channel, > 0. The module gets `(image - mean) / std`.
         channel_order: Order in which the module expects the channels of an RGB image: `"RGB"` or `"BGR"`.
-        layout: Order in which the module expects the dimensions of a batch: `"NCHW"` or `"NHWC"`.
+        layout: Dimension order of a batch that the module expects: `"NCHW"` or `"NHWC"`.
         classes: Class names in output order, or by index.
         name: Name under which `fv.load` finds the network, for messages and recipes; empty for a module made in Python.
         weights: File of the weights, or `"default"` or `"none"`, for recipes.
@@ -126,7 +126,11 @@ class Network:
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse: networks are immutable."""
-        raise AttributeError(f"a Network is immutable; net.with_input({name}=...) makes another, or create a new one")
+        _refuse_change(name)
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse: networks are immutable."""
+        _refuse_change(name)
 
     def __repr__(self) -> str:
         """Show the name and the input specification."""
@@ -277,10 +281,10 @@ class Network:
         Raises:
             ModelError: It does not; the message names the smallest square that it accepts.
         """
-        if size in self._measured.sizes or self.takes(size):
+        if size in self._measured.sizes or self.accepts(size):
             self._measured.sizes.add(size)
             return
-        if not self.takes(self.size):
+        if not self.accepts(self.size):
             with frozen(self.module), Chance(self.device)():
                 self.module(self._grey(1, self.size))  # the size is not at fault: let the network's own error surface
         given = f"{self.label} does not accept images of {size[0]}x{size[1]} px"
@@ -296,11 +300,11 @@ class Network:
             return min(self.size)
         if self._measured.smallest is None:
             sides = range(1, min(self.size))  # no bisection: some modules accept multiples of a number only
-            found = next((side for side in sides if self.takes((side, side))), min(self.size))
+            found = next((side for side in sides if self.accepts((side, side))), min(self.size))
             self._measured.smallest = found
         return self._measured.smallest
 
-    def takes(self, size: Size) -> bool:
+    def accepts(self, size: Size) -> bool:
         """Whether the network runs on images of this size.
 
         Args:
@@ -359,16 +363,16 @@ class Network:
             ):
                 return capture(lambda: self.module(normalise(images).contiguous(memory_format=memory)))
 
-        def forward(images: Tensor, *, wake: Tensor | None = None) -> Activations:
+        def forward(images: Tensor, *, redirect: Tensor | None = None) -> Activations:
             if images.requires_grad and not images.is_leaf:
                 # The backward pass of the first convolution puts out channels-last gradients. One copy here saves
                 # three slow strided passes in the transforms and the param.
                 images.register_hook(Tensor.contiguous)
             with chance() if self.probed.draws else nullcontext():
-                if wake is None:
+                if redirect is None:
                     captured = recorded(images)
                 else:
-                    with redirect_gradients(wake):
+                    with redirect_gradients(redirect):
                         captured = run(images)
             captured = captured | {layer: captured[layer].transpose(0, 1) for layer in tokens_first}
             return Activations(captured, layouts, (images.shape[-2], images.shape[-1]), self.heads)
@@ -435,6 +439,12 @@ class Network:
             f"layer {layer!r} of {self.label} cannot be addressed: it does not run in eval mode, or its output is "
             f"no feature map, token sequence or vector{nearest(layer, self.table)}"
         )
+
+
+def _refuse_change(name: str) -> NoReturn:
+    is_input = name in {field.name for field in fields(InputSpec)}
+    remedy = f"net.with_input({name}=...) makes another" if is_input else "create another with fv.Network or fv.load"
+    raise AttributeError(f"a Network is immutable, {name!r} cannot change; {remedy}")
 
 
 def _in_output_order(classes: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 
 from featviz.errors import AddressError, caret
-from featviz.interfaces import Place
+from featviz.interfaces import Position
 
-HEADS = ("logit", "prob")
+CLASS_PREFIXES = ("logit", "prob")
 """Prefixes that address a class instead of a layer: its logit, or its probability after the softmax."""
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
@@ -22,7 +22,7 @@ _UNQUOTED_CLASS = r"(?!.*\s[-+*/]\s)[A-Za-z](?:[^()\",@]*\w)?"
 # A name that starts with a digit, as in nn.Sequential, is a layer only before a channel; alone it would be a number.
 _LAYER = rf"{_QUOTED}|[A-Za-z_][\w.]*|\d[\w.]*(?=:)"
 PATTERN = re.compile(
-    rf"(?P<head>{'|'.join(HEADS)}):(?P<name>{_CLASS})(?:@(?P<network>{_QUOTED}|[A-Za-z_][\w.]*))?"
+    rf"(?P<head>{'|'.join(CLASS_PREFIXES)}):(?P<name>{_CLASS})(?:@(?P<network>{_QUOTED}|[A-Za-z_][\w.]*))?"
     rf"|(?P<layer>{_LAYER})(?::(?P<channel>\d+)(?:@(?P<at>\d+,\d+|center|cls))?)?"
 )
 """One address, alone or inside of an expression."""
@@ -46,7 +46,7 @@ class Address:
 
     layer: str
     channel: int | str | None = None
-    at: Place | None = None
+    at: Position | None = None
     network: str = ""
 
     @classmethod
@@ -55,6 +55,9 @@ class Address:
 
         Args:
             text: Such as `"inception4a:476@7,7"` or `"logit:tabby"`.
+
+        Returns:
+            The address.
 
         Raises:
             AddressError: The text is not an address; a caret marks the first character that does not fit.
@@ -69,13 +72,20 @@ class Address:
 
     @classmethod
     def of(cls, match: re.Match[str]) -> Address:
-        """Return the address of a match of `PATTERN`."""
+        """Return the address of a match of `PATTERN`.
+
+        Args:
+            match: The match.
+
+        Returns:
+            The address.
+        """
         if match["head"]:
             name = match["name"]
             network = _unquote(match["network"] or "")
             return cls(match["head"], int(name) if name.isdecimal() else _unquote(name), network=network)
         channel = int(match["channel"]) if match["channel"] else None
-        return cls(_unquote(match["layer"]), channel, _place(match["at"]) if match["at"] else None)
+        return cls(_unquote(match["layer"]), channel, _position(match["at"]) if match["at"] else None)
 
     def __str__(self) -> str:
         """Return the text of the address, which `parse` parses again."""
@@ -90,7 +100,7 @@ class Address:
         return text
 
 
-def _place(text: str) -> Place:
+def _position(text: str) -> Position:
     match text.split(","):
         case ["center"]:
             return "center"

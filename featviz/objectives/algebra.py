@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.interfaces import RenderContext, Traits
+from featviz.interfaces import Bindable, RenderContext, Traits, traits_of
 from featviz.io import Array
 from featviz.network.activations import Activations
 from featviz.objectives.address import Address
@@ -228,7 +228,7 @@ class Composite(Objective):
 
     @property
     def traits(self) -> Traits:
-        return reduce(or_, (part.traits for part in self.parts), Traits())
+        return reduce(or_, map(traits_of, self.parts), Traits())
 
     def shown_unit(self, position: float = 0.0) -> Objective | None:
         return next(filter(None, (part.shown_unit(position) for part in self.parts)), None)
@@ -237,7 +237,7 @@ class Composite(Objective):
         def bound(value: Any) -> Any:
             if isinstance(value, tuple):
                 return tuple(map(bound, value))
-            return value.bind(context) if isinstance(value, Objective) else value
+            return value.bind(context) if isinstance(value, Bindable) else value
 
         return replace(self, **{field.name: bound(getattr(self, field.name)) for field in fields(self)})
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import AddressError, SettingError
-from featviz.interfaces import Place, Traits, as_place
+from featviz.interfaces import Position, Traits, as_position
 from featviz.io.array import Array, Numbers
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Unit
@@ -117,13 +117,13 @@ class DirectionNeuron(_VectorDirection):
 
     layer: str
     vector: Numbers
-    at: Place = "center"
+    at: Position = "center"
     power: float = 0.0
 
     def __post_init__(self) -> None:
         """Convert the vector and the position, and check the fields."""
         super().__post_init__()
-        object.__setattr__(self, "at", as_place(self.at))
+        object.__setattr__(self, "at", as_position(self.at))
 
     @property
     def traits(self) -> Traits:
@@ -224,8 +224,8 @@ class ActivationWeights(Unit):
     def __post_init__(self) -> None:
         """Convert the fields to values that a recipe can hold, and check them."""
         object.__setattr__(self, "weights", Array.of(self.weights))
-        object.__setattr__(self, "at", None if self.at is None else as_place(self.at))
-        object.__setattr__(self, "patch", as_place(self.patch))
+        object.__setattr__(self, "at", None if self.at is None else as_position(self.at))
+        object.__setattr__(self, "patch", as_position(self.patch))
         if not 1 <= len(self.weights.shape) <= 3:
             raise SettingError(
                 "weights must have shape (channels,), (rows, columns) or (channels, rows, columns), "

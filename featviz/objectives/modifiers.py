@@ -25,8 +25,8 @@ class Within(Composite):
 
     Args:
         objective: The objective, or its text.
-        mask: A file, or (1, h, w) or (h, w) in [0, 1]; 1 where the image may change. Its center is cropped to the
-            shape of the image and resized.
+        mask: A file, or (1, h, w) or (h, w) in [0, 1]; 1 where the image may change. It is center-cropped to the
+            aspect ratio of the image, then resized.
 
     Raises:
         AddressError: The text cannot be parsed.

@@ -111,6 +111,8 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
             yield _Token(column, sign=text[column])
             column += 1
         elif match := _FILE.match(text, column):
+            # A file name becomes a `Layer` token: `_convert` turns a `Layer` into text where a field holds text, so
+            # files and layers need no token kinds of their own.
             yield _Token(column, value=Layer(match[1]))
             column = match.end()
         elif match := _NUMBER.match(text, column):
@@ -152,6 +154,21 @@ def _convert(kind: Any, value: Objective | float) -> Any:
     raise TypeError
 
 
+def _field_types(term: type[Objective]) -> dict[str, Any]:
+    """Return the type of each field of a term.
+
+    Raises:
+        AddressError: A type is imported under `if TYPE_CHECKING` only, so its name is not defined at run time.
+    """
+    try:
+        return get_type_hints(term)
+    except NameError as error:
+        raise AddressError(
+            f"cannot read the field types of {term.term!r} ({term.__name__}): {error}; "
+            "import the type outside of `if TYPE_CHECKING`"
+        ) from error
+
+
 class _Parser:
     """Recursive descent: a sum of products of signed terms. Numbers stay numbers until they meet an objective."""
 
@@ -168,7 +185,7 @@ class _Parser:
             raise AddressError(f"{self.text!r} is only a number; name a unit, e.g. layer:channel or logit:class")
         if not isinstance(found, Objective):
             raise AddressError(
-                f"{self.text!r} is no objective; decorate the function with @objectives.objective('layer')"
+                f"{self.text!r} is not an objective; decorate the function with @objectives.objective('layer')"
             )
         return found
 
@@ -214,7 +231,7 @@ class _Parser:
                 given.append(self.sum())
             if not self.take(")"):
                 self.fail("expected , or ) here")
-        names, kinds = [field.name for field in fields(term)], get_type_hints(term)  # type: ignore[arg-type]
+        names, kinds = [field.name for field in fields(term)], _field_types(term)  # type: ignore[arg-type]
         try:
             if len(given) > len(names):
                 raise TypeError

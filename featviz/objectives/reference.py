@@ -45,8 +45,8 @@ class Match(_Reference):
 
     Args:
         layer: Dotted module name.
-        image: The reference: a file, or (channels, h, w) in [0, 1]. Its center is cropped to the shape of the view and
-            resized.
+        image: The reference: a file, or (channels, h, w) in [0, 1]. It is center-cropped to the aspect
+            ratio of the view, then resized.
 
     Raises:
         SettingError: The reference is neither a file nor numbers in [0, 1].
@@ -88,8 +88,8 @@ class Caricature(_Reference):
 
     Args:
         layer: Dotted module name.
-        image: The reference: a file, or (channels, h, w) in [0, 1]. Its center is cropped to the shape of the view and
-            resized.
+        image: The reference: a file, or (channels, h, w) in [0, 1]. It is center-cropped to the aspect
+            ratio of the view, then resized.
         power: Weight of the cosine. A higher power keeps the image closer to the reference.
 
     Raises:
@@ -136,8 +136,8 @@ class Guide(_Reference):
 
     Args:
         layer: Dotted module name of a feature map or of tokens.
-        image: The reference: a file, or (channels, h, w) in [0, 1]. Its center is cropped to the shape of the view and
-            resized.
+        image: The reference: a file, or (channels, h, w) in [0, 1]. It is center-cropped to the aspect
+            ratio of the view, then resized.
 
     Raises:
         SettingError: The reference is neither a file nor numbers in [0, 1].
@@ -179,8 +179,8 @@ class Style(_Reference):
 
     Args:
         layer: Dotted module name.
-        image: The reference: a file, or (channels, h, w) in [0, 1]. Its center is cropped to the shape of the view and
-            resized.
+        image: The reference: a file, or (channels, h, w) in [0, 1]. It is center-cropped to the aspect
+            ratio of the view, then resized.
         memory: Momentum of the running mean of Gram matrices over steps, in [0, 1), for views that each show only a
             part of the image; 0 uses the current step only.
 
@@ -235,8 +235,8 @@ class InputDifference(_Reference):
     The score is in [0, 1], 0 where they are equal. Subtract it to keep the image close to the reference.
 
     Args:
-        image: The reference: a file, or (channels, h, w) in [0, 1]. Its center is cropped to the shape of the image and
-            resized.
+        image: The reference: a file, or (channels, h, w) in [0, 1]. It is center-cropped to the aspect
+            ratio of the image, then resized.
 
     Raises:
         SettingError: The reference is neither a file nor numbers in [0, 1].

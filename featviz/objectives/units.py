@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.interfaces import Place, Traits, as_place
+from featviz.interfaces import Position, Traits, as_position
 from featviz.network.activations import OUTPUT, Activations
 from featviz.objectives.address import Address
 from featviz.objectives.algebra import Objective, Unit, quote_name
@@ -30,12 +30,12 @@ class Neuron(Unit):
 
     layer: str
     channel: int
-    at: Place = "center"
+    at: Position = "center"
 
     def __post_init__(self) -> None:
         """Convert integers of numpy and torch."""
         object.__setattr__(self, "channel", operator.index(self.channel))
-        object.__setattr__(self, "at", as_place(self.at))
+        object.__setattr__(self, "at", as_position(self.at))
 
     @property
     def traits(self) -> Traits:

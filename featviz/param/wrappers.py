@@ -132,8 +132,8 @@ class Stack(Wrapper):
     """Fixed images, followed by optimised ones, in one batch, so that an objective can compare them.
 
     Args:
-        pictures: The fixed images: files, or numbers in [0, 1], (channels, h, w). Their central parts are cropped and
-            resized to the size of the optimised images.
+        fixed: The fixed images: files, or numbers in [0, 1], (channels, h, w). They are center-cropped to the
+            aspect ratio of the optimised images, then resized.
         param: How the optimised images are parameterized; its batch is their number.
 
     Raises:
@@ -142,19 +142,19 @@ class Stack(Wrapper):
     Source: captum, captum/optim/_param/image/images.py, `StackImage`.
     """
 
-    pictures: tuple[ImageSource, ...]
+    fixed: tuple[ImageSource, ...]
     param: Image = Image()
 
     def __post_init__(self) -> None:
         """Convert the images to values that a recipe can store."""
-        object.__setattr__(self, "pictures", tuple(as_image_source(picture) for picture in self.pictures))
-        if not self.pictures:
-            raise SettingError("pictures must hold at least one image, got (); without any, use param.Image(batch=...)")
+        object.__setattr__(self, "fixed", tuple(as_image_source(image) for image in self.fixed))
+        if not self.fixed:
+            raise SettingError("fixed must hold at least one image, got (); without any, use param.Image(batch=...)")
 
     @property
     def files(self) -> tuple[str, ...]:
         """Paths of the fixed images that are files."""
-        return tuple(picture for picture in self.pictures if isinstance(picture, str))
+        return tuple(image for image in self.fixed if isinstance(image, str))
 
     @property
     def traits(self) -> ParamTraits:
@@ -164,24 +164,24 @@ class Stack(Wrapper):
     @property
     def batch(self) -> int:
         """Number of all images, including the fixed ones."""
-        return len(self.pictures) + self.param.batch
+        return len(self.fixed) + self.param.batch
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Load the fixed images, and draw the initial tensors of the optimised ones."""
-        fixed = self._fixed(channels, size)
+        fixed = self._load_fixed(channels, size)
         return [fixed, *self.param.start(rng[len(fixed) :], channels, size)]
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
         """Return tensors that give these images, except for the fixed ones at the start of the batch."""
-        fixed = self._fixed(images.shape[1], (images.shape[2], images.shape[3]))
+        fixed = self._load_fixed(images.shape[1], (images.shape[2], images.shape[3]))
         return [fixed, *self.param.fit(images[len(fixed) :])]
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
         """Return the fixed images, followed by the optimised ones."""
         return torch.cat([leaves[0].detach(), self.param.images(leaves[1:], size)])
 
-    def _fixed(self, channels: int, size: Size) -> Float[Tensor, "n c h w"]:
-        return torch.stack([load_image_source(picture, channels, size) for picture in self.pictures])
+    def _load_fixed(self, channels: int, size: Size) -> Float[Tensor, "n c h w"]:
+        return torch.stack([load_image_source(image, channels, size) for image in self.fixed])
 
 
 def sized(param: Param | Spatial, size: Size | None, batch: int) -> Param:

@@ -7,15 +7,16 @@
 from featviz.transforms.alpha import CompositeAlpha
 from featviz.transforms.color import ColorShift, Contrast
 from featviz.transforms.distributions import LogUniform, OneOf, Uniform
+from featviz.transforms.fusing import apply_transforms, fuse
 from featviz.transforms.geometry import Crop, CropOrPadTo, Flip, Jitter, Pad, Resize, ResizedView, Rotate, Scale, Shift
 from featviz.transforms.module import ModuleTransform
 from featviz.transforms.noise import GaussianBlur, Noise, UniformNoise
-from featviz.transforms.presets import LUCID, NEAR, NONE, STANDARD, fuse, look
+from featviz.transforms.presets import LUCID, NEAR, NONE, STANDARD
 from featviz.transforms.resampling import Warp
 from featviz.transforms.roll import Roll
 
 __all__ = [
     "LUCID", "NEAR", "NONE", "STANDARD", "ColorShift", "CompositeAlpha", "Contrast", "Crop", "CropOrPadTo", "Flip",
     "GaussianBlur", "Jitter", "LogUniform", "ModuleTransform", "Noise", "OneOf", "Pad", "Resize", "ResizedView", "Roll",
-    "Rotate", "Scale", "Shift", "Uniform", "UniformNoise", "Warp", "fuse", "look",
+    "Rotate", "Scale", "Shift", "Uniform", "UniformNoise", "Warp", "apply_transforms", "fuse",
 ]  # fmt: skip

@@ -194,7 +194,7 @@ def test_any_url_of_fsspec(motifnet, tmp_path, url):
 
 
 def test_sweep_has_one_page_per_layer(motifnet, tmp_path):
-    made = fv.sweep(motifnet, tmp_path, ["stage1", "logit"], channels=[0, 3], negative=True, diversity=2, steps=STEPS)
+    made = fv.sweep(motifnet, tmp_path, ["stage1", "logit"], channels=[0, 3], negative=True, diverse_images=2, steps=STEPS)
     assert made.pages == ("index.html", "layer-stage1.html", "layer-logit.html")
     cards = data(tmp_path / "layer-stage1.html")
     assert [[image["note"] for image in card] for card in cards] == [["", "negative", "1", "2"]] * 2
@@ -376,8 +376,8 @@ def test_commands(tmp_path, monkeypatch, capsys):
         (["sweep", "--layer", "stage1", "--channels", "0-99"], "no channel 32 in 'stage1'; it has 32, 0 to 31"),
         (["sweep", "--layer", "stage1", "--channels", "a"], "cannot read the channels 'a'; give numbers as 0-15,40"),
         (
-            ["sweep", "--layer", "stage1", "--diversity", "1"],
-            "diversity must be 0 or >= 2, as it is the number of differing images, got 1",
+            ["sweep", "--layer", "stage1", "--diverse-images", "1"],
+            "diverse_images must be 0 or >= 2, got 1 (default 0)",
         ),
         (["gallery", "-o", "nowhere://x"], "cannot write to nowhere://x: "),
     ],

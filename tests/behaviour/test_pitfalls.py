@@ -310,15 +310,15 @@ USE_A_NETWORK = "use fv.load(name), or fv.Network(module, size=..., mean=..., st
         ),
         (
             lambda: fv.render(toys.plain(), "conv2:1", transforms=(3,)),
-            "3 is no transform: it needs `draw` and `apply`, or `place`",
+            "3 is not a transform: it needs `draw` and `apply`, or `place`",
         ),
         (
             lambda: fv.render(toys.plain(), "conv2:1", param=3),
-            "3 is no param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()",
+            "3 is not a param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()",
         ),
         (
             lambda: fv.render(toys.plain(), "conv2:1", optimizer="adam"),
-            "'adam' is no optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()",
+            "'adam' is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()",
         ),
         (
             lambda: obj.objective(len),

@@ -215,7 +215,7 @@ BAD = [
     (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' found; give auto, cpu, cuda or mps"),
     (["render", "stage1:3", "--param", "fourir"], "there is no 'fourir' in param; nearest: 'Fourier'"),
     (["render", "stage1:3", "--transforms", "standrd"], "there is no 'standrd' in transforms; nearest: 'STANDARD', 'GaussianBlur', 'Pad'"),
-    (["render", "stage1:3", "--param", "plain"], "Plain() is no param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"),
+    (["render", "stage1:3", "--param", "plain"], "Plain() is not a param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"),
     (["render", "stage1:3", "--param", "Fourier(prior='no.json')"], "no file no.json; create it with: featviz fit-prior FOLDER -o no.json"),
     (["render", "stage1:3", "--param", "Fourier(prior='plain.png')"], "plain.png is not a prior; create one with: featviz fit-prior FOLDER"),
     (["render", "stage1:3", "--param", "Masked('plain.png')"], "Masked keeps an image outside of its mask and needs one to start from; use start=, or --start"),

@@ -43,7 +43,7 @@ def test_bfloat16_runs_on_any_network_and_restores_it(toy):
 
 
 def test_precision_is_measured_once_per_network_and_layer(monkeypatch):
-    monkeypatch.setattr(autotune_module, "MIN_STEPS", 4)
+    monkeypatch.setattr(autotune_module, "MIN_PASSES", 4)
     measured = []
 
     def is_faster(network, layers, count, view, single, lower):
@@ -86,7 +86,7 @@ def test_measurement_returns_seconds_and_activations():
 
 
 def test_renders_without_a_writable_cache(monkeypatch, tmp_path):
-    monkeypatch.setattr(autotune_module, "MIN_STEPS", 1)
+    monkeypatch.setattr(autotune_module, "MIN_PASSES", 1)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert fv.render(toys.plain(), "conv2:1", steps=2).execution.precision in ("float32", "bfloat16")

@@ -88,8 +88,8 @@ def test_out_of_memory_halves_the_chunks(error, after, caplog):
     rendering = render(net=net)
     assert rendering.execution.chunk_size == 2
     messages = [
-        "out of memory with 5 images at a time; going on with 2",
-        "out of memory with 3 images at a time; going on with 1",
+        "out of memory with 5 images at a time; retrying with 2",
+        "out of memory with 3 images at a time; retrying with 1",
     ]
     assert caplog.messages and caplog.messages == messages[: len(caplog.messages)]
     assert (rendering.images - render().images).abs().max() < 1e-3

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import featviz as fv
-from featviz.engine.monitor import CHECK_STEPS, DEAD, FINITE_EVERY, NOT_FINITE, WAKE_STEPS, Monitor
+from featviz.engine.monitor import CHECK_STEPS, DEAD, FINITE_EVERY, NOT_FINITE, REDIRECT_STEPS, Gradients, Monitor
 
 NAN = float("nan")
 
@@ -13,9 +13,9 @@ def flags(*values):
     return torch.tensor(values, dtype=torch.bool)
 
 
-def new_monitor(count=1, steps=200, uses_network=True, zero_until=0):
+def new_monitor(count=1, steps=200, uses_network=True, zero_steps=0):
     names = tuple(f"image {i}" for i in range(count))
-    return Monitor(names, steps, [uses_network] * count, zero_until)
+    return Monitor(names, steps, [uses_network] * count, zero_steps)
 
 
 def run(monitor, steps, scores, reached=None):
@@ -34,63 +34,63 @@ def wanted_steps(monitor, steps, reached):
     return wanted
 
 
-DEAD_GRADIENTS = flags(False), flags(False)
-ALIVE_GRADIENTS = flags(True), flags(True)
+DEAD_GRADIENTS = Gradients(flags(False), flags(False))
+ALIVE_GRADIENTS = Gradients(flags(True), flags(True))
 
 
 def test_gradients_are_wanted_at_the_first_step_and_after_the_redirected_ones():
-    schedule = [1, *(WAKE_STEPS + step for step in CHECK_STEPS)]
-    assert wanted_steps(new_monitor(), WAKE_STEPS + CHECK_STEPS[-1] - 1, DEAD_GRADIENTS) == schedule[:-1]
+    schedule = [1, *(REDIRECT_STEPS + step for step in CHECK_STEPS)]
+    assert wanted_steps(new_monitor(), REDIRECT_STEPS + CHECK_STEPS[-1] - 1, DEAD_GRADIENTS) == schedule[:-1]
 
 
 def test_gradients_are_no_longer_wanted_once_all_images_are_alive():
     assert wanted_steps(new_monitor(), 100, ALIVE_GRADIENTS) == [1]
     monitor = new_monitor(count=2)
-    run(monitor, 1, [1.0, 1.0], (flags(True, False), flags(True, False)))
-    run(monitor, WAKE_STEPS - 1, [1.0, 1.0])
+    run(monitor, 1, [1.0, 1.0], Gradients(flags(True, False), flags(True, False)))
+    run(monitor, REDIRECT_STEPS - 1, [1.0, 1.0])
     assert monitor.wants_gradients  # the second image is not alive yet
-    monitor.record(torch.ones(2), (flags(False, True), flags(False, True)))
+    monitor.record(torch.ones(2), Gradients(flags(False, True), flags(False, True)))
     assert not monitor.wants_gradients  # the first counts as alive, although it got no gradient in this step
-    assert monitor.wake is None
+    assert monitor.redirect is None
     assert monitor.problems() == {}
 
 
-def test_gradients_are_also_wanted_after_zero_until():
+def test_gradients_are_also_wanted_after_zero_steps():
     start = 100
-    monitor = new_monitor(zero_until=start)
-    schedule = sorted({1, *(WAKE_STEPS + step for step in CHECK_STEPS), *(start + step for step in CHECK_STEPS)})
+    monitor = new_monitor(zero_steps=start)
+    schedule = sorted({1, *(REDIRECT_STEPS + step for step in CHECK_STEPS), *(start + step for step in CHECK_STEPS)})
     assert wanted_steps(monitor, start + CHECK_STEPS[-1] - 1, DEAD_GRADIENTS) == schedule[:-1]
 
 
-@pytest.mark.parametrize(("steps", "redirected"), [(200, WAKE_STEPS), (10, 5), (2, 1), (1, 0)])
+@pytest.mark.parametrize(("steps", "redirected"), [(200, REDIRECT_STEPS), (10, 5), (2, 1), (1, 0)])
 def test_gradients_are_redirected_in_at_most_the_first_half(steps, redirected):
     monitor = new_monitor(steps=steps)
     woken = []
-    for step in range(min(steps, WAKE_STEPS + CHECK_STEPS[-1] - 1)):
-        woken += [step] if monitor.wake is not None else []
+    for step in range(min(steps, REDIRECT_STEPS + CHECK_STEPS[-1] - 1)):
+        woken += [step] if monitor.redirect is not None else []
         run(monitor, 1, [1.0], DEAD_GRADIENTS)
     assert woken == list(range(1, redirected))  # the first step runs with the network's own gradients
 
 
 def test_only_images_that_are_not_alive_are_woken():
     monitor = new_monitor(count=3)
-    run(monitor, 1, [1.0] * 3, (flags(True, False, True), flags(True, False, False)))
-    assert monitor.wake.tolist() == [False, True, True]  # a gradient of a regularizer alone does not count
+    run(monitor, 1, [1.0] * 3, Gradients(flags(True, False, True), flags(True, False, False)))
+    assert monitor.redirect.tolist() == [False, True, True]  # a gradient of a regularizer alone does not count
     everything = new_monitor(count=2)
-    run(everything, 1, [1.0] * 2, (flags(True, True), flags(True, True)))
-    assert everything.wake is None
+    run(everything, 1, [1.0] * 2, Gradients(flags(True, True), flags(True, True)))
+    assert everything.redirect is None
 
 
 def test_objectives_without_layers_are_alive_without_a_gradient_of_the_view():
     monitor = new_monitor(uses_network=False)
-    run(monitor, 1, [1.0], (flags(True), flags(False)))
-    assert monitor.wake is None
+    run(monitor, 1, [1.0], Gradients(flags(True), flags(False)))
+    assert monitor.redirect is None
 
 
 def test_dead_batch_raises_at_the_last_check():
     monitor = new_monitor(count=2)
-    dead = flags(False, False), flags(False, False)
-    run(monitor, WAKE_STEPS + CHECK_STEPS[-1] - 1, [0.0, 0.0], dead)
+    dead = Gradients(flags(False, False), flags(False, False))
+    run(monitor, REDIRECT_STEPS + CHECK_STEPS[-1] - 1, [0.0, 0.0], dead)
     assert monitor.wants_gradients
     with pytest.raises(fv.RenderError) as caught:
         monitor.record(torch.zeros(2), dead)
@@ -102,19 +102,19 @@ def test_dead_batch_raises_at_the_last_check():
 
 def test_batch_with_one_live_image_does_not_raise():
     monitor = new_monitor(count=2)
-    reached = flags(True, False), flags(True, False)
+    reached = Gradients(flags(True, False), flags(True, False))
     run(monitor, 100, [1.0, 0.0], reached)
     with pytest.warns(fv.FeatvizWarning) as caught:
         assert monitor.problems() == {1: DEAD}
     assert [str(warning.message) for warning in caught] == [f"image 1: {DEAD}"]
 
 
-def test_zero_until_postpones_the_error():
-    monitor = new_monitor(zero_until=100)
+def test_zero_steps_postpones_the_error():
+    monitor = new_monitor(zero_steps=100)
     run(monitor, 100 + CHECK_STEPS[-1] - 1, [0.0], DEAD_GRADIENTS)
     with pytest.raises(fv.RenderError):
         run(monitor, 1, [0.0], DEAD_GRADIENTS)
-    ramp = new_monitor(zero_until=100)
+    ramp = new_monitor(zero_steps=100)
     run(ramp, 100, [0.0], DEAD_GRADIENTS)
     run(ramp, 100, [1.0], ALIVE_GRADIENTS)
     assert ramp.problems() == {}
@@ -123,7 +123,7 @@ def test_zero_until_postpones_the_error():
 @pytest.mark.parametrize("score", [NAN, float("inf"), -float("inf")])
 def test_batch_without_finite_scores_raises(score):
     monitor = new_monitor(count=2, steps=1000)
-    run(monitor, FINITE_EVERY - 1, [score, score], (flags(True, True), flags(True, True)))
+    run(monitor, FINITE_EVERY - 1, [score, score], Gradients(flags(True, True), flags(True, True)))
     with pytest.raises(fv.RenderError) as caught:
         run(monitor, 1, [score, score])
     assert str(caught.value) == (
@@ -138,14 +138,14 @@ def test_batch_without_finite_scores_raises(score):
 
 def test_batch_with_one_finite_score_goes_on():
     monitor = new_monitor(count=2, steps=1000)
-    run(monitor, 2 * FINITE_EVERY, [NAN, 1.0], (flags(True, True), flags(True, True)))
+    run(monitor, 2 * FINITE_EVERY, [NAN, 1.0], Gradients(flags(True, True), flags(True, True)))
     with pytest.warns(fv.FeatvizWarning, match="^image 0: the score became NaN or infinite; "):
         assert monitor.problems() == {0: NOT_FINITE}
 
 
 def test_problems_of_a_short_render():
     """Images without gradient that may still be woken are no problem, unless their score never changed."""
-    reached = flags(True, False, False), flags(True, False, False)
+    reached = Gradients(flags(True, False, False), flags(True, False, False))
     monitor = new_monitor(count=3)
     for step in range(5):
         monitor.record(torch.tensor([1.0, 0.0, float(step)]), reached if monitor.wants_gradients else None)

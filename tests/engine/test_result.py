@@ -17,10 +17,10 @@ OBJECTIVES = ["conv2:3", "logit:1"]
 def test_one_image_of_a_batch_is_a_rendering(net):
     rendering = fv.render(net, OBJECTIVES, steps=3, snapshots=[2])
     second = rendering[-1]
-    assert (len(second), second.names, second.recipe.picture) == (1, ("logit:1",), 1)
+    assert (len(second), second.names, second.recipe.index) == (1, ("logit:1",), 1)
     assert second.images.equal(rendering.images[1:]) and second.history.equal(rendering.history[:, 1:])
     assert second.snapshots[2].equal(rendering.snapshots[2][1:])
-    assert second[0].recipe.picture == 1  # still the second of the batch
+    assert second[0].recipe.index == 1  # still the second of the batch
     assert repr(rendering) == "<Rendering of conv2:3, logit:1: 2 x 32x32 px, 3 steps>"
     with pytest.raises(IndexError):
         rendering[2]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import featviz as fv
-from featviz.io import encode, over_checks, read_image, read_recipe, read_report, save_picture, to_bytes
+from featviz.io import encode, over_checks, read_image, read_recipe, read_report, save_image, to_bytes
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (9, 14, 3), np.uint8)
@@ -46,7 +46,7 @@ def test_over_checks_composites_over_a_checkerboard():
 @pytest.mark.parametrize("pixels", [RGB, RGBA])
 def test_every_format_can_be_written_and_read(ending, pixels, tmp_path):
     large = np.kron(pixels, np.ones((8, 8, 1), np.uint8))
-    path = save_picture(large, tmp_path / f"a{ending}", "recipe", '{"score": 1}')
+    path = save_image(large, tmp_path / f"a{ending}", "recipe", '{"score": 1}')
     assert list(tmp_path.iterdir()) == [path]
     seen = large if pixels is RGB else over_checks(large)
     if ending == ".png" or (ending == ".webp" and pixels is RGBA):
@@ -69,7 +69,7 @@ def test_only_png_stores_recipe_and_report():
 
 
 def test_explanations_have_no_recipe(tmp_path):
-    path = save_picture(RGB, tmp_path / "a.png", report=json.dumps({"explained": []}))
+    path = save_image(RGB, tmp_path / "a.png", report=json.dumps({"explained": []}))
     with pytest.raises(fv.RecipeError) as caught:
         read_recipe(path)
     assert str(caught.value) == f"{path} is an explanation, which cannot be replayed; run featviz explain again"
@@ -84,9 +84,9 @@ def test_formats_that_cannot_be_written(tmp_path):
     with pytest.raises(fv.OutputError, match=r"^the format must be one of .png, .jpg, .jpeg, .webp, got '.bmp'$"):
         encode(RGB, ".bmp")
     with pytest.raises(fv.OutputError, match=r"^cannot write .*a.bmp: end it in .png, .jpg, .jpeg, .webp, or name "):
-        save_picture(RGB, tmp_path / "a.bmp")
+        save_image(RGB, tmp_path / "a.bmp")
     with pytest.raises(fv.OutputError, match=r"^cannot write 17000 x 8 px as .webp; end the name in .png$"):
-        save_picture(np.zeros((8, 17000, 3), np.uint8), tmp_path / "a.webp")
+        save_image(np.zeros((8, 17000, 3), np.uint8), tmp_path / "a.webp")
     assert list(tmp_path.iterdir()) == []
 
 

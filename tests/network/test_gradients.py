@@ -81,9 +81,9 @@ def test_redirection_is_per_step_and_leaves_the_module_unchanged():
     before = {name: value.clone() for name, value in net.module.state_dict().items()}
     images = torch.full((1, 3, 32, 32), 0.5, requires_grad=True)
     with net.session(["relu"]) as forward:
-        for wake, arrives in ((False, False), (True, True), (False, False)):
+        for redirect, arrives in ((False, False), (True, True), (False, False)):
             images.grad = None
-            (-forward(images, wake=torch.tensor([True]) if wake else None)["relu"].sum()).backward()
+            (-forward(images, redirect=torch.tensor([True]) if redirect else None)["relu"].sum()).backward()
             assert bool(images.grad.any()) == arrives
     assert all(torch.equal(value, before[name]) for name, value in net.module.state_dict().items())
     assert not net.module.relu._forward_hooks

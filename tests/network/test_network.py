@@ -35,7 +35,7 @@ def test_tokens_and_channels_of_a_transformer_are_told_apart(fixed, width):
     net = toys.network(toys.Vit(fixed=fixed, width=width))
     assert net.fixed_size == fixed
     block = net.table["block"]
-    assert (block.layout.kind, block.channels, block.places) == ("tokens", width, (17,))
+    assert (block.layout.kind, block.channels, block.map_size) == ("tokens", width, (17,))
     assert (block.layout.patch, block.layout.prefix) == ((8, 8), 1)
     assert kinds(net)["patches"] == ("map", 1, width)
 
@@ -49,7 +49,7 @@ def test_feature_maps_with_channels_last_are_recognised():
 def test_torchvisions_vit_has_tokens_with_a_patch_grid():
     net = fv.load("vit_b_16", weights="none", device="cpu")
     layer = net.table["encoder.layers.encoder_layer_5"]
-    assert (layer.layout.kind, layer.channels, layer.places) == ("tokens", 768, (197,))
+    assert (layer.layout.kind, layer.channels, layer.map_size) == ("tokens", 768, (197,))
     assert net.table["encoder.layers.encoder_layer_5.mlp.0"].channels == 3072
     images = torch.rand(1, 3, 224, 224)
     acts = net.capture(images, ["encoder.layers.encoder_layer_0", "conv_proj"])

@@ -84,7 +84,7 @@ def test_mask_moves_with_the_image():
     mask = torch.zeros(1, 1, 32, 40)
     mask[..., 8:20, 10:25] = 1
     stack = T.fuse((T.Jitter(6), T.Rotate(30), T.Pad(4), T.ColorShift(0.0)))
-    views, move_masks = T.look(0.25 + 0.7 * images * mask, stack, Generators([0, 1]))
+    views, move_masks = T.apply_transforms(0.25 + 0.7 * images * mask, stack, Generators([0, 1]))
     moved = move_masks(mask.expand(2, -1, -1, -1))
     assert moved.shape[2:] == views.shape[2:]
     assert moved[..., :4, :].max() < 1e-5  # padding is outside of the mask

@@ -336,7 +336,7 @@ def test_a_prior_recovers_mean_correlation_and_spectrum(channels, tmp_path):
         (lambda: param.Shared(factors=()), "factors must be one or more integers >= 1, got () (default (2, 4, 8))"),
         (
             lambda: param.Stack(()),
-            "pictures must hold at least one image, got (); without any, use param.Image(batch=...)",
+            "fixed must hold at least one image, got (); without any, use param.Image(batch=...)",
         ),
         (
             lambda: fv.render(toys.plain(), "conv2:1", param=param.Masked(torch.ones(4, 4))),

@@ -15,7 +15,7 @@ IMAGE = torch.rand(2, 3, 9, 14, generator=torch.Generator().manual_seed(0))
 
 
 def view(*stack, images=IMAGE, seeds=(0, 1)):
-    return T.look(images, T.fuse(stack), Generators(seeds))[0]
+    return T.apply_transforms(images, T.fuse(stack), Generators(seeds))[0]
 
 
 def test_pad_extends_every_side():
@@ -203,7 +203,7 @@ def test_large_shrinks_average_all_pixels():
 
 def test_every_pixel_of_a_large_canvas_has_a_gradient():
     canvas = torch.rand(1, 3, 128, 128, requires_grad=True)
-    views, _ = T.look(canvas, T.fuse((T.ResizedView(T.LogUniform(1, 1.001), size=(32, 32)),)), Generators([0]))
+    views, _ = T.apply_transforms(canvas, T.fuse((T.ResizedView(T.LogUniform(1, 1.001), size=(32, 32)),)), Generators([0]))
     views.sum().backward()
     assert (canvas.grad != 0).float().mean() > 0.99
 

@@ -115,7 +115,7 @@ def collect(
     count, fingerprint = folder_fingerprint(photographs)
     facts = [network.fingerprint, asdict(network.input), layer, per_image, seed, str(photographs.resolve())]
     folder = output / hashlib.sha256(json.dumps([*facts, fingerprint]).encode()).hexdigest()[:16]
-    channels = probe(network, [layer]).places(layer).shape[1]
+    channels = probe(network, [layer]).as_map(layer).shape[1]
     head = network.table.get(OUTPUT) if OUTPUT in network.heads else None
     classes = min(CLASSES, head.channels) if head and head.layout.kind == "vector" else 0
     files = _Files(folder, channels, classes)
@@ -201,7 +201,7 @@ def _rows(
     """
     with network.session([layer, *([OUTPUT] if classes else [])]) as forward, torch.enable_grad():
         acts = forward(images.to(network.device).requires_grad_())
-        maps = acts.places(layer)
+        maps = acts.as_map(layer)
         positions = _positions(len(images), maps.shape[2] * maps.shape[3], per_image, seed, first).to(maps.device)
         index = positions[:, None].expand(-1, maps.shape[1], -1)
         vectors = maps.detach().flatten(2).gather(2, index)
@@ -214,7 +214,7 @@ def _rows(
                 top.values[:, k].sum(), acts[layer], retain_graph=k + 1 < classes, allow_unused=True
             )
             gradient = torch.zeros_like(acts[layer]) if gradient is None else gradient
-            gradients = acts.replaced({layer: gradient}).places(layer).flatten(2).gather(2, index)
+            gradients = acts.replaced({layer: gradient}).as_map(layer).flatten(2).gather(2, index)
             shares.append((gradients * vectors).sum(1))
             labels.append(top.indices[:, k : k + 1].expand(-1, positions.shape[1]))
     rows = vectors.transpose(1, 2).flatten(0, 1).cpu().numpy().clip(-FLOAT16_LIMIT, FLOAT16_LIMIT)

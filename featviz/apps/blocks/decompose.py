@@ -84,7 +84,7 @@ def take_apart(
         for i, layer in enumerate(layers):
             by_class = torch.stack([_as_map(acts, layer, of_class[i]) for of_class in gradients])
             sources = _sources(acts, layers[i - 1], layer, most) if i else None
-            parts.append(_parts(layer, acts.places(layer)[0].detach(), by_class, sources, most, groups))
+            parts.append(_parts(layer, acts.as_map(layer)[0].detach(), by_class, sources, most, groups))
     return parts
 
 
@@ -116,7 +116,7 @@ def _parts(
 def _as_map(acts: Activations, layer: str, gradient: Tensor | None) -> Float[Tensor, "channel y x"]:
     """Return a gradient of a layer's output as a map; zeros where there is no gradient."""
     tensor = torch.zeros_like(acts[layer]) if gradient is None else gradient
-    return acts.replaced({layer: tensor}).places(layer)[0].detach()
+    return acts.replaced({layer: tensor}).as_map(layer)[0].detach()
 
 
 def _grid(maps: Float[Tensor, "channel y x"], most: int) -> tuple[int, int]:
@@ -182,7 +182,7 @@ def _sources(acts: Activations, previous: str, layer: str, most: int) -> Float[T
 
     The activation of a cell is differentiated along its own direction, `grid · own / |own|`, which is its length.
     """
-    activations, before = acts.places(layer)[0], acts.places(previous)[0].detach()
+    activations, before = acts.as_map(layer)[0], acts.as_map(previous)[0].detach()
     cells = _grid(activations, most)
     grid = (_pooled(activations, cells) / _positions_per_cell(activations, cells)).flatten(1)
     sources = []

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from featviz.io import contact_sheet, encode, save_picture, to_bytes
+from featviz.io import contact_sheet, encode, save_image, to_bytes
 
 POSITIVE_COLOR, NEGATIVE_COLOR = (0.85, 0.10, 0.05), (0.05, 0.25, 0.85)
 """RGB of positive and negative contributions."""
@@ -117,7 +117,7 @@ class Attribution:
         Raises:
             OutputError: The folder is missing or not writable, or the format is unknown.
         """
-        return save_picture(self.sheet(), Path(path), report=json.dumps({"explained": [[dict(self.recipe)]]}))
+        return save_image(self.sheet(), Path(path), report=json.dumps({"explained": [[dict(self.recipe)]]}))
 
     def _repr_png_(self) -> bytes:
         """Show the overlays in Jupyter."""
@@ -169,7 +169,7 @@ class Comparison:
             OutputError: The folder is missing or not writable, or the format is unknown.
         """
         recipes = [[None if one is None else dict(one.recipe) for one in row] for row in self.rows]
-        return save_picture(self.sheet(), Path(path), report=json.dumps({"explained": recipes}))
+        return save_image(self.sheet(), Path(path), report=json.dumps({"explained": recipes}))
 
     def _repr_png_(self) -> bytes:
         """Show the sheet in Jupyter."""

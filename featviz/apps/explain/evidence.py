@@ -148,6 +148,6 @@ def _contributions(
         labels = logits.argmax(1)
         # An image's logit depends on this image only, so the gradient of the sum holds the gradient of each.
         (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), acts[layer])
-        maps = acts.places(layer).detach()
-    gradients = acts.replaced({layer: gradient}).places(layer)
+        maps = acts.as_map(layer).detach()
+    gradients = acts.replaced({layer: gradient}).as_map(layer)
     return (maps * gradients).sum((2, 3)).cpu(), labels.cpu()

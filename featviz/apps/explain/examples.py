@@ -17,7 +17,7 @@ import featviz as fv
 from featviz.apps.explain.methods.gradients import guided_rectifier
 from featviz.apps.explain.scan import RANGES, Range, Scan, scan_folder
 from featviz.apps.shared.probe import check_channels
-from featviz.io import contact_sheet, encode, read_photograph, save_picture, to_bytes
+from featviz.io import contact_sheet, encode, read_photograph, save_image, to_bytes
 from featviz.network import OUTPUT, Rectifying
 
 CROP_SIDE = 128
@@ -170,7 +170,7 @@ class Examples:
         Raises:
             OutputError: The folder is missing or not writable, or the format is unknown.
         """
-        return save_picture(self.sheet(renderings), Path(path))
+        return save_image(self.sheet(renderings), Path(path))
 
     def _repr_png_(self) -> bytes:
         """Show the sheet in Jupyter."""
@@ -185,7 +185,7 @@ class Examples:
         """Number of rows and columns of the layer's positions; `None` where it has none."""
         found = self.network.table[self.layer]
         if found.layout.kind == "map":
-            return found.places[0], found.places[1]
+            return found.map_size[0], found.map_size[1]
         if found.layout.patch:
             return self.network.size[0] // found.layout.patch[0], self.network.size[1] // found.layout.patch[1]
         return None

@@ -131,4 +131,4 @@ class LayerMethod(Protocol):
 def _is_spatial(network: Network, layer: str) -> bool:
     """Whether a layer is a feature map of more than one position, or tokens on a patch grid."""
     found = network.table[layer]
-    return found.layout.patch is not None or (found.layout.kind == "map" and math.prod(found.places) > 1)
+    return found.layout.patch is not None or (found.layout.kind == "map" and math.prod(found.map_size) > 1)

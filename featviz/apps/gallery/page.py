@@ -153,7 +153,7 @@ def card_image(store: Store, name: str, note: str = "", facts: Mapping[str, str]
         "score": "" if score is None else f"{score:.4g}",
         "robustness": "" if robustness is None else f"{robustness:.2f}",
         **(facts or {}),
-        "seed": str(recipe.seeds[recipe.picture or 0]),
+        "seed": str(recipe.seeds[recipe.index or 0]),
         "steps": str(recipe.steps),
         "size": f"{recipe.size[0]} x {recipe.size[1]} px",
     }

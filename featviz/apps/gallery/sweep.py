@@ -30,7 +30,7 @@ def sweep(
     channels: Sequence[int] | None = None,
     neurons: bool = False,
     negative: bool = False,
-    diversity: int = 0,
+    diverse_images: int = 0,
     photographs: str | Path | None = None,
     size: int | tuple[int, int] | None = None,
     steps: int = 512,
@@ -52,7 +52,7 @@ def sweep(
         channels: Channels of each layer; `None` for all.
         neurons: Render the neuron at the central position instead of the whole channel.
         negative: Also render what each unit responds to least.
-        diversity: Number of additional images per unit that differ from each other in the layer: 0, or >= 2.
+        diverse_images: Number of additional images per unit that differ from each other in the layer: 0, or >= 2.
         photographs: Folder of images. Those with the highest activation are shown next to each unit, cropped to its
             receptive field; `None` for none.
         size: Height and width of the images in px, or one side; `None` for the network's input size.
@@ -72,8 +72,8 @@ def sweep(
 
     Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, figure 2, the photographs.
     """
-    if diversity == 1 or diversity < 0:
-        raise fv.SettingError(f"diversity must be 0 or >= 2, as it is the number of differing images, got {diversity}")
+    if diverse_images == 1 or diverse_images < 0:
+        raise fv.SettingError(f"diverse_images must be 0 or >= 2, got {diverse_images} (default 0)")
     names = ["" if layer == "logit" else layer for layer in ([layers] if isinstance(layers, str) else layers)]
     if neurons:
         _check_neurons(network, names)
@@ -88,7 +88,7 @@ def sweep(
             for layer, titles in units.items()
         }
     albums = {
-        layer: _plan(network, layer, titles, neurons, negative, diversity, size=size, steps=steps, seed=seed)
+        layer: _plan(network, layer, titles, neurons, negative, diverse_images, size=size, steps=steps, seed=seed)
         for layer, titles in units.items()
     }
 
@@ -134,7 +134,7 @@ def _plan(
     titles: Mapping[str, int],
     neurons: bool,
     negative: bool,
-    diversity: int,
+    diverse_images: int,
     *,
     size: Any,
     steps: int,
@@ -148,7 +148,7 @@ def _plan(
         titles: Channels by title.
         neurons: Whether to render neurons instead of channels.
         negative: Whether to also render what each unit responds to least.
-        diversity: Number of additional, differing images per unit.
+        diverse_images: Number of additional, differing images per unit.
         size: Of the images; `None` for the network's input size.
         steps: Steps of each image.
         seed: Seed of the first image of each unit.
@@ -161,12 +161,12 @@ def _plan(
     for note, goals in signed.items():
         batch = Batch.of(network, goals, [seed] * len(goals), steps=steps, param=fv.param.Image(size))
         album.add(batch, list(titles), [note] * len(goals))
-    if diversity:
-        param = fv.param.Image(size, batch=diversity)
+    if diverse_images:
+        param = fv.param.Image(size, batch=diverse_images)
         for title, objective in zip(titles, objectives, strict=True):
             diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)
-            batch = Batch.of(network, [diverse], range(seed, seed + diversity), steps=steps, param=param)
-            album.add(batch, [title] * diversity, [f"{i + 1}" for i in range(diversity)])
+            batch = Batch.of(network, [diverse], range(seed, seed + diverse_images), steps=steps, param=param)
+            album.add(batch, [title] * diverse_images, [f"{i + 1}" for i in range(diverse_images)])
     return album
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.shared.classes import class_index
+from featviz.network import OUTPUT
 
 
 def check_judge(network: fv.Network, judge: fv.Network) -> None:
@@ -18,7 +20,7 @@ def check_judge(network: fv.Network, judge: fv.Network) -> None:
     Raises:
         SettingError: All weights of one network are among those of the other, or the judge is several networks.
     """
-    if fv.objectives.OUTPUT not in judge.heads:
+    if OUTPUT not in judge.heads:
         names = ", ".join(judge.heads)
         raise fv.SettingError(f"the judge must be a single network, got {names} combined; give one of them as --judge")
     if _is_part_of(network, judge) or _is_part_of(judge, network):
@@ -71,7 +73,7 @@ def class_indices(
             )
         return index, judge.classes.index(names[index])
     outputs = network.table[unit.network].channels
-    judge_outputs = judge.table[""].channels if "" in judge.table else 0
+    judge_outputs = judge.table[OUTPUT].channels if OUTPUT in judge.table else 0
     if judge_outputs != outputs:
         raise fv.SettingError(
             f"the judge must have the same classes, {judge.label} has {judge_outputs} and {network.label} {outputs}; "
@@ -84,12 +86,14 @@ def _own_index(
     unit: fv.objectives.Logit | fv.objectives.Probability, network: fv.Network, names: tuple[str, ...]
 ) -> int:
     """Return the index of a class in the network that rendered it, and check the number of its class names."""
-    if isinstance(unit.name, str) and unit.name not in names:
-        raise fv.SettingError(f"{network.label} has no class {unit.name!r}; give the network with its class names")
     outputs = network.table[unit.network].channels
     if names and len(names) != outputs:
         raise fv.SettingError(
             f"{network.label} must have one class name per output, got {len(names)} names for {outputs} outputs; "
             "give classes= in output order"
         )
-    return unit.name if isinstance(unit.name, int) else names.index(unit.name)
+    try:
+        return class_index(network, unit.name, unit.network)
+    except fv.AddressError as error:
+        message = f"{network.label} has no class {unit.name!r}; give the network with its class names"
+        raise fv.SettingError(message) from error

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 import featviz as fv
@@ -77,28 +78,29 @@ def load_subjects(
 
 def _channels(recipe: fv.Recipe) -> int:
     """Return the number of input channels of the network."""
-    return len(recipe.input["mean"])
+    return recipe.input.channels
 
 
 def _from_rendering(rendering: fv.Rendering) -> Iterator[_NamedImage]:
     for i, image in enumerate(rendering.images):
-        recipe = rendering.recipe if rendering.recipe.picture is not None else rendering.recipe.only(i)
+        recipe = rendering.recipe if rendering.recipe.index is not None else rendering.recipe.only(i)
         yield rendering.names[i], image, recipe
 
 
 def _from_files(paths: str | Path | Sequence[str | Path]) -> Iterator[_NamedImage]:
     for file in _png_files([paths] if isinstance(paths, str | Path) else paths):
         recipe = fv.Recipe.of(file)
-        if recipe.picture is None and len(recipe.seeds) > 1:
+        if recipe.index is None and len(recipe.seeds) > 1:
             raise fv.SettingError(
                 f"each file must show one image, {file} is a contact sheet of {len(recipe.seeds)}; "
                 "save to a folder and judge the files in it"
             )
-        has_alpha = recipe.param.startswith("Alpha(")
+        with Image.open(file) as opened:
+            has_alpha = opened.mode == "RGBA"
         image = torch.from_numpy(read_image(file, 4 if has_alpha else _channels(recipe)))
         if has_alpha and _channels(recipe) == 1:
             image = image[[0, -1]]  # grey is stored three times in an RGBA file
-        yield Path(file).stem, image, recipe if recipe.picture is not None else recipe.only(0)
+        yield Path(file).stem, image, recipe if recipe.index is not None else recipe.only(0)
 
 
 def _png_files(paths: Sequence[str | Path]) -> Iterator[str | Path]:
@@ -130,7 +132,7 @@ def _depends_on_position(unit: ObjectiveLike) -> bool:
 def _shown_unit(recipe: fv.Recipe, names: Mapping[str, Any]) -> ObjectiveLike:
     """Return what an image shows: the first unit that its objective maximises, or the whole objective without one."""
     batch = len(recipe.seeds) // len(recipe.objectives)
-    which, position = divmod(recipe.picture or 0, batch)
+    which, position = divmod(recipe.index or 0, batch)
     objective: ObjectiveLike = parse_repr(recipe.objectives[which], names)
     unit: ObjectiveLike | None = None
     if isinstance(objective, fv.objectives.Objective):

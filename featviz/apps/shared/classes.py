@@ -8,31 +8,51 @@ from featviz.apps.shared.probe import probe
 from featviz.network import OUTPUT, Network
 
 
-def class_index(network: Network, name: str | int) -> int:
+def class_index(network: Network, name: str | int, head: str = OUTPUT) -> int:
     """Return the index of a class.
 
     Args:
         network: A classifier.
         name: Class name or index. Digits are an index unless they are a class name.
+        head: Layer that puts out the logits, for combined networks.
+
+    Returns:
+        The index, from 0.
 
     Raises:
         AddressError: There is no such class.
     """
-    return find_classes(network, [name])[0]
+    return find_classes(network, [name], head)[0]
 
 
-def find_classes(network: Network, names: Iterable[str | int]) -> list[int]:
+def find_classes(network: Network, names: Iterable[str | int], head: str = OUTPUT) -> list[int]:
     """Return the indices of classes. The network runs once for all of them.
 
     Args:
         network: A classifier.
         names: Class names or indices. Digits are an index unless they are a class name.
+        head: Layer that puts out the logits, for combined networks.
+
+    Returns:
+        The indices, from 0.
 
     Raises:
         AddressError: There is no such class.
     """
-    acts = probe(network, [OUTPUT])
-    return [acts.class_index(int(name) if _is_index(network, name) else name) for name in names]
+    acts = probe(network, [head])
+    return [acts.class_index(as_class(network, name, head), head) for name in names]
+
+
+def as_class(network: Network, name: str | int, head: str = OUTPUT) -> str | int:
+    """Return digits as an index unless they are a class name, and anything else as it is.
+
+    Args:
+        network: A classifier.
+        name: Class name or index.
+        head: Layer that puts out the logits, for combined networks.
+    """
+    is_index = isinstance(name, str) and name.isdecimal() and name not in network.heads.get(head, ())
+    return int(name) if is_index else name
 
 
 def class_title(network: Network, index: int) -> str:
@@ -46,7 +66,3 @@ def class_title(network: Network, index: int) -> str:
         return f"logit {index}"
     name = network.classes[index]
     return name if network.classes.count(name) < 2 else f"{name} ({index})"
-
-
-def _is_index(network: Network, name: str | int) -> bool:
-    return isinstance(name, int) or (name.isdecimal() and name not in network.classes)

@@ -57,5 +57,5 @@ def check_positions(network: Network, layer: str) -> tuple[int, int]:
     Raises:
         AddressError: There is no such layer, or its output is one vector or tokens that are not on a grid.
     """
-    rows, columns = probe(network, [layer]).places(layer).shape[2:]
+    rows, columns = probe(network, [layer]).as_map(layer).shape[2:]
     return rows, columns

@@ -70,24 +70,24 @@ def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
     return conv.padding
 
 
-def _forward(conv: nn.Conv2d, input_gradient: InputGradient, images: Tensor) -> Tensor:
-    return _ConvWithFastBackward.apply(images, conv.weight, conv, input_gradient)  # type: ignore[no-untyped-call,no-any-return]
+def _forward(conv: nn.Conv2d, input_gradient: InputGradient, inputs: Tensor) -> Tensor:
+    return _ConvWithFastBackward.apply(inputs, conv.weight, conv, input_gradient)  # type: ignore[no-untyped-call,no-any-return]
 
 
 class _ConvWithFastBackward(torch.autograd.Function):
     """The convolution as it is, with another backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, conv: nn.Conv2d, input_gradient: InputGradient) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, conv: nn.Conv2d, input_gradient: InputGradient) -> Tensor:
         # The weight is saved, not read from `conv` later: LRP rules replace it for the forward pass only.
         ctx.save_for_backward(weight)
-        ctx.conv, ctx.input_gradient, ctx.images = conv, input_gradient, (images.shape[2:], images.dtype)
-        return nn.Conv2d.forward(conv, images)
+        ctx.conv, ctx.input_gradient, ctx.inputs = conv, input_gradient, (inputs.shape[2:], inputs.dtype)
+        return nn.Conv2d.forward(conv, inputs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (weight,), (size, dtype) = ctx.saved_tensors, ctx.images
+        (weight,), (size, dtype) = ctx.saved_tensors, ctx.inputs
         return ctx.input_gradient(gradient, weight.to(gradient.dtype), ctx.conv, size).to(dtype), None, None, None
 
 

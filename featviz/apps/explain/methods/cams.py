@@ -36,7 +36,7 @@ class CAM:
         layer = request.spatial_layer(None)
         with request.open(layer) as scorer, torch.no_grad():
             acts = scorer.activations(images)
-            maps, logits = acts.places(layer), acts.logits(target.network)
+            maps, logits = acts.as_map(layer), acts.logits(target.network)
             head = _linear_head(network, maps, logits)
             weights = head.weight[acts.class_index(target.name, target.network)]
         return AttributionMap(torch.einsum("nchw,c->nhw", maps, weights.to(maps.dtype)))
@@ -134,8 +134,8 @@ def _gradients_in(request: AttributionRequest, images: Tensor, layer: str) -> tu
         acts = scorer.activations(images.requires_grad_())
         # The score of an image depends on this image only, so the gradient of the sum holds the gradient of each.
         (gradient,) = torch.autograd.grad(scorer.scores(acts)[:, 0].sum(), acts[layer], allow_unused=True)
-        maps = acts.places(layer).detach()
-    return maps, torch.zeros_like(maps) if gradient is None else acts.replaced({layer: gradient}).places(layer)
+        maps = acts.as_map(layer).detach()
+    return maps, torch.zeros_like(maps) if gradient is None else acts.replaced({layer: gradient}).as_map(layer)
 
 
 def _linear_head(network: fv.Network, maps: Tensor, logits: Tensor) -> nn.Linear:

@@ -238,7 +238,7 @@ def _modified_gradient(
     with request.open() as scorer, torch.enable_grad():
         with Rectifying(replacement) as mode:
             score = scorer(images.requires_grad_())[:, 0]
-        if not mode.met:
+        if not mode.count:
             found = f"{request.network.label} has no rectifier, such as ReLU, before {request.target}"
             raise fv.SettingError(f"{found}; use Gradient")
         (per_channel,) = torch.autograd.grad(score.sum(), images)

@@ -113,7 +113,7 @@ class Scouter:
         head, layer = read_head(self.head)
         with torch.no_grad():
             acts = network.capture(images, [layer, OUTPUT])
-            maps, index = acts.places(layer), acts.class_index(target.name)
+            maps, index = acts.as_map(layer), acts.class_index(target.name)
             if maps.shape[1] != head.project.in_features or index >= len(head.slots):
                 expected = f"{head.project.in_features} channels in {layer!r} and {len(head.slots)} classes"
                 raise fv.SettingError(f"the head in {self.head} does not fit {network.label}: it needs {expected}")
@@ -162,7 +162,7 @@ def train_scouter(
     accuracy: list[float] = []
     for images, labels in batches:
         with torch.no_grad():
-            maps = network.capture(images, [layer]).places(layer)
+            maps = network.capture(images, [layer]).as_map(layer)
         if head is None:
             head = SlotHead(maps.shape[1], classes, sign, seed).to(maps.device)
             optimizer = torch.optim.AdamW(head.parameters(), lr)
