@@ -1,6 +1,6 @@
 """Time an atlas of a million activations: `make atlas-bench`, about ten minutes on two cores.
 
-The activations are simulated as clusters around a few hundred centres, and stored on disk as collected ones are. Each
+The activations are simulated as clusters around a few hundred centers, and stored on disk as collected ones are. Each
 step is timed, with the peak memory of the process after it.
 """
 
@@ -20,7 +20,7 @@ from featviz.apps.atlas.cells import cells_of
 from featviz.apps.atlas.collect import CLASSES, Collected
 from featviz.apps.atlas.layout import lay_out, purity
 
-CENTRES = 300
+CENTERS = 300
 
 
 @contextmanager
@@ -35,13 +35,13 @@ def timed(what: str) -> Iterator[None]:
 def simulate(folder: Path, rows: int, channels: int) -> Collected:
     """Write simulated activations in the files of `collect`."""
     chance = np.random.default_rng(0)
-    centres = chance.standard_normal((CENTRES, channels)).astype(np.float32)
+    centers = chance.standard_normal((CENTERS, channels)).astype(np.float32)
     files = {name: (folder / f"{name}.bin").open("wb") for name in ("vectors", "labels", "shares", "numbers")}
     for first in range(0, rows, 10_000):
         count = min(10_000, rows - first)
-        which = chance.integers(0, CENTRES, count)
-        vectors = np.maximum(centres[which] + 0.7 * chance.standard_normal((count, channels)), 0)
-        labels = np.stack([which, (which + 1) % CENTRES, (which + 2) % CENTRES], 1)
+        which = chance.integers(0, CENTERS, count)
+        vectors = np.maximum(centers[which] + 0.7 * chance.standard_normal((count, channels)), 0)
+        labels = np.stack([which, (which + 1) % CENTERS, (which + 2) % CENTERS], 1)
         files["vectors"].write(vectors.astype(np.float16).tobytes())
         files["labels"].write(labels.astype(np.int32).tobytes())
         files["shares"].write(chance.random((count, CLASSES)).astype(np.float32).tobytes())

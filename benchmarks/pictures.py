@@ -157,9 +157,9 @@ def features(judge: fv.Network, images: Tensor) -> Tensor:
 
 def frechet(images: Tensor, photographs: Tensor) -> float:
     """Return the Fréchet distance of two sets of features, in the principal components of the second."""
-    centre = photographs.mean(0)
-    axes = torch.linalg.svd(photographs - centre, full_matrices=False).Vh[:AXES].T.double()
-    one, two = ((part - centre).double() @ axes for part in (images, photographs))
+    center = photographs.mean(0)
+    axes = torch.linalg.svd(photographs - center, full_matrices=False).Vh[:AXES].T.double()
+    one, two = ((part - center).double() @ axes for part in (images, photographs))
     spread = torch.linalg.eigvals(torch.cov(one.T) @ torch.cov(two.T)).real.clamp(min=0).sqrt().sum()
     apart = (one.mean(0) - two.mean(0)).square().sum()
     return (apart + torch.cov(one.T).trace() + torch.cov(two.T).trace() - 2 * spread).item()

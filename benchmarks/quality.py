@@ -138,12 +138,12 @@ def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     """Print how often images of channels are closer to photographs with high activation."""
     images = torch.stack(list(bench.photographs.values()))
     known, scale = bench.known
-    centre = known.mean(0)
+    center = known.mean(0)
 
     def place(pictures: Tensor) -> Tensor:
-        return F.normalize(features(bench.judge, pictures) / scale - centre, dim=1)
+        return F.normalize(features(bench.judge, pictures) / scale - center, dim=1)
 
-    known = F.normalize(known - centre, dim=1)
+    known = F.normalize(known - center, dim=1)
     with torch.no_grad():
         answers = [bench.maker.capture(some.to(bench.device), LAYERS) for some in images.split(25)]
     print(f"\nunits          exemplars   featviz     draft{'    lucent' * (LUCENT in peers)}")

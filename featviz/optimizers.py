@@ -47,6 +47,10 @@ class Adam:
     def __post_init__(self) -> None:
         """Check the values."""
         _check_lr(self.lr, Adam.lr)
+        if not self.final_lr_ratio >= 0:
+            raise SettingError(
+                f"final_lr_ratio must be >= 0, got {self.final_lr_ratio} (default {Adam.final_lr_ratio})"
+            )
         if not 0 <= self.lr * self.anchor_decay < 1:
             raise SettingError(
                 f"anchor_decay must be >= 0 and < 1 / lr = {1 / self.lr:g}, got {self.anchor_decay} "

@@ -135,7 +135,7 @@ def _with_start(recipe: fv.Recipe, start: str | Path | None) -> fv.Recipe:
         if recipe.start is None:
             raise fv.SettingError(f"the image started from noise, so start must be left out, got {start}")
         recipe = replace(recipe, start=str(start))
-    if recipe.start is not None and not Path(recipe.start).is_file():  # `Recipe.TENSOR` is no file either
+    if recipe.start is not None and not Path(recipe.start).is_file():  # `Recipe.TENSOR` is not a file either
         raise fv.RecipeError(
             f"the image was rendered from {recipe.start}, which is missing; give its file with --start, or start="
         )

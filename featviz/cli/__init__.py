@@ -2,6 +2,6 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import render, dream, gallery, explain, atlas, network, pictures  # isort: skip  (the order in which --help lists them)
+from featviz.cli import render, dream, gallery, explain, atlas, network, images  # isort: skip  (the order in which --help lists them)
 
-__all__ = ["EXAMPLES", "app", "atlas", "dream", "explain", "gallery", "main", "network", "pictures", "render"]
+__all__ = ["EXAMPLES", "app", "atlas", "dream", "explain", "gallery", "images", "main", "network", "render"]

@@ -64,7 +64,7 @@ def atlas(
 ) -> None:
     """Make an activation atlas of a folder of images, as a web page.
 
-    The atlas shows the activations of a layer in the plane, similar ones close together, with a image for each cell.
+    The atlas shows the activations of a layer in the plane, similar ones close together, with an image for each cell.
     """
     from featviz.engine import parse_value
 
@@ -80,7 +80,7 @@ def atlas(
         size=read_size(size),
         seed=seed,
         backend=backend.open(),
-        scan_progress=progress(quiet, "photographs", "photo"),
+        scan_progress=progress(quiet, "photographs", "photograph"),
         progress=progress(quiet, "atlas", "image"),
         **steps_of(quality, steps),
     )
@@ -120,7 +120,7 @@ def blocks(
 ) -> None:
     """Show what layers detect where in an image, as a web page.
 
-    The page shows a image for each position of a layer, and how much each contributes to the class logits: of the
+    The page shows an image for each position of a layer, and how much each contributes to the class logits: of the
     five most likely classes and those given with --class.
     """
     from featviz.engine import parse_value

@@ -108,7 +108,7 @@ def examples(
     settings = steps_of(quality, steps)
     loaded = network.load()
     chosen = None if channels in (None, "all") else read_channels(channels or "")
-    found = fv.examples(loaded, photographs, layer, chosen, progress=progress(quiet, "examples", "photo"))
+    found = fv.examples(loaded, photographs, layer, chosen, progress=progress(quiet, "examples", "photograph"))
     found = replace(found, channels=found.channels[:DEFAULT_UNITS]) if channels is None else found
     _print_skipped(found.scan.skipped)
     rendering = fv.render(
@@ -137,7 +137,7 @@ def evidence(
 
     The contribution of a channel to a logit is its activation times the gradient of the logit.
     """
-    found = fv.evidence(network.load(), photographs, layer, top=top, progress=progress(quiet, "evidence", "photo"))
+    found = fv.evidence(network.load(), photographs, layer, top=top, progress=progress(quiet, "evidence", "photograph"))
     _print_skipped(found.skipped)
     typer.echo(found)
 

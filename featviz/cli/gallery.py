@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def gallery(
     *,
     classes: Annotated[str, typer.Option(help="Class names or indices, separated by commas, or all.")] = "all",
-    per_class: Annotated[int, typer.Option(help="Pictures of each class.")] = 1,
+    per_class: Annotated[int, typer.Option(help="Images of each class.")] = 1,
     diversity: Annotated[
         str | None,
         typer.Option(
@@ -68,7 +68,7 @@ def gallery(
 ) -> None:
     """Render a web page of what classes look like to a network.
 
-    Pictures that are in the folder already are not rendered again.
+    Images that are in the folder already are not rendered again.
     """
     judging = judge_options.load(judge, network.device) if judge else None
     made = fv.gallery(
@@ -121,7 +121,7 @@ def sweep(
 ) -> None:
     """Render web pages of every unit of layers.
 
-    Pictures that are in the folder already are not rendered again.
+    Images that are in the folder already are not rendered again.
     """
     made = fv.sweep(
         network.load(),
@@ -135,7 +135,7 @@ def sweep(
         size=read_size(size),
         seed=seed,
         backend=backend.open(),
-        scan_progress=progress(quiet, "photographs", "photo"),
+        scan_progress=progress(quiet, "photographs", "photograph"),
         progress=progress(quiet, "sweep", "image"),
         **steps_of(quality, steps),
     )

@@ -37,7 +37,7 @@ def read_numbers(text: str | None) -> tuple[float, ...] | None:
         text: Such as `0.5,0.5,0.5`; `None` stays `None`.
 
     Raises:
-        SettingError: A part is no number.
+        SettingError: A part is not a number.
     """
     if text is None:
         return None
@@ -91,7 +91,7 @@ def find_classes(network: fv.Network, names: Sequence[str] | None) -> list[fv.ob
 
     Args:
         network: The network that knows the classes.
-        names: Class names; a number that is no class name is an index. `None` for none.
+        names: Class names; a number that is not a class name is an index. `None` for none.
     """
     from featviz.apps.shared.classes import as_class
 

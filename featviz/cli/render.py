@@ -38,7 +38,7 @@ def render(
     *,
     classes: Classes = None,
     size: Size = None,
-    batch: Annotated[int, typer.Option(help="Pictures of each objective.")] = 1,
+    batch: Annotated[int, typer.Option(help="Images of each objective.")] = 1,
     quality: Quality = "usual",
     steps: Steps = None,
     seed: Annotated[int, typer.Option(help="Seed of the first image; further images count up from it.")] = 0,

@@ -59,6 +59,7 @@ def autotune(
     single = replace(execution, precision="float32")
     if passes < MIN_PASSES or not layers or network.dtype != torch.float32:
         return single
+    # The key names everything that the times depend on, so that the same call always gets the same precision.
     count = min(count, MAX_IMAGES)
     key = _key(network, layers, count, view, replace(execution, chunk_size=None, max_memory=None, tile=None))
     known = _remembered().get(key)

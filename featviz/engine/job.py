@@ -198,6 +198,7 @@ class Job:
             SettingError: An objective does not return one score per image.
         """
         batch = self.param.batch
+        # Image i belongs to objective i // batch; a chunk may start and end inside of an objective's images.
         owners = range(some.start // batch, (some.stop - 1) // batch + 1)
         sizes = [min(some.stop, (i + 1) * batch) - max(some.start, i * batch) for i in owners]
         scores = []

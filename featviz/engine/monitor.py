@@ -96,6 +96,7 @@ class Monitor:
         self.names = names
         self._redirect_steps = min(REDIRECT_STEPS, steps // 2)
         self._last_check = max(self._redirect_steps, zero_steps) + CHECK_STEPS[-1]
+        # Checks wait for the device, so they get rarer: 1, 2, 4, 8 and 16 steps after gradients are the network's own.
         starts = (self._redirect_steps, max(self._redirect_steps, zero_steps))
         self._checks = {1, *(start + step for start in starts for step in CHECK_STEPS)}
         self._uses_network = torch.tensor(uses_network)
@@ -137,6 +138,7 @@ class Monitor:
         """
         self._scores.append(scores)
         if gradients is not None:
+            # A regularizer alone gives the image a gradient, but not its view: such an image's unit is still dead.
             self._alive |= gradients.images & (gradients.views | ~self._uses_network)
             self._all_alive = bool(self._alive.all())
             if self.steps == self._last_check and not self._alive.any():

@@ -157,6 +157,7 @@ class Recipe:
         """The recipe of the image that is shown, without the rest of its batch where that had no influence on it."""
         if self.index is None or self.start is not None or len(self.objectives) != len(self.seeds):
             return self
+        # Without a start image, image i depends on objective i and seed i only, so the rest of the batch is left out.
         i = self.index
         named = {name: index for name, index in self.classes.items() if repr(name) in self.objectives[i]}
         return replace(self, objectives=(self.objectives[i],), seeds=(self.seeds[i],), classes=named, index=None)

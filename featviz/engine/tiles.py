@@ -83,8 +83,12 @@ def _spans(side: int, length: int) -> list[tuple[int, Float[Tensor, " length"]]]
         return [(0, torch.ones(side))]
     overlap = _overlap(length)
     align = min(ALIGN, overlap)
+    # Evenly spaced, then rounded to the alignment; the last tile ends with the view.
     starts = [min(round(i * (side - length) / (count - 1) / align) * align, side - length) for i in range(count)]
     starts[-1] = side - length
+    # Each tile's weight rises linearly over its overlap with the previous tile and falls over that with the next, so
+    # gradients cross-fade and no seam shows. Dividing by the sum makes the weights of each pixel add up to 1, also
+    # where alignment made an overlap wider than `overlap`.
     weights = torch.zeros(count, side)
     for row, start in zip(weights, starts, strict=True):
         ramp = torch.arange(1, length + 1)

@@ -7,6 +7,7 @@ from featviz.io.folders import check_outside, images_in, middle, read_photograph
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
 from featviz.io.images import encode, over_checks, read_image, read_recipe, read_report, save_image, to_bytes
 from featviz.io.progress import progress_bar
+from featviz.io.resizing import resize
 from featviz.io.store import Store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
 
@@ -14,5 +15,5 @@ __all__ = [
     "VIDEOS", "Array", "ImageSource", "Numbers", "Store", "as_image_source", "as_mask_source", "cache_folder",
     "check_output", "check_outside", "check_unit_range", "check_video", "contact_sheet", "encode", "images_in",
     "load_image_source", "middle", "over_checks", "progress_bar", "read_image", "read_photograph", "read_photographs",
-    "read_recipe", "read_report", "read_video", "save_image", "save_video", "slug", "to_bytes", "write",
+    "read_recipe", "read_report", "read_video", "resize", "save_image", "save_video", "slug", "to_bytes", "write",
 ]  # fmt: skip

@@ -67,7 +67,9 @@ class Array:
         try:
             values = np.asarray(numbers.detach().float().cpu() if isinstance(numbers, Tensor) else numbers, dtype="<f4")
         except (TypeError, ValueError) as error:
-            raise SettingError(f"{numbers!r} is no array of numbers") from error
+            raise SettingError(
+                f"{numbers!r} is not an array of numbers; give numbers, nested lists of them, a numpy array or a tensor"
+            ) from error
         if not np.isfinite(values).all():
             raise SettingError(f"numbers must be finite; an array of shape {values.shape} has infinite or NaN values")
         return cls(values.shape, base64.b85encode(zlib.compress(values.tobytes())).decode())

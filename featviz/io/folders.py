@@ -91,7 +91,7 @@ def images_in(folder: str | Path) -> Iterator[Path]:
         OutputError: The folder is missing or has no images.
     """
     if not Path(folder).is_dir():
-        raise OutputError(f"no folder {folder}")
+        raise OutputError(f"no folder {folder}; give a folder of images")
     found = False
     for parent, subfolders, names in os.walk(folder):
         subfolders.sort()

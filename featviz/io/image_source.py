@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from featviz.errors import SettingError
 from featviz.interfaces import Size
 from featviz.io.array import Array
 from featviz.io.images import read_image
+from featviz.io.resizing import resize
 
 ImageSource = Any
 """What `as_image_source` accepts: a file, or (channels, h, w) in [0, 1]. Values store a `str` or an `Array`."""
@@ -75,7 +75,7 @@ def load_image_source(source: str | Array, channels: int, size: Size | None = No
         The image in [0, 1], (channels, h, w). Do not modify it: it may share memory with the `Array`.
 
     Raises:
-        OutputError: The file is missing or no image.
+        OutputError: The file is missing or not an image.
         SettingError: The numbers have another number of channels.
     """
     image = torch.from_numpy(read_image(source, channels)) if isinstance(source, str) else source.tensor
@@ -105,8 +105,7 @@ def center_crop(image: Float[Tensor, "c h w"], crop: Size, size: Size) -> Float[
     part = image[:, top : top + crop[0], left : left + crop[1]]
     if crop == size:
         return part.contiguous()
-    resized = F.interpolate(part[None], size, mode="bilinear", antialias=True)[0]
-    return resized.clamp(0, 1)  # rounding turns white into 1.0000001
+    return resize(part[None], size)[0].clamp(0, 1)  # rounding turns white into 1.0000001
 
 
 def check_unit_range(images: Tensor, name: str) -> None:

@@ -26,11 +26,11 @@ OPAQUE_ENDINGS = (".jpg", ".jpeg")
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's name for each number of channels."""
 READ_ERRORS = (UnidentifiedImageError, PillowImage.DecompressionBombError, OSError, SyntaxError, ValueError)
-"""What Pillow raises for a file that is broken or no image."""
+"""What Pillow raises for a file that is broken or not an image."""
 WHITE_LEVELS = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535, "F": 1}
 """Value of white in greyscale modes of more than 8 bits, which Pillow would clip at 255 instead of scaling."""
 MULTI_IMAGE_FORMATS = ("MPO", "TIFF")
-"""Formats whose further frames are no animation. The first frame is the photograph; others are previews or pages."""
+"""Formats whose further frames are not an animation. The first frame is the photograph; others are previews or pages."""
 
 CHECKER_SIDE, CHECKER_GREYS = 8, (255, 216)
 """Side in px and grey levels of the checkerboard behind transparent images."""
@@ -148,7 +148,7 @@ def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"
         The image in [0, 1], (channels, h, w), in single precision.
 
     Raises:
-        OutputError: The file is missing, broken, animated or no image, or `channels` is not 1, 3 or 4.
+        OutputError: The file is missing, broken, animated or not an image, or `channels` is not 1, 3 or 4.
     """
     if channels not in PILLOW_MODES:
         raise OutputError(f"an image file can be read as 1, 3 or 4 channels, not {channels}; give a tensor instead")
@@ -179,7 +179,7 @@ def read_recipe(path: Path | bytes) -> str:
         The recipe as JSON.
 
     Raises:
-        OutputError: The file is missing or no image.
+        OutputError: The file is missing or not an image.
         RecipeError: It holds no recipe.
     """
     texts = _png_texts(path)
@@ -201,7 +201,7 @@ def read_report(path: Path | bytes) -> dict[str, Any]:
         The report; empty if the file has none.
 
     Raises:
-        OutputError: The file is missing or no image.
+        OutputError: The file is missing or not an image.
     """
     report = _png_texts(path).get(REPORT_KEY)
     return dict(json.loads(report)) if report else {}
@@ -217,14 +217,14 @@ def open_image(path: Path | bytes) -> PillowImage.Image:
         Pillow's image, to be closed by the caller.
 
     Raises:
-        OutputError: The file is missing, broken or no image.
+        OutputError: The file is missing, broken or not an image.
     """
     picture = None
     try:
         picture = PillowImage.open(BytesIO(path) if isinstance(path, bytes) else path)
         picture.load()
     except FileNotFoundError as error:
-        raise OutputError(f"no file {_label(path)}") from error
+        raise OutputError(f"no file {_label(path)}; check the path") from error
     except READ_ERRORS as error:
         if picture is not None:
             picture.close()

@@ -46,11 +46,11 @@ def read_video(path: str | Path) -> tuple[float, int, Iterator[UInt8[np.ndarray,
         8 bits, (h, w, 3).
 
     Raises:
-        OutputError: The file is missing, a still image or no video, or the packages for videos are not installed.
+        OutputError: The file is missing, a still image or not a video, or the packages for videos are not installed.
     """
     path = Path(path)
     if not path.is_file():
-        raise OutputError(f"no file {path}")
+        raise OutputError(f"no file {path}; check the path")
     if path.suffix.lower() in PILLOW_ENDINGS:
         with open_image(path) as picture:
             count, milliseconds = getattr(picture, "n_frames", 1), picture.info.get("duration") or DEFAULT_FRAME_MS
@@ -62,7 +62,12 @@ def read_video(path: str | Path) -> tuple[float, int, Iterator[UInt8[np.ndarray,
     try:
         with _reader(path) as reader:
             facts = reader.get_meta_data()
-    except (OSError, ValueError, IndexError, RuntimeError) as error:  # what imageio raises for files that are no video
+    except (
+        OSError,
+        ValueError,
+        IndexError,
+        RuntimeError,
+    ) as error:  # what imageio raises for files that are not videos
         raise OutputError(f"cannot read {path} as a video; give an MP4, WebM or GIF file") from error
     return facts["fps"], round(facts["duration"] * facts["fps"]), _video_frames(path)
 
@@ -109,7 +114,7 @@ def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *
     if not isinstance(ended, StopIteration):
         raise ended
     if not count:
-        raise OutputError(f"cannot write {path}: there are no frames")
+        raise OutputError(f"cannot write {path}: there are no frames; render at least one")
     return path
 
 

@@ -286,18 +286,18 @@ class Activations(Mapping[str, Tensor]):
         """Return the weight of each position under a mask, with mean 1, shaped for the layer's output."""
         layout, tensor = self.layouts[layer], self.tensors[layer]
         if layout.kind == "map":
-            places = [side for i, side in enumerate(tensor.shape[1:], 1) if i != layout.channel]
+            map_size = [side for i, side in enumerate(tensor.shape[1:], 1) if i != layout.channel]
         elif layout.patch:
-            places = list(self._grid(layout))
+            map_size = list(self._grid(layout))
         else:
             raise AddressError(
                 f"no positions to mask in {layer or 'logit'!r}; its output is {_kind(layout)}; mask a feature map"
             )
-        weight = F.interpolate(masks, places, mode="area").flatten(1)
+        weight = F.interpolate(masks, map_size, mode="area").flatten(1)
         if layout.kind == "tokens":
             weight = F.pad(weight, (layout.prefix, 0))
         weight = weight / weight.mean(1, keepdim=True).clamp(min=1e-6)
-        weight = weight.view(-1, *places) if layout.kind == "map" else weight
+        weight = weight.view(-1, *map_size) if layout.kind == "map" else weight
         return weight.unsqueeze(layout.channel).to(tensor.dtype)
 
     def split(self, sizes: Sequence[int]) -> list[Activations]:

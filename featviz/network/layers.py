@@ -234,7 +234,7 @@ def _layout(
         token_counts: Lengths of the token sequences of the network, as far as the kinds of modules tell.
 
     Returns:
-        The layout; `None` where the output is no feature map, token sequence or vector.
+        The layout; `None` where the output is not a feature map, token sequence or vector.
     """
     if shape[0] != FIRST_BATCH or (other and (other[0] != SECOND_BATCH or len(other) != len(shape))):
         return None

@@ -56,7 +56,7 @@ def load(
         std: Standard deviation of each channel, > 0; `None` for the model's own.
         classes: Class names in output order; `None` for the model's own.
         channel_order: Order in which the module expects the channels, `"RGB"` or `"BGR"`; `None` for the model's own.
-        layout: Order in which the module expects the dimensions of a batch, `"NCHW"` or `"NHWC"`; `None` for the
+        layout: Dimension order of a batch that the module expects, `"NCHW"` or `"NHWC"`; `None` for the
             model's own.
         smooth_pools: Spread the gradient of max pooling over the whole window, which removes its grid pattern.
 

@@ -60,11 +60,11 @@ def version(tensor: torch.Tensor) -> int:
 def converted_weights(
     module: nn.Module, memory_format: torch.memory_format, dtype: torch.dtype = torch.float32
 ) -> Iterator[None]:
-    """Convert weights to the memory layout and precision of fast kernels; restore them afterwards.
+    """Convert weights to the memory format and precision of fast kernels; restore them afterwards.
 
     Args:
         module: The module whose weights are converted.
-        memory_format: Memory layout of the 4-dimensional weights, those of convolutions.
+        memory_format: Memory format of the 4-dimensional weights, those of convolutions.
         dtype: Precision of the weights of `CAST_MODULES` that are in single precision.
     """
     cast = {

@@ -437,7 +437,7 @@ class Network:
             raise AddressError(f"no layer {layer!r} in {self.label}{nearest(layer, self.table)}{command}")
         raise AddressError(
             f"layer {layer!r} of {self.label} cannot be addressed: it does not run in eval mode, or its output is "
-            f"no feature map, token sequence or vector{nearest(layer, self.table)}"
+            f"not a feature map, token sequence or vector{nearest(layer, self.table)}"
         )
 
 

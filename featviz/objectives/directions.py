@@ -66,7 +66,7 @@ class Direction(_VectorDirection):
         Args:
             layer: Dotted module name.
             vector: One number per channel.
-            inverse_covariance: (channels, channels), of the activations over natural images, centred or not.
+            inverse_covariance: (channels, channels), of the activations over natural images, centered or not.
             power: Weight of the angle, as for `Direction`.
 
         Returns:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.interfaces import Leaves, ParamTraits, Size
+from featviz.param.checks import check_std
 from featviz.param.prior import Prior, UsesPrior
 from featviz.param.spectrum import canvas_std, inverse_fft, natural_amplitudes, power_law
 from featviz.random import Generators
@@ -54,11 +55,11 @@ class Fourier(_Spectral):
     Args:
         decay: Exponent d of the scale 1 / frequency^d; 0 scales all frequencies equally. Ignored with a prior, except
             for the overall scale.
-        std: Standard deviation of the initial leaves. Larger values make the start harder to change.
+        std: Standard deviation of the initial leaves, >= 0. Larger values make the start harder to change.
         prior: Path of a file from `fit_prior`, whose amplitude spectrum replaces the power law; `None` for none.
 
     Raises:
-        SettingError: `prior` is not a path.
+        SettingError: `prior` is not a path, or `std` is out of its range.
 
     Source: Lucid, lucid/optvis/param/spatial.py, `fft_image`.
     Differs: decay 1.4 instead of 1, because the spectra of images are then as steep as those of photographs, and a
@@ -68,6 +69,11 @@ class Fourier(_Spectral):
     decay: float = 1.4
     std: float = 0.025
     prior: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Convert the path of the prior to text, and check the standard deviation."""
+        super().__post_init__()
+        check_std("Fourier", self.std, Fourier.std)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw the coefficients of each image; the last dimension holds real and imaginary parts."""

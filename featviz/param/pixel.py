@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.interfaces import Leaves, Size
+from featviz.param.checks import check_std
 from featviz.random import Generators
 
 
@@ -18,10 +19,17 @@ class Pixel:
     Args:
         std: Standard deviation of the initial canvas, >= 0.
 
+    Raises:
+        SettingError: `std` is out of its range.
+
     Source: Lucid, lucid/optvis/param/spatial.py, `naive`.
     """
 
     std: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check the standard deviation."""
+        check_std("Pixel", self.std, Pixel.std)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw the pixels of each image."""

@@ -216,8 +216,8 @@ def _moments(images: Iterable[Tensor], channels: int, size: int) -> tuple[Tensor
         flat = canvas.flatten(1).double()
         total += flat.mean(1)
         product += flat @ flat.T / flat.shape[1]
-        centred = (canvas - canvas.mean((1, 2), keepdim=True)) * window
-        spectrum = torch.fft.rfft2(centred, norm="ortho").to(cross_power.dtype)
+        centered = (canvas - canvas.mean((1, 2), keepdim=True)) * window
+        spectrum = torch.fft.rfft2(centered, norm="ortho").to(cross_power.dtype)
         cross_power += spectrum[:, None] * spectrum[None].conj()
         count += 1
     if count < 2:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.interfaces import Leaves, Size
+from featviz.param.checks import check_std
 from featviz.random import Generators
 
 
@@ -25,7 +26,7 @@ class Pyramid:
         std: Standard deviation of each initial level, >= 0.
 
     Raises:
-        SettingError: `levels` is out of its range.
+        SettingError: A value is out of its range.
 
     Source: Lucid, lucid/optvis/param/spatial.py, `laplacian_pyramid`.
     """
@@ -34,7 +35,8 @@ class Pyramid:
     std: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check the number of levels."""
+        """Check the values."""
+        check_std("Pyramid", self.std, Pyramid.std)
         if self.levels < 1:
             raise SettingError(f"levels must be >= 1, got {self.levels} (default 4)")
 

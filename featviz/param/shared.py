@@ -10,6 +10,7 @@ from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.interfaces import Leaves, ParamTraits, Size, Spatial, param_traits_of
+from featviz.param.checks import check_std
 from featviz.param.fourier import Fourier
 from featviz.random import Generators
 
@@ -26,7 +27,7 @@ class Shared:
         std: Standard deviation of the initial shared canvases, >= 0.
 
     Raises:
-        SettingError: `factors` is empty or out of its range.
+        SettingError: `factors` is empty, or a value is out of its range.
 
     Source: Lucid, lucid/optvis/param/lowres.py, `lowres_tensor`.
     Differs: the offsets of the grids are fixed at half a cell, alternately along rows and along columns.
@@ -37,7 +38,8 @@ class Shared:
     std: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check the factors."""
+        """Check the values."""
+        check_std("Shared", self.std, Shared.std)
         if not self.factors or min(self.factors) < 1:
             raise SettingError(f"factors must be one or more integers >= 1, got {self.factors} (default (2, 4, 8))")
 

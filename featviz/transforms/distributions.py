@@ -16,10 +16,43 @@ from featviz.random import Generators
 
 @runtime_checkable
 class Distribution(Protocol):
-    """A distribution of numbers. `Uniform`, `LogUniform` and `OneOf` are those of featviz."""
+    """A distribution of numbers. May also have `smallest`; see `Bounded`.
+
+    `Uniform`, `LogUniform` and `OneOf` are those of featviz.
+    """
 
     def sample(self, rng: Generators) -> Float[Tensor, " n"]:
-        """Draw one number for each image."""
+        """Draw one number for each image.
+
+        Args:
+            rng: Random numbers, one generator per image.
+
+        Returns:
+            One number per image.
+        """
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A distribution that knows the smallest number that it may draw, so that transforms can check their range."""
+
+    @property
+    def smallest(self) -> float:
+        """The smallest number that may be drawn."""
+
+
+def smallest_of(value: Distribution | float) -> float | None:
+    """Return the smallest number that may be drawn.
+
+    Args:
+        value: A number or a distribution.
+
+    Returns:
+        The number itself, or the property `smallest` of the distribution; `None` for a distribution without it.
+    """
+    if isinstance(value, Bounded):
+        return value.smallest
+    return None if isinstance(value, Distribution) else value
 
 
 def sample(distribution: Distribution | float, rng: Generators) -> Float[Tensor, " n"]:
@@ -49,6 +82,11 @@ class Uniform:
     low: float
     high: float
 
+    @property
+    def smallest(self) -> float:
+        """The smallest number that may be drawn."""
+        return min(self.low, self.high)
+
     def sample(self, rng: Generators) -> Float[Tensor, " n"]:
         """Draw one number for each image."""
         return self.low + (self.high - self.low) * rng.uniform()
@@ -74,6 +112,11 @@ class LogUniform:
         if min(self.low, self.high) <= 0:
             raise SettingError(f"low and high of LogUniform must be > 0, got {self.low} and {self.high}")
 
+    @property
+    def smallest(self) -> float:
+        """The smallest number that may be drawn."""
+        return min(self.low, self.high)
+
     def sample(self, rng: Generators) -> Float[Tensor, " n"]:
         """Draw one number for each image."""
         return self.low * (math.log(self.high / self.low) * rng.uniform()).exp()
@@ -96,6 +139,11 @@ class OneOf:
         """Check that there are values."""
         if not self.values:
             raise SettingError("values of OneOf must hold at least one number, got ()")
+
+    @property
+    def smallest(self) -> float:
+        """The smallest number that may be drawn."""
+        return min(self.values)
 
     def sample(self, rng: Generators) -> Float[Tensor, " n"]:
         """Draw one number for each image."""

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.interfaces import Size
+from featviz.interfaces import Size, as_size
 from featviz.random import Generators
-from featviz.transforms.checks import check_positive, check_px
+from featviz.transforms.checks import check_at_least_one, check_fill, check_positive, check_px
 from featviz.transforms.distributions import Distribution, LogUniform, Uniform, sample
 from featviz.transforms.resampling import AffineMap, identity
 
@@ -28,7 +28,7 @@ class Pad:
         fill: Value of the padding, in [0, 1]; `None` to mirror the image.
 
     Raises:
-        SettingError: `px` is negative or not a whole number.
+        SettingError: `px` is negative or not a whole number, or `fill` is out of its range.
 
     Source: Lucid, lucid/optvis/transform.py, `pad`.
     """
@@ -37,8 +37,9 @@ class Pad:
     fill: float | None = 0.5
 
     def __post_init__(self) -> None:
-        """Check the width."""
+        """Check the values."""
         check_px("px of Pad", self.px)
+        check_fill("fill of Pad", self.fill)
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Shift the image by the padding on the left and at the top."""
@@ -99,11 +100,11 @@ class CropOrPadTo:
     """Crop or pad the image symmetrically to a size.
 
     Args:
-        size: Height and width in px, >= 1.
+        size: Height and width in px, or one side, >= 1.
         fill: Value of the padding, in [0, 1]; `None` to mirror the image.
 
     Raises:
-        SettingError: `size` is out of its range.
+        SettingError: A value is out of its range.
 
     Source: Lucid, lucid/optvis/transform.py, `crop_or_pad_to`.
     """
@@ -112,14 +113,16 @@ class CropOrPadTo:
     fill: float | None = 0.5
 
     def __post_init__(self) -> None:
-        """Check the size."""
+        """Convert the size, and check the values."""
+        object.__setattr__(self, "size", as_size(self.size))
+        check_fill("fill of CropOrPadTo", self.fill)
         if min(self.size) < 1:
             raise SettingError(
                 f"size of CropOrPadTo must be at least 1 px on each side, got {self.size[0]} x {self.size[1]}"
             )
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
-        """Move the centre to the new centre, by whole px."""
+        """Move the center to the new center, by whole px."""
         return _translation(len(rng), (self.size[1] - size[1]) // 2, (self.size[0] - size[0]) // 2), self.size
 
 
@@ -144,7 +147,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Rotate:
-    """Rotate the image about its centre.
+    """Rotate the image about its center.
 
     Args:
         degrees: Angle in degrees, counter-clockwise: a distribution, or a number d for angles from -d to d.
@@ -167,7 +170,7 @@ class Rotate:
 
 @dataclass(frozen=True)
 class Scale:
-    """Enlarge or shrink the image about its centre and keep its size.
+    """Enlarge or shrink the image about its center and keep its size.
 
     Args:
         factor: Factor > 0, a number or a distribution; above 1 enlarges.
@@ -213,11 +216,11 @@ class ResizedView:
 
     Args:
         zoom: Side of the image divided by the side of the window, >= 1: a number or a distribution.
-        size: Height and width of the view in px; `None` for the size of the image.
+        size: Height and width of the view in px, or one side, >= 1; `None` for the size of the image.
         whole: Probability in [0, 1] of a view of the whole image.
 
     Raises:
-        SettingError: `zoom` may be 0 or less.
+        SettingError: A value is out of its range.
 
     Source: Fel et al. 2023, https://arxiv.org/abs/2306.06805, section 4, random crops.
     Differs: the zoom is uniform on a logarithmic scale, and some views show the whole image.
@@ -228,8 +231,16 @@ class ResizedView:
     whole: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the zoom."""
-        check_positive("zoom of ResizedView", self.zoom)
+        """Convert the size, and check the values."""
+        check_at_least_one("zoom of ResizedView", self.zoom)
+        if not 0 <= self.whole <= 1:
+            raise SettingError(f"whole of ResizedView must be in [0, 1], got {self.whole} (default 0.0)")
+        if self.size is not None:
+            object.__setattr__(self, "size", as_size(self.size))
+            if min(self.size) < 1:
+                raise SettingError(
+                    f"size of ResizedView must be at least 1 px on each side, got {self.size[0]} x {self.size[1]}"
+                )
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Draw size and position of each window."""
@@ -242,7 +253,7 @@ class ResizedView:
             factor = view[side] / window
             first = corner[:, axis] * (size[side] - window)
             # The first edge of the window becomes the first edge of the view. Edges lie half a pixel outside of the
-            # centres of the outer pixels: (p + 0.5 - first) * factor - 0.5.
+            # centers of the outer pixels: (p + 0.5 - first) * factor - 0.5.
             matrix[:, axis, axis] = factor
             matrix[:, axis, 2] = (0.5 - first) * factor - 0.5
         return matrix, view
@@ -275,7 +286,7 @@ class Resize:
             fraction = max(new, min(1.0, self.min_side / min(size)))
             new = max(1, round(size[0] * fraction)), max(1, round(size[1] * fraction))
         vertical, horizontal = new[0] / size[0], new[1] / size[1]
-        # Pixel centres are half a pixel from the edges: (p + 0.5) * factor - 0.5.
+        # Pixel centers are half a pixel from the edges: (p + 0.5) * factor - 0.5.
         matrix = identity(len(rng))
         matrix[:, 0, 0], matrix[:, 1, 1] = horizontal, vertical
         matrix[:, 0, 2], matrix[:, 1, 2] = (horizontal - 1) / 2, (vertical - 1) / 2
@@ -292,7 +303,7 @@ def _translation(n: int, x: float | Tensor, y: float | Tensor) -> Float[Tensor, 
 
 
 def _about_center(matrix: Float[Tensor, "n 3 3"], size: Size) -> Float[Tensor, "n 3 3"]:
-    """Return the map with its origin at the centre of the image instead of at its first pixel."""
+    """Return the map with its origin at the center of the image instead of at its first pixel."""
     y, x = (size[0] - 1) / 2, (size[1] - 1) / 2
     return _translation(1, x, y) @ matrix @ _translation(1, -x, -y)
 

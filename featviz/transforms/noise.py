@@ -12,7 +12,7 @@ from featviz.errors import SettingError
 from featviz.interfaces import Shape
 from featviz.random import Generators
 from featviz.transforms.blur import gaussian_blur
-from featviz.transforms.distributions import Distribution, sample
+from featviz.transforms.distributions import Distribution, sample, smallest_of
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,15 @@ class GaussianBlur:
         std: Standard deviation in px, > 0; a number, or a distribution from which each image draws its own.
 
     Raises:
-        SettingError: A number is out of its range.
+        SettingError: `std` may be 0 or less.
     """
 
     std: Distribution | float
 
     def __post_init__(self) -> None:
         """Check the standard deviation."""
-        if isinstance(self.std, int | float) and not self.std > 0:
+        smallest = smallest_of(self.std)
+        if smallest is not None and not smallest > 0:
             raise SettingError(f"std of GaussianBlur must be > 0 px, got {self.std}")
 
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, " n"]:

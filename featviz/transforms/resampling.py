@@ -97,7 +97,7 @@ def _average_blocks(images: Tensor, matrix: Tensor, halvings: int) -> tuple[Tens
     side = min(2**halvings, *images.shape[2:])
     if side == 1:
         return images, matrix
-    # Block k covers the pixels side * k to side * k + side - 1, so its centre is at side * k + (side - 1) / 2.
+    # Block k covers the pixels side * k to side * k + side - 1, so its center is at side * k + (side - 1) / 2.
     from_blocks = identity(len(matrix))
     from_blocks[:, 0, 0] = from_blocks[:, 1, 1] = side
     from_blocks[:, 0, 2] = from_blocks[:, 1, 2] = (side - 1) / 2
@@ -142,7 +142,7 @@ def _grid(matrix: Float[Tensor, "n 3 3"], images: Float[Tensor, "n c h w"], size
     outer sum of two vectors, with x and y as one complex number: one addition per pixel, which takes a hundredth of the
     time of a matrix product per pixel.
     """
-    # Coordinate p of a side of n px becomes 2 * p / (n - 1) - 1, because -1 and 1 are the centres of the outer pixels.
+    # Coordinate p of a side of n px becomes 2 * p / (n - 1) - 1, because -1 and 1 are the centers of the outer pixels.
     unit = torch.tensor([2 / max(1, side - 1) for side in (images.shape[3], images.shape[2])])
     inverse = torch.linalg.inv(matrix)[:, :2] * unit[:, None]
     inverse[:, :, 2] -= 1

@@ -148,7 +148,7 @@ def test_icons_of_cells_are_recognised_by_another_network(motifnet, tmp_path):
     for cell in grid["cells"]:
         (name, share), *rest = cell["classes"]
         if not rest or share > 4 * rest[0][1]:
-            image = torch.from_numpy(read_image(tmp_path / "a" / "pictures" / f"{cell['name']}.png"))
+            image = torch.from_numpy(read_image(tmp_path / "a" / "images" / f"{cell['name']}.png"))
             right.append(class_rank(image, judge.classes.index(name), judge)[0] == 1)
     assert len(right) >= 10 and sum(right) / len(right) >= 0.75, right
 
@@ -181,9 +181,9 @@ def test_atlas_is_rendered_once_and_its_path_printed(motifnet, folder, tmp_path,
             assert all(
                 (tmp_path / "page" / "photographs" / f"{p}.webp").is_file() for c in grid["cells"] for p in c["photos"]
             )
-    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "page" / "pictures").iterdir()}
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "page" / "images").iterdir()}
     assert main([*words, "--per-image", "2", "--quiet"]) == 0
-    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "page" / "pictures").iterdir()} == times
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "page" / "images").iterdir()} == times
 
 
 def test_scan_progress_is_reported(motifnet, folder, tmp_path):
@@ -201,15 +201,15 @@ def test_icons_of_other_params(motifnet, folder, tmp_path, name):
     words = ["atlas", str(folder), "--layer", "stage3", "--per-image", "1", "--method", "pca", "--param", name]
     assert main([*words, "--steps", "2", "--quiet", "-o", "page"]) == 0
     (grid, *_) = data(tmp_path / "page" / "index.html")["layers"][0]["grids"]
-    file = tmp_path / "page" / "pictures" / f"{grid['cells'][0]['name']}.png"
+    file = tmp_path / "page" / "images" / f"{grid['cells'][0]['name']}.png"
     recipe = fv.Recipe.of(file)
     if name == "cppn":
         assert "CPPN" in recipe.param and recipe.transforms == repr(fv.transforms.NEAR)
     else:
         assert "Opacity" in recipe.objectives[0]
         for image in (file, tmp_path / "page" / grid["sprite"]):
-            with Image.open(image) as picture:
-                assert picture.crop((0, 0, 64, 64)).getextrema()[3][1] < 255  # still half transparent after two steps
+            with Image.open(image) as opened:
+                assert opened.crop((0, 0, 64, 64)).getextrema()[3][1] < 255  # still half transparent after two steps
 
 
 @pytest.mark.slow
@@ -219,10 +219,10 @@ def test_irrelevant_parts_of_an_icon_become_transparent(motifnet, tmp_path):
     objective = fv.objectives.Direction("stage3", weights, 2)
     batch = icon_batch(motifnet, [objective], param=fv.param.Alpha(), size=96, steps=256, seed=0)
     render_batch(motifnet, batch, Store(tmp_path))
-    with Image.open(tmp_path / "pictures" / f"{batch.names[0]}.png") as image:
-        picture = np.asarray(image)
-    assert picture.shape == (96, 96, 4)
-    assert np.median(picture[..., 3]) < 0.25 * 255 < 0.6 * 255 < picture[..., 3].max()
+    with Image.open(tmp_path / "images" / f"{batch.names[0]}.png") as image:
+        pixels = np.asarray(image)
+    assert pixels.shape == (96, 96, 4)
+    assert np.median(pixels[..., 3]) < 0.25 * 255 < 0.6 * 255 < pixels[..., 3].max()
 
 
 def test_only_photographs_of_one_predicted_class(motifnet, folder, tmp_path):

@@ -105,9 +105,9 @@ def test_icons_of_other_params(photo, tmp_path, name, mode):
     assert (
         main([*words, "--size", "64", "--steps", "64", "--quiet", "-o", "page"]) == 0
     )  # a CPPN starts flat and needs some steps to activate the units
-    for file in (tmp_path / "page" / "pictures").iterdir():
-        with Image.open(file) as picture:
-            assert picture.mode == mode
+    for file in (tmp_path / "page" / "images").iterdir():
+        with Image.open(file) as opened:
+            assert opened.mode == mode
 
 
 def test_sources_lie_in_the_receptive_field(parts):
@@ -147,9 +147,9 @@ def test_page_and_its_icons(motifnet, photo, tmp_path, capsys):
 def test_images_of_a_sweep_are_copied(motifnet, photo, tmp_path):
     settings = {"steps": 2}
     fv.sweep(motifnet, tmp_path / "sweep", "stage2", **settings)
-    swept = {file.name: file.read_bytes() for file in (tmp_path / "sweep" / "pictures").iterdir()}
+    swept = {file.name: file.read_bytes() for file in (tmp_path / "sweep" / "images").iterdir()}
     fv.blocks(motifnet, photo, "stage2", tmp_path / "page", cells=2, groups=1, sweep=tmp_path / "sweep", **settings)
-    own = {file.name: file.read_bytes() for file in (tmp_path / "page" / "pictures").iterdir()}
+    own = {file.name: file.read_bytes() for file in (tmp_path / "page" / "images").iterdir()}
     shared = swept.keys() & own.keys()
     assert len(shared) == len(data(tmp_path / "page")["layers"][0]["channels"])
     assert all(swept[name] == own[name] for name in shared)

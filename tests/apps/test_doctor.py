@@ -91,7 +91,7 @@ def test_uninformative_networks_raise_no_false_alarm(motifnet, folder, tmp_path)
 
 def test_a_wrong_normalisation_is_found_by_predictions_alone(motifnet, folder, monkeypatch):
     """As in a network without batch norms."""
-    monkeypatch.setattr("featviz.apps.doctor.input_range._mismatch", lambda network, images: None)
+    monkeypatch.setattr("featviz.apps.doctor.normalisation._mismatch", lambda network, images: None)
     assert fv.doctor(motifnet, photographs=folder).healthy
     wrong = motifnet.with_input(mean=(0.485, 0.456, 0.406), std=(0.003922,) * 3)
     (finding,) = (one for one in fv.doctor(wrong, photographs=folder) if one.fix)
@@ -349,7 +349,7 @@ def test_channels_that_never_activate_on_photographs_are_a_note(tmp_path):
     layers[0].bias.data = torch.tensor([0.0, 0.0, -50.0, -50.0])
     lines = str(fv.doctor(fv.Network(layers, size=32, **HALF), photographs=drawings(tmp_path / "drawings", 12)))
     assert lines.splitlines()[-1] == (
-        "note  dead units   2 channels of 1 never activate on these photographs; their pictures will be noise"
+        "note  dead units   2 channels of 1 never activate on these photographs; their images will be noise"
     )
 
 

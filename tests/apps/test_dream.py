@@ -34,15 +34,15 @@ def pixels(photo):
 
 
 @pytest.fixture
-def picture(pixels, tmp_path):
+def image_file(pixels, tmp_path):
     path = tmp_path / "pixels.png"
     Image.fromarray(pixels).save(path)
     return path
 
 
-def test_a_dream_raises_the_objective_and_is_replayed(motifnet, picture, tmp_path):
-    rendering = fv.dream(motifnet, picture, "stage2:5", **QUICK)
-    before = torch.from_numpy(read_image(picture))[None]
+def test_a_dream_raises_the_objective_and_is_replayed(motifnet, image_file, tmp_path):
+    rendering = fv.dream(motifnet, image_file, "stage2:5", **QUICK)
+    before = torch.from_numpy(read_image(image_file))[None]
     assert rendering.images.shape == before.shape
     assert 0.01 < (rendering.images - before).abs().mean() < 0.2
     assert (rendering.history.shape, rendering.names) == ((4, 1), ("stage2:5",))
@@ -54,10 +54,10 @@ def test_a_dream_raises_the_objective_and_is_replayed(motifnet, picture, tmp_pat
     assert again.recipe == rendering.recipe
 
 
-def test_detail_is_carried_from_octave_to_octave(motifnet, picture):
+def test_detail_is_carried_from_octave_to_octave(motifnet, image_file):
     """The detail of small octaves is in the large image, at lower frequencies."""
-    before = torch.from_numpy(read_image(picture))[None]
-    one, three = (fv.dream(motifnet, picture, "stage3", octaves=n, steps=4).images - before for n in (1, 3))
+    before = torch.from_numpy(read_image(image_file))[None]
+    one, three = (fv.dream(motifnet, image_file, "stage3", octaves=n, steps=4).images - before for n in (1, 3))
 
     def coarse(detail):
         return torch.nn.functional.avg_pool2d(detail, 8).std() / detail.std()
@@ -65,8 +65,8 @@ def test_detail_is_carried_from_octave_to_octave(motifnet, picture):
     assert coarse(three) > 1.15 * coarse(one)
 
 
-def test_tiles_show_no_seams(motifnet, picture):
-    large = torch.nn.functional.interpolate(torch.from_numpy(read_image(picture))[None], (270, 384), mode="bilinear")
+def test_tiles_show_no_seams(motifnet, image_file):
+    large = torch.nn.functional.interpolate(torch.from_numpy(read_image(image_file))[None], (270, 384), mode="bilinear")
     whole, tiled = (
         fv.dream(motifnet, large, "stage2", octaves=1, steps=4, execution=fv.Execution("float32", tile=tile)).images
         - large
@@ -77,34 +77,34 @@ def test_tiles_show_no_seams(motifnet, picture):
     assert (whole - tiled).abs().mean() < 0.5 * whole.abs().mean()
 
 
-def test_masks_guides_and_colors(motifnet, picture, tmp_path):
+def test_masks_guides_and_colors(motifnet, image_file, tmp_path):
     mask = np.zeros((90, 128), np.uint8)
     mask[:, 64:] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    before = torch.from_numpy(read_image(picture))[None]
-    masked = fv.dream(motifnet, picture, mask=tmp_path / "mask.png", **QUICK)
+    before = torch.from_numpy(read_image(image_file))[None]
+    masked = fv.dream(motifnet, image_file, mask=tmp_path / "mask.png", **QUICK)
     change = (masked.images - before).abs()
     assert change[..., :62].max() < 1e-6 < 0.01 < change[..., 66:].mean()
     (file,) = masked.save(tmp_path / "masked.png")
     assert fv.replay(file, device="cpu").images.equal(masked.images)
 
-    colors = fv.dream(motifnet, picture, keep_color=True, **QUICK).images
+    colors = fv.dream(motifnet, image_file, keep_color=True, **QUICK).images
     chroma = [image[:, 0] - image[:, 1] for image in (before, colors)]
-    free = fv.dream(motifnet, picture, **QUICK).images
+    free = fv.dream(motifnet, image_file, **QUICK).images
     assert (chroma[0] - chroma[1]).abs().mean() < 0.5 * (chroma[0] - (free[:, 0] - free[:, 1])).abs().mean()
 
-    guided = fv.dream(motifnet, picture, fv.objectives.Layer("stage2"), guide=picture, **QUICK)
-    assert str(guided.recipe.objectives[0]) == f"Guide(layer='stage2', image='{picture}')"
+    guided = fv.dream(motifnet, image_file, fv.objectives.Layer("stage2"), guide=image_file, **QUICK)
+    assert str(guided.recipe.objectives[0]) == f"Guide(layer='stage2', image='{image_file}')"
     with pytest.raises(
         fv.SettingError, match=r"^with a guide, the objective must be a layer, got stage2:1; give --layer NAME$"
     ):
-        fv.dream(motifnet, picture, "stage2:1", guide=picture)
+        fv.dream(motifnet, image_file, "stage2:1", guide=image_file)
 
 
 @pytest.mark.parametrize("options", [{"smooth": 1.5}, {"laplacian": 3}, {"strength": 2.0}])
-def test_smooth_laplacian_and_strength(motifnet, picture, options):
-    plain, other = (fv.dream(motifnet, picture, **QUICK, **more).images for more in ({}, options))
-    before = torch.from_numpy(read_image(picture))[None]
+def test_smooth_laplacian_and_strength(motifnet, image_file, options):
+    plain, other = (fv.dream(motifnet, image_file, **QUICK, **more).images for more in ({}, options))
+    before = torch.from_numpy(read_image(image_file))[None]
     fine = [(image - before).diff(dim=3).std() / (image - before).std() for image in (plain, other)]
     if "strength" in options:
         assert (other - before).std() > 1.5 * (plain - before).std()
@@ -113,7 +113,7 @@ def test_smooth_laplacian_and_strength(motifnet, picture, options):
 
 
 @pytest.mark.parametrize("when", [1, 2, 3])
-def test_ctrl_c_returns_the_image_so_far(motifnet, picture, when):
+def test_ctrl_c_returns_the_image_so_far(motifnet, image_file, when):
     reported = []
 
     def stop(done, total):
@@ -121,19 +121,19 @@ def test_ctrl_c_returns_the_image_so_far(motifnet, picture, when):
         if len(reported) == when:
             raise KeyboardInterrupt
 
-    rendering = fv.dream(motifnet, picture, octaves=2, steps=2, progress=stop)
+    rendering = fv.dream(motifnet, image_file, octaves=2, steps=2, progress=stop)
     assert rendering.recipe.until == when
-    assert rendering.images.equal(fv.dream(motifnet, picture, octaves=2, steps=2, until=when).images)
+    assert rendering.images.equal(fv.dream(motifnet, image_file, octaves=2, steps=2, until=when).images)
     reports = []
-    fv.dream(motifnet, picture, octaves=2, steps=2, progress=lambda *now: reports.append(now))
+    fv.dream(motifnet, image_file, octaves=2, steps=2, progress=lambda *now: reports.append(now))
     assert reports[-1][0] == reports[-1][1] == reported[0][1]
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
 
 
-def test_objectives_that_need_the_full_view_are_refused_with_tiles(motifnet, picture):
+def test_objectives_that_need_the_full_view_are_refused_with_tiles(motifnet, image_file):
     large = torch.rand(3, 100, 500, generator=torch.Generator().manual_seed(0))
     with pytest.raises(fv.SettingError, match=r"needs the full view, but a view of 100 x 500 px is cut into tiles of"):
-        fv.dream(motifnet, large, fv.objectives.Match("stage2", str(picture)), execution=fv.Execution(tile=256))
+        fv.dream(motifnet, large, fv.objectives.Match("stage2", str(image_file)), execution=fv.Execution(tile=256))
 
 
 def test_a_video_that_breaks_off_keeps_its_frames(tmp_path, pixels):
@@ -169,9 +169,9 @@ def test_octaves():
         ({"laplacian": -1}, "laplacian must be >= 0, got -1 (default 0)"),
     ],
 )
-def test_settings_out_of_range(motifnet, picture, options, message):
+def test_settings_out_of_range(motifnet, image_file, options, message):
     with pytest.raises(fv.SettingError) as caught:
-        fv.dream(motifnet, **{"image": picture, **options})
+        fv.dream(motifnet, **{"image": image_file, **options})
     assert str(caught.value) == message
 
 
@@ -252,10 +252,12 @@ def test_detail_follows_the_motion(motifnet, pixels, tmp_path):
     assert np.abs(shifted[0]).mean() / strength[0] < np.abs(shifted[1]).mean() / strength[1]
 
 
-def test_a_zoom_keeps_brightness_and_contrast(motifnet, picture):
-    frames = [f.astype(float) / 255 for f in fv.dream_zoom(motifnet, picture, "stage2", frames=12, zoom=1.1, **QUICK)]
+def test_a_zoom_keeps_brightness_and_contrast(motifnet, image_file):
+    frames = [
+        f.astype(float) / 255 for f in fv.dream_zoom(motifnet, image_file, "stage2", frames=12, zoom=1.1, **QUICK)
+    ]
     means, spreads = [frame.mean() for frame in frames], [frame.std() for frame in frames]
-    before = read_image(picture)
+    before = read_image(image_file)
     assert max(abs(mean - before.mean()) for mean in means) < 0.02
     assert max(abs(spread / before.std() - 1) for spread in spreads) < 0.1
     assert {frame.shape for frame in frames} == {(90, 128, 3)}
@@ -274,15 +276,18 @@ def test_frames_rotate_counter_clockwise_and_pan_down_and_right():
     assert (_move(wide, 2.0, 0.0, (0.0, 0.25))[0, 0] > 0.1).nonzero().float().mean(0).round().tolist() == [4, 8]
 
 
-def test_arguments_of_videos_are_checked_before_the_first_frame(motifnet, picture):
+def test_arguments_of_videos_are_checked_before_the_first_frame(motifnet, image_file):
     for call, message in [
-        (lambda: fv.dream_zoom(motifnet, picture, frames=0), r"^frames must be >= 1, got 0 \(default 48\)$"),
-        (lambda: fv.dream_zoom(motifnet, picture, zoom=0.9), r"^zoom must be >= 1, got 0.9 \(default 1.03\)$"),
+        (lambda: fv.dream_zoom(motifnet, image_file, frames=0), r"^frames must be >= 1, got 0 \(default 48\)$"),
+        (lambda: fv.dream_zoom(motifnet, image_file, zoom=0.9), r"^zoom must be >= 1, got 0.9 \(default 1.03\)$"),
         (
-            lambda: fv.dream_zoom(motifnet, picture, mask="mask.png"),
+            lambda: fv.dream_zoom(motifnet, image_file, mask="mask.png"),
             r"^mask must be left out with a zoom: the image moves and the mask does not$",
         ),
-        (lambda: fv.dream_video(motifnet, picture, carry=1.0), r"^carry must be in \[0, 1\), got 1 \(default 0.7\)$"),
+        (
+            lambda: fv.dream_video(motifnet, image_file, carry=1.0),
+            r"^carry must be in \[0, 1\), got 1 \(default 0.7\)$",
+        ),
     ]:
         with pytest.raises(fv.SettingError, match=message):
             call()
@@ -321,11 +326,11 @@ def test_the_default_layer_lies_at_two_thirds_of_the_depth():
     assert _default_layer(fv.load("googlenet", weights="none", device="cpu")) == "inception4d"
 
 
-def test_the_command(picture, tmp_path, capsys):
-    assert main(["dream", str(picture), "stage2:5", "-o", "d.png", *FEW]) == 0
+def test_the_command(image_file, tmp_path, capsys):
+    assert main(["dream", str(image_file), "stage2:5", "-o", "d.png", *FEW]) == 0
     assert main(["replay", "d.png", "--quiet"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "the same as the picture, to the byte"
-    assert main(["dream", str(picture), "--zoom", "1.05", "--frames", "3", "-o", "zoom.gif", *FEW]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "the same as the image, to the byte"
+    assert main(["dream", str(image_file), "--zoom", "1.05", "--frames", "3", "-o", "zoom.gif", *FEW]) == 0
     assert main(["dream", "zoom.gif", "--layer", "stage2", "-o", "again.gif", *FEW]) == 0
     fps, count, _ = read_video("again.gif")
     assert (round(fps), count) == (25, 3)  # GIF durations are in hundredths of a second
@@ -345,9 +350,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD)
-def test_bad_input_is_one_line(words, picture, capsys):
-    assert main(["dream", *words.format(picture).split(), *FEW]) == 2
-    assert capsys.readouterr().err == f"featviz: {BAD[words].format(picture)}\n"
+def test_bad_input_is_one_line(words, image_file, capsys):
+    assert main(["dream", *words.format(image_file).split(), *FEW]) == 2
+    assert capsys.readouterr().err == f"featviz: {BAD[words].format(image_file)}\n"
     assert not list(Path().glob("a.*"))
 
 

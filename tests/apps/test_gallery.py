@@ -30,7 +30,7 @@ STEPS = 2
 
 
 def rendered_files(folder):
-    return sorted((folder / "pictures").glob("*.png"))
+    return sorted((folder / "images").glob("*.png"))
 
 
 def data(page):
@@ -189,12 +189,14 @@ def test_any_url_of_fsspec(motifnet, tmp_path, url):
     url = url.format(tmp_path)
     for _ in range(2):
         made = fv.gallery(motifnet, url, classes=["moon"], steps=STEPS)
-        assert made.count == 1 and len(made.store.names("pictures")) == 1
+        assert made.count == 1 and len(made.store.names("images")) == 1
     assert b"<html" in made.store.read("index.html")
 
 
 def test_sweep_has_one_page_per_layer(motifnet, tmp_path):
-    made = fv.sweep(motifnet, tmp_path, ["stage1", "logit"], channels=[0, 3], negative=True, diverse_images=2, steps=STEPS)
+    made = fv.sweep(
+        motifnet, tmp_path, ["stage1", "logit"], channels=[0, 3], negative=True, diverse_images=2, steps=STEPS
+    )
     assert made.pages == ("index.html", "layer-stage1.html", "layer-logit.html")
     cards = data(tmp_path / "layer-stage1.html")
     assert [[image["note"] for image in card] for card in cards] == [["", "negative", "1", "2"]] * 2
@@ -260,10 +262,10 @@ class CachingFileSystem(MemoryFileSystem):
 def test_files_written_by_others_are_listed():
     fsspec.register_implementation("caching", CachingFileSystem, clobber=True)
     store, other = Store("caching://shared"), Store("memory://shared")
-    other.write("pictures/a.png", b"a")
-    assert store.names("pictures") == {"a.png"}
-    other.write("pictures/b.png", b"b")
-    assert store.names("pictures") == {"a.png", "b.png"}
+    other.write("images/a.png", b"a")
+    assert store.names("images") == {"a.png"}
+    other.write("images/b.png", b"b")
+    assert store.names("images") == {"a.png", "b.png"}
 
 
 def test_failing_unit_is_reported_and_the_others_are_rendered(motifnet, tmp_path, monkeypatch):

@@ -125,7 +125,7 @@ def test_crops_are_taken_along_the_longer_side():
 def test_files_get_the_verdicts_of_their_rendering(motifnet, motifvit, rendering, tmp_path):
     files = rendering.save(tmp_path)
     saved, rendered = fv.judge(files, judge=motifvit), fv.judge(rendering, judge=motifvit, network=motifnet)
-    assert [one.picture for one in saved] == ["00-logit_heart", "01-logit_leaf_-_0.1___tv", "02-stage2_5"]
+    assert [one.image for one in saved] == ["00-logit_heart", "01-logit_leaf_-_0.1___tv", "02-stage2_5"]
     for one, other in zip(saved, rendered, strict=True):
         assert one.rank == other.rank and one.verdict == other.verdict
         assert one.score == pytest.approx(other.score, abs=0.3)  # 8 bits
@@ -146,7 +146,7 @@ def test_each_image_is_scored_by_the_network_of_its_recipe(motifnet, motifvit, t
     for name, network in (("dark", dark), ("usual", motifnet)):
         fv.render(network, "logit:star", steps=128).save(tmp_path / f"{name}.png")
     files = [tmp_path / "dark.png", tmp_path / "usual.png"]
-    first, second = ({one.picture: one for one in fv.judge(order, judge=motifvit)} for order in (files, files[::-1]))
+    first, second = ({one.image: one for one in fv.judge(order, judge=motifvit)} for order in (files, files[::-1]))
     assert first == second and first["dark"].score != first["usual"].score
 
 
@@ -263,7 +263,8 @@ def test_a_changed_file_of_an_objective_is_an_error(motifnet, motifvit, tmp_path
     assert fv.judge(made, judge=motifvit, network=motifnet)[0].unit.startswith("match(stage2, guide.png)")
     Image.new("RGB", (64, 64)).save(guide[0])
     with pytest.raises(
-        fv.RecipeError, match=r"^the image was rendered with the file guide\.png, which is missing or has changed$"
+        fv.RecipeError,
+        match=r"^the image was rendered with the file guide\.png, which is missing or has changed; restore the file$",
     ):
         fv.judge(made, judge=motifvit, network=motifnet)
 
@@ -308,7 +309,7 @@ def test_the_table_and_the_command(rendering, tmp_path, capsys):
     judge = ["--judge", "motifvit", "--judge-channel-order", "rgb", "--judge-layout", "nchw"]
     assert main(["judge", *files, *judge, "--device", "cpu"]) == 0
     head, *rows, last = capsys.readouterr().out.splitlines()
-    assert " ".join(head.split()) == "picture shows rank p(motifvit) p(own) robustness slope verdict"
+    assert " ".join(head.split()) == "image shows rank p(motifvit) p(own) robustness slope verdict"
     assert len(rows) == 3 and rows[0].endswith(BOTH)
     assert re.fullmatch(r"top-1 1\.00, top-5 1\.00, mean probability (0\.\d\d|1\.00)", last)
 

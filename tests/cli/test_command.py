@@ -34,7 +34,7 @@ def test_render_and_replay(tmp_path, capsys):
     assert printed(capsys)[0] == ["a.png"]
     assert read_image("a.png").shape == (3, 40, 64)
     assert main(["replay", "a.png", "--quiet"]) == 0
-    assert printed(capsys)[0] == ["a-replay.png", "the same as the picture, to the byte"]
+    assert printed(capsys)[0] == ["a-replay.png", "the same as the image, to the byte"]
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "a-replay.png").read_bytes()
 
 
@@ -51,7 +51,7 @@ def test_several_objectives_make_a_sheet_or_one_file_each(tmp_path, capsys):
         "05-logit_spiral.png",
     ]
     assert main(["replay", "each/03-stage2_1_4_5_-_0.1___stage1.png", "-o", "again.png", "--quiet"]) == 0
-    assert printed(capsys)[0][-1] == "the same as the picture, to the byte"
+    assert printed(capsys)[0][-1] == "the same as the image, to the byte"
     assert main(["render", *units, *QUICK]) == 0
     assert printed(capsys)[0] == ["sheet.png"]
 
@@ -102,7 +102,7 @@ def test_terms(goal, capsys):
     iio.imwrite("mask.png", np.full((32, 32), 255, np.uint8))
     assert main(["render", goal, "--batch", "2", "-o", "a.png", *QUICK]) == 0
     assert main(["replay", "a.png", "--quiet"]) == 0
-    assert printed(capsys)[0][-1] == "the same as the picture, to the byte"
+    assert printed(capsys)[0][-1] == "the same as the image, to the byte"
     if "photo.png" in goal:
         iio.imwrite("photo.png", generator.integers(0, 255, (70, 64, 3), dtype=np.uint8))
         assert main(["replay", "a.png", "--quiet"]) == 2
@@ -121,7 +121,7 @@ def test_a_prior_learned_from_images(tmp_path, capsys):
     for name in ("Fourier", "Phase"):
         assert main(["render", "stage1:3", "--param", f"{name}(prior='prior.json')", "-o", "a.png", *QUICK]) == 0
         assert main(["replay", "a.png", "--quiet"]) == 0
-        assert printed(capsys)[0][-1] == "the same as the picture, to the byte"
+        assert printed(capsys)[0][-1] == "the same as the image, to the byte"
 
 
 def test_layers_and_models(capsys):
@@ -187,7 +187,7 @@ def test_a_network_and_an_objective_of_the_user(tmp_path, capsys):
         line,
     )
     assert main(["replay", "a.png", "--model", "mine.py:whole", "--own", "mine.py:corner", "--quiet"]) == 0
-    assert printed(capsys)[0][-1] == "the same as the picture, to the byte"
+    assert printed(capsys)[0][-1] == "the same as the image, to the byte"
     assert main(["replay", "b.png", "--model", "mine.py:bare", "--quiet"]) == 0
 
 
@@ -405,7 +405,7 @@ def test_version_and_help(capsys):
         assert main([command.replace("_", "-"), "--help"]) == 0
 
 
-def test_ctrl_c_saves_the_picture_so_far(tmp_path):
+def test_ctrl_c_saves_the_image_so_far(tmp_path):
     code = (
         "import featviz as fv, sys\n"
         "def interrupt(*_):\n"
@@ -436,13 +436,13 @@ def test_an_unwritable_folder_is_reported_before_the_render(monkeypatch, capsys)
     assert printed(capsys)[1] == ["featviz: cannot write to the folder .: Permission denied"]
 
 
-def test_replaying_a_stopped_picture_over_itself(tmp_path, capsys):
+def test_replaying_a_stopped_image_over_itself(tmp_path, capsys):
     fv.render(fv.load(device="cpu"), "stage1:3", steps=9, until=3).save("a.png")
     assert main(["replay", "a.png", "-o", "a.png", "--quiet"]) == 0
-    assert printed(capsys)[0] == ["a.png", "the same as the picture, to the byte"]
+    assert printed(capsys)[0] == ["a.png", "the same as the image, to the byte"]
 
 
-def test_replay_reports_a_changed_picture(tmp_path, capsys):
+def test_replay_reports_a_changed_image(tmp_path, capsys):
     import imageio.v3 as iio
     from PIL.PngImagePlugin import PngInfo
 
@@ -455,7 +455,7 @@ def test_replay_reports_a_changed_picture(tmp_path, capsys):
     pixels[3, 3] = 255 - pixels[3, 3]
     iio.imwrite("b.png", pixels, pnginfo=info)
     assert main(["replay", "b.png", "-o", "b.png", "--quiet"]) == 0
-    assert printed(capsys)[0][-1].endswith(" of 255 levels of the picture")
+    assert printed(capsys)[0][-1].endswith(" of 255 levels of the image")
 
 
 def test_the_installed_command_imports_from_the_current_folder(tmp_path):
@@ -479,7 +479,7 @@ def flat():
 """
 
 
-def test_size_is_of_the_picture_and_input_size_of_the_network(tmp_path, capsys):
+def test_size_is_of_the_image_and_input_size_of_the_network(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(OWN)
     whole = ["render", "0:2", "--model", "mine.py:whole", "-o", "a.png", *QUICK]
     assert main([*whole, "--size", "40"]) == 0

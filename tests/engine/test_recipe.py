@@ -200,7 +200,10 @@ def test_replay_checks_the_start_file(motifnet, tmp_path, photo):
     ):
         fv.replay(noise, device="cpu", start=moved)
     fv.render(motifnet, "stage1:0", steps=0, start=photo.flip(-1)).save(start)
-    with pytest.raises(fv.RecipeError, match=r"^the image was rendered from .*start.png, whose content has changed; give the original file"):
+    with pytest.raises(
+        fv.RecipeError,
+        match=r"^the image was rendered from .*start.png, whose content has changed; give the original file",
+    ):
         fv.replay(tmp_path / "a.png", device="cpu")
     two = [fv.render(motifnet, "stage1:0", steps=0, start=image).recipe.hash for image in (photo, photo.flip(-1))]
     assert two[0] != two[1]

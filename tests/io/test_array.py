@@ -33,7 +33,10 @@ def test_any_kind_of_numbers():
 def test_no_numbers(numbers):
     with pytest.raises(fv.SettingError) as caught:
         Array.of(numbers)
-    assert str(caught.value) == f"{numbers!r} is no array of numbers"
+    assert (
+        str(caught.value)
+        == f"{numbers!r} is not an array of numbers; give numbers, nested lists of them, a numpy array or a tensor"
+    )
 
 
 def test_numbers_must_be_finite():

@@ -26,7 +26,7 @@ def test_images_of_a_folder_and_its_subfolders_are_found_in_order(tmp_path):
 
 
 def test_folders_without_images(tmp_path):
-    with pytest.raises(fv.OutputError, match="^no folder nowhere$"):
+    with pytest.raises(fv.OutputError, match="^no folder nowhere; give a folder of images$"):
         next(images_in("nowhere"))
     with pytest.raises(fv.OutputError) as caught:
         list(images_in(tmp_path))

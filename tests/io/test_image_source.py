@@ -70,7 +70,7 @@ def test_files_and_numbers_load_alike(tmp_path):
     for size in (None, (12, 20), (5, 5), (30, 10)):
         assert torch.equal(load_image_source(str(tmp_path / "a.png"), 3, size), load_image_source(numbers, 3, size))
     assert load_image_source(str(tmp_path / "a.png"), 1).shape == (1, 12, 20)  # converted to greyscale
-    with pytest.raises(fv.OutputError, match="^no file no.png$"):
+    with pytest.raises(fv.OutputError, match="^no file no.png; check the path$"):
         load_image_source("no.png", 3)
 
 

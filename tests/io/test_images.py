@@ -113,7 +113,7 @@ def test_images_that_cannot_be_read(tmp_path):
         tmp_path / "moves.gif", save_all=True, append_images=[Image.fromarray(RGB[::-1])], duration=40
     )
     for name, channels, message in (
-        ("none.png", 3, "no file {}"),
+        ("none.png", 3, "no file {}; check the path"),
         ("text.png", 3, "cannot read {} as an image; give a PNG, JPEG or WebP file"),
         ("half.png", 3, "{} is truncated; was it copied completely?"),
         ("moves.gif", 3, "{} is animated (2 frames); give a still image, or use featviz dream with -o FILE.gif"),

@@ -69,7 +69,7 @@ def test_inputs_that_are_no_video(tmp_path):
     Image.fromarray(FRAMES[1]).save(tmp_path / "still.png")
     (tmp_path / "text.mp4").write_text("no video")
     for name, message in (
-        ("none.mp4", "no file {}"),
+        ("none.mp4", "no file {}; check the path"),
         ("still.png", "{} is a still image; give a video, or --zoom to zoom into the image"),
         ("text.mp4", "cannot read {} as a video; give an MP4, WebM or GIF file"),
     ):

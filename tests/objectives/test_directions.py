@@ -96,7 +96,10 @@ def test_activation_weights_of_a_patch():
             lambda: obj.TensorDirection("a", [1.0]),
             "tensor must have the dimensions (channels, rows, columns), got shape (1,)",
         ),
-        (lambda: obj.Direction("a", "x"), "'x' is no array of numbers"),
+        (
+            lambda: obj.Direction("a", "x"),
+            "'x' is not an array of numbers; give numbers, nested lists of them, a numpy array or a tensor",
+        ),
         (
             lambda: obj.Direction("a", [math.nan]),
             "numbers must be finite; an array of shape (1,) has infinite or NaN values",

@@ -186,7 +186,7 @@ def test_cppn_restated_at_two_sizes():
                 )
                 assert canvas[c, y, x].item() == pytest.approx(wanted, abs=1e-5)
     large = cppn.canvas(leaves, (12, 18))[0]
-    assert torch.allclose(large[:, 1::3, 1::3], canvas, atol=1e-5)  # every third pixel has the same centre
+    assert torch.allclose(large[:, 1::3, 1::3], canvas, atol=1e-5)  # every third pixel has the same center
 
 
 def test_images_of_a_periodic_cppn_can_be_tiled():
@@ -319,7 +319,7 @@ def test_a_prior_recovers_mean_correlation_and_spectrum(channels, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fv.fit_prior("nowhere"), "no folder nowhere"),
+        (lambda: fv.fit_prior("nowhere"), "no folder nowhere; give a folder of images"),
         (lambda: fv.fit_prior("."), "no images in .; it needs files that end in .png, .jpg, .jpeg"),
         (
             lambda: fv.fit_prior([torch.rand(3, 8, 8)]),
@@ -332,6 +332,10 @@ def test_a_prior_recovers_mean_correlation_and_spectrum(channels, tmp_path):
         (lambda: fv.fit_prior([], size=7), "size must be >= 8 px, got 7 (default 224)"),
         (lambda: Prior.load("none.json"), "no file none.json; create it with: featviz fit-prior FOLDER -o none.json"),
         (lambda: param.CPPN(0), "width and depth must be >= 1, got 0 and 8 (default 24, 8)"),
+        (lambda: param.Fourier(std=-1), "std of Fourier must be >= 0, got -1 (default 0.025)"),
+        (lambda: param.Pixel(-1), "std of Pixel must be >= 0, got -1 (default 0.01)"),
+        (lambda: param.Pyramid(std=-1), "std of Pyramid must be >= 0, got -1 (default 0.01)"),
+        (lambda: param.Shared(std=float("nan")), "std of Shared must be >= 0, got nan (default 0.01)"),
         (lambda: param.Pyramid(0), "levels must be >= 1, got 0 (default 4)"),
         (lambda: param.Shared(factors=()), "factors must be one or more integers >= 1, got () (default (2, 4, 8))"),
         (

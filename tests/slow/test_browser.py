@@ -70,7 +70,7 @@ def test_dialog_by_mouse(page):
     assert not box.is_visible()
     page.get_by_role("button", name="Open bee", exact=True).click()
     assert box.is_visible() and box.get_by_role("heading").inner_text() == "bee"
-    assert 'fv.replay("pictures/' in box.inner_text()
+    assert 'fv.replay("images/' in box.inner_text()
     assert page.evaluate("document.getElementById('large').decode().then(() => large.naturalWidth)") == 32
     assert page.locator("#plot path").get_attribute("d").count("L") == 19
     box.get_by_text("Recipe").click()
@@ -128,7 +128,7 @@ def test_sweep_links_to_its_layers_and_back(page, folder):
 
 def test_a_thousand_classes_open_in_under_two_seconds(page, folder, tmp_path):
     """The cards share one image, since only the page itself is timed."""
-    image = card_image(Store(folder), next(iter(sorted(file.stem for file in (folder / "pictures").iterdir()))))
+    image = card_image(Store(folder), next(iter(sorted(file.stem for file in (folder / "images").iterdir()))))
     cards = [Card(f"class {i}", [image]) for i in range(1000)]
     (folder / "many.html").write_text(Page("Many", "1000 classes", cards).html())
     page.goto((folder / "many.html").as_uri())

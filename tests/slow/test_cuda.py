@@ -64,7 +64,9 @@ def test_every_transform_gives_the_same_view_on_gpu_and_cpu(name):
     """Modules of other libraries make their own random draws, which may differ between devices."""
     transforms = T.fuse((TRANSFORMS.get(name) or MODULES[name],))
     images = torch.rand(2, 4 if name == "CompositeAlpha" else 3, 21, 34, generator=torch.Generator().manual_seed(0))
-    one, two = (T.apply_transforms(images.to(device), transforms, Generators([0, 1]))[0].cpu() for device in ("cpu", "cuda"))
+    one, two = (
+        T.apply_transforms(images.to(device), transforms, Generators([0, 1]))[0].cpu() for device in ("cpu", "cuda")
+    )
     assert one.shape == two.shape
     assert name in MODULES or name == "ModuleTransform" or torch.allclose(one, two, atol=1e-3)
 

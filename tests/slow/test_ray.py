@@ -37,7 +37,7 @@ def one_thread():
 
 
 def rendered_files(folder):
-    return {file.name: file.read_bytes() for file in (folder / "pictures").glob("*.png")}
+    return {file.name: file.read_bytes() for file in (folder / "images").glob("*.png")}
 
 
 def workers():

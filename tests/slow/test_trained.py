@@ -90,7 +90,7 @@ def test_own_network_of_32_px_by_command(shared, capsys):
     model = ["--model", f"{shared / 'models' / 'models.py'}:cifar10_resnet56", *CIFAR]
     assert main(["render", "layer2.4:7", "logit:3", *model, "--steps", "8", "-o", "a.png", "--quiet"]) == 0
     assert main(["replay", "a.png", "--model", model[1], "--quiet"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "the same as the picture, to the byte"
+    assert capsys.readouterr().out.splitlines()[-1] == "the same as the image, to the byte"
     assert main(["layers", *model]) == 0
     layer = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("layer2.4 "))
     assert layer == ["layer2.4", "map", "32x16x16", "32", "77", "2"]

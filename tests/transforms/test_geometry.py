@@ -173,6 +173,21 @@ def test_crop_or_pad_to_keeps_the_center():
     assert torch.allclose(views[:, :, 8:], torch.tensor(0.25))
 
 
+def test_one_side_gives_a_square():
+    assert T.CropOrPadTo(64) == T.CropOrPadTo((64, 64))
+    assert T.ResizedView(size=64) == T.ResizedView(size=(64, 64))
+
+
+def test_a_distribution_without_a_smallest_number_is_not_checked():
+    class Fixed:
+        def sample(self, rng):
+            return torch.full((len(rng),), -1.0)
+
+    T.Scale(Fixed())
+    with pytest.raises(SettingError):
+        T.Scale(T.OneOf((-1.0,)))
+
+
 def test_a_resized_view_is_a_window_inside_the_image():
     ys, xs = torch.meshgrid(torch.arange(40.0), torch.arange(60.0), indexing="ij")
     images = torch.stack([ys, xs])[None].repeat(200, 1, 1, 1) / 60
@@ -203,7 +218,8 @@ def test_large_shrinks_average_all_pixels():
 
 def test_every_pixel_of_a_large_canvas_has_a_gradient():
     canvas = torch.rand(1, 3, 128, 128, requires_grad=True)
-    views, _ = T.apply_transforms(canvas, T.fuse((T.ResizedView(T.LogUniform(1, 1.001), size=(32, 32)),)), Generators([0]))
+    stack = T.fuse((T.ResizedView(T.LogUniform(1, 1.001), size=(32, 32)),))
+    views, _ = T.apply_transforms(canvas, stack, Generators([0]))
     views.sum().backward()
     assert (canvas.grad != 0).float().mean() > 0.99
 
@@ -243,7 +259,18 @@ def test_a_padding_transform_of_the_user_sets_the_fill():
             lambda: T.Scale(T.OneOf((1, 0))),
             "factor of Scale must be > 0, got OneOf(values=(1, 0)) (1 changes nothing)",
         ),
-        (lambda: T.ResizedView(0), "zoom of ResizedView must be > 0, got 0 (1 changes nothing)"),
+        (lambda: T.ResizedView(0.5), "zoom of ResizedView must be >= 1, got 0.5 (1 changes nothing)"),
+        (
+            lambda: T.ResizedView(T.LogUniform(0.5, 2)),
+            "zoom of ResizedView must be >= 1, got LogUniform(low=0.5, high=2) (1 changes nothing)",
+        ),
+        (lambda: T.ResizedView(whole=7), "whole of ResizedView must be in [0, 1], got 7 (default 0.0)"),
+        (lambda: T.ResizedView(size=0), "size of ResizedView must be at least 1 px on each side, got 0 x 0"),
+        (lambda: T.Pad(2, 1.5), "fill of Pad must be in [0, 1], or None to mirror the image, got 1.5 (default 0.5)"),
+        (
+            lambda: T.CropOrPadTo(8, -1),
+            "fill of CropOrPadTo must be in [0, 1], or None to mirror the image, got -1 (default 0.5)",
+        ),
         (lambda: T.CropOrPadTo((0, 5)), "size of CropOrPadTo must be at least 1 px on each side, got 0 x 5"),
         (lambda: T.Resize(0.0), "size of Resize must be > 0, in px or as a fraction of the image, got 0.0"),
         (lambda: T.Resize((0, 4)), "size of Resize must be > 0, in px or as a fraction of the image, got (0, 4)"),

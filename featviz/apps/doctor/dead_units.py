@@ -40,7 +40,7 @@ def check_dead_units(network: fv.Network, images: Float[Tensor, "n c h w"] | Non
         worst = max(counts, key=lambda name: counts[name], default="")
         if counts.get(worst):
             text = (
-                f"{counts[worst]} channels of {worst} never activate on these photographs; their pictures will be noise"
+                f"{counts[worst]} channels of {worst} never activate on these photographs; their images will be noise"
             )
             yield Finding("dead units", text, note=True)
 

@@ -52,7 +52,7 @@ class Diagnosis:
         return "\n".join(map(str, self.findings))
 
 
-def flags(
+def normalisation_options(
     mean: tuple[float, ...], std: tuple[float, ...], channel_order: str = "RGB", *, given_order: str = "RGB"
 ) -> str:
     """Return the command-line options for a normalisation.
@@ -63,7 +63,7 @@ def flags(
         channel_order: `"RGB"` or `"BGR"`.
         given_order: The network's present channel order. Where both are RGB, `--channel-order` is left out.
 
-    >>> flags((0.5,), (0.25,))
+    >>> normalisation_options((0.5,), (0.25,))
     '--mean 0.5 --std 0.25'
     """
     mean_text, std_text = (",".join(f"{value:g}" for value in values) for values in (mean, std))

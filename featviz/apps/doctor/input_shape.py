@@ -8,7 +8,7 @@ from itertools import product
 import torch
 
 import featviz as fv
-from featviz.apps.doctor.findings import Finding, flags
+from featviz.apps.doctor.findings import Finding, normalisation_options
 
 CHANNELS = (3, 1, 4, 2, 6, 12, 13)
 """Numbers of channels to try, the most common first."""
@@ -24,8 +24,8 @@ def check_input_shape(network: fv.Network) -> Iterator[Finding]:
     """Report which channels, size or layout the module accepts, if it refuses those of its specification.
 
     Raises:
-        Exception: The module's own error, if no shape can be the reason: it is no refusal, it is about memory, or it
-            stays the same for every shape.
+        Exception: The module's own error, if no shape can be the reason: it is not in `REFUSALS`, it is about memory,
+            or it stays the same for every shape.
     """
     refusal = _refusal(network)
     if refusal is None:
@@ -57,7 +57,7 @@ def _alternatives(network: fv.Network) -> Iterator[tuple[fv.Network, str]]:
             mean, std = (0.5,) * channels, (0.5,) * channels
         fix = [f"--layout {layout}"] if layout != network.input.layout else []
         fix += [f"--input-size {size[0]}"] if size != network.size else []
-        fix += [flags(mean, std)] if channels != network.channels else []
+        fix += [normalisation_options(mean, std)] if channels != network.channels else []
         yield network.with_input(size=size, mean=mean, std=std, layout=layout), " ".join(fix)
 
 

@@ -22,7 +22,7 @@ DEFAULT_DEPTH = 2 / 3
 DEPTH_RANGE = 0.25, 0.97
 """Range of depths among all layers in which the block at two thirds of the blocks is accepted.
 
-Outside of it, the blocks at this nesting level are no sequence, such as an encoder between a stem and a head.
+Outside of it, the blocks at this nesting level do not follow each other, such as an encoder between a stem and a head.
 """
 DEPTH_TOLERANCE = 0.2
 """Largest distance to `DEFAULT_DEPTH`, among all layers, at which the nearest block is accepted instead."""
@@ -78,7 +78,7 @@ def dream(
         The image, of the same size as the given one, and its recipe. After Ctrl-C, what there is so far.
 
     Raises:
-        OutputError: A file is missing or no image.
+        OutputError: A file is missing or not an image.
         AddressError: The network has no such layer, channel, position or class.
         SettingError: An argument is out of its range.
 
@@ -120,7 +120,7 @@ def load_image(
         The image without alpha, and the alpha channel; `None` if the image is opaque.
 
     Raises:
-        OutputError: The file is missing or no image.
+        OutputError: The file is missing or not an image.
         SettingError: The image has another shape, or values outside of [0, 1].
     """
     if isinstance(image, Tensor):
@@ -145,7 +145,7 @@ def dream_objective(
         guide: An image whose features in the layer are amplified; `None` for none.
 
     Raises:
-        SettingError: There is a guide and the objective is no layer, or the network has no layer with positions.
+        SettingError: There is a guide and the objective is not a layer, or the network has no layer with positions.
     """
     chosen = fv.objectives.Layer(_default_layer(network)) if objective is None else objective
     if guide is None:

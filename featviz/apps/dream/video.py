@@ -73,7 +73,7 @@ def dream_zoom(
         ends it with `KeyboardInterrupt` after the frame in progress.
 
     Raises:
-        OutputError: A file is missing or no image.
+        OutputError: A file is missing or not an image.
         AddressError: The network has no such layer, channel, position or class.
         SettingError: An argument is out of its range, or there is a mask.
     """
@@ -135,7 +135,7 @@ def dream_video(
         ends it with `KeyboardInterrupt` after the frame in progress.
 
     Raises:
-        OutputError: The file is no video, or the packages that read videos are not installed.
+        OutputError: The file is not a video, or the packages that read videos are not installed.
         AddressError: The network has no such layer, channel, position or class.
         SettingError: An argument is out of its range.
     """

@@ -26,7 +26,7 @@ FULL_STRENGTH_QUANTILE = 0.995
 FADE_TO_WHITE = 0.55
 """How far the grey image under the colours is faded to white, in [0, 1]."""
 MIN_SHORTER_SIDE = 192
-"""Shorter side in px below which pictures are enlarged."""
+"""Shorter side in px below which images are enlarged."""
 SMOOTHING_DIVISOR = 96
 """Maps of single pixels are box-averaged for display, over the image's shorter side divided by this."""
 CLASS_SATURATION, CLASS_BRIGHTNESS = 0.85, 0.9
@@ -96,14 +96,14 @@ class Attribution:
         # The exponent < 1 makes weak contributions visible.
         return torch.lerp(pale, color.expand_as(pale), 0.9 * strength.abs() ** 0.75)
 
-    def pictures(self) -> list[np.ndarray]:
+    def to_bytes(self) -> list[np.ndarray]:
         """Return the overlays as 8-bit RGB, (h, w, 3), with a legend of the classes where there are several."""
         return [_with_legend(_enlarged(image), self.class_names) for image in self.overlay()]
 
     def sheet(self) -> np.ndarray:
         """Return all overlays on one contact sheet, as 8-bit RGB, (h, w, 3)."""
-        pictures = self.pictures()
-        return pictures[0] if len(pictures) == 1 else contact_sheet(pictures)
+        overlays = self.to_bytes()
+        return overlays[0] if len(overlays) == 1 else contact_sheet(overlays)
 
     def save(self, path: str | Path) -> Path:
         """Write the overlays to a file. A PNG file also holds the recipe, as `explained` in its report.
@@ -147,14 +147,14 @@ class Comparison:
     def sheet(self) -> np.ndarray:
         """Return a contact sheet: a row per target with the image first, a column per method; 8-bit RGB, (h, w, 3)."""
         image = _enlarged(_rgb(self.image[None])[0])
-        pictures, labels = [], []
+        cells, labels = [], []
         for target, score, row in zip(self.targets, self.scores, self.rows, strict=True):
-            pictures.append(image)
+            cells.append(image)
             labels.append(f"{target}: {score:.3g}")
             for method, found in zip(self.methods, row, strict=True):
-                pictures.append(np.full_like(image, 255) if found is None else found.pictures()[0])
+                cells.append(np.full_like(image, 255) if found is None else found.to_bytes()[0])
                 labels.append(f"{method}: does not apply" if found is None else method)
-        return contact_sheet(pictures, labels, columns=1 + len(self.methods))
+        return contact_sheet(cells, labels, columns=1 + len(self.methods))
 
     def save(self, path: str | Path) -> Path:
         """Write the sheet to a file. A PNG file also holds the recipes, as `explained` in its report.
@@ -194,12 +194,12 @@ def _enlarged(image: Float[Tensor, "3 h w"]) -> np.ndarray:
     return to_bytes(image.repeat_interleave(factor, 1).repeat_interleave(factor, 2).numpy())
 
 
-def _with_legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+def _with_legend(overlay: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """Write the class names into the upper left corner, each in its colour."""
     if not class_names:
-        return picture
-    page = Image.fromarray(picture)
-    pen, points = ImageDraw.Draw(page), max(9, picture.shape[1] // 18)
+        return overlay
+    page = Image.fromarray(overlay)
+    pen, points = ImageDraw.Draw(page), max(9, overlay.shape[1] // 18)
     for i, name in enumerate(class_names):
         color = tuple(round(255 * part) for part in class_color(i, len(class_names)))
         font, corner = ImageFont.load_default(points), (4, 2 + i * points * 1.3)

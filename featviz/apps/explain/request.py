@@ -65,7 +65,9 @@ class AttributionRequest:
         layers = self.spatial_layers
         if layer is None:
             if not layers:
-                raise SettingError(f"{self.network.label} has no layer with positions before {self.target}")
+                raise SettingError(
+                    f"{self.network.label} has no layer with positions before {self.target}; give a target in a later layer"
+                )
             return layers[-1]
         if layer in layers:
             return layer

@@ -192,7 +192,7 @@ def _write_layer(
     about = f"{count} of {network.table[layer].channels} channels of {network.label}"
     store.write(page, Page(layer or "logit", about, cards, back=("index.html", "all layers")).html())
     names = (name for images in album.cards.values() for name, _ in images if name in rendered.names)
-    note = {"network": network.fingerprint, "layer": layer, "units": count, "picture": next(names, None)}
+    note = {"network": network.fingerprint, "layer": layer, "units": count, "image": next(names, None)}
     store.write(f"layers/{page.removesuffix('.html')}.json", json.dumps(note))
     return page
 
@@ -224,9 +224,9 @@ def _layer_cards(network: fv.Network, store: Store) -> list[Card]:
 
 def _layer_card(store: Store, note: Mapping[str, Any]) -> Card:
     title = f"{note['layer'] or 'logit'}, {counted(note['units'], 'unit')}"
-    if note["picture"] is None:
+    if note["image"] is None:
         return Card(title)
-    return Card(title, [card_image(store, note["picture"])], link=_page_file(note["layer"]))
+    return Card(title, [card_image(store, note["image"])], link=_page_file(note["layer"]))
 
 
 def _page_file(layer: str) -> str:

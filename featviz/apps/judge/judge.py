@@ -49,7 +49,7 @@ NO_BETTER_THAN_NOISE = "scores no higher than noise"
 
 
 def judge(
-    pictures: fv.Rendering | str | Path | Sequence[str | Path],
+    images: fv.Rendering | str | Path | Sequence[str | Path],
     *,
     judge: fv.Network,
     network: fv.Network | str | None = None,
@@ -64,7 +64,7 @@ def judge(
     transforms; objectives that depend on position keep those of the recipe.
 
     Args:
-        pictures: A rendering, PNG files that featviz saved with one image each, or folders of them.
+        images: A rendering, PNG files that featviz saved with one image each, or folders of them.
         judge: The judging network. It must know the classes, and should have been trained separately.
         network: The network that rendered the images, or its name for `fv.load`; `None` for the one in each recipe.
         weights: File of that network's weights, if it has moved; `None` for the one in the recipe.
@@ -80,7 +80,7 @@ def judge(
         ModelError: The output of a network is not finite, or the network does not accept images of this size.
         OutputError: A file or the folder cannot be read.
     """
-    cases = list(_cases(list(load_subjects(pictures, own)), judge, network, weights))
+    cases = list(_cases(list(load_subjects(images, own)), judge, network, weights))
     shares = [None] * len(cases) if photographs is None else percentiles(cases, photographs)
     verdicts = tuple(_verdict(case, judge, share) for case, share in zip(cases, shares, strict=True))
     return Judgement(verdicts, judge.label)
@@ -133,7 +133,7 @@ def _verdict(case: Case, judge: fv.Network, percentile: float | None) -> Verdict
     robustness = replace(case.robustness, start=noise_scores.mean()[None])
     retained, spectrum_slope = robustness.retained.item(), slope(image[None]).item()
     measured: dict[str, Any] = {
-        "picture": case.subject.name,
+        "image": case.subject.name,
         "unit": str(unit),
         "score": case.score,
         "retained": retained,

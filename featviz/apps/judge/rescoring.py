@@ -33,7 +33,7 @@ class Case:
     Args:
         subject: The image and what it shows.
         network: Its own network.
-        classes: Index of the class in its own network and in the judge; `None` where the unit is no class.
+        classes: Index of the class in its own network and in the judge; `None` where the unit is not a class.
     """
 
     subject: Subject

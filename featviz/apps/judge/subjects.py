@@ -50,12 +50,12 @@ class Subject:
 
 
 def load_subjects(
-    pictures: fv.Rendering | str | Path | Sequence[str | Path], own: Mapping[str, Any] | None = None
+    images: fv.Rendering | str | Path | Sequence[str | Path], own: Mapping[str, Any] | None = None
 ) -> Iterator[Subject]:
     """Load the images of a rendering or of files, with what each one shows.
 
     Args:
-        pictures: A rendering, PNG files that featviz saved with one image each, or folders of them.
+        images: A rendering, PNG files that featviz saved with one image each, or folders of them.
         own: The user's own objectives and params that the recipes name, by name.
 
     Yields:
@@ -67,8 +67,8 @@ def load_subjects(
         OutputError: A file cannot be read, or a folder holds no PNG.
     """
     names = RECIPE_NAMES | dict(own or {})
-    images = _from_rendering(pictures) if isinstance(pictures, fv.Rendering) else _from_files(pictures)
-    for name, image, recipe in images:
+    named = _from_rendering(images) if isinstance(images, fv.Rendering) else _from_files(images)
+    for name, image, recipe in named:
         unit = _shown_unit(recipe, names)
         recipe.check_files(unit)
         if len(image) != _channels(recipe):  # the last channel is alpha

@@ -13,12 +13,12 @@ class Verdict:
     The image's own network is the one that rendered it.
 
     Args:
-        picture: Name of the image.
+        image: Name of the image.
         unit: What it shows.
-        rank: Rank of its class among the judge's classes, from 1; `None` where the unit is no class.
-        probability: The judge's probability of its class, in [0, 1]; `None` where the unit is no class.
+        rank: Rank of its class among the judge's classes, from 1; `None` where the unit is not a class.
+        probability: The judge's probability of its class, in [0, 1]; `None` where the unit is not a class.
         own_probability: The probability of its class by its own network, on the whole image resized to the network's
-            input size, in [0, 1]; `None` where the unit is no class.
+            input size, in [0, 1]; `None` where the unit is not a class.
         score: Score of the unit by its own network, on the same image.
         retained: Share of the score gain over noise that is retained in new random views, in [0, 1].
         slope: Exponent of the amplitude spectrum, which falls as frequency^-slope: 1 to 1.6 in photographs; `None`
@@ -27,7 +27,7 @@ class Verdict:
         verdict: The verdict in words.
     """
 
-    picture: str
+    image: str
     unit: str
     rank: int | None
     probability: float | None
@@ -59,9 +59,9 @@ class Judgement:
         """Iterate over the verdicts."""
         return iter(self.verdicts)
 
-    def __getitem__(self, picture: int) -> Verdict:
+    def __getitem__(self, index: int) -> Verdict:
         """Return the verdict on one image."""
-        return self.verdicts[picture]
+        return self.verdicts[index]
 
     @property
     def classes(self) -> list[Verdict]:
@@ -79,7 +79,7 @@ class Judgement:
 
     def __str__(self) -> str:
         """Return a table, and below it the means over class images. Columns without a value are left out."""
-        columns = ("picture", "shows", "rank", f"p({self.judge})", "p(own)")
+        columns = ("image", "shows", "rank", f"p({self.judge})", "p(own)")
         head = (*columns, "robustness", "slope", "percentile", "verdict")
         rows = [head, *(_cells(verdict) for verdict in self.verdicts)]
         kept = [i for i in range(len(head)) if any(row[i] for row in rows[1:])]
@@ -93,7 +93,7 @@ class Judgement:
 def _cells(verdict: Verdict) -> tuple[str, ...]:
     """Return the cells of one row; empty where there is no value."""
     return (
-        verdict.picture,
+        verdict.image,
         verdict.unit,
         "" if verdict.rank is None else str(verdict.rank),
         _two_digits(verdict.probability),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import featviz as fv
-from featviz.apps.shared.batches import Backend, Batch, LocalBackend, render_missing
+from featviz.apps.shared.batches import IMAGES_FOLDER, Backend, Batch, LocalBackend, render_missing
 from featviz.apps.shared.page import counted
 from featviz.io import Store
 
@@ -110,7 +110,7 @@ def render_pages(
         batches = [batch for album in albums for batch in album.batches]
         problems = render_missing(network, batches, store, backend or LocalBackend(), progress)
     finally:
-        existing = frozenset(file.removesuffix(".png") for file in store.names("pictures"))
+        existing = frozenset(file.removesuffix(".png") for file in store.names(IMAGES_FOLDER))
         pages = write_pages(RenderedImages(store, existing, problems))
     wanted = [(title, *image) for album in albums for title, images in album.cards.items() for image in images]
     missing = {

@@ -14,11 +14,13 @@ BATCH_SIZE = 8
 """Images that are rendered in one call. Larger batches save no time per image, and an interrupt would lose more."""
 THUMBNAIL_SIZE = 256
 """Longer side in px of the small copies that pages show first."""
+IMAGES_FOLDER = "images"
+"""Folder of the images in a store."""
 
 
 def image_file(name: str) -> str:
     """Return the path of an image in its store."""
-    return f"pictures/{name}.png"
+    return f"{IMAGES_FOLDER}/{name}.png"
 
 
 def thumbnail_file(name: str) -> str:
@@ -160,7 +162,7 @@ def render_missing(
     Raises:
         OutputError: The store cannot be written to.
     """
-    existing = {file.removesuffix(".png") for file in store.names("pictures")}
+    existing = {file.removesuffix(".png") for file in store.names(IMAGES_FOLDER)}
     todo = [part for batch in batches for part in batch.without(existing)]
     count, problems = sum(map(len, todo)), {}
     for done, outcome in enumerate(backend.run(network, todo, store), 1):

@@ -187,7 +187,7 @@ def read_head(file: str | Path) -> tuple[SlotHead, str]:
     """Read a head that `train_scouter` has written, and the name of the layer that it reads.
 
     Raises:
-        SettingError: The file is missing, or is no such head.
+        SettingError: The file is missing, or does not hold such a head.
     """
     from safetensors import SafetensorError, safe_open
 

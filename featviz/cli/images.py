@@ -52,7 +52,7 @@ def replay(
 @app.command(epilog=examples_of("judge"))
 @expand_groups
 def judge(
-    pictures: Annotated[
+    images: Annotated[
         list[Path], typer.Argument(help="PNGs saved by featviz, with one image each, or folders of them.")
     ],
     *,
@@ -81,7 +81,7 @@ def judge(
     photographs in which the unit scores lower.
     """
     found = fv.judge(
-        pictures,
+        images,
         judge=judge_options.load(judge, device),
         network=model,
         weights=weights,
@@ -117,6 +117,6 @@ def _compare(image: Path, rendering: fv.Rendering) -> str:
     now = rendering.sheet().transpose(2, 0, 1) / 255.0
     then = read_image(image, len(now))
     if then.shape != now.shape:
-        return "of another size than the picture; the file was changed"
+        return "of another size than the image; the file was changed"
     largest = round(float(abs(then - now).max()) * 255)
-    return "the same as the picture, to the byte" if largest == 0 else f"within {largest} of 255 levels of the picture"
+    return "the same as the image, to the byte" if largest == 0 else f"within {largest} of 255 levels of the image"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import featviz as fv
 from featviz.apps.doctor.dead_leaves import dead_leaves
-from featviz.apps.doctor.findings import Finding, flags
+from featviz.apps.doctor.findings import Finding, normalisation_options
 from featviz.apps.shared.predictions import predict
 
 NORMALISATIONS: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {
@@ -76,7 +76,7 @@ Candidates = dict[str, Candidate]
 """Normalisations by the options that set them. The first is the one that was given."""
 
 
-def check_input_range(network: fv.Network, images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:
+def check_normalisation(network: fv.Network, images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:
     """Compare the given normalisation with the common ones, by predictions or by batch-norm statistics."""
     finding = None
     if images is not None and len(images) >= MIN_PHOTOGRAPHS and _is_classifier(network):
@@ -174,7 +174,7 @@ def _candidates(network: fv.Network, channel_orders: tuple[str, ...]) -> Candida
     found: Candidates = {}
     for description, means, stds in normalisations:
         for order in orders:
-            key = flags(means, stds, order, given_order=given_order)
+            key = normalisation_options(means, stds, order, given_order=given_order)
             other = network.with_input(mean=means, std=stds, channel_order=order, probed=layers)
             found.setdefault(key, Candidate(description + (f", {order}" if in_color else ""), other))
     return found
