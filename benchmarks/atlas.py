@@ -66,7 +66,7 @@ def main() -> None:
             plane = lay_out(found.vectors, options.method, 0)
         print(f"purity {purity(plane, np.asarray(found.labels[:, 0]), np.asarray(found.numbers[:, 0])):.2f}")
         for side in (20, 40, 80):
-            with timed(f"means of cells, {side} a side"):
+            with timed(f"means of cells, {side} per side"):
                 count = len(cells_of(found, plane, np.arange(options.rows), side, 10))
             print(f"{count} cells")
 

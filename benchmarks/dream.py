@@ -103,7 +103,7 @@ def main() -> None:
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {height} x {width} px, tiles {options.tile} px"
     )
     print(
-        "seconds a megapixel and step:       original   whole   tiled   original/tiled (spread)   tiled/whole (spread)"
+        "seconds per megapixel and step:     original   whole   tiled   original/tiled (spread)   tiled/whole (spread)"
     )
     for model, layer in CASES:
         kinds = contenders(model, layer, photo, options)

@@ -209,7 +209,7 @@ def completeness(network: fv.Network, count: int) -> None:
             one, other = (method.attribute(request, image[None]).map for method in (m.CAM(), m.GradCAM()))
             scaled = [found.relu() / found.relu().max().clamp(min=1e-12) for found in (one, other)]
             far.append((scaled[0] - scaled[1]).abs().max().item())
-        print(f"CAM beside Grad-CAM: at most {max(far):.1e} apart, of 1")
+        print(f"CAM and Grad-CAM: largest difference {max(far):.1e} (maximum of each map: 1)")
 
 
 def slots(network: fv.Network, folder: str, steps: int) -> dict[str, Any]:
@@ -259,8 +259,8 @@ def million(count: int) -> None:
     scan.image_batches = before
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used) / 1024
     print(
-        f"{count} small pictures, 256 units: {time.perf_counter() - started:.0f} s, {more:.0f} MB more at the peak, "
-        f"{len(found.files)} names kept"
+        f"{count} small images, 256 channels: {time.perf_counter() - started:.0f} s, {more:.0f} MB more at the peak, "
+        f"{len(found.files)} names stored"
     )
 
 
@@ -280,7 +280,10 @@ def main() -> None:
             methods = {one: method for one, method in METHODS.items() if options.only in one}
             if name == "motifnet" and options.slots and options.only in "Scouter":
                 methods |= slots(network, folder, options.slots)
-            print(f"{name:23}share  points  insertion  deletion  ms   alike with {' '.join(STAGES[name])} randomised")
+            print(
+                f"{name:23}share  points  insertion  deletion  ms   "
+                f"rank correlation with {' '.join(STAGES[name])} randomised"
+            )
             for one, method in methods.items():
                 try:
                     share, points, seconds = located(network, method, options.count)
@@ -291,7 +294,7 @@ def main() -> None:
                 kept = " ".join(f"{value:5.2f}" for value in alike)
                 times = f"{1e3 * seconds:5.0f}"
                 print(f"{one:23}{share:5.2f}  {points:6.2f}  {put:9.2f}  {taken:8.2f}{times}   {kept}", flush=True)
-        print("completeness error             median      most")
+        print(f"{'completeness error':38}{'median':>10}{'most':>10}")
         for name in ("motifnet", "motifvit"):
             completeness(fv.load(name), options.count // 4)
     million(options.files)

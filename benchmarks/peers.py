@@ -195,7 +195,7 @@ def main() -> None:
     on_gpu = options.device.startswith("cuda")
     machine = torch.cuda.get_device_name(options.device) if on_gpu else platform.processor() or platform.machine()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {machine}, {options.size} px")
-    print("model        layer     pictures x steps  library      a step and picture, over featviz   peak  response")
+    print("model        layer       images x steps  library      per step and image, over featviz   peak  response")
     with tempfile.TemporaryDirectory() as folder:
         for model, layer in CASES:
             if options.only is None or options.only in f"{model} {layer}":

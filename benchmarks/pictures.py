@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peers import Contender
 from torch import Tensor
 
 import featviz as fv
 from featviz.apps.judge.judge import class_rank
-from featviz.io import read_photographs
+from featviz.io import read_photographs, resize
 from featviz.param.spectrum import slope
 
 SEED = 0
@@ -147,7 +146,7 @@ def features(judge: fv.Network, images: Tensor) -> Tensor:
     """Return means and standard deviations over the positions of the judge's layers."""
     found = []
     for some in images.split(25):
-        seen = F.interpolate(some, judge.size, mode="bilinear", antialias=True)
+        seen = resize(some, judge.size)
         with torch.no_grad():
             acts = judge.capture(seen, FEATURES)
         parts = [acts.channels_first(layer).flatten(2) for layer in FEATURES]

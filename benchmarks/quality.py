@@ -68,7 +68,7 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     """Print the table of class images."""
     real = torch.stack([bench.photographs[label] for label in bench.classes])
     best = seen(bench, real, bench.classes)
-    print("\nclasses            steps  s/picture  top-1  top-5  mean p   of photographs'    Fréchet   slope")
+    print("\nclasses            steps    s/image  top-1  top-5  mean p   of photographs'    Fréchet   slope")
 
     shown = {}
 

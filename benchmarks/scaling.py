@@ -1,7 +1,7 @@
 """Measure how time and memory grow with batch, size and depth: `make scaling`, about ten minutes on two cores.
 
-Each case runs in a process of its own; the peak is the memory that the render adds to the process. The column `said`
-is featviz's own estimate before the render, which `--max-memory` uses.
+Each case runs in a process of its own; the peak is the memory that the render adds to the process. The column
+`estimate` is what featviz logs before the render and what `--max-memory` uses.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torchvision
 import featviz as fv
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-PICTURES = (1, 2, 4, 8, 16, 32, 64)
+IMAGES = (1, 2, 4, 8, 16, 32, 64)
 SIZES = (64, 128, 224, 384, 512, 768, 1024)
 DEPTHS = ("conv1", "layer1", "layer2", "layer3", "layer4")
 
@@ -54,14 +54,14 @@ def watching() -> Iterator[list[float]]:
         thread.join()
 
 
-def measure(model: str, layer: str, pictures: int, size: int, steps: int) -> dict[str, Any]:
+def measure(model: str, layer: str, images: int, size: int, steps: int) -> dict[str, Any]:
     """Render, and return the seconds per step and image, the peak in MB, and the estimate that was logged."""
     options = {"init_weights": False} if model == "googlenet" else {}
     torch.manual_seed(0)
     network = fv.Network(torchvision.models.get_model(model, weights=None, **options), size=224, **IMAGENET)
-    said = io.StringIO()
-    logging.basicConfig(stream=said, level=logging.INFO, format="%(message)s")
-    goals = [fv.objectives.Layer(layer) for _ in range(pictures)]
+    logged = io.StringIO()
+    logging.basicConfig(stream=logged, level=logging.INFO, format="%(message)s")
+    goals = [fv.objectives.Layer(layer) for _ in range(images)]
     fv.render(network, goals[:1], param=fv.param.Image(size), steps=1)  # measurements that are cached
     marks = [time.perf_counter()]
     with watching() as most:
@@ -72,11 +72,11 @@ def measure(model: str, layer: str, pictures: int, size: int, steps: int) -> dic
             until=steps,
             progress=lambda *_: marks.append(time.perf_counter()),
         )
-    expected = re.search(r"take(?: about)? ([\d.]+) (MB|GB)\n$", said.getvalue())
+    estimate = re.search(r"take(?: about)? ([\d.]+) (MB|GB)\n$", logged.getvalue())
     return {
-        "seconds": median(after - earlier for earlier, after in pairwise(marks[2:])) / pictures,
+        "seconds": median(after - earlier for earlier, after in pairwise(marks[2:])) / images,
         "peak": most[0],
-        "expected": float(expected[1]) * (1024 if expected[2] == "GB" else 1) if expected else None,
+        "estimate": float(estimate[1]) * (1024 if estimate[2] == "GB" else 1) if estimate else None,
         "execution": repr(rendering.execution),
     }
 
@@ -120,23 +120,26 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     series = {
-        "pictures": [("mobilenet_v2", "classifier.1", count, 224) for count in PICTURES],
+        "images": [("mobilenet_v2", "classifier.1", count, 224) for count in IMAGES],
         "size": [("googlenet", "inception4a", 1, size) for size in SIZES],
         "depth": [("resnet50", layer, 4, 224) for layer in DEPTHS],
     }
     for name, cases in series.items():
-        print(f"{name:9} {'model':13} {'layer':13} pictures  size   ms a step and picture   peak MB   said   execution")
+        print(
+            f"{name:9} {'model':13} {'layer':13} {'images':>6} {'size':>6} {'ms per step and image':>23} "
+            f"{'peak MB':>9} {'estimate':>10}  execution"
+        )
         times, peaks, labels = [], [], []
         for model, layer, count, size in cases:
-            found = alone(model=model, layer=layer, pictures=count, size=size, steps=options.steps)
+            found = alone(model=model, layer=layer, images=count, size=size, steps=options.steps)
             times.append(1e3 * found["seconds"])
             peaks.append(found["peak"])
-            labels.append({"pictures": str(count), "size": f"{size} px", "depth": layer}[name])
-            said = f"{found['expected']:7.0f}" if found["expected"] else "      -"
-            figures = f"{times[-1]:16.1f} {peaks[-1]:17.0f} {said}   {found['execution']}"
-            print(f"{'':9} {model:13} {layer:13} {count:5} {size:7} {figures}", flush=True)
+            labels.append({"images": str(count), "size": f"{size} px", "depth": layer}[name])
+            estimate = f"{found['estimate']:.0f}" if found["estimate"] else "-"
+            figures = f"{times[-1]:23.1f} {peaks[-1]:9.0f} {estimate:>10}  {found['execution']}"
+            print(f"{'':9} {model:13} {layer:13} {count:6} {size:6} {figures}", flush=True)
         title = f"{cases[0][0]}, over {name}"
-        plot(title, labels, {"ms a step and picture": times, "peak, MB": peaks}, options.output / f"{name}.png")
+        plot(title, labels, {"ms per step and image": times, "peak, MB": peaks}, options.output / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -40,18 +40,18 @@ def main() -> None:
     print(f"featviz {fv.__version__}, torch {torch.__version__}, {options.units} units of {options.steps} steps")
     with tempfile.TemporaryDirectory() as root:
         ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
-        fast = {"here": seconds(network, Path(root, "here"), None, options.units, options.steps)}
+        fast = {"local": seconds(network, Path(root, "local"), None, options.units, options.steps)}
         for workers in (1, 2):
             backend = fv.RayBackend(workers=workers)
             start = seconds(network, Path(root, f"start{workers}"), backend, 8 * workers, 0)
             whole = seconds(network, Path(root, f"{workers}"), backend, options.units, options.steps)
             fast[f"{workers} on Ray"] = whole - start
-            print(f"{workers} workers: {start:.1f} s to start and to draw nothing")
+            print(f"{workers} workers: {start:.1f} s to start, without rendering")
         for name, took in fast.items():
-            print(f"{name:10} {60 * options.units / took:7.0f} units a minute")
-        print(f"two workers over one: {fast['1 on Ray'] / fast['2 on Ray']:.2f}")
-        again = seconds(network, Path(root, "here"), None, options.units, options.steps)
-        print(f"a sweep that is done: {again:.1f} s, {1e3 * again / options.units:.0f} ms a unit, with its pages")
+            print(f"{name:10} {60 * options.units / took:7.0f} units per minute")
+        print(f"two workers relative to one: {fast['1 on Ray'] / fast['2 on Ray']:.2f}")
+        again = seconds(network, Path(root, "local"), None, options.units, options.steps)
+        print(f"a complete sweep: {again:.1f} s, {1e3 * again / options.units:.0f} ms per unit, with its pages")
         ray.shutdown()
 
     start, count = time.perf_counter(), options.million
@@ -61,7 +61,9 @@ def main() -> None:
     left = batch.without(set(batch.names[: count // 2]))
     done = time.perf_counter()
     print(f"{count} recipes: {1e3 * (named - start) / count:.3f} ms to name one, {1e3 * (done - named) / count:.4f} ms")
-    print(f"to sort out; {sum(map(len, left))} left in {len(left)} batches; {len(set(batch.names))} names")
+    print(
+        f"to check whether it exists; {sum(map(len, left))} left in {len(left)} batches; {len(set(batch.names))} names"
+    )
     print(f"manifest: {sum(len(name) + 4 for name in batch.names) / 1e6:.0f} MB of file names")
 
 

@@ -13,16 +13,26 @@ from featviz import transforms as T
 
 
 def views(
-    shift: float = 0.3, turn: float = 20, zoom: tuple[float, float] = (0.6, 3.0), px: int = 128, tint: float = 0.4
+    shift: float = 0.3,
+    rotation: float = 20,
+    zoom: tuple[float, float] = (0.6, 3.0),
+    px: int = 128,
+    color_shift: float = 0.4,
 ) -> tuple[Any, ...]:
     """Return transforms with the settings that were varied."""
-    return (T.Shift(shift), T.Rotate(turn), T.Scale(T.LogUniform(*zoom)), T.Resize((px, px)), T.ColorShift(tint))
+    return (
+        T.Shift(shift),
+        T.Rotate(rotation),
+        T.Scale(T.LogUniform(*zoom)),
+        T.Resize((px, px)),
+        T.ColorShift(color_shift),
+    )
 
 
 LUCIDS = 2.5
 """Learning rates below are relative to Lucid's frequency scale, of which featviz uses two fifths."""
 STEEPER, LOOSE = param.Fourier(decay=1.25), fv.optimizers.Adam(0.05 * LUCIDS, anchor_decay=0.0)
-NEARER: dict[str, Any] = {"shift": 0.2, "turn": 15, "zoom": (0.6, 2.0), "tint": 0.3}
+NEARER: dict[str, Any] = {"shift": 0.2, "rotation": 15, "zoom": (0.6, 2.0), "color_shift": 0.3}
 TRIED: dict[str, dict[str, Any]] = {
     "views of 224 px": {"transforms": views(px=224)},
     "views of 160 px": {"transforms": views(px=160)},
@@ -32,10 +42,10 @@ TRIED: dict[str, dict[str, Any]] = {
     "128 px, rate .1 falling to .01": {"transforms": views(), "optimizer": fv.optimizers.Adam(0.1 * LUCIDS, 0.1, 0.0)},
     "128 px, zoom .5 to 2": {"transforms": views(zoom=(0.5, 2.0))},
     "128 px, zoom .8 to 4": {"transforms": views(zoom=(0.8, 4.0))},
-    "128 px, tint .6": {"transforms": views(tint=0.6)},
-    "128 px, tint .2": {"transforms": views(tint=0.2)},
+    "128 px, colour shift .6": {"transforms": views(color_shift=0.6)},
+    "128 px, colour shift .2": {"transforms": views(color_shift=0.2)},
     "128 px, flips": {"transforms": (T.Flip(), *views())},
-    "128 px, a start ten times as loud": {"transforms": views(), "param": param.Fourier(decay=1.0, std=0.25)},
+    "128 px, a start with ten times the contrast": {"transforms": views(), "param": param.Fourier(decay=1.0, std=0.25)},
     "128 px, less total variation (20)": {"transforms": views(), "less": " - 20*tv"},
     "128 px, decay 1.25": {"transforms": views(), "param": STEEPER},
     "128 px, decay 1.25, rate .03": {
@@ -43,16 +53,16 @@ TRIED: dict[str, dict[str, Any]] = {
         "param": STEEPER,
         "optimizer": fv.optimizers.Adam(0.03 * LUCIDS, anchor_decay=0.0),
     },
-    "128 px, shift .2, turn 15, zoom .6 to 2": {"transforms": views(0.2, 15, (0.6, 2.0))},
-    "the same, decay 1.25, tint .3": {"transforms": views(**NEARER), "param": STEEPER},
-    "the same, decay 1.25, tint .3, longer": {"transforms": views(**NEARER), "param": STEEPER, "steps": 256},
-    "the same, decay 1.25, tint .2": {"transforms": views(**{**NEARER, "tint": 0.2}), "param": STEEPER},
-    "the same, decay 1.5, tint .3, flips": {
+    "128 px, shift .2, rotation 15, zoom .6 to 2": {"transforms": views(0.2, 15, (0.6, 2.0))},
+    "the same, decay 1.25, colour shift .3": {"transforms": views(**NEARER), "param": STEEPER},
+    "the same, decay 1.25, colour shift .3, longer": {"transforms": views(**NEARER), "param": STEEPER, "steps": 256},
+    "the same, decay 1.25, colour shift .2": {"transforms": views(**{**NEARER, "color_shift": 0.2}), "param": STEEPER},
+    "the same, decay 1.5, colour shift .3, flips": {
         "transforms": (T.Flip(), *views(**NEARER)),
         "param": param.Fourier(decay=1.5),
     },
-    "decay 1.25, tint .3, shift .1, turn 10, zoom .7 to 1.6": {
-        "transforms": views(0.1, 10, (0.7, 1.6), tint=0.3),
+    "decay 1.25, colour shift .3, shift .1, rotation 10, zoom .7 to 1.6": {
+        "transforms": views(0.1, 10, (0.7, 1.6), color_shift=0.3),
         "param": STEEPER,
     },
 }
@@ -61,7 +71,7 @@ TRIED: dict[str, dict[str, Any]] = {
 
 def tried(bench: Bench) -> None:
     """Print the recognition with each setting, on other classes than those of the published table."""
-    print("\ntried                                                   steps  top-1  top-5  mean p")
+    print(f"\n{'tried':67} steps  top-1  top-5  mean p")
     real = torch.stack([bench.photographs[label] for label in bench.others])
     for name, settings in {"photographs": {}, **TRIED}.items():
         given = {"seed": 1000, "steps": 128, "param": param.Fourier(decay=1.0), "optimizer": LOOSE, **settings}
@@ -69,15 +79,15 @@ def tried(bench: Bench) -> None:
         given.pop("less", None)
         images = bench.pictures(f"tried-{name}", 48, Ours(bench.maker, goals, given)) if settings else real
         figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
-        print(f"{name:55} {given['steps'] if settings else 0:5}  {figures}", flush=True)
+        print(f"{name:67} {given['steps'] if settings else 0:5}  {figures}", flush=True)
 
 
 SPECTRA: dict[str, dict[str, Any]] = {
-    "decay 1.25, rate .05, pull .1": {
+    "decay 1.25, rate .05, anchor decay .1": {
         "param": param.Fourier(decay=1.25),
         "optimizer": fv.optimizers.Adam(0.05 * LUCIDS, anchor_decay=0.1 / LUCIDS),
     },
-    "decay 1.4, rate .02, pull .25": {"param": param.Fourier(decay=1.4)},
+    "decay 1.4, rate .02, anchor decay .25": {"param": param.Fourier(decay=1.4)},
     "decay 1.45, the same": {"param": param.Fourier(decay=1.45)},
     "decay 1.5, the same": {"param": param.Fourier(decay=1.5)},
 }
@@ -88,9 +98,9 @@ def spectra(bench: Bench) -> None:
     """Print the recognition with each decay and rate, on other classes than those of the published table."""
     real = torch.stack([bench.photographs[label] for label in bench.others])
     goals = [f"logit:{label}" for label in bench.others]
-    print("\nspectra                         top-1  top-5  mean p  Fréchet   slope")
+    print(f"\n{'spectra':38}  top-1  top-5  mean p  Fréchet   slope")
     for name, settings in {"photographs": {}, **SPECTRA}.items():
         draw = Ours(bench.maker, goals, {"seed": 1000, **settings})
         images = real if name == "photographs" else bench.pictures(f"spectra-{name}", 48, draw)
         figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
-        print(f"{name:30}  {figures}  {bench.nature(images)}", flush=True)
+        print(f"{name:38}  {figures}  {bench.nature(images)}", flush=True)

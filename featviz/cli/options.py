@@ -101,7 +101,15 @@ class NetworkOptions(UntrainedOptions):
     ] = "default"
 
     def load(self, *, smooth_pools: bool = False, accept_any_size: bool = False) -> fv.Network:
-        """Load the network; `load_network` describes the arguments and errors."""
+        """Load the network; `load_network` describes the arguments and errors.
+
+        Args:
+            smooth_pools: As for `fv.load`.
+            accept_any_size: Do not check that the network runs at its input size.
+
+        Returns:
+            The network.
+        """
         return load_network(smooth_pools=smooth_pools, accept_any_size=accept_any_size, **vars(self))
 
 
@@ -127,7 +135,15 @@ class JudgeOptions:
     ] = None
 
     def load(self, model: str, device: str) -> fv.Network:
-        """Load the judge."""
+        """Load the judge; `load_network` describes the errors.
+
+        Args:
+            model: As for `fv.load`.
+            device: As for `fv.load`.
+
+        Returns:
+            The judge.
+        """
         return load_network(
             model, device=device, **{name.removeprefix("judge_"): text for name, text in vars(self).items()}
         )
@@ -162,6 +178,9 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     Args:
         command: A function with annotated parameters; those annotated by a dataclass are groups.
+
+    Returns:
+        The function that Typer registers as the command.
     """
     signature = inspect.signature(command, eval_str=True)
     groups: dict[str, Any] = {
@@ -218,6 +237,9 @@ def load_network(
         layout: `NCHW` or `NHWC`; `None` for the model's own.
         smooth_pools: As for `fv.load`.
         accept_any_size: Do not check that the network runs at its input size.
+
+    Returns:
+        The network.
 
     Raises:
         ModelError: There is no such model, or it does not run at `input_size`.

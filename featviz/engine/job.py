@@ -103,7 +103,7 @@ class Job:
         objectives = _check_batch(as_objectives(objective), param)
         seeds = _seeds(seed, len(objectives) * param.batch)
         rng = Generators(seeds)
-        start = torch.from_numpy(start) if isinstance(start, np.ndarray) else start
+        start = torch.from_numpy(np.ascontiguousarray(start)) if isinstance(start, np.ndarray) else start
         start_images = None if start is None else _start_images(start, network.channels, len(seeds))
         size = param.size or (network.size if start_images is None else size_of(start_images))
         leaves, images = _first_images(param, rng, network, size, start_images)
@@ -293,9 +293,12 @@ def _layers(objectives: Sequence[ObjectiveLike]) -> frozenset[str]:
 
 def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
     seed = seed.tolist() if isinstance(seed, np.ndarray | Tensor) else seed
-    if not isinstance(seed, Sequence):
-        seed = range(operator.index(seed), operator.index(seed) + count)
-    seeds = tuple(map(operator.index, seed))
+    try:
+        if not isinstance(seed, Sequence):
+            seed = range(operator.index(seed), operator.index(seed) + count)
+        seeds = tuple(map(operator.index, seed))
+    except TypeError as error:
+        raise SettingError(f"seed must be a whole number, or a sequence with one per image, got {seed!r}") from error
     if len(seeds) != count:
         raise SettingError(f"seed must be one number or one per image, got {len(seeds)} seeds for {count} images")
     if min(seeds) < 0 or max(seeds) >= 2**63:
@@ -305,10 +308,10 @@ def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
 
 def _start_images(start: str | Path | Tensor, channels: int, count: int) -> Float[Tensor, "n c h w"]:
     image = start if isinstance(start, Tensor) else torch.from_numpy(read_image(start, channels))
-    image = image[None] if image.ndim == 3 else image
+    given, image = tuple(image.shape), image[None] if image.ndim == 3 else image
     if image.ndim != 4 or image.shape[0] not in (1, count) or image.shape[1] != channels:
         expected = f"({channels}, h, w) or ({count}, {channels}, h, w)"
-        raise SettingError(f"start must have shape {expected}, got {tuple(image.shape)}")
+        raise SettingError(f"start must have shape {expected}, got {given}")
     check_unit_range(image, "start")
     return image.detach().float().cpu().expand(count, -1, -1, -1).clone()
 

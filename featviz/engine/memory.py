@@ -31,6 +31,9 @@ UNLIMITED, DEFAULT_MAX = 2**30, 2**25
 """A threshold above any block, and the largest value that glibc's dynamic adjustment gives the first threshold. The
 second is twice that."""
 
+_open_contexts: list[None] = []
+"""One item per open `keep_freed_memory`."""
+
 
 def free_bytes(device: torch.device) -> int:
     """Return how many bytes a render may take on a device."""
@@ -88,11 +91,14 @@ def keep_freed_memory(device: torch.device) -> Iterator[None]:
         yield
         return
     try:
+        _open_contexts.append(None)
         if not mallopt(M_MMAP_THRESHOLD, UNLIMITED):  # glibc before 2.35 has an upper limit
             mallopt(M_MMAP_THRESHOLD, DEFAULT_MAX)
         mallopt(M_TRIM_THRESHOLD, UNLIMITED)
         yield
     finally:
-        mallopt(M_MMAP_THRESHOLD, DEFAULT_MAX)
-        mallopt(M_TRIM_THRESHOLD, 2 * DEFAULT_MAX)
-        trim(0)
+        _open_contexts.pop()
+        if not _open_contexts:  # the thresholds belong to the process: the last context to close resets them
+            mallopt(M_MMAP_THRESHOLD, DEFAULT_MAX)
+            mallopt(M_TRIM_THRESHOLD, 2 * DEFAULT_MAX)
+            trim(0)

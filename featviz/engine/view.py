@@ -55,7 +55,7 @@ class View:
         sample, _ = apply_transforms(images[:1], fused, Generators([0]))
         if sample.shape[1] != network.channels:
             got = f"the network expects {network.channels} channels, the views have {sample.shape[1]}"
-            if images.shape[1] > network.channels:
+            if sample.shape[1] < images.shape[1]:
                 raise SettingError(f"{got}; CompositeAlpha() removes a channel and needs param.Alpha(), --param alpha")
             raise SettingError(f"{got}; give a param and transforms for {network.channels} channels")
         size = size_of(sample)

@@ -30,7 +30,7 @@ READ_ERRORS = (UnidentifiedImageError, PillowImage.DecompressionBombError, OSErr
 WHITE_LEVELS = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535, "F": 1}
 """Value of white in greyscale modes of more than 8 bits, which Pillow would clip at 255 instead of scaling."""
 MULTI_IMAGE_FORMATS = ("MPO", "TIFF")
-"""Formats whose further frames are not an animation. The first frame is the photograph; others are previews or pages."""
+"""Formats whose frames are not an animation. The first frame is the photograph; others are previews or pages."""
 
 CHECKER_SIDE, CHECKER_GREYS = 8, (255, 216)
 """Side in px and grey levels of the checkerboard behind transparent images."""

@@ -87,7 +87,7 @@ class Activations(Mapping[str, Tensor]):
         """Return the number of captured layers."""
         return len(self.tensors)
 
-    def channels_first(self, layer: str) -> Float[Tensor, "n channel *place"]:
+    def channels_first(self, layer: str) -> Float[Tensor, "n channel *position"]:
         """Return the output of a layer with channels as dimension 1, in single precision at least.
 
         Args:
@@ -97,7 +97,7 @@ class Activations(Mapping[str, Tensor]):
         tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
         return tensor.movedim(self.layouts[layer].channel, 1)
 
-    def channel(self, layer: str, index: int) -> Float[Tensor, "n *place"]:
+    def channel(self, layer: str, index: int) -> Float[Tensor, "n *position"]:
         """Return one channel of a layer.
 
         Args:

@@ -94,4 +94,5 @@ class _Combined(nn.Module):
 def _resized(images: Tensor, size: Size | None) -> Tensor:
     if size is None or images.shape[2:] == size:
         return images
+    # The same as `featviz.io.resize`, which this package does not import.
     return F.interpolate(images, size, mode="bilinear", antialias=True)

@@ -75,7 +75,7 @@ def parse_bytes(amount: int | str) -> int:
     True
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(amount), re.IGNORECASE)
-    if not found or float(found[1]) <= 0:
+    if not found or float(found[1]) * _UNITS[found[2].upper()] < 1:
         raise SettingError(f"max_memory must be a number of bytes > 0, or text such as 800MB or 4GB, got {amount!r}")
     return int(float(found[1]) * _UNITS[found[2].upper()])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,16 +45,19 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         """Convert and check the values."""
-        object.__setattr__(self, "size", as_size(self.size))
+        try:
+            object.__setattr__(self, "size", as_size(self.size))
+        except (TypeError, ValueError) as error:
+            raise SettingError(f"size must be one side or (height, width) in px, got {self.size!r}") from error
         object.__setattr__(self, "mean", _numbers("mean", self.mean))
         object.__setattr__(self, "std", _numbers("std", self.std))
         if min(self.size) < 1:
             raise SettingError(f"size must be at least 1 px on each side, got {self.size[0]} x {self.size[1]}")
         if len(self.mean) != len(self.std) or not self.mean:
             raise SettingError(f"mean and std need one value per channel each, got {self.mean} and {self.std}")
-        if min(self.std) <= 0:
+        if not all(0 < each < math.inf for each in self.std):
             raise SettingError(f"std must be > 0, got {self.std}")
-        if min(self.mean) < 0 or max(self.mean) > 1:
+        if not all(0 <= each <= 1 for each in self.mean):
             raise SettingError(
                 f"mean must be in [0, 1], as the images are, got {self.mean}; for images in 0..255 divide mean and "
                 "std by 255"
@@ -102,10 +106,11 @@ class InputSpec:
             raise SettingError(f"{label} expects floating-point images in [0, 1], got {images.dtype}")
 
 
-def _numbers(name: str, values: Any) -> tuple[float, ...]:
+def _numbers(name: str, given: Any) -> tuple[float, ...]:
+    values = given.tolist() if isinstance(given, Tensor) else given
     try:
-        if isinstance(values, str) or not isinstance(values, Sequence | Tensor):
-            values = tuple(values)
+        if isinstance(values, str):
+            raise TypeError
         return tuple(map(float, values))
     except (TypeError, ValueError) as error:
         raise SettingError(

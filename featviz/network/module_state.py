@@ -24,11 +24,12 @@ def frozen(module: nn.Module) -> Iterator[None]:
     buffers = {part: dict(part._buffers) for part in training if part._buffers}
     values = {held: held.clone() for own in buffers.values() for held in own.values() if held is not None}
     versions = {held: version(held) for held in values}
-    trainable = [weight for weight in module.parameters() if weight.requires_grad]
+    # Weights made in inference mode have no gradient and cannot be told to have one.
+    required = {weight: weight.requires_grad for weight in module.parameters() if not weight.is_inference()}
     try:
         for part in training:
             part.training = False
-        for weight in trainable:
+        for weight in required:
             weight.requires_grad_(False)
         yield
     finally:
@@ -40,8 +41,8 @@ def frozen(module: nn.Module) -> Iterator[None]:
             for held, value in values.items():
                 if versions[held] != version(held):  # … or written to the same one
                     held.copy_(value)
-        for weight in trainable:
-            weight.requires_grad_(True)
+        for weight, flag in required.items():
+            weight.requires_grad_(flag)
 
 
 def version(tensor: torch.Tensor) -> int:

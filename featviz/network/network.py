@@ -53,7 +53,6 @@ class _Measured:
     fingerprint: tuple[object, str] | None = None
     sizes: set[Size] = field(default_factory=set)
     smallest: int | None = None
-    folds: Folds = field(default_factory=Folds)
 
 
 class Network:
@@ -385,7 +384,7 @@ class Network:
         pairs = [pair for pair in self._foldable if execution.fold and not pair.hidden & layouts.keys()]
         with (
             frozen(self.module),
-            self._measured.folds.only(pairs),
+            Folds.of(self.module).only(pairs),
             converted_weights(self.module, memory, precision),
             fast_conv_backward(self.module),
             capture_outputs(self.module, calls) as capture,
@@ -416,7 +415,8 @@ class Network:
         if self._measured.pairs is None:
             noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
             try:
-                self._measured.pairs = foldable(self.module, self.normaliser()(noise.to(self.device)))
+                with Folds.of(self.module).only(()):  # measured without what an open session has folded
+                    self._measured.pairs = foldable(self.module, self.normaliser()(noise.to(self.device)))
             except torch.OutOfMemoryError:  # the measurement keeps every layer's output; a render may still fit
                 self._measured.pairs = ()
         return self._measured.pairs

@@ -51,9 +51,9 @@ def receptive_fields(
     if not strides:
         return {}
     # How many columns of a map see the pixel depends on where it lies between two columns: field / stride, rounded up
-    # or down. Therefore the pixel takes as many consecutive positions as the largest stride has px. Over one stride, each
-    # of the field's px is hit exactly once, so the counts add up to the field; over `phases` px, to phases / stride
-    # times the field.
+    # or down. Therefore the pixel takes as many consecutive positions as the largest stride has px. Over one stride,
+    # each of the field's px is hit exactly once, so the counts add up to the field; over `phases` px, to
+    # phases / stride times the field.
     phases = max(strides.values())
     nan_columns: dict[str, list[Tensor]] = {name: [] for name in strides}
 

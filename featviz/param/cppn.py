@@ -30,9 +30,9 @@ FIT_STEPS, FIT_LR, FIT_SIDE = 800, 0.2, 96
 
 @dataclass(frozen=True)
 class CPPN:
-    """A compositional pattern-producing network: smooth lines and shapes that can be drawn at any size.
+    """A compositional pattern-producing network: smooth lines and shapes that can be computed at any size.
 
-    `rendering.at(1024)` draws the images again, larger. The default transforms are `transforms.NEAR`, because views
+    `rendering.at(1024)` computes the images again, larger. The default transforms are `transforms.NEAR`, because views
     from far away drive the images to one flat colour.
 
     Args:
@@ -60,7 +60,7 @@ class CPPN:
 
     @property
     def traits(self) -> ParamTraits:
-        """Can be drawn at any size; wide views drive it to one flat colour."""
+        """Can be computed at any size; wide views drive it to one flat colour."""
         return ParamTraits(any_size=True, close_views=True)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:

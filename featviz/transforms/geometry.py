@@ -109,21 +109,18 @@ class CropOrPadTo:
     Source: Lucid, lucid/optvis/transform.py, `crop_or_pad_to`.
     """
 
-    size: Size
+    size: int | Size
     fill: float | None = 0.5
 
     def __post_init__(self) -> None:
         """Convert the size, and check the values."""
-        object.__setattr__(self, "size", as_size(self.size))
+        object.__setattr__(self, "size", _checked_size("CropOrPadTo", self.size))
         check_fill("fill of CropOrPadTo", self.fill)
-        if min(self.size) < 1:
-            raise SettingError(
-                f"size of CropOrPadTo must be at least 1 px on each side, got {self.size[0]} x {self.size[1]}"
-            )
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Move the center to the new center, by whole px."""
-        return _translation(len(rng), (self.size[1] - size[1]) // 2, (self.size[0] - size[0]) // 2), self.size
+        height, width = as_size(self.size)
+        return _translation(len(rng), (width - size[1]) // 2, (height - size[0]) // 2), (height, width)
 
 
 # ---------------------------------------------------------------------------------------------- shift, rotation, scale
@@ -227,7 +224,7 @@ class ResizedView:
     """
 
     zoom: Distribution | float = LogUniform(1.0, 4.0)
-    size: Size | None = None
+    size: int | Size | None = None
     whole: float = 0.0
 
     def __post_init__(self) -> None:
@@ -236,17 +233,13 @@ class ResizedView:
         if not 0 <= self.whole <= 1:
             raise SettingError(f"whole of ResizedView must be in [0, 1], got {self.whole} (default 0.0)")
         if self.size is not None:
-            object.__setattr__(self, "size", as_size(self.size))
-            if min(self.size) < 1:
-                raise SettingError(
-                    f"size of ResizedView must be at least 1 px on each side, got {self.size[0]} x {self.size[1]}"
-                )
+            object.__setattr__(self, "size", _checked_size("ResizedView", self.size))
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Draw size and position of each window."""
         zoom, choice, corner = sample(self.zoom, rng), rng.uniform(), rng.uniform(2)
         zoom = torch.where(choice < self.whole, torch.ones_like(zoom), zoom)
-        view = self.size or size
+        view = size if self.size is None else as_size(self.size)
         matrix = identity(len(rng))
         for axis, side in ((0, 1), (1, 0)):
             window = size[side] / zoom
@@ -293,7 +286,7 @@ class Resize:
         return matrix, new
 
 
-# ---------------------------------------------------------------------------------------------- matrices
+# ---------------------------------------------------------------------------------------------- sizes and matrices
 
 
 def _translation(n: int, x: float | Tensor, y: float | Tensor) -> Float[Tensor, "n 3 3"]:
@@ -306,6 +299,14 @@ def _about_center(matrix: Float[Tensor, "n 3 3"], size: Size) -> Float[Tensor, "
     """Return the map with its origin at the center of the image instead of at its first pixel."""
     y, x = (size[0] - 1) / 2, (size[1] - 1) / 2
     return _translation(1, x, y) @ matrix @ _translation(1, -x, -y)
+
+
+def _checked_size(owner: str, size: int | Size) -> Size:
+    """Return height and width, and check that both are >= 1 px."""
+    height, width = as_size(size)
+    if min(height, width) < 1:
+        raise SettingError(f"size of {owner} must be at least 1 px on each side, got {height} x {width}")
+    return height, width
 
 
 def _shrink(transform: Crop | Jitter, size: Size, px: int) -> Size:

@@ -240,7 +240,7 @@ def test_only_photographs_of_one_predicted_class(motifnet, folder, tmp_path):
 
 
 BAD = [
-    (["no"], "no folder no"),
+    (["no"], "no folder no; give a folder of images"),
     (["empty"], "no images in empty; it needs files that end in"),
     (["bad"], "none of the 1 images in bad can be read"),
     (["good", "--only-class", "²"], "no class '²'"),

@@ -179,7 +179,7 @@ def test_softmax_is_not_applied_twice(motifnet, photo, tmp_path):
 
 
 BAD = [
-    (["no.png", "--layer", "stage3"], "no file no.png"),
+    (["no.png", "--layer", "stage3"], "no file no.png; check the path"),
     (["both.png", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
     (
         ["both.png", "--layer", "head"],

@@ -370,4 +370,4 @@ def test_the_command(folder, capsys):
     assert main(["doctor", "--channel-order", "RBG"]) == 2
     assert capsys.readouterr().err == "featviz: channel_order must be RGB or BGR, got 'RBG'\n"
     assert main(["doctor", "--photographs", "nowhere"]) == 2
-    assert capsys.readouterr().err == "featviz: no folder nowhere\n"
+    assert capsys.readouterr().err == "featviz: no folder nowhere; give a folder of images\n"

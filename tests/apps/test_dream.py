@@ -337,7 +337,7 @@ def test_the_command(image_file, tmp_path, capsys):
 
 
 BAD = {
-    "nowhere.jpg": "no file nowhere.jpg",
+    "nowhere.jpg": "no file nowhere.jpg; check the path",
     "{} --zoom 1.1 -o a.png": "--zoom writes a video, so the output must end in .gif, .mp4, .webm, got a.png",
     "{} stage2 --layer stage3": "--layer and an objective exclude each other, got stage3 and 'stage2'",
     "{} -o a.gif": "{} is a still image; give a video, or --zoom to zoom into the image",

@@ -219,7 +219,7 @@ class Renamed(torch.nn.Module):
 
 
 BAD = [
-    (["explain", "no.png"], "no file no.png"),
+    (["explain", "no.png"], "no file no.png; check the path"),
     (["explain", "plain.png", "--method", "gradcan"], "there is no 'gradcan' in methods; nearest: 'GradCAM', 'Gradient', 'GuidedGradCAM'"),
     (["explain", "plain.png", "--method", "LRP('zminus')"], "rule must be epsilon, gamma, zplus, alphabeta, flat, deep_taylor, epsilon_plus, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1 or epsilon_alpha2_beta1_flat, got 'zminus'"),
     (["explain", "plain.png", "--method", "IntegratedGradients('white')"], "baseline must be zero, blur or mean, got 'white'"),
@@ -239,7 +239,7 @@ BAD = [
     (["explain", "plain.png", "--layer", "stag", "--method", "gradcam"], "no layer 'stag' in motifnet"),
     (["explain", "plain.png", "--class", "sprial"], "no class 'sprial'; nearest: 'spiral'"),
     (["explain", "plain.png", "-o", "no/a.png"], "cannot write no/a.png: there is no folder no; make it first"),
-    (["examples", "no", "--layer", "stage2"], "no folder no"),
+    (["examples", "no", "--layer", "stage2"], "no folder no; give a folder of images"),
     (["examples", "good", "--layer", "stage2", "--channels", "99"], "no channel 99 in 'stage2'; it has 64, 0 to 63"),
     (["examples", "good", "--layer", "stage2", "--channels", "x"], "cannot read the channels 'x'; give numbers as 0-15,40, or all"),
     (["examples", "good", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
@@ -248,7 +248,7 @@ BAD = [
     (["explain", "plain.png", "--class", "²"], "no class '²'"),
     (["examples", "bad", "--layer", "stage2"], "none of the 1 images in bad can be read; the first: cannot read"),
     (["evidence", "bad"], "none of the 1 images in bad can be read; the first: cannot read"),
-    (["evidence", "no"], "no folder no"),
+    (["evidence", "no"], "no folder no; give a folder of images"),
     (["evidence", ".", "--top", "0"], "top must be >= 1, got 0 (default 5)"),
     (["evidence", ".", "--layer", "head"], "layer must have positions and not come after logit:0, got 'head'; the last such layer is 'stage3"),
 ]  # fmt: skip

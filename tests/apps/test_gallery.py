@@ -373,7 +373,7 @@ def test_commands(tmp_path, monkeypatch, capsys):
             "cannot read the channels '5-2'; give the smaller number",
         ),
         (["gallery", "--diversity", "stage2"], "diversity needs per_class >= 2, got 1"),
-        (["gallery", "--photographs", "no"], "no folder no"),
+        (["gallery", "--photographs", "no"], "no folder no; give a folder of images"),
         (["sweep", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
         (["sweep", "--layer", "stage1", "--channels", "0-99"], "no channel 32 in 'stage1'; it has 32, 0 to 31"),
         (["sweep", "--layer", "stage1", "--channels", "a"], "cannot read the channels 'a'; give numbers as 0-15,40"),

@@ -322,7 +322,7 @@ def test_the_table_and_the_command(rendering, tmp_path, capsys):
             "each file must show one image, {} is a contact sheet of 3; save to a folder and judge the files in it",
         ),
         ("bare.png", "{} holds no recipe; PNG files of renders and dreams do"),
-        ("none.png", "no file {}"),
+        ("none.png", "no file {}; check the path"),
     ],
 )
 def test_files_that_cannot_be_judged(rendering, tmp_path, capsys, file, message):

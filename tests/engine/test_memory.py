@@ -48,12 +48,6 @@ def test_limit_of_a_container(cgroup, limit, used, cached, free):
     assert free_bytes(CPU) == int(0.8 * free)
 
 
-def test_container_that_publishes_no_cache(cgroup):
-    publish(cgroup, 4 * GIB, 3 * GIB, 0)
-    (cgroup / "memory.stat").write_text("anon 5\n")
-    assert free_bytes(CPU) == int(0.8 * 10 * GIB)
-
-
 def test_memory_of_a_gpu_includes_what_pytorch_has_cached(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2 * GIB, 16 * GIB))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 5 * GIB)

@@ -40,7 +40,7 @@ def test_without_frames_nothing_is_written(tmp_path):
     path.write_bytes(b"old")
     with pytest.raises(fv.OutputError) as caught:
         fv.save_video([], path)
-    assert str(caught.value) == f"cannot write {path}: there are no frames"
+    assert str(caught.value) == f"cannot write {path}: there are no frames; render at least one"
     assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"old"
 
 

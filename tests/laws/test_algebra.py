@@ -7,6 +7,7 @@ import toys
 import featviz as fv
 from featviz import objectives as obj
 from featviz.engine import parse_repr
+from featviz.network import find
 
 A, B = obj.Channel("conv2", 1), obj.Logit("bee")
 
@@ -112,3 +113,36 @@ def test_caret_marks_the_error_in_an_expression(text, column, reason):
     with pytest.raises(fv.AddressError) as caught:
         obj.parse(text)
     assert str(caught.value) == f"cannot parse the objective: {reason}\n  {text}\n  {' ' * column}^"
+
+
+TYPED = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from featviz import objectives as obj
+
+if TYPE_CHECKING:
+    from elsewhere import Name
+
+@dataclass(frozen=True)
+class Typed(obj.Objective):
+    layer: Name
+    term = "typedterm"
+
+    def __call__(self, acts):
+        return acts[self.layer].flatten(1).mean(1)
+"""
+
+
+def test_a_term_whose_field_type_does_not_exist_at_run_time(tmp_path):
+    (tmp_path / "typed_terms.py").write_text(TYPED)
+    typed = find(f"{tmp_path / 'typed_terms.py'}:Typed")
+    with pytest.raises(fv.AddressError) as caught:
+        obj.parse("typedterm(conv1)")
+    assert str(caught.value) == (
+        "cannot read the field types of 'typedterm' (Typed): name 'Name' is not defined; "
+        "import the type outside of `if TYPE_CHECKING`"
+    )
+    typed.term = ""  # no other test can name it

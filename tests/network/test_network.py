@@ -334,3 +334,21 @@ def test_nested_sessions_each_fold_their_own_pairs():
             assert torch.allclose(net.capture(images, [name])[name], wanted[name], atol=1e-5)
             assert torch.allclose(forward(images)["head"], wanted["head"], atol=1e-5)
     assert state(net.module) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("mean", "net.with_input(mean=...) makes another"),
+        ("channel_order", "net.with_input(channel_order=...) makes another"),
+        ("classes", "create another with fv.Network or fv.load"),
+        ("name", "create another with fv.Network or fv.load"),
+    ],
+)
+def test_a_network_cannot_be_changed(name, remedy):
+    net = toys.plain()
+    for change in (lambda: setattr(net, name, None), lambda: delattr(net, name)):
+        with pytest.raises(AttributeError) as caught:
+            change()
+        assert str(caught.value) == f"a Network is immutable, {name!r} cannot change; {remedy}"
+    assert net.name == ""

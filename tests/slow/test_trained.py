@@ -8,7 +8,7 @@ import torch
 import featviz as fv
 from featviz import param
 from featviz.apps.blocks.decompose import take_apart
-from featviz.apps.explain.explain import as_images
+from featviz.apps.shared.input_images import as_images
 from featviz.cli import main
 from featviz.io import read_image
 
@@ -50,7 +50,7 @@ def test_another_network_recognises_a_rendered_flamingo(shared):
     assert sum(recognised) >= 2  # of photographs of flamingos, about nine in ten are recognised
 
 
-def test_doctor_finds_the_input_range_of_trained_networks(shared, tmp_path):
+def test_doctor_finds_the_normalisation_of_trained_networks(shared, tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()
     for file in sorted((shared / "images" / "imagenet500").iterdir())[::20]:

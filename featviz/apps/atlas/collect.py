@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.scan import folder_fingerprint
-from featviz.apps.shared.image_batches import ImageBatch, image_batches
+from featviz.apps.shared.image_batches import ImageBatch, folder_fingerprint, image_batches
 from featviz.apps.shared.probe import probe
 from featviz.io import write
 from featviz.network import OUTPUT

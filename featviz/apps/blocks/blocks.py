@@ -14,11 +14,11 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.blocks.decompose import Parts, take_apart
 from featviz.apps.blocks.page import LayerIcons, icon_channels, write_page
-from featviz.apps.explain.explain import as_images
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import IMAGES_FOLDER, Backend, image_file, thumbnail_file
 from featviz.apps.shared.classes import find_classes
 from featviz.apps.shared.icons import check_icon_param, icon_batch
+from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.probe import check_positions
 from featviz.io import Store

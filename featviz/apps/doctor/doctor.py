@@ -14,9 +14,9 @@ import featviz as fv
 from featviz.apps.doctor.activations import check_activations
 from featviz.apps.doctor.dead_units import check_dead_units
 from featviz.apps.doctor.findings import Diagnosis, Finding
-from featviz.apps.doctor.normalisation import check_normalisation
 from featviz.apps.doctor.input_shape import check_input_shape
 from featviz.apps.doctor.logits import check_logits
+from featviz.apps.doctor.normalisation import check_normalisation
 from featviz.io import images_in, read_photograph
 
 MAX_PHOTOGRAPHS = 64

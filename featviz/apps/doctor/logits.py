@@ -11,6 +11,8 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
 from featviz.apps.shared.predictions import LOG_PROBABILITIES, LOGITS, PROBABILITIES, output_kind
+from featviz.apps.shared.probe import noise
+from featviz.network import OUTPUT
 
 WHY_NOT = {
     PROBABILITIES: "whose gradients vanish as they saturate",
@@ -21,22 +23,22 @@ WHY_NOT = {
 
 def check_logits(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:
     """Report what the output is, and how its classes are addressed."""
-    if "" not in network.heads:
+    if OUTPUT not in network.heads:
         heads = ", ".join(network.heads)
         yield Finding("output", f"logits of {heads}; address a class as logit:CLASS@{next(iter(network.heads))}")
         return
-    if "" not in network.table:
+    if OUTPUT not in network.table:
         text = "no feature map, token sequence or vector; layers can be addressed, but not classes (logit:)"
         yield Finding("output", text)
         return
-    noise = torch.rand(2, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
-    output = network.capture(noise, [""]).channels_first("").detach()
+    with torch.no_grad():
+        output = network.capture(noise(network, 2), [OUTPUT]).channels_first(OUTPUT)
     if not output.isfinite().all():
         yield Finding("output", "not finite", "check the weights, and --mean and --std")
     elif output.ndim != 2:
         shape = " x ".join(map(str, output.shape[1:]))
         yield Finding("output", f"{shape} per image; layers can be addressed, but not classes (logit:)")
-    elif (kind := output_kind(network, "")) != LOGITS:
+    elif (kind := output_kind(network, OUTPUT)) != LOGITS:
         layer = _logit_layer(network, output.shape[1])
         fix = f"use {layer}:N instead of logit:N" if layer else "return logits from the module"
         yield Finding("output", f"{kind}, {WHY_NOT[kind]}", fix)

@@ -14,6 +14,7 @@ import featviz as fv
 from featviz.apps.doctor.dead_leaves import dead_leaves
 from featviz.apps.doctor.findings import Finding, normalisation_options
 from featviz.apps.shared.predictions import predict
+from featviz.network import OUTPUT
 
 NORMALISATIONS: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {
     "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -85,7 +86,7 @@ def check_normalisation(network: fv.Network, images: Float[Tensor, "n c h w"] | 
 
 
 def _is_classifier(network: fv.Network) -> bool:
-    output = network.table.get("")
+    output = network.table.get(OUTPUT)
     return output is not None and output.layout.kind == "vector" and output.channels > 1
 
 
@@ -97,7 +98,7 @@ def _by_predictions(network: fv.Network, images: Float[Tensor, "n c h w"]) -> Fi
     candidates = _candidates(network, channel_orders=("RGB", "BGR"))
     given = next(iter(candidates))
     information = {key: _information(candidate.network, images) for key, candidate in candidates.items()}
-    maximum = math.log(min(len(images), network.table[""].channels))
+    maximum = math.log(min(len(images), network.table[OUTPUT].channels))
     if not max(information.values()) >= MIN_INFORMATION * maximum:
         return None
     mismatches = {key: _mismatch(candidate.network, images) for key, candidate in candidates.items()}

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
 from featviz.interfaces import Progress, Size
+from featviz.io import resize
 from featviz.objectives import ObjectiveSource
 
 TILE = 640
@@ -62,8 +62,8 @@ def render_octaves(
         execution = _render(network, objective, settings, full_size, image, **measured).execution
     rendered: list[fv.Rendering] = []
     for octave, size in enumerate(sizes):
-        base = _resize(image, size)
-        start = (base + _resize(detail, size)).clamp(0, 1)
+        base = resize(image, size)
+        start = (base + resize(detail, size)).clamp(0, 1)
         options = {
             "steps": settings.steps,
             "until": None if until is None else max(0, until - settings.steps * octave),
@@ -80,7 +80,7 @@ def render_octaves(
         detail = rendered[-1].images - base
         if tracker.interrupted or rendered[-1].recipe.until is not None:
             break
-    images = (image + _resize(detail, full_size)).clamp(0, 1)
+    images = (image + resize(detail, full_size)).clamp(0, 1)
     images = _with_colors_of(image, images) if settings.keep_color else images
     return _joined(rendered, images, settings, seed, settings.steps * len(sizes))
 
@@ -163,12 +163,6 @@ def _joined(
         dream=asdict(settings),
     )
     return replace(rendered[-1], images=images, history=history, recipe=recipe)
-
-
-def _resize(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c h2 w2"]:
-    if tuple(images.shape[2:]) == size:
-        return images
-    return F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 def _with_colors_of(image: Float[Tensor, "n c h w"], images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

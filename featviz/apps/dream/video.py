@@ -18,7 +18,7 @@ from featviz.apps.dream.dream import dream_objective, load_image
 from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
 from featviz.interfaces import Progress
-from featviz.io import read_image, read_video
+from featviz.io import read_image, read_video, resize, to_bytes
 from featviz.objectives import ObjectiveSource
 
 CARRY = 0.7
@@ -167,7 +167,7 @@ def dream_video(
 def _load_mask(file: str, image: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 1 h w"]:
     """Read a mask, resized to an image."""
     mask = torch.from_numpy(read_image(file, 1))[None]
-    return F.interpolate(mask, image.shape[2:], mode="bilinear", antialias=True)
+    return resize(mask, (image.shape[2], image.shape[3]))
 
 
 def _follow(detail: Float[Tensor, "1 c h w"], before: Frame, now: Frame) -> Float[Tensor, "1 c h w"]:
@@ -232,5 +232,4 @@ def _match_statistics(images: Float[Tensor, "1 c h w"], original: Float[Tensor, 
 
 def _to_frame(images: Float[Tensor, "1 c h w"]) -> Frame:
     """Convert an image to 8-bit RGB."""
-    pixels = (images[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels)
+    return to_bytes(images[0].numpy())

@@ -15,6 +15,7 @@ from featviz.apps.explain.methods.cams import gradient_layer
 from featviz.apps.explain.request import AttributionRequest
 from featviz.apps.explain.scan import SkippedFiles
 from featviz.apps.shared.image_batches import image_batches
+from featviz.apps.shared.probe import noise
 from featviz.io import images_in
 from featviz.network import OUTPUT
 
@@ -134,8 +135,7 @@ def _contributing_layer(network: fv.Network, layer: str | None) -> str:
         SettingError: A logit has no gradient there, or in any layer.
     """
     request = AttributionRequest(network, fv.objectives.Logit(0), network.size)
-    noise = torch.rand(1, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
-    return gradient_layer(request, noise.to(network.device), layer)
+    return gradient_layer(request, noise(network).to(network.device), layer)
 
 
 def _contributions(

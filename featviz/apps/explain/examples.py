@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explain.methods.gradients import guided_rectifier
 from featviz.apps.explain.scan import RANGES, Range, Scan, scan_folder
-from featviz.apps.shared.probe import check_channels
-from featviz.io import contact_sheet, encode, read_photograph, save_image, to_bytes
+from featviz.apps.shared.probe import check_channels, noise
+from featviz.io import contact_sheet, encode, read_photograph, resize, save_image, to_bytes
 from featviz.network import OUTPUT, Rectifying
 
 CROP_SIDE = 128
@@ -200,8 +199,7 @@ class Examples:
         if self._grid is None:
             return None
         size = self.network.size
-        noise = torch.rand(4, self.network.channels, *size, generator=torch.Generator().manual_seed(0))
-        images = noise.to(self.network.device).requires_grad_()
+        images = noise(self.network, 4).to(self.network.device).requires_grad_()
         with self.network.session([self.layer]) as forward, torch.enable_grad():
             center = forward(images).at(self.layer, (self._grid[0] // 2, self._grid[1] // 2))
             # The square gives each channel a weight of its own, so that channels do not cancel as in a plain sum.
@@ -291,7 +289,7 @@ def _crop(image: Float[Tensor, "c h w"], box: Box) -> Float[Tensor, "c side side
 
 def _square(image: Float[Tensor, "c h w"]) -> Float[Tensor, "c side side"]:
     """Resize an image to the side of crops."""
-    return F.interpolate(image[None], (CROP_SIDE, CROP_SIDE), mode="bilinear", antialias=True)[0]
+    return resize(image[None], (CROP_SIDE, CROP_SIDE))[0]
 
 
 def _on_grey(gradient: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:

@@ -7,7 +7,6 @@ from dataclasses import MISSING, Field, asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,16 +15,14 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.explain.attribution import Attribution, Comparison, resize_map
 from featviz.apps.explain.request import AttributionRequest, LayerMethod, Method
+from featviz.apps.shared.input_images import as_images
 from featviz.engine import fingerprint, parse_value
 from featviz.interfaces import ObjectiveLike, traits_of
-from featviz.io import check_unit_range, read_image, read_photograph
 from featviz.network import OUTPUT
 from featviz.objectives import ObjectiveSource, as_objective
 
 DEFAULT_METHODS = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
 """Methods that `compare` shows by default; they apply to most networks."""
-MAX_ELONGATION = 4
-"""A longer side of a photograph is cropped to this many times the network's input size."""
 
 
 def explain(
@@ -137,38 +134,6 @@ def compare(
         raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
     scores = fv.score(network, objectives, images)[0].tolist()
     return Comparison(images[0], rows, tuple(map(str, objectives)), tuple(names), scores, problems)
-
-
-def as_images(network: fv.Network, image: str | Path | Tensor | np.ndarray) -> Float[Tensor, "n c h w"]:
-    """Return images as a batch, or read a file at about the network's input size.
-
-    A file is resized so that its sides reach the input size, uncropped unless it is very elongated. For a network of
-    fixed input size, its centre is cropped instead.
-
-    Args:
-        network: The network.
-        image: An image file; or one or several images in [0, 1], (c, h, w) or (n, c, h, w), which keep their size.
-
-    Raises:
-        OutputError: The file cannot be read.
-        SettingError: The images do not have the network's channels, or are not in [0, 1].
-        ModelError: The network does not accept their size.
-    """
-    if isinstance(image, Tensor | np.ndarray):
-        images = torch.as_tensor(image).detach().cpu()
-        check_unit_range(images, "the image")
-        images = images.float()[None] if images.ndim == 3 else images.float()
-    elif network.fixed_size:
-        images = read_photograph(image, size=network.size, channels=network.channels)[None]
-    else:
-        read = torch.from_numpy(read_image(image, network.channels))
-        scale = max(network.size[0] / read.shape[1], network.size[1] / read.shape[2])
-        sides = zip(network.size, read.shape[1:], strict=True)
-        height, width = (min(MAX_ELONGATION * own, max(own, round(scale * side))) for own, side in sides)
-        images = read_photograph(image, size=(height, width), channels=network.channels)[None]
-    network.check_images(images)
-    network.check_size((images.shape[-2], images.shape[-1]))
-    return images
 
 
 def _target(network: fv.Network, images: Tensor, target: ObjectiveSource | None) -> ObjectiveLike:

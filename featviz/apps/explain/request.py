@@ -66,7 +66,7 @@ class AttributionRequest:
         if layer is None:
             if not layers:
                 raise SettingError(
-                    f"{self.network.label} has no layer with positions before {self.target}; give a target in a later layer"
+                    f"{self.network.label} has no layer with positions before {self.target}; choose a later target"
                 )
             return layers[-1]
         if layer in layers:

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.image_batches import image_batches
-from featviz.io import cache_folder, images_in, write
+from featviz.apps.shared.image_batches import folder_fingerprint, image_batches
+from featviz.io import cache_folder, write
 
 MEDIAN_SAMPLE = 512
 """Size of the random sample of photographs in which those near the median are searched."""
@@ -192,20 +192,6 @@ def _only_used(files: Mapping[int, Path], indices: Sequence[Tensor]) -> dict[int
     """Return the files that any of the indices refers to."""
     used = {index for some in indices for index in some.unique().tolist()}
     return {index: file for index, file in files.items() if index in used}
-
-
-def folder_fingerprint(folder: Path) -> tuple[int, str]:
-    """Return the number of images in a folder, and a hash of their names, sizes and modification times."""
-    digest, count = hashlib.sha256(), 0
-    for file in images_in(folder):
-        try:
-            facts = file.stat()
-            state = f"{facts.st_size}\0{facts.st_mtime_ns}"
-        except OSError:  # deleted meanwhile, or a broken link
-            state = "?"
-        digest.update(f"{file.relative_to(folder)}\0{state}\n".encode(errors="surrogateescape"))
-        count += 1
-    return count, digest.hexdigest()
 
 
 def _read_cache(file: Path, folder: Path) -> Scan | None:

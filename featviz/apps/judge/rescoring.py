@@ -13,10 +13,11 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.judge.subjects import Subject
-from featviz.apps.judge.views import resize, resize_to_cover
+from featviz.apps.judge.views import resize_to_cover
 from featviz.apps.shared.image_batches import image_batches
 from featviz.engine import Robustness
 from featviz.interfaces import Size
+from featviz.io import resize
 
 IMAGE_VIEWS = 8
 """Random views in which an image is scored."""
@@ -50,7 +51,7 @@ class Case:
     @cached_property
     def robustness(self) -> Robustness:
         """Scores of the image without transforms and in new random views."""
-        return self.robustness_of(self.rescore(resize(self.subject.image, self.size)))
+        return self.robustness_of(self.rescore(resize(self.subject.image[None], self.size)))
 
     @cached_property
     def score(self) -> float:
@@ -62,7 +63,7 @@ class Case:
     def fitted(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "1 c h2 w2"]:
         """Resize an image to the network's input size, keeping its aspect ratio where the network accepts that."""
         size = self.network.size
-        return resize(image, size) if self.network.fixed_size else resize_to_cover(image, size)
+        return resize(image[None], size) if self.network.fixed_size else resize_to_cover(image, size)
 
     def rescore(self, images: Float[Tensor, "n c h w"] | None, views: int = IMAGE_VIEWS) -> fv.Rendering:
         """Score images without optimising them: a render of 0 steps.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.interfaces import Size
+from featviz.io import resize
 
 SCALES = (1.0, 1.1, 1.2)
 """Sizes to which an image is resized before cropping, as multiples of the smallest that covers the judge's input."""
@@ -45,12 +45,7 @@ def resize_to_cover(image: Float[Tensor, "c h w"], size: Size, scale: float = 1.
     sides = image.shape[-2:]
     factor = scale * max(wanted / side for wanted, side in zip(size, sides, strict=True))
     height, width = (max(wanted, round(side * factor)) for wanted, side in zip(size, sides, strict=True))
-    return resize(image, (height, width))
-
-
-def resize(image: Float[Tensor, "c h w"], size: Size) -> Float[Tensor, "1 c h2 w2"]:
-    """Resize an image, changing its aspect ratio, and return it as a batch of one."""
-    return F.interpolate(image[None], size, mode="bilinear", antialias=True)
+    return resize(image[None], (height, width))
 
 
 def _crop(images: Float[Tensor, "n c h w"], size: Size, position: float) -> Float[Tensor, "n c h2 w2"]:

@@ -1,7 +1,8 @@
-"""Read a folder of photographs in batches of equal size, skipping files that cannot be read."""
+"""Read a folder of photographs in batches of equal size, skipping files that cannot be read; hash a folder."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -70,3 +71,24 @@ def image_batches(
             files, images = [], []
     if images:
         yield ImageBatch(files, torch.stack(images), read)
+
+
+def folder_fingerprint(folder: Path) -> tuple[int, str]:
+    """Return the number of images in a folder, and a hash of their names, sizes and modification times.
+
+    Args:
+        folder: The folder, with all folders below it.
+
+    Raises:
+        OutputError: The folder is missing or has no image.
+    """
+    digest, count = hashlib.sha256(), 0
+    for file in images_in(folder):
+        try:
+            facts = file.stat()
+            state = f"{facts.st_size}\0{facts.st_mtime_ns}"
+        except OSError:  # deleted meanwhile, or a broken link
+            state = "?"
+        digest.update(f"{file.relative_to(folder)}\0{state}\n".encode(errors="surrogateescape"))
+        count += 1
+    return count, digest.hexdigest()

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.shared.probe import noise
+from featviz.network import OUTPUT
 
 RESHAPES = (
     *("Alias", "Clone", "Flatten", "Permute", "Reshape", "Select", "Slice", "Squeeze", "ToCopy", "Transpose"),
@@ -21,9 +23,7 @@ SUM_TOLERANCE = 1e-3
 """Largest deviation from 1 of a sum of probabilities."""
 
 
-def predict(
-    network: fv.Network, images: Float[Tensor, "n c h w"], head: str = fv.objectives.OUTPUT
-) -> Float[Tensor, "n classes"]:
+def predict(network: fv.Network, images: Float[Tensor, "n c h w"], head: str = OUTPUT) -> Float[Tensor, "n classes"]:
     """Return the class probabilities of images.
 
     Logits become probabilities by a softmax, or by a sigmoid where there is one output. Probabilities stay as they
@@ -62,9 +62,8 @@ def output_kind(network: fv.Network, layer: str) -> str:
     Returns:
         `LOGITS`, `PROBABILITIES` or `LOG_PROBABILITIES`.
     """
-    noise = torch.rand(1, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
     with torch.enable_grad():
-        output = network.capture(noise.requires_grad_(), [layer]).channels_first(layer)
+        output = network.capture(noise(network).requires_grad_(), [layer]).channels_first(layer)
     node = output.grad_fn
     while node is not None and node.name().lstrip("_").startswith(RESHAPES):
         node = node.next_functions[0][0]

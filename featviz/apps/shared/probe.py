@@ -1,10 +1,12 @@
-"""Run a network once on a grey image, to check layers, channels, positions and classes before anything expensive."""
+"""Run a network once on grey or noise, to check layers, channels, positions and classes before anything expensive."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.network import Activations, Network
@@ -20,10 +22,26 @@ def probe(network: Network, layers: Iterable[str], *, size: tuple[int, int] | No
         layers: Names of the layers; empty text for the output.
         size: Height and width of the image in px; `None` for the network's input size.
 
+    Returns:
+        The activations, for a batch of one image.
+
     Raises:
         AddressError: There is no such layer.
     """
     return network.capture(torch.full((1, network.channels, *(size or network.size)), GREY), layers)
+
+
+def noise(network: Network, count: int = 1) -> Float[Tensor, "count c h w"]:
+    """Return images of uniform noise, the same at each call.
+
+    Args:
+        network: The network, whose input size and channels the images have.
+        count: Number of images, >= 1.
+
+    Returns:
+        The images, in [0, 1], on the CPU.
+    """
+    return torch.rand(count, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
 
 
 def check_channels(network: Network, layer: str, channels: Sequence[int] | None) -> list[int]:
@@ -52,7 +70,14 @@ def check_channels(network: Network, layer: str, channels: Sequence[int] | None)
 
 
 def check_positions(network: Network, layer: str) -> tuple[int, int]:
-    """Check that a layer has positions, and return the number of rows and columns at the network's input size.
+    """Check that a layer has positions.
+
+    Args:
+        network: The network.
+        layer: Name of the layer.
+
+    Returns:
+        Number of rows and columns at the network's input size.
 
     Raises:
         AddressError: There is no such layer, or its output is one vector or tokens that are not on a grid.

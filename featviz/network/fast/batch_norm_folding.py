@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,8 @@ def _pairs(module: nn.Module, recorded: _Recording) -> tuple[Pair, ...]:
     for name, norm in module.named_modules():
         if type(norm) is not nn.BatchNorm2d or norm.running_mean is None or recorded.calls.count(name) != 1:
             continue
+        if "forward" in vars(norm):  # someone else's wrapper around the normalisation, which folding would bypass
+            continue
         hidden = frozenset(other for other, tensor in recorded.outputs.items() if tensor is recorded.inputs.get(name))
         for other in hidden:
             conv = module.get_submodule(other)
@@ -129,7 +132,16 @@ def _run(module: nn.Module, images: Tensor, call: Hook) -> None:
 
 
 class Folds:
-    """The pairs of a network that are folded now. Sessions may be nested; each folds its own pairs."""
+    """The pairs of a module that are folded now.
+
+    Sessions may be nested, also those of different networks around the same module; each folds its own pairs. So the
+    state belongs to the module: `Folds.of(module)`.
+    """
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Folds:
+        """Return the state of a module."""
+        return _folds_by_module.setdefault(module, cls())
 
     def __init__(self) -> None:
         self._pairs: tuple[Pair, ...] = ()
@@ -155,6 +167,9 @@ class Folds:
         for pair in pairs:
             self._undo.callback(_unfold, pair, pair.conv.weight.data, pair.conv.bias)
             _fold(pair.conv, pair.norm)
+
+
+_folds_by_module: WeakKeyDictionary[nn.Module, Folds] = WeakKeyDictionary()
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

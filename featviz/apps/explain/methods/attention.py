@@ -37,7 +37,11 @@ class Attention:
     head: int | None = None
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
-        """Return the attention weights on the patch grid."""
+        """Return the attention weights on the patch grid.
+
+        Raises:
+            SettingError: The network has no attention layers or no patch grid, or `layer` or `head` is out of range.
+        """
         layers = attention_weights(request, images)
         if not -len(layers) <= self.layer < len(layers):
             raise fv.SettingError(
@@ -63,7 +67,11 @@ class Rollout:
     """
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
-        """Return the rolled-out attention on the patch grid."""
+        """Return the rolled-out attention on the patch grid.
+
+        Raises:
+            SettingError: The network has no attention layers or no patch grid, or its number of tokens changes.
+        """
         layers = attention_weights(request, images)
         if len({weights.shape[-2:] for weights in layers}) > 1:
             raise fv.SettingError(

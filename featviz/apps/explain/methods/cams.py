@@ -29,7 +29,12 @@ class CAM:
     """
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
-        """Return the weighted feature map."""
+        """Return the weighted feature map.
+
+        Raises:
+            SettingError: The target is not a class logit, or the network does not end in global average pooling and
+                one linear layer.
+        """
         network, target = request.network, request.target
         if not isinstance(target, fv.objectives.Logit):
             raise fv.SettingError(f"CAM needs a class logit as target, got {target}; use GradCAM")

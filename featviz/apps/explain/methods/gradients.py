@@ -13,6 +13,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method
+from featviz.io import resize
 from featviz.network import Rectifying
 
 INTEGRATION_BATCH = 32
@@ -269,8 +270,8 @@ def _baseline(kind: str, network: fv.Network, images: Float[Tensor, "n c h w"]) 
     if kind == "mean":
         return _mean_color(network, images).expand_as(images).clone()
     height, width = images.shape[-2:]
-    few = [max(1, round(BLUR_PATCHES * side / min(height, width))) for side in (height, width)]
-    small = F.interpolate(images.detach(), few, mode="bilinear", antialias=True)
+    rows, columns = (max(1, round(BLUR_PATCHES * side / min(height, width))) for side in (height, width))
+    small = resize(images.detach(), (rows, columns))
     return F.interpolate(small, (height, width), mode="bicubic").clamp(0, 1)
 
 

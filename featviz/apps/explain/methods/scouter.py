@@ -106,7 +106,11 @@ class Scouter:
     support: bool = True
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
-        """Return the attention of the class's slot; negative for a head of evidence against classes."""
+        """Return the attention of the class's slot; negative for a head of evidence against classes.
+
+        Raises:
+            SettingError: The target is not a class, or the head is missing or does not fit the network.
+        """
         network, target = request.network, request.target
         if not isinstance(target, fv.objectives.Logit | fv.objectives.Probability):
             raise fv.SettingError(f"Scouter needs a class as target, got {target}; use GradCAM")

@@ -1,0 +1,135 @@
+"""Replaying an image, and what a user is told where that is not possible."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import toys
+from PIL import Image
+
+import featviz as fv
+
+DREAM = {"octaves": 1, "steps": 2}
+
+
+def message(caught):
+    return str(caught.value)
+
+
+def test_an_image_without_a_recipe(tmp_path):
+    file = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(file)
+    with pytest.raises(fv.RecipeError) as caught:
+        fv.replay(file)
+    assert message(caught) == f"{file} holds no recipe; PNG files of renders and dreams do"
+    with pytest.raises(fv.OutputError) as caught:
+        fv.replay(tmp_path / "b.png")
+    assert message(caught) == f"no file {tmp_path / 'b.png'}; check the path"
+
+
+@pytest.mark.parametrize(
+    ("model", "origin"), [("", "was made in Python"), ("mine.py:net", "is the user's own 'mine.py:net'")]
+)
+def test_a_recipe_never_runs_code_to_make_a_network(net, model, origin):
+    made = fv.render(net, "conv1:0", steps=1)
+    with pytest.raises(fv.RecipeError) as caught:
+        fv.replay(replace(made.recipe, model=model))
+    assert message(caught) == (
+        f"the image's network {origin}, and a recipe never runs code; "
+        "give the network with --model path/to/file.py:factory, or network= in Python"
+    )
+    assert fv.replay(made.recipe, network=net).images.equal(made.images)
+
+
+def test_weights_that_are_missing(motifnet, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    recipe = replace(fv.render(motifnet, "stage1:0", steps=0).recipe, weights=str(weights))
+    with pytest.raises(fv.RecipeError) as caught:
+        fv.replay(recipe, device="cpu")
+    assert message(caught) == f"the image's weights file {weights} is missing; give it with --weights"
+    assert len(fv.replay(recipe, weights="default", device="cpu")) == 1
+
+
+def test_weights_that_differ(net):
+    recipe = fv.render(net, "conv1:0", steps=0).recipe
+    other = toys.network(toys.Plain(), classes=net.classes)
+    with torch.no_grad():
+        other.module.head.bias.add_(1)
+    other = fv.Network(other.module, size=32, classes=net.classes, **toys.HALF)
+    with pytest.raises(fv.RecipeError) as caught:
+        fv.replay(recipe, network=other)
+    assert message(caught) == (
+        f"the image was rendered with weights {recipe.fingerprint}, {other.label} has {other.fingerprint}; "
+        "give the original network with --weights or --model"
+    )
+
+
+def test_a_start_image_that_has_moved(net, tmp_path):
+    start, moved = tmp_path / "start.png", tmp_path / "moved.png"
+    Image.new("RGB", (32, 32), (90, 120, 150)).save(start)
+    made = fv.render(net, "conv1:0", steps=1, start=start)
+    start.rename(moved)
+    with pytest.raises(fv.RecipeError) as caught:
+        fv.replay(made.recipe, network=net)
+    assert message(caught) == (
+        f"the image was rendered from {start}, which is missing; give its file with --start, or start="
+    )
+    assert fv.replay(made.recipe, network=net, start=moved).images.equal(made.images)
+    Image.new("RGB", (32, 32)).save(moved)
+    with pytest.raises(fv.RecipeError) as caught:
+        fv.replay(made.recipe, network=net, start=moved)
+    assert message(caught) == (
+        f"the image was rendered from {moved}, whose content has changed; "
+        "give the original file with --start, or start="
+    )
+
+
+def test_a_start_image_for_a_render_from_noise(net, tmp_path):
+    with pytest.raises(fv.SettingError) as caught:
+        fv.replay(fv.render(net, "conv1:0", steps=0).recipe, network=net, start=tmp_path / "a.png")
+    assert message(caught) == f"the image started from noise, so start must be left out, got {tmp_path / 'a.png'}"
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    file = tmp_path / "photo.png"
+    Image.new("RGB", (64, 64), (90, 120, 150)).save(file)
+    return file
+
+
+@fv.objectives.objective("conv1")
+def fragile(acts):
+    """An objective that works until its author breaks it."""
+    return acts["conv1"].mean((1, 2, 3)) * fragile_scale["value"]
+
+
+fragile_scale: dict[str, object] = {"value": 1.0}
+
+
+def test_a_mistake_in_the_objective_of_a_dream_is_not_blamed_on_the_recipe(net, photograph, monkeypatch):
+    made = fv.dream(net, photograph, fragile, **DREAM)
+    own = {"fragile": fragile}
+    assert fv.replay(made.recipe, network=net, own=own).images.equal(made.images)
+    monkeypatch.setitem(fragile_scale, "value", None)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        fv.replay(made.recipe, network=net, own=own)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("depth", 3), ("steps", 2.5), ("octaves", True), ("scale", "2"), ("keep_color", 1), ("mask", 4), ("jitter", None)],
+)
+def test_a_changed_setting_of_a_dream(net, photograph, name, value):
+    recipe = fv.dream(net, photograph, "conv2:1", **DREAM).recipe
+    with pytest.raises(fv.RecipeError) as caught:
+        fv.replay(replace(recipe, dream={**recipe.dream, name: value}), network=net)
+    assert message(caught) == (
+        f"the recipe cannot be read, as fv.dream has no setting {name}={value!r}; was the file changed?"
+    )
+
+
+def test_a_whole_number_for_a_fraction_is_a_setting_of_a_dream(net, photograph):
+    made = fv.dream(net, photograph, "conv2:1", **DREAM, scale=2)
+    assert fv.replay(made.recipe, network=net).images.equal(made.images)

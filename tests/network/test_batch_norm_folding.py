@@ -1,0 +1,232 @@
+"""Folding of batch normalisations: same outputs, which pairs are found, and that the module is restored."""
+
+from contextlib import suppress
+
+import pytest
+import torch
+import toys
+from torch import nn
+
+import featviz as fv
+from featviz.network.fast.batch_norm_folding import Folds, Pair, foldable
+
+IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def trained(module):
+    """Return a module in eval mode with random weights, and with statistics as training leaves them."""
+    toys.network(module)
+    generator = torch.Generator().manual_seed(1)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
+            part.running_mean.copy_(0.3 * torch.randn(part.num_features, generator=generator))
+            part.running_var.copy_(0.5 + torch.rand(part.num_features, generator=generator))
+    return module.eval()
+
+
+def chain(*parts):
+    return trained(nn.Sequential(*parts))
+
+
+class TwoPairs(nn.Module):
+    """Two convolutions with a normalisation each, the first without a bias and the second without weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6)
+        self.conv2, self.bn2 = nn.Conv2d(6, 6, 3, groups=2, stride=2), nn.BatchNorm2d(6, affine=False, eps=0.1)
+
+    def forward(self, x):
+        return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+
+
+def state(module):
+    return {
+        "values": {name: value.clone() for name, value in module.state_dict().items()},
+        "parameters": dict(module.named_parameters()),
+        "addresses": {name: weight.data_ptr() for name, weight in module.named_parameters()},
+        "biases": [part.bias for part in module.modules() if isinstance(part, nn.Conv2d)],
+        "own": {name: sorted(vars(part)) for name, part in module.named_modules()},
+    }
+
+
+def assert_restored(module, before):
+    after = state(module)
+    assert after["values"].keys() == before["values"].keys()
+    assert all(torch.equal(value, before["values"][name]) for name, value in after["values"].items())
+    assert all(weight is before["parameters"][name] for name, weight in after["parameters"].items())
+    assert all(bias is wanted for bias, wanted in zip(after["biases"], before["biases"], strict=True))
+    assert after["addresses"] == before["addresses"]
+    assert after["own"] == before["own"]
+
+
+def is_folded(norm):
+    return norm(x := torch.rand(1, norm.num_features, 2, 2)) is x
+
+
+# ---------------------------------------------------------------------------------------------- folding
+
+
+@pytest.mark.parametrize("make", [TwoPairs, toys.Plain])
+def test_outputs_with_folding_are_the_same(make):
+    module = trained(make())
+    pairs = foldable(module, IMAGES)
+    assert len(pairs) == (2 if make is TwoPairs else 1)
+    with torch.no_grad():
+        expected = module(IMAGES)
+        with Folds().only(pairs):
+            assert all(is_folded(pair.norm) for pair in pairs)
+            assert (module(IMAGES) - expected).abs().max() < 1e-4
+        assert torch.equal(module(IMAGES), expected)
+
+
+def test_folded_convolution_puts_out_normalised_values():
+    module = trained(TwoPairs())
+    expected = module.bn1(module.conv1(IMAGES))
+    with Folds().only(foldable(module, IMAGES)):
+        assert (module.conv1(IMAGES) - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
+def test_module_is_restored_bit_by_bit(error):
+    module = trained(TwoPairs())
+    before = state(module)
+    pairs = foldable(module, IMAGES)
+    assert_restored(module, before)
+    with suppress(ZeroDivisionError, KeyboardInterrupt), Folds().only(pairs):
+        assert not torch.equal(module.conv1.weight, before["values"]["conv1.weight"])
+        assert module.conv1.bias is not None
+        if error:
+            raise error
+    assert module.conv1.bias is None
+    assert_restored(module, before)
+
+
+def test_nested_contexts_fold_their_own_pairs():
+    module, folds = trained(TwoPairs()), Folds()
+    before = state(module)
+    first, second = foldable(module, IMAGES)
+
+    def folded():
+        return [is_folded(module.bn1), is_folded(module.bn2)]
+
+    with folds.only([first]):
+        assert folded() == [True, False]
+        with folds.only([second]):
+            assert folded() == [False, True]
+        with suppress(ZeroDivisionError), folds.only([]):
+            assert folded() == [False, False]
+            raise ZeroDivisionError
+        with folds.only([first, second]):
+            assert folded() == [True, True]
+        assert folded() == [True, False]
+    assert folded() == [False, False]
+    assert_restored(module, before)
+
+
+def test_nested_sessions_of_one_network():
+    net = fv.Network(trained(TwoPairs()), size=16, **toys.HALF)
+    before = state(net.module)
+    expected = {name: net.capture(IMAGES, [name])[name] for name in ("conv1", "bn1", "")}
+    with net.session([""]) as outer:
+        for name in ("conv1", "bn1"):
+            with net.session([name]) as inner:
+                assert torch.allclose(inner(IMAGES)[name], expected[name], atol=1e-4)
+            assert torch.allclose(outer(IMAGES)[""], expected[""], atol=1e-4)
+    assert_restored(net.module, before)
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_nested_sessions_of_two_networks_that_share_a_module(measured):
+    """`with_input` shares the module; both networks fold, whether the second has been measured before or not."""
+    net = fv.Network(trained(TwoPairs()), size=16, **toys.HALF)
+    other = net.with_input(size=24)
+    before = state(net.module)
+    expected = net.capture(IMAGES, [""])[""]
+    if measured:
+        other.capture(IMAGES, [""])
+    with net.session([""]) as forward:
+        assert torch.allclose(other.capture(IMAGES, [""])[""], expected, atol=1e-4)
+        assert torch.allclose(forward(IMAGES)[""], expected, atol=1e-4)
+    assert_restored(net.module, before)
+    assert torch.equal(net.capture(IMAGES, [""])[""], expected)
+
+
+# ---------------------------------------------------------------------------------------------- which pairs are found
+
+
+def test_layers_between_convolution_and_normalisation_are_hidden():
+    module = chain(nn.Conv2d(3, 4, 3), nn.Identity(), nn.Dropout(), nn.BatchNorm2d(4), nn.ReLU())
+    assert foldable(module, IMAGES) == (Pair(module[0], module[3], frozenset({"0", "1", "2"})),)
+    net = fv.Network(module, size=16, **toys.HALF)
+    conv = module[0]((IMAGES - 0.5) / 0.5)
+    for name in ("0", "1", "2"):
+        assert torch.allclose(net.capture(IMAGES, [name, "4"])[name], conv, atol=1e-5)
+    assert torch.allclose(net.capture(IMAGES, ["3"])["3"], module[3](conv), atol=1e-4)
+
+
+class Reused(toys.Plain):
+    """Uses the output of a convolution in its normalisation and in a sum."""
+
+    def forward(self, x):
+        y = self.conv1(x)
+        return self.bn1(y) + y
+
+
+class Repeated(nn.Module):
+    """Runs its convolution twice, and normalises one of the outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.bn(self.conv(self.conv(x)))
+
+
+class CustomNorm(nn.BatchNorm2d):
+    """A subclass, whose forward pass may do anything."""
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Reused(),
+        Repeated(),
+        nn.Sequential(nn.Conv2d(3, 4, 3), CustomNorm(4)),
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)),
+        nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4)),
+        nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)),
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()),
+    ],
+    ids=["reused", "repeated", "subclass", "no statistics", "rectified", "transposed", "norm first", "no norm"],
+)
+def test_pairs_that_cannot_be_folded(module):
+    trained(module)
+    before = state(module)
+    assert foldable(module, IMAGES) == ()
+    assert_restored(module, before)
+
+
+def test_networks_in_half_precision_are_not_folded():
+    module = trained(TwoPairs()).to(torch.bfloat16)
+    assert foldable(module, IMAGES.to(torch.bfloat16)) == ()
+
+
+def test_convolutions_that_share_their_weights_are_restored():
+    module = chain(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3))
+    module[2].weight = module[0].weight
+    before = state(module)
+    assert foldable(module, IMAGES) == ()
+    assert_restored(module, before)
+
+
+def test_forward_that_was_replaced_on_a_normalisation_is_kept():
+    """Libraries that place hooks, such as accelerate, replace `forward` on the instance."""
+    module = chain(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    own = module[1].forward = lambda x: 2 * x
+    expected = module(IMAGES)
+    foldable(module, IMAGES)
+    assert vars(module[1]).get("forward") is own
+    assert torch.equal(module(IMAGES), expected)

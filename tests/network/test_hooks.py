@@ -1,0 +1,213 @@
+"""Capturing outputs: the last call of each layer, where the pass stops, and that the hooks are removed."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import toys
+from torch import nn
+
+import featviz as fv
+from featviz.network.hooks import capture_outputs
+
+IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def module_of(kind):
+    return toys.network(kind()).module.eval()
+
+
+def capture(module, calls, images=IMAGES):
+    with capture_outputs(module, calls) as run:
+        return run(lambda: module(images))
+
+
+def hook_count(module):
+    return sum(len(part._forward_hooks) for part in module.modules())
+
+
+class Paired(nn.Module):
+    """Puts out a tuple that the next layer overwrites in place."""
+
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x * 2, "more"
+
+    def __init__(self):
+        super().__init__()
+        self.pair = self.Pair()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.relu(self.pair(x - 0.5)[0])
+
+
+# ---------------------------------------------------------------------------------------------- what is captured
+
+
+def test_outputs_by_name():
+    module = module_of(toys.Plain)
+    found = capture(module, {"conv1": 1, "conv2": 1, "": 1})
+    assert set(found) == {"conv1", "conv2", ""}
+    conv1 = module.conv1(IMAGES)
+    conv2 = module.conv2(F.relu(module.bn1(conv1)))
+    assert torch.allclose(found["conv1"], conv1, atol=1e-6)
+    assert torch.allclose(found["conv2"], conv2, atol=1e-6)
+    assert torch.allclose(found[""], module(IMAGES), atol=1e-6)
+
+
+def test_last_call_is_captured():
+    module = module_of(toys.Twice)
+    once = module.conv(IMAGES)
+    assert torch.allclose(capture(module, {"conv": 2})["conv"], module.conv(once), atol=1e-6)
+    assert torch.allclose(capture(module, {"conv": 1})["conv"], once, atol=1e-6)
+    assert torch.allclose(capture(module, {"conv": 2, "head": 1})["conv"], module.conv(once), atol=1e-6)
+
+
+def test_each_pass_starts_anew():
+    module = module_of(toys.Twice)
+    with capture_outputs(module, {"conv": 2}) as run:
+        first, second = run(lambda: module(IMAGES)), run(lambda: module(2 * IMAGES))
+        assert torch.equal(run(lambda: module(IMAGES))["conv"], first["conv"])
+    assert not torch.equal(first["conv"], second["conv"])
+
+
+def test_first_tensor_of_tuples_and_dicts():
+    assert capture(module_of(toys.Dict), {"": 1})[""].shape == (2, 4)
+    assert torch.equal(capture(Paired(), {"pair": 1})["pair"], 2 * (IMAGES - 0.5))
+
+
+def test_without_layers_nothing_runs():
+    with capture_outputs(module_of(toys.Plain), {}) as run:
+        assert run(lambda: pytest.fail("the network ran")) == {}
+
+
+# ---------------------------------------------------------------------------------------------- where the pass stops
+
+
+@pytest.mark.parametrize(
+    ("calls", "reached"),
+    [({"conv1": 1}, ["conv1"]), ({"conv1": 1, "bn1": 1}, ["conv1", "bn1"]), ({"relu": 2}, ["conv1", "bn1", "conv2"])],
+)
+def test_pass_stops_after_the_last_layer(calls, reached):
+    module, ran = module_of(toys.Plain), []
+    for name in ("conv1", "bn1", "conv2", "head"):
+        getattr(module, name).register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+    capture(module, calls)
+    assert ran == reached
+
+
+def test_pass_stops_through_modules_that_catch_exceptions():
+    caught = []
+
+    class Catching(toys.Plain):
+        def forward(self, x):
+            try:
+                return super().forward(x)
+            except Exception as error:
+                caught.append(error)
+                return x
+
+    assert capture(module_of(Catching), {"conv1": 1})["conv1"].shape == (2, 6, 8, 8)
+    assert not caught
+
+
+def test_passes_outside_of_the_function_are_not_changed():
+    module = module_of(toys.Plain)
+    expected = module(IMAGES)
+    with capture_outputs(module, {"conv1": 1}) as run:
+        assert torch.equal(module(IMAGES), expected)
+        run(lambda: module(IMAGES))
+        assert torch.equal(module(IMAGES), expected)
+
+
+# ---------------------------------------------------------------------------------------------- in-place operations
+
+
+@pytest.mark.parametrize(("kind", "layer", "last"), [(toys.Plain, "bn1", "head"), (toys.Functional, "conv", "head")])
+def test_in_place_operations_do_not_change_captured_outputs(kind, layer, last):
+    module = module_of(kind)
+    alone = capture(module, {layer: 1})[layer]
+    found = capture(module, {layer: 1, last: 1})
+    assert torch.equal(found[layer], alone)
+    assert (found[layer] < 0).any()  # not rectified
+    assert torch.equal(found[last], module(IMAGES))  # later layers see the same values
+
+
+def test_in_place_operations_do_not_change_outputs_inside_of_tuples():
+    found = capture(Paired(), {"pair": 1, "relu": 1})
+    assert torch.equal(found["pair"], 2 * (IMAGES - 0.5))
+    assert torch.equal(found["relu"], F.relu(found["pair"]))
+
+
+def test_captured_outputs_are_between_the_image_and_later_layers():
+    images = IMAGES.clone().requires_grad_()
+    found = capture(module_of(toys.Plain), {"bn1": 1, "conv2": 1}, images)
+    (gradient,) = torch.autograd.grad(found["conv2"].sum(), found["bn1"], retain_graph=True)
+    assert gradient.abs().sum() > 0
+    (gradient,) = torch.autograd.grad(found["bn1"].sum(), images)
+    assert gradient.abs().sum() > 0
+
+
+# ---------------------------------------------------------------------------------------------- errors and clean-up
+
+
+@pytest.mark.parametrize(("calls", "missed"), [({"conv": 2, "aux": 1}, "aux"), ({"head": 1, "conv": 3}, "conv")])
+def test_layer_that_the_pass_does_not_reach(calls, missed):
+    with pytest.raises(fv.AddressError) as caught:
+        capture(module_of(toys.Twice), calls)
+    assert str(caught.value) == f"the forward pass did not reach layer {missed!r} for these images"
+
+
+def test_outputs_of_an_earlier_pass_are_not_returned():
+    module = module_of(toys.Twice)
+    with capture_outputs(module, {"conv": 2, "head": 1}) as run:
+        run(lambda: module(IMAGES))
+        with pytest.raises(fv.AddressError, match="^the forward pass did not reach layer 'head' for these images$"):
+            run(lambda: module.conv(module.conv(IMAGES)))
+
+
+def test_output_without_a_tensor_is_not_captured():
+    class Text(nn.Module):
+        def forward(self, x):
+            return "text"
+
+    with pytest.raises(fv.AddressError, match="^the forward pass did not reach layer '' for these images$"):
+        capture(Text(), {"": 1})
+
+
+def test_errors_of_the_network_surface():
+    module = module_of(toys.Broken)
+    with capture_outputs(module, {"conv": 1}) as run, pytest.raises(RuntimeError, match="^the author's own mistake$"):
+        run(lambda: module(IMAGES))
+    assert hook_count(module) == 0
+
+
+def test_a_pass_after_an_error_is_complete():
+    module = module_of(toys.Twice)
+    with capture_outputs(module, {"conv": 2}) as run:
+        expected = run(lambda: module(IMAGES))["conv"]
+        with pytest.raises(RuntimeError):
+            run(lambda: (module.conv(IMAGES), module(IMAGES[:, :1])))
+        assert torch.equal(run(lambda: module(IMAGES))["conv"], expected)
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
+def test_hooks_are_removed(error):
+    module = module_of(toys.Plain)
+    own = module.conv1.register_forward_hook(lambda *_: None)
+    try:
+        with capture_outputs(module, {"conv1": 1, "head": 1}):
+            assert hook_count(module) == 3
+            if error:
+                raise error
+    except (ZeroDivisionError, KeyboardInterrupt):
+        pass
+    assert hook_count(module) == 1
+    assert own.id in module.conv1._forward_hooks
+
+
+def test_hooks_are_removed_if_a_layer_does_not_exist():
+    module = module_of(toys.Plain)
+    with pytest.raises(AttributeError), capture_outputs(module, {"conv1": 1, "conv9": 1}):
+        pass
+    assert hook_count(module) == 0
