@@ -202,7 +202,9 @@ def line(section: str, name: str) -> str:
     value = getattr(home(section), name)
     if inspect.isclass(value):
         return inspect.getdoc(value).split("\n")[0]
-    source = inspect.getsource(inspect.getmodule(fv.transforms.look))  # a preset: the text below its definition
+    from featviz.transforms import presets
+
+    source = inspect.getsource(presets)  # a preset: the text below its definition
     return source.split(f"\n{name}: Transforms", 1)[1].split('"""', 1)[1].split("\n")[0].removesuffix('"""')
 
 

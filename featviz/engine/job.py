@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Module
@@ -37,7 +36,7 @@ from featviz.interfaces import (
     param_traits_of,
     traits_of,
 )
-from featviz.io import check_unit_range, read_image
+from featviz.io import check_unit_range, read_image, resize
 from featviz.network import Execution, Network
 from featviz.network.activations import Activations
 from featviz.objectives import ObjectiveSource, as_objectives
@@ -346,7 +345,7 @@ def _resized_start(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor
             f"start must have the aspect ratio of the image, {size[0]} x {size[1]} px, got {height} x {width} px; "
             "crop it first"
         )
-    return images if (height, width) == size else F.interpolate(images, size, mode="bilinear", antialias=True)
+    return resize(images, size)
 
 
 def _complete_transforms(transforms: Transforms | Transform | Geometric | None, param: Param) -> Transforms:

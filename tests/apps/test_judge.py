@@ -1,7 +1,7 @@
 """Judging rendered images with a second network."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -267,6 +267,21 @@ def test_a_changed_file_of_an_objective_is_an_error(motifnet, motifvit, tmp_path
         match=r"^the image was rendered with the file guide\.png, which is missing or has changed; restore the file$",
     ):
         fv.judge(made, judge=motifvit, network=motifnet)
+
+
+@dataclass(frozen=True)
+class Clear(param.Alpha):
+    """A transparent param of a user, which the text of a recipe does not tell."""
+
+
+def test_transparent_files_of_own_params_are_seen_over_grey(motifnet, motifvit, tmp_path):
+    made = fv.render(motifnet, "logit:heart", param=Clear(), steps=4)
+    clear = replace(made, images=torch.cat([made.images[:, :3], 0 * made.images[:, 3:]], 1))
+    own = {"Clear": Clear}
+    (one,) = fv.judge(clear, judge=motifvit, network=motifnet, own=own)
+    (saved,) = fv.judge(clear.save(tmp_path / "a.png"), judge=motifvit, network=motifnet, own=own)
+    assert saved.probability == pytest.approx(one.probability, abs=1e-3)
+    assert saved.score == pytest.approx(one.score, abs=0.05)
 
 
 def test_transparent_parts_are_seen_over_grey(motifnet, motifvit, tmp_path):

@@ -106,7 +106,9 @@ def test_terms(goal, capsys):
     if "photo.png" in goal:
         iio.imwrite("photo.png", generator.integers(0, 255, (70, 64, 3), dtype=np.uint8))
         assert main(["replay", "a.png", "--quiet"]) == 2
-        message = "featviz: the image was rendered with the file photo.png, which is missing or has changed"
+        message = (
+            "featviz: the image was rendered with the file photo.png, which is missing or has changed; restore the file"
+        )
         assert printed(capsys)[1] == [message]
 
 
@@ -483,14 +485,14 @@ def test_size_is_of_the_image_and_input_size_of_the_network(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(OWN)
     whole = ["render", "0:2", "--model", "mine.py:whole", "-o", "a.png", *QUICK]
     assert main([*whole, "--size", "40"]) == 0
-    assert fv.Recipe.of("a.png").input["size"] == (20, 20)
+    assert fv.Recipe.of("a.png").input.size == (20, 20)
     assert read_image("a.png").shape == (3, 40, 40)
     assert main([*whole, "--input-size", "24"]) == 0
-    assert fv.Recipe.of("a.png").input["size"] == (24, 24)
+    assert fv.Recipe.of("a.png").input.size == (24, 24)
     assert read_image("a.png").shape == (3, 24, 24)
     (tmp_path / "flat.py").write_text(OWN + FLAT)
     assert main(["render", "1:2", "--model", "flat.py:flat", "--input-size", "8", "-o", "b.png", *QUICK]) == 0
-    assert fv.Recipe.of("b.png").input["size"] == (8, 8)
+    assert fv.Recipe.of("b.png").input.size == (8, 8)
     printed(capsys)
     assert main(["render", "stage1:3", "--input-size", "4", "-o", "c.png", *QUICK]) == 2
     message = "featviz: motifnet does not accept images of 4x4 px; the smallest square that it accepts is 8x8"
@@ -501,7 +503,7 @@ def test_values_that_are_no_objective_are_reported(tmp_path, capsys):
     (tmp_path / "mine.py").write_text("def plain(acts):\n    return 3\n")
     assert main(["render", "plain", "--own", "mine.py:plain", *QUICK]) == 2
     assert printed(capsys)[1] == [
-        "featviz: 'plain' is no objective; decorate the function with @objectives.objective('layer')"
+        "featviz: 'plain' is not an objective; decorate the function with @objectives.objective('layer')"
     ]
     assert main(["render", "3", *QUICK]) == 2
     assert printed(capsys)[1] == ["featviz: '3' is only a number; name a unit, e.g. layer:channel or logit:class"]

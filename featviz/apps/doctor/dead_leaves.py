@@ -37,7 +37,7 @@ def dead_leaves(n: int, channels: int, size: Size, seed: int = 0) -> Float[Tenso
         for _ in range(DISCS):
             # Inverse transform sampling of a density that falls as radius^-3, from 2 % of the shorter side upwards.
             radius = 0.02 * min(size) * (1 - 0.998 * uniform(1)).pow(-0.5)
-            row, column = (1.4 * uniform(2) - 0.2) * torch.tensor(size)  # centres may lie outside of the image
+            row, column = (1.4 * uniform(2) - 0.2) * torch.tensor(size)  # centers may lie outside of the image
             grey = 0.45 + 0.22 * torch.randn(1, generator=generator)
             color = (grey + 0.08 * torch.randn(channels, generator=generator)).clamp(0, 1)
             image[:, (y - row).square() + (x - column).square() < radius.square()] = color[:, None]

@@ -65,7 +65,7 @@ def dream(
         strength: Step size, > 0.
         jitter: Largest random shift of the image before each step, in px, >= 0.
         smooth: Standard deviation of a Gaussian blur of the gradient, in px; 0 for none.
-        laplacian: Number of octaves of the gradient that are normalised to equal strength; 0 for none.
+        laplacian: Number of frequency bands of the gradient that are normalised to equal strength; 0 for none.
         keep_color: Keep the colours of the image and change its brightness only.
         guide: An image whose features in the layer are amplified; `None` for none. The objective must be a layer.
         mask: A grey image file that is white where the image may change; `None` for everywhere.

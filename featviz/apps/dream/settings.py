@@ -29,7 +29,7 @@ class DreamSettings:
         strength: Step size, > 0.
         jitter: Largest random shift of the image before each step, in px, >= 0.
         smooth: Standard deviation of the Gaussian blur of the gradient, in px; 0 for none.
-        laplacian: Number of octaves of the gradient that are normalised to equal strength; 0 for none.
+        laplacian: Number of frequency bands of the gradient that are normalised to equal strength; 0 for none.
         keep_color: Keep the colours of the image and change its brightness only.
         mask: File of a grey image that is white where the image may change; `None` for everywhere.
 

@@ -48,7 +48,7 @@ class Example:
 
 @dataclass(frozen=True)
 class FieldOffsets:
-    """Edges of a receptive field in px, relative to the centre of its position.
+    """Edges of a receptive field in px, relative to the center of its position.
 
     Args:
         top: Offset of the first row, usually < 0.

@@ -20,7 +20,7 @@ def as_images(network: Network, image: str | Path | Tensor | np.ndarray) -> Floa
     """Return images as a batch, or read a file at about the network's input size.
 
     A file is resized so that its sides reach the input size, uncropped unless it is very elongated. For a network of
-    fixed input size, its centre is cropped instead.
+    fixed input size, its center is cropped instead.
 
     Args:
         network: The network.
