@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
-.PHONY: demo test test-long check fix motifnet motifvit docs reference catalogue bench scaling dreambench quality \
+.PHONY: demo test test-slow check fix motifnet motifvit docs reference catalogue bench scaling dreambench quality \
 	overhead sweepbench explain-bench atlas-bench clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
@@ -12,11 +12,11 @@ demo: $(READY)  ## dream on a photograph and render a gallery of the bundled net
 	$(BIN)/featviz dream docs/chelsea.webp --strength 0.4 -o demo/dream.png
 	$(BIN)/featviz gallery --size 128 --steps 192 --judge motifvit -o demo/gallery
 
-test: $(READY)  ## run the tests, except the long tables
-	$(BIN)/python -m pytest -m "not long"
+test: $(READY)  ## run the tests, except the slow ones
+	$(BIN)/python -m pytest -m "not slow"
 
-test-long: $(READY)  ## run the long tables of tests, which repeat what `make test` samples
-	$(BIN)/python -m pytest -m long
+test-slow: $(READY)  ## run the slow tests: trained networks, retraining, browser, Ray
+	$(BIN)/python -m pytest -m slow
 
 check: $(READY)  ## lint, type-check, and verify the direction of imports
 	$(BIN)/ruff check .

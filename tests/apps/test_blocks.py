@@ -99,6 +99,7 @@ def test_colours_of_groups_mix_in_cells(parts):
     assert _group_colors(nothing) == {"group_colors": [], "cell_colors": [[0, 0, 0, 0]] * 32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), [("cppn", "RGB"), ("alpha", "RGBA")])
 def test_icons_of_other_params(photo, tmp_path, name, mode):
     words = ["blocks", str(photo), "--layer", "stage3", "--cells", "2", "--groups", "1", "--param", name]

@@ -120,6 +120,7 @@ def test_clear_assigns_positions_to_the_right_classes(motifnet, mosaic):
     assert right >= 3
 
 
+@pytest.mark.slow
 def test_integrated_gradients_are_complete_and_lrp_conserves_on_trained_networks(motifnet, shared):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     resnet = fv.load(f"{shared}/models/models.py:cifar10_resnet56", input_size=32, mean=mean, std=std, device="cpu")
@@ -186,6 +187,7 @@ def test_saved_files_hold_the_recipe_of_the_map(motifnet, mosaic, tmp_path):
     assert len(read_report(sheet.save(tmp_path / "b.png"))["explained"]) == 2
 
 
+@pytest.mark.slow
 def test_a_slot_head_is_trained_and_explains_classes(motifnet, mosaic, tmp_path):
     def batches():
         generator = torch.Generator().manual_seed(0)

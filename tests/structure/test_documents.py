@@ -35,7 +35,7 @@ def test_there_is_something_to_run():
 
 @pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # units of random networks may be off
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg's pipes
-@pytest.mark.parametrize("commands", [COMMANDS, HELP], ids=["readme", "help"])
+@pytest.mark.parametrize("commands", [COMMANDS, pytest.param(HELP, marks=pytest.mark.slow)], ids=["readme", "help"])
 def test_every_command_that_is_shown_works(tmp_path, capsys, commands):
     (tmp_path / "my_net.py").write_text(OWN)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
@@ -130,7 +130,13 @@ def test_every_file_that_the_readme_shows_exists():
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)
+NOTEBOOKS = [
+    pytest.param(path, id=path.name, marks=[pytest.mark.slow] if path.stem in ("atlas", "blocks", "explain") else [])
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
 def test_notebooks_run(path, monkeypatch, tmp_path):
     import nbclient
     import nbformat

@@ -169,6 +169,7 @@ def test_the_measures_can_fail():
     assert grey.max() == grey.min()
 
 
+@pytest.mark.slow
 def test_an_interpolation_between_two_classes_passes_through_both(motifnet):
     goal = "interpolate(logit:rings, logit:stripes)"
     rendering = fv.render(motifnet, goal, param=param.Image(batch=5), steps=200)
@@ -189,6 +190,7 @@ def mean_distance(motifnet, images):
     return (distances.sum() / (len(images) * (len(images) - 1))).item()
 
 
+@pytest.mark.slow
 def test_diverse_spirals_differ_and_are_spirals(motifnet):
     """Measured in another layer than the one whose diversity is maximised."""
     plain, diverse = (
@@ -200,6 +202,7 @@ def test_diverse_spirals_differ_and_are_spirals(motifnet):
     assert [motifnet.classes[i] for i in named] == ["spiral"] * 4
 
 
+@pytest.mark.slow
 def test_a_caricature_of_a_drawing_keeps_its_class(motifnet):
     names = ("eye", "fish", "flower", "bricks", "rings", "heart")
     labels = torch.tensor([motifnet.classes.index(name) for name in names])
@@ -226,6 +229,7 @@ def test_a_mask_restricts_where_a_channel_appears(motifnet):
     assert saturation[:, 56:].mean() > 1.5 * saturation[:, :40].mean()
 
 
+@pytest.mark.slow
 def test_an_image_in_the_style_of_a_drawing_keeps_its_class(motifnet):
     """The texture alone decides, since positions are not preserved."""
     labels = torch.tensor([motifnet.classes.index(name) for name in ("bricks", "giraffe")])
