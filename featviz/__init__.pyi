@@ -1,42 +1,78 @@
-# The public names of featviz, listed once: read by type checkers, and at run time by `__init__.py`.
+# The public names of featviz, each listed once: read by type checkers, and at run time by `__init__.py`.
+# (In a stub, `x as x` marks a name as public.)
 
-from . import objectives, optimizers, param, transforms
-from .apps.atlas.atlas import atlas
-from .apps.blocks.blocks import blocks
-from .apps.doctor.doctor import doctor
-from .apps.dream.dream import dream
-from .apps.dream.video import dream_video, dream_zoom
-from .apps.explain import methods
-from .apps.explain.evidence import evidence
-from .apps.explain.examples import examples
-from .apps.explain.explain import compare, explain
-from .apps.gallery.gallery import gallery
-from .apps.gallery.sweep import sweep
-from .apps.judge.judge import judge
-from .apps.replay import replay
-from .apps.shared.ray_backend import RayBackend
-from .engine import PRESETS, Recipe, Rendering, render, score
+from . import objectives as objectives
+from . import optimizers as optimizers
+from . import param as param
+from . import transforms as transforms
+from .apps.atlas.atlas import atlas as atlas
+from .apps.blocks.blocks import blocks as blocks
+from .apps.doctor.doctor import doctor as doctor
+from .apps.dream.dream import dream as dream
+from .apps.dream.video import dream_video as dream_video
+from .apps.dream.video import dream_zoom as dream_zoom
+from .apps.explain import methods as methods
+from .apps.explain.evidence import evidence as evidence
+from .apps.explain.examples import examples as examples
+from .apps.explain.explain import compare as compare
+from .apps.explain.explain import explain as explain
+from .apps.gallery.gallery import gallery as gallery
+from .apps.gallery.sweep import sweep as sweep
+from .apps.judge.judge import judge as judge
+from .apps.replay import replay as replay
+from .apps.shared.ray_backend import RayBackend as RayBackend
+from .engine import PRESETS as PRESETS
+from .engine import Recipe as Recipe
+from .engine import Rendering as Rendering
+from .engine import render as render
+from .engine import score as score
 from .errors import (
-    AddressError,
-    FeatvizError,
-    FeatvizWarning,
-    ModelError,
-    OutputError,
-    RecipeError,
-    RenderError,
-    SettingError,
-    WeightsError,
+    AddressError as AddressError,
 )
-from .io import progress_bar, save_video
-from .network import Execution, InputSpec, Network, combine, load, models
-from .param.prior import fit_prior
+from .errors import (
+    FeatvizError as FeatvizError,
+)
+from .errors import (
+    FeatvizWarning as FeatvizWarning,
+)
+from .errors import (
+    ModelError as ModelError,
+)
+from .errors import (
+    OutputError as OutputError,
+)
+from .errors import (
+    RecipeError as RecipeError,
+)
+from .errors import (
+    RenderError as RenderError,
+)
+from .errors import (
+    SettingError as SettingError,
+)
+from .errors import (
+    WeightsError as WeightsError,
+)
+from .io import progress_bar as progress_bar
+from .io import save_video as save_video
+from .network import (
+    Execution as Execution,
+)
+from .network import (
+    InputSpec as InputSpec,
+)
+from .network import (
+    Network as Network,
+)
+from .network import (
+    combine as combine,
+)
+from .network import (
+    load as load,
+)
+from .network import (
+    models as models,
+)
+from .param.prior import fit_prior as fit_prior
 
 __version__: str
-
-__all__ = [
-    "PRESETS", "AddressError", "Execution", "FeatvizError", "FeatvizWarning", "InputSpec", "ModelError", "Network",
-    "OutputError", "RayBackend", "Recipe", "RecipeError", "RenderError", "Rendering", "SettingError", "WeightsError",
-    "atlas", "blocks", "combine", "compare", "doctor", "dream", "dream_video", "dream_zoom", "evidence", "examples",
-    "explain", "fit_prior", "gallery", "judge", "load", "methods", "models", "objectives", "optimizers", "param",
-    "progress_bar", "render", "replay", "save_video", "score", "sweep", "transforms",
-]  # fmt: skip
