@@ -25,7 +25,7 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
-from featviz.network.fast.conv_backward import fast_conv_backward
+from featviz.network.fast.conv_backward import speed_up_backward
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CASES = (
@@ -109,15 +109,16 @@ def timed(name: str, layer: str, batch: int, size: int, count: int, device: str)
             run()
             marks[-1].append(time.perf_counter())
 
-    with fast_conv_backward(nn.ModuleList(quick)):
-        rendering = fv.render(
-            network,
-            obj.Layer(layer),
-            param=param.Image(batch=batch),
-            transforms=WHOLE,
-            until=count + 3,
-            progress=after_each_step,
-        )
+    for module in quick:
+        speed_up_backward(module)
+    rendering = fv.render(
+        network,
+        obj.Layer(layer),
+        param=param.Image(batch=batch),
+        transforms=WHOLE,
+        until=count + 3,
+        progress=after_each_step,
+    )
     steps = [step - before for (*_, before), (step, *_) in pairwise(marks[2:])]  # the first ones warm up
     times = [[after - before for before, after in pairwise(mark)] for mark in marks[3:]]
     return torch.cat([torch.tensor(times).T, torch.tensor([steps])]), rendering.execution

@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -28,8 +28,9 @@ Size = tuple[int, int]
 Shape = tuple[int, int, int]
 """Channels, height and width in px."""
 
-Position = tuple[int, int] | Literal["center", "cls"]
-"""Row and column in a feature map or patch grid; `"center"`; or `"cls"`, the class token of a transformer."""
+Position = tuple[int, int] | str
+"""Row and column in a feature map or patch grid; `"center"`; or a token of a transformer that is not on the grid: the
+class token `"cls"`, or a register `"reg0"`, `"reg1"` …."""
 
 Leaves = list[Tensor]
 """The optimised leaf tensors of a param. The first dimension of each is the image, unless the batch shares it."""
@@ -57,7 +58,7 @@ def as_position(at: Any) -> Position:
     """Return a position with plain Python integers.
 
     Args:
-        at: Row and column, from 0; `"center"`; or `"cls"`.
+        at: Row and column, from 0; `"center"`; or a token that is not on the grid, `"cls"` or `"reg0"`.
 
     Returns:
         The position.
@@ -65,7 +66,7 @@ def as_position(at: Any) -> Position:
     >>> as_position([3, 4])
     (3, 4)
     """
-    return at if isinstance(at, str) else (operator.index(at[0]), operator.index(at[1]))  # type: ignore[return-value]
+    return at if isinstance(at, str) else (operator.index(at[0]), operator.index(at[1]))
 
 
 # ---------------------------------------------------------------------------------------------- objectives

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
 from torch import Tensor
 
+_global_state = RLock()
+"""Held while PyTorch's global random state is replaced, so that threads do not restore each other's."""
 UNIFORM_POOL_SIZE = 1024
 """Uniform numbers that are drawn ahead for each image, so that most steps need no Python call per image."""
 
@@ -118,13 +121,14 @@ class Chance:
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Replace the global random state within a context, and restore the caller's at its end or after an error."""
-        callers = [source.get_state() for source in self._sources]
-        try:
-            self._set(self._states)
-            yield
-        finally:
-            self._states = [source.get_state() for source in self._sources]
-            self._set(callers)
+        with _global_state:
+            callers = [source.get_state() for source in self._sources]
+            try:
+                self._set(self._states)
+                yield
+            finally:
+                self._states = [source.get_state() for source in self._sources]
+                self._set(callers)
 
     @property
     def used(self) -> bool:

@@ -125,6 +125,8 @@ def load_recipe_network(
         device=device,
         input_size=size,
         **spec,
+        head=recipe.head or None,
+        outputs=recipe.outputs,
         smooth_pools=recipe.smooth_pools,
     )
 

@@ -19,6 +19,7 @@ from featviz.engine.monitor import BLOCKED, NOT_DIFFERENTIABLE, Gradients, check
 from featviz.engine.tiles import Tile
 from featviz.engine.view import View
 from featviz.errors import RenderError
+from featviz.interfaces import Leaves
 from featviz.network import Forward, Network
 from featviz.network.activations import MoveMasks
 from featviz.network.execution import format_bytes, parse_bytes
@@ -156,9 +157,9 @@ class Chunks:
 
         if len(job.view.tiles) == 1:
             scores = score(views, images, move)
-            (-scores.sum()).backward()
+            (-scores.sum()).backward(inputs=leaves)  # an objective may read weights of the user's that need gradients
         else:
-            scores = _backward_by_tiles(score, job.view.tiles, views, images, move)
+            scores = _backward_by_tiles(score, job.view.tiles, views, images, leaves, move)
         if not is_whole:
             _copy_gradients(leaves, job.leaves, some)
         return scores.detach(), Gradients.of(images, views) if want_gradients else None
@@ -233,6 +234,7 @@ def _backward_by_tiles(
     tiles: Sequence[Tile],
     views: Float[Tensor, "n c h w"],
     images: Float[Tensor, "n c2 h2 w2"],
+    leaves: Leaves,
     move: MoveMasks,
 ) -> Float[Tensor, " n"]:
     """Run forward and backward for one tile after another, so that memory holds one tile at a time.
@@ -245,6 +247,7 @@ def _backward_by_tiles(
         tiles: The tiles of a view.
         views: What the network sees of the images.
         images: The images before any transform.
+        leaves: The tensors of the param.
         move: Moves masks as the images were moved.
 
     Returns:
@@ -255,7 +258,7 @@ def _backward_by_tiles(
     for tile in tiles:
         seen = tile.cut(views.detach()).clone().requires_grad_()
         share = score(seen, image, _then(move, tile)) / len(tiles)
-        (-share.sum()).backward()
+        (-share.sum()).backward(inputs=[seen, image])
         if seen.grad is not None:
             # Objectives are means over a tile. Overlaps make the tiles' area larger than the view's, so each counts
             # for more than its share of the mean over the view; this factor makes up for it.
@@ -263,9 +266,9 @@ def _backward_by_tiles(
             tile.cut(collected).add_(seen.grad * (overlap * tile.weights).to(seen.grad))
         scores += share.detach()
     if image.grad is None:
-        views.backward(collected)
+        views.backward(collected, inputs=leaves)
     else:
-        torch.autograd.backward((views, images), (collected, image.grad))
+        torch.autograd.backward((views, images), (collected, image.grad), inputs=leaves)
     return scores
 
 

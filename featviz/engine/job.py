@@ -227,6 +227,8 @@ class Job:
             fingerprint=self.network.fingerprint,
             input=self.network.input,
             smooth_pools=self.network.smooth_pools,
+            head=self.network.head,
+            outputs=self.network.outputs,
             objectives=tuple(repr(objective) for objective in self.objectives),
             param=repr(self.param),
             transforms=repr(self.transforms),

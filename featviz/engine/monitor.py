@@ -29,9 +29,18 @@ DEAD = (
 )
 BLOCKED = "the transforms pass no gradient to the image, as rounding does not; leave out the one that blocks it"
 NOT_DIFFERENTIABLE = (
-    "the score has no gradient: the network or the objective computes it under torch.no_grad, in numpy or with "
-    "argmax; compute it with differentiable operations"
+    "the score has no gradient: the layer does not depend on the image, or the network or the objective computes it under "
+    "torch.no_grad, in numpy or with argmax; choose another layer, or compute it with differentiable operations"
 )
+CONSTANT = (
+    "the score stayed at {score:.3g} up to rounding in all {steps} steps: it does not depend on the image, as the mean "
+    "of a channel after an instance normalisation or a probability that has reached 1; use a neuron "
+    "(LAYER:CHANNEL@y,x), the whole layer (LAYER) or a logit instead"
+)
+MIN_STEPS_OF_CONSTANT = 16
+"""Number of steps from which on a score that stays the same is reported."""
+ROUNDING = 1e-6
+"""Largest change of a constant score, relative to the score or to 1, whichever is larger."""
 NOT_FINITE = "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
 
 
@@ -150,6 +159,13 @@ class Monitor:
         """Return the scores of the first steps."""
         return torch.stack(self._scores[:steps]).cpu() if steps else torch.empty(0, len(self.names))
 
+    def _is_constant(self, scores: Float[Tensor, "steps n"]) -> Bool[Tensor, " n"]:
+        """Whether the score of each image stayed the same up to rounding."""
+        if self.steps < MIN_STEPS_OF_CONSTANT:
+            return torch.zeros(len(self.names), dtype=torch.bool)
+        spread, largest = scores.amax(0) - scores.amin(0), scores.abs().amax(0)
+        return (spread <= ROUNDING * largest.clamp(min=1)).cpu()
+
     def problems(self) -> dict[int, str]:
         """Return what failed, by image, and warn of it.
 
@@ -165,6 +181,8 @@ class Monitor:
         if not finite.any():
             raise RenderError(NOT_FINITE)
         found = {i: DEAD if finite[i] else NOT_FINITE for i in (dead | ~finite).nonzero().flatten().tolist()}
+        for i in (self._is_constant(scores) & ~dead & finite).nonzero().flatten().tolist():
+            found[i] = CONSTANT.format(score=scores[-1, i].item(), steps=self.steps)
         for i, problem in found.items():
             warnings.warn(f"{self.names[i]}: {problem}", FeatvizWarning, stacklevel=3)
         return found

@@ -52,6 +52,8 @@ class Recipe:
         shown: Height and width in px at which it was drawn again; `None` for the size of the render.
         dream: The settings of `fv.dream`, for its images.
         classes: Class names that the objectives use, with their indices.
+        head: The network's `head`.
+        outputs: The network's `outputs`.
     """
 
     model: str
@@ -76,6 +78,8 @@ class Recipe:
     shown: tuple[int, int] | None = None
     dream: Mapping[str, Any] | None = None
     classes: Mapping[str, int] = field(default_factory=dict)
+    head: str = ""
+    outputs: str | None = None
 
     TENSOR: ClassVar[str] = "an image made in Python"
     """Value of `start` for an image that came from no file."""
@@ -184,8 +188,9 @@ class Recipe:
         """
         ignored = ("machine", "execution", "model", "weights", "start", "files")
         decisive = {key: value for key, value in asdict(self.alone).items() if key not in ignored}
-        if not decisive["classes"]:
-            del decisive["classes"]
+        for later in ("classes", "head", "outputs"):  # fields that older recipes do not have
+            if not decisive[later]:
+                del decisive[later]
         if self.dream is not None:
             decisive["dream"] = {key: value for key, value in self.dream.items() if key != "mask"}  # in the param
         text = json.dumps(decisive, sort_keys=True, default=_to_python)

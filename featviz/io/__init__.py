@@ -3,7 +3,8 @@
 from featviz.io.array import Array, Numbers
 from featviz.io.contact_sheet import contact_sheet
 from featviz.io.files import cache_folder, check_output, slug, write
-from featviz.io.folders import check_outside, images_in, middle, read_photograph, read_photographs
+from featviz.io.folders import check_outside, images_in, middle, read_photograph, read_photographs, warn_of_skipped
+from featviz.io.given_images import GivenImage, load_given_image, load_given_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
 from featviz.io.images import encode, over_checks, read_image, read_recipe, read_report, save_image, to_bytes
 from featviz.io.progress import progress_bar
@@ -12,8 +13,9 @@ from featviz.io.store import Store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
 
 __all__ = [
-    "VIDEOS", "Array", "ImageSource", "Numbers", "Store", "as_image_source", "as_mask_source", "cache_folder",
-    "check_output", "check_outside", "check_unit_range", "check_video", "contact_sheet", "encode", "images_in",
-    "load_image_source", "middle", "over_checks", "progress_bar", "read_image", "read_photograph", "read_photographs",
-    "read_recipe", "read_report", "read_video", "resize", "save_image", "save_video", "slug", "to_bytes", "write",
+    "VIDEOS", "Array", "GivenImage", "ImageSource", "Numbers", "Store", "as_image_source", "as_mask_source",
+    "cache_folder", "check_output", "check_outside", "check_unit_range", "check_video", "contact_sheet", "encode",
+    "images_in", "load_given_image", "load_given_images", "load_image_source", "middle", "over_checks",
+    "progress_bar", "read_image", "read_photograph", "read_photographs", "read_recipe", "read_report", "read_video",
+    "resize", "save_image", "save_video", "slug", "to_bytes", "warn_of_skipped", "write",
 ]  # fmt: skip

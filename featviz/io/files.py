@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, gettempdir
 
 from featviz.errors import OutputError
 
@@ -42,9 +42,19 @@ def cache_folder() -> Path:
     """Return the folder of featviz's cache, which holds measurements of this machine and of folders of images.
 
     Returns:
-        `featviz` in `$XDG_CACHE_HOME`, or in `~/.cache`. It may not exist yet.
+        `featviz` in `$XDG_CACHE_HOME`, or in `~/.cache`; where that is not writable, a folder of the user among the
+        temporary files.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featviz"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featviz"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    folder = Path(gettempdir()) / f"featviz-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def write(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import FeatvizError, OutputError, SettingError
+from featviz.errors import FeatvizError, FeatvizWarning, OutputError, SettingError
 from featviz.interfaces import Size, as_size
 from featviz.io.image_source import center_crop, check_unit_range
 from featviz.io.images import read_image
@@ -51,6 +52,11 @@ def read_photographs(
             skipped(file, str(error))
             continue
         yield file, image
+
+
+def warn_of_skipped(file: Path, reason: str) -> None:
+    """Warn of a file that is skipped; for `skipped` of `read_photographs`."""
+    warnings.warn(f"skipped {file}: {reason}", FeatvizWarning, stacklevel=3)
 
 
 def read_photograph(file: str | Path, *, size: int | Size = 224, channels: int = 3) -> Float[Tensor, "c h w"]:

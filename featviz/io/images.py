@@ -25,7 +25,7 @@ OPAQUE_ENDINGS = (".jpg", ".jpeg")
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's name for each number of channels."""
-READ_ERRORS = (UnidentifiedImageError, PillowImage.DecompressionBombError, OSError, SyntaxError, ValueError)
+READ_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 """What Pillow raises for a file that is broken or not an image."""
 WHITE_LEVELS = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535, "F": 1}
 """Value of white in greyscale modes of more than 8 bits, which Pillow would clip at 255 instead of scaling."""
@@ -142,7 +142,8 @@ def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"
 
     Args:
         path: The file.
-        channels: 1 for greyscale, 3 for RGB, 4 for RGBA; the image is converted to it.
+        channels: 1 for greyscale, 3 for RGB, 4 for RGBA; the image is converted to it. Without an alpha channel,
+            transparent images are laid over white.
 
     Returns:
         The image in [0, 1], (channels, h, w), in single precision.
@@ -150,23 +151,48 @@ def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"
     Raises:
         OutputError: The file is missing, broken, animated or not an image, or `channels` is not 1, 3 or 4.
     """
-    if channels not in PILLOW_MODES:
-        raise OutputError(f"an image file can be read as 1, 3 or 4 channels, not {channels}; give a tensor instead")
+    _check_channels(channels)
     with open_image(Path(path)) as picture:
         frames = getattr(picture, "n_frames", 1)
         if frames > 1 and picture.format not in MULTI_IMAGE_FORMATS:
             raise OutputError(
                 f"{path} is animated ({frames} frames); give a still image, or use featviz dream with -o FILE.gif"
             )
-        try:
-            upright = ImageOps.exif_transpose(picture)
-        except (OSError, SyntaxError, ValueError, TypeError):  # broken EXIF data do not make the image unreadable
-            upright = picture
-        if upright.mode in WHITE_LEVELS:
-            light = np.asarray(upright, np.float32) / WHITE_LEVELS[upright.mode]
-            upright = PillowImage.fromarray((light.clip(0, 1) * 255).round().astype(np.uint8))
-        pixels = np.asarray(upright.convert(PILLOW_MODES[channels]))
+        return pillow_pixels(picture, channels)
+
+
+def pillow_pixels(picture: PillowImage.Image, channels: int = 3) -> Float[np.ndarray, "c h w"]:
+    """Return the pixels of a Pillow image, as `read_image` does.
+
+    Args:
+        picture: The image.
+        channels: 1 for greyscale, 3 for RGB, 4 for RGBA.
+
+    Returns:
+        The image in [0, 1], (channels, h, w), in single precision.
+
+    Raises:
+        OutputError: `channels` is not 1, 3 or 4.
+    """
+    _check_channels(channels)
+    try:
+        upright = ImageOps.exif_transpose(picture)
+    except (OSError, SyntaxError, ValueError, TypeError):  # broken EXIF data do not make the image unreadable
+        upright = picture
+    if upright.mode in WHITE_LEVELS:
+        light = np.asarray(upright, np.float32) / WHITE_LEVELS[upright.mode]
+        upright = PillowImage.fromarray((light.clip(0, 1) * 255).round().astype(np.uint8))
+    if channels != 4 and upright.has_transparency_data:
+        # What is transparent has any color underneath, often black, that nobody has ever seen.
+        over_white = PillowImage.new("RGBA", upright.size, "white")
+        upright = PillowImage.alpha_composite(over_white, upright.convert("RGBA"))
+    pixels = np.asarray(upright.convert(PILLOW_MODES[channels]))
     return np.moveaxis(np.atleast_3d(pixels).astype(np.float32) / 255, -1, 0)
+
+
+def _check_channels(channels: int) -> None:
+    if channels not in PILLOW_MODES:
+        raise OutputError(f"an image file can be read as 1, 3 or 4 channels, not {channels}; give a tensor instead")
 
 
 def read_recipe(path: Path | bytes) -> str:
@@ -225,6 +251,8 @@ def open_image(path: Path | bytes) -> PillowImage.Image:
         picture.load()
     except FileNotFoundError as error:
         raise OutputError(f"no file {_label(path)}; check the path") from error
+    except PillowImage.DecompressionBombError as error:
+        raise OutputError(f"{_label(path)} is too large: {error}; make it smaller first") from error
     except READ_ERRORS as error:
         if picture is not None:
             picture.close()

@@ -1,15 +1,17 @@
 """Networks: a module, what it expects as input, its layers and their activations."""
 
-from featviz.network.activations import OUTPUT, Activations, Layout
+from featviz.network.activations import OUTPUT, OUTPUT_KINDS, Activations, Layout, OutputKind
 from featviz.network.combining import combine
 from featviz.network.execution import Execution
+from featviz.network.fast.conv_backward import plain_backward
 from featviz.network.gradients import Rectifying
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, LayerTable
 from featviz.network.loading import find, load, models
-from featviz.network.network import Forward, Network
+from featviz.network.network import Forward, LayerLike, Network
 
 __all__ = [
-    "OUTPUT", "Activations", "Execution", "Forward", "InputSpec", "Layer", "LayerTable", "Layout", "Network",
-    "Rectifying", "combine", "find", "load", "models",
+    "OUTPUT", "OUTPUT_KINDS", "Activations", "Execution", "Forward", "InputSpec", "Layer", "LayerLike",
+    "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "combine", "find", "load", "models",
+    "plain_backward",
 ]  # fmt: skip

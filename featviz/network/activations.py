@@ -28,6 +28,10 @@ class Layout:
         channel: Index of the channel dimension.
         patch: Height and width in px of the patch of one token; `None` where tokens are not on a grid.
         prefix: Number of tokens before the patch grid, such as the class token and registers.
+        special: Names and indices of the tokens that are not on the grid: `"cls"`, and `"reg0"`, `"reg1"` … for
+            registers, distillation and detection tokens. Indices of tokens after the grid count from the end.
+        order: Index of each cell's token among those of the grid, row by row; `None` if they are in this order.
+        transposed: Whether a feature map's columns come before its rows.
         size: Height and width in px to which the layer's network resizes its images; `None` if it does not.
         batch: Index of the batch dimension in the layer's output. In captured activations it is always 0.
     """
@@ -38,7 +42,17 @@ class Layout:
     prefix: int = 0
     size: tuple[int, int] | None = None
     batch: int = 0
+    special: tuple[tuple[str, int], ...] = ()
+    order: tuple[int, ...] | None = None
+    transposed: bool = False
 
+
+OutputKind = Literal["classes", "multilabel", "binary", "regression"]
+"""What the numbers are that a network puts out: classes of which one is right, independent labels, one label, or values
+without probabilities."""
+OUTPUT_KINDS: tuple[OutputKind, ...] = ("classes", "multilabel", "binary", "regression")
+OutputScale = Literal["logits", "probabilities", "log-probabilities"]
+"""Whether a network puts out logits, or has turned them into probabilities already."""
 
 MoveMasks = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h2 w2"]]
 """Moves masks, (n, c, h, w), as the transforms of this step moved the images."""
@@ -46,6 +60,10 @@ MoveMasks = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h2 w2"]]
 
 def _unmoved(images: Tensor) -> Tensor:
     return images
+
+
+def _logits_of_classes(_head: str) -> tuple[OutputKind, OutputScale]:
+    return "classes", "logits"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +80,7 @@ class Activations(Mapping[str, Tensor]):
         done: Fraction of the render that is done, in [0, 1].
         move_masks: Moves masks as the transforms of this step moved the images.
         has_alpha: Whether the last channel of the images is alpha.
+        outputs_of: Returns what a head's outputs are.
     """
 
     tensors: Mapping[str, Tensor]
@@ -72,6 +91,7 @@ class Activations(Mapping[str, Tensor]):
     done: float = 0.0
     move_masks: MoveMasks = _unmoved
     has_alpha: bool = False
+    outputs_of: Callable[[str], tuple[OutputKind, OutputScale]] = _logits_of_classes
 
     def __getitem__(self, layer: str) -> Tensor:
         """Return the output of a layer, batch first."""
@@ -95,7 +115,9 @@ class Activations(Mapping[str, Tensor]):
         """
         tensor = self.tensors[layer]
         tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-        return tensor.movedim(self.layouts[layer].channel, 1)
+        layout = self.layouts[layer]
+        values = tensor.movedim(layout.channel, 1)
+        return values.transpose(2, 3) if layout.transposed else values
 
     def channel(self, layer: str, index: int) -> Float[Tensor, "n *position"]:
         """Return one channel of a layer.
@@ -138,17 +160,21 @@ class Activations(Mapping[str, Tensor]):
             AddressError: There is no such position.
         """
         values, layout = self.channels_first(layer), self.layouts[layer]
-        if layout.kind == "map" and at != "cls":
+        is_special = isinstance(at, str) and at != "center"
+        if layout.kind == "map" and not is_special:
             y, x = self._inside(layer, at, (values.shape[2], values.shape[3]))
             return values[:, :, y, x]
-        if layout.kind == "tokens" and at == "cls":
-            if not layout.prefix:
-                raise AddressError(f"no class token in {layer!r}; address its patches by @row,column")
-            return values[:, :, 0]
+        if layout.kind == "tokens" and is_special:
+            indices = dict(layout.special)
+            if at not in indices:
+                what = "class token" if at == "cls" else f"token @{at}"
+                others = ", ".join(f"@{name}" for name in indices)
+                off_grid = f"its tokens off the patch grid are {others}" if others else ""
+                raise AddressError(f"no {what} in {layer!r}; {off_grid or 'address its patches by @row,column'}")
+            return values[:, :, indices[at]]
         if layout.kind == "tokens" and layout.patch:
-            grid = self._grid(layout)
-            y, x = self._inside(layer, at, grid)
-            return values[:, :, layout.prefix + y * grid[1] + x]
+            y, x = self._inside(layer, at, self._grid(layout))
+            return self.as_map(layer)[:, :, y, x]
         raise AddressError(
             f"no position @{_show(at)} in {layer!r}; its output is {_kind(layout)}; use {instead or layer}"
         )
@@ -168,7 +194,16 @@ class Activations(Mapping[str, Tensor]):
         if layout.patch is None:
             found = f"no positions in {layer or 'logit'!r}; its output is {_kind(layout)}"
             raise AddressError(f"{found}; use a feature map or patch tokens")
-        return values[:, :, layout.prefix :].unflatten(2, self._grid(layout))
+        rows, columns = self._grid(layout)
+        tokens = values[:, :, layout.prefix : layout.prefix + rows * columns]
+        if layout.order is not None:
+            if len(layout.order) != rows * columns:
+                raise AddressError(
+                    f"the tokens of {layer!r} are in an order that is known at the network's input size only, where "
+                    f"there are {len(layout.order)}; here are {rows * columns}"
+                )
+            tokens = tokens[:, :, list(layout.order)]
+        return tokens.unflatten(2, (rows, columns))
 
     def _grid(self, layout: Layout) -> tuple[int, int]:
         """Return the number of rows and columns of the patch grid."""
@@ -215,10 +250,32 @@ class Activations(Mapping[str, Tensor]):
             AddressError: The output is not one vector per image.
         """
         logits = self.channels_first(head)
+        if logits.ndim > 2 and logits[0, 0].numel() == 1:
+            return logits.flatten(1)
         if logits.ndim != 2:
             shape = " x ".join(map(str, logits.shape[1:]))
             raise AddressError(f"no class logits: the network's output is {shape} per image; address a layer instead")
         return logits
+
+    def probabilities(self, head: str = OUTPUT) -> Float[Tensor, "n classes"]:
+        """Return class probabilities: the softmax of the logits, or the sigmoid of each where labels are independent.
+
+        Args:
+            head: Layer that puts out the logits, for a network with several heads.
+
+        Raises:
+            AddressError: The output is not one vector per image, or has no probabilities.
+        """
+        logits, (kind, scale) = self.logits(head), self.outputs_of(head)
+        if kind == "regression":
+            raise AddressError("the network's outputs are values of a regression, without probabilities; use logit:")
+        if scale != "logits":
+            return logits if scale == "probabilities" else logits.exp()
+        if kind != "classes":
+            return logits.sigmoid()
+        if logits.shape[1] == 1:
+            raise AddressError("the softmax of a single output is always 1; give outputs='binary' to the network")
+        return logits.softmax(1)
 
     def class_index(self, name: int | str, head: str = OUTPUT) -> int:
         """Return the index of a class name, or check an index.
@@ -287,6 +344,7 @@ class Activations(Mapping[str, Tensor]):
         layout, tensor = self.layouts[layer], self.tensors[layer]
         if layout.kind == "map":
             map_size = [side for i, side in enumerate(tensor.shape[1:], 1) if i != layout.channel]
+            masks = masks.transpose(2, 3) if layout.transposed else masks
         elif layout.patch:
             map_size = list(self._grid(layout))
         else:
@@ -295,7 +353,10 @@ class Activations(Mapping[str, Tensor]):
             )
         weight = F.interpolate(masks, map_size, mode="area").flatten(1)
         if layout.kind == "tokens":
-            weight = F.pad(weight, (layout.prefix, 0))
+            count = tensor.shape[1 + 2 - layout.channel]
+            if layout.order is not None:
+                weight = torch.empty_like(weight).index_copy_(1, torch.tensor(layout.order).to(weight.device), weight)
+            weight = F.pad(weight, (layout.prefix, count - layout.prefix - weight.shape[1]))
         weight = weight / weight.mean(1, keepdim=True).clamp(min=1e-6)
         weight = weight.view(-1, *map_size) if layout.kind == "map" else weight
         return weight.unsqueeze(layout.channel).to(tensor.dtype)
@@ -342,6 +403,8 @@ def _gradient_weighted(tensor: Tensor, weight: Tensor) -> Tensor:
 def first_tensor(output: object) -> Tensor | None:
     """Return the first tensor in a module's output: itself, or inside of tuples, lists, dicts and dataclasses.
 
+    Single numbers are passed over where there is another tensor.
+
     Args:
         output: The output of any module.
 
@@ -350,9 +413,23 @@ def first_tensor(output: object) -> Tensor | None:
     """
     if isinstance(output, torch.Tensor):
         return output
+    tensors = tensors_in(output).values()
+    # A loss that a network returns beside its outputs is one number.
+    return next((tensor for tensor in tensors if tensor.ndim), next(iter(tensors), None))
+
+
+def tensors_in(output: object) -> dict[str, Tensor]:
+    """Return every tensor in a module's output, by its path: `"logits"`, `"1"`, `"hidden.0"`; `""` for a bare tensor.
+
+    Args:
+        output: The output of any module.
+    """
+    if isinstance(output, torch.Tensor):
+        return {"": output}
     output = vars(output) if is_dataclass(output) or isinstance(output, SimpleNamespace) else output
-    inside = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
-    return next((found for item in inside if (found := first_tensor(item)) is not None), None)
+    listed = enumerate(output if isinstance(output, tuple | list) else ())
+    items = output.items() if isinstance(output, Mapping) else listed
+    return {f"{key}.{path}".rstrip("."): tensor for key, item in items for path, tensor in tensors_in(item).items()}
 
 
 def _kind(layout: Layout) -> str:

@@ -69,7 +69,8 @@ def _combined_layers(networks: dict[str, Network]) -> Probed:
             full_name = f"{name}.{layer.name}".rstrip(".")  # a network's output has no name of its own
             table[full_name] = replace(layer, name=full_name, layout=replace(layer.layout, size=size))
     memory_format = formats.pop() if len(formats) == 1 else torch.contiguous_format
-    return Probed(table, fixed_size=False, memory_format=memory_format)
+    draws = any(network.probed.draws for network in networks.values())
+    return Probed(table, fixed_size=False, memory_format=memory_format, draws=draws)
 
 
 class _Combined(nn.Module):

@@ -2,48 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from featviz.errors import AddressError
-from featviz.network.activations import first_tensor
+from featviz.network.activations import first_tensor, tensors_in
+from featviz.network.working_copy import uncompiled
 
 Capture = Callable[[Callable[[], object]], dict[str, Tensor]]
 """Runs a forward pass and returns the outputs of the hooked layers by name."""
 
 
-class _AllCaptured(BaseException):
-    """Ends a forward pass once every layer is captured. No `except Exception` of the user's modules catches it."""
-
-
-@contextmanager
-def capture_outputs(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Capture]:
-    """Hook layers while the context is open.
+@dataclass(frozen=True)
+class Call:
+    """One output of one call of a module.
 
     Args:
-        module: The network.
-        calls: Names of the layers, and how often each runs in one pass. The last call is captured.
+        module: Name of the module.
+        number: Number of the call in a pass, from 1.
+        item: Path of the tensor in the output; empty for the first one.
+    """
 
-    Yields:
+    module: str
+    number: int = 1
+    item: str = ""
+
+
+Note = Callable[[str, int, object], None]
+"""Called after every call of a module with its name, the number of the call in this pass, from 0, and its output."""
+
+
+class PassDone(BaseException):
+    """Ends a forward pass that need not go on. No `except Exception` of the user's modules catches it."""
+
+
+def watch_outputs(module: nn.Module, images: Tensor, note: Note, *, keep_graph: bool = False) -> None:
+    """Run a working copy once, and call back after every call of every module.
+
+    Modules take the paths of a pass with gradients: without them, PyTorch's transformer layers call a fused function
+    that skips their submodules.
+
+    Args:
+        module: The working copy. Hooks stay on it.
+        images: What the module expects.
+        note: The callback. It may raise `PassDone` to end the pass.
+        keep_graph: Keep what a backward pass needs; by default nothing is kept, which saves memory.
+    """
+    counts: Counter[str] = Counter()
+
+    def hook(name: str, _: nn.Module, __: object, output: object) -> None:
+        counts[name] += 1
+        note(name, counts[name] - 1, output)
+
+    for name, part in module.named_modules():
+        part.register_forward_hook(partial(hook, name))
+    dropped = torch.autograd.graph.saved_tensors_hooks(lambda _: None, lambda _: torch.empty(0))
+    keeping: AbstractContextManager[object] = nullcontext() if keep_graph else dropped
+    with torch.inference_mode(False), torch.enable_grad(), keeping, uncompiled(), suppress(PassDone):
+        module(images.requires_grad_())
+
+
+def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
+    """Hook layers of a working copy during each pass.
+
+    Hooks that others add to the copy meanwhile, as those of LRP, run before the capturing ones, which may end the pass.
+
+    Args:
+        module: The working copy.
+        calls: For each layer, what to capture.
+
+    Returns:
         A function that runs a forward pass and returns the outputs of the layers. It raises `AddressError` if the pass
         does not reach one of them.
     """
+    parts = {layer: module.get_submodule(call.module) for layer, call in calls.items()}
     remaining: dict[str, int] = {}
     captured: dict[str, Tensor] = {}
 
     def hook_for(layer: str) -> Callable[[nn.Module, object, object], object]:
         def hook(_: nn.Module, __: object, output: object) -> object:
-            if not remaining:  # a pass of the network that was not started by `run`
-                return None
             remaining[layer] -= 1
-            tensor = first_tensor(output)
-            if remaining[layer] > 0 or tensor is None:
+            if remaining[layer]:
+                return None
+            item = calls[layer].item
+            tensor = tensors_in(output).get(item) if item else first_tensor(output)
+            if tensor is None:
                 return None
             captured[layer] = tensor
             if not any(count > 0 for count in remaining.values()):
-                raise _AllCaptured
+                raise PassDone
             # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so
             # the captured tensor keeps its values, and stays in the graph between the image and later layers: their
             # scores can be differentiated with respect to it.
@@ -59,18 +112,17 @@ def capture_outputs(module: nn.Module, calls: Mapping[str, int]) -> Iterator[Cap
     def run(forward: Callable[[], object]) -> dict[str, Tensor]:
         if not calls:
             return {}
-        remaining.update(calls)
+        remaining.update({layer: call.number for layer, call in calls.items()})
         captured.clear()
+        handles = [parts[layer].register_forward_hook(hook_for(layer)) for layer in calls]
         try:
-            with suppress(_AllCaptured):
+            with suppress(PassDone):
                 forward()
         finally:
-            remaining.clear()
+            for handle in handles:
+                handle.remove()
         if missed := [layer for layer in calls if layer not in captured]:
             raise AddressError(f"the forward pass did not reach layer {missed[0]!r} for these images")
         return dict(captured)
 
-    with ExitStack() as stack:
-        for layer in calls:
-            stack.callback(module.get_submodule(layer).register_forward_hook(hook_for(layer)).remove)
-        yield run
+    return run

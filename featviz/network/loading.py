@@ -41,6 +41,8 @@ def load(
     classes: Sequence[str] | None = None,
     channel_order: str | None = None,
     layout: str | None = None,
+    head: str | None = None,
+    outputs: str | None = None,
     smooth_pools: bool = False,
 ) -> Network:
     """Load a network by name.
@@ -58,6 +60,9 @@ def load(
         channel_order: Order in which the module expects the channels, `"RGB"` or `"BGR"`; `None` for the model's own.
         layout: Dimension order of a batch that the module expects, `"NCHW"` or `"NHWC"`; `None` for the
             model's own.
+        head: Layer, or output as `output.1`, that puts out the class logits; `None` for the network's output.
+        outputs: What the outputs are: `"classes"`, `"multilabel"`, `"binary"` or `"regression"`; `None` to tell from
+            the network, as `fv.Network` does.
         smooth_pools: Spread the gradient of max pooling over the whole window, which removes its grid pattern.
 
     Returns:
@@ -75,14 +80,17 @@ def load(
         load_weights(network.module, Path(weights), optional_prefixes=optional)
     size = None if input_size is None else as_size(input_size)
     given = {"size": size, "mean": mean, "std": std, "channel_order": channel_order, "layout": layout}
+    heads = network.given_heads
+    if OUTPUT in network.heads and (head is not None or classes is not None):
+        heads = {network.head if head is None else head: tuple(network.classes if classes is None else classes)}
     spec = replace(network.input, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     return Network(
         network.module.to(_device(device)),
         **vars(spec),
-        classes=network.classes if classes is None else classes,
         name=model,
         weights=str(weights),
-        heads=None if OUTPUT in network.heads else network.heads,
+        heads=heads,
+        outputs=outputs or network.outputs,
         smooth_pools=smooth_pools or network.smooth_pools,
     )
 

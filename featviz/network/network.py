@@ -3,37 +3,64 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NoReturn, Protocol
+from functools import partial
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from featviz.errors import AddressError, ModelError, nearest
+from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.interfaces import Size, as_size
-from featviz.network.activations import OUTPUT, Activations, Layout
+from featviz.network import probe_cache
+from featviz.network.activations import (
+    OUTPUT,
+    OUTPUT_KINDS,
+    Activations,
+    OutputKind,
+    OutputScale,
+    first_tensor,
+)
 from featviz.network.execution import Execution
-from featviz.network.fast.batch_norm_folding import Folds, Pair, foldable
-from featviz.network.fast.conv_backward import fast_conv_backward
+from featviz.network.fast.batch_norm_folding import Pair, fold, foldable
+from featviz.network.fast.conv_backward import speed_up_backward
 from featviz.network.fast.cuda_graphs import cuda_graphed
+from featviz.network.fast.weight_formats import convert_weights
 from featviz.network.gradients import SmoothPools, redirect_gradients
-from featviz.network.hooks import capture_outputs
+from featviz.network.hooks import Call, PassDone, hook_outputs, watch_outputs
 from featviz.network.input_spec import InputSpec
-from featviz.network.layers import Layer, LayerTable, Probed, probe, raise_unless_size_error
-from featviz.network.module_state import converted_weights, frozen, version
+from featviz.network.layers import Layer, LayerTable, Probed
+from featviz.network.output_scale import output_scale
+from featviz.network.probing import probe, raise_unless_size_error
 from featviz.network.receptive_fields import ReceptiveField, receptive_fields
+from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance
 
-FIELD_IMAGE_SIDE = 256
-"""Smallest side in px of the images on which receptive fields are measured; smaller images would clip them."""
+FIELD_WIDTH = 256
+"""Smallest width in px of the images on which receptive fields are measured; smaller images would clip them."""
+FIELD_HEIGHTS = (32, 64, 128)
+"""Heights in px of those images that are tried, the cheapest first. The last one tried is the network's own."""
 
 
-class Forward(Protocol):
-    """Runs the network up to the last layer needed."""
+LayerLike = str | nn.Module
+"""A layer: its name, or the module itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """Runs a working copy of the network up to the last layer needed.
+
+    Args:
+        module: The working copy. It may be changed: it ends with the session.
+        run: Runs it on images, and redirects the gradients of some of them.
+    """
+
+    module: nn.Module
+    run: Callable[[Tensor, Tensor | None], Activations]
 
     def __call__(self, images: Float[Tensor, "n c h w"], *, redirect: Bool[Tensor, " n"] | None = None) -> Activations:
         """Return the activations of the captured layers.
@@ -42,6 +69,7 @@ class Forward(Protocol):
             images: In [0, 1].
             redirect: Images for which blocked gradients are redirected through rectifiers; `None` for none of them.
         """
+        return self.run(images, redirect)
 
 
 @dataclass
@@ -49,7 +77,10 @@ class _Measured:
     """Cached measurements of a network. They save time and never change a result."""
 
     probed: Probed | None = None
+    table: dict[str, Layer] | None = None
+    outputs: dict[str, tuple[OutputKind, OutputScale]] = field(default_factory=dict)
     pairs: tuple[Pair, ...] | None = None
+    fields: dict[str, ReceptiveField] | None = None
     fingerprint: tuple[object, str] | None = None
     sizes: set[Size] = field(default_factory=set)
     smallest: int | None = None
@@ -58,8 +89,8 @@ class _Measured:
 class Network:
     """A module with its input specification, its class names and its layer table. Immutable.
 
-    Creating a network changes nothing on the module. While a `session` is open, parameters are frozen, eval mode is
-    set and hooks are placed; closing it restores everything, also after an error or Ctrl-C.
+    Nothing ever changes on the module: eval mode, frozen parameters and hooks are those of a working copy that shares
+    the weights. So the module can run elsewhere meanwhile, and several threads can use one network.
 
     Args:
         module: Any `nn.Module` that takes a batch of images. Of a module made by `torch.compile`, the original is used.
@@ -71,13 +102,18 @@ class Network:
         classes: Class names in output order, or by index.
         name: Name under which `fv.load` finds the network, for messages and recipes; empty for a module made in Python.
         weights: File of the weights, or `"default"` or `"none"`, for recipes.
-        heads: Layers that put out class logits, and their class names; `None` for the output with `classes`.
+        heads: Layers or outputs that put out class logits, and their class names: `{"head": names}`, or
+            `{"output.1": names}` for the second tensor of a network that puts out several. `None` for the output with
+            `classes`; of several, the one with as many numbers as there are classes.
+        outputs: What the outputs are: `"classes"`, of which one is right; `"multilabel"`, independent labels;
+            `"binary"`, one label; or `"regression"`, values without probabilities. `None` to tell from the network: one
+            output is binary, sigmoids at the end are independent labels, anything else is classes.
         smooth_pools: Spread the gradient of max pooling over the whole window, which removes its grid pattern.
         probed: The layer table, where it is known already; `None` to find it by running the module when needed.
 
     Raises:
-        SettingError: A value of the input specification is out of its range.
-        ModelError: The module has no weights yet, or is TorchScript.
+        SettingError: A value of the input specification is out of its range, or there is no such kind of outputs.
+        ModelError: The module is not an `nn.Module`, has no weights yet, or is TorchScript.
     """
 
     module: nn.Module
@@ -86,6 +122,8 @@ class Network:
     heads: Mapping[str, tuple[str, ...]]
     name: str
     weights: str | None
+    head: str
+    outputs: OutputKind | None
     smooth_pools: bool
     _measured: _Measured
 
@@ -102,17 +140,27 @@ class Network:
         name: str = "",
         weights: str | None = None,
         heads: Mapping[str, Sequence[str] | Mapping[int, str]] | None = None,
+        outputs: str | None = None,
         smooth_pools: bool = False,
         probed: Probed | None = None,
     ) -> None:
-        names = _in_output_order(classes)
+        if outputs not in (None, *OUTPUT_KINDS):
+            raise SettingError(f"outputs must be {', '.join(OUTPUT_KINDS)} or None, got {outputs!r}")
+        names = {head: _in_output_order(own) for head, own in ({OUTPUT: classes} if heads is None else heads).items()}
+        if len(names) == 1:  # the only head is the output, whatever layer it is
+            (head, own_classes), *_ = names.items()
+            names = {OUTPUT: own_classes}
+        else:
+            head, own_classes = OUTPUT, _in_output_order(classes)
         vars(self).update(
             module=getattr(module, "_orig_mod", module),
             input=InputSpec(size, mean, std, channel_order, layout),  # type: ignore[arg-type]
-            classes=names,
-            heads={OUTPUT: names} if heads is None else {head: _in_output_order(own) for head, own in heads.items()},
+            classes=own_classes,
+            heads=names,
             name=name,
             weights=weights,
+            head=head,
+            outputs=outputs,
             smooth_pools=smooth_pools,
             _measured=_Measured(probed),
         )
@@ -138,6 +186,11 @@ class Network:
         return f"<Network {self.label}: {expects}, {len(self.classes)} class names, on {self.device}>"
 
     # ------------------------------------------------------------------------------------------ facts
+
+    @property
+    def given_heads(self) -> dict[str, tuple[str, ...]]:
+        """The argument `heads` that makes this network."""
+        return {self.head: self.classes} if OUTPUT in self.heads else dict(self.heads)
 
     @property
     def label(self) -> str:
@@ -179,7 +232,7 @@ class Network:
     def fingerprint(self) -> str:
         """Hash of its weights, the same wherever they were loaded from."""
         state = {key: value for key, value in sorted(self.module.state_dict().items()) if isinstance(value, Tensor)}
-        now = [(value.data_ptr(), version(value), value.sum().item()) for value in state.values()]
+        now = [(value.data_ptr(), _version(value), value.sum().item()) for value in state.values()]
         known = self._measured.fingerprint
         if known is None or known[0] != now:
             digest = hashlib.sha256()
@@ -193,17 +246,45 @@ class Network:
     def probed(self) -> Probed:
         """The layers and what else two passes tell about the network; measured on first use."""
         if self._measured.probed is None:
+            key = self._cache_key
+            self._measured.probed, self._measured.fields = probe_cache.load(key) or (None, None)
+        if self._measured.probed is None:
             try:
-                self._measured.probed = probe(self.module, self._grey, self.size)
+                self._measured.probed = probe(self.module, self.input, self._weight)
             except Exception as error:
                 error.add_note(f"while running {self.label} on grey images of {self.size[0]}x{self.size[1]} px")
                 raise
+            probe_cache.save(key, self._measured.probed, None)
         return self._measured.probed
 
     @property
+    def _cache_key(self) -> str:
+        return probe_cache.cache_key(self.module, self.input, self.fingerprint)
+
+    @property
     def table(self) -> dict[str, Layer]:
-        """Every layer that can be addressed, by name, in execution order."""
-        return self.probed.table
+        """Every layer that can be addressed, by name, in execution order. The last one is the output, `""`."""
+        if self._measured.table is None:
+            output = self._output_row()
+            self._measured.table = self.probed.table | ({} if output is None else {OUTPUT: output})
+        return self._measured.table
+
+    def _output_row(self) -> Layer | None:
+        """Return the row of the class logits; `None` if the network puts out no tensor that can be addressed."""
+        probed, head = self.probed, self.head
+        known = probed.outputs | probed.calls | probed.table
+        if head:
+            found = known.get(head, known.get(f"output.{head}"))
+            if found is None:
+                outputs = f"; its outputs are {', '.join(map(repr, probed.outputs))}" if probed.outputs else ""
+                raise AddressError(
+                    f"heads names {head!r}, no layer or output of {self.label}{nearest(head, known)}{outputs}"
+                )
+            return found
+        fitting = [row for row in probed.outputs.values() if row.channels == len(self.classes)]
+        if len(fitting) == 1:
+            return fitting[0]
+        return probed.outputs.get("output.logits", probed.table.get(OUTPUT))
 
     @property
     def fixed_size(self) -> bool:
@@ -229,21 +310,54 @@ class Network:
         return self.with_input(size=size).layers()
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
-        """Measure the receptive field and stride of every feature map, in as many passes as the largest stride has px.
+        """Measure the receptive field and stride of every feature map; measured on first use.
 
         Returns:
             The receptive fields by layer name.
         """
+        strides = {name: layer.stride for name, layer in self.table.items() if layer.stride}
+        if self._measured.fields is None:
+            self._measured.fields = {}
+            for size in self._field_sizes():
+                try:
+                    fields = receptive_fields(partial(self._run_maps, strides), strides, size, self.channels)
+                except Exception as error:
+                    raise_unless_size_error(error)
+                    if size == self.size:
+                        raise
+                else:
+                    self._measured.fields = fields
+                    probe_cache.save(self._cache_key, self.probed, fields)
+                    break
+        return self._measured.fields
 
-        def run(image: Tensor, note: Callable[[str, Tensor], None]) -> None:
-            with torch.no_grad(), self.session(self.table) as forward:
-                for name, tensor in forward(image.to(self._weight)).items():
-                    note(name, tensor)
+    def _field_sizes(self) -> list[Size]:
+        """Return sizes of the images on which receptive fields can be measured, the cheapest first."""
+        if self.fixed_size:
+            return [self.size]
+        width = max(FIELD_WIDTH, self.size[1])
+        return [*((height, width) for height in FIELD_HEIGHTS), (max(FIELD_WIDTH, self.size[0]), width), self.size]
 
-        size = self.size
-        if not self.fixed_size:
-            size = max(FIELD_IMAGE_SIDE, size[0]), max(FIELD_IMAGE_SIDE, size[1])
-        return receptive_fields(run, self.table, size, self.channels)
+    def _run_maps(self, maps: Collection[str], images: Tensor, note: Callable[[str, Tensor], None]) -> None:
+        """Run the network on images in [0, 1] up to the last feature map, and call back with the outputs of maps."""
+        calls = {name: self.table[name].calls for name in maps}
+        left = set(maps)
+
+        def on_call(name: str, number: int, output: object) -> None:
+            tensor = first_tensor(output)
+            if name not in left or number + 1 < calls[name] or tensor is None:
+                return
+            values = tensor.detach().movedim(self.table[name].layout.channel, 1)
+            note(name, values.transpose(2, 3) if self.table[name].layout.transposed else values)
+            left.remove(name)
+            if not left:
+                raise PassDone
+
+        module = self._copy()
+        convert_weights(module, self.probed.memory_format)
+        expected = self.normaliser()(images.to(self._weight))
+        with Chance(self.device)():
+            watch_outputs(module, expected.contiguous(memory_format=self.probed.memory_format), on_call)
 
     # ------------------------------------------------------------------------------------------ other inputs
 
@@ -266,7 +380,8 @@ class Network:
             classes=self.classes,
             name=self.name,
             weights=self.weights,
-            heads=None if OUTPUT in self.heads else self.heads,
+            heads=self.given_heads,
+            outputs=self.outputs,
             smooth_pools=self.smooth_pools,
             probed=probed,
         )
@@ -284,8 +399,7 @@ class Network:
             self._measured.sizes.add(size)
             return
         if not self.accepts(self.size):
-            with frozen(self.module), Chance(self.device)():
-                self.module(self._grey(1, self.size))  # the size is not at fault: let the network's own error surface
+            self._run_grey(self.size)  # the size is not at fault: let the network's own error surface
         given = f"{self.label} does not accept images of {size[0]}x{size[1]} px"
         if self.fixed_size:
             raise ModelError(f"{given}, only of {self.size[0]}x{self.size[1]}")
@@ -310,12 +424,19 @@ class Network:
             size: Height and width in px.
         """
         try:
-            with frozen(self.module), Chance(self.device)(), torch.no_grad():
-                self.module(self._grey(1, size))
+            self._run_grey(size)
         except Exception as error:
             raise_unless_size_error(error)
             return False
         return True
+
+    def _run_grey(self, size: Size) -> None:
+        with Chance(self.device)(), torch.no_grad(), uncompiled():
+            self._copy()(self._grey(1, size))
+
+    def _copy(self) -> nn.Module:
+        """Return a working copy, whose weights are copied only if the forward pass writes to them."""
+        return working_copy(self.module, share_weights=not self.probed.writes_weights)
 
     def normaliser(self) -> Callable[[Tensor], Tensor]:
         """Return a function from images in [0, 1], (n, c, h, w), to what the module expects."""
@@ -336,7 +457,7 @@ class Network:
 
     @contextmanager
     def session(self, layers: Iterable[str], execution: Execution = Execution()) -> Iterator[Forward]:
-        """Open the network: frozen, hooked, folded and laid out for speed. Restore everything afterwards.
+        """Open the network: a working copy of the module, frozen, hooked, folded and laid out for speed.
 
         The forward pass stops at the last layer needed. A module that runs several times in one pass is captured at
         its last call.
@@ -351,18 +472,20 @@ class Network:
         Raises:
             AddressError: There is no such layer.
         """
-        layouts = {layer: self._layout(layer) for layer in frozenset(layers)}
-        calls = {layer: self.table[layer].calls for layer in layouts}
+        found = {layer: self.layer(layer) for layer in frozenset(layers)}
+        layouts = {layer: row.layout for layer, row in found.items()}
+        calls = {layer: _call(row) for layer, row in found.items()}
         tokens_first = [layer for layer, layout in layouts.items() if layout.batch]
 
         def run(images: Tensor) -> dict[str, Tensor]:
             with (
                 torch.autocast(images.device.type, precision, enabled=lower),
                 SmoothPools() if self.smooth_pools else nullcontext(),
+                uncompiled(),
             ):
-                return capture(lambda: self.module(normalise(images).contiguous(memory_format=memory)))
+                return capture(lambda: module(normalise(images).contiguous(memory_format=memory)))
 
-        def forward(images: Tensor, *, redirect: Tensor | None = None) -> Activations:
+        def forward(images: Tensor, redirect: Tensor | None) -> Activations:
             if images.requires_grad and not images.is_leaf:
                 # The backward pass of the first convolution puts out channels-last gradients. One copy here saves
                 # three slow strided passes in the transforms and the param.
@@ -374,22 +497,22 @@ class Network:
                     with redirect_gradients(redirect):
                         captured = run(images)
             captured = captured | {layer: captured[layer].transpose(0, 1) for layer in tokens_first}
-            return Activations(captured, layouts, (images.shape[-2], images.shape[-1]), self.heads)
+            captured = {layer: tensor if tensor.ndim > 1 else tensor[:, None] for layer, tensor in captured.items()}
+            size = images.shape[-2], images.shape[-1]
+            return Activations(captured, layouts, size, self.heads, outputs_of=self.outputs_of)
 
         normalise, chance = self.normaliser(), Chance(self.device)
         memory = self.probed.memory_format if execution.channels_last else torch.contiguous_format
         lower = execution.precision == "bfloat16"
         precision = torch.bfloat16 if lower else torch.float32
         recorded = cuda_graphed(run) if execution.graph and layouts else run  # without layers nothing runs
-        pairs = [pair for pair in self._foldable if execution.fold and not pair.hidden & layouts.keys()]
-        with (
-            frozen(self.module),
-            Folds.of(self.module).only(pairs),
-            converted_weights(self.module, memory, precision),
-            fast_conv_backward(self.module),
-            capture_outputs(self.module, calls) as capture,
-        ):
-            yield forward
+        module = self._copy()
+        if execution.fold:
+            fold(module, [pair for pair in self._foldable if not pair.hidden & layouts.keys()])
+        convert_weights(module, memory, precision)
+        speed_up_backward(module)
+        capture = hook_outputs(module, calls)
+        yield Forward(module, forward)
 
     def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
         """Return the activations of layers for images.
@@ -409,14 +532,31 @@ class Network:
         with self.session(layers) as forward:
             return forward(images.to(self.device))
 
+    def outputs_of(self, head: str = OUTPUT) -> tuple[OutputKind, OutputScale]:
+        """Return what a head puts out, and whether it has turned logits into probabilities already.
+
+        Args:
+            head: Layer that puts out the logits, for a network with several heads.
+
+        Raises:
+            AddressError: There is no such layer.
+        """
+        if head not in self._measured.outputs:
+            noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
+            with torch.inference_mode(False), torch.enable_grad():
+                logits = self.capture(noise.requires_grad_(), [head]).logits(head)
+                scale, is_sigmoid = output_scale(logits)
+            guess: OutputKind = "binary" if logits.shape[1] == 1 else "multilabel" if is_sigmoid else "classes"
+            self._measured.outputs[head] = self.outputs or guess, scale
+        return self._measured.outputs[head]
+
     @property
     def _foldable(self) -> tuple[Pair, ...]:
         """Convolutions with a batch normalisation that can be folded into them; measured on first use."""
         if self._measured.pairs is None:
             noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
             try:
-                with Folds.of(self.module).only(()):  # measured without what an open session has folded
-                    self._measured.pairs = foldable(self.module, self.normaliser()(noise.to(self.device)))
+                self._measured.pairs = foldable(self.module, self.normaliser()(noise.to(self.device)))
             except torch.OutOfMemoryError:  # the measurement keeps every layer's output; a render may still fit
                 self._measured.pairs = ()
         return self._measured.pairs
@@ -425,26 +565,71 @@ class Network:
         """Return what the module gets for n grey images."""
         return self.normaliser()(torch.full((n, self.channels, *size), 0.5, device=self.device))
 
-    def _layout(self, layer: str) -> Layout:
-        if layer in self.table:
-            return self.table[layer].layout
+    def _is_ambiguous(self, output: Layer) -> bool:
+        """Whether the network puts out several vectors, and nothing tells which one is the class logits."""
+        return not self.head and len(self.probed.outputs) > 1 and not output.item and output.layout.kind == "vector"
+
+    def name_of(self, layer: LayerLike | None) -> str | None:
+        """Return the name of a layer that is given as a name or as a module of the network.
+
+        Args:
+            layer: The layer; `None` for none.
+
+        Raises:
+            AddressError: The module is not part of the network.
+        """
+        if not isinstance(layer, nn.Module):
+            return layer
+        found = next((name for name, part in self.module.named_modules() if part is layer), None)
+        if found is None:
+            raise AddressError(
+                f"the layer {type(layer).__name__} is no module of {self.label}; give a name, or one of it"
+            )
+        return found
+
+    def layer(self, layer: str) -> Layer:
+        """Return the row of the layer table for a layer.
+
+        Args:
+            layer: Name of the layer; `name#2` for the second call of a module that runs several times in one pass.
+
+        Raises:
+            AddressError: There is no such layer, or its output cannot be addressed.
+        """
+        if layer == OUTPUT and OUTPUT in self.table and self._is_ambiguous(self.table[OUTPUT]):
+            several = ", ".join(f"{name} of {row.channels}" for name, row in self.probed.outputs.items())
+            raise AddressError(
+                f"{self.label} puts out {several}; say which are the class logits: heads={{'output.1': class names}}"
+            )
+        for rows in (self.table, self.probed.calls, self.probed.outputs):
+            if layer in rows:
+                return rows[layer]
         if layer == OUTPUT and OUTPUT not in self.heads:
             options = " or ".join(f"logit:NAME@{head}" for head in self.heads)
-            raise AddressError(f"several networks are combined; name the one whose class is meant: {options}")
+            raise AddressError(f"the network has several heads; name the one whose class is meant: {options}")
         modules = dict(self.module.named_modules())
         if layer not in modules:
             command = f" (list all: featviz layers --model {self.name})" if self.name else " (list all: net.layers())"
             raise AddressError(f"no layer {layer!r} in {self.label}{nearest(layer, self.table)}{command}")
-        raise AddressError(
-            f"layer {layer!r} of {self.label} cannot be addressed: it does not run in eval mode, or its output is "
-            f"not a feature map, token sequence or vector{nearest(layer, self.table)}"
-        )
+        reason = self.probed.refused.get(layer, "it is not called in a forward pass in eval mode")
+        raise AddressError(f"layer {layer!r} of {self.label} cannot be addressed: {reason}{nearest(layer, self.table)}")
+
+
+def _call(row: Layer) -> Call:
+    """Return what to capture for a layer."""
+    name, _, number = row.name.partition("#")
+    return Call(OUTPUT if row.item else name, int(number) if number else row.calls, row.item)
 
 
 def _refuse_change(name: str) -> NoReturn:
     is_input = name in {field.name for field in fields(InputSpec)}
     remedy = f"net.with_input({name}=...) makes another" if is_input else "create another with fv.Network or fv.load"
     raise AttributeError(f"a Network is immutable, {name!r} cannot change; {remedy}")
+
+
+def _version(tensor: Tensor) -> int:
+    """Return PyTorch's version counter, which changes with every in-place write, but not with writes to `.data`."""
+    return -1 if tensor.is_inference() else tensor._version  # inference tensors have none
 
 
 def _in_output_order(classes: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:

@@ -20,10 +20,10 @@ _CLASS = rf'{_QUOTED}|\d+{_END}|[^()",@\s](?:[^()",@]*?[^()",@\s])??(?=\s+[-+*/]
 _UNQUOTED_CLASS = r"(?!.*\s[-+*/]\s)[A-Za-z](?:[^()\",@]*\w)?"
 """A class name that needs no quotes: starts with a letter, ends with a letter or digit, contains no operator."""
 # A name that starts with a digit, as in nn.Sequential, is a layer only before a channel; alone it would be a number.
-_LAYER = rf"{_QUOTED}|[A-Za-z_][\w.]*|\d[\w.]*(?=:)"
+_LAYER = rf"{_QUOTED}|[A-Za-z_][\w.]*(?:#\d+)?|\d[\w.]*(?:#\d+)?(?=:)"
 PATTERN = re.compile(
     rf"(?P<head>{'|'.join(CLASS_PREFIXES)}):(?P<name>{_CLASS})(?:@(?P<network>{_QUOTED}|[A-Za-z_][\w.]*))?"
-    rf"|(?P<layer>{_LAYER})(?::(?P<channel>\d+)(?:@(?P<at>\d+,\d+|center|cls))?)?"
+    rf"|(?P<layer>{_LAYER})(?::(?P<channel>\d+)(?:@(?P<at>\d+,\d+|center|cls|reg\d+))?)?"
 )
 """One address, alone or inside of an expression."""
 
@@ -89,7 +89,7 @@ class Address:
 
     def __str__(self) -> str:
         """Return the text of the address, which `parse` parses again."""
-        text = _quote(self.layer, r"[A-Za-z_][\w.]*" if self.channel is None else r"[\w.]+")
+        text = _quote(self.layer, r"[A-Za-z_][\w.]*(#\d+)?" if self.channel is None else r"[\w.]+(#\d+)?")
         if self.channel is not None:
             name = _quote(self.channel, _UNQUOTED_CLASS) if isinstance(self.channel, str) else str(self.channel)
             text += f":{name}"
@@ -101,13 +101,8 @@ class Address:
 
 
 def _position(text: str) -> Position:
-    match text.split(","):
-        case ["center"]:
-            return "center"
-        case ["cls"]:
-            return "cls"
-    y, x = text.split(",")
-    return int(y), int(x)
+    y, comma, x = text.partition(",")
+    return (int(y), int(x)) if comma else text
 
 
 def _unquote(text: str) -> str:

@@ -106,7 +106,7 @@ class DirectionNeuron(_VectorDirection):
     Args:
         layer: Dotted module name.
         vector: One number per channel; numbers, an array or a tensor.
-        at: Row and column in the feature map or patch grid; `"center"`; or `"cls"`, the class token of a transformer.
+        at: Row and column in the feature map or patch grid; `"center"`; or a token off the grid, `"cls"` or `"reg0"`.
         power: Weight of the angle, >= 0, as for `Direction`.
 
     Raises:

@@ -23,7 +23,7 @@ class Neuron(Unit):
     Args:
         layer: Dotted module name.
         channel: Index of the channel, from 0.
-        at: Row and column in the feature map or patch grid; `"center"`; or `"cls"`, the class token of a transformer.
+        at: Row and column in the feature map or patch grid; `"center"`; or a token off the grid, `"cls"` or `"reg0"`.
 
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
     """
@@ -163,9 +163,10 @@ class Logit(_Class):
 
 @dataclass(frozen=True)
 class Probability(_Class):
-    """A class probability, after the softmax: evidence for the class and against all others.
+    """A class probability: evidence for the class and, where classes exclude each other, against all others.
 
-    The score is in [0, 1]. Its gradient vanishes near 1, so `Logit` usually gives clearer images.
+    It is the softmax of the logits, or the sigmoid of one logit where the network's outputs are independent labels. The
+    score is in [0, 1]. Its gradient vanishes near 1, so `Logit` usually gives clearer images.
 
     Args:
         name: Class index or class name.
@@ -180,7 +181,7 @@ class Probability(_Class):
         Raises:
             AddressError: There is no such class, or the network puts out no logits.
         """
-        return acts.logits(self.network).softmax(1)[:, acts.class_index(self.name, self.network)]
+        return acts.probabilities(self.network)[:, acts.class_index(self.name, self.network)]
 
     def __str__(self) -> str:
         """Return the address."""

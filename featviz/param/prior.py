@@ -18,7 +18,7 @@ from torch import Tensor
 from featviz.errors import OutputError, SettingError
 from featviz.interfaces import Size
 from featviz.io import write
-from featviz.io.folders import middle, read_photographs
+from featviz.io.folders import middle, read_photographs, warn_of_skipped
 from featviz.param.spectrum import frequencies
 
 FREQUENCY_BINS = 32
@@ -179,8 +179,11 @@ def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size:
         The prior; `save` writes it.
 
     Raises:
-        OutputError: The folder does not exist or has no images, or an image cannot be read.
-        SettingError: An image has another number of channels, there are fewer than two images, or `size` is too small.
+        OutputError: The folder does not exist or has no images.
+        SettingError: There are fewer than two images, or `size` is too small.
+
+    Warns:
+        FeatvizWarning: A file of the folder cannot be used; it is skipped.
     """
     if size < MIN_SIZE:
         raise SettingError(f"size must be >= {MIN_SIZE} px, got {size} (default 224)")
@@ -197,7 +200,8 @@ def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size:
 
 def _squares(images: str | Path | Iterable[Tensor], channels: int, size: Size) -> Iterable[Tensor]:
     if isinstance(images, str | Path):
-        return (image for _, image in read_photographs(images, size=size, channels=channels))
+        photographs = read_photographs(images, size=size, channels=channels, skipped=warn_of_skipped)
+        return (image for _, image in photographs)
     return (middle(image, channels, size) for image in images)
 
 

@@ -52,7 +52,7 @@ def test_always_active_dropout_is_deterministic_and_leaves_the_global_generator_
     assert not toys.plain().probed.draws
 
 
-def test_buffers_changed_by_a_forward_pass_are_restored():
+def test_buffers_that_a_forward_pass_writes_do_not_change():
     class Counting(Small):
         def __init__(self):
             super().__init__()

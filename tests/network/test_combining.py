@@ -48,11 +48,11 @@ def test_no_hooks_stay_on_the_modules(pair):
     [
         (
             "logit:cat",
-            "several networks are combined; name the one whose class is meant: logit:NAME@first or logit:NAME@second",
+            "the network has several heads; name the one whose class is meant: logit:NAME@first or logit:NAME@second",
         ),
         (
             "logit:3",
-            "several networks are combined; name the one whose class is meant: logit:NAME@first or logit:NAME@second",
+            "the network has several heads; name the one whose class is meant: logit:NAME@first or logit:NAME@second",
         ),
         ("logit:cat@second", "no class 'cat'"),
         ("logit:cat@third", "no layer 'third' in _Combined"),
@@ -106,3 +106,17 @@ def test_networks_without_captured_layers_are_skipped(pair):
     ran.clear()
     fv.render(pair, "second.block:1", steps=2, transforms=())
     assert set(ran) == {"second"}
+
+
+def test_combined_networks_that_draw_random_numbers_leave_the_global_generator_alone():
+    class Noisy(toys.Plain):
+        def forward(self, x):
+            return super().forward(x + 0.1 * torch.randn_like(x))
+
+    both = fv.combine(first=toys.network(Noisy()), second=toys.plain())
+    assert both.probed.draws
+    before = torch.get_rng_state()
+    one = fv.render(both, "first.conv2:1", steps=2).images
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(5)
+    assert torch.equal(fv.render(both, "first.conv2:1", steps=2).images, one)

@@ -1,4 +1,4 @@
-"""Capturing outputs: the last call of each layer, where the pass stops, and that the hooks are removed."""
+"""Capturing outputs: the last call of each layer, and where the pass stops."""
 
 import pytest
 import torch
@@ -7,7 +7,8 @@ import toys
 from torch import nn
 
 import featviz as fv
-from featviz.network.hooks import capture_outputs
+from featviz.network.hooks import Call, hook_outputs
+from featviz.network.working_copy import working_copy
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -16,13 +17,14 @@ def module_of(kind):
     return toys.network(kind()).module.eval()
 
 
+def hooked(module, calls):
+    """Return a function that runs a pass and returns the outputs of the last calls of layers."""
+    return hook_outputs(module, {layer: Call(layer, number) for layer, number in calls.items()})
+
+
 def capture(module, calls, images=IMAGES):
-    with capture_outputs(module, calls) as run:
-        return run(lambda: module(images))
-
-
-def hook_count(module):
-    return sum(len(part._forward_hooks) for part in module.modules())
+    copy = working_copy(module)
+    return hooked(copy, calls)(lambda: copy(images))
 
 
 class Paired(nn.Module):
@@ -65,9 +67,9 @@ def test_last_call_is_captured():
 
 def test_each_pass_starts_anew():
     module = module_of(toys.Twice)
-    with capture_outputs(module, {"conv": 2}) as run:
-        first, second = run(lambda: module(IMAGES)), run(lambda: module(2 * IMAGES))
-        assert torch.equal(run(lambda: module(IMAGES))["conv"], first["conv"])
+    run = hooked(module, {"conv": 2})
+    first, second = run(lambda: module(IMAGES)), run(lambda: module(2 * IMAGES))
+    assert torch.equal(run(lambda: module(IMAGES))["conv"], first["conv"])
     assert not torch.equal(first["conv"], second["conv"])
 
 
@@ -77,8 +79,7 @@ def test_first_tensor_of_tuples_and_dicts():
 
 
 def test_without_layers_nothing_runs():
-    with capture_outputs(module_of(toys.Plain), {}) as run:
-        assert run(lambda: pytest.fail("the network ran")) == {}
+    assert hooked(module_of(toys.Plain), {})(lambda: pytest.fail("the network ran")) == {}
 
 
 # ---------------------------------------------------------------------------------------------- where the pass stops
@@ -114,10 +115,10 @@ def test_pass_stops_through_modules_that_catch_exceptions():
 def test_passes_outside_of_the_function_are_not_changed():
     module = module_of(toys.Plain)
     expected = module(IMAGES)
-    with capture_outputs(module, {"conv1": 1}) as run:
-        assert torch.equal(module(IMAGES), expected)
-        run(lambda: module(IMAGES))
-        assert torch.equal(module(IMAGES), expected)
+    run = hooked(module, {"conv1": 1})
+    assert torch.equal(module(IMAGES), expected)
+    run(lambda: module(IMAGES))
+    assert torch.equal(module(IMAGES), expected)
 
 
 # ---------------------------------------------------------------------------------------------- in-place operations
@@ -148,7 +149,7 @@ def test_captured_outputs_are_between_the_image_and_later_layers():
     assert gradient.abs().sum() > 0
 
 
-# ---------------------------------------------------------------------------------------------- errors and clean-up
+# ---------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(("calls", "missed"), [({"conv": 2, "aux": 1}, "aux"), ({"head": 1, "conv": 3}, "conv")])
@@ -160,10 +161,10 @@ def test_layer_that_the_pass_does_not_reach(calls, missed):
 
 def test_outputs_of_an_earlier_pass_are_not_returned():
     module = module_of(toys.Twice)
-    with capture_outputs(module, {"conv": 2, "head": 1}) as run:
-        run(lambda: module(IMAGES))
-        with pytest.raises(fv.AddressError, match="^the forward pass did not reach layer 'head' for these images$"):
-            run(lambda: module.conv(module.conv(IMAGES)))
+    run = hooked(module, {"conv": 2, "head": 1})
+    run(lambda: module(IMAGES))
+    with pytest.raises(fv.AddressError, match="^the forward pass did not reach layer 'head' for these images$"):
+        run(lambda: module.conv(module.conv(IMAGES)))
 
 
 def test_output_without_a_tensor_is_not_captured():
@@ -177,37 +178,45 @@ def test_output_without_a_tensor_is_not_captured():
 
 def test_errors_of_the_network_surface():
     module = module_of(toys.Broken)
-    with capture_outputs(module, {"conv": 1}) as run, pytest.raises(RuntimeError, match="^the author's own mistake$"):
-        run(lambda: module(IMAGES))
-    assert hook_count(module) == 0
+    with pytest.raises(RuntimeError, match="^the author's own mistake$"):
+        capture(module, {"conv": 1})
 
 
-def test_a_pass_after_an_error_is_complete():
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_a_pass_after_an_error_is_complete(error):
+    def interrupted():
+        module.conv(IMAGES)
+        raise error
+
     module = module_of(toys.Twice)
-    with capture_outputs(module, {"conv": 2}) as run:
-        expected = run(lambda: module(IMAGES))["conv"]
-        with pytest.raises(RuntimeError):
-            run(lambda: (module.conv(IMAGES), module(IMAGES[:, :1])))
-        assert torch.equal(run(lambda: module(IMAGES))["conv"], expected)
+    run = hooked(module, {"conv": 2})
+    expected = run(lambda: module(IMAGES))["conv"]
+    with pytest.raises(error):
+        run(interrupted)
+    assert torch.equal(module(IMAGES), module(IMAGES))  # a pass outside of the function is not stopped
+    assert torch.equal(run(lambda: module(IMAGES))["conv"], expected)
 
 
-@pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
-def test_hooks_are_removed(error):
-    module = module_of(toys.Plain)
-    own = module.conv1.register_forward_hook(lambda *_: None)
-    try:
-        with capture_outputs(module, {"conv1": 1, "head": 1}):
-            assert hook_count(module) == 3
-            if error:
-                raise error
-    except (ZeroDivisionError, KeyboardInterrupt):
-        pass
-    assert hook_count(module) == 1
-    assert own.id in module.conv1._forward_hooks
+def test_layer_that_does_not_exist():
+    with pytest.raises(AttributeError):
+        hooked(module_of(toys.Plain), {"conv1": 1, "conv9": 1})
 
 
-def test_hooks_are_removed_if_a_layer_does_not_exist():
-    module = module_of(toys.Plain)
-    with pytest.raises(AttributeError), capture_outputs(module, {"conv1": 1, "conv9": 1}):
-        pass
-    assert hook_count(module) == 0
+@pytest.mark.parametrize("kept", [False, True])
+def test_hooks_of_the_user_see_and_replace_outputs(kept):
+    module, seen = module_of(toys.Plain), []
+    module.conv1.register_forward_hook(lambda _, __, out: seen.append(out) if kept else 2 * out)
+    found = capture(module, {"conv1": 1})["conv1"]
+    assert torch.allclose(found, module.conv1(IMAGES), atol=1e-6)
+    assert len(module.conv1._forward_hooks) == 1
+    assert len(seen) == (2 if kept else 0)
+
+
+def test_hooks_that_are_added_later_run_before_the_pass_ends():
+    module, seen = module_of(toys.Plain), []
+    run = hooked(module, {"conv1": 1})
+    module.conv1.register_forward_hook(lambda _, __, out: seen.append(out) or 2 * out)
+    found = run(lambda: module(IMAGES))["conv1"]
+    assert len(seen) == 1
+    assert torch.equal(found, 2 * seen[0])
+    assert len(module.conv1._forward_hooks) == 1  # the capturing one is removed

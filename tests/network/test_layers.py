@@ -8,7 +8,9 @@ import toys
 from torch import nn
 
 from featviz.network.activations import Layout
-from featviz.network.layers import Layer, probe
+from featviz.network.input_spec import InputSpec
+from featviz.network.layers import Layer
+from featviz.network.probing import probe
 
 
 class WithoutClassToken(toys.Vit):
@@ -54,7 +56,7 @@ def table(module, size=32):
 
 
 def probed(module, size=(32, 32)):
-    return probe(module, lambda n, size: torch.full((n, 3, *size), 0.5), size)
+    return probe(module, InputSpec(size, (0.5,) * 3, (0.5,) * 3), torch.empty(0))
 
 
 # ---------------------------------------------------------------------------------------------- kinds of layers
@@ -95,7 +97,9 @@ def test_vectors():
 @pytest.mark.parametrize("width", [12, 16, 18])  # there are 17 tokens and 16 patches
 def test_tokens_with_a_class_token(fixed, width):
     layer = table(toys.Vit(fixed=fixed, width=width))["block"]
-    assert layer == Layer("block", Layout("tokens", channel=2, patch=(8, 8), prefix=1), (17, width))
+    assert layer == Layer(
+        "block", Layout("tokens", channel=2, patch=(8, 8), prefix=1, special=(("cls", 0),)), (17, width)
+    )
     assert (layer.channels, layer.map_size, layer.stride) == (width, (17,), 0)
 
 

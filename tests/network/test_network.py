@@ -1,4 +1,4 @@
-"""The layer table, capture, input checks, folding, and that everything is restored."""
+"""The layer table, capture, input checks, folding, and that the module is not changed."""
 
 import pytest
 import torch
@@ -108,7 +108,10 @@ def test_a_module_called_twice_is_captured_at_its_last_call():
     normal = (images - 0.5) / 0.5
     conv = net.module.conv
     assert torch.allclose(net.capture(images, ["conv"])["conv"], conv(conv(normal)), atol=1e-6)
-    with pytest.raises(fv.AddressError, match="layer 'aux' of Twice cannot be addressed: it does not run in eval mode"):
+    with pytest.raises(
+        fv.AddressError,
+        match="layer 'aux' of Twice cannot be addressed: it is not called in a forward pass in eval mode",
+    ):
         net.capture(images, ["aux"])
 
 
@@ -133,7 +136,7 @@ def state(module):
 
 
 @pytest.mark.parametrize("stop", [None, KeyboardInterrupt, ZeroDivisionError])
-def test_a_render_restores_the_module_and_the_random_state(stop):
+def test_a_render_changes_neither_the_module_nor_the_random_state(stop):
     net = toys.plain()
     net.module.train()
     net.module.bn1.eval()
@@ -310,18 +313,55 @@ def test_folding_changes_no_captured_output(make, pairs):
         assert (captured - tensor).abs().max() <= 1e-4 * tensor.abs().max() + 1e-5, name
 
 
-def test_folding_is_applied_and_undone():
+def test_a_session_folds_its_copy_only():
     net = toys.network(with_statistics(toys.Plain()))
     before = {key: value.clone() for key, value in net.module.state_dict().items()}
     bias = net.module.conv1.bias
-    with net.session(["head"]):
-        assert not torch.equal(net.module.conv1.weight, before["conv1.weight"])
-        assert net.module.conv1.bias is not bias
-    assert net.module.conv1.bias is bias
-    assert "forward" not in vars(net.module.bn1)
-    assert all(torch.equal(value, before[key]) for key, value in net.module.state_dict().items())
-    with net.session(["conv1"]):  # its own output is captured, so it is not folded
-        assert torch.equal(net.module.conv1.weight, before["conv1.weight"])
+    with net.session(["head"]) as forward:
+        assert not torch.equal(forward.module.conv1.weight, before["conv1.weight"])
+        assert forward.module.conv1.bias is not bias
+        assert net.module.conv1.bias is bias
+        assert "forward" not in vars(net.module.bn1)
+        assert all(torch.equal(value, before[key]) for key, value in net.module.state_dict().items())
+    with net.session(["conv1"]) as forward:  # its own output is captured, so it is not folded
+        assert torch.equal(forward.module.conv1.weight, before["conv1.weight"])
+    with net.session(["head"], fv.Execution(fold=False)) as forward:
+        assert torch.equal(forward.module.conv1.weight, before["conv1.weight"])
+
+
+def test_the_module_can_run_and_change_while_a_session_is_open():
+    """A session shows the weights of its time; it shares their memory, except for converted and folded ones."""
+    net = toys.network(with_statistics(toys.Plain()))
+    images = torch.rand(1, 3, 16, 16)
+    with net.session(["head"]) as forward:
+        expected = forward(images)["head"]
+        alone = net.module.train()(images)
+        assert alone.requires_grad and not expected.requires_grad
+        assert not torch.allclose(alone, expected)
+        net.module.bn1.reset_running_stats()
+        net.module.conv2.register_forward_hook(lambda *_: pytest.fail("the hook of the user's module ran"))
+        assert torch.equal(forward(images)["head"], expected)
+        forward.module.train()
+        assert net.module.eval().training is False and forward.module.training
+
+
+def test_sessions_that_end_in_any_order():
+    net = toys.network(with_statistics(toys.Plain()))
+    images, before = torch.rand(1, 3, 16, 16), state(net.module)
+    expected = net.capture(images, ["head"])["head"]
+    first, second = net.session(["head"]), net.session(["head", "conv1"])
+    one, two = first.__enter__(), second.__enter__()
+    first.__exit__(None, None, None)
+    assert torch.allclose(two(images)["head"], expected, atol=1e-5)
+    second.__exit__(None, None, None)
+    assert torch.equal(one(images)["head"], expected)  # also after its end
+    assert state(net.module) == before
+
+
+def test_the_fingerprint_of_a_module_made_in_inference_mode():
+    with torch.inference_mode():
+        net = toys.plain()
+    assert net.fingerprint == toys.plain().fingerprint
 
 
 def test_nested_sessions_each_fold_their_own_pairs():

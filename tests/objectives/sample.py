@@ -11,7 +11,7 @@ TOKENS = torch.randn(N, 7, C, dtype=torch.float64, generator=torch.Generator().m
 IMAGES = torch.rand(N, 3, 6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 ACTS = Activations(
     {"map": MAP, "tokens": TOKENS, "vector": MAP[:, :, 0, 0]},
-    {"map": Layout("map"), "tokens": Layout("tokens", 2, (8, 8), 1), "vector": Layout("vector")},
+    {"map": Layout("map"), "tokens": Layout("tokens", 2, (8, 8), 1, special=(("cls", 0),)), "vector": Layout("vector")},
     (16, 24),
     source=IMAGES,
 )

@@ -17,7 +17,7 @@ ACTS = Activations(
     {
         "map": Layout("map"),
         "last": Layout("map", 3),
-        "tokens": Layout("tokens", 2, (8, 8), 1),
+        "tokens": Layout("tokens", 2, (8, 8), 1, special=(("cls", 0),)),
         "vector": Layout("vector"),
         obj.OUTPUT: Layout("vector"),
     },

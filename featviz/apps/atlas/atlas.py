@@ -16,7 +16,7 @@ from featviz.apps.atlas.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.atlas.page import Plane, write_page
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend
-from featviz.apps.shared.classes import class_index
+from featviz.apps.shared.classes import class_index, class_title
 from featviz.apps.shared.icons import check_icon_param, icon_batch
 from featviz.apps.shared.probe import check_positions
 from featviz.interfaces import Param
@@ -132,7 +132,7 @@ def atlas(
             facts[layer]["purity"] = purity(positions, labels, numbers)
 
     def write_pages(rendered: RenderedImages) -> list[str]:
-        only = "" if label is None else f", class {network.classes[label] if network.classes else label}"
+        only = "" if label is None else f", class {class_title(network, label)}"
         return [write_page(store, network, planes, rendered.names, only)]
 
     return replace(render_pages(network, albums, store, write_pages, backend, progress), facts=facts)

@@ -21,7 +21,7 @@ from featviz.apps.shared.icons import check_icon_param, icon_batch
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.probe import check_positions
-from featviz.io import Store
+from featviz.io import GivenImage, Store
 
 COSINE_POWER = 2.0
 """Exponent of the cosine in the objective of a cell or group. Higher values show what is specific to it."""
@@ -33,7 +33,7 @@ MIN_LENGTH = 1e-3
 
 def blocks(
     network: fv.Network,
-    image: str | Path,
+    image: GivenImage,
     layers: str | Sequence[str],
     output: str | Path,
     *,
@@ -55,7 +55,7 @@ def blocks(
 
     Args:
         network: A classifier.
-        image: An image file.
+        image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w).
         layers: Name of one or several feature maps, or token layers with a patch grid.
         output: A folder, or a URL that fsspec supports.
         classes: Names or indices of classes to show, besides the five most likely.
@@ -86,6 +86,8 @@ def blocks(
             raise fv.SettingError(f"{name} must be >= 1, got {value}")
     check_icon_param(param)
     pixels = as_images(network, image)
+    if len(pixels) > 1:
+        raise fv.SettingError(f"blocks takes one image, got {len(pixels)}; call it for each")
     probabilities = predict(network, pixels)[0]
     shown = _shown_classes(network, classes, probabilities)
     names = _check_layers(network, layers)
@@ -104,7 +106,8 @@ def blocks(
     if sweep is not None and not _copy_images(Store(sweep), store, albums):
         missing = f"no image in {sweep} has these channels, {steps} steps, seed {seed}, this size and this param"
         warnings.warn(f"{missing}; all icons are rendered", fv.FeatvizWarning, stacklevel=2)
-    title = f"What {network.label} detects in {Path(image).name}"
+    shown_image = Path(image).name if isinstance(image, str | Path) else "an image"
+    title = f"What {network.label} detects in {shown_image}"
 
     def write_pages(rendered: RenderedImages) -> list[str]:
         chances = {index: probabilities[index].item() for index in shown}

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
-from featviz.apps.shared.probe import probe
+from featviz.apps.shared.probe import GREY
 
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "gelu", "silu", "hardswish", "elu", "selu", "mish", "hardtanh")
 """Names of the activation functions in `torch.nn.functional`."""
@@ -24,8 +24,10 @@ def check_activations(network: fv.Network, _images: Float[Tensor, "n c h w"] | N
     if in_place:
         text = f"{in_place} work in place; the outputs of layers are captured before they are overwritten"
         yield Finding("activations", text)
-    with torch.no_grad(), _FunctionalActivations(network.module) as functional:
-        probe(network, list(network.table))
+    grey = torch.full((1, network.channels, *network.size), GREY, device=network.device)
+    opened = network.session(network.table)
+    with torch.no_grad(), opened as forward, _FunctionalActivations(forward.module) as functional:
+        forward(grey)
     if functional.calls:
         names = " and ".join(sorted(functional.calls))
         text = f"{names} called as a function, so no layer is named after it; address the enclosing block"
@@ -47,23 +49,16 @@ class _FunctionalActivations(TorchFunctionMode):
             for kind in vars(nn).values()
             if isinstance(kind, type) and kind.__name__.lower() in {name.replace("_", "") for name in ACTIVATIONS}
         )
-        self._handles = [
-            handle
-            for part in module.modules()
-            if isinstance(part, modules)
-            for handle in (part.register_forward_pre_hook(self._enter), part.register_forward_hook(self._leave))
-        ]
+        for part in module.modules():
+            if isinstance(part, modules):
+                part.register_forward_pre_hook(self._enter)
+                part.register_forward_hook(self._leave)
 
     def _enter(self, *_: object) -> None:
         self._depth += 1
 
     def _leave(self, *_: object) -> None:
         self._depth -= 1
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        super().__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "").rstrip("_")  # `relu_` is `relu` in place

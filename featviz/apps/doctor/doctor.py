@@ -17,7 +17,7 @@ from featviz.apps.doctor.findings import Diagnosis, Finding
 from featviz.apps.doctor.input_shape import check_input_shape
 from featviz.apps.doctor.logits import check_logits
 from featviz.apps.doctor.normalisation import check_normalisation
-from featviz.io import images_in, read_photograph
+from featviz.io import images_in, read_photograph, warn_of_skipped
 
 MAX_PHOTOGRAPHS = 64
 """Largest number of photographs that are read, spread over the folder: neighbours may be of one class."""
@@ -40,17 +40,31 @@ def doctor(network: fv.Network, *, photographs: str | Path | None = None) -> Dia
         The findings; `str` lists them.
 
     Raises:
-        OutputError: The folder is missing or has no image, or a photograph cannot be read.
+        OutputError: The folder is missing, or has no image that can be read.
+
+    Warns:
+        FeatvizWarning: A photograph cannot be read; it is skipped.
     """
     wrong_shape = list(check_input_shape(network))
     if wrong_shape:
         return Diagnosis(tuple(wrong_shape))
     images = None
     if photographs is not None:
-        files = list(images_in(photographs))
-        some = files[:: math.ceil(len(files) / MAX_PHOTOGRAPHS)]
-        images = torch.stack([read_photograph(file, size=network.size, channels=network.channels) for file in some])
+        images = torch.stack(list(_readable(network, list(images_in(photographs)))))
     return Diagnosis(tuple(finding for check in CHECKS for finding in check(network, images)))
+
+
+def _readable(network: fv.Network, files: list[Path]) -> Iterator[Float[Tensor, "c h w"]]:
+    """Yield some photographs, evenly spread over the files. A file that cannot be read is skipped."""
+    some, reasons = files[:: math.ceil(len(files) / MAX_PHOTOGRAPHS)], []
+    for file in some:
+        try:
+            yield read_photograph(file, size=network.size, channels=network.channels)
+        except fv.FeatvizError as error:
+            reasons.append(str(error))
+            warn_of_skipped(file, str(error))
+    if len(reasons) == len(some):
+        raise fv.OutputError(f"no photograph of {files[0].parent} can be read: {reasons[0]}")
 
 
 def check_sizes(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:

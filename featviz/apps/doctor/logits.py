@@ -10,13 +10,12 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
-from featviz.apps.shared.predictions import LOG_PROBABILITIES, LOGITS, PROBABILITIES, output_kind
 from featviz.apps.shared.probe import noise
 from featviz.network import OUTPUT
 
 WHY_NOT = {
-    PROBABILITIES: "whose gradients vanish as they saturate",
-    LOG_PROBABILITIES: "which also rise where other classes fall",
+    "probabilities": "whose gradients vanish as they saturate",
+    "log-probabilities": "which also rise where other classes fall",
 }
 """Why an objective should not be a class output of this kind."""
 
@@ -38,7 +37,7 @@ def check_logits(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) 
     elif output.ndim != 2:
         shape = " x ".join(map(str, output.shape[1:]))
         yield Finding("output", f"{shape} per image; layers can be addressed, but not classes (logit:)")
-    elif (kind := output_kind(network, OUTPUT)) != LOGITS:
+    elif (kind := network.outputs_of()[1]) != "logits":
         layer = _logit_layer(network, output.shape[1])
         fix = f"use {layer}:N instead of logit:N" if layer else "return logits from the module"
         yield Finding("output", f"{kind}, {WHY_NOT[kind]}", fix)
@@ -56,4 +55,4 @@ def _logit_layer(network: fv.Network, classes: int) -> str:
         for name, layer in network.table.items()
         if name and layer.channels == classes and layer.layout.kind == "vector"
     ]
-    return next((name for name in reversed(names) if output_kind(network, name) == LOGITS), "")
+    return next((name for name in reversed(names) if network.outputs_of(name)[1] == "logits"), "")

@@ -14,7 +14,7 @@ from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import fingerprint
 from featviz.interfaces import Progress
-from featviz.io import check_unit_range, read_image
+from featviz.io import GivenImage, load_given_image
 from featviz.objectives import ObjectiveSource, as_objective
 
 DEFAULT_DEPTH = 2 / 3
@@ -32,7 +32,7 @@ MIN_BLOCKS = 4
 
 def dream(
     network: fv.Network,
-    image: str | Path | Float[Tensor, "... c h w"],
+    image: GivenImage,
     objective: ObjectiveSource | None = None,
     *,
     octaves: int = 4,
@@ -57,7 +57,7 @@ def dream(
 
     Args:
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
-        image: An image file, or an image in [0, 1] of shape (c, h, w) or (1, c, h, w).
+        image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w).
         objective: As for `fv.render`; `None` for all of a layer at about two thirds of the network's depth.
         octaves: Number of sizes, >= 1. Octaves with a shorter side below 48 px are left out.
         scale: Factor between the sizes of two octaves, > 1.
@@ -100,20 +100,18 @@ def dream(
         execution=execution,
         progress=progress,
     )
-    start = fv.Recipe.TENSOR if isinstance(image, Tensor) else str(image)
+    start = str(image) if isinstance(image, str | Path) else fv.Recipe.TENSOR
     recipe = replace(rendering.recipe, start=start, start_fingerprint=fingerprint(color))
     if alpha is None:
         return replace(rendering, recipe=recipe)
     return replace(rendering, recipe=recipe, images=torch.cat([rendering.images, alpha], 1), alpha=True)
 
 
-def load_image(
-    image: str | Path | Float[Tensor, "... c h w"], channels: int
-) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 1 h w"] | None]:
+def load_image(image: GivenImage, channels: int) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 1 h w"] | None]:
     """Return an image in [0, 1] and its alpha channel.
 
     Args:
-        image: An image file, or an image in [0, 1] of shape (c, h, w) or (1, c, h, w).
+        image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w).
         channels: Number of channels.
 
     Returns:
@@ -123,15 +121,14 @@ def load_image(
         OutputError: The file is missing or not an image.
         SettingError: The image has another shape, or values outside of [0, 1].
     """
-    if isinstance(image, Tensor):
-        if image.ndim not in (3, 4) or image.shape[-3] != channels or (image.ndim == 4 and len(image) != 1):
-            raise fv.SettingError(f"the image must have shape ({channels}, h, w), got {tuple(image.shape)}")
-        check_unit_range(image, "the image")
-        return image.detach().float().cpu().view(1, *image.shape[-3:]), None
     if channels != 3:
-        return torch.from_numpy(read_image(image, channels))[None], None
-    rgba = torch.from_numpy(read_image(image, 4))[None]
-    return rgba[:, :3], rgba[:, 3:] if rgba[:, 3].min() < 1 else None
+        return load_given_image(image, channels)[None], None
+    rgba = load_given_image(image, 4)[None]
+    color, alpha = rgba[:, :3], rgba[:, 3:]
+    if alpha.min() == 1:
+        return color, None
+    # What is fully transparent has any color underneath, often black, that nobody has ever seen.
+    return torch.where(alpha == 0, torch.ones_like(color), color), alpha
 
 
 def dream_objective(

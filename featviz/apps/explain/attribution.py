@@ -6,7 +6,7 @@ import colorsys
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,55 @@ class Comparison:
     def _repr_png_(self) -> bytes:
         """Show the sheet in Jupyter."""
         return encode(self.sheet(), ".png")
+
+
+def mean_attribution(several: Sequence[Attribution]) -> Attribution:
+    """Return the mean of maps of the same images and target, each divided by its largest absolute value."""
+
+    def mean(maps: Sequence[Tensor]) -> Tensor:
+        largest = [each.abs().flatten(1).amax(1).clamp(min=1e-12) for each in maps]
+        scaled = [each / one.view(-1, *[1] * (each.ndim - 1)) for each, one in zip(maps, largest, strict=True)]
+        return torch.stack(scaled).mean(0)
+
+    channels = [each.per_channel for each in several if each.per_channel is not None]
+    recipe = dict(several[0].recipe) | {"method": [each.recipe["method"] for each in several]}
+    per_channel = mean(channels) if len(channels) == len(several) else None
+    combined: dict[str, Any] = {"map": mean([each.map for each in several]), "per_channel": per_channel}
+    return replace(several[0], recipe=recipe, delta=None, **combined)
+
+
+def join_attributions(parts: Sequence[tuple[Sequence[int], Attribution]]) -> Attribution:
+    """Join attributions of different images of a batch for different targets.
+
+    Args:
+        parts: The positions in the batch, and the attribution of the images there.
+    """
+    places = torch.tensor([place for rows, _ in parts for place in rows]).argsort()
+    found = [part for _, part in parts]
+    names = tuple(dict.fromkeys(name for part in found for name in part.class_names))
+
+    def joined(tensors: Sequence[Tensor | None]) -> Tensor | None:
+        known = [tensor for tensor in tensors if tensor is not None]
+        return torch.cat(known)[places] if len(known) == len(tensors) else None
+
+    labels = [
+        None if part.labels is None else torch.tensor([names.index(name) for name in part.class_names])[part.labels]
+        for part in found
+    ]
+    targets = [part.target for place in places.tolist() for part in [_part_of(parts, place)]]
+    tensors: dict[str, Any] = {
+        name: joined([getattr(part, name) for part in found])
+        for name in ("images", "map", "score", "per_channel", "delta")
+    }
+    recipe = dict(found[0].recipe) | {"target": [part.recipe["target"] for part in found]}
+    return replace(
+        found[0], target=", ".join(targets), recipe=recipe, labels=joined(labels), class_names=names, **tensors
+    )
+
+
+def _part_of(parts: Sequence[tuple[Sequence[int], Attribution]], place: int) -> Attribution:
+    """Return the part of the image at this place of the joined tensors."""
+    return [part for rows, part in parts for _ in rows][place]
 
 
 def class_color(i: int, count: int) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ import featviz as fv
 from featviz.apps.explain.methods.cams import gradient_layer
 from featviz.apps.explain.request import AttributionRequest
 from featviz.apps.explain.scan import SkippedFiles
+from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.image_batches import image_batches
 from featviz.apps.shared.probe import noise
 from featviz.io import images_in
@@ -59,7 +60,7 @@ class Evidence:
 
     def __str__(self) -> str:
         """Return a table: one line for each predicted class, its channels sorted by weight."""
-        names = self.network.classes or tuple(f"logit {i}" for i in range(len(self.count)))
+        names = tuple(class_title(self.network, i) for i in range(len(self.count)))
         rows = [("class", "photographs", "channel: count x contribution")]
         for index in self.photographs_per_class.argsort(descending=True, stable=True).tolist():
             photographs = int(self.photographs_per_class[index])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, asdict, fields, is_dataclass, replace
-from pathlib import Path
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -13,36 +14,47 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.attribution import Attribution, Comparison, resize_map
-from featviz.apps.explain.request import AttributionRequest, LayerMethod, Method
+from featviz.apps.explain.attribution import (
+    Attribution,
+    Comparison,
+    join_attributions,
+    mean_attribution,
+    resize_map,
+)
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method
 from featviz.apps.shared.input_images import as_images
 from featviz.engine import fingerprint, parse_value
 from featviz.interfaces import ObjectiveLike, traits_of
-from featviz.network import OUTPUT
+from featviz.io import GivenImage
+from featviz.network import OUTPUT, LayerLike
 from featviz.objectives import ObjectiveSource, as_objective
 
 DEFAULT_METHODS = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
 """Methods that `compare` shows by default; they apply to most networks."""
+TOLERANCE = 0.05
+"""Relative error of a guaranteed sum above which a warning is given."""
 
 
 def explain(
     network: fv.Network,
-    image: str | Path | Float[Tensor, "*n c h w"],
-    target: ObjectiveSource | None = None,
+    image: GivenImage,
+    target: ObjectiveSource | int | Sequence[ObjectiveSource | int] | None = None,
     method: str | Method = "gradcam",
     *,
-    layer: str | None = None,
+    layer: LayerLike | Sequence[LayerLike] | None = None,
 ) -> Attribution:
     """Compute how much each pixel of an image contributes to a score.
 
     Args:
         network: The network.
-        image: An image file, which is resized to about the network's input size; or one or several images in [0, 1],
-            (c, h, w) or (n, c, h, w), of a size that the network accepts.
-        target: Address, text of an objective, or an objective; `None` for the most likely class of the first image.
+        image: A file, a folder, a Pillow image, an array or tensor (h, w), (h, w, c) or (c, h, w), a list of these, or
+            a batch. Files and Pillow images are resized to about the network's input size.
+        target: Address, text of an objective, an objective, or the index of a class; a list with one of them for each
+            image; `None` for the most likely class of each image.
         method: A method of `fv.methods`, or its name or call as text: `"gradcam"`, `"LRP('zplus')"`.
-        layer: Layer for the methods that read one, such as Grad-CAM; `None` for the last one before the target that
-            suits the method.
+        layer: Layer, by name or as a module of the network, for the methods that read one, such as Grad-CAM; `None`
+            for the last one before the target that suits the method. Of a list of layers, the mean of their maps is
+            returned, each divided by its largest absolute value.
 
     Returns:
         One map per image, at the size of the images.
@@ -54,8 +66,21 @@ def explain(
         RenderError: The map is NaN or infinite.
     """
     images = as_images(network, image)
-    objective = _target(network, images, target)
-    attributor = _method(method, layer)
+    targets = _targets(network, images, target)
+    layers: list[Any] = list(layer) if isinstance(layer, list | tuple) else [layer]
+    methods = [_method(method, network.name_of(each)) for each in layers] or [_method(method, None)]
+    parts = []
+    for objective in dict.fromkeys(targets):  # images of the same target together
+        rows = [i for i, own in enumerate(targets) if own == objective]
+        found = [_attribution(network, images[rows], objective, each, _label(method)) for each in methods]
+        parts.append((rows, found[0] if len(found) == 1 else mean_attribution(found)))
+    return parts[0][1] if len(parts) == 1 else join_attributions(parts)
+
+
+def _attribution(
+    network: fv.Network, images: Float[Tensor, "n c h w"], objective: ObjectiveLike, attributor: Method, label: str
+) -> Attribution:
+    """Explain images by one method for one target."""
     size = (images.shape[-2], images.shape[-1])
     with torch.no_grad():
         score = fv.score(network, [objective], images)[:, 0]
@@ -64,13 +89,14 @@ def explain(
     if not torch.isfinite(found.map).all():
         hint = "convert a network in half precision with network.module.float()"
         raise fv.RenderError(f"{attributor} of {objective} is NaN or infinite; {hint}")
+    _warn_unless_complete(found, f"{label} of {objective}")
     labels = None if found.labels is None else F.interpolate(found.labels[:, None].float(), size)[:, 0].long().cpu()
     return Attribution(
         images,
         resize_map(found.map.detach().float().cpu(), size),
         score,
         str(objective),
-        _label(method),
+        label,
         _recipe(network, objective, attributor, images),
         per_channel=None if found.per_channel is None else found.per_channel.detach().cpu(),
         delta=None if found.delta is None else found.delta.detach().cpu(),
@@ -81,11 +107,11 @@ def explain(
 
 def compare(
     network: fv.Network,
-    image: str | Path | Float[Tensor, "c h w"],
-    targets: Sequence[ObjectiveSource] = (),
-    methods: Sequence[str | Method] = DEFAULT_METHODS,
+    image: GivenImage,
+    targets: ObjectiveSource | int | Sequence[ObjectiveSource | int] = (),
+    methods: str | Method | Sequence[str | Method] = DEFAULT_METHODS,
     *,
-    layer: str | None = None,
+    layer: LayerLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Explain an image for several targets by several methods, side by side.
@@ -94,10 +120,11 @@ def compare(
 
     Args:
         network: The network.
-        image: An image file, or one image in [0, 1], as for `explain`.
-        targets: Addresses, text of objectives, or objectives; empty for the most likely class.
+        image: One image, as for `explain`.
+        targets: Addresses, text of objectives, objectives or indices of classes; empty for the most likely class.
         methods: Methods of `fv.methods`, or their names or calls as text.
-        layer: Layer for the methods that read one; `None` for the last one before the target that suits the method.
+        layer: Layer for the methods that read one, by name or as a module; `None` for the last one before the target
+            that suits the method.
         progress: Called after each map with the number of maps done and the number of maps, once one has succeeded.
 
     Returns:
@@ -108,12 +135,15 @@ def compare(
         SettingError: No method applies to any target, no method reads the layer, or there are several images.
         OutputError: The file cannot be read.
     """
+    layer = network.name_of(layer)
+    methods = list(methods) if isinstance(methods, list | tuple) else [methods]  # type: ignore[list-item]
     if layer is not None and not any(isinstance(_method(method, None), LayerMethod) for method in methods):
         raise fv.SettingError(f"none of the methods reads a single layer; leave out layer {layer!r}, or add gradcam")
     images = as_images(network, image)
     if len(images) > 1:
         raise fv.SettingError(f"compare takes one image, got {len(images)}; fv.explain takes several")
-    objectives = [_target(network, images, target) for target in targets or (None,)]
+    listed = list(targets) if isinstance(targets, list | tuple) else [targets]
+    objectives = [_targets(network, images, target)[0] for target in listed or (None,)]
     names = [_label(method) for method in methods]
     problems: dict[str, str] = {}
     rows: list[list[Attribution | None]] = []
@@ -123,7 +153,7 @@ def compare(
             attributor = _method(method, None)
             own_layer = layer if isinstance(attributor, LayerMethod) else None
             try:
-                row.append(replace(explain(network, images, objective, attributor, layer=own_layer), method=name))
+                row.append(explain(network, images, objective, method, layer=own_layer))
             except (fv.SettingError, fv.AddressError) as error:
                 problems[f"{name} of {objective}"] = str(error)
                 row.append(None)
@@ -136,22 +166,49 @@ def compare(
     return Comparison(images[0], rows, tuple(map(str, objectives)), tuple(names), scores, problems)
 
 
-def _target(network: fv.Network, images: Tensor, target: ObjectiveSource | None) -> ObjectiveLike:
-    """Return the objective to explain; `None` stands for the most likely class of the first image.
+def _warn_unless_complete(found: AttributionMap, name: str) -> None:
+    """Warn if contributions miss the sum that their method guarantees."""
+    if found.delta is None or found.remedy is None:
+        return
+    worst = found.delta.abs().max().item()
+    if worst > TOLERANCE:
+        missed = f"{name}: contributions miss the guaranteed sum by {worst:.2%}, more than {TOLERANCE:.0%}"
+        warnings.warn(f"{missed}; {found.remedy}", fv.FeatvizWarning, stacklevel=4)
+
+
+def _targets(network: fv.Network, images: Tensor, target: Any) -> list[ObjectiveLike]:
+    """Return the objective to explain for each image; `None` stands for the most likely class of the image.
 
     Raises:
-        AddressError: The target cannot be parsed.
-        SettingError: The target compares the images of a batch.
+        AddressError: A target cannot be parsed.
+        SettingError: A target compares the images of a batch, or there is not one for each image.
     """
     if target is None:
         with torch.no_grad():
-            index = int(network.capture(images[:1], [OUTPUT]).logits().argmax())
-        unique = network.classes and network.classes.count(network.classes[index]) == 1
-        return fv.objectives.Logit(network.classes[index] if unique else index)
-    objective = as_objective(target)
+            indices = network.capture(images, [OUTPUT]).logits().argmax(1).tolist()
+        return [fv.objectives.Logit(_unique_name(network, index)) for index in indices]
+    if isinstance(target, Tensor):
+        target = target.tolist()
+    if not isinstance(target, list | tuple):
+        return [_objective(target)] * len(images)
+    if len(target) != len(images):
+        raise fv.SettingError(f"give one target for all images or one for each of {len(images)}, got {len(target)}")
+    return [_objective(each) for each in target]
+
+
+def _objective(target: ObjectiveSource | int) -> ObjectiveLike:
+    """Return one target; a whole number stands for the class with this index."""
+    is_index = isinstance(target, numbers.Integral) and not isinstance(target, bool)
+    objective = fv.objectives.Logit(int(target)) if is_index else as_objective(target)  # type: ignore[arg-type]
     if traits_of(objective).compares_images:
         raise fv.SettingError(f"the target must score a single image, got {objective}, which compares several")
     return objective
+
+
+def _unique_name(network: fv.Network, index: int) -> str | int:
+    """Return the name of a class, or its index where the name is missing or not unique."""
+    name = network.classes[index] if index < len(network.classes) else ""
+    return name if name and network.classes.count(name) == 1 else index
 
 
 def _method(method: str | Method, layer: str | None) -> Method:

@@ -86,7 +86,9 @@ class AttributionMap:
         per_channel: Contribution of each input channel of each pixel; `None` where the method does not tell.
         delta: Relative error of the sum that the method guarantees: (sum of the map - guaranteed sum) / |guaranteed
             sum|. Integrated gradients guarantee the score's increase over the baseline, LRP the relevance at the
-            target. `None` for methods without such a guarantee.
+            target. `None` for methods without such a sum.
+        remedy: What to do where `delta` is more than 5 %, for the warning; `None` if the sum is not guaranteed, as
+            where a rule of LRP absorbs relevance.
         labels: Index into `class_names` of the class to which each position contributes most; `None` for methods that
             do not compare classes.
         class_names: Names of the compared classes.
@@ -95,6 +97,7 @@ class AttributionMap:
     map: Float[Tensor, "n rows columns"]
     per_channel: Float[Tensor, "n c h w"] | None = None
     delta: Float[Tensor, " n"] | None = None
+    remedy: str | None = None
     labels: Int[Tensor, "n rows columns"] | None = None
     class_names: tuple[str, ...] = ()
 

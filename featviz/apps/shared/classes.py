@@ -59,10 +59,10 @@ def class_title(network: Network, index: int) -> str:
     """Return the name of a class for a page, with its index where the name is not unique (ImageNet has two cranes).
 
     Args:
-        network: A classifier, with or without class names.
+        network: A classifier, with class names for all, some or none of its outputs.
         index: Index of the class.
     """
-    if not network.classes:
+    if index >= len(network.classes):
         return f"logit {index}"
     name = network.classes[index]
     return name if network.classes.count(name) < 2 else f"{name} ({index})"

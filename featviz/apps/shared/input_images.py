@@ -1,51 +1,61 @@
-"""Read images at about the input size of a network."""
+"""Images that a user gives, as a batch at about the input size of a network."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.io import check_unit_range, read_image, read_photograph
+from featviz.io import GivenImage, load_given_images, middle
 from featviz.network import Network
 
 MAX_ELONGATION = 4
 """A longer side of a photograph is cropped to this many times the network's input size."""
 
 
-def as_images(network: Network, image: str | Path | Tensor | np.ndarray) -> Float[Tensor, "n c h w"]:
-    """Return images as a batch, or read a file at about the network's input size.
+def as_images(network: Network, given: GivenImage) -> Float[Tensor, "n c h w"]:
+    """Return images as a batch. Files and Pillow images are resized to about the network's input size.
 
-    A file is resized so that its sides reach the input size, uncropped unless it is very elongated. For a network of
-    fixed input size, its center is cropped instead.
+    A photograph is resized so that its sides reach the input size, uncropped unless it is very elongated. For a network
+    of fixed input size, and where several photographs have different aspect ratios, the center is cropped instead.
+    Arrays and tensors keep their size.
 
     Args:
         network: The network.
-        image: An image file; or one or several images in [0, 1], (c, h, w) or (n, c, h, w), which keep their size.
+        given: A file, a folder, a Pillow image, an array or tensor (h, w), (h, w, c) or (c, h, w), a list of any of
+            these, or a batch. Whole numbers count up to 255, floats are in [0, 1].
 
     Returns:
         The images, in [0, 1].
 
     Raises:
-        OutputError: The file cannot be read.
-        SettingError: The images do not have the network's channels, or are not in [0, 1].
+        OutputError: A file cannot be read.
+        SettingError: The images do not have the network's channels, are not in [0, 1], or have different sizes.
         ModelError: The network does not accept their size.
     """
-    if isinstance(image, Tensor | np.ndarray):
-        images = torch.as_tensor(image).detach().cpu()
-        check_unit_range(images, "the image")
-        images = images.float()[None] if images.ndim == 3 else images.float()
-    elif network.fixed_size:
-        images = read_photograph(image, size=network.size, channels=network.channels)[None]
-    else:
-        read = torch.from_numpy(read_image(image, network.channels))
-        scale = max(network.size[0] / read.shape[1], network.size[1] / read.shape[2])
-        sides = zip(network.size, read.shape[1:], strict=True)
-        height, width = (min(MAX_ELONGATION * own, max(own, round(scale * side))) for own, side in sides)
-        images = read_photograph(image, size=(height, width), channels=network.channels)[None]
-    network.check_images(images)
-    network.check_size((images.shape[-2], images.shape[-1]))
-    return images
+    images = load_given_images(given, network.channels)
+    if not _is_numeric(given):
+        sizes = {_size_beside(network, image) for image in images}
+        size = sizes.pop() if len(sizes) == 1 and not network.fixed_size else network.size
+        images = [middle(image, network.channels, size) for image in images]
+    elif len({image.shape for image in images}) > 1:  # several arrays cannot keep their sizes in one batch
+        images = [middle(image, network.channels, network.size) for image in images]
+    batch = torch.stack(images)
+    network.check_images(batch)
+    network.check_size((batch.shape[-2], batch.shape[-1]))
+    return batch
+
+
+def _is_numeric(given: GivenImage) -> bool:
+    """Whether images are numbers, which have been prepared already, and not photographs."""
+    one = given[0] if isinstance(given, list | tuple) and given else given
+    return isinstance(one, np.ndarray | Tensor)
+
+
+def _size_beside(network: Network, image: Float[Tensor, "c h w"]) -> tuple[int, int]:
+    """Return the size at which the sides of a photograph reach the network's input size."""
+    scale = max(network.size[0] / image.shape[1], network.size[1] / image.shape[2])
+    sides = zip(network.size, image.shape[1:], strict=True)
+    height, width = (min(MAX_ELONGATION * own, max(own, round(scale * side))) for own, side in sides)
+    return height, width

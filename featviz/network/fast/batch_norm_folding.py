@@ -1,17 +1,15 @@
-"""Fold batch normalisation into the preceding convolution: the same results for less work, undone afterwards."""
+"""Fold batch normalisation into the preceding convolution: the same results for less work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from featviz.network.activations import first_tensor
-from featviz.network.module_state import frozen
+from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance
 
 TOLERANCE = 1e-3
@@ -26,13 +24,13 @@ class Pair:
     """A convolution and the batch normalisation of its output.
 
     Args:
-        conv: The convolution. While folded, it puts out the normalised values.
-        norm: The normalisation. While folded, it returns its input.
-        hidden: Names of the layers whose output is the convolution's own, which cannot be captured while folded.
+        conv: Name of the convolution. Once folded, it puts out the normalised values.
+        norm: Name of the normalisation. Once folded, it returns its input.
+        hidden: Names of the layers whose output is the convolution's own, which cannot be captured once folded.
     """
 
-    conv: nn.Conv2d
-    norm: nn.BatchNorm2d
+    conv: str
+    norm: str
     hidden: frozenset[str]
 
 
@@ -52,7 +50,7 @@ def foldable(module: nn.Module, images: Tensor) -> tuple[Pair, ...]:
     if images.dtype != torch.float32 or not any(type(part) is nn.BatchNorm2d for part in module.modules()):
         return ()
     recorded = _Recording()
-    _run(module, images, recorded.add)
+    _run(working_copy(module), images, recorded.add)
     pairs = _pairs(module, recorded)
     return pairs if _outputs_stay(module, images, pairs, recorded.copies) else ()
 
@@ -92,7 +90,7 @@ def _pairs(module: nn.Module, recorded: _Recording) -> tuple[Pair, ...]:
         for other in hidden:
             conv = module.get_submodule(other)
             if type(conv) is nn.Conv2d and recorded.calls.count(other) == 1:
-                pairs.append(Pair(conv, norm, hidden))
+                pairs.append(Pair(other, name, hidden))
     return tuple(pairs)
 
 
@@ -107,8 +105,9 @@ def _outputs_stay(module: nn.Module, images: Tensor, pairs: Sequence[Pair], copi
         if before is not None and tensor is not None and name not in hidden:
             same &= _close(before, tensor)
 
-    with Folds().only(pairs):
-        _run(module, images, compare)
+    folded = working_copy(module)
+    fold(folded, pairs)
+    _run(folded, images, compare)
     return same
 
 
@@ -121,55 +120,22 @@ def _close(before: Tensor, tensor: Tensor) -> bool:
 
 
 def _run(module: nn.Module, images: Tensor, call: Hook) -> None:
-    """Run the network, calling back after every module."""
-    with ExitStack() as stack:
-        stack.enter_context(frozen(module))
-        for name, part in module.named_modules():
-            hook = part.register_forward_hook(lambda _, inputs, output, name=name: call(name, inputs, output))
-            stack.callback(hook.remove)
-        with Chance(images.device)(), torch.no_grad():
-            module(images)
+    """Run a working copy, calling back after every module."""
+    for name, part in module.named_modules():
+        part.register_forward_hook(lambda _, inputs, output, name=name: call(name, inputs, output))
+    with Chance(images.device)(), torch.no_grad(), uncompiled():
+        module(images)
 
 
-class Folds:
-    """The pairs of a module that are folded now.
+def fold(module: nn.Module, pairs: Sequence[Pair]) -> None:
+    """Fold pairs of a working copy.
 
-    Sessions may be nested, also those of different networks around the same module; each folds its own pairs. So the
-    state belongs to the module: `Folds.of(module)`.
+    Args:
+        module: The working copy, whose convolutions and normalisations are changed.
+        pairs: What to fold.
     """
-
-    @classmethod
-    def of(cls, module: nn.Module) -> Folds:
-        """Return the state of a module."""
-        return _folds_by_module.setdefault(module, cls())
-
-    def __init__(self) -> None:
-        self._pairs: tuple[Pair, ...] = ()
-        self._undo = ExitStack()
-
-    @contextmanager
-    def only(self, pairs: Sequence[Pair]) -> Iterator[None]:
-        """Fold these pairs and no others while the context is open; then fold those of the surrounding session.
-
-        Args:
-            pairs: What to fold; empty to run the network as it is.
-        """
-        before = self._pairs
-        try:
-            self._fold(tuple(pairs))
-            yield
-        finally:
-            self._fold(before)
-
-    def _fold(self, pairs: tuple[Pair, ...]) -> None:
-        self._undo.close()
-        self._pairs = pairs
-        for pair in pairs:
-            self._undo.callback(_unfold, pair, pair.conv.weight.data, pair.conv.bias)
-            _fold(pair.conv, pair.norm)
-
-
-_folds_by_module: WeakKeyDictionary[nn.Module, Folds] = WeakKeyDictionary()
+    for pair in pairs:
+        _fold(module.get_submodule(pair.conv), module.get_submodule(pair.norm))  # type: ignore[arg-type]
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
@@ -195,9 +161,3 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
 
 def _identity(x: Tensor) -> Tensor:
     return x
-
-
-def _unfold(pair: Pair, weight: Tensor, bias: Tensor | None) -> None:
-    pair.conv.weight.data = weight
-    pair.conv._parameters["bias"] = bias  # type: ignore[assignment]
-    vars(pair.norm).pop("forward", None)

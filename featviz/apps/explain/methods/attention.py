@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 import featviz as fv
+from featviz.apps.explain.methods.attention_weights import TokenAttention, TokenGrid, attention_layers
 from featviz.apps.explain.request import AttributionMap, AttributionRequest
-from featviz.network import OUTPUT
 
 
 @dataclass(frozen=True)
@@ -23,8 +20,10 @@ class Attention:
     """Attention weights of one layer of a transformer, from the class token to the patches.
 
     For token i the weights are softmax_j(q_i · k_j / √d): the share of patch j in the update of token i. Without a
-    class token, the map is the mean over all tokens i. Good for a first look at where a layer reads. The map does not
-    depend on the target, and it ignores what the values carry.
+    class token, the map is the mean over the patches i, or the weights of the query that pools the tokens. Good for a
+    first look at where a layer reads. The map does not depend on the target, and it ignores what the values carry.
+
+    The weights are those of each softmax over tokens, whichever function or module computes it.
 
     Args:
         layer: Index of the attention, in execution order; negative indices count from the last.
@@ -40,18 +39,22 @@ class Attention:
         """Return the attention weights on the patch grid.
 
         Raises:
-            SettingError: The network has no attention layers or no patch grid, or `layer` or `head` is out of range.
+            SettingError: The network has no attention over tokens or no patch grid, the attention is over windows, or
+                `layer` or `head` is out of range.
         """
-        layers = attention_weights(request, images)
+        layers, label = attention_layers(request, images), request.network.label
         if not -len(layers) <= self.layer < len(layers):
             raise fv.SettingError(
-                f"layer must be in [{-len(layers)}, {len(layers) - 1}], got {self.layer}; {request.network.label} has "
-                f"{len(layers)} attention layers"
+                f"layer must be in [{-len(layers)}, {len(layers) - 1}], got {self.layer}; {label} has {len(layers)} "
+                "attention layers"
             )
-        weights = layers[self.layer]
+        chosen = layers[self.layer]
+        _check_whole(label, [chosen])
+        weights = chosen.weights
         if self.head is not None and not 0 <= self.head < weights.shape[1]:
             raise fv.SettingError(f"head must be in [0, {weights.shape[1] - 1}] or None, got {self.head}")
-        return AttributionMap(_on_patch_grid(request, weights.mean(1) if self.head is None else weights[:, self.head]))
+        mixed = weights.mean(1) if self.head is None else weights[:, self.head]
+        return AttributionMap(_on_patch_grid(label, _read(mixed, chosen.grid), chosen.grid))
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class Rollout:
     token. Good for transformers of many layers, whose last attention mixes tokens that are mixed already. The map does
     not depend on the target.
 
+    - A class token may join the patches in a later layer, as in CaiT. Where only it is updated, its row alone mixes.
+    - A query that is no token, as the one that pools the tokens at the end of SigLIP, has no residual connection.
+
     Source: Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928, section 3.
     """
 
@@ -70,89 +76,125 @@ class Rollout:
         """Return the rolled-out attention on the patch grid.
 
         Raises:
-            SettingError: The network has no attention layers or no patch grid, or its number of tokens changes.
+            SettingError: The network has no attention over tokens or no patch grid, one is over windows, or the patches
+                change from layer to layer.
         """
-        layers = attention_weights(request, images)
-        if len({weights.shape[-2:] for weights in layers}) > 1:
-            raise fv.SettingError(
-                f"Rollout needs the same number of tokens in every layer, which {request.network.label} does not have; "
-                "use Attention"
-            )
-        identity = torch.eye(layers[0].shape[-1], device=layers[0].device)
-        mixed = identity
-        for weights in layers:
-            mixed = (0.5 * weights.mean(1) + 0.5 * identity) @ mixed
-        return AttributionMap(_on_patch_grid(request, mixed))
+        layers, label = attention_layers(request, images), request.network.label
+        _check_whole(label, layers)
+        rolled = _Rolled(label, layers[0])
+        for layer in layers:
+            rolled.mix(layer)
+        return AttributionMap(_on_patch_grid(label, _read(rolled.mixed, rolled.tokens), layers[0].grid))
 
 
-def attention_weights(
-    request: AttributionRequest, images: Float[Tensor, "n c h w"]
-) -> list[Float[Tensor, "n heads tokens tokens"]]:
-    """Return the weights of every attention over the whole image, in execution order.
-
-    Attention over windows, as in Swin, is left out.
+class _Rolled:
+    """The share of each token at the start in each token at present.
 
     Args:
-        request: The network and the size of the images.
-        images: In [0, 1].
+        label: Name of the network, for messages.
+        first: The first attention, whose tokens are those at the start.
+    """
+
+    def __init__(self, label: str, first: TokenAttention) -> None:
+        self.label, self.tokens = label, first.grid
+        weights = first.weights
+        self.mixed = torch.eye(weights.shape[-1]).to(weights).expand(len(weights), -1, -1)
+        """Shares: tokens at present by tokens at the start. Those that join later have the last columns."""
+        self.class_is_new = True
+        """Whether the class token has taken part in no attention of all tokens yet."""
+
+    def mix(self, layer: TokenAttention) -> None:
+        """Mix the tokens as one attention does."""
+        attention = layer.weights.mean(1)
+        queries, count = attention.shape[1:]
+        if count != self.mixed.shape[1]:
+            self._change(count, layer.grid)
+        class_token = layer.grid.class_token if layer.grid else None
+        if queries == count:
+            self.mixed = 0.5 * attention @ self.mixed + 0.5 * self.mixed
+            self.class_is_new = False
+        elif queries == 1 and class_token is not None and self.class_is_new:
+            # Only the class token is updated, and has a residual connection.
+            updated = 0.5 * attention @ self.mixed + 0.5 * self.mixed[:, class_token, None]
+            self.mixed = torch.cat([self.mixed[:, :class_token], updated, self.mixed[:, class_token + 1 :]], 1)
+        else:
+            self.mixed, self.tokens = attention @ self.mixed, None
+
+    def _change(self, count: int, grid: TokenGrid | None) -> None:
+        """Let tokens besides those of the patch grid join or leave, such as the class token and registers.
+
+        Raises:
+            SettingError: The tokens change otherwise.
+        """
+        rows = _sources(self.tokens, grid) if self.tokens and grid else None
+        if rows is None:
+            raise fv.SettingError(
+                f"Rollout cannot follow {self.label} from {self.mixed.shape[1]} to {count} tokens; use Attention"
+            )
+        joining = [i for i, row in enumerate(rows) if row is None]
+        mixed = F.pad(self.mixed[:, [row or 0 for row in rows]], (0, len(joining)))
+        mixed[:, joining] = 0
+        mixed[:, joining, range(-len(joining), 0)] = 1
+        self.class_is_new |= bool(joining)
+        self.mixed, self.tokens = mixed, grid
+
+
+def _sources(before: TokenGrid, after: TokenGrid) -> list[int | None] | None:
+    """Return which token each token was before others joined or left.
+
+    Args:
+        before: The tokens before.
+        after: The tokens after.
 
     Returns:
-        For each attention, the weights from token (third dimension) to token (fourth dimension).
+        For each token its index before, or `None` for one that joins; `None` if the patch grid is another, or if it is
+        not clear which tokens stay.
+    """
+    if (before.rows, before.columns) != (after.rows, after.columns):
+        return None
+    others = [[i for i in range(one.count) if i not in {*one.patches, one.class_token}] for one in (before, after)]
+    if others[0] and others[1] and len(others[0]) != len(others[1]):
+        return None
+    found: dict[int, int] = dict(zip(after.patches, before.patches, strict=True))
+    found |= zip(others[1], others[0], strict=False)
+    if after.class_token is not None and before.class_token is not None:
+        found[after.class_token] = before.class_token
+    return [found.get(i) for i in range(after.count)]
+
+
+def _check_whole(label: str, layers: Sequence[TokenAttention]) -> None:
+    """Check that attention is over the whole image.
 
     Raises:
-        SettingError: The network has no such attention.
+        SettingError: One is over windows.
     """
-    recorder = _AttentionRecorder()
-    # Capturing the output makes the forward pass run to its end. Images that require gradients keep the modules of
-    # PyTorch from taking their fused inference path, which calls no attention function that could be intercepted.
-    with request.open(OUTPUT) as scorer, recorder, torch.enable_grad():
-        scorer(images.requires_grad_())
-    # Windows are put into the batch dimension, so their attention has a larger batch than there are images.
-    layers = [weights.detach() for weights in recorder.weights if weights.shape[0] == len(images)]
-    if not layers:
-        raise fv.SettingError(f"{request.network.label} has no attention over the whole image; use e.g. GradCAM")
-    return layers
+    window = next((layer.window for layer in layers if layer.window), 0)
+    if window:
+        raise fv.SettingError(
+            f"attention of {label} is over windows of {window} tokens, not over the whole image; use e.g. GradCAM"
+        )
 
 
-class _AttentionRecorder(TorchFunctionMode):
-    """Records the weights of every attention function that is called."""
+def _read(mixed: Float[Tensor, "n queries tokens"], grid: TokenGrid | None) -> Float[Tensor, "n tokens"]:
+    """Return the row of the class token; without one, the mean over the patches, or over all queries.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights: list[Tensor] = []
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Call the function, and record the weights if it is an attention."""
-        kwargs = kwargs or {}
-        if func is F.multi_head_attention_forward:
-            out, weights = func(*args, **{**kwargs, "need_weights": True, "average_attn_weights": False})
-            self.weights.append(weights)
-            return out, None
-        if func is F.scaled_dot_product_attention and args[0].ndim == 4 and kwargs.get("attn_mask") is None:
-            # The fused function does not return its weights, so they are computed a second time.
-            scale = kwargs.get("scale") or 1 / math.sqrt(args[0].shape[-1])
-            self.weights.append((args[0] @ args[1].transpose(-2, -1) * scale).softmax(-1))
-        return func(*args, **kwargs)
+    Args:
+        mixed: Share of each token in each query.
+        grid: Where the tokens lie. They are the queries if there are as many.
+    """
+    if grid is None or mixed.shape[1] != grid.count:
+        return mixed.mean(1)
+    return mixed[:, grid.patches].mean(1) if grid.class_token is None else mixed[:, grid.class_token]
 
 
 def _on_patch_grid(
-    request: AttributionRequest, weights: Float[Tensor, "n tokens tokens"]
+    label: str, received: Float[Tensor, "n tokens"], grid: TokenGrid | None
 ) -> Float[Tensor, "n rows columns"]:
-    """Return the weights from the class token to the patches on their grid; without a class token, the mean weights.
+    """Return the weights of the patches on their grid.
 
     Raises:
-        SettingError: The tokens are not on a patch grid, or do not fill it.
+        SettingError: The tokens are not on a patch grid.
     """
-    label = request.network.label
-    layouts = [layer.layout for layer in request.network.table.values()]
-    layout = next((layout for layout in layouts if layout.kind == "tokens" and layout.patch), None)
-    if layout is None or layout.patch is None:
+    if grid is None:
         raise fv.SettingError(f"the tokens of {label} are not on a patch grid; use e.g. Gradient")
-    rows, columns = (side // patch for side, patch in zip(request.size, layout.patch, strict=True))
-    received = weights[:, 0] if layout.prefix else weights.mean(1)
-    if received.shape[1] != layout.prefix + rows * columns:
-        expected = f"{layout.prefix} + {rows} x {columns} tokens"
-        raise fv.SettingError(f"the attention must be over {expected}, got {received.shape[1]}; give another layer")
-    return received[:, layout.prefix :].unflatten(1, (rows, columns))
+    return received[:, grid.patches].unflatten(1, (grid.rows, grid.columns))

@@ -12,6 +12,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.explain.methods.cams import maps_and_gradients
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod
+from featviz.apps.shared.classes import class_title
 from featviz.network import OUTPUT
 
 
@@ -56,7 +57,7 @@ class CLEAR(LayerMethod):
             maps, gradients = maps_and_gradients(own, images.detach().clone(), self.layer)
             responses.append((maps * gradients).sum(1).relu())
         strength, which = torch.stack(responses, 1).max(1)
-        names = tuple(network.classes[index] if network.classes else str(index) for index in likely)
+        names = tuple(class_title(network, index) for index in likely)
         return AttributionMap(strength, labels=which, class_names=names)
 
 

@@ -108,8 +108,8 @@ class IntegratedGradients:
     """Integrated gradients: the gradient, averaged along the line from a baseline to the image.
 
     Formula: map = Σ_c (x_c - b_c) ∫₀¹ ∂score/∂x_c(b + t (x - b)) dt, with the baseline b. The map sums to score(x) -
-    score(b); `delta` tells how far the numerical integral misses this. Good where contributions must add up, for any
-    network; needs many passes, and depends on the baseline.
+    score(b); `delta` tells how far the numerical integral misses this, and a warning where it does by more than 5 %.
+    Good where contributions must add up, for any network; needs many passes, and depends on the baseline.
 
     Args:
         baseline: `"zero"` for black, `"mean"` for the mean colour of the network's input specification, `"blur"` for
@@ -142,7 +142,8 @@ class IntegratedGradients:
             with torch.no_grad():
                 increase = scorer(images)[:, 0] - scorer(baseline)[:, 0]
         delta = (per_channel.sum((1, 2, 3)) - increase) / increase.abs().clamp(min=1e-12)
-        return AttributionMap(per_channel.sum(1), per_channel, delta=delta)
+        remedy = f"raise steps, now {self.steps}, or choose another baseline"
+        return AttributionMap(per_channel.sum(1), per_channel, delta=delta, remedy=remedy)
 
 
 @dataclass(frozen=True)

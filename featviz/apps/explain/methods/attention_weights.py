@@ -1,0 +1,310 @@
+"""Record the attention weights of a network where they are computed, at the softmax, and tell what they are over."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+import featviz as fv
+from featviz.apps.explain.request import AttributionRequest
+from featviz.network import OUTPUT, Layer
+from featviz.network.working_copy import uncompiled
+from featviz.random import Chance
+
+SOFTMAXES = frozenset((torch.softmax, Tensor.softmax, F.softmax, torch.special.softmax))
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """Where the tokens of a sequence lie in the image.
+
+    Args:
+        rows: Number of rows of the patch grid.
+        columns: Number of columns of the patch grid.
+        prefix: Number of tokens before those of the grid.
+        count: Number of tokens, with those before and after the grid.
+        class_token: Index of the class token; `None` if there is none.
+        order: Index of each cell's token among those of the grid, row by row; `None` if they are in this order.
+    """
+
+    rows: int
+    columns: int
+    prefix: int
+    count: int
+    class_token: int | None = None
+    order: tuple[int, ...] | None = None
+
+    @property
+    def patches(self) -> list[int]:
+        """Index of the token of each cell, row by row."""
+        order = range(self.rows * self.columns) if self.order is None else self.order
+        return [self.prefix + index for index in order]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenAttention:
+    """One attention over tokens.
+
+    Args:
+        weights: Share of each token (fourth dimension) in what each query (third dimension) reads.
+        grid: Where the tokens lie; `None` if they are not on a patch grid.
+        window: Number of tokens of one window, where attention is not over the whole image; 0 where it is.
+    """
+
+    weights: Float[Tensor, "n heads queries tokens"]
+    grid: TokenGrid | None
+    window: int = 0
+
+
+def attention_layers(request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> list[TokenAttention]:
+    """Return every attention over tokens, in execution order.
+
+    A softmax counts if it is over a number of tokens or positions that the network's layers have. So one over classes,
+    experts or channels (as the cross-covariance attention of XCiT) does not.
+
+    Args:
+        request: The network and the size of the images.
+        images: In [0, 1].
+
+    Raises:
+        SettingError: The network has no attention over tokens, or there are several networks.
+    """
+    network = request.network
+    if OUTPUT not in network.heads:
+        raise fv.SettingError(
+            f"attention is that of a single network, got {', '.join(network.heads)}; pass each on its own"
+        )
+    known, recorded = token_grids(request), _record(network, images)
+    classes = network.table[OUTPUT].channels if OUTPUT in network.table else 0
+    over_channels = _over_channels(request, recorded[0], known)
+    found, strange = [], 0
+    for i, several in enumerate(zip(*recorded, strict=True)):
+        shape, certain = several[0].weights.shape, several[0].certain
+        window = _window(shape, known, certain=certain)
+        if window:
+            found.append(TokenAttention(several[0].weights, None, window))
+        elif i not in over_channels and _is_over_tokens(shape, known, classes, certain=certain):
+            weights = torch.cat([one.weights.reshape(1, -1, *_matrix(shape)) for one in several])
+            found.append(TokenAttention(weights, known[shape[-1]]))
+        elif certain:
+            strange = shape[-1]
+    if not found:
+        if strange:
+            problem = f"attention of {network.label} is over {strange} tokens, a number that none of its layers has"
+        else:
+            problem = f"{network.label} has no attention over the whole image"
+        raise fv.SettingError(f"{problem}; use e.g. GradCAM")
+    # A window as large as the whole map, as in the last stage of Swin, is still a window.
+    windows = {layer.window for layer in found} - {0}
+    return [
+        replace(layer, window=layer.weights.shape[-1]) if layer.weights.shape[-1] in windows else layer
+        for layer in found
+    ]
+
+
+def token_grids(request: AttributionRequest) -> dict[int, TokenGrid | None]:
+    """Return where tokens lie, by their number: the sequences, and the positions of feature maps, of the network.
+
+    Of several sequences of one length, the most common layout counts.
+    """
+    network, size = request.network, request.size
+    table = (network if size == network.size else network.with_input(size=size)).table
+    maps: dict[int, TokenGrid | None] = {}
+    sequences: dict[int, Counter[TokenGrid]] = {}
+    for layer in table.values():
+        if layer.layout.kind == "map" and not layer.layout.transposed and math.prod(layer.map_size) > 1:
+            rows, columns = layer.map_size
+            maps[rows * columns] = TokenGrid(rows, columns, 0, rows * columns)
+        elif layer.layout.kind == "tokens":
+            seen = sequences.setdefault(layer.map_size[0], Counter())
+            if grid := _grid(layer, size):
+                seen[grid] += 1
+    common = {count: seen.most_common(1)[0][0] if seen else maps.get(count) for count, seen in sequences.items()}
+    return maps | common
+
+
+def _grid(layer: Layer, size: tuple[int, int]) -> TokenGrid | None:
+    """Return where the tokens of a layer lie; `None` if they are not on a patch grid."""
+    layout, (count,) = layer.layout, layer.map_size
+    if layout.patch is None:
+        return None
+    rows, columns = (side // patch for side, patch in zip(layout.size or size, layout.patch, strict=True))
+    if rows * columns + layout.prefix > count:
+        return None
+    special = dict(layout.special)
+    class_token = special["cls"] % count if "cls" in special else None
+    return TokenGrid(rows, columns, layout.prefix, count, class_token, layout.order)
+
+
+# ------------------------------------------------------------------------------------------------- what a softmax is of
+
+
+def _matrix(shape: Sequence[int]) -> tuple[int, int]:
+    """Return the number of queries and of tokens; a softmax of one vector has one query."""
+    return (1 if len(shape) == 2 else shape[-2]), shape[-1]
+
+
+def _is_over_tokens(shape: Sequence[int], known: dict[int, TokenGrid | None], classes: int, *, certain: bool) -> bool:
+    """Whether the softmax of one image is over the tokens of the whole image.
+
+    Args:
+        shape: (heads, queries, tokens), (1, heads, queries, tokens), or (1, tokens).
+        known: The numbers of tokens.
+        classes: Number of outputs of the network.
+        certain: Whether an attention function computed it.
+    """
+    queries, count = _matrix(shape)
+    if len(shape) < 2 or count < 2 or count not in known:
+        return False
+    if len(shape) == 2:
+        return shape[0] == 1 and count != classes
+    return certain or queries == 1 or queries in known or count != classes
+
+
+def _window(shape: Sequence[int], known: dict[int, TokenGrid | None], *, certain: bool) -> int:
+    """Return the number of tokens of a window, if the softmax of one image is over windows; 0 if it is not.
+
+    Windows are folded into the dimension of the images, which is 1 here, or are an axis of their own. Those that are
+    folded into the heads are recognised by their number: together they are all tokens of a layer.
+    """
+    if len(shape) < 3 or shape[-1] < 2:
+        return 0
+    before, count = math.prod(shape[:-2]), shape[-1]
+    if len(shape) > 3 and math.prod(shape[:-3]) > 1:
+        return count
+    if count in known or (len(shape) > 3 and not certain):
+        return 0
+    return count if any(before % n == 0 and n * count in known for n in range(2, before + 1)) else 0
+
+
+# ----------------------------------------------------------------------------------------------------------- recording
+
+
+@dataclass(frozen=True, eq=False)
+class _Recorded:
+    """The result of a softmax, whose last dimension it is over; and whether an attention function computed it."""
+
+    weights: Tensor
+    certain: bool
+
+
+def _record(network: fv.Network, images: Float[Tensor, "n c h w"]) -> list[list[_Recorded]]:
+    """Return the results of all softmaxes for each image. It runs alone, so that no other dimension is the batch."""
+    normalise, found = network.normaliser(), []
+    # The whole network runs, whatever its outputs are. Images that require gradients keep the modules of PyTorch from
+    # taking their fused inference path, which calls no attention function that could be intercepted.
+    with network.session([]) as forward, uncompiled(), torch.enable_grad():
+        for image in images.detach().to(network.device).split(1):
+            given = normalise(image.clone().requires_grad_()).contiguous(memory_format=network.probed.memory_format)
+            with Chance(network.device)() if network.probed.draws else nullcontext(), _Recorder() as recorder:
+                forward.module(given)
+            found.append(recorder.found)
+    return found
+
+
+def _over_channels(
+    request: AttributionRequest, recorded: Sequence[_Recorded], known: dict[int, TokenGrid | None]
+) -> set[int]:
+    """Return the indices of the softmaxes that are over as many channels as there are tokens on the patch grid.
+
+    For larger images there are more tokens, but as many channels. A network that accepts no other size does not tell.
+    """
+    network, (height, width) = request.network, request.size
+    placed = [i for i, one in enumerate(recorded) if not one.certain and known.get(one.weights.shape[-1])]
+    sizes = ((height + 32, width + 64), (2 * height, 3 * width))
+    size = next((size for size in sizes if network.accepts(size)), None) if placed and not network.fixed_size else None
+    if size is None:
+        return set()
+    (larger,) = _record(network, torch.full((1, network.channels, *size), 0.5))
+    if len(larger) != len(recorded):
+        return set()
+    same = {i for i in placed if recorded[i].weights.shape[-2:] == larger[i].weights.shape[-2:]}
+    # If nothing grows, the network itself resizes its images.
+    grows = any(one.weights.shape != other.weights.shape for one, other in zip(recorded, larger, strict=True))
+    return same if grows else set()
+
+
+class _Recorder(TorchFunctionMode):
+    """Records the result of every softmax, also of those that are computed within a fused attention function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[_Recorded] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call the function, and record the weights if it computes some."""
+        kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            return self._multi_head(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            self._add(fused_weights(*args, **kwargs), certain=True)
+        out = func(*args, **kwargs)
+        if func in SOFTMAXES:
+            dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            if dim is not None and out.ndim > 1:
+                self._add(out.movedim(dim, -1), certain=False)
+        return out
+
+    def _multi_head(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """Call PyTorch's attention for the weights of every head; return what the caller asked for."""
+        given = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs)
+        given.apply_defaults()
+        asked = dict(given.arguments)
+        given.arguments |= {"need_weights": True, "average_attn_weights": False}
+        out, weights = F.multi_head_attention_forward(*given.args, **given.kwargs)
+        assert weights is not None
+        self._add(weights, certain=True)
+        if not asked["need_weights"]:
+            return out, None
+        return out, weights.mean(-3) if asked["average_attn_weights"] else weights
+
+    def _add(self, weights: Tensor, *, certain: bool) -> None:
+        self.found.append(_Recorded(weights.detach(), certain))
+
+
+@torch.no_grad()
+def fused_weights(
+    query: Float[Tensor, "*n queries d"],
+    key: Float[Tensor, "*m tokens d"],
+    value: Tensor,  # noqa: ARG001
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,  # noqa: ARG001
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Float[Tensor, "*n queries tokens"]:
+    """Return the weights that `F.scaled_dot_product_attention` computes and does not return.
+
+    Args:
+        query: The queries.
+        key: The keys.
+        value: The values, which do not matter.
+        attn_mask: Boolean, true where a query may read; or numbers that are added to the logits.
+        dropout_p: Ignored; it is 0 in eval mode.
+        is_causal: Let each query read the tokens up to its own index only.
+        scale: Factor of the products; `None` for 1 / √d.
+        enable_gqa: Let several heads of queries share one head of keys.
+
+    Source: the documentation of `torch.nn.functional.scaled_dot_product_attention`.
+    """
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+    logits = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    if attn_mask is not None:
+        logits = logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+    return logits.softmax(-1)

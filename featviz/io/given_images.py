@@ -1,0 +1,117 @@
+"""Images as users have them: files, folders, Pillow images, arrays and tensors, alone or in lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from PIL.Image import Image
+from torch import Tensor
+
+from featviz.errors import SettingError
+from featviz.io.folders import images_in
+from featviz.io.image_source import check_unit_range
+from featviz.io.images import pillow_pixels, read_image
+
+GivenImage = Any
+"""A path, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w).
+
+Numbers are whole ones in 0…255 or floats in [0, 1]."""
+
+ACCEPTED = "a file, a Pillow image, or numbers of shape (h, w, c) or (c, h, w), or a list of them"
+
+
+def load_given_images(given: GivenImage, channels: int) -> list[Float[Tensor, "c h w"]]:
+    """Load images that a user gives, whatever they are.
+
+    Args:
+        given: A `GivenImage`, a sequence of them, a folder, or a batch (n, c, h, w) or (n, h, w, c).
+        channels: Number of channels to which the images are converted.
+
+    Returns:
+        The images in [0, 1], one or more.
+
+    Raises:
+        OutputError: A file cannot be read, or a folder holds no image.
+        SettingError: The numbers are out of their range or have another shape, or there is no image.
+    """
+    if isinstance(given, str | Path) and Path(given).is_dir():
+        given = list(images_in(given))
+    elif isinstance(given, np.ndarray | Tensor) and given.ndim == 4:
+        given = list(given)
+    if not isinstance(given, list | tuple):
+        return [load_given_image(given, channels)]
+    if not given:
+        raise SettingError(f"there is no image in the list; give {ACCEPTED}")
+    return [load_given_image(each, channels) for each in given]
+
+
+def load_given_image(given: GivenImage, channels: int) -> Float[Tensor, "c h w"]:
+    """Load one image that a user gives.
+
+    Args:
+        given: A path, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w). Whole numbers count up to
+            255, floats are in [0, 1]. A fourth channel of an RGB image is its alpha.
+        channels: Number of channels to which the image is converted. Transparent images are laid over white, unless
+            alpha is the last channel wanted.
+
+    Returns:
+        The image in [0, 1].
+
+    Raises:
+        OutputError: The file cannot be read.
+        SettingError: The numbers are out of their range, or have another shape.
+    """
+    if isinstance(given, str | Path):
+        return torch.from_numpy(read_image(given, channels))
+    if isinstance(given, Image):
+        return torch.from_numpy(pillow_pixels(given, channels))
+    if not isinstance(given, np.ndarray | Tensor):
+        raise SettingError(f"an image must be {ACCEPTED}, got {type(given).__name__}")
+    image = torch.from_numpy(given.copy()) if isinstance(given, np.ndarray) else given.detach().cpu()
+    image = _channels_first(image, channels)
+    if not image.is_floating_point():
+        if not image.numel() or image.min() < 0 or image.max() > 255:
+            raise SettingError(f"whole numbers of an image must be in 0…255, got {image.dtype}")
+        image = image.float() / 255
+    check_unit_range(image, "the image")
+    return _with_channels(image.float(), channels)
+
+
+def _channels_first(image: Tensor, channels: int) -> Shaped[Tensor, "c h w"]:
+    """Return an image with its channels first. Where both ends could be channels, they are first already."""
+    known = (channels, 1, 3, 4)
+    if image.ndim == 4 and len(image) == 1:
+        image = image[0]
+    if image.ndim == 2:
+        return image[None]
+    if image.ndim == 3 and image.shape[0] in known and (image.shape[0] == channels or image.shape[2] != channels):
+        return image
+    if image.ndim == 3 and image.shape[2] in known:
+        return image.permute(2, 0, 1)
+    color = 3 if channels == 4 else channels  # alpha is optional
+    expected = f"({color}, h, w), (h, w, {color}) or (h, w)"
+    raise SettingError(f"the image must have shape {expected}, got {tuple(image.shape)}")
+
+
+def _with_channels(image: Float[Tensor, "c h w"], channels: int) -> Float[Tensor, "c2 h w"]:
+    """Convert between grey, RGB and RGBA as an image file would be."""
+    if len(image) == channels:
+        return image
+    if len(image) == 4 and channels in (1, 3):
+        image = image[:3] * image[3:] + 1 - image[3:]  # over white
+    if len(image) == channels:
+        return image
+    if len(image) == 1 and channels in (3, 4):
+        image = image.expand(3, -1, -1)
+    if len(image) == 3 and channels == 1:
+        weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # of Rec. 601, as Pillow has them
+        return (image * weights).sum(0, keepdim=True)
+    if len(image) == 3 and channels == 4:
+        return torch.cat([image, torch.ones_like(image[:1])])
+    if len(image) == channels:
+        return image
+    raise SettingError(f"the image must have {channels} channels, got {len(image)}")

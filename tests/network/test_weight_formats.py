@@ -1,0 +1,73 @@
+"""Conversion of the weights of a working copy: which weights, and that those of the module stay."""
+
+import pytest
+import torch
+from torch import nn
+
+from featviz.network.fast.weight_formats import convert_weights
+from featviz.network.working_copy import working_copy
+
+
+class Several(nn.Module):
+    """Weights of convolutions, of a linear layer and of modules that autocast handles."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.line = nn.Conv1d(3, 4, 3)
+        self.linear = nn.Linear(4, 2)
+        self.norm = nn.LayerNorm(4)
+        self.precise = nn.Linear(4, 2).double()
+        self.place = nn.Parameter(torch.rand(1, 3, 4, 5))
+
+
+def converted(module, *options):
+    copy = working_copy(module)
+    convert_weights(copy, *options)
+    return copy
+
+
+def layouts(module):
+    return {
+        name: (id(weight), weight.data_ptr(), weight.dtype, weight.stride())
+        for name, weight in module.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("original_format", [torch.contiguous_format, torch.channels_last])
+def test_weights_of_the_copy_are_converted_and_others_stay(original_format, memory_format, dtype):
+    module = Several()
+    module.conv.to(memory_format=original_format)
+    before, values = layouts(module), {name: value.clone() for name, value in module.state_dict().items()}
+    copy = converted(module, memory_format, dtype)
+    for part in (copy.conv, copy.line, copy.linear):
+        assert {weight.dtype for weight in part.parameters()} == {dtype}
+    assert copy.norm.weight.dtype == copy.place.dtype == torch.float32
+    assert copy.precise.weight.dtype == torch.float64
+    assert copy.conv.weight.is_contiguous(memory_format=memory_format)
+    assert copy.place.is_contiguous()
+    assert torch.equal(copy.conv.weight.float(), values["conv.weight"].to(dtype).float())
+    assert layouts(module) == before
+    assert all(torch.equal(value, values[name]) for name, value in module.state_dict().items())
+
+
+def test_weights_that_need_no_conversion_share_their_memory():
+    module = Several()
+    copy = converted(module, torch.contiguous_format)
+    assert [weight.data_ptr() for weight in copy.parameters()] == [weight.data_ptr() for weight in module.parameters()]
+
+
+def test_only_single_precision_is_lowered():
+    copy = converted(Several().half(), torch.channels_last, torch.bfloat16)
+    assert {weight.dtype for weight in copy.parameters()} == {torch.float16}
+
+
+def test_tied_weights_stay_tied():
+    module = Several()
+    module.linear.weight = module.precise.weight = nn.Parameter(torch.rand(2, 4))
+    copy = converted(module, torch.channels_last, torch.bfloat16)
+    assert copy.linear.weight is copy.precise.weight
+    assert copy.linear.weight.dtype == torch.bfloat16
+    assert module.linear.weight.dtype == torch.float32

@@ -1,0 +1,72 @@
+"""Architectures that people use: layers, captures, channel axes and places; all of them by `make networks`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks.architectures import ARCHITECTURES, Architecture
+from networks.checks import CHECKS, QUICK_CHECKS, Report, check_places, examine
+from torch import nn
+
+import featviz as fv
+
+QUICK = [
+    each
+    for i, each in enumerate(ARCHITECTURES)
+    if each.package == "torchvision" or (each.package == "timm" and i % 3 and each.size in (32, 48, 64))
+]
+"""Architectures that are examined by `make test`: those that take the least time, of two packages."""
+RENDERED_EVERY = 15
+"""Every so many architectures are rendered and explained, too, which takes most of the time."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors are slower on several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the packages
+@pytest.mark.parametrize(
+    ("number", "architecture"), list(enumerate(QUICK)), ids=lambda value: getattr(value, "name", "")
+)
+def test_architecture(number: int, architecture: Architecture):
+    pytest.importorskip(architecture.package)
+    report = examine(architecture, QUICK_CHECKS if number % RENDERED_EVERY else CHECKS)
+    assert not report.failures
+    assert report.passed["layers listed"] == report.passed["module unchanged"] == 1
+
+
+def test_table_is_long_and_its_names_are_unique():
+    names = [each.name for each in ARCHITECTURES]
+    assert len(names) == len(set(names)) >= 300
+    assert len(QUICK) >= 150
+
+
+class Transposed(nn.Module):
+    """A network whose second layer says that it puts out a map of the image, but mirrors it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), Flipped()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+class Flipped(nn.Module):
+    """Mirrors its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flip(2, 3)
+
+
+def test_the_check_of_places_can_fail():
+    net = fv.Network(Transposed(), size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    report = Report("mirrored", "odd")
+    check_places(net, torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), report)
+    assert report.passed["places"]
+    assert [failure for failure in report.failures if failure.startswith("places: second")]
