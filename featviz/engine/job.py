@@ -107,7 +107,7 @@ class Job:
         size = param.size or (network.size if start_images is None else size_of(start_images))
         leaves, images = _first_images(param, rng, network, size, start_images)
         transforms = _complete_transforms(transforms, param)
-        view = View.prepare(transforms, network, images, execution.tile)
+        view = View.prepare(transforms, network, images, execution.tile, _layers(objectives))
         for each in objectives:
             view.check(each)
         context = RenderContext(network.capture, network.channels, size, view.tile)
@@ -177,7 +177,7 @@ class Job:
         positional = any(each.needs_full_view or each.depends_on_position for each in traits)
         transforms = (Resize(self.view.size),) if positional else ()
         try:
-            view = View.prepare(transforms, self.network, images, self.execution.tile)
+            view = View.prepare(transforms, self.network, images, self.execution.tile, self.layers)
             for each in self.objectives:
                 view.check(each)
         except (ModelError, SettingError):

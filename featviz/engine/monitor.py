@@ -29,8 +29,8 @@ DEAD = (
 )
 BLOCKED = "the transforms pass no gradient to the image, as rounding does not; leave out the one that blocks it"
 NOT_DIFFERENTIABLE = (
-    "the score has no gradient: the layer does not depend on the image, or the network or the objective computes it under "
-    "torch.no_grad, in numpy or with argmax; choose another layer, or compute it with differentiable operations"
+    "the score has no gradient: the layer does not depend on the image, or the network or the objective computes it "
+    "under torch.no_grad, in numpy or with argmax; choose another layer, or compute it with differentiable operations"
 )
 CONSTANT = (
     "the score stayed at {score:.3g} up to rounding in all {steps} steps: it does not depend on the image, as the mean "

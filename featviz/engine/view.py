@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,7 +34,12 @@ class View:
 
     @classmethod
     def prepare(
-        cls, transforms: Transforms, network: Network, images: Float[Tensor, "n c h w"], max_tile: int | None
+        cls,
+        transforms: Transforms,
+        network: Network,
+        images: Float[Tensor, "n c h w"],
+        max_tile: int | None,
+        layers: Collection[str] = (),
     ) -> View:
         """Fuse the transforms, complete them, and check that the network accepts the views.
 
@@ -43,6 +48,7 @@ class View:
             network: What sees the views.
             images: The images at the start, of which the first is transformed once to find the size of the views.
             max_tile: Largest side of a tile in px; `None` for no tiles.
+            layers: Layers up to which the network runs; empty for the whole network.
 
         Raises:
             SettingError: The views do not have the network's channels.
@@ -66,13 +72,13 @@ class View:
         if tile == network.size:
             return cls(fused, size, tile)
         try:
-            network.check_size(tile)
+            network.check_size(tile, layers)
         except ModelError:
             own = size_of(images)
             if tile != size or size == own:
                 raise
             # The view is too small for the network, but the image is large enough: enlarge the view to its size.
-            network.check_size(own)
+            network.check_size(own, layers)
             return cls(fuse((*transforms, Resize(own))), own, own)
         return cls(fused, size, tile)
 

@@ -55,6 +55,7 @@ class Probed:
         draws: Whether the network draws random numbers in eval mode, as with dropout that is always active.
         calls: The outputs of modules that run several times in one pass, by `layer#1`, `layer#2` and so on.
         refused: Why other modules cannot be addressed, by name.
+        checkpointed: Whether its forward pass uses re-entrant checkpointing, so that layers have no gradient.
         outputs: The tensors of a network that puts out several, by `output.1`, `output.logits` and so on.
         writes_weights: Whether its forward pass changes its weights, so that they must not be shared.
     """
@@ -67,6 +68,7 @@ class Probed:
     refused: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, Layer] = field(default_factory=dict)
     writes_weights: bool = False
+    checkpointed: bool = False
 
 
 class LayerTable:

@@ -21,6 +21,8 @@ from featviz.network.activations import OUTPUT
 from featviz.network.network import Network
 from featviz.network.weights import load_weights
 
+TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
+"""Prefixes of names of timm that say where else it finds a model."""
 OWN_WEIGHTS = "default"
 UNTRAINED = "none"
 INPUT_CONVERTING_MODELS = ("googlenet", "inception_v3")
@@ -154,10 +156,10 @@ def _build(
     if model.endswith(".py"):
         raise ModelError(f"{model} is a file; name the function in it that returns the network: {model}:factory")
     trained = weights == OWN_WEIGHTS
-    if ":" in model:
-        return _from_factory(model, input_size, mean, std)
     if model.startswith("timm/"):
         return _timm(model, trained=trained)
+    if ":" in model:
+        return _from_factory(model, input_size, mean, std)
     if model in bundled.BUNDLED:
         return bundled.network(model, trained=trained)
     return _torchvision(model, trained=trained)
@@ -190,7 +192,8 @@ def _timm(model: str, *, trained: bool) -> Network:
     except ImportError as error:
         raise ModelError(f"{model} needs timm; install it with: pip install 'featviz[timm]'") from error
     name = model.removeprefix("timm/")
-    if not timm.is_model(name):
+    is_elsewhere = name.startswith(TIMM_SOURCES)  # timm finds it, and says itself if it cannot
+    if not is_elsewhere and not timm.is_model(name):
         raise ModelError(f"no model {name!r} in timm{nearest(name, timm.list_models())}")
     try:
         module = timm.create_model(name, pretrained=trained)

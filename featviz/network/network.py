@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.interfaces import Size, as_size
@@ -34,6 +34,7 @@ from featviz.network.gradients import SmoothPools, redirect_gradients
 from featviz.network.hooks import Call, PassDone, hook_outputs, watch_outputs
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, LayerTable, Probed
+from featviz.network.modules import check_gradients, check_module, explain_failure
 from featviz.network.output_scale import output_scale
 from featviz.network.probing import probe, raise_unless_size_error
 from featviz.network.receptive_fields import ReceptiveField, receptive_fields
@@ -82,8 +83,7 @@ class _Measured:
     pairs: tuple[Pair, ...] | None = None
     fields: dict[str, ReceptiveField] | None = None
     fingerprint: tuple[object, str] | None = None
-    sizes: set[Size] = field(default_factory=set)
-    smallest: int | None = None
+    accepted: dict[tuple[Size, frozenset[str]], bool] = field(default_factory=dict)
 
 
 class Network:
@@ -146,6 +146,7 @@ class Network:
     ) -> None:
         if outputs not in (None, *OUTPUT_KINDS):
             raise SettingError(f"outputs must be {', '.join(OUTPUT_KINDS)} or None, got {outputs!r}")
+        check_module(module)
         names = {head: _in_output_order(own) for head, own in ({OUTPUT: classes} if heads is None else heads).items()}
         if len(names) == 1:  # the only head is the output, whatever layer it is
             (head, own_classes), *_ = names.items()
@@ -164,12 +165,6 @@ class Network:
             smooth_pools=smooth_pools,
             _measured=_Measured(probed),
         )
-        if isinstance(self.module, torch.jit.ScriptModule):
-            raise ModelError(f"{self.label} is TorchScript, whose layers cannot be hooked; give the original nn.Module")
-        if any(is_lazy(weight) for weight in self.module.parameters()):
-            raise ModelError(f"{self.label} has uninitialised lazy layers; run it once on a batch of images first")
-        if any(weight.is_meta for weight in self.module.parameters()):
-            raise ModelError(f"{self.label} is on the meta device and has no weights; load them first")
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse: networks are immutable."""
@@ -252,6 +247,7 @@ class Network:
             try:
                 self._measured.probed = probe(self.module, self.input, self._weight)
             except Exception as error:
+                explain_failure(self.module, self.input, self.label, error)
                 error.add_note(f"while running {self.label} on grey images of {self.size[0]}x{self.size[1]} px")
                 raise
             probe_cache.save(key, self._measured.probed, None)
@@ -386,53 +382,64 @@ class Network:
             probed=probed,
         )
 
-    def check_size(self, size: Size) -> None:
+    def check_size(self, size: Size, layers: Collection[str] = ()) -> None:
         """Check that the network accepts images of this size.
 
         Args:
             size: Height and width in px.
+            layers: Layers up to which it must run; empty for the whole network.
 
         Raises:
             ModelError: It does not; the message names the smallest square that it accepts.
         """
-        if size in self._measured.sizes or self.accepts(size):
-            self._measured.sizes.add(size)
+        if self.accepts(size, layers):
             return
-        if not self.accepts(self.size):
+        if not self.accepts(self.size, layers):
             self._run_grey(self.size)  # the size is not at fault: let the network's own error surface
         given = f"{self.label} does not accept images of {size[0]}x{size[1]} px"
         if self.fixed_size:
             raise ModelError(f"{given}, only of {self.size[0]}x{self.size[1]}")
-        side = self.smallest
+        side = self._smallest(frozenset(layers))
         raise ModelError(f"{given}; the smallest square that it accepts is {side}x{side}")
 
     @property
     def smallest(self) -> int:
         """Side in px of the smallest square that it accepts."""
+        return self._smallest(frozenset())
+
+    def _smallest(self, layers: frozenset[str]) -> int:
         if self.fixed_size:
             return min(self.size)
-        if self._measured.smallest is None:
-            sides = range(1, min(self.size))  # no bisection: some modules accept multiples of a number only
-            found = next((side for side in sides if self.accepts((side, side))), min(self.size))
-            self._measured.smallest = found
-        return self._measured.smallest
+        sides = range(1, min(self.size))  # no bisection: some modules accept multiples of a number only
+        return next((side for side in sides if self.accepts((side, side), layers)), min(self.size))
 
-    def accepts(self, size: Size) -> bool:
+    def accepts(self, size: Size, layers: Collection[str] = ()) -> bool:
         """Whether the network runs on images of this size.
 
         Args:
             size: Height and width in px.
+            layers: Layers up to which it must run; empty for the whole network.
         """
-        try:
-            self._run_grey(size)
-        except Exception as error:
-            raise_unless_size_error(error)
-            return False
-        return True
+        key = size, frozenset(layers)
+        calls = {layer: _call(self.layer(layer)) for layer in layers}
+        if key not in self._measured.accepted:
+            try:
+                self._run_grey(size, calls)
+            except Exception as error:
+                raise_unless_size_error(error)
+                self._measured.accepted[key] = False
+            else:
+                self._measured.accepted[key] = True
+        return self._measured.accepted[key]
 
-    def _run_grey(self, size: Size) -> None:
+    def _run_grey(self, size: Size, calls: Mapping[str, Call] = MappingProxyType({})) -> None:
+        """Run the network on a grey image, up to the last of some calls; without any, to its end."""
+        module = self._copy()
         with Chance(self.device)(), torch.no_grad(), uncompiled():
-            self._copy()(self._grey(1, size))
+            if calls:
+                hook_outputs(module, calls)(lambda: module(self._grey(1, size)))
+            else:
+                module(self._grey(1, size))
 
     def _copy(self) -> nn.Module:
         """Return a working copy, whose weights are copied only if the forward pass writes to them."""
@@ -486,6 +493,8 @@ class Network:
                 return capture(lambda: module(normalise(images).contiguous(memory_format=memory)))
 
         def forward(images: Tensor, redirect: Tensor | None) -> Activations:
+            if images.requires_grad:
+                check_gradients(self.probed.checkpointed)
             if images.requires_grad and not images.is_leaf:
                 # The backward pass of the first convolution puts out channels-last gradients. One copy here saves
                 # three slow strided passes in the transforms and the param.
@@ -512,7 +521,8 @@ class Network:
         convert_weights(module, memory, precision)
         speed_up_backward(module)
         capture = hook_outputs(module, calls)
-        yield Forward(module, forward)
+        with torch.inference_mode(False):  # images have gradients in a session, also where the caller's have none
+            yield Forward(module, forward)
 
     def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
         """Return the activations of layers for images.
@@ -611,7 +621,7 @@ class Network:
         if layer not in modules:
             command = f" (list all: featviz layers --model {self.name})" if self.name else " (list all: net.layers())"
             raise AddressError(f"no layer {layer!r} in {self.label}{nearest(layer, self.table)}{command}")
-        reason = self.probed.refused.get(layer, "it is not called in a forward pass in eval mode")
+        reason = self.probed.refused.get(layer, "it is not called in a forward pass in eval mode on grey images")
         raise AddressError(f"layer {layer!r} of {self.label} cannot be addressed: {reason}{nearest(layer, self.table)}")
 
 

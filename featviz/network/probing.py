@@ -17,6 +17,7 @@ from featviz.network.activations import OUTPUT, Layout, first_tensor, tensors_in
 from featviz.network.hooks import PassDone, watch_outputs
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed, Shape
+from featviz.network.modules import noticed_checkpointing
 from featviz.network.token_grids import (
     MAX_EXTRA,
     Codes,
@@ -151,6 +152,7 @@ class _Probing:
                 for path, shape in vectors.items()
             },
             writes_weights=self.writes_weights,
+            checkpointed=self.checkpointed,
         )
 
     # ------------------------------------------------------------------------------------------ passes
@@ -174,7 +176,9 @@ class _Probing:
         for self.memory_format in (torch.channels_last, torch.contiguous_format):
             record, copy = _Record(), working_copy(self.module, share_weights=False)
             try:
-                record.draws = self._watch(self._grey(FIRST_BATCH, self.spec.size), record.note, copy).used
+                with noticed_checkpointing() as checkpointed:
+                    record.draws = self._watch(self._grey(FIRST_BATCH, self.spec.size), record.note, copy).used
+                self.checkpointed = bool(checkpointed)
                 break
             except Exception:
                 # Feature maps that are flattened with `view` must be contiguous. If the network is broken instead, the

@@ -174,7 +174,7 @@ def test_a_network_without_gradients_raises():
 
     with pytest.raises(
         fv.RenderError,
-        match="^the score has no gradient: the network or the objective computes it under torch.no_grad, in numpy or ",
+        match="^the score has no gradient: the layer does not depend on the image, or the network or the objective computes it ",
     ):
         rendered(toys.network(NoGrad()))
 

@@ -59,7 +59,8 @@ def dream(
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
         image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w).
         objective: As for `fv.render`; `None` for all of a layer at about two thirds of the network's depth.
-        octaves: Number of sizes, >= 1. Octaves with a shorter side below 48 px are left out.
+        octaves: Number of sizes, >= 1. Octaves with a shorter side below 48 px, or too small
+            for the network, are left out.
         scale: Factor between the sizes of two octaves, > 1.
         steps: Number of steps per octave, >= 1.
         strength: Step size, > 0.

@@ -13,7 +13,7 @@ import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
 from featviz.interfaces import Progress, Size
 from featviz.io import resize
-from featviz.objectives import ObjectiveSource
+from featviz.objectives import ObjectiveSource, as_objectives
 
 TILE = 640
 """Side in px of the tiles through which the network sees larger images."""
@@ -53,7 +53,9 @@ def render_octaves(
         The image, its history over all octaves, and its recipe. After Ctrl-C, what there is so far.
     """
     full_size = (image.shape[2], image.shape[3])
-    sizes = settings.sizes(full_size)
+    layers = frozenset().union(*(each.layers for each in as_objectives(objective)))
+    *smaller, _ = settings.sizes(full_size)
+    sizes = [size for size in smaller if network.fixed_size or network.accepts(size, layers)] + [full_size]
     execution = execution if execution.tile else replace(execution, tile=TILE)
     detail = torch.zeros_like(image) if detail is None else detail
     tracker = _Tracker(progress, settings.steps, [height * width for height, width in sizes])

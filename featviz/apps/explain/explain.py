@@ -85,7 +85,8 @@ def _attribution(
     with torch.no_grad():
         score = fv.score(network, [objective], images)[:, 0]
     request = AttributionRequest(network, objective, size)
-    found = attributor.attribute(request, images.to(network.device).detach().clone())
+    with torch.inference_mode(False):
+        found = attributor.attribute(request, images.to(network.device).detach().clone())
     if not torch.isfinite(found.map).all():
         hint = "convert a network in half precision with network.module.float()"
         raise fv.RenderError(f"{attributor} of {objective} is NaN or infinite; {hint}")

@@ -1,0 +1,133 @@
+"""Say in one line why something cannot be a network, or why a module does not run on images."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.utils.checkpoint
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from featviz.errors import ModelError
+from featviz.network.input_spec import InputSpec
+
+INTEGER_PACKAGES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+"""Packages of modules that compute with 8-bit integers, and have no gradients."""
+
+
+def check_module(module: object) -> None:
+    """Check that something is a module whose layers can be hooked and whose gradients can be computed.
+
+    Args:
+        module: What the user gave as the network.
+
+    Raises:
+        ModelError: It is not.
+    """
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"a network needs an nn.Module, got {_described(module)}")
+    label = type(module).__name__
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(f"{label} is TorchScript, whose layers cannot be hooked; give the original nn.Module")
+    if any(is_lazy(weight) for weight in module.parameters()):
+        raise ModelError(f"{label} has uninitialised lazy layers; run it once on a batch of images first")
+    if any(weight.is_meta for weight in module.parameters()):
+        raise ModelError(f"{label} is on the meta device and has no weights; load them first")
+    for name, part in module.named_modules():
+        if type(part).__module__.startswith(INTEGER_PACKAGES):
+            where = f"{name!r} of {label}" if name else label
+            raise ModelError(f"{where} is quantized to integers, which have no gradients; give the float module")
+
+
+def _described(given: object) -> str:
+    """Name what was given instead of a module, and say what to do."""
+    if isinstance(given, str):
+        return f"the text {given!r}; use fv.load({given!r})"
+    if isinstance(given, type):
+        return f"the class {given.__name__}; make an instance of it: {given.__name__}(...)"
+    if isinstance(given, Mapping) and all(isinstance(value, Tensor) for value in given.values()):
+        return "a state_dict; build the module and load it with module.load_state_dict(...)"
+    if isinstance(given, torch.export.ExportedProgram):
+        return "an ExportedProgram; give exported.module()"
+    if callable(given):
+        return f"the function {getattr(given, '__name__', given)!s}; call it if it makes the module, or wrap it in one"
+    return f"{type(given).__name__}; give the module itself"
+
+
+def explain_failure(module: nn.Module, spec: InputSpec, label: str, error: Exception) -> None:
+    """Raise an error that says why a module does not run on images, where that can be told.
+
+    Args:
+        module: The module.
+        spec: What it was said to expect.
+        label: Name of the network.
+        error: What the forward pass raised.
+
+    Raises:
+        ModelError: The module needs several inputs, or images with another number of channels.
+    """
+    needed = [
+        name
+        for name, parameter in inspect.signature(module.forward).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    if isinstance(error, TypeError) and len(needed) > 1 and "required" in str(error):
+        others = ", ".join(f"{name}=..." for name in needed[1:])
+        raise ModelError(
+            f"{label}.forward needs {len(needed)} inputs ({', '.join(needed)}), and gets images only; wrap it:\n\n"
+            "class OnImages(torch.nn.Module):\n"
+            "    def __init__(self, inner):\n"
+            "        super().__init__()\n"
+            "        self.inner = inner\n\n"
+            "    def forward(self, images):\n"
+            f"        return self.inner(images, {others})\n"
+        ) from error
+    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+    if isinstance(error, RuntimeError) and "channels" in str(error) and first and first.in_channels != spec.channels:
+        raise ModelError(
+            f"mean and std have {spec.channels} value(s), one per channel of an image, but the first convolution of "
+            f"{label} reads {first.in_channels} channel(s); give mean and std {first.in_channels} value(s) each"
+        ) from error
+
+
+@contextmanager
+def noticed_checkpointing() -> Iterator[list[object]]:
+    """Notice re-entrant checkpointing while the context is open: the layers inside of it have no gradient.
+
+    Yields:
+        A list that holds something once a forward pass has used it.
+    """
+    original, used = torch.utils.checkpoint.CheckpointFunction, []
+
+    class Noticed:
+        @staticmethod
+        def apply(*args: Any) -> Any:
+            used.append(args[0])
+            return original.apply(*args)
+
+    torch.utils.checkpoint.CheckpointFunction = Noticed  # type: ignore[assignment,misc]
+    try:
+        yield used
+    finally:
+        torch.utils.checkpoint.CheckpointFunction = original  # type: ignore[misc]
+
+
+def check_gradients(checkpointed: bool) -> None:
+    """Check that gradients of a network can be computed for images alone.
+
+    Args:
+        checkpointed: Whether its forward pass uses re-entrant checkpointing.
+
+    Raises:
+        ModelError: They cannot.
+    """
+    if checkpointed:
+        raise ModelError(
+            "the network uses re-entrant checkpointing, whose gradients cannot be computed for images alone; "
+            "give use_reentrant=False to torch.utils.checkpoint.checkpoint, or turn checkpointing off"
+        )
