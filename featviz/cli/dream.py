@@ -9,7 +9,7 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import NetworkOptions, Own, Precision, Quiet, expand_groups, progress
+from featviz.cli.options import NetworkOptions, Own, Precision, Quiet, expand_groups, progress, readable_files
 from featviz.cli.parsing import find_own, read_numbers
 from featviz.cli.render import save
 
@@ -21,7 +21,7 @@ DEFAULT_FPS = 24.0
 @app.command(epilog=examples_of("dream"))
 @expand_groups
 def dream(
-    image: Annotated[Path, typer.Argument(help="Image file; or a video, if the output is one.")],
+    image: Annotated[Path, typer.Argument(help="Image file, or a folder of them; or a video, if the output is one.")],
     objective: Annotated[
         str | None, typer.Argument(help="As for render. Default: a layer two thirds into the network.")
     ] = None,
@@ -71,8 +71,8 @@ def dream(
         typer.Option(
             "--output",
             "-o",
-            help="Image file, or .mp4, .webm or .gif for a video. Default: IMAGE-dream.png, or IMAGE-dream.mp4 for a "
-            "video.",
+            help="Image file, a folder, or .mp4, .webm or .gif for a video. Default: IMAGE-dream.png beside the image, "
+            "or IMAGE-dream.mp4 for a video.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -80,7 +80,7 @@ def dream(
     """DeepDream: amplify what a network sees in an image or video."""
     from featviz.io import VIDEOS
 
-    path = output or _default_output(image, zoom)
+    path = _output_file(image, output, zoom)
     is_video = path.suffix.lower() in VIDEOS
     _check_output(path, is_video, image, zoom=zoom, motion=(frames, rotate, pan), carry=carry, fps=fps)
     if layer and objective:
@@ -93,7 +93,10 @@ def dream(
         "progress": progress(quiet, "dream", "frame" if is_video else "x10kpx"),
     }  # fmt: skip
     loaded = network.load()
-    if not is_video:
+    if image.is_dir():
+        for file in readable_files(image):
+            save(fv.dream(loaded, file, target, **settings), _output_file(file, output, None))
+    elif not is_video:
         save(fv.dream(loaded, image, target, **settings), path)
     elif zoom is None:
         settings |= _given(carry=carry)
@@ -103,10 +106,16 @@ def dream(
         _save_video(fv.dream_zoom(loaded, image, target, **settings), path, DEFAULT_FPS if fps is None else fps)
 
 
-def _default_output(image: Path, zoom: float | None) -> Path:
-    """Return the file beside the image to which the dream is written."""
+def _output_file(image: Path, output: Path | None, zoom: float | None) -> Path:
+    """Return the file to which the dream on an image is written: named after the image, unless a file is given."""
+    if output is not None and not output.is_dir():
+        if image.is_dir():
+            raise fv.OutputError(f"{image} is a folder, so the output must be an existing folder, got {output}")
+        return output
+    if image.is_dir():
+        return output or image
     ending = ".mp4" if zoom is not None or image.suffix.lower() in VIDEO_ONLY else ".png"
-    return image.with_name(f"{image.stem}-dream{ending}")
+    return (output or image.parent) / f"{image.stem}-dream{ending}"
 
 
 def _check_output(

@@ -22,6 +22,7 @@ from featviz.cli.options import (
     Steps,
     expand_groups,
     progress,
+    readable_files,
     steps_of,
 )
 from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
@@ -36,7 +37,7 @@ DEFAULT_UNITS = 8
 @app.command(epilog=examples_of("explain"))
 @expand_groups
 def explain(
-    image: Annotated[Path, typer.Argument(help="Image file.")],
+    image: Annotated[Path, typer.Argument(help="Image file, or a folder of them.")],
     objectives: Annotated[
         list[str] | None,
         typer.Argument(
@@ -68,15 +69,18 @@ def explain(
     The attribution maps of several methods stand side by side. Red raises the score and blue lowers it; a method that
     separates classes gives each a colour. Some methods, such as gradient and smoothgrad, give magnitudes only, in red.
     """
-    path = _output_file(output, f"{image.stem}-explained.png")
     named = find_own(own)
     parsed = [fv.objectives.parse(text, named) for text in objectives or []]
+    if image.is_dir() and not output.is_dir():
+        raise fv.OutputError(f"{image} is a folder, so the output must be an existing folder, got {output}")
+    _output_file(output, f"{image.stem}-explained.png")  # checked before anything is computed
     loaded = network.load()
     targets = [*parsed, *find_classes(loaded, classes)]
     bar = progress(quiet, "explain", "map")
-    found = fv.compare(loaded, image, targets, *([method] if method else []), layer=layer, progress=bar)
-    _print_facts(found)
-    typer.echo(found.save(path))
+    for file in readable_files(image) if image.is_dir() else [image]:
+        found = fv.compare(loaded, file, targets, *([method] if method else []), layer=layer, progress=bar)
+        _print_facts(found)
+        typer.echo(found.save(_output_file(output, f"{file.stem}-explained.png")))
 
 
 @app.command(epilog=examples_of("examples"))

@@ -265,6 +265,27 @@ def load_network(
     return network.with_input(size=size)
 
 
+def readable_files(folder: Path) -> Iterator[Path]:
+    """Yield the images of a folder that can be read, and print which are skipped.
+
+    Args:
+        folder: The folder; its subfolders are included.
+
+    Raises:
+        OutputError: It has no image.
+    """
+    from featviz.io import images_in, read_image
+
+    for file in list(images_in(folder)):  # before results are written into the same folder
+        try:
+            if file.suffix.lower() != ".npy":
+                read_image(file, 4)
+        except fv.FeatvizError as error:
+            typer.echo(f"featviz: skipped {file}: {error}", err=True)
+        else:
+            yield file
+
+
 def steps_of(quality: str | None, steps: int | None) -> dict[str, Any]:
     """Return the steps of each image, as a keyword argument for a function of featviz.
 

@@ -36,7 +36,8 @@ from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, LayerTable, Probed
 from featviz.network.modules import check_gradients, check_module, explain_failure
 from featviz.network.output_scale import output_scale
-from featviz.network.probing import probe, raise_unless_size_error
+from featviz.network.passes import raise_unless_size_error
+from featviz.network.probing import probe
 from featviz.network.receptive_fields import ReceptiveField, receptive_fields
 from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance

@@ -1,0 +1,139 @@
+"""Name the tokens that are not on the patch grid, by perturbing the parameters that may be their vectors."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from featviz.network.activations import Layout, first_tensor
+from featviz.network.hooks import PassDone, watch_outputs
+from featviz.network.layers import Shape
+from featviz.network.passes import FIRST_BATCH, Call, Passes
+from featviz.network.working_copy import working_copy
+from featviz.random import Chance
+
+MAX_TOKEN_PARAMETERS = 32
+"""Maximum number of parameters that are tried as the vector of a class token or register."""
+READ_RATIO = 10
+"""A token counts as read by the output if its gradient is this many times that of the mean patch."""
+
+
+def name_special_tokens(passes: Passes, sequences: dict[Call, Shape], layouts: dict[Call, Layout]) -> None:
+    """Name the tokens besides those of the grid: `cls`, and `reg0`, `reg1` … for all others.
+
+    Args:
+        passes: Runs the network.
+        sequences: Shapes of outputs that may be token sequences, batch first.
+        layouts: Their layouts, to which the names are added.
+    """
+    extras: dict[tuple[int, int, int], list[Call]] = {}  # by length, prefix and number of tokens without a place
+    for call in sequences:
+        layout = layouts.get(call)
+        if layout and layout.kind == "tokens" and layout.patch:
+            length = sequences[call][1 + 2 - layout.channel]
+            grid = (passes.spec.size[0] // layout.patch[0]) * (passes.spec.size[1] // layout.patch[1])
+            if length > grid:
+                extras.setdefault((length, layout.prefix, length - grid), []).append(call)
+    for (length, prefix, count), calls in extras.items():
+        after = count - prefix
+        indices = [*range(prefix), *range(-after, 0)]
+        dim = 1 + 2 - layouts[calls[0]].channel
+        class_tokens = _class_tokens(passes, calls, dim, length, indices)
+        names, registers = [], 0
+        for index in indices:
+            if index in class_tokens:
+                names.append(("cls", index))
+            else:
+                names.append((f"reg{registers}", index))
+                registers += 1
+        for call in calls:
+            layouts[call] = replace(layouts[call], special=tuple(names))
+
+
+def _class_tokens(passes: Passes, calls: list[Call], dim: int, length: int, indices: list[int]) -> list[int]:
+    """Return the index of the class token; none if there is no such token."""
+    known: dict[int, str] = {}
+    places = {index % length: index for index in indices}
+    for name in _token_parameters(passes, len(indices)):
+        changed = _changed_tokens(passes, name, calls[0], dim)
+        if changed and changed <= places.keys():
+            known.update({places[position]: name.rpartition(".")[2].lower() for position in changed})
+        if len(known) == len(indices):
+            break
+    named = [index for index in indices if re.search("cls|class", known.get(index, ""))]
+    if named:
+        return named[:1]
+    unknown = [i for i in indices if not re.search("reg|stor|dist|det|mem|mask|prompt", known.get(i, ""))]
+    return _read_token(passes, calls[-1], dim, unknown)[:1] if unknown else []
+
+
+def _token_parameters(passes: Passes, count: int) -> list[str]:
+    """Return the names of parameters that may hold the vectors of up to `count` tokens, the likely ones first."""
+    candidates = []
+    for owner, part in passes.parts.items():
+        if type(part).__module__.startswith("torch.nn"):
+            continue
+        for name, weight in part.named_parameters(recurse=False):
+            rows = weight.numel() // max(1, weight.shape[-1]) if weight.ndim else 0
+            if 1 <= rows <= count and (weight.ndim > 1 or "class" in name or "cls" in name):
+                candidates.append(f"{owner}.{name}" if owner else name)
+    likely = re.compile("cls|class|reg|token|stor")
+    return sorted(candidates, key=lambda name: not likely.search(name.rpartition(".")[2]))[:MAX_TOKEN_PARAMETERS]
+
+
+def _changed_tokens(passes: Passes, parameter: str, call: Call, dim: int) -> set[int]:
+    """Return the indices of the tokens of an output that change with a parameter."""
+    outputs = []
+    for shift in (0.0, 1.0):
+        copy = working_copy(passes.module, share_weights=False)
+        weight = copy.get_parameter(parameter)
+        weight.data = weight.data + shift
+        found = _output(passes, call, copy)
+        if found is None:
+            return set()
+        outputs.append(found[:1].movedim(dim, 1).flatten(2)[0])
+    return set((outputs[0] != outputs[1]).any(1).nonzero().flatten().tolist())
+
+
+def _output(passes: Passes, call: Call, copy: nn.Module) -> Tensor | None:
+    """Return one output for a grey image, batch first, and end the pass there."""
+    found: list[Tensor] = []
+
+    def note(name: str, number: int, output: object) -> None:
+        tensor = first_tensor(output)
+        if (name, number) == call and tensor is not None:
+            found.append(tensor.detach().transpose(0, 1) if call in passes.tokens_first else tensor.detach())
+            raise PassDone
+
+    passes.watch(passes.grey(FIRST_BATCH, passes.spec.size), note, copy)
+    return found[0] if found else None
+
+
+def _read_token(passes: Passes, call: Call, dim: int, indices: list[int]) -> list[int]:
+    """Return which tokens of an output the network's own output reads much more than the patches."""
+    copy, tensors, outputs = working_copy(passes.module), [], []
+
+    def note(name: str, number: int, output: object) -> None:
+        tensor = first_tensor(output)
+        if (name, number) == call and tensor is not None and tensor.requires_grad:
+            tensors.append(tensor)
+        if not name and tensor is not None and tensor.is_floating_point():
+            outputs.append(tensor)
+
+    with Chance(passes.device)():
+        images = passes.normalise(passes.grey(1, passes.spec.size))
+        watch_outputs(copy, images, note, keep_graph=True)
+    if not tensors or not outputs or outputs[0].ndim != 2 or not outputs[0].requires_grad:
+        return []
+    with torch.inference_mode(False), torch.enable_grad():
+        (gradient,) = torch.autograd.grad(outputs[0].square().sum(), tensors[-1], allow_unused=True)
+    if gradient is None:
+        return []
+    gradient = gradient.transpose(0, 1) if call in passes.tokens_first else gradient
+    read = gradient.movedim(dim, 1)[0].flatten(1).norm(dim=1)
+    special = {index % len(read) for index in indices}
+    patches = [value for i, value in enumerate(read.tolist()) if i not in special]
+    return [index for index in indices if read[index] > READ_RATIO * sum(patches) / max(1, len(patches))]
