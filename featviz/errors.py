@@ -16,6 +16,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_SHOWN = 80
+"""Number of characters of the longest repr that a message shows."""
+
 
 class FeatvizError(Exception):
     """Base class of the errors that featviz raises. The message says what must hold, what was given and what to do."""
@@ -70,6 +73,16 @@ def nearest(name: str, among: Iterable[str], most: int = 3) -> str:
     lowered = {known.lower(): known for known in among}
     close = difflib.get_close_matches(name.lower(), lowered, n=most, cutoff=0.4)
     return "; nearest: " + ", ".join(repr(lowered[match]) for match in close) if close else ""
+
+
+def shown(value: object) -> str:
+    """Return a value for an error message: its repr if that is short, else its type.
+
+    >>> shown("a"), shown(list(range(100)))
+    ("'a'", 'list')
+    """
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN and "\n" not in text else type(value).__name__
 
 
 def caret(text: str, column: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
+from featviz.engine import checked
 from featviz.interfaces import Progress, Transforms
 from featviz.io import Array
 
@@ -23,6 +24,7 @@ RECIPE_NAMES = {
 """Classes that a recipe may name. There are no functions among them, so that a recipe can import or run nothing."""
 
 
+@checked
 def replay(
     recipe: fv.Recipe | str | Path,
     *,

@@ -20,7 +20,7 @@ from featviz.engine.autotune import autotune
 from featviz.engine.memory import is_out_of_memory
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
 from featviz.engine.view import View, size_of
-from featviz.errors import ModelError, RenderError, SettingError
+from featviz.errors import ModelError, RenderError, SettingError, shown
 from featviz.interfaces import (
     Bindable,
     Geometric,
@@ -273,7 +273,7 @@ def _complete_param(param: Param | Spatial | None) -> Param:
     if isinstance(param, Spatial):
         return Image(spatial=param)
     raise SettingError(
-        f"{param!r} is not a param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"
+        f"{shown(param)} is not a param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"
     )
 
 
@@ -359,5 +359,5 @@ def _complete_transforms(transforms: Transforms | Transform | Geometric | None, 
     given = tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)
     for transform in given:
         if not isinstance(transform, Transform | Geometric | Module):
-            raise SettingError(f"{transform!r} is not a transform: it needs `draw` and `apply`, or `place`")
+            raise SettingError(f"{shown(transform)} is not a transform: it needs `draw` and `apply`, or `place`")
     return given

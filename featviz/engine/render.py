@@ -10,18 +10,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.engine.arguments import checked
 from featviz.engine.chunks import Chunks
 from featviz.engine.job import Job, Start
 from featviz.engine.memory import keep_freed_memory
 from featviz.engine.monitor import Monitor
 from featviz.engine.result import Rendering, Robustness
-from featviz.errors import FeatvizWarning, SettingError
+from featviz.errors import FeatvizWarning, SettingError, shown
 from featviz.interfaces import Geometric, Optimizer, Param, Progress, Spatial, Transform, Transforms
 from featviz.network import Execution, Network
 from featviz.objectives import ObjectiveSource
 from featviz.optimizers import Adam
 
 
+@checked
 @torch.inference_mode(False)
 @torch.enable_grad()
 def render(
@@ -122,7 +124,7 @@ def _check_counts(steps: int, until: int | None, robustness_views: int, optimize
     if robustness_views < 0:
         raise SettingError(f"robustness_views must be >= 0, got {robustness_views} (default 4; 0 skips them)")
     if not isinstance(optimizer, Optimizer):
-        raise SettingError(f"{optimizer!r} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
+        raise SettingError(f"{shown(optimizer)} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
 
 
 def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int) -> Robustness | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.errors import SettingError, shown
 from featviz.interfaces import Size, as_size
 
 CHANNEL_ORDERS = ("RGB", "BGR")
@@ -99,6 +99,8 @@ class InputSpec:
         Raises:
             SettingError: They are not.
         """
+        if not isinstance(images, Tensor):
+            raise SettingError(f"{label} expects images as a tensor (n, {self.channels}, h, w), got {shown(images)}")
         if images.ndim != 4 or images.shape[1] != self.channels:
             expected = f"(n, {self.channels}, h, w)"
             raise SettingError(f"{label} expects images of shape {expected} in [0, 1], got {tuple(images.shape)}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn, get_type_hints
 
-from featviz.errors import AddressError, SettingError, caret
+from featviz.errors import AddressError, SettingError, caret, shown
 from featviz.interfaces import ObjectiveLike
 from featviz.objectives.address import PATTERN, Address
 from featviz.objectives.algebra import Objective, terms
@@ -79,7 +79,7 @@ def as_objective(source: ObjectiveSource, own: Mapping[str, Objective] | None = 
     hint = (
         "decorate the function with @objectives.objective('layer')" if callable(source) else "use e.g. 'layer:channel'"
     )
-    raise SettingError(f"an objective must be text or an objective, got {source!r}; {hint}")
+    raise SettingError(f"an objective must be text or an objective, got {shown(source)}; {hint}")
 
 
 def as_objectives(source: ObjectiveSource | Sequence[ObjectiveSource]) -> tuple[ObjectiveLike, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import OutputError, SettingError
+from featviz.errors import OutputError, SettingError, shown
 from featviz.interfaces import Size
 from featviz.io import write
 from featviz.io.folders import middle, read_photographs, warn_of_skipped
@@ -185,8 +185,10 @@ def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size:
     Warns:
         FeatvizWarning: A file of the folder cannot be used; it is skipped.
     """
-    if size < MIN_SIZE:
-        raise SettingError(f"size must be >= {MIN_SIZE} px, got {size} (default 224)")
+    for name, value, least in (("size", size, MIN_SIZE), ("channels", channels, 1)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+            default = {"size": 224, "channels": 3}[name]
+            raise SettingError(f"{name} must be a whole number >= {least}, got {shown(value)} (default {default})")
     mean, covariance, cross_power = _moments(_squares(images, channels, (size, size)), channels, size)
     axes = _axes(covariance)
     # An axis is a linear combination of channels, so its power spectrum follows from the cross-power of the channels:
@@ -202,7 +204,11 @@ def _squares(images: str | Path | Iterable[Tensor], channels: int, size: Size) -
     if isinstance(images, str | Path):
         photographs = read_photographs(images, size=size, channels=channels, skipped=warn_of_skipped)
         return (image for _, image in photographs)
-    return (middle(image, channels, size) for image in images)
+    if isinstance(images, Iterable) and not isinstance(images, str | bytes | Mapping):
+        listed = list(images)
+        if all(isinstance(image, Tensor) for image in listed):
+            return (middle(image, channels, size) for image in listed)
+    raise SettingError(f"images must be a folder or a sequence of tensors (channels, h, w), got {shown(images)}")
 
 
 def _moments(images: Iterable[Tensor], channels: int, size: int) -> tuple[Tensor, Tensor, Tensor]:

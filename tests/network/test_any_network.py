@@ -174,7 +174,7 @@ def test_a_network_without_gradients_raises():
 
     with pytest.raises(
         fv.RenderError,
-        match="^the score has no gradient: the layer does not depend on the image, or the network or the objective computes it ",
+        match="^the score has no gradient: the layer does not depend on the image, or the network or the ",
     ):
         rendered(toys.network(NoGrad()))
 

@@ -110,7 +110,7 @@ def test_a_module_called_twice_is_captured_at_its_last_call():
     assert torch.allclose(net.capture(images, ["conv"])["conv"], conv(conv(normal)), atol=1e-6)
     with pytest.raises(
         fv.AddressError,
-        match="layer 'aux' of Twice cannot be addressed: it is not called in a forward pass in eval mode on grey images",
+        match="layer 'aux' of Twice cannot be addressed: it is not called in a forward pass in eval mode",
     ):
         net.capture(images, ["aux"])
 

@@ -12,7 +12,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
-from featviz.engine import fingerprint
+from featviz.engine import checked, fingerprint
 from featviz.interfaces import Progress
 from featviz.io import GivenImage, load_given_image
 from featviz.objectives import ObjectiveSource, as_objective
@@ -30,6 +30,7 @@ MIN_BLOCKS = 4
 """Smallest number of blocks at a nesting level for them to count as the main blocks."""
 
 
+@checked
 def dream(
     network: fv.Network,
     image: GivenImage,

@@ -17,8 +17,9 @@ from featviz.apps.explain.scan import SkippedFiles
 from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.image_batches import image_batches
 from featviz.apps.shared.probe import noise
+from featviz.engine import checked
 from featviz.io import images_in
-from featviz.network import OUTPUT
+from featviz.network import OUTPUT, LayerLike
 
 BATCH = 16
 """Number of photographs that the network sees at once."""
@@ -77,10 +78,11 @@ class Evidence:
         return "\n".join(f"{row[0]:{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]}" for row in rows)
 
 
+@checked
 def evidence(
     network: fv.Network,
     photographs: str | Path,
-    layer: str | None = None,
+    layer: LayerLike | None = None,
     *,
     top: int = 5,
     progress: Callable[[int, int], None] | None = None,
@@ -109,7 +111,7 @@ def evidence(
     if OUTPUT not in network.heads:
         heads = ", ".join(network.heads)
         raise fv.SettingError(f"evidence needs a network with one head, got {heads}; pass each network on its own")
-    name = _contributing_layer(network, layer)
+    name = _contributing_layer(network, network.name_of(layer))
     files = sum(1 for _ in images_in(photographs)) if progress else 0
     classes, channels = network.table[OUTPUT].channels, network.table[name].channels
     per_class, count, total = torch.zeros(classes), torch.zeros(classes, channels), torch.zeros(classes, channels)

@@ -16,8 +16,9 @@ import featviz as fv
 from featviz.apps.explain.methods.gradients import guided_rectifier
 from featviz.apps.explain.scan import RANGES, Range, Scan, scan_folder
 from featviz.apps.shared.probe import check_channels, noise
+from featviz.engine import checked
 from featviz.io import contact_sheet, encode, read_photograph, resize, save_image, to_bytes
-from featviz.network import OUTPUT, Rectifying
+from featviz.network import OUTPUT, LayerLike, Rectifying
 
 CROP_SIDE = 128
 """Side of crops in px."""
@@ -238,10 +239,11 @@ class Examples:
         return gradient.cpu()
 
 
+@checked
 def examples(
     network: fv.Network,
     photographs: str | Path,
-    layer: str,
+    layer: LayerLike,
     channels: Sequence[int] | None = None,
     *,
     top: int = 5,
@@ -276,10 +278,11 @@ def examples(
         raise fv.SettingError(f"top must be >= 1, got {top} (default 5)")
     if rest < 0:
         raise fv.SettingError(f"rest must be >= 0, got {rest} (default 2)")
-    layer = OUTPUT if layer == "logit" else layer
-    chosen = tuple(check_channels(network, layer, channels))
-    key, scan = scan_folder(network, Path(photographs), layer, top, rest, progress)
-    return Examples(network, layer, chosen, scan, key)
+    name = OUTPUT if layer == "logit" else network.name_of(layer)
+    assert name is not None
+    chosen = tuple(check_channels(network, name, channels))
+    key, scan = scan_folder(network, Path(photographs), name, top, rest, progress)
+    return Examples(network, name, chosen, scan, key)
 
 
 def _crop(image: Float[Tensor, "c h w"], box: Box) -> Float[Tensor, "c side side"]:

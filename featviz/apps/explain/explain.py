@@ -23,7 +23,8 @@ from featviz.apps.explain.attribution import (
 )
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method
 from featviz.apps.shared.input_images import as_images
-from featviz.engine import fingerprint, parse_value
+from featviz.engine import checked, fingerprint, parse_value
+from featviz.errors import shown
 from featviz.interfaces import ObjectiveLike, traits_of
 from featviz.io import GivenImage
 from featviz.network import OUTPUT, LayerLike
@@ -35,6 +36,7 @@ TOLERANCE = 0.05
 """Relative error of a guaranteed sum above which a warning is given."""
 
 
+@checked
 def explain(
     network: fv.Network,
     image: GivenImage,
@@ -106,6 +108,7 @@ def _attribution(
     )
 
 
+@checked
 def compare(
     network: fv.Network,
     image: GivenImage,
@@ -221,7 +224,9 @@ def _method(method: str | Method, layer: str | None) -> Method:
     found: Any = parse_value(method, fv.methods) if isinstance(method, str) else method
     found = found() if isinstance(found, type) else found
     if not isinstance(found, Method):
-        raise fv.SettingError(f"a method needs `attribute`, got {found!r}; use one of fv.methods, such as 'gradcam'")
+        raise fv.SettingError(
+            f"a method needs `attribute`, got {shown(found)}; use one of fv.methods, such as 'gradcam'"
+        )
     if layer is None:
         return found
     if not isinstance(found, LayerMethod):

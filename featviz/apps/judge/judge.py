@@ -20,6 +20,7 @@ from featviz.apps.judge.verdicts import Judgement, Verdict
 from featviz.apps.judge.views import crops
 from featviz.apps.replay import check_weights, load_recipe_network
 from featviz.apps.shared.predictions import predict
+from featviz.engine import checked
 from featviz.param.spectrum import slope
 
 TOP_SHARE = 0.005
@@ -48,6 +49,7 @@ NO_BETTER_THAN_NOISE = "scores no higher than noise"
 """The verdicts on an image of any other unit."""
 
 
+@checked
 def judge(
     images: fv.Rendering | str | Path | Sequence[str | Path],
     *,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import featviz as fv
 from featviz.apps.shared.batches import IMAGES_FOLDER, Backend, Batch, LocalBackend, render_missing
 from featviz.apps.shared.page import counted
+from featviz.errors import SettingError, shown
 from featviz.io import Store
 
 
@@ -108,7 +109,10 @@ def render_pages(
     problems: dict[str, str] = {}
     try:
         batches = [batch for album in albums for batch in album.batches]
-        problems = render_missing(network, batches, store, backend or LocalBackend(), progress)
+        chosen = LocalBackend() if backend is None else backend
+        if not isinstance(chosen, Backend):
+            raise SettingError(f"backend must have `run`, got {shown(backend)}; use LocalBackend or RayBackend")
+        problems = render_missing(network, batches, store, chosen, progress)
     finally:
         existing = frozenset(file.removesuffix(".png") for file in store.names(IMAGES_FOLDER))
         pages = write_pages(RenderedImages(store, existing, problems))

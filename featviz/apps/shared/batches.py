@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import featviz as fv
 from featviz.io import Store
@@ -118,6 +118,7 @@ class Outcome:
     problem: str = ""
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Where batches are rendered."""
 

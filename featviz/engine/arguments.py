@@ -1,0 +1,208 @@
+"""Check the arguments of public functions: the same name means the same, and is checked the same way, everywhere."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from featviz.engine.recipe import Recipe
+from featviz.engine.result import Rendering
+from featviz.errors import SettingError, shown
+from featviz.interfaces import as_size
+from featviz.network import Execution, Network
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Check the arguments of a function by their names before it runs.
+
+    An argument whose default is `None` may be `None`. Arguments without an entry in `CHECKS` are left to the function.
+
+    Args:
+        function: A public function.
+
+    Returns:
+        The same function, which raises `SettingError` for an argument that cannot be right.
+    """
+    signature = inspect.signature(function)
+    checks = {name: CHECKS[name] for name in signature.parameters if name in CHECKS}
+    checks |= OWN_CHECKS.get(function.__name__, {})
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs).arguments
+        for name, check in checks.items():
+            if name in given and not (given[name] is None and signature.parameters[name].default is None):
+                check(name, given[name])
+        return function(*args, **kwargs)
+
+    return run
+
+
+def _anything(_name: str, _value: Any) -> None:
+    """Check nothing."""
+
+
+def _network(name: str, value: Any) -> None:
+    if not isinstance(value, Network):
+        made = "use fv.load(name), or fv.Network(module, size=..., mean=..., std=...)"
+        raise SettingError(f"{name} must be a Network, got {type(value).__name__}; {made}")
+
+
+def _network_or_name(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        _network(name, value)
+
+
+def _whole(name: str, value: Any) -> None:
+    if not _is_whole(value):
+        raise SettingError(f"{name} must be a whole number, got {shown(value)}")
+
+
+def _whole_numbers(name: str, value: Any) -> None:
+    listed = isinstance(value, list | tuple | range | set | np.ndarray | Tensor) and np.ndim(value) < 2  # type: ignore[arg-type]
+    if not listed or not all(map(_is_whole, value)):
+        raise SettingError(f"{name} must be a sequence of whole numbers, got {shown(value)}")
+
+
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool | np.bool_):
+        raise SettingError(f"{name} must be True or False, got {shown(value)}")
+
+
+def _number(name: str, value: Any) -> None:
+    try:
+        finite = not isinstance(value, bool | str | bytes) and math.isfinite(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        finite = False
+    if not finite:
+        raise SettingError(f"{name} must be a finite number, got {shown(value)}")
+
+
+def _size(name: str, value: Any) -> None:
+    try:
+        fits = not isinstance(value, bool | str) and min(as_size(value)) >= 1
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise SettingError(f"{name} must be one side or (height, width) in px, >= 1, got {shown(value)}")
+
+
+def _path(name: str, value: Any) -> None:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise SettingError(f"{name} must be a path, got {shown(value)}")
+
+
+def _callback(name: str, value: Any) -> None:
+    if not callable(value):
+        raise SettingError(f"{name} must be a function, or None, got {shown(value)}")
+
+
+def _names(name: str, value: Any) -> None:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple | set | frozenset) or not listed:
+        raise SettingError(f"{name} must be a layer's name, or a sequence of them, got {shown(value)}")
+    for each in listed:
+        _name(name, each)
+
+
+def _name(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise SettingError(f"{name} must be a layer's name, got {shown(value)}")
+
+
+def _layer(name: str, value: Any) -> None:
+    for each in value if isinstance(value, list | tuple) and value else [value]:
+        if not isinstance(each, str | nn.Module):
+            raise SettingError(f"{name} must be a layer, by name or as a module, got {shown(value)}")
+
+
+def _classes(name: str, value: Any) -> None:
+    several = isinstance(value, Iterable) and not isinstance(value, str | bytes | nn.Module | Mapping)
+    if not several or not all(isinstance(each, str) or _is_whole(each) for each in value):
+        raise SettingError(f"{name} must be a sequence of class names or indices, got {shown(value)}")
+
+
+def _one_class(name: str, value: Any) -> None:
+    if not isinstance(value, str) and not _is_whole(value):
+        raise SettingError(f"{name} must be a class name or index, got {shown(value)}")
+
+
+def _pairs(name: str, value: Any) -> None:
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in value
+    ):
+        raise SettingError(f"{name} must be a sequence of pairs of classes, got {shown(value)}")
+    for pair in value:
+        _classes(name, pair)
+
+
+def _start(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor | np.ndarray):
+        _path(name, value)
+
+
+def _files(name: str, value: Any) -> None:
+    if isinstance(value, Rendering):
+        return
+    for each in value if isinstance(value, list | tuple) and value else [value]:
+        if not isinstance(each, str | Path) or not str(each):
+            raise SettingError(f"{name} must be a Rendering, files that featviz saved, or a folder, got {shown(value)}")
+
+
+def _recipe(name: str, value: Any) -> None:
+    if not isinstance(value, Recipe | str | Path) or value == "":
+        raise SettingError(f"{name} must be a PNG that featviz saved, or a Recipe, got {shown(value)}")
+
+
+def _execution(name: str, value: Any) -> None:
+    if not isinstance(value, Execution):
+        raise SettingError(f"{name} must be a featviz.Execution, got {shown(value)}")
+
+
+def _mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
+
+
+CHECKS: Mapping[str, Callable[[str, Any], None]] = {
+    "network": _network, "judge": _network, "layers": _names, "layer": _layer, "classes": _classes,
+    "only_class": _one_class, "size": _size, "execution": _execution, "own": _mapping, "progress": _callback,
+    "pairs": _pairs, "images": _files, "recipe": _recipe,
+    **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
+    **dict.fromkeys(("keep_color", "probability", "neurons", "negative"), _flag),
+    **dict.fromkeys(
+        ("steps", "until", "octaves", "jitter", "laplacian", "frames", "top", "rest", "cells", "groups", "per_image",
+         "per_class", "least", "diverse_images", "robustness_views", "seed"), _whole,
+    ),
+    **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps"), _number),
+    **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
+}  # fmt: skip
+"""How an argument is checked, by its name."""
+OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], None]]] = {
+    "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more
+    "score": {"images": _anything},
+    "judge": {"network": _network_or_name},
+    "replay": {"network": _network_or_name},
+}
+"""Functions that accept something else under a name."""
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    try:
+        operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return True

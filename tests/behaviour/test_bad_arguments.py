@@ -1,0 +1,113 @@
+"""Public calls with arguments that cannot be right: only errors of featviz, and nothing runs for long."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toys
+from PIL import Image
+from torch import nn
+
+import featviz as fv
+from featviz.engine.arguments import CHECKS
+
+BAD = {
+    "object": object(),
+    "module": nn.ReLU(),
+    "empty text": "",
+    "unknown name": "no such name",
+    "nan": math.nan,
+    "infinity": math.inf,
+    "negative": -1,
+    "fraction": 1.5,
+    "true": True,
+    "list": [],
+    "list of None": [None],
+    "dict": {},
+    "bytes": b"bytes",
+    "function": len,
+    "array": np.zeros((2, 2)),
+    "tensor": torch.full((3, 2), math.nan),
+}
+"""Values that are wrong for most arguments. Where one is right, the call may succeed."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with a photograph, and an image that featviz rendered."""
+    folder = tmp_path_factory.mktemp("given")
+    Image.fromarray(np.arange(40 * 40 * 3, dtype=np.uint8).reshape(40, 40, 3)).save(folder / "photo.png")
+    net = toys.plain()
+    (folder / "rendered").mkdir()
+    fv.render(net, "conv2:1", steps=1).save(folder / "rendered" / "one.png")
+    return folder
+
+
+def right_arguments(net: fv.Network, folder: Path, out: Path) -> dict[str, dict[str, object]]:
+    """Return arguments with which each public function succeeds, by its name."""
+    photo, few = folder / "photo.png", {"steps": 1, "size": 32}
+    return {
+        "blocks": {"network": net, "image": photo, "layers": "conv2", "output": out, "cells": 2, "groups": 1, **few},
+        "compare": {"network": net, "image": photo, "targets": ["logit:1"], "methods": ["gradient"]},
+        "doctor": {"network": net, "photographs": folder},
+        "dream": {"network": net, "image": photo, "objective": "conv2:1", "octaves": 1, "steps": 1},
+        "dream_zoom": {"network": net, "image": photo, "objective": "conv2:1", "frames": 1, "octaves": 1, "steps": 1},
+        "evidence": {"network": net, "photographs": folder},
+        "examples": {"network": net, "photographs": folder, "layer": "conv2"},
+        "explain": {"network": net, "image": photo, "target": "logit:1", "method": "gradient"},
+        "fit_prior": {"images": folder},
+        "gallery": {"network": net, "output": out, "classes": [1], **few},
+        "judge": {"images": folder / "rendered", "judge": net, "network": net},
+        "render": {"network": net, "objective": "conv2:1", "steps": 1},
+        "replay": {"recipe": folder / "rendered" / "one.png", "network": net},
+        "score": {"network": net, "objective": "conv2:1", "images": torch.rand(1, 3, 32, 32)},
+        "sweep": {"network": net, "output": out, "layers": "conv2", "channels": [1], **few},
+    }
+
+
+SKIPPED = {"progress_bar", "models", "combine", "load", "save_video", "dream_video", "atlas"}
+"""Functions that need a video, `umap` or a download, or have tests of their own."""
+FUNCTIONS = sorted({name for name in fv.__all__ if inspect.isfunction(getattr(fv, name))} - SKIPPED)
+
+
+def test_the_list_of_functions_is_complete(folder, tmp_path):
+    assert set(FUNCTIONS) == set(right_arguments(toys.plain(), folder, tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_only_errors_of_featviz(name, folder, tmp_path, monkeypatch):
+    """Each argument in turn is replaced by each bad value."""
+    net = toys.plain()
+    function: Callable[..., object] = getattr(fv, name)
+    failures = []
+    for argument, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        for kind, bad in BAD.items():
+            if argument == "progress" and callable(bad):
+                continue  # its own error surfaces
+            given = right_arguments(net, folder, tmp_path / "out")[name] | {argument: bad}
+            try:
+                result = function(**given)
+                if inspect.isgenerator(result):
+                    next(result, None)
+            except fv.FeatvizError as error:
+                if "\n" in str(error) and "^" not in str(error):  # a caret marks where text cannot be parsed
+                    failures.append(f"{argument} = {kind}: {str(error)[:60]}")
+            except Exception as error:
+                failures.append(f"{argument} = {kind}: {type(error).__name__}: {error}"[:140])
+    assert not failures, f"{len(failures)}: " + "\n".join(failures)
+
+
+def test_every_check_accepts_the_defaults():
+    for name in FUNCTIONS:
+        for argument, parameter in inspect.signature(getattr(fv, name)).parameters.items():
+            if name != "fit_prior" and argument in CHECKS and parameter.default not in (parameter.empty, None):
+                CHECKS[argument](argument, parameter.default)
