@@ -52,7 +52,7 @@ def open_scorer(
     layers: Iterable[str] = (),
     execution: Execution = Execution("float32"),
 ) -> Iterator[Scorer]:
-    """Open a network to score images while the context lasts. The network is restored afterwards.
+    """Open a network to score images while the context lasts.
 
     Args:
         network: What sees the images.

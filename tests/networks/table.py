@@ -25,6 +25,19 @@ KINDS = (
 )
 """Kinds of checks, as the columns of the table."""
 
+HEADING = """# Networks
+
+featviz is tested on these architectures, in small variants with random weights. `make networks` makes the table again, in
+about ten minutes. Each check uses means of its own:
+
+- **captures**: activations of layers equal those that an independent hook sees;
+- **channel axis**: layers of PyTorch have as many channels as their weights say;
+- **places**: a change of one part of the image changes the layer most at the position of that part;
+- **objectives**: the scores of a channel, a class logit and a token rise within 8 steps;
+- **Grad-CAM, rollout**: maps of a class logit have the size of the image; rollout refuses other attention with a reason;
+- **module unchanged**: weights, buffers, attributes, hooks and flags are the same as before.
+"""
+
 
 def main() -> None:
     """Examine the architectures, print what fails, and write the table."""
@@ -51,7 +64,7 @@ def main() -> None:
     print(text)
     print(f"{len(reports)} architectures, {failed} with a failure, {time.perf_counter() - start:.0f} s")
     if options.output:
-        options.output.write_text(text)
+        options.output.write_text(f"{HEADING}\n{text}\n{len(reports)} architectures, {failed} with a failure.\n")
 
 
 def _table(reports: list[Report]) -> str:

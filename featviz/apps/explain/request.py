@@ -31,7 +31,7 @@ class AttributionRequest:
     size: Size
 
     def open(self, *layers: str) -> AbstractContextManager[Scorer]:
-        """Open the network to score images by the target. The network is restored afterwards.
+        """Open the network to score images by the target.
 
         Args:
             layers: Further layers to capture.
