@@ -27,14 +27,14 @@ KINDS = (
 
 HEADING = """# Networks
 
-featviz is tested on these architectures, in small variants with random weights. `make networks` makes the table again, in
-about ten minutes. Each check uses means of its own:
+featviz is tested on these architectures, in small variants with random weights. `make networks` makes the table again,
+in about ten minutes. Each check uses means of its own:
 
 - **captures**: activations of layers equal those that an independent hook sees;
 - **channel axis**: layers of PyTorch have as many channels as their weights say;
-- **places**: a change of one part of the image changes the layer most at the position of that part;
+- **places**: a change of one part of the image changes the layer most at that position;
 - **objectives**: the scores of a channel, a class logit and a token rise within 8 steps;
-- **Grad-CAM, rollout**: maps of a class logit have the size of the image; rollout refuses other attention with a reason;
+- **Grad-CAM, rollout**: maps have the size of the image, or rollout says why it does not apply;
 - **module unchanged**: weights, buffers, attributes, hooks and flags are the same as before.
 """
 
