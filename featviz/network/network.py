@@ -576,6 +576,13 @@ class Network:
         """Return what the module gets for n grey images."""
         return self.normaliser()(torch.full((n, self.channels, *size), 0.5, device=self.device))
 
+    @property
+    def logits_layer(self) -> Layer | None:
+        """The row of the class logits; `None` if there are several heads, or it is unclear which output they are."""
+        output = self.table.get(OUTPUT) if OUTPUT in self.heads else None
+        clear = output is not None and output.layout.kind == "vector" and not self._is_ambiguous(output)
+        return output if clear else None
+
     def _is_ambiguous(self, output: Layer) -> bool:
         """Whether the network puts out several vectors, and nothing tells which one is the class logits."""
         return not self.head and len(self.probed.outputs) > 1 and not output.item and output.layout.kind == "vector"

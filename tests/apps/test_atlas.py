@@ -9,6 +9,7 @@ import pytest
 import torch
 from motifs.draw import draw
 from PIL import Image
+from torch import nn
 
 import featviz as fv
 from featviz.apps.atlas import collect as collecting
@@ -292,3 +293,36 @@ def test_icons_keep_their_aspect_ratio(tmp_path):
     assert write_sprites(store, ["a"], "sheet.webp") == 1
     alpha = np.asarray(Image.open(tmp_path / "sheet.webp").convert("RGBA"))[..., 3]
     assert (alpha[:, 36] > 128).sum() == 36 and (alpha[36] > 128).all()
+
+
+class Scaled(nn.Module):
+    """Multiplies the output of a layer by a number."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.conv, self.scaled, self.head = nn.Conv2d(3, 4, 3, stride=4), nn.Identity(), nn.Linear(4, 3)
+        self.factor = factor
+
+    def forward(self, x):
+        return self.head(self.scaled(self.conv(x) * self.factor).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (0.0, "layer 'scaled' of Scaled is 0 in these photographs; choose an earlier one"),
+        (
+            float("nan"),
+            "layer 'scaled' of Scaled puts out NaN or infinite numbers for these photographs; check its weights, mean "
+            "and std, or choose an earlier layer",
+        ),
+    ],
+)
+def test_layers_that_are_dead_or_nan_are_named(factor, message, tmp_path):
+    for i in range(8):
+        pixels = np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    network = fv.Network(Scaled(factor), size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(fv.ModelError) as caught:
+        fv.atlas(network, tmp_path, "scaled", tmp_path.parent / f"{tmp_path.name}-out", method="pca")
+    assert str(caught.value) == message

@@ -120,6 +120,8 @@ def atlas(
             progress=scan_progress,
         )  # fmt: skip
         kept = _kept_rows(collected, label)
+        if label is None and not len(kept) and len(collected.vectors):  # activations that are 0 are not kept
+            raise fv.ModelError(f"layer {layer!r} of {network.label} is 0 in these photographs; choose an earlier one")
         if len(kept) < MIN_ACTIVATIONS:
             needed = f"an atlas needs at least {MIN_ACTIVATIONS} activations, got {len(kept)}"
             raise fv.SettingError(f"{needed}; give more photographs or a larger per_image")

@@ -115,8 +115,8 @@ def collect(
     facts = [network.fingerprint, asdict(network.input), layer, per_image, seed, str(photographs.resolve())]
     folder = output / hashlib.sha256(json.dumps([*facts, fingerprint]).encode()).hexdigest()[:16]
     channels = probe(network, [layer]).as_map(layer).shape[1]
-    head = network.table.get(OUTPUT) if OUTPUT in network.heads else None
-    classes = min(CLASSES, head.channels) if head and head.layout.kind == "vector" else 0
+    head = network.logits_layer
+    classes = 0 if head is None else min(CLASSES, head.channels)
     files = _Files(folder, channels, classes)
     try:
         state = files.resume()
@@ -204,6 +204,11 @@ def _rows(
         positions = _positions(len(images), maps.shape[2] * maps.shape[3], per_image, seed, first).to(maps.device)
         index = positions[:, None].expand(-1, maps.shape[1], -1)
         vectors = maps.detach().flatten(2).gather(2, index)
+        if not vectors.isfinite().all():
+            raise fv.ModelError(
+                f"layer {layer!r} of {network.label} puts out NaN or infinite numbers for these photographs; "
+                "check its weights, mean and std, or choose an earlier layer"
+            )
         labels, shares = [], []
         top = acts.logits().topk(classes) if classes else None
         for k in range(classes):
