@@ -10,10 +10,17 @@ from torch import nn
 
 import featviz as fv
 
+SLOW = (
+    "pnasnet5large", "focalnet_tiny_srf", "xception41", "ghostnetv2_100", "mobileone_s0", "resnet50_clip", "selecsls42",
+    "convformer_s18", "resnetv2_50x1_bit", "volo_d1_224", "legacy_xception", "cs3sedarknet_l", "densenet121",
+    "ssdlite320_mobilenet_v3_large",
+)  # fmt: skip
+"""Architectures that take more than 2.5 seconds."""
 QUICK = [
     each
     for i, each in enumerate(ARCHITECTURES)
-    if each.package == "torchvision" or (each.package == "timm" and i % 3 and each.size in (32, 48, 64))
+    if (each.package == "torchvision" or (each.package == "timm" and i % 3 and each.size in (32, 48, 64)))
+    and each.name.partition("/")[2] not in SLOW
 ]
 """Architectures that are examined by `make test`: those that take the least time, of two packages."""
 RENDERED_EVERY = 15
