@@ -5,7 +5,7 @@ READY := .venv/ready
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow check fix motifnet motifvit docs reference catalogue bench scaling dreambench quality \
-	overhead sweepbench explain-bench atlas-bench networks clean
+	overhead sweepbench explain-bench atlas-bench layersbench networks clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -79,6 +79,9 @@ explain-bench: $(READY)  ## measure attribution methods on images whose truth is
 
 atlas-bench: $(READY)  ## time an atlas of a million activations
 	$(BIN)/python benchmarks/atlas.py
+
+layersbench: $(READY)  ## time the listing of layers
+	$(BIN)/python benchmarks/layers.py
 
 networks: $(READY)  ## examine over 300 architectures of other packages, about ten minutes; writes docs/networks.md
 	$(BIN)/python -m pip install --quiet --editable '.[networks]'

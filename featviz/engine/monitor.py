@@ -24,8 +24,8 @@ FINITE_EVERY = 64
 """Steps between checks for NaN scores. Each check waits for the device."""
 
 DEAD = (
-    "no gradient reaches the image because the unit is inactive on it; try another seed, or a start with more "
-    "contrast: param=Fourier(std=0.25)"
+    "no gradient reaches the image, not even one that is redirected through inactive units; try another seed, a start "
+    "with more contrast: param=Fourier(std=0.25), or another objective, such as a logit instead of its probability"
 )
 BLOCKED = "the transforms pass no gradient to the image, as rounding does not; leave out the one that blocks it"
 NOT_DIFFERENTIABLE = (
@@ -41,6 +41,8 @@ MIN_STEPS_OF_CONSTANT = 16
 """Number of steps from which on a score that stays the same is reported."""
 ROUNDING = 1e-6
 """Largest change of a constant score, relative to the score or to 1, whichever is larger."""
+MAX_ROUNDING = 1e-5
+"""The same of a score that does not rise."""
 NOT_FINITE = "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
 
 
@@ -163,8 +165,11 @@ class Monitor:
         """Whether the score of each image stayed the same up to rounding."""
         if self.steps < MIN_STEPS_OF_CONSTANT:
             return torch.zeros(len(self.names), dtype=torch.bool)
-        spread, largest = scores.amax(0) - scores.amin(0), scores.abs().amax(0)
-        return (spread <= ROUNDING * largest.clamp(min=1)).cpu()
+        spread, largest = scores.amax(0) - scores.amin(0), scores.abs().amax(0).clamp(min=1)
+        # Normalising a flat image amplifies rounding. A score that small which is optimised rises all the same.
+        half = self.steps // 2
+        rises = scores[half:].mean(0) - scores[:half].mean(0) > spread / 4
+        return ((spread <= ROUNDING * largest) | ((spread <= MAX_ROUNDING * largest) & ~rises)).cpu()
 
     def problems(self) -> dict[int, str]:
         """Return what failed, by image, and warn of it.

@@ -40,8 +40,9 @@ class Layer:
 
     @property
     def map_size(self) -> Shape:
-        """The shape without the channel dimension."""
-        return tuple(side for i, side in enumerate(self.shape) if i != self.layout.channel - 1)
+        """The shape without the channel dimension; of a feature map, its rows and its columns."""
+        sides = tuple(side for i, side in enumerate(self.shape) if i != self.layout.channel - 1)
+        return sides[::-1] if self.layout.transposed else sides
 
 
 @dataclass(frozen=True)

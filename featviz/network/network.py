@@ -553,8 +553,8 @@ class Network:
             AddressError: There is no such layer.
         """
         if head not in self._measured.outputs:
-            noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
             with torch.inference_mode(False), torch.enable_grad():
+                noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
                 logits = self.capture(noise.requires_grad_(), [head]).logits(head)
                 scale, is_sigmoid = output_scale(logits)
             guess: OutputKind = "binary" if logits.shape[1] == 1 else "multilabel" if is_sigmoid else "classes"
@@ -614,13 +614,14 @@ class Network:
         Raises:
             AddressError: There is no such layer, or its output cannot be addressed.
         """
-        if layer == OUTPUT and OUTPUT in self.table and self._is_ambiguous(self.table[OUTPUT]):
+        ambiguous = layer == OUTPUT and OUTPUT in self.table and self._is_ambiguous(self.table[OUTPUT])
+        if ambiguous and OUTPUT in self.heads:
             several = ", ".join(f"{name} of {row.channels}" for name, row in self.probed.outputs.items())
             raise AddressError(
                 f"{self.label} puts out {several}; say which are the class logits: heads={{'output.1': class names}}"
             )
         for rows in (self.table, self.probed.calls, self.probed.outputs):
-            if layer in rows:
+            if layer in rows and not ambiguous:
                 return rows[layer]
         if layer == OUTPUT and OUTPUT not in self.heads:
             options = " or ".join(f"logit:NAME@{head}" for head in self.heads)

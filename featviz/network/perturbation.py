@@ -14,7 +14,7 @@ from featviz.interfaces import Size
 from featviz.network.activations import Layout, first_tensor
 from featviz.network.layers import Shape
 from featviz.network.passes import Call, Passes, defined_channel, show
-from featviz.network.token_grids import MAX_EXTRA, Codes, TokenOrder, contrasts, find_order
+from featviz.network.token_grids import MAX_EXTRA, Codes, TokenOrder, agrees, contrasts, find_order
 
 MAX_PASS_PIXELS = 8 * 224**2
 """Number of pixels of the images that run at once on perturbed images."""
@@ -41,7 +41,7 @@ class Perturbation:
         self.orders: dict[Call, tuple[int, TokenOrder]] = {}  # dimension of the tokens, and their order
         self.maps: dict[Call, Layout] = {}
         self.constant: set[Call] = set()  # outputs without a batch dimension
-        self.contradicting: set[tuple[Call, int]] = set()  # dimensions with positions in an unknown order
+        self.contradicting: dict[tuple[Call, int], tuple[Tensor, Codes]] = {}  # dimensions in an unknown order
         self.size = passes.spec.size
 
     def tell(self) -> None:
@@ -84,7 +84,7 @@ class Perturbation:
                 shape, _ = self.passes.shapes_of(call)
                 assert shape is not None
                 rows, columns = (shape[i] for i in (1, 2, 3) if i != layout.channel)
-                found.add((rows, columns))
+                found.add((columns, rows) if layout.transposed else (rows, columns))
         return found
 
     def _is_square(self, grid: Size) -> bool:
@@ -154,7 +154,7 @@ class Perturbation:
                 self.orders[call] = dim, found.order
                 return
             if found.contradicts:
-                self.contradicting.add((call, dim))
+                self.contradicting[call, dim] = contrast[dim - 1], codes
 
     def _note_map(self, call: Call, contrast: list[Tensor], codes: Codes) -> None:
         """Note the layout of a map: one dimension tells the rows of the images apart, and another one the columns."""
@@ -199,7 +199,8 @@ class Perturbation:
         for dim in self._sequence_dims(call):
             same = [order for length, order in known if length == shape[dim]]
             if len(same) == 1:
-                return dim, None if (call, dim) in self.contradicting else same[0]
+                contradicting = self.contradicting.get((call, dim))
+                return dim, same[0] if contradicting is None or agrees(*contradicting, same[0]) else None
         return 0, None
 
 

@@ -23,7 +23,7 @@ from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
 from featviz.network.receptive_fields import ReceptiveField
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the content of a file, or the meaning of what is measured, changes."""
 MEMORY_FORMATS = {str(each): each for each in (torch.channels_last, torch.contiguous_format)}
 SIMPLE = (int, float, str, bool, bytes, type(None))

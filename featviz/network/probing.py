@@ -111,9 +111,14 @@ def _map(passes: Passes, call: Call, shape: Shape, other: Shape | None) -> Layou
         by = [passes.larger[i] - passes.spec.size[i] for i in (0, 1)]
         # Rows grow as the height does, columns as the width: then more[0] / by[0] = more[1] / by[1].
         straight, across = abs(more[0] * by[1] - more[1] * by[0]), abs(more[0] * by[0] - more[1] * by[1])
-        if min(straight, across) > sum(by):  # more than rounding explains
+        transposed = across < straight
+        # With another stride for rows than for columns, each dimension grows in proportion to its own side.
+        in_proportion = [_grows_in_proportion(passes, shape, more, growing, sides) for sides in ((0, 1), (1, 0))]
+        if in_proportion[not transposed] and not in_proportion[transposed]:
+            transposed = not transposed
+        elif min(straight, across) > sum(by) and not in_proportion[transposed]:  # more than rounding explains
             return "its output has two dimensions that grow, but not as the sides of the image do"
-        return Layout("map", 1 + 2 + 3 - sum(growing), transposed=across < straight)
+        return Layout("map", 1 + 2 + 3 - sum(growing), transposed=transposed)
     if len(growing) == 1 and other:
         rest = [i for i in (1, 2, 3) if i not in growing]
         if not any(shape[i] == 1 for i in rest):
@@ -122,6 +127,15 @@ def _map(passes: Passes, call: Call, shape: Shape, other: Shape | None) -> Layou
         return Layout("map", 1)
     # A linear layer or a normalisation of the last dimension may have heads and tokens before it.
     return Layout("map", 1) if defined_channel(passes.parts[call[0]], shape) == 1 else None
+
+
+def _grows_in_proportion(
+    passes: Passes, shape: Shape, more: list[int], dims: list[int], sides: tuple[int, int]
+) -> bool:
+    """Return whether dimensions are as long as their growth with sides of the image says, up to one cell."""
+    size, larger = passes.spec.size, passes.larger
+    expected = [grown * size[side] / (larger[side] - size[side]) for grown, side in zip(more, sides, strict=True)]
+    return all(abs(shape[dim] - length) <= 1 for dim, length in zip(dims, expected, strict=True))
 
 
 def _layer(passes: Passes, call: Call, layout: Layout) -> Layer:

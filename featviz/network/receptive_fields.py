@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from featviz.interfaces import Size
@@ -74,5 +74,14 @@ def receptive_fields(
     for name, hits in nan_columns.items():
         hit, stride = torch.cat(hits), strides[name]
         clipped = bool(hit[:, 0].any() or hit[:, -1].any())
-        fields[name] = ReceptiveField(None if clipped else round(hit.sum().item() * stride / phases), stride)
+        fields[name] = ReceptiveField(None if clipped else _width(hit, stride), stride)
     return fields
+
+
+def _width(hit: Bool[Tensor, "phases columns"], stride: int) -> int:
+    """Return the width of the field, given which columns of a map see the NaN at consecutive places."""
+    count = round(hit.sum().item() * stride / len(hit))
+    offsets = {phase - stride * column for phase, column in hit.nonzero().tolist()}
+    # Dilated convolutions skip columns, so the field is wider than its number of columns. Where the map is no regular
+    # grid, as after upsampling by another factor, there are more offsets than columns; then the mean width remains.
+    return max(offsets) - min(offsets) + 1 if offsets and len(offsets) == count else count

@@ -26,6 +26,8 @@ REQUIRED_FIT, MIN_FIT = 0.5, 0.25
 Of a wrong order, some bit agrees by chance only: by about 1 / √(number of tokens)."""
 SURE_FIT = 0.6
 """Smallest agreement of each bit for a small grid, where chance is more likely."""
+SURE_STRENGTH = 0.5
+"""Smallest agreement of each bit for a small grid, times the mean variation of the contrast, in [0, 1]."""
 CONTRADICTING_FIT = 0.1
 """An order whose worst bit agrees less than this is wrong, if the tokens have positions at all."""
 STRONG_CONTRAST = 0.3
@@ -98,12 +100,26 @@ class Codes:
             contrast: As `contrasts` returns it, along the tokens.
             grid: Number of rows and columns.
         """
-        used = [*range(_bits(grid[0])), *range(self.bits[0], self.bits[0] + _bits(grid[1]))]
+        used = self._used(grid)
         row, column = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
         expected = torch.stack([*_code(row, _bits(grid[0])), *_code(column, _bits(grid[1]))]).flatten(1)
         windows = contrast[used].unfold(1, math.prod(grid), 1)
         agreement = (windows * (2.0 * expected[:, None] - 1)).sum(2)
         return agreement / windows.abs().sum(2).clamp(min=1e-12)
+
+    def strength(self, contrast: Float[Tensor, "bits tokens"], grid: Size, prefix: int) -> Float[Tensor, " used_bits"]:
+        """Return the mean absolute contrast of the tokens of a grid, for each bit that tells its cells.
+
+        Args:
+            contrast: As `contrasts` returns it, along the tokens.
+            grid: Number of rows and columns.
+            prefix: Number of tokens before those of the grid.
+        """
+        return contrast[self._used(grid), prefix : prefix + math.prod(grid)].abs().mean(1)
+
+    def _used(self, grid: Size) -> list[int]:
+        """Return the indices of the bits that tell the cells of a grid."""
+        return [*range(_bits(grid[0])), *range(self.bits[0], self.bits[0] + _bits(grid[1]))]
 
 
 def contrasts(
@@ -170,6 +186,8 @@ def find_order(contrast: Float[Tensor, "bits tokens"], codes: Codes, grids: list
         if fit > best_fit:
             best_fit, best_fits = fit, fits[:, prefix]
             certain = lowest >= (SURE_FIT if small else MIN_FIT) and fit >= REQUIRED_FIT
+            if small:  # a few tokens with little contrast agree by chance
+                certain &= bool((codes.strength(contrast, grid, prefix) * best_fits).min() >= SURE_STRENGTH)
             best = TokenOrder(grid, prefix) if certain else None
     if best:
         return Found(best)
@@ -182,6 +200,24 @@ def find_order(contrast: Float[Tensor, "bits tokens"], codes: Codes, grids: list
     # Attention over windows leaves no contrast within a window, so the fine bits tell nothing: no contradiction.
     wrong = varies if best_fits is None or len(best_fits) != len(varies) else varies & (best_fits < CONTRADICTING_FIT)
     return Found(permutation, contradicts=bool(wrong.any()) and not permutation)
+
+
+def agrees(contrast: Float[Tensor, "bits tokens"], codes: Codes, order: TokenOrder) -> bool:
+    """Return whether an order that is known from other layers agrees with contrasts.
+
+    A few tokens whose contrast has the wrong sign do not matter, other than where an order is to be found.
+
+    Args:
+        contrast: As `contrasts` returns it, along the tokens.
+        codes: The codes of the images.
+        order: The order.
+    """
+    if not codes.covers(order.grid):
+        return False
+    tokens = contrast[:, order.prefix : order.prefix + math.prod(order.grid)]
+    tokens = tokens if order.order is None else tokens[:, list(order.order)]
+    fits = codes.fits(tokens, order.grid)[:, 0]
+    return fits.mean().item() >= REQUIRED_FIT and fits.min().item() >= MIN_FIT
 
 
 def _permutation(contrast: Float[Tensor, "bits tokens"], codes: Codes, grid: Size) -> TokenOrder | None:

@@ -158,7 +158,7 @@ def test_octaves():
         ({"scale": 1.0}, "scale must be > 1, got 1 (default 1.4)"),
         ({"strength": 0.0}, "strength must be > 0 and finite, got 0 (default 1)"),
         ({"image": torch.rand(2, 40, 40)}, "the image must have shape (3, h, w), (h, w, 3) or (h, w), got (2, 40, 40)"),
-        ({"strength": float("inf")}, "strength must be > 0 and finite, got inf (default 1)"),
+        ({"strength": float("inf")}, "strength must be a finite number, got inf"),
         (
             {"image": torch.full((3, 40, 40), 256, dtype=torch.int32)},
             "whole numbers of an image must be in 0…255, got torch.int32",
@@ -378,3 +378,54 @@ sys.exit(main(["dream", "x.jpg", "--zoom", "1.1", "-o", "x.mp4"]))
     assert done.returncode == 2
     expected = "featviz: videos need imageio-ffmpeg and OpenCV; run: pip install 'featviz[video]'\n"
     assert done.stderr == expected
+
+
+class Picky(torch.nn.Module):
+    """Its second half accepts images of at least 64 px."""
+
+    def __init__(self):
+        super().__init__()
+        self.early, self.late = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 3, padding=1)
+        self.sizes = []
+
+    def forward(self, x):
+        self.sizes.append(tuple(x.shape[2:]))
+        x = self.early(x)
+        if min(x.shape[2:]) < 64:
+            raise ValueError("too small")
+        return self.late(x).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("layer", "sizes"),
+    [
+        ("late:1", [(70, 80), (98, 112)]),
+        ("early:1", [(50, 57), (70, 80), (98, 112)]),
+        ("logit:1", [(70, 80), (98, 112)]),
+    ],
+)
+def test_octaves_that_are_too_small_for_the_layer_are_left_out(layer, sizes):
+    module = Picky().eval()
+    net = fv.Network(module, size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    image = torch.rand(3, 98, 112, generator=torch.Generator().manual_seed(0))
+    rendering = fv.dream(net, image, layer, octaves=4, steps=2)
+    assert len(rendering.history) == 2 * len(sizes)
+    assert rendering.recipe.steps == 2 * len(sizes)
+    assert rendering.images.shape == (1, 3, 98, 112)
+    start = image[None, :, :16, :16]
+    again = fv.render(net, "early:1", start=start, steps=2, transforms=(), robustness_views=0)
+    assert again.images.shape == (1, 3, 16, 16)
+    with pytest.raises(fv.ModelError) as caught:
+        fv.render(net, "late:1", start=start, transforms=(), steps=2)
+    assert str(caught.value) == (
+        "Picky does not accept images of 16x16 px; the smallest square that it accepts is 64x64"
+    )
+
+
+def test_a_picture_that_is_too_small_for_the_network_says_so():
+    net = fv.Network(Picky().eval(), size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(fv.ModelError) as caught:
+        fv.dream(net, torch.rand(3, 40, 80), "late:1", octaves=2, steps=1)
+    assert str(caught.value) == (
+        "Picky does not accept images of 40x80 px; the smallest square that it accepts is 64x64"
+    )

@@ -86,8 +86,9 @@ def test_conversion_to_bytes_clamps():
 
 
 NO_GRADIENT = (
-    "no gradient reaches the image because the unit is inactive on it; "
-    "try another seed, or a start with more contrast: param=Fourier(std=0.25)"
+    "no gradient reaches the image, not even one that is redirected through inactive units; try another seed, a "
+    "start with more contrast: param=Fourier(std=0.25), or another objective, such as a logit instead of its "
+    "probability"
 )
 
 

@@ -18,10 +18,11 @@ def new_monitor(count=1, steps=200, uses_network=True, zero_steps=0):
     return Monitor(names, steps, [uses_network] * count, zero_steps)
 
 
-def run(monitor, steps, scores, reached=None):
+def run(monitor, steps, scores, reached=None, rise=0.0):
     """Record steps with these scores. `reached` tells which images and views get a gradient, where it is wanted."""
     for _ in range(steps):
-        monitor.record(torch.tensor(scores), reached if monitor.wants_gradients else None)
+        now = torch.tensor(scores) + rise * monitor.steps
+        monitor.record(now, reached if monitor.wants_gradients else None)
 
 
 def wanted_steps(monitor, steps, reached):
@@ -47,7 +48,7 @@ def test_gradients_are_no_longer_wanted_once_all_images_are_alive():
     assert wanted_steps(new_monitor(), 100, ALIVE_GRADIENTS) == [1]
     monitor = new_monitor(count=2)
     run(monitor, 1, [1.0, 1.0], Gradients(flags(True, False), flags(True, False)))
-    run(monitor, REDIRECT_STEPS - 1, [1.0, 1.0])
+    run(monitor, REDIRECT_STEPS - 1, [1.0, 1.0], rise=0.1)
     assert monitor.wants_gradients  # the second image is not alive yet
     monitor.record(torch.ones(2), Gradients(flags(False, True), flags(False, True)))
     assert not monitor.wants_gradients  # the first counts as alive, although it got no gradient in this step
@@ -95,15 +96,16 @@ def test_dead_batch_raises_at_the_last_check():
     with pytest.raises(fv.RenderError) as caught:
         monitor.record(torch.zeros(2), dead)
     assert str(caught.value) == (
-        "no gradient reaches the image because the unit is inactive on it; try another seed, or a start with more "
-        "contrast: param=Fourier(std=0.25)"
+        "no gradient reaches the image, not even one that is redirected through inactive units; try another seed, a "
+        "start with more contrast: param=Fourier(std=0.25), or another objective, such as a logit instead of its "
+        "probability"
     )
 
 
 def test_batch_with_one_live_image_does_not_raise():
     monitor = new_monitor(count=2)
     reached = Gradients(flags(True, False), flags(True, False))
-    run(monitor, 100, [1.0, 0.0], reached)
+    run(monitor, 100, [1.0, 0.0], reached, rise=0.1)
     with pytest.warns(fv.FeatvizWarning) as caught:
         assert monitor.problems() == {1: DEAD}
     assert [str(warning.message) for warning in caught] == [f"image 1: {DEAD}"]
@@ -138,7 +140,7 @@ def test_batch_without_finite_scores_raises(score):
 
 def test_batch_with_one_finite_score_goes_on():
     monitor = new_monitor(count=2, steps=1000)
-    run(monitor, 2 * FINITE_EVERY, [NAN, 1.0], Gradients(flags(True, True), flags(True, True)))
+    run(monitor, 2 * FINITE_EVERY, [NAN, 1.0], Gradients(flags(True, True), flags(True, True)), rise=0.1)
     with pytest.warns(fv.FeatvizWarning, match="^image 0: the score became NaN or infinite; "):
         assert monitor.problems() == {0: NOT_FINITE}
 
@@ -161,3 +163,105 @@ def test_history_of_the_first_steps():
     assert monitor.steps == 3
     assert monitor.history(2).tolist() == [[0.0, -0.0], [1.0, -1.0]]
     assert monitor.history(0).shape == (0, 2)
+
+
+# ---------------------------------------------------------------------------------------------- constant scores
+
+
+def constant_text(score, steps):
+    return (
+        f"the score stayed at {score} up to rounding in all {steps} steps: it does not depend on the image, as the "
+        "mean of a channel after an instance normalisation or a probability that has reached 1; use a neuron "
+        "(LAYER:CHANNEL@y,x), the whole layer (LAYER) or a logit instead"
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "change", "constant"),
+    [
+        (0.0, 1e-7, True),
+        (0.0, 5e-6, True),
+        (0.0, 1e-4, False),
+        (1.0, 5e-7, True),
+        (1e6, 0.5, True),
+        (1e6, 50.0, False),
+        (-3.0, 0.0, True),
+    ],
+)
+def test_scores_that_change_by_rounding_only_are_reported(level, change, constant):
+    monitor = new_monitor()
+    for step in range(20):
+        score = torch.tensor([level + change * (step % 2)], dtype=torch.float64)
+        monitor.record(score, ALIVE_GRADIENTS if monitor.wants_gradients else None)
+    if not constant:
+        assert monitor.problems() == {}
+        return
+    text = constant_text(f"{level + change:.3g}", 20)
+    with pytest.warns(fv.FeatvizWarning) as caught:
+        assert monitor.problems() == {0: text}
+    assert [str(warning.message) for warning in caught] == [f"image 0: {text}"]
+
+
+def test_small_scores_that_rise_are_not_constant():
+    for rise, constant in ((2e-7, False), (1e-9, True)):
+        monitor = new_monitor()
+        for step in range(32):
+            score = torch.tensor([rise * step], dtype=torch.float64)
+            monitor.record(score, ALIVE_GRADIENTS if monitor.wants_gradients else None)
+        assert monitor._is_constant(torch.stack(monitor._scores)).item() == constant
+
+
+def test_a_constant_score_in_few_steps_is_no_problem():
+    for steps in (1, 15):
+        monitor = new_monitor()
+        run(monitor, steps, [0.5], ALIVE_GRADIENTS)
+        assert monitor.problems() == {}
+    monitor = new_monitor()
+    run(monitor, 16, [0.5], ALIVE_GRADIENTS)
+    with pytest.warns(fv.FeatvizWarning):
+        assert monitor.problems() == {0: constant_text("0.5", 16)}
+
+
+def test_only_the_constant_images_of_a_batch_are_reported():
+    monitor = new_monitor(count=4)
+    reached = Gradients(flags(True, True, False, True), flags(True, True, False, True))
+    for step in range(80):
+        scores = torch.tensor([1.0, float(step), 0.0, NAN])
+        monitor.record(scores, reached if monitor.wants_gradients else None)
+    with pytest.warns(fv.FeatvizWarning):
+        assert monitor.problems() == {0: constant_text("1", 80), 2: DEAD, 3: NOT_FINITE}
+
+
+class Normed(torch.nn.Module):
+    """A channel whose mean an instance normalisation fixes, and a probability that is always 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = torch.nn.Conv2d(3, 4, 3), torch.nn.InstanceNorm2d(4)
+        self.head = torch.nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        return self.head(x.square().mean((2, 3)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_render_whose_score_cannot_move_warns_and_its_neighbours_do_not(seed):
+    torch.manual_seed(seed)
+    net = fv.Network(Normed().eval(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.warns(fv.FeatvizWarning, match=r"^norm:1: the score stayed at .* up to rounding in all 20 steps: it "):
+        fv.render(net, "norm:1", steps=20, transforms=(), robustness_views=0)
+    for other in ("norm:1@4,4", "norm", "logit:1", "conv:1"):  # what the message asks for, and the layer before
+        rendering = fv.render(net, other, steps=20, transforms=(), robustness_views=0)
+        assert rendering.history[:, 0].max() - rendering.history[:, 0].min() > 1e-4  # and no warning, which is an error
+
+
+def test_a_probability_that_has_reached_1_warns():
+    torch.manual_seed(0)
+    module = Normed().eval()
+    with torch.no_grad():
+        module.head.bias.copy_(torch.tensor([8.0, -8.0]))
+    net = fv.Network(module, size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.warns(fv.FeatvizWarning) as caught:
+        fv.render(net, "prob:0", steps=20, transforms=(), robustness_views=0)
+    assert str(caught[0].message) == "prob:0: " + constant_text("1", 20)

@@ -1,0 +1,237 @@
+"""Images, targets and layers as users have them, alike in `explain`, `compare`, `blocks` and `dream`."""
+
+import numpy as np
+import pytest
+import torch
+import toys
+from PIL import Image
+from torch import nn
+
+import featviz as fv
+
+SIDE = 32
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+BATCH = torch.from_numpy(PIXELS).permute(0, 3, 1, 2) / 255
+
+
+def file_of(pixels, folder, name):
+    path = folder / name
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+FORMS = {
+    "path": lambda folder: file_of(PIXELS[0], folder, "0.png"),
+    "text": lambda folder: str(file_of(PIXELS[0], folder, "0.png")),
+    "Pillow": lambda folder: Image.fromarray(PIXELS[0]),
+    "array": lambda folder: PIXELS[0],
+    "array, channels first": lambda folder: PIXELS[0].transpose(2, 0, 1),
+    "floats": lambda folder: PIXELS[0].astype(np.float32) / 255,
+    "tensor": lambda folder: BATCH[0],
+    "tensor, channels last": lambda folder: torch.from_numpy(PIXELS[0]),
+    "batch": lambda folder: BATCH[:1],
+    "list": lambda folder: [PIXELS[0]],
+    "list of paths": lambda folder: [file_of(PIXELS[0], folder, "0.png")],
+}
+
+
+def message(call, error=fv.SettingError):
+    with pytest.raises(error) as caught:
+        call()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_an_image_gives_the_same_result_everywhere(form, net, tmp_path):
+    given = FORMS[form](tmp_path)
+    expected = fv.explain(net, BATCH[:1], "logit:cat")
+    torch.testing.assert_close(fv.explain(net, given, "logit:cat").map, expected.map)
+    compared = fv.compare(net, given, "logit:cat", ["gradcam"])
+    torch.testing.assert_close(compared.image, BATCH[0])
+    torch.testing.assert_close(compared.rows[0][0].map, expected.map)
+    assert not fv.blocks(net, given, ["conv2"], tmp_path / "blocks", cells=2, groups=1, steps=0).problems
+    single = given if not isinstance(given, list) else given[0]
+    options = {"octaves": 1, "steps": 1, "jitter": 0, "seed": 3}
+    torch.testing.assert_close(
+        fv.dream(net, single, "conv2", **options).images, fv.dream(net, BATCH[0], "conv2", **options).images
+    )
+
+
+def test_several_images_in_every_form_give_the_maps_of_each(net, tmp_path):
+    (tmp_path / "folder").mkdir()
+    files = [file_of(pixels, tmp_path / "folder", f"{i}.png") for i, pixels in enumerate(PIXELS)]
+    expected = torch.cat([fv.explain(net, image, "logit:bee").map for image in BATCH])
+    for given in (
+        files, tuple(map(str, files)), tmp_path / "folder", str(tmp_path / "folder"), PIXELS, list(PIXELS), BATCH,
+        PIXELS.transpose(0, 3, 1, 2), [Image.fromarray(pixels) for pixels in PIXELS], [files[0], PIXELS[1]],
+    ):  # fmt: skip
+        torch.testing.assert_close(fv.explain(net, given, "logit:bee").map, expected)
+
+
+def test_photographs_of_several_sizes_are_one_batch(net, tmp_path):
+    shapes = [(40, 60), (64, 33), (32, 32)]
+    files = [
+        file_of(np.random.default_rng(i).integers(0, 256, (*shape, 3), np.uint8), tmp_path, f"{i}.png")
+        for i, shape in enumerate(shapes)
+    ]
+    assert fv.explain(net, files, "logit:bee").map.shape == (3, SIDE, SIDE)
+    assert fv.explain(net, files[0], "logit:bee").map.shape == (1, SIDE, 48)
+    arrays = [torch.rand(3, *shape) for shape in shapes]
+    assert fv.explain(net, arrays, "logit:bee").map.shape == (3, SIDE, SIDE)
+    assert fv.explain(net, arrays[0], "logit:bee").map.shape == (1, 40, 60)  # numbers keep their size
+
+
+# ---------------------------------------------------------------------------------------------- targets
+
+
+def test_a_target_for_each_image(net):
+    several = torch.cat([BATCH, BATCH.flip(2)])
+    targets = ["logit:cat", "logit:ant", 2, fv.objectives.Logit("dog")]
+    for method in ("gradcam", "gradient", "IntegratedGradients"):
+        found = fv.explain(net, several, targets, method)
+        single = [fv.explain(net, image, target, method) for image, target in zip(several, targets, strict=True)]
+        torch.testing.assert_close(found.map, torch.cat([each.map for each in single]))
+        torch.testing.assert_close(found.score, torch.cat([each.score for each in single]))
+        torch.testing.assert_close(found.images, several)
+        if found.per_channel is not None:
+            torch.testing.assert_close(found.per_channel, torch.cat([each.per_channel for each in single]))
+        assert found.target == "logit:cat, logit:ant, logit:2, logit:dog"
+        assert len(found) == 4 and found.sheet().ndim == 3
+    indices = fv.explain(net, several, torch.tensor([2, 0, 2, 3]))
+    torch.testing.assert_close(indices.map, fv.explain(net, several, targets).map)
+    torch.testing.assert_close(fv.explain(net, several, (2, 0, 2, 3)).map, indices.map)
+    torch.testing.assert_close(fv.explain(net, BATCH, np.int64(2)).map, fv.explain(net, BATCH, "logit:cat").map)
+
+
+def test_no_target_is_the_most_likely_class_of_each_image(net):
+    with torch.no_grad():  # one image of each of two classes
+        logits = net.capture(BATCH, [""]).logits()
+        net.module.head.bias -= logits.mean(0)
+        logits = net.capture(BATCH, [""]).logits()
+    best = logits.argmax(1).tolist()
+    assert best[0] != best[1]
+    found = fv.explain(net, BATCH)
+    torch.testing.assert_close(found.score, logits.amax(1))
+    expected = [fv.explain(net, image, index).map for image, index in zip(BATCH, best, strict=True)]
+    torch.testing.assert_close(found.map, torch.cat(expected))
+    title = "logit:{}".format
+    names = [net.classes[index] for index in best]
+    assert (
+        found.target == ", ".join(str(fv.objectives.Logit(name)) for name in names) or title(names[0]) in found.target
+    )
+    compared = fv.compare(net, BATCH[1], methods=["gradcam"])
+    torch.testing.assert_close(compared.rows[0][0].map, expected[1])
+
+
+@pytest.mark.parametrize(
+    ("targets", "text"),
+    [
+        (["logit:cat"], "give one target for all images or one for each of 2, got 1"),
+        (["logit:cat"] * 3, "give one target for all images or one for each of 2, got 3"),
+        ([], "give one target for all images or one for each of 2, got 0"),
+        (torch.tensor([1, 2, 3]), "give one target for all images or one for each of 2, got 3"),
+    ],
+)
+def test_another_number_of_targets_than_images(targets, text, net):
+    assert message(lambda: fv.explain(net, BATCH, targets)) == text
+
+
+def test_compare_takes_one_image(net):
+    assert message(lambda: fv.compare(net, BATCH)) == "compare takes one image, got 2; fv.explain takes several"
+
+
+# ---------------------------------------------------------------------------------------------- layers
+
+
+def test_a_layer_is_a_name_or_a_module_and_of_a_list_the_mean_is_taken(net):
+    by_name = fv.explain(net, BATCH, "logit:cat", layer="conv1")
+    by_module = fv.explain(net, BATCH, "logit:cat", layer=net.module.conv1)
+    assert torch.equal(by_name.map, by_module.map)
+    assert by_name.recipe["method"] == by_module.recipe["method"]
+    for listed in (["conv1"], (net.module.conv1,)):
+        assert torch.equal(fv.explain(net, BATCH, "logit:cat", layer=listed).map, by_name.map)
+    other = fv.explain(net, BATCH, "logit:cat", layer="conv2")
+    found = fv.explain(net, BATCH, "logit:cat", layer=["conv1", net.module.conv2])
+    expected = torch.stack(
+        [(one / one.abs().max() + two / two.abs().max()) / 2 for one, two in zip(by_name.map, other.map, strict=True)]
+    )
+    torch.testing.assert_close(found.map, expected)
+    assert found.recipe["method"] == [by_name.recipe["method"], other.recipe["method"]]
+    compared = fv.compare(net, BATCH[0], "logit:cat", ["gradcam"], layer=net.module.conv1)
+    torch.testing.assert_close(compared.rows[0][0].map, by_name.map[:1])
+
+
+def test_layers_that_do_not_fit(net):
+    assert message(lambda: fv.explain(net, BATCH, "logit:cat", layer=nn.ReLU()), fv.AddressError) == (
+        "the layer ReLU is no module of Plain; give a name, or one of it"
+    )
+    assert message(lambda: fv.explain(net, BATCH, "logit:cat", layer="conv9"), fv.AddressError) == (
+        "no layer 'conv9' in Plain; nearest: 'conv2', 'conv1' (list all: net.layers())"
+    )
+    assert message(lambda: fv.explain(net, BATCH, "logit:cat", "gradient", layer="conv1")) == (
+        "Gradient does not read a single layer; leave out layer='conv1'"
+    )
+    assert message(lambda: fv.compare(net, BATCH[0], "logit:cat", ["gradient"], layer="conv1")) == (
+        "none of the methods reads a single layer; leave out layer 'conv1', or add gradcam"
+    )
+
+
+# ---------------------------------------------------------------------------------------------- what is no image
+
+ACCEPTED = "a file, a Pillow image, or numbers of shape (h, w, c) or (c, h, w), or a list of them"
+CALLS = {
+    "explain": lambda net, image, folder: fv.explain(net, image, "logit:cat"),
+    "compare": lambda net, image, folder: fv.compare(net, image, "logit:cat"),
+    "blocks": lambda net, image, folder: fv.blocks(net, image, ["conv2"], folder / "pages", steps=0),
+    "dream": lambda net, image, folder: fv.dream(net, image, "conv2", octaves=1, steps=1),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("image", "error", "text"),
+    [
+        (None, fv.SettingError, f"an image must be {ACCEPTED}, got NoneType"),
+        (3, fv.SettingError, f"an image must be {ACCEPTED}, got int"),
+        ("missing.png", fv.OutputError, "no file missing.png; check the path"),
+        (
+            torch.rand(5, 6, 7),
+            fv.SettingError,
+            "the image must have shape (3, h, w), (h, w, 3) or (h, w), got (5, 6, 7)",
+        ),
+        (
+            torch.full((3, SIDE, SIDE), 300),
+            fv.SettingError,
+            "whole numbers of an image must be in 0…255, got torch.int64",
+        ),
+    ],
+)
+def test_what_is_no_image_is_refused_alike(call, image, error, text, net, tmp_path):
+    assert message(lambda: CALLS[call](net, image, tmp_path), error) == text
+    assert not (tmp_path / "pages").exists()
+
+
+def test_transparent_files_are_seen_over_white(tmp_path):
+    seen = []
+
+    class Looking(toys.Plain):
+        def forward(self, x):
+            seen.append(x)
+            return super().forward(x)
+
+    net = toys.network(Looking())
+    pixels = np.zeros((SIDE, SIDE, 4), np.uint8)  # black, and fully transparent
+    path = file_of(pixels, tmp_path, "clear.png")
+    net.layers()
+    for call in CALLS.values():
+        if call is CALLS["blocks"]:
+            continue
+        seen.clear()
+        call_net = fv.Network(net.module, size=SIDE, **toys.HALF, classes=("ant", "bee", "cat", "dog", "emu"))
+        call_net.layers()
+        seen.clear()
+        call(call_net, path, tmp_path)
+        assert seen
+        real = [x for x in seen if len(x) == 1 and x.std() < 1e-4 and x.mean() > 0.9]
+        assert real, "no pass saw a white image"
+        assert not [x for x in seen if x.mean() < -0.9], "a pass saw a black image"
