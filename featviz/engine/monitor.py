@@ -171,8 +171,12 @@ class Monitor:
         rises = scores[half:].mean(0) - scores[:half].mean(0) > spread / 4
         return ((spread <= ROUNDING * largest) | ((spread <= MAX_ROUNDING * largest) & ~rises)).cpu()
 
-    def problems(self) -> dict[int, str]:
+    def problems(self, moved: Bool[Tensor, " n"] | None = None) -> dict[int, str]:
         """Return what failed, by image, and warn of it.
+
+        Args:
+            moved: Images that differ clearly from the start; `None` for all of them. The score of one that hardly
+                moves may stay the same for that reason.
 
         Raises:
             RenderError: The scores of all images are NaN or infinite.
@@ -186,7 +190,8 @@ class Monitor:
         if not finite.any():
             raise RenderError(NOT_FINITE)
         found = {i: DEAD if finite[i] else NOT_FINITE for i in (dead | ~finite).nonzero().flatten().tolist()}
-        for i in (self._is_constant(scores) & ~dead & finite).nonzero().flatten().tolist():
+        suspect = ~dead & finite & (torch.ones_like(finite) if moved is None else moved)
+        for i in (self._is_constant(scores) & suspect).nonzero().flatten().tolist():
             found[i] = CONSTANT.format(score=scores[-1, i].item(), steps=self.steps)
         for i, problem in found.items():
             warnings.warn(f"{self.names[i]}: {problem}", FeatvizWarning, stacklevel=3)

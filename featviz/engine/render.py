@@ -22,6 +22,9 @@ from featviz.network import Execution, Network
 from featviz.objectives import ObjectiveSource
 from featviz.optimizers import Adam
 
+MOVED = 0.01
+"""An image has moved if a pixel differs from the start by more than this, in [0, 1]."""
+
 
 @checked
 @torch.inference_mode(False)
@@ -78,7 +81,7 @@ def render(
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps))
     stepper, last = optimizer.begin(job.leaves, steps), steps if until is None else min(until, steps)
     kept: dict[int, Tensor] = {}
-    done = 0
+    done, at_start = 0, _sampled(job)
     with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
         chunks = Chunks(job, forward)
         try:
@@ -108,12 +111,18 @@ def render(
         job.names,
         replace(job.recipe(optimizer, steps), execution=repr(used), until=None if done == steps else done),
         kept,
-        monitor.problems(),
+        monitor.problems((_sampled(job) - at_start).abs().amax((1, 2, 3)) > MOVED),
         alpha=job.has_alpha,
         execution=used,
         redraw=job.redraw(job.leaves),
         robustness=robustness,
     )
+
+
+def _sampled(job: Job) -> Float[Tensor, "n c h2 w2"]:
+    """Return every seventh row and column of the images."""
+    with torch.no_grad():
+        return job.images(job.leaves)[:, :, ::7, ::7].clone().cpu()
 
 
 def _check_counts(steps: int, until: int | None, robustness_views: int, optimizer: object) -> None:

@@ -246,7 +246,7 @@ REFUSED = {
     "group_norm": nn.GroupNorm(1, 3),
     "instance_norm": nn.InstanceNorm2d(3),
     "rms_norm": nn.RMSNorm(20),
-    "matmul of two activations": lambda x: x @ x.mT,
+    "matmul of two activations": lambda x: (x @ x.mT) @ x,
     "attention": lambda x: F.scaled_dot_product_attention(x, x, x),
     "cumsum": lambda x: x.cumsum(1),
     "Doubled": Doubled.apply,

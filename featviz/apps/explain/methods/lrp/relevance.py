@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 _ROUTING_NAMES = """
-    AccumulateGrad AdaptiveMaxPool2D AdaptiveMaxPool3D Alias Amax Amin AsStrided Cat ChannelShuffle Clone ConstantPadNd
-    Copy CopySlices Diagonal Expand Flip FractionalMaxPool2D FractionalMaxPool3D Gather Im2Col Index IndexPut
-    IndexSelect LiftFresh MaskedFill MaskedSelect Max MaxPool2DWithIndices MaxPool3DWithIndices MaxUnpool2D Maximum
-    Median Min Minimum NativeChannelShuffle Permute PixelShuffle PixelUnshuffle ReflectionPad1D ReflectionPad2D
+    AccumulateGrad AdaptiveMaxPool2D AdaptiveMaxPool3D Alias Amax Amin AsStrided Cat ChannelShuffle Clone
+    ConstantPadNd Copy CopySlices Diagonal Expand Flip FractionalMaxPool2D FractionalMaxPool3D Gather Im2Col Index
+    IndexPut IndexSelect LiftFresh MaskedFill MaskedSelect Max MaxPool2DWithIndices MaxPool3DWithIndices MaxUnpool2D
+    Maximum Median Min Minimum NativeChannelShuffle Permute PixelShuffle PixelUnshuffle ReflectionPad1D ReflectionPad2D
     ReflectionPad3D Repeat RepeatInterleave ReplicationPad1D ReplicationPad2D ReplicationPad3D ReshapeAlias Roll Select
     SelectScatter Slice SliceScatter Sort Split SplitWithSizes Squeeze Stack T ToCopy Topk Transpose Tril Triu Unbind
     Unfold UnsafeSplit UnsafeView Unsqueeze UpsampleBicubic2D UpsampleBicubic2DAa UpsampleBilinear2D
@@ -204,6 +205,8 @@ def without_rule(outputs: Sequence[Tensor]) -> list[str]:
 def _name_without_rule(node: Any) -> str | None:
     """Return the name of the operation of a node if it has no rule."""
     made_by = getattr(node, "_forward_cls", None)
+    if made_by is BackwardHookFunction:  # an identity, for the user's own backward hooks
+        return None
     if made_by is not None:
         return None if made_by is _Distribute else node.operation if made_by is _Named else made_by.__name__
     kind = re.sub(r"Backward(s|\d*)$", "", type(node).__name__)
