@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from featviz.engine.recipe import Recipe
@@ -153,10 +154,10 @@ def _start(name: str, value: Any) -> None:
 
 
 def _files(name: str, value: Any) -> None:
-    if isinstance(value, Rendering):
-        return
     for each in value if isinstance(value, list | tuple) and value else [value]:
-        if not isinstance(each, str | Path) or not str(each):
+        if isinstance(each, np.ndarray | Tensor):
+            raise SettingError(f"{name} must tell what they show, which numbers do not; give the Rendering or its PNG")
+        if not isinstance(each, str | Path | Image | Rendering) or each == "":
             raise SettingError(f"{name} must be a Rendering, files that featviz saved, or a folder, got {shown(value)}")
 
 

@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from jaxtyping import Float
+from PIL.Image import Image
 from torch import Tensor
 
 from featviz.engine.repr_parser import parse_repr
@@ -85,14 +86,14 @@ class Recipe:
     """Value of `start` for an image that came from no file."""
 
     @classmethod
-    def of(cls, path: str | Path | bytes) -> Recipe:
-        """Read the recipe inside an image file, or inside the bytes of one.
+    def of(cls, path: str | Path | bytes | Image) -> Recipe:
+        """Read the recipe inside an image file, inside the bytes of one, or inside a Pillow image opened from one.
 
         Raises:
             OutputError: The file is missing or no image.
             RecipeError: It holds no recipe, or one that cannot be read.
         """
-        return cls.from_json(read_recipe(path if isinstance(path, bytes) else Path(path)))
+        return cls.from_json(read_recipe(Path(path) if isinstance(path, str) else path))
 
     def arguments(self, names: Mapping[str, Any], transforms: Any = None) -> dict[str, Any]:
         """Rebuild the arguments of `fv.render`, except the network.

@@ -6,7 +6,17 @@ from featviz.io.files import cache_folder, check_output, slug, write
 from featviz.io.folders import check_outside, images_in, middle, read_photograph, read_photographs, warn_of_skipped
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
-from featviz.io.images import encode, over_checks, read_image, read_recipe, read_report, save_image, to_bytes
+from featviz.io.images import (
+    encode,
+    open_image,
+    over_checks,
+    pillow_pixels,
+    read_image,
+    read_recipe,
+    read_report,
+    save_image,
+    to_bytes,
+)
 from featviz.io.progress import progress_bar
 from featviz.io.resizing import resize
 from featviz.io.store import Store
@@ -15,7 +25,8 @@ from featviz.io.video import VIDEOS, check_video, read_video, save_video
 __all__ = [
     "VIDEOS", "Array", "GivenImage", "ImageSource", "Numbers", "Store", "as_image_source", "as_mask_source",
     "cache_folder", "check_output", "check_outside", "check_unit_range", "check_video", "contact_sheet", "encode",
-    "images_in", "load_given_image", "load_given_images", "load_image_source", "middle", "over_checks",
-    "progress_bar", "read_image", "read_photograph", "read_photographs", "read_recipe", "read_report", "read_video",
-    "resize", "save_image", "save_video", "slug", "to_bytes", "warn_of_skipped", "write",
+    "images_in", "load_given_image", "load_given_images", "load_image_source", "middle", "open_image",
+    "over_checks", "pillow_pixels", "progress_bar", "read_image", "read_photograph", "read_photographs",
+    "read_recipe", "read_report", "read_video", "resize", "save_image", "save_video", "slug", "to_bytes",
+    "warn_of_skipped", "write",
 ]  # fmt: skip

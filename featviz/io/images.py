@@ -195,11 +195,11 @@ def _check_channels(channels: int) -> None:
         raise OutputError(f"an image file can be read as 1, 3 or 4 channels, not {channels}; give a tensor instead")
 
 
-def read_recipe(path: Path | bytes) -> str:
+def read_recipe(path: Path | bytes | PillowImage.Image) -> str:
     """Read the recipe that is stored in a PNG.
 
     Args:
-        path: The file, or its content.
+        path: The file, its content, or a Pillow image that was opened from it.
 
     Returns:
         The recipe as JSON.
@@ -262,12 +262,15 @@ def open_image(path: Path | bytes) -> PillowImage.Image:
     return picture
 
 
-def _png_texts(path: Path | bytes) -> dict[str, str]:
+def _png_texts(path: Path | bytes | PillowImage.Image) -> dict[str, str]:
     """Return the text entries of a PNG; empty for other formats."""
+    if isinstance(path, PillowImage.Image):
+        path.load()  # the entries may come after the pixels
+        return {str(key): value for key, value in path.info.items() if isinstance(value, str)}
     with open_image(path) as picture:
         return dict(getattr(picture, "text", {}))
 
 
-def _label(path: Path | bytes) -> str:
+def _label(path: Path | bytes | PillowImage.Image) -> str:
     """Return the name of a file for messages."""
-    return "the image data" if isinstance(path, bytes) else str(path)
+    return str(path) if isinstance(path, Path) else "the image data" if isinstance(path, bytes) else "the image"

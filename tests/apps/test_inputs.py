@@ -235,3 +235,22 @@ def test_transparent_files_are_seen_over_white(tmp_path):
         real = [x for x in seen if len(x) == 1 and x.std() < 1e-4 and x.mean() > 0.9]
         assert real, "no pass saw a white image"
         assert not [x for x in seen if x.mean() < -0.9], "a pass saw a black image"
+
+
+def test_judge_takes_renderings_files_and_pillow_images_alike(tmp_path):
+    torch.manual_seed(1)
+    net, other = toys.plain(), fv.Network(toys.Plain(), size=32, **toys.HALF)
+    rendering = fv.render(net, "logit:1", steps=2)
+    (file,) = rendering.save(tmp_path / "one.png")
+    with Image.open(file) as picture:
+        found = fv.judge([rendering, file, str(file), picture], judge=other, network=net)
+        alone = fv.judge(picture, judge=other, network=net)
+    assert [verdict.image for verdict in found.verdicts] == ["logit:1", "one", "one", "one"]
+    assert repr(found.verdicts[1]) == repr(found.verdicts[2]) == repr(found.verdicts[3]) == repr(alone.verdicts[0])
+
+
+def test_judge_refuses_numbers_which_do_not_tell_what_they_show():
+    with pytest.raises(fv.SettingError) as caught:
+        fv.judge(torch.rand(3, 32, 32), judge=toys.plain())
+    expected = "images must tell what they show, which numbers do not; give the Rendering or its PNG"
+    assert str(caught.value) == expected

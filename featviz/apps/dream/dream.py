@@ -123,6 +123,10 @@ def load_image(image: GivenImage, channels: int) -> tuple[Float[Tensor, "1 c h w
         OutputError: The file is missing or not an image.
         SettingError: The image has another shape, or values outside of [0, 1].
     """
+    if isinstance(image, list | tuple):
+        if len(image) != 1:
+            raise fv.SettingError(f"dream takes one image, got a list of {len(image)}; call it for each")
+        image = image[0]
     if channels != 3:
         return load_given_image(image, channels)[None], None
     rgba = load_given_image(image, 4)[None]

@@ -15,7 +15,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.rescoring import NOISE_VIEWS, Case, percentiles
-from featviz.apps.judge.subjects import Subject, load_subjects
+from featviz.apps.judge.subjects import Judgeable, Subject, load_subjects
 from featviz.apps.judge.verdicts import Judgement, Verdict
 from featviz.apps.judge.views import crops
 from featviz.apps.replay import check_weights, load_recipe_network
@@ -51,7 +51,7 @@ NO_BETTER_THAN_NOISE = "scores no higher than noise"
 
 @checked
 def judge(
-    images: fv.Rendering | str | Path | Sequence[str | Path],
+    images: Judgeable | Sequence[Judgeable],
     *,
     judge: fv.Network,
     network: fv.Network | str | None = None,
@@ -66,7 +66,8 @@ def judge(
     transforms; objectives that depend on position keep those of the recipe.
 
     Args:
-        images: A rendering, PNG files that featviz saved with one image each, or folders of them.
+        images: Renderings, PNG files that featviz saved with one image each, Pillow images opened from such files, or
+            folders of them; one of these, or a sequence. Numbers do not tell what they show.
         judge: The judging network. It must know the classes, and should have been trained separately.
         network: The network that rendered the images, or its name for `fv.load`; `None` for the one in each recipe.
         weights: File of that network's weights, if it has moved; `None` for the one in the recipe.

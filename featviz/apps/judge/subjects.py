@@ -10,18 +10,21 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL.Image import Image
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 import featviz as fv
 from featviz.apps.replay import RECIPE_NAMES
 from featviz.engine import parse_repr
 from featviz.interfaces import ObjectiveLike, Transforms, param_traits_of, traits_of
-from featviz.io import read_image
+from featviz.io import open_image, pillow_pixels
 
 BACKGROUND = 0.5
 """Grey behind transparent parts, in [0, 1]."""
 
+Judgeable = fv.Rendering | str | Path | Image
+"""What can be judged: an image that tells what it shows, or a folder of such files."""
 _NamedImage = tuple[str, Tensor, fv.Recipe]
 
 
@@ -49,13 +52,12 @@ class Subject:
         return _depends_on_position(self.unit)
 
 
-def load_subjects(
-    images: fv.Rendering | str | Path | Sequence[str | Path], own: Mapping[str, Any] | None = None
-) -> Iterator[Subject]:
+def load_subjects(images: Judgeable | Sequence[Judgeable], own: Mapping[str, Any] | None = None) -> Iterator[Subject]:
     """Load the images of a rendering or of files, with what each one shows.
 
     Args:
-        images: A rendering, PNG files that featviz saved with one image each, or folders of them.
+        images: Renderings, PNG files that featviz saved with one image each, Pillow images opened from such files, or
+            folders of them; one of these, or a sequence.
         own: The user's own objectives and params that the recipes name, by name.
 
     Yields:
@@ -67,8 +69,7 @@ def load_subjects(
         OutputError: A file cannot be read, or a folder holds no PNG.
     """
     names = RECIPE_NAMES | dict(own or {})
-    named = _from_rendering(images) if isinstance(images, fv.Rendering) else _from_files(images)
-    for name, image, recipe in named:
+    for name, image, recipe in _named_images(images):
         unit = _shown_unit(recipe, names)
         recipe.check_files(unit)
         if len(image) != _channels(recipe):  # the last channel is alpha
@@ -87,28 +88,39 @@ def _from_rendering(rendering: fv.Rendering) -> Iterator[_NamedImage]:
         yield rendering.names[i], image, recipe
 
 
-def _from_files(paths: str | Path | Sequence[str | Path]) -> Iterator[_NamedImage]:
-    for file in _png_files([paths] if isinstance(paths, str | Path) else paths):
-        recipe = fv.Recipe.of(file)
-        if recipe.index is None and len(recipe.seeds) > 1:
-            raise fv.SettingError(
-                f"each file must show one image, {file} is a contact sheet of {len(recipe.seeds)}; "
-                "save to a folder and judge the files in it"
-            )
-        with Image.open(file) as opened:
-            has_alpha = opened.mode == "RGBA"
-        image = torch.from_numpy(read_image(file, 4 if has_alpha else _channels(recipe)))
-        if has_alpha and _channels(recipe) == 1:
-            image = image[[0, -1]]  # grey is stored three times in an RGBA file
-        yield Path(file).stem, image, recipe if recipe.index is not None else recipe.only(0)
+def _named_images(images: Judgeable | Sequence[Judgeable]) -> Iterator[_NamedImage]:
+    listed: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
+    for each in listed:
+        if isinstance(each, fv.Rendering):
+            yield from _from_rendering(each)
+        elif isinstance(each, Image):
+            yield _from_picture(each, Path(str(each.filename)).stem if isinstance(each, ImageFile) else "image")
+        else:
+            for file in _png_files(each):
+                with open_image(file) as picture:
+                    yield _from_picture(picture, str(file))
 
 
-def _png_files(paths: Sequence[str | Path]) -> Iterator[str | Path]:
-    for path in paths:
-        files = sorted(Path(path).glob("*.png")) if Path(path).is_dir() else [path]
-        if not files:
-            raise fv.OutputError(f"no PNG in {path}; give files that featviz saved, or a folder of them")
-        yield from files
+def _from_picture(picture: Image, name: str) -> _NamedImage:
+    """Return the name, the image and the recipe of a PNG."""
+    recipe = fv.Recipe.of(picture) if not Path(name).is_file() else fv.Recipe.of(name)
+    if recipe.index is None and len(recipe.seeds) > 1:
+        raise fv.SettingError(
+            f"each file must show one image, {name} is a contact sheet of {len(recipe.seeds)}; "
+            "save to a folder and judge the files in it"
+        )
+    has_alpha = picture.mode == "RGBA"
+    image = torch.from_numpy(pillow_pixels(picture, 4 if has_alpha else _channels(recipe)))
+    if has_alpha and _channels(recipe) == 1:
+        image = image[[0, -1]]  # grey is stored three times in an RGBA file
+    return Path(name).stem, image, recipe if recipe.index is not None else recipe.only(0)
+
+
+def _png_files(path: str | Path) -> list[Path]:
+    files = sorted(Path(path).glob("*.png")) if Path(path).is_dir() else [Path(path)]
+    if not files:
+        raise fv.OutputError(f"no PNG in {path}; give files that featviz saved, or a folder of them")
+    return files
 
 
 def _transforms(recipe: fv.Recipe, unit: ObjectiveLike, names: Mapping[str, Any]) -> Any:
