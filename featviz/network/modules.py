@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -95,6 +96,23 @@ def explain_failure(module: nn.Module, spec: InputSpec, label: str, error: Excep
         ) from error
 
 
+_ORIGINAL: Any = torch.utils.checkpoint.CheckpointFunction
+_noticing: list[list[object]] = []
+"""What each open context has noticed. Contexts of several threads may end in any order; the last one restores."""
+_noticing_lock = Lock()
+
+
+class _Noticed:
+    """Takes the place of PyTorch's function for re-entrant checkpointing while a context is open."""
+
+    @staticmethod
+    def apply(*args: Any) -> Any:
+        """Note the call, and run the original."""
+        for used in list(_noticing):
+            used.append(args[0])
+        return _ORIGINAL.apply(*args)
+
+
 @contextmanager
 def noticed_checkpointing() -> Iterator[list[object]]:
     """Notice re-entrant checkpointing while the context is open: the layers inside of it have no gradient.
@@ -102,19 +120,17 @@ def noticed_checkpointing() -> Iterator[list[object]]:
     Yields:
         A list that holds something once a forward pass has used it.
     """
-    original, used = torch.utils.checkpoint.CheckpointFunction, []
-
-    class Noticed:
-        @staticmethod
-        def apply(*args: Any) -> Any:
-            used.append(args[0])
-            return original.apply(*args)
-
-    torch.utils.checkpoint.CheckpointFunction = Noticed  # type: ignore[assignment,misc]
+    used: list[object] = []
+    with _noticing_lock:
+        _noticing.append(used)
+        torch.utils.checkpoint.CheckpointFunction = _Noticed  # type: ignore[assignment,misc]
     try:
         yield used
     finally:
-        torch.utils.checkpoint.CheckpointFunction = original  # type: ignore[misc]
+        with _noticing_lock:
+            _noticing[:] = [other for other in _noticing if other is not used]
+            if not _noticing:
+                torch.utils.checkpoint.CheckpointFunction = _ORIGINAL  # type: ignore[misc]
 
 
 def check_gradients(checkpointed: bool) -> None:
