@@ -166,7 +166,7 @@ class Perturbation:
             if max(variation) < max(MIN_POSITION_VARIATION, 4 * max(others)):
                 return
         if dims[0] != dims[1]:
-            self.maps[call] = Layout("map", 1 + 0 + 1 + 2 - sum(dims), transposed=dims[0] > dims[1])
+            self.maps[call] = Layout("map", 1 + (0 + 1 + 2 - sum(dims)), transposed=dims[0] > dims[1])
 
     def _sequence(self, call: Call, shape: Shape) -> Layout:
         """Return the layout of a 3-dimensional output."""

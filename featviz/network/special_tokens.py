@@ -57,8 +57,12 @@ def _class_tokens(passes: Passes, calls: list[Call], dim: int, length: int, indi
     """Return the index of the class token; none if there is no such token."""
     known: dict[int, str] = {}
     places = {index % length: index for index in indices}
+    unchanged = _tokens(passes, calls[0], dim)
     for name in _token_parameters(passes, len(indices)):
-        changed = _changed_tokens(passes, name, calls[0], dim)
+        tokens = _tokens(passes, calls[0], dim, name)
+        if tokens is None or unchanged is None:
+            continue
+        changed = set(tokens.ne(unchanged).any(1).nonzero().flatten().tolist())
         if changed and changed <= places.keys():
             known.update({places[position]: name.rpartition(".")[2].lower() for position in changed})
         if len(known) == len(indices):
@@ -84,18 +88,14 @@ def _token_parameters(passes: Passes, count: int) -> list[str]:
     return sorted(candidates, key=lambda name: not likely.search(name.rpartition(".")[2]))[:MAX_TOKEN_PARAMETERS]
 
 
-def _changed_tokens(passes: Passes, parameter: str, call: Call, dim: int) -> set[int]:
-    """Return the indices of the tokens of an output that change with a parameter."""
-    outputs = []
-    for shift in (0.0, 1.0):
-        copy = working_copy(passes.module, share_weights=False)
+def _tokens(passes: Passes, call: Call, dim: int, parameter: str | None = None) -> Tensor | None:
+    """Return the tokens of an output for a grey image, (tokens, values), after a change of one parameter."""
+    copy = working_copy(passes.module, share_weights=False)
+    if parameter is not None:
         weight = copy.get_parameter(parameter)
-        weight.data = weight.data + shift
-        found = _output(passes, call, copy)
-        if found is None:
-            return set()
-        outputs.append(found[:1].movedim(dim, 1).flatten(2)[0])
-    return set((outputs[0] != outputs[1]).any(1).nonzero().flatten().tolist())
+        weight.data = weight.data + 1
+    found = _output(passes, call, copy)
+    return None if found is None else found[:1].movedim(dim, 1).flatten(2)[0]
 
 
 def _output(passes: Passes, call: Call, copy: nn.Module) -> Tensor | None:

@@ -24,7 +24,7 @@ QUICK = [
 ]
 """Architectures that are examined by `make test`: those that take the least time, of two packages."""
 RENDERED_EVERY = 15
-"""Every so many architectures are rendered and explained, too, which takes most of the time."""
+"""One in this many architectures is also rendered and explained, which takes most of the time."""
 
 
 @pytest.fixture(autouse=True)

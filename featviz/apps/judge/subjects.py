@@ -94,16 +94,16 @@ def _named_images(images: Judgeable | Sequence[Judgeable]) -> Iterator[_NamedIma
         if isinstance(each, fv.Rendering):
             yield from _from_rendering(each)
         elif isinstance(each, Image):
-            yield _from_picture(each, Path(str(each.filename)).stem if isinstance(each, ImageFile) else "image")
+            name = str(each.filename) if isinstance(each, ImageFile) else "image"
+            yield _from_picture(each, name, fv.Recipe.of(each))
         else:
             for file in _png_files(each):
                 with open_image(file) as picture:
-                    yield _from_picture(picture, str(file))
+                    yield _from_picture(picture, str(file), fv.Recipe.of(file))
 
 
-def _from_picture(picture: Image, name: str) -> _NamedImage:
+def _from_picture(picture: Image, name: str, recipe: fv.Recipe) -> _NamedImage:
     """Return the name, the image and the recipe of a PNG."""
-    recipe = fv.Recipe.of(picture) if not Path(name).is_file() else fv.Recipe.of(name)
     if recipe.index is None and len(recipe.seeds) > 1:
         raise fv.SettingError(
             f"each file must show one image, {name} is a contact sheet of {len(recipe.seeds)}; "
