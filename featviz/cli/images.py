@@ -53,16 +53,23 @@ def replay(
 @expand_groups
 def judge(
     images: Annotated[
-        list[Path], typer.Argument(help="PNGs saved by featviz, with one image each, or folders of them.")
+        list[Path],
+        typer.Argument(
+            help="PNGs saved by featviz, with one image each, or folders of them. With --target: any image files."
+        ),
     ],
     *,
+    target: Annotated[
+        str | None,
+        typer.Option(help="What the images show, as logit:heart, where they carry no recipe. Needs --model."),
+    ] = None,
     judge: Annotated[
         str, typer.Option(help="Judging model, as for --model of render: the same classes, trained separately.")
     ],
     judge_options: JudgeOptions,
     model: Annotated[
         str | None,
-        typer.Option(help="Factory of the network that rendered the images, as FILE.py:FACTORY, if it is your own."),
+        typer.Option(help="Network that rendered the images, if it is your own, FILE.py:FACTORY; or of the --target."),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights file of that network, if it is not where the recipe says.")
@@ -82,6 +89,7 @@ def judge(
     """
     found = fv.judge(
         images,
+        None if target is None else fv.objectives.parse(target, find_own(own)),
         judge=judge_options.load(judge, device),
         network=model,
         weights=weights,

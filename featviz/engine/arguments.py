@@ -155,8 +155,6 @@ def _start(name: str, value: Any) -> None:
 
 def _files(name: str, value: Any) -> None:
     for each in value if isinstance(value, list | tuple) and value else [value]:
-        if isinstance(each, np.ndarray | Tensor):
-            raise SettingError(f"{name} must tell what they show, which numbers do not; give the Rendering or its PNG")
         if not isinstance(each, str | Path | Image | Rendering) or each == "":
             raise SettingError(f"{name} must be a Rendering, files that featviz saved, or a folder, got {shown(value)}")
 
@@ -193,7 +191,7 @@ CHECKS: Mapping[str, Callable[[str, Any], None]] = {
 OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], None]]] = {
     "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more
     "score": {"images": _anything},
-    "judge": {"network": _network_or_name},
+    "judge": {"network": _network_or_name, "images": _anything},  # checked as they are loaded
     "replay": {"network": _network_or_name},
 }
 """Functions that accept something else under a name."""

@@ -38,15 +38,28 @@ def load_given_images(given: GivenImage, channels: int) -> list[Float[Tensor, "c
         OutputError: A file cannot be read, or a folder holds no image.
         SettingError: The numbers are out of their range or have another shape, or there is no image.
     """
+    several = separate_images(given)
+    return [load_given_image(each, channels) for each in ([given] if several is None else several)]
+
+
+def separate_images(given: GivenImage) -> list[GivenImage] | None:
+    """Return the images of a folder, a batch (n, c, h, w) or (n, h, w, c), or a sequence.
+
+    Returns:
+        The images; `None` for a single image or a batch of one.
+
+    Raises:
+        OutputError: A folder holds no image.
+        SettingError: There is no image.
+    """
     if isinstance(given, str | Path) and Path(given).is_dir():
-        given = list(images_in(given))
-    elif isinstance(given, np.ndarray | Tensor) and given.ndim == 4:
-        given = list(given)
-    if not isinstance(given, list | tuple):
-        return [load_given_image(given, channels)]
-    if not given:
+        return list(images_in(given))
+    is_batch = isinstance(given, np.ndarray | Tensor) and given.ndim == 4 and len(given) != 1
+    if not is_batch and not isinstance(given, list | tuple):
+        return None
+    if not len(given):
         raise SettingError(f"there is no image in the list; give {ACCEPTED}")
-    return [load_given_image(each, channels) for each in given]
+    return list(given)
 
 
 def load_given_image(given: GivenImage, channels: int) -> Float[Tensor, "c h w"]:

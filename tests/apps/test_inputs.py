@@ -8,6 +8,7 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
+from featviz.apps.judge.judge import class_rank
 
 SIDE = 32
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
@@ -249,8 +250,53 @@ def test_judge_takes_renderings_files_and_pillow_images_alike(tmp_path):
     assert repr(found.verdicts[1]) == repr(found.verdicts[2]) == repr(found.verdicts[3]) == repr(alone.verdicts[0])
 
 
-def test_judge_refuses_numbers_which_do_not_tell_what_they_show():
-    with pytest.raises(fv.SettingError) as caught:
-        fv.judge(torch.rand(3, 32, 32), judge=toys.plain())
-    expected = "images must tell what they show, which numbers do not; give the Rendering or its PNG"
-    assert str(caught.value) == expected
+def test_judge_takes_any_images_with_a_target(tmp_path):
+    torch.manual_seed(1)
+    net, other = toys.plain(), fv.Network(toys.Plain(), size=32, **toys.HALF)
+    file = file_of(PIXELS[0], tmp_path, "photo.png")
+    forms = [BATCH[0], PIXELS[0], PIXELS[0].transpose(2, 0, 1), file, str(file), Image.fromarray(PIXELS[0])]
+    found = fv.judge(forms, "logit:1", judge=other, network=net).verdicts
+    assert [verdict.image for verdict in found] == ["image 0", "image 1", "image 2", "photo", "photo", "image 5"]
+    assert {verdict.score for verdict in found} == {fv.score(net, "logit:1", BATCH[:1]).item()}
+    assert {verdict.rank for verdict in found} == {class_rank(BATCH[0], 1, other)[0]}
+    each = fv.judge(BATCH, [1, "conv2:0"], judge=other, network=net).verdicts
+    assert [verdict.unit for verdict in each] == ["logit:1", "conv2:0"]
+    assert [verdict.rank is None for verdict in each] == [False, True]
+
+
+def test_judge_says_what_is_missing_for_a_target():
+    net, other = toys.plain(), fv.Network(toys.Plain(), size=32, **toys.HALF)
+    assert message(lambda: fv.judge(BATCH, judge=other)) == (
+        "images must be files that featviz saved, got Tensor; of others, give a target"
+    )
+    assert message(lambda: fv.judge(BATCH, 1, judge=other)) == (
+        "with a target, give the network whose unit the images show, as network="
+    )
+    assert message(lambda: fv.judge(BATCH, [1], judge=other, network=net)) == (
+        "give one target for all images or one for each of 2, got 1"
+    )
+
+
+def test_dream_on_several_images_dreams_on_each(net, tmp_path):
+    (tmp_path / "folder").mkdir()
+    files = [file_of(pixels, tmp_path / "folder", f"{i}.png") for i, pixels in enumerate(PIXELS)]
+    options = {"octaves": 1, "steps": 1, "jitter": 0}
+    expected = [fv.dream(net, image, "conv2", **options).images for image in BATCH]
+    for given in (files, tuple(files), tmp_path / "folder", PIXELS, list(PIXELS), BATCH):
+        renderings = fv.dream(net, given, "conv2", **options)
+        for rendering, images in zip(renderings, expected, strict=True):
+            torch.testing.assert_close(rendering.images, images)
+    assert [len(fv.dream(net, one, "conv2", **options)) for one in ([files[0]], BATCH[:1])] == [1, 1]
+    assert renderings[0].recipe.start == fv.Recipe.TENSOR
+    of_files = fv.dream(net, files, 1, **options)
+    assert [(one.recipe.start, *one.recipe.objectives) for one in of_files] == [
+        (str(file), repr(fv.objectives.Logit(1))) for file in files
+    ]
+
+
+def test_ctrl_c_ends_the_dream_on_several_images(net):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    renderings = fv.dream(net, BATCH, "conv2", octaves=1, steps=4, progress=interrupt)
+    assert len(renderings) == 1 and renderings[0].recipe.until == 1

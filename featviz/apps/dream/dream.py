@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,9 +14,10 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
+from featviz.apps.shared.targets import Target, class_or_objective
 from featviz.engine import checked, fingerprint
 from featviz.interfaces import Progress
-from featviz.io import GivenImage, load_given_image
+from featviz.io import GivenImage, load_given_image, separate_images
 from featviz.objectives import ObjectiveSource, as_objective
 
 DEFAULT_DEPTH = 2 / 3
@@ -34,7 +37,7 @@ MIN_BLOCKS = 4
 def dream(
     network: fv.Network,
     image: GivenImage,
-    objective: ObjectiveSource | None = None,
+    objective: Target | None = None,
     *,
     octaves: int = 4,
     scale: float = 1.4,
@@ -50,7 +53,7 @@ def dream(
     until: int | None = None,
     execution: fv.Execution = fv.Execution(),
     progress: Progress | None = None,
-) -> fv.Rendering:
+) -> fv.Rendering | Any:
     """DeepDream an image: maximise an objective from it, at several sizes (octaves).
 
     The image is optimised from the smallest octave to its own size, and the added detail is carried from each octave
@@ -58,8 +61,10 @@ def dream(
 
     Args:
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
-        image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w).
-        objective: As for `fv.render`; `None` for all of a layer at about two thirds of the network's depth.
+        image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w); or several of them: a
+            folder, a batch or a list.
+        objective: As for `fv.render`, or the index of a class; `None` for all of a layer at about two thirds of the
+            network's depth.
         octaves: Number of sizes, >= 1. Octaves with a shorter side below 48 px, or too small
             for the network, are left out.
         scale: Factor between the sizes of two octaves, > 1.
@@ -77,7 +82,8 @@ def dream(
         progress: Called after every step with the work done and the total work, in units of 10,000 pixels.
 
     Returns:
-        The image, of the same size as the given one, and its recipe. After Ctrl-C, what there is so far.
+        The image, of the same size as the given one, and its recipe. After Ctrl-C, what there is so far. For a folder,
+        a batch or a list, a list with one rendering per image.
 
     Raises:
         OutputError: A file is missing or not an image.
@@ -91,17 +97,25 @@ def dream(
     settings = DreamSettings(
         octaves, scale, steps, strength, jitter, smooth, laplacian, keep_color, None if mask is None else str(mask)
     )
+    goal = dream_objective(network, objective, guide)
+    how: dict[str, Any] = {"seed": seed, "until": until, "execution": execution, "progress": progress}
+    several = separate_images(image)
+    if several is None:
+        return _dream_one(network, image, goal, settings, how)
+    renderings: list[fv.Rendering] = []
+    for each in several:
+        renderings.append(_dream_one(network, each, goal, settings, how))
+        if renderings[-1].recipe.until != until:  # after Ctrl-C
+            break
+    return renderings
+
+
+def _dream_one(
+    network: fv.Network, image: GivenImage, objective: ObjectiveSource, settings: DreamSettings, how: Mapping[str, Any]
+) -> fv.Rendering:
+    """Dream on one image."""
     color, alpha = load_image(image, network.channels)
-    rendering = render_octaves(
-        network,
-        color,
-        dream_objective(network, objective, guide),
-        settings,
-        seed=seed,
-        until=until,
-        execution=execution,
-        progress=progress,
-    )
+    rendering = render_octaves(network, color, objective, settings, **how)
     start = str(image) if isinstance(image, str | Path) else fv.Recipe.TENSOR
     recipe = replace(rendering.recipe, start=start, start_fingerprint=fingerprint(color))
     if alpha is None:
@@ -113,7 +127,7 @@ def load_image(image: GivenImage, channels: int) -> tuple[Float[Tensor, "1 c h w
     """Return an image in [0, 1] and its alpha channel.
 
     Args:
-        image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w).
+        image: A file, a Pillow image, an array or a tensor.
         channels: Number of channels.
 
     Returns:
@@ -123,10 +137,6 @@ def load_image(image: GivenImage, channels: int) -> tuple[Float[Tensor, "1 c h w
         OutputError: The file is missing or not an image.
         SettingError: The image has another shape, or values outside of [0, 1].
     """
-    if isinstance(image, list | tuple):
-        if len(image) != 1:
-            raise fv.SettingError(f"dream takes one image, got a list of {len(image)}; call it for each")
-        image = image[0]
     if channels != 3:
         return load_given_image(image, channels)[None], None
     rgba = load_given_image(image, 4)[None]
@@ -137,9 +147,7 @@ def load_image(image: GivenImage, channels: int) -> tuple[Float[Tensor, "1 c h w
     return torch.where(alpha == 0, torch.ones_like(color), color), alpha
 
 
-def dream_objective(
-    network: fv.Network, objective: ObjectiveSource | None, guide: str | Path | None
-) -> ObjectiveSource:
+def dream_objective(network: fv.Network, objective: Target | None, guide: str | Path | None) -> ObjectiveSource:
     """Return the objective of a dream.
 
     Args:
@@ -150,7 +158,7 @@ def dream_objective(
     Raises:
         SettingError: There is a guide and the objective is not a layer, or the network has no layer with positions.
     """
-    chosen = fv.objectives.Layer(_default_layer(network)) if objective is None else objective
+    chosen = fv.objectives.Layer(_default_layer(network)) if objective is None else class_or_objective(objective)
     if guide is None:
         return chosen
     layer = as_objective(chosen)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
@@ -23,12 +22,12 @@ from featviz.apps.explain.attribution import (
 )
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method
 from featviz.apps.shared.input_images import as_images
+from featviz.apps.shared.targets import Target, as_targets
 from featviz.engine import checked, fingerprint, parse_value
 from featviz.errors import shown
-from featviz.interfaces import ObjectiveLike, traits_of
+from featviz.interfaces import ObjectiveLike
 from featviz.io import GivenImage
 from featviz.network import OUTPUT, LayerLike
-from featviz.objectives import ObjectiveSource, as_objective
 
 DEFAULT_METHODS = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
 """Methods that `compare` shows by default; they apply to most networks."""
@@ -40,7 +39,7 @@ TOLERANCE = 0.05
 def explain(
     network: fv.Network,
     image: GivenImage,
-    target: ObjectiveSource | int | Sequence[ObjectiveSource | int] | None = None,
+    target: Target | Sequence[Target] | None = None,
     method: str | Method = "gradcam",
     *,
     layer: LayerLike | Sequence[LayerLike] | None = None,
@@ -112,7 +111,7 @@ def _attribution(
 def compare(
     network: fv.Network,
     image: GivenImage,
-    targets: ObjectiveSource | int | Sequence[ObjectiveSource | int] = (),
+    targets: Target | Sequence[Target] = (),
     methods: str | Method | Sequence[str | Method] = DEFAULT_METHODS,
     *,
     layer: LayerLike | None = None,
@@ -191,22 +190,7 @@ def _targets(network: fv.Network, images: Tensor, target: Any) -> list[Objective
         with torch.no_grad():
             indices = network.capture(images, [OUTPUT]).logits().argmax(1).tolist()
         return [fv.objectives.Logit(_unique_name(network, index)) for index in indices]
-    if isinstance(target, Tensor):
-        target = target.tolist()
-    if not isinstance(target, list | tuple):
-        return [_objective(target)] * len(images)
-    if len(target) != len(images):
-        raise fv.SettingError(f"give one target for all images or one for each of {len(images)}, got {len(target)}")
-    return [_objective(each) for each in target]
-
-
-def _objective(target: ObjectiveSource | int) -> ObjectiveLike:
-    """Return one target; a whole number stands for the class with this index."""
-    is_index = isinstance(target, numbers.Integral) and not isinstance(target, bool)
-    objective = fv.objectives.Logit(int(target)) if is_index else as_objective(target)  # type: ignore[arg-type]
-    if traits_of(objective).compares_images:
-        raise fv.SettingError(f"the target must score a single image, got {objective}, which compares several")
-    return objective
+    return as_targets(target, len(images))
 
 
 def _unique_name(network: fv.Network, index: int) -> str | int:

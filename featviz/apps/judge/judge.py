@@ -15,11 +15,12 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.rescoring import NOISE_VIEWS, Case, percentiles
-from featviz.apps.judge.subjects import Judgeable, Subject, load_subjects
+from featviz.apps.judge.subjects import Judgeable, Subject, load_subjects, subjects_of_targets
 from featviz.apps.judge.verdicts import Judgement, Verdict
 from featviz.apps.judge.views import crops
 from featviz.apps.replay import check_weights, load_recipe_network
 from featviz.apps.shared.predictions import predict
+from featviz.apps.shared.targets import Target
 from featviz.engine import checked
 from featviz.param.spectrum import slope
 
@@ -52,6 +53,7 @@ NO_BETTER_THAN_NOISE = "scores no higher than noise"
 @checked
 def judge(
     images: Judgeable | Sequence[Judgeable],
+    target: Target | Sequence[Target] | None = None,
     *,
     judge: fv.Network,
     network: fv.Network | str | None = None,
@@ -67,9 +69,12 @@ def judge(
 
     Args:
         images: Renderings, PNG files that featviz saved with one image each, Pillow images opened from such files, or
-            folders of them; one of these, or a sequence. Numbers do not tell what they show.
+            folders of them; one of these, or a sequence. With a target: any images, also arrays, tensors and batches.
+        target: What the images show, where they carry no recipe: an address, an objective or the index of a class, or
+            a list with one for each image. Needs `network`. `None` for what the recipes say.
         judge: The judging network. It must know the classes, and should have been trained separately.
-        network: The network that rendered the images, or its name for `fv.load`; `None` for the one in each recipe.
+        network: The network that rendered the images, or whose unit they show, or its name for `fv.load`; `None` for
+            the one in each recipe.
         weights: File of that network's weights, if it has moved; `None` for the one in the recipe.
         own: The user's own objectives and params that the recipes name, by name.
         photographs: A folder of images with which the score of each unit is compared; `None` for no comparison.
@@ -83,7 +88,13 @@ def judge(
         ModelError: The output of a network is not finite, or the network does not accept images of this size.
         OutputError: A file or the folder cannot be read.
     """
-    cases = list(_cases(list(load_subjects(images, own)), judge, network, weights))
+    if target is None:
+        subjects = load_subjects(images, own)
+    else:
+        if isinstance(network, str):
+            network = fv.load(network, weights=weights or "default", device=str(judge.device))
+        subjects = subjects_of_targets(images, target, judge.channels)
+    cases = list(_cases(list(subjects), judge, network, weights))
     shares = [None] * len(cases) if photographs is None else percentiles(cases, photographs)
     verdicts = tuple(_verdict(case, judge, share) for case, share in zip(cases, shares, strict=True))
     return Judgement(verdicts, judge.label)
@@ -114,17 +125,19 @@ def _cases(
     """Find the network and the class of each image, so that errors come before anything is computed."""
     loaded: dict[str, fv.Network] = {}
     for subject in subjects:
-        recipe = subject.recipe
+        recipe, unit = subject.recipe, subject.unit
         if isinstance(network, fv.Network):
             found = network
+        elif recipe is None:
+            raise fv.SettingError("with a target, give the network whose unit the images show, as network=")
         else:
             key = repr((recipe.model, recipe.weights, recipe.input))
             if key not in loaded:
                 loaded[key] = load_recipe_network(recipe, weights, str(judge.device), network)
             found = loaded[key]
-        check_weights(found, recipe)
+        if recipe is not None:
+            check_weights(found, recipe)
         check_judge(found, judge)
-        unit = subject.unit
         yield Case(subject, found, class_indices(unit, found, judge) if isinstance(unit, CLASS_UNITS) else None)
 
 

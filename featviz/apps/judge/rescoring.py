@@ -45,7 +45,7 @@ class Case:
     def size(self) -> Size:
         """Height and width in px at which the image is scored: where positions matter, those of the render."""
         subject = self.subject
-        height, width = subject.recipe.size if subject.depends_on_position else subject.image.shape[-2:]
+        height, width = subject.size if subject.depends_on_position else subject.image.shape[-2:]
         return height, width
 
     @cached_property

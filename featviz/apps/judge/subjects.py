@@ -16,15 +16,17 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.replay import RECIPE_NAMES
+from featviz.apps.shared.targets import Target, as_targets
 from featviz.engine import parse_repr
-from featviz.interfaces import ObjectiveLike, Transforms, param_traits_of, traits_of
-from featviz.io import open_image, pillow_pixels
+from featviz.errors import shown
+from featviz.interfaces import ObjectiveLike, Size, Transforms, param_traits_of, traits_of
+from featviz.io import GivenImage, load_given_image, load_given_images, open_image, pillow_pixels, separate_images
 
 BACKGROUND = 0.5
 """Grey behind transparent parts, in [0, 1]."""
 
-Judgeable = fv.Rendering | str | Path | Image
-"""What can be judged: an image that tells what it shows, or a folder of such files."""
+Judgeable = fv.Rendering | GivenImage
+"""What can be judged: an image, or a folder of them. It tells what it shows, unless a target does."""
 _NamedImage = tuple[str, Tensor, fv.Recipe]
 
 
@@ -37,14 +39,16 @@ class Subject:
         image: In [0, 1]; transparent parts are over grey.
         unit: What it shows.
         transforms: The transforms through which its own network sees it again.
-        recipe: Its recipe.
+        size: Height and width in px at which it was rendered.
+        recipe: Its recipe; `None` if it has none.
     """
 
     name: str
     image: Float[Tensor, "c h w"]
     unit: ObjectiveLike
     transforms: Transforms
-    recipe: fv.Recipe
+    size: Size
+    recipe: fv.Recipe | None
 
     @property
     def depends_on_position(self) -> bool:
@@ -74,7 +78,38 @@ def load_subjects(images: Judgeable | Sequence[Judgeable], own: Mapping[str, Any
         recipe.check_files(unit)
         if len(image) != _channels(recipe):  # the last channel is alpha
             image = BACKGROUND + image[-1:] * (image[:-1] - BACKGROUND)
-        yield Subject(name, image, unit, _transforms(recipe, unit, names), recipe)
+        yield Subject(name, image, unit, _transforms(recipe, unit, names), recipe.size, recipe)
+
+
+def subjects_of_targets(
+    images: Judgeable | Sequence[Judgeable], targets: Target | Sequence[Target], channels: int
+) -> Iterator[Subject]:
+    """Load images whose targets are given, from wherever they come. Recipes are not read.
+
+    Args:
+        images: Renderings, files, folders, Pillow images, arrays or tensors; one of these, a batch, or a sequence.
+        targets: What the images show: one target for all of them, or one for each.
+        channels: Number of input channels of the networks.
+
+    Yields:
+        One subject per image.
+
+    Raises:
+        AddressError: A target cannot be parsed.
+        SettingError: There is not one target for each image, or an image has another shape or range.
+        OutputError: A file cannot be read, or a folder holds no image.
+    """
+    listed = separate_images(images)
+    loaded: list[tuple[str, Float[Tensor, "c h w"]]] = []
+    for i, each in enumerate([images] if listed is None else listed):
+        if isinstance(each, fv.Rendering):
+            pixels = [load_given_image(image, channels) for image in each.images]
+            loaded += zip(each.names, pixels, strict=True)
+        else:
+            name = Path(each).stem if isinstance(each, str | Path) else f"image {i}"
+            loaded += [(name, image) for image in load_given_images(each, channels)]
+    for (name, image), unit in zip(loaded, as_targets(targets, len(loaded)), strict=True):
+        yield Subject(name, image, unit, fv.transforms.STANDARD, (image.shape[1], image.shape[2]), None)
 
 
 def _channels(recipe: fv.Recipe) -> int:
@@ -96,6 +131,10 @@ def _named_images(images: Judgeable | Sequence[Judgeable]) -> Iterator[_NamedIma
         elif isinstance(each, Image):
             name = str(each.filename) if isinstance(each, ImageFile) else "image"
             yield _from_picture(each, name, fv.Recipe.of(each))
+        elif not isinstance(each, str | Path) or each == "":
+            raise fv.SettingError(
+                f"images must be files that featviz saved, got {shown(each)}; of others, give a target"
+            )
         else:
             for file in _png_files(each):
                 with open_image(file) as picture:
