@@ -76,7 +76,8 @@ def read_photograph(file: str | Path, *, size: int | Size = 224, channels: int =
     """
     if Path(file).suffix.lower() == ".npy":
         try:
-            image = torch.from_numpy(np.load(file, allow_pickle=False))
+            # Mapped, a file that claims to be larger than it is is refused before any memory is taken.
+            image = torch.from_numpy(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
         except (OSError, ValueError, TypeError, EOFError) as error:
             raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
     else:

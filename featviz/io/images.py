@@ -29,6 +29,8 @@ READ_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 """What Pillow raises for a file that is broken or not an image."""
 WHITE_LEVELS = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535, "F": 1}
 """Value of white in greyscale modes of more than 8 bits, which Pillow would clip at 255 instead of scaling."""
+READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""Formats that are read, by content and not by name. JPEG includes MPO. Of Pillow's others, EPS runs a program."""
 MULTI_IMAGE_FORMATS = ("MPO", "TIFF")
 """Formats whose frames are not an animation. The first frame is the photograph; others are previews or pages."""
 
@@ -246,12 +248,14 @@ def open_image(path: Path | bytes) -> PillowImage.Image:
         OutputError: The file is missing, broken or not an image.
     """
     picture = None
+    if isinstance(path, Path) and path.exists() and not path.is_file():  # a pipe would be waited for
+        raise OutputError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give an image file")
     try:
-        picture = PillowImage.open(BytesIO(path) if isinstance(path, bytes) else path)
+        picture = PillowImage.open(BytesIO(path) if isinstance(path, bytes) else path, formats=READ_FORMATS)
         picture.load()
     except FileNotFoundError as error:
         raise OutputError(f"no file {_label(path)}; check the path") from error
-    except PillowImage.DecompressionBombError as error:
+    except (PillowImage.DecompressionBombError, MemoryError) as error:
         raise OutputError(f"{_label(path)} is too large: {error}; make it smaller first") from error
     except READ_ERRORS as error:
         if picture is not None:

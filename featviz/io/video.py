@@ -11,7 +11,6 @@ from typing import Any
 import imageio.v2 as iio
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image as PillowImage
 
 from featviz.errors import OutputError, SettingError
 from featviz.io.files import check_output, temporary_beside
@@ -31,6 +30,9 @@ VIDEOS: dict[str, dict[str, Any]] = {
 """imageio's options for the video formats that can be written, by file ending."""
 PILLOW_ENDINGS = (".gif", ".webp", ".png", ".jpg", ".jpeg")
 """File endings of images, still or animated, which Pillow reads; ffmpeg reads everything else."""
+READ_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,ogg,flv,asf"
+"""ffmpeg's formats that are read, whatever the file is called. It knows playlists, too, which make it read other files
+and addresses."""
 DEFAULT_FRAME_MS = 100
 """Duration of a frame in ms in animated images that do not state one."""
 
@@ -135,7 +137,7 @@ def check_video(path: Path) -> None:
 
 def _image_frames(path: Path, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """Yield the frames of an animated image."""
-    with PillowImage.open(path) as picture:
+    with open_image(path) as picture:
         for i in range(count):
             picture.seek(i)
             yield np.asarray(picture.convert("RGB"))
@@ -149,7 +151,8 @@ def _video_frames(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 
 
 def _reader(path: Path) -> Any:
-    return iio.get_reader(path, "ffmpeg")  # type: ignore[arg-type]
+    # ffmpeg takes names such as "concat:…" for protocols, but no absolute path.
+    return iio.get_reader(path.resolve(), "ffmpeg", input_params=["-format_whitelist", READ_CONTAINERS])  # type: ignore[arg-type]
 
 
 def _of_shape(frame: UInt8[np.ndarray, "h w 3"], shape: tuple[int, ...] | None) -> UInt8[np.ndarray, "h w 3"]:

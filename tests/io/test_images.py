@@ -1,13 +1,29 @@
 """Image files: 8-bit conversion, formats, and the recipe and report inside a PNG."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import featviz as fv
-from featviz.io import encode, over_checks, read_image, read_recipe, read_report, save_image, to_bytes
+from featviz.io import (
+    encode,
+    load_given_image,
+    load_given_images,
+    open_image,
+    over_checks,
+    read_image,
+    read_photograph,
+    read_photographs,
+    read_recipe,
+    read_report,
+    read_video,
+    save_image,
+    to_bytes,
+)
+from featviz.io.images import READ_FORMATS
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (9, 14, 3), np.uint8)
@@ -122,3 +138,45 @@ def test_images_that_cannot_be_read(tmp_path):
         with pytest.raises(fv.OutputError) as caught:
             read_image(tmp_path / name, channels)
         assert str(caught.value) == message.format(tmp_path / name)
+
+
+def saved(kind, path, frames=()):
+    Image.fromarray(RGB).save(path, kind, **({"append_images": frames, "save_all": True} if frames else {}))
+    return path
+
+
+@pytest.mark.parametrize("kind", [*READ_FORMATS, "MPO"])
+def test_formats_are_told_by_the_content_of_a_file(kind, tmp_path):
+    frames = [Image.fromarray(RGB)] if kind == "MPO" else []
+    assert read_image(saved(kind, tmp_path / "a.png", frames)).shape == (3, 9, 14)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "PCX", "TGA", "PPM", "ICO", "JPEG2000", "SGI", "DDS"])
+def test_formats_that_are_rare_or_run_programs_are_not_read(kind, tmp_path, monkeypatch):
+    """A program in place of Ghostscript would leave a mark."""
+    gs = tmp_path / "gs"
+    gs.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    gs.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "folder").mkdir()
+    path = saved(kind, tmp_path / "folder" / "a.png")
+    copy = path.with_suffix(".gif")
+    copy.write_bytes(path.read_bytes())
+    readers = [
+        read_image, open_image, read_photograph, read_recipe, read_report, fv.Recipe.of,
+        lambda path: list(read_photographs(path.parent)), lambda path: read_image(str(path)),
+        lambda path: read_recipe(path.read_bytes()), lambda path: read_video(copy),
+        lambda path: load_given_images(path.parent, 3), lambda path: load_given_image(path, 3),
+    ]  # fmt: skip
+    for read in readers:
+        with pytest.raises(fv.OutputError, match="cannot read .* as an image; give a PNG, JPEG or WebP file"):
+            read(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    for path, kind in ((tmp_path / "a.png", "no regular file"), (tmp_path, "a folder")):
+        with pytest.raises(fv.OutputError) as caught:
+            read_image(path)
+        assert str(caught.value) == f"{path} is {kind}; give an image file"

@@ -84,3 +84,20 @@ def test_missing_packages(monkeypatch):
         check_video(Path("a.mp4"))
     assert str(caught.value) == "videos need imageio-ffmpeg and OpenCV; run: pip install 'featviz[video]'"
     fv.save_video(FRAMES, "a.gif")  # Pillow writes these
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "ffconcat version 1.0\nfile real.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nreal.mp4\n#EXT-X-ENDLIST\n",
+    ],
+)
+def test_a_playlist_is_no_video(playlist, tmp_path):
+    """ffmpeg would read the files and addresses that it names."""
+    fv.save_video(FRAMES, tmp_path / "real.mp4", fps=10)
+    assert read_video(tmp_path / "real.mp4")[1] == 4
+    path = tmp_path / "a.mp4"
+    path.write_text(playlist)
+    with pytest.raises(fv.OutputError, match="cannot read .*a.mp4 as a video"):
+        read_video(path)

@@ -108,6 +108,30 @@ def test_no_flag_is_read_by_getattr_or_hasattr():
                 assert not (isinstance(named, ast.Constant) and named.value in FLAGS), f"{path}:{node.lineno}"
 
 
+READERS = {
+    ("Image", "open"): "io/images.py", ("PillowImage", "open"): "io/images.py", ("iio", "get_reader"): "io/video.py",
+    ("iio", "imread"): "", ("iio", "imiter"): "", ("iio", "imopen"): "", ("np", "load"): "io/folders.py",
+    ("torch", "load"): "network/weights.py", ("np", "fromfile"): "", ("pickle", "load"): "", ("pickle", "loads"): "",
+}  # fmt: skip
+"""Functions that read files from elsewhere, and the one module that may call each."""
+
+
+def test_every_kind_of_file_has_one_reader_which_allows_few_formats():
+    found = set()
+    for path in (ROOT / "featviz").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                name = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+                if (name, node.func.attr) in READERS:
+                    where = str(path.relative_to(ROOT / "featviz"))
+                    assert READERS[name, node.func.attr] == where, f"{path}:{node.lineno} {ast.unparse(node.func)}"
+                    assert where not in found or name != "PillowImage", f"{where} opens images in two places"
+                    found.add(where)
+                    if name == "PillowImage":
+                        assert [word.arg for word in node.keywords] == ["formats"]
+    assert found == {"io/images.py", "io/video.py", "io/folders.py", "network/weights.py"}
+
+
 def test_no_annotation_is_read_as_text():
     for path in (ROOT / "featviz").rglob("*.py"):
         text = path.read_text()

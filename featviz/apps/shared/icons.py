@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 import featviz as fv
 from featviz.apps.shared.batches import Batch, thumbnail_file
 from featviz.interfaces import Param
-from featviz.io import Store
+from featviz.io import Store, open_image
 
 ICON_SIZE = 72
 """Side in px of an icon in a sprite sheet."""
@@ -88,7 +88,7 @@ def write_sprites(store: Store, names: Sequence[str], file: str) -> int:
     boxes = {}
     for i, name in enumerate(names):
         x, y = i % columns * ICON_SIZE, i // columns * ICON_SIZE
-        icon = Image.open(BytesIO(store.read(thumbnail_file(name)))).convert("RGBA")
+        icon = open_image(store.read(thumbnail_file(name))).convert("RGBA")
         sheet.paste(ImageOps.pad(icon, (ICON_SIZE, ICON_SIZE), Image.Resampling.LANCZOS, (0, 0, 0, 0)), (x, y))
         boxes[name] = [x, y, ICON_SIZE, ICON_SIZE]
     data = BytesIO()
