@@ -14,6 +14,7 @@ from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import checked
 from featviz.interfaces import Progress, Transforms
 from featviz.io import Array
+from featviz.network import is_on_this_machine
 
 RECIPE_NAMES = {
     name: value
@@ -34,6 +35,7 @@ def replay(
     own: Mapping[str, Any] | None = None,
     start: str | Path | None = None,
     transforms: Transforms | None = None,
+    download: bool = False,
     progress: Progress | None = None,
 ) -> fv.Rendering:
     """Render an image again from its recipe, byte-equal on the same CPU and versions.
@@ -49,6 +51,7 @@ def replay(
         own: The user's own objectives, params and transforms that the recipe names, by name.
         start: File of the start image, if it has moved; `None` for the one in the recipe.
         transforms: All transforms, where the recipe's contain modules of other libraries; `None` for the recipe's.
+        download: Whether the weights of a network that the recipe names may be downloaded.
         progress: Called after every step with the steps done and the number of steps.
 
     Returns:
@@ -56,13 +59,13 @@ def replay(
 
     Raises:
         RecipeError: The file holds no recipe, a value of the user is missing in `own`, or the weights or the start
-            image are missing or have changed.
+            image are missing or have changed, or have to be downloaded first.
         SettingError: `start` is given for an image that started from noise.
     """
     recipe = recipe if isinstance(recipe, fv.Recipe) else fv.Recipe.of(recipe)
     recipe = _with_start(recipe, start)
     if not isinstance(network, fv.Network):
-        network = load_recipe_network(recipe, weights, device, network)
+        network = load_recipe_network(recipe, weights, device, network, download=download)
     check_weights(network, recipe)
     arguments = recipe.arguments(RECIPE_NAMES | dict(own or {}), transforms)
     recipe.check_classes(network.heads, *arguments["objective"])
@@ -94,23 +97,31 @@ def check_weights(network: fv.Network, recipe: fv.Recipe) -> None:
 
 
 def load_recipe_network(
-    recipe: fv.Recipe, weights: str | Path | None = None, device: str = "auto", model: str | None = None
+    recipe: fv.Recipe,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    model: str | None = None,
+    *,
+    download: bool = False,
 ) -> fv.Network:
-    """Load the network of a recipe, without running code that the recipe names.
+    """Load the network of a recipe, without running code that the recipe names, or downloading what it names.
 
     Args:
         recipe: Recipe of an image.
         weights: File of the weights, if it has moved; `None` for the one in the recipe.
         device: As for `fv.load`.
         model: Name for `fv.load`, given by the user, which may be a file of the user; `None` for the recipe's.
+        download: Whether weights may be downloaded that only the recipe names.
 
     Returns:
         The network, with the input specification of the recipe.
 
     Raises:
-        RecipeError: The network was made in Python or comes from a file of the user, or the weights are missing.
+        RecipeError: The network was made in Python or comes from a file of the user, or the weights are missing or have
+            to be downloaded.
     """
-    if model is None and (not recipe.model or ":" in recipe.model):
+    is_own = ":" in recipe.model and not recipe.model.startswith("timm/")
+    if model is None and (not recipe.model or is_own):
         origin = f"is the user's own {recipe.model!r}" if recipe.model else "was made in Python"
         raise fv.RecipeError(
             f"the image's network {origin}, and a recipe never runs code; "
@@ -119,6 +130,11 @@ def load_recipe_network(
     weights = weights or recipe.weights or "default"
     if weights == recipe.weights and weights not in ("default", "none") and not Path(weights).is_file():
         raise fv.RecipeError(f"the image's weights file {weights} is missing; give it with --weights")
+    if model is None and not download and not is_on_this_machine(recipe.model, weights):
+        raise fv.RecipeError(
+            f"the image was rendered with {recipe.model}, whose weights are not on this machine; "
+            "add --download to get them, or give --weights FILE (download=True or weights= in Python)"
+        )
     spec = dict(vars(recipe.input))
     size = spec.pop("size")
     return fv.load(

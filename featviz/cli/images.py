@@ -9,7 +9,7 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import Device, JudgeOptions, Own, Quiet, expand_groups, progress
+from featviz.cli.options import Device, Download, JudgeOptions, Own, Quiet, expand_groups, progress
 from featviz.cli.parsing import find_own
 from featviz.cli.render import save
 
@@ -24,6 +24,7 @@ def replay(
     start: Annotated[Path | None, typer.Option(help="Start image, if it is not where the recipe says.")] = None,
     own: Own = None,
     device: Device = "auto",
+    download: Download = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Image file, or a folder. Default: IMAGE-replay.png.")
     ] = None,
@@ -42,6 +43,7 @@ def replay(
         device=device,
         own=find_own(own),
         start=start,
+        download=download,
         progress=progress(quiet, "replay"),
     )
     comparison = _compare(image, rendering)  # before saving, which may overwrite the image
@@ -79,6 +81,7 @@ def judge(
         Path | None, typer.Option(help="Folder of images to compare the unit's activation with.")
     ] = None,
     device: Device = "auto",
+    download: Download = False,
 ) -> None:
     """Test whether another network recognises rendered images.
 
@@ -95,6 +98,7 @@ def judge(
         weights=weights,
         own=find_own(own),
         photographs=photographs,
+        download=download,
     )
     typer.echo(found)
 

@@ -51,6 +51,7 @@ PageOutput = Annotated[
 ]
 Classes = Annotated[list[str] | None, typer.Option("--class", help="Class name or index; may be given several times.")]
 Photographs = Annotated[Path, typer.Argument(help="Folder of images; its subfolders are included.")]
+Download = Annotated[bool, typer.Option("--download", help="Allow the download of weights that only the recipe names.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 
 

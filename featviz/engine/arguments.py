@@ -179,7 +179,7 @@ CHECKS: Mapping[str, Callable[[str, Any], None]] = {
     "only_class": _one_class, "size": _size, "execution": _execution, "own": _mapping, "progress": _callback,
     "pairs": _pairs, "images": _files, "recipe": _recipe,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
-    **dict.fromkeys(("keep_color", "probability", "neurons", "negative"), _flag),
+    **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download"), _flag),
     **dict.fromkeys(
         ("steps", "until", "octaves", "jitter", "laplacian", "frames", "top", "rest", "cells", "groups", "per_image",
          "per_class", "least", "diverse_images", "robustness_views", "seed"), _whole,

@@ -7,11 +7,11 @@ from featviz.network.fast.conv_backward import plain_backward
 from featviz.network.gradients import Rectifying
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, LayerTable
-from featviz.network.loading import find, load, models
+from featviz.network.loading import find, is_on_this_machine, load, models
 from featviz.network.network import Forward, LayerLike, Network
 
 __all__ = [
     "OUTPUT", "OUTPUT_KINDS", "Activations", "Execution", "Forward", "InputSpec", "Layer", "LayerLike",
-    "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "combine", "find", "load", "models",
-    "plain_backward",
+    "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "combine", "find", "is_on_this_machine",
+    "load", "models", "plain_backward",
 ]  # fmt: skip

@@ -23,6 +23,8 @@ from featviz.network.weights import load_weights
 
 TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
 """Prefixes of names of timm that say where else it finds a model."""
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of weights files in the cache of huggingface_hub."""
 OWN_WEIGHTS = "default"
 UNTRAINED = "none"
 INPUT_CONVERTING_MODELS = ("googlenet", "inception_v3")
@@ -109,6 +111,24 @@ def models() -> list[str]:
     return names
 
 
+def is_on_this_machine(model: str, weights: str | Path = OWN_WEIGHTS) -> bool:
+    """Return whether `load` needs to download nothing.
+
+    Args:
+        model: A name for `load`.
+        weights: As for `load`.
+    """
+    if model.startswith("timm/"):
+        return (weights != OWN_WEIGHTS and not _is_elsewhere(model)) or _has_weights_of_timm(
+            model.removeprefix("timm/")
+        )
+    if ":" in model or model in bundled.BUNDLED or weights != OWN_WEIGHTS:
+        return True
+    from torchvision import models as zoo
+
+    return model not in zoo.list_models(module=zoo) or _is_in_hub_cache(zoo.get_model_weights(model).DEFAULT.url)
+
+
 def find(source: str) -> Callable[..., Any]:
     """Import an object from `path/to/file.py:name` or `package.module:name`. This runs the file.
 
@@ -192,8 +212,7 @@ def _timm(model: str, *, trained: bool) -> Network:
     except ImportError as error:
         raise ModelError(f"{model} needs timm; install it with: pip install 'featviz[timm]'") from error
     name = model.removeprefix("timm/")
-    is_elsewhere = name.startswith(TIMM_SOURCES)  # timm finds it, and says itself if it cannot
-    if not is_elsewhere and not timm.is_model(name):
+    if not _is_elsewhere(model) and not timm.is_model(name):
         raise ModelError(f"no model {name!r} in timm{nearest(name, timm.list_models())}")
     try:
         module = timm.create_model(name, pretrained=trained)
@@ -207,6 +226,32 @@ def _timm(model: str, *, trained: bool) -> Network:
 
         classes = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
     return Network(module, size=(height, width), mean=preprocessing["mean"], std=preprocessing["std"], classes=classes)
+
+
+def _is_elsewhere(model: str) -> bool:
+    """Return whether timm finds a model outside of its own list, and says itself if it cannot."""
+    return model.removeprefix("timm/").startswith(TIMM_SOURCES)
+
+
+def _has_weights_of_timm(name: str) -> bool:
+    """Return whether the weights of a model of timm have been downloaded before."""
+    try:
+        import huggingface_hub
+        import timm
+    except ImportError:
+        return False
+    found = None if name.startswith(TIMM_SOURCES) else timm.models.get_pretrained_cfg(name)
+    if found is None:
+        return name.startswith("local-dir:")
+    if not found.hf_hub_id:
+        return bool(found.url) and _is_in_hub_cache(found.url)
+    files = (huggingface_hub.try_to_load_from_cache(found.hf_hub_id, file) for file in HUB_FILES)
+    return any(isinstance(file, str) for file in files)
+
+
+def _is_in_hub_cache(url: str) -> bool:
+    """Return whether `torch.hub` has downloaded a file before."""
+    return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2]).is_file()
 
 
 def _from_factory(

@@ -133,3 +133,65 @@ def test_a_changed_setting_of_a_dream(net, photograph, name, value):
 def test_a_whole_number_for_a_fraction_is_a_setting_of_a_dream(net, photograph):
     made = fv.dream(net, photograph, "conv2:1", **DREAM, scale=2)
     assert fv.replay(made.recipe, network=net).images.equal(made.images)
+
+
+NO_DOWNLOAD = (
+    "the image was rendered with {}, whose weights are not on this machine; add --download to get them, or give "
+    "--weights FILE (download=True or weights= in Python)"
+)
+
+
+@pytest.fixture
+def downloads(monkeypatch, tmp_path):
+    """Empty caches, and the addresses and files that are asked for instead of downloaded."""
+    asked = []
+
+    def refuse(*given, **named):
+        asked.append((given, named))
+        raise OSError("no network in tests")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", refuse, raising=False)
+    monkeypatch.setattr("timm.models._builder.load_model_config_from_hf", refuse, raising=False)
+    return asked
+
+
+def foreign(net, **changes):
+    return replace(fv.render(net, "conv2:1", steps=1).recipe, **changes)
+
+
+@pytest.mark.parametrize(
+    "model", ["resnet18", "vit_b_16", "timm/resnet18", "timm/vit_tiny_patch16_224", "timm/hf-hub:a/b"]
+)
+def test_a_recipe_downloads_nothing_unless_allowed(model, net, downloads):
+    if model.startswith("timm/"):
+        pytest.importorskip("timm")
+    recipe = foreign(net, model=model, weights="default")
+    with pytest.raises(fv.RecipeError) as caught:
+        fv.replay(recipe)
+    assert str(caught.value) == NO_DOWNLOAD.format(model) and not downloads
+    rendering = replace(fv.render(net, "logit:1", steps=1), recipe=foreign(net, model=model, weights="default"))
+    with pytest.raises(fv.RecipeError):
+        fv.judge(rendering, judge=fv.load("motifvit"))
+    assert not downloads
+    with pytest.raises(fv.WeightsError):
+        fv.replay(recipe, download=True)
+    assert downloads
+
+
+def test_weights_that_are_on_this_machine_are_used(net, downloads, tmp_path):
+    import torchvision
+
+    recipe = foreign(net, model="squeezenet1_1", weights="default", fingerprint="other")
+    torch.manual_seed(0)
+    module = torchvision.models.squeezenet1_1()
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(module.state_dict(), folder / "squeezenet1_1-b8a52dc0.pth")
+    with pytest.raises(fv.RecipeError, match="was rendered with weights other"):
+        fv.replay(recipe)
+    untrained = replace(recipe, weights="none")
+    with pytest.raises(fv.RecipeError, match="was rendered with weights other"):
+        fv.replay(untrained)
+    assert not downloads

@@ -60,6 +60,7 @@ def judge(
     weights: str | Path | None = None,
     own: Mapping[str, Any] | None = None,
     photographs: str | Path | None = None,
+    download: bool = False,
 ) -> Judgement:
     """Judge whether rendered images show what they were made to show.
 
@@ -78,6 +79,7 @@ def judge(
         weights: File of that network's weights, if it has moved; `None` for the one in the recipe.
         own: The user's own objectives and params that the recipes name, by name.
         photographs: A folder of images with which the score of each unit is compared; `None` for no comparison.
+        download: Whether the weights of a network that only a recipe names may be downloaded.
 
     Returns:
         One verdict per image; `str` makes a table of them.
@@ -94,7 +96,7 @@ def judge(
         if isinstance(network, str):
             network = fv.load(network, weights=weights or "default", device=str(judge.device))
         subjects = subjects_of_targets(images, target, judge.channels)
-    cases = list(_cases(list(subjects), judge, network, weights))
+    cases = list(_cases(list(subjects), judge, network, weights, download))
     shares = [None] * len(cases) if photographs is None else percentiles(cases, photographs)
     verdicts = tuple(_verdict(case, judge, share) for case, share in zip(cases, shares, strict=True))
     return Judgement(verdicts, judge.label)
@@ -121,6 +123,7 @@ def _cases(
     judge: fv.Network,
     network: fv.Network | str | None,
     weights: str | Path | None,
+    download: bool,
 ) -> Iterator[Case]:
     """Find the network and the class of each image, so that errors come before anything is computed."""
     loaded: dict[str, fv.Network] = {}
@@ -133,7 +136,7 @@ def _cases(
         else:
             key = repr((recipe.model, recipe.weights, recipe.input))
             if key not in loaded:
-                loaded[key] = load_recipe_network(recipe, weights, str(judge.device), network)
+                loaded[key] = load_recipe_network(recipe, weights, str(judge.device), network, download=download)
             found = loaded[key]
         if recipe is not None:
             check_weights(found, recipe)
