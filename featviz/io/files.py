@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from secrets import token_hex
 from tempfile import NamedTemporaryFile, gettempdir
+
+import psutil
 
 from featviz.errors import OutputError
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 """File endings of the image formats that can be written."""
+TEMPORARY = ".part"
+"""In the names of files that are being written."""
+STALE_AFTER_S = 3600.0
+"""Seconds after its last change at which a temporary file of another machine counts as left behind."""
 
 
 def check_output(path: Path, *endings: str) -> None:
@@ -24,9 +35,13 @@ def check_output(path: Path, *endings: str) -> None:
     Raises:
         OutputError: The folder is missing or not writable, or the file has another ending.
     """
-    folder = path if path.is_dir() else path.parent
+    try:
+        is_folder = path.is_dir()
+    except (OSError, ValueError) as error:  # the name is too long, or holds a null byte
+        raise OutputError(f"cannot write {path}: {_reason(error)}") from error
+    folder = path if is_folder else path.parent
     endings = endings or IMAGE_ENDINGS
-    if not path.is_dir() and path.suffix.lower() not in endings:
+    if not is_folder and path.suffix.lower() not in endings:
         instead = ", or name an existing folder" if endings == IMAGE_ENDINGS else ""
         raise OutputError(f"cannot write {path}: end it in {', '.join(endings)}{instead}")
     if not folder.is_dir():
@@ -36,6 +51,7 @@ def check_output(path: Path, *endings: str) -> None:
             pass
     except OSError as error:
         raise OutputError(f"cannot write to the folder {folder}: {error.strerror}") from error
+    remove_stale(folder)
 
 
 def cache_folder() -> Path:
@@ -69,7 +85,7 @@ def write(path: Path, data: bytes) -> None:
     """
     with temporary_beside(path) as temporary:
         temporary.write_bytes(data)
-        temporary.replace(path)
+        replace_durably(temporary, path)
 
 
 @contextmanager
@@ -77,7 +93,8 @@ def temporary_beside(path: Path, ending: str = "") -> Iterator[Path]:
     """Yield the name of a temporary file in the folder of `path`, for the caller to write and to rename to `path`.
 
     Renaming is atomic only within a file system, hence the same folder. What is still under the temporary name at the
-    end of the context is deleted.
+    end of the context is deleted. The name is unique across threads, processes and machines that share the folder, and
+    short, so that it is allowed wherever a longer name is.
 
     Args:
         path: The file to write.
@@ -87,7 +104,7 @@ def temporary_beside(path: Path, ending: str = "") -> Iterator[Path]:
     Raises:
         OutputError: An `OSError` was raised within the context.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{ending}")
+    temporary = path.with_name(f".{_machine()}-{os.getpid()}-{token_hex(4)}{TEMPORARY}{ending}")
     try:
         yield temporary
     except OSError as error:
@@ -96,12 +113,62 @@ def temporary_beside(path: Path, ending: str = "") -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Rename a file to one that it replaces, once its content is on the disk.
+
+    Otherwise, after a power failure, the new name may refer to an empty file.
+
+    Args:
+        temporary: The file.
+        path: The name that it gets.
+    """
+    with temporary.open("rb") as opened:
+        os.fsync(opened.fileno())
+    temporary.replace(path)
+
+
+def remove_stale(folder: Path) -> None:
+    """Delete the temporary files in a folder whose writer has been killed.
+
+    Those of another machine or container are deleted after `STALE_AFTER_S`.
+
+    Args:
+        folder: The folder. Subfolders are left out.
+    """
+    for file in folder.glob(f".*{TEMPORARY}*"):
+        machine, _, rest = file.name[1:].partition("-")
+        number = rest.partition("-")[0]
+        try:
+            if machine == _machine() and number.isdecimal():
+                stale = not psutil.pid_exists(int(number))
+            else:
+                stale = time.time() - file.stat().st_mtime > STALE_AFTER_S
+            if stale:
+                file.unlink()
+        except OSError:  # another process deleted it first, or may
+            continue
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+@cache
+def _machine() -> str:
+    """Return a short name of the machine, or of the container: what numbers its own processes."""
+    try:
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not on Linux
+        space = ""
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+
+
 def slug(name: str, max_length: int = 80) -> str:
     """Return a file name for a text: letters, digits, dots, hyphens and underscores only.
 
     Args:
         name: Any text, such as that of an objective.
-        max_length: Largest number of characters; the rest is cut.
+        max_length: Largest number of bytes; the rest is cut.
 
     Returns:
         The text with an underscore in place of every other character.
@@ -109,4 +176,24 @@ def slug(name: str, max_length: int = 80) -> str:
     >>> slug("stage2:5 - tv")
     'stage2_5_-_tv'
     """
-    return "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in name)[:max_length]
+    text = "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in name)
+    return text.encode()[:max_length].decode(errors="ignore")
+
+
+def unique_slug(name: str, max_length: int = 80) -> str:
+    """Return a file name for a text, as `slug` does, that differs from those of other texts.
+
+    Args:
+        name: Any text, such as that of a layer.
+        max_length: Largest number of bytes.
+
+    Returns:
+        The text, or a part of its hash after it where other texts would have the same file name.
+
+    >>> unique_slug("a_b"), unique_slug("a b")
+    ('a_b', 'a_b-c8687a08')
+    """
+    plain = slug(name, max_length)
+    if plain == name:
+        return plain
+    return f"{slug(name, max_length - 9)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from featviz.errors import OutputError
-from featviz.io.files import write
+from featviz.io.files import TEMPORARY, remove_stale, write
+from featviz.io.images import open_image
 
 
 class Store:
@@ -30,6 +34,9 @@ class Store:
             self._files: Any = files
             self._is_local = isinstance(files, LocalFileSystem)
             files.makedirs(self.root, exist_ok=True)
+            if self._is_local:
+                for folder in (Path(self.root), *filter(Path.is_dir, Path(self.root).iterdir())):
+                    remove_stale(folder)
         except (ImportError, ValueError) as error:
             raise OutputError(
                 f"cannot write to {self.url}: {error}; give a folder, or install the package for this kind of URL"
@@ -60,7 +67,7 @@ class Store:
             found = self._files.ls(f"{self.root}/{folder}", detail=False)
         except FileNotFoundError:
             return set()
-        return {str(path).rpartition("/")[2] for path in found if not str(path).endswith(".part")}
+        return {str(path).rpartition("/")[2] for path in found if not str(path).endswith(TEMPORARY)}
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
@@ -75,6 +82,36 @@ class Store:
             return bytes(self._files.cat_file(f"{self.root}/{name}"))
         except OSError as error:
             raise OutputError(f"no file {name} in {self.url}") from error
+
+    def read_json(self, name: str) -> Any:
+        """Return what a JSON file holds; `None` where it is missing or damaged, so that it is made again.
+
+        Args:
+            name: Path of the file within the store.
+        """
+        try:
+            return json.loads(self.read(name))
+        except (OutputError, ValueError):
+            return None
+
+    def intact_images(self, names: Iterable[str]) -> set[str]:
+        """Return which of some image files can be read, so that the others are made again.
+
+        Files of a store elsewhere are taken to be intact: they appear there when they are complete.
+
+        Args:
+            names: Paths of files within the store.
+        """
+        return {name for name in names if not self._is_local or _is_intact(Path(f"{self.root}/{name}"))}
+
+    def remove(self, name: str) -> None:
+        """Delete a file, if it is there.
+
+        Args:
+            name: Path of the file within the store.
+        """
+        with suppress(OSError):
+            self._files.rm_file(f"{self.root}/{name}")
 
     def write(self, name: str, data: bytes | str) -> None:
         """Write a file atomically, and make the folders that it needs. An existing file is replaced.
@@ -96,3 +133,12 @@ class Store:
                 self._files.pipe_file(path, data)  # object stores show an object only when it is complete
         except OSError as error:
             raise OutputError(f"cannot write {name} to {self.url}: {error.strerror or error}") from error
+
+
+def _is_intact(file: Path) -> bool:
+    """Return whether an image file can be read completely."""
+    try:
+        with open_image(file):
+            return True
+    except OutputError:
+        return False

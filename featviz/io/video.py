@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from featviz.errors import OutputError, SettingError
-from featviz.io.files import check_output, temporary_beside
+from featviz.io.files import check_output, replace_durably, temporary_beside
 from featviz.io.images import open_image
 
 VIDEOS: dict[str, dict[str, Any]] = {
@@ -112,7 +112,8 @@ def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *
                     writer.append_data(_with_even_sides(frame) if "codec" in options else frame)
                     count += 1
         if count:
-            temporary.replace(path)
+            _check_frames(temporary, count)
+            replace_durably(temporary, path)
     if not isinstance(ended, StopIteration):
         raise ended
     if not count:
@@ -133,6 +134,26 @@ def check_video(path: Path) -> None:
     check_output(path, *VIDEOS)
     if path.suffix.lower() != ".gif":
         _check_installed()
+
+
+def _check_frames(path: Path, count: int) -> None:
+    """Check that a video that was just written has all its frames: where the disk is full, ffmpeg fails silently.
+
+    Raises:
+        OSError: It cannot be read, or has another number of frames.
+    """
+    try:
+        if path.suffix == ".gif":  # which may merge equal frames
+            with open_image(path) as picture:
+                found = count if getattr(picture, "n_frames", 1) <= count else -1
+        else:
+            import imageio_ffmpeg  # type: ignore[import-untyped]
+
+            found, _ = imageio_ffmpeg.count_frames_and_secs(path)
+    except (OutputError, RuntimeError) as error:
+        raise OSError("the video is broken; is the disk full?") from error
+    if found != count:
+        raise OSError(f"the video has {found} of {count} frames; is the disk full?")
 
 
 def _image_frames(path: Path, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

@@ -3,6 +3,9 @@
 import io
 import json
 import re
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from featviz.apps.judge.judge import class_rank
 from featviz.apps.shared.batches import render_batch
 from featviz.apps.shared.icons import icon_batch, write_sprites
 from featviz.cli import main
-from featviz.io import Store, read_image, read_photograph
+from featviz.io import Store, locked, read_image, read_photograph
 from featviz.network.bundled import MOTIFS
 
 NAMES = ("spiral", "bricks", "moon", "dots")
@@ -87,6 +90,65 @@ def test_interrupted_collection_continues(motifnet, folder, tmp_path, monkeypatc
     assert again.files == whole.files
     monkeypatch.setattr(collecting, "_rows", None)  # a finished collection does not run the network
     assert collected(motifnet, folder, tmp_path / "stopped").rows == 240
+
+
+@pytest.mark.parametrize("name", ["state.json", "files.txt", "vectors.bin", "labels.bin", "shares.bin", "numbers.bin"])
+@pytest.mark.parametrize("damage", [b"", b"[1]", b'{"rows": -3, "seen": 80, "photographs": 80}', None])
+def test_damaged_files_are_collected_anew(motifnet, folder, tmp_path, name, damage):
+    whole = collected(motifnet, folder, tmp_path, per_image=1)
+    before = {path.name: path.read_bytes() for path in whole.folder.iterdir()}
+    if damage is None:
+        (whole.folder / name).unlink()
+    else:
+        (whole.folder / name).write_bytes(damage)
+    again = collected(motifnet, folder, tmp_path, per_image=1)
+    assert again.files == whole.files
+    assert {path.name: path.read_bytes() for path in whole.folder.iterdir()} == before
+
+
+COLLECT = """
+import sys
+from pathlib import Path
+import featviz as fv
+from featviz.apps.atlas.collect import collect
+import logging
+logging.basicConfig(level="INFO", format="%(message)s")
+folder, output = map(Path, sys.argv[1:])
+collect(fv.load("motifnet", device="cpu"), folder, "stage3", output, per_image=3, seed=0)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_collect_the_same_wait_for_each_other(motifnet, folder, tmp_path):
+    command = [sys.executable, "-c", COLLECT, str(folder), str(tmp_path / "both")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    whole, found = (collected(motifnet, folder, tmp_path / name) for name in ("alone", "both"))
+    assert found.files == whole.files
+    for name in ("vectors", "labels", "shares", "numbers"):
+        assert np.array_equal(getattr(found, name), getattr(whole, name)), name
+
+
+def test_who_waits_for_a_lock_says_so(tmp_path, caplog):
+    caplog.set_level("INFO", "featviz")
+    inside, leave, order = threading.Event(), threading.Event(), []
+
+    def first():
+        with locked(tmp_path / "out"):
+            inside.set()
+            leave.wait(10)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    inside.wait(10)
+    threading.Timer(0.2, leave.set).start()
+    with locked(tmp_path / "out"):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
+    assert caplog.messages == [f"waiting for another process that writes to {tmp_path / 'out'}; Ctrl-C to stop"]
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne", "umap"])

@@ -4,6 +4,7 @@ import errno
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,13 +158,45 @@ def test_corrected_class_names_are_rendered_anew(tmp_path):
         fv.replay(dog, network=other)
 
 
-def test_damaged_image_is_named(motifnet, tmp_path):
+def test_damaged_images_are_rendered_again(motifnet, tmp_path):
     fv.gallery(motifnet, tmp_path, classes=["moon"], steps=STEPS)
     (file,) = rendered_files(tmp_path)
-    file.write_bytes(file.read_bytes()[:50])
+    (thumbnail,) = (tmp_path / "thumbs").iterdir()
+    before = file.read_bytes(), thumbnail.read_bytes()
+    for damaged in (file, thumbnail):
+        damaged.write_bytes(damaged.read_bytes()[:50])
+        assert not fv.gallery(motifnet, tmp_path, classes=["moon"], steps=STEPS).problems
+        assert (file.read_bytes(), thumbnail.read_bytes()) == before
+
+
+def test_a_folder_that_vanishes_during_a_run_is_an_error(motifnet, tmp_path):
+    out = tmp_path / "out"
+
+    def vanish(done, count):
+        if done == 8:
+            shutil.rmtree(out)
+
     with pytest.raises(fv.OutputError) as caught:
-        fv.gallery(motifnet, tmp_path, classes=["moon"], steps=STEPS)
-    assert str(caught.value) == f"{file} is damaged; delete it, and the next run renders it again"
+        fv.sweep(motifnet, out, "stage1", channels=range(12), steps=1, size=16, progress=vanish)
+    assert str(caught.value) == f"8 images vanished from {out} during the run; was it deleted? run again"
+
+
+def test_layers_with_similar_names_have_pages_of_their_own(tmp_path):
+    class Named(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in ("a b", "a_b"):
+                self.add_module(name, torch.nn.Conv2d(3, 3, 3, padding=1))
+
+        def forward(self, x):
+            for module in self.children():
+                x = module(x)
+            return x.mean((2, 3))
+
+    network = fv.Network(Named(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    pages = fv.sweep(network, tmp_path, ["a b", "a_b"], channels=[0], steps=1).pages
+    assert len(set(pages)) == 3 and all((tmp_path / page).is_file() for page in pages)
+    assert (tmp_path / pages[1]).read_text() != (tmp_path / pages[2]).read_text()
 
 
 def test_class_names_are_escaped(tmp_path):

@@ -1,11 +1,15 @@
 """Files: checks before a computation, atomic writes, and file names."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import featviz as fv
-from featviz.io import cache_folder, check_output, slug, write
+from featviz.io import cache_folder, check_output, slug, unique_slug, write
 from featviz.io import files as files_module
 
 
@@ -74,9 +78,41 @@ def test_write_into_a_missing_folder():
 
 def test_temporary_files_lie_beside_the_file_and_do_not_look_like_images(tmp_path):
     with files_module.temporary_beside(tmp_path / "a.png") as temporary:
-        assert temporary.parent == tmp_path and temporary.name.startswith(".a.png.") and temporary.suffix == ".part"
+        assert temporary.parent == tmp_path and temporary.name.startswith(".") and temporary.suffix == ".part"
     with files_module.temporary_beside(tmp_path / "a.mp4", ".mp4") as temporary:
         assert temporary.suffix == ".mp4" and temporary != tmp_path / "a.mp4"
+
+
+def test_temporary_names_are_unique_and_short(tmp_path):
+    """A name of 255 bytes is allowed, so a temporary one must not be longer."""
+    name = "a" * 251 + ".png"
+    write(tmp_path / name, b"data")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: write(tmp_path / "same.png", bytes([i]) * 100_000), range(64)))
+    data = (tmp_path / "same.png").read_bytes()
+    assert len(data) == 100_000 and len(set(data)) == 1
+
+
+def test_names_that_are_too_long_are_refused_before_anything_is_computed(tmp_path):
+    with pytest.raises(fv.OutputError) as caught:
+        check_output(tmp_path / ("a" * 300 + ".png"))
+    assert str(caught.value).endswith(".png: File name too long")
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    """Files of a process that runs, and fresh ones of other machines, are kept."""
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    mine = files_module._machine()
+    stale = [tmp_path / f".{mine}-{int(ended.stdout)}-00000000.part", tmp_path / ".00000000-1-00000000.part.mp4"]
+    kept = [tmp_path / f".{mine}-{os.getpid()}-00000000.part", tmp_path / ".00000000-2-00000000.part"]
+    kept += [tmp_path / "a.part", tmp_path / ".part"]
+    for path in [*stale, *kept]:
+        path.write_bytes(b"half")
+    for path in (stale[1], tmp_path / "a.part", tmp_path / ".part"):
+        os.utime(path, (0, 0))
+    check_output(tmp_path / "a.png")
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 @pytest.mark.parametrize(
@@ -87,11 +123,18 @@ def test_temporary_files_lie_beside_the_file_and_do_not_look_like_images(tmp_pat
         ("logit:Bär 7", "logit_Bär_7"),
         ("a\n\0\\b", "a___b"),
         ("x" * 200, "x" * 80),
+        ("é" * 200, "é" * 40),
         ("", ""),
     ],
 )
 def test_slug(name, expected):
     assert slug(name) == expected
+
+
+def test_unique_slugs_differ_wherever_names_do():
+    names = ["a b", "a_b", "a:b", "a" * 200, "a" * 201, "é" * 99, "", "a/b", "a.b"]
+    slugs = [unique_slug(name, 50) for name in names]
+    assert len(set(slugs)) == len(names) and all(len(each.encode()) <= 50 and slug(each) == each for each in slugs)
 
 
 def test_slug_has_a_maximum_length():

@@ -141,7 +141,9 @@ def check_objectives(net: fv.Network, images: Tensor, report: Report) -> None:
         try:
             rendering = fv.render(net, goal, transforms=(), steps=STEPS, robustness_views=0)
         except fv.FeatvizError as error:
-            report.note("objectives rise", False, f"{goal}: {error}")
+            refused = "does not depend on the image" in str(error) and _is_constant(net, goal.layer, images)
+            kind = "objectives refused with a reason" if refused else "objectives rise"
+            report.note(kind, refused, f"{goal}: {error}")
             continue
         start, end = rendering.history[0, 0].item(), rendering.history[:, 0].max().item()
         constant = abs(end - start) <= 1e-6  # the mean of a channel after an instance normalisation
@@ -169,6 +171,13 @@ QUICK_CHECKS = (check_listing, check_captures, check_channels, check_places)
 def _sample(names: list[str]) -> list[str]:
     step = max(1, len(names) // SAMPLED_LAYERS)
     return names[::step]
+
+
+def _is_constant(net: fv.Network, layer: str, images: Tensor) -> bool:
+    """Whether a layer is the same for different images, such as the queries of a decoder before they meet the image."""
+    with torch.no_grad():
+        first, *others = (net.capture(image[None], [layer])[layer] for image in (*images, torch.rand_like(images[0])))
+    return all(torch.equal(first, other) for other in others)
 
 
 def _has_logits(net: fv.Network) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +19,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.shared.image_batches import ImageBatch, folder_fingerprint, image_batches
 from featviz.apps.shared.probe import probe
-from featviz.io import write
+from featviz.io import locked, write
 from featviz.network import OUTPUT
 
 BATCH = 16
@@ -26,6 +28,8 @@ CLASSES = 3
 """Number of most likely classes of a photograph whose logits are attributed to its positions."""
 STATE_INTERVAL = 64
 """Number of photographs after which the state is saved."""
+NOTHING = {"seen": 0, "rows": 0, "photographs": 0}
+"""State of a collection before its first photograph."""
 FLOAT16_LIMIT = 6e4
 """Activations are clipped to this absolute value, below the largest number in half precision."""
 
@@ -93,7 +97,8 @@ def collect(
     """Collect activations of a layer at random positions of each photograph.
 
     An interrupted run continues where its state was last saved, and a finished one is read from the files. A folder
-    whose files have changed is collected anew.
+    whose files have changed is collected anew, and so are damaged files. Another process that collects the same is
+    waited for.
 
     Args:
         network: The network.
@@ -118,6 +123,24 @@ def collect(
     head = network.logits_layer
     classes = 0 if head is None else min(CLASSES, head.channels)
     files = _Files(folder, channels, classes)
+    with locked(folder):
+        state = _collect(network, photographs, layer, files, count, per_image, seed, progress)
+    if not state["rows"]:
+        raise fv.OutputError(f"none of the {count} images in {photographs} can be read")
+    return Collected(folder, state["rows"], state["photographs"], channels, classes)
+
+
+def _collect(
+    network: fv.Network,
+    photographs: Path,
+    layer: str,
+    files: _Files,
+    count: int,
+    per_image: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, int]:
+    """Collect what is missing in the files, and return their state. See `collect`; `count` is the number of images."""
     try:
         state = files.resume()
         first = state["seen"]
@@ -125,7 +148,7 @@ def collect(
             photographs, size=network.size, channels=network.channels, batch=BATCH, skipped=_ignore, first=first
         )
         for batch in batches:
-            rows = _rows(network, layer, classes, batch.images, per_image, seed, state["photographs"])
+            rows = _rows(network, layer, files.classes, batch.images, per_image, seed, state["photographs"])
             files.append(batch, photographs, rows, state)
             if state["photographs"] % STATE_INTERVAL < BATCH or batch.read == count:
                 files.save(state)
@@ -136,10 +159,8 @@ def collect(
         state["seen"] = count
         files.save(state)
     except OSError as error:
-        raise fv.OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
-    if not state["rows"]:
-        raise fv.OutputError(f"none of the {count} images in {photographs} can be read")
-    return Collected(folder, state["rows"], state["photographs"], channels, classes)
+        raise fv.OutputError(f"cannot write to {files.folder}: {error.strerror or error}") from error
+    return state
 
 
 def _ignore(_file: Path, _reason: str) -> None:
@@ -155,18 +176,46 @@ class _Files:
     classes: int
 
     def resume(self) -> dict[str, int]:
-        """Return the saved state, and cut off what was written after it was saved."""
-        file = self.folder / "state.json"
-        state = json.loads(file.read_text()) if file.is_file() else {"seen": 0, "rows": 0, "photographs": 0}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        row_bytes = {"vectors": 2 * self.channels, "labels": 4 * self.classes, "shares": 4 * self.classes, "numbers": 4}
-        for name, width in row_bytes.items():
-            with (self.folder / f"{name}.bin").open("ab") as opened:
-                opened.truncate(width * state["rows"])
-        listed = self.folder / "files.txt"
-        lines = listed.read_text(encoding="utf-8").split("\n")[: state["photographs"]] if listed.is_file() else []
-        listed.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        """Return the saved state, and cut off what was written after it was saved.
+
+        Where the state or a file is damaged or too short, everything is collected anew.
+        """
+        state, lines = self._saved_state(), self._listed_photographs()
+        sizes = {name: width * state["rows"] for name, width in self._row_bytes.items()}
+        paths = {name: self.folder / f"{name}.bin" for name in sizes}
+        found = {name: path.stat().st_size if path.is_file() else 0 for name, path in paths.items()}
+        if len(lines) < state["photographs"] or any(found[name] < size for name, size in sizes.items()):
+            state, sizes = dict(NOTHING), dict.fromkeys(sizes, 0)
+        for name, size in sizes.items():
+            if found[name] != size or not paths[name].is_file():  # complete files may be mapped by another process
+                with paths[name].open("ab") as opened:
+                    opened.truncate(size)
+        if len(lines) != state["photographs"] or not lines:
+            kept = "".join(f"{json.dumps(line)}\n" for line in lines[: state["photographs"]])
+            write(self.folder / "files.txt", kept.encode())
         return state
+
+    @property
+    def _row_bytes(self) -> dict[str, int]:
+        """Number of bytes of a row in each file."""
+        return {"vectors": 2 * self.channels, "labels": 4 * self.classes, "shares": 4 * self.classes, "numbers": 4}
+
+    def _saved_state(self) -> dict[str, int]:
+        """Return the saved state, or `NOTHING` where there is none or it is damaged."""
+        try:
+            state = json.loads((self.folder / "state.json").read_text())
+            found = {key: operator.index(state[key]) for key in NOTHING}
+        except (OSError, ValueError, TypeError, KeyError):
+            return dict(NOTHING)
+        return found if min(found.values()) >= 0 else dict(NOTHING)
+
+    def _listed_photographs(self) -> list[str]:
+        """Return the listed photographs up to the first damaged line."""
+        listed: list[str] = []
+        with suppress(OSError, ValueError):
+            for line in (self.folder / "files.txt").read_text(encoding="utf-8").split("\n")[:-1]:
+                listed.append(str(json.loads(line)))
+        return listed
 
     def append(self, batch: ImageBatch, photographs: Path, rows: dict[str, np.ndarray], state: dict[str, int]) -> None:
         """Append the rows of a batch, and update the state."""

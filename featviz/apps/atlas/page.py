@@ -16,7 +16,7 @@ from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.icons import ICON_SIZE, write_sprites
 from featviz.apps.shared.page import MAX_SLUG, render_template
 from featviz.apps.shared.photographs import encode_webp
-from featviz.io import Store, read_photograph, slug
+from featviz.io import Store, read_photograph, unique_slug
 
 SHOWN_PHOTOGRAPHS = 4
 """Number of photographs that are shown of a cell."""
@@ -85,7 +85,7 @@ def _plane_data(
     grids = []
     for side, pairs in plane.cells.items():
         icons = [(cell, name) for cell, name in pairs if name in existing]
-        file = f"sprites/{slug(plane.layer, MAX_SLUG)}-{side}.webp"
+        file = f"sprites/{unique_slug(plane.layer, MAX_SLUG)}-{side}.webp"
         columns = write_sprites(store, [name for _, name in icons], file)
         cells = [_cell_data(network, plane, cell, name, shown) for cell, name in icons]
         grids.append({"side": side, "sprite": file, "columns": columns, "cells": cells})
@@ -113,8 +113,8 @@ def _copy_name(plane: Plane, file: str) -> str:
 
 def _write_photographs(store: Store, network: fv.Network, folder: Path, shown: Mapping[str, str]) -> None:
     """Write small copies of photographs, unless they are in the store."""
-    existing = store.names("photographs")
+    existing = store.intact_images(f"photographs/{name}.webp" for name in shown.values())
     for file, name in shown.items():
-        if f"{name}.webp" not in existing:
+        if f"photographs/{name}.webp" not in existing:
             image = read_photograph(folder / file, size=PHOTOGRAPH_SIZE, channels=network.channels)
             store.write(f"photographs/{name}.webp", encode_webp(image))

@@ -15,7 +15,7 @@ import featviz as fv
 from featviz.apps.blocks.decompose import Parts, take_apart
 from featviz.apps.blocks.page import LayerIcons, icon_channels, write_page
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import IMAGES_FOLDER, Backend, image_file, thumbnail_file
+from featviz.apps.shared.batches import Backend, image_file, rendered_names, thumbnail_file
 from featviz.apps.shared.classes import find_classes
 from featviz.apps.shared.icons import check_icon_param, icon_batch
 from featviz.apps.shared.input_images import as_images
@@ -180,9 +180,8 @@ def _nonzero(vector: Float[Tensor, " channel"]) -> Float[Tensor, " channel"]:
 def _copy_images(other: Store, store: Store, albums: Sequence[Album]) -> int:
     """Copy the images of albums from another store that has them, and return how many it has."""
     names = [name for album in albums for batch in album.batches for name in batch.names]
-    existing, own = other.names(IMAGES_FOLDER), store.names(IMAGES_FOLDER)
-    for name in names:
-        if f"{name}.png" in existing and f"{name}.png" not in own:
-            for file in (thumbnail_file(name), image_file(name)):  # as in `render_batch`, the image comes last
-                store.write(file, other.read(file))
-    return sum(f"{name}.png" in existing for name in names)
+    existing = rendered_names(other, names)
+    for name in existing - rendered_names(store, existing):
+        for file in (thumbnail_file(name), image_file(name)):  # as in `render_batch`, the image comes last
+            store.write(file, other.read(file))
+    return sum(name in existing for name in names)

@@ -16,7 +16,7 @@ from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.icons import write_sprites
 from featviz.apps.shared.page import MAX_SLUG, render_template
 from featviz.apps.shared.photographs import encode_webp
-from featviz.io import Store, slug
+from featviz.io import Store, unique_slug
 from featviz.param.color import collapse_channels
 
 TOP_CHANNELS = 4
@@ -100,7 +100,7 @@ def _layer_data(store: Store, part: Parts, icons: LayerIcons, existing: Collecti
 def _sheet(store: Store, layer: str, kind: str, names: Sequence[str], existing: Collection[str]) -> dict[str, Any]:
     """Write a sprite sheet, and return its file and the position of each icon; -1 for a missing one."""
     unique = [name for name in dict.fromkeys(names) if name in existing]
-    file, index = f"sprites/{slug(layer, MAX_SLUG)}-{kind}.webp", {name: i for i, name in enumerate(unique)}
+    file, index = f"sprites/{unique_slug(layer, MAX_SLUG)}-{kind}.webp", {name: i for i, name in enumerate(unique)}
     columns = write_sprites(store, unique, file)
     return {"file": file, "columns": columns, "icons": [index.get(name, -1) for name in names]}
 

@@ -215,21 +215,20 @@ def _verdicts(store: Store, names: Sequence[str], network: fv.Network, judge: fv
         Lines of the dialog, by the name of the image.
     """
     assert store.path is not None
-    known = store.names("verdicts")
     # A verdict depends on the judge, on its normalisation, and on the wording.
     facts = judge.fingerprint, judge.input, sorted(VERDICTS.values())
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
     found = {}
     for name in names:
-        file = f"{name}-{key}.json"
-        if file not in known:
+        file = f"verdicts/{name}-{key}.json"
+        found[name] = store.read_json(file)
+        if not isinstance(found[name], dict):
             (verdict,) = fv.judge(store.path / image_file(name), judge=judge, network=network)
             chance = "" if verdict.probability is None else f"{verdict.probability:.2f}"
-            lines = {
+            found[name] = {
                 f"probability ({judge.label})": chance,
                 f"rank ({judge.label})": str(verdict.rank),
                 "verdict": verdict.verdict,
             }
-            store.write(f"verdicts/{file}", json.dumps(lines))
-        found[name] = json.loads(store.read(f"verdicts/{file}"))
+            store.write(file, json.dumps(found[name]))
     return found

@@ -13,13 +13,13 @@ import featviz as fv
 from featviz.apps.gallery.gallery import DIVERSITY_WEIGHT
 from featviz.apps.gallery.page import Card, Page, card_image, make_card
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend, Batch
+from featviz.apps.shared.batches import Backend, Batch, rendered_names
 from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.page import MAX_SLUG, counted
 from featviz.apps.shared.photographs import encode_webp
 from featviz.apps.shared.probe import check_channels
 from featviz.engine import checked
-from featviz.io import Store, check_outside, slug
+from featviz.io import Store, check_outside, unique_slug
 from featviz.network import OUTPUT
 
 
@@ -205,31 +205,37 @@ def _write_crops(store: Store, examples: Any) -> dict[int, list[str]]:
     Returns:
         Their files, by channel.
     """
-    existing, files = store.names("photographs"), {}
+    files = {}
     count = len(examples.scan.ranked["top"].photographs)
     for channel in examples.channels:
-        names = [f"{examples.key}-{channel}-{i}.webp" for i in range(count + (count > 1))]
-        if not existing.issuperset(names):
+        names = [f"photographs/{examples.key}-{channel}-{i}.webp" for i in range(count + (count > 1))]
+        if len(store.intact_images(names)) < len(names):
             crops = [example.crop for example in examples.of(channel)]
             for name, image in zip(names, [*crops, torch.stack(crops).mean(0)], strict=False):
-                store.write(f"photographs/{name}", encode_webp(image))
-        files[channel] = [f"photographs/{name}" for name in names]
+                store.write(name, encode_webp(image))
+        files[channel] = names
     return files
 
 
 def _layer_cards(network: fv.Network, store: Store) -> list[Card]:
     """Return cards that link to the pages of the network's layers, also of earlier sweeps, in the network's order."""
-    notes = [json.loads(store.read(f"layers/{name}")) for name in store.names("layers")]
-    by_layer = {note["layer"]: note for note in notes if note["network"] == network.fingerprint}
+    notes = [store.read_json(f"layers/{name}") for name in store.names("layers") if name.endswith(".json")]
+    by_layer = {note["layer"]: note for note in notes if _is_note(note) and note["network"] == network.fingerprint}
     return [_layer_card(store, by_layer[layer]) for layer in network.table if layer in by_layer]
+
+
+def _is_note(note: Any) -> bool:
+    """Return whether a file among the notes is one: it may be damaged, or of something else."""
+    kinds = {"network": str, "layer": str, "units": int, "image": str | None}
+    return isinstance(note, dict) and all(isinstance(note.get(key), kind) for key, kind in kinds.items())
 
 
 def _layer_card(store: Store, note: Mapping[str, Any]) -> Card:
     title = f"{note['layer'] or 'logit'}, {counted(note['units'], 'unit')}"
-    if note["image"] is None:
-        return Card(title)
+    if note["image"] is None or not rendered_names(store, [note["image"]]):
+        return Card(title, link=_page_file(note["layer"]))
     return Card(title, [card_image(store, note["image"])], link=_page_file(note["layer"]))
 
 
 def _page_file(layer: str) -> str:
-    return f"layer-{slug(layer or 'logit', MAX_SLUG)}.html"
+    return f"layer-{unique_slug(layer or 'logit', MAX_SLUG)}.html"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import featviz as fv
 from featviz.apps.shared.batches import IMAGES_FOLDER, Backend, Batch, LocalBackend, render_missing
 from featviz.apps.shared.page import counted
-from featviz.errors import SettingError, shown
+from featviz.errors import OutputError, SettingError, shown
 from featviz.io import Store
 
 
@@ -116,6 +116,11 @@ def render_pages(
     finally:
         existing = frozenset(file.removesuffix(".png") for file in store.names(IMAGES_FOLDER))
         pages = write_pages(RenderedImages(store, existing, problems))
+    vanished = {name for batch in batches for name in batch.names} - existing - problems.keys()
+    if vanished:
+        raise OutputError(
+            f"{counted(len(vanished), 'image')} vanished from {store.url} during the run; was it deleted? run again"
+        )
     wanted = [(title, *image) for album in albums for title, images in album.cards.items() for image in images]
     missing = {
         ", ".join(filter(None, (title, note))): problems[name] for title, name, note in wanted if name in problems

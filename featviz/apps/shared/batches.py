@@ -16,6 +16,8 @@ THUMBNAIL_SIZE = 256
 """Longer side in px of the small copies that pages show first."""
 IMAGES_FOLDER = "images"
 """Folder of the images in a store."""
+THUMBNAILS_FOLDER = "thumbs"
+"""Folder of their small copies."""
 
 
 def image_file(name: str) -> str:
@@ -25,7 +27,7 @@ def image_file(name: str) -> str:
 
 def thumbnail_file(name: str) -> str:
     """Return the path of the small copy of an image in its store."""
-    return f"thumbs/{name}.webp"
+    return f"{THUMBNAILS_FOLDER}/{name}.webp"
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,12 @@ class LocalBackend:
 
 def render_missing(
     network: fv.Network,
-    batches: Iterable[Batch],
+    batches: Sequence[Batch],
     store: Store,
     backend: Backend,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, str]:
-    """Render the images that are not in the store yet.
+    """Render the images that are not in the store yet, or that are damaged.
 
     Args:
         network: The network.
@@ -163,7 +165,10 @@ def render_missing(
     Raises:
         OutputError: The store cannot be written to.
     """
-    existing = {file.removesuffix(".png") for file in store.names(IMAGES_FOLDER)}
+    planned = [name for batch in batches for name in batch.names]
+    existing = rendered_names(store, planned)
+    for name in set(planned) - existing:
+        store.remove(image_file(name))  # it may be there and be damaged, and is not rendered again after Ctrl-C
     todo = [part for batch in batches for part in batch.without(existing)]
     count, problems = sum(map(len, todo)), {}
     for done, outcome in enumerate(backend.run(network, todo, store), 1):
@@ -172,6 +177,29 @@ def render_missing(
         if progress:
             progress(done, count)
     return problems
+
+
+def rendered_names(store: Store, names: Iterable[str]) -> set[str]:
+    """Return which images are in a store. What cannot be read counts as missing.
+
+    Args:
+        store: The store.
+        names: Names of images.
+    """
+    files, thumbnails = store.names(IMAGES_FOLDER), store.names(THUMBNAILS_FOLDER)
+    listed = [name for name in names if f"{name}.png" in files and f"{name}.webp" in thumbnails]
+    intact = store.intact_images(map(thumbnail_file, listed))
+    return {name for name in listed if thumbnail_file(name) in intact and _has_recipe(store, name)}
+
+
+def _has_recipe(store: Store, name: str) -> bool:
+    """Return whether an image can be read, and its recipe."""
+    if store.path is None:  # elsewhere, images appear when they are complete
+        return True
+    try:
+        return fv.Recipe.of(store.read(image_file(name))) is not None
+    except fv.FeatvizError:
+        return False
 
 
 def render_batch(network: fv.Network, batch: Batch, store: Store) -> list[Outcome]:
