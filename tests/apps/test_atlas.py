@@ -81,7 +81,7 @@ def test_interrupted_collection_continues(motifnet, folder, tmp_path, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             collected(motifnet, folder, tmp_path / "stopped")
     (state,) = (tmp_path / "stopped").rglob("state.json")
-    assert json.loads(state.read_text())["photographs"] == 32
+    assert json.loads(state.read_text())["counts"]["photographs"] == 32
     with (state.parent / "vectors.bin").open("ab") as file:
         file.write(b"torn")  # written after the state was saved
     again = collected(motifnet, folder, tmp_path / "stopped")
@@ -93,12 +93,15 @@ def test_interrupted_collection_continues(motifnet, folder, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["state.json", "files.txt", "vectors.bin", "labels.bin", "shares.bin", "numbers.bin"])
-@pytest.mark.parametrize("damage", [b"", b"[1]", b'{"rows": -3, "seen": 80, "photographs": 80}', None])
+@pytest.mark.parametrize("damage", [b"", b"[1]", b'{"counts": {"rows": -3}, "files": {}}', "a byte", None])
 def test_damaged_files_are_collected_anew(motifnet, folder, tmp_path, name, damage):
     whole = collected(motifnet, folder, tmp_path, per_image=1)
     before = {path.name: path.read_bytes() for path in whole.folder.iterdir()}
     if damage is None:
         (whole.folder / name).unlink()
+    elif damage == "a byte":
+        data = before[name]
+        (whole.folder / name).write_bytes(data[:20] + bytes([data[20] ^ 1]) + data[21:])
     else:
         (whole.folder / name).write_bytes(damage)
     again = collected(motifnet, folder, tmp_path, per_image=1)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import operator
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +15,10 @@ import torch
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.image_batches import ImageBatch, folder_fingerprint, image_batches
+from featviz.apps.atlas.growing_files import GrowingFiles
+from featviz.apps.shared.image_batches import folder_fingerprint, image_batches
 from featviz.apps.shared.probe import probe
-from featviz.io import locked, write
+from featviz.io import locked
 from featviz.network import OUTPUT
 
 BATCH = 16
@@ -28,8 +27,12 @@ CLASSES = 3
 """Number of most likely classes of a photograph whose logits are attributed to its positions."""
 STATE_INTERVAL = 64
 """Number of photographs after which the state is saved."""
-NOTHING = {"seen": 0, "rows": 0, "photographs": 0}
-"""State of a collection before its first photograph."""
+COUNTS = ("seen", "rows", "photographs")
+"""What is counted: files that were read or skipped, rows, and photographs that rows are from."""
+COLUMNS = ("vectors", "labels", "shares", "numbers")
+"""Properties of a row, each in a file of its own; see `Collected`."""
+PHOTOGRAPHS_FILE = "files.txt"
+"""File with the paths of the photographs."""
 FLOAT16_LIMIT = 6e4
 """Activations are clipped to this absolute value, below the largest number in half precision."""
 
@@ -75,7 +78,7 @@ class Collected:
     @cached_property
     def files(self) -> list[str]:
         """Paths of the photographs by index, relative to their folder."""
-        lines = (self.folder / "files.txt").read_text(encoding="utf-8").split("\n")[: self.photographs]
+        lines = (self.folder / PHOTOGRAPHS_FILE).read_text(encoding="utf-8").split("\n")[: self.photographs]
         return [json.loads(line) for line in lines]
 
     def _open(self, name: str, kind: type, width: int) -> np.ndarray:
@@ -122,115 +125,60 @@ def collect(
     channels = probe(network, [layer]).as_map(layer).shape[1]
     head = network.logits_layer
     classes = 0 if head is None else min(CLASSES, head.channels)
-    files = _Files(folder, channels, classes)
+    files = GrowingFiles(folder, [PHOTOGRAPHS_FILE, *(f"{name}.bin" for name in COLUMNS)], COUNTS)
     with locked(folder):
-        state = _collect(network, photographs, layer, files, count, per_image, seed, progress)
-    if not state["rows"]:
+        _collect(network, photographs, layer, files, classes, count, per_image, seed, progress)
+    if not files.counts["rows"]:
         raise fv.OutputError(f"none of the {count} images in {photographs} can be read")
-    return Collected(folder, state["rows"], state["photographs"], channels, classes)
+    return Collected(folder, files.counts["rows"], files.counts["photographs"], channels, classes)
 
 
 def _collect(
     network: fv.Network,
     photographs: Path,
     layer: str,
-    files: _Files,
+    files: GrowingFiles,
+    classes: int,
     count: int,
     per_image: int,
     seed: int,
     progress: Callable[[int, int], None] | None,
-) -> dict[str, int]:
-    """Collect what is missing in the files, and return their state. See `collect`; `count` is the number of images."""
+) -> None:
+    """Collect what is missing in the files. See `collect`; `count` is the number of images."""
     try:
-        state = files.resume()
-        first = state["seen"]
+        files.resume()
+        counts = files.counts
+        first = counts["seen"]
         batches = image_batches(
             photographs, size=network.size, channels=network.channels, batch=BATCH, skipped=_ignore, first=first
         )
         for batch in batches:
-            rows = _rows(network, layer, files.classes, batch.images, per_image, seed, state["photographs"])
-            files.append(batch, photographs, rows, state)
-            if state["photographs"] % STATE_INTERVAL < BATCH or batch.read == count:
-                files.save(state)
+            rows = _rows(network, layer, classes, batch.images, per_image, seed, counts["photographs"])
+            contents = {f"{name}.bin": values.tobytes() for name, values in rows.items()}
+            files.append({PHOTOGRAPHS_FILE: _listed(batch.files, photographs), **contents})
+            counts["seen"] = batch.read
+            counts["rows"] += len(rows["numbers"])
+            counts["photographs"] += len(batch.files)
+            if counts["photographs"] % STATE_INTERVAL < BATCH or batch.read == count:
+                files.save()
             if progress:
                 progress(batch.read, count)
-        if progress and first < count > state["seen"]:
+        if progress and first < count > counts["seen"]:
             progress(count, count)  # the last files cannot be read, so that no batch reported them
-        state["seen"] = count
-        files.save(state)
+        if counts["seen"] < count:
+            counts["seen"] = count
+            files.save()
     except OSError as error:
         raise fv.OutputError(f"cannot write to {files.folder}: {error.strerror or error}") from error
-    return state
 
 
 def _ignore(_file: Path, _reason: str) -> None:
     """Skip a file that cannot be read."""
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The files of a collection, which only grow, and its state: how much of them is valid."""
-
-    folder: Path
-    channels: int
-    classes: int
-
-    def resume(self) -> dict[str, int]:
-        """Return the saved state, and cut off what was written after it was saved.
-
-        Where the state or a file is damaged or too short, everything is collected anew.
-        """
-        state, lines = self._saved_state(), self._listed_photographs()
-        sizes = {name: width * state["rows"] for name, width in self._row_bytes.items()}
-        paths = {name: self.folder / f"{name}.bin" for name in sizes}
-        found = {name: path.stat().st_size if path.is_file() else 0 for name, path in paths.items()}
-        if len(lines) < state["photographs"] or any(found[name] < size for name, size in sizes.items()):
-            state, sizes = dict(NOTHING), dict.fromkeys(sizes, 0)
-        for name, size in sizes.items():
-            if found[name] != size or not paths[name].is_file():  # complete files may be mapped by another process
-                with paths[name].open("ab") as opened:
-                    opened.truncate(size)
-        if len(lines) != state["photographs"] or not lines:
-            kept = "".join(f"{json.dumps(line)}\n" for line in lines[: state["photographs"]])
-            write(self.folder / "files.txt", kept.encode())
-        return state
-
-    @property
-    def _row_bytes(self) -> dict[str, int]:
-        """Number of bytes of a row in each file."""
-        return {"vectors": 2 * self.channels, "labels": 4 * self.classes, "shares": 4 * self.classes, "numbers": 4}
-
-    def _saved_state(self) -> dict[str, int]:
-        """Return the saved state, or `NOTHING` where there is none or it is damaged."""
-        try:
-            state = json.loads((self.folder / "state.json").read_text())
-            found = {key: operator.index(state[key]) for key in NOTHING}
-        except (OSError, ValueError, TypeError, KeyError):
-            return dict(NOTHING)
-        return found if min(found.values()) >= 0 else dict(NOTHING)
-
-    def _listed_photographs(self) -> list[str]:
-        """Return the listed photographs up to the first damaged line."""
-        listed: list[str] = []
-        with suppress(OSError, ValueError):
-            for line in (self.folder / "files.txt").read_text(encoding="utf-8").split("\n")[:-1]:
-                listed.append(str(json.loads(line)))
-        return listed
-
-    def append(self, batch: ImageBatch, photographs: Path, rows: dict[str, np.ndarray], state: dict[str, int]) -> None:
-        """Append the rows of a batch, and update the state."""
-        with (self.folder / "files.txt").open("a", encoding="utf-8") as listed:
-            listed.writelines(f"{json.dumps(str(file.relative_to(photographs)))}\n" for file in batch.files)
-        for name, values in rows.items():
-            with (self.folder / f"{name}.bin").open("ab") as opened:
-                opened.write(values.tobytes())
-        state["seen"] = batch.read
-        state["rows"] += len(rows["numbers"])
-        state["photographs"] += len(batch.files)
-
-    def save(self, state: dict[str, int]) -> None:
-        """Save the state."""
-        write(self.folder / "state.json", json.dumps(state).encode())
+def _listed(files: Sequence[Path], photographs: Path) -> bytes:
+    """Return lines with the paths of photographs, relative to their folder."""
+    return "".join(f"{json.dumps(str(file.relative_to(photographs)))}\n" for file in files).encode()
 
 
 def _rows(
