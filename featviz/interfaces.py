@@ -66,7 +66,10 @@ def as_position(at: Any) -> Position:
     >>> as_position([3, 4])
     (3, 4)
     """
-    return at if isinstance(at, str) else (operator.index(at[0]), operator.index(at[1]))
+    if isinstance(at, str):
+        return at
+    row, column = at
+    return operator.index(row), operator.index(column)
 
 
 # ---------------------------------------------------------------------------------------------- objectives

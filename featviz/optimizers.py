@@ -10,12 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from featviz.checks import check_kind, check_number
 from featviz.errors import SettingError
 from featviz.interfaces import Leaves, Optimizer, Stepper
 from featviz.transforms.blur import gaussian_blur
 
 __all__ = ["Adam", "Ascent", "Clipped", "LaplacianNormalized", "Normalized", "Smoothed"]
 
+MAX_LEVELS = 32
+"""Largest number of levels of a Laplacian pyramid; each has half the sides of the one before."""
 MIN_RMS = 1e-12
 """Lower bound of the root mean square by which gradients are divided."""
 
@@ -47,10 +50,8 @@ class Adam:
     def __post_init__(self) -> None:
         """Check the values."""
         _check_lr(self.lr, Adam.lr)
-        if not self.final_lr_ratio >= 0:
-            raise SettingError(
-                f"final_lr_ratio must be >= 0, got {self.final_lr_ratio} (default {Adam.final_lr_ratio})"
-            )
+        check_number("final_lr_ratio", self.final_lr_ratio, at_least=0, note=f"(default {Adam.final_lr_ratio})")
+        check_number("anchor_decay", self.anchor_decay, note=f"(default {Adam.anchor_decay})")
         if not 0 <= self.lr * self.anchor_decay < 1:
             raise SettingError(
                 f"anchor_decay must be >= 0 and < 1 / lr = {1 / self.lr:g}, got {self.anchor_decay} "
@@ -119,8 +120,11 @@ class _TorchStepper:
 
 
 def _check_lr(lr: float, default: float) -> None:
-    if not lr > 0:
-        raise SettingError(f"lr must be > 0, got {lr} (default {default})")
+    check_number("lr", lr, above=0, note=f"(default {default})")
+
+
+def _check_inner(owner: object, optimizer: object) -> None:
+    check_kind(f"optimizer of {type(owner).__name__}", optimizer, Optimizer, "use e.g. optimizers.Ascent()")
 
 
 # ---------------------------------------------------------------------------------------------- gradient length
@@ -140,6 +144,10 @@ class Normalized:
     """
 
     optimizer: Optimizer = Ascent()
+
+    def __post_init__(self) -> None:
+        """Check the inner optimizer."""
+        _check_inner(self, self.optimizer)
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Start an optimisation of these tensors over this many steps."""
@@ -165,8 +173,8 @@ class Clipped:
 
     def __post_init__(self) -> None:
         """Check the limit."""
-        if not self.most > 0:
-            raise SettingError(f"most must be > 0, the largest root mean square of a gradient, got {self.most}")
+        check_number("most", self.most, above=0, note="(largest root mean square of a gradient)")
+        _check_inner(self, self.optimizer)
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Start an optimisation of these tensors over this many steps."""
@@ -219,8 +227,8 @@ class Smoothed:
 
     def __post_init__(self) -> None:
         """Check the standard deviation."""
-        if not self.std > 0:
-            raise SettingError(f"std of Smoothed must be > 0 px, got {self.std}")
+        check_number("std of Smoothed", self.std, above=0)
+        _check_inner(self, self.optimizer)
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Start an optimisation of these tensors over this many steps."""
@@ -251,8 +259,9 @@ class LaplacianNormalized:
 
     def __post_init__(self) -> None:
         """Check the number of levels."""
-        if self.levels < 1:
-            raise SettingError(f"levels must be >= 1, got {self.levels} (default {LaplacianNormalized.levels})")
+        note = f"(default {LaplacianNormalized.levels})"
+        check_number("levels", self.levels, at_least=1, at_most=MAX_LEVELS, whole=True, note=note)
+        _check_inner(self, self.optimizer)
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Start an optimisation of these tensors over this many steps."""

@@ -105,9 +105,9 @@ def test_every_optimizer_raises_the_score_and_can_be_replayed(optimizer, tmp_pat
             "anchor_decay must be >= 0 and < 1 / lr = 2, got 2 (default 0.1)",
         ),
         (lambda: fv.optimizers.Ascent(0), "lr must be > 0, got 0 (default 1.0)"),
-        (lambda: fv.optimizers.Clipped(0), "most must be > 0, the largest root mean square of a gradient, got 0"),
-        (lambda: fv.optimizers.Smoothed(0), "std of Smoothed must be > 0 px, got 0"),
-        (lambda: fv.optimizers.LaplacianNormalized(0), "levels must be >= 1, got 0 (default 4)"),
+        (lambda: fv.optimizers.Clipped(0), "most must be > 0, got 0 (largest root mean square of a gradient)"),
+        (lambda: fv.optimizers.Smoothed(0), "std of Smoothed must be > 0, got 0"),
+        (lambda: fv.optimizers.LaplacianNormalized(0), "levels must be a whole number in [1, 32], got 0 (default 4)"),
         (
             lambda: fv.optimizers.Smoothed(1.0).begin([torch.zeros(1, 3, 8, 5, 2, requires_grad=True)], 1),
             "Smoothed(std=1.0, optimizer=Normalized(optimizer=Ascent(lr=1.0))) needs a param that optimises pixels; "

@@ -13,7 +13,7 @@ import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import checked
 from featviz.interfaces import Progress, Transforms
-from featviz.io import Array
+from featviz.io import Array, is_file
 from featviz.network import is_on_this_machine
 
 RECIPE_NAMES = {
@@ -128,7 +128,7 @@ def load_recipe_network(
             "give the network with --model path/to/file.py:factory, or network= in Python"
         )
     weights = weights or recipe.weights or "default"
-    if weights == recipe.weights and weights not in ("default", "none") and not Path(weights).is_file():
+    if weights == recipe.weights and weights not in ("default", "none") and not is_file(weights):
         raise fv.RecipeError(f"the image's weights file {weights} is missing; give it with --weights")
     if model is None and not download and not is_on_this_machine(recipe.model, weights):
         raise fv.RecipeError(
@@ -155,7 +155,7 @@ def _with_start(recipe: fv.Recipe, start: str | Path | None) -> fv.Recipe:
         if recipe.start is None:
             raise fv.SettingError(f"the image started from noise, so start must be left out, got {start}")
         recipe = replace(recipe, start=str(start))
-    if recipe.start is not None and not Path(recipe.start).is_file():  # `Recipe.TENSOR` is not a file either
+    if recipe.start is not None and not is_file(recipe.start):  # `Recipe.TENSOR` is not a file either
         raise fv.RecipeError(
             f"the image was rendered from {recipe.start}, which is missing; give its file with --start, or start="
         )

@@ -78,7 +78,7 @@ def dream(
     quiet: Quiet = False,
 ) -> None:
     """DeepDream: amplify what a network sees in an image or video."""
-    from featviz.io import VIDEOS
+    from featviz.io import VIDEOS, is_folder
 
     path = _output_file(image, output, zoom)
     is_video = path.suffix.lower() in VIDEOS
@@ -93,7 +93,7 @@ def dream(
         "progress": progress(quiet, "dream", "frame" if is_video else "x10kpx"),
     }  # fmt: skip
     loaded = network.load()
-    if image.is_dir():
+    if is_folder(image):
         for file in readable_files(image):
             save(fv.dream(loaded, file, target, **settings), _output_file(file, output, None))
     elif not is_video:
@@ -108,11 +108,13 @@ def dream(
 
 def _output_file(image: Path, output: Path | None, zoom: float | None) -> Path:
     """Return the file to which the dream on an image is written: named after the image, unless a file is given."""
-    if output is not None and not output.is_dir():
-        if image.is_dir():
+    from featviz.io import is_folder
+
+    if output is not None and not is_folder(output):
+        if is_folder(image):
             raise fv.OutputError(f"{image} is a folder, so the output must be an existing folder, got {output}")
         return output
-    if image.is_dir():
+    if is_folder(image):
         return output or image
     ending = ".mp4" if zoom is not None or image.suffix.lower() in VIDEO_ONLY else ".png"
     return (output or image.parent) / f"{image.stem}-dream{ending}"

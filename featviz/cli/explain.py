@@ -69,15 +69,17 @@ def explain(
     The attribution maps of several methods stand side by side. Red raises the score and blue lowers it; a method that
     separates classes gives each a colour. Some methods, such as gradient and smoothgrad, give magnitudes only, in red.
     """
+    from featviz.io import is_folder
+
     named = find_own(own)
     parsed = [fv.objectives.parse(text, named) for text in objectives or []]
-    if image.is_dir() and not output.is_dir():
+    if is_folder(image) and not is_folder(output):
         raise fv.OutputError(f"{image} is a folder, so the output must be an existing folder, got {output}")
     _output_file(output, f"{image.stem}-explained.png")  # checked before anything is computed
     loaded = network.load()
     targets = [*parsed, *find_classes(loaded, classes)]
     bar = progress(quiet, "explain", "map")
-    for file in readable_files(image) if image.is_dir() else [image]:
+    for file in readable_files(image) if is_folder(image) else [image]:
         found = fv.compare(loaded, file, targets, *([method] if method else []), layer=layer, progress=bar)
         _print_facts(found)
         typer.echo(found.save(_output_file(output, f"{file.stem}-explained.png")))
@@ -173,8 +175,8 @@ def _output_file(path: Path, name: str) -> Path:
     Raises:
         OutputError: The file cannot be written.
     """
-    from featviz.io import check_output
+    from featviz.io import check_output, is_folder
 
-    path = path / name if path.is_dir() else path
+    path = path / name if is_folder(path) else path
     check_output(path)
     return path

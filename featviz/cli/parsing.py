@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+MAX_CHANNELS = 1_000_000
+"""Largest number of channels in a range; no layer has as many."""
+
+
 def read_size(text: str | None) -> tuple[int, int] | None:
     """Read a size in px.
 
@@ -65,7 +69,10 @@ def read_channels(text: str) -> list[int]:
             raise fv.SettingError(
                 f"cannot read the channels {text!r}; give the smaller number first, as {last}-{first}"
             )
-        found += range(int(first), int(last or first) + 1)
+        span = range(int(first), int(last or first) + 1)
+        if span.stop - span.start > MAX_CHANNELS:
+            raise fv.SettingError(f"cannot read the channels {text!r}; a range may have at most {MAX_CHANNELS}")
+        found += span
     return found
 
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -20,6 +21,10 @@ from featviz.errors import SettingError, shown
 from featviz.interfaces import as_size
 from featviz.network import Execution, Network
 
+MAX_STEPS = 1_000_000
+"""Largest number of steps, and of frames of a video."""
+MAX_NAME_BYTES = 255
+"""Longest name of a file or folder that file systems allow."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -70,6 +75,12 @@ def _whole(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a whole number, got {shown(value)}")
 
 
+def _steps(name: str, value: Any) -> None:
+    _whole(name, value)
+    if value > MAX_STEPS:
+        raise SettingError(f"{name} must be at most {MAX_STEPS}, got {shown(value)}")
+
+
 def _whole_numbers(name: str, value: Any) -> None:
     listed = isinstance(value, list | tuple | range | set | np.ndarray | Tensor) and np.ndim(value) < 2  # type: ignore[arg-type]
     if not listed or not all(map(_is_whole, value)):
@@ -102,6 +113,8 @@ def _size(name: str, value: Any) -> None:
 def _path(name: str, value: Any) -> None:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise SettingError(f"{name} must be a path, got {shown(value)}")
+    if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in Path(value).parts):
+        raise SettingError(f"{name} must be a path, got a name of more than {MAX_NAME_BYTES} bytes")
 
 
 def _callback(name: str, value: Any) -> None:
@@ -181,9 +194,10 @@ CHECKS: Mapping[str, Callable[[str, Any], None]] = {
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
     **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download"), _flag),
     **dict.fromkeys(
-        ("steps", "until", "octaves", "jitter", "laplacian", "frames", "top", "rest", "cells", "groups", "per_image",
+        ("octaves", "jitter", "laplacian", "top", "rest", "cells", "groups", "per_image",
          "per_class", "least", "diverse_images", "robustness_views", "seed"), _whole,
     ),
+    **dict.fromkeys(("steps", "until", "frames"), _steps),
     **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps"), _number),
     **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
 }  # fmt: skip

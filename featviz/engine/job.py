@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from featviz.engine.autotune import autotune
-from featviz.engine.memory import is_out_of_memory
+from featviz.engine.memory import check_fits, is_out_of_memory
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
 from featviz.engine.view import View, size_of
 from featviz.errors import ModelError, RenderError, SettingError, shown
@@ -100,11 +100,13 @@ class Job:
         _check_types(network, execution)
         param = _complete_param(param)
         objectives = _check_batch(as_objectives(objective), param)
-        seeds = _seeds(seed, len(objectives) * param.batch)
-        rng = Generators(seeds)
         start = torch.from_numpy(np.ascontiguousarray(start)) if isinstance(start, np.ndarray) else start
-        start_images = None if start is None else _start_images(start, network.channels, len(seeds))
+        count = len(objectives) * param.batch
+        start_images = None if start is None else _start_images(start, network.channels, count)
         size = param.size or (network.size if start_images is None else size_of(start_images))
+        check_fits(count, network.channels, size)
+        seeds = _seeds(seed, count)
+        rng = Generators(seeds)
         leaves, images = _first_images(param, rng, network, size, start_images)
         transforms = _complete_transforms(transforms, param)
         view = View.prepare(transforms, network, images, execution.tile, _layers(objectives))

@@ -11,6 +11,9 @@ import psutil
 import torch
 from torch import Tensor
 
+from featviz.errors import RenderError
+from featviz.interfaces import Size
+
 USABLE = 0.8
 """Fraction of the free memory that a render may take; the rest is a reserve for what the estimate misses."""
 PEAK_RATIO = 2.25
@@ -67,6 +70,23 @@ def saved_bytes(run: Callable[[], object], *, aside: set[int]) -> int:
         result = run()  # kept until all is counted, or freed addresses would be used and counted twice
     del result
     return sum(size for address, size in saved.items() if address not in aside)
+
+
+def check_fits(count: int, channels: int, size: Size) -> None:
+    """Check that images could fit in the memory of this machine, before any is taken.
+
+    Args:
+        count: Number of images.
+        channels: Number of their channels.
+        size: Their height and width in px.
+
+    Raises:
+        RenderError: The images alone exceed it.
+    """
+    height, width = size
+    if 4 * count * channels * height * width > psutil.virtual_memory().total:
+        several = f"{count} images" if count > 1 else "images"
+        raise RenderError(f"out of memory with {several} of {height} x {width} px; give a smaller size")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from featviz.engine.repr_parser import parse_repr
 from featviz.errors import FeatvizError, RecipeError
 from featviz.interfaces import NamesClass, UsesFiles
-from featviz.io import read_recipe
+from featviz.io import is_file, read_recipe
 from featviz.network import InputSpec
 
 FORMAT = 4
@@ -266,7 +266,7 @@ def _nested(*values: Any) -> Iterator[Any]:
 
 
 def _content_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if is_file(path) else "missing"
 
 
 def _input_spec(found: Mapping[str, Any]) -> InputSpec:

@@ -70,7 +70,7 @@ def parse_value(text: str, package: ModuleType, own: Mapping[str, Any] | None = 
 
 def _parse(node: ast.expr, names: Mapping[str, Any]) -> Any:
     match node:
-        case ast.Constant(value=value):
+        case ast.Constant(value=str() | int() | float() | None as value):
             return value
         case ast.Tuple(elts=items) | ast.List(elts=items):
             return tuple(value for item in items for value in _spread(item, names))

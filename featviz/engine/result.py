@@ -19,7 +19,7 @@ from torch import Tensor
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
 from featviz.interfaces import Size, as_size
-from featviz.io import contact_sheet, encode, save_image, slug, to_bytes
+from featviz.io import contact_sheet, encode, is_folder, save_image, slug, to_bytes
 from featviz.network import Execution
 
 HISTORY_POINTS = 100
@@ -159,7 +159,7 @@ class Rendering:
             OutputError: The folder is missing or not writable, or the format is unknown.
         """
         path = Path(path)
-        if not path.is_dir():
+        if not is_folder(path):
             report = json.dumps(self.report) if len(self) == 1 else None
             return [save_image(self.sheet(labels=labels), path, self.recipe.to_json(), report)]
         each = [self[i] for i in range(len(self))]

@@ -9,8 +9,9 @@ from functools import cached_property
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.engine.memory import is_out_of_memory
 from featviz.engine.tiles import Tile, tile_size, tiles
-from featviz.errors import ModelError, SettingError
+from featviz.errors import ModelError, RenderError, SettingError
 from featviz.interfaces import ObjectiveLike, Size, Transform, Transforms, traits_of, transform_traits_of
 from featviz.network import Network
 from featviz.network.activations import MoveMasks
@@ -58,7 +59,7 @@ class View:
         if has_alpha and not any(transform_traits_of(each).consumes_alpha for each in transforms):
             transforms = (CompositeAlpha(), *transforms)
         fused = fuse(transforms)
-        sample, _ = apply_transforms(images[:1], fused, Generators([0]))
+        sample = _sample_view(images[:1], fused)
         if sample.shape[1] != network.channels:
             got = f"the network expects {network.channels} channels, the views have {sample.shape[1]}"
             if sample.shape[1] < images.shape[1]:
@@ -109,3 +110,17 @@ class View:
 def size_of(images: Tensor) -> Size:
     """Return the height and width of images in px."""
     return images.shape[-2], images.shape[-1]
+
+
+def _sample_view(images: Float[Tensor, "1 c h w"], transforms: Sequence[Transform]) -> Float[Tensor, "1 c2 h2 w2"]:
+    """Transform one image.
+
+    Raises:
+        RenderError: The view does not fit in memory.
+    """
+    try:
+        return apply_transforms(images, transforms, Generators([0]))[0]
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise RenderError("out of memory with these transforms; make the views smaller") from error
+        raise

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.errors import SettingError, shown
 
 Numbers = Any
 """What `Array.of` accepts: nested lists of numbers, a numpy array, a tensor or an `Array`. Values store an `Array`."""
@@ -66,10 +66,9 @@ class Array:
             return numbers
         try:
             values = np.asarray(numbers.detach().float().cpu() if isinstance(numbers, Tensor) else numbers, dtype="<f4")
-        except (TypeError, ValueError) as error:
-            raise SettingError(
-                f"{numbers!r} is not an array of numbers; give numbers, nested lists of them, a numpy array or a tensor"
-            ) from error
+        except (TypeError, ValueError, MemoryError) as error:
+            expected = "give numbers, nested lists of them, a numpy array or a tensor"
+            raise SettingError(f"{shown(numbers)} is not an array of numbers; {expected}") from error
         if not np.isfinite(values).all():
             raise SettingError(f"numbers must be finite; an array of shape {values.shape} has infinite or NaN values")
         return cls(values.shape, base64.b85encode(zlib.compress(values.tobytes())).decode())

@@ -25,6 +25,16 @@ STALE_AFTER_S = 3600.0
 """Seconds after its last change at which a temporary file of another machine counts as left behind."""
 
 
+def is_file(path: str | Path) -> bool:
+    """Return whether there is such a file. Unlike `Path.is_file`, false for any text, however long."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return whether there is such a folder. Unlike `Path.is_dir`, false for any text, however long."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def check_output(path: Path, *endings: str) -> None:
     """Check that a file can be written, before anything is computed.
 

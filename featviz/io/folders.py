@@ -14,6 +14,7 @@ from torch import Tensor
 
 from featviz.errors import FeatvizError, FeatvizWarning, OutputError, SettingError
 from featviz.interfaces import Size, as_size
+from featviz.io.files import is_folder
 from featviz.io.image_source import center_crop, check_unit_range
 from featviz.io.images import read_image
 
@@ -97,7 +98,7 @@ def images_in(folder: str | Path) -> Iterator[Path]:
     Raises:
         OutputError: The folder is missing or has no images.
     """
-    if not Path(folder).is_dir():
+    if not is_folder(folder):
         raise OutputError(f"no folder {folder}; give a folder of images")
     found = False
     for parent, subfolders, names in os.walk(folder):

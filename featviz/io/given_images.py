@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from featviz.errors import SettingError
+from featviz.io.files import is_folder
 from featviz.io.folders import images_in
 from featviz.io.image_source import check_unit_range
 from featviz.io.images import pillow_pixels, read_image
@@ -52,7 +53,7 @@ def separate_images(given: GivenImage) -> list[GivenImage] | None:
         OutputError: A folder holds no image.
         SettingError: There is no image.
     """
-    if isinstance(given, str | Path) and Path(given).is_dir():
+    if isinstance(given, str | Path) and is_folder(given):
         return list(images_in(given))
     is_batch = isinstance(given, np.ndarray | Tensor) and given.ndim == 4 and len(given) != 1
     if not is_batch and not isinstance(given, list | tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from featviz.errors import OutputError, RecipeError
-from featviz.io.files import IMAGE_ENDINGS, check_output, write
+from featviz.io.files import IMAGE_ENDINGS, check_output, is_file, write
 
 JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
 WRITE_OPTIONS: dict[str, dict[str, Any]] = {".jpg": JPEG_OPTIONS, ".jpeg": JPEG_OPTIONS, ".webp": {"quality": 95}}
@@ -248,7 +249,7 @@ def open_image(path: Path | bytes) -> PillowImage.Image:
         OutputError: The file is missing, broken or not an image.
     """
     picture = None
-    if isinstance(path, Path) and path.exists() and not path.is_file():  # a pipe would be waited for
+    if isinstance(path, Path) and not is_file(path) and os.path.lexists(path):  # a pipe would be waited for
         raise OutputError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give an image file")
     try:
         picture = PillowImage.open(BytesIO(path) if isinstance(path, bytes) else path, formats=READ_FORMATS)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from featviz.errors import OutputError, SettingError
-from featviz.io.files import check_output, replace_durably, temporary_beside
+from featviz.io.files import check_output, is_file, replace_durably, temporary_beside
 from featviz.io.images import open_image
 
 VIDEOS: dict[str, dict[str, Any]] = {
@@ -51,7 +51,7 @@ def read_video(path: str | Path) -> tuple[float, int, Iterator[UInt8[np.ndarray,
         OutputError: The file is missing, a still image or not a video, or the packages for videos are not installed.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise OutputError(f"no file {path}; check the path")
     if path.suffix.lower() in PILLOW_ENDINGS:
         with open_image(path) as picture:

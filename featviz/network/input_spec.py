@@ -15,6 +15,8 @@ from featviz.interfaces import Size, as_size
 
 CHANNEL_ORDERS = ("RGB", "BGR")
 LAYOUTS = ("NCHW", "NHWC")
+MAX_SIDE = 65536
+"""Largest side of an input in px."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class InputSpec:
         object.__setattr__(self, "std", _numbers("std", self.std))
         if min(self.size) < 1:
             raise SettingError(f"size must be at least 1 px on each side, got {self.size[0]} x {self.size[1]}")
+        if max(self.size) > MAX_SIDE:
+            raise SettingError(f"size must be at most {MAX_SIDE} px on each side, got {shown(self.size)}")
         if len(self.mean) != len(self.std) or not self.mean:
             raise SettingError(f"mean and std need one value per channel each, got {self.mean} and {self.std}")
         if not all(0 < each < math.inf for each in self.std):

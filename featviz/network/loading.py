@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from featviz.errors import ModelError, WeightsError, nearest
+from featviz.errors import ModelError, WeightsError, nearest, shown
 from featviz.interfaces import Size, as_size
+from featviz.io import is_file
 from featviz.network import bundled
 from featviz.network.activations import OUTPUT
 from featviz.network.network import Network
@@ -291,6 +292,8 @@ def _device(name: str) -> torch.device:
 
 
 def _import_module(source: str, name: str) -> Any:
+    if not all(part.isidentifier() for part in source.split(".")):
+        raise ModelError(f"no module {shown(source)}; give path/to/file.py:{name or 'NAME'} or package.module:NAME")
     try:
         with _importing_from(Path.cwd()):
             return importlib.import_module(source)
@@ -301,7 +304,7 @@ def _import_module(source: str, name: str) -> Any:
 
 
 def _run_file(path: Path) -> Any:
-    if not path.is_file():
+    if not is_file(path):
         raise ModelError(f"no file {path}; give path/to/file.py:factory")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import WeightsError
+from featviz.io import is_file
 
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts save the state_dict in a checkpoint."""
@@ -28,7 +29,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: There is no such file, or it contains anything but tensors.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(f"no weights file {path}; give a safetensors or state_dict file")
     try:
         if path.suffix == ".safetensors":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
 from numbers import Real
 from operator import add, or_
@@ -13,6 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import check_text
 from featviz.errors import SettingError
 from featviz.interfaces import Bindable, RenderContext, Traits, traits_of
 from featviz.io import Array
@@ -37,6 +38,11 @@ class Objective:
     A class with a term can be parsed once it is imported."""
     precedence = TERM
     """Precedence of its text: `SUM`, `PRODUCT` or `TERM`."""
+
+    def __post_init__(self) -> None:
+        """Check the name of the layer, for objectives with such a field."""
+        if is_dataclass(self) and any(each.name == "layer" for each in fields(self)):
+            check_text(f"layer of {type(self).__name__}", self.layer)
 
     @property
     def layers(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import check_number
 from featviz.interfaces import Traits
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Composite, Objective
@@ -93,6 +94,11 @@ class Alignment(Objective):
     layer: str
     decay: float = 2.0
     term = "alignment"
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        super().__post_init__()
+        check_number("decay of Alignment", self.decay, above=0, note=f"(default {Alignment.decay})")
 
     @property
     def traits(self) -> Traits:

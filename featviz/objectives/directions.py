@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import AddressError, SettingError
-from featviz.interfaces import Position, Traits, as_position
+from featviz.checks import check_number, check_position
+from featviz.errors import AddressError, SettingError, shown
+from featviz.interfaces import Position, Traits
 from featviz.io.array import Array, Numbers
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Unit
@@ -29,7 +31,8 @@ class _VectorDirection(Unit):
     power: float
 
     def __post_init__(self) -> None:
-        """Convert the vector to a value that a recipe can hold, and check both fields."""
+        """Convert the vector to a value that a recipe can hold, and check the fields."""
+        super().__post_init__()
         object.__setattr__(self, "vector", _as_array(self.vector, "vector", ["channels"]))
         _check_power(self.power)
 
@@ -123,7 +126,7 @@ class DirectionNeuron(_VectorDirection):
     def __post_init__(self) -> None:
         """Convert the vector and the position, and check the fields."""
         super().__post_init__()
-        object.__setattr__(self, "at", as_position(self.at))
+        object.__setattr__(self, "at", check_position("at of DirectionNeuron", self.at))
 
     @property
     def traits(self) -> Traits:
@@ -167,6 +170,7 @@ class TensorDirection(Unit):
 
     def __post_init__(self) -> None:
         """Convert the tensor to a value that a recipe can hold, and check the fields."""
+        super().__post_init__()
         object.__setattr__(self, "tensor", _as_array(self.tensor, "tensor", ["channels", "rows", "columns"]))
         _check_power(self.power)
 
@@ -223,9 +227,10 @@ class ActivationWeights(Unit):
 
     def __post_init__(self) -> None:
         """Convert the fields to values that a recipe can hold, and check them."""
+        super().__post_init__()
         object.__setattr__(self, "weights", Array.of(self.weights))
-        object.__setattr__(self, "at", None if self.at is None else as_position(self.at))
-        object.__setattr__(self, "patch", as_position(self.patch))
+        object.__setattr__(self, "at", None if self.at is None else _pair("at", self.at))
+        object.__setattr__(self, "patch", _pair("patch", self.patch))
         if not 1 <= len(self.weights.shape) <= 3:
             raise SettingError(
                 "weights must have shape (channels,), (rows, columns) or (channels, rows, columns), "
@@ -275,8 +280,14 @@ def _as_array(numbers: Numbers, name: str, dimensions: list[str]) -> Array:
 
 
 def _check_power(power: float) -> None:
-    if power < 0:
-        raise SettingError(f"power must be >= 0, got {power} (default 0, the dot product)")
+    check_number("power", power, at_least=0, note="(default 0, the dot product)")
+
+
+def _pair(name: str, pair: Any) -> Position:
+    """Return two whole numbers."""
+    if isinstance(pair, str):
+        raise SettingError(f"{name} of ActivationWeights must be two whole numbers, got {shown(pair)}")
+    return check_position(f"{name} of ActivationWeights", pair)
 
 
 def _check_shape(layer: str, shape: tuple[int, ...], direction: Array) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import check_number
 from featviz.errors import SettingError
 from featviz.interfaces import RenderContext, Traits
 from featviz.io.image_source import ImageSource, as_mask_source, load_image_source
@@ -110,6 +111,8 @@ class Ramp(Objective):
 
     def __post_init__(self) -> None:
         """Check the fields."""
+        for name in ("first", "last", "begin", "end"):
+            check_number(f"{name} of Ramp", getattr(self, name))
         if not 0 <= self.begin < self.end <= 1:
             raise SettingError(f"a ramp needs 0 <= begin < end <= 1, got begin={self.begin} and end={self.end}")
 

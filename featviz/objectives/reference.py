@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import check_number
 from featviz.errors import AddressError, SettingError
 from featviz.interfaces import RenderContext, Traits
 from featviz.io.image_source import ImageSource, as_image_source, load_image_source
@@ -27,6 +28,7 @@ class _Reference(Objective):
 
     def __post_init__(self) -> None:
         """Convert the image to a value that a recipe can hold."""
+        super().__post_init__()
         object.__setattr__(self, "image", as_image_source(self.image))
 
     @property
@@ -103,6 +105,11 @@ class Caricature(_Reference):
     image: ImageSource
     power: float = 1.0
     term = "caricature"
+
+    def __post_init__(self) -> None:
+        """Convert the image to a value that a recipe can hold, and check the fields."""
+        super().__post_init__()
+        check_number("power of Caricature", self.power, at_least=0, note=f"(default {Caricature.power})")
 
     @property
     def traits(self) -> Traits:
@@ -204,6 +211,7 @@ class Style(_Reference):
     def __post_init__(self) -> None:
         """Convert the image to a value that a recipe can hold, and check the fields."""
         super().__post_init__()
+        check_number("memory of Style", self.memory)
         if not 0 <= self.memory < 1:
             raise SettingError(f"memory must be in [0, 1), got {self.memory} (0.95 averages about 20 steps)")
 

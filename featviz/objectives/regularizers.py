@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.checks import MAX_SIDE, check_flag, check_number
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective
 from featviz.transforms.blur import gaussian_blur
@@ -53,6 +53,10 @@ class L1(Objective):
     term = "l1"
     layers = NO_LAYERS
 
+    def __post_init__(self) -> None:
+        """Check the grey."""
+        check_number("grey of L1", self.grey, note=f"(default {L1.grey})")
+
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the mean absolute difference."""
         return (acts.images - self.grey).abs().flatten(1).mean(1)
@@ -74,6 +78,10 @@ class L2(Objective):
     grey: float = 0.5
     term = "l2"
     layers = NO_LAYERS
+
+    def __post_init__(self) -> None:
+        """Check the grey."""
+        check_number("grey of L2", self.grey, note=f"(default {L2.grey})")
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the mean squared difference."""
@@ -101,8 +109,7 @@ class Blur(Objective):
 
     def __post_init__(self) -> None:
         """Check the standard deviation."""
-        if not self.std > 0:
-            raise SettingError(f"std must be > 0 px, got {self.std} (default 1)")
+        check_number("std of Blur", self.std, above=0, note="(default 1 px)")
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return half the mean squared difference from the blurred image."""
@@ -133,9 +140,9 @@ class BoundaryComplexity(Objective):
     layers = NO_LAYERS
 
     def __post_init__(self) -> None:
-        """Check the width."""
-        if self.px < 1:
-            raise SettingError(f"px must be >= 1, got {self.px} (default 20)")
+        """Check the fields."""
+        check_number("px of BoundaryComplexity", self.px, at_least=1, at_most=MAX_SIDE, whole=True, note="(default 20)")
+        check_number("grey of BoundaryComplexity", self.grey, note=f"(default {BoundaryComplexity.grey})")
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the mean over the border."""
@@ -161,6 +168,10 @@ class Opacity(Objective):
     middle: bool = False
     term = "opacity"
     layers = NO_LAYERS
+
+    def __post_init__(self) -> None:
+        """Check the flag."""
+        check_flag("middle of Opacity", self.middle)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the mean of the alpha channel.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.interfaces import Position, Traits, as_position
+from featviz.checks import as_whole, check_position, check_text
+from featviz.interfaces import Position, Traits
 from featviz.network.activations import OUTPUT, Activations
 from featviz.objectives.address import Address
 from featviz.objectives.algebra import Objective, Unit, quote_name
@@ -33,9 +33,10 @@ class Neuron(Unit):
     at: Position = "center"
 
     def __post_init__(self) -> None:
-        """Convert integers of numpy and torch."""
-        object.__setattr__(self, "channel", operator.index(self.channel))
-        object.__setattr__(self, "at", as_position(self.at))
+        """Convert integers of numpy and torch, and check the fields."""
+        super().__post_init__()
+        object.__setattr__(self, "channel", as_whole("channel", self.channel))
+        object.__setattr__(self, "at", check_position("at", self.at))
 
     @property
     def traits(self) -> Traits:
@@ -73,8 +74,9 @@ class Channel(Unit):
     channel: int
 
     def __post_init__(self) -> None:
-        """Convert integers of numpy and torch."""
-        object.__setattr__(self, "channel", operator.index(self.channel))
+        """Convert integers of numpy and torch, and check the fields."""
+        super().__post_init__()
+        object.__setattr__(self, "channel", as_whole("channel", self.channel))
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the mean activation of the channel.
@@ -121,8 +123,10 @@ class _Class(Unit):
     network: str = OUTPUT
 
     def __post_init__(self) -> None:
-        """Convert integers of numpy and torch."""
-        object.__setattr__(self, "name", self.name if isinstance(self.name, str) else operator.index(self.name))
+        """Convert integers of numpy and torch, and check the fields."""
+        check_text(f"network of {type(self).__name__}", self.network)
+        name = self.name if isinstance(self.name, str) else as_whole("a class without a name", self.name)
+        object.__setattr__(self, "name", name)
 
     @property
     def layers(self) -> frozenset[str]:

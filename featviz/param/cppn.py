@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.checks import check_flag, check_number
 from featviz.interfaces import Leaves, ParamTraits, Size
 from featviz.random import Generators
 
@@ -19,6 +19,8 @@ COORDINATE_RANGE = 3**0.5
 
 Source: Lucid, lucid/optvis/param/cppn.py.
 """
+MAX_WIDTH, MAX_DEPTH = 4096, 64
+"""Largest width and depth; images do not get better from about the defaults on."""
 WEIGHT_STEP_SCALE = 0.04
 """Change of a weight for a change of its leaf by 1.
 
@@ -53,10 +55,9 @@ class CPPN:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if min(self.width, self.depth) < 1:
-            raise SettingError(
-                f"width and depth must be >= 1, got {self.width} and {self.depth} (default {CPPN.width}, {CPPN.depth})"
-            )
+        check_number("width of CPPN", self.width, at_least=1, at_most=MAX_WIDTH, whole=True, note="(default 24)")
+        check_number("depth of CPPN", self.depth, at_least=1, at_most=MAX_DEPTH, whole=True, note="(default 8)")
+        check_flag("periodic of CPPN", self.periodic)
 
     @property
     def traits(self) -> ParamTraits:

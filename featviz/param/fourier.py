@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import check_number
 from featviz.errors import SettingError
 from featviz.interfaces import Leaves, ParamTraits, Size
-from featviz.param.checks import check_std
 from featviz.param.prior import Prior, UsesPrior
 from featviz.param.spectrum import canvas_std, inverse_fft, natural_amplitudes, power_law
 from featviz.random import Generators
@@ -73,7 +73,8 @@ class Fourier(_Spectral):
     def __post_init__(self) -> None:
         """Convert the path of the prior to text, and check the standard deviation."""
         super().__post_init__()
-        check_std("Fourier", self.std, Fourier.std)
+        check_number("decay of Fourier", self.decay, note=f"(default {Fourier.decay})")
+        check_number("std of Fourier", self.std, at_least=0, note=f"(default {Fourier.std})")
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw the coefficients of each image; the last dimension holds real and imaginary parts."""

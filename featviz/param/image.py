@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import check_kind, check_number, check_size
 from featviz.errors import SettingError
-from featviz.interfaces import Color, Leaves, ParamTraits, Size, Spatial, as_size, param_traits_of
+from featviz.interfaces import Color, Leaves, ParamTraits, Size, Spatial, param_traits_of
 from featviz.param.color import default_color
 from featviz.param.fourier import Fourier
 from featviz.random import Generators
+
+MAX_BATCH = 65536
+"""Largest number of images per objective."""
 
 
 @dataclass(frozen=True, init=False)
@@ -50,11 +54,10 @@ class Image:
                 "the spatial part of a param needs the methods start, fit and canvas; "
                 f"{type(spatial).__name__} lacks {', '.join(missing)}"
             )
-        size = None if size is None else as_size(size)
-        if size is not None and min(size) < 1:
-            raise SettingError(f"size must be at least 1 px on each side, got {size[0]} x {size[1]}")
-        if batch < 1:
-            raise SettingError(f"batch must be >= 1, got {batch}")
+        size = None if size is None else check_size("size", size)
+        check_number("batch", batch, at_least=1, at_most=MAX_BATCH, whole=True)
+        if color is not None:
+            check_kind("color of a param", color, Color, "use e.g. param.Decorrelated()")
         vars(self).update(size=size, batch=batch, spatial=spatial, color=color)
 
     @property

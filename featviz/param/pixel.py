@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import check_number
 from featviz.interfaces import Leaves, Size
-from featviz.param.checks import check_std
 from featviz.random import Generators
 
 
@@ -29,7 +29,7 @@ class Pixel:
 
     def __post_init__(self) -> None:
         """Check the standard deviation."""
-        check_std("Pixel", self.std, Pixel.std)
+        check_number("std of Pixel", self.std, at_least=0, note=f"(default {Pixel.std})")
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw the pixels of each image."""

@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.checks import check_number
 from featviz.interfaces import Leaves, Size
-from featviz.param.checks import check_std
 from featviz.random import Generators
+
+MAX_LEVELS = 32
+"""Largest number of levels; each has half the sides of the one before."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Pyramid:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check_std("Pyramid", self.std, Pyramid.std)
-        if self.levels < 1:
-            raise SettingError(f"levels must be >= 1, got {self.levels} (default 4)")
+        check_number("std of Pyramid", self.std, at_least=0, note=f"(default {Pyramid.std})")
+        note = f"(default {Pyramid.levels})"
+        check_number("levels of Pyramid", self.levels, at_least=1, at_most=MAX_LEVELS, whole=True, note=note)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw every level of each image, the finest first."""

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import MAX_SIDE, check_kind, check_number
 from featviz.errors import SettingError
 from featviz.interfaces import Leaves, ParamTraits, Size, Spatial, param_traits_of
-from featviz.param.checks import check_std
 from featviz.param.fourier import Fourier
 from featviz.random import Generators
 
@@ -39,9 +39,13 @@ class Shared:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check_std("Shared", self.std, Shared.std)
-        if not self.factors or min(self.factors) < 1:
+        check_number("std of Shared", self.std, at_least=0, note=f"(default {Shared.std})")
+        check_kind("own of Shared", self.own, Spatial, "use e.g. param.Fourier()")
+        if not isinstance(self.factors, tuple | list) or not self.factors:
             raise SettingError(f"factors must be one or more integers >= 1, got {self.factors} (default (2, 4, 8))")
+        object.__setattr__(self, "factors", tuple(self.factors))
+        for factor in self.factors:
+            check_number("each of the factors of Shared", factor, at_least=1, at_most=MAX_SIDE, whole=True)
 
     @property
     def traits(self) -> ParamTraits:

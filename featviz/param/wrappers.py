@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.checks import check_kind
+from featviz.errors import SettingError, shown
 from featviz.interfaces import Leaves, Param, ParamTraits, Size, Spatial
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, load_image_source
 from featviz.param.color import Plain
@@ -21,6 +22,10 @@ class Wrapper:
     """Base of params around an inner `Image`: its size, batch and traits are those of the inner param."""
 
     param: Image
+
+    def __post_init__(self) -> None:
+        """Check the inner param."""
+        check_kind(f"param of {type(self).__name__}", self.param, Image, "use param.Image(...)")
 
     @property
     def size(self) -> Size | None:
@@ -93,6 +98,7 @@ class Masked(Wrapper):
 
     def __post_init__(self) -> None:
         """Convert the mask to a value that a recipe can store."""
+        super().__post_init__()
         object.__setattr__(self, "mask", as_mask_source(self.mask))
 
     @property
@@ -147,6 +153,9 @@ class Stack(Wrapper):
 
     def __post_init__(self) -> None:
         """Convert the images to values that a recipe can store."""
+        super().__post_init__()
+        if not isinstance(self.fixed, tuple | list):
+            raise SettingError(f"fixed of Stack must be a tuple of images, got {shown(self.fixed)}")
         object.__setattr__(self, "fixed", tuple(as_image_source(image) for image in self.fixed))
         if not self.fixed:
             raise SettingError("fixed must hold at least one image, got (); without any, use param.Image(batch=...)")

@@ -1,39 +1,34 @@
-"""Checks of the arguments of transforms."""
+"""Checks of the arguments of transforms that all transforms share: distributions, distances and paddings."""
 
 from __future__ import annotations
 
-from featviz.errors import SettingError
-from featviz.transforms.distributions import Distribution, smallest_of
+from featviz.checks import MAX_SIDE, check_number
+from featviz.errors import SettingError, shown
+from featviz.transforms.distributions import Bounded, Distribution
 
 
-def check_positive(name: str, value: Distribution | float) -> None:
-    """Check that a number, or every number that may be drawn, is > 0.
-
-    Args:
-        name: Name of the argument, for the message.
-        value: A number or a distribution. A distribution without a property `smallest` is not checked.
-
-    Raises:
-        SettingError: It may be 0 or less.
-    """
-    smallest = smallest_of(value)
-    if smallest is not None and not smallest > 0:
-        raise SettingError(f"{name} must be > 0, got {value} (1 changes nothing)")
-
-
-def check_at_least_one(name: str, value: Distribution | float) -> None:
-    """Check that a number, or every number that may be drawn, is >= 1.
+def check_draws(
+    name: str, value: Distribution | float, *, above: float | None = None, at_least: float | None = None, note: str = ""
+) -> None:
+    """Check that a number, or every number that may be drawn, is in a range.
 
     Args:
         name: Name of the argument, for the message.
-        value: A number or a distribution. A distribution without a property `smallest` is not checked.
+        value: A number or a distribution. Of a distribution without a property `smallest` the range is not checked.
+        above: What every number must exceed; `None` for no such bound.
+        at_least: The smallest allowed number; `None` for none.
+        note: What to add to the message.
 
     Raises:
-        SettingError: It may be less than 1.
+        SettingError: It is neither, or may be out of the range.
     """
-    smallest = smallest_of(value)
-    if smallest is not None and not smallest >= 1:
-        raise SettingError(f"{name} must be >= 1, got {value} (1 changes nothing)")
+    if not isinstance(value, Distribution):
+        check_number(name, value, above=above, at_least=at_least, note=note)
+    elif isinstance(value, Bounded):
+        smallest = value.smallest
+        if (above is not None and not smallest > above) or (at_least is not None and not smallest >= at_least):
+            bound = f"> {above:g}" if above is not None else f">= {at_least:g}"
+            raise SettingError(f"{name} must be {bound}, got {shown(value)}" + (f" {note}" if note else ""))
 
 
 def check_px(name: str, px: int) -> None:
@@ -44,10 +39,11 @@ def check_px(name: str, px: int) -> None:
         px: The distance.
 
     Raises:
-        SettingError: It is negative or not a whole number.
+        SettingError: It is negative, too large or not a whole number.
     """
-    if px < 0 or px != int(px):
-        raise SettingError(f"{name} must be a whole number >= 0, got {px}")
+    check_number(name, px, at_least=0, whole=True)
+    if px > MAX_SIDE:
+        raise SettingError(f"{name} must be at most {MAX_SIDE}, got {shown(px)}")
 
 
 def check_fill(name: str, fill: float | None) -> None:
@@ -60,5 +56,9 @@ def check_fill(name: str, fill: float | None) -> None:
     Raises:
         SettingError: It is out of its range.
     """
-    if fill is not None and not 0 <= fill <= 1:
-        raise SettingError(f"{name} must be in [0, 1], or None to mirror the image, got {fill} (default 0.5)")
+    if fill is not None:
+        try:
+            check_number(name, fill, at_least=0, at_most=1)
+        except SettingError as error:
+            expected = "in [0, 1], or None to mirror the image"
+            raise SettingError(f"{name} must be {expected}, got {shown(fill)} (default 0.5)") from error

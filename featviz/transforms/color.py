@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import check_number
 from featviz.interfaces import Shape, TransformTraits
 from featviz.random import Generators
 
@@ -26,6 +27,10 @@ class ColorShift:
     """
 
     amount: float
+
+    def __post_init__(self) -> None:
+        """Check the amount."""
+        check_number("amount of ColorShift", self.amount, at_least=0)
 
     @property
     def traits(self) -> TransformTraits:
@@ -55,6 +60,10 @@ class Contrast:
     """
 
     amount: float
+
+    def __post_init__(self) -> None:
+        """Check the amount."""
+        check_number("amount of Contrast", self.amount, at_least=0, at_most=1)
 
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n 1 1 1"]:
         """Draw the gain of each image."""

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.checks import check_number
+from featviz.errors import SettingError, shown
 from featviz.random import Generators
 
 
@@ -41,20 +42,6 @@ class Bounded(Protocol):
         """The smallest number that may be drawn."""
 
 
-def smallest_of(value: Distribution | float) -> float | None:
-    """Return the smallest number that may be drawn.
-
-    Args:
-        value: A number or a distribution.
-
-    Returns:
-        The number itself, or the property `smallest` of the distribution; `None` for a distribution without it.
-    """
-    if isinstance(value, Bounded):
-        return value.smallest
-    return None if isinstance(value, Distribution) else value
-
-
 def sample(distribution: Distribution | float, rng: Generators) -> Float[Tensor, " n"]:
     """Draw one number for each image.
 
@@ -81,6 +68,11 @@ class Uniform:
 
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        """Check the ends."""
+        check_number("low of Uniform", self.low)
+        check_number("high of Uniform", self.high)
 
     @property
     def smallest(self) -> float:
@@ -109,8 +101,8 @@ class LogUniform:
 
     def __post_init__(self) -> None:
         """Check the ends."""
-        if min(self.low, self.high) <= 0:
-            raise SettingError(f"low and high of LogUniform must be > 0, got {self.low} and {self.high}")
+        check_number("low of LogUniform", self.low, above=0)
+        check_number("high of LogUniform", self.high, above=0)
 
     @property
     def smallest(self) -> float:
@@ -136,9 +128,12 @@ class OneOf:
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check that there are values."""
-        if not self.values:
-            raise SettingError("values of OneOf must hold at least one number, got ()")
+        """Check that there are values, all of them numbers."""
+        if not isinstance(self.values, tuple | list) or not self.values:
+            raise SettingError(f"values of OneOf must hold at least one number, got {shown(self.values)}")
+        object.__setattr__(self, "values", tuple(self.values))
+        for value in self.values:
+            check_number("each of the values of OneOf", value)
 
     @property
     def smallest(self) -> float:

@@ -9,12 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.checks import MAX_SIDE, check_number, check_size
+from featviz.errors import SettingError, shown
 from featviz.interfaces import Size, as_size
 from featviz.random import Generators
-from featviz.transforms.checks import check_at_least_one, check_fill, check_positive, check_px
+from featviz.transforms.checks import check_draws, check_fill, check_px
 from featviz.transforms.distributions import Distribution, LogUniform, Uniform, sample
 from featviz.transforms.resampling import AffineMap, identity
+
+UNCHANGED = "(1 changes nothing)"
 
 # ---------------------------------------------------------------------------------------------- padding and cropping
 
@@ -114,7 +117,7 @@ class CropOrPadTo:
 
     def __post_init__(self) -> None:
         """Convert the size, and check the values."""
-        object.__setattr__(self, "size", _checked_size("CropOrPadTo", self.size))
+        object.__setattr__(self, "size", check_size("size of CropOrPadTo", self.size))
         check_fill("fill of CropOrPadTo", self.fill)
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
@@ -136,6 +139,10 @@ class Shift:
 
     share: float
 
+    def __post_init__(self) -> None:
+        """Check the share."""
+        check_number("share of Shift", self.share, at_least=0)
+
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Draw the shift of each image along both axes."""
         move = (2 * rng.uniform(2) - 1) * self.share
@@ -153,6 +160,10 @@ class Rotate:
     """
 
     degrees: Distribution | float
+
+    def __post_init__(self) -> None:
+        """Check the angle."""
+        check_draws("degrees of Rotate", self.degrees)
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Draw the angle of each image."""
@@ -183,7 +194,7 @@ class Scale:
 
     def __post_init__(self) -> None:
         """Check the factor."""
-        check_positive("factor of Scale", self.factor)
+        check_draws("factor of Scale", self.factor, above=0, note=UNCHANGED)
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Draw the factor of each image."""
@@ -229,11 +240,10 @@ class ResizedView:
 
     def __post_init__(self) -> None:
         """Convert the size, and check the values."""
-        check_at_least_one("zoom of ResizedView", self.zoom)
-        if not 0 <= self.whole <= 1:
-            raise SettingError(f"whole of ResizedView must be in [0, 1], got {self.whole} (default 0.0)")
+        check_draws("zoom of ResizedView", self.zoom, at_least=1, note=UNCHANGED)
+        check_number("whole of ResizedView", self.whole, at_least=0, at_most=1, note="(default 0.0)")
         if self.size is not None:
-            object.__setattr__(self, "size", _checked_size("ResizedView", self.size))
+            object.__setattr__(self, "size", check_size("size of ResizedView", self.size))
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Draw size and position of each window."""
@@ -269,8 +279,17 @@ class Resize:
 
     def __post_init__(self) -> None:
         """Check the size."""
-        if min(self.size if isinstance(self.size, tuple) else (self.size,)) <= 0:
-            raise SettingError(f"size of Resize must be > 0, in px or as a fraction of the image, got {self.size}")
+        check_number("min_side of Resize", self.min_side, at_least=0, at_most=MAX_SIDE, whole=True)
+        if isinstance(self.size, list):
+            object.__setattr__(self, "size", tuple(self.size))
+        given = f"in px or as a fraction of the image, got {shown(self.size)}"
+        try:
+            if isinstance(self.size, tuple):
+                check_size("size", self.size)
+            else:
+                check_number("size", self.size, above=0, at_most=MAX_SIDE)
+        except SettingError as error:
+            raise SettingError(f"size of Resize must be > 0, {given}") from error
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Scale about the outer edges of the pixels, as `interpolate` does with `align_corners=False`."""
@@ -299,14 +318,6 @@ def _about_center(matrix: Float[Tensor, "n 3 3"], size: Size) -> Float[Tensor, "
     """Return the map with its origin at the center of the image instead of at its first pixel."""
     y, x = (size[0] - 1) / 2, (size[1] - 1) / 2
     return _translation(1, x, y) @ matrix @ _translation(1, -x, -y)
-
-
-def _checked_size(owner: str, size: int | Size) -> Size:
-    """Return height and width, and check that both are >= 1 px."""
-    height, width = as_size(size)
-    if min(height, width) < 1:
-        raise SettingError(f"size of {owner} must be at least 1 px on each side, got {height} x {width}")
-    return height, width
 
 
 def _shrink(transform: Crop | Jitter, size: Size, px: int) -> Size:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from featviz.checks import check_kind
 from featviz.errors import SettingError
 from featviz.interfaces import Shape
 from featviz.random import Generators, global_sources
@@ -26,6 +27,11 @@ class ModuleTransform:
     """
 
     module: nn.Module
+
+    def __post_init__(self) -> None:
+        """Check the module."""
+        instead = "use e.g. torchvision.transforms.v2.GaussianBlur(3)"
+        check_kind("module of ModuleTransform", self.module, nn.Module, instead)
 
     def draw(self, rng: Generators, shape: Shape) -> Int64[Tensor, " n"]:
         """Draw the seed of each image."""

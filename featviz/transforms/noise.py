@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.checks import check_number
 from featviz.interfaces import Shape
 from featviz.random import Generators
 from featviz.transforms.blur import gaussian_blur
-from featviz.transforms.distributions import Distribution, sample, smallest_of
+from featviz.transforms.checks import check_draws
+from featviz.transforms.distributions import Distribution, sample
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ class GaussianBlur:
 
     def __post_init__(self) -> None:
         """Check the standard deviation."""
-        smallest = smallest_of(self.std)
-        if smallest is not None and not smallest > 0:
-            raise SettingError(f"std of GaussianBlur must be > 0 px, got {self.std}")
+        check_draws("std of GaussianBlur", self.std, above=0)
 
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, " n"]:
         """Draw the standard deviation of each image."""
@@ -66,6 +65,10 @@ class Noise(_Additive):
 
     std: float
 
+    def __post_init__(self) -> None:
+        """Check the standard deviation."""
+        check_number("std of Noise", self.std, at_least=0)
+
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n c h w"]:
         """Draw the noise of each pixel."""
         return self.std * rng.normal(*shape)
@@ -82,6 +85,10 @@ class UniformNoise(_Additive):
     """
 
     amount: float
+
+    def __post_init__(self) -> None:
+        """Check the amount."""
+        check_number("amount of UniformNoise", self.amount, at_least=0)
 
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n c h w"]:
         """Draw the noise of each pixel."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from featviz.errors import SettingError, shown
 from featviz.interfaces import Geometric, Padding, Shape, Size
 from featviz.random import Generators
 
@@ -44,6 +45,12 @@ class Warp:
     """
 
     steps: tuple[Geometric, ...]
+
+    def __post_init__(self) -> None:
+        """Check the transforms."""
+        if not isinstance(self.steps, tuple | list) or not all(isinstance(each, Geometric) for each in self.steps):
+            raise SettingError(f"steps of Warp must be geometric transforms, got {shown(self.steps)}")
+        object.__setattr__(self, "steps", tuple(self.steps))
 
     def draw(self, rng: Generators, shape: Shape) -> AffineMap:
         """Draw the map of each transform and multiply them."""

@@ -98,8 +98,11 @@ def test_opacity_needs_an_alpha_channel():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: obj.Blur(0), "std must be > 0 px, got 0 (default 1)"),
-        (lambda: obj.BoundaryComplexity(0), "px must be >= 1, got 0 (default 20)"),
+        (lambda: obj.Blur(0), "std of Blur must be > 0, got 0 (default 1 px)"),
+        (
+            lambda: obj.BoundaryComplexity(0),
+            "px of BoundaryComplexity must be a whole number in [1, 65536], got 0 (default 20)",
+        ),
     ],
 )
 def test_invalid_regularizers(make, message):

@@ -75,7 +75,7 @@ def test_params_work_at_any_size_and_number_of_channels(channels, size):
     ("make", "message"),
     [
         (lambda: param.Image(0), "size must be at least 1 px on each side, got 0 x 0"),
-        (lambda: param.Image(batch=0), "batch must be >= 1, got 0"),
+        (lambda: param.Image(batch=0), "batch must be a whole number in [1, 65536], got 0"),
     ],
 )
 def test_wrong_size_and_batch_are_refused(make, message):
@@ -331,12 +331,15 @@ def test_a_prior_recovers_mean_correlation_and_spectrum(channels, tmp_path):
         ),
         (lambda: fv.fit_prior([], size=7), "size must be a whole number >= 8, got 7 (default 224)"),
         (lambda: Prior.load("none.json"), "no file none.json; create it with: featviz fit-prior FOLDER -o none.json"),
-        (lambda: param.CPPN(0), "width and depth must be >= 1, got 0 and 8 (default 24, 8)"),
+        (lambda: param.CPPN(0), "width of CPPN must be a whole number in [1, 4096], got 0 (default 24)"),
         (lambda: param.Fourier(std=-1), "std of Fourier must be >= 0, got -1 (default 0.025)"),
         (lambda: param.Pixel(-1), "std of Pixel must be >= 0, got -1 (default 0.01)"),
         (lambda: param.Pyramid(std=-1), "std of Pyramid must be >= 0, got -1 (default 0.01)"),
-        (lambda: param.Shared(std=float("nan")), "std of Shared must be >= 0, got nan (default 0.01)"),
-        (lambda: param.Pyramid(0), "levels must be >= 1, got 0 (default 4)"),
+        (
+            lambda: param.Shared(std=float("nan")),
+            "std of Shared must be a number within 1e+15 >= 0, got nan (default 0.01)",
+        ),
+        (lambda: param.Pyramid(0), "levels of Pyramid must be a whole number in [1, 32], got 0 (default 4)"),
         (lambda: param.Shared(factors=()), "factors must be one or more integers >= 1, got () (default (2, 4, 8))"),
         (
             lambda: param.Stack(()),

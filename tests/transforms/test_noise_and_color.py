@@ -96,5 +96,5 @@ def test_backgrounds_vary_like_photographs():
 
 
 def test_a_blur_of_0_px_is_refused():
-    with pytest.raises(SettingError, match=r"^std of GaussianBlur must be > 0 px, got 0$"):
+    with pytest.raises(SettingError, match=r"^std of GaussianBlur must be > 0, got 0$"):
         T.GaussianBlur(0)

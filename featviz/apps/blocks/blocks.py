@@ -22,7 +22,7 @@ from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.probe import check_positions
 from featviz.engine import checked
-from featviz.io import GivenImage, Store
+from featviz.io import GivenImage, Store, is_folder
 
 COSINE_POWER = 2.0
 """Exponent of the cosine in the objective of a cell or group. Higher values show what is specific to it."""
@@ -97,7 +97,7 @@ def blocks(
         parts = take_apart(network, pixels, names, shown, most=cells, groups=groups)
     except ImportError as error:
         raise fv.SettingError("scikit-learn is not installed; run: pip install 'featviz[atlas]'") from error
-    if sweep is not None and not Path(sweep).is_dir():
+    if sweep is not None and not is_folder(sweep):
         raise fv.OutputError(f"no folder {sweep}; give the output folder of a sweep")
     store = Store(output)
     albums, icons = [], []

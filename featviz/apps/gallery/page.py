@@ -7,13 +7,12 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import featviz as fv
 from featviz.apps.shared.album import RenderedImages
 from featviz.apps.shared.batches import image_file, thumbnail_file
 from featviz.apps.shared.page import render_template
-from featviz.io import Store, read_report
+from featviz.io import Store, is_file, read_report
 
 
 @dataclass(frozen=True)
@@ -176,6 +175,6 @@ def _replay_command(store: Store, file: str, model: str) -> str:
     if not model:
         return f'fv.replay("{file}", network=...)'
     source, colon, factory = model.rpartition(":")
-    path = os.path.relpath(source, store.path) if store.path and Path(source).is_file() else source
+    path = os.path.relpath(source, store.path) if store.path and is_file(source) else source
     own = f" --model {shlex.quote(f'{path}:{factory}')}" if colon else ""
     return f"featviz replay {file}{own} -o again.png"

@@ -20,7 +20,15 @@ from featviz.apps.shared.targets import Target, as_targets
 from featviz.engine import parse_repr
 from featviz.errors import shown
 from featviz.interfaces import ObjectiveLike, Size, Transforms, param_traits_of, traits_of
-from featviz.io import GivenImage, load_given_image, load_given_images, open_image, pillow_pixels, separate_images
+from featviz.io import (
+    GivenImage,
+    is_folder,
+    load_given_image,
+    load_given_images,
+    open_image,
+    pillow_pixels,
+    separate_images,
+)
 
 BACKGROUND = 0.5
 """Grey behind transparent parts, in [0, 1]."""
@@ -156,7 +164,7 @@ def _from_picture(picture: Image, name: str, recipe: fv.Recipe) -> _NamedImage:
 
 
 def _png_files(path: str | Path) -> list[Path]:
-    files = sorted(Path(path).glob("*.png")) if Path(path).is_dir() else [Path(path)]
+    files = sorted(Path(path).glob("*.png")) if is_folder(path) else [Path(path)]
     if not files:
         raise fv.OutputError(f"no PNG in {path}; give files that featviz saved, or a folder of them")
     return files

@@ -1,0 +1,163 @@
+"""Check the values of params, transforms and optimizers when they are made, so that a mistake is named at once."""
+
+from __future__ import annotations
+
+import math
+import operator
+from numbers import Integral, Real
+from typing import Any
+
+from featviz.errors import SettingError, shown
+from featviz.interfaces import Position, Size, as_position, as_size
+
+MAX_NUMBER = 1e15
+"""Largest number; beyond, tensors of single precision soon overflow."""
+MAX_SIDE = 65536
+"""Largest side of an image, and largest distance in one, in px."""
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    whole: bool = False,
+    note: str = "",
+) -> None:
+    """Check that a value is a number in a range, and at most `MAX_NUMBER` in size.
+
+    Args:
+        name: Name of the value, for the message.
+        value: The value.
+        above: What the number must exceed; `None` for no such bound.
+        at_least: The smallest allowed number; `None` for none.
+        at_most: The largest allowed number; `None` for none.
+        whole: Whether it must be a whole number.
+        note: What to add to the message, such as the default in brackets.
+
+    Raises:
+        SettingError: It is not.
+
+    >>> check_number("lr", -1, above=0, note="(default 0.05)")
+    Traceback (most recent call last):
+    featviz.errors.SettingError: lr must be > 0, got -1 (default 0.05)
+    """
+    is_number = _is_whole(value) if whole else _is_finite(value)
+    low, high = -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most
+    if is_number and low <= value <= high and (above is None or value > above):
+        return
+    if at_most is not None and at_least is not None:
+        bounds = [f"in [{at_least:g}, {at_most:g}]"]
+    else:
+        given = (("> ", above), (">= ", at_least), ("at most ", at_most))
+        bounds = [f"{sign}{bound:g}" for sign, bound in given if bound is not None]
+    kind = ["a whole number"] if whole else [f"a number within {MAX_NUMBER:g}"] if not is_number else []
+    raise SettingError(f"{name} must be {' '.join([*kind, *bounds])}, got {shown(value)} {note}".rstrip())
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Check that a value is `True` or `False`.
+
+    Raises:
+        SettingError: It is not.
+    """
+    if not isinstance(value, bool):
+        raise SettingError(f"{name} must be True or False, got {shown(value)}")
+
+
+def check_text(name: str, value: Any) -> None:
+    """Check that a value is text.
+
+    Raises:
+        SettingError: It is not.
+    """
+    if not isinstance(value, str):
+        raise SettingError(f"{name} must be text, got {shown(value)}")
+
+
+def as_whole(name: str, value: Any) -> int:
+    """Return a whole number of Python, numpy or torch as one of Python.
+
+    Args:
+        name: Name of the value, for the message.
+        value: The value.
+
+    Raises:
+        SettingError: It is none.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SettingError(f"{name} must be a whole number, got {shown(value)}") from error
+
+
+def check_position(name: str, at: Any) -> Position:
+    """Return a position with whole numbers of Python.
+
+    Args:
+        name: Name of the position, for the message.
+        at: Row and column, from 0, or the name of a position, such as `"center"`.
+
+    Raises:
+        SettingError: It is none.
+    """
+    try:
+        return as_position(at)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SettingError(f'{name} must be (row, column), "center", "cls" or "reg0", got {shown(at)}') from error
+
+
+def check_size(name: str, size: Any) -> Size:
+    """Return a size as height and width.
+
+    Args:
+        name: Name of the size, for the message.
+        size: One side, or height and width, in px.
+
+    Raises:
+        SettingError: It is no size, or a side is not in [1, `MAX_SIDE`].
+    """
+    try:
+        if isinstance(size, bool | str):
+            raise TypeError
+        height, width = as_size(size)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"{name} must be one side or (height, width) in px, got {shown(size)}") from error
+    if min(height, width) < 1:
+        raise SettingError(f"{name} must be at least 1 px on each side, got {height} x {width}")
+    if max(height, width) > MAX_SIDE:
+        raise SettingError(f"{name} must be at most {MAX_SIDE} px on each side, got {shown(max(height, width))}")
+    return height, width
+
+
+def check_kind(name: str, value: Any, kind: type, instead: str) -> None:
+    """Check that a value is of a class, or has the methods of a protocol.
+
+    Args:
+        name: Name of the value, for the message.
+        value: The value.
+        kind: The class or protocol.
+        instead: What to give, such as `"use e.g. param.Pixel()"`.
+
+    Raises:
+        SettingError: It is not.
+    """
+    if isinstance(value, type) or not isinstance(value, kind):
+        noun = kind.__name__.lower()
+        article = "an" if noun[0] in "aeiou" else "a"
+        raise SettingError(f"{name} must be {article} {noun}, got {shown(value)}; {instead}")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= MAX_NUMBER
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
