@@ -216,7 +216,9 @@ class Recipe:
             recipe = cls(**{key: _to_tuples(value) for key, value in found.items() if key in known})
             kinds = get_type_hints(cls)
             wrong = [name for name in known if not _is_kind(getattr(recipe, name), kinds[name])]
-            if wrong or recipe.index not in (None, *range(len(recipe.seeds))):
+            images, objectives = len(recipe.seeds), len(recipe.objectives)
+            uneven = not objectives or not images or images % objectives
+            if wrong or uneven or recipe.index not in (None, *range(images)):
                 raise ValueError(wrong)
             return recipe
         except RecipeError:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import toys
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -17,7 +18,7 @@ from robustness.trial import FINE, RAW, REFUSED, Trial
 import featviz as fv
 
 VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 10**6, 10**12, 10**30, 1.5, float("nan"), float("inf"), "", "x", "conv2:1", [], [[]], {},
+    None, True, -1, 0, 1, 2 * 10**6, 10**12, 10**30, 1.5, float("nan"), float("inf"), "", "x", "conv2:1", [], [[]], {},
     {"a": 1}, [1, 2], ["x"], "Pixel()", "CPPN(depth=99999)", "b'a' * 3000000000", "Image(size=10**6)", "/etc/passwd",
     "__import__('os').system('touch ran')", "Channel('conv2', 1) ** 9", "resnet18", "timm/hf-hub:a/b", "no.py:net",
     "Image(99999999)", "Image(batch=1000000000)", "(Pad(100000000),)", "(Resize(1000000),)", "\u0000", "a" * 100000,
@@ -35,6 +36,8 @@ def trials(folder: Path, count: int, seed: int = 0) -> Iterator[Trial]:
         count: Number of trials.
         seed: Seed of the draw.
     """
+    torch.manual_seed(1)
+    judge = fv.Network(toys.Plain(), size=32, **toys.HALF)
     net, draw = toys.plain(), random.Random(seed)
     start = fv.render(net, "conv2:1", steps=1)
     start.save("start.png")
@@ -54,7 +57,7 @@ def trials(folder: Path, count: int, seed: int = 0) -> Iterator[Trial]:
             cut = draw.randrange(len(text))
             text = text[:cut] + draw.choice(("", "}", "\u0000", text)) + text[cut + draw.randint(0, 9) :]
         path = folder / f"{i}.png"
-        yield Trial(f"recipe {i}", partial(_replay, net, path, text))
+        yield Trial(f"recipe {i}", partial(_replay, net, judge, path, text))
 
 
 def _change(recipe: dict[str, Any], draw: random.Random) -> None:
@@ -75,7 +78,7 @@ def _change(recipe: dict[str, Any], draw: random.Random) -> None:
         return
 
 
-def _replay(net: fv.Network, path: Path, recipe: str) -> tuple[str, str]:
+def _replay(net: fv.Network, judge: fv.Network, path: Path, recipe: str) -> tuple[str, str]:
     info = PngInfo()
     info.add_itxt("featviz", recipe)
     Image.new("RGB", (32, 32)).save(path, pnginfo=info)
@@ -87,7 +90,7 @@ def _replay(net: fv.Network, path: Path, recipe: str) -> tuple[str, str]:
     except Exception as error:
         return RAW, f"{type(error).__name__}: {error} in {recipe[:150]}"
     how, said = FINE, ""
-    for use in (lambda: fv.replay(path, network=net), lambda: fv.judge(path, judge=toys.plain(), network=net)):
+    for use in (lambda: fv.replay(path, network=net), lambda: fv.judge(path, judge=judge, network=net)):
         try:
             use()
         except fv.FeatvizError as error:

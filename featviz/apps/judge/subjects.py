@@ -29,6 +29,7 @@ from featviz.io import (
     pillow_pixels,
     separate_images,
 )
+from featviz.objectives import as_objective
 
 BACKGROUND = 0.5
 """Grey behind transparent parts, in [0, 1]."""
@@ -192,7 +193,7 @@ def _shown_unit(recipe: fv.Recipe, names: Mapping[str, Any]) -> ObjectiveLike:
     """Return what an image shows: the first unit that its objective maximises, or the whole objective without one."""
     batch = len(recipe.seeds) // len(recipe.objectives)
     which, position = divmod(recipe.index or 0, batch)
-    objective: ObjectiveLike = parse_repr(recipe.objectives[which], names)
+    objective = as_objective(parse_repr(recipe.objectives[which], names))
     unit: ObjectiveLike | None = None
     if isinstance(objective, fv.objectives.Objective):
         unit = objective.shown_unit(position / max(1, batch - 1))
