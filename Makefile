@@ -5,7 +5,7 @@ READY := .venv/ready
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow check fix motifnet motifvit docs reference catalogue bench scaling dreambench quality \
-	overhead sweepbench explain-bench atlas-bench layersbench networks clean
+	overhead sweepbench explain-bench atlas-bench layersbench networks breakit clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -86,6 +86,9 @@ layersbench: $(READY)  ## time the listing of layers
 networks: $(READY)  ## examine over 300 architectures of other packages, about ten minutes; writes docs/networks.md
 	$(BIN)/python -m pip install --quiet --editable '.[networks]'
 	PYTHONPATH=tests $(BIN)/python -m networks.table --output docs/networks.md
+
+breakit: $(READY)  ## try to break commands, calls, recipes and output folders, about 20 minutes
+	PYTHONPATH=tests:tools $(BIN)/python -m robustness
 
 clean:  ## remove the virtual environment and the demo
 	rm -rf .venv demo

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import featviz as fv
+from featviz.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+MAX_DIGITS = 12
+"""Largest number of digits of a size or channel."""
 MAX_CHANNELS = 1_000_000
 """Largest number of channels in a range; no layer has as many."""
 
@@ -29,8 +32,8 @@ def read_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise fv.SettingError(f"a size must be px as 224, or height and width as 160x320, got {text!r}")
+    if len(sides) > 2 or not all(_is_number(side) for side in sides):
+        raise fv.SettingError(f"a size must be px as 224, or height and width as 160x320, got {shown(text)}")
     return int(sides[0]), int(sides[-1])
 
 
@@ -63,8 +66,8 @@ def read_channels(text: str) -> list[int]:
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise fv.SettingError(f"cannot read the channels {text!r}; give numbers as 0-15,40, or all")
+        if not _is_number(first) or (dash and not _is_number(last)):
+            raise fv.SettingError(f"cannot read the channels {shown(text)}; give numbers as 0-15,40, or all")
         if last and int(last) < int(first):
             raise fv.SettingError(
                 f"cannot read the channels {text!r}; give the smaller number first, as {last}-{first}"
@@ -74,6 +77,11 @@ def read_channels(text: str) -> list[int]:
             raise fv.SettingError(f"cannot read the channels {text!r}; a range may have at most {MAX_CHANNELS}")
         found += span
     return found
+
+
+def _is_number(text: str) -> bool:
+    """Return whether text is a whole number that a size or channel may have."""
+    return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def find_own(places: Sequence[str] | None) -> dict[str, Any]:

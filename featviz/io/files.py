@@ -51,6 +51,8 @@ def check_output(path: Path, *endings: str) -> None:
         raise OutputError(f"cannot write {path}: {_reason(error)}") from error
     folder = path if is_folder else path.parent
     endings = endings or IMAGE_ENDINGS
+    if is_folder and endings != IMAGE_ENDINGS:
+        raise OutputError(f"cannot write {path}: it is a folder; name a file that ends in {', '.join(endings)}")
     if not is_folder and path.suffix.lower() not in endings:
         instead = ", or name an existing folder" if endings == IMAGE_ENDINGS else ""
         raise OutputError(f"cannot write {path}: end it in {', '.join(endings)}{instead}")

@@ -26,6 +26,8 @@ PATTERN = re.compile(
     rf"|(?P<layer>{_LAYER})(?::(?P<channel>\d+)(?:@(?P<at>\d+,\d+|center|cls|reg\d+))?)?"
 )
 """One address, alone or inside of an expression."""
+MAX_DIGITS = 18
+"""Largest number of digits of a whole number in text."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ class Address:
         if match["head"]:
             name = match["name"]
             network = _unquote(match["network"] or "")
-            return cls(match["head"], int(name) if name.isdecimal() else _unquote(name), network=network)
-        channel = int(match["channel"]) if match["channel"] else None
+            return cls(match["head"], whole_number(name) if name.isdecimal() else _unquote(name), network=network)
+        channel = whole_number(match["channel"]) if match["channel"] else None
         return cls(_unquote(match["layer"]), channel, _position(match["at"]) if match["at"] else None)
 
     def __str__(self) -> str:
@@ -100,9 +102,20 @@ class Address:
         return text
 
 
+def whole_number(digits: str) -> int:
+    """Return the number that digits stand for.
+
+    Raises:
+        AddressError: There are more than `MAX_DIGITS`; Python refuses thousands of them with an error of its own.
+    """
+    if len(digits) > MAX_DIGITS:
+        raise AddressError(f"the number {digits[:MAX_DIGITS]}… has {len(digits)} digits; give at most {MAX_DIGITS}")
+    return int(digits)
+
+
 def _position(text: str) -> Position:
     y, comma, x = text.partition(",")
-    return (int(y), int(x)) if comma else text
+    return (whole_number(y), whole_number(x)) if comma else text
 
 
 def _unquote(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, get_type_hints
 
 from featviz.errors import AddressError, SettingError, caret, shown
 from featviz.interfaces import ObjectiveLike
-from featviz.objectives.address import PATTERN, Address
+from featviz.objectives.address import PATTERN, Address, whole_number
 from featviz.objectives.algebra import Objective, terms
 from featviz.objectives.units import Layer, from_address
 
@@ -117,7 +117,7 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
             column = match.end()
         elif match := _NUMBER.match(text, column):
             number = match[0]
-            yield _Token(column, value=int(number) if number.isdecimal() else float(number))
+            yield _Token(column, value=whole_number(number) if number.isdecimal() else float(number))
             column = match.end()
         elif match := PATTERN.match(text, column):
             term = known.get(match[0]) if match[0] not in own else None

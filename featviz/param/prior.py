@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import check_number
 from featviz.errors import OutputError, SettingError, shown
 from featviz.interfaces import Size
 from featviz.io import write
@@ -27,8 +28,10 @@ LOGIT_MARGIN = 1 / 512
 """Pixels are clamped to [margin, 1 - margin] before the inverse of the sigmoid, which is infinite at 0 and 1."""
 FILE_KIND = "featviz prior 1"
 """Format and version of the file."""
-MIN_SIZE = 8
-"""Smallest side of an image in px from which a spectrum is learned."""
+MIN_SIZE, MAX_SIZE = 8, 4096
+"""Smallest and largest side in px of the images from which a spectrum is learned."""
+MAX_CHANNELS = 256
+"""Largest number of channels; memory grows with its square."""
 
 
 @dataclass(frozen=True)
@@ -185,10 +188,8 @@ def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size:
     Warns:
         FeatvizWarning: A file of the folder cannot be used; it is skipped.
     """
-    for name, value, least in (("size", size, MIN_SIZE), ("channels", channels, 1)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            default = {"size": 224, "channels": 3}[name]
-            raise SettingError(f"{name} must be a whole number >= {least}, got {shown(value)} (default {default})")
+    check_number("size", size, at_least=MIN_SIZE, at_most=MAX_SIZE, whole=True, note="(default 224)")
+    check_number("channels", channels, at_least=1, at_most=MAX_CHANNELS, whole=True, note="(default 3)")
     mean, covariance, cross_power = _moments(_squares(images, channels, (size, size)), channels, size)
     axes = _axes(covariance)
     # An axis is a linear combination of channels, so its power spectrum follows from the cross-power of the channels:

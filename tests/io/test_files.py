@@ -26,6 +26,7 @@ def test_output_that_can_be_written(tmp_path):
         ("a.gif", (), "cannot write a.gif: end it in .png, .jpg, .jpeg, .webp, or name an existing folder"),
         ("folder", (), "cannot write folder: end it in .png, .jpg, .jpeg, .webp, or name an existing folder"),
         ("a.png", (".json", ".txt"), "cannot write a.png: end it in .json, .txt"),
+        (".", (".json",), "cannot write .: it is a folder; name a file that ends in .json"),
         ("no/a.png", (), "cannot write no/a.png: there is no folder no; make it first"),
     ],
 )

@@ -329,7 +329,7 @@ def test_a_prior_recovers_mean_correlation_and_spectrum(channels, tmp_path):
             lambda: fv.fit_prior([torch.rand(1, 8, 8)]),
             "images must have shape (3, h, w), got (1, 8, 8); give channels= to read others",
         ),
-        (lambda: fv.fit_prior([], size=7), "size must be a whole number >= 8, got 7 (default 224)"),
+        (lambda: fv.fit_prior([], size=7), "size must be a whole number in [8, 4096], got 7 (default 224)"),
         (lambda: Prior.load("none.json"), "no file none.json; create it with: featviz fit-prior FOLDER -o none.json"),
         (lambda: param.CPPN(0), "width of CPPN must be a whole number in [1, 4096], got 0 (default 24)"),
         (lambda: param.Fourier(std=-1), "std of Fourier must be >= 0, got -1 (default 0.025)"),

@@ -119,7 +119,8 @@ def _run(words: list[str], folder: Path) -> tuple[str, str]:
             return RAW, f"{type(error).__name__}: {error}"
     said = err.getvalue().strip()
     after = snapshot(folder)
-    changed = [name for name in before if name in ("photo.png", "text.png", "mine.py") and before[name] != after[name]]
+    inputs = {"photo.png", "text.png", "mine.py"} - set(words[words.index("-o") :] if "-o" in words else ())
+    changed = [name for name in before if name in inputs and before[name] != after[name]]
     parts = [name for name in after if ".part" in name]
     for name in after.keys() - before.keys():
         (folder / name).unlink()

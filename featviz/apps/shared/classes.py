@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from featviz.apps.shared.probe import probe
 from featviz.network import OUTPUT, Network
+from featviz.objectives.address import whole_number
 
 
 def class_index(network: Network, name: str | int, head: str = OUTPUT) -> int:
@@ -52,7 +53,7 @@ def as_class(network: Network, name: str | int, head: str = OUTPUT) -> str | int
         head: Layer that puts out the logits, for combined networks.
     """
     is_index = isinstance(name, str) and name.isdecimal() and name not in network.heads.get(head, ())
-    return int(name) if is_index else name
+    return whole_number(name) if is_index else name  # type: ignore[arg-type]
 
 
 def class_title(network: Network, index: int) -> str:
