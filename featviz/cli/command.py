@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import sys
+import threading
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,11 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `featviz`; `None` for those of this process.
 
     Returns:
-        The exit status: 0, 2 for bad input, 130 after Ctrl-C, 1 for any other error.
+        The exit status: 0, 2 for bad input, 130 after Ctrl-C or SIGTERM, 1 for any other error.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    with _warnings_as_lines(), _log_as_lines():
+    with _warnings_as_lines(), _log_as_lines(), _sigterm_as_ctrl_c():
         try:
             return app([word for word in given if word != "--debug"], standalone_mode=False) or 0
         except typer.TyperException as error:
@@ -117,6 +119,23 @@ def _warnings_as_lines() -> Iterator[None]:
 
         warnings.showwarning = show  # type: ignore[assignment]
         yield
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Treat SIGTERM, which clusters send before they stop a job, as Ctrl-C: what there is so far is kept."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

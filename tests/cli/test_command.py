@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -275,6 +276,30 @@ def test_usage_errors_name_the_help(arguments, message, help_command, capsys):
     assert main(arguments) == 2
     (line,) = printed(capsys)[1]
     assert line.startswith(f"featviz: {message}") and line.endswith(f" ({help_command})")
+
+
+SELF_TERMINATING = """
+import os, signal
+import featviz as fv
+calls = []
+
+@fv.objectives.objective("stage1")
+def stopped(acts):
+    calls.append(1)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return acts["stage1"].flatten(1).mean(1)
+"""
+
+
+def test_sigterm_keeps_what_there_is_so_far(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(SELF_TERMINATING)
+    before = signal.getsignal(signal.SIGTERM)
+    words = ["render", "stopped", "--own", "mine.py:stopped", "--steps", "100", "-o", "a.png", "--quiet"]
+    assert main(words) == 130
+    out, err = printed(capsys)
+    assert out == ["a.png"] and re.fullmatch(r"stopped at step \d of 100", err[-1])
+    assert read_image("a.png").shape == (3, 64, 64) and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_unknown_model_of_timm_is_reported(capsys):
