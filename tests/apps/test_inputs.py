@@ -47,11 +47,11 @@ def test_every_form_of_an_image_gives_the_same_result_everywhere(form, net, tmp_
     given = FORMS[form](tmp_path)
     expected = fv.explain(net, BATCH[:1], "logit:cat")
     torch.testing.assert_close(fv.explain(net, given, "logit:cat").map, expected.map)
-    compared = fv.compare(net, given, "logit:cat", ["gradcam"])
+    single = given if not isinstance(given, list) else given[0]
+    compared = fv.compare(net, single, "logit:cat", ["gradcam"])
     torch.testing.assert_close(compared.image, BATCH[0])
     torch.testing.assert_close(compared.rows[0][0].map, expected.map)
-    assert not fv.blocks(net, given, ["conv2"], tmp_path / "blocks", cells=2, groups=1, steps=0).problems
-    single = given if not isinstance(given, list) else given[0]
+    assert not fv.blocks(net, single, ["conv2"], tmp_path / "blocks", cells=2, groups=1, steps=0).problems
     options = {"octaves": 1, "steps": 1, "jitter": 0, "seed": 3}
     torch.testing.assert_close(
         fv.dream(net, single, "conv2", **options).images, fv.dream(net, BATCH[0], "conv2", **options).images
@@ -135,10 +135,6 @@ def test_no_target_is_the_most_likely_class_of_each_image(net):
 )
 def test_another_number_of_targets_than_images(targets, text, net):
     assert message(lambda: fv.explain(net, BATCH, targets)) == text
-
-
-def test_compare_takes_one_image(net):
-    assert message(lambda: fv.compare(net, BATCH)) == "compare takes one image, got 2; fv.explain takes several"
 
 
 # ---------------------------------------------------------------------------------------------- layers
@@ -292,6 +288,21 @@ def test_dream_on_several_images_dreams_on_each(net, tmp_path):
     assert [(one.recipe.start, *one.recipe.objectives) for one in of_files] == [
         (str(file), repr(fv.objectives.Logit(1))) for file in files
     ]
+
+
+def test_compare_and_blocks_on_several_images_work_on_each(net, tmp_path):
+    (tmp_path / "folder").mkdir()
+    files = [file_of(pixels, tmp_path / "folder", f"{i}.png") for i, pixels in enumerate(PIXELS)]
+    for given in (files, tmp_path / "folder", PIXELS, list(PIXELS), BATCH):
+        found = fv.compare(net, given, "logit:bee", ["gradcam"])
+        for comparison, image in zip(found, BATCH, strict=True):
+            torch.testing.assert_close(comparison.image, image)
+    few = {"cells": 2, "groups": 1, "steps": 0}
+    for given, names in ((files, ["000-0", "001-1"]), (BATCH, ["000", "001"])):
+        out = tmp_path / f"out{names[0]}"
+        pages = fv.blocks(net, given, ["conv2"], out, **few)
+        assert [page.page for page in pages] == [f"{out}/{name}/index.html" for name in names]
+        assert sorted(path.name for path in out.iterdir()) == names
 
 
 def test_ctrl_c_ends_the_dream_on_several_images(net):

@@ -22,7 +22,7 @@ from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.probe import check_positions
 from featviz.engine import checked
-from featviz.io import GivenImage, Store, is_folder
+from featviz.io import GivenImage, Store, is_folder, separate_images, slug
 
 COSINE_POWER = 2.0
 """Exponent of the cosine in the objective of a cell or group. Higher values show what is specific to it."""
@@ -49,7 +49,7 @@ def blocks(
     seed: int = 0,
     backend: Backend | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Pages:
+) -> Pages | Any:
     """Show what layers detect in each part of an image, and what that contributes to class logits.
 
     Each cell of a layer's map is rendered as an icon of its activations. All icons start from the same noise and see
@@ -57,7 +57,8 @@ def blocks(
 
     Args:
         network: A classifier.
-        image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w).
+        image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w); or several of them: a
+            folder, a batch or a list.
         layers: Name of one or several feature maps, or token layers with a patch grid.
         output: A folder, or a URL that fsspec supports.
         classes: Names or indices of classes to show, besides the five most likely.
@@ -74,7 +75,8 @@ def blocks(
         progress: Called after each icon with the number of icons done and the number to render.
 
     Returns:
-        The page and why icons are missing, if any are.
+        The page and why icons are missing, if any are. For a folder, a batch or a list, a list with one of them per
+        image, in subfolders of the output that are named by number and file.
 
     Raises:
         AddressError: There is no such layer or class, or a layer has no positions.
@@ -87,9 +89,15 @@ def blocks(
         if value < 1:
             raise fv.SettingError(f"{name} must be >= 1, got {value}")
     check_icon_param(param)
+    several = separate_images(image)
+    if several is not None:
+        how: dict[str, Any] = {
+            "classes": classes, "cells": cells, "groups": groups, "sweep": sweep, "param": param, "size": size,
+            "steps": steps, "seed": seed, "backend": backend, "progress": progress,
+        }  # fmt: skip
+        folders = [f"{output}/{_folder_name(i, each)}" for i, each in enumerate(several)]
+        return [blocks(network, each, layers, folder, **how) for each, folder in zip(several, folders, strict=True)]
     pixels = as_images(network, image)
-    if len(pixels) > 1:
-        raise fv.SettingError(f"blocks takes one image, got {len(pixels)}; call it for each")
     probabilities = predict(network, pixels)[0]
     shown = _shown_classes(network, classes, probabilities)
     names = _check_layers(network, layers)
@@ -116,6 +124,11 @@ def blocks(
         return [write_page(network, title, pixels[0], chances, parts, icons, rendered)]
 
     return render_pages(network, albums, store, write_pages, backend, progress)
+
+
+def _folder_name(number: int, image: GivenImage) -> str:
+    """Return the name of the output folder of one of several images."""
+    return f"{number:03d}-{slug(Path(image).stem)}" if isinstance(image, str | Path) else f"{number:03d}"
 
 
 def _shown_classes(

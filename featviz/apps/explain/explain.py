@@ -26,7 +26,7 @@ from featviz.apps.shared.targets import Target, as_targets
 from featviz.engine import checked, fingerprint, parse_value
 from featviz.errors import shown
 from featviz.interfaces import ObjectiveLike
-from featviz.io import GivenImage
+from featviz.io import GivenImage, separate_images
 from featviz.network import OUTPUT, LayerLike
 
 DEFAULT_METHODS = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
@@ -116,14 +116,14 @@ def compare(
     *,
     layer: LayerLike | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Comparison:
+) -> Comparison | Any:
     """Explain an image for several targets by several methods, side by side.
 
     A method that does not apply to a target leaves its cell empty, and the reason is in `problems`.
 
     Args:
         network: The network.
-        image: One image, as for `explain`.
+        image: As for `explain`; each of several images is compared on its own.
         targets: Addresses, text of objectives, objectives or indices of classes; empty for the most likely class.
         methods: Methods of `fv.methods`, or their names or calls as text.
         layer: Layer for the methods that read one, by name or as a module; `None` for the last one before the target
@@ -131,20 +131,21 @@ def compare(
         progress: Called after each map with the number of maps done and the number of maps, once one has succeeded.
 
     Returns:
-        One attribution per target and method.
+        One attribution per target and method. For a folder, a batch or a list, a list with one comparison per image.
 
     Raises:
         AddressError: The network has no such unit, or a target cannot be parsed.
-        SettingError: No method applies to any target, no method reads the layer, or there are several images.
+        SettingError: No method applies to any target, or no method reads the layer.
         OutputError: The file cannot be read.
     """
+    several = separate_images(image)
+    if several is not None:
+        return [compare(network, each, targets, methods, layer=layer, progress=progress) for each in several]
     layer = network.name_of(layer)
     methods = list(methods) if isinstance(methods, list | tuple) else [methods]  # type: ignore[list-item]
     if layer is not None and not any(isinstance(_method(method, None), LayerMethod) for method in methods):
         raise fv.SettingError(f"none of the methods reads a single layer; leave out layer {layer!r}, or add gradcam")
     images = as_images(network, image)
-    if len(images) > 1:
-        raise fv.SettingError(f"compare takes one image, got {len(images)}; fv.explain takes several")
     listed = list(targets) if isinstance(targets, list | tuple) else [targets]
     objectives = [_targets(network, images, target)[0] for target in listed or (None,)]
     names = [_label(method) for method in methods]
