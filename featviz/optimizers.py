@@ -15,6 +15,8 @@ from featviz.errors import SettingError
 from featviz.interfaces import Leaves, Optimizer, Stepper
 from featviz.transforms.blur import gaussian_blur
 
+SYNONYMS = {"gradientascent": "Ascent", "sgd": "Ascent"}
+"""Other names in the literature, in lower case and without hyphens."""
 __all__ = ["Adam", "Ascent", "Clipped", "LaplacianNormalized", "Normalized", "Smoothed"]
 
 MAX_LEVELS = 32

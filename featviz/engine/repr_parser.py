@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
 from featviz.errors import FeatvizError, RecipeError, SettingError, nearest
 
+_NAME = re.compile(r"[A-Za-z_][\w\- ]*")
+"""A name as people type it."""
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -44,11 +47,13 @@ def parse_repr(text: str, names: Mapping[str, Any]) -> Any:
 
 
 def parse_value(text: str, package: ModuleType, own: Mapping[str, Any] | None = None) -> Any:
-    """Return a public value of a package by its name in any case, or rebuild it from its repr.
+    """Return a public value of a package by its name, or rebuild it from its repr.
+
+    Names are found in any case, with or without hyphens and underscores, and by their synonyms: `grad-cam`, `IG`.
 
     Args:
         text: Such as `lucid` or `Fourier(decay=1.5)`.
-        package: `featviz.param`, `featviz.transforms` or `featviz.optimizers`.
+        package: `featviz.param`, `featviz.transforms`, `featviz.optimizers` or `featviz.methods`.
         own: Further values that the text may name.
 
     Raises:
@@ -57,15 +62,22 @@ def parse_value(text: str, package: ModuleType, own: Mapping[str, Any] | None = 
     """
     public = {name: getattr(package, name) for name in package.__all__}
     names = {name: value for name, value in public.items() if not isinstance(value, FunctionType)} | dict(own or {})
-    found = next((value for name, value in names.items() if name.lower() == text.lower()), None)
+    plain = {_plain(name): name for name in names}
+    is_name = bool(_NAME.fullmatch(text))
+    found = names.get(plain.get(_plain(text), package.SYNONYMS.get(_plain(text), ""))) if is_name else None
     if found is not None:
         try:
             return found() if isinstance(found, type) else found
         except TypeError as error:
             raise SettingError(f"{text!r} needs arguments; write it as a call, {found.__name__}(...)") from error
-    if text.isidentifier():
+    if is_name:
         raise SettingError(f"there is no {text!r} in {package.__name__.rpartition('.')[2]}{nearest(text, names)}")
     return parse_repr(text, names)
+
+
+def _plain(name: str) -> str:
+    """Return a name in lower case, without hyphens, underscores and spaces."""
+    return re.sub(r"[-_ ]", "", name.lower())
 
 
 def _parse(node: ast.expr, names: Mapping[str, Any]) -> Any:

@@ -9,6 +9,9 @@ from featviz.param.pyramid import Pyramid
 from featviz.param.shared import Shared
 from featviz.param.wrappers import Alpha, Masked, Stack, sized
 
+SYNONYMS = {"fft": "Fourier", "laplacianpyramid": "Pyramid", "maco": "Phase", "pixels": "Pixel"}
+"""Other names in the literature, in lower case and without hyphens."""
+
 __all__ = [
     "CPPN", "Alpha", "Clamped", "Decorrelated", "Fourier", "Image", "Masked", "Phase", "Pixel", "Plain", "Pyramid",
     "Shared", "Stack", "sized",

@@ -15,6 +15,9 @@ from featviz.transforms.presets import LUCID, NEAR, NONE, STANDARD
 from featviz.transforms.resampling import Warp
 from featviz.transforms.roll import Roll
 
+SYNONYMS = {"blur": "GaussianBlur", "colorjitter": "ColorShift", "colourshift": "ColorShift", "rotation": "Rotate"}
+"""Other names in the literature, in lower case and without hyphens."""
+
 __all__ = [
     "LUCID", "NEAR", "NONE", "STANDARD", "ColorShift", "CompositeAlpha", "Contrast", "Crop", "CropOrPadTo", "Flip",
     "GaussianBlur", "Jitter", "LogUniform", "ModuleTransform", "Noise", "OneOf", "Pad", "Resize", "ResizedView", "Roll",

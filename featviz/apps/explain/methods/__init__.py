@@ -17,6 +17,14 @@ from featviz.apps.explain.methods.gradients import (
 from featviz.apps.explain.methods.lrp import LRP
 from featviz.apps.explain.methods.scouter import Scouter, train_scouter
 
+SYNONYMS = {
+    "attentionrollout": "Rollout", "classactivationmap": "CAM", "deconvolution": "DeconvNet", "gradients": "Gradient",
+    "gradientxinput": "InputXGradient", "gradxinput": "InputXGradient", "guidedbackpropagation": "GuidedBackprop",
+    "ig": "IntegratedGradients", "inputtimesgradient": "InputXGradient", "layerwiserelevancepropagation": "LRP",
+    "saliency": "Gradient", "vanillagradient": "Gradient", "vanillagradients": "Gradient",
+}  # fmt: skip
+"""Other names in the literature, in lower case and without hyphens."""
+
 __all__ = [
     "CAM", "CLEAR", "LRP", "SMOOTHGRAD", "SMOOTHGRAD_SQUARED", "VARGRAD", "Attention", "ClassAttention", "DeconvNet",
     "GradCAM", "Gradient", "GuidedBackprop", "GuidedGradCAM", "InputXGradient", "IntegratedGradients", "NoiseTunnel",
