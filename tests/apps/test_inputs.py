@@ -284,6 +284,7 @@ def test_dream_on_several_images_dreams_on_each(net, tmp_path):
             torch.testing.assert_close(rendering.images, images)
     assert [len(fv.dream(net, one, "conv2", **options)) for one in ([files[0]], BATCH[:1])] == [1, 1]
     assert renderings[0].recipe.start == fv.Recipe.TENSOR
+    assert len(fv.dream(net, BATCH, "conv2", **options, until=9)) == 2
     of_files = fv.dream(net, files, 1, **options)
     assert [(one.recipe.start, *one.recipe.objectives) for one in of_files] == [
         (str(file), repr(fv.objectives.Logit(1))) for file in files

@@ -105,7 +105,7 @@ def dream(
     renderings: list[fv.Rendering] = []
     for each in several:
         renderings.append(_dream_one(network, each, goal, settings, how))
-        if renderings[-1].recipe.until != until:  # after Ctrl-C
+        if renderings[-1].recipe.until not in (None, until):  # after Ctrl-C
             break
     return renderings
 
