@@ -1,4 +1,4 @@
-"""Check the values of params, transforms and optimizers when they are made, so that a mistake is named at once."""
+"""Check the values of objectives, params, transforms and optimizers when they are made: a mistake is named at once."""
 
 from __future__ import annotations
 
@@ -53,8 +53,9 @@ def check_number(
     else:
         given = (("> ", above), (">= ", at_least), ("at most ", at_most))
         bounds = [f"{sign}{bound:g}" for sign, bound in given if bound is not None]
-    kind = ["a whole number"] if whole else [f"a number within {MAX_NUMBER:g}"] if not is_number else []
-    raise SettingError(f"{name} must be {' '.join([*kind, *bounds])}, got {shown(value)} {note}".rstrip())
+    kind = "a whole number " if whole else f"a number within {MAX_NUMBER:g} " if not is_number else ""
+    wanted = f"{kind}{' and '.join(bounds)}".rstrip()
+    raise SettingError(f"{name} must be {wanted}, got {shown(value)} {note}".rstrip())
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -12,13 +11,11 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-from PIL.Image import Image
 from torch import Tensor, nn
 
+from featviz.checks import as_whole, check_flag, check_number, check_size
 from featviz.engine.recipe import Recipe
-from featviz.engine.result import Rendering
 from featviz.errors import SettingError, shown
-from featviz.interfaces import as_size
 from featviz.network import Execution, Network
 
 MAX_STEPS = 1_000_000
@@ -70,14 +67,8 @@ def _network_or_name(name: str, value: Any) -> None:
         _network(name, value)
 
 
-def _whole(name: str, value: Any) -> None:
-    if not _is_whole(value):
-        raise SettingError(f"{name} must be a whole number, got {shown(value)}")
-
-
 def _steps(name: str, value: Any) -> None:
-    _whole(name, value)
-    if value > MAX_STEPS:
+    if as_whole(name, value) > MAX_STEPS:
         raise SettingError(f"{name} must be at most {MAX_STEPS}, got {shown(value)}")
 
 
@@ -85,29 +76,6 @@ def _whole_numbers(name: str, value: Any) -> None:
     listed = isinstance(value, list | tuple | range | set | np.ndarray | Tensor) and np.ndim(value) < 2  # type: ignore[arg-type]
     if not listed or not all(map(_is_whole, value)):
         raise SettingError(f"{name} must be a sequence of whole numbers, got {shown(value)}")
-
-
-def _flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool | np.bool_):
-        raise SettingError(f"{name} must be True or False, got {shown(value)}")
-
-
-def _number(name: str, value: Any) -> None:
-    try:
-        finite = not isinstance(value, bool | str | bytes) and math.isfinite(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        finite = False
-    if not finite:
-        raise SettingError(f"{name} must be a finite number, got {shown(value)}")
-
-
-def _size(name: str, value: Any) -> None:
-    try:
-        fits = not isinstance(value, bool | str) and min(as_size(value)) >= 1
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise SettingError(f"{name} must be one side or (height, width) in px, >= 1, got {shown(value)}")
 
 
 def _path(name: str, value: Any) -> None:
@@ -166,12 +134,6 @@ def _start(name: str, value: Any) -> None:
         _path(name, value)
 
 
-def _files(name: str, value: Any) -> None:
-    for each in value if isinstance(value, list | tuple) and value else [value]:
-        if not isinstance(each, str | Path | Image | Rendering) or each == "":
-            raise SettingError(f"{name} must be a Rendering, files that featviz saved, or a folder, got {shown(value)}")
-
-
 def _recipe(name: str, value: Any) -> None:
     if not isinstance(value, Recipe | str | Path) or value == "":
         raise SettingError(f"{name} must be a PNG that featviz saved, or a Recipe, got {shown(value)}")
@@ -187,25 +149,24 @@ def _mapping(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
 
 
-CHECKS: Mapping[str, Callable[[str, Any], None]] = {
+CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "network": _network, "judge": _network, "layers": _names, "layer": _layer, "classes": _classes,
-    "only_class": _one_class, "size": _size, "execution": _execution, "own": _mapping, "progress": _callback,
-    "pairs": _pairs, "images": _files, "recipe": _recipe,
+    "only_class": _one_class, "size": check_size, "execution": _execution, "own": _mapping, "progress": _callback,
+    "pairs": _pairs, "recipe": _recipe,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
-    **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download"), _flag),
+    **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download"), check_flag),
     **dict.fromkeys(
         ("octaves", "jitter", "laplacian", "top", "rest", "cells", "groups", "per_image",
-         "per_class", "least", "diverse_images", "robustness_views", "seed"), _whole,
+         "per_class", "least", "diverse_images", "robustness_views", "seed"), as_whole,
     ),
     **dict.fromkeys(("steps", "until", "frames"), _steps),
-    **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps"), _number),
+    **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps"), check_number),
     **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
 }  # fmt: skip
 """How an argument is checked, by its name."""
-OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], None]]] = {
+OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
     "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more
-    "score": {"images": _anything},
-    "judge": {"network": _network_or_name, "images": _anything},  # checked as they are loaded
+    "judge": {"network": _network_or_name},
     "replay": {"network": _network_or_name},
 }
 """Functions that accept something else under a name."""

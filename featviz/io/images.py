@@ -249,7 +249,7 @@ def open_image(path: Path | bytes) -> PillowImage.Image:
         OutputError: The file is missing, broken or not an image.
     """
     picture = None
-    if isinstance(path, Path) and not is_file(path) and os.path.lexists(path):  # a pipe would be waited for
+    if isinstance(path, Path) and not is_file(path) and os.path.exists(path):  # noqa: PTH110  # a pipe would be waited for
         raise OutputError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give an image file")
     try:
         picture = PillowImage.open(BytesIO(path) if isinstance(path, bytes) else path, formats=READ_FORMATS)

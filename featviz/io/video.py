@@ -143,14 +143,15 @@ def _check_frames(path: Path, count: int) -> None:
         OSError: It cannot be read, or has another number of frames.
     """
     try:
-        if path.suffix == ".gif":  # which may merge equal frames
+        if path.suffix == ".gif":  # equal frames are merged, so their number says nothing
             with open_image(path) as picture:
-                found = count if getattr(picture, "n_frames", 1) <= count else -1
-        else:
-            import imageio_ffmpeg  # type: ignore[import-untyped]
+                picture.seek(getattr(picture, "n_frames", 1) - 1)
+                picture.load()
+            return
+        import imageio_ffmpeg  # type: ignore[import-untyped]
 
-            found, _ = imageio_ffmpeg.count_frames_and_secs(path)
-    except (OutputError, RuntimeError) as error:
+        found, _ = imageio_ffmpeg.count_frames_and_secs(path)
+    except (OutputError, RuntimeError, OSError, EOFError, ValueError, SyntaxError) as error:
         raise OSError("the video is broken; is the disk full?") from error
     if found != count:
         raise OSError(f"the video has {found} of {count} frames; is the disk full?")

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from featviz.checks import check_size
 from featviz.errors import SettingError, shown
-from featviz.interfaces import Size, as_size
+from featviz.interfaces import Size
 
 CHANNEL_ORDERS = ("RGB", "BGR")
 LAYOUTS = ("NCHW", "NHWC")
-MAX_SIDE = 65536
-"""Largest side of an input in px."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +46,9 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         """Convert and check the values."""
-        try:
-            object.__setattr__(self, "size", as_size(self.size))
-        except (TypeError, ValueError) as error:
-            raise SettingError(f"size must be one side or (height, width) in px, got {self.size!r}") from error
+        object.__setattr__(self, "size", check_size("size", self.size))
         object.__setattr__(self, "mean", _numbers("mean", self.mean))
         object.__setattr__(self, "std", _numbers("std", self.std))
-        if min(self.size) < 1:
-            raise SettingError(f"size must be at least 1 px on each side, got {self.size[0]} x {self.size[1]}")
-        if max(self.size) > MAX_SIDE:
-            raise SettingError(f"size must be at most {MAX_SIDE} px on each side, got {shown(self.size)}")
         if len(self.mean) != len(self.std) or not self.mean:
             raise SettingError(f"mean and std need one value per channel each, got {self.mean} and {self.std}")
         if not all(0 < each < math.inf for each in self.std):

@@ -41,9 +41,7 @@ def check_px(name: str, px: int) -> None:
     Raises:
         SettingError: It is negative, too large or not a whole number.
     """
-    check_number(name, px, at_least=0, whole=True)
-    if px > MAX_SIDE:
-        raise SettingError(f"{name} must be at most {MAX_SIDE}, got {shown(px)}")
+    check_number(name, px, at_least=0, at_most=MAX_SIDE, whole=True)
 
 
 def check_fill(name: str, fill: float | None) -> None:
@@ -57,8 +55,4 @@ def check_fill(name: str, fill: float | None) -> None:
         SettingError: It is out of its range.
     """
     if fill is not None:
-        try:
-            check_number(name, fill, at_least=0, at_most=1)
-        except SettingError as error:
-            expected = "in [0, 1], or None to mirror the image"
-            raise SettingError(f"{name} must be {expected}, got {shown(fill)} (default 0.5)") from error
+        check_number(name, fill, at_least=0, at_most=1, note="(default 0.5; None mirrors the image)")

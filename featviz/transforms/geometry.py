@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.checks import MAX_SIDE, check_number, check_size
-from featviz.errors import SettingError, shown
+from featviz.errors import SettingError
 from featviz.interfaces import Size, as_size
 from featviz.random import Generators
 from featviz.transforms.checks import check_draws, check_fill, check_px
@@ -282,14 +282,12 @@ class Resize:
         check_number("min_side of Resize", self.min_side, at_least=0, at_most=MAX_SIDE, whole=True)
         if isinstance(self.size, list):
             object.__setattr__(self, "size", tuple(self.size))
-        given = f"in px or as a fraction of the image, got {shown(self.size)}"
-        try:
-            if isinstance(self.size, tuple):
-                check_size("size", self.size)
-            else:
-                check_number("size", self.size, above=0, at_most=MAX_SIDE)
-        except SettingError as error:
-            raise SettingError(f"size of Resize must be > 0, {given}") from error
+        if isinstance(self.size, tuple):
+            check_size("size of Resize", self.size)
+        else:
+            check_number(
+                "size of Resize", self.size, above=0, at_most=MAX_SIDE, note="(px, or a fraction of the image)"
+            )
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Scale about the outer edges of the pixels, as `interpolate` does with `align_corners=False`."""

@@ -366,7 +366,7 @@ def test_numpy_and_torch_integers_are_accepted():
             lambda: fv.render(toys.plain(), "conv2:1", seed=2**64),
             "seeds must be in [0, 2**63), got 18446744073709551616 to 18446744073709551616",
         ),
-        (lambda: T.Jitter(-4), "px of Jitter must be a whole number >= 0, got -4"),
+        (lambda: T.Jitter(-4), "px of Jitter must be a whole number in [0, 65536], got -4"),
     ],
 )
 def test_arguments_out_of_range(call, message):

@@ -85,7 +85,7 @@ def judge(
         One verdict per image; `str` makes a table of them.
 
     Raises:
-        RecipeError: A file holds no recipe, or the network cannot be loaded or has other weights.
+        RecipeError: A file holds no recipe, or the network cannot be loaded, needs a download or has other weights.
         SettingError: The judge rendered the images itself or does not know a class, or a file is a contact sheet.
         ModelError: The output of a network is not finite, or the network does not accept images of this size.
         OutputError: A file or the folder cannot be read.
