@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
 import sys
@@ -93,8 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             if isinstance(error, fv.FeatvizError):
                 return _print_error(error, status=2)
-            if isinstance(error, OSError) and isinstance(error.filename, str) and error.errno == errno.ENAMETOOLONG:
-                return _print_error(f"the name {error.filename[:40]}… is too long", status=2)
             notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
             return _print_error(f"{type(error).__name__}: {error}{notes} (add --debug for a traceback)", status=1)
 

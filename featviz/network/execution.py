@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from featviz.errors import SettingError
+from featviz.errors import SettingError, shown
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -75,8 +76,10 @@ def parse_bytes(amount: int | str) -> int:
     True
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(amount), re.IGNORECASE)
-    if not found or float(found[1]) * _UNITS[found[2].upper()] < 1:
-        raise SettingError(f"max_memory must be a number of bytes > 0, or text such as 800MB or 4GB, got {amount!r}")
+    if not found or not 1 <= float(found[1]) * _UNITS[found[2].upper()] < math.inf:
+        raise SettingError(
+            f"max_memory must be a number of bytes > 0, or text such as 800MB or 4GB, got {shown(amount)}"
+        )
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 

@@ -20,6 +20,8 @@ from featviz.io import Array
 from featviz.network.activations import Activations
 from featviz.objectives.address import Address
 
+MAX_DEPTH = 50
+"""Largest number of nested composites in a product. Sums are flat, however many terms they have."""
 SUM, PRODUCT, TERM = 1, 2, 3
 """Precedence of a sum, a product and a single term in text."""
 
@@ -313,6 +315,11 @@ class Negative(Composite):
         return f"-{_bracketed(self.part, TERM, show)}"
 
 
+def _depth(objective: Objective) -> int:
+    """Return how many composites are nested in an objective."""
+    return 1 + max(map(_depth, objective.parts), default=0) if isinstance(objective, Composite) else 0
+
+
 @dataclass(frozen=True, repr=False)
 class _Binary(Composite):
     """Two objectives joined by `*` or `/`."""
@@ -320,6 +327,11 @@ class _Binary(Composite):
     left: Objective
     right: Objective
     precedence = PRODUCT
+
+    def __post_init__(self) -> None:
+        """Check that products are not nested so deeply that Python could not follow them."""
+        if _depth(self) > MAX_DEPTH:
+            raise SettingError(f"an objective may nest at most {MAX_DEPTH} products and quotients; give a shorter one")
 
     @property
     def parts(self) -> tuple[Objective, ...]:

@@ -146,3 +146,13 @@ def test_a_term_whose_field_type_does_not_exist_at_run_time(tmp_path):
         "import the type outside of `if TYPE_CHECKING`"
     )
     typed.term = ""  # no other test can name it
+
+
+def test_products_that_are_nested_too_deeply_are_refused():
+    text = "conv2:1 / " * 50 + "conv2:2"
+    assert len(str(fv.objectives.parse(text)).split("/")) == 51
+    for deep in (text + " / conv2:3", "(" * 60 + "2 * conv2:1" + " + tv) * conv1:0" * 60):
+        with pytest.raises(fv.SettingError) as caught:
+            fv.objectives.parse(deep)
+        assert str(caught.value) == "an objective may nest at most 50 products and quotients; give a shorter one"
+    assert len(fv.objectives.parse(" + ".join(["conv2:1"] * 400)).terms) == 400

@@ -32,6 +32,7 @@ TEXTS = (
     ",", ":", "@", "1,2", "0.5,0.5,0.5", "a,b,c", "0x10", "1x", "0x0", "8x8x8", "é", "\n", "-", "..", "/dev/null", ".",
     "photo.png", "text.png", "empty.png", "none", "None", "True", "lambda: 1", "__import__('os').getcwd()", "conv2",
     "conv2:1", "logit", "a" * 300, "1-0", "0-9999999999", "{}", "%s", "mine.py", "mine.py:", "mine.py:os", "1" * 5000,
+    "b/" * 200 + "c", "é" * 200 + ".png",
     "no.pt", "https://", "image::x", "a/b", "'photo.png'", "Fourier(", "Fourier(decay=nan)", "Adam(lr=0)", "()", "[[]]",
 )  # fmt: skip
 """Values of options. Where one is right, the command may succeed."""
@@ -126,9 +127,10 @@ def _run(words: list[str], folder: Path) -> tuple[str, str]:
         (folder / name).unlink()
     if changed or parts:
         return DAMAGE, f"changed {changed}, left {parts}"
-    if status == 0 or (status == 1 and words[0] == "doctor" and not said):  # 1: the doctor found problems
-        return FINE, said
     lines = [line for line in said.splitlines() if line.startswith("featviz: ")]
+    found_problems = status == 1 and words[0] == "doctor" and all("skipped" in line for line in lines)
+    if status == 0 or found_problems:
+        return FINE, said
     if status != 2 or not lines or "Traceback" in said:
         return RAW, f"status {status}: {said[-200:]}"
     return REFUSED, said
