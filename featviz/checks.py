@@ -46,6 +46,8 @@ def check_number(
     """
     is_number = _is_whole(value) if whole else _is_finite(value)
     low, high = -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most
+    if is_number and abs(value) > MAX_NUMBER:
+        raise SettingError(f"{name} must be at most {MAX_NUMBER:g} in size, got {shown(value)}")
     if is_number and low <= value <= high and (above is None or value > above):
         return
     if at_most is not None and at_least is not None:
@@ -53,7 +55,7 @@ def check_number(
     else:
         given = (("> ", above), (">= ", at_least), ("at most ", at_most))
         bounds = [f"{sign}{bound:g}" for sign, bound in given if bound is not None]
-    kind = "a whole number " if whole else f"a number within {MAX_NUMBER:g} " if not is_number else ""
+    kind = "a whole number " if whole else "a finite number " if not is_number else ""
     wanted = f"{kind}{' and '.join(bounds)}".rstrip()
     raise SettingError(f"{name} must be {wanted}, got {shown(value)} {note}".rstrip())
 
@@ -155,9 +157,9 @@ def check_kind(name: str, value: Any, kind: type, instead: str) -> None:
 
 def _is_finite(value: Any) -> bool:
     try:
-        return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= MAX_NUMBER
-    except OverflowError:  # a whole number that no float can hold
-        return False
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold, which is finite
+        return True
 
 
 def _is_whole(value: Any) -> bool:

@@ -337,7 +337,7 @@ def test_a_prior_recovers_mean_correlation_and_spectrum(channels, tmp_path):
         (lambda: param.Pyramid(std=-1), "std of Pyramid must be >= 0, got -1 (default 0.01)"),
         (
             lambda: param.Shared(std=float("nan")),
-            "std of Shared must be a number within 1e+15 >= 0, got nan (default 0.01)",
+            "std of Shared must be a finite number >= 0, got nan (default 0.01)",
         ),
         (lambda: param.Pyramid(0), "levels of Pyramid must be a whole number in [1, 32], got 0 (default 4)"),
         (lambda: param.Shared(factors=()), "factors must be one or more integers >= 1, got () (default (2, 4, 8))"),
