@@ -11,7 +11,7 @@ from typing import Any
 
 import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
-from featviz.engine import checked
+from featviz.engine import entry_point
 from featviz.interfaces import Progress, Transforms
 from featviz.io import Array, is_file
 from featviz.network import is_on_this_machine
@@ -25,7 +25,7 @@ RECIPE_NAMES = {
 """Classes that a recipe may name. There are no functions among them, so that a recipe can import or run nothing."""
 
 
-@checked
+@entry_point
 def replay(
     recipe: fv.Recipe | str | Path,
     *,

@@ -1,6 +1,6 @@
 """Render images: prepare a job, run it in chunks, watch it, and return the result with its recipe."""
 
-from featviz.engine.arguments import checked
+from featviz.engine.arguments import entry_point
 from featviz.engine.job import Start
 from featviz.engine.presets import PRESETS, preset
 from featviz.engine.recipe import Recipe, fingerprint
@@ -10,6 +10,6 @@ from featviz.engine.result import Rendering, Robustness
 from featviz.engine.scoring import Scorer, open_scorer, score
 
 __all__ = [
-    "PRESETS", "Recipe", "Rendering", "Robustness", "Scorer", "Start", "checked", "fingerprint", "open_scorer",
+    "PRESETS", "Recipe", "Rendering", "Robustness", "Scorer", "Start", "entry_point", "fingerprint", "open_scorer",
     "parse_repr", "parse_value", "preset", "render", "score",
 ]  # fmt: skip

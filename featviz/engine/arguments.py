@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from featviz.checks import as_whole, check_flag, check_number, check_size
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError, shown
-from featviz.network import Execution, Network
+from featviz.network import Execution, Network, neutral_state
 
 MAX_STEPS = 1_000_000
 """Largest number of steps, and of frames of a video."""
@@ -26,8 +26,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Check the arguments of a function by their names before it runs.
+def entry_point(function: Callable[P, R]) -> Callable[P, R]:
+    """Check the arguments of a public function by their names, and run it in PyTorch's neutral state.
 
     An argument whose default is `None` may be `None`. Arguments without an entry in `CHECKS` are left to the function.
 
@@ -47,7 +47,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         for name, check in checks.items():
             if name in given and not (given[name] is None and signature.parameters[name].default is None):
                 check(name, given[name])
-        return function(*args, **kwargs)
+        with neutral_state():
+            return function(*args, **kwargs)
 
     return run
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.engine.arguments import checked
+from featviz.engine.arguments import entry_point
 from featviz.engine.chunks import Chunks
 from featviz.engine.job import Job, Start
 from featviz.engine.memory import keep_freed_memory
@@ -26,8 +26,7 @@ MOVED = 0.01
 """An image has moved if a pixel differs from the start by more than this, in [0, 1]."""
 
 
-@checked
-@torch.inference_mode(False)
+@entry_point
 @torch.enable_grad()
 def render(
     network: Network,

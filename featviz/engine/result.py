@@ -20,7 +20,7 @@ from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
 from featviz.interfaces import Size, as_size
 from featviz.io import contact_sheet, encode, is_folder, save_image, slug, to_bytes
-from featviz.network import Execution
+from featviz.network import Execution, neutral_state
 
 HISTORY_POINTS = 100
 """Largest number of scores that are stored in an image file."""
@@ -114,6 +114,7 @@ class Rendering:
             redraw=None if self.redraw is None else partial(_redraw_one, self.redraw, i),
         )
 
+    @neutral_state()
     def at(self, size: int | Size) -> Rendering:
         """Draw the same images at another size, without optimising again.
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.engine.arguments import checked
+from featviz.engine.arguments import entry_point
 from featviz.interfaces import Bindable, ObjectiveLike, RenderContext, Size
 from featviz.io import check_unit_range
 from featviz.network import Execution, Forward, Network
@@ -75,7 +75,7 @@ def open_scorer(
         yield Scorer(bound, forward)
 
 
-@checked
+@entry_point
 @torch.no_grad()
 def score(
     network: Network, objective: ObjectiveSource | Sequence[ObjectiveSource], images: Float[Tensor, "n c h w"]

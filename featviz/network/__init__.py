@@ -9,9 +9,10 @@ from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, LayerTable
 from featviz.network.loading import find, is_on_this_machine, load, models
 from featviz.network.network import Forward, LayerLike, Network
+from featviz.network.neutral_state import neutral_state
 
 __all__ = [
     "OUTPUT", "OUTPUT_KINDS", "Activations", "Execution", "Forward", "InputSpec", "Layer", "LayerLike",
     "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "combine", "find", "is_on_this_machine",
-    "load", "models", "plain_backward",
+    "load", "models", "neutral_state", "plain_backward",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from featviz.io import is_file
 from featviz.network import bundled
 from featviz.network.activations import OUTPUT
 from featviz.network.network import Network
+from featviz.network.neutral_state import neutral_state
 from featviz.network.weights import load_weights
 
 TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
@@ -35,6 +36,7 @@ AUXILIARY_HEAD_PREFIXES = ("aux1.", "aux2.", "AuxLogits.")
 IMAGENET_CLASSES = 1000
 
 
+@neutral_state()
 def load(
     model: str = "motifnet",
     *,

@@ -35,6 +35,7 @@ from featviz.network.hooks import Call, PassDone, hook_outputs, watch_outputs
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, LayerTable, Probed
 from featviz.network.modules import check_gradients, check_module, explain_failure
+from featviz.network.neutral_state import neutral_state
 from featviz.network.output_scale import output_scale
 from featviz.network.passes import raise_unless_size_error
 from featviz.network.probing import probe
@@ -239,6 +240,7 @@ class Network:
         return known[1]
 
     @property
+    @neutral_state()
     def probed(self) -> Probed:
         """The layers and what else two passes tell about the network; measured on first use."""
         if self._measured.probed is None:
@@ -306,6 +308,7 @@ class Network:
         self.check_size(size)
         return self.with_input(size=size).layers()
 
+    @neutral_state()
     def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Measure the receptive field and stride of every feature map; measured on first use.
 
@@ -414,6 +417,7 @@ class Network:
         sides = range(1, min(self.size))  # no bisection: some modules accept multiples of a number only
         return next((side for side in sides if self.accepts((side, side), layers)), min(self.size))
 
+    @neutral_state()
     def accepts(self, size: Size, layers: Collection[str] = ()) -> bool:
         """Whether the network runs on images of this size.
 
@@ -464,6 +468,7 @@ class Network:
     # ------------------------------------------------------------------------------------------ running it
 
     @contextmanager
+    @neutral_state()
     def session(self, layers: Iterable[str], execution: Execution = Execution()) -> Iterator[Forward]:
         """Open the network: a working copy of the module, frozen, hooked, folded and laid out for speed.
 
@@ -522,9 +527,9 @@ class Network:
         convert_weights(module, memory, precision)
         speed_up_backward(module)
         capture = hook_outputs(module, calls)
-        with torch.inference_mode(False):  # images have gradients in a session, also where the caller's have none
-            yield Forward(module, forward)
+        yield Forward(module, forward)
 
+    @neutral_state()
     def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
         """Return the activations of layers for images.
 
@@ -543,6 +548,7 @@ class Network:
         with self.session(layers) as forward:
             return forward(images.to(self.device))
 
+    @neutral_state()
     def outputs_of(self, head: str = OUTPUT) -> tuple[OutputKind, OutputScale]:
         """Return what a head puts out, and whether it has turned logits into probabilities already.
 
@@ -553,7 +559,7 @@ class Network:
             AddressError: There is no such layer.
         """
         if head not in self._measured.outputs:
-            with torch.inference_mode(False), torch.enable_grad():
+            with torch.enable_grad():
                 noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
                 logits = self.capture(noise.requires_grad_(), [head]).logits(head)
                 scale, is_sigmoid = output_scale(logits)
@@ -562,6 +568,7 @@ class Network:
         return self._measured.outputs[head]
 
     @property
+    @neutral_state()
     def _foldable(self) -> tuple[Pair, ...]:
         """Convolutions with a batch normalisation that can be folded into them; measured on first use."""
         if self._measured.pairs is None:

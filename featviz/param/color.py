@@ -15,6 +15,7 @@ from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.interfaces import Color
+from featviz.network.neutral_state import neutral_state
 from featviz.param.prior import LOGIT_MARGIN, Prior, UsesPrior
 
 IMAGENET_COLOR_CORRELATION = (
@@ -137,7 +138,7 @@ def default_color(channels: int, prior: str | None = None) -> Color:
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)
+@neutral_state()
 def _axes(prior: Prior | None, device: torch.device) -> tuple[Float[Tensor, "c c"], Float[Tensor, "c 1 1"] | None]:
     """Return the matrix from axes to channels, and the mean colour; `None` for a mean of 0."""
     if prior is None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from featviz.checks import check_number
 from featviz.errors import SettingError
 from featviz.interfaces import Leaves, ParamTraits, Size
+from featviz.network.neutral_state import neutral_state
 from featviz.param.prior import Prior, UsesPrior
 from featviz.param.spectrum import canvas_std, inverse_fft, natural_amplitudes, power_law
 from featviz.random import Generators
@@ -94,7 +95,7 @@ class Fourier(_Spectral):
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)
+@neutral_state()
 def _scale(size: Size, decay: float, prior: Prior | None, device: torch.device) -> Float[Tensor, "*c h w 2"]:
     """Return the factor from leaves to coefficients: step scale and amplitude spectrum in one product.
 

@@ -20,6 +20,7 @@ from featviz.errors import OutputError, SettingError, shown
 from featviz.interfaces import Size
 from featviz.io import write
 from featviz.io.folders import middle, read_photographs, warn_of_skipped
+from featviz.network.neutral_state import neutral_state
 from featviz.param.spectrum import frequencies
 
 FREQUENCY_BINS = 32
@@ -170,6 +171,7 @@ def as_prior(prior: Any) -> str | None:
 # ---------------------------------------------------------------------------------------------- fitting
 
 
+@neutral_state()
 def fit_prior(images: str | Path | Iterable[Tensor], *, channels: int = 3, size: int = 224) -> Prior:
     """Learn a prior from a folder of images, or from tensors.
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.interfaces import Size
+from featviz.network.neutral_state import neutral_state
 
 NATURAL_DECAY = 1.2
 """Exponent d of the amplitude spectrum 1 / frequency^d of photographs of natural scenes.
@@ -19,7 +20,7 @@ Source: Tolhurst, Tadmor and Chao 1992, "Amplitude spectra of natural images", O
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)
+@neutral_state()
 def frequencies(size: Size, device: torch.device) -> Float[Tensor, "h w"]:
     """Return the spatial frequency of each coefficient of `torch.fft.rfft2`.
 
@@ -51,7 +52,7 @@ def power_law(size: Size, decay: float, device: torch.device) -> Float[Tensor, "
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)
+@neutral_state()
 def natural_amplitudes(size: Size, device: torch.device) -> Float[Tensor, "h w"]:
     """Return the amplitude spectrum of natural images, scaled so that canvases have mean 0 and standard deviation 1.
 

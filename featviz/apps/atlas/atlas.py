@@ -19,7 +19,7 @@ from featviz.apps.shared.batches import Backend
 from featviz.apps.shared.classes import class_index, class_title
 from featviz.apps.shared.icons import check_icon_param, icon_batch
 from featviz.apps.shared.probe import check_positions
-from featviz.engine import checked
+from featviz.engine import entry_point
 from featviz.interfaces import Param
 from featviz.io import Array, Store, check_outside, images_in
 
@@ -44,7 +44,7 @@ DEFAULT_ICON_SIZE = 96
 """Side of an icon in px, unless `size` or the param sets one."""
 
 
-@checked
+@entry_point
 def atlas(
     network: fv.Network,
     photographs: str | Path,

@@ -21,7 +21,7 @@ from featviz.apps.shared.icons import check_icon_param, icon_batch
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.probe import check_positions
-from featviz.engine import checked
+from featviz.engine import entry_point
 from featviz.io import GivenImage, Store, is_folder, separate_images, slug
 
 COSINE_POWER = 2.0
@@ -32,7 +32,7 @@ MIN_LENGTH = 1e-3
 """Value of each channel in the direction of a cell or group without any activation."""
 
 
-@checked
+@entry_point
 def blocks(
     network: fv.Network,
     image: GivenImage,

@@ -17,7 +17,7 @@ from featviz.apps.doctor.findings import Diagnosis, Finding
 from featviz.apps.doctor.input_shape import check_input_shape
 from featviz.apps.doctor.logits import check_logits
 from featviz.apps.doctor.normalisation import check_normalisation
-from featviz.engine import checked
+from featviz.engine import entry_point
 from featviz.io import images_in, read_photograph, warn_of_skipped
 
 MAX_PHOTOGRAPHS = 64
@@ -27,7 +27,7 @@ Check = Callable[[fv.Network, Float[Tensor, "n c h w"] | None], Iterator[Finding
 """Examines a network; the second argument are photographs in [0, 1], or `None`."""
 
 
-@checked
+@entry_point
 def doctor(network: fv.Network, *, photographs: str | Path | None = None) -> Diagnosis:
     """Examine a network before the first render: its input, its layers and its output.
 

@@ -15,7 +15,7 @@ import featviz as fv
 from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
 from featviz.apps.shared.targets import Target, class_or_objective
-from featviz.engine import checked, fingerprint
+from featviz.engine import entry_point, fingerprint
 from featviz.interfaces import Progress
 from featviz.io import GivenImage, load_given_image, separate_images
 from featviz.objectives import ObjectiveSource, as_objective
@@ -33,7 +33,7 @@ MIN_BLOCKS = 4
 """Smallest number of blocks at a nesting level for them to count as the main blocks."""
 
 
-@checked
+@entry_point
 def dream(
     network: fv.Network,
     image: GivenImage,

@@ -17,7 +17,7 @@ import featviz as fv
 from featviz.apps.dream.dream import dream_objective, load_image
 from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
-from featviz.engine import checked
+from featviz.engine import entry_point
 from featviz.interfaces import Progress
 from featviz.io import read_image, read_video, resize, to_bytes
 from featviz.objectives import ObjectiveSource
@@ -35,7 +35,7 @@ MIN_FLOW_SIDE = 16
 Frame = UInt8[np.ndarray, "h w 3"]
 
 
-@checked
+@entry_point
 def dream_zoom(
     network: fv.Network,
     image: str | Path | Float[Tensor, "... c h w"],
@@ -103,7 +103,7 @@ def dream_zoom(
     return render_frames(original, execution)
 
 
-@checked
+@entry_point
 def dream_video(
     network: fv.Network,
     source: str | Path,

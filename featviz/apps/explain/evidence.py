@@ -17,7 +17,7 @@ from featviz.apps.explain.scan import SkippedFiles
 from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.image_batches import image_batches
 from featviz.apps.shared.probe import noise
-from featviz.engine import checked
+from featviz.engine import entry_point
 from featviz.io import images_in
 from featviz.network import OUTPUT, LayerLike
 
@@ -78,7 +78,7 @@ class Evidence:
         return "\n".join(f"{row[0]:{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]}" for row in rows)
 
 
-@checked
+@entry_point
 def evidence(
     network: fv.Network,
     photographs: str | Path,

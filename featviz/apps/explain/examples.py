@@ -16,7 +16,7 @@ import featviz as fv
 from featviz.apps.explain.methods.gradients import guided_rectifier
 from featviz.apps.explain.scan import RANGES, Range, Scan, scan_folder
 from featviz.apps.shared.probe import check_channels, noise
-from featviz.engine import checked
+from featviz.engine import entry_point
 from featviz.io import contact_sheet, encode, read_photograph, resize, save_image, to_bytes
 from featviz.network import OUTPUT, LayerLike, Rectifying
 
@@ -239,7 +239,7 @@ class Examples:
         return gradient.cpu()
 
 
-@checked
+@entry_point
 def examples(
     network: fv.Network,
     photographs: str | Path,

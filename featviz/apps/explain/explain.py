@@ -23,7 +23,7 @@ from featviz.apps.explain.attribution import (
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.targets import Target, as_targets
-from featviz.engine import checked, fingerprint, parse_value
+from featviz.engine import entry_point, fingerprint, parse_value
 from featviz.errors import shown
 from featviz.interfaces import ObjectiveLike
 from featviz.io import GivenImage, separate_images
@@ -35,7 +35,7 @@ TOLERANCE = 0.05
 """Relative error of a guaranteed sum above which a warning is given."""
 
 
-@checked
+@entry_point
 def explain(
     network: fv.Network,
     image: GivenImage,
@@ -86,8 +86,7 @@ def _attribution(
     with torch.no_grad():
         score = fv.score(network, [objective], images)[:, 0]
     request = AttributionRequest(network, objective, size)
-    with torch.inference_mode(False):
-        found = attributor.attribute(request, images.to(network.device).detach().clone())
+    found = attributor.attribute(request, images.to(network.device).detach().clone())
     if not torch.isfinite(found.map).all():
         hint = "convert a network in half precision with network.module.float()"
         raise fv.RenderError(f"{attributor} of {objective} is NaN or infinite; {hint}")
@@ -107,7 +106,7 @@ def _attribution(
     )
 
 
-@checked
+@entry_point
 def compare(
     network: fv.Network,
     image: GivenImage,

@@ -20,7 +20,7 @@ from featviz.apps.shared.batches import Backend, Batch, image_file
 from featviz.apps.shared.classes import class_title, find_classes
 from featviz.apps.shared.page import counted
 from featviz.apps.shared.photographs import encode_webp, photographs_of_classes
-from featviz.engine import checked
+from featviz.engine import entry_point
 from featviz.io import Store
 from featviz.network import OUTPUT
 
@@ -30,7 +30,7 @@ DIVERSITY_WEIGHT = 10.0
 """Weight of `Diversity` beside the objective of a class or unit."""
 
 
-@checked
+@entry_point
 def gallery(
     network: fv.Network,
     output: str | Path,

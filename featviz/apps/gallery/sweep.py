@@ -18,12 +18,12 @@ from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.page import MAX_SLUG, counted
 from featviz.apps.shared.photographs import encode_webp
 from featviz.apps.shared.probe import check_channels
-from featviz.engine import checked
+from featviz.engine import entry_point
 from featviz.io import Store, check_outside, unique_slug
 from featviz.network import OUTPUT
 
 
-@checked
+@entry_point
 def sweep(
     network: fv.Network,
     output: str | Path,

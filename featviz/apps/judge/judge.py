@@ -21,7 +21,7 @@ from featviz.apps.judge.views import crops
 from featviz.apps.replay import check_weights, load_recipe_network
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.targets import Target
-from featviz.engine import checked
+from featviz.engine import entry_point
 from featviz.param.spectrum import slope
 
 TOP_SHARE = 0.005
@@ -50,7 +50,7 @@ NO_BETTER_THAN_NOISE = "scores no higher than noise"
 """The verdicts on an image of any other unit."""
 
 
-@checked
+@entry_point
 def judge(
     images: Judgeable | Sequence[Judgeable],
     target: Target | Sequence[Target] | None = None,

@@ -1,0 +1,87 @@
+"""Run as in a fresh process, whatever precision, device or modes of PyTorch the caller has set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from typing import Any
+
+import torch
+
+DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+
+
+@contextmanager
+def neutral_state() -> Iterator[None]:
+    """Undo, within a context, what the caller has set and what would change an image of the same recipe.
+
+    - Of the thread: autocast, the default device, inference mode. Whether gradients are enabled stays as it is.
+    - Of the process: the default floating-point type, and lower precision for products and convolutions of float32.
+      They are restored when the last context of all threads ends.
+    """
+    with ExitStack() as stack:
+        for setting in _PROCESS_SETTINGS:
+            stack.enter_context(setting.neutral())
+        for kind in DEVICE_TYPES:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        stack.enter_context(torch.inference_mode(False))
+        yield
+
+
+class _ProcessSetting:
+    """A setting of the whole process, which contexts of several threads may need at once and leave in any order.
+
+    Args:
+        read: Returns its value.
+        write: Sets it.
+        neutral: Values that are left as they are. The first one replaces any other.
+    """
+
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], Any], *neutral: Any) -> None:
+        self._read, self._write, self._neutral = read, write, neutral
+        self._lock, self._open, self._before = Lock(), 0, neutral[0]
+
+    @contextmanager
+    def neutral(self) -> Iterator[None]:
+        """Set the neutral value, and restore the other one where the last of all open contexts ends."""
+        with self._lock:
+            if self._open == 0:
+                self._before = self._read()
+                if self._before not in self._neutral:
+                    self._write(self._neutral[0])
+            self._open += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
+                if self._open == 0 and self._before not in self._neutral:
+                    self._write(self._before)
+
+
+def _matmul_precision() -> str | None:
+    """Return PyTorch's setting; `None` where it was set by backend, so that there is no common one."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
+
+
+def _by_backend(operation: str) -> _ProcessSetting:
+    """Return the precision in which the CPU computes an operation of float32."""
+    backend: Any = getattr(torch.backends.mkldnn, operation)
+    return _ProcessSetting(
+        lambda: backend.fp32_precision, lambda value: setattr(backend, "fp32_precision", value), "ieee", "none"
+    )
+
+
+# The common setting of products comes first: once it is neutral, so are those by backend that follow from it.
+_PROCESS_SETTINGS = (
+    _ProcessSetting(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+    _ProcessSetting(_matmul_precision, torch.set_float32_matmul_precision, "highest", None),
+    *map(_by_backend, ("matmul", "conv", "rnn")),
+)
