@@ -19,20 +19,27 @@ from featviz.engine.memory import keep_freed_memory
 from featviz.errors import OutputError
 from featviz.interfaces import Size
 from featviz.io import cache_folder, write
-from featviz.network import Execution, Network
+from featviz.network import Execution, Forward, Network
 from featviz.network.execution import PRECISIONS
 
 MIN_PASSES = 64
 """Renders with fewer passes run in single precision: the measurement would take longer than it saves."""
-TIMED_PASSES = 3
-"""Number of timed passes in each precision; the fastest counts."""
+MIN_ROUNDS, MAX_ROUNDS = 5, 20
+"""Smallest and largest number of timed rounds. A round is one pass in each precision."""
 MAX_IMAGES = 8
 """Largest batch that is timed. Larger ones take the same time per image, and the measurement has to fit in memory."""
-REQUIRED_SPEEDUP = 0.8
+REQUIRED_SPEEDUP = 0.85
 """A lower precision is chosen only below this fraction of single precision's time, since it costs accuracy.
 
 Convolutions of ResNet-50 and GoogLeNet take .55 of the time where the processor has bfloat16 instructions;
-MobileNetV2's about .9.
+MobileNetV2's .7 to .78, or .9 on an older one. Measurements of one network differ by up to .03.
+"""
+MARGIN = 0.05
+"""Rounds go on while the measured fraction is this close to the required one."""
+HYSTERESIS = 0.05
+"""What is added to that fraction where the network's last choice was the lower precision, or subtracted where not.
+
+So layers of one network that take nearly as long in both precisions are rendered in the same one.
 """
 MAX_ERROR = 0.1
 """Largest deviation of a layer in lower precision, relative to the standard deviation of its activations."""
@@ -67,46 +74,63 @@ def autotune(
         if known == precision:
             return replace(execution, precision=precision)
     lower = replace(execution, precision="bfloat16")
-    found = lower if _is_faster(network, layers, count, view, single, lower) else single
+    last_key = _key(network, (), 0, (0, 0), Execution())
+    shift = {"float32": -HYSTERESIS, "bfloat16": HYSTERESIS}.get(_remembered().get(last_key, ""), 0.0)
+    found = lower if _is_faster(network, layers, count, view, single, lower, REQUIRED_SPEEDUP + shift) else single
     with suppress(OutputError, OSError):  # a machine that cannot write its cache measures again
         _cache_file().parent.mkdir(parents=True, exist_ok=True)
-        write(_cache_file(), json.dumps(_remembered() | {key: found.precision}, indent=1).encode())
+        chosen = {key: found.precision, last_key: found.precision}
+        write(_cache_file(), json.dumps(_remembered() | chosen, indent=1).encode())
     return found
 
 
 def _is_faster(
-    network: Network, layers: Collection[str], count: int, view: Size, single: Execution, lower: Execution
+    network: Network,
+    layers: Collection[str],
+    count: int,
+    view: Size,
+    single: Execution,
+    lower: Execution,
+    required: float,
 ) -> bool:
-    """Return whether the lower precision is fast enough and accurate enough, from a few passes of both."""
+    """Return whether the lower precision is accurate enough, and takes less than a fraction of the time.
+
+    Passes of both alternate, and the fastest of each count, because whatever else the machine does only adds time.
+    """
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(count, network.channels, *view, generator=generator).to(network.device).requires_grad_()
     try:
-        with keep_freed_memory(network.device):
-            time_single, expected = _measure(network, layers, images, single)
-            time_lower, got = _measure(network, layers, images, lower)
+        with (
+            keep_freed_memory(network.device),
+            network.session(layers, single) as forward_single,
+            network.session(layers, lower) as forward_lower,
+        ):
+            _, expected = _pass(forward_single, layers, images)
+            _, got = _pass(forward_lower, layers, images)
+            if not all((got[key] - expected[key]).std() <= MAX_ERROR * expected[key].std() + 1e-6 for key in expected):
+                return False
+            times_single: list[float] = []
+            times_lower: list[float] = []
+            for done in range(1, MAX_ROUNDS + 1):
+                times_single.append(_pass(forward_single, layers, images)[0])
+                times_lower.append(_pass(forward_lower, layers, images)[0])
+                ratio = min(times_lower) / min(times_single)
+                if done >= MIN_ROUNDS and abs(ratio - required) > MARGIN:
+                    break
+            return ratio < required
     except (RuntimeError, MemoryError, TypeError, ValueError):  # the network cannot run in lower precision, or at all
         return False
-    accurate = all(
-        (got[layer] - expected[layer]).std() <= MAX_ERROR * expected[layer].std() + 1e-6 for layer in expected
-    )
-    return accurate and time_lower < REQUIRED_SPEEDUP * time_single
 
 
-def _measure(
-    network: Network, layers: Collection[str], images: Tensor, execution: Execution
-) -> tuple[float, dict[str, Tensor]]:
-    """Return the seconds of the fastest forward and backward pass, and the activations of the layers."""
-    times = []
-    with network.session(layers, execution) as forward:
-        for _ in range(1 + TIMED_PASSES):  # the first is a warm-up
-            start = time.perf_counter()
-            acts = forward(images)
-            found = {layer: acts.channels_first(layer) for layer in layers}
-            torch.autograd.grad([values.mean() for values in found.values()], images)
-            if images.is_cuda:
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
-    return min(times[1:]), {layer: values.detach() for layer, values in found.items()}
+def _pass(forward: Forward, layers: Collection[str], images: Tensor) -> tuple[float, dict[str, Tensor]]:
+    """Return the seconds of a forward and backward pass, and the activations of the layers."""
+    start = time.perf_counter()
+    acts = forward(images)
+    found = {layer: acts.channels_first(layer) for layer in layers}
+    torch.autograd.grad([values.mean() for values in found.values()], images)
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, {layer: values.detach() for layer, values in found.items()}
 
 
 def _key(network: Network, layers: Collection[str], count: int, view: Size, execution: Execution) -> str:

@@ -18,7 +18,7 @@ from featviz.engine.repr_parser import parse_repr
 from featviz.errors import FeatvizError, RecipeError
 from featviz.interfaces import NamesClass, UsesFiles
 from featviz.io import is_file, read_recipe
-from featviz.network import InputSpec
+from featviz.network import Execution, InputSpec
 
 FORMAT = 4
 """Version of the recipe format."""
@@ -185,10 +185,15 @@ class Recipe:
     def hash(self) -> str:
         """Name of the image: the same hash for the same image, up to rounding.
 
-        Does not depend on file names, the machine, the execution, or the other images of the batch.
+        Depends on the precision, and not on file names, the machine, how else the network is run, or the other images
+        of the batch.
+
+        Raises:
+            RecipeError: The execution cannot be read.
         """
         ignored = ("machine", "execution", "model", "weights", "start", "files")
         decisive = {key: value for key, value in asdict(self.alone).items() if key not in ignored}
+        decisive["precision"] = parse_repr(self.execution, {"Execution": Execution}).precision
         for later in ("classes", "head", "outputs"):  # fields that older recipes do not have
             if not decisive[later]:
                 del decisive[later]

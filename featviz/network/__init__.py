@@ -2,7 +2,7 @@
 
 from featviz.network.activations import OUTPUT, OUTPUT_KINDS, Activations, Layout, OutputKind
 from featviz.network.combining import combine
-from featviz.network.execution import Execution
+from featviz.network.execution import PRECISIONS, Execution
 from featviz.network.fast.conv_backward import plain_backward
 from featviz.network.gradients import Rectifying
 from featviz.network.input_spec import InputSpec
@@ -12,7 +12,7 @@ from featviz.network.network import Forward, LayerLike, Network
 from featviz.network.neutral_state import neutral_state
 
 __all__ = [
-    "OUTPUT", "OUTPUT_KINDS", "Activations", "Execution", "Forward", "InputSpec", "Layer", "LayerLike",
+    "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Execution", "Forward", "InputSpec", "Layer", "LayerLike",
     "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "combine", "find", "is_on_this_machine",
     "load", "models", "neutral_state", "plain_backward",
 ]  # fmt: skip

@@ -19,8 +19,9 @@ from featviz.apps.atlas import collect as collecting
 from featviz.apps.atlas.cells import cells_of
 from featviz.apps.atlas.layout import lay_out, purity
 from featviz.apps.judge.judge import class_rank
+from featviz.apps.shared.album import Album
 from featviz.apps.shared.batches import render_batch
-from featviz.apps.shared.icons import icon_batch, write_sprites
+from featviz.apps.shared.icons import add_icons, write_sprites
 from featviz.cli import main
 from featviz.io import Store, locked, read_image, read_photograph
 from featviz.network.bundled import MOTIFS
@@ -283,9 +284,10 @@ def test_irrelevant_parts_of_an_icon_become_transparent(motifnet, tmp_path):
     """A moon is a small part of a large icon: the rest is transparent."""
     weights = motifnet.module.head.weight[motifnet.classes.index("moon")].detach()
     objective = fv.objectives.Direction("stage3", weights, 2)
-    batch = icon_batch(motifnet, [objective], param=fv.param.Alpha(), size=96, steps=256, seed=0)
-    render_batch(motifnet, batch, Store(tmp_path))
-    with Image.open(tmp_path / "images" / f"{batch.names[0]}.png") as image:
+    album = Album(motifnet, Store(tmp_path))
+    (name,) = add_icons(album, [objective], ["moon"], param=fv.param.Alpha(), size=96, steps=256, seed=0)
+    render_batch(motifnet, album.batches[0], album.store)
+    with Image.open(tmp_path / "images" / f"{name}.png") as image:
         pixels = np.asarray(image)
     assert pixels.shape == (96, 96, 4)
     assert np.median(pixels[..., 3]) < 0.25 * 255 < 0.6 * 255 < pixels[..., 3].max()

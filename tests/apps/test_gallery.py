@@ -318,12 +318,33 @@ def test_failing_unit_is_reported_and_the_others_are_rendered(motifnet, tmp_path
     assert fv.sweep(motifnet, tmp_path, "stage1", channels=range(3), steps=STEPS).count == 3
 
 
+def test_a_folder_keeps_its_precision(motifnet, tmp_path, monkeypatch):
+    """Another machine, or another measurement, may find another precision faster."""
+    monkeypatch.setattr("featviz.engine.autotune.MIN_PASSES", 1)
+    for i, choice in enumerate([True, False]):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{i}"))
+        monkeypatch.setattr("featviz.engine.autotune._is_faster", lambda *_, choice=choice: choice)
+        for channels in ([0, 1], [1, 2]):
+            assert fv.sweep(motifnet, tmp_path / "out", "stage1", channels=channels, size=64, steps=2).count == 2
+    fv.sweep(motifnet, tmp_path / "other", "stage1", channels=[0], size=64, steps=2)
+    found = {fv.Recipe.of(file).execution for file in rendered_files(tmp_path / "out")}
+    assert found == {"Execution(precision='bfloat16')"} and len(rendered_files(tmp_path / "out")) == 3
+    (other,) = rendered_files(tmp_path / "other")
+    assert fv.Recipe.of(other).execution == "Execution(precision='float32')"
+    assert not (tmp_path / "out" / "images" / other.name).exists()  # the name tells the precision
+    (tmp_path / "out" / "precision.json").write_text("[damaged")
+    assert fv.sweep(motifnet, tmp_path / "out", "stage1", channels=[0], size=64, steps=2).count == 1
+    assert len(rendered_files(tmp_path / "out")) == 4
+
+
 def test_dead_unit_is_reported(tmp_path, monkeypatch):
     net = toys.plain()
     problem = "no gradient reaches the image"
     rendering = fv.render(net, ["conv2:0", "conv2:1"], seed=[0, 0], steps=1)
     object.__setattr__(rendering, "problems", {1: problem})
-    batch = batches.Batch.of(net, [fv.objectives.Channel("conv2", k) for k in range(2)], [0, 0], steps=1)
+    batch = batches.Batch.of(
+        net, [fv.objectives.Channel("conv2", k) for k in range(2)], [0, 0], Store(tmp_path), steps=1
+    )
     monkeypatch.setattr(fv, "render", lambda *_, **__: rendering)
     outcomes = batches.render_batch(net, batch, Store(tmp_path))
     assert [outcome.problem for outcome in outcomes] == ["", problem]

@@ -17,7 +17,7 @@ from featviz.apps.atlas.page import Plane, write_page
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend
 from featviz.apps.shared.classes import class_index, class_title
-from featviz.apps.shared.icons import check_icon_param, icon_batch
+from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.probe import check_positions
 from featviz.engine import entry_point
 from featviz.interfaces import Param
@@ -127,7 +127,9 @@ def atlas(
             raise fv.SettingError(f"{needed}; give more photographs or a larger per_image")
         positions = lay_out(_SelectedRows(collected.vectors, kept), method, seed)
         cells = _cells(collected, positions, kept, grids, least)
-        album, icons = _plan_icons(network, layer, collected, cells, param=param, size=size, steps=steps, seed=seed)
+        album, icons = _plan_icons(
+            network, store, layer, collected, cells, param=param, size=size, steps=steps, seed=seed
+        )
         albums.append(album)
         planes.append(Plane(layer, icons, collected, Path(photographs), len(kept)))
         facts[layer] = {"activations": len(kept)}
@@ -214,6 +216,7 @@ def _cells(
 
 def _plan_icons(
     network: fv.Network,
+    store: Store,
     layer: str,
     collected: Collected,
     cells: dict[int, list[Cell]],
@@ -229,12 +232,12 @@ def _plan_icons(
         The album, and the cells of each grid with the names of their icons.
     """
     inverse = Array.of(_inverse_moment(collected.vectors, seed))
-    album, icons = Album(), {}
+    album, icons = Album(network, store), {}
     for side, some in cells.items():
         objectives = [fv.objectives.Direction.whitened(layer, cell.mean, inverse, COSINE_POWER) for cell in some]
-        batch = icon_batch(network, objectives, param=param, size=size, steps=steps, seed=seed)
-        album.add(batch, [f"{layer}, {side}: row {cell.y}, column {cell.x}" for cell in some])
-        icons[side] = list(zip(some, batch.names, strict=True))
+        titles = [f"{layer}, {side}: row {cell.y}, column {cell.x}" for cell in some]
+        names = add_icons(album, objectives, titles, param=param, size=size, steps=steps, seed=seed)
+        icons[side] = list(zip(some, names, strict=True))
     return album, icons
 
 

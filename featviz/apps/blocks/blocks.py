@@ -15,9 +15,9 @@ import featviz as fv
 from featviz.apps.blocks.decompose import Parts, take_apart
 from featviz.apps.blocks.page import LayerIcons, icon_channels, write_page
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend, image_file, rendered_names, thumbnail_file
+from featviz.apps.shared.batches import Backend, copy_precisions, image_file, rendered_names, thumbnail_file
 from featviz.apps.shared.classes import find_classes
-from featviz.apps.shared.icons import check_icon_param, icon_batch
+from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.probe import check_positions
@@ -108,9 +108,11 @@ def blocks(
     if sweep is not None and not is_folder(sweep):
         raise fv.OutputError(f"no folder {sweep}; give the output folder of a sweep")
     store = Store(output)
+    if sweep is not None:
+        copy_precisions(Store(sweep), store)
     albums, icons = [], []
     for part in parts:
-        album, of_layer = _plan_icons(network, part, param=param, size=size, steps=steps, seed=seed)
+        album, of_layer = _plan_icons(network, store, part, param=param, size=size, steps=steps, seed=seed)
         albums.append(album)
         icons.append(of_layer)
     if sweep is not None and not _copy_images(Store(sweep), store, albums):
@@ -160,7 +162,14 @@ def _check_layers(network: fv.Network, layers: str | Sequence[str]) -> list[str]
 
 
 def _plan_icons(
-    network: fv.Network, part: Parts, *, param: Any, size: int | tuple[int, int] | None, steps: int, seed: int
+    network: fv.Network,
+    store: Store,
+    part: Parts,
+    *,
+    param: Any,
+    size: int | tuple[int, int] | None,
+    steps: int,
+    seed: int,
 ) -> tuple[Album, LayerIcons]:
     """Plan the icons of a layer: of its cells, its groups, and the channels that are listed with them.
 
@@ -176,12 +185,10 @@ def _plan_icons(
         "groups": (groups, [f"{layer}: group {i + 1}" for i in range(len(groups))]),
         "channels": ([fv.objectives.Channel(layer, k) for k in channels], [f"{layer}:{k}" for k in channels]),
     }
-    album, names = Album(), {}
+    album, names = Album(network, store), {}
     for kind, (objectives, titles) in kinds.items():
         if objectives:
-            batch = icon_batch(network, objectives, param=param, size=size, steps=steps, seed=seed)
-            album.add(batch, titles)
-            names[kind] = batch.names
+            names[kind] = add_icons(album, objectives, titles, param=param, size=size, steps=steps, seed=seed)
     return album, names
 
 

@@ -16,7 +16,7 @@ from featviz.apps.gallery.page import Page, make_card
 from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.judge import VERDICTS
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend, Batch, image_file
+from featviz.apps.shared.batches import Backend, image_file
 from featviz.apps.shared.classes import class_title, find_classes
 from featviz.apps.shared.page import counted
 from featviz.apps.shared.photographs import encode_webp, photographs_of_classes
@@ -102,13 +102,13 @@ def gallery(
         named = f"no photograph in {photographs} is named after a class, such as '{example} 1.jpg' or '{example}/1.jpg'"
         warnings.warn(f"{named}; none is shown", fv.FeatvizWarning, stacklevel=2)
     objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
-    album = Album()
-    _add_classes(album, network, list(titles), objectives, per_class, diversity, size=size, steps=steps, seed=seed)
+    album = Album(network, store)
+    _add_classes(album, list(titles), objectives, per_class, diversity, size=size, steps=steps, seed=seed)
     if probability:
         chances = [fv.objectives.Probability(one.name) for one in objectives]
-        batch = Batch.of(network, chances, [seed] * len(chances), steps=steps, param=fv.param.Image(size))
-        album.add(batch, list(titles), ["probability"] * len(chances))
-    _add_pairs(album, network, ends, size=size, steps=steps, seed=seed)
+        seeds, notes = [seed] * len(chances), ["probability"] * len(chances)
+        album.add(chances, seeds, list(titles), notes, steps=steps, param=fv.param.Image(size))
+    _add_pairs(album, ends, size=size, steps=steps, seed=seed)
 
     def write_pages(rendered: RenderedImages) -> list[str]:
         return [_write_page(network, list(titles), album, photos, judge, rendered)]
@@ -145,7 +145,6 @@ def _check_judge(network: fv.Network, judge: fv.Network, titles: Mapping[str, in
 
 def _add_classes(
     album: Album,
-    network: fv.Network,
     titles: Sequence[str],
     objectives: Sequence[fv.objectives.Logit],
     per_class: int,
@@ -159,26 +158,24 @@ def _add_classes(
     if diversity is None:
         param = fv.param.Image(size)
         for i in range(per_class):
-            batch = Batch.of(network, objectives, [seed + i] * len(objectives), steps=steps, param=param)
-            album.add(batch, titles, [f"{i + 1}" if per_class > 1 else ""] * len(objectives))
+            notes = [f"{i + 1}" if per_class > 1 else ""] * len(objectives)
+            album.add(objectives, [seed + i] * len(objectives), titles, notes, steps=steps, param=param)
         return
     param = fv.param.Image(size, batch=per_class)
     for title, objective in zip(titles, objectives, strict=True):
         diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(diversity)
-        batch = Batch.of(network, [diverse], range(seed, seed + per_class), steps=steps, param=param)
-        album.add(batch, [title] * per_class, [f"{i + 1}" for i in range(per_class)])
+        notes = [f"{i + 1}" for i in range(per_class)]
+        album.add([diverse], range(seed, seed + per_class), [title] * per_class, notes, steps=steps, param=param)
 
 
-def _add_pairs(
-    album: Album, network: fv.Network, pairs: Sequence[Mapping[str, int]], *, size: Any, steps: int, seed: int
-) -> None:
+def _add_pairs(album: Album, pairs: Sequence[Mapping[str, int]], *, size: Any, steps: int, seed: int) -> None:
     """Plan the images between the classes of each pair. They share tensors, so that neighbours look alike."""
     param = fv.param.Image(size, batch=PAIR_IMAGES, spatial=fv.param.Shared())
     for ends in pairs:
         path = fv.objectives.Interpolate(*(fv.objectives.Logit(index) for index in ends.values()))
         notes = [f"{round(100 * i / (PAIR_IMAGES - 1))} %" for i in range(PAIR_IMAGES)]
-        batch = Batch.of(network, [path], range(seed, seed + PAIR_IMAGES), steps=steps, param=param)
-        album.add(batch, [" → ".join(ends)] * PAIR_IMAGES, notes)
+        titles, seeds = [" → ".join(ends)] * PAIR_IMAGES, range(seed, seed + PAIR_IMAGES)
+        album.add([path], seeds, titles, notes, steps=steps, param=param)
 
 
 def _write_page(

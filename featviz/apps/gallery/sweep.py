@@ -13,7 +13,7 @@ import featviz as fv
 from featviz.apps.gallery.gallery import DIVERSITY_WEIGHT
 from featviz.apps.gallery.page import Card, Page, card_image, make_card
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend, Batch, rendered_names
+from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.page import MAX_SLUG, counted
 from featviz.apps.shared.photographs import encode_webp
@@ -90,7 +90,9 @@ def sweep(
             for layer, titles in units.items()
         }
     albums = {
-        layer: _plan(network, layer, titles, neurons, negative, diverse_images, size=size, steps=steps, seed=seed)
+        layer: _plan(
+            network, store, layer, titles, neurons, negative, diverse_images, size=size, steps=steps, seed=seed
+        )
         for layer, titles in units.items()
     }
 
@@ -132,6 +134,7 @@ def _titled(network: fv.Network, layer: str, channels: Sequence[int] | None) -> 
 
 def _plan(
     network: fv.Network,
+    store: Store,
     layer: str,
     titles: Mapping[str, int],
     neurons: bool,
@@ -146,6 +149,7 @@ def _plan(
 
     Args:
         network: The network.
+        store: Where the images will be.
         layer: Name of the layer.
         titles: Channels by title.
         neurons: Whether to render neurons instead of channels.
@@ -155,20 +159,20 @@ def _plan(
         steps: Steps of each image.
         seed: Seed of the first image of each unit.
     """
-    album = Album()
+    album = Album(network, store)
     objectives = [_objective(layer, channel, neurons) for channel in titles.values()]
     signed = {"": objectives}
     if negative:
         signed["negative"] = [-objective for objective in objectives]
     for note, goals in signed.items():
-        batch = Batch.of(network, goals, [seed] * len(goals), steps=steps, param=fv.param.Image(size))
-        album.add(batch, list(titles), [note] * len(goals))
+        param = fv.param.Image(size)
+        album.add(goals, [seed] * len(goals), list(titles), [note] * len(goals), steps=steps, param=param)
     if diverse_images:
         param = fv.param.Image(size, batch=diverse_images)
         for title, objective in zip(titles, objectives, strict=True):
             diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)
-            batch = Batch.of(network, [diverse], range(seed, seed + diverse_images), steps=steps, param=param)
-            album.add(batch, [title] * diverse_images, [f"{i + 1}" for i in range(diverse_images)])
+            notes, seeds = [f"{i + 1}" for i in range(diverse_images)], range(seed, seed + diverse_images)
+            album.add([diverse], seeds, [title] * diverse_images, notes, steps=steps, param=param)
     return album
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import featviz as fv
 from featviz.apps.shared.batches import IMAGES_FOLDER, Backend, Batch, LocalBackend, render_missing
@@ -17,25 +18,46 @@ class Album:
     """The images of one page.
 
     Args:
+        network: The network that the images are rendered for.
+        store: Where they will be.
         batches: Batches in which the images are rendered.
         cards: Name and note of each image, by the title under which the page shows it. The note says how the image
             differs from the others of its title.
     """
 
+    network: fv.Network
+    store: Store
     batches: list[Batch] = field(default_factory=list)
     cards: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
-    def add(self, batch: Batch, titles: Sequence[str], notes: Sequence[str] | None = None) -> None:
-        """Add the images of a batch.
+    def add(
+        self,
+        objectives: Sequence[Any],
+        seeds: Sequence[int],
+        titles: Sequence[str],
+        notes: Sequence[str] | None = None,
+        **settings: Any,
+    ) -> tuple[str, ...]:
+        """Add images, one per seed.
 
         Args:
-            batch: The images.
+            objectives: One per seed, or a single one for all seeds.
+            seeds: Seed of each image, >= 0.
             titles: Title of each image.
             notes: Note of each image; `None` for no notes.
+            settings: Further arguments of `fv.render`.
+
+        Returns:
+            The names of the images.
+
+        Raises:
+            FeatvizError: The first image cannot be rendered.
         """
+        batch = Batch.of(self.network, objectives, seeds, self.store, **settings)
         self.batches.append(batch)
         for name, title, note in zip(batch.names, titles, notes or [""] * len(batch), strict=True):
             self.cards.setdefault(title, []).append((name, note))
+        return batch.names
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import featviz as fv
 from featviz.io import Store
+from featviz.network import PRECISIONS
 
 BATCH_SIZE = 8
 """Images that are rendered in one call. Larger batches save no time per image, and an interrupt would lose more."""
@@ -18,6 +20,8 @@ IMAGES_FOLDER = "images"
 """Folder of the images in a store."""
 THUMBNAILS_FOLDER = "thumbs"
 """Folder of their small copies."""
+PRECISION_FILE = "precision.json"
+"""File of a store with the precision that was chosen first, by network and layers. All its images have the same one."""
 
 
 def image_file(name: str) -> str:
@@ -56,13 +60,16 @@ class Batch:
         return len(self.objectives) < len(self.names)
 
     @classmethod
-    def of(cls, network: fv.Network, objectives: Sequence[Any], seeds: Sequence[int], **settings: Any) -> Batch:
-        """Compute the recipe hash of each image.
+    def of(
+        cls, network: fv.Network, objectives: Sequence[Any], seeds: Sequence[int], store: Store, **settings: Any
+    ) -> Batch:
+        """Compute the recipe hash of each image, in the precision of the store's other images of the same layers.
 
         Args:
             network: The network that the images are rendered for.
             objectives: One per seed, or a single one for all seeds.
             seeds: Seed of each image, >= 0.
+            store: Where the images will be.
             settings: Further arguments of `fv.render`.
 
         Returns:
@@ -72,16 +79,20 @@ class Batch:
             FeatvizError: The first image cannot be rendered.
         """
         # Only the first recipe comes from a render (of no steps); the others differ in objective and seed alone.
-        start_only = {**settings, "until": 0, "robustness_views": 0}
+        key = " ".join([network.fingerprint, *sorted(objectives[0].layers)])
+        known = _precisions(store)
+        start_only = {**settings, "until": 0, "robustness_views": 0, "execution": fv.Execution(known.get(key))}
         is_joint = len(objectives) < len(seeds)
-        first = fv.render(network, objectives[0], seed=tuple(seeds) if is_joint else seeds[0], **start_only).recipe
-        first = replace(first, until=None)
+        start = fv.render(network, objectives[0], seed=tuple(seeds) if is_joint else seeds[0], **start_only)
+        first, execution = replace(start.recipe, until=None), fv.Execution(start.execution.precision)
+        if known.get(key) != execution.precision:
+            store.write(PRECISION_FILE, json.dumps(known | {key: execution.precision}))
         if is_joint:
             names = [first.only(i).hash for i in range(len(seeds))]
         else:
             pairs = zip(objectives, seeds, strict=True)
             names = [first.about(objective, seed, network.heads).hash for objective, seed in pairs]
-        return cls(tuple(objectives), tuple(seeds), tuple(names), settings)
+        return cls(tuple(objectives), tuple(seeds), tuple(names), {**settings, "execution": execution})
 
     def without(self, existing: set[str]) -> list[Batch]:
         """Return batches of the images that are not rendered yet, each of at most `BATCH_SIZE` unless joint.
@@ -177,6 +188,22 @@ def render_missing(
         if progress:
             progress(done, count)
     return problems
+
+
+def copy_precisions(other: Store, store: Store) -> None:
+    """Render in the precision of another store what was rendered there, unless the store has a choice of its own.
+
+    Args:
+        other: The other store.
+        store: The store.
+    """
+    store.write(PRECISION_FILE, json.dumps(_precisions(other) | _precisions(store)))
+
+
+def _precisions(store: Store) -> dict[str, Any]:
+    """Return the precision by network and layers; empty where none is known, or the file is damaged."""
+    found = store.read_json(PRECISION_FILE)
+    return {key: each for key, each in found.items() if each in PRECISIONS} if isinstance(found, dict) else {}
 
 
 def rendered_names(store: Store, names: Iterable[str]) -> set[str]:

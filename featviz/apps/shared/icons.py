@@ -12,7 +12,8 @@ from typing import Any
 from PIL import Image, ImageOps
 
 import featviz as fv
-from featviz.apps.shared.batches import Batch, thumbnail_file
+from featviz.apps.shared.album import Album
+from featviz.apps.shared.batches import thumbnail_file
 from featviz.interfaces import Param
 from featviz.io import Store, open_image
 
@@ -34,20 +35,22 @@ def check_icon_param(param: Any) -> None:
         raise fv.SettingError(f"an icon needs a param that makes 1 image, got {type(param).__name__} with {count}")
 
 
-def icon_batch(
-    network: fv.Network,
+def add_icons(
+    album: Album,
     objectives: Sequence[Any],
+    titles: Sequence[str],
     *,
     param: Any,
     size: int | tuple[int, int] | None,
     steps: int,
     seed: int,
-) -> Batch:
+) -> tuple[str, ...]:
     """Plan one icon per objective. All start from the same noise and see the same transforms, so similar ones compare.
 
     Args:
-        network: The network.
+        album: The images of the page.
         objectives: What the icons show.
+        titles: Title of each icon.
         param: Image parameterization; `None` for `param.Image()`. With `param.Alpha`, opacity is penalised, so that
             what does not matter to the objective becomes transparent.
         size: Height and width in px, or one side; `None` for the param's own size.
@@ -55,7 +58,7 @@ def icon_batch(
         seed: Seed of every icon, >= 0.
 
     Returns:
-        The batch.
+        The names of the icons.
 
     Raises:
         FeatvizError: The first icon cannot be rendered.
@@ -64,7 +67,7 @@ def icon_batch(
     sized = fv.param.sized(fv.param.Image() if param is None else param, sides, 1)
     if isinstance(sized, fv.param.Alpha):
         objectives = [objective * (1 - fv.objectives.Opacity()) for objective in objectives]
-    return Batch.of(network, objectives, [seed] * len(objectives), steps=steps, param=sized)
+    return album.add(objectives, [seed] * len(objectives), titles, steps=steps, param=sized)
 
 
 def write_sprites(store: Store, names: Sequence[str], file: str) -> int:
