@@ -46,7 +46,10 @@ def render(
 ) -> Rendering:
     """Optimise images to maximise an objective.
 
-    Several objectives are rendered as one batch: image *i* maximises its own, and does not depend on the others.
+    Several objectives are rendered as one batch: image *i* maximises its own, and draws from its own random generator.
+    The others change it by rounding only, since a batch of another size is summed in another order. Optimisation can
+    amplify that to visible differences in detail, at equal scores (docs/performance.md, "Alone and in a batch"). So a
+    recipe holds the whole batch, and `fv.replay` renders the whole batch again.
 
     Args:
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
