@@ -14,6 +14,7 @@ FeatvizWarning             some images of a batch failed, or a replay may differ
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 MAX_SHOWN = 80
@@ -54,6 +55,15 @@ class OutputError(FeatvizError):
 
 class FeatvizWarning(UserWarning):
     """Some images of a batch failed, or a replay may differ. The result is usable."""
+
+
+def plain_spelling(name: str) -> str:
+    """Return a name in lower case, without hyphens, underscores and spaces, to find it in any spelling.
+
+    >>> plain_spelling("Grad-CAM"), plain_spelling("spiral_galaxy")
+    ('gradcam', 'spiralgalaxy')
+    """
+    return re.sub(r"[-_ ]", "", name.lower())
 
 
 def nearest(name: str, among: Iterable[str], most: int = 3) -> str:

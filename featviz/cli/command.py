@@ -41,6 +41,9 @@ Examples:
   featviz replay units.png
 """
 
+SHORT_OPTIONS = ("h", "o")
+"""Letters of the options that have a short form."""
+
 
 def examples_of(command: str) -> str:
     """Return the lines of `EXAMPLES` that show one command."""
@@ -82,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     with _warnings_as_lines(), _log_as_lines(), _sigterm_as_ctrl_c():
         try:
-            return app([word for word in given if word != "--debug"], standalone_mode=False) or 0
+            return app(_as_arguments(given), standalone_mode=False) or 0
         except typer.TyperException as error:
             return _print_error(f"{error.format_message()} ({_help_command(given)})", status=2)
         except (typer.Abort, KeyboardInterrupt):
@@ -94,6 +97,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _print_error(error, status=2)
             notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
             return _print_error(f"{type(error).__name__}: {error}{notes} (add --debug for a traceback)", status=1)
+
+
+def _as_arguments(words: Sequence[str]) -> list[str]:
+    """Return the words for Typer: without --debug, and negated objectives, as -stage2:5, with a space before.
+
+    The space keeps them from being read as options. Short options are one letter, or with their value, as in -oFILE.
+    """
+
+    def is_negated(word: str) -> bool:
+        is_short = len(word) <= 2 or (word[1] in SHORT_OPTIONS and ":" not in word)
+        return word.startswith("-") and not word.startswith("--") and not is_short
+
+    end = words.index("--") if "--" in words else len(words)  # what follows is no option in any case
+    before = [f" {word}" if is_negated(word) else word for word in words[:end] if word != "--debug"]
+    return [*before, *words[end:]]
 
 
 def _help_command(given: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import typer
 import featviz as fv
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import NetworkOptions, Own, Precision, Quiet, expand_groups, progress, readable_files
-from featviz.cli.parsing import find_own, read_numbers
+from featviz.cli.parsing import find_own, read_numbers, read_precision
 from featviz.cli.render import save
 
 VIDEO_ONLY = (".mp4", ".webm", ".mov", ".mkv", ".avi")
@@ -89,7 +89,7 @@ def dream(
     settings: dict[str, Any] = {
         "octaves": octaves, "scale": scale, "steps": steps, "strength": strength, "jitter": jitter, "smooth": smooth,
         "laplacian": laplacian, "keep_color": keep_color, "mask": mask and str(mask), "guide": guide, "seed": seed,
-        "execution": fv.Execution(None if precision == "auto" else precision, tile=tile),  # type: ignore[arg-type]
+        "execution": fv.Execution(read_precision(precision), tile=tile),
         "progress": progress(quiet, "dream", "frame" if is_video else "x10kpx"),
     }  # fmt: skip
     loaded = network.load()

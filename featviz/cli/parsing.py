@@ -10,6 +10,7 @@ from featviz.errors import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from featviz.network.execution import Precision
 
 MAX_DIGITS = 12
 """Largest number of digits of a size or channel."""
@@ -52,6 +53,28 @@ def read_numbers(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise fv.SettingError(f"numbers must be separated by commas, as 0.5,0.5,0.5, got {text!r}") from error
+
+
+def read_precision(text: str) -> Precision | None:
+    """Read the value of --precision.
+
+    Args:
+        text: A precision in which a network can run, or auto.
+
+    Returns:
+        The precision; `None` for auto.
+
+    Raises:
+        SettingError: There is no such precision.
+    """
+    from featviz.network import PRECISIONS
+
+    for precision in PRECISIONS:
+        if text == precision:
+            return precision
+    if text != "auto":
+        raise fv.SettingError(f"--precision must be auto, {' or '.join(PRECISIONS)}, got {shown(text)}")
+    return None
 
 
 def read_channels(text: str) -> list[int]:

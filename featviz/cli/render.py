@@ -23,7 +23,7 @@ from featviz.cli.options import (
     expand_groups,
     progress,
 )
-from featviz.cli.parsing import find_classes, find_own, read_size
+from featviz.cli.parsing import find_classes, find_own, read_precision, read_size
 
 
 @app.command(epilog=examples_of("render"))
@@ -101,7 +101,7 @@ def render(
         transforms=None if transforms is None else parse_value(transforms, fv.transforms, named),
         seed=seed,
         start=start,
-        execution=fv.Execution(None if precision == "auto" else precision, max_memory=max_memory, tile=tile),  # type: ignore[arg-type]
+        execution=fv.Execution(read_precision(precision), max_memory=max_memory, tile=tile),
         progress=progress(quiet, "render"),
         **settings,
     )

@@ -18,7 +18,7 @@ from featviz.engine.repr_parser import parse_repr
 from featviz.errors import FeatvizError, RecipeError
 from featviz.interfaces import NamesClass, UsesFiles
 from featviz.io import is_file, read_recipe
-from featviz.network import Execution, InputSpec
+from featviz.network import Execution, InputSpec, index_of_class
 
 FORMAT = 4
 """Version of the recipe format."""
@@ -256,9 +256,9 @@ def classes_of(heads: Mapping[str, Sequence[str]], *values: Any) -> dict[str, in
     for value in _nested(*values):
         if isinstance(value, NamesClass) and value.class_name is not None:
             head, name = value.class_name
-            names = heads.get(head, ())
-            if name in names:
-                found[name] = names.index(name)
+            index = index_of_class(name, heads.get(head, ()))
+            if index is not None:
+                found[name] = index
     return found
 
 

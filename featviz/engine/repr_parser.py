@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-from featviz.errors import FeatvizError, RecipeError, SettingError, nearest
+from featviz.errors import FeatvizError, RecipeError, SettingError, nearest, plain_spelling
 
 _NAME = re.compile(r"[A-Za-z_][\w\- ]*")
 """A name as people type it."""
@@ -62,9 +62,9 @@ def parse_value(text: str, package: ModuleType, own: Mapping[str, Any] | None = 
     """
     public = {name: getattr(package, name) for name in package.__all__}
     names = {name: value for name, value in public.items() if not isinstance(value, FunctionType)} | dict(own or {})
-    plain = {_plain(name): name for name in names}
-    is_name = bool(_NAME.fullmatch(text))
-    found = names.get(plain.get(_plain(text), package.SYNONYMS.get(_plain(text), ""))) if is_name else None
+    is_name, plain = bool(_NAME.fullmatch(text)), plain_spelling(text)
+    known = package.SYNONYMS | {plain_spelling(name): name for name in names}
+    found = names.get(known.get(plain, "")) if is_name else None
     if found is not None:
         try:
             return found() if isinstance(found, type) else found
@@ -73,11 +73,6 @@ def parse_value(text: str, package: ModuleType, own: Mapping[str, Any] | None = 
     if is_name:
         raise SettingError(f"there is no {text!r} in {package.__name__.rpartition('.')[2]}{nearest(text, names)}")
     return parse_repr(text, names)
-
-
-def _plain(name: str) -> str:
-    """Return a name in lower case, without hyphens, underscores and spaces."""
-    return re.sub(r"[-_ ]", "", name.lower())
 
 
 def _parse(node: ast.expr, names: Mapping[str, Any]) -> Any:

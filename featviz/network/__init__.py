@@ -1,6 +1,6 @@
 """Networks: a module, what it expects as input, its layers and their activations."""
 
-from featviz.network.activations import OUTPUT, OUTPUT_KINDS, Activations, Layout, OutputKind
+from featviz.network.activations import OUTPUT, OUTPUT_KINDS, Activations, Layout, OutputKind, index_of_class
 from featviz.network.combining import combine
 from featviz.network.execution import PRECISIONS, Execution
 from featviz.network.fast.conv_backward import plain_backward
@@ -13,6 +13,6 @@ from featviz.network.neutral_state import neutral_state
 
 __all__ = [
     "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Execution", "Forward", "InputSpec", "Layer", "LayerLike",
-    "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "combine", "find", "is_on_this_machine",
-    "load", "models", "neutral_state", "plain_backward",
+    "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "combine", "find", "index_of_class",
+    "is_on_this_machine", "load", "models", "neutral_state", "plain_backward",
 ]  # fmt: skip

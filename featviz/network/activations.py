@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import AddressError, SettingError, nearest
+from featviz.errors import AddressError, SettingError, nearest, plain_spelling
 from featviz.interfaces import Position
 
 OUTPUT = ""
@@ -281,7 +281,7 @@ class Activations(Mapping[str, Tensor]):
         """Return the index of a class name, or check an index.
 
         Args:
-            name: A class name, or an index from 0.
+            name: A class name, in any spelling that fits one class only; or an index from 0.
             head: Layer that puts out the logits, for a network with several heads.
 
         Raises:
@@ -294,12 +294,13 @@ class Activations(Mapping[str, Tensor]):
             return name
         if not classes:
             raise AddressError(f"no class {name!r}: the network has no class names; use an index, 0 to {count - 1}")
-        if name in classes:
-            if classes.index(name) >= count:
-                given = f"class {name!r} has index {classes.index(name)} of {len(classes)} names"
-                raise AddressError(f"{given}, but the network has {count} outputs; give classes= in output order")
-            return classes.index(name)
-        raise AddressError(f"no class {name!r}{nearest(name, classes)}")
+        index = index_of_class(name, classes)
+        if index is None:
+            raise AddressError(f"no class {name!r}{nearest(name, classes)}")
+        if index >= count:
+            given = f"class {name!r} has index {index} of {len(classes)} names"
+            raise AddressError(f"{given}, but the network has {count} outputs; give classes= in output order")
+        return index
 
     def of(self, images: Float[Tensor, "n c h w"], **more: Any) -> Activations:
         """Return a copy that knows the images before any transform.
@@ -392,6 +393,22 @@ class Activations(Mapping[str, Tensor]):
             )
             for i in range(len(sizes))
         ]
+
+
+def index_of_class(name: str, classes: Sequence[str]) -> int | None:
+    """Return the index of a class by its name, or by another spelling if that fits one class only.
+
+    Args:
+        name: Such as `"spiral galaxy"` or `"Spiral_Galaxy"`.
+        classes: Class names in output order.
+
+    Returns:
+        The first index of the name; `None` if there is no such class.
+    """
+    if name in classes:
+        return classes.index(name)
+    alike = [i for i, each in enumerate(classes) if plain_spelling(each) == plain_spelling(name)]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _gradient_weighted(tensor: Tensor, weight: Tensor) -> Tensor:

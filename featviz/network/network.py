@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from featviz.errors import AddressError, ModelError, SettingError, nearest
+from featviz.errors import AddressError, ModelError, SettingError, nearest, plain_spelling
 from featviz.interfaces import Size, as_size
 from featviz.network import probe_cache
 from featviz.network.activations import (
@@ -48,6 +49,8 @@ FIELD_WIDTH = 256
 FIELD_HEIGHTS = (32, 64, 128)
 """Heights in px of those images that are tried, the cheapest first. The last one tried is the network's own."""
 
+SIMILAR = 0.75
+"""Similarity in [0, 1] from which a name that is no layer is taken for a misspelt class name."""
 
 LayerLike = str | nn.Module
 """A layer: its name, or the module itself."""
@@ -636,9 +639,19 @@ class Network:
         modules = dict(self.module.named_modules())
         if layer not in modules:
             command = f" (list all: featviz layers --model {self.name})" if self.name else " (list all: net.layers())"
-            raise AddressError(f"no layer {layer!r} in {self.label}{nearest(layer, self.table)}{command}")
+            hint = self._class_hint(layer) or f"{nearest(layer, self.table)}{command}"
+            raise AddressError(f"no layer {layer!r} in {self.label}{hint}")
         reason = self.probed.refused.get(layer, "it is not called in a forward pass in eval mode on grey images")
         raise AddressError(f"layer {layer!r} of {self.label} cannot be addressed: {reason}{nearest(layer, self.table)}")
+
+    def _class_hint(self, name: str) -> str:
+        """Return how to address a class, where its name was given as a layer; empty where none is similar."""
+        for head, classes in self.heads.items():
+            plain = {plain_spelling(each): each for each in classes}
+            similar = difflib.get_close_matches(plain_spelling(name), plain, n=1, cutoff=SIMILAR)
+            if similar:
+                return f"; a class is addressed as logit:{plain[similar[0]]}{f'@{head}' if head else ''}"
+        return ""
 
 
 def _call(row: Layer) -> Call:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn, get_type_hints
 
-from featviz.errors import AddressError, SettingError, caret, shown
+from featviz.errors import AddressError, SettingError, caret, nearest, plain_spelling, shown
 from featviz.interfaces import ObjectiveLike
+from featviz.io.folders import READABLE_ENDINGS
 from featviz.objectives.address import PATTERN, Address, whole_number
 from featviz.objectives.algebra import Objective, terms
 from featviz.objectives.units import Layer, from_address
@@ -18,6 +19,12 @@ _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.])")
 
 _FILE = re.compile(r"'([^']*)'")
 """A file name in single quotes. Double quotes may also start an address."""
+
+_BARE_FILE = re.compile(rf"([^'\"(),]*?({'|'.join(map(re.escape, READABLE_ENDINGS))}))(?=\s*[,)])", re.IGNORECASE)
+"""A file name without quotes, as an argument of a term."""
+
+_BRACKET = re.compile(r"\s*\(")
+_UNIT_FORMS = "units are written layer:channel, layer:channel@y,x, logit:class and prob:class"
 
 
 ObjectiveSource = str | ObjectiveLike
@@ -103,31 +110,59 @@ def as_objectives(source: ObjectiveSource | Sequence[ObjectiveSource]) -> tuple[
 
 def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
     """Split text into tokens. Numbers are tried before addresses, as both may start with a digit."""
-    column, known = 0, terms()
+    column, sign = 0, ""
     while column < len(text):
         if text[column].isspace():
             column += 1
-        elif text[column] in "+-*/(),":
-            yield _Token(column, sign=text[column])
+            continue
+        bare_file = _BARE_FILE.match(text, column) if sign in ("(", ",") else None
+        if text[column] in "+-*/()," and not bare_file:
+            sign = text[column]
+            yield _Token(column, sign=sign)
             column += 1
-        elif match := _FILE.match(text, column):
+            continue
+        sign = ""
+        if match := _FILE.match(text, column) or bare_file:
             # A file name becomes a `Layer` token: `_convert` turns a `Layer` into text where a field holds text, so
             # files and layers need no token kinds of their own.
             yield _Token(column, value=Layer(match[1]))
-            column = match.end()
         elif match := _NUMBER.match(text, column):
             number = match[0]
             yield _Token(column, value=whole_number(number) if number.isdecimal() else float(number))
-            column = match.end()
         elif match := PATTERN.match(text, column):
-            term = known.get(match[0]) if match[0] not in own else None
-            value = None if term else own.get(match[0]) or from_address(Address.of(match))
-            yield _Token(column, term=term, value=value)
-            column = match.end()
+            yield _named(text, match, own)
         else:
             raise AddressError(
                 f"cannot parse the objective: expected layer:channel@y,x or logit:class{caret(text, column)}"
             )
+        column = match.end()
+
+
+def _named(text: str, match: re.Match[str], own: Mapping[str, Objective]) -> _Token:
+    """Return the token of a name: a value of the user's, a term, or a unit. Terms with brackets have any spelling.
+
+    Raises:
+        AddressError: It is called like a term, and there is no such term.
+    """
+    name, column, known = match[0], match.start(), terms()
+    if name in own:
+        return _Token(column, value=own[name])
+    if _BRACKET.match(text, match.end()):
+        alike = {plain_spelling(each): term for each, term in known.items()}
+        if plain_spelling(name) not in alike:
+            _refuse_call(text, column, name, list(known))
+        return _Token(column, term=alike[plain_spelling(name)])
+    return _Token(column, term=known[name]) if name in known else _Token(column, value=from_address(Address.of(match)))
+
+
+def _refuse_call(text: str, column: int, name: str, known: Sequence[str]) -> NoReturn:
+    """Refuse a term that does not exist.
+
+    Raises:
+        AddressError: Always.
+    """
+    hint = nearest(name, known) or f"; there are {', '.join(sorted(known))}, and {_UNIT_FORMS}"
+    raise AddressError(f"cannot parse the objective: there is no function {name!r}{hint}{caret(text, column)}")
 
 
 def _convert(kind: Any, value: Objective | float) -> Any:
@@ -180,7 +215,7 @@ class _Parser:
     def parse(self) -> Objective:
         found = self.sum()
         if self.tokens[self.next].sign != "end":
-            self.fail("expected + - * / here")
+            self.fail("expected + - * / here; write a class as logit:NAME")
         if isinstance(found, int | float):
             raise AddressError(f"{self.text!r} is only a number; name a unit, e.g. layer:channel or logit:class")
         if not isinstance(found, Objective):

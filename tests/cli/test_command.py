@@ -57,6 +57,30 @@ def test_several_objectives_make_a_sheet_or_one_file_each(tmp_path, capsys):
     assert printed(capsys)[0] == ["sheet.png"]
 
 
+@pytest.mark.parametrize("goal", ["-stage1:3", "-2*stage1:3", "-(stage1:3 + tv)", "-output:0", "-stage1:3-stage1:2"])
+def test_a_negated_objective_is_no_option(goal, capsys):
+    status = main(["render", goal, "-oa.png", *QUICK])
+    if goal == "-output:0":
+        assert (status, printed(capsys)[1][0][:28]) == (2, "featviz: no layer 'output' i")
+    else:
+        assert status == 0
+        assert fv.Recipe.of("a.png").objectives == (repr(fv.objectives.parse(goal)),)
+
+
+def test_an_unknown_option_is_refused_and_words_after_dashes_are_kept(tmp_path, capsys):
+    assert main(["render", "stage1:3", "-x"]) == 2
+    assert printed(capsys)[1] == ["featviz: No such option: -x (featviz render --help)"]
+    (tmp_path / "-a.png").write_bytes(b"no image")
+    assert main(["replay", "--", "-a.png"]) == 2
+    assert printed(capsys)[1] == ["featviz: cannot read -a.png as an image; give a PNG, JPEG or WebP file"]
+
+
+@pytest.mark.parametrize("name", ["Spiral", "SPIRAL", "spiral"])
+def test_class_names_have_any_spelling(name):
+    assert main(["render", "--class", name, f"logit:{name}", "-o", "a.png", *QUICK]) == 0
+    assert fv.Recipe.of("a.png").classes == {name: 17}
+
+
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
 def test_formats(ending):
     assert main(["render", "stage1:3", "-o", f"a.{ending}", *QUICK]) == 0
@@ -233,6 +257,11 @@ BAD = [
     (["fit-prior", ".", "-o", "prior.png"], "cannot write prior.png: end it in .json"),
     (["render", "stage1:3", "--transforms", "jitter"], "'jitter' needs arguments; write it as a call, Jitter(...)"),
     (["render", "stage1:3", "--transforms", "(Jitter(99),)"], "Jitter(px=99) leaves nothing of 64 x 64 px; use fewer px or a larger image"),
+    (["render", "stage1:3", "--precision", "float16"], "--precision must be auto, float32 or bfloat16, got 'float16'"),
+    (["render", "spiral"], "no layer 'spiral' in motifnet; a class is addressed as logit:spiral"),
+    (["render", "Spirl - tv"], "no layer 'Spirl' in motifnet; a class is addressed as logit:spiral"),
+    (["render", "stage9:1"], "no layer 'stage9' in motifnet; nearest: 'stage3', 'stage2', 'stage1' (list all: featviz layers --model motifnet)"),
+    (["render", "stage1:3", "--optimizer", "adm"], "there is no 'adm' in optimizers; nearest: 'Adam'"),
     (["render"], "nothing to render; give an objective such as stage2:5, or --class NAME"),
     (["render", "stage1:3", "--model", "no.py:net"], "no file no.py; give path/to/file.py:factory"),
     (["render", "stage1:3", "--model", "no.such:net"], "no module 'no.such'; give path/to/file.py:net or package.module:net"),

@@ -96,14 +96,15 @@ def test_only_text_and_objectives_can_be_rendered(value):
     ("text", "column", "reason"),
     [
         ("conv1:1 +", 9, "expected layer:channel, logit:class or a number here"),
-        ("conv1:1 conv2", 8, "expected + - * / here"),
+        ("conv1:1 conv2", 8, "expected + - * / here; write a class as logit:NAME"),
         ("(conv1:1", 8, "expected ) here"),
         ("conv1:1 + !", 10, "expected layer:channel@y,x or logit:class"),
         ("* 3", 0, "expected layer:channel, logit:class or a number here"),
         ("", 0, "expected layer:channel, logit:class or a number here"),
-        ("conv1:1)", 7, "expected + - * / here"),
+        ("conv1:1)", 7, "expected + - * / here; write a class as logit:NAME"),
         ("conv1:1 / 0", 11, "cannot divide by 0"),
-        ("conv1:1 conv", 8, "expected + - * / here"),
+        ("conv1:1 conv", 8, "expected + - * / here; write a class as logit:NAME"),
+        ("2 * diversty(conv1)", 4, "there is no function 'diversty'; nearest: 'diversity', 'style', 'difference'"),
         ("2 * tv(3)", 4, "tv takes no arguments"),
         ("match(conv1:1)", 0, "match takes layer, image; write file names in quotes"),
         ("conv1:1 * ramp(0, 1, 2)", 10, "a ramp needs 0 <= begin < end <= 1, got begin=2 and end=1.0"),
@@ -113,6 +114,25 @@ def test_caret_marks_the_error_in_an_expression(text, column, reason):
     with pytest.raises(fv.AddressError) as caught:
         obj.parse(text)
     assert str(caught.value) == f"cannot parse the objective: {reason}\n  {text}\n  {' ' * column}^"
+
+
+def test_terms_with_brackets_have_any_spelling():
+    for text in ("diversity(conv1)", "Diversity(conv1)", "DIVERSITY (conv1)"):
+        assert obj.parse(text) == obj.Diversity("conv1")
+
+
+def test_an_unknown_term_lists_the_known_ones():
+    with pytest.raises(fv.AddressError) as caught:
+        obj.parse("channel(conv1, 5)")
+    message = str(caught.value).splitlines()[0]
+    assert message.startswith("cannot parse the objective: there is no function 'channel'; there are alignment, blur, ")
+    assert message.endswith("and units are written layer:channel, layer:channel@y,x, logit:class and prob:class")
+
+
+@pytest.mark.parametrize("file", ["cat.jpg", "photos/my cat.JPEG", "../a-b_c.d/0.png", "/tmp/x.tiff", "1.webp"])
+def test_file_names_need_no_quotes(file):
+    assert obj.parse(f"match(conv1, {file})") == obj.parse(f"match(conv1, '{file}')") == obj.Match("conv1", file)
+    assert obj.parse(f"2 * match(conv1 , {file} ) / 3 - tv").layers == {"conv1"}
 
 
 TYPED = """
