@@ -43,7 +43,7 @@ def replay(
     Warns (`FeatvizWarning`) where the device or a version differs, because the image may then differ slightly.
 
     Args:
-        recipe: A PNG that featviz saved, or the recipe in it.
+        recipe: An image file that featviz saved, or the recipe in it.
         network: The network, or its name for `fv.load`; `None` for the name in the recipe. Needed where the network
             was made in Python or comes from a file of the user, because a recipe never runs code.
         weights: File of the weights, if it has moved; `None` for the one in the recipe.

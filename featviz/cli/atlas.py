@@ -15,7 +15,6 @@ from featviz.cli.options import (
     Classes,
     NetworkOptions,
     Own,
-    PageOutput,
     Param,
     Photographs,
     Quiet,
@@ -59,7 +58,10 @@ def atlas(
     network: NetworkOptions,
     own: Own = None,
     backend: BackendOptions,
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder of the page, on this machine.")] = "atlas",
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Folder of the page, on this machine. Default: PHOTOGRAPHS-atlas."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Make an activation atlas of a folder of images, as a web page.
@@ -72,7 +74,7 @@ def atlas(
         network.load(),
         photographs,
         layers,
-        output,
+        output or f"{photographs.resolve().name}-atlas",
         per_image=per_image,
         only_class=only_class,
         method=method,
@@ -115,7 +117,12 @@ def blocks(
     network: NetworkOptions,
     own: Own = None,
     backend: BackendOptions,
-    output: PageOutput = "blocks",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="Folder of the page, or a URL such as s3://bucket/folder. Default: IMAGE-blocks."
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Show what layers detect where in an image, as a web page.
@@ -129,7 +136,7 @@ def blocks(
         network.load(),
         image,
         layers,
-        output,
+        output or f"{image.stem}-blocks",
         classes=classes or (),
         cells=cells,
         groups=groups,

@@ -9,7 +9,17 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import NetworkOptions, Own, Precision, Quiet, expand_groups, progress, readable_files
+from featviz.cli.options import (
+    NetworkOptions,
+    Own,
+    Precision,
+    Quiet,
+    expand_groups,
+    name_in,
+    output_file,
+    progress,
+    readable_files,
+)
 from featviz.cli.parsing import find_own, read_numbers, read_precision
 from featviz.cli.render import save
 
@@ -80,7 +90,7 @@ def dream(
     """DeepDream: amplify what a network sees in an image or video."""
     from featviz.io import VIDEOS, is_folder
 
-    path = _output_file(image, output, zoom)
+    path = _output_path(image, output, zoom)
     is_video = path.suffix.lower() in VIDEOS
     _check_output(path, is_video, image, zoom=zoom, motion=(frames, rotate, pan), carry=carry, fps=fps)
     if layer and objective:
@@ -95,7 +105,9 @@ def dream(
     loaded = network.load()
     if is_folder(image):
         for file in readable_files(image):
-            save(fv.dream(loaded, file, target, **settings), _output_file(file, output, None))
+            rendering = fv.dream(loaded, file, target, **settings)
+            name = f"{name_in(image, file) if output else file.stem}-dream.png"
+            save(rendering, output_file(output or file.parent, name))
     elif not is_video:
         save(fv.dream(loaded, image, target, **settings), path)
     elif zoom is None:
@@ -106,9 +118,12 @@ def dream(
         _save_video(fv.dream_zoom(loaded, image, target, **settings), path, DEFAULT_FPS if fps is None else fps)
 
 
-def _output_file(image: Path, output: Path | None, zoom: float | None) -> Path:
-    """Return the file to which the dream on an image is written: named after the image, unless a file is given."""
-    from featviz.io import is_folder
+def _output_path(image: Path, output: Path | None, zoom: float | None) -> Path:
+    """Return the file to which the dream on an image is written: named after the image, unless a file is given.
+
+    For a folder of images, this is the folder of the files.
+    """
+    from featviz.io import free_path, is_folder
 
     if output is not None and not is_folder(output):
         if is_folder(image):
@@ -117,7 +132,7 @@ def _output_file(image: Path, output: Path | None, zoom: float | None) -> Path:
     if is_folder(image):
         return output or image
     ending = ".mp4" if zoom is not None or image.suffix.lower() in VIDEO_ONLY else ".png"
-    return (output or image.parent) / f"{image.stem}-dream{ending}"
+    return free_path((output or image.parent) / f"{image.stem}-dream{ending}")
 
 
 def _check_output(

@@ -21,6 +21,8 @@ from featviz.cli.options import (
     Size,
     Steps,
     expand_groups,
+    name_in,
+    output_file,
     progress,
     readable_files,
     steps_of,
@@ -59,9 +61,9 @@ def explain(
     network: NetworkOptions,
     own: Own = None,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option("--output", "-o", help="Image file, or a folder. Default: IMAGE-explained.png."),
-    ] = Path(),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Show which parts of an image a score comes from.
@@ -73,16 +75,17 @@ def explain(
 
     named = find_own(own)
     parsed = [fv.objectives.parse(text, named) for text in objectives or []]
-    if is_folder(image) and not is_folder(output):
+    if is_folder(image) and output is not None and not is_folder(output):
         raise fv.OutputError(f"{image} is a folder, so the output must be an existing folder, got {output}")
-    _output_file(output, f"{image.stem}-explained.png")  # checked before anything is computed
+    output_file(output, f"{image.stem}-explained.png")  # checked before anything is computed
     loaded = network.load()
     targets = [*parsed, *find_classes(loaded, classes)]
     bar = progress(quiet, "explain", "map")
     for file in readable_files(image) if is_folder(image) else [image]:
         found = fv.compare(loaded, file, targets, *([method] if method else []), layer=layer, progress=bar)
         _print_facts(found)
-        typer.echo(found.save(_output_file(output, f"{file.stem}-explained.png")))
+        name = name_in(image, file) if is_folder(image) else image.stem
+        typer.echo(found.save(output_file(output, f"{name}-explained.png")))
 
 
 @app.command(epilog=examples_of("examples"))
@@ -99,17 +102,17 @@ def examples(
     steps: Steps = None,
     network: NetworkOptions,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Image file, or a folder. Default: examples.png.")
-    ] = Path(),
+        Path | None, typer.Option("--output", "-o", help="Image file, or a folder. Default: LAYER-examples.png.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Show the photographs that activate units most.
 
     A rendered image of each unit stands beside its photographs.
     """
-    from featviz.io import check_outside
+    from featviz.io import check_outside, slug
 
-    path = _output_file(output, "examples.png")
+    path = output_file(output, f"{slug(layer)}-examples.png")
     check_outside(path, photographs)
     settings = steps_of(quality, steps)
     loaded = network.load()
@@ -163,20 +166,3 @@ def _print_skipped(files: Mapping[str, str]) -> None:
     """Print which files of a folder could not be read, and why."""
     for file, reason in files.items():
         typer.echo(f"featviz: skipped {file}: {reason}", err=True)
-
-
-def _output_file(path: Path, name: str) -> Path:
-    """Add a file name to an output that is a folder, and check that the file can be written.
-
-    Args:
-        path: A file, or an existing folder.
-        name: File name for a folder.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    from featviz.io import check_output, is_folder
-
-    path = path / name if is_folder(path) else path
-    check_output(path)
-    return path

@@ -9,14 +9,14 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import Device, Download, JudgeOptions, Own, Quiet, expand_groups, progress
+from featviz.cli.options import Device, Download, JudgeOptions, Own, Quiet, expand_groups, output_file, progress
 from featviz.cli.parsing import find_own
 from featviz.cli.render import save
 
 
 @app.command(epilog=examples_of("replay"))
 def replay(
-    image: Annotated[Path, typer.Argument(help="PNG of a render or a dream.")],
+    image: Annotated[Path, typer.Argument(help="Image file of a render or a dream.")],
     model: Annotated[
         str | None, typer.Option(help="Factory of the network, as FILE.py:FACTORY, if the recipe's is your own.")
     ] = None,
@@ -31,11 +31,8 @@ def replay(
     quiet: Quiet = False,
 ) -> None:
     """Render an image again from its recipe, and compare."""
-    from featviz.io import check_output
-
     recipe = fv.Recipe.of(image)
-    path = output or image.with_name(f"{image.stem}-replay.png")
-    check_output(path)
+    path = output_file(output or image.parent, f"{image.stem}-replay.png")
     rendering = fv.replay(
         recipe,
         network=model,
@@ -57,7 +54,7 @@ def judge(
     images: Annotated[
         list[Path],
         typer.Argument(
-            help="PNGs saved by featviz, with one image each, or folders of them. With --target: any image files."
+            help="Image files of renders, with one image each, or folders of PNGs. With --target: any image files."
         ),
     ],
     *,
@@ -110,7 +107,9 @@ def fit_prior(
     size: Annotated[
         int, typer.Option(help="Side in px of the square to which the middle of each image is cut and resized.")
     ] = 224,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; ends in .json.")] = Path("prior.json"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; ends in .json. Default: FOLDER-prior.json.")
+    ] = None,
 ) -> None:
     """Learn the colour and spectrum statistics of your images.
 
@@ -118,8 +117,9 @@ def fit_prior(
     """
     from featviz.io import check_output
 
-    check_output(output, ".json")
-    typer.echo(fv.fit_prior(folder, channels=channels, size=size).save(output))
+    path = output or output_file(None, f"{folder.resolve().name}-prior.json")
+    check_output(path, ".json")
+    typer.echo(fv.fit_prior(folder, channels=channels, size=size).save(path))
 
 
 def _compare(image: Path, rendering: fv.Rendering) -> str:
@@ -131,4 +131,7 @@ def _compare(image: Path, rendering: fv.Rendering) -> str:
     if then.shape != now.shape:
         return "of another size than the image; the file was changed"
     largest = round(float(abs(then - now).max()) * 255)
-    return "the same as the image, to the byte" if largest == 0 else f"within {largest} of 255 levels of the image"
+    if largest == 0:
+        return "the same as the image, to the byte"
+    lossy = "" if image.suffix.lower() == ".png" else f" ({image.suffix} files are compressed with loss)"
+    return f"within {largest} of 255 levels of the image{lossy}"

@@ -43,7 +43,7 @@ Output = Annotated[
         "--output",
         "-o",
         help="A .png, .jpg or .webp file for a contact sheet, or a folder for one file per image. Default: a name "
-        "made from the objective, or sheet.png for several.",
+        "made from the objectives.",
     ),
 ]
 PageOutput = Annotated[
@@ -264,6 +264,29 @@ def load_network(
     if not accept_any_size:
         network.check_size(size)
     return network.with_input(size=size)
+
+
+def output_file(output: Path | None, name: str) -> Path:
+    """Return the file to write, and check that it can be written.
+
+    Args:
+        output: A file, which is replaced if it is there; an existing folder; or `None` for the current folder.
+        name: File name for a folder. It gets a number where there is such a file already.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    from featviz.io import check_output, free_path, is_folder
+
+    folder = Path() if output is None else output
+    path = free_path(folder / name) if is_folder(folder) else folder
+    check_output(path, *([path.suffix] if path.suffix == ".json" else []))
+    return path
+
+
+def name_in(folder: Path, file: Path) -> str:
+    """Return the stem of a file with the subfolders in which it lies, so that equal names in two of them differ."""
+    return "_".join([*file.relative_to(folder).parent.parts, file.stem])
 
 
 def readable_files(folder: Path) -> Iterator[Path]:

@@ -83,7 +83,7 @@ def render(
     from featviz.engine import parse_value, preset
     from featviz.io import check_output
 
-    check_output(output or Path("sheet.png"))
+    check_output(output or Path("image.png"))
     settings = preset(quality, steps=steps)
     named = find_own(own)
     settings |= _optimizer(optimizer, lr, named)
@@ -119,7 +119,9 @@ def save(rendering: fv.Rendering, output: Path | None, *, expected: int | None =
     Raises:
         Exit: The render stopped at another step, after Ctrl-C; status 130.
     """
-    for file in rendering.save(output or rendering.file_name):
+    from featviz.io import free_path
+
+    for file in rendering.save(output or free_path(Path(rendering.file_name))):
         typer.echo(file)
     if rendering.recipe.until != expected:
         typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)

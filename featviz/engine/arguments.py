@@ -137,7 +137,7 @@ def _start(name: str, value: Any) -> None:
 
 def _recipe(name: str, value: Any) -> None:
     if not isinstance(value, Recipe | str | Path) or value == "":
-        raise SettingError(f"{name} must be a PNG that featviz saved, or a Recipe, got {shown(value)}")
+        raise SettingError(f"{name} must be an image file that featviz saved, or a Recipe, got {shown(value)}")
 
 
 def _execution(name: str, value: Any) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
 from featviz.interfaces import Size, as_size
-from featviz.io import contact_sheet, encode, is_folder, save_image, slug, to_bytes
+from featviz.io import contact_sheet, encode, free_path, is_folder, save_image, slug, to_bytes
 from featviz.network import Execution, neutral_state
 
 HISTORY_POINTS = 100
@@ -134,8 +134,9 @@ class Rendering:
 
     @property
     def file_name(self) -> str:
-        """Default file name: what the image shows."""
-        return f"{slug(self.names[0])}.png" if len(self) == 1 else "sheet.png"
+        """Default file name: what the image shows, and of how many others there are on its sheet."""
+        first = slug(self.names[0].replace("-", "minus ", 1) if self.names[0].startswith("-") else self.names[0])
+        return f"{first}{f'_and_{len(self) - 1}_more' if len(self) > 1 else ''}.png"
 
     def sheet(self, *, labels: bool = True) -> UInt8[np.ndarray, "h w rgba"]:
         """Return a contact sheet of all images. A single image stays as it is and keeps its alpha channel.
@@ -149,8 +150,11 @@ class Rendering:
     def save(self, path: str | Path, *, labels: bool = True) -> list[Path]:
         """Write the images: to a file as one contact sheet, to an existing folder as one file each.
 
+        The recipe is stored in each file. Files in a folder are named after what they show, with a number where
+        there is such a file already.
+
         Args:
-            path: A file that ends in .png (which stores the recipe), .jpg, .jpeg or .webp; or a folder.
+            path: A file that ends in .png, .jpg, .jpeg or .webp, which is replaced if it is there; or a folder.
             labels: On a contact sheet, write under each image what it shows.
 
         Returns:
@@ -164,7 +168,7 @@ class Rendering:
             report = json.dumps(self.report) if len(self) == 1 else None
             return [save_image(self.sheet(labels=labels), path, self.recipe.to_json(), report)]
         each = [self[i] for i in range(len(self))]
-        return [file for i, one in enumerate(each) for file in one.save(path / f"{i:02d}-{one.file_name}")]
+        return [file for i, one in enumerate(each) for file in one.save(free_path(path / f"{i:02d}-{one.file_name}"))]
 
     @property
     def report(self) -> dict[str, Any]:
@@ -185,14 +189,16 @@ class Rendering:
 
         Args:
             ending: File ending of the format.
-            side: Longer side in px to which the image is downsampled if it is larger; `None` for its own size.
+            side: Longer side in px to which the image is downsampled if it is larger, without the recipe; `None` for
+                the image as it is.
         """
         pixels = self.sheet()
         if side and side < max(pixels.shape[:2]):
             ratio = side / max(pixels.shape[:2])
             size = max(1, round(pixels.shape[1] * ratio)), max(1, round(pixels.shape[0] * ratio))
             pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
-        return encode(pixels, ending, self.recipe.to_json(), json.dumps(self.report) if len(self) == 1 else None)
+        recipe = self.recipe.to_json() if side is None else None  # it would render another size
+        return encode(pixels, ending, recipe, json.dumps(self.report) if recipe and len(self) == 1 else None)
 
     def _repr_png_(self) -> bytes:
         """Show the contact sheet in Jupyter."""

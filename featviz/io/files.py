@@ -175,6 +175,18 @@ def _machine() -> str:
     return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
 
 
+def free_path(path: Path) -> Path:
+    """Return a path at which there is no file yet: the path itself, or the same with a number, such as `cat-2.png`.
+
+    Args:
+        path: A path that was made from what a file shows, not chosen by the user.
+    """
+    found, number = path, 2
+    while os.path.lexists(found):
+        found, number = path.with_stem(f"{path.stem}-{number}"), number + 1
+    return found
+
+
 def slug(name: str, max_length: int = 80) -> str:
     """Return a file name for a text: letters, digits, dots, hyphens and underscores only.
 

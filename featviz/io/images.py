@@ -1,9 +1,10 @@
-"""Read and write image files, and the recipe and the report that a PNG stores."""
+"""Read and write image files, and the recipe and the report that they store."""
 
 from __future__ import annotations
 
 import json
 import os
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,19 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from featviz.errors import OutputError, RecipeError
+from featviz.errors import FeatvizWarning, OutputError, RecipeError
 from featviz.io.files import IMAGE_ENDINGS, check_output, is_file, write
+
+RECIPE_KEY, REPORT_KEY = "featviz", "featviz-report"
+"""Names of the recipe and of the report, which says how the render went. In PNG they are text entries."""
+EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
+"""Where JPEG and WebP store both, as JSON: the EXIF tag `UserComment`. Source: EXIF 2.32, section 4.6.5."""
+ASCII_PREFIX = b"ASCII\0\0\0"
+"""Start of a comment, which names its character code."""
+MAX_EXIF = 65_000
+"""Largest number of bytes of EXIF data that a JPEG holds, less some for its header."""
+EXPLANATION_KEY = '"explained"'
+"""Key in the report of an explanation. Explanations have no recipe."""
 
 JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
 WRITE_OPTIONS: dict[str, dict[str, Any]] = {".jpg": JPEG_OPTIONS, ".jpeg": JPEG_OPTIONS, ".webp": {"quality": 95}}
@@ -40,10 +52,6 @@ CHECKER_SIDE, CHECKER_GREYS = 8, (255, 216)
 
 MAX_COMPRESSED_TEXT = 500_000
 """Texts of more characters are stored uncompressed: PNG readers refuse large texts that decompress from few bytes."""
-RECIPE_KEY, REPORT_KEY = "featviz", "featviz-report"
-"""PNG text entries of the recipe and of the report, which says how the render went."""
-EXPLANATION_KEY = '"explained"'
-"""Key in the report of an explanation. Explanations have no recipe."""
 
 
 def to_bytes(image: Float[np.ndarray, "c h w"], *, alpha: bool = False) -> UInt8[np.ndarray, "h w2 rgba"]:
@@ -88,28 +96,49 @@ def encode(
     Args:
         pixels: RGB or RGBA of 8 bits. Formats without alpha get a checkerboard behind it.
         ending: File ending of the format, such as `".png"`.
-        recipe: Recipe as JSON; stored in PNG only. `None` for none.
-        report: Report as JSON; stored in PNG only. `None` for none.
+        recipe: Recipe as JSON; `None` for none.
+        report: Report as JSON; `None` for none.
 
     Returns:
         The content of the file.
 
     Raises:
         OutputError: The format is unknown.
+
+    Warns:
+        FeatvizWarning: The recipe is too long for a JPEG, and is left out.
     """
     if ending not in IMAGE_ENDINGS:
         raise OutputError(f"the format must be one of {', '.join(IMAGE_ENDINGS)}, got {ending!r}")
     options = dict(WRITE_OPTIONS.get(ending, {}))
     if pixels.shape[2] == 4 and ending in OPAQUE_ENDINGS:
         pixels = over_checks(pixels)
+    texts = {key: text for key, text in ((RECIPE_KEY, recipe), (REPORT_KEY, report)) if text}
     if ending == ".png":
         options["pnginfo"] = PngInfo()
-        for key, text in ((RECIPE_KEY, recipe), (REPORT_KEY, report)):
-            if text:
-                options["pnginfo"].add_itxt(key, text, zip=len(text) < MAX_COMPRESSED_TEXT)
+        for key, text in texts.items():
+            options["pnginfo"].add_itxt(key, text, zip=len(text) < MAX_COMPRESSED_TEXT)
+    elif texts:
+        options |= _exif_options(texts, ending)
     data = BytesIO()
     iio.imwrite(data, pixels, plugin="pillow", extension=ending, **options)
     return data.getvalue()
+
+
+def _exif_options(texts: dict[str, str], ending: str) -> dict[str, PillowImage.Exif]:
+    """Return Pillow's option that stores texts as a comment; empty where they do not fit into the format."""
+    comment = ASCII_PREFIX + json.dumps(texts).encode()
+    if ending in OPAQUE_ENDINGS and len(comment) > MAX_EXIF:
+        if RECIPE_KEY in texts:
+            warnings.warn(
+                "the recipe is too long for a JPEG, so the image cannot be replayed; save it as .png or .webp",
+                FeatvizWarning,
+                stacklevel=4,
+            )
+        return {}
+    exif = PillowImage.Exif()
+    exif.get_ifd(EXIF_IFD)[USER_COMMENT] = comment
+    return {"exif": exif}
 
 
 def save_image(
@@ -120,8 +149,8 @@ def save_image(
     Args:
         pixels: RGB or RGBA of 8 bits.
         path: The file; its ending chooses the format.
-        recipe: Recipe as JSON; stored in PNG only. `None` for none.
-        report: Report as JSON; stored in PNG only. `None` for none.
+        recipe: Recipe as JSON; `None` for none.
+        report: Report as JSON; `None` for none.
 
     Returns:
         The file.
@@ -199,7 +228,7 @@ def _check_channels(channels: int) -> None:
 
 
 def read_recipe(path: Path | bytes | PillowImage.Image) -> str:
-    """Read the recipe that is stored in a PNG.
+    """Read the recipe that is stored in an image file.
 
     Args:
         path: The file, its content, or a Pillow image that was opened from it.
@@ -211,17 +240,17 @@ def read_recipe(path: Path | bytes | PillowImage.Image) -> str:
         OutputError: The file is missing or not an image.
         RecipeError: It holds no recipe.
     """
-    texts = _png_texts(path)
+    texts = _stored_texts(path)
     recipe = texts.get(RECIPE_KEY)
     if not recipe and EXPLANATION_KEY in texts.get(REPORT_KEY, ""):
         raise RecipeError(f"{_label(path)} is an explanation, which cannot be replayed; run featviz explain again")
     if not recipe:
-        raise RecipeError(f"{_label(path)} holds no recipe; PNG files of renders and dreams do")
+        raise RecipeError(f"{_label(path)} holds no recipe; give a file of a render or dream as it was saved")
     return str(recipe)
 
 
 def read_report(path: Path | bytes) -> dict[str, Any]:
-    """Read the report of a render that is stored in a PNG.
+    """Read the report of a render that is stored in an image file.
 
     Args:
         path: The file, or its content.
@@ -232,7 +261,7 @@ def read_report(path: Path | bytes) -> dict[str, Any]:
     Raises:
         OutputError: The file is missing or not an image.
     """
-    report = _png_texts(path).get(REPORT_KEY)
+    report = _stored_texts(path).get(REPORT_KEY)
     return dict(json.loads(report)) if report else {}
 
 
@@ -267,13 +296,24 @@ def open_image(path: Path | bytes) -> PillowImage.Image:
     return picture
 
 
-def _png_texts(path: Path | bytes | PillowImage.Image) -> dict[str, str]:
-    """Return the text entries of a PNG; empty for other formats."""
+def _stored_texts(path: Path | bytes | PillowImage.Image) -> dict[str, str]:
+    """Return the texts that `encode` stored in an image; of a PNG, all of its text entries."""
     if isinstance(path, PillowImage.Image):
-        path.load()  # the entries may come after the pixels
-        return {str(key): value for key, value in path.info.items() if isinstance(value, str)}
+        path.load()  # the entries of a PNG may come after the pixels
+        return {str(key): value for key, value in path.info.items() if isinstance(value, str)} | _comment_texts(path)
     with open_image(path) as picture:
-        return dict(getattr(picture, "text", {}))
+        return dict(getattr(picture, "text", {})) | _comment_texts(picture)
+
+
+def _comment_texts(picture: PillowImage.Image) -> dict[str, str]:
+    """Return the texts in the EXIF comment of an image; empty if the comment is of another program, or broken."""
+    try:
+        comment = picture.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT)
+        found = json.loads(comment.removeprefix(ASCII_PREFIX)) if isinstance(comment, bytes) else {}
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, RecursionError):
+        return {}
+    entries = found if isinstance(found, dict) else {}
+    return {key: entries[key] for key in (RECIPE_KEY, REPORT_KEY) if isinstance(entries.get(key), str)}
 
 
 def _label(path: Path | bytes | PillowImage.Image) -> str:

@@ -13,6 +13,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import toys
+from PIL import Image
 
 import featviz as fv
 from featviz.cli import app, main
@@ -54,7 +55,55 @@ def test_several_objectives_make_a_sheet_or_one_file_each(tmp_path, capsys):
     assert main(["replay", "each/03-stage2_1_4_5_-_0.1___stage1.png", "-o", "again.png", "--quiet"]) == 0
     assert printed(capsys)[0][-1] == "the same as the image, to the byte"
     assert main(["render", *units, *QUICK]) == 0
-    assert printed(capsys)[0] == ["sheet.png"]
+    assert printed(capsys)[0] == ["stage1_3_and_5_more.png"]
+
+
+@pytest.mark.parametrize("ending", ["jpg", "jpeg", "webp"])
+def test_other_formats_carry_the_recipe(ending, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    assert main(["render", "stage1:3", "--size", "40x64", "-o", f"a.{ending}", *QUICK]) == 0
+    assert main(["render", "stage1:3", "--size", "40x64", "-o", "b.png", *QUICK]) == 0
+    assert fv.Recipe.of(f"a.{ending}") == fv.Recipe.of("b.png")
+    assert main(["replay", f"a.{ending}", "-o", "again.png", "--quiet"]) == 0
+    assert re.fullmatch(
+        rf"within \d+ of 255 levels of the image \(.{ending} files are compressed with loss\)", printed(capsys)[0][-1]
+    )
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(f"a.{ending}") as opened:
+        assert fv.Recipe.of(opened) == fv.Recipe.of("b.png")
+        opened.save(f"plain.{ending}")
+    assert main(["replay", f"plain.{ending}", "--quiet"]) == 2
+
+
+DEFAULTS = {
+    "render stage1:3": ["stage1_3"],
+    "render stage1:3 stage1:4": ["stage1_3_and_1_more"],
+    "render -stage1:3": ["minus_stage1_3"],
+    "render stage1:3 -o out": ["out/00-stage1_3"],
+    "dream photos/cat.png --octaves 1": ["photos/cat-dream"],
+    "dream photos --octaves 1 -o out": ["out/cat-dream", "out/one_cat-dream", "out/two_cat-dream"],
+    "explain photos/cat.png --method gradcam": ["cat-explained"],
+    "explain photos --method gradcam -o out": ["out/cat-explained", "out/one_cat-explained", "out/two_cat-explained"],
+    "examples photos --layer stage1 --channels 0": ["stage1-examples"],
+    "fit-prior photos": ["photos-prior"],
+}
+
+
+@pytest.mark.parametrize("line", DEFAULTS)
+def test_default_names_say_what_is_shown_and_overwrite_nothing(line, tmp_path, capsys):
+    for folder in ("photos", "photos/one", "photos/two", "out"):
+        (tmp_path / folder).mkdir()
+    for i, name in enumerate(("cat.png", "one/cat.png", "two/cat.png")):
+        iio.imwrite(tmp_path / "photos" / name, np.full((64, 64, 3), 60 + 40 * i, np.uint8))
+    steps = {"explain": ["--quiet"], "fit-prior": ["--size", "16"]}.get(line.split()[0], QUICK)
+    found = []
+    for _ in range(3 if "photos " not in line else 1):
+        assert main([*line.split(), *steps]) == 0
+        found += [line for line in printed(capsys)[0] if line.endswith((".png", ".json"))]
+    ending = ".json" if "fit-prior" in line else ".png"
+    times = 3 if "photos " not in line else 1
+    assert found == [f"{name}{number}{ending}" for number in ("", "-2", "-3")[:times] for name in DEFAULTS[line]]
+    assert all((tmp_path / name).is_file() for name in found)
 
 
 @pytest.mark.parametrize("goal", ["-stage1:3", "-2*stage1:3", "-(stage1:3 + tv)", "-output:0", "-stage1:3-stage1:2"])
@@ -144,9 +193,9 @@ def test_a_prior_learned_from_images(tmp_path, capsys):
         folder = "images/more" if i % 2 else "images"
         iio.imwrite(f"{folder}/{i}.png", generator.integers(0, 255, (50 + i, 40, 3), dtype=np.uint8))
     assert main(["fit-prior", "images", "--size", "32"]) == 0
-    assert printed(capsys)[0] == ["prior.json"]
+    assert printed(capsys)[0] == ["images-prior.json"]
     for name in ("Fourier", "Phase"):
-        assert main(["render", "stage1:3", "--param", f"{name}(prior='prior.json')", "-o", "a.png", *QUICK]) == 0
+        assert main(["render", "stage1:3", "--param", f"{name}(prior='images-prior.json')", "-o", "a.png", *QUICK]) == 0
         assert main(["replay", "a.png", "--quiet"]) == 0
         assert printed(capsys)[0][-1] == "the same as the image, to the byte"
 
@@ -267,7 +316,7 @@ BAD = [
     (["render", "stage1:3", "--model", "no.such:net"], "no module 'no.such'; give path/to/file.py:net or package.module:net"),
     (["render", "stage1:3", "--model", "broken.py"], "broken.py is a file; name the function in it that returns the network: broken.py:factory"),
     (["replay", "no.png"], "no file no.png; check the path"),
-    (["replay", "plain.png"], "plain.png holds no recipe; PNG files of renders and dreams do"),
+    (["replay", "plain.png"], "plain.png holds no recipe; give a file of a render or dream as it was saved"),
     (["replay", "broken.png"], "cannot read broken.png as an image; give a PNG, JPEG or WebP file"),
     (["gallery", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
     (["atlas", ".", "--layer", "stage2", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),

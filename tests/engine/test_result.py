@@ -47,7 +47,7 @@ def test_files_of_a_folder_and_of_a_contact_sheet(net, tmp_path):
     assert [file.name for file in files] == ["00-conv2_3.png", "01-logit_1.png"]
     for file, image in zip(files, rendering.images, strict=True):
         assert np.abs(read_image(file) - image.numpy()).max() <= 0.51 / 255
-    assert (rendering.file_name, rendering[0].file_name) == ("sheet.png", "conv2_3.png")
+    assert (rendering.file_name, rendering[0].file_name) == ("conv2_3_and_1_more.png", "conv2_3.png")
     (sheet,) = rendering.save(tmp_path / "sheet.png", labels=False)
     assert read_image(sheet).shape == (3, 32 + 2 * 8, 2 * 32 + 3 * 8)
     assert read_report(sheet) == {}

@@ -72,16 +72,37 @@ def test_every_format_can_be_written_and_read(ending, pixels, tmp_path):
     assert np.abs((found - seen) * visible).mean() < (0.01 if ending == ".png" else 12)
 
 
-def test_only_png_stores_recipe_and_report():
-    png = encode(RGB, ".png", "the recipe", '{"score": 1}')
-    assert (read_recipe(png), read_report(png)) == ("the recipe", {"score": 1})
-    assert read_report(encode(RGB, ".png", "the recipe")) == {}
-    for bare in (encode(RGB, ".png"), encode(RGB, ".webp", "the recipe", '{"score": 1}')):
-        assert read_report(bare) == {}
-        with pytest.raises(
-            fv.RecipeError, match="^the image data holds no recipe; PNG files of renders and dreams do$"
-        ):
-            read_recipe(bare)
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".jpeg", ".webp"])
+def test_every_format_stores_recipe_and_report(ending):
+    data = encode(RGB, ending, "the recipe", '{"score": 1}')
+    assert (read_recipe(data), read_report(data)) == ("the recipe", {"score": 1})
+    assert read_report(encode(RGB, ending, "the recipe")) == {}
+    bare = encode(RGB, ending)
+    assert read_report(bare) == {}
+    message = "^the image data holds no recipe; give a file of a render or dream as it was saved$"
+    with pytest.raises(fv.RecipeError, match=message):
+        read_recipe(bare)
+
+
+def test_a_recipe_too_long_for_a_jpeg_is_left_out_with_a_warning():
+    long = "x" * 70_000
+    message = "^the recipe is too long for a JPEG, so the image cannot be replayed; save it as .png or .webp$"
+    with pytest.warns(fv.FeatvizWarning, match=message):
+        data = encode(RGB, ".jpg", long)
+    with pytest.raises(fv.RecipeError, match="holds no recipe"):
+        read_recipe(data)
+    assert read_recipe(encode(RGB, ".webp", long)) == long
+
+
+@pytest.mark.parametrize(
+    "comment", [b"", b"ASCII\0\0\0a holiday", b'ASCII\0\0\0{"featviz": 1}', b"[1, 2]", b"\xff" * 9]
+)
+def test_comments_of_other_programs_are_no_recipe(comment, tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = comment
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
+    with pytest.raises(fv.RecipeError, match="holds no recipe"):
+        read_recipe(tmp_path / "a.jpg")
 
 
 def test_explanations_have_no_recipe(tmp_path):

@@ -106,7 +106,7 @@ class Attribution:
         return overlays[0] if len(overlays) == 1 else contact_sheet(overlays)
 
     def save(self, path: str | Path) -> Path:
-        """Write the overlays to a file. A PNG file also holds the recipe, as `explained` in its report.
+        """Write the overlays to a file. The file also holds the recipe, as `explained` in its report.
 
         Args:
             path: A .png, .jpg or .webp file.
@@ -157,7 +157,7 @@ class Comparison:
         return contact_sheet(cells, labels, columns=1 + len(self.methods))
 
     def save(self, path: str | Path) -> Path:
-        """Write the sheet to a file. A PNG file also holds the recipes, as `explained` in its report.
+        """Write the sheet to a file. The file also holds the recipes, as `explained` in its report.
 
         Args:
             path: A .png, .jpg or .webp file.

@@ -238,7 +238,7 @@ def _default(field: Field[Any]) -> Any:
 
 
 def _recipe(network: fv.Network, objective: ObjectiveLike, method: Method, images: Tensor) -> dict[str, Any]:
-    """Return what determines a map, for the report in a PNG file."""
+    """Return what determines a map, for the report in its file."""
     return {
         "featviz": fv.__version__,
         "model": network.name,

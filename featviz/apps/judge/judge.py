@@ -69,7 +69,7 @@ def judge(
     transforms; objectives that depend on position keep those of the recipe.
 
     Args:
-        images: Renderings, PNG files that featviz saved with one image each, Pillow images opened from such files, or
+        images: Renderings, image files that featviz saved with one image each, Pillow images opened from such files, or
             folders of them; one of these, or a sequence. With a target: any images, also arrays, tensors and batches.
         target: What the images show, where they carry no recipe: an address, an objective or the index of a class, or
             a list with one for each image. Needs `network`. `None` for what the recipes say.

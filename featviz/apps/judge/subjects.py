@@ -69,7 +69,7 @@ def load_subjects(images: Judgeable | Sequence[Judgeable], own: Mapping[str, Any
     """Load the images of a rendering or of files, with what each one shows.
 
     Args:
-        images: Renderings, PNG files that featviz saved with one image each, Pillow images opened from such files, or
+        images: Renderings, image files that featviz saved with one image each, Pillow images opened from such files, or
             folders of them; one of these, or a sequence.
         own: The user's own objectives and params that the recipes name, by name.
 
