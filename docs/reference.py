@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -78,7 +79,8 @@ def _signature(value: Any) -> str:
         return ""
     plain = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
     plain = [each for each in plain if each.name not in ("self", "cls")]
-    return str(signature.replace(parameters=plain, return_annotation=inspect.Signature.empty))
+    text = str(signature.replace(parameters=plain, return_annotation=inspect.Signature.empty))
+    return re.sub(r"<function (\w+) at 0x\w+>", r"\1", text)  # a default that is a function
 
 
 if __name__ == "__main__":

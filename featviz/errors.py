@@ -37,6 +37,14 @@ class WeightsError(FeatvizError):
     """Weights cannot be read, or do not fit the model."""
 
 
+class UndeclaredLayerError(AddressError, KeyError):
+    """An objective reads a layer that it does not declare. Also a `KeyError`, as for any mapping."""
+
+    def __str__(self) -> str:
+        """Return the message, where a `KeyError` would return its repr."""
+        return str(self.args[0])
+
+
 class SettingError(FeatvizError, ValueError):
     """An argument is invalid."""
 

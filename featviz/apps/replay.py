@@ -13,7 +13,7 @@ import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import entry_point
 from featviz.interfaces import Progress, Transforms
-from featviz.io import Array, is_file
+from featviz.io import Array, auto_bar, is_file
 from featviz.network import is_on_this_machine
 
 RECIPE_NAMES = {
@@ -36,7 +36,7 @@ def replay(
     start: str | Path | None = None,
     transforms: Transforms | None = None,
     download: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | None = auto_bar,
 ) -> fv.Rendering:
     """Render an image again from its recipe, byte-equal on the same CPU and versions.
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import featviz as fv
 
@@ -41,6 +42,8 @@ Examples:
   featviz replay units.png
 """
 
+RESUMABLE = ("gallery", "sweep", "atlas", "blocks")
+"""Commands that keep what is rendered and render the rest when they run again."""
 SHORT_OPTIONS = ("h", "o")
 """Letters of the options that have a short form."""
 
@@ -51,7 +54,27 @@ def examples_of(command: str) -> str:
     return "\n".join(["Examples:", "", "\b", *lines])
 
 
+class _Commands(TyperGroup):
+    """The commands, whose summaries are wrapped in the help, and never cut."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Typer would end after Ctrl-C without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise typer.Abort from error
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the name and the first sentence of each command."""
+        listed = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, (command.help or "").partition("\n\n")[0]) for name, command in listed if command]
+            )
+
+
 app = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -89,7 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except typer.TyperException as error:
             return _print_error(f"{error.format_message()} ({_help_command(given)})", status=2)
         except (typer.Abort, KeyboardInterrupt):
-            return _print_error("interrupted", status=130)
+            resumes = given[:1] and given[0] in RESUMABLE
+            return _print_error(
+                f"interrupted{'; run the same command again to continue' if resumes else ''}", status=130
+            )
         except Exception as error:
             if debug:
                 raise

@@ -36,6 +36,14 @@ DEFAULT_UNITS = 8
 """Number of units that `examples` shows if none are chosen."""
 
 
+METHODS = (
+    "attention, cam, classattention, clear, deconvnet, gradcam, gradient, guidedbackprop, guidedgradcam, "
+    "inputxgradient, integratedgradients, lrp, noisetunnel, rollout, scouter, smoothgrad, smoothgrad_squared and "
+    "vargrad"
+)
+"""All methods, written here because their package takes a second to load."""
+
+
 @app.command(epilog=examples_of("explain"))
 @expand_groups
 def explain(
@@ -52,7 +60,7 @@ def explain(
         list[str] | None,
         typer.Option(
             help="Attribution method, such as gradcam, smoothgrad or \"LRP('zplus')\"; may be given several times. "
-            "Default: methods that suit the network."
+            f"Default: methods that suit the network. There are {METHODS}."
         ),
     ] = None,
     layer: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 @expand_groups
 def gallery(
     *,
-    classes: Annotated[str, typer.Option(help="Class names or indices, separated by commas, or all.")] = "all",
+    chosen: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Class name or index; may be given several times. Default: all classes."),
+    ] = None,
     per_class: Annotated[int, typer.Option(help="Images of each class.")] = 1,
     diversity: Annotated[
         str | None,
@@ -68,13 +72,16 @@ def gallery(
 ) -> None:
     """Render a web page of what classes look like to a network.
 
-    Images that are in the folder already are not rendered again.
+    Images that are in the folder already are not rendered again. --classes also takes the classes to show, as
+    moon,heart.
     """
+    network, listed = _split_classes(network)
+    classes = [*(chosen or []), *listed]
     judging = judge_options.load(judge, network.device) if judge else None
     made = fv.gallery(
         network.load(),
         output,
-        classes=None if classes == "all" else [name.strip() for name in classes.split(",")],
+        classes=classes or None,
         per_class=per_class,
         diversity=diversity,
         pairs=[_read_pair(text) for text in pair or []],
@@ -156,6 +163,21 @@ def print_pages(made: Pages) -> None:
     typer.echo(made.page)
     if made.problems:
         raise typer.Exit(1)
+
+
+def _split_classes(network: NetworkOptions) -> tuple[NetworkOptions, list[str]]:
+    """Read `--classes` of a gallery, which may also list the classes to show, separated by commas.
+
+    Returns:
+        The options of the network, and the classes to show; none for all.
+    """
+    from featviz.io import is_file
+
+    given = network.class_names
+    if given is None or is_file(Path(given)) or Path(given).suffix in (".txt", ".json"):
+        return network, []
+    listed = [] if given == "all" else [name.strip() for name in given.split(",")]
+    return replace(network, class_names=None), listed
 
 
 def _read_pair(text: str) -> tuple[str, str]:

@@ -14,12 +14,19 @@ from featviz.cli.options import NetworkOptions, UntrainedOptions, expand_groups
 
 @app.command(epilog=examples_of("layers"))
 @expand_groups
-def layers(*, network: UntrainedOptions) -> None:
+def layers(
+    *,
+    all_layers: Annotated[
+        bool, typer.Option("--all", help="List all layers. Default: at most 40, without the layers inside of them.")
+    ] = False,
+    network: UntrainedOptions,
+) -> None:
     """List the layers of a network.
 
-    For each layer: address, kind, shape, channels, receptive field and stride. Nothing is downloaded.
+    For each layer: address, kind, shape, channels, receptive field, stride, and how many layers are inside of it. Good
+    layers to draw first have a star. Nothing is downloaded.
     """
-    typer.echo(network.load_untrained().layers())
+    typer.echo(network.load_untrained().layers().text(all_layers=all_layers))
 
 
 @app.command(epilog=examples_of("doctor"))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 import featviz as fv
-from featviz.cli.parsing import read_numbers, read_size
+from featviz.cli.parsing import read_class_names, read_numbers, read_size
 
 Size = Annotated[
     str | None,
@@ -86,6 +86,17 @@ class UntrainedOptions:
         str | None,
         typer.Option(help="Dimension order that the model expects: NCHW or NHWC. Default: the model's own."),
     ] = None
+    head: Annotated[
+        str | None, typer.Option(help="Layer or output that puts out the class logits. Default: found by their number.")
+    ] = None
+    outputs: Annotated[
+        str | None,
+        typer.Option(help="What the outputs are: classes, multilabel, binary or regression. Default: measured."),
+    ] = None
+    class_names: Annotated[
+        str | None,
+        typer.Option("--classes", help="File with the class names in output order: one per line, or JSON."),
+    ] = None
 
     def load_untrained(self) -> fv.Network:
         """Load the network with random weights; nothing is downloaded."""
@@ -133,6 +144,16 @@ class JudgeOptions:
     ] = None
     judge_layout: Annotated[
         str | None, typer.Option(help="Dimension order that the judge expects: NCHW or NHWC. Default: the judge's own.")
+    ] = None
+    judge_head: Annotated[
+        str | None,
+        typer.Option(help="Layer or output of the judge that puts out the class logits. Default: found."),
+    ] = None
+    judge_outputs: Annotated[
+        str | None, typer.Option(help="What the judge's outputs are, as for --outputs. Default: measured.")
+    ] = None
+    judge_class_names: Annotated[
+        str | None, typer.Option("--judge-classes", help="File with the judge's class names, as for --classes.")
     ] = None
 
     def load(self, model: str, device: str) -> fv.Network:
@@ -222,6 +243,9 @@ def load_network(
     std: str | None,
     channel_order: str | None,
     layout: str | None,
+    head: str | None,
+    outputs: str | None,
+    class_names: str | None,
     smooth_pools: bool = False,
     accept_any_size: bool = False,
 ) -> fv.Network:
@@ -236,6 +260,9 @@ def load_network(
         std: As for `read_numbers`; `None` for the model's own.
         channel_order: `RGB` or `BGR`; `None` for the model's own.
         layout: `NCHW` or `NHWC`; `None` for the model's own.
+        head: As for `fv.load`.
+        outputs: As for `fv.load`.
+        class_names: File of class names; `None` for the model's own.
         smooth_pools: As for `fv.load`.
         accept_any_size: Do not check that the network runs at its input size.
 
@@ -257,6 +284,9 @@ def load_network(
         std=read_numbers(std),
         channel_order=channel_order and channel_order.upper(),
         layout=layout and layout.upper(),
+        head=head,
+        outputs=outputs,
+        classes=None if class_names is None else read_class_names(Path(class_names)),
         smooth_pools=smooth_pools,
     )
     if size is None or size == network.size:

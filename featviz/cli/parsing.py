@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import featviz as fv
@@ -100,6 +102,27 @@ def read_channels(text: str) -> list[int]:
             raise fv.SettingError(f"cannot read the channels {text!r}; a range may have at most {MAX_CHANNELS}")
         found += span
     return found
+
+
+def read_class_names(file: Path) -> list[str]:
+    """Read class names in output order: one per line, or a JSON list, or a JSON object of names by index.
+
+    Args:
+        file: A text or JSON file.
+
+    Raises:
+        SettingError: The file is missing, or holds no names.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text) if file.suffix.lower() == ".json" else text.strip("\ufeff\n").splitlines()
+    except (OSError, ValueError) as error:
+        raise fv.SettingError(f"cannot read class names from {file}; give a file with one name per line") from error
+    if isinstance(found, dict) and all(key.isdecimal() for key in found):
+        found = [found[key] for key in sorted(found, key=int)]
+    if not isinstance(found, list) or not found or not all(isinstance(name, str) and name.strip() for name in found):
+        raise fv.SettingError(f"{file} must hold one class name per line, or a JSON list of names")
+    return [name.strip() for name in found]
 
 
 def _is_number(text: str) -> bool:

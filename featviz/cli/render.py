@@ -80,17 +80,16 @@ def render(
 
     Several objectives are rendered as one batch.
     """
-    from featviz.engine import parse_value, preset
+    from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms
     from featviz.io import check_output
 
     check_output(output or Path("image.png"))
-    settings = preset(quality, steps=steps)
-    named = find_own(own)
-    settings |= _optimizer(optimizer, lr, named)
+    named, steps = find_own(own), as_steps(quality, steps)
+    follows = as_optimizer(optimizer, lr, named)
     parsed = [fv.objectives.parse(text, named) for text in objectives or []]
     if not parsed and not classes:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
-    image = fv.param.sized(parse_value(param, fv.param, named), read_size(size), batch)
+    image = as_param(param, read_size(size), batch, named)
     shown = _shown_size(at, param, image)
     loaded = network.load(smooth_pools=smooth_pools)
     parsed += find_classes(loaded, classes)
@@ -98,12 +97,13 @@ def render(
         loaded,
         parsed,
         param=image,
-        transforms=None if transforms is None else parse_value(transforms, fv.transforms, named),
+        transforms=as_transforms(transforms, named),
+        optimizer=follows,
+        steps=steps,
         seed=seed,
         start=start,
         execution=fv.Execution(read_precision(precision), max_memory=max_memory, tile=tile),
         progress=progress(quiet, "render"),
-        **settings,
     )
     save(rendering.at(shown) if shown else rendering, output)
 
@@ -126,19 +126,6 @@ def save(rendering: fv.Rendering, output: Path | None, *, expected: int | None =
     if rendering.recipe.until != expected:
         typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
         raise typer.Exit(130)
-
-
-def _optimizer(text: str, lr: float | None, named: dict[str, Any]) -> dict[str, Any]:
-    """Return the optimizer as a keyword argument of `fv.render`; empty for its default."""
-    from featviz.engine import parse_value
-
-    if text.lower() == "adam":
-        return {} if lr is None else {"optimizer": fv.optimizers.Adam(lr)}
-    if lr is not None:
-        raise fv.SettingError(
-            f'--lr needs --optimizer adam, got {text}; give the learning rate in the optimizer, as "Ascent(lr=2.0)"'
-        )
-    return {"optimizer": parse_value(text, fv.optimizers, named)}
 
 
 def _shown_size(at: str | None, param: str, image: Any) -> tuple[int, int] | None:

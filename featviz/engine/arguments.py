@@ -1,4 +1,4 @@
-"""Check the arguments of public functions: the same name means the same, and is checked the same way, everywhere."""
+"""What every public function does first: check its arguments by name, choose a progress bar, enter a neutral state."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import inspect
 import operator
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -13,21 +14,33 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from torch import Tensor, nn
 
-from featviz.checks import as_whole, check_flag, check_number, check_size
+from featviz.checks import as_whole, check_flag, check_number, check_size, check_text
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError, shown
+from featviz.io import auto_bar, default_bar
 from featviz.network import Execution, Network, neutral_state
 
 MAX_STEPS = 1_000_000
 """Largest number of steps, and of frames of a video."""
 MAX_NAME_BYTES = 255
 """Longest name of a file or folder that file systems allow."""
+
+
+class _Calls(threading.local):
+    """How many public functions run inside of each other, in each thread."""
+
+    depth = 0
+
+
+_calls = _Calls()
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     """Check the arguments of a public function by their names, and run it in PyTorch's neutral state.
+
+    Where it draws a progress bar by default, only the outermost call draws one, and only in terminals and notebooks.
 
     An argument whose default is `None` may be `None`. Arguments without an entry in `CHECKS` are left to the function.
 
@@ -39,6 +52,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     """
     signature = inspect.signature(function)
     checks = {name: CHECKS[name] for name in signature.parameters if name in CHECKS}
+    automatic = {name for name, each in signature.parameters.items() if each.default is auto_bar}
     checks |= OWN_CHECKS.get(function.__name__, {})
 
     @functools.wraps(function)
@@ -47,8 +61,14 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
         for name, check in checks.items():
             if name in given and not (given[name] is None and signature.parameters[name].default is None):
                 check(name, given[name])
-        with neutral_state():
-            return function(*args, **kwargs)
+        bars = {name: None if _calls.depth else default_bar(function.__name__) for name in automatic - given.keys()}
+        kwargs.update(bars)  # type: ignore[arg-type]
+        _calls.depth += 1
+        try:
+            with neutral_state():
+                return function(*args, **kwargs)
+        finally:
+            _calls.depth -= 1
 
     return run
 
@@ -87,7 +107,7 @@ def _path(name: str, value: Any) -> None:
 
 
 def _callback(name: str, value: Any) -> None:
-    if not callable(value):
+    if value is not None and not callable(value):
         raise SettingError(f"{name} must be a function, or None, got {shown(value)}")
 
 
@@ -153,7 +173,8 @@ def _mapping(name: str, value: Any) -> None:
 CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "network": _network, "judge": _network, "layers": _names, "layer": _layer, "classes": _classes,
     "only_class": _one_class, "size": check_size, "execution": _execution, "own": _mapping, "progress": _callback,
-    "pairs": _pairs, "recipe": _recipe,
+    "quality": check_text, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
+    "scan_progress": _callback,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
     **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download"), check_flag),
     **dict.fromkeys(

@@ -30,7 +30,6 @@ from featviz.interfaces import (
     Param,
     RenderContext,
     Size,
-    Spatial,
     Transform,
     Transforms,
     param_traits_of,
@@ -40,7 +39,6 @@ from featviz.io import check_unit_range, read_image, resize
 from featviz.network import Execution, Network
 from featviz.network.activations import Activations
 from featviz.objectives import ObjectiveSource, as_objectives
-from featviz.param import Image
 from featviz.random import Generators
 from featviz.transforms import NEAR, STANDARD, Resize
 
@@ -89,7 +87,7 @@ class Job:
         cls,
         network: Network,
         objective: ObjectiveSource | Sequence[ObjectiveSource],
-        param: Param | Spatial | None,
+        param: Param,
         transforms: Transforms | Transform | Geometric | None,
         seed: int | Sequence[int],
         start: Start | None,
@@ -98,7 +96,6 @@ class Job:
     ) -> Job:
         """Check and complete the arguments of `render`, whose docstring describes them and the errors."""
         _check_types(network, execution)
-        param = _complete_param(param)
         objectives = _check_batch(as_objectives(objective), param)
         start = torch.from_numpy(np.ascontiguousarray(start)) if isinstance(start, np.ndarray) else start
         count = len(objectives) * param.batch
@@ -267,18 +264,6 @@ def _check_types(network: object, execution: object) -> None:
         raise SettingError(f"execution must be an Execution, got {execution!r}; use e.g. fv.Execution('float32')")
 
 
-def _complete_param(param: Param | Spatial | None) -> Param:
-    if param is None:
-        return Image()
-    if isinstance(param, Param):
-        return param
-    if isinstance(param, Spatial):
-        return Image(spatial=param)
-    raise SettingError(
-        f"{shown(param)} is not a param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"
-    )
-
-
 def _check_batch(objectives: tuple[ObjectiveLike, ...], param: Param) -> tuple[ObjectiveLike, ...]:
     """Check that objectives that compare images get several, and that images that share tensors get one objective."""
     for each in objectives:
@@ -355,9 +340,6 @@ def _resized_start(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor
 def _complete_transforms(transforms: Transforms | Transform | Geometric | None, param: Param) -> Transforms:
     if transforms is None:
         return NEAR if param_traits_of(param).close_views else STANDARD
-    if isinstance(transforms, str):
-        known = ", ".join(f"transforms.{name}" for name in ("STANDARD", "NEAR", "LUCID"))
-        raise SettingError(f"transforms must be a tuple of transforms, got {transforms!r}; use e.g. {known}")
     given = tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)
     for transform in given:
         if not isinstance(transform, Transform | Geometric | Module):

@@ -16,8 +16,10 @@ from featviz.engine.job import Job, Start
 from featviz.engine.memory import keep_freed_memory
 from featviz.engine.monitor import Monitor
 from featviz.engine.result import Rendering, Robustness
-from featviz.errors import FeatvizWarning, SettingError, shown
-from featviz.interfaces import Geometric, Optimizer, Param, Progress, Spatial, Transform, Transforms
+from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms
+from featviz.errors import FeatvizWarning, SettingError
+from featviz.interfaces import Geometric, Optimizer, Param, Progress, Size, Spatial, Transform, Transforms
+from featviz.io import auto_bar
 from featviz.network import Execution, Network
 from featviz.objectives import ObjectiveSource
 from featviz.optimizers import Adam
@@ -32,17 +34,21 @@ def render(
     network: Network,
     objective: ObjectiveSource | Sequence[ObjectiveSource],
     *,
-    param: Param | Spatial | None = None,
-    transforms: Transforms | Transform | Geometric | None = None,
-    optimizer: Optimizer = Adam(),
-    steps: int = 512,
+    param: Param | Spatial | str | None = None,
+    size: int | Size | None = None,
+    batch: int = 1,
+    transforms: Transforms | Transform | Geometric | str | None = None,
+    optimizer: Optimizer | str = Adam(),
+    lr: float | None = None,
+    quality: str = "usual",
+    steps: int | None = None,
     seed: int | Sequence[int] = 0,
     start: Start | None = None,
     snapshots: Collection[int] = (),
     until: int | None = None,
     robustness_views: int = 4,
     execution: Execution = Execution(),
-    progress: Progress | None = None,
+    progress: Progress | None = auto_bar,
 ) -> Rendering:
     """Optimise images to maximise an objective.
 
@@ -54,12 +60,17 @@ def render(
     Args:
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
         objective: Text such as `"stage2:5 - 0.5*logit:spiral"`, an objective, or a sequence of either.
-        param: Image parameterization, such as `param.Image(size=224, batch=4)`, or the spatial part of one, such as
-            `param.Pixel()`. `None` for `param.Image()`.
-        transforms: One transform or a sequence of them; `()` for none. `None` for `transforms.STANDARD`, or
-            `transforms.NEAR` for a param with the trait `close_views`.
-        optimizer: How the image follows the gradient.
-        steps: Number of steps, >= 0. 0 returns the start.
+        param: Image parameterization, such as `param.Image(size=224, batch=4)`; the spatial part of one, such as
+            `param.Pixel()`; or its text, such as `"cppn"`. `None` for `param.Image()`.
+        size: Height and width of the images in px, or one side; `None` for the param's own, which is that of the start
+            image or of the network unless it says otherwise.
+        batch: Number of images of each objective; 1 for the param's own.
+        transforms: One transform or a sequence of them; `()` for none; or text, such as `"lucid"`. `None` for
+            `transforms.STANDARD`, or `transforms.NEAR` for a param with the trait `close_views`.
+        optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`.
+        lr: Initial learning rate of Adam, > 0; `None` for that of `optimizer`.
+        quality: `"draft"`, `"usual"` or `"best"`: the number of steps, 320, 512 or 1536.
+        steps: Number of steps, >= 0. 0 returns the start. `None` for those of `quality`.
         seed: Image *i* draws from `seed + i`, or from the *i*-th of several seeds.
         start: An image file, or images in [0, 1] of shape (c, h, w) or (n, c, h, w), to start from. `None` for the
             param's own initial noise.
@@ -67,7 +78,8 @@ def render(
         until: Stop after this many of the steps, as Ctrl-C would. `None` for all steps.
         robustness_views: Number of new random views in which the finished images are scored; 0 skips this.
         execution: How the network is run. What it leaves open is measured once per machine, network and layer.
-        progress: Called after every step with the steps done and the number of steps.
+        progress: Called after every step with the steps done and the number of steps; by default a bar in terminals and
+            notebooks. `None` for none.
 
     Returns:
         The images, the score of every step and the recipe. After Ctrl-C, the images so far.
@@ -78,7 +90,9 @@ def render(
         SettingError: An argument is out of its range.
         RenderError: No image receives a gradient, every score became NaN, or memory ran out.
     """
-    _check_counts(steps, until, robustness_views, optimizer)
+    param, transforms = as_param(param, size, batch), as_transforms(transforms)
+    optimizer, steps = as_optimizer(optimizer, lr), as_steps(quality, steps)
+    _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps))
     stepper, last = optimizer.begin(job.leaves, steps), steps if until is None else min(until, steps)
@@ -127,15 +141,13 @@ def _sampled(job: Job) -> Float[Tensor, "n c h2 w2"]:
         return job.images(job.leaves)[:, :, ::7, ::7].clone().cpu()
 
 
-def _check_counts(steps: int, until: int | None, robustness_views: int, optimizer: object) -> None:
+def _check_counts(steps: int, until: int | None, robustness_views: int) -> None:
     if steps < 0:
         raise SettingError(f"steps must be >= 0, got {steps} (default 512; 0 returns the start)")
     if until is not None and until < 0:
         raise SettingError(f"until must be >= 0 or None, got {until}")
     if robustness_views < 0:
         raise SettingError(f"robustness_views must be >= 0, got {robustness_views} (default 4; 0 skips them)")
-    if not isinstance(optimizer, Optimizer):
-        raise SettingError(f"{shown(optimizer)} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
 
 
 def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int) -> Robustness | None:

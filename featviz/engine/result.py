@@ -133,6 +133,16 @@ class Rendering:
             return replace(self, images=self.redraw(size), recipe=replace(self.recipe, shown=size), snapshots={})
 
     @property
+    def image(self) -> Image.Image:
+        """The image, or the contact sheet of several, as a Pillow image."""
+        return Image.fromarray(self.sheet())
+
+    @property
+    def images_pil(self) -> list[Image.Image]:
+        """Each image as a Pillow image."""
+        return [Image.fromarray(to_bytes(image.numpy(), alpha=self.alpha)) for image in self.images]
+
+    @property
     def file_name(self) -> str:
         """Default file name: what the image shows, and of how many others there are on its sheet."""
         first = slug(self.names[0].replace("-", "minus ", 1) if self.names[0].startswith("-") else self.names[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from featviz.interfaces import Progress
 
 
@@ -31,3 +33,21 @@ def progress_bar(label: str = "", unit: str = "step") -> Progress:
             bar.close()
 
     return show
+
+
+def auto_bar(done: int, steps: int) -> None:
+    """Stand for a progress bar in terminals and notebooks, and for nothing elsewhere: the default of `progress`.
+
+    Args:
+        done: Number of steps done.
+        steps: Number of all steps.
+    """
+
+
+def default_bar(label: str) -> Progress | None:
+    """Return the bar for which `auto_bar` stands; `None` where nobody would see it.
+
+    Args:
+        label: Text before the bar.
+    """
+    return progress_bar(label) if sys.stderr.isatty() or "ipykernel" in sys.modules else None

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import AddressError, SettingError, nearest, plain_spelling
+from featviz.errors import AddressError, SettingError, UndeclaredLayerError, nearest, plain_spelling
 from featviz.interfaces import Position
 
 OUTPUT = ""
@@ -96,7 +96,10 @@ class Activations(Mapping[str, Tensor]):
     def __getitem__(self, layer: str) -> Tensor:
         """Return the output of a layer, batch first."""
         if layer not in self.tensors:
-            raise KeyError(f"layer {layer!r} is not captured; declare it: @objective({layer!r})")
+            captured = ", ".join(map(repr, self.tensors))
+            everything = ", ".join(map(repr, [*self.tensors, layer]))
+            only = f"only {captured}" if captured else "as no layer is"
+            raise UndeclaredLayerError(f"layer {layer!r} is not captured, {only}; declare it: @objective({everything})")
         return self.tensors[layer]
 
     def __iter__(self) -> Iterator[str]:
@@ -113,7 +116,7 @@ class Activations(Mapping[str, Tensor]):
         Args:
             layer: Name of the layer.
         """
-        tensor = self.tensors[layer]
+        tensor = self[layer]
         tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
         layout = self.layouts[layer]
         values = tensor.movedim(layout.channel, 1)
@@ -337,12 +340,12 @@ class Activations(Mapping[str, Tensor]):
         """
         masks = mask.to(self.images, non_blocking=True)[None, None].expand(len(self.images), -1, -1, -1)
         moved = self.move_masks(masks)
-        tensors = {layer: _gradient_weighted(self.tensors[layer], self._weights(layer, moved)) for layer in layers}
+        tensors = {layer: _gradient_weighted(self[layer], self._weights(layer, moved)) for layer in layers}
         return replace(self, tensors=tensors, source=_gradient_weighted(self.images, masks))
 
     def _weights(self, layer: str, masks: Float[Tensor, "n 1 h w"]) -> Tensor:
         """Return the weight of each position under a mask, with mean 1, shaped for the layer's output."""
-        layout, tensor = self.layouts[layer], self.tensors[layer]
+        tensor, layout = self[layer], self.layouts[layer]
         if layout.kind == "map":
             map_size = [side for i, side in enumerate(tensor.shape[1:], 1) if i != layout.channel]
             masks = masks.transpose(2, 3) if layout.transposed else masks

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 
 from featviz.network.activations import Layout
 from featviz.network.receptive_fields import ReceptiveField
+
+MAX_ROWS = 40
+"""Largest number of layers that the text of a table shows."""
+LONG_RUN = 8
+"""Number of successive layers of one map size from which more than the last one is suggested."""
 
 Shape = tuple[int, ...]
 
@@ -44,6 +53,11 @@ class Layer:
         sides = tuple(side for i, side in enumerate(self.shape) if i != self.layout.channel - 1)
         return sides[::-1] if self.layout.transposed else sides
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether it is a feature map, or tokens, with more than one position."""
+        return self.layout.kind != "vector" and math.prod(self.map_size) > 1
+
 
 @dataclass(frozen=True)
 class Probed:
@@ -75,6 +89,8 @@ class Probed:
 class LayerTable:
     """The layers of a network as a table of text.
 
+    Of a large network, the text shows the layers down to the deepest level of names that has at most `MAX_ROWS`.
+
     Args:
         layers: The layers by name.
         fields: Receptive fields by layer name, for feature maps.
@@ -85,23 +101,68 @@ class LayerTable:
     def __init__(self, layers: dict[str, Layer], fields: dict[str, ReceptiveField]) -> None:
         self.layers, self.fields = layers, fields
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """Return the cells as text, one row per layer, without the header."""
+    @property
+    def shown(self) -> list[str]:
+        """Names of the layers that the text shows."""
+        levels = {name: name.count(".") for name in self.layers}
+        depths = range(max(levels.values(), default=0) + 1)
+        few = [depth for depth in depths if sum(level <= depth for level in levels.values()) <= MAX_ROWS]
+        return [name for name, level in levels.items() if level <= max(few, default=0)]
+
+    @property
+    def suggested(self) -> set[str]:
+        """Names of layers to draw first: the last one of each map size, some more of a long run, and the logits."""
+        maps = [name for name in self.shown if name and self.layers[name].has_positions]
+        runs = [list(run) for _, run in groupby(maps, key=lambda name: self.layers[name].map_size)]
+        found: set[str] = {name for name in self.shown if not name}
+        for run in runs:
+            parts = len(run) // LONG_RUN + 1
+            found |= {run[len(run) * (i + 1) // parts - 1] for i in range(parts)}
+        return found
+
+    def rows(self, names: Iterable[str] | None = None) -> list[tuple[str, ...]]:
+        """Return the cells as text, one row per layer, without the header.
+
+        Args:
+            names: Names of the layers; `None` for all.
+        """
         rows: list[tuple[str, ...]] = []
-        for name, layer in self.layers.items():
-            field = self.fields.get(name)
+        for name in self.layers if names is None else names:
+            layer, field = self.layers[name], self.fields.get(name)
             field_cells = ("", "") if field is None else (str(field.px or "all"), str(field.stride))
             shape = "x".join(map(str, layer.shape))
             label = name or ("logit" if layer.layout.kind == "vector" else "(output)")
             rows.append((label, layer.layout.kind, shape, str(layer.channels), *field_cells))
         return rows
 
+    def text(self, *, all_layers: bool = False) -> str:
+        """Return the table with aligned columns, and a star for layers that are good to draw first.
+
+        Args:
+            all_layers: Show all layers, however many there are.
+        """
+        names, suggested = list(self.layers) if all_layers else self.shown, self.suggested
+        inside = Counter(parent for name in self.layers.keys() - set(names) for parent in _parents(name))
+        notes = [
+            ("*" if name in suggested else "", f"+{inside[name]} inside" if name and inside[name] else "")
+            for name in names
+        ]
+        rows = [(*self.HEADER, "", ""), *(row + note for row, note in zip(self.rows(names), notes, strict=True))]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        more = len(self.layers) - len(names)
+        hidden = f"; {more} more layers inside: featviz layers --all, or layers().text(all_layers=True)" if more else ""
+        return "\n".join([*lines, "", f"* good to draw first{hidden}"])
+
     def __str__(self) -> str:
-        """Return the table with aligned columns."""
-        rows = [self.HEADER, *self.rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(self.HEADER))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        )
+        """Return the table with aligned columns, shortened where there are many layers."""
+        return self.text()
 
     __repr__ = __str__
+
+
+def _parents(name: str) -> Iterator[str]:
+    """Yield the names of the modules in which a module lies."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name

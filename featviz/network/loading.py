@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import getproxies
 
 import torch
 from torch import nn
@@ -33,6 +36,8 @@ INPUT_CONVERTING_MODELS = ("googlenet", "inception_v3")
 """Models of torchvision that were trained with another normalisation and convert to it with `transform_input=True`."""
 AUXILIARY_HEAD_PREFIXES = ("aux1.", "aux2.", "AuxLogits.")
 """Prefixes of the weights of their training heads, which not every weights file has."""
+CONNECTION_SECONDS = 5
+"""Seconds to wait for the server of the weights of timm."""
 IMAGENET_CLASSES = 1000
 
 
@@ -217,6 +222,8 @@ def _timm(model: str, *, trained: bool) -> Network:
     name = model.removeprefix("timm/")
     if not _is_elsewhere(model) and not timm.is_model(name):
         raise ModelError(f"no model {name!r} in timm{nearest(name, timm.list_models())}")
+    if trained:
+        _check_connection(name)
     try:
         module = timm.create_model(name, pretrained=trained)
     except (OSError, RuntimeError) as error:
@@ -229,6 +236,29 @@ def _timm(model: str, *, trained: bool) -> Network:
 
         classes = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
     return Network(module, size=(height, width), mean=preprocessing["mean"], std=preprocessing["std"], classes=classes)
+
+
+def _check_connection(name: str) -> None:
+    """Check that the server of the weights can be reached: the libraries would try for a minute, and print each try.
+
+    Args:
+        name: Name of a model of timm.
+
+    Raises:
+        WeightsError: The weights were not downloaded before, and nothing answers.
+    """
+    if name.startswith("local-dir:") or getproxies() or _has_weights_of_timm(name):
+        return
+    import timm
+    from huggingface_hub.constants import ENDPOINT
+
+    found = None if name.startswith(TIMM_SOURCES) else timm.models.get_pretrained_cfg(name)
+    host = urlparse(ENDPOINT if found is None or found.hf_hub_id else found.url).hostname
+    try:
+        socket.create_connection((host, 443), timeout=CONNECTION_SECONDS).close()
+    except OSError as error:
+        reason = f"cannot download the weights of timm/{name}: {host} cannot be reached"
+        raise WeightsError(f"{reason}; give a file with --weights") from error
 
 
 def _is_elsewhere(model: str) -> bool:

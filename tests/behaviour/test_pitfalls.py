@@ -305,9 +305,8 @@ USE_A_NETWORK = "use fv.load(name), or fv.Network(module, size=..., mean=..., st
         ),
         (lambda: fv.render(toys.plain(), []), "there is no objective; give at least one, such as 'layer:channel'"),
         (
-            lambda: fv.render(toys.plain(), "conv1", transforms="lucid"),
-            "transforms must be a tuple of transforms, got 'lucid'; "
-            "use e.g. transforms.STANDARD, transforms.NEAR, transforms.LUCID",
+            lambda: fv.render(toys.plain(), "conv1", transforms="lucyd"),
+            "there is no 'lucyd' in transforms; nearest: 'LUCID'",
         ),
         (
             lambda: fv.render(toys.plain(), "conv2:1", transforms=(3,)),
@@ -318,8 +317,8 @@ USE_A_NETWORK = "use fv.load(name), or fv.Network(module, size=..., mean=..., st
             "3 is not a param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()",
         ),
         (
-            lambda: fv.render(toys.plain(), "conv2:1", optimizer="adam"),
-            "'adam' is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()",
+            lambda: fv.render(toys.plain(), "conv2:1", optimizer=3),
+            "3 is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()",
         ),
         (
             lambda: obj.objective(len),
@@ -345,7 +344,8 @@ def test_objective_reads_a_layer_that_it_did_not_declare():
 
     with pytest.raises(KeyError) as caught:
         fv.render(toys.plain(), mine, steps=1)
-    assert caught.value.args == ("layer 'conv2' is not captured; declare it: @objective('conv2')",)
+    message = "layer 'conv2' is not captured, only 'conv1'; declare it: @objective('conv1', 'conv2')"
+    assert str(caught.value) == message and isinstance(caught.value, fv.AddressError)
 
 
 def test_numpy_and_torch_integers_are_accepted():

@@ -201,11 +201,11 @@ def test_a_prior_learned_from_images(tmp_path, capsys):
 
 
 def test_layers_and_models(capsys):
-    assert main(["layers"]) == 0
+    assert main(["layers", "--all"]) == 0
     lines = printed(capsys)[0]
     assert lines[0].split() == ["layer", "kind", "shape", "channels", "field", "px", "stride", "px"]
-    assert "stage1" in [line.split()[0] for line in lines]
-    assert next(line.split() for line in lines if line.startswith("stage2 ")) == [
+    assert "stage1" in [line.split()[0] for line in lines if line]
+    assert next(line.split() for line in lines if line.startswith("stage2 "))[:6] == [
         "stage2",
         "map",
         "64x16x16",
@@ -213,6 +213,12 @@ def test_layers_and_models(capsys):
         "48",
         "4",
     ]
+    assert len(lines) == len(fv.load(device="cpu").layers().rows()) + 3
+    assert main(["layers"]) == 0
+    shown = [line.split() for line in printed(capsys)[0]]
+    starred = [words[0] for words in shown[1:-2] if "*" in words]
+    assert starred == ["stem", "stage1", "stage2", "stage3", "logit"]
+    assert len(shown) < 25 and shown[6][-2:] == ["+7", "inside"]
     assert main(["models"]) == 0
     names = printed(capsys)[0]
     assert names[0] == "motifnet" and {"googlenet", "resnet50", "vit_b_16"} <= set(names)
@@ -230,6 +236,10 @@ def bare():
 
 def whole():
     return fv.Network(bare(), size=20, mean=(.5,) * 3, std=(.5,) * 3)
+
+def classifier():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
 
 def nothing():
     return 3
@@ -287,7 +297,7 @@ BAD = [
     (["render", "stage1:3", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
     (["judge", "a.png", "--judge", "motifnt"], "no model 'motifnt'; nearest: 'motifnet', 'motifvit', 'mobilenet_v2' (list all: featviz models)"),
     (["render", "stage1:3", "--lr", "0"], "lr must be > 0, got 0.0 (default 0.05)"),
-    (["render", "stage1:3", "--optimizer", "ascent", "--lr", "2"], '--lr needs --optimizer adam, got ascent; give the learning rate in the optimizer, as "Ascent(lr=2.0)"'),
+    (["render", "stage1:3", "--optimizer", "ascent", "--lr", "2"], "lr needs the optimizer adam, got Ascent(lr=1.0); give the rate there, as in Ascent(lr=2.0)"),
     (["render", "stage1:3", "--seed", "-1"], "seeds must be in [0, 2**63), got -1 to -1"),
     (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' found; give auto, cpu, cuda or mps"),
     (["render", "stage1:3", "--param", "fourir"], "there is no 'fourir' in param; nearest: 'Fourier'"),
@@ -415,11 +425,10 @@ def test_errors_of_user_code_give_one_line_or_a_traceback(tmp_path, capsys):
 def test_render_has_the_defaults_of_the_functions():
     given = {name: each.default for name, each in inspect.signature(COMMANDS["render"]).parameters.items()}
     wanted = {name: each.default for name, each in inspect.signature(fv.render).parameters.items()}
-    assert given["steps"] is given["lr"] is None
-    assert fv.PRESETS[given["quality"]].items() <= wanted.items()
-    assert given["seed"] == wanted["seed"]
+    assert {name: given[name] for name in ("quality", "steps", "lr", "batch", "seed", "size")} == {
+        name: wanted[name] for name in ("quality", "steps", "lr", "batch", "seed", "size")
+    }
     assert wanted["optimizer"] == fv.optimizers.Adam()
-    assert given["batch"] == fv.param.Image().batch
     assert given["param"] == type(fv.param.Image().spatial).__name__.lower()
     assert given["transforms"] is wanted["transforms"] is None
 
@@ -445,7 +454,19 @@ def test_options_have_the_names_and_defaults_of_the_arguments(command):
         assert f"Default: {wanted['steps']} steps." in help_of(command)
 
 
-NETWORK = ("model", "weights", "device", "input_size", "mean", "std", "channel_order", "layout")
+NETWORK = (
+    "model",
+    "weights",
+    "device",
+    "input_size",
+    "mean",
+    "std",
+    "channel_order",
+    "layout",
+    "head",
+    "outputs",
+    "class_names",
+)
 LOADING = (
     "render",
     "dream",
@@ -468,7 +489,8 @@ def test_commands_share_the_options_of_networks_judges_and_backends():
         assert given[name].keys() & set(NETWORK) == set(NETWORK) - ({"weights"} if name == "layers" else set())
     load = inspect.signature(fv.load).parameters
     for command in (given["render"], given["explain"]):
-        assert [command[name].default for name in NETWORK] == [load[name].default for name in NETWORK]
+        arguments = [name.replace("class_names", "classes") for name in NETWORK]
+        assert [command[name].default for name in NETWORK] == [load[name].default for name in arguments]
     for name in ("gallery", "judge"):
         assert {f"judge_{option}" for option in NETWORK[1:] if option != "device"} | {"judge"} <= given[name].keys()
     for name in ("gallery", "sweep", "atlas", "blocks"):
@@ -490,6 +512,68 @@ def test_the_help_states_the_steps_of_the_presets():
     for name in RENDERING:
         wanted = "Quality preset: draft ({} steps), usual ({}), best ({}).".format(*counts)
         assert list(fv.PRESETS) == ["draft", "usual", "best"] and wanted in help_of(name)
+
+
+def test_explain_lists_all_methods():
+    named = [
+        name.lower() for name in fv.methods.__all__ if inspect.isclass(getattr(fv.methods, name)) or name.isupper()
+    ]
+    assert f"There are {', '.join(sorted(named)[:-1])} and {sorted(named)[-1]}." in help_of("explain")
+
+
+def test_summaries_are_not_cut_in_narrow_terminals(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "50")
+    text = help_of()
+    for command in COMMANDS.values():
+        assert " ".join(command.__doc__.partition("\n\n")[0].split()) in text
+
+
+@pytest.mark.parametrize(
+    ("content", "file"),
+    [("ant\nbee\n\n", "n.txt"), ('["ant", "bee"]', "n.json"), ('{"1": "bee", "0": "ant"}', "n.json")],
+)
+def test_class_names_of_the_users_own_model(content, file, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / file).write_text(content)
+    model = ["--model", "mine.py:classifier", "--input-size", "8", "--mean", "0,0,0", "--std", "1,1,1"]
+    assert main(["render", "logit:bee", *model, "--classes", file, "-o", "a.png", *QUICK]) == 0
+    assert fv.Recipe.of("a.png").classes == {"bee": 1}
+    assert main(["render", "prob:1", *model, "--outputs", "multilabel", "-o", "a.png", *QUICK]) == 0
+    assert fv.Recipe.of("a.png").outputs == "multilabel"
+    assert main(["render", "logit:1", *model, "--head", "1", "-o", "a.png", *QUICK]) == 0
+    assert fv.Recipe.of("a.png").head == "1"
+    (tmp_path / "empty.txt").write_text("\n")
+    for bad, message in (
+        ("none.txt", "cannot read class names from none.txt; give a file with one name per line"),
+        ("empty.txt", "empty.txt must hold one class name per line, or a JSON list of names"),
+    ):
+        printed(capsys)
+        assert main(["render", "logit:bee", *model, "--classes", bad, "-o", "b.png", *QUICK]) == 2
+        assert printed(capsys)[1] == [f"featviz: {message}"]
+
+
+def test_a_gallery_takes_classes_one_by_one_or_as_a_list(tmp_path, capsys):
+    for chosen in (["--class", "moon", "--class", "star"], ["--classes", "moon, star"]):
+        assert main(["gallery", *chosen, "--size", "32", "-o", "g", *QUICK]) == 0
+        assert (tmp_path / "g" / "index.html").read_text().count("<li") == 2
+
+
+def test_a_sweep_tells_how_much_it_will_render_and_how_to_continue(tmp_path, capsys):
+    line = ["sweep", "--layer", "stage1", "--channels", "0-8", "--size", "32", "-o", "s", *QUICK]
+    assert main(line) == 0
+    assert re.search(r"^featviz: 9 images to render, about \d+ s$", "\n".join(printed(capsys)[1]), re.MULTILINE)
+    assert main(line) == 0
+    assert "featviz: 0 images to render, 9 are there already" in printed(capsys)[1]
+
+
+@pytest.mark.parametrize("command", ["sweep", "gallery"])
+def test_ctrl_c_says_how_to_continue(command, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fv, command, interrupt)
+    assert main([command, *(["--layer", "stage1"] if command == "sweep" else [])]) == 130
+    assert printed(capsys)[1] == ["featviz: interrupted; run the same command again to continue"]
 
 
 def test_the_help_fits_80_columns(monkeypatch, capsys):

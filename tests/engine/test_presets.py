@@ -22,7 +22,7 @@ def test_presets_hold_arguments_of_render():
     assert list(PRESETS) == ["draft", "usual", "best"]
     steps = [settings["steps"] for settings in PRESETS.values()]
     assert steps == sorted(steps)
-    assert PRESETS["usual"]["steps"] == known["steps"].default
+    assert (known["quality"].default, known["steps"].default) == ("usual", None)
 
 
 @pytest.mark.parametrize("quality", list(PRESETS))

@@ -196,10 +196,25 @@ def test_table_as_text():
         "layer  kind    shape  channels  field px  stride px",
         "conv   map     4x8x8  4         4         4",
         "norm   map     8x8x4  4         4         4",
-        "act    map     8x8x4  4         4         4",
+        "act    map     8x8x4  4         4         4          *",
         "head   vector  3      3",
-        "logit  vector  3      3",
+        "logit  vector  3      3                              *",
+        "",
+        "* good to draw first",
     ]
+
+
+def test_many_layers_are_grouped():
+    blocks = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()) for _ in range(30)))
+    table = toys.network(nn.Sequential(blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5))).layers()
+    assert len(table.layers) == 30 * 3 + 5
+    assert table.shown == [*(f"0.{i}" for i in range(30)), "0", "1", "2", "3", ""]
+    assert table.suggested == {"0.6", "0.14", "0.22", "0", ""}  # of 31 maps of one size, each quarter's last
+    lines = str(table).splitlines()
+    assert lines[1].split() == ["0.0", "map", "3x32x32", "3", "1", "1", "+2", "inside"]
+    assert lines[-1].endswith("; 60 more layers inside: featviz layers --all, or layers().text(all_layers=True)")
+    assert len(table.text(all_layers=True).splitlines()) == 30 * 3 + 5 + 3
+    assert len(table.rows()) == 30 * 3 + 5
 
 
 def test_output_is_called_logit_or_output():

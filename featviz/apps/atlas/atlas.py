@@ -21,7 +21,7 @@ from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.probe import check_positions
 from featviz.engine import entry_point
 from featviz.interfaces import Param
-from featviz.io import Array, Store, check_outside, images_in
+from featviz.io import Array, Store, auto_bar, check_outside, images_in
 
 GRIDS = (20, 40, 80)
 """Number of cells along a side, from coarse to fine."""
@@ -61,8 +61,8 @@ def atlas(
     steps: int = 256,
     seed: int = 0,
     backend: Backend | None = None,
-    scan_progress: Callable[[int, int], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    scan_progress: Callable[[int, int], None] | None = auto_bar,
+    progress: Callable[[int, int], None] | None = auto_bar,
 ) -> Pages:
     """Lay out the activations of a layer in photographs, similar ones near each other, and render an icon of each cell.
 

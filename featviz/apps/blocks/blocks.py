@@ -22,7 +22,7 @@ from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.probe import check_positions
 from featviz.engine import entry_point
-from featviz.io import GivenImage, Store, is_folder, separate_images, slug
+from featviz.io import GivenImage, Store, auto_bar, is_folder, separate_images, slug
 
 COSINE_POWER = 2.0
 """Exponent of the cosine in the objective of a cell or group. Higher values show what is specific to it."""
@@ -48,7 +48,7 @@ def blocks(
     steps: int = 256,
     seed: int = 0,
     backend: Backend | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = auto_bar,
 ) -> Pages | Any:
     """Show what layers detect in each part of an image, and what that contributes to class logits.
 

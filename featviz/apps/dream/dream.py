@@ -17,7 +17,7 @@ from featviz.apps.dream.settings import DreamSettings
 from featviz.apps.shared.targets import Target, class_or_objective
 from featviz.engine import entry_point, fingerprint
 from featviz.interfaces import Progress
-from featviz.io import GivenImage, load_given_image, separate_images
+from featviz.io import GivenImage, auto_bar, load_given_image, separate_images
 from featviz.objectives import ObjectiveSource, as_objective
 
 DEFAULT_DEPTH = 2 / 3
@@ -52,7 +52,7 @@ def dream(
     seed: int = 0,
     until: int | None = None,
     execution: fv.Execution = fv.Execution(),
-    progress: Progress | None = None,
+    progress: Progress | None = auto_bar,
 ) -> fv.Rendering | Any:
     """DeepDream an image: maximise an objective from it, at several sizes (octaves).
 

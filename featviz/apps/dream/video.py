@@ -19,7 +19,7 @@ from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import entry_point
 from featviz.interfaces import Progress
-from featviz.io import read_image, read_video, resize, to_bytes
+from featviz.io import auto_bar, read_image, read_video, resize, to_bytes
 from featviz.objectives import ObjectiveSource
 
 CARRY = 0.7
@@ -48,7 +48,7 @@ def dream_zoom(
     guide: str | Path | None = None,
     seed: int = 0,
     execution: fv.Execution = fv.Execution(),
-    progress: Progress | None = None,
+    progress: Progress | None = auto_bar,
     **settings: Any,
 ) -> Iterator[Frame]:
     """Dream a zoom into an image: each frame dreams on the last one, slightly enlarged.
@@ -113,7 +113,7 @@ def dream_video(
     guide: str | Path | None = None,
     seed: int = 0,
     execution: fv.Execution = fv.Execution(),
-    progress: Progress | None = None,
+    progress: Progress | None = auto_bar,
     **settings: Any,
 ) -> Iterator[Frame]:
     """Dream along a video: the detail added to a frame moves with the optical flow and starts the next frame.

@@ -18,7 +18,7 @@ from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.image_batches import image_batches
 from featviz.apps.shared.probe import noise
 from featviz.engine import entry_point
-from featviz.io import images_in
+from featviz.io import auto_bar, images_in
 from featviz.network import OUTPUT, LayerLike
 
 BATCH = 16
@@ -85,7 +85,7 @@ def evidence(
     layer: LayerLike | None = None,
     *,
     top: int = 5,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = auto_bar,
 ) -> Evidence:
     """Count which channels contribute most to the predicted class, over a folder of photographs.
 

@@ -17,7 +17,7 @@ from featviz.apps.explain.methods.gradients import guided_rectifier
 from featviz.apps.explain.scan import RANGES, Range, Scan, scan_folder
 from featviz.apps.shared.probe import check_channels, noise
 from featviz.engine import entry_point
-from featviz.io import contact_sheet, encode, read_photograph, resize, save_image, to_bytes
+from featviz.io import auto_bar, contact_sheet, encode, read_photograph, resize, save_image, to_bytes
 from featviz.network import OUTPUT, LayerLike, Rectifying
 
 CROP_SIDE = 128
@@ -248,7 +248,7 @@ def examples(
     *,
     top: int = 5,
     rest: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = auto_bar,
 ) -> Examples:
     """Find the photographs that activate the channels of a layer most, and some from the middle and end of their range.
 

@@ -26,7 +26,7 @@ from featviz.apps.shared.targets import Target, as_targets
 from featviz.engine import entry_point, fingerprint, parse_value
 from featviz.errors import shown
 from featviz.interfaces import ObjectiveLike
-from featviz.io import GivenImage, separate_images
+from featviz.io import GivenImage, auto_bar, separate_images
 from featviz.network import OUTPUT, LayerLike
 
 DEFAULT_METHODS = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
@@ -114,7 +114,7 @@ def compare(
     methods: str | Method | Sequence[str | Method] = DEFAULT_METHODS,
     *,
     layer: LayerLike | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = auto_bar,
 ) -> Comparison | Any:
     """Explain an image for several targets by several methods, side by side.
 

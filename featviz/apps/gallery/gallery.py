@@ -21,7 +21,7 @@ from featviz.apps.shared.classes import class_title, find_classes
 from featviz.apps.shared.page import counted
 from featviz.apps.shared.photographs import encode_webp, photographs_of_classes
 from featviz.engine import entry_point
-from featviz.io import Store
+from featviz.io import Store, auto_bar
 from featviz.network import OUTPUT
 
 PAIR_IMAGES = 5
@@ -46,7 +46,7 @@ def gallery(
     steps: int = 512,
     seed: int = 0,
     backend: Backend | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = auto_bar,
 ) -> Pages:
     """Render the classes of a network, as a page that opens from the disk.
 

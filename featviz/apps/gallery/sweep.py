@@ -19,7 +19,7 @@ from featviz.apps.shared.page import MAX_SLUG, counted
 from featviz.apps.shared.photographs import encode_webp
 from featviz.apps.shared.probe import check_channels
 from featviz.engine import entry_point
-from featviz.io import Store, check_outside, unique_slug
+from featviz.io import Store, auto_bar, check_outside, unique_slug
 from featviz.network import OUTPUT
 
 
@@ -38,8 +38,8 @@ def sweep(
     steps: int = 512,
     seed: int = 0,
     backend: Backend | None = None,
-    scan_progress: Callable[[int, int], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    scan_progress: Callable[[int, int], None] | None = auto_bar,
+    progress: Callable[[int, int], None] | None = auto_bar,
 ) -> Pages:
     """Render the channels of layers, as one page per layer and an index page.
 

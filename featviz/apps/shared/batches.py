@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import featviz as fv
+from featviz.apps.shared.page import counted
 from featviz.io import Store
 from featviz.network import PRECISIONS
+
+log = logging.getLogger("featviz")
 
 BATCH_SIZE = 8
 """Images that are rendered in one call. Larger batches save no time per image, and an interrupt would lose more."""
@@ -20,6 +25,12 @@ IMAGES_FOLDER = "images"
 """Folder of the images in a store."""
 THUMBNAILS_FOLDER = "thumbs"
 """Folder of their small copies."""
+MIN_ESTIMATED = 8
+"""Smallest number of images for which the time is estimated before they are rendered."""
+TIMED_STEPS = 5
+"""Number of steps that are timed for this."""
+SECONDS_SHOWN, MINUTES_SHOWN = 90, 90
+"""Durations below are told in seconds, or in minutes."""
 PRECISION_FILE = "precision.json"
 """File of a store with the precision that was chosen first, by network and layers. All its images have the same one."""
 
@@ -182,12 +193,48 @@ def render_missing(
         store.remove(image_file(name))  # it may be there and be damaged, and is not rendered again after Ctrl-C
     todo = [part for batch in batches for part in batch.without(existing)]
     count, problems = sum(map(len, todo)), {}
+    if log.isEnabledFor(logging.INFO):
+        log.info("%s", _estimate(network, todo, len(existing), is_local=isinstance(backend, LocalBackend)))
     for done, outcome in enumerate(backend.run(network, todo, store), 1):
         if outcome.problem:
             problems[outcome.name] = outcome.problem
         if progress:
             progress(done, count)
     return problems
+
+
+def _estimate(network: fv.Network, todo: Sequence[Batch], existing: int, *, is_local: bool) -> str:
+    """Return how many images will be rendered, and about how long that takes, from a few steps of the first batch."""
+    count, there = sum(map(len, todo)), f"{existing} are there already" if existing else ""
+    text = ", ".join(filter(None, (f"{counted(count, 'image')} to render", there)))
+    if count < MIN_ESTIMATED or not is_local:
+        return text
+    first, times = todo[0], []
+    steps = int(first.settings["steps"])
+    objectives = first.objectives[0] if first.is_joint else list(first.objectives)
+    options = {**first.settings, "until": TIMED_STEPS, "robustness_views": 0}
+    try:
+        with warnings.catch_warnings(record=True):
+            fv.render(
+                network, objectives, seed=first.seeds, progress=lambda *_: times.append(time.perf_counter()), **options
+            )
+    except Exception:  # the same error is reported when its images are rendered
+        return text
+    if len(times) < 2:
+        return text
+    seconds = (times[-1] - times[0]) / (len(times) - 1) * steps * sum(map(len, todo)) / len(first)
+    return f"{text}, about {_duration(seconds)}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it.
+
+    >>> _duration(4.2), _duration(200), _duration(9000)
+    ('4 s', '3 min', '2.5 h')
+    """
+    if seconds < SECONDS_SHOWN:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < MINUTES_SHOWN * 60 else f"{seconds / 3600:.1f} h"
 
 
 def copy_precisions(other: Store, store: Store) -> None:

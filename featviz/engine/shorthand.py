@@ -1,0 +1,102 @@
+"""Short forms of the arguments of `render`: names of values, a size, a quality preset, a learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from featviz import optimizers, transforms
+from featviz import param as params
+from featviz.engine.presets import preset
+from featviz.engine.repr_parser import parse_value
+from featviz.errors import SettingError, shown
+from featviz.interfaces import Geometric, Optimizer, Param, Size, Spatial, Transform, Transforms, as_size
+from featviz.optimizers import Adam
+
+PARAM_METHODS = ("start", "fit", "images")
+SPATIAL_METHODS = ("start", "fit", "canvas")
+
+
+def as_param(
+    param: Param | Spatial | str | None,
+    size: int | Size | None = None,
+    batch: int = 1,
+    own: Mapping[str, Any] | None = None,
+) -> Param:
+    """Return a param from a param, the spatial part of one, or text.
+
+    Args:
+        param: The value, its name such as `"cppn"`, or its call such as `"Fourier(decay=1.5)"`; `None` for
+            `param.Image()`.
+        size: Height and width in px, or one side; `None` for the param's own.
+        batch: Number of images per objective; 1 for the param's own.
+        own: Values of the user that text may name.
+
+    Raises:
+        SettingError: It is no param.
+    """
+    value = parse_value(param, params, own) if isinstance(param, str) else param
+    value = params.Image() if value is None else value
+    if not isinstance(value, Param | Spatial):
+        raise SettingError(f"{shown(value)} is not a param{_missing(value)}")
+    return params.sized(value, None if size is None else as_size(size), batch)
+
+
+def _missing(value: object) -> str:
+    """Return what an object lacks to be a param, and what to use instead."""
+    spatial = hasattr(value, "canvas")
+    needed = SPATIAL_METHODS if spatial else PARAM_METHODS
+    lacking = [name for name in needed if not callable(getattr(value, name, None))]
+    if len(lacking) != 1:
+        return "; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"
+    kind = "a spatial part" if spatial else "a param"
+    return f": it lacks {lacking[0]}; {kind} needs {', '.join(needed[:-1])} and {needed[-1]}"
+
+
+def as_transforms(
+    given: Transforms | Transform | Geometric | str | None, own: Mapping[str, Any] | None = None
+) -> Transforms | Transform | Geometric | None:
+    """Return transforms from text, such as `"lucid"` or `"(Pad(8), Jitter(16))"`; anything else as it is.
+
+    Args:
+        given: The value, or text.
+        own: Values of the user that text may name.
+
+    Raises:
+        SettingError: There is no such name.
+        RecipeError: The text cannot be parsed.
+    """
+    return parse_value(given, transforms, own) if isinstance(given, str) else given
+
+
+def as_optimizer(
+    optimizer: Optimizer | str, lr: float | None = None, own: Mapping[str, Any] | None = None
+) -> Optimizer:
+    """Return an optimizer from an optimizer or text.
+
+    Args:
+        optimizer: The value, its name such as `"adam"`, or its call such as `"Ascent(lr=2.0)"`.
+        lr: Initial learning rate of Adam; `None` for that of the optimizer.
+        own: Values of the user that text may name.
+
+    Raises:
+        SettingError: There is no such optimizer, or `lr` is given for another one than Adam with its defaults.
+        RecipeError: The text cannot be parsed.
+    """
+    found = parse_value(optimizer, optimizers, own) if isinstance(optimizer, str) else optimizer
+    if not isinstance(found, Optimizer):
+        raise SettingError(f"{shown(found)} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
+    if lr is None:
+        return found
+    if found != Adam():
+        raise SettingError(f"lr needs the optimizer adam, got {found}; give the rate there, as in Ascent(lr=2.0)")
+    return Adam(lr)
+
+
+def as_steps(quality: str, steps: int | None) -> int:
+    """Return the number of steps: the one given, or that of a quality preset.
+
+    Raises:
+        SettingError: There is no such preset.
+    """
+    return int(preset(quality, steps=steps)["steps"])
