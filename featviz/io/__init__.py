@@ -3,7 +3,15 @@
 from featviz.io.array import Array, Numbers
 from featviz.io.contact_sheet import contact_sheet
 from featviz.io.files import cache_folder, check_output, is_file, is_folder, slug, unique_slug, write
-from featviz.io.folders import check_outside, images_in, middle, read_photograph, read_photographs, warn_of_skipped
+from featviz.io.folders import (
+    check_outside,
+    images_in,
+    middle,
+    read_photograph,
+    read_photographs,
+    read_whole_photograph,
+    warn_of_skipped,
+)
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images, separate_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
 from featviz.io.images import (
@@ -28,6 +36,7 @@ __all__ = [
     "cache_folder", "check_output", "check_outside", "check_unit_range", "check_video", "contact_sheet",
     "encode", "images_in", "is_file", "is_folder", "load_given_image", "load_given_images", "load_image_source",
     "locked", "middle", "open_image", "over_checks", "pillow_pixels", "progress_bar", "read_image",
-    "read_photograph", "read_photographs", "read_recipe", "read_report", "read_video", "resize", "save_image",
-    "save_video", "separate_images", "slug", "to_bytes", "unique_slug", "warn_of_skipped", "write",
+    "read_photograph", "read_photographs", "read_recipe", "read_report", "read_video", "read_whole_photograph",
+    "resize", "save_image", "save_video", "separate_images", "slug", "to_bytes", "unique_slug", "warn_of_skipped",
+    "write",
 ]  # fmt: skip
