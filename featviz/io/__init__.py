@@ -1,7 +1,7 @@
 """Read and write images, videos, folders of images, contact sheets, arrays in recipes, and progress bars."""
 
 from featviz.io.array import Array, Numbers
-from featviz.io.contact_sheet import contact_sheet
+from featviz.io.contact_sheet import contact_sheet, text_tile, wrapped
 from featviz.io.files import cache_folder, check_output, is_file, is_folder, slug, unique_slug, write
 from featviz.io.folders import (
     check_outside,
@@ -37,6 +37,6 @@ __all__ = [
     "encode", "images_in", "is_file", "is_folder", "load_given_image", "load_given_images", "load_image_source",
     "locked", "middle", "open_image", "over_checks", "pillow_pixels", "progress_bar", "read_image",
     "read_photograph", "read_photographs", "read_recipe", "read_report", "read_video", "read_whole_photograph",
-    "resize", "save_image", "save_video", "separate_images", "slug", "to_bytes", "unique_slug", "warn_of_skipped",
-    "write",
+    "resize", "save_image", "save_video", "separate_images", "slug", "text_tile", "to_bytes", "unique_slug",
+    "warn_of_skipped", "wrapped", "write",
 ]  # fmt: skip

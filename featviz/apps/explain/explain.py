@@ -166,7 +166,8 @@ def compare(
     if not any(any(row) for row in rows):
         raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
     scores = fv.score(network, objectives, images)[0].tolist()
-    return Comparison(images[0], rows, tuple(map(str, objectives)), tuple(names), scores, problems)
+    layers = [tuple(objective.layers) for objective in objectives]
+    return Comparison(images[0], rows, tuple(map(str, objectives)), tuple(names), scores, problems, layers)
 
 
 def _warn_unless_complete(found: AttributionMap, name: str) -> None:
