@@ -118,7 +118,7 @@ class Page:
 
     def html(self) -> str:
         """Return the page as HTML."""
-        data = [[asdict(item) for item in (*card.images, *card.photographs)] for card in self.cards]
+        data = [[*map(asdict, card.images), *map(asdict, card.photographs)] for card in self.cards]
         return render_template("gallery/page.html", data, title=self.title, page=self)
 
 
