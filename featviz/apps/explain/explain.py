@@ -118,7 +118,7 @@ def compare(
 ) -> Comparison | Any:
     """Explain an image for several targets by several methods, side by side.
 
-    A method that does not apply to a target leaves its cell empty, and the reason is in `problems`.
+    A method that does not apply to a target has the reason in its cell and in `problems`.
 
     Args:
         network: The network.
