@@ -17,6 +17,7 @@ from featviz.interfaces import Size, as_size
 from featviz.io.files import is_folder
 from featviz.io.image_source import center_crop, check_unit_range
 from featviz.io.images import read_image
+from featviz.io.resizing import resize
 
 READABLE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 """File endings that count as images in a folder. A .npy file holds floating-point (channels, h, w) in [0, 1]."""
@@ -95,8 +96,10 @@ def read_whole_photograph(file: str | Path, *, longer_side: int, channels: int =
     """
     image = _read(file, channels)
     _check_channels(image, channels)
+    check_unit_range(image, "an image")
     shrink = min(1.0, longer_side / max(image.shape[1:]))
-    return middle(image, channels, (max(1, round(shrink * image.shape[1])), max(1, round(shrink * image.shape[2]))))
+    height, width = (max(1, round(shrink * side)) for side in image.shape[1:])
+    return resize(image[None].float(), (height, width))[0].clamp(0, 1)
 
 
 def _read(file: str | Path, channels: int) -> Tensor:

@@ -45,8 +45,9 @@ FINDINGS = """() => {
     }
     const large = box.width > 8 && box.height > 8 && !node.closest("#mark, svg");
     const framed = large && (style.borderTopWidth !== "0px" || style.backgroundColor !== "rgba(0, 0, 0, 0)");
-    const holds = "img, canvas, svg, input, select, .icon";
-    const filled = node.innerText?.trim() || node.matches(holds) || [...node.querySelectorAll(holds)].some(shown);
+    const holds = "img, canvas, svg, input, select";
+    const text = node.innerText?.trim(), pictures = [...node.querySelectorAll(holds)].some(shown);
+    const filled = text || pictures || node.matches(holds) || style.backgroundImage !== "none";
     if (framed && !filled) found.push(`${name(node)} is empty`);
     const section = node.matches("section, aside, figure, dialog, li, dl, dd");
     if (section && !filled) found.push(`${name(node)} has nothing in it`);
