@@ -1,9 +1,17 @@
 """Read and write images, videos, folders of images, contact sheets, arrays in recipes, and progress bars."""
 
 from featviz.io.array import Array, Numbers
-from featviz.io.contact_sheet import contact_sheet
+from featviz.io.contact_sheet import contact_sheet, text_tile, wrapped
 from featviz.io.files import cache_folder, check_output, free_path, is_file, is_folder, slug, unique_slug, write
-from featviz.io.folders import check_outside, images_in, middle, read_photograph, read_photographs, warn_of_skipped
+from featviz.io.folders import (
+    check_outside,
+    images_in,
+    middle,
+    read_photograph,
+    read_photographs,
+    read_whole_photograph,
+    warn_of_skipped,
+)
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images, separate_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
 from featviz.io.images import (
@@ -24,10 +32,11 @@ from featviz.io.store import Store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
 
 __all__ = [
-    "VIDEOS", "Array", "GivenImage", "ImageSource", "Numbers", "Store", "as_image_source", "as_mask_source", "auto_bar",
-    "cache_folder", "check_output", "check_outside", "check_unit_range", "check_video", "contact_sheet", "default_bar",
-    "encode", "free_path", "images_in", "is_file", "is_folder", "load_given_image", "load_given_images",
+    "VIDEOS", "Array", "GivenImage", "ImageSource", "Numbers", "Store", "as_image_source", "as_mask_source",
+    "auto_bar", "cache_folder", "check_output", "check_outside", "check_unit_range", "check_video", "contact_sheet",
+    "default_bar", "encode", "free_path", "images_in", "is_file", "is_folder", "load_given_image", "load_given_images",
     "load_image_source", "locked", "middle", "open_image", "over_checks", "pillow_pixels", "progress_bar",
-    "read_image", "read_photograph", "read_photographs", "read_recipe", "read_report", "read_video", "resize",
-    "save_image", "save_video", "separate_images", "slug", "to_bytes", "unique_slug", "warn_of_skipped", "write",
+    "read_image", "read_photograph", "read_photographs", "read_recipe", "read_report", "read_video",
+    "read_whole_photograph", "resize", "save_image", "save_video", "separate_images", "slug", "text_tile", "to_bytes",
+    "unique_slug", "warn_of_skipped", "wrapped", "write",
 ]  # fmt: skip

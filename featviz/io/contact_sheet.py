@@ -15,7 +15,7 @@ from featviz.io.images import over_checks
 
 GAP = 8
 """Space between images in px."""
-BACKGROUND, LABEL_COLOR = (255, 255, 255), (40, 40, 40)
+BACKGROUND, LABEL_COLOR, TILE_COLOR = (255, 255, 255), (40, 40, 40), (240, 238, 235)
 SINGLE_ROW = 6
 """Up to this many images are laid out in one row, since they may be a series."""
 MIN_LABELLED_WIDTH = 96
@@ -62,6 +62,45 @@ def contact_sheet(
     return np.asarray(page)
 
 
+def text_tile(text: str, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw text in the place of an image, such as the reason why the image is missing.
+
+    Args:
+        text: The text. It is wrapped between words, and cut where the tile is full.
+        height: Height of the tile in px.
+        width: Width of the tile in px.
+
+    Returns:
+        8-bit RGB, (height, width, 3).
+    """
+    page = Image.new("RGB", (width, height), TILE_COLOR)
+    points = max(9, min(16, width // 12))
+    font = ImageFont.load_default(points)
+    lines = wrapped(text, font, width - 2 * GAP)[: max(1, (height - 2 * GAP) // round(points * 1.5))]
+    middle = width / 2, height / 2
+    ImageDraw.Draw(page).multiline_text(
+        middle, "\n".join(lines), fill=LABEL_COLOR, font=font, anchor="mm", align="center", spacing=points * 0.3
+    )
+    return np.asarray(page)
+
+
+def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
+    """Break text into lines of at most a width in px, between words. A word that is longer is cut.
+
+    Args:
+        text: The text.
+        font: The font in which it is drawn.
+        width: Maximum width of a line in px.
+    """
+    lines: list[str] = []
+    for word in (_shortened(word, font, width) for word in text.split()):
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
 def _column_count(count: int, height: int, width: int) -> int:
     """Return the number of columns for cells of a height and width in px."""
     if count <= SINGLE_ROW:
@@ -69,7 +108,7 @@ def _column_count(count: int, height: int, width: int) -> int:
     return min(count, math.ceil(math.sqrt(count * 1.6 * height / width)))
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
     """Cut a label to a width in px, and end it in an ellipsis where it was cut."""
 
     def widths(ending: str) -> Callable[[int], float]:

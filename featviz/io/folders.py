@@ -17,6 +17,7 @@ from featviz.interfaces import Size, as_size
 from featviz.io.files import is_folder
 from featviz.io.image_source import center_crop, check_unit_range
 from featviz.io.images import read_image
+from featviz.io.resizing import resize
 
 READABLE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 """File endings that count as images in a folder. A .npy file holds floating-point (channels, h, w) in [0, 1]."""
@@ -75,15 +76,45 @@ def read_photograph(file: str | Path, *, size: int | Size = 224, channels: int =
         OutputError: The file cannot be read.
         SettingError: It has another number of channels, or values outside of [0, 1].
     """
-    if Path(file).suffix.lower() == ".npy":
-        try:
-            # Mapped, a file that claims to be larger than it is is refused before any memory is taken.
-            image = torch.from_numpy(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
-        except (OSError, ValueError, TypeError, EOFError) as error:
-            raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
-    else:
-        image = torch.from_numpy(read_image(file, channels))
-    return middle(image, channels, as_size(size))
+    return middle(_read(file, channels), channels, as_size(size))
+
+
+def read_whole_photograph(file: str | Path, *, longer_side: int, channels: int = 3) -> Float[Tensor, "c h w"]:
+    """Read one image uncropped, and reduce it if it is larger than a page needs.
+
+    Args:
+        file: An image file, or a .npy file.
+        longer_side: Maximum length of the longer side in px, >= 1.
+        channels: 1 or 3, or any number for .npy files.
+
+    Returns:
+        The image in [0, 1], (channels, h, w).
+
+    Raises:
+        OutputError: The file cannot be read.
+        SettingError: It has another number of channels, or values outside of [0, 1].
+    """
+    image = _read(file, channels)
+    _check_channels(image, channels)
+    check_unit_range(image, "an image")
+    shrink = min(1.0, longer_side / max(image.shape[1:]))
+    height, width = (max(1, round(shrink * side)) for side in image.shape[1:])
+    return resize(image[None].float(), (height, width))[0].clamp(0, 1)
+
+
+def _read(file: str | Path, channels: int) -> Tensor:
+    """Read an image file or a .npy file.
+
+    Raises:
+        OutputError: The file cannot be read.
+    """
+    if Path(file).suffix.lower() != ".npy":
+        return torch.from_numpy(read_image(file, channels))
+    try:
+        # Mapped, a file that claims to be larger than it is is refused before any memory is taken.
+        return torch.from_numpy(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
 
 
 def images_in(folder: str | Path) -> Iterator[Path]:
@@ -139,10 +170,7 @@ def middle(image: Tensor, channels: int, size: Size) -> Float[Tensor, "c h2 w2"]
     Raises:
         SettingError: The image has another number of channels, or values outside of [0, 1].
     """
-    if image.ndim != 3 or image.shape[0] != channels:
-        raise SettingError(
-            f"images must have shape ({channels}, h, w), got {tuple(image.shape)}; give channels= to read others"
-        )
+    _check_channels(image, channels)
     check_unit_range(image, "an image")
     # This rounds twice (the ratio of the sides, then its product), `load_image_source` once. For some pairs of sizes
     # that are not square, the two crops differ by a pixel. Neither can take the other's rounding: measurements on
@@ -150,3 +178,15 @@ def middle(image: Tensor, channels: int, size: Size) -> Float[Tensor, "c h2 w2"]
     shrink = min(image.shape[1] / size[0], image.shape[2] / size[1])
     height, width = (max(1, round(side * shrink)) for side in size)
     return center_crop(image.float(), (height, width), size)
+
+
+def _check_channels(image: Tensor, channels: int) -> None:
+    """Check the number of dimensions and channels of an image.
+
+    Raises:
+        SettingError: It has others.
+    """
+    if image.ndim != 3 or image.shape[0] != channels:
+        raise SettingError(
+            f"images must have shape ({channels}, h, w), got {tuple(image.shape)}; give channels= to read others"
+        )

@@ -95,14 +95,18 @@ class Store:
             return None
 
     def intact_images(self, names: Iterable[str]) -> set[str]:
-        """Return which of some image files can be read, so that the others are made again.
+        """Return which of some image files are there and can be read, so that the others are made again.
 
         Files of a store elsewhere are taken to be intact: they appear there when they are complete.
 
         Args:
             names: Paths of files within the store.
         """
-        return {name for name in names if not self._is_local or _is_intact(Path(f"{self.root}/{name}"))}
+        wanted = set(names)
+        if self._is_local:
+            return {name for name in wanted if _is_intact(Path(f"{self.root}/{name}"))}
+        folders = {name.rpartition("/")[0] for name in wanted}
+        return wanted & {f"{folder}/{file}" for folder in folders for file in self.names(folder)}
 
     def remove(self, name: str) -> None:
         """Delete a file, if it is there.

@@ -4,6 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import toys
@@ -15,7 +16,7 @@ from featviz import methods
 from featviz.apps.explain.methods import train_scouter
 from featviz.cli import main
 from featviz.engine import parse_repr, parse_value
-from featviz.io import read_photograph, read_report
+from featviz.io import contact_sheet, read_photograph, read_report
 from featviz.network.bundled import MOTIFS
 
 PUBLIC = {name: getattr(methods, name) for name in methods.__all__ if name not in ("Scouter", "train_scouter")}
@@ -186,6 +187,31 @@ def test_saved_files_hold_the_recipe_of_the_map(motifnet, mosaic, tmp_path):
     assert sheet.problems == {"cam of stage2:5": "CAM needs a class logit as target, got stage2:5; use GradCAM"}
     assert [one is None for one in sheet.rows[1]] == [True, False, False]
     assert len(read_report(sheet.save(tmp_path / "b.png"))["explained"]) == 2
+
+
+def test_maps_of_one_method_compare_where_targets_read_the_same_layer(motifnet, mosaic):
+    """Of logits, the weaker map is drawn paler; a channel of another layer has a scale of its own."""
+    targets = ["logit:star", "0.25 * logit:star", "stage2:5"]
+    found = fv.compare(motifnet, mosaic, targets, ["integratedgradients"])
+    strong, weak, other = (row[0] for row in found.rows)
+    torch.testing.assert_close(weak.full_strength(), strong.full_strength() / 4, rtol=1e-3, atol=1e-6)
+    shape = (*strong.to_bytes()[0].shape,)
+    assert (found._cell(0, 0, shape) == strong.to_bytes()[0]).all()
+    assert (found._cell(1, 0, shape) == weak.to_bytes(strong.full_strength())[0]).all()
+    assert (found._cell(2, 0, shape) == other.to_bytes()[0]).all()
+    saturation = [np.ptp(found._cell(i, 0, shape).astype(int), axis=2).mean() for i in range(2)]
+    assert saturation[1] < 0.6 * saturation[0]
+
+
+def test_a_refused_method_says_why_and_sheets_have_a_legend(motifnet, mosaic):
+    found = fv.compare(motifnet, mosaic, ["stage2:5"], ["cam", "gradient"])
+    cell = found._cell(0, 0, (256, 256))
+    assert (cell < 100).any() and not (cell == 255).all(2).any()  # text, and not white
+    plain = contact_sheet([cell, cell, cell], ["a", "b", "c"], columns=3)
+    for sheet, above in ((found.sheet(), len(plain)), (found.rows[0][1].sheet(), 256)):
+        legend = sheet[above:]
+        red, blue = ((legend[..., i].astype(int) - legend[..., 2 - i]) > 100 for i in (0, 2))
+        assert red.any() and blue.any() and np.nonzero(blue)[1].max() < np.nonzero(red)[1].min()
 
 
 @pytest.mark.slow

@@ -140,7 +140,7 @@ def test_photographs_for_units_of_a_network_with_four_input_channels(tmp_path):
     for i in range(2):
         np.save(folder / f"{i}.npy", np.random.default_rng(i).random((4, 32, 32), np.float32))
     made = fv.sweep(net, tmp_path / "s", "0", channels=[0], photographs=folder, steps=1)
-    assert made.count == 1 and len(made.store.names("photographs")) == 3
+    assert made.count == 1 and len(made.store.names("photographs")) == 2 + 1 + 2  # crops, their mean, whole
 
 
 def test_corrected_class_names_are_rendered_anew(tmp_path):

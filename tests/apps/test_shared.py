@@ -9,7 +9,7 @@ import toys
 from PIL import Image
 
 import featviz as fv
-from featviz.apps.shared.classes import as_class, class_index, class_title, find_classes
+from featviz.apps.shared.classes import as_class, class_index, class_title, find_classes, network_title
 from featviz.apps.shared.image_batches import folder_fingerprint, image_batches
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.page import render_template
@@ -158,3 +158,16 @@ def test_a_page_escapes_names_and_its_data_cannot_close_the_script():
     assert "<title>&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; &amp; more</title>" in page
     assert r'{"name": "\u003c/script>\u003cscript>alert(1)\u003c/script>"}' in page
     assert f"featviz {fv.__version__}" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("/home/me/nets.py:make", "nets.py:make"),
+        ("nets.py:make", "nets.py:make"),
+        ("resnet18", "resnet18"),
+        ("", "Plain"),
+    ],
+)
+def test_the_title_of_a_network_has_no_folders(name, title):
+    assert network_title(toys.network(toys.Plain(), name=name)) == title

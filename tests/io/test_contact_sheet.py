@@ -1,11 +1,14 @@
 """Contact sheets: where images and labels are placed."""
 
+import itertools
+
 import numpy as np
 import pytest
+from PIL import ImageFont
 
 import featviz as fv
-from featviz.io import contact_sheet
-from featviz.io.contact_sheet import GAP, MIN_LABELLED_WIDTH, SINGLE_ROW
+from featviz.io import contact_sheet, text_tile, wrapped
+from featviz.io.contact_sheet import GAP, MIN_LABELLED_WIDTH, SINGLE_ROW, TILE_COLOR
 
 
 def tiles(count, height=20, width=30):
@@ -36,6 +39,22 @@ def test_small_images_with_labels_are_enlarged():
 def test_transparent_images_get_a_checkerboard():
     page = contact_sheet([np.zeros((16, 16, 4), np.uint8)])
     assert set(np.unique(page)) == {216, 255} and (page[GAP, GAP] == 216).all()
+
+
+@pytest.mark.parametrize("text", ["", "short", "a reason " * 40, "one_word_that_is_much_too_long" * 5])
+def test_text_stays_in_its_tile(text):
+    tile = text_tile(text, 60, 120)
+    assert tile.shape == (60, 120, 3)
+    edges = np.concatenate([tile[:3].reshape(-1, 3), tile[-3:].reshape(-1, 3), tile[:, 0], tile[:, -1]])
+    assert (edges == TILE_COLOR).all() and (tile != TILE_COLOR).any() == bool(text)
+
+
+def test_text_is_wrapped_between_words():
+    font = ImageFont.load_default(14)
+    lines = wrapped("the quick  brown fox jumps over the extraordinarily_long_dog", font, 90)
+    assert " ".join(lines).startswith("the quick brown fox jumps over the extrao") and lines[-1].endswith("…")
+    assert all(font.getlength(line) <= 90 for line in lines)
+    assert all(font.getlength(f"{line} {after.split()[0]}") > 90 for line, after in itertools.pairwise(lines))
 
 
 def test_no_images():

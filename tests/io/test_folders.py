@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import featviz as fv
-from featviz.io import check_outside, images_in, middle, read_photograph, read_photographs
+from featviz.io import check_outside, images_in, middle, read_photograph, read_photographs, read_whole_photograph
 
 
 def save(path, color="red", size=(30, 20)):
@@ -127,3 +127,21 @@ def test_output_among_the_photographs(tmp_path):
         assert str(caught.value) == (
             f"{output} lies in {photographs}, and would be taken for photographs; give an output elsewhere"
         )
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((300, 400), (48, 64)), ((400, 300), (64, 48)), ((9, 20), (9, 20)), ((900, 2), (64, 1))]
+)
+def test_whole_photographs_are_reduced_and_not_cropped(tmp_path, size, expected):
+    Image.linear_gradient("L").resize(size[::-1]).convert("RGB").save(tmp_path / "a.png")  # black above, white below
+    image = read_whole_photograph(tmp_path / "a.png", longer_side=64)
+    assert image.shape == (3, *expected)
+    assert image[:, 0].max() < 0.15 and image[:, -1].min() > 0.85
+    np.save(tmp_path / "b.npy", np.zeros((4, *size), np.float32))
+    assert read_whole_photograph(tmp_path / "b.npy", longer_side=64, channels=4).shape == (4, *expected)
+
+
+def test_arrays_of_another_shape_are_no_whole_photographs(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(4, np.float32))
+    with pytest.raises(fv.SettingError, match=r"^images must have shape \(3, h, w\), got \(4,\)"):
+        read_whole_photograph(tmp_path / "a.npy", longer_side=64)

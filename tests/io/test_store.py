@@ -57,3 +57,10 @@ def test_file_that_cannot_be_written(tmp_path):
     (tmp_path / "pictures").write_text("")
     with pytest.raises(fv.OutputError, match=f"^cannot write pictures/a.png to {tmp_path}: "):
         store.write("pictures/a.png", b"")
+
+
+def test_images_of_a_store_elsewhere_are_intact_if_they_are_there():
+    store = Store("memory://intact")
+    store.write("photographs/a.webp", b"any")
+    assert store.intact_images(["photographs/a.webp", "photographs/b.webp", "other/a.webp"]) == {"photographs/a.webp"}
+    assert store.intact_images([]) == set()

@@ -134,3 +134,20 @@ def test_a_thousand_classes_open_in_under_two_seconds(page, folder, tmp_path):
     page.goto((folder / "many.html").as_uri())
     milliseconds = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
     assert 0 < milliseconds < 2000
+
+
+def test_scripts_and_handlers_that_are_put_into_a_page_do_not_run(browser, folder):
+    """The policy of a page allows only the scripts that it was made with, also if the escaping of a name failed."""
+    put = "<script>ran = 1</script><img src=no.png onerror='ran = 2' alt=''><a id=b href='javascript:ran=3'>b</a>"
+    html = (folder / "index.html").read_text()
+    (folder / "injected.html").write_text(html.replace("<main>", f"<main>{put}"))
+    (folder / "unprotected.html").write_text((folder / "injected.html").read_text().replace("http-equiv", "data-no"))
+    page, refused = browser.new_page(), []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto((folder / "injected.html").as_uri())
+    page.locator("#b").click()
+    assert page.evaluate("window.ran") is None and names(page) == list(WILD)  # the page's own script does run
+    assert len([text for text in refused if "Content Security Policy" in text]) == 3
+    page.goto((folder / "unprotected.html").as_uri())
+    assert page.evaluate("window.ran") is not None  # without the policy they would
+    page.close()

@@ -37,6 +37,10 @@ def pages(tmp_path_factory, motifnet):
     both = torch.cat([images[MOTIFS.index("fish")], images[MOTIFS.index("smiley")]], 2)
     Image.fromarray((both.permute(1, 2, 0) * 255).round().byte().numpy()).save(folder / "both.png")
     fv.blocks(network, folder / "both.png", ["stage2", "stage3"], folder / "blocks", cells=4, groups=2, **given)
+    own = torch.nn.Sequential(*(torch.nn.Conv2d(3, 3, 3, 4, 1) for _ in range(2)), torch.nn.Flatten())
+    last_strongest = torch.linspace(0, 1, 16).repeat(3, 16, 1)
+    network = fv.Network(own, size=16, mean=(0.0,) * 3, std=(1.0,) * 3)
+    fv.blocks(network, last_strongest, ["0", "1"], folder / "grids", cells=4, groups=2, **given)
     return folder
 
 
@@ -174,6 +178,18 @@ def test_blocks_change_their_layer_by_keyboard(opened):
     page.keyboard.press("ArrowRight")
     assert page.locator("#title").text_content() == "Row 1, column 2"
     assert page.locator("#details").text_content().startswith("Contributions of stage2 to the activation of the cell:")
+
+
+def test_blocks_of_a_layer_with_fewer_cells_open_while_a_button_has_the_focus(opened):
+    """Where a click does not move the focus, as in Safari, the focused button is removed with its layer."""
+    page = opened("grids")
+    for tab, cells in ((1, 1), (0, 16)):
+        page.locator("#grid").focus()
+        page.locator("#grid").press("ArrowRight")
+        page.locator("#classes button").first.focus()
+        page.get_by_role("tab").nth(tab).evaluate("tab => tab.click()")
+        assert page.evaluate("layer.activation.length") == cells and page.evaluate("cell") < cells
+        assert page.locator("#title").text_content().startswith("Row ") and page.locator("#channels figure").count()
 
 
 def test_light_and_dark(opened):

@@ -12,7 +12,7 @@ from typing import Any
 import featviz as fv
 from featviz.apps.atlas.cells import Cell
 from featviz.apps.atlas.collect import Collected
-from featviz.apps.shared.classes import class_title
+from featviz.apps.shared.classes import class_title, network_title
 from featviz.apps.shared.icons import ICON_SIZE, write_sprites
 from featviz.apps.shared.page import MAX_SLUG, render_template
 from featviz.apps.shared.photographs import encode_webp
@@ -64,7 +64,7 @@ def write_page(
     shown: dict[str, str] = {}
     data = [_plane_data(store, network, plane, existing, shown) for plane in planes]
     _write_photographs(store, network, planes[0].photographs, shown)
-    title = f"Activation atlas of {' and '.join(plane.layer for plane in planes)}, {network.label}{suffix}"
+    title = f"Activation atlas of {' and '.join(plane.layer for plane in planes)}, {network_title(network)}{suffix}"
     page = render_template("atlas/page.html", {"layers": data, "icon": ICON_SIZE}, title=title, planes=planes)
     store.write("index.html", page)
     return "index.html"

@@ -16,7 +16,7 @@ from featviz.apps.blocks.decompose import Parts, take_apart
 from featviz.apps.blocks.page import LayerIcons, icon_channels, write_page
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, copy_precisions, image_file, rendered_names, thumbnail_file
-from featviz.apps.shared.classes import find_classes
+from featviz.apps.shared.classes import find_classes, network_title
 from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.predictions import predict
@@ -119,7 +119,7 @@ def blocks(
         missing = f"no image in {sweep} has these channels, {steps} steps, seed {seed}, this size and this param"
         warnings.warn(f"{missing}; all icons are rendered", fv.FeatvizWarning, stacklevel=2)
     shown_image = Path(image).name if isinstance(image, str | Path) else "an image"
-    title = f"What {network.label} detects in {shown_image}"
+    title = f"What {network_title(network)} detects in {shown_image}"
 
     def write_pages(rendered: RenderedImages) -> list[str]:
         chances = {index: probabilities[index].item() for index in shown}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import colorsys
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,23 +12,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from featviz.io import contact_sheet, encode, save_image, to_bytes
+from featviz.apps.explain.drawing import enlarged, rgb, tint, with_class_names, with_legend
+from featviz.io import contact_sheet, encode, save_image, text_tile
 
-POSITIVE_COLOR, NEGATIVE_COLOR = (0.85, 0.10, 0.05), (0.05, 0.25, 0.85)
-"""RGB of positive and negative contributions."""
 FULL_STRENGTH_QUANTILE = 0.995
 """Quantile of the absolute map that is drawn at full strength; with the maximum, single pixels would dim the rest."""
-FADE_TO_WHITE = 0.55
-"""How far the grey image under the colours is faded to white, in [0, 1]."""
-MIN_SHORTER_SIDE = 192
-"""Shorter side in px below which images are enlarged."""
 SMOOTHING_DIVISOR = 96
 """Maps of single pixels are box-averaged for display, over the image's shorter side divided by this."""
-CLASS_SATURATION, CLASS_BRIGHTNESS = 0.85, 0.9
-"""HSV saturation and value of the colours of classes."""
+LEGEND_OF_METHODS = (
+    "Some methods give magnitudes only, in red; those that compare classes colour each pixel by its class."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,36 +67,46 @@ class Attribution:
         """Return the number of images."""
         return len(self.images)
 
-    def overlay(self) -> Float[Tensor, "n 3 h w"]:
+    def full_strength(self) -> Float[Tensor, " n"]:
+        """Return the absolute contribution that is drawn in full colour: the 99.5 % quantile of each image's map."""
+        return self._smooth().abs().flatten(1).quantile(FULL_STRENGTH_QUANTILE, dim=1)
+
+    def overlay(self, full: Float[Tensor, " n"] | None = None) -> Float[Tensor, "n 3 h w"]:
         """Draw the map over the images, which are shown in pale grey.
 
         Red raises the score and blue lowers it. For methods that compare classes, each class has its own colour.
 
+        Args:
+            full: Absolute contribution that is drawn in full colour, per image, to compare maps; `None` for
+                `full_strength`.
+
         Returns:
             RGB images in [0, 1].
         """
-        pale = torch.lerp(self.images.mean(1, keepdim=True).expand(-1, 3, -1, -1), torch.ones(()), FADE_TO_WHITE)
-        # Neighbouring pixels of a gradient often have opposite signs, and red and blue dots mix to purple on a screen.
-        side = min(self.map.shape[-2:]) // SMOOTHING_DIVISOR * 2 + 1 if self.per_channel is not None else 1
-        smooth = F.avg_pool2d(self.map[:, None], side, 1, side // 2, count_include_pad=False)
-        full = smooth.abs().flatten(1).quantile(FULL_STRENGTH_QUANTILE, dim=1).clamp(min=1e-12)
-        strength = (smooth / full[:, None, None, None]).clamp(-1, 1)
-        if self.labels is None:
-            color = torch.where(strength > 0, _as_pixel(POSITIVE_COLOR), _as_pixel(NEGATIVE_COLOR))
-        else:
-            count = len(self.class_names)
-            color = torch.tensor([class_color(i, count) for i in range(count)])[self.labels].movedim(-1, 1)
-        # The exponent < 1 makes weak contributions visible.
-        return torch.lerp(pale, color.expand_as(pale), 0.9 * strength.abs() ** 0.75)
+        scale = (self.full_strength() if full is None else full).clamp(min=1e-12)[:, None, None, None]
+        return tint(self.images, (self._smooth() / scale).clamp(-1, 1), self.labels, len(self.class_names))
 
-    def to_bytes(self) -> list[np.ndarray]:
-        """Return the overlays as 8-bit RGB, (h, w, 3), with a legend of the classes where there are several."""
-        return [_with_legend(_enlarged(image), self.class_names) for image in self.overlay()]
+    def _smooth(self) -> Float[Tensor, "n 1 h w"]:
+        """Return the map as it is shown.
+
+        Neighbouring pixels of a gradient often have opposite signs, and red and blue dots mix to purple on a screen.
+        """
+        side = min(self.map.shape[-2:]) // SMOOTHING_DIVISOR * 2 + 1 if self.per_channel is not None else 1
+        return F.avg_pool2d(self.map[:, None], side, 1, side // 2, count_include_pad=False)
+
+    def to_bytes(self, full: Float[Tensor, " n"] | None = None) -> list[np.ndarray]:
+        """Return the overlays as 8-bit RGB, (h, w, 3), with the names of the classes where there are several.
+
+        Args:
+            full: As for `overlay`.
+        """
+        return [with_class_names(enlarged(image), self.class_names) for image in self.overlay(full)]
 
     def sheet(self) -> np.ndarray:
-        """Return all overlays on one contact sheet, as 8-bit RGB, (h, w, 3)."""
+        """Return all overlays on one contact sheet with a legend, as 8-bit RGB, (h, w, 3)."""
         overlays = self.to_bytes()
-        return overlays[0] if len(overlays) == 1 else contact_sheet(overlays)
+        sheet = overlays[0] if len(overlays) == 1 else contact_sheet(overlays)
+        return with_legend(sheet, f"Full colour: the largest contributions in the image. {LEGEND_OF_METHODS}")
 
     def save(self, path: str | Path) -> Path:
         """Write the overlays to a file. The file also holds the recipe, as `explained` in its report.
@@ -135,6 +138,7 @@ class Comparison:
         methods: Name of each method.
         scores: Score of the image for each target.
         problems: Why a method does not apply, by `"method of target"`.
+        layers: Layers that each target reads.
     """
 
     image: Float[Tensor, "c h w"]
@@ -143,18 +147,32 @@ class Comparison:
     methods: tuple[str, ...]
     scores: Sequence[float]
     problems: Mapping[str, str]
+    layers: Sequence[tuple[str, ...]]
 
     def sheet(self) -> np.ndarray:
-        """Return a contact sheet: a row per target with the image first, a column per method; 8-bit RGB, (h, w, 3)."""
-        image = _enlarged(_rgb(self.image[None])[0])
+        """Return a contact sheet: a row per target with the image first, a column per method; 8-bit RGB, (h, w, 3).
+
+        Maps of one method have the same colour scale where their targets read the same layers, such as two logits.
+        A method that does not apply says why.
+        """
+        image = enlarged(rgb(self.image[None])[0])
         cells, labels = [], []
-        for target, score, row in zip(self.targets, self.scores, self.rows, strict=True):
-            cells.append(image)
-            labels.append(f"{target}: {score:.3g}")
-            for method, found in zip(self.methods, row, strict=True):
-                cells.append(np.full_like(image, 255) if found is None else found.to_bytes()[0])
-                labels.append(f"{method}: does not apply" if found is None else method)
-        return contact_sheet(cells, labels, columns=1 + len(self.methods))
+        for i, (target, score) in enumerate(zip(self.targets, self.scores, strict=True)):
+            cells += [image, *(self._cell(i, k, image.shape) for k in range(len(self.methods)))]
+            labels += [f"{target}: {score:.3g}", *self.methods]
+        sheet = contact_sheet(cells, labels, columns=1 + len(self.methods))
+        scale = "Full colour: the largest contributions by the method to all targets of the same layer"
+        return with_legend(sheet, f"{scale}, so that these rows compare. {LEGEND_OF_METHODS}")
+
+    def _cell(self, row: int, column: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw the map of a target and method, or the reason why there is none."""
+        found = self.rows[row][column]
+        if found is None:
+            reason = self.problems[f"{self.methods[column]} of {self.targets[row]}"]
+            return text_tile(f"refused: {reason}", shape[0], shape[1])
+        alike = [maps[column] for maps, read in zip(self.rows, self.layers, strict=True) if read == self.layers[row]]
+        full = torch.stack([one.full_strength() for one in alike if one is not None]).amax(0)
+        return found.to_bytes(full)[0]
 
     def save(self, path: str | Path) -> Path:
         """Write the sheet to a file. The file also holds the recipes, as `explained` in its report.
@@ -225,41 +243,8 @@ def _part_of(parts: Sequence[tuple[Sequence[int], Attribution]], place: int) -> 
     return [part for rows, part in parts for _ in rows][place]
 
 
-def class_color(i: int, count: int) -> tuple[float, float, float]:
-    """Return the RGB colour of class i of several, in [0, 1]: hues are spread evenly."""
-    return colorsys.hsv_to_rgb(i / max(count, 1), CLASS_SATURATION, CLASS_BRIGHTNESS)
-
-
 def resize_map(maps: Float[Tensor, "n rows columns"], size: tuple[int, int]) -> Float[Tensor, "n h w"]:
     """Resize maps to the size of the images, bilinearly."""
     if maps.shape[-2:] == size:
         return maps
     return F.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
-
-
-def _enlarged(image: Float[Tensor, "3 h w"]) -> np.ndarray:
-    """Return an image as 8-bit RGB, enlarged by a whole factor if its shorter side is small."""
-    factor = math.ceil(MIN_SHORTER_SIDE / min(image.shape[-2:]))
-    return to_bytes(image.repeat_interleave(factor, 1).repeat_interleave(factor, 2).numpy())
-
-
-def _with_legend(overlay: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-    """Write the class names into the upper left corner, each in its colour."""
-    if not class_names:
-        return overlay
-    page = Image.fromarray(overlay)
-    pen, points = ImageDraw.Draw(page), max(9, overlay.shape[1] // 18)
-    for i, name in enumerate(class_names):
-        color = tuple(round(255 * part) for part in class_color(i, len(class_names)))
-        font, corner = ImageFont.load_default(points), (4, 2 + i * points * 1.3)
-        pen.text(corner, name, fill=color, font=font, stroke_width=2, stroke_fill=(255, 255, 255))
-    return np.asarray(page)
-
-
-def _rgb(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Return images with other than three channels as grey RGB images of their mean."""
-    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-
-
-def _as_pixel(rgb: tuple[float, float, float]) -> Float[Tensor, "3 1 1"]:
-    return torch.tensor(rgb).view(3, 1, 1)

@@ -29,6 +29,22 @@ Box = tuple[int, int, int, int]
 """First row, end row, first column and end column in px; the ends are not included."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in a photograph a channel has its largest activation.
+
+    Args:
+        file: Path of the photograph.
+        activation: Activation of the channel there.
+        box: Receptive field of the position, in px of the photograph as the network sees it: its largest centered part
+            with the aspect ratio of the input, at the input size.
+    """
+
+    file: Path
+    activation: float
+    box: Box
+
+
 @dataclass(frozen=True, eq=False)
 class Example:
     """A photograph for a channel, cropped to the position with the largest activation.
@@ -93,6 +109,21 @@ class Examples:
             return [fv.objectives.Logit(channel) for channel in self.channels]
         return [fv.objectives.Channel(self.layer, channel) for channel in self.channels]
 
+    def places(self, channel: int, which: Range = "top") -> list[Place]:
+        """Return where the examples of one channel are, without reading the photographs.
+
+        Args:
+            channel: Index of the channel.
+            which: As for `of`.
+
+        Returns:
+            The places, in the order of the examples.
+        """
+        columns = zip(*(column[:, channel].tolist() for column in self.scan.ranked[which]), strict=True)
+        return [
+            Place(self.scan.files[index], activation, self._box(position)) for index, activation, position in columns
+        ]
+
     def of(self, channel: int, which: Range = "top", *, gradients: bool = False) -> list[Example]:
         """Return the examples of one channel.
 
@@ -108,24 +139,21 @@ class Examples:
         Raises:
             OutputError: A photograph is no longer there.
         """
-        indices, activations, positions = (column[:, channel].tolist() for column in self.scan.ranked[which])
-        images = [
-            read_photograph(self.scan.files[index], size=self.network.size, channels=self.network.channels)
-            for index in indices
-        ]
+        places = self.places(channel, which)
+        size, channels = self.network.size, self.network.channels
+        images = [read_photograph(place.file, size=size, channels=channels) for place in places]
         if not images:
             return []
+        positions = self.scan.ranked[which].positions[:, channel].tolist()
         found = self._gradients(torch.stack(images), channel, positions) if gradients else [None] * len(images)
-        boxes = [self._box(position) for position in positions]
-        columns = zip(indices, activations, images, found, boxes, strict=True)
         return [
             Example(
-                self.scan.files[index],
-                activation,
-                _crop(image, box),
-                None if gradient is None else _crop(gradient, box),
+                place.file,
+                place.activation,
+                _crop(image, place.box),
+                None if gradient is None else _crop(gradient, place.box),
             )
-            for index, activation, image, gradient, box in columns
+            for place, image, gradient in zip(places, images, found, strict=True)
         ]
 
     def mean(self, channel: int) -> Float[Tensor, "c side side"]:

@@ -118,7 +118,7 @@ def compare(
 ) -> Comparison | Any:
     """Explain an image for several targets by several methods, side by side.
 
-    A method that does not apply to a target leaves its cell empty, and the reason is in `problems`.
+    A method that does not apply to a target has the reason in its cell and in `problems`.
 
     Args:
         network: The network.
@@ -166,7 +166,8 @@ def compare(
     if not any(any(row) for row in rows):
         raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
     scores = fv.score(network, objectives, images)[0].tolist()
-    return Comparison(images[0], rows, tuple(map(str, objectives)), tuple(names), scores, problems)
+    layers = [tuple(objective.layers) for objective in objectives]
+    return Comparison(images[0], rows, tuple(map(str, objectives)), tuple(names), scores, problems, layers)
 
 
 def _warn_unless_complete(found: AttributionMap, name: str) -> None:

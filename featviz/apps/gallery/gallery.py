@@ -12,12 +12,12 @@ from typing import Any
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.gallery.page import Page, make_card
+from featviz.apps.gallery.page import Page, Photograph, make_card
 from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.judge import VERDICTS
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, image_file
-from featviz.apps.shared.classes import class_title, find_classes
+from featviz.apps.shared.classes import class_title, find_classes, network_title
 from featviz.apps.shared.page import counted
 from featviz.apps.shared.photographs import encode_webp, photographs_of_classes
 from featviz.engine import entry_point
@@ -192,15 +192,16 @@ def _write_page(
     verdicts = {} if judge is None else _verdicts(store, of_classes, network, judge)
     cards = []
     for i, (title, images) in enumerate(album.cards.items()):
-        files = [f"photographs/{i}-{k}.webp" for k in range(len(photos.get(title, ())))]
-        for file, photo in zip(files, photos.get(title, ()), strict=True):
-            store.write(file, encode_webp(photo))
-        cards.append(make_card(rendered, title, images, files, verdicts))
-    about = f"{len(titles)} {'class' if len(titles) == 1 else 'classes'} of {network.label}"
+        shown = []
+        for k, photo in enumerate(photos.get(title, ())):
+            shown.append(Photograph(f"photographs/{i}-{k}.webp", f"photograph {k + 1}"))
+            store.write(shown[k].file, encode_webp(photo))
+        cards.append(make_card(rendered, title, images, shown, verdicts))
+    about = f"{len(titles)} {'class' if len(titles) == 1 else 'classes'} of {network_title(network)}"
     if judge is not None:
         by_judge = (VERDICTS[True, True], VERDICTS[False, True])
         recognised = sum(facts["verdict"] in by_judge for facts in verdicts.values())
-        about += f"; {judge.label} recognises {recognised} of {counted(len(verdicts), 'image')}"
+        about += f"; {network_title(judge)} recognises {recognised} of {counted(len(verdicts), 'image')}"
     store.write("index.html", Page("Classes", about, cards).html())
     return "index.html"
 
@@ -223,8 +224,8 @@ def _verdicts(store: Store, names: Sequence[str], network: fv.Network, judge: fv
             (verdict,) = fv.judge(store.path / image_file(name), judge=judge, network=network)
             chance = "" if verdict.probability is None else f"{verdict.probability:.2f}"
             found[name] = {
-                f"probability ({judge.label})": chance,
-                f"rank ({judge.label})": str(verdict.rank),
+                f"probability ({network_title(judge)})": chance,
+                f"rank ({network_title(judge)})": str(verdict.rank),
                 "verdict": verdict.verdict,
             }
             store.write(file, json.dumps(found[name]))

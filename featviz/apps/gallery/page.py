@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import featviz as fv
 from featviz.apps.shared.album import RenderedImages
@@ -45,20 +45,42 @@ class CardImage:
 
 
 @dataclass(frozen=True)
+class Photograph:
+    """A photograph on a card, or a crop of one.
+
+    Args:
+        file: The photograph or crop, relative to the page.
+        note: Which one it is.
+        facts: Lines of the dialog, by name.
+        whole: The photograph of which `file` is a crop; empty if it is not the crop of one.
+        box: Top, bottom, left and right edge of the crop in the largest centered part of the photograph that has
+            `ratio`, as shares of its sides, in [0, 1].
+        ratio: Width of the network's input, divided by its height.
+    """
+
+    file: str
+    note: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    whole: str = ""
+    box: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0)
+    ratio: float = 1.0
+
+
+@dataclass(frozen=True)
 class Card:
     """A class or a unit, or a link to the page of a layer.
 
     Args:
         title: Its name.
         images: Its images; the first one is shown large.
-        photographs: Files of photographs, shown below the images.
+        photographs: Photographs, shown below the images.
         problem: Why an image is missing; empty if none is.
         link: Page to which the card links; empty if it opens its images.
     """
 
     title: str
     images: Sequence[CardImage] = ()
-    photographs: Sequence[str] = ()
+    photographs: Sequence[Photograph] = ()
     problem: str = ""
     link: str = ""
 
@@ -96,7 +118,7 @@ class Page:
 
     def html(self) -> str:
         """Return the page as HTML."""
-        data = [[asdict(image) for image in card.images] for card in self.cards]
+        data = [[*map(asdict, card.images), *map(asdict, card.photographs)] for card in self.cards]
         return render_template("gallery/page.html", data, title=self.title, page=self)
 
 
@@ -104,7 +126,7 @@ def make_card(
     rendered: RenderedImages,
     title: str,
     images: Sequence[tuple[str, str]],
-    photographs: Sequence[str] = (),
+    photographs: Sequence[Photograph] = (),
     facts: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Card:
     """Return the card of a class or unit, with those of its images that are in the store.
@@ -113,7 +135,7 @@ def make_card(
         rendered: The images that are in the store.
         title: Name of the class or unit.
         images: Name and note of each image.
-        photographs: Files of photographs.
+        photographs: Photographs of the class, or crops for the unit.
         facts: Further lines of the dialog, by the name of the image.
 
     Raises:

@@ -1,8 +1,9 @@
-"""Class names of a network: look them up by name or index, and title them on a page."""
+"""Class names of a network: look them up by name or index, and title them and the network on a page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from featviz.apps.shared.probe import probe
 from featviz.network import OUTPUT, Network
@@ -54,6 +55,16 @@ def as_class(network: Network, name: str | int, head: str = OUTPUT) -> str | int
     """
     is_index = isinstance(name, str) and name.isdecimal() and name not in network.heads.get(head, ())
     return whole_number(name) if is_index else name  # type: ignore[arg-type]
+
+
+def network_title(network: Network) -> str:
+    """Return the name of a network for a page: without the folders of its file, which are long and private.
+
+    Args:
+        network: The network. Of `/home/me/project/nets.py:make`, the title is `nets.py:make`.
+    """
+    source, colon, factory = network.label.rpartition(":")
+    return f"{Path(source).name}{colon}{factory}"
 
 
 def class_title(network: Network, index: int) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,14 @@ import featviz as fv
 APPS = Path(__file__).parents[1]
 MAX_SLUG = 200
 """Maximum length of a layer's name in a file name. File systems allow 255 bytes."""
+CHARSET = '<meta charset="utf-8">'
+"""The element of every page after which its policy is put: before anything to which the policy applies."""
+INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
+"""Inline scripts and styles. The data of a page has a type and does not run."""
 
 
 def render_template(template: str, data: Any, **names: Any) -> str:
-    """Fill the template of a page.
+    """Fill the template of a page, and forbid it to run any script but its own or to load anything but images.
 
     Args:
         template: Its file below `featviz/apps`, such as `"atlas/page.html"`. It extends `shared/page.html`.
@@ -35,7 +42,21 @@ def render_template(template: str, data: Any, **names: Any) -> str:
     )
     # Inside of a script element only markup could end the data, so no "<" is left in it.
     safe = json.dumps(data).replace("<", "\\u003c")
-    return environment.get_template(template).render(data=safe, version=fv.__version__, **names)
+    return _with_policy(environment.get_template(template).render(data=safe, version=fv.__version__, **names))
+
+
+def _with_policy(page: str) -> str:
+    """Add a Content-Security-Policy that allows the scripts and styles that a page has now, by their hashes.
+
+    Markup that gets into a page in spite of the escaping cannot run. Images may come from beside the page: browsers
+    differ in whether `'self'` includes them on the disk, so `file:` is named too.
+    """
+    found: dict[str, list[str]] = {"script": [], "style": []}
+    for tag, text in INLINE.findall(page):
+        found[tag].append(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'")
+    allowed = "".join(f"; {tag}-src {' '.join(hashes)}" for tag, hashes in found.items())
+    policy = f"default-src 'none'; img-src 'self' file:{allowed}; base-uri 'none'; form-action 'none'"
+    return page.replace(CHARSET, f'{CHARSET}\n<meta http-equiv="Content-Security-Policy" content="{policy}">', 1)
 
 
 def counted(count: int, noun: str) -> str:

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.io import images_in, read_photograph
+from featviz.io import images_in, read_whole_photograph
 
-CLASS_PHOTOGRAPH_SIZE = 128
-"""Side in px of the photographs of a class."""
+WHOLE_SIDE = 256
+"""Longer side in px to which whole photographs are reduced for a page."""
 
 
 def encode_webp(image: Float[Tensor, "c h w"]) -> bytes:
@@ -43,7 +43,7 @@ def photographs_of_classes(
         limit: Maximum number of photographs per class.
 
     Returns:
-        Photographs by class; classes without one are left out.
+        Photographs by class, uncropped; classes without one are left out.
 
     Raises:
         OutputError: The folder is missing or has no image.
@@ -55,7 +55,7 @@ def photographs_of_classes(
         name = next((known[candidate] for candidate in candidates if candidate in known), None)
         if name is not None and len(found.get(name, ())) < limit:
             with contextlib.suppress(fv.FeatvizError):
-                image = read_photograph(file, size=CLASS_PHOTOGRAPH_SIZE, channels=channels)
+                image = read_whole_photograph(file, longer_side=WHOLE_SIDE, channels=channels)
                 found.setdefault(name, []).append(image)
     return found
 

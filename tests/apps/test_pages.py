@@ -1,0 +1,59 @@
+"""The frame of all pages: the policy that names the scripts and styles that may run, and no others."""
+
+import hashlib
+from base64 import b64encode
+from html.parser import HTMLParser
+
+import pytest
+
+from featviz.apps.gallery.page import Page
+from featviz.apps.shared.page import APPS, render_template
+
+VARIABLES = {
+    "atlas/page.html": {"planes": []},
+    "blocks/page.html": {},
+    "gallery/page.html": {"page": Page("a", "b", [])},
+}
+TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/page.html") if file.parent.name != "shared")
+
+
+class Inline(HTMLParser):
+    """Collects the policy of a page, its inline scripts and styles, and attributes that no hash can allow."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.policies, self.texts, self.unhashed, self.order = [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.order.append(tag)
+        self.unhashed += [name for name in given if name == "style" or name.startswith("on") or name == "srcdoc"]
+        if given.get("http-equiv") == "Content-Security-Policy":
+            self.policies.append(given["content"])
+            assert not {"script", "style", "link"} & set(self.order)  # it applies to what follows
+        if tag in ("script", "style") and given.get("type") != "application/json":
+            assert "src" not in given
+            self.texts.append((tag, ""))
+
+    def handle_data(self, data):
+        if self.lasttag in ("script", "style") and self.texts and not self.texts[-1][1]:
+            self.texts[-1] = (self.lasttag, data)
+
+
+def test_every_template_is_tested():
+    assert sorted(VARIABLES) == TEMPLATES
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_policy_allows_each_inline_script_and_style_by_its_hash(template):
+    found = Inline(render_template(template, {"a": "<b> \u2028"}, title="a<script>b", **VARIABLES[template]))
+    (policy,) = found.policies
+    rules = {name: values for name, *values in (rule.split() for rule in policy.split("; "))}
+    assert rules["default-src"] == ["'none'"] and "unsafe" not in policy and "*" not in policy
+    assert found.unhashed == [] and {tag for tag, _ in found.texts} == {"script", "style"}
+    for tag in ("script", "style"):
+        texts = [text for of_tag, text in found.texts if of_tag == tag]
+        assert rules[f"{tag}-src"] == [
+            f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts
+        ]
