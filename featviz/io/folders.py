@@ -98,7 +98,8 @@ def read_whole_photograph(file: str | Path, *, longer_side: int, channels: int =
     _check_channels(image, channels)
     check_unit_range(image, "an image")
     shrink = min(1.0, longer_side / max(image.shape[1:]))
-    height, width = (max(1, round(shrink * side)) for side in image.shape[1:])
+    # To a width of 1 px, torch.nn.functional.interpolate with antialiasing repeats one row (seen in 2.14.1).
+    height, width = (max(2, round(shrink * side)) for side in image.shape[1:])
     return resize(image[None].float(), (height, width))[0].clamp(0, 1)
 
 

@@ -130,7 +130,7 @@ def test_output_among_the_photographs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((300, 400), (48, 64)), ((400, 300), (64, 48)), ((9, 20), (9, 20)), ((900, 2), (64, 1))]
+    ("size", "expected"), [((300, 400), (48, 64)), ((400, 300), (64, 48)), ((9, 20), (9, 20)), ((900, 2), (64, 2))]
 )
 def test_whole_photographs_are_reduced_and_not_cropped(tmp_path, size, expected):
     Image.linear_gradient("L").resize(size[::-1]).convert("RGB").save(tmp_path / "a.png")  # black above, white below
