@@ -5,7 +5,7 @@ READY := .venv/ready
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow check fix motifnet motifvit docs reference catalogue bench scaling dreambench quality \
-	overhead sweepbench explain-bench atlas-bench layersbench batchbench networks breakit clean
+	overhead sweepbench explain-bench atlas-bench layersbench batchbench blocks-bench networks breakit clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -82,6 +82,9 @@ atlas-bench: $(READY)  ## time an atlas of a million activations
 
 layersbench: $(READY)  ## time the listing of layers
 	$(BIN)/python benchmarks/layers.py
+
+blocks-bench: $(READY)  ## measure contributions to class logits against ablation
+	PYTHONPATH=tools $(BIN)/python benchmarks/blocks.py $(if $(MODELS),--models $(MODELS) --photographs $(PHOTOGRAPHS))
 
 batchbench: $(READY)  ## compare images that are rendered alone and in a batch
 	$(BIN)/python benchmarks/batches.py

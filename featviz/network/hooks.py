@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +17,10 @@ from featviz.errors import AddressError
 from featviz.network.activations import first_tensor, tensors_in
 from featviz.network.working_copy import uncompiled
 
-Capture = Callable[[Callable[[], object]], dict[str, Tensor]]
-"""Runs a forward pass and returns the outputs of the hooked layers by name."""
+Replacement = Callable[[Tensor], Tensor]
+"""From the output of a layer to the one with which the pass goes on, of the same shape."""
+Capture = Callable[[Callable[[], object], Mapping[str, Replacement]], dict[str, Tensor]]
+"""Runs a forward pass, replaces outputs, and returns the outputs of the hooked layers by name."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,13 @@ def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
         calls: For each layer, what to capture.
 
     Returns:
-        A function that runs a forward pass and returns the outputs of the layers. It raises `AddressError` if the pass
-        does not reach one of them.
+        A function that runs a forward pass and returns the outputs of the layers. It takes functions that replace
+        outputs, by layer. It raises `AddressError` if the pass does not reach one of the layers.
     """
     parts = {layer: module.get_submodule(call.module) for layer, call in calls.items()}
     remaining: dict[str, int] = {}
     captured: dict[str, Tensor] = {}
+    replaced: dict[str, Replacement] = {}
 
     def hook_for(layer: str) -> Callable[[nn.Module, object, object], object]:
         def hook(_: nn.Module, __: object, output: object) -> object:
@@ -94,14 +99,17 @@ def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
             tensor = tensors_in(output).get(item) if item else first_tensor(output)
             if tensor is None:
                 return None
+            if layer in replaced:
+                new = replaced[layer](tensor)
+                output, tensor = _with_tensor(output, tensor, new), new
             captured[layer] = tensor
             if not any(count > 0 for count in remaining.values()):
                 raise PassDone
             # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so
             # the captured tensor keeps its values, and stays in the graph between the image and later layers: their
             # scores can be differentiated with respect to it.
-            if output is tensor:
-                return tensor.clone()
+            if output is tensor or layer in replaced:
+                return _with_tensor(output, tensor, tensor.clone())
             # An output inside of a tuple or dict cannot be replaced. The clone is captured instead, which later layers
             # do not depend on; its gradient still reaches the image.
             captured[layer] = tensor.clone()
@@ -109,9 +117,11 @@ def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
 
         return hook
 
-    def run(forward: Callable[[], object]) -> dict[str, Tensor]:
+    def run(forward: Callable[[], object], replacements: Mapping[str, Replacement]) -> dict[str, Tensor]:
         if not calls:
             return {}
+        replaced.clear()
+        replaced.update(replacements)
         remaining.update({layer: call.number for layer, call in calls.items()})
         captured.clear()
         handles = [parts[layer].register_forward_hook(hook_for(layer)) for layer in calls]
@@ -126,3 +136,21 @@ def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
         return dict(captured)
 
     return run
+
+
+def _with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
+    """Return a module's output with another tensor in place of one, in tuples, lists and dicts too.
+
+    An output of another class stays as it is.
+    """
+    if output is old:
+        return new
+    if isinstance(output, tuple | list):
+        items = [_with_tensor(item, old, new) for item in output]
+        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+    if isinstance(output, MutableMapping):
+        made = copy.copy(output)
+        for key, item in output.items():
+            made[key] = _with_tensor(item, old, new)
+        return made
+    return output

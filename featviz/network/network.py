@@ -22,6 +22,7 @@ from featviz.network.activations import (
     OUTPUT,
     OUTPUT_KINDS,
     Activations,
+    Layout,
     OutputKind,
     OutputScale,
     first_tensor,
@@ -32,7 +33,7 @@ from featviz.network.fast.conv_backward import speed_up_backward
 from featviz.network.fast.cuda_graphs import cuda_graphed
 from featviz.network.fast.weight_formats import convert_weights
 from featviz.network.gradients import SmoothPools, redirect_gradients
-from featviz.network.hooks import Call, PassDone, hook_outputs, watch_outputs
+from featviz.network.hooks import Call, PassDone, Replacement, hook_outputs, watch_outputs
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, LayerTable, Probed
 from featviz.network.modules import check_gradients, check_module, explain_failure
@@ -62,20 +63,27 @@ class Forward:
 
     Args:
         module: The working copy. It may be changed: it ends with the session.
-        run: Runs it on images, and redirects the gradients of some of them.
+        run: Runs it on images, redirects the gradients of some of them, and replaces outputs of layers.
     """
 
     module: nn.Module
-    run: Callable[[Tensor, Tensor | None], Activations]
+    run: Callable[[Tensor, Tensor | None, Mapping[str, Replacement]], Activations]
 
-    def __call__(self, images: Float[Tensor, "n c h w"], *, redirect: Bool[Tensor, " n"] | None = None) -> Activations:
+    def __call__(
+        self,
+        images: Float[Tensor, "n c h w"],
+        *,
+        redirect: Bool[Tensor, " n"] | None = None,
+        replace: Mapping[str, Replacement] = MappingProxyType({}),
+    ) -> Activations:
         """Return the activations of the captured layers.
 
         Args:
             images: In [0, 1].
             redirect: Images for which blocked gradients are redirected through rectifiers; `None` for none of them.
+            replace: For captured layers, functions from their output to the one with which the pass goes on.
         """
-        return self.run(images, redirect)
+        return self.run(images, redirect, replace)
 
 
 @dataclass
@@ -445,7 +453,7 @@ class Network:
         module = self._copy()
         with Chance(self.device)(), torch.no_grad(), uncompiled():
             if calls:
-                hook_outputs(module, calls)(lambda: module(self._grey(1, size)))
+                hook_outputs(module, calls)(lambda: module(self._grey(1, size)), {})
             else:
                 module(self._grey(1, size))
 
@@ -493,15 +501,15 @@ class Network:
         calls = {layer: _call(row) for layer, row in found.items()}
         tokens_first = [layer for layer, layout in layouts.items() if layout.batch]
 
-        def run(images: Tensor) -> dict[str, Tensor]:
+        def run(images: Tensor, replace: Mapping[str, Replacement] = MappingProxyType({})) -> dict[str, Tensor]:
             with (
                 torch.autocast(images.device.type, precision, enabled=lower),
                 SmoothPools() if self.smooth_pools else nullcontext(),
                 uncompiled(),
             ):
-                return capture(lambda: module(normalise(images).contiguous(memory_format=memory)))
+                return capture(lambda: module(normalise(images).contiguous(memory_format=memory)), replace)
 
-        def forward(images: Tensor, redirect: Tensor | None) -> Activations:
+        def forward(images: Tensor, redirect: Tensor | None, replace: Mapping[str, Replacement]) -> Activations:
             if images.requires_grad:
                 check_gradients(self.probed.checkpointed)
             if images.requires_grad and not images.is_leaf:
@@ -509,7 +517,11 @@ class Network:
                 # three slow strided passes in the transforms and the param.
                 images.register_hook(Tensor.contiguous)
             with chance() if self.probed.draws else nullcontext():
-                if redirect is None:
+                if replace:
+                    captured = run(
+                        images, {layer: _batch_first(each, layouts[layer]) for layer, each in replace.items()}
+                    )
+                elif redirect is None:
                     captured = recorded(images)
                 else:
                     with redirect_gradients(redirect):
@@ -652,6 +664,11 @@ class Network:
             if similar:
                 return f"; a class is addressed as logit:{plain[similar[0]]}{f'@{head}' if head else ''}"
         return ""
+
+
+def _batch_first(replacement: Replacement, layout: Layout) -> Replacement:
+    """Return a replacement for outputs as the module puts them out, from one for outputs whose batch comes first."""
+    return (lambda output: replacement(output.transpose(0, 1)).transpose(0, 1)) if layout.batch else replacement
 
 
 def _call(row: Layer) -> Call:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.atlas.growing_files import GrowingFiles
+from featviz.apps.shared.contributions import position_contributions
 from featviz.apps.shared.image_batches import folder_fingerprint, image_batches
 from featviz.apps.shared.probe import probe
 from featviz.io import locked
@@ -23,6 +24,8 @@ from featviz.network import OUTPUT
 
 BATCH = 16
 """Number of photographs that the network sees at once."""
+STEPS = 4
+"""Number of steps of integrated gradients, which tell what an activation contributes to the class logits."""
 CLASSES = 3
 """Number of most likely classes of a photograph whose logits are attributed to its positions."""
 STATE_INTERVAL = 64
@@ -67,7 +70,7 @@ class Collected:
 
     @property
     def shares(self) -> np.ndarray:
-        """Contribution of the row to the logits of these classes, (rows, classes): gradient times activation."""
+        """Contribution of the row to the logits of these classes, (rows, classes): integrated gradients."""
         return self._open("shares", np.float32, self.classes)
 
     @property
@@ -207,17 +210,11 @@ def _rows(
                 "check its weights, mean and std, or choose an earlier layer"
             )
         labels, shares = [], []
-        top = acts.logits().topk(classes) if classes else None
-        for k in range(classes):
-            assert top is not None
-            # One backward pass serves all photographs, as the logit of one does not depend on the others.
-            (gradient,) = torch.autograd.grad(
-                top.values[:, k].sum(), acts[layer], retain_graph=k + 1 < classes, allow_unused=True
-            )
-            gradient = torch.zeros_like(acts[layer]) if gradient is None else gradient
-            gradients = acts.replaced({layer: gradient}).as_map(layer).flatten(2).gather(2, index)
-            shares.append((gradients * vectors).sum(1))
-            labels.append(top.indices[:, k : k + 1].expand(-1, positions.shape[1]))
+        if classes:
+            top = acts.logits().topk(classes).indices
+            contributions = position_contributions(forward, images.to(network.device), acts, layer, top, STEPS)
+            shares = list(contributions.flatten(2).gather(2, positions[:, None].expand(-1, classes, -1)).unbind(1))
+            labels = [top[:, k : k + 1].expand(-1, positions.shape[1]) for k in range(classes)]
     rows = vectors.transpose(1, 2).flatten(0, 1).cpu().numpy().clip(-FLOAT16_LIMIT, FLOAT16_LIMIT)
     numbers = np.repeat(np.arange(first, first + len(images)), positions.shape[1])[:, None]
 

@@ -1,7 +1,7 @@
 """Decompose the activations of one image by cell, by channel and by group, each with its contribution to class logits.
 
-A contribution is gradient times activation: exact for what is linear in the activations, such as a mean and a linear
-layer, and a first-order approximation otherwise.
+Cells and groups contribute what the logit loses without them; channels, their integrated gradients. docs/explain.md has
+the measurements by which these were chosen.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.network import OUTPUT, Activations
+from featviz.apps.shared.contributions import ablation_effects, cell_contributions, integrated_gradients
+from featviz.network import OUTPUT, Activations, Forward
 
+STEPS = 8
+"""Number of steps of integrated gradients."""
 NMF_STEPS = 300
 """Number of steps of the non-negative matrix factorization."""
 
@@ -28,11 +31,11 @@ class Parts:
     Args:
         layer: Name of the layer.
         maps: Activations, averaged over each cell.
-        support: Contribution of each cell to the logit of each class.
-        channels: Contribution of each channel to the logit of each class.
+        support: Contribution of each cell to the logit of each class, by ablation.
+        channels: Contribution of each channel to the logit of each class, by integrated gradients.
         groups: Direction of each group of neurons in the space of channels.
         shares: Weight of each group in each cell.
-        effects: Contribution of each group to the logit of each class.
+        effects: By how much the logit of each class falls without each group.
         sources: Contribution of each cell of the previous layer to the activation of each cell; `None` for the first
             layer.
     """
@@ -75,42 +78,45 @@ def take_apart(
     """
     with network.session([*layers, OUTPUT]) as forward, torch.enable_grad():
         acts = forward(image.to(network.device).clone().requires_grad_())
-        tensors = [acts[layer] for layer in layers]
-        logits = acts.logits()[0]
-        gradients = [
-            torch.autograd.grad(logits[index], tensors, retain_graph=True, allow_unused=True) for index in classes
-        ]
         parts = []
         for i, layer in enumerate(layers):
-            by_class = torch.stack([_as_map(acts, layer, of_class[i]) for of_class in gradients])
             sources = _sources(acts, layers[i - 1], layer, most) if i else None
-            parts.append(_parts(layer, acts.as_map(layer)[0].detach(), by_class, sources, most, groups))
-    return parts
+            parts.append(_parts(forward, image.to(network.device), acts, layer, classes, sources, most, groups))
+        return parts
 
 
 def _parts(
+    forward: Forward,
+    image: Float[Tensor, "1 c h w"],
+    acts: Activations,
     layer: str,
-    activations: Float[Tensor, "channel y x"],
-    gradients: Float[Tensor, "classes channel y x"],
+    classes: list[int],
     sources: Float[Tensor, "cells rows columns"] | None,
     most: int,
     groups: int,
 ) -> Parts:
     """Decompose the activations of a layer."""
+    activations = acts.as_map(layer)[0].detach()
     cells = _grid(activations, most)
-    contributions = gradients * activations
     maps = _pooled(activations, cells) / _positions_per_cell(activations, cells)
     directions, shares = _groups(maps, groups)
+    of_class, zero = torch.tensor([classes], device=image.device), torch.zeros_like(activations)[None]
     tensors = (
         maps,
-        _pooled(contributions, cells).sum(1),
-        contributions.sum((2, 3)),
+        cell_contributions(forward, image, acts, layer, _cells(activations, cells), classes),
+        integrated_gradients(forward, image, acts, layer, of_class, zero, STEPS)[0].sum((2, 3)),
         directions,
         shares,
-        _group_contributions(gradients, directions, shares),
+        _group_effects(forward, image, acts, layer, classes, directions, shares),
     )
     on_cpu = [tensor.detach().cpu() for tensor in tensors]
     return Parts(layer, *on_cpu, None if sources is None else sources.cpu())  # type: ignore[call-arg]
+
+
+def _cells(maps: Float[Tensor, "channel y x"], cells: tuple[int, int]) -> Float[Tensor, "rows columns y x"]:
+    """Return which part of each position lies in each cell, in [0, 1]."""
+    rows, columns = (_overlap(side, count).to(maps) for side, count in zip(maps.shape[1:], cells, strict=True))
+    return torch.einsum("ry,cx->rcyx", rows, columns)
 
 
 def _as_map(acts: Activations, layer: str, gradient: Tensor | None) -> Float[Tensor, "channel y x"]:
@@ -165,16 +171,22 @@ def _groups(
     return directions, torch.from_numpy(weights[:, order].T.copy()).to(maps).unflatten(1, maps.shape[1:])
 
 
-def _group_contributions(
-    gradients: Float[Tensor, "classes channel y x"],
+def _group_effects(
+    forward: Forward,
+    image: Float[Tensor, "1 c h w"],
+    acts: Activations,
+    layer: str,
+    classes: list[int],
     directions: Float[Tensor, "groups channel"],
     shares: Float[Tensor, "groups rows columns"],
 ) -> Float[Tensor, "classes groups"]:
-    """Return what each group contributes to each class: its activations at every position times the gradient there."""
+    """Return by how much the logit of each class falls if the activations of a group are subtracted."""
     if not len(directions):
-        return gradients.new_zeros(len(gradients), 0)
-    wide = F.interpolate(shares[None], tuple(gradients.shape[2:]), mode="nearest")[0]
-    return torch.einsum("kcyx,gc,gyx->kg", gradients, directions, wide)
+        return directions.new_zeros(len(classes), 0)
+    size = tuple(acts.as_map(layer).shape[2:])
+    wide = F.interpolate(shares[None], size, mode="nearest")[0]
+    changes = -torch.einsum("gc,gyx->gcyx", directions, wide)
+    return ablation_effects(forward, image, acts, layer, changes, classes)
 
 
 def _sources(acts: Activations, previous: str, layer: str, most: int) -> Float[Tensor, "cells rows columns"]:
