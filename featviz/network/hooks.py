@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from featviz.network.working_copy import uncompiled
 
 Replacement = Callable[[Tensor], Tensor]
 """From the output of a layer to the one with which the pass goes on, of the same shape."""
-Capture = Callable[[Callable[[], object], Mapping[str, Replacement]], dict[str, Tensor]]
-"""Runs a forward pass, replaces outputs, and returns the outputs of the hooked layers by name."""
+Capture = Callable[..., dict[str, Tensor]]
+"""Runs a forward pass, replaces outputs if given functions for some layers, and returns the outputs by layer."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,9 @@ def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
 
         return hook
 
-    def run(forward: Callable[[], object], replacements: Mapping[str, Replacement]) -> dict[str, Tensor]:
+    def run(
+        forward: Callable[[], object], replacements: Mapping[str, Replacement] = MappingProxyType({})
+    ) -> dict[str, Tensor]:
         if not calls:
             return {}
         replaced.clear()

@@ -453,7 +453,7 @@ class Network:
         module = self._copy()
         with Chance(self.device)(), torch.no_grad(), uncompiled():
             if calls:
-                hook_outputs(module, calls)(lambda: module(self._grey(1, size)), {})
+                hook_outputs(module, calls)(lambda: module(self._grey(1, size)))
             else:
                 module(self._grey(1, size))
 

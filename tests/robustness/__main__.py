@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from robustness import command_lines, damage, expressions, recipes, values
+from robustness import command_lines, damage, expressions, interruptions, recipes, values
 from robustness.trial import DAMAGE, FINE, HUNG, RAW, REFUSED, run_all
 
 EXPRESSIONS, RECIPES = 12_000, 4_700
@@ -26,6 +26,7 @@ def main() -> None:
         "recipes": lambda folder, count: recipes.trials(folder, count or RECIPES),
         "command_lines": command_lines.trials,
         "damage": damage.trials,
+        "interruptions": interruptions.trials,
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", help=f"some of {', '.join(kinds)}; all by default")

@@ -103,12 +103,12 @@ def _run(run: Callable[[Path], object], whole: Path, again: Path, file: str, dam
     different = [
         str(path.relative_to(whole))
         for path in sorted(whole.rglob("*"))
-        if path.is_file() and not _is_equal(path, again / path.relative_to(whole))
+        if path.is_file() and not is_equal(path, again / path.relative_to(whole))
     ]
     return (DAMAGE, f"not as before: {different}") if different else (FINE, "")
 
 
-def _is_equal(path: Path, other: Path) -> bool:
+def is_equal(path: Path, other: Path) -> bool:
     """Return whether two files hold the same: images their pixels and recipe, pages all but the numbers."""
     if not other.is_file():
         return False

@@ -27,7 +27,7 @@ def test_bad_outcomes_are_counted():
     assert [line.partition(":")[0] for line in bad] == [RAW, DAMAGE, HUNG]
 
 
-@pytest.mark.parametrize("kind", ["command_lines", "damage", "expressions", "recipes", "values"])
+@pytest.mark.parametrize("kind", ["command_lines", "damage", "expressions", "interruptions", "recipes", "values"])
 def test_nothing_breaks(kind):
     """In a process of its own, where no type checker refuses bad values before featviz does."""
     paths = os.pathsep.join(str(ROOT / name) for name in ("tests", "tools"))

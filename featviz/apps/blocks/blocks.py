@@ -53,7 +53,9 @@ def blocks(
     """Show what layers detect in each part of an image, and what that contributes to class logits.
 
     Each cell of a layer's map is rendered as an icon of its activations. All icons start from the same noise and see
-    the same transforms, so that similar cells look alike.
+    the same transforms, so that similar cells look alike. The contribution of a cell is by how much a class logit falls
+    when the cell and its neighbours are replaced by the layer's mean, plus a constant by which all cells add up to the
+    fall when the layer is set to zero.
 
     Args:
         network: A classifier.
