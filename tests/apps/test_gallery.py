@@ -318,6 +318,17 @@ def test_failing_unit_is_reported_and_the_others_are_rendered(motifnet, tmp_path
     assert fv.sweep(motifnet, tmp_path, "stage1", channels=range(3), steps=STEPS).count == 3
 
 
+def test_pages_are_written_when_a_sweep_is_interrupted_before_its_first_image(motifnet, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("featviz.apps.shared.batches.render_batch", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fv.sweep(motifnet, tmp_path, "stage1", channels=[0, 1], size=32, steps=STEPS)
+    assert "not rendered yet" in (tmp_path / "index.html").read_text()
+    assert "not rendered yet" in (tmp_path / "layer-stage1.html").read_text()
+
+
 def test_a_folder_keeps_its_precision(motifnet, tmp_path, monkeypatch):
     """Another machine, or another measurement, may find another precision faster."""
     monkeypatch.setattr("featviz.engine.autotune.MIN_PASSES", 1)
