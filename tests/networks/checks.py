@@ -69,8 +69,10 @@ def examine(architecture: Architecture, checks: tuple[Callable[..., None], ...] 
 
 def check_listing(net: fv.Network, images: Tensor, report: Report) -> None:
     """Every layer is listed with a shape, and the table prints."""
-    text = str(net.layers())
-    report.note("layers listed", len(net.table) > 0 and len(text.splitlines()) == len(net.table) + 1)
+    text = net.layers().text(all_layers=True)
+    report.note(
+        "layers listed", len(net.table) > 0 and len(text.splitlines()) == len(net.table) + 3
+    )  # header and legend
 
 
 def check_captures(net: fv.Network, images: Tensor, report: Report) -> None:
