@@ -167,7 +167,7 @@ def test_unreadable_files_are_skipped_and_settings_are_checked(motifnet, motifvi
 def test_the_examples_and_evidence_commands(folder, tmp_path, capsys):
     assert main(["examples", "photos", "--layer", "stage2", "--channels", "0-1", "--steps", "2", "--quiet"]) == 0
     printed = capsys.readouterr()
-    assert printed.out == "examples.png\n" and "skipped broken.png: cannot read" in printed.err
-    assert read_image(tmp_path / "examples.png").shape[2] > 11 * 128
+    assert printed.out == "stage2-examples.png\n" and "skipped broken.png: cannot read" in printed.err
+    assert read_image(tmp_path / "stage2-examples.png").shape[2] > 11 * 128
     assert main(["evidence", "photos", "--layer", "stage2", "--quiet"]) == 0
     assert "moon" in capsys.readouterr().out

@@ -272,7 +272,7 @@ BAD = [
     (["examples", "good", "--layer", "stage2", "--channels", "99"], "no channel 99 in 'stage2'; it has 64, 0 to 63"),
     (["examples", "good", "--layer", "stage2", "--channels", "x"], "cannot read the channels 'x'; give numbers as 0-15,40, or all"),
     (["examples", "good", "--layer", "stage9"], "no layer 'stage9' in motifnet"),
-    (["examples", ".", "--layer", "stage2"], "examples.png lies in ., and would be taken for photographs; give an output"),
+    (["examples", ".", "--layer", "stage2"], "stage2-examples.png lies in ., and would be taken for photographs; give an output"),
     (["explain", "plain.png", "--method", "smoothgrad", "--layer", "stage3"], "none of the methods reads a single layer; leave out layer 'stage3', or add gradcam"),
     (["explain", "plain.png", "--class", "²"], "no class '²'"),
     (["examples", "bad", "--layer", "stage2"], "none of the 1 images in bad can be read; the first: cannot read"),

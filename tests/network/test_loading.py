@@ -75,3 +75,20 @@ def test_random_weights_are_always_the_same_and_leave_the_callers_random_state(t
     one, two = (fv.load("motifnet", weights="none", device="cpu") for _ in range(2))
     assert one.fingerprint == two.fingerprint != fv.load("motifnet", device="cpu").fingerprint
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_unreachable_server_of_weights_is_told_at_once(monkeypatch):
+    pytest.importorskip("timm")
+
+    def refuse(address, timeout):
+        raise OSError(f"no route to {address[0]}")
+
+    monkeypatch.setattr("socket.create_connection", refuse)
+    monkeypatch.setattr("featviz.network.loading.getproxies", dict)
+    monkeypatch.setattr("featviz.network.loading._has_weights_of_timm", lambda _: False)
+    with pytest.raises(fv.WeightsError) as caught:
+        fv.load("timm/resnet10t")
+    text = str(caught.value)
+    assert text.startswith("cannot download the weights of timm/resnet10t: ")
+    assert text.endswith(" cannot be reached; give a file with --weights")
+    assert fv.load("timm/resnet10t", weights="none").classes

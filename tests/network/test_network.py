@@ -25,7 +25,7 @@ def test_layer_table_of_a_plain_network():
     assert str(toys.plain().layers()).splitlines()[:3] == [
         "layer  kind    shape    channels  field px  stride px",
         "conv1  map     6x32x32  6         3         1",
-        "bn1    map     6x32x32  6         3         1",
+        "bn1    map     6x32x32  6         3         1          *",
     ]
 
 
