@@ -119,7 +119,15 @@ def _position(text: str) -> Position:
 
 
 def _unquote(text: str) -> str:
-    return json.loads(text) if text.startswith('"') else text
+    """Return a name without its quotes.
+
+    Raises:
+        AddressError: What stands in the quotes is no JSON string.
+    """
+    try:
+        return str(json.loads(text)) if text.startswith('"') else text
+    except ValueError as error:
+        raise AddressError(f'cannot read the name {text}: write \\ as \\\\ and a quote as \\" in it') from error
 
 
 def _quote(text: str, unquoted: str) -> str:

@@ -81,7 +81,7 @@ def test_blocks_locate_the_classes_of_a_photograph(shared):
     hare, magpie = part.support
     assert hare.shape == (7, 10)
     middle, left, right = (slice(2, 4), slice(3, 8)), (slice(5, 7), slice(1, 4)), (slice(5, 7), slice(7, 10))
-    assert (hare[middle] > 5 * magpie[middle].abs()).all()
+    assert (hare[middle] > 2 * magpie[middle].abs()).all()
     for corner in (left, right):
         assert (magpie[corner] > hare[corner]).all() and magpie[corner].mean() > 2 * hare[corner].mean()
 
@@ -91,9 +91,9 @@ def test_own_network_of_32_px_by_command(shared, capsys):
     assert main(["render", "layer2.4:7", "logit:3", *model, "--steps", "8", "-o", "a.png", "--quiet"]) == 0
     assert main(["replay", "a.png", "--model", model[1], "--quiet"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "the same as the image, to the byte"
-    assert main(["layers", *model]) == 0
+    assert main(["layers", "--all", *model]) == 0
     layer = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("layer2.4 "))
-    assert layer == ["layer2.4", "map", "32x16x16", "32", "77", "2"]
+    assert layer[:6] == ["layer2.4", "map", "32x16x16", "32", "77", "2"]
     sys.modules.pop("models", None)
 
 
