@@ -121,7 +121,7 @@ def test_terms_with_brackets_have_any_spelling():
         assert obj.parse(text) == obj.Diversity("conv1")
 
 
-@pytest.mark.parametrize("name", ['"a\\b"', '"a\tb"', '"\\u12"'])
+@pytest.mark.parametrize("name", ['"a\\q"', '"a\tb"', '"\\u12"'])
 def test_names_that_are_no_json_strings_are_refused(name):
     with pytest.raises(fv.AddressError, match="^cannot read the name .* in it$"):
         obj.parse(f"{name}:3 - tv")
