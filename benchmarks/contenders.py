@@ -147,6 +147,8 @@ def main() -> None:
             modules[task["weights"]] = module.eval().to(task["device"])
         start = time.perf_counter()
         images = draw(modules[task["weights"]], task["layer"], task["channels"], task["size"], task["steps"])
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         seconds = time.perf_counter() - start
         if task["output"]:
             torch.save(images.detach().cpu(), Path(task["output"]))

@@ -481,6 +481,19 @@ class Stepper(Protocol):
 
 
 @runtime_checkable
+class Recordable(Protocol):
+    """A running optimizer whose steps can be recorded as a part of a CUDA graph.
+
+    A step is then a fixed sequence of operations on the device that reads and changes nothing but the leaf tensors,
+    their gradients and `state`: its learning rate, for example, may not be computed in Python.
+    """
+
+    @property
+    def state(self) -> Sequence[Tensor] | None:
+        """The other tensors that a step changes; `None` if steps cannot be recorded."""
+
+
+@runtime_checkable
 class Optimizer(Protocol):
     """How leaf tensors follow their gradients."""
 

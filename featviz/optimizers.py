@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from featviz.checks import check_kind, check_number
 from featviz.errors import SettingError
-from featviz.interfaces import Leaves, Optimizer, Stepper
+from featviz.interfaces import Leaves, Optimizer, Recordable, Stepper
 from featviz.transforms.blur import gaussian_blur
 
 SYNONYMS = {"gradientascent": "Ascent", "sgd": "Ascent"}
@@ -62,30 +63,58 @@ class Adam:
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Start an optimisation of these tensors over this many steps."""
-        optimizer = torch.optim.Adam(leaves, lr=self.lr, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps), self.lr * self.final_lr_ratio)
         anchors = [leaf.detach().clone() for leaf in leaves] if self.anchor_decay else []
-        return _AnchoredAdam(optimizer, schedule, leaves, anchors, self.anchor_decay)
+        lowest, half = self.lr * self.final_lr_ratio, math.pi / max(1, steps)
+        rates = [lowest + (self.lr - lowest) * (1 + math.cos(half * i)) / 2 for i in range(max(1, steps))]
+        if leaves[0].is_cuda:
+            return _RecordableAdam(leaves, anchors, rates, self.anchor_decay)
+        return _AnchoredAdam(torch.optim.Adam(leaves, fused=True), leaves, anchors, iter(rates), self.anchor_decay)
 
 
 @dataclass(frozen=True)
 class _AnchoredAdam:
-    """Adam on a schedule, followed by a step towards the anchors; without anchors, where there is no decay."""
+    """Adam with a rate for each step, followed by a step towards the anchors; without anchors, there is no decay."""
 
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
     leaves: Leaves
     anchors: Leaves
+    rates: Iterator[float]
     anchor_decay: float
 
     @torch.no_grad()
     def step(self) -> None:
+        rate = next(self.rates)
+        self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
-        fraction = self.anchor_decay * float(self.schedule.get_last_lr()[0])
         for leaf, anchor in zip(self.leaves, self.anchors, strict=False):
-            leaf.lerp_(anchor, fraction)
-        self.schedule.step()
+            leaf.lerp_(anchor, self.anchor_decay * rate)
         self.optimizer.zero_grad()
+
+
+class _RecordableAdam:
+    """The same with the rates on the device, and a counter there of the steps done, so that steps can be recorded."""
+
+    def __init__(self, leaves: Leaves, anchors: Leaves, rates: list[float], anchor_decay: float) -> None:
+        self._leaves, self._anchors, self._anchor_decay = leaves, anchors, anchor_decay
+        self._rates = torch.tensor(rates, device=leaves[0].device)
+        self._done = torch.zeros(1, dtype=torch.int64, device=leaves[0].device)
+        self._rate = self._rates[0].clone()
+        self._optimizer = torch.optim.Adam(leaves, lr=self._rate, fused=True, capturable=True)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """The tensors that a step changes besides the leaf tensors."""
+        moments = [tensor for each in self._optimizer.state.values() for tensor in each.values()]
+        return [self._done, self._rate, *moments]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        self._rate.copy_(self._rates.index_select(0, self._done)[0])
+        self._optimizer.step()
+        for leaf, anchor in zip(self._leaves, self._anchors, strict=False):
+            leaf.lerp_(anchor, self._anchor_decay * self._rate)
+        self._done.add_(1)
+        self._optimizer.zero_grad()
 
 
 @dataclass(frozen=True)
@@ -112,9 +141,10 @@ class Ascent:
 
 @dataclass(frozen=True)
 class _TorchStepper:
-    """A step of an optimizer of PyTorch."""
+    """A step of an optimizer of PyTorch without state."""
 
     optimizer: torch.optim.Optimizer
+    state: Sequence[Tensor] = ()
 
     def step(self) -> None:
         self.optimizer.step()
@@ -191,6 +221,11 @@ class _ScaledGradients:
     stepper: Stepper
     leaves: Leaves
     factor: Callable[[Tensor], Tensor]
+
+    @property
+    def state(self) -> Sequence[Tensor] | None:
+        """That of the other optimizer."""
+        return state_of(self.stepper)
 
     def step(self) -> None:
         for leaves in self._groups():
@@ -293,11 +328,21 @@ class _FilteredGradients:
     leaves: Leaves
     filter: Callable[[Tensor], Tensor]
 
+    @property
+    def state(self) -> Sequence[Tensor] | None:
+        """That of the other optimizer."""
+        return state_of(self.stepper)
+
     def step(self) -> None:
         for leaf in self.leaves:
             if leaf.grad is not None:
                 leaf.grad.copy_(self.filter(leaf.grad))
         self.stepper.step()
+
+
+def state_of(stepper: Stepper) -> Sequence[Tensor] | None:
+    """Return the tensors that a step changes besides the leaf tensors; `None` where a step may change anything else."""
+    return stepper.state if isinstance(stepper, Recordable) else None
 
 
 def _unit_rms(band: Tensor) -> Tensor:

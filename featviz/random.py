@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import RLock
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 _global_state = RLock()
 """Held while PyTorch's global random state is replaced, so that threads do not restore each other's."""
@@ -87,6 +90,85 @@ class Generators:
         if self._marked and not self._marked_states:
             self._marked_states = [generator.get_state() for generator in self._generators]
         return self._generators
+
+
+def draw_steps(draw: Callable[[Generators], T], rng: Generators, steps: int) -> T:
+    """Make the random draws of several steps in one call, which costs little more than those of one step.
+
+    The first step is drawn to learn which numbers it takes. The same numbers are then taken for the other steps, in the
+    order in which they would be drawn one step after another, and `draw` is called once for all of them.
+
+    Args:
+        draw: Makes the draws of one step. Those of an image may depend on its own numbers only.
+        rng: One generator per image.
+        steps: Number of steps, >= 1.
+
+    Returns:
+        The result of `draw` for `steps * n` images: first all images of the first step, then those of the second.
+
+    Raises:
+        ValueError: `draw` takes other numbers in its second call than in its first.
+    """
+    noted = _Noted(rng)
+    draw(noted)
+    taken = [[numbers] for _, _, numbers in noted.calls]
+    for _ in range(steps - 1):
+        for kept, (kind, shape, _) in zip(taken, noted.calls, strict=True):
+            kept.append(getattr(rng, kind)(*shape))
+    calls = [(kind, shape, torch.cat(kept)) for kept, (kind, shape, _) in zip(taken, noted.calls, strict=True)]
+    return draw(_Prepared(calls, steps * len(rng)))
+
+
+class _Noted(Generators):
+    """Generators that note which numbers are drawn.
+
+    Args:
+        rng: What draws them.
+    """
+
+    def __init__(self, rng: Generators) -> None:
+        super().__init__(())
+        self._generators, self._rng = rng._generators, rng
+        self.calls: list[tuple[str, tuple[int, ...], Tensor]] = []
+
+    def uniform(self, *shape: int) -> Tensor:
+        return self._note("uniform", shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        return self._note("normal", shape)
+
+    def _note(self, kind: str, shape: tuple[int, ...]) -> Tensor:
+        numbers: Tensor = getattr(self._rng, kind)(*shape)
+        self.calls.append((kind, shape, numbers))
+        return numbers
+
+
+class _Prepared(Generators):
+    """Generators that return numbers which are drawn already.
+
+    Args:
+        calls: Kind, shape and numbers of each call.
+        count: Number of images.
+    """
+
+    def __init__(self, calls: Sequence[tuple[str, tuple[int, ...], Tensor]], count: int) -> None:
+        super().__init__(())
+        self._calls, self._count = iter(calls), count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def uniform(self, *shape: int) -> Tensor:
+        return self._next("uniform", shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        return self._next("normal", shape)
+
+    def _next(self, *wanted: object) -> Tensor:
+        *found, numbers = next(self._calls, (None, None, torch.empty(0)))
+        if tuple(found) != wanted:
+            raise ValueError("the draws of a transform take other numbers in each call")
+        return numbers
 
 
 def global_sources(device: torch.device) -> list[torch.Generator]:

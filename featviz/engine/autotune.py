@@ -26,8 +26,9 @@ MIN_PASSES = 64
 """Renders with fewer passes run in single precision: the measurement would take longer than it saves."""
 MIN_ROUNDS, MAX_ROUNDS = 5, 20
 """Smallest and largest number of timed rounds. A round is one pass in each precision."""
-MAX_IMAGES = 8
-"""Largest batch that is timed. Larger ones take the same time per image, and the measurement has to fit in memory."""
+MAX_IMAGES, MAX_GPU_IMAGES = 8, 64
+"""Largest batch that is timed, and that on a GPU. Larger ones take the same time per image, and the measurement has to
+fit in memory."""
 REQUIRED_SPEEDUP = 0.85
 """A lower precision is chosen only below this fraction of single precision's time, since it costs accuracy.
 
@@ -67,7 +68,7 @@ def autotune(
     if passes < MIN_PASSES or not layers or network.dtype != torch.float32:
         return single
     # The key names everything that the times depend on, so that the same call always gets the same precision.
-    count = min(count, MAX_IMAGES)
+    count = min(count, MAX_GPU_IMAGES if network.device.type == "cuda" else MAX_IMAGES)
     key = _key(network, layers, count, view, replace(execution, chunk_size=None, max_memory=None, tile=None))
     known = _remembered().get(key)
     for precision in PRECISIONS:

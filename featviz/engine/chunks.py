@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from featviz.engine.draws import StepDraws
 from featviz.engine.job import Job
 from featviz.engine.memory import PEAK_RATIO, free_bytes, is_out_of_memory, saved_bytes
 from featviz.engine.monitor import BLOCKED, NOT_DIFFERENTIABLE, Gradients, check_differentiable
@@ -24,6 +25,7 @@ from featviz.network import Forward, Network
 from featviz.network.activations import MoveMasks
 from featviz.network.execution import format_bytes, parse_bytes
 from featviz.random import Generators
+from featviz.transforms.fusing import Draw, drawing
 
 log = logging.getLogger("featviz")
 
@@ -40,11 +42,11 @@ class Chunk:
 
     Args:
         some: Their indices in the batch.
-        rng: The generators of these images.
+        draws: What their transforms draw in each step.
     """
 
     some: slice
-    rng: Generators
+    draws: StepDraws
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -57,11 +59,12 @@ class Chunks:
     Args:
         job: The prepared render.
         forward: Runs the opened network.
+        steps: Number of steps that will run.
     """
 
-    def __init__(self, job: Job, forward: Forward) -> None:
+    def __init__(self, job: Job, forward: Forward, steps: int) -> None:
         self._job, self._forward = job, forward
-        self._all = [Chunk(slice(0, len(job.seeds)), job.rng)]
+        self._all = [Chunk(slice(0, len(job.seeds)), StepDraws(job.view.transforms, job.rng, steps))]
         self._split_once = False
 
     @property
@@ -94,7 +97,6 @@ class Chunks:
         i = 0
         while i < len(self._all):
             chunk = self._all[i]
-            chunk.rng.mark()
             try:
                 wanted = None if redirect is None else redirect[chunk.some]
                 found, reached = self._backward(chunk, done, wanted, want_gradients)
@@ -105,7 +107,7 @@ class Chunks:
             except (RuntimeError, MemoryError) as error:  # handled outside: its traceback keeps tensors alive
                 if not is_out_of_memory(error):
                     raise
-            chunk.rng.rewind()  # the smaller chunks get the same random draws
+            chunk.draws.restart()  # the smaller chunks get the same random draws
             smaller = self._split(chunk, max(1, len(chunk) // 2))
             if len(smaller) == 1:
                 height, width = self._job.size
@@ -125,10 +127,38 @@ class Chunks:
         chunks = [small for chunk in self._all for small in self._split(chunk, 1)] if larger else self._all
         for chunk in chunks:
             images = job.images([leaf[chunk.some] for leaf in job.leaves])
-            views, move = view.look(images, chunk.rng)
+            chunk.draws.settle()
+            views, move = view.look(images, drawing(chunk.draws.rng))
             tiles = [self._score(tile.cut(views), images, _then(move, tile), chunk.some, 1.0) for tile in view.tiles]
             scores.append(torch.stack(tiles).mean(0))
         return torch.cat(scores)
+
+    @property
+    def draws(self) -> StepDraws | None:
+        """What the transforms draw, where all images run together in one pass; `None` where they do not."""
+        is_one_pass = len(self._all) == 1 and len(self._job.view.tiles) == 1
+        return self._all[0].draws if is_one_pass else None
+
+    def gradients(
+        self, draw: Draw, done: Tensor, redirect: Bool[Tensor, " n"] | None
+    ) -> tuple[Float[Tensor, " n"], tuple[Tensor, ...]]:
+        """Score all images in one pass, and return the scores and the gradients of minus the scores.
+
+        Args:
+            draw: Returns the draws of each transform in turn.
+            done: Fraction of the render that is done, in [0, 1].
+            redirect: Images whose gradients are redirected through inactive units; `None` for none of them.
+        """
+        job, some = self._job, self._all[0].some
+        # Other tensors with the same memory. The autograd nodes of the leaf tensors may belong to another stream.
+        leaves = [leaf.detach().requires_grad_(leaf.requires_grad) for leaf in job.leaves]
+        images = job.images(leaves)
+        views, move = job.view.look(images, draw)
+        acts = self._forward(check_differentiable(views, BLOCKED), redirect=redirect, graph=False)
+        acts = acts.of(images, done=done, move_masks=move, has_alpha=job.has_alpha)
+        scores = check_differentiable(job.scores(acts, some), NOT_DIFFERENTIABLE)
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        return scores.detach(), torch.autograd.grad(-scores.sum(), wanted, allow_unused=True)
 
     def _score(
         self, seen: Tensor, images: Tensor, move: MoveMasks, some: slice, done: float, redirect: Tensor | None = None
@@ -145,7 +175,7 @@ class Chunks:
         is_whole = len(chunk) == len(job.seeds)
         leaves = job.leaves if is_whole else [leaf.detach()[some].requires_grad_() for leaf in job.leaves]
         images = job.images(leaves)
-        views, move = job.view.look(images, chunk.rng)
+        views, move = job.view.look(images, chunk.draws.next())
         check_differentiable(views, BLOCKED)
         if want_gradients:
             views.retain_grad()
@@ -170,8 +200,11 @@ class Chunks:
         for group in self._job.groups:
             if cuts[-1] < group.start < chunk.some.stop and group.stop - cuts[-1] > chunk_size:
                 cuts.append(group.start)
-        bounds = pairwise([*cuts, chunk.some.stop])
-        return [Chunk(slice(low, high), chunk.rng[low - first : high - first]) for low, high in bounds]
+        bounds, draws = pairwise([*cuts, chunk.some.stop]), chunk.draws
+        return [
+            Chunk(slice(low, high), StepDraws(draws.stack, draws.rng[low - first : high - first], draws.left))
+            for low, high in bounds
+        ]
 
     def _fitting_size(self) -> int | None:
         """Estimate how many images fit in memory at once, by running the smallest group; `None` for all of them."""
@@ -211,7 +244,7 @@ class Chunks:
         leaves = [leaf.detach()[group].requires_grad_() for leaf in job.leaves]
 
         def run() -> object:
-            views, _ = job.view.look(job.images(leaves), Generators(range(count)))
+            views, _ = job.view.look(job.images(leaves), drawing(Generators(range(count))))
             return self._forward(job.view.tiles[0].cut(views))
 
         known = _image_bytes.setdefault(job.network, {})

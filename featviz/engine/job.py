@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from featviz.interfaces import (
 from featviz.io import check_unit_range, read_image, resize
 from featviz.network import Execution, Network
 from featviz.network.activations import Activations
-from featviz.objectives import ObjectiveSource, as_objectives
+from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.random import Generators
 from featviz.transforms import NEAR, STANDARD, Resize
 
@@ -195,21 +196,32 @@ class Job:
         Raises:
             SettingError: An objective does not return one score per image.
         """
-        batch = self.param.batch
-        # Image i belongs to objective i // batch; a chunk may start and end inside of an objective's images.
-        owners = range(some.start // batch, (some.stop - 1) // batch + 1)
-        sizes = [min(some.stop, (i + 1) * batch) - max(some.start, i * batch) for i in owners]
+        families = self._families(some)
+        sizes = [len(members) for members in families]
         scores = []
-        for i, size, part in zip(owners, sizes, acts.split(sizes), strict=True):
-            score = self.scorers[i](part)
+        for members, part in zip(families, acts.split(sizes), strict=True):
+            first = members[0]
+            # One objective may compare its images; several of a family score each image by its own.
+            score = first(part) if first is members[-1] else first.score_family(members, part)
             shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-            if shape != (size,):
+            if shape != (len(members),):
                 raise SettingError(
-                    f"an objective must return one score per image, here a tensor of shape ({size},); "
-                    f"{self.objectives[i]} returned {shape}"
+                    f"an objective must return one score per image, here a tensor of shape ({len(members)},); "
+                    f"{self.objectives[self.scorers.index(first)]} returned {shape}"
                 )
             scores.append(score)
         return torch.cat(scores)
+
+    def _families(self, some: slice) -> list[list[Any]]:
+        """Return the scorer of each of some images, in one list for neighbours that are scored together."""
+        families: list[list[Any]] = []
+        for i in range(some.start, some.stop):
+            scorer = self.scorers[i // self.param.batch]
+            if families and (families[-1][-1] is scorer or _are_family(families[-1][-1], scorer)):
+                families[-1].append(scorer)
+            else:
+                families.append([scorer])
+        return families
 
     def redraw(self, leaves: Leaves) -> Callable[[Size], Tensor] | None:
         """Return a function that draws the images at any size; `None` where the param has one size only."""
@@ -252,6 +264,13 @@ class Job:
 
 
 # ---------------------------------------------------------------------------------------------- arguments
+
+
+def _are_family(one: ObjectiveLike, two: ObjectiveLike) -> bool:
+    """Whether two objectives are scored together."""
+    if not isinstance(one, Objective) or not isinstance(two, Objective):
+        return False
+    return one.family is not None and one.family == two.family
 
 
 def _check_types(network: object, execution: object) -> None:

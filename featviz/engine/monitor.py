@@ -112,8 +112,10 @@ class Monitor:
         self._checks = {1, *(start + step for start in starts for step in CHECK_STEPS)}
         self._uses_network = torch.tensor(uses_network)
         self._alive = torch.zeros(len(names), dtype=torch.bool)
-        self._all_alive = False
+        self._all_alive, self._dead = False, ~self._alive
         self._scores: list[Tensor] = []
+        self._flag: Tensor | None = None  # whether any score of the last checked step was finite
+        self._flag_copied: torch.cuda.Event | None = None
 
     @property
     def steps(self) -> int:
@@ -131,7 +133,7 @@ class Monitor:
 
         The first step runs with the network's own gradients, so an image that is alive keeps them.
         """
-        return ~self._alive if 0 < self.steps < self._redirect_steps and not self._all_alive else None
+        return self._dead if 0 < self.steps < self._redirect_steps and not self._all_alive else None
 
     def record(
         self,
@@ -151,10 +153,27 @@ class Monitor:
         if gradients is not None:
             # A regularizer alone gives the image a gradient, but not its view: such an image's unit is still dead.
             self._alive |= gradients.images & (gradients.views | ~self._uses_network)
-            self._all_alive = bool(self._alive.all())
+            self._all_alive, self._dead = bool(self._alive.all()), ~self._alive
             if self.steps == self._last_check and not self._alive.any():
                 raise RenderError(DEAD)
-        if self.steps % FINITE_EVERY == 0 and not scores.isfinite().any():
+        if self.steps % FINITE_EVERY == 0:
+            self._check_finite(scores)
+
+    def _check_finite(self, scores: Float[Tensor, " n"]) -> None:
+        """Check the scores on the CPU now; those on a GPU at the next call, when they have long been computed.
+
+        Raises:
+            RenderError: None of them is finite.
+        """
+        flag, self._flag = self._flag, scores.isfinite().any().to("cpu", non_blocking=True)
+        if not scores.is_cuda:
+            flag = self._flag
+        else:
+            event, self._flag_copied = self._flag_copied, torch.cuda.Event()
+            self._flag_copied.record()
+            if event is not None:
+                event.synchronize()
+        if flag is not None and not flag:
             raise RenderError(NOT_FINITE)
 
     def history(self, steps: int) -> Float[Tensor, "steps n"]:

@@ -15,6 +15,7 @@ from featviz.engine.chunks import Chunks
 from featviz.engine.job import Job, Start
 from featviz.engine.memory import keep_freed_memory
 from featviz.engine.monitor import Monitor
+from featviz.engine.recording import Recorder
 from featviz.engine.result import Rendering, Robustness
 from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms
 from featviz.errors import FeatvizWarning, SettingError
@@ -99,14 +100,17 @@ def render(
     kept: dict[int, Tensor] = {}
     done, at_start = 0, _sampled(job)
     with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
-        chunks = Chunks(job, forward)
+        chunks = Chunks(job, forward, last)
+        recorder = Recorder(job, chunks, stepper, steps, last)
         try:
             while done < last:
-                scores, gradients = chunks.backward(
-                    done / steps, redirect=monitor.redirect, want_gradients=monitor.wants_gradients
-                )
+                scores, gradients = None if monitor.wants_gradients else recorder.step(done, monitor.redirect), None
+                if scores is None:
+                    scores, gradients = chunks.backward(
+                        done / steps, redirect=monitor.redirect, want_gradients=monitor.wants_gradients
+                    )
+                    stepper.step()
                 monitor.record(scores, gradients)
-                stepper.step()
                 done += 1
                 if done in snapshots:
                     kept[done] = job.images(job.leaves).detach().cpu()
@@ -132,6 +136,7 @@ def render(
         execution=used,
         redraw=job.redraw(job.leaves),
         robustness=robustness,
+        plan=recorder.plan(done),
     )
 
 

@@ -72,6 +72,7 @@ class Rendering:
         execution: How the network was run.
         redraw: Draws the same images at another height and width; `None` where the param has one size only.
         robustness: Scores of the finished images in new views; `None` where they were not computed.
+        plan: How the steps ran: how many were replayed as a CUDA graph, or why none.
     """
 
     images: Float[Tensor, "n c h w"]
@@ -84,6 +85,7 @@ class Rendering:
     execution: Execution = Execution()
     redraw: Callable[[Size], Tensor] | None = None
     robustness: Robustness | None = None
+    plan: str = ""
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -17,6 +17,7 @@ from featviz.network import Network
 from featviz.network.activations import MoveMasks
 from featviz.random import Generators
 from featviz.transforms import CompositeAlpha, Resize, apply_transforms, fuse
+from featviz.transforms.fusing import Draw, apply_draws
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,17 @@ class View:
             cut = f"a view of {self.size[0]} x {self.size[1]} px is cut into tiles of {self.tile[0]} x {self.tile[1]}"
             raise SettingError(f"{objective} needs the full view, but {cut}; use a smaller image or larger tiles")
 
-    def look(self, images: Float[Tensor, "n c h w"], rng: Generators) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
-        """Transform the images with new random draws.
+    def look(self, images: Float[Tensor, "n c h w"], draw: Draw) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
+        """Transform the images.
+
+        Args:
+            images: In [0, 1].
+            draw: Returns the random draws of each transform in turn, given the shape of the images that it gets.
 
         Returns:
             The views, and a function that moves masks as the images were moved.
         """
-        return apply_transforms(images, self.transforms, rng)
+        return apply_draws(images, self.transforms, draw)
 
 
 def size_of(images: Tensor) -> Size:

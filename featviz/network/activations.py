@@ -77,7 +77,7 @@ class Activations(Mapping[str, Tensor]):
             tiles.
         heads: Layers that put out class logits, and their class names in output order (possibly none).
         source: The images before any transform, in [0, 1]; `None` where the views come from no images.
-        done: Fraction of the render that is done, in [0, 1].
+        done: Fraction of the render that is done, in [0, 1]; a tensor of one number while a CUDA graph is recorded.
         move_masks: Moves masks as the transforms of this step moved the images.
         has_alpha: Whether the last channel of the images is alpha.
         outputs_of: Returns what a head's outputs are.
@@ -88,7 +88,7 @@ class Activations(Mapping[str, Tensor]):
     size: tuple[int, int]
     heads: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {OUTPUT: ()})
     source: Float[Tensor, "n c h w"] | None = None
-    done: float = 0.0
+    done: float | Tensor = 0.0
     move_masks: MoveMasks = _unmoved
     has_alpha: bool = False
     outputs_of: Callable[[str], tuple[OutputKind, OutputScale]] = _logits_of_classes
@@ -136,6 +136,23 @@ class Activations(Mapping[str, Tensor]):
         if not 0 <= index < values.shape[1]:
             raise AddressError(f"no channel {index} in {layer!r}; it has {values.shape[1]}, 0 to {values.shape[1] - 1}")
         return values[:, index]
+
+    def channel_of_each(self, layer: str, indices: Sequence[int]) -> Float[Tensor, "n *position"]:
+        """Return one channel of a layer for each image.
+
+        Args:
+            layer: Name of the layer.
+            indices: Index of the channel of each image, from 0.
+
+        Raises:
+            AddressError: There is no such channel.
+        """
+        layout, tensor = self.layouts[layer], self[layer]
+        for index in set(indices):
+            self.channel(layer, index)
+        picked = pick_channels(tensor.movedim(layout.channel, 1), indices)
+        values = picked.float() if picked.dtype in (torch.float16, torch.bfloat16) else picked
+        return values.transpose(1, 2) if layout.transposed else values
 
     def neuron(self, layer: str, index: int, at: Position) -> Float[Tensor, " n"]:
         """Return one channel of a layer at one position.
@@ -412,6 +429,33 @@ def index_of_class(name: str, classes: Sequence[str]) -> int | None:
         return classes.index(name)
     alike = [i for i, each in enumerate(classes) if plain_spelling(each) == plain_spelling(name)]
     return alike[0] if len(alike) == 1 else None
+
+
+def pick_channels(values: Float[Tensor, "n channel *position"], indices: Sequence[int]) -> Float[Tensor, "n *position"]:
+    """Return one channel of each image. Its gradient is laid out in memory as the values are.
+
+    Args:
+        values: Any values.
+        indices: Index of the channel of each image.
+    """
+    rows, channels = torch.arange(len(indices)), torch.tensor(indices)
+    on_device = (each.to(values.device, non_blocking=True) for each in (rows, channels))
+    return _ChannelOfEach.apply(values, *on_device)  # type: ignore[no-untyped-call,no-any-return]
+
+
+class _ChannelOfEach(torch.autograd.Function):
+    """Indexing with a backward pass of one operation: no index occurs twice, so nothing has to be added up."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rows: Tensor, channels: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, channels)
+        ctx.gradient = torch.zeros_like(values)
+        return values[rows, channels]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.gradient.index_put_(ctx.saved_tensors, gradient), None, None
 
 
 def _gradient_weighted(tensor: Tensor, weight: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,13 +31,14 @@ from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import Pair, fold, foldable
 from featviz.network.fast.conv_backward import speed_up_backward
 from featviz.network.fast.cuda_graphs import cuda_graphed
+from featviz.network.fast.out_of_place import can_run_out_of_place, run_out_of_place
 from featviz.network.fast.weight_formats import convert_weights
 from featviz.network.gradients import SmoothPools, redirect_gradients
 from featviz.network.hooks import Call, PassDone, Replacement, hook_outputs, watch_outputs
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, LayerTable, Probed
 from featviz.network.modules import check_gradients, check_module, explain_failure
-from featviz.network.neutral_state import neutral_state
+from featviz.network.neutral_state import fast_on_gpu, neutral_state
 from featviz.network.output_scale import output_scale
 from featviz.network.passes import raise_unless_size_error
 from featviz.network.probing import probe
@@ -56,6 +57,8 @@ SIMILAR = 0.75
 LayerLike = str | nn.Module
 """A layer: its name, or the module itself."""
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, eq=False)
 class Forward:
@@ -67,7 +70,7 @@ class Forward:
     """
 
     module: nn.Module
-    run: Callable[[Tensor, Tensor | None, Mapping[str, Replacement]], Activations]
+    run: Callable[[Tensor, Tensor | None, Mapping[str, Replacement], bool], Activations]
 
     def __call__(
         self,
@@ -75,6 +78,7 @@ class Forward:
         *,
         redirect: Bool[Tensor, " n"] | None = None,
         replace: Mapping[str, Replacement] = MappingProxyType({}),
+        graph: bool = True,
     ) -> Activations:
         """Return the activations of the captured layers.
 
@@ -82,8 +86,9 @@ class Forward:
             images: In [0, 1].
             redirect: Images for which blocked gradients are redirected through rectifiers; `None` for none of them.
             replace: For captured layers, functions from their output to the one with which the pass goes on.
+            graph: Whether the pass may be recorded as a CUDA graph of its own.
         """
-        return self.run(images, redirect, replace)
+        return self.run(images, redirect, replace, graph)
 
 
 @dataclass
@@ -94,6 +99,7 @@ class _Measured:
     table: dict[str, Layer] | None = None
     outputs: dict[str, tuple[OutputKind, OutputScale]] = field(default_factory=dict)
     pairs: tuple[Pair, ...] | None = None
+    out_of_place: bool | None = None
     fields: dict[str, ReceptiveField] | None = None
     fingerprint: tuple[object, str] | None = None
     accepted: dict[tuple[Size, frozenset[str]], bool] = field(default_factory=dict)
@@ -509,7 +515,9 @@ class Network:
             ):
                 return capture(lambda: module(normalise(images).contiguous(memory_format=memory)), replace)
 
-        def forward(images: Tensor, redirect: Tensor | None, replace: Mapping[str, Replacement]) -> Activations:
+        def forward(
+            images: Tensor, redirect: Tensor | None, replace: Mapping[str, Replacement], graph: bool
+        ) -> Activations:
             if images.requires_grad:
                 check_gradients(self.probed.checkpointed)
             if images.requires_grad and not images.is_leaf:
@@ -522,7 +530,7 @@ class Network:
                         images, {layer: _batch_first(each, layouts[layer]) for layer, each in replace.items()}
                     )
                 elif redirect is None:
-                    captured = recorded(images)
+                    captured = recorded(images) if graph else run(images)
                 else:
                     with redirect_gradients(redirect):
                         captured = run(images)
@@ -539,10 +547,13 @@ class Network:
         module = self._copy()
         if execution.fold:
             fold(module, [pair for pair in self._foldable if not pair.hidden & layouts.keys()])
+        if self._runs_out_of_place:
+            run_out_of_place(module)
         convert_weights(module, memory, precision)
         speed_up_backward(module)
         capture = hook_outputs(module, calls)
-        yield Forward(module, forward)
+        with fast_on_gpu(self.device):
+            yield Forward(module, forward)
 
     @neutral_state()
     def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
@@ -587,12 +598,24 @@ class Network:
     def _foldable(self) -> tuple[Pair, ...]:
         """Convolutions with a batch normalisation that can be folded into them; measured on first use."""
         if self._measured.pairs is None:
-            noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
-            try:
-                self._measured.pairs = foldable(self.module, self.normaliser()(noise.to(self.device)))
-            except torch.OutOfMemoryError:  # the measurement keeps every layer's output; a render may still fit
-                self._measured.pairs = ()
+            self._measured.pairs = self._tried(foldable, ())
         return self._measured.pairs
+
+    @property
+    @neutral_state()
+    def _runs_out_of_place(self) -> bool:
+        """Whether activations can run out of place; measured on first use."""
+        if self._measured.out_of_place is None:
+            self._measured.out_of_place = self._tried(can_run_out_of_place, False)
+        return self._measured.out_of_place
+
+    def _tried(self, trial: Callable[[nn.Module, Tensor], T], otherwise: T) -> T:
+        """Try a change of the module on noise. It keeps every layer's output, so memory may run out."""
+        noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
+        try:
+            return trial(self.module, self.normaliser()(noise.to(self.device)))
+        except torch.OutOfMemoryError:  # a render may still fit
+            return otherwise
 
     def _grey(self, n: int, size: Size) -> Tensor:
         """Return what the module gets for n grey images."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
 from numbers import Real
@@ -81,6 +81,20 @@ class Objective:
             context: Facts about the render, and a function that runs the network.
         """
         return self
+
+    @property
+    def family(self) -> Hashable:
+        """What it has in common with objectives that are scored together by `score_family`; `None` if it has none."""
+        return None
+
+    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        """Return one score per image, each by an objective of its own. Scoring many at once takes fewer operations.
+
+        Args:
+            members: The objective of each image. All have this one's family.
+            acts: Activations of all images.
+        """
+        return self(acts)
 
     def shown_unit(self, position: float = 0.0) -> Objective | None:
         """Return the first unit that it maximises: what an image of it shows. `None` if there is none.
@@ -211,6 +225,10 @@ class Constant(Objective):
     def layers(self) -> frozenset[str]:
         return frozenset()
 
+    @property
+    def family(self) -> Hashable:
+        return self
+
     def __call__(self, acts: Activations) -> Any:
         return self.value
 
@@ -237,6 +255,14 @@ class Composite(Objective):
     @property
     def traits(self) -> Traits:
         return reduce(or_, map(traits_of, self.parts), Traits())
+
+    def _family_of_parts(self) -> Hashable:
+        families = tuple(part.family for part in self.parts)
+        return None if None in families else (type(self), families)
+
+    def _score_parts(self, members: Sequence[Any], acts: Activations) -> list[Any]:
+        columns = zip(*(member.parts for member in members), strict=True)
+        return [part.score_family(column, acts) for part, column in zip(self.parts, columns, strict=True)]
 
     def shown_unit(self, position: float = 0.0) -> Objective | None:
         return next(filter(None, (part.shown_unit(position) for part in self.parts)), None)
@@ -275,6 +301,13 @@ class Sum(Composite):
     def parts(self) -> tuple[Objective, ...]:
         return self.terms
 
+    @property
+    def family(self) -> Hashable:
+        return self._family_of_parts()
+
+    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        return reduce(add, self._score_parts(members, acts))
+
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         return reduce(add, (term(acts) for term in self.terms))
 
@@ -304,6 +337,13 @@ class Negative(Composite):
 
     def shown_unit(self, position: float = 0.0) -> Objective | None:
         return None
+
+    @property
+    def family(self) -> Hashable:
+        return self._family_of_parts()
+
+    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        return -self._score_parts(members, acts)[0]  # type: ignore[no-any-return]
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         return -self.part(acts)
@@ -349,6 +389,14 @@ class Product(_Binary):
     def shown_unit(self, position: float = 0.0) -> Objective | None:
         return None if self.is_negative else super().shown_unit(position)
 
+    @property
+    def family(self) -> Hashable:
+        return self._family_of_parts()
+
+    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        left, right = self._score_parts(members, acts)
+        return left * right  # type: ignore[no-any-return]
+
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.left(acts) * self.right(acts)
 
@@ -362,6 +410,14 @@ class Quotient(_Binary):
 
     def shown_unit(self, position: float = 0.0) -> Objective | None:
         return None if self.is_negative else self.left.shown_unit(position)
+
+    @property
+    def family(self) -> Hashable:
+        return self._family_of_parts()
+
+    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        left, right = self._score_parts(members, acts)
+        return left / right  # type: ignore[no-any-return]
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.left(acts) / self.right(acts)

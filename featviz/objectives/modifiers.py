@@ -127,6 +127,7 @@ class Ramp(Objective):
         return Traits(zero_until=self.begin if self.first == 0 else 0.0)
 
     def __call__(self, acts: Activations) -> Any:
-        """Return the value at this step, a number."""
+        """Return the value at this step: a number, or a tensor of one number."""
         progress = (acts.done - self.begin) / (self.end - self.begin)
-        return self.first + (self.last - self.first) * min(1.0, max(0.0, progress))
+        inside = progress.clamp(0, 1) if isinstance(progress, Tensor) else min(1.0, max(0.0, progress))
+        return self.first + (self.last - self.first) * inside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,20 @@ from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective
 from featviz.transforms.blur import gaussian_blur
 
-NO_LAYERS: frozenset[str] = frozenset()
+
+class _Regularizer(Objective):
+    """An objective about the image alone."""
+
+    layers = frozenset()
+
+    @property
+    def family(self) -> Hashable:
+        """The regularizer itself: equal ones are scored together."""
+        return self
 
 
 @dataclass(frozen=True)
-class TotalVariation(Objective):
+class TotalVariation(_Regularizer):
     """The total variation of the image: mean absolute difference of vertical plus that of horizontal neighbours.
 
     The score is in [0, 2]. Subtract 1 to 20 times it.
@@ -27,7 +37,6 @@ class TotalVariation(Objective):
     """
 
     term = "tv"
-    layers = NO_LAYERS
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the total variation; a side of 1 px has none."""
@@ -38,7 +47,7 @@ class TotalVariation(Objective):
 
 
 @dataclass(frozen=True)
-class L1(Objective):
+class L1(_Regularizer):
     """The mean absolute difference between pixels and a grey level.
 
     The score is in [0, 1].
@@ -51,7 +60,6 @@ class L1(Objective):
 
     grey: float = 0.5
     term = "l1"
-    layers = NO_LAYERS
 
     def __post_init__(self) -> None:
         """Check the grey."""
@@ -63,7 +71,7 @@ class L1(Objective):
 
 
 @dataclass(frozen=True)
-class L2(Objective):
+class L2(_Regularizer):
     """The mean squared difference between pixels and a grey level.
 
     The score is in [0, 1].
@@ -77,7 +85,6 @@ class L2(Objective):
 
     grey: float = 0.5
     term = "l2"
-    layers = NO_LAYERS
 
     def __post_init__(self) -> None:
         """Check the grey."""
@@ -89,7 +96,7 @@ class L2(Objective):
 
 
 @dataclass(frozen=True)
-class Blur(Objective):
+class Blur(_Regularizer):
     """The high frequencies of the image: half the mean squared difference from the blurred image.
 
     The score is in [0, 0.5]. Subtracting it blurs the image a little in every step.
@@ -105,7 +112,6 @@ class Blur(Objective):
 
     std: float = 1.0
     term = "blur"
-    layers = NO_LAYERS
 
     def __post_init__(self) -> None:
         """Check the standard deviation."""
@@ -118,7 +124,7 @@ class Blur(Objective):
 
 
 @dataclass(frozen=True)
-class BoundaryComplexity(Objective):
+class BoundaryComplexity(_Regularizer):
     """The structure near the borders of the image; subtract it to keep the subject in the center.
 
     The score is the mean over the border of (image - blurred)² + 0.8 · (image - grey)². It is >= 0.
@@ -137,7 +143,6 @@ class BoundaryComplexity(Objective):
     px: int = 20
     grey: float = 0.5
     term = "boundary"
-    layers = NO_LAYERS
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -154,7 +159,7 @@ class BoundaryComplexity(Objective):
 
 
 @dataclass(frozen=True)
-class Opacity(Objective):
+class Opacity(_Regularizer):
     """The mean of the alpha channel; subtract it to make transparent what does not contribute to the score.
 
     The score is in [0, 1]. The image needs an alpha channel: use `param.Alpha()`.
@@ -167,7 +172,6 @@ class Opacity(Objective):
 
     middle: bool = False
     term = "opacity"
-    layers = NO_LAYERS
 
     def __post_init__(self) -> None:
         """Check the flag."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.checks import as_whole, check_position, check_text
 from featviz.interfaces import Position, Traits
-from featviz.network.activations import OUTPUT, Activations
+from featviz.network.activations import OUTPUT, Activations, pick_channels
 from featviz.objectives.address import Address
 from featviz.objectives.algebra import Objective, Unit, quote_name
 
@@ -42,6 +44,18 @@ class Neuron(Unit):
     def traits(self) -> Traits:
         """Depends on position."""
         return Traits(depends_on_position=True)
+
+    @property
+    def family(self) -> Hashable:
+        """The layer and the position: neurons there are scored together."""
+        return Neuron, self.layer, self.at
+
+    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        """Return the score of each image by its own objective."""
+        for channel in {member.channel for member in members}:
+            acts.channel(self.layer, channel)  # raises where there is no such channel
+        values = acts.at(self.layer, self.at, f"{self.layer}:{self.channel}")
+        return pick_channels(values, [member.channel for member in members])
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the activation of the neuron.
@@ -77,6 +91,16 @@ class Channel(Unit):
         """Convert integers of numpy and torch, and check the fields."""
         super().__post_init__()
         object.__setattr__(self, "channel", as_whole("channel", self.channel))
+
+    @property
+    def family(self) -> Hashable:
+        """The layer: channels of it are scored together."""
+        return Channel, self.layer
+
+    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        """Return the score of each image by its own objective."""
+        values = acts.channel_of_each(self.layer, [member.channel for member in members])
+        return values.unsqueeze(-1).flatten(1).mean(1)
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the mean activation of the channel.
@@ -138,6 +162,16 @@ class _Class(Unit):
         """The head and the class name; `None` where the class is given by index."""
         return (self.network, self.name) if isinstance(self.name, str) else None
 
+    @property
+    def family(self) -> Hashable:
+        """The head: its classes are scored together."""
+        return type(self), self.network
+
+    def _pick(self, values: Tensor, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        """Return the value of each image's class."""
+        index = {name: acts.class_index(name, self.network) for name in {member.name for member in members}}
+        return pick_channels(values, [index[member.name] for member in members])
+
 
 @dataclass(frozen=True)
 class Logit(_Class):
@@ -159,6 +193,10 @@ class Logit(_Class):
             AddressError: There is no such class, or the network puts out no logits.
         """
         return acts.logits(self.network)[:, acts.class_index(self.name, self.network)]
+
+    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        """Return the logit of each image's class."""
+        return self._pick(acts.logits(self.network), members, acts)
 
     def __str__(self) -> str:
         """Return the address."""
@@ -186,6 +224,10 @@ class Probability(_Class):
             AddressError: There is no such class, or the network puts out no logits.
         """
         return acts.probabilities(self.network)[:, acts.class_index(self.name, self.network)]
+
+    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        """Return the probability of each image's class."""
+        return self._pick(acts.probabilities(self.network), members, acts)
 
     def __str__(self) -> str:
         """Return the address."""

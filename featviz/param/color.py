@@ -152,8 +152,25 @@ def _mix(canvas: Tensor, matrix: Tensor) -> Tensor:
             f"Decorrelated mixes {len(matrix)} channels, and the canvas has {canvas.shape[1]}; use color=Plain(), or a "
             "prior fitted to images with as many channels"
         )
-    # The same as a 1x1 convolution, which took 30 times as long in a measurement.
-    return torch.matmul(matrix.to(canvas.dtype), canvas.flatten(2)).view_as(canvas)
+    return _Mix.apply(canvas, matrix.to(canvas.dtype))  # type: ignore[no-untyped-call,no-any-return]
+
+
+class _Mix(torch.autograd.Function):
+    """A product with a constant matrix along the channels; on a CPU 30 times as fast as a 1x1 convolution.
+
+    PyTorch's own backward pass takes twice as long on a GPU, because the transposed matrix is not contiguous.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, canvas: Tensor, matrix: Tensor) -> Tensor:
+        ctx.save_for_backward(matrix)
+        return torch.matmul(matrix, canvas.flatten(2)).view_as(canvas)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (matrix,) = ctx.saved_tensors
+        return torch.matmul(matrix.T.contiguous(), gradient.flatten(2)).view_as(gradient), None
 
 
 def collapse_channels(maps: Real[Tensor, "*more channel y x"]) -> Float[Tensor, "*more 3 y x"]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from featviz.network.neutral_state import neutral_state
 
 
 def gaussian_blur(images: Float[Tensor, "n c h w"], std: float) -> Float[Tensor, "n c h w"]:
@@ -18,7 +23,16 @@ def gaussian_blur(images: Float[Tensor, "n c h w"], std: float) -> Float[Tensor,
     Returns:
         The blurred images.
     """
-    from kornia.filters import gaussian_blur2d  # slow to import
+    from kornia.filters import filter2d_separable  # slow to import
 
     sides = [min(2 * round(3 * std) + 1, 2 * side - 1) for side in images.shape[2:]]
-    return gaussian_blur2d(images, (sides[0], sides[1]), (max(std, 1e-3),) * 2, border_type="reflect")
+    vertical, horizontal = (_kernel(side, max(std, 1e-3), images.device, images.dtype) for side in sides)
+    return filter2d_separable(images, horizontal, vertical, border_type="reflect")
+
+
+@lru_cache(maxsize=64)
+@neutral_state()
+def _kernel(side: int, std: float, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "1 side"]:
+    from kornia.filters import get_gaussian_kernel1d
+
+    return get_gaussian_kernel1d(side, std, device=device, dtype=dtype)

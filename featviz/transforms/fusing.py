@@ -8,11 +8,14 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.interfaces import Geometric, MovesMasks, Padding, Transform, Transforms, transform_traits_of
+from featviz.interfaces import Geometric, MovesMasks, Padding, Shape, Transform, Transforms, transform_traits_of
 from featviz.network.activations import MoveMasks
 from featviz.random import Generators
 from featviz.transforms.module import ModuleTransform
 from featviz.transforms.resampling import Warp
+
+Draw = Callable[[Transform, Shape], Any]
+"""Returns the random draws of a transform, given the channels, height and width in px of the images that it gets."""
 
 
 def fuse(stack: Transforms) -> tuple[Transform, ...]:
@@ -65,17 +68,42 @@ def apply_transforms(
     Returns:
         The views, and a function that moves masks as the images were moved.
     """
+    return apply_draws(images, stack, drawing(rng))
+
+
+def drawing(rng: Generators) -> Draw:
+    """Return a function that makes new draws of each transform.
+
+    Args:
+        rng: Random numbers, one generator per image.
+    """
+    return lambda transform, shape: transform.draw(rng, shape)
+
+
+def apply_draws(
+    images: Float[Tensor, "n c h w"], stack: Sequence[Transform], draw: Draw
+) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
+    """Apply fused transforms once.
+
+    Args:
+        images: Images in [0, 1].
+        stack: The result of `fuse`.
+        draw: Returns the random draws of each transform in turn, given the shape of the images that it will get.
+
+    Returns:
+        The views, and a function that moves masks as the images were moved.
+    """
     moves: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = []
     images = images.view_as(images)  # another tensor even without transforms, so that views have their own gradient
     for transform in stack:
-        draw = transform.draw(rng, (images.shape[1], images.shape[2], images.shape[3]))
-        images = transform.apply(images, draw)
+        drawn = draw(transform, (images.shape[1], images.shape[2], images.shape[3]))
+        images = transform.apply(images, drawn)
         if isinstance(transform, MovesMasks):
-            moves.append((transform.move, draw))
+            moves.append((transform.move, drawn))
 
     def move_masks(masks: Tensor) -> Tensor:
-        for move, draw in moves:
-            masks = move(masks, draw)
+        for move, drawn in moves:
+            masks = move(masks, drawn)
         return masks
 
     return images, move_masks

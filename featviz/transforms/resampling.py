@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Complex64, Float, Int64
 from torch import Tensor
 
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Geometric, Padding, Shape, Size
+from featviz.network.neutral_state import neutral_state
 from featviz.random import Generators
 
 AffineMap = tuple[Float[Tensor, "n 3 3"], Size]
@@ -52,68 +54,123 @@ class Warp:
             raise SettingError(f"steps of Warp must be geometric transforms, got {shown(self.steps)}")
         object.__setattr__(self, "steps", tuple(self.steps))
 
-    def draw(self, rng: Generators, shape: Shape) -> AffineMap:
-        """Draw the map of each transform and multiply them."""
+    def draw(self, rng: Generators, shape: Shape) -> Sampling:
+        """Draw the map of each transform, multiply them, and invert the product."""
         matrix, size = identity(len(rng)), shape[1:]
         for step in self.steps:
             step_map, size = step.place(rng, size)
             matrix = step_map @ matrix
-        return matrix, size
+        return Sampling.of(matrix, shape[1:], size)
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: AffineMap) -> Float[Tensor, "n c h2 w2"]:
+    def apply(self, images: Float[Tensor, "n c h w"], draw: Sampling) -> Float[Tensor, "n c h2 w2"]:
         """Resample the images bilinearly."""
-        return self._resample(images, draw, self._fill)
+        return _resample(images, draw, self._fill)
 
-    def move(self, masks: Float[Tensor, "n c h w"], draw: AffineMap) -> Float[Tensor, "n c h2 w2"]:
+    def move(self, masks: Float[Tensor, "n c h w"], draw: Sampling) -> Float[Tensor, "n c h2 w2"]:
         """Move masks as the images were moved. Padding is outside of every mask."""
-        return self._resample(masks, draw, None if self._fill is None else 0.0)
+        return _resample(masks, draw, None if self._fill is None else 0.0)
 
     @property
     def _fill(self) -> float | None:
         return next((step.fill for step in self.steps if isinstance(step, Padding)), None)
 
-    @staticmethod
-    def _resample(images: Tensor, draw: AffineMap, fill: float | None) -> Tensor:
-        """Resample images; those that shrink by 2 or more are first averaged over blocks of pixels.
 
-        Bilinear interpolation reads 4 pixels. At half the size or less it would skip pixels, which aliases, and which
-        leaves them without a gradient.
+class Sampling(NamedTuple):
+    """Where the pixels of each view come from.
+
+    Args:
+        coordinates: Coefficients of x and y in the image, as `torch.grid_sampler` expects these: of the column and the
+            row of a pixel of the view, and a constant.
+        halvings: How many times the sides of each image are halved first, by averages over blocks of pixels. Bilinear
+            interpolation reads 4 pixels; at half the size or less it would skip pixels, which aliases, and which leaves
+            them without a gradient.
+        size: Height and width of the views in px.
+        most: Largest number of halvings, where they are on a GPU; `None` on the CPU, where they can be read at once.
+    """
+
+    coordinates: Float[Tensor, "n 3 2"]
+    halvings: Int64[Tensor, " n"]
+    size: Size
+    most: int | None = None
+
+    @classmethod
+    def of(cls, matrix: Float[Tensor, "n 3 3"], old: Size, size: Size) -> Sampling:
+        """Invert maps of pixel coordinates.
+
+        Args:
+            matrix: From pixels of the image to those of the view, `(x, y, 1)`.
+            old: Height and width of the images in px.
+            size: Height and width of the views in px.
         """
-        matrix, size = draw
-        halvings = _halvings(matrix)
-        if not halvings.any():
-            return _warp(images, matrix, size, fill)
-        # Images with the same number of halvings are resampled together, then put back into their order.
-        views, groups = [], [(halvings == count).nonzero().flatten() for count in halvings.unique()]
-        for group in groups:
-            chosen = images.index_select(0, group.to(images.device, non_blocking=True))
-            views.append(_warp(*_average_blocks(chosen, matrix[group], int(halvings[group[0]])), size, fill))
-        order = torch.cat(groups).argsort().to(images.device, non_blocking=True)
-        return torch.cat(views).index_select(0, order)
+        area = matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
+        # Rounded down: floor(-log2(sqrt(area))). 1e-4 keeps an exact half from being rounded down by floating-point
+        # errors. A side of 1 px cannot be halved.
+        halvings = area.abs().clamp(min=1e-6).log2().div(-2).add(1e-4).floor().clamp(min=0)
+        side = torch.minimum(2**halvings, torch.tensor(float(min(old))))
+        # Block k covers the pixels side * k to side * k + side - 1, so its center is at side * k + (side - 1) / 2.
+        inverse = torch.linalg.inv(matrix)[:, :2]
+        inverse[:, :, 2] -= (side[:, None] - 1) / 2
+        inverse = inverse / side[:, None, None]
+        # Coordinate p of a side of n px becomes 2 * p / (n - 1) - 1, because -1 and 1 are the centers of the outer
+        # pixels. There are ceil(n / side) blocks along a side.
+        blocks = (torch.tensor([old[1], old[0]]) / side[:, None]).ceil()
+        inverse = inverse * (2 / (blocks - 1).clamp(min=1))[:, :, None]
+        inverse[:, :, 2] -= 1
+        return cls(inverse.mT.contiguous(), halvings.long(), size)
+
+    def to(self, device: torch.device) -> Sampling:
+        """Copy the tensors to a device, and note the largest number of halvings.
+
+        Args:
+            device: Where the images are.
+        """
+        coordinates, halvings = (each.to(device, non_blocking=True) for each in self[:2])
+        return Sampling(coordinates, halvings, self.size, int(self.halvings.max()))
 
 
-def _halvings(matrix: Float[Tensor, "n 3 3"]) -> Int64[Tensor, " n"]:
-    """Return how many times the sides of each image are halved, rounded down: floor(-log2(sqrt(determinant)))."""
-    area = matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
-    # 1e-4 keeps an exact half from being rounded down by floating-point errors.
-    return area.abs().clamp(min=1e-6).log2().div(-2).add(1e-4).floor().clamp(min=0).long()
+def _resample(images: Tensor, draw: Sampling, fill: float | None) -> Tensor:
+    """Resample images bilinearly; those that shrink by 2 or more are first averaged over blocks of pixels."""
+    if draw.most is None:
+        return _resample_groups(images, draw, fill)
+    # All images are sampled in each resolution, because the GPU would have to wait to learn which ones need which.
+    views = _warp(images, draw.coordinates, draw.size, fill)
+    for count in range(1, draw.most + 1):
+        smaller = _warp(_average_blocks(images, count), draw.coordinates, draw.size, fill)
+        views = torch.where((draw.halvings == count)[:, None, None, None], smaller, views)
+    return views
 
 
-def _average_blocks(images: Tensor, matrix: Tensor, halvings: int) -> tuple[Tensor, Tensor]:
-    """Average blocks of 2^halvings px, and return the map from the smaller images."""
+def _resample_groups(images: Tensor, draw: Sampling, fill: float | None) -> Tensor:
+    """Resample images with the same number of halvings together, and put them back into their order."""
+    halvings = draw.halvings.tolist()
+    if not any(halvings):
+        return _warp(images, draw.coordinates, draw.size, fill)
+    if len(set(halvings)) == 1:
+        return _warp(_average_blocks(images, halvings[0]), draw.coordinates, draw.size, fill)
+    order = sorted(range(len(halvings)), key=halvings.__getitem__)
+    parts, first = [], 0
+    for count in sorted(set(halvings)):
+        group = torch.tensor(order[first : first + halvings.count(count)])
+        chosen = images.index_select(0, group.to(images.device, non_blocking=True))
+        parts.append(_warp(_average_blocks(chosen, count), draw.coordinates[group], draw.size, fill))
+        first += len(group)
+    back = torch.tensor(sorted(range(len(order)), key=order.__getitem__))
+    return torch.cat(parts).index_select(0, back.to(images.device, non_blocking=True))
+
+
+def _average_blocks(images: Tensor, halvings: int) -> Tensor:
+    """Average blocks of 2^halvings px, or as many as the image has."""
     side = min(2**halvings, *images.shape[2:])
     if side == 1:
-        return images, matrix
-    # Block k covers the pixels side * k to side * k + side - 1, so its center is at side * k + (side - 1) / 2.
-    from_blocks = identity(len(matrix))
-    from_blocks[:, 0, 0] = from_blocks[:, 1, 1] = side
-    from_blocks[:, 0, 2] = from_blocks[:, 1, 2] = (side - 1) / 2
-    return F.avg_pool2d(images, side, ceil_mode=True), matrix @ from_blocks
+        return images
+    if images.is_cuda and not any(each % side for each in images.shape[2:]):  # several times as fast there
+        return images.unflatten(3, (-1, side)).unflatten(2, (-1, side)).mean((3, 5))
+    return F.avg_pool2d(images, side, ceil_mode=True)
 
 
-def _warp(images: Tensor, matrix: Tensor, size: Size, fill: float | None) -> Tensor:
+def _warp(images: Tensor, coordinates: Tensor, size: Size, fill: float | None) -> Tensor:
     """Resample bilinearly. The outside is filled with a value, or mirrors the image where `fill` is `None`."""
-    grid = _grid(matrix, images, size)
+    grid = _grid(coordinates.to(images, non_blocking=True), size)
     if fill is None:
         return _GridSample.apply(images, grid, REFLECTION)  # type: ignore[no-untyped-call,no-any-return]
     # The sampler pads with 0 only, so subtract the fill before and add it after.
@@ -142,18 +199,20 @@ class _GridSample(torch.autograd.Function):
         return torch.ops.aten.grid_sampler_2d_backward(gradient, placeholder, grid, *mode, [True, False])[0], None, None
 
 
-def _grid(matrix: Float[Tensor, "n 3 3"], images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n h2 w2 2"]:
+def _grid(coordinates: Float[Tensor, "n 3 2"], size: Size) -> Float[Tensor, "n h2 w2 2"]:
     """Return where each pixel of the view comes from, as `torch.grid_sampler` expects it: x and y in [-1, 1].
 
     An affine map is the sum of a part that depends on the row and a part that depends on the column. So the grid is an
     outer sum of two vectors, with x and y as one complex number: one addition per pixel, which takes a hundredth of the
     time of a matrix product per pixel.
     """
-    # Coordinate p of a side of n px becomes 2 * p / (n - 1) - 1, because -1 and 1 are the centers of the outer pixels.
-    unit = torch.tensor([2 / max(1, side - 1) for side in (images.shape[3], images.shape[2])])
-    inverse = torch.linalg.inv(matrix)[:, :2] * unit[:, None]
-    inverse[:, :, 2] -= 1
-    inverse = inverse.mT.contiguous().to(images, non_blocking=True)
-    per_column, per_row, origin = torch.view_as_complex(inverse)[:, :, None].unbind(1)
-    rows, columns = (torch.arange(side, device=images.device, dtype=images.dtype) for side in size)
+    per_column, per_row, origin = torch.view_as_complex(coordinates)[:, :, None].unbind(1)
+    rows, columns = _counting(size[0], coordinates.device), _counting(size[1], coordinates.device)
     return torch.view_as_real((origin + per_row * rows)[:, :, None] + (per_column * columns)[:, None])
+
+
+@lru_cache(maxsize=64)
+@neutral_state()
+def _counting(side: int, device: torch.device) -> Complex64[Tensor, " side"]:
+    """Return 0, 1, 2 … as complex numbers, for products with complex coordinates."""
+    return torch.arange(side, device=device).to(torch.complex64)

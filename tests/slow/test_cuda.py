@@ -8,13 +8,21 @@ import toys
 from examples import MODULES, OBJECTIVES, PARAMS, REFERENCE, TRANSFORMS
 
 import featviz as fv
-from featviz import param
+from featviz import optimizers, param
 from featviz import transforms as T
 from featviz.engine import autotune
 from featviz.interfaces import traits_of
 from featviz.random import Generators
 
 pytestmark = pytest.mark.gpu
+OPTIMIZERS = {
+    "Adam": optimizers.Adam(),
+    "Ascent": optimizers.Ascent(),
+    "Clipped": optimizers.Clipped(0.1, optimizers.Adam()),
+    "LaplacianNormalized": optimizers.LaplacianNormalized(2),
+    "Normalized": optimizers.Normalized(),
+    "Smoothed": optimizers.Smoothed(1.0),
+}
 
 
 def network_on(device):
@@ -28,12 +36,13 @@ def test_loop_does_not_synchronize():
     """Gradients are checked in the first steps, which waits for the device. Later steps must not wait."""
 
     def watch(step, _):
-        torch.cuda.set_sync_debug_mode("error" if 40 <= step < 60 else "default")
+        torch.cuda.set_sync_debug_mode("error" if 40 <= step < 200 else "default")
 
     try:
         # Images of 256 px are larger than the views, so views are resampled in every step.
-        options = {"steps": 62, "progress": watch, "execution": fv.Execution("float32")}
-        fv.render(network_on("cuda"), ["conv2:1", "logit:bee"], param=param.Image(256), **options)
+        options = {"steps": 202, "progress": watch, "execution": fv.Execution("float32")}
+        rendering = fv.render(network_on("cuda"), ["conv2:1", "logit:bee"], param=param.Image(256), **options)
+        assert rendering.plan == "201 of 202 steps were replayed as a CUDA graph"
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -96,7 +105,107 @@ def test_apps_run_on_the_gpu(name, tmp_path):
 def test_precision_is_measured_on_the_gpu(monkeypatch):
     monkeypatch.setattr(autotune, "MIN_PASSES", 1)
     found = fv.render(network_on("cuda"), "conv2:1", steps=8).execution.precision
-    assert list(autotune._remembered().values()) == [found]
+    assert set(autotune._remembered().values()) == {found}
+
+
+# ---------------------------------------------------------------------------------------------- recorded steps
+
+UNRECORDED = {
+    "GaussianBlur": "reads values from the GPU",
+    "ModuleTransform": "reads values from the GPU",
+    "Roll": "reads values from the GPU",
+}
+"""What cannot be recorded, and the reason."""
+
+
+def both(objective, steps=40, network=None, **options):
+    """Render with and without a recorded step, and check that the images and scores are the same."""
+    found = []
+    for graph in (True, False, False):
+        execution = fv.Execution("float32", graph=graph)
+        options = {**options, "execution": execution, "robustness_views": 0}
+        found.append(fv.render(network or network_on("cuda"), objective, steps=steps, **options))
+    recorded, plain, again = found
+    assert plain.plan == "no step was replayed as a CUDA graph: the execution has graph=False"
+    # Some backward passes add up numbers in an order that varies, so two renders without a graph differ, too.
+    scale = plain.history.abs().max().clamp(min=1e-3)
+    early = slice(0, 8)  # optimisation amplifies differences later
+    varies = (again.history - plain.history)[early].abs().max()
+    assert (recorded.history - plain.history)[early].abs().max() < 4 * varies + 2e-3 * scale
+    assert (recorded.images - plain.images).abs().mean() < 0.02
+    return recorded
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_is_recorded(name):
+    image = param.Image((18, 25), batch=3 if traits_of(OBJECTIVES[name]).compares_images else 1)
+    chosen = param.Alpha(image) if name == "Opacity" else image
+    recorded = both(OBJECTIVES[name], param=chosen, transforms=())
+    assert "39 of 40 steps were replayed" in recorded.plan, recorded.plan
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_every_param_is_recorded(name):
+    recorded = both("conv2:1", param=PARAMS[name], start=REFERENCE, transforms=())
+    assert "39 of 40 steps were replayed" in recorded.plan, recorded.plan
+
+
+@pytest.mark.parametrize("name", [*TRANSFORMS, *MODULES])
+def test_every_transform_is_recorded_or_says_why_not(name):
+    chosen = param.Alpha() if name == "CompositeAlpha" else param.Image()
+    recorded = both(["conv2:1", "conv2:2"], param=chosen, transforms=(TRANSFORMS.get(name) or MODULES[name],))
+    if name in MODULES or name in UNRECORDED:
+        assert "reads values from the GPU" in recorded.plan
+    else:
+        assert "39 of 40 steps were replayed" in recorded.plan, recorded.plan
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_recorded(name):
+    pixels = param.Image(spatial=param.Pixel())
+    recorded = both(["conv2:1", "logit:bee"], param=pixels, optimizer=OPTIMIZERS[name])
+    assert "39 of 40 steps were replayed" in recorded.plan, recorded.plan
+
+
+def test_a_replay_gives_the_same_image():
+    rendering = fv.render(network_on("cuda"), ["conv2:1", "logit:bee"], steps=80)
+    again = fv.replay(rendering.recipe, network=network_on("cuda"))
+    assert (rendering.images - again.images).abs().max() < 1e-2
+    assert (rendering.images - again.images).abs().mean() < 1e-4
+
+
+class Reading(fv.objectives.Objective):
+    """An objective that branches on a value of the GPU."""
+
+    layer = "conv2"
+
+    def __call__(self, acts):
+        values = acts["conv2"][:, 1].flatten(1).mean(1)
+        return values * 2 if float(values.detach().sum()) > 0 else values
+
+
+class Counting(fv.objectives.Objective):
+    """An objective that changes with each call."""
+
+    layer, calls = "conv2", 0
+
+    def __call__(self, acts):
+        self.calls += 1
+        return acts["conv2"][:, 1].square().flatten(1).mean(1) * self.calls
+
+
+@pytest.mark.parametrize(
+    ("objective", "reason"),
+    [(Reading(), "__call__ (test_cuda.py, line "), (Counting(), "a replayed step gives other results")],
+)
+def test_what_cannot_be_recorded_runs_without_a_graph(objective, reason):
+    rendering = fv.render(network_on("cuda"), objective, steps=40, robustness_views=0)
+    assert rendering.plan.startswith(f"no step was replayed as a CUDA graph: {reason}"), rendering.plan
+    assert rendering.history[-1] > rendering.history[0]
+
+
+PASSES = []
+"""The images of each pass of `CountingNetwork`."""
 
 
 class CountingNetwork(torch.nn.Module):
@@ -104,30 +213,29 @@ class CountingNetwork(torch.nn.Module):
 
     def __init__(self, waits):
         super().__init__()
-        self.network, self.waits, self.passes = toys.plain().module, waits, 0
+        self.network, self.waits = toys.plain().module, waits
 
     def forward(self, images):
-        self.passes += 1
+        PASSES.append(len(images))
         found = self.network(images)
         return found + found.sum().item() if self.waits else found
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_cuda_graph_is_recorded_once_and_replayed(waits):
-    """A pass that cannot be recorded runs without a graph. The image is the same in both cases."""
-    images, passes = [], []
-    for graph in (True, False):
-        module = CountingNetwork(waits).cuda()
-        net = fv.Network(module, size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
-        before = module.passes
-        options = {
-            "steps": 40,
-            "transforms": (),
-            "execution": fv.Execution("float32", graph=graph),
-            "robustness_views": 0,
-        }
-        images.append(fv.render(net, "logit:1", **options).images)
-        passes.append(module.passes - before)
-    assert (images[0] - images[1]).abs().mean() < 1e-3
-    assert passes[1] >= 40
-    assert passes[0] >= 40 if waits else passes[0] < 40
+def test_a_step_is_recorded_once(waits):
+    module = CountingNetwork(waits).cuda()
+    net = fv.Network(module, size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    fv.render(net, "logit:1", steps=0)  # the layer table is measured now
+    PASSES.clear()
+    rendering = fv.render(
+        net, "logit:1", steps=40, transforms=(), robustness_views=0, execution=fv.Execution("float32")
+    )
+    # The first step, an ordinary second one, and the recorded one.
+    assert len(PASSES) >= 40 if waits else len(PASSES) == 3
+    assert ("forward (test_cuda.py" in rendering.plan) if waits else ("39 of 40" in rendering.plan)
+
+
+def test_graphs_of_the_network_alone_serve_other_transforms():
+    """A module of another library cannot be recorded, but the network's pass can."""
+    rendering = both(["conv2:1", "logit:bee"], transforms=(MODULES["kornia.RandomAffine"],))
+    assert "no step was replayed" in rendering.plan

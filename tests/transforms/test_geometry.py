@@ -111,13 +111,15 @@ def test_images_with_different_numbers_of_halvings_keep_their_order():
 
 def test_a_warp_multiplies_the_maps_of_its_steps_in_order():
     steps = (T.Crop(1), T.Shift(0.2), T.Rotate(20), T.Scale(T.LogUniform(0.8, 1.2)), T.Resize((5, 6)))
-    matrix, size = T.Warp(steps).draw(Generators([5]), (3, 9, 14))
+    coordinates, _, size, _ = T.Warp(steps).draw(Generators([5]), (3, 9, 14))
     rng, product, current = Generators([5]), torch.eye(3)[None], (9, 14)
     for step in steps:
         step_map, current = step.place(rng, current)
         product = step_map @ product
     assert size == current == (5, 6)
-    assert torch.allclose(matrix, product)
+    corner = torch.linalg.inv(product)[0] @ torch.tensor([4.0, 2.0, 1.0])  # where pixel (row 2, column 4) comes from
+    x, y = torch.tensor([4.0, 2.0, 1.0]) @ coordinates[0]
+    assert torch.allclose(torch.stack([(x + 1) / 2 * 13, (y + 1) / 2 * 8]), corner[:2], atol=1e-4)
 
 
 def test_lucid_fuses_into_one_resampling_of_the_expected_size():

@@ -7,7 +7,9 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import featviz as fv
@@ -17,8 +19,11 @@ from featviz.network import PRECISIONS
 
 log = logging.getLogger("featviz")
 
-BATCH_SIZE = 8
-"""Images that are rendered in one call. Larger batches save no time per image, and an interrupt would lose more."""
+BATCH_SIZE, GPU_BATCH_SIZE = 8, 64
+"""Images that are rendered in one call, and those on a GPU. Larger batches save no time per image, and an interrupt
+would lose more. Source: `make bench-gpu` and `make scaling`."""
+WRITING_THREADS = 4
+"""Threads that encode and write files while the next batch renders."""
 THUMBNAIL_SIZE = 256
 """Longer side in px of the small copies that pages show first."""
 IMAGES_FOLDER = "images"
@@ -105,16 +110,17 @@ class Batch:
             names = [first.about(objective, seed, network.heads).hash for objective, seed in pairs]
         return cls(tuple(objectives), tuple(seeds), tuple(names), {**settings, "execution": execution})
 
-    def without(self, existing: set[str]) -> list[Batch]:
-        """Return batches of the images that are not rendered yet, each of at most `BATCH_SIZE` unless joint.
+    def without(self, existing: set[str], size: int = BATCH_SIZE) -> list[Batch]:
+        """Return batches of the images that are not rendered yet.
 
         Args:
             existing: Names of the images that are rendered.
+            size: Largest number of images of a batch, unless it is joint.
         """
         left = [i for i, name in enumerate(self.names) if name not in existing]
         if self.is_joint:
             return [self] if left else []
-        return [self._only(left[first : first + BATCH_SIZE]) for first in range(0, len(left), BATCH_SIZE)]
+        return [self._only(left[first : first + size]) for first in range(0, len(left), size)]
 
     def singles(self) -> list[Batch]:
         """Return one batch per image."""
@@ -157,12 +163,29 @@ class Backend(Protocol):
 
 
 class LocalBackend:
-    """Renders one batch after another in this process."""
+    """Renders one batch after another in this process. The files of a batch are written while the next one renders."""
 
     def run(self, network: fv.Network, batches: Sequence[Batch], store: Store) -> Iterator[Outcome]:
         """Render batches into a store, and yield the outcome of each image as soon as it is known."""
-        for batch in batches:
-            yield from render_batch(network, batch, store)
+        unwritten: tuple[list[Outcome], list[Future[None]]] = [], []
+        with ThreadPoolExecutor(WRITING_THREADS) as pool:
+            for batch in batches:
+                writing: list[Future[None]] = []
+                outcomes = render_batch(network, batch, store, partial(_submit, pool, writing))
+                yield from _written(*unwritten)
+                unwritten = outcomes, writing
+            yield from _written(*unwritten)
+
+
+def _submit(pool: ThreadPoolExecutor, writing: list[Future[None]], write: Callable[[], None]) -> None:
+    writing.append(pool.submit(write))
+
+
+def _written(outcomes: list[Outcome], writing: list[Future[None]]) -> list[Outcome]:
+    """Wait until the files of a batch are written, and return its outcomes."""
+    for each in writing:
+        each.result()
+    return outcomes
 
 
 def render_missing(
@@ -191,7 +214,8 @@ def render_missing(
     existing = rendered_names(store, planned)
     for name in set(planned) - existing:
         store.remove(image_file(name))  # it may be there and be damaged, and is not rendered again after Ctrl-C
-    todo = [part for batch in batches for part in batch.without(existing)]
+    size = GPU_BATCH_SIZE if network.device.type == "cuda" else BATCH_SIZE
+    todo = [part for batch in batches for part in batch.without(existing, size)]
     count, problems = sum(map(len, todo)), {}
     if log.isEnabledFor(logging.INFO):
         log.info("%s", _estimate(network, todo, len(existing), is_local=isinstance(backend, LocalBackend)))
@@ -276,7 +300,12 @@ def _has_recipe(store: Store, name: str) -> bool:
         return False
 
 
-def render_batch(network: fv.Network, batch: Batch, store: Store) -> list[Outcome]:
+def render_batch(
+    network: fv.Network,
+    batch: Batch,
+    store: Store,
+    start: Callable[[Callable[[], None]], object] | None = None,
+) -> list[Outcome]:
     """Render a batch into a store.
 
     If the batch fails, its images are rendered one by one, so that one failure costs one image.
@@ -285,6 +314,7 @@ def render_batch(network: fv.Network, batch: Batch, store: Store) -> list[Outcom
         network: The network.
         batch: The images.
         store: Where the files are written.
+        start: Starts writing the files of one image elsewhere; `None` to write them before returning.
 
     Returns:
         The outcome of each image.
@@ -300,12 +330,17 @@ def render_batch(network: fv.Network, batch: Batch, store: Store) -> list[Outcom
     except Exception as error:
         if len(batch) == 1 or batch.is_joint:
             return [Outcome(name, str(error) or type(error).__name__) for name in batch.names]
-        return [outcome for single in batch.singles() for outcome in render_batch(network, single, store)]
+        return [outcome for single in batch.singles() for outcome in render_batch(network, single, store, start)]
     if rendering.recipe.until is not None:  # `fv.render` returns what it has after Ctrl-C
         raise KeyboardInterrupt
     for i, name in enumerate(batch.names):
         if i not in rendering.problems:
-            # The image comes last: where it exists, its thumbnail does too.
-            store.write(thumbnail_file(name), rendering[i].encoded(".webp", side=THUMBNAIL_SIZE))
-            store.write(image_file(name), rendering[i].encoded())
+            write = partial(_write, rendering[i], name, store)
+            start(write) if start else write()
     return [Outcome(name, rendering.problems.get(i, "")) for i, name in enumerate(batch.names)]
+
+
+def _write(image: fv.Rendering, name: str, store: Store) -> None:
+    # The image comes last: where it exists, its thumbnail does too.
+    store.write(thumbnail_file(name), image.encoded(".webp", side=THUMBNAIL_SIZE))
+    store.write(image_file(name), image.encoded())

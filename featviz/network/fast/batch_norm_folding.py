@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from featviz.network.activations import first_tensor
-from featviz.network.working_copy import uncompiled, working_copy
-from featviz.random import Chance
-
-TOLERANCE = 1e-3
-"""Largest deviation of an output, relative to the layer's largest value. Rounding causes a hundredth of it."""
-
-Hook = Callable[[str, tuple[object, ...], object], None]
-"""Called with the name, inputs and output of every module that runs."""
+from featviz.network.fast.trial import Recording
+from featviz.network.working_copy import working_copy
 
 
 @dataclass(frozen=True)
@@ -49,36 +42,15 @@ def foldable(module: nn.Module, images: Tensor) -> tuple[Pair, ...]:
     """
     if images.dtype != torch.float32 or not any(type(part) is nn.BatchNorm2d for part in module.modules()):
         return ()
-    recorded = _Recording()
-    _run(working_copy(module), images, recorded.add)
+    recorded = Recording.of(module, images)
     pairs = _pairs(module, recorded)
-    return pairs if _outputs_stay(module, images, pairs, recorded.copies) else ()
+    folded = working_copy(module)
+    fold(folded, pairs)
+    hidden = frozenset().union(*(pair.hidden for pair in pairs))
+    return pairs if recorded.is_repeated_by(folded, images, hidden) else ()
 
 
-@dataclass
-class _Recording:
-    """One pass of a network.
-
-    Tensors are compared by identity: a normalisation reads a convolution if its input *is* the convolution's output.
-    Values are compared on copies, because later modules may overwrite an output in place.
-    """
-
-    calls: list[str] = field(default_factory=list)
-    inputs: dict[str, Tensor] = field(default_factory=dict)
-    outputs: dict[str, Tensor] = field(default_factory=dict)
-    copies: list[Tensor | None] = field(default_factory=list)
-    """A copy of the output of each call, in order; `None` for an output without tensors."""
-
-    def add(self, name: str, inputs: tuple[object, ...], output: object) -> None:
-        """Record one call of a module."""
-        self.calls.append(name)
-        given, tensor = first_tensor(inputs), first_tensor(output)
-        self.copies.append(None if tensor is None else tensor.clone())
-        if tensor is not None and given is not None:
-            self.inputs[name], self.outputs[name] = given, tensor
-
-
-def _pairs(module: nn.Module, recorded: _Recording) -> tuple[Pair, ...]:
+def _pairs(module: nn.Module, recorded: Recording) -> tuple[Pair, ...]:
     """Return convolutions and normalisations that run once each, one on the output of the other."""
     pairs = []
     for name, norm in module.named_modules():
@@ -92,39 +64,6 @@ def _pairs(module: nn.Module, recorded: _Recording) -> tuple[Pair, ...]:
             if type(conv) is nn.Conv2d and recorded.calls.count(other) == 1:
                 pairs.append(Pair(other, name, hidden))
     return tuple(pairs)
-
-
-def _outputs_stay(module: nn.Module, images: Tensor, pairs: Sequence[Pair], copies: Sequence[Tensor | None]) -> bool:
-    """Whether all layers that are not hidden by the pairs put out the same values while these are folded."""
-    hidden = frozenset().union(*(pair.hidden for pair in pairs))
-    expected, same = iter(copies), True
-
-    def compare(name: str, _: tuple[object, ...], output: object) -> None:
-        nonlocal same
-        before, tensor = next(expected, None), first_tensor(output)
-        if before is not None and tensor is not None and name not in hidden:
-            same &= _close(before, tensor)
-
-    folded = working_copy(module)
-    fold(folded, pairs)
-    _run(folded, images, compare)
-    return same
-
-
-def _close(before: Tensor, tensor: Tensor) -> bool:
-    if before.shape != tensor.shape or before.numel() == 0:
-        return before.shape == tensor.shape
-    if not (before.is_floating_point() or before.is_complex()):
-        return torch.equal(before, tensor)
-    return bool((tensor - before).abs().max() <= TOLERANCE * (before.abs().max() + TOLERANCE))
-
-
-def _run(module: nn.Module, images: Tensor, call: Hook) -> None:
-    """Run a working copy, calling back after every module."""
-    for name, part in module.named_modules():
-        part.register_forward_hook(lambda _, inputs, output, name=name: call(name, inputs, output))
-    with Chance(images.device)(), torch.no_grad(), uncompiled():
-        module(images)
 
 
 def fold(module: nn.Module, pairs: Sequence[Pair]) -> None:

@@ -59,7 +59,7 @@ def _record(forward: Pass, images: Tensor) -> Pass:
 
     sample = images.detach().clone().requires_grad_()
     try:
-        with _recording_settings():
+        with _no_stream_warning():
             replay: Any = torch.cuda.make_graphed_callables(flat, (sample,), allow_unused_input=True)
     except RuntimeError:
         return forward
@@ -67,16 +67,10 @@ def _record(forward: Pass, images: Tensor) -> Pass:
 
 
 @contextmanager
-def _recording_settings() -> Iterator[None]:
-    """Use TF32 for matrix products, as PyTorch's convolutions do by default, and silence a warning of the recording.
-
-    The warning is about gradients that are accumulated on another stream than the sample's, which recording does.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+def _no_stream_warning() -> Iterator[None]:
+    """Silence a warning about gradients that are accumulated on another stream than the sample's, as recording does."""
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(True)

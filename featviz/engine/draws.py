@@ -1,0 +1,222 @@
+"""The random draws of the transforms, made for many steps at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from featviz.interfaces import Shape, Transform
+from featviz.random import Generators, draw_steps
+from featviz.transforms.fusing import Draw
+
+BLOCK_STEPS = 64
+"""Largest number of steps that are drawn at once."""
+BLOCK_BYTES = 2**24
+"""Largest size in bytes of the draws of these steps."""
+COMPARED_STEPS = 6
+"""Number of steps that are drawn one by one as well, to see whether that gives the same."""
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A value that can be copied to a device, as tensors can."""
+
+    def to(self, device: torch.device) -> Any:
+        """Return a copy on a device.
+
+        Args:
+            device: Where to.
+        """
+
+
+@dataclass(frozen=True)
+class Block:
+    """The draws of several steps.
+
+    Args:
+        draws: Those of each transform in turn: tensors with a row for each image of each step, and other values,
+            possibly in tuples, lists and dicts.
+        steps: Number of steps.
+    """
+
+    draws: list[Any]
+    steps: int
+
+    def step(self, index: int) -> list[Any]:
+        """Return the draws of one step."""
+
+        def rows(tensor: Tensor) -> Tensor:
+            return tensor.unflatten(0, (self.steps, -1))[index]
+
+        return [map_tensors(rows, each) for each in self.draws]
+
+
+class StepDraws:
+    """What the transforms draw for some images in each step.
+
+    A call of PyTorch takes much longer than the arithmetic of a few small matrices, so the draws of a block of steps
+    are made at once. They equal those of one step after another. Transforms of which that is not true, because they
+    draw the size of a view for example, are drawn step by step.
+
+    Args:
+        stack: The fused transforms.
+        rng: One generator per image.
+        steps: Number of steps that will be drawn.
+    """
+
+    def __init__(self, stack: Sequence[Transform], rng: Generators, steps: int) -> None:
+        self.stack, self.rng, self.left = stack, rng, steps
+        self._shapes: list[Shape] = []  # of the images that each transform gets in the first step
+        self._bytes = 1  # of the draws of the first step
+        self._is_ahead: bool | None = None  # not known yet
+        self._block, self._used = Block([], 0), 0
+        self._current: list[Any] = []
+
+    def ahead(self) -> tuple[Block, int] | None:
+        """Return the block that holds the draws of the next step, and the step's index; `None` if there is none."""
+        if self._is_ahead is None and len(self._shapes) == len(self.stack):
+            self._is_ahead = self.left > COMPARED_STEPS and self._can_draw_ahead()
+        if not self._is_ahead or not self.left:
+            return None
+        if self._used == self._block.steps:
+            self.rng.mark()
+            self._block, self._used = self._drawn(min(self.left, BLOCK_STEPS, max(1, BLOCK_BYTES // self._bytes))), 0
+        return self._block, self._used
+
+    def next(self) -> Draw:
+        """Begin the next step, and return a function that returns the draws of one transform after another."""
+        found = self.ahead()
+        self.left -= 1
+        if found is None:
+            self.rng.mark()
+            return self._draw_now
+        self._used += 1
+        self._current = found[0].step(found[1])
+        position = iter(range(len(self.stack)))
+        return lambda transform, shape: self._take(next(position), transform, shape)
+
+    def restart(self) -> None:
+        """Return the generators to their state before the current step, which will be drawn again."""
+        self._return()
+        self.left += 1
+
+    def settle(self) -> None:
+        """Bring the generators into their state after the current step, as if no later one had been drawn."""
+        if self._used < self._block.steps:
+            self._redo(self._used)
+            self._block, self._used = Block([], 0), 0
+
+    def _return(self) -> None:
+        self._redo(self._used - 1 if self._is_ahead else 0)
+
+    def _redo(self, steps: int) -> None:
+        self.rng.rewind()
+        for _ in range(steps):
+            self._draw_all(self.rng)
+
+    def _draw_all(self, rng: Generators) -> list[Any]:
+        return [transform.draw(rng, shape) for transform, shape in zip(self.stack, self._shapes, strict=True)]
+
+    def _drawn(self, steps: int) -> Block:
+        return Block(draw_steps(self._draw_all, self.rng, steps), steps)
+
+    def _can_draw_ahead(self) -> bool:
+        """Whether the draws of several steps at once equal those of one step after another."""
+        self.rng.mark()
+        try:
+            one_by_one = [self._draw_all(self.rng) for _ in range(COMPARED_STEPS)]
+            self.rng.rewind()
+            block = self._drawn(COMPARED_STEPS)
+            return all(same(block.step(i), one_by_one[i]) for i in range(COMPARED_STEPS))
+        except (TypeError, ValueError, RuntimeError):
+            return False
+        finally:
+            self.rng.rewind()
+
+    def _draw_now(self, transform: Transform, shape: Shape) -> Any:
+        drawn = transform.draw(self.rng, shape)
+        if self._is_ahead is None:
+            self._shapes.append(shape)
+            self._bytes += size_in_bytes(drawn)
+        return drawn
+
+    def _take(self, index: int, transform: Transform, shape: Shape) -> Any:
+        if self._is_ahead and shape == self._shapes[index]:
+            return self._current[index]
+        if self._is_ahead:  # a transform has put out images of another size than in the first step
+            self._return()
+            self._is_ahead = False
+            self._block, self._used = Block([], 0), 0
+            self.rng.mark()
+            for before, known in zip(self.stack[:index], self._shapes, strict=False):
+                before.draw(self.rng, known)
+        return transform.draw(self.rng, shape)
+
+
+# ---------------------------------------------------------------------------------------------- trees of tensors
+
+
+def map_tensors(change: Callable[[Tensor], Any], value: Any) -> Any:
+    """Return a value with each tensor in its tuples, lists and dicts replaced.
+
+    Args:
+        change: Returns what replaces a tensor.
+        value: Tensors and plain values.
+
+    Raises:
+        TypeError: There is an object of another class, which may hold tensors, too.
+    """
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple | list):
+        items = [map_tensors(change, each) for each in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: map_tensors(change, each) for key, each in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} is neither a tensor nor a plain value")
+
+
+def move(value: Any, device: torch.device) -> Any:
+    """Return a value with all that can be copied to a device, in tuples, lists and dicts too, on that device.
+
+    Args:
+        value: Tensors, other movable and plain values.
+        device: Where to.
+    """
+    if isinstance(value, Movable):
+        return value.to(device)
+    if isinstance(value, tuple | list):
+        return type(value)(move(each, device) for each in value)
+    return {key: move(each, device) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """Return the tensors of a value in order."""
+    found: list[Tensor] = []
+    map_tensors(found.append, value)
+    return found
+
+
+def same(one: Any, two: Any) -> bool:
+    """Whether two values have the same structure, equal tensors and equal plain values."""
+    if map_tensors(_kind, one) != map_tensors(_kind, two):
+        return False
+    return all(torch.equal(a, b) for a, b in zip(tensors_of(one), tensors_of(two), strict=True))
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype
+
+
+def size_in_bytes(value: Any) -> int:
+    """Return the size of the tensors of a value; 0 if it holds objects of other classes."""
+    try:
+        return sum(tensor.nbytes for tensor in tensors_of(value))
+    except TypeError:
+        return 0

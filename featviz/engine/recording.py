@@ -1,0 +1,325 @@
+"""Record a whole step as a CUDA graph and replay it, so that a step takes one launch instead of hundreds."""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from featviz.engine.chunks import Chunks
+from featviz.engine.draws import Block, map_tensors, move, tensors_of
+from featviz.engine.job import Job
+from featviz.interfaces import Stepper
+from featviz.optimizers import state_of
+from featviz.transforms.fusing import Draw
+
+MIN_STEPS = 12
+"""Renders with fewer steps run without a graph, because recording takes as long as several steps."""
+MAX_RECORDINGS = 4
+"""Largest number of graphs of one render. Each structure of the random draws needs its own."""
+BLOCKS_AHEAD = 2
+"""Number of blocks of steps that the CPU may launch before the GPU has finished the first of them."""
+SCORE_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 2e-2
+"""Largest difference between a replayed and an ordinary step: of a score, and of the gradients relative to their norm.
+
+Backward passes that add up numbers in an order that varies from run to run differ by less.
+"""
+WAITING = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "unique_dim", "is_nonzero")
+"""Operations that make the CPU wait for the GPU, which a graph cannot contain."""
+
+
+class NotRecordableError(Exception):
+    """A step cannot be recorded, for the reason in the message."""
+
+
+class Recorder:
+    """Replays the steps of a render, where they can be recorded.
+
+    A graph contains everything from the parameters of the images to their update. It reads the random draws of its step
+    from those of a block of steps, which are made on the CPU and copied at once. The first step always runs without
+    one, because it initialises the optimizer.
+
+    Args:
+        job: The prepared render.
+        chunks: Its images.
+        stepper: The running optimizer.
+        steps: Number of steps, for schedules.
+        last: Number of steps that will run.
+    """
+
+    def __init__(self, job: Job, chunks: Chunks, stepper: Stepper, steps: int, last: int) -> None:
+        self._job, self._chunks, self._stepper, self._steps = job, chunks, stepper, steps
+        self._recordings: dict[str, _Recording] = {}
+        self._block: Block | None = None
+        self._redirect: Tensor | None = None
+        self._blocks_done: deque[torch.cuda.Event] = deque()
+        self._expected_step = 0
+        self.replayed = 0
+        """Number of replayed steps."""
+        self.obstacle = _obstacle(job, last)
+        """Why steps are not recorded; empty if they are."""
+        if not self.obstacle:
+            self._scores = torch.empty(last, len(job.seeds), device=job.network.device)
+
+    def step(self, done: int, redirect: Bool[Tensor, " n"] | None) -> Float[Tensor, " n"] | None:
+        """Replay the next step.
+
+        Args:
+            done: Number of steps done.
+            redirect: Images whose gradients are redirected through inactive units; `None` for none of them.
+
+        Returns:
+            The scores; `None` where the step has to run without a graph. Nothing has changed then.
+        """
+        draws = None if self.obstacle or not done else self._chunks.draws
+        found = draws.ahead() if draws else None
+        if draws is None or found is None:
+            if done and not self.obstacle:
+                self.obstacle = "the transforms draw step by step" if draws else "the batch is split"
+            return None
+        try:
+            if found[0] is not self._block or redirect is not self._redirect:
+                self._begin(found[0], redirect)
+            if not self.replayed or self._expected_step != done:
+                self._recording.seek(done, found[1])
+            self._recording.replay()
+        except NotRecordableError as error:
+            self.obstacle = str(error)
+            return None
+        draws.next()
+        self._expected_step = done + 1
+        self.replayed += 1
+        return self._scores[done]
+
+    def plan(self, done: int) -> str:
+        """Return how the steps ran.
+
+        Args:
+            done: Number of steps done.
+        """
+        if self.replayed:
+            return f"{self.replayed} of {done} steps were replayed as a CUDA graph"
+        return f"no step was replayed as a CUDA graph: {self.obstacle or 'images without a gradient kept it waiting'}"
+
+    def _begin(self, block: Block, redirect: Tensor | None) -> None:
+        """Copy the draws of a block to the GPU, and record a step if their structure is new."""
+        self._wait_for_earlier_blocks()
+        pinned = map_tensors(Tensor.pin_memory, block.draws)
+        moved = Block(move(pinned, self._job.network.device), block.steps)
+        kinds = map_tensors(lambda tensor: (tensor.shape[1:], tensor.dtype), moved.draws)
+        structure = str((kinds, None if redirect is None else redirect.tolist()))
+        known = self._recordings.get(structure)
+        if known is None:
+            if len(self._recordings) == MAX_RECORDINGS:
+                raise NotRecordableError("the draws of the transforms have another structure in each block of steps")
+            pool = next((each.graph.pool() for each in self._recordings.values()), None)
+            known = _Recording(self._chunks, self._job, self._stepper, self._steps, self._scores, moved, redirect)
+            known.record(pool)
+            self._recordings[structure] = known
+        self._recording, self._block, self._redirect = known, block, redirect
+        known.load(moved)
+        self._expected_step = -1  # the step's index in its block starts again
+
+    def _wait_for_earlier_blocks(self) -> None:
+        """Keep the CPU from launching all steps at once, so that progress and Ctrl-C stay close to the GPU's work."""
+        event = torch.cuda.Event()
+        event.record()
+        self._blocks_done.append(event)
+        if len(self._blocks_done) > BLOCKS_AHEAD:
+            self._blocks_done.popleft().synchronize()
+
+
+def _obstacle(job: Job, last: int) -> str:
+    if job.network.device.type != "cuda":
+        return "the network is not on a CUDA GPU"
+    if not job.execution.graph:
+        return "the execution has graph=False"
+    if job.network.probed.draws:
+        return "the network draws random numbers as it runs"
+    return f"it has fewer than {MIN_STEPS} steps" if last < MIN_STEPS else ""
+
+
+class _Recording:
+    """One step as a graph, and the tensors that it reads.
+
+    Args:
+        chunks: The images.
+        job: The prepared render.
+        stepper: The running optimizer.
+        steps: Number of steps, for schedules.
+        scores: Where the scores of each step go.
+        inputs: The draws of a block of steps on the GPU. Those of later blocks are copied into them.
+        redirect: Images whose gradients are redirected through inactive units; `None` for none of them.
+    """
+
+    def __init__(
+        self,
+        chunks: Chunks,
+        job: Job,
+        stepper: Stepper,
+        steps: int,
+        scores: Float[Tensor, "steps n"],
+        inputs: Block,
+        redirect: Bool[Tensor, " n"] | None,
+    ) -> None:
+        self.graph = torch.cuda.CUDAGraph()
+        self._chunks, self._stepper, self._steps, self._scores, self._inputs = chunks, stepper, steps, scores, inputs
+        self._leaves = [leaf for leaf in job.leaves if leaf.requires_grad]
+        self._done, self._index = (torch.zeros(1, dtype=torch.int64, device=scores.device) for _ in range(2))
+        self._state, self._redirect = state_of(stepper), redirect
+        self._gradients: tuple[Tensor | None, ...] = ()
+
+    def seek(self, done: int, index: int) -> None:
+        """Go to a step.
+
+        Args:
+            done: Number of steps done.
+            index: Index of the next step in its block.
+        """
+        self._done.fill_(done)
+        self._index.fill_(index)
+
+    def load(self, block: Block) -> None:
+        """Copy the draws of a block into the tensors that the graph reads."""
+        for mine, given in zip(tensors_of(self._inputs.draws), tensors_of(block.draws), strict=True):
+            if mine is not given:
+                mine[: len(given)].copy_(given)
+
+    def replay(self) -> None:
+        """Run the step at which the recording is, and go to the next one."""
+        self.graph.replay()
+        if self._state is None:
+            self._update()
+
+    def record(self, pool: Any) -> None:
+        """Record the step, and compare it with one that runs without a graph.
+
+        Args:
+            pool: Memory of other graphs of this render, which do not run at the same time; `None` for none.
+
+        Raises:
+            NotRecordableError: It cannot be recorded, or the replayed step differs.
+        """
+        constants = _Constants()
+        try:
+            with constants:
+                expected = self._pass()
+                constants.begin_again()
+                with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
+                    scores, self._gradients = self._pass()
+                    self._scores.index_copy_(0, self._done, scores[None])
+                    if self._state is not None:
+                        self._update()
+                    self._done.add_(1)
+                    self._index.add_(1)
+        except (RuntimeError, TypeError, NotRecordableError) as error:
+            first = _first(error)
+            if isinstance(first, NotRecordableError):
+                raise first from None
+            raise NotRecordableError(f"{_place(first)}: {str(first).splitlines()[0]}") from error
+        self._constants = constants  # the graph reads these tensors
+        self._compare(*expected)
+
+    @torch.no_grad()
+    def _compare(self, scores: Tensor, gradients: tuple[Tensor | None, ...]) -> None:
+        """Replay the step once, compare it, and undo it."""
+        changed = [*self._leaves, *(self._state or ()), self._done, self._index]
+        before = [tensor.clone() for tensor in changed]
+        self.graph.replay()
+        found = self._scores.index_select(0, before[-2])[0]
+        for tensor, old in zip(changed, before, strict=True):
+            tensor.copy_(old)
+        largest = max(scores.nan_to_num().abs().max().item(), 1e-6)
+        is_same = torch.allclose(found, scores, rtol=0, atol=SCORE_TOLERANCE * largest, equal_nan=True)
+        for mine, theirs in zip(self._gradients, gradients, strict=True):
+            if mine is not None and theirs is not None:
+                is_same &= not bool((mine - theirs).norm() > GRADIENT_TOLERANCE * theirs.norm())
+        if not is_same:
+            raise NotRecordableError("a replayed step gives other results, as if something changed from step to step")
+
+    def _pass(self) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        return self._chunks.gradients(self._draw(), self._done[0] / self._steps, self._redirect)
+
+    def _draw(self) -> Draw:
+        """Return what returns the draws of the step at which the recording is."""
+
+        def rows(tensor: Tensor) -> Tensor:
+            return tensor.unflatten(0, (self._inputs.steps, -1)).index_select(0, self._index)[0]
+
+        drawn = iter([map_tensors(rows, each) for each in self._inputs.draws])
+        return lambda *_: next(drawn)
+
+    def _update(self) -> None:
+        for leaf, gradient in zip(self._leaves, self._gradients, strict=True):
+            leaf.grad = None if gradient is None else gradient.clone()  # an optimizer may change it
+        self._stepper.step()
+
+
+class _Constants(TorchDispatchMode):
+    """Keep what a step copies from the CPU to the GPU, since a graph would read the memory of the CPU later.
+
+    A step runs twice with this mode: without a graph, and while it is recorded. The second time, the copies of the
+    first time are used, and the values are compared with those of the first time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._position: int | None = None  # while a graph is recorded
+
+    def begin_again(self) -> None:
+        """Use the copies from now on."""
+        self._position = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Keep copies from the CPU, and refuse operations that wait for the GPU."""
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if name == "_to_copy":
+            target = torch.device(kwargs.get("device") or args[0].device)
+            if args[0].is_cuda and target.type == "cpu":
+                raise NotRecordableError(f"{_place()} reads values from the GPU")
+            if args[0].device.type == "cpu" and target.type == "cuda":
+                return self._constant(args[0], lambda: func(*args, **kwargs))
+        elif name == "copy_" and args[0].is_cuda != args[1].is_cuda:
+            if args[1].is_cuda:
+                raise NotRecordableError(f"{_place()} reads values from the GPU")
+            source, device = args[1], args[0].device
+            return func(args[0], self._constant(source, lambda: source.to(device)), *args[2:], **kwargs)
+        elif name in WAITING and any(isinstance(each, Tensor) and each.is_cuda for each in args):
+            raise NotRecordableError(f"{_place()} waits for the GPU")
+        return func(*args, **kwargs)
+
+    def _constant(self, source: Tensor, copy: Callable[[], Tensor]) -> Tensor:
+        if self._position is None:
+            self._kept.append((source.clone(), copy()))
+            return self._kept[-1][1]
+        before, copied = self._kept[self._position] if self._position < len(self._kept) else (None, source)
+        self._position += 1
+        if before is None or before.shape != source.shape or not torch.equal(before, source):
+            raise NotRecordableError(f"{_place()} uses other values in each step")
+        return copied
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error that led to this one: ending a recording that failed raises another one."""
+    return _first(error.__context__) if error.__context__ else error
+
+
+def _place(error: BaseException | None = None) -> str:
+    """Return the function and line of the last frame outside of PyTorch and this file."""
+    frames = traceback.extract_tb(error.__traceback__) if error else traceback.extract_stack()
+    inside = (str(Path(torch.__file__).parent), __file__)
+    for frame in reversed(frames):
+        if not frame.filename.startswith(inside):
+            return f"{frame.name} ({Path(frame.filename).name}, line {frame.lineno})"
+    return "a step"
