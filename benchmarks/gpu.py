@@ -42,7 +42,7 @@ CASES = {
 }
 STEPS = {1: 256, 8: 256, 64: 128, 256: 128}
 """Steps of featviz by number of images, so that the preparation weighs as much as in a short render."""
-PEER_STEPS = {1: 128, 8: 64, 64: 16, 256: 8}
+PEER_STEPS = {1: 128, 8: 64}
 SIZE, VIEW = 224, 128
 """Height and width in px of the images and of the default views."""
 GALLERY = 1000
@@ -249,7 +249,6 @@ def measure_case(table: Table, case: str, weights: Path, count: int) -> None:
 
 def measure_peer(table: Table, library: str, python: Path, folder: Path, saved: dict[str, Path]) -> None:
     """Print a library's times, over those of featviz."""
-    one = open_contender(library, python, folder, "cuda")
     for count in (8, 1):
         for case, weights in saved.items():
             channels = list(range(1 if library in ("torch_dreams", "horama") else count))
@@ -257,18 +256,18 @@ def measure_peer(table: Table, library: str, python: Path, folder: Path, saved: 
             task |= {"device": "cuda", "channels": channels, "output": None}
 
             def run(task: dict[str, Any] = task, count: int = count) -> float:
+                one = open_contender(library, python, folder, "cuda")
                 one.run(**task, steps=3)
                 done = one.run(**task, steps=PEER_STEPS[count])
+                one.close()
                 if one.failed:
                     raise RuntimeError(one.failed)
-                each = 1e3 * done["seconds"] / PEER_STEPS[count] / len(task["channels"])
-                return each * count
+                return 1e3 * done["seconds"] / PEER_STEPS[count] / len(task["channels"]) * count
 
             taken = table.measure(f"{case} {count} {library}", run)
             rows = [table.rows.get(f"{case} {count} {name}", [float("nan")])[0] for name in ("featviz", "featviz_near")]
             ratios = f"{taken / rows[0]:6.1f} x featviz, {taken / rows[1]:6.1f} x at equal view size"
             print(f"{case} {count:3} {library:12} {taken:9.2f} ms, {ratios}", flush=True)
-    one.close()
 
 
 if __name__ == "__main__":

@@ -91,12 +91,15 @@ class Traits:
             then resized to the size of the view before they are scored.
         zero_until: Fraction of the steps in [0, 1], from the first, in which the score may have no gradient
             (`ramp(0, 5, 0.5)` has 0.5). A missing gradient is an error only after these steps.
+        remembers: The score depends on earlier calls, as a running mean does. Steps are then not recorded as a CUDA
+            graph, which would repeat the operations of one call.
     """
 
     compares_images: bool = False
     needs_full_view: bool = False
     depends_on_position: bool = False
     zero_until: float = 0.0
+    remembers: bool = False
 
     def __or__(self, other: Traits) -> Traits:
         """Combine the traits of two parts of one objective.
@@ -112,6 +115,7 @@ class Traits:
             self.needs_full_view or other.needs_full_view,
             self.depends_on_position or other.depends_on_position,
             max(self.zero_until, other.zero_until),
+            self.remembers or other.remembers,
         )
 
 

@@ -94,8 +94,8 @@ def _steps(name: str, value: Any) -> None:
 
 
 def _whole_numbers(name: str, value: Any) -> None:
-    listed = isinstance(value, list | tuple | range | set | np.ndarray | Tensor) and np.ndim(value) < 2  # type: ignore[arg-type]
-    if not listed or not all(map(_is_whole, value)):
+    listed = isinstance(value, list | tuple | set | np.ndarray | Tensor) and getattr(value, "ndim", 1) == 1
+    if not isinstance(value, range) and not (listed and all(map(_is_whole, value))):
         raise SettingError(f"{name} must be a sequence of whole numbers, got {shown(value)}")
 
 

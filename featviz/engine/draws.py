@@ -23,7 +23,7 @@ COMPARED_STEPS = 6
 
 @runtime_checkable
 class Movable(Protocol):
-    """A value that can be copied to a device, as tensors can."""
+    """A value other than a tensor that can be copied to a device."""
 
     def to(self, device: torch.device) -> Any:
         """Return a copy on a device.
@@ -189,6 +189,8 @@ def move(value: Any, device: torch.device) -> Any:
         value: Tensors, other movable and plain values.
         device: Where to.
     """
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
     if isinstance(value, Movable):
         return value.to(device)
     if isinstance(value, tuple | list):

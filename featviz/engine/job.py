@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -303,11 +304,12 @@ def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
     try:
         if not isinstance(seed, Sequence):
             seed = range(operator.index(seed), operator.index(seed) + count)
-        seeds = tuple(map(operator.index, seed))
-    except TypeError as error:
+        given = len(seed)
+        seeds = tuple(map(operator.index, islice(seed, count + 1)))  # a range may be huge
+    except (TypeError, OverflowError) as error:
         raise SettingError(f"seed must be a whole number, or a sequence with one per image, got {seed!r}") from error
-    if len(seeds) != count:
-        raise SettingError(f"seed must be one number or one per image, got {len(seeds)} seeds for {count} images")
+    if given != count:
+        raise SettingError(f"seed must be one number or one per image, got {given} seeds for {count} images")
     if min(seeds) < 0 or max(seeds) >= 2**63:
         raise SettingError(f"seeds must be in [0, 2**63), got {min(seeds)} to {max(seeds)}")
     return seeds
@@ -359,8 +361,8 @@ def _resized_start(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor
 def _complete_transforms(transforms: Transforms | Transform | Geometric | None, param: Param) -> Transforms:
     if transforms is None:
         return NEAR if param_traits_of(param).close_views else STANDARD
-    given = tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)
+    given = transforms if isinstance(transforms, Sequence) else (transforms,)
     for transform in given:
         if not isinstance(transform, Transform | Geometric | Module):
             raise SettingError(f"{shown(transform)} is not a transform: it needs `draw` and `apply`, or `place`")
-    return given
+    return tuple(given)

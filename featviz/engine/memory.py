@@ -21,6 +21,8 @@ PEAK_RATIO = 2.25
 
 Source: `benchmarks/scaling.py`: 1.3 for MobileNetV2 in float32, 2.25 for GoogLeNet in bfloat16.
 """
+COPIES = 4
+"""Least number of times that the images of a render are in memory at once: 4 with `param.Pixel`, 5 with `Fourier`."""
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux publishes the memory limit of a container, its use, and how much of that is cache."""
 
@@ -81,10 +83,10 @@ def check_fits(count: int, channels: int, size: Size) -> None:
         size: Their height and width in px.
 
     Raises:
-        RenderError: The images alone exceed it.
+        RenderError: The images and what prepares them exceed it.
     """
     height, width = size
-    if 4 * count * channels * height * width > psutil.virtual_memory().total:
+    if COPIES * 4 * count * channels * height * width > psutil.virtual_memory().total:
         several = f"{count} images" if count > 1 else "images"
         raise RenderError(f"out of memory with {several} of {height} x {width} px; give a smaller size")
 

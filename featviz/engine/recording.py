@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from featviz.engine.chunks import Chunks
 from featviz.engine.draws import Block, map_tensors, move, tensors_of
 from featviz.engine.job import Job
-from featviz.interfaces import Stepper
+from featviz.interfaces import Stepper, traits_of
 from featviz.optimizers import state_of
 from featviz.transforms.fusing import Draw
 
@@ -141,6 +141,9 @@ def _obstacle(job: Job, last: int) -> str:
         return "the network is not on a CUDA GPU"
     if not job.execution.graph:
         return "the execution has graph=False"
+    remembering = [str(each) for each in job.objectives if traits_of(each).remembers]
+    if remembering:
+        return f"{remembering[0]} remembers earlier steps"
     if job.network.probed.draws:
         return "the network draws random numbers as it runs"
     return f"it has fewer than {MIN_STEPS} steps" if last < MIN_STEPS else ""

@@ -18,6 +18,8 @@ from featviz.errors import SettingError, shown
 
 Numbers = Any
 """What `Array.of` accepts: nested lists of numbers, a numpy array, a tensor or an `Array`. Values store an `Array`."""
+MAX_NUMBERS = 2**25
+"""Most numbers of an `Array`. Encoding takes up to 180 bytes for each: 6 GB in all."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Array:
         data: Its float32 values in little-endian byte order, compressed with zlib and encoded in base 85.
 
     Raises:
-        SettingError: The data do not decode to as many numbers as the shape has.
+        SettingError: The data do not decode to as many numbers as the shape has, or these exceed `MAX_NUMBERS`.
 
     >>> Array.of([[1.0, 2.0]]).shape
     (1, 2)
@@ -40,6 +42,7 @@ class Array:
 
     def __post_init__(self) -> None:
         """Check that the data fill the shape."""
+        _check_count(math.prod(self.shape))
         size = 4 * math.prod(self.shape)
         try:
             # A recipe may come from a stranger: decompress at most one byte too many, however much the data unpack to.
@@ -60,13 +63,17 @@ class Array:
             The numbers in single precision.
 
         Raises:
-            SettingError: They cannot be converted to an array of numbers, or some are infinite or NaN.
+            SettingError: They cannot be converted to an array of numbers, exceed `MAX_NUMBERS`, or some are infinite or
+                NaN.
         """
         if isinstance(numbers, Array):
             return numbers
         try:
+            _check_count(_count(numbers))  # numpy makes a list of a range, which takes 42 bytes per number
             values = np.asarray(numbers.detach().float().cpu() if isinstance(numbers, Tensor) else numbers, dtype="<f4")
-        except (TypeError, ValueError, MemoryError) as error:
+        except SettingError:  # also a `ValueError`
+            raise
+        except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
             expected = "give numbers, nested lists of them, a numpy array or a tensor"
             raise SettingError(f"{shown(numbers)} is not an array of numbers; {expected}") from error
         if not np.isfinite(values).all():
@@ -78,3 +85,17 @@ class Array:
         """The numbers as a tensor, which is cached and must not be modified."""
         raw = bytearray(zlib.decompress(base64.b85decode(self.data)))
         return torch.frombuffer(raw, dtype=torch.float32).view(self.shape) if raw else torch.empty(self.shape)
+
+
+def _count(numbers: Numbers) -> int:
+    """Return how many numbers there are, without making those of a range."""
+    if isinstance(numbers, list | tuple):
+        return sum(map(_count, numbers))
+    if isinstance(numbers, range):
+        return len(numbers)
+    return math.prod(numbers.shape) if isinstance(numbers, np.ndarray | Tensor) else 1
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_NUMBERS:
+        raise SettingError(f"an array must hold at most {MAX_NUMBERS} numbers, got {count}; give fewer")

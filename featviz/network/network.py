@@ -598,7 +598,8 @@ class Network:
     def _foldable(self) -> tuple[Pair, ...]:
         """Convolutions with a batch normalisation that can be folded into them; measured on first use."""
         if self._measured.pairs is None:
-            self._measured.pairs = self._tried(foldable, ())
+            pairs: tuple[Pair, ...] = ()
+            self._measured.pairs = self._tried(foldable, pairs)
         return self._measured.pairs
 
     @property

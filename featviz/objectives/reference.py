@@ -205,8 +205,8 @@ class Style(_Reference):
 
     @property
     def traits(self) -> Traits:
-        """Needs the full view if it averages over steps, because each call counts as a step."""
-        return Traits(needs_full_view=self.memory > 0)
+        """Remembers earlier steps if it averages over them, and needs the full view, as each call counts as a step."""
+        return Traits(needs_full_view=self.memory > 0, remembers=self.memory > 0)
 
     def __post_init__(self) -> None:
         """Convert the image to a value that a recipe can hold, and check the fields."""

@@ -455,3 +455,25 @@ def test_bad_input_gives_one_line(words, line, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].startswith(f"featviz: {line}")
     assert not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_files_are_written_while_the_next_batch_renders(motifnet, tmp_path, monkeypatch, fails):
+    """On a GPU. The outcome of an image comes when its files are there, and errors of writing surface."""
+    store, rendered = Store(tmp_path), []
+    settings = {"steps": 1, "param": fv.param.Image(16)}
+    objectives = [fv.objectives.Channel("stage1", i) for i in range(20)]
+    batch = batches.Batch.of(motifnet, objectives, range(20), store, **settings)
+    render_batch = batches.render_batch
+    monkeypatch.setattr(batches, "render_batch", lambda *args: rendered.append(len(args[1])) or render_batch(*args))
+    if fails:
+        monkeypatch.setattr(store, "write", lambda *_: (_ for _ in ()).throw(fv.OutputError("the disk is full")))
+        with pytest.raises(fv.OutputError, match="the disk is full"):
+            list(batches.run_overlapped(motifnet, batch.without(set()), store))
+        return
+    seen = []
+    for outcome in batches.run_overlapped(motifnet, batch.without(set()), store):
+        assert (tmp_path / batches.image_file(outcome.name)).exists() and not outcome.problem
+        seen.append((outcome.name, sum(rendered)))
+    assert [name for name, _ in seen] == list(batch.names)
+    assert [count for _, count in seen] == [16] * 8 + [20] * 12  # each batch is yielded after the next has rendered

@@ -74,7 +74,7 @@ def test_alpha_is_composited_once():
 def test_views_are_resized_to_the_fixed_size_of_a_network():
     view = prepare(STEPS, toys.network(toys.Vit()), images(48, 40))
     assert view == View((T.Warp((*STEPS, T.Resize((32, 32)))),), (32, 32), (32, 32))
-    assert view.look(images(48, 40), Generators([0]))[0].shape == (1, 3, 32, 32)
+    assert view.look(images(48, 40), drawing(Generators([0])))[0].shape == (1, 3, 32, 32)
 
 
 def test_views_of_the_fixed_size_are_not_resized():

@@ -1,9 +1,12 @@
 """Arrays as values: exact, comparable, and rebuilt from their repr."""
 
 import base64
+import resource
 import zlib
+from contextlib import contextmanager
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -60,3 +63,59 @@ def test_data_must_fill_the_shape(data):
     with pytest.raises(fv.SettingError) as caught:
         Array((3,), data)
     assert str(caught.value) == "the data of an Array of shape (3,) must hold 3 float32 numbers"
+
+
+TOO_MANY = 10**9
+
+
+@contextmanager
+def memory_limit(spare=2**28):
+    """Let an allocation of more than the spare bytes fail, so that a fault fails this test and not the machine."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + spare, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        range(TOO_MANY),
+        [range(TOO_MANY)],
+        [[1.0], range(TOO_MANY - 1)],
+        np.broadcast_to(np.float32(1), TOO_MANY),
+        torch.ones(1).expand(TOO_MANY),
+    ],
+    ids=["range", "list", "ragged", "numpy", "tensor"],
+)
+def test_too_many_numbers_are_refused_before_they_are_made(numbers):
+    with memory_limit(), pytest.raises(fv.SettingError) as caught:
+        Array.of(numbers)
+    assert str(caught.value) == "an array must hold at most 33554432 numbers, got 1000000000; give fewer"
+
+
+def test_the_data_of_a_stranger_are_not_decompressed_to_too_many_numbers():
+    with pytest.raises(fv.SettingError, match="^an array must hold at most"):
+        Array((TOO_MANY,), Array.of([1.0]).data)
+
+
+@pytest.mark.parametrize("numbers", [10**400, range(10**30)])
+def test_numbers_too_large_for_the_machine_are_refused(numbers):
+    with pytest.raises(fv.SettingError, match="is not an array of numbers"):
+        Array.of(numbers)
+
+
+@pytest.mark.parametrize("given", [{"seed": range(TOO_MANY)}, {"transforms": range(TOO_MANY)}], ids=str)
+def test_long_ranges_are_refused_before_they_are_made(given):
+    with memory_limit(2**30), pytest.raises(fv.SettingError) as caught:
+        fv.render(fv.load("motifnet"), "stage1:1", steps=1, **given)
+    assert "Memory" not in repr(caught.value.__cause__)
+
+
+def test_snapshots_may_be_any_range():
+    net, options = fv.load("motifnet"), {"steps": 1, "robustness_views": 0, "size": 32}
+    fv.render(net, "stage1:1", snapshots=range(TOO_MANY), **options)
+    with pytest.raises(fv.SettingError, match="^snapshots must be a sequence of whole"):
+        fv.render(net, "stage1:1", snapshots=[[1], [1, 2]], **options)

@@ -70,8 +70,9 @@ def test_noise_has_its_std_and_range():
 def test_composite_alpha_mixes_linear_light():
     images = torch.zeros(3, 4, 6, 8)
     images[:, :3], images[0, 3], images[1, 3], images[2, 3] = 0.2, 1.0, 0.0, 0.5
-    background = T.CompositeAlpha().draw(Generators([0, 1, 2]), (4, 6, 8))
-    views = T.CompositeAlpha().apply(images, background)
+    drawn = T.CompositeAlpha().draw(Generators([0, 1, 2]), (4, 6, 8))
+    views = T.CompositeAlpha().apply(images, drawn)
+    background = T.CompositeAlpha().apply(torch.zeros(3, 4, 6, 8), drawn)
     assert torch.allclose(views[0], torch.tensor(0.2), atol=1e-5)
     assert torch.allclose(views[1], background[1], atol=1e-5)
 
@@ -84,12 +85,14 @@ def test_composite_alpha_mixes_linear_light():
     for y, x in ((0, 0), (3, 5)):
         wanted = to_srgb((to_linear(0.2) + to_linear(background[2, 1, y, x].item())) / 2)
         assert views[2, 1, y, x].item() == pytest.approx(wanted, abs=1e-4)
-    grey = T.CompositeAlpha().apply(torch.full((1, 2, 4, 4), 0.5), torch.full((1, 1, 4, 4), 0.1))
+    flat = torch.zeros(1, 1, 4, 3, 2), torch.full((1, 1, 1, 1), math.log(0.1 / 0.9))  # a background of 0.1
+    grey = T.CompositeAlpha().apply(torch.full((1, 2, 4, 4), 0.5), flat)
     assert torch.allclose(grey, torch.tensor(0.3))  # other channels than RGB have no gamma
 
 
 def test_backgrounds_vary_like_photographs():
-    background = T.CompositeAlpha().draw(Generators(range(100)), (4, 32, 32))
+    drawn = T.CompositeAlpha().draw(Generators(range(100)), (4, 32, 32))
+    background = T.CompositeAlpha().apply(torch.zeros(100, 4, 32, 32), drawn)
     assert 0.15 < background.std() < 0.3
     assert background.mean((2, 3)).std() > 0.1  # their mean colours differ
     assert (background.std((2, 3)) > 0.02).all()

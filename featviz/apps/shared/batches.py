@@ -163,18 +163,36 @@ class Backend(Protocol):
 
 
 class LocalBackend:
-    """Renders one batch after another in this process. The files of a batch are written while the next one renders."""
+    """Renders one batch after another in this process."""
 
     def run(self, network: fv.Network, batches: Sequence[Batch], store: Store) -> Iterator[Outcome]:
         """Render batches into a store, and yield the outcome of each image as soon as it is known."""
-        unwritten: tuple[list[Outcome], list[Future[None]]] = [], []
-        with ThreadPoolExecutor(WRITING_THREADS) as pool:
-            for batch in batches:
-                writing: list[Future[None]] = []
-                outcomes = render_batch(network, batch, store, partial(_submit, pool, writing))
-                yield from _written(*unwritten)
-                unwritten = outcomes, writing
+        if network.device.type == "cuda":
+            yield from run_overlapped(network, batches, store)
+            return
+        for batch in batches:
+            yield from render_batch(network, batch, store)
+
+
+def run_overlapped(network: fv.Network, batches: Sequence[Batch], store: Store) -> Iterator[Outcome]:
+    """Write the files of each batch while the next one renders, since encoding them takes the CPU and not the GPU.
+
+    Args:
+        network: The network.
+        batches: The images to render.
+        store: Where the files are written.
+
+    Yields:
+        The outcome of each image.
+    """
+    unwritten: tuple[list[Outcome], list[Future[None]]] = [], []
+    with ThreadPoolExecutor(WRITING_THREADS) as pool:
+        for batch in batches:
+            writing: list[Future[None]] = []
+            outcomes = render_batch(network, batch, store, partial(_submit, pool, writing))
             yield from _written(*unwritten)
+            unwritten = outcomes, writing
+        yield from _written(*unwritten)
 
 
 def _submit(pool: ThreadPoolExecutor, writing: list[Future[None]], write: Callable[[], None]) -> None:

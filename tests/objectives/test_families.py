@@ -1,0 +1,71 @@
+"""Objectives of one family are scored together: the same scores and gradients as one by one, in fewer operations."""
+
+import pytest
+import torch
+import toys
+
+import featviz as fv
+from featviz import objectives as obj
+from featviz.network.activations import pick_channels
+
+FAMILIES = {
+    "Channel": [obj.Channel("conv2", i) for i in (3, 0, 3)],
+    "Logit": [obj.Logit(i) for i in (1, "cat", 4)],
+    "Neuron": [obj.Neuron("conv2", i, (2, 3)) for i in (3, 0, 3)],
+    "Probability": [obj.Probability(i) for i in (1, "bee", 4)],
+    "Sum": [obj.Channel("conv2", i) - 2 * obj.TotalVariation() for i in (3, 0, 3)],
+    "Negative": [-obj.Logit(i) for i in (1, 0, 4)],
+    "Product": [obj.Ramp(1, 2) * obj.Logit(i) for i in (1, 0, 4)],
+    "Quotient": [obj.Logit(i) / (1 + obj.L2()) for i in (1, 0, 4)],
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_scores_and_gradients_are_those_of_each_alone(name):
+    members, net = FAMILIES[name], toys.plain()
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    acts = net.capture(images, members[0].layers).of(images, done=0.4)
+    if name == "Product":  # a ramp depends on the step, and is no family of its own
+        assert members[0].family is None
+        return
+    assert len({each.family for each in members}) == 1
+    together = members[0].score_family(members, acts)
+    alone = torch.stack([member(acts)[i] for i, member in enumerate(members)])
+    assert torch.allclose(together, alone)
+    one, two = (torch.autograd.grad(each.sum(), images, retain_graph=True)[0] for each in (together, alone))
+    assert torch.allclose(one, two, atol=1e-7)
+
+
+def test_other_objectives_have_no_family():
+    assert obj.Layer("conv2").family is None
+    assert (obj.Channel("conv2", 1) + obj.Layer("conv2")).family is None
+    assert obj.Channel("conv2", 1).family != obj.Channel("conv1", 1).family
+    assert obj.Neuron("conv2", 1, (0, 0)).family != obj.Neuron("conv2", 1, (0, 1)).family
+    assert (obj.Channel("conv2", 1) + 1.0).family != (obj.Channel("conv2", 1) + 2.0).family
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_render_of_a_family_equals_renders_of_its_members(batch):
+    options = {"steps": 4, "transforms": (), "param": fv.param.Image(batch=batch), "execution": fv.Execution("float32")}
+    together = fv.render(toys.plain(), FAMILIES["Channel"], **options)
+    for i, member in enumerate(FAMILIES["Channel"]):
+        images = slice(i * batch, (i + 1) * batch)
+        alone = fv.render(toys.plain(), member, seed=i * batch, **options)
+        assert torch.allclose(together.history[:, images], alone.history, atol=1e-5)
+        assert (together.images[images] - alone.images).abs().max() < 1e-3
+
+
+def test_a_wrong_channel_of_a_family_is_named():
+    with pytest.raises(fv.AddressError, match="no channel 99 in 'conv2'; it has 8, 0 to 7"):
+        fv.render(toys.plain(), [obj.Channel("conv2", 1), obj.Channel("conv2", 99)], steps=1)
+    with pytest.raises(fv.AddressError, match="no class 'zzz'"):
+        fv.render(toys.plain(), [obj.Logit(1), obj.Logit("zzz")], steps=1)
+
+
+def test_gradients_of_picked_channels_keep_the_memory_format():
+    values = torch.rand(2, 5, 4, 3).contiguous(memory_format=torch.channels_last).requires_grad_()
+    picked = pick_channels(values, [4, 1])
+    assert torch.equal(picked, torch.stack([values[0, 4], values[1, 1]]))
+    (gradient,) = torch.autograd.grad(picked.square().sum(), values)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(gradient[0, 4], 2 * values[0, 4]) and gradient.count_nonzero() == 2 * 12
