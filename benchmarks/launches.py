@@ -8,21 +8,25 @@ Operations that only describe memory in another way, as views do, are not counte
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torchvision
+from peers import IMAGENET, live_channels
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import featviz as fv
-from featviz import param
+from featviz.engine.draws import BLOCK_STEPS
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CASES = (("mobilenet_v2", "classifier"), ("googlenet", "inception4a"), ("resnet50", "layer4"))
 NO_WORK = ("detach", "lift_fresh", "_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty_strided")
 """Operations without arithmetic that are not marked as views."""
+
+
+FIRST = 65
+"""Steps before counting starts: the gradients are checked, and a block of draws begins with the next one."""
 
 
 class CountOperations(TorchDispatchMode):
@@ -40,55 +44,51 @@ class CountOperations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def counted(run: Callable[[], object]) -> Counter[str]:
-    """Return how often each operation occurs in a run."""
-    with CountOperations() as mode:
-        run()
-    return mode.counts
-
-
-def operations(name: str, layer: str, batch: int, steps: int) -> tuple[Counter[str], Counter[str]]:
-    """Return the mean counts of a step, and of a pass of the network alone."""
+def operations(name: str, layer: str, batch: int) -> tuple[Counter[str], Counter[str]]:
+    """Return the mean counts of a step over a block of steps, and the counts of a pass of the network alone."""
+    torch.manual_seed(0)
     options = {"init_weights": False} if name == "googlenet" else {}
     network = fv.Network(torchvision.models.get_model(name, weights=None, **options), size=224, **IMAGENET)
-    objectives = [fv.objectives.Channel(layer, i) for i in range(batch)]
-    if layer == "classifier":
-        objectives = [fv.objectives.Logit(i) for i in range(batch)]
-    counts: list[Counter[str]] = []
-    execution = fv.Execution("float32")
+    kind = fv.objectives.Logit if layer == "classifier" else fv.objectives.Channel
+    live = live_channels(network, layer, batch)
+    objectives = [kind(each) if layer == "classifier" else kind(layer, each) for each in live]
+    mode, execution = CountOperations(), fv.Execution("float32")
 
-    def rendered(until: int) -> Counter[str]:
-        options = {"param": param.Image(), "steps": 512, "execution": execution, "progress": None}
-        return counted(lambda: fv.render(network, objectives, until=until, robustness_views=0, **options))
+    def progress(done: int, _: int) -> None:
+        if done == FIRST:
+            mode.__enter__()
+        if done == FIRST + BLOCK_STEPS:
+            mode.__exit__(None, None, None)
 
-    counts = [rendered(8), rendered(8 + steps)]  # what a render does once cancels out
+    options = {"until": FIRST + BLOCK_STEPS, "robustness_views": 0, "progress": progress, "execution": execution}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a random network's class logits hardly change
+        fv.render(network, objectives, **options)
+    step = Counter({key: count / BLOCK_STEPS for key, count in mode.counts.items()})
     layers = objectives[0].layers
     with network.session(layers, execution) as forward:
         views = torch.rand(batch, 3, 128, 128, requires_grad=True)
 
         def bare() -> None:
-            acts = forward(views * 1)
-            tensor = acts.tensors[next(iter(layers))]
+            tensor = forward(views).tensors[next(iter(layers))]
             torch.autograd.grad(tensor, views, torch.ones_like(tensor))
 
-        bare()
-        own = counted(bare)
-    own.subtract({"mul": 2, "ones_like": 1})
-    step = Counter({key: (counts[1][key] - counts[0][key]) / steps for key in counts[1]})
-    return step, own
+        with CountOperations() as own:
+            bare()
+    own.counts.subtract({"ones_like": 1})
+    return step, own.counts
 
 
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=64, help="number of steps over which counts are averaged")
     parser.add_argument("--names", action="store_true", help="list the operations outside of the network")
     options = parser.parse_args()
     print(f"torch {torch.__version__}, batch {options.batch}: operations of a step\n")
     print("| network | layer | all | network's own | others |\n|---|---|---|---|---|")
     for name, layer in CASES:
-        step, own = operations(name, layer, options.batch, options.steps)
+        step, own = operations(name, layer, options.batch)
         others = step.copy()
         others.subtract(own)
         total, network = sum(step.values()), sum(own.values())
