@@ -5,7 +5,7 @@ READY := .venv/ready
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow check fix motifnet motifvit docs reference catalogue bench scaling dreambench quality \
-	overhead sweepbench explain-bench atlas-bench layersbench batchbench blocks-bench networks breakit clean
+	overhead launches bench-gpu sweepbench explain-bench atlas-bench layersbench batchbench blocks-bench networks breakit clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -70,6 +70,12 @@ quality: $(READY)  ## measure what independent networks recognise in the images,
 
 overhead: $(READY)  ## time a step of a render relative to the network's own forward and backward pass
 	$(BIN)/python benchmarks/overhead.py
+
+launches: $(READY)  ## count the operations of a step inside and outside of the network
+	$(BIN)/python benchmarks/launches.py
+
+bench-gpu: $(READY)  ## compare the speed on a CUDA GPU with other libraries and the limit, about 20 minutes
+	$(BIN)/python benchmarks/gpu.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
 
 sweepbench: $(READY)  ## time sweeps on one and two workers, and planning a million images
 	$(BIN)/python benchmarks/sweep.py
