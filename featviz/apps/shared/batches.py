@@ -32,8 +32,9 @@ THUMBNAILS_FOLDER = "thumbs"
 """Folder of their small copies."""
 MIN_ESTIMATED = 8
 """Smallest number of images for which the time is estimated before they are rendered."""
-TIMED_STEPS = 5
-"""Number of steps that are timed for this."""
+WARM_UP_STEPS, TIMED_STEPS, TIMED_GPU_STEPS = 1, 4, 64
+"""Number of steps that run before the time is taken, of those that are timed, and the same on a GPU, where the first
+steps are recorded and the CPU launches later ones ahead of time."""
 SECONDS_SHOWN, MINUTES_SHOWN = 90, 90
 """Durations below are told in seconds, or in minutes."""
 PRECISION_FILE = "precision.json"
@@ -254,18 +255,19 @@ def _estimate(network: fv.Network, todo: Sequence[Batch], existing: int, *, is_l
     first, times = todo[0], []
     steps = int(first.settings["steps"])
     objectives = first.objectives[0] if first.is_joint else list(first.objectives)
-    options = {**first.settings, "until": TIMED_STEPS, "robustness_views": 0}
+    timed = TIMED_GPU_STEPS if network.device.type == "cuda" else TIMED_STEPS
+    options = {**first.settings, "until": WARM_UP_STEPS + timed, "robustness_views": 0}
+    options["progress"] = lambda *_: times.append(time.perf_counter())
     try:
         with warnings.catch_warnings(record=True):
-            fv.render(
-                network, objectives, seed=first.seeds, progress=lambda *_: times.append(time.perf_counter()), **options
-            )
+            fv.render(network, objectives, seed=first.seeds, **options)
+        end = time.perf_counter()  # a render ends when the GPU is done
     except Exception:  # the same error is reported when its images are rendered
         return text
-    if len(times) < 2:
+    if len(times) <= WARM_UP_STEPS:
         return text
-    seconds = (times[-1] - times[0]) / (len(times) - 1) * steps * sum(map(len, todo)) / len(first)
-    return f"{text}, about {_duration(seconds)}"
+    each = (end - times[WARM_UP_STEPS - 1]) / (len(times) - WARM_UP_STEPS)
+    return f"{text}, about {_duration(each * steps * sum(map(len, todo)) / len(first))}"
 
 
 def _duration(seconds: float) -> str:
