@@ -159,12 +159,12 @@ class Opened:
         options = {"transforms": transforms, "robustness_views": 0, "progress": progress}
         return fv.render(self.network, goals, steps=steps, execution=execution, **options)
 
-    def milliseconds(self, count: int, transforms: Any = None) -> tuple[float, float]:
+    def milliseconds(self, count: int, transforms: Any, execution: fv.Execution) -> tuple[float, float]:
         """Return the milliseconds of a step of a whole render, and those of a step once all is prepared.
 
-        The first render measures the precision.
+        The first render measures the precision, and the algorithms of convolutions if asked to.
         """
-        self.render(count, 64, transforms, fv.Execution())
+        self.render(count, 64, transforms, execution)
         whole, step = [], []
         for _ in range(2):
             events: list[Any] = []
@@ -175,7 +175,7 @@ class Opened:
 
             torch.cuda.synchronize()
             start = time.perf_counter()
-            rendering = self.render(count, STEPS[count], transforms, fv.Execution(), mark)
+            rendering = self.render(count, STEPS[count], transforms, execution, mark)
             whole.append(1e3 * (time.perf_counter() - start) / STEPS[count])
             step.append(median(a.elapsed_time(b) for a, b in pairwise(events[len(events) // 2 :])))
         print(f"    {rendering.execution.precision}, {rendering.plan}", flush=True)
@@ -211,7 +211,9 @@ def main() -> None:
     parser.add_argument("--libraries", default="lucent,dreamlens,torch_dreams,horama", help="others, or nothing")
     parser.add_argument("--only", default="", help="cases whose name contains this text")
     parser.add_argument("--no-gallery", action="store_true", help="leave out the gallery")
+    parser.add_argument("--no-algorithms", action="store_true", help="do not measure algorithms of convolutions")
     options = parser.parse_args()
+    execution = fv.Execution(benchmark=not options.no_algorithms)
     table = Table(options.output)
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}: ms of a step of all images", flush=True)
     with tempfile.TemporaryDirectory() as name:
@@ -220,7 +222,7 @@ def main() -> None:
         cases = [case for case in CASES if options.only in case]
         for count in (8, 64):
             for case in cases:
-                measure_case(table, case, saved[case], count)
+                measure_case(table, case, saved[case], count, execution)
         if not options.no_gallery:
             seconds = table.measure("gallery of 1000 classes", lambda: gallery(saved["mobilenet_v2"]))
             print(f"gallery of 1000 classes: {seconds:.1f} s", flush=True)
@@ -228,12 +230,12 @@ def main() -> None:
         python = (options.python or environment(options.environment.absolute())) if libraries else None
         for count, compared in ((1, libraries[:1]), (256, libraries[1:])):
             for case in cases:
-                measure_case(table, case, saved[case], count)
+                measure_case(table, case, saved[case], count, execution)
             for library in compared:
                 measure_peer(table, library, python, folder, {case: saved[case] for case in cases})
 
 
-def measure_case(table: Table, case: str, weights: Path, count: int) -> None:
+def measure_case(table: Table, case: str, weights: Path, count: int, execution: fv.Execution) -> None:
     """Print featviz and the limit, in both sizes of views."""
     model, layer = case.split()[0], CASES[case]
     opened = Opened(model, layer, weights)
@@ -241,7 +243,9 @@ def measure_case(table: Table, case: str, weights: Path, count: int) -> None:
     for name, size, transforms in (("featviz", view, None), ("featviz_near", SIZE, fv.transforms.LUCID)):
         key = f"{case} {count}"
         least = table.measure(f"{key} limit {size}", lambda size=size: limit(model, layer, weights, count, size))
-        whole, step = table.measure(f"{key} {name}", lambda given=transforms: opened.milliseconds(count, given))
+        whole, step = table.measure(
+            f"{key} {name}", lambda given=transforms: opened.milliseconds(count, given, execution)
+        )
         ratios = f"{step / least:5.2f} x, whole render {whole:9.3f} ms a step, {whole / least:5.2f} x"
         print(f"{key:16} {name:12} limit {least:8.3f} ms, step {step:8.3f} ms, {ratios}", flush=True)
         torch.cuda.empty_cache()

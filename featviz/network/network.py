@@ -552,7 +552,7 @@ class Network:
         convert_weights(module, memory, precision)
         speed_up_backward(module)
         capture = hook_outputs(module, calls)
-        with fast_on_gpu(self.device):
+        with fast_on_gpu(self.device, benchmark=execution.benchmark):
             yield Forward(module, forward)
 
     @neutral_state()

@@ -87,24 +87,23 @@ _PROCESS_SETTINGS = (
 )
 
 
-_GPU_SETTINGS = (
-    _ProcessSetting(
-        lambda: torch.backends.cudnn.benchmark, lambda value: setattr(torch.backends.cudnn, "benchmark", value), True
-    ),
-    _ProcessSetting(_matmul_precision, torch.set_float32_matmul_precision, "high", None),
+_TF32 = _ProcessSetting(_matmul_precision, torch.set_float32_matmul_precision, "high", None)
+_BENCHMARK = _ProcessSetting(
+    lambda: torch.backends.cudnn.benchmark, lambda value: setattr(torch.backends.cudnn, "benchmark", value), True
 )
 
 
 @contextmanager
-def fast_on_gpu(device: torch.device) -> Iterator[None]:
-    """Let a CUDA GPU choose its fastest convolutions and compute products in TF32, within a context.
-
-    PyTorch's convolutions use TF32 by default. A render runs many passes of one shape, so measuring them pays.
+def fast_on_gpu(device: torch.device, *, benchmark: bool) -> Iterator[None]:
+    """Let a CUDA GPU compute products in TF32 within a context, as PyTorch's convolutions do by default.
 
     Args:
         device: Where the network runs. Nothing changes for other devices.
+        benchmark: Let it measure which algorithm is the fastest for each convolution.
     """
     with ExitStack() as stack:
-        for setting in _GPU_SETTINGS if device.type == "cuda" else ():
-            stack.enter_context(setting.neutral())
+        if device.type == "cuda":
+            stack.enter_context(_TF32.neutral())
+            if benchmark:
+                stack.enter_context(_BENCHMARK.neutral())
         yield
