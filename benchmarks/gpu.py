@@ -244,9 +244,8 @@ def measure_case(table: Table, case: str, weights: Path, count: int, execution: 
     for name, size, transforms in (("featviz", view, None), ("featviz_near", SIZE, fv.transforms.LUCID)):
         key = f"{case} {count}"
         least = table.measure(f"{key} limit {size}", lambda size=size: limit(model, layer, weights, count, size))
-        whole, step = table.measure(
-            f"{key} {name}", lambda given=transforms: opened.milliseconds(count, given, execution)
-        )
+        run = partial(opened.milliseconds, count, transforms, execution)
+        whole, step = table.measure(f"{key} {name}", run)
         ratios = f"{step / least:5.2f} x, whole render {whole:9.3f} ms a step, {whole / least:5.2f} x"
         print(f"{key:16} {name:12} limit {least:8.3f} ms, step {step:8.3f} ms, {ratios}", flush=True)
         torch.cuda.empty_cache()
