@@ -149,7 +149,7 @@ class Opened:
 
     def __init__(self, model: str, layer: str, weights: Path) -> None:
         self.network = fv.Network(module_of(model, weights), size=SIZE, **IMAGENET)
-        live = live_channels_on_gpu(self.network, layer)
+        live = live_channels(self.network, layer, min(64, self.network.layer(layer).channels))
         self.objectives = [fv.objectives.Channel(layer, channel) for channel in live]
 
     def render(
@@ -181,11 +181,6 @@ class Opened:
             step.append(median(a.elapsed_time(b) for a, b in pairwise(events[len(events) // 2 :])))
         print(f"    {rendering.execution.precision}, {rendering.plan}", flush=True)
         return min(whole), min(step)
-
-
-def live_channels_on_gpu(network: fv.Network, layer: str) -> list[int]:
-    """Choose 64 live channels, or as many as there are."""
-    return live_channels(network, layer, min(64, network.layer(layer).channels))
 
 
 def gallery(weights: Path) -> float:
@@ -245,7 +240,8 @@ def measure_case(table: Table, case: str, weights: Path, count: int, execution: 
         key = f"{case} {count}"
         least = table.measure(f"{key} limit {size}", lambda size=size: limit(model, layer, weights, count, size))
         run = partial(opened.milliseconds, count, transforms, execution)
-        whole, step = table.measure(f"{key} {name}", run)
+        found = table.measure(f"{key} {name}", run)
+        whole, step = found if isinstance(found, list | tuple) else (found, found)
         ratios = f"{step / least:5.2f} x, whole render {whole:9.3f} ms a step, {whole / least:5.2f} x"
         print(f"{key:16} {name:12} limit {least:8.3f} ms, step {step:8.3f} ms, {ratios}", flush=True)
         torch.cuda.empty_cache()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -83,6 +83,7 @@ class Job:
     leaves: Leaves
     has_alpha: bool
     execution: Execution
+    _known_families: dict[tuple[int, int], list[list[Any]]] = field(default_factory=dict, init=False)
 
     @classmethod
     def prepare(
@@ -215,6 +216,9 @@ class Job:
 
     def _families(self, some: slice) -> list[list[Any]]:
         """Return the scorer of each of some images, in one list for neighbours that are scored together."""
+        known = self._known_families.get((some.start, some.stop))
+        if known is not None:
+            return known
         families: list[list[Any]] = []
         for i in range(some.start, some.stop):
             scorer = self.scorers[i // self.param.batch]
@@ -222,6 +226,7 @@ class Job:
                 families[-1].append(scorer)
             else:
                 families.append([scorer])
+        self._known_families[some.start, some.stop] = families
         return families
 
     def redraw(self, leaves: Leaves) -> Callable[[Size], Tensor] | None:

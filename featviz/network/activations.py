@@ -132,10 +132,22 @@ class Activations(Mapping[str, Tensor]):
         Raises:
             AddressError: There is no such channel.
         """
-        values = self.channels_first(layer)
-        if not 0 <= index < values.shape[1]:
-            raise AddressError(f"no channel {index} in {layer!r}; it has {values.shape[1]}, 0 to {values.shape[1] - 1}")
-        return values[:, index]
+        self.check_channel(layer, index)
+        return self.channels_first(layer)[:, index]
+
+    def check_channel(self, layer: str, index: int) -> None:
+        """Check that a layer has a channel, without reading any value.
+
+        Args:
+            layer: Name of the layer.
+            index: Index of the channel, from 0.
+
+        Raises:
+            AddressError: There is no such channel.
+        """
+        count = self[layer].shape[self.layouts[layer].channel]
+        if not 0 <= index < count:
+            raise AddressError(f"no channel {index} in {layer!r}; it has {count}, 0 to {count - 1}")
 
     def channel_of_each(self, layer: str, indices: Sequence[int]) -> Float[Tensor, "n *position"]:
         """Return one channel of a layer for each image.
@@ -149,7 +161,7 @@ class Activations(Mapping[str, Tensor]):
         """
         layout, tensor = self.layouts[layer], self[layer]
         for index in set(indices):
-            self.channel(layer, index)
+            self.check_channel(layer, index)
         picked = pick_channels(tensor.movedim(layout.channel, 1), indices)
         values = picked.float() if picked.dtype in (torch.float16, torch.bfloat16) else picked
         return values.transpose(1, 2) if layout.transposed else values
@@ -165,7 +177,7 @@ class Activations(Mapping[str, Tensor]):
         Raises:
             AddressError: There is no such channel or position.
         """
-        self.channel(layer, index)
+        self.check_channel(layer, index)
         return self.at(layer, at, f"{layer}:{index}")[:, index]
 
     def at(self, layer: str, at: Position, instead: str = "") -> Float[Tensor, "n channel"]:

@@ -53,7 +53,7 @@ class Neuron(Unit):
     def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
         """Return the score of each image by its own objective."""
         for channel in {member.channel for member in members}:
-            acts.channel(self.layer, channel)  # raises where there is no such channel
+            acts.check_channel(self.layer, channel)
         values = acts.at(self.layer, self.at, f"{self.layer}:{self.channel}")
         return pick_channels(values, [member.channel for member in members])
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import toys
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import featviz as fv
 from featviz import objectives as obj
@@ -69,3 +70,23 @@ def test_gradients_of_picked_channels_keep_the_memory_format():
     (gradient,) = torch.autograd.grad(picked.square().sum(), values)
     assert gradient.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(gradient[0, 4], 2 * values[0, 4]) and gradient.count_nonzero() == 2 * 12
+
+
+def test_a_family_converts_only_the_picked_channels_of_a_layer_in_bfloat16():
+    sizes = []
+
+    class Casts(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.overloadpacket.__name__ == "_to_copy" and args[0].dtype == torch.bfloat16:
+                sizes.append(args[0].numel())
+            return func(*args, **(kwargs or {}))
+
+    acts = toys.plain().capture(torch.rand(3, 3, 32, 32), ["conv2"])
+    half = acts.replaced({"conv2": acts["conv2"].bfloat16()})
+    for name in ("Channel", "Neuron"):
+        members = FAMILIES[name]
+        sizes.clear()
+        with Casts():
+            members[0].score_family(members, half)
+        whole = half["conv2"].numel()
+        assert sum(sizes) <= (whole / 8 if name == "Channel" else whole)  # not once for each of the members
