@@ -255,7 +255,7 @@ BAD = [
     (["explain", "plain.png", "--method", "NoiseTunnel(samples=0)"], "samples must be >= 1, got 0 (default 16)"),
     (["explain", "plain.png", "--method", "CLEAR(0)"], "classes must be >= 1, got 0 (default 5)"),
     (["explain", "plain.png", "--method", "rollout"], "motifnet has no attention over the whole image; use e.g. GradCAM"),
-    (["explain", "plain.png", "--model", "motifvit", "--method", "LRP"], "LRP has no rule for layer_norm in motifvit; use GradCAM or Gradient"),
+    (["explain", "plain.png", "--model", "motifvit", "--method", "LRP"], "LRP has no rule for layer_norm in motifvit; use LRP('attn_lrp') or GradCAM"),
     (["explain", "plain.png", "tv", "--method", "LRP"], "LRP needs a target that reads a layer, got tv"),
     (["explain", "plain.png", "--model", "motifvit", "--layer", "encoder.ln", "--method", "gradcam"], "logit:"),
     (["explain", "plain.png", "--method", "NoiseTunnel('cam')"], "method must be an attribution method, such as GradCAM(), got 'cam'"),

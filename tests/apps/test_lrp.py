@@ -257,7 +257,9 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_operations_without_a_rule_are_named(name):
     network = fv.Network(Step(REFUSED[name]), size=(16, 20), **toys.HALF)
-    with pytest.raises(fv.SettingError, match=f"^LRP has no rule for {name} in Step; use GradCAM or Gradient$"):
+    with pytest.raises(
+        fv.SettingError, match=rf"^LRP has no rule for {name} in Step; use LRP\('attn_lrp'\) or GradCAM$"
+    ):
         fv.explain(network, IMAGES, "out:0", "LRP")
 
 
@@ -278,5 +280,7 @@ class Beside(Small):
 def test_only_operations_between_image_and_target_count():
     network = toys.network(Beside(), size=(16, 20))
     assert fv.explain(network, IMAGES, "conv2:1", "LRP('flat')").delta.abs().max() < 0.01
-    with pytest.raises(fv.SettingError, match="^LRP has no rule for group_norm in Beside; use GradCAM or Gradient$"):
+    with pytest.raises(
+        fv.SettingError, match=r"^LRP has no rule for group_norm in Beside; use LRP\('attn_lrp'\) or GradCAM$"
+    ):
         fv.explain(network, IMAGES, "logit:1", "LRP('flat')")

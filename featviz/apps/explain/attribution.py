@@ -241,10 +241,3 @@ def join_attributions(parts: Sequence[tuple[Sequence[int], Attribution]]) -> Att
 def _part_of(parts: Sequence[tuple[Sequence[int], Attribution]], place: int) -> Attribution:
     """Return the part of the image at this place of the joined tensors."""
     return [part for rows, part in parts for _ in rows][place]
-
-
-def resize_map(maps: Float[Tensor, "n rows columns"], size: tuple[int, int]) -> Float[Tensor, "n h w"]:
-    """Resize maps to the size of the images, bilinearly."""
-    if maps.shape[-2:] == size:
-        return maps
-    return F.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]

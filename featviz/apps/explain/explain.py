@@ -18,9 +18,8 @@ from featviz.apps.explain.attribution import (
     Comparison,
     join_attributions,
     mean_attribution,
-    resize_map,
 )
-from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method, resize_map
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.targets import Target, as_targets
 from featviz.engine import entry_point, fingerprint, parse_value
@@ -206,7 +205,7 @@ def _method(method: str | Method, layer: str | None) -> Method:
     Raises:
         SettingError: There is no such method, or it does not read a layer.
     """
-    found: Any = parse_value(method, fv.methods) if isinstance(method, str) else method
+    found: Any = parse_value(method.replace("++", "pp"), fv.methods) if isinstance(method, str) else method
     found = found() if isinstance(found, type) else found
     if not isinstance(found, Method):
         raise fv.SettingError(

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, runtime_checkable
 
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -131,6 +132,13 @@ class LayerMethod(Protocol):
     def with_layer(self, layer: str) -> Self:
         """Return the same method for another layer."""
         return replace(self, layer=layer)  # type: ignore[type-var]
+
+
+def resize_map(maps: Float[Tensor, "n rows columns"], size: tuple[int, int]) -> Float[Tensor, "n h w"]:
+    """Resize maps to the size of the images, bilinearly."""
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _is_spatial(network: Network, layer: str) -> bool:

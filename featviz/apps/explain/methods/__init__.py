@@ -1,7 +1,15 @@
 """Attribution methods: how much each pixel or position contributes to a score."""
 
-from featviz.apps.explain.methods.attention import Attention, Rollout
-from featviz.apps.explain.methods.cams import CAM, GradCAM, GuidedGradCAM
+from featviz.apps.explain.methods.attention import Attention, GradientRollout, Rollout
+from featviz.apps.explain.methods.cams import (
+    CAM,
+    GradCAM,
+    GradCAMPlusPlus,
+    GuidedGradCAM,
+    HiResCAM,
+    LayerCAM,
+    ScoreCAM,
+)
 from featviz.apps.explain.methods.clear import CLEAR, ClassAttention
 from featviz.apps.explain.methods.gradients import (
     SMOOTHGRAD,
@@ -15,10 +23,12 @@ from featviz.apps.explain.methods.gradients import (
     NoiseTunnel,
 )
 from featviz.apps.explain.methods.lrp import LRP
+from featviz.apps.explain.methods.masking import RISE, FeatureAblation, Occlusion
 from featviz.apps.explain.methods.scouter import Scouter, train_scouter
 
 SYNONYMS = {
-    "attentionrollout": "Rollout", "classactivationmap": "CAM", "deconvolution": "DeconvNet", "gradients": "Gradient",
+    "ablation": "FeatureAblation", "attentionrollout": "Rollout", "classactivationmap": "CAM", "cheferrollout":
+    "GradientRollout", "deconvolution": "DeconvNet", "gradcampp": "GradCAMPlusPlus", "gradients": "Gradient",
     "gradientxinput": "InputXGradient", "gradxinput": "InputXGradient", "guidedbackpropagation": "GuidedBackprop",
     "ig": "IntegratedGradients", "inputtimesgradient": "InputXGradient", "layerwiserelevancepropagation": "LRP",
     "saliency": "Gradient", "vanillagradient": "Gradient", "vanillagradients": "Gradient",
@@ -26,7 +36,31 @@ SYNONYMS = {
 """Other names in the literature, in lower case and without hyphens."""
 
 __all__ = [
-    "CAM", "CLEAR", "LRP", "SMOOTHGRAD", "SMOOTHGRAD_SQUARED", "VARGRAD", "Attention", "ClassAttention", "DeconvNet",
-    "GradCAM", "Gradient", "GuidedBackprop", "GuidedGradCAM", "InputXGradient", "IntegratedGradients", "NoiseTunnel",
-    "Rollout", "Scouter", "train_scouter",
+    "CAM",
+    "CLEAR",
+    "LRP",
+    "RISE",
+    "SMOOTHGRAD",
+    "SMOOTHGRAD_SQUARED",
+    "VARGRAD",
+    "Attention",
+    "ClassAttention",
+    "DeconvNet",
+    "FeatureAblation",
+    "GradCAM",
+    "GradCAMPlusPlus",
+    "Gradient",
+    "GradientRollout",
+    "GuidedBackprop",
+    "GuidedGradCAM",
+    "HiResCAM",
+    "InputXGradient",
+    "IntegratedGradients",
+    "LayerCAM",
+    "NoiseTunnel",
+    "Occlusion",
+    "Rollout",
+    "ScoreCAM",
+    "Scouter",
+    "train_scouter",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -87,16 +87,48 @@ class Rollout:
         return AttributionMap(_on_patch_grid(label, _read(rolled.mixed, rolled.tokens), layers[0].grid))
 
 
+@dataclass(frozen=True)
+class GradientRollout:
+    """Attention that raises the score, followed through all layers of a transformer, from the class token.
+
+    Formula: R ← R + E_l R from the identity, over the layers l, where E_l is the mean over the heads of ReLU(∇A_l ⊙
+    A_l), with the attention weights A_l and the score's gradient ∇A_l in them. Good for transformers: as `Rollout`, but
+    it depends on the target.
+
+    Source: Chefer et al. 2021, https://arxiv.org/abs/2103.15679, equations 5 and 6.
+    """
+
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the relevance of each patch, on the patch grid.
+
+        Raises:
+            SettingError: The network has no attention over tokens or no patch grid, one is over windows, or the patches
+                change from layer to layer.
+        """
+        layers, label = attention_layers(request, images, gradients=True), request.network.label
+        _check_whole(label, layers)
+        rolled = _Rolled(label, layers[0], attention_share=1.0, residual_share=1.0)
+        for layer in layers:
+            assert layer.gradients is not None
+            rolled.mix(replace(layer, weights=(layer.gradients * layer.weights).relu()))
+        return AttributionMap(_on_patch_grid(label, _read(rolled.mixed, rolled.tokens), layers[0].grid))
+
+
 class _Rolled:
     """The share of each token at the start in each token at present.
 
     Args:
         label: Name of the network, for messages.
         first: The first attention, whose tokens are those at the start.
+        attention_share: Factor of what a token reads by attention.
+        residual_share: Factor of what it keeps by the residual connection.
     """
 
-    def __init__(self, label: str, first: TokenAttention) -> None:
+    def __init__(
+        self, label: str, first: TokenAttention, *, attention_share: float = 0.5, residual_share: float = 0.5
+    ) -> None:
         self.label, self.tokens = label, first.grid
+        self.attention_share, self.residual_share = attention_share, residual_share
         weights = first.weights
         self.mixed = torch.eye(weights.shape[-1]).to(weights).expand(len(weights), -1, -1)
         """Shares: tokens at present by tokens at the start. Those that join later have the last columns."""
@@ -111,11 +143,12 @@ class _Rolled:
             self._change(count, layer.grid)
         class_token = layer.grid.class_token if layer.grid else None
         if queries == count:
-            self.mixed = 0.5 * attention @ self.mixed + 0.5 * self.mixed
+            self.mixed = self.attention_share * attention @ self.mixed + self.residual_share * self.mixed
             self.class_is_new = False
         elif queries == 1 and class_token is not None and self.class_is_new:
             # Only the class token is updated, and has a residual connection.
-            updated = 0.5 * attention @ self.mixed + 0.5 * self.mixed[:, class_token, None]
+            kept = self.residual_share * self.mixed[:, class_token, None]
+            updated = self.attention_share * attention @ self.mixed + kept
             self.mixed = torch.cat([self.mixed[:, :class_token], updated, self.mixed[:, class_token + 1 :]], 1)
         else:
             self.mixed, self.tokens = attention @ self.mixed, None

@@ -17,8 +17,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import featviz as fv
+from featviz.apps.explain.methods.fused_attention import (
+    can_be_composed,
+    fused_weights,
+    mixed_values,
+    multi_head_attention,
+)
 from featviz.apps.explain.request import AttributionRequest
-from featviz.network import OUTPUT, Layer
+from featviz.network import OUTPUT, Layer, plain_backward
 from featviz.network.working_copy import uncompiled
 from featviz.random import Chance
 
@@ -60,14 +66,18 @@ class TokenAttention:
         weights: Share of each token (fourth dimension) in what each query (third dimension) reads.
         grid: Where the tokens lie; `None` if they are not on a patch grid.
         window: Number of tokens of one window, where attention is not over the whole image; 0 where it is.
+        gradients: Gradient of the target's score in the weights, if it was asked for.
     """
 
     weights: Float[Tensor, "n heads queries tokens"]
     grid: TokenGrid | None
     window: int = 0
+    gradients: Float[Tensor, "n heads queries tokens"] | None = None
 
 
-def attention_layers(request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> list[TokenAttention]:
+def attention_layers(
+    request: AttributionRequest, images: Float[Tensor, "n c h w"], *, gradients: bool = False
+) -> list[TokenAttention]:
     """Return every attention over tokens, in execution order.
 
     A softmax counts if it is over a number of tokens or positions that the network's layers have. So one over classes,
@@ -76,6 +86,8 @@ def attention_layers(request: AttributionRequest, images: Float[Tensor, "n c h w
     Args:
         request: The network and the size of the images.
         images: In [0, 1].
+        gradients: Compute the gradients of the target's score in the weights, too. They are 0 in layers after the
+            target.
 
     Raises:
         SettingError: The network has no attention over tokens, or there are several networks.
@@ -88,6 +100,7 @@ def attention_layers(request: AttributionRequest, images: Float[Tensor, "n c h w
     known, recorded = token_grids(request), _record(network, images)
     classes = network.table[OUTPUT].channels if OUTPUT in network.table else 0
     over_channels = _over_channels(request, recorded[0], known)
+    live = [_record_gradients(request, image) for image in images.split(1)] if gradients else []
     found, strange = [], 0
     for i, several in enumerate(zip(*recorded, strict=True)):
         shape, certain = several[0].weights.shape, several[0].certain
@@ -96,7 +109,8 @@ def attention_layers(request: AttributionRequest, images: Float[Tensor, "n c h w
             found.append(TokenAttention(several[0].weights, None, window))
         elif i not in over_channels and _is_over_tokens(shape, known, classes, certain=certain):
             weights = torch.cat([one.weights.reshape(1, -1, *_matrix(shape)) for one in several])
-            found.append(TokenAttention(weights, known[shape[-1]]))
+            slopes = _gradients_of(i, several, live).view_as(weights) if gradients else None
+            found.append(TokenAttention(weights, known[shape[-1]], gradients=slopes))
         elif certain:
             strange = shape[-1]
     if not found:
@@ -213,6 +227,28 @@ def _record(network: fv.Network, images: Float[Tensor, "n c h w"]) -> list[list[
     return found
 
 
+def _record_gradients(request: AttributionRequest, image: Float[Tensor, "1 c h w"]) -> list[Tensor | None]:
+    """Return the gradient of the target's score in the result of each softmax before the target; `None` for 0."""
+    with request.open() as scorer, uncompiled(), torch.enable_grad():
+        plain_backward(scorer.forward.module)
+        with _Recorder(live=True) as recorder:
+            acts = scorer.activations(image.detach().clone().requires_grad_())
+        score = scorer.scores(acts).sum()
+        weights = [one.weights for one in recorder.found]
+        return list(torch.autograd.grad(score, weights, allow_unused=True)) if weights else []
+
+
+def _gradients_of(i: int, several: Sequence[_Recorded], live: Sequence[Sequence[Tensor | None]]) -> Tensor:
+    """Return the gradients in softmax number i of each image."""
+    found = [each[i] if i < len(each) else None for each in live]
+    return torch.stack(
+        [
+            torch.zeros_like(one.weights) if gradient is None else gradient
+            for one, gradient in zip(several, found, strict=True)
+        ]
+    )
+
+
 def _over_channels(
     request: AttributionRequest, recorded: Sequence[_Recorded], known: dict[int, TokenGrid | None]
 ) -> set[int]:
@@ -236,10 +272,15 @@ def _over_channels(
 
 
 class _Recorder(TorchFunctionMode):
-    """Records the result of every softmax, also of those that are computed within a fused attention function."""
+    """Records the result of every softmax, also of those that are computed within a fused attention function.
 
-    def __init__(self) -> None:
+    Args:
+        live: Record weights from which the output is computed, so that the score has a gradient in them.
+    """
+
+    def __init__(self, *, live: bool = False) -> None:
         super().__init__()
+        self.live = live
         self.found: list[_Recorded] = []
 
     def __torch_function__(
@@ -248,14 +289,22 @@ class _Recorder(TorchFunctionMode):
         """Call the function, and record the weights if it computes some."""
         kwargs = kwargs or {}
         if func is F.multi_head_attention_forward:
+            if self.live and can_be_composed(*args, **kwargs):
+                with self:  # the fused attention below
+                    return multi_head_attention(*args, **kwargs)
             return self._multi_head(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
-            self._add(fused_weights(*args, **kwargs), certain=True)
+            weights = fused_weights(*args, **kwargs)
+            self._add(weights, certain=True)
+            if self.live:
+                return mixed_values(weights, *args, **kwargs)
         out = func(*args, **kwargs)
         if func in SOFTMAXES:
             dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
             if dim is not None and out.ndim > 1:
-                self._add(out.movedim(dim, -1), certain=False)
+                moved = out.movedim(dim, -1)
+                self._add(moved, certain=False)
+                return moved.movedim(-1, dim) if self.live else out
         return out
 
     def _multi_head(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -272,39 +321,4 @@ class _Recorder(TorchFunctionMode):
         return out, weights.mean(-3) if asked["average_attn_weights"] else weights
 
     def _add(self, weights: Tensor, *, certain: bool) -> None:
-        self.found.append(_Recorded(weights.detach(), certain))
-
-
-@torch.no_grad()
-def fused_weights(
-    query: Float[Tensor, "*n queries d"],
-    key: Float[Tensor, "*m tokens d"],
-    value: Tensor,  # noqa: ARG001
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,  # noqa: ARG001
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Float[Tensor, "*n queries tokens"]:
-    """Return the weights that `F.scaled_dot_product_attention` computes and does not return.
-
-    Args:
-        query: The queries.
-        key: The keys.
-        value: The values, which do not matter.
-        attn_mask: Boolean, true where a query may read; or numbers that are added to the logits.
-        dropout_p: Ignored; it is 0 in eval mode.
-        is_causal: Let each query read the tokens up to its own index only.
-        scale: Factor of the products; `None` for 1 / √d.
-        enable_gqa: Let several heads of queries share one head of keys.
-
-    Source: the documentation of `torch.nn.functional.scaled_dot_product_attention`.
-    """
-    if enable_gqa:
-        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
-    logits = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if is_causal:
-        attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
-    if attn_mask is not None:
-        logits = logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
-    return logits.softmax(-1)
+        self.found.append(_Recorded(weights if self.live and weights.requires_grad else weights.detach(), certain))

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import featviz as fv
-from featviz.apps.explain.methods.gradients import GuidedBackprop
+from featviz.apps.explain.methods.gradients import GuidedBackprop, mean_color
+from featviz.apps.explain.methods.masking import masked_scores
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod
 
 HEAD_TOLERANCE = 1e-3
@@ -68,6 +69,107 @@ class GradCAM(LayerMethod):
         """Return the weighted layer, without negative values."""
         maps, gradients = maps_and_gradients(request, images, self.layer)
         return AttributionMap(torch.einsum("nchw,nc->nhw", maps, gradients.mean((2, 3))).relu())
+
+
+@dataclass(frozen=True)
+class GradCAMPlusPlus(LayerMethod):
+    """Grad-CAM++: Grad-CAM whose weights are means over the positions where the gradient is positive.
+
+    Formula: map = ReLU(Σ_k w_k A_k) with w_k = Σ_yx a_k(y, x) ReLU(g_k(y, x)) and a_k(y, x) = g² / (2 g² + g³ Σ A_k),
+    all at position (y, x) of channel k. Good where a class is in several places of an image.
+
+    Args:
+        layer: Name of a feature map, or of tokens on a patch grid; `None` for the last one where the target has a
+            gradient.
+
+    Source: Chattopadhay et al. 2018, https://arxiv.org/abs/1710.11063, equations 18 and 19.
+    """
+
+    layer: str | None = None
+
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the weighted layer, without negative values."""
+        maps, gradients = maps_and_gradients(request, images, self.layer)
+        square = gradients.square()
+        denominator = 2 * square + gradients * square * maps.sum((2, 3), keepdim=True)
+        alpha = torch.where(denominator == 0, 0, square / torch.where(denominator == 0, 1, denominator))
+        weights = (alpha * gradients.relu()).sum((2, 3))
+        return AttributionMap(torch.einsum("nchw,nc->nhw", maps, weights).relu())
+
+
+@dataclass(frozen=True)
+class HiResCAM(LayerMethod):
+    """HiResCAM: a layer's channels times the gradient of the score, position by position.
+
+    Formula: map = Σ_k g_k ⊙ A_k, with the activation A_k of channel k and the score's gradient g_k. Where the layers
+    after it are linear, the map adds up to the score without biases, which Grad-CAM's does not.
+
+    Args:
+        layer: Name of a feature map, or of tokens on a patch grid; `None` for the last one where the target has a
+            gradient.
+
+    Source: Draelos and Carin 2020, https://arxiv.org/abs/2011.08891, section 3.
+    """
+
+    layer: str | None = None
+
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the sum of the products."""
+        maps, gradients = maps_and_gradients(request, images, self.layer)
+        return AttributionMap((maps * gradients).sum(1))
+
+
+@dataclass(frozen=True)
+class LayerCAM(LayerMethod):
+    """LayerCAM: a layer's channels times the positive gradient of the score, position by position.
+
+    Formula: map = ReLU(Σ_k ReLU(g_k) ⊙ A_k), with the activation A_k of channel k and the score's gradient g_k. Good
+    also for layers before the last one, whose maps are finer.
+
+    Args:
+        layer: Name of a feature map, or of tokens on a patch grid; `None` for the last one where the target has a
+            gradient.
+
+    Source: Jiang et al. 2021, https://doi.org/10.1109/TIP.2021.3089943, equations 6 and 7.
+    """
+
+    layer: str | None = None
+
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the sum of the products, without negative values."""
+        maps, gradients = maps_and_gradients(request, images, self.layer)
+        return AttributionMap((maps * gradients.relu()).sum(1).relu())
+
+
+@dataclass(frozen=True)
+class ScoreCAM(LayerMethod):
+    """Score-CAM: a layer's channels, weighted by the score of the image that each of them masks.
+
+    Formula: map = ReLU(Σ_k softmax_k(s_k) A_k), where s_k is the score of the image multiplied by the enlarged channel
+    k, scaled to [0, 1]. What a mask hides has the mean color of the network's input specification. Needs no gradient;
+    one pass per channel.
+
+    Args:
+        layer: Name of a feature map, or of tokens on a patch grid; `None` for the last one where the target has a
+            gradient.
+
+    Source: Wang et al. 2020, https://arxiv.org/abs/1910.01279.
+    """
+
+    layer: str | None = None
+
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the weighted layer, without negative values."""
+        maps, _ = maps_and_gradients(request, images, self.layer)
+        masks = F.interpolate(maps.float(), request.size, mode="bilinear")
+        low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
+        masks = (masks - low) / (high - low).clamp(min=1e-12)  # a constant channel masks everything
+        found = []
+        with request.open() as scorer, torch.no_grad():
+            for image, own in zip(images.detach(), masks.detach(), strict=True):
+                scores = masked_scores(scorer, image, own, mean_color(request.network, images))
+                found.append(scores.softmax(0))
+        return AttributionMap(torch.einsum("nchw,nc->nhw", maps, torch.stack(found).to(maps.dtype)).relu())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method, resize_map
 from featviz.io import resize
 from featviz.network import Rectifying
 
@@ -43,7 +43,7 @@ class Gradient:
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the gradient at each pixel."""
         with request.open() as scorer:
-            saliency = _captum().Saliency(lambda batch: scorer(batch)[:, 0])
+            saliency = captum().Saliency(lambda batch: scorer(batch)[:, 0])
             per_channel = saliency.attribute(images.requires_grad_(), abs=self.absolute)
         return AttributionMap(per_channel.amax(1) if self.absolute else per_channel.sum(1), per_channel)
 
@@ -61,10 +61,10 @@ class InputXGradient:
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the product at each pixel."""
-        mean = _mean_color(request.network, images)
+        mean = mean_color(request.network, images)
         with request.open() as scorer:
             # captum multiplies by what it is given, so it is given the images minus the mean.
-            product = _captum().InputXGradient(lambda batch: scorer(batch + mean)[:, 0])
+            product = captum().InputXGradient(lambda batch: scorer(batch + mean)[:, 0])
             per_channel = product.attribute((images - mean).requires_grad_())
         return AttributionMap(per_channel.sum(1), per_channel)
 
@@ -136,7 +136,7 @@ class IntegratedGradients:
         """Return the integral at each pixel, and how far the sum misses the score's increase."""
         baseline = _baseline(self.baseline, request.network, images)
         with request.open() as scorer, torch.enable_grad():
-            integral = _captum().IntegratedGradients(lambda batch: scorer(batch)[:, 0])
+            integral = captum().IntegratedGradients(lambda batch: scorer(batch)[:, 0])
             settings = {"n_steps": self.steps, "internal_batch_size": max(INTEGRATION_BATCH, len(images))}
             per_channel = integral.attribute(images.requires_grad_(), baseline, **settings).float()
             with torch.no_grad():
@@ -148,17 +148,21 @@ class IntegratedGradients:
 
 @dataclass(frozen=True)
 class NoiseTunnel:
-    """Another method's maps for noisy copies of an image: their mean, mean square or variance.
+    """Another method's maps for noisy or shifted copies of an image: their mean, mean square or variance.
 
     Formula: with maps m_i of the images x + noise · N(0, 1), SmoothGrad is mean(m_i), SmoothGrad squared mean(m_i²),
     VarGrad var(m_i). Good to reduce the noise of gradients, at the cost of one pass per copy.
+
+    With `shift`, each copy is also shifted, and its map is shifted back. That removes the pattern of a transformer's
+    patches, and what depends on where they cut an object: see `LRP("attn_lrp")`.
 
     Args:
         method: The other method.
         kind: `"smoothgrad"` for the mean, `"smoothgrad_sq"` for the mean square, `"vargrad"` for the variance.
         samples: Number of noisy copies, >= 1.
         noise: Standard deviation of the noise, >= 0, on the scale of the images, [0, 1].
-        seed: Seed of the noise.
+        seed: Seed of the noise and the shifts.
+        shift: Largest shift of a copy in px, along either side, >= 0. The edge of the image is repeated.
 
     Raises:
         SettingError: An argument is out of its range.
@@ -175,6 +179,7 @@ class NoiseTunnel:
     samples: int = 16
     noise: float = 0.15
     seed: int = 0
+    shift: int = 0
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -186,6 +191,8 @@ class NoiseTunnel:
             raise fv.SettingError(f"samples must be >= 1, got {self.samples} (default 16)")
         if self.noise < 0:
             raise fv.SettingError(f"noise must be >= 0, got {self.noise} (default 0.15)")
+        if self.shift < 0:
+            raise fv.SettingError(f"shift must be >= 0 px, got {self.shift} (default 0)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the statistic of the noisy maps."""
@@ -194,16 +201,34 @@ class NoiseTunnel:
         for _ in range(self.samples):
             noise = torch.randn(images.shape, generator=generator).to(images)
             # Double precision: the variance below is the difference of two nearly equal numbers.
-            noisy = self.method.attribute(request, images + self.noise * noise).map.double()
+            noisy = self._map(request, images + self.noise * noise, generator).double()
             total, squares = total + noisy, squares + noisy.square()
         mean, square = total / self.samples, squares / self.samples
         kinds = {"smoothgrad": mean, "smoothgrad_sq": square, "vargrad": (square - mean.square()).clamp(min=0)}
         return AttributionMap(kinds[self.kind].float())
 
+    def _map(
+        self, request: AttributionRequest, images: Float[Tensor, "n c h w"], generator: torch.Generator
+    ) -> Float[Tensor, "n rows columns"]:
+        """Return the map of images, which are shifted at random; what the shift moves out of the image is 0."""
+        if not self.shift:
+            return self.method.attribute(request, images).map
+        down, right = torch.randint(-self.shift, self.shift + 1, (2,), generator=generator).tolist()
+        shifted = _shifted(images, self.shift, down, right, mode="replicate")
+        maps = resize_map(self.method.attribute(request, shifted).map.detach(), request.size)
+        return _shifted(maps[:, None], self.shift, -down, -right, mode="constant")[:, 0]
+
 
 SMOOTHGRAD = NoiseTunnel()
 SMOOTHGRAD_SQUARED = NoiseTunnel(kind="smoothgrad_sq")
 VARGRAD = NoiseTunnel(kind="vargrad")
+
+
+def _shifted(images: Float[Tensor, "n c h w"], most: int, down: int, right: int, *, mode: str) -> Tensor:
+    """Shift images by whole px, at most by `most`; `mode` says how `F.pad` fills the margin."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (most,) * 4, mode=mode)
+    return padded[..., most - down : most - down + height, most - right : most - right + width]
 
 
 def guided_rectifier(x: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
@@ -247,8 +272,8 @@ def _modified_gradient(
     return AttributionMap(per_channel.sum(1), per_channel)
 
 
-def _captum() -> Any:
-    """Import captum.
+def captum() -> Any:
+    """Import captum's attribution methods.
 
     Raises:
         SettingError: It is not installed.
@@ -260,7 +285,13 @@ def _captum() -> Any:
     return captum.attr
 
 
-def _mean_color(network: fv.Network, images: Tensor) -> Float[Tensor, "c 1 1"]:
+def mean_color(network: fv.Network, images: Tensor) -> Float[Tensor, "c 1 1"]:
+    """Return the mean color of the network's input specification, which is 0 to the module.
+
+    Args:
+        network: The network.
+        images: Images whose device the color gets.
+    """
     return torch.tensor(network.input.mean, device=images.device).view(-1, 1, 1)
 
 
@@ -269,7 +300,7 @@ def _baseline(kind: str, network: fv.Network, images: Float[Tensor, "n c h w"]) 
     if kind == "zero":
         return torch.zeros_like(images)
     if kind == "mean":
-        return _mean_color(network, images).expand_as(images).clone()
+        return mean_color(network, images).expand_as(images).clone()
     height, width = images.shape[-2:]
     rows, columns = (max(1, round(BLUR_PATCHES * side / min(height, width))) for side in (height, width))
     small = resize(images.detach(), (rows, columns))

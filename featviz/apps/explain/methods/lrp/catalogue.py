@@ -7,7 +7,7 @@ none are in `REFUSED`, with the name that the message gives them.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,13 +22,18 @@ MIN_MAGNITUDE = 1e-6
 """Added to magnitudes before they are divided by their sum."""
 
 
-def _named(names: str, owners: Iterable[Any] = (torch, Tensor, F)) -> list[Any]:
-    """Return the functions of these names in PyTorch: functions, methods, and both in place."""
+def functions_named(names: str, owners: Iterable[Any] = (torch, Tensor, F)) -> list[Any]:
+    """Return the functions of these names in PyTorch: functions, methods, and both in place.
+
+    Args:
+        names: Names, separated by spaces.
+        owners: Modules and classes to look in.
+    """
     found = [getattr(owner, name + end, None) for name in names.split() for owner in owners for end in ("", "_")]
     return [function for function in found if callable(function) and not inspect.ismodule(function)]
 
 
-ELEMENTWISE = _named(
+ELEMENTWISE = functions_named(
     """
     abs absolute arctan atan celu clamp clamp_max clamp_min clip elu erf exp exp2 expm1 float_power gelu hardshrink
     hardsigmoid hardswish hardtanh leaky_relu log log10 log1p log2 logsigmoid mish nan_to_num neg negative positive pow
@@ -37,25 +42,25 @@ ELEMENTWISE = _named(
     """
 )
 """Functions of one value. A value that has one input only gives it all its relevance."""
-NORMALISING = _named("local_response_norm normalize batch_norm softmax log_softmax")
+NORMALISING = functions_named("local_response_norm normalize batch_norm softmax log_softmax")
 """Functions that divide by a statistic which counts as constant, so that each value keeps its relevance.
 
 A softmax over classes passes it to the logits. One within an attention is a gate, which gets none."""
-SUMS = _named("add __add__ __iadd__ __radd__")
-DIFFERENCES = _named("sub subtract rsub __sub__ __isub__ __rsub__")
-MEANS = _named(
+SUMS = functions_named("add __add__ __iadd__ __radd__")
+DIFFERENCES = functions_named("sub subtract rsub __sub__ __isub__ __rsub__")
+MEANS = functions_named(
     """
     mean sum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d fold
     """
 )
-PRODUCTS = _named("mul multiply __mul__ __imul__ __rmul__")
-QUOTIENTS = _named("div divide true_divide __truediv__ __itruediv__ __div__ __idiv__")
-WITH_CONSTANTS = _named("addcmul addcdiv lerp")
+PRODUCTS = functions_named("mul multiply __mul__ __imul__ __rmul__")
+QUOTIENTS = functions_named("div divide true_divide __truediv__ __itruediv__ __div__ __idiv__")
+WITH_CONSTANTS = functions_named("addcmul addcdiv lerp")
 """Sums of products, which have a rule where only one argument depends on the image."""
-CONVOLUTIONS = _named("conv1d conv2d conv3d", [torch])
-TRANSPOSED_CONVOLUTIONS = _named("conv_transpose1d conv_transpose2d conv_transpose3d", [torch])
-MATRIX_PRODUCTS = _named("matmul mm bmm mv __matmul__", [torch, Tensor])
-MATRIX_SUMS = _named("addmm baddbmm", [torch, Tensor])
+CONVOLUTIONS = functions_named("conv1d conv2d conv3d", [torch])
+TRANSPOSED_CONVOLUTIONS = functions_named("conv_transpose1d conv_transpose2d conv_transpose3d", [torch])
+MATRIX_PRODUCTS = functions_named("matmul mm bmm mv __matmul__", [torch, Tensor])
+MATRIX_SUMS = functions_named("addmm baddbmm", [torch, Tensor])
 
 _TWO = "matmul of two activations"
 _REFUSED_NAMES = {
@@ -64,7 +69,9 @@ _REFUSED_NAMES = {
     **dict.fromkeys(("scaled_dot_product_attention", "multi_head_attention_forward"), "attention"),
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "__matmul__"), _TWO),
 }
-REFUSED: Mapping[Any, str] = {function: text for name, text in _REFUSED_NAMES.items() for function in _named(name)}
+REFUSED: Mapping[Any, str] = {
+    function: text for name, text in _REFUSED_NAMES.items() for function in functions_named(name)
+}
 """Functions without a rule, and their names in messages."""
 
 
@@ -162,9 +169,18 @@ def _signal_rank(factor: Tensor) -> tuple[int, bool]:
     return factor.numel(), factor.is_complex() or bool(factor.min() < 0 or factor.max() > 1)
 
 
+def signal_of(factors: Sequence[Tensor]) -> Tensor:
+    """Return which factor of a product is the signal; the others are gates.
+
+    Args:
+        factors: The factors that depend on the image.
+    """
+    return max(factors, key=lambda factor: _signal_rank(factor.detach()))
+
+
 def _product(call: Call) -> Share:
     """Give all relevance to the signal, and none to the gate."""
-    return _pass_to(max(call.live, key=lambda factor: _signal_rank(factor.detach())))
+    return _pass_to(signal_of(call.live))
 
 
 def _glu(call: Call) -> Share:

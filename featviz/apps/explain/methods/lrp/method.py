@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.explain.methods.attention_weights import token_grids
+from featviz.apps.explain.methods.gradients import mean_color
 from featviz.apps.explain.methods.lrp.catalogue import REFUSED, rules_of
+from featviz.apps.explain.methods.lrp.gradient_rules import GradientMode, GradientRules
 from featviz.apps.explain.methods.lrp.relevance import RelevanceMode, without_rule
 from featviz.apps.explain.methods.lrp.weighted import (
     COMPOSITES,
@@ -24,6 +28,10 @@ from featviz.apps.explain.request import AttributionMap, AttributionRequest
 from featviz.engine import Scorer
 from featviz.network import OUTPUT, Activations, plain_backward
 
+HALVES = {"cp_lrp": False, "attn_lrp": True}
+"""The rules for attention and recurrence, and whether both factors of a product get relevance."""
+DEFAULT_STRENGTHS = ((0.25, 0.25), (0.05, 0.1))
+"""gamma and epsilon of the other rules, and of these. Measured on motifvit by `make explain-bench`."""
 MAX_NAMED = 3
 """Number of operations without a rule that a message names at most."""
 REMEDIES = {
@@ -40,8 +48,8 @@ class LRP:
     """Layer-wise relevance propagation: distribute the score backwards, operation by operation.
 
     Each layer distributes the relevance R_j of its output j over its inputs i by their contributions z_ij = a_i w_ij,
-    with z_j = Σ_i z_ij. Good for signed maps at pixel resolution, in networks without attention and layer
-    normalisation. `zplus`, `gamma` and `deep_taylor` depend little on the classifier's weights.
+    with z_j = Σ_i z_ij. Good for signed maps at pixel resolution. `zplus`, `gamma` and `deep_taylor` depend little on
+    the classifier's weights. Rules for convolutional networks:
 
     - `epsilon`: R_i = Σ_j z_ij / (z_j + ε sign z_j) R_j. Faithful but noisy; ε absorbs relevance.
     - `gamma`: the same with w + gamma max(w, 0) for w. Prefers positive contributions; ε absorbs relevance.
@@ -49,6 +57,17 @@ class LRP:
     - `alphabeta`: 2 of the shares of positive contributions, minus 1 of those of negative ones.
     - `flat`: R_i = Σ_j R_j / (number of inputs of j). Tells where a layer looks.
     - `deep_taylor`: `zplus`, and in the layers that read the image the z-box rule for inputs in a known range.
+
+    Rules for transformers, recurrent networks and texts, which are computed as gradient times input:
+
+    - `attn_lrp`: AttnLRP. Of a product of two values, such as attention weights and what they weigh, each gets half.
+    - `cp_lrp`: CP-LRP. Attention weights and gates are constants, so that the signal gets everything.
+
+    In both, the statistics of layer, group, instance and RMS normalisation are constants, an activation function such
+    as GELU passes all relevance on, and weighted sums use `gamma` and `epsilon` together. In LSTM, GRU and simple
+    recurrent layers, the gates are constants and the signal gets everything, which is LRP-all. Functions without a rule
+    keep their gradient. Where the network cuts the image into patches, the map has one number per patch. With epsilon
+    0 and without biases, both conserve relevance.
 
     Rules belong to functions, not to modules, so it does not matter how a network is written. Sums, as of a residual
     connection, distribute relevance by the magnitudes of the terms. A product passes it to the signal and not to the
@@ -65,28 +84,34 @@ class LRP:
             connected layers (`epsilon`), in convolutions and in layers that read the image (`flat` or z-box):
             `epsilon_plus`, `epsilon_plus_flat`, `epsilon_gamma_box`, `epsilon_alpha2_beta1` or
             `epsilon_alpha2_beta1_flat`.
-        epsilon: ε as a fraction of the root mean square of z. With 0, `epsilon` and `gamma` explode in deep networks.
-        gamma: Extra weight of positive weights in the rule `gamma`, >= 0.
-        bias: Let biases absorb their share of the relevance. If false, all of it goes to the inputs.
+        epsilon: ε as a fraction of the root mean square of z, >= 0; `None` for 0.25, and 0.1 in `attn_lrp` and
+            `cp_lrp`. With 0, `epsilon` and `gamma` explode in deep networks.
+        gamma: Extra weight of positive weights in the rule `gamma`, and in `attn_lrp` and `cp_lrp` of contributions
+            with the sign of z, >= 0; `None` for 0.25, and 0.05 in these two.
+        bias: Let biases absorb their share of the relevance. If false, all of it goes to the inputs; in `attn_lrp` and
+            `cp_lrp` biases always absorb their share.
 
     Raises:
         SettingError: There is no such rule.
 
     Source: Bach et al. 2015, https://doi.org/10.1371/journal.pone.0130140; Montavon et al. 2019,
-        https://doi.org/10.1007/978-3-030-28954-6_10; the rules are those of zennit.
+        https://doi.org/10.1007/978-3-030-28954-6_10; the rules are those of zennit. Ali et al. 2022,
+        https://arxiv.org/abs/2202.07304, for CP-LRP; Achtibat et al. 2024, https://arxiv.org/abs/2402.05602, for
+        AttnLRP; Arras et al. 2017, https://arxiv.org/abs/1706.07206, for recurrent layers.
     Differs: propagation starts with the magnitude of the activations that the target reads, so that positive relevance
         raises the score of a class with a negative logit, too.
     """
 
     rule: str = "epsilon_plus"
-    epsilon: float = 0.25
-    gamma: float = 0.25
+    epsilon: float | None = None
+    gamma: float | None = None
     bias: bool = False
 
     def __post_init__(self) -> None:
         """Check the rule."""
-        if self.rule not in RULES:
-            raise fv.SettingError(f"rule must be {', '.join(RULES[:-1])} or {RULES[-1]}, got {self.rule!r}")
+        rules = [*RULES, *HALVES]
+        if self.rule not in rules:
+            raise fv.SettingError(f"rule must be {', '.join(rules[:-1])} or {rules[-1]}, got {self.rule!r}")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the relevance of each pixel, and how far its sum misses the relevance at the target.
@@ -96,6 +121,8 @@ class LRP:
                 several networks.
         """
         _check_target(request)
+        if self.rule in HALVES:
+            return self._by_gradient(request, images)
         zennit()  # raises an error if it is not installed
         with request.open() as scorer, torch.no_grad():
             scorer(images)  # so that everything that is measured once per network is
@@ -110,12 +137,32 @@ class LRP:
         remedy = None if self.bias else REMEDIES.get(self.rule)
         return AttributionMap(per_channel.sum(1), per_channel, delta=delta, remedy=remedy)
 
+    def _strengths(self) -> tuple[float, float]:
+        """Return gamma and epsilon, or their defaults for the rule."""
+        gamma, epsilon = DEFAULT_STRENGTHS[self.rule in HALVES]
+        return gamma if self.gamma is None else self.gamma, epsilon if self.epsilon is None else self.epsilon
+
+    def _by_gradient(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return gradient times input, where the gradient is that of the rules."""
+        rules = GradientRules(HALVES[self.rule], *self._strengths())
+        with request.open() as scorer, torch.enable_grad():
+            plain_backward(scorer.forward.module)
+            with GradientMode(rules):
+                acts = scorer.activations(images.requires_grad_())
+            gradients = _gradients_of_target(scorer, acts)
+            (gradient,) = torch.autograd.grad([acts[layer] for layer in gradients], images, [*gradients.values()])
+        per_channel = gradient * (images.detach() - mean_color(request.network, images))
+        total = torch.stack([(acts[layer].detach() * one).flatten(1).sum(1) for layer, one in gradients.items()]).sum(0)
+        delta = (per_channel.sum((1, 2, 3)) - total) / total.abs().clamp(min=1e-12)
+        return AttributionMap(_on_patches(request, per_channel.sum(1)), per_channel, delta=delta)
+
     def _run(
         self, scorer: Scorer, images: Tensor, bounds: Sequence[Bounds] | None = None
     ) -> tuple[Activations, list[Tensor]]:
         """Return the activations, whose backward pass distributes relevance, and the inputs of the first layers."""
         plain_backward(scorer.forward.module)
-        weighted = WeightedRules(self.rule, self.epsilon, self.gamma, self.bias, bounds)
+        gamma, epsilon = self._strengths()
+        weighted = WeightedRules(self.rule, epsilon, gamma, self.bias, bounds)
         with RelevanceMode(rules_of(weighted), REFUSED):
             acts = scorer.activations(images)
         return acts, weighted.first_inputs
@@ -150,14 +197,28 @@ def _check_rules(request: AttributionRequest, outputs: Sequence[Tensor]) -> None
     """
     if found := without_rule(outputs):
         named = ", ".join(found[:MAX_NAMED])
-        raise fv.SettingError(f"LRP has no rule for {named} in {request.network.label}; use GradCAM or Gradient")
+        raise fv.SettingError(f"LRP has no rule for {named} in {request.network.label}; use LRP('attn_lrp') or GradCAM")
 
 
 def _relevance_of_target(scorer: Scorer, acts: Activations) -> dict[str, Tensor]:
     """Return the relevance at the layers that the target reads: magnitude times the gradient of the score."""
+    return {layer: acts[layer].detach().abs() * one for layer, one in _gradients_of_target(scorer, acts).items()}
+
+
+def _gradients_of_target(scorer: Scorer, acts: Activations) -> dict[str, Tensor]:
+    """Return the gradients of the score in the layers that the target reads."""
     leaves = {layer: acts[layer].detach().requires_grad_() for layer in acts}
     score = scorer.scores(acts.replaced(leaves))[:, 0]
-    gradients = torch.autograd.grad(score.sum(), list(leaves.values()))
-    return {
-        layer: leaf.detach().abs() * gradient for (layer, leaf), gradient in zip(leaves.items(), gradients, strict=True)
-    }
+    return dict(zip(leaves, torch.autograd.grad(score.sum(), list(leaves.values())), strict=True))
+
+
+def _on_patches(request: AttributionRequest, pixels: Float[Tensor, "n h w"]) -> Float[Tensor, "n rows columns"]:
+    """Sum relevance over each patch, where the network cuts the image into patches first.
+
+    Within a patch, which one linear layer reads, the signs of neighbouring pixels alternate.
+    """
+    grid = next((grid for grid in token_grids(request).values() if grid and grid.count > 1), None)
+    if grid is None:
+        return pixels
+    area = pixels.shape[-2] * pixels.shape[-1] / (grid.rows * grid.columns)
+    return area * F.adaptive_avg_pool2d(pixels[:, None], (grid.rows, grid.columns))[:, 0]

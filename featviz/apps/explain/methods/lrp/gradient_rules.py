@@ -1,0 +1,342 @@
+"""LRP as gradient times input: run functions as they are, with another gradient.
+
+Each rule returns the output of one call. Its gradient, multiplied by the inputs, is the relevance that the call gives
+them. So autograd propagates relevance, through attention, normalisation and time steps alike. To give a function a
+rule, add it to `gradient_rules`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+from featviz.apps.explain.methods.fused_attention import fused_weights, mixed_values
+from featviz.apps.explain.methods.lrp.catalogue import MATRIX_PRODUCTS, PRODUCTS, QUOTIENTS, functions_named, signal_of
+from featviz.apps.explain.methods.lrp.compositions import COMPOSED
+from featviz.apps.explain.methods.lrp.relevance import Call
+
+MIN_INPUT = 1e-6
+"""Magnitude to which the input of an activation function is raised before the output is divided by it."""
+ROW_TOLERANCE = 1e-2
+"""Largest deviation of the sum of a query's attention weights from 1. In bfloat16 they are that inexact."""
+
+ACTIVATIONS = functions_named(
+    """
+    arctan atan celu elu erf expm1 gelu hardshrink hardswish hardtanh log1p mish relu6 selu silu sinh softshrink
+    softsign tanh tanhshrink
+    """
+)
+"""Functions of one value with f(0) = 0. ReLU and its leaky variants are missing: their gradient is f(x) / x already."""
+STATISTICS = functions_named("norm rsqrt std var", [torch, Tensor, torch.linalg])
+STATISTICS += functions_named("vector_norm", [torch.linalg])
+"""Functions whose output only scales a value, as in a normalisation that is written out. They count as constant."""
+
+Replacement = Callable[[Call], Any]
+"""Returns the output of a call, with the gradient of a rule."""
+
+
+@dataclass(frozen=True)
+class GradientRules:
+    """Which relevance the factors of a product get, and how weighted sums distribute theirs.
+
+    Args:
+        halves: Give each of two factors half of the relevance of their product, as AttnLRP does. If false, attention
+            weights and other gates count as constant, as in CP-LRP, and the signal gets everything.
+        gamma: Extra weight of the contributions that have the sign of a weighted sum, >= 0.
+        epsilon: Added to the magnitudes of weighted sums, as a fraction of their root mean square, >= 0.
+    """
+
+    halves: bool
+    gamma: float = 0.0
+    epsilon: float = 0.0
+
+
+class GradientMode(TorchFunctionMode):
+    """Replace functions by ones with the same output, whose gradient times input is relevance.
+
+    Args:
+        rules: What to do where there is a choice.
+    """
+
+    def __init__(self, rules: GradientRules) -> None:
+        super().__init__()
+        self.replaced, self.composed = gradient_rules(rules), COMPOSED
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function, or what replaces it where an argument depends on the image."""
+        call = Call(func, args, kwargs or {})
+        if not torch.is_grad_enabled() or (func not in self.replaced and func not in self.composed) or not call.live:
+            return func(*args, **call.kwargs)
+        if func in self.composed:
+            with self:  # the functions that it is composed of have rules of their own
+                return self.composed[func](*args, **call.kwargs)
+        return _written_back(call, self.replaced[func]) if _may_write(func) else self.replaced[func](call)
+
+
+def _may_write(function: Callable[..., Any]) -> bool:
+    """Whether a function can write to its first argument: it is named so, or may have an argument `inplace`."""
+    name = function.__name__
+    return name.startswith("__i") or (name.endswith("_") and not name.endswith("__")) or inspect.isfunction(function)
+
+
+def _written_back(call: Call, rule: Replacement) -> Any:
+    """Return what a rule returns. If the call works in place, write this to the caller's own tensor as well."""
+    first = call.args[0] if call.args else None
+    if not isinstance(first, Tensor):
+        return rule(call)
+    # The version counter of a copy tells whether the call writes, be it relu6_, *= or an argument `inplace`.
+    probe, copy = first.detach().clone(), first.clone()
+    before = probe._version
+    with torch.no_grad():
+        call.function(probe, *call.args[1:], **call.kwargs)
+    if probe._version == before:
+        return rule(call)
+    return first.copy_(rule(Call(call.function, (copy, *call.args[1:]), call.kwargs)))
+
+
+def gradient_rules(rules: GradientRules) -> dict[Any, Replacement]:
+    """Return the rule of each function.
+
+    Args:
+        rules: What to do where there is a choice.
+    """
+    found: list[tuple[Replacement, Iterable[Any]]] = [
+        (_activation, [*ACTIVATIONS, *functions_named("local_response_norm normalize")]),
+        (_constant, STATISTICS),
+        (_quotient, QUOTIENTS),
+        (_layer_norm, functions_named("layer_norm")),
+        (_rms_norm, functions_named("rms_norm")),
+        (_group_norm, functions_named("group_norm")),
+        (_instance_norm, functions_named("instance_norm")),
+        (lambda call: _product(rules, call), PRODUCTS),
+        (lambda call: _matrix_product(rules, call), [*MATRIX_PRODUCTS, torch.einsum]),
+        (lambda call: _attention(rules, call), [F.scaled_dot_product_attention]),
+    ]
+    if rules.gamma or rules.epsilon:
+        found.append((lambda call: _weighted_sum(rules, call), WEIGHTED_SUMS))
+    return {function: rule for rule, functions in found for function in functions}
+
+
+# ------------------------------------------------------------------------------------------------------ single values
+
+
+def _activation(call: Call) -> Tensor:
+    """Return x · (f(x) / x) with a constant factor, so that x gets all relevance of f(x)."""
+    x = call.live[0]
+    with torch.no_grad():
+        out = _with_argument(call, x, x.clone())  # a copy, as the function may work in place
+    # Near 0 both are small, so that the error of the factor is one of a small relevance.
+    magnitude = torch.where(x.detach() < 0, -1, 1) * x.detach().abs().clamp(min=MIN_INPUT)
+    return _Value.apply(x * (out / magnitude), out)  # type: ignore[no-any-return]
+
+
+class _Value(torch.autograd.Function):
+    """The identity to autograd, with the exact value of what was rounded in between."""
+
+    @staticmethod
+    def forward(_: Any, made: Tensor, exact: Tensor) -> Tensor:  # noqa: ARG004
+        return exact.clone()
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient, None
+
+
+class _Scaled(torch.autograd.Function):
+    """The identity, which multiplies the gradient by a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float | Tensor) -> Tensor:
+        ctx.factor = factor
+        return x.clone()  # a view could not be changed in place
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient * ctx.factor, None
+
+
+def _scaled(x: Any, factor: float) -> Any:
+    return _Scaled.apply(x, factor) if isinstance(x, Tensor) and x.requires_grad else x  # type: ignore[no-untyped-call]
+
+
+def _constant(call: Call) -> Any:
+    """Return the output as a constant."""
+    with torch.no_grad():
+        return call.function(*call.args, **call.kwargs)
+
+
+def _with_argument(call: Call, argument: Tensor, instead: Tensor) -> Any:
+    """Call the function with another tensor in place of one of its arguments."""
+    args, kwargs = tree_map(lambda arg: instead if arg is argument else arg, (call.args, dict(call.kwargs)))
+    return call.function(*args, **kwargs)
+
+
+def _without_gradient(call: Call, constant: Tensor) -> Any:
+    """Call the function with one of its arguments as a constant."""
+    return _with_argument(call, constant, constant.detach())
+
+
+# -------------------------------------------------------------------------------------------------------- normalisation
+
+
+def _normalised(x: Tensor, dims: tuple[int, ...], eps: float, *, centred: bool = True) -> Tensor:
+    """Return (x - mean) / √(variance + eps) over some dimensions, where the denominator counts as constant."""
+    mean = x.mean(dims, keepdim=True) if centred else torch.zeros((), dtype=x.dtype, device=x.device)
+    variance = (x - mean).detach().square().mean(dims, keepdim=True)
+    return (x - mean) * (variance + eps).rsqrt()
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+def _layer_norm(call: Call) -> Tensor:
+    given = call.given("input", "normalized_shape", "weight", "bias", "eps")
+    dims = range(-len(_as_shape(given["normalized_shape"])), 0)
+    normalised = _normalised(given["input"], tuple(dims), given.get("eps", 1e-5))
+    return _affine(normalised, given.get("weight"), given.get("bias"))
+
+
+def _rms_norm(call: Call) -> Tensor:
+    given = call.given("input", "normalized_shape", "weight", "eps")
+    x, eps = given["input"], given.get("eps")
+    dims = range(-len(_as_shape(given["normalized_shape"])), 0)
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    return _affine(_normalised(x, tuple(dims), eps, centred=False), given.get("weight"), None)
+
+
+def _as_shape(given: int | Sequence[int]) -> Sequence[int]:
+    return (given,) if isinstance(given, int) else given
+
+
+def _group_norm(call: Call) -> Tensor:
+    given = call.given("input", "num_groups", "weight", "bias", "eps")
+    x = given["input"]
+    grouped = x.unflatten(1, (given["num_groups"], -1))
+    normalised = _normalised(grouped, tuple(range(2, grouped.ndim)), given.get("eps", 1e-5)).flatten(1, 2)
+    return _affine(normalised, *(_per_channel(given.get(name), x) for name in ("weight", "bias")))
+
+
+def _instance_norm(call: Call) -> Tensor:
+    names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
+    given = call.given(*names)
+    if not given.get("use_input_stats", True):  # running statistics are constants already
+        return call.function(*call.args, **call.kwargs)  # type: ignore[no-any-return]
+    x = given["input"]
+    normalised = _normalised(x, tuple(range(2, x.ndim)), given.get("eps", 1e-5))
+    return _affine(normalised, *(_per_channel(given.get(name), x) for name in ("weight", "bias")))
+
+
+def _per_channel(value: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if value is None else value.view(-1, *[1] * (like.ndim - 2))
+
+
+# ------------------------------------------------------------------------------------------------- products, quotients
+
+
+def _quotient(call: Call) -> Any:
+    """Give the numerator all relevance: the denominator counts as constant."""
+    numerator = next(iter([*call.args, *call.kwargs.values()]))
+    _, denominator = [*call.args, *call.kwargs.values()][:2]
+    if len(call.live) < 2 or numerator is denominator:
+        return call.function(*call.args, **call.kwargs)
+    return _without_gradient(call, denominator)
+
+
+def _product(rules: GradientRules, call: Call) -> Any:
+    """Give each of two factors half of the relevance, or the signal all of it."""
+    if len(call.live) < 2:
+        return call.function(*call.args, **call.kwargs)
+    if rules.halves or call.live[0] is call.live[1]:
+        return _halved(call)
+    signal = signal_of(call.live)
+    return _without_gradient(call, next(factor for factor in call.live if factor is not signal))
+
+
+def _matrix_product(rules: GradientRules, call: Call) -> Any:
+    """Give each of two factors half of the relevance. Attention weights may count as constant."""
+    if len(call.live) < 2:
+        return call.function(*call.args, **call.kwargs)
+    if not rules.halves:
+        weights = next((factor for factor in call.live if are_attention_weights(factor)), None)
+        if weights is not None:
+            return _without_gradient(call, weights)
+    return _halved(call)
+
+
+def _halved(call: Call) -> Any:
+    args, kwargs = tree_map(lambda arg: _scaled(arg, 0.5), (call.args, dict(call.kwargs)))
+    return call.function(*args, **kwargs)
+
+
+def are_attention_weights(matrix: Tensor) -> bool:
+    """Whether each row is >= 0 and adds up to 1, as the result of a softmax does.
+
+    Args:
+        matrix: Any tensor.
+    """
+    rows = matrix.detach()
+    return rows.ndim > 1 and bool((rows >= 0).all()) and bool(((rows.sum(-1) - 1).abs() < ROW_TOLERANCE).all())
+
+
+def _attention(rules: GradientRules, call: Call) -> Tensor:
+    """Return fused attention whose weights count as constant, or get half of the relevance.
+
+    Of a product with the values, the weights get half. They are a softmax of the products of queries and keys, of which
+    each gets half of that, a quarter of the whole.
+    """
+    given = call.given("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+    if rules.halves:
+        given |= {name: _scaled(given[name], factor) for name, factor in (("query", 1 / 4), ("key", 1 / 4))}
+        return F.scaled_dot_product_attention(**given | {"value": _scaled(given["value"], 1 / 2)})
+    with torch.no_grad():
+        weights = fused_weights(**given)
+    return mixed_values(weights, **given)
+
+
+# ------------------------------------------------------------------------------------------------------ weighted sums
+
+WEIGHTED_SUMS = functions_named(
+    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear", [torch, F]
+)
+
+
+def _weighted_sum(rules: GradientRules, call: Call) -> Tensor:
+    """Return a weighted sum whose inputs get relevance by the rules gamma and epsilon.
+
+    R_i = Σ_j z_ij / (Σ_i z_ij + ε sign) R_j, where contributions z_ij with the sign of the sum count 1 + gamma times.
+
+    Source: Andéol et al. 2021, https://arxiv.org/abs/2106.13200, for gamma with inputs and outputs of any sign.
+    """
+    given = call.given("input", "weight", "bias")
+    x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
+    rest, gamma = call.args[3:], rules.gamma
+    if not x.requires_grad or weight.requires_grad:
+        return call.function(*call.args, **call.kwargs)  # type: ignore[no-any-return]
+
+    def summed(inputs: Tensor, weights: Tensor, offset: Tensor | None = None) -> Tensor:
+        return call.function(inputs, weights, offset, *rest, **given)  # type: ignore[no-any-return]
+
+    plain = summed(x, weight, bias)
+    boosted = plain
+    if gamma:
+        above, below, up, down = x.clamp(min=0), x.clamp(max=0), weight.clamp(min=0), weight.clamp(max=0)
+        positive = summed(above, up, None if bias is None else bias.clamp(min=0)) + summed(below, down)
+        negative = summed(above, down, None if bias is None else bias.clamp(max=0)) + summed(below, up)
+        boosted = plain + gamma * torch.where(plain > 0, positive, negative)
+    with torch.no_grad():
+        size = boosted.abs()
+        stable = size + rules.epsilon * size.square().mean().sqrt() + torch.finfo(size.dtype).tiny
+        share = torch.where(boosted < 0, -1, 1) * plain / stable
+    return _Value.apply(boosted * share, plain)  # type: ignore[no-any-return]

@@ -1,0 +1,183 @@
+"""Methods that hide parts of an image and watch the score: occlusion, feature ablation and RISE."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+import featviz as fv
+from featviz.apps.explain.methods.gradients import captum, mean_color
+from featviz.apps.explain.request import AttributionMap, AttributionRequest
+from featviz.engine import Scorer
+
+MASKED_BATCH = 32
+"""Number of masked images that the network sees at once."""
+WINDOWS_PER_SIDE = 8
+"""Number of windows that fit along the shorter side of an image, where no size is given."""
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """Occlusion: how much the score falls when a window of the image is hidden.
+
+    Formula: the map at a pixel is the mean of score(x) - score(x without window) over the windows that cover it. Good
+    for any network and target: it asks the network itself, and needs no gradient; one pass per window.
+
+    Args:
+        window: Side of the window in px, >= 1; `None` for an eighth of the image's shorter side.
+        stride: Distance of neighbouring windows in px, from 1 to `window`; `None` for half of the window.
+
+    Raises:
+        SettingError: An argument is out of its range.
+
+    Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, section 4.2; computed by captum.
+    Differs: the window has the mean color of the network's input specification, not grey.
+    """
+
+    window: int | None = None
+    stride: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.window is not None and self.window < 1:
+            raise fv.SettingError(f"window must be >= 1 px, got {self.window}")
+        if self.stride is not None and not 1 <= self.stride <= (self.window or math.inf):
+            most = "" if self.window is None else f" and at most the window, {self.window} px"
+            raise fv.SettingError(f"stride must be >= 1 px{most}, got {self.stride}")
+
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the mean fall of the score over the windows that cover each pixel."""
+        height, width = request.size
+        window = self.window or default_window(request)
+        stride = min(window, self.stride or max(1, window // 2))
+        channels = images.shape[1]
+        sides = [(min(window, side), min(stride, side)) for side in (height, width)]
+        with request.open() as scorer, torch.no_grad():
+            occlusion = captum().Occlusion(lambda batch: scorer(batch)[:, 0])
+            fall = occlusion.attribute(
+                images.detach(),
+                sliding_window_shapes=(channels, *(window for window, _ in sides)),
+                strides=(channels, *(stride for _, stride in sides)),
+                baselines=mean_color(request.network, images).expand_as(images),
+                perturbations_per_eval=max(1, MASKED_BATCH // len(images)),
+            )
+        return AttributionMap(fall[:, 0])
+
+
+@dataclass(frozen=True)
+class FeatureAblation:
+    """Feature ablation: how much the score falls when a cell of a grid over the image is hidden.
+
+    Formula: the map in a cell is score(x) - score(x without the cell). As `Occlusion` without overlap: faster, and each
+    number is the result of one pass.
+
+    Args:
+        cell: Side of a cell in px, >= 1; `None` for an eighth of the image's shorter side.
+
+    Raises:
+        SettingError: `cell` is out of its range.
+
+    Source: the documentation of captum, `captum.attr.FeatureAblation`, which computes it.
+    """
+
+    cell: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        if self.cell is not None and self.cell < 1:
+            raise fv.SettingError(f"cell must be >= 1 px, got {self.cell}")
+
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the fall of the score for each cell."""
+        cell, (height, width) = self.cell or default_window(request), request.size
+        columns = math.ceil(width / cell)
+        cells = (torch.arange(height) // cell)[:, None] * columns + torch.arange(width) // cell
+        with request.open() as scorer, torch.no_grad():
+            ablation = captum().FeatureAblation(lambda batch: scorer(batch)[:, 0])
+            fall = ablation.attribute(
+                images.detach(),
+                feature_mask=cells.to(images.device).expand(1, images.shape[1], -1, -1),
+                baselines=mean_color(request.network, images).expand_as(images),
+                perturbations_per_eval=max(1, MASKED_BATCH // len(images)),
+            )
+        return AttributionMap(fall[:, 0])
+
+
+@dataclass(frozen=True)
+class RISE:
+    """RISE: the mean of random masks, weighted by the score of the image that each of them leaves visible.
+
+    Formula: map = Σ_i (s_i - mean s) M_i / (N keep), with the score s_i of the image multiplied by mask M_i. A mask is
+    a coarse random grid, enlarged smoothly and shifted. What it hides has the mean color of the network's input
+    specification. Good for any network and target; needs hundreds of passes.
+
+    Args:
+        samples: Number N of masks, >= 1.
+        cells: Number of cells of the grid along the image's shorter side, >= 1.
+        keep: Probability that a cell is visible, in (0, 1).
+        seed: Seed of the masks.
+
+    Raises:
+        SettingError: An argument is out of its range.
+
+    Source: Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421.
+    Differs: the mean score is subtracted, so that what lowers the score is negative.
+    """
+
+    samples: int = 512
+    cells: int = 7
+    keep: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for name in ("samples", "cells"):
+            if getattr(self, name) < 1:
+                raise fv.SettingError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if not 0 < self.keep < 1:
+            raise fv.SettingError(f"keep must be in (0, 1), got {self.keep} (default 0.5)")
+
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+        """Return the weighted mean of the masks."""
+        generator = torch.Generator().manual_seed(self.seed)
+        masks = torch.cat([self._mask(request.size, generator) for _ in range(self.samples)]).to(images.device)
+        found = []
+        with request.open() as scorer, torch.no_grad():
+            for image in images.detach():
+                scores = masked_scores(scorer, image, masks, mean_color(request.network, images))
+                found.append(torch.einsum("m,mhw->hw", scores - scores.mean(), masks) / (len(masks) * self.keep))
+        return AttributionMap(torch.stack(found))
+
+    def _mask(self, size: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "1 h w"]:
+        """Draw one mask."""
+        cell = max(1, math.ceil(min(size) / self.cells))
+        rows, columns = (math.ceil(side / cell) + 1 for side in size)
+        grid = (torch.rand(1, 1, rows, columns, generator=generator) < self.keep).float()
+        large = F.interpolate(grid, (rows * cell, columns * cell), mode="bilinear", align_corners=False)
+        top, left = torch.randint(cell, (2,), generator=generator).tolist()
+        return large[0, :, top : top + size[0], left : left + size[1]]
+
+
+def masked_scores(
+    scorer: Scorer, image: Float[Tensor, "c h w"], masks: Float[Tensor, "m h w"], hidden: Float[Tensor, "c 1 1"]
+) -> Float[Tensor, " m"]:
+    """Return the score of an image under each of several masks.
+
+    Args:
+        scorer: The opened network.
+        image: The image, in [0, 1].
+        masks: In [0, 1]: 1 where the image is visible.
+        hidden: Color of what is hidden.
+    """
+    found = [scorer(torch.lerp(hidden, image, part[:, None]))[:, 0] for part in masks.split(MASKED_BATCH)]
+    return torch.cat(found)
+
+
+def default_window(request: AttributionRequest) -> int:
+    """Return the side of a window where none is given, in px: an eighth of the image's shorter side."""
+    return max(1, round(min(request.size) / WINDOWS_PER_SIDE))
