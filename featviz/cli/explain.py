@@ -37,9 +37,9 @@ DEFAULT_UNITS = 8
 
 
 METHODS = (
-    "attention, cam, classattention, clear, deconvnet, gradcam, gradient, guidedbackprop, guidedgradcam, "
-    "inputxgradient, integratedgradients, lrp, noisetunnel, rollout, scouter, smoothgrad, smoothgrad_squared and "
-    "vargrad"
+    "attention, cam, classattention, clear, deconvnet, featureablation, gradcam, gradcam++, gradient, gradientrollout, "
+    "guidedbackprop, guidedgradcam, hirescam, inputxgradient, integratedgradients, layercam, lrp, noisetunnel, "
+    "occlusion, rise, rollout, scorecam, scouter, smoothgrad, smoothgrad_squared and vargrad"
 )
 """All methods, written here because their package takes a second to load."""
 

@@ -220,7 +220,9 @@ class Written(nn.Module):
 
     def forward(self, x, mask=None):
         part = self.attention
-        triple = [F.linear(x, w, b) for w, b in zip(part.in_proj_weight.chunk(3), part.in_proj_bias.chunk(3))]
+        triple = [
+            F.linear(x, w, b) for w, b in zip(part.in_proj_weight.chunk(3), part.in_proj_bias.chunk(3), strict=True)
+        ]
         q, k, v = (each.unflatten(-1, (part.num_heads, -1)).transpose(1, 2) for each in triple)
         if self.kind == "fused":
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)

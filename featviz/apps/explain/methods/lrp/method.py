@@ -67,7 +67,7 @@ class LRP:
     as GELU passes all relevance on, and weighted sums use `gamma` and `epsilon` together. In LSTM, GRU and simple
     recurrent layers, the gates are constants and the signal gets everything, which is LRP-all. Functions without a rule
     keep their gradient. Where the network cuts the image into patches, the map has one number per patch. With epsilon
-    0 and without biases, both conserve relevance.
+    0 and without biases, `cp_lrp` conserves relevance.
 
     Rules belong to functions, not to modules, so it does not matter how a network is written. Sums, as of a residual
     connection, distribute relevance by the magnitudes of the terms. A product passes it to the signal and not to the
