@@ -31,6 +31,7 @@ from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
 
 if TYPE_CHECKING:
     from featviz.apps.explain.attribution import Comparison
+    from featviz.apps.explain.text import TextComparison
 
 DEFAULT_UNITS = 8
 """Number of units that `examples` shows if none are chosen."""
@@ -159,7 +160,7 @@ def evidence(
     typer.echo(found)
 
 
-def _print_facts(found: Comparison) -> None:
+def _print_facts(found: Comparison | TextComparison) -> None:
     """Print why methods are missing, and how far the contributions of each map are from the score."""
     for problem in dict.fromkeys(found.problems.values()):
         typer.echo(f"featviz: {problem}", err=True)

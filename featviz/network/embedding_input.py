@@ -77,6 +77,16 @@ def on_embeddings(module: nn.Module, lookup: Lookup) -> nn.Module:
     return made
 
 
+def _on_ids(module: nn.Module) -> nn.Module:
+    """Return the module that gets token ids, from one that `on_embeddings` returned."""
+    made: nn.Module = object.__new__(type(module))
+    vars(made).update(vars(module))
+    own = vars(made).pop(_OWN_FORWARD)
+    del vars(made)["forward"], vars(made)[_LOOKUP]
+    vars(made).update({} if own is None else {"forward": own})
+    return made
+
+
 def lookup_of(module: nn.Module) -> Lookup:
     """Return where a module that `on_embeddings` returned looks its token ids up."""
     return vars(module)[_LOOKUP]  # type: ignore[no-any-return]
@@ -84,6 +94,8 @@ def lookup_of(module: nn.Module) -> Lookup:
 
 def _forward(self: nn.Module, images: Float[Tensor, "n d 1 length"]) -> Any:
     """Run a working copy on embedding sequences. Takes the place of its own `forward`."""
+    if images.shape[2] != 1:
+        raise SettingError(f"an embedding sequence must have shape (n, d, 1, length), got {tuple(images.shape)}")
     lookup = lookup_of(self)
     own = vars(self)[_OWN_FORWARD] or types.MethodType(type(self).forward, self)
     # Copied, because modules may write to the output of an embedding, and to the ids.
@@ -151,6 +163,7 @@ def text_input(module: nn.Module, tokens: TokenSpec, label: str) -> tuple[nn.Mod
         AddressError: The module has no embedding of the given name.
         SettingError: Several embeddings get the ids, or the vocabulary has more tokens than the embedding has rows.
     """
+    module = _on_ids(module) if _LOOKUP in vars(module) else module
     lookup, length = find_lookup(module, tokens, label)
     width = module.get_submodule(lookup.embedding).embedding_dim
     assert isinstance(width, int)

@@ -418,7 +418,11 @@ class Network:
             SettingError: A value is out of its range.
         """
         if self.tokens is not None:
-            return self._replaced(input=replace(self.input, **changes), _measured=_Measured(probed))
+            if changes.keys() - {"size"}:
+                raise SettingError(f"{self.label} reads text, whose input has a size only, got {', '.join(changes)}")
+            unbound = on_embeddings(self.module, replace(lookup_of(self.module), bound=()))
+            spec = replace(self.input, **changes)
+            return self._replaced(module=unbound, input=spec, _measured=_Measured(probed))
         return Network(
             self.module,
             **vars(replace(self.input, **changes)),
@@ -437,15 +441,6 @@ class Network:
         vars(made).update(vars(self) | changes)
         return made
 
-    def named(self, name: str, weights: str | None) -> Network:
-        """Return the same network under the name by which it was loaded.
-
-        Args:
-            name: For messages and recipes.
-            weights: File of the weights, or `"default"` or `"none"`.
-        """
-        return self._replaced(name=name, weights=weights)
-
     # ------------------------------------------------------------------------------------------ text
 
     @property
@@ -457,6 +452,11 @@ class Network:
         """
         self._check_reads_text()
         return self.module.get_submodule(lookup_of(self.module).embedding)  # type: ignore[return-value]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Token ids of the text that was bound; empty for none, and for a network that reads images."""
+        return () if self.tokens is None else lookup_of(self.module).bound
 
     def bind(self, ids: Sequence[int]) -> Network:
         """Return the same network, which gets these token ids beside their embedding sequence.
