@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -201,6 +201,7 @@ def find_lookup(module: nn.Module, tokens: TokenSpec, label: str) -> tuple[Looku
         )
     if tokens.embedding is not None and tokens.embedding not in tables:
         raise AddressError(f"no nn.Embedding {tokens.embedding!r} in {label}{nearest(tokens.embedding, tables)}")
+    _check_rows(tables, tokens.embedding or max(tables, key=lambda name: tables[name].num_embeddings), tokens, label)
     lookup = Lookup("", tokens.neutral, tokens.frame)
     called, length = _embeddings_with_ids(module, tokens, lookup)
     fitting = [name for name in called if tables[name].num_embeddings >= tokens.size] or called
@@ -214,13 +215,22 @@ def find_lookup(module: nn.Module, tokens: TokenSpec, label: str) -> tuple[Looku
         raise SettingError(
             f"several embeddings of {label} get the token ids: {listed}; name one: embedding={named[0]!r}"
         )
-    rows = tables[named[0]].num_embeddings
+    _check_rows(tables, named[0], tokens, label)
+    return replace(lookup, embedding=named[0]), length
+
+
+def _check_rows(tables: Mapping[str, nn.Embedding], name: str, tokens: TokenSpec, label: str) -> None:
+    """Check that an embedding has a row for each token of the vocabulary.
+
+    Raises:
+        SettingError: It has not.
+    """
+    rows = tables[name].num_embeddings
     if rows < tokens.size:
         raise SettingError(
-            f"the vocabulary has {tokens.size} tokens, but the embedding {named[0]!r} of {label} has {rows} rows; give "
-            "the vocabulary of this network"
+            f"the vocabulary has {tokens.size} tokens, but the embedding {name!r} of {label} has {rows} rows; give the "
+            "vocabulary of this network"
         )
-    return replace(lookup, embedding=named[0]), length
 
 
 def _embeddings_with_ids(module: nn.Module, tokens: TokenSpec, lookup: Lookup) -> tuple[list[str], int]:
