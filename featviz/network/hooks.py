@@ -111,7 +111,7 @@ def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
             # scores can be differentiated with respect to it.
             if output is tensor or layer in replaced or isinstance(part, nn.RNNBase):
                 return _with_tensor(output, tensor, tensor.clone())
-            # An output inside of a tuple or dict is not replaced, except that of recurrent layers. The clone is captured
+            # An output inside of a tuple or dict is not replaced, but for recurrent layers. The clone is captured
             # instead, which later layers do not depend on; its gradient still reaches the image.
             captured[layer] = tensor.clone()
             return None
