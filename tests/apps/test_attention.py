@@ -1,8 +1,10 @@
 """Attention and Rollout, compared with the weights that libraries return and with slow restatements."""
 
 import math
+from dataclasses import replace
 
 import pytest
+import text_toys
 import torch
 import torch.nn.functional as F
 import toys
@@ -386,3 +388,64 @@ def test_attention_over_a_number_that_no_layer_has_is_named():
     message = "^attention of Odd is over 13 tokens, a number that none of its layers has; use e.g. GradCAM$"
     with pytest.raises(fv.SettingError, match=message):
         map_of(toys.network(Odd()), methods.Attention())
+
+
+# ------------------------------------------------------------------------------------------------ class-specific rollout
+
+
+class Readable(nn.Module):
+    """Patches and a class token through two attentions, whose weights are kept in the graph."""
+
+    def __init__(self, fused):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patch = nn.Conv2d(3, 8, 8, 8)
+        self.cls = nn.Parameter(torch.randn(1, 1, 8))
+        self.blocks = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+        self.head = nn.Linear(8, 3)
+        self.fused = fused
+
+    def forward(self, x, kept=None):
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
+        for part in self.blocks:
+            if self.fused:
+                x = x + part(x, x, x, need_weights=False)[0]
+                continue
+            triple = F.linear(x, part.in_proj_weight, part.in_proj_bias).chunk(3, -1)
+            q, k, v = (each.unflatten(-1, (2, 4)).transpose(1, 2) for each in triple)
+            weights = (q @ k.mT / 2).softmax(-1)
+            if kept is not None:
+                kept.append(weights)
+            x = x + part.out_proj((weights @ v).transpose(1, 2).flatten(2))
+        return self.head(x[:, 0])
+
+
+def test_gradient_rollout_is_restated_and_needs_no_certain_implementation():
+    images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    plain, fused = (fv.Network(Readable(kind).eval(), size=(32, 48), **toys.HALF) for kind in (False, True))
+    kept = []
+    logits = plain.module((images - 0.5) / 0.5, kept)
+    gradients = torch.autograd.grad(logits[:, 1].sum(), kept)
+    relevance = torch.eye(25).repeat(2, 1, 1)
+    for weights, gradient in zip(kept, gradients, strict=True):
+        relevance = relevance + (gradient * weights).clamp(min=0).mean(1).detach() @ relevance
+    expected = relevance[:, 0, 1:].view(2, 4, 6)
+    for network in (plain, fused):
+        request = AttributionRequest(network, fv.objectives.Logit(1), (32, 48))
+        found = methods.GradientRollout().attribute(request, images).map
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+    other = methods.GradientRollout().attribute(replace(request, target=fv.objectives.Logit(2)), images).map
+    assert (other - expected).abs().max() > 1e-4  # it depends on the class
+
+
+def test_gradient_rollout_of_a_text_reads_the_token_that_the_target_reads():
+    network = text_toys.network("transformer")
+    found = fv.explain(network, text_toys.TEXT, 0, "gradientrollout").relevance
+    assert (found >= 0).all()
+    assert found.max() > 0
+    network = text_toys.network("end of text")  # a causal attention, read at the largest id, the second token here
+    ids = (2, 11, 3, 4)
+    found = fv.explain(network, ids, 0, "gradientrollout").relevance
+    assert found[1] > 0 or found[0] > 0
+    assert found[2:].tolist() == [0, 0]

@@ -193,7 +193,7 @@ def test_hirescam_adds_up_to_the_score_before_linear_layers():
     torch.testing.assert_close(found.map.sum((1, 2)), fv.score(network, target, IMAGES)[:, 0], atol=1e-5, rtol=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------------------------- shifts
+# --------------------------------------------------------------------------------------------------------------- shifts
 
 
 def test_shifted_copies_are_shifted_back():

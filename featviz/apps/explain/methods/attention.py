@@ -93,7 +93,8 @@ class GradientRollout:
 
     Formula: R ← R + E_l R from the identity, over the layers l, where E_l is the mean over the heads of ReLU(∇A_l ⊙
     A_l), with the attention weights A_l and the score's gradient ∇A_l in them. Good for transformers: as `Rollout`, but
-    it depends on the target.
+    it depends on the target. Without a class token, the map is the mean of the tokens that the target reads. What a
+    token keeps of itself by the residual connections, the identity, is not shown.
 
     Source: Chefer et al. 2021, https://arxiv.org/abs/2103.15679, equations 5 and 6.
     """
@@ -111,7 +112,14 @@ class GradientRollout:
         for layer in layers:
             assert layer.gradients is not None
             rolled.mix(replace(layer, weights=(layer.gradients * layer.weights).relu()))
-        return AttributionMap(_on_patch_grid(label, _read(rolled.mixed, rolled.tokens), layers[0].grid))
+        grid, mixed = rolled.tokens, rolled.mixed
+        if mixed.shape[1] == mixed.shape[2]:
+            mixed = mixed - torch.eye(mixed.shape[1]).to(mixed)
+        if grid is not None and grid.class_token is None and layers[-1].weights.shape[-2] == grid.count:
+            received = _read_by_target(mixed, layers)
+        else:
+            received = _read(mixed, grid)
+        return AttributionMap(_on_patch_grid(label, received, layers[0].grid))
 
 
 class _Rolled:
@@ -218,6 +226,23 @@ def _read(mixed: Float[Tensor, "n queries tokens"], grid: TokenGrid | None) -> F
     if grid is None or mixed.shape[1] != grid.count:
         return mixed.mean(1)
     return mixed[:, grid.patches].mean(1) if grid.class_token is None else mixed[:, grid.class_token]
+
+
+def _read_by_target(
+    mixed: Float[Tensor, "n queries tokens"], layers: Sequence[TokenAttention]
+) -> Float[Tensor, "n tokens"]:
+    """Return the mean of the rows of the tokens that the target reads, as far as gradients tell.
+
+    Where no class token is known, as in a text, the target may read the first token, the last one, or the mean. The
+    queries of the last attention before the target have gradients there only.
+    """
+    for layer in reversed(layers):
+        assert layer.gradients is not None
+        size = layer.gradients.abs().sum((1, 3))
+        if size.any():
+            break
+    share = size / size.sum(1, keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)
+    return torch.einsum("nq,nqt->nt", share, mixed)
 
 
 def _on_patch_grid(
