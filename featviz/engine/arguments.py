@@ -188,6 +188,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
 """How an argument is checked, by its name."""
 OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
     "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more
+    "embeddings": {"source": _anything},  # a file, a network or a pair
     "judge": {"network": _network_or_name},
     "replay": {"network": _network_or_name},
 }
