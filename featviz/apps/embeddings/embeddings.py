@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.embeddings.arguments import as_numbers, check_count
 from featviz.apps.embeddings.direction import direction_objective
 from featviz.apps.embeddings.expression import Term, parse_expression
 from featviz.apps.embeddings.map import MAX_POINTS, write_map
 from featviz.apps.embeddings.neighbours import Neighbours, most_similar, similarities, unit
-from featviz.apps.embeddings.photographs import embed_file, embed_folder, last_layer
-from featviz.apps.embeddings.vector_file import read_vectors
-from featviz.checks import as_whole, check_number
+from featviz.apps.embeddings.photographs import embed_file
+from featviz.checks import check_number
 from featviz.engine import entry_point
 from featviz.errors import nearest, shown
 from featviz.io import auto_bar, is_file
-from featviz.network import LayerLike
 
 MAX_SUGGESTED_FROM = 50_000
 """Number of names among which similar spellings are searched; files list frequent words first."""
@@ -117,7 +116,7 @@ class Embeddings:
             OutputError: A photograph cannot be read.
             SettingError: The query is not of these kinds, or `count` is < 1.
         """
-        count = _check_count("count", count)
+        count = check_count("count", count)
         vector, used = self._resolve(query)
         similarity = similarities(self.vectors, self._lengths, vector)
         rows = most_similar(similarity, count, used).tolist()
@@ -143,7 +142,7 @@ class Embeddings:
         Source: Mikolov et al. 2013, https://aclanthology.org/N13-1090, section 4, with vectors of length 1 (3CosAdd in
         Levy and Goldberg 2014, https://aclanthology.org/W14-1618).
         """
-        count = _check_count("count", count)
+        count = check_count("count", count)
         terms = [Term(sign, self._check_name(name)) for sign, name in ((1, b), (-1, a), (1, c))]
         vector, used = self._sum(terms)
         similarity = similarities(self.vectors, self._lengths, vector)
@@ -251,159 +250,13 @@ class Embeddings:
         return name
 
 
-@entry_point
-def embeddings(
-    source: str | Path | fv.Network | tuple[Sequence[str], Any],
-    *,
-    photographs: str | Path | None = None,
-    layer: LayerLike | None = None,
-    limit: int | None = None,
-    center: bool | None = None,
-    progress: Callable[[int, int], None] | None = auto_bar,
-) -> Embeddings:
-    """Get vectors with names, to find nearest neighbours and analogies and to draw maps.
-
-    They come from a file of word vectors, the embedding matrix of a text network, a layer's activations in
-    photographs, or are given.
-
-    Args:
-        source: A text file of word vectors as word2vec, GloVe and fastText write them, possibly compressed by gzip; a
-            network; or a pair of names and an array, (names, numbers). Of equal names the first is kept.
-        photographs: Folder of images, for a network of images. Files that cannot be read are skipped.
-        layer: Name of the layer, for photographs: the mean over its positions, or its class token. `None` for the last
-            layer with positions, else the last one before the output.
-        limit: Number of names to read, >= 1; `None` for all.
-        center: Subtract the mean of all vectors; `None` to do so for photographs. Activations have a large part in
-            common, which would make all of them similar.
-        progress: Called with the number of files or bytes read and their total.
-
-    Returns:
-        The embeddings.
-
-    Raises:
-        OutputError: A file or folder cannot be read.
-        AddressError: There is no such layer.
-        SettingError: The arguments do not fit each other or are out of their range, or the network has no embedding
-            matrix.
-    """
-    limit = None if limit is None else _check_count("limit", limit)
-    if center is not None and not isinstance(center, bool):
-        raise fv.SettingError(f"center must be True, False or None, got {shown(center)}")
-    if isinstance(source, fv.Network) and photographs is not None:
-        found = _from_photographs(source, Path(photographs), layer, limit, progress)
-        return _centered(found, center is not False)
-    for name, value in (("photographs", photographs), ("layer", layer)):
-        if value is not None:
-            raise fv.SettingError(f"{name} needs a network as source, with photographs=, a folder of images")
-    if isinstance(source, fv.Network):
-        raise fv.SettingError(
-            f"{source.label} has no embedding matrix; give photographs=, a folder of images, to embed these"
-        )
-    if isinstance(source, str | Path):
-        if not str(source) or "\0" in str(source):
-            raise fv.SettingError(f"source must be a file of vectors, a network or names and vectors, got {source!r}")
-        names, array = read_vectors(Path(source), limit, progress)
-        found = _named(names, torch.from_numpy(array), Path(source).name)
-    else:
-        found = _from_pair(source, limit)
-    return _centered(found, center is True)
-
-
-def _from_photographs(
-    network: fv.Network,
-    folder: Path,
-    layer: LayerLike | None,
-    limit: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> Embeddings:
-    name = last_layer(network) if layer is None else network.name_of(layer) or ""
-    found = embed_folder(network, folder, name, progress)
-    names = found.names[:limit]
-    files = tuple(folder / file for file in names)
-    title = f"{folder.resolve().name or folder}, {name or 'logit'} of {network.label}"
-    vectors = found.vectors[:limit]
-    return Embeddings(names, vectors, title, torch.zeros(vectors.shape[1]), files, network, name, found.skipped)
-
-
-def _from_pair(source: Any, limit: int | None) -> Embeddings:
-    """Check names and vectors that are given.
-
-    Raises:
-        SettingError: They are no such pair.
-    """
-    wanted = "source must be a file of vectors, a network, or a pair of names and vectors"
-    if not isinstance(source, tuple | list) or len(source) != 2:
-        raise fv.SettingError(f"{wanted}, got {shown(source)}")
-    names, numbers = source
-    names = names.tolist() if isinstance(names, np.ndarray) else names
-    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise fv.SettingError(f"{wanted}; the names must be a sequence of text, got {shown(names)}")
-    array = _as_numbers(numbers, f"{wanted}; the vectors must be an array of numbers")
-    if array.ndim != 2 or len(array) != len(names) or not array.numel():
-        raise fv.SettingError(
-            f"{wanted}; of {len(names)} names the vectors must have shape ({len(names)}, numbers), "
-            f"got {tuple(array.shape)}"
-        )
-    return _named(list(names)[:limit], array[:limit], "given vectors")
-
-
-def _named(names: Sequence[str], vectors: Tensor, source: str) -> Embeddings:
-    """Return embeddings of words, without names that come again.
-
-    Raises:
-        SettingError: A number is NaN or infinite.
-    """
-    finite = vectors.isfinite().all(1)
-    if not finite.all():
-        raise fv.SettingError(f"vectors must be finite; that of {shown(names[int((~finite).nonzero()[0])])} is not")
-    rows = {name: row for row, name in reversed(list(enumerate(names)))}  # of equal names the first remains
-    if len(rows) < len(names):
-        first = sorted(rows.values())
-        names, vectors = [names[row] for row in first], vectors[first]
-    return Embeddings(tuple(names), vectors, source, torch.zeros(vectors.shape[1]))
-
-
-def _centered(found: Embeddings, center: bool) -> Embeddings:
-    """Return embeddings with the mean subtracted, if that is wanted and there are several."""
-    if not center or len(found) < 2:
-        return found
-    mean = found.vectors.double().mean(0).float()
-    return replace(found, vectors=found.vectors - mean, mean=mean)
-
-
 def _as_vector(query: Any, length: int) -> Tensor:
     """Return a query as a vector.
 
     Raises:
         SettingError: It is none, or of other length.
     """
-    values = _as_numbers(query, "a query must be a name, an expression or a vector")
+    values = as_numbers(query, "a query must be a name, an expression or a vector")
     if values.shape != (length,) or not values.isfinite().all():
         raise fv.SettingError(f"a query vector must have {length} finite numbers, got shape {tuple(values.shape)}")
     return values
-
-
-def _as_numbers(value: Any, wanted: str) -> Tensor:
-    """Return numbers in single precision, on the CPU.
-
-    Raises:
-        SettingError: They are no array of real numbers.
-    """
-    rows = value if isinstance(value, list | tuple) else [value]
-    try:
-        if any(isinstance(row, range | str | bytes) for row in rows):  # NumPy makes a list of a range, however long
-            raise TypeError
-        array = value.detach().float().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        if array.dtype.kind not in "fiub":
-            raise TypeError
-        with np.errstate(over="ignore"):  # infinite numbers are refused later
-            return torch.from_numpy(np.array(array, np.float32))
-    except (TypeError, ValueError, OverflowError, RecursionError, MemoryError, RuntimeError) as error:
-        raise fv.SettingError(f"{wanted}, got {shown(value)}") from error
-
-
-def _check_count(name: str, value: Any) -> int:
-    count = as_whole(name, value)
-    if count < 1:
-        raise fv.SettingError(f"{name} must be >= 1, got {count}")
-    return count
