@@ -67,10 +67,8 @@ def embeddings(
         if value is not None:
             raise fv.SettingError(f"{name} needs a network as source, with photographs=, a folder of images")
     if isinstance(source, fv.Network):
-        raise fv.SettingError(
-            f"{source.label} has no embedding matrix; give photographs=, a folder of images, to embed these"
-        )
-    if isinstance(source, str | Path):
+        found = _from_matrix(source, limit)
+    elif isinstance(source, str | Path):
         if not str(source) or "\0" in str(source):
             raise fv.SettingError(f"source must be a file of vectors, a network or names and vectors, got {source!r}")
         names, array = read_vectors(Path(source), limit, progress)
@@ -87,6 +85,8 @@ def _from_photographs(
     limit: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> Embeddings:
+    if network.tokens is not None:
+        raise fv.SettingError(f"{network.label} reads text; leave out photographs to embed its tokens")
     name = last_layer(network) if layer is None else network.name_of(layer) or ""
     found = embed_folder(network, folder, name, progress)
     names = found.names[:limit]
@@ -94,6 +94,21 @@ def _from_photographs(
     title = f"{folder.resolve().name or folder}, {name or 'logit'} of {network.label}"
     vectors = found.vectors[:limit]
     return Embeddings(names, vectors, title, torch.zeros(vectors.shape[1]), files, network, name, found.skipped)
+
+
+def _from_matrix(network: fv.Network, limit: int | None) -> Embeddings:
+    """Return the rows of a text network's embedding matrix, by their tokens.
+
+    Raises:
+        SettingError: It is no text network.
+    """
+    if network.tokens is None:
+        raise fv.SettingError(
+            f"{network.label} has no embedding matrix; give photographs=, a folder of images, to embed these"
+        )
+    matrix = network.embedding.weight.detach()
+    count = min(network.tokens.size, len(matrix), limit or len(matrix))  # some matrices are padded
+    return _named(network.tokens.words(range(count)), matrix[:count].float().cpu(), f"the tokens of {network.label}")
 
 
 def _from_pair(source: Any, limit: int | None) -> Embeddings:
