@@ -477,6 +477,7 @@ LOADING = (
     "evidence",
     "atlas",
     "blocks",
+    "embeddings",
     "layers",
     "doctor",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import zlib
 from collections import Counter
@@ -16,6 +17,7 @@ from jaxtyping import Float
 
 from featviz.apps.shared.page import counted
 from featviz.errors import OutputError
+from featviz.io import is_file, is_folder
 
 CHUNK_BYTES = 1 << 23
 """Number of bytes that are read and converted at once."""
@@ -54,7 +56,7 @@ def read_vectors(
             number.
     """
     reader = _Reader(file, limit)
-    size = file.stat().st_size if file.is_file() else 0
+    size = file.stat().st_size if is_file(file) else 0
     for text, position in _chunks(file):
         reader.add(text)
         if progress:
@@ -126,8 +128,8 @@ class _Reader:
                 self.numbers, self.line = int(header[1]), 1
                 lines = lines[1:]
         if not self.numbers:
-            counts = Counter(_trailing_numbers(line) for line in lines[:SAMPLED_LINES])
-            self.numbers = max(1, max(counts, key=lambda count: (counts[count], count)))
+            counts = Counter(_trailing_numbers(line) for line in lines[:SAMPLED_LINES] if line.strip())
+            self.numbers = max([1, *counts], key=lambda count: (counts[count], count))
         self.vectors = np.empty((0, self.numbers), np.float32)
         return lines
 
@@ -218,8 +220,8 @@ def _opened(file: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     Raises:
         OutputError: It is missing or cannot be read, now or later.
     """
-    if file.exists() and not file.is_file():  # a pipe would be waited for
-        raise OutputError(f"{file} is {'a folder' if file.is_dir() else 'no regular file'}; give a file of vectors")
+    if not is_file(file) and os.path.exists(file):  # noqa: PTH110  # a pipe would be waited for
+        raise OutputError(f"{file} is {'a folder' if is_folder(file) else 'no regular file'}; give a file of vectors")
     try:
         with file.open("rb") as raw:
             compressed = raw.read(2) == GZIP_MAGIC
