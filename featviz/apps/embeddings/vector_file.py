@@ -129,7 +129,7 @@ class _Reader:
                 lines = lines[1:]
         if not self.numbers:
             counts = Counter(_trailing_numbers(line) for line in lines[:SAMPLED_LINES] if line.strip())
-            self.numbers = max([1, *counts], key=lambda count: (counts[count], count))
+            self.numbers = max(1, max(counts, key=lambda count: (counts[count], count), default=1))
         self.vectors = np.empty((0, self.numbers), np.float32)
         return lines
 
