@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -551,6 +552,13 @@ def test_wrong_command_lines(words, message, tmp_path, capsys):
     assert main(["embeddings", *words, "--quiet"]) == 2
     assert capsys.readouterr().err == f"featviz: {message}\n"
     assert [file.name for file in tmp_path.iterdir()] == ["v.txt"]
+
+
+def test_the_guide_prints_what_it_shows(capsys):
+    guide = (Path(__file__).parents[2] / "docs" / "embeddings.md").read_text()
+    code, shown = (re.search(rf"```{kind}\n(.*?)```", guide, re.DOTALL)[1] for kind in ("python", "text"))
+    exec(code, {})
+    assert capsys.readouterr().out == shown
 
 
 def test_importing_loads_no_layout_library():

@@ -68,7 +68,7 @@ def hurried(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", ["README.md", *GUIDES])
+@pytest.mark.parametrize("name", ["README.md", "docs/embeddings.md", *GUIDES])
 def test_the_python_that_is_shown_works(name, hurried, tmp_path):
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     space: dict[str, object] = {}
