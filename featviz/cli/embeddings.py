@@ -47,7 +47,7 @@ def embeddings(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find similar words or images, solve analogies, and draw maps of them.
+    """Find similar words or images, and draw maps of them.
 
     Each query is answered by its nearest neighbours by cosine similarity.
     """
