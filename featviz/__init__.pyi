@@ -11,6 +11,7 @@ from .apps.doctor.doctor import doctor as doctor
 from .apps.dream.dream import dream as dream
 from .apps.dream.video import dream_video as dream_video
 from .apps.dream.video import dream_zoom as dream_zoom
+from .apps.embeddings.sources import embeddings as embeddings
 from .apps.explain import methods as methods
 from .apps.explain.evidence import evidence as evidence
 from .apps.explain.examples import examples as examples

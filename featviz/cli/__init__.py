@@ -2,6 +2,18 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import render, dream, gallery, explain, atlas, network, images  # isort: skip  (the order in which --help lists them)
+from featviz.cli import render, dream, gallery, explain, atlas, embeddings, network, images  # isort: skip  (the order in which --help lists them)
 
-__all__ = ["EXAMPLES", "app", "atlas", "dream", "explain", "gallery", "images", "main", "network", "render"]
+__all__ = [
+    "EXAMPLES",
+    "app",
+    "atlas",
+    "dream",
+    "embeddings",
+    "explain",
+    "gallery",
+    "images",
+    "main",
+    "network",
+    "render",
+]

@@ -36,6 +36,8 @@ Examples:
   featviz evidence photos --layer stage2
   featviz atlas photos --layer stage2 -o atlas
   featviz blocks cat.jpg --layer stage2 -o blocks
+  featviz embeddings photos cat.png -o map.html   similar photographs, and a map
+  featviz embeddings glove.txt "king - man + woman"
   featviz layers --model resnet50
   featviz doctor --model motifnet
   featviz judge spiral.png --judge motifvit       does another network agree?

@@ -175,7 +175,7 @@ def _mapping(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
 
 
-READ_TEXT = frozenset(("explain", "compare"))
+READ_TEXT = frozenset(("explain", "compare", "embeddings"))
 """Public functions that accept a network that reads text."""
 USE = "use explain or compare"
 """What to do instead."""
@@ -197,6 +197,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
 """How an argument is checked, by its name."""
 OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
     "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more
+    "embeddings": {"source": _anything},  # a file, a network or a pair
     "judge": {"network": _network_or_name},
     "replay": {"network": _network_or_name},
 }

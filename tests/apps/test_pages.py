@@ -12,6 +12,7 @@ from featviz.apps.shared.page import APPS, render_template
 VARIABLES = {
     "atlas/page.html": {"planes": []},
     "blocks/page.html": {},
+    "embeddings/page.html": {"about": "2 names", "noun": "name"},
     "gallery/page.html": {"page": Page("a", "b", [])},
 }
 TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/page.html") if file.parent.name != "shared")

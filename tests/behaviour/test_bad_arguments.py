@@ -58,6 +58,7 @@ def right_arguments(net: fv.Network, folder: Path, out: Path) -> dict[str, dict[
         "doctor": {"network": net, "photographs": folder},
         "dream": {"network": net, "image": photo, "objective": "conv2:1", "octaves": 1, "steps": 1},
         "dream_zoom": {"network": net, "image": photo, "objective": "conv2:1", "frames": 1, "octaves": 1, "steps": 1},
+        "embeddings": {"source": net, "photographs": folder},
         "evidence": {"network": net, "photographs": folder},
         "examples": {"network": net, "photographs": folder, "layer": "conv2"},
         "explain": {"network": net, "image": photo, "target": "logit:1", "method": "gradient"},

@@ -478,6 +478,7 @@ LOADING = (
     "evidence",
     "atlas",
     "blocks",
+    "embeddings",
     "layers",
     "doctor",
 )

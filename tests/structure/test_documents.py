@@ -42,6 +42,7 @@ def test_every_command_that_is_shown_works(tmp_path, capsys, commands):
     Image.open(ROOT / "docs" / "chelsea.webp").resize((96, 64)).save(tmp_path / "cat.jpg")
     (tmp_path / "photos").mkdir()
     Image.open(tmp_path / "cat.jpg").save(tmp_path / "photos" / "cat.png")
+    (tmp_path / "glove.txt").write_text("king 1 1 0\nman 1 0 0\nwoman 0 0 1\nqueen 0 1 1\n")
     fv.save_video([np.zeros((32, 48, 3), np.uint8)] * 3, tmp_path / "walk.mp4")
     for command in commands:
         words = shlex.split(command, comments=True)[1:]
@@ -76,7 +77,7 @@ def hurried(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", ["README.md", *GUIDES, "docs/text.md"])
+@pytest.mark.parametrize("name", ["README.md", *GUIDES, "docs/embeddings.md", "docs/text.md"])
 def test_the_python_that_is_shown_works(name, hurried, tmp_path):
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     space: dict[str, object] = {}

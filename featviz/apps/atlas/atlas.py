@@ -12,12 +12,12 @@ import numpy as np
 import featviz as fv
 from featviz.apps.atlas.cells import Cell, cells_of
 from featviz.apps.atlas.collect import Collected, collect
-from featviz.apps.atlas.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.atlas.page import Plane, write_page
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend
 from featviz.apps.shared.classes import class_index, class_title
 from featviz.apps.shared.icons import add_icons, check_icon_param
+from featviz.apps.shared.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.shared.probe import check_positions
 from featviz.engine import entry_point
 from featviz.interfaces import Param

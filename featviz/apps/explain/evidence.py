@@ -13,9 +13,8 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.explain.methods.cams import gradient_layer
 from featviz.apps.explain.request import AttributionRequest
-from featviz.apps.explain.scan import SkippedFiles
 from featviz.apps.shared.classes import class_title
-from featviz.apps.shared.image_batches import image_batches
+from featviz.apps.shared.image_batches import SkippedFiles, image_batches
 from featviz.apps.shared.probe import noise
 from featviz.engine import entry_point
 from featviz.io import auto_bar, images_in

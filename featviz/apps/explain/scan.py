@@ -14,15 +14,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.image_batches import folder_fingerprint, image_batches
+from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, write
 
 MEDIAN_SAMPLE = 512
 """Size of the random sample of photographs in which those near the median are searched."""
 BATCH = 32
 """Number of photographs that the network sees at once."""
-MAX_LISTED = 100
-"""Number of unreadable files that are listed by name."""
 MAX_UNUSED_FILES = 4096
 """Number of file names to keep in memory before those that no ranking refers to are dropped."""
 Range = Literal["top", "middle", "bottom"]
@@ -59,29 +57,6 @@ class Scan:
     files: Mapping[int, Path]
     skipped: Mapping[str, str]
     skipped_count: int = 0
-
-
-class SkippedFiles:
-    """Counts the files of a folder that could not be read, and keeps the reason for the first of them.
-
-    Args:
-        folder: The folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, 0
-        self.first: dict[str, str] = {}
-
-    def __call__(self, file: Path, reason: str) -> None:
-        """Record a file."""
-        self.count += 1
-        if len(self.first) < MAX_LISTED:
-            self.first[str(file.relative_to(self.folder))] = reason
-
-    def error(self) -> fv.OutputError:
-        """Return the error for a folder in which no file could be read."""
-        reason = next(iter(self.first.values()), "the folder has changed")
-        return fv.OutputError(f"none of the {self.count} images in {self.folder} can be read; the first: {reason}")
 
 
 class TopK:

@@ -12,9 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, OutputError
 from featviz.interfaces import Size
 from featviz.io import images_in, read_photograph
+
+MAX_LISTED = 100
+"""Number of unreadable files that are listed by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,29 @@ class ImageBatch:
     files: list[Path]
     images: Float[Tensor, "n c h w"]
     read: int
+
+
+class SkippedFiles:
+    """Counts the files of a folder that could not be read, and keeps the reason for the first of them.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        self.first: dict[str, str] = {}
+
+    def __call__(self, file: Path, reason: str) -> None:
+        """Record a file."""
+        self.count += 1
+        if len(self.first) < MAX_LISTED:
+            self.first[str(file.relative_to(self.folder))] = reason
+
+    def error(self) -> OutputError:
+        """Return the error for a folder in which no file could be read."""
+        reason = next(iter(self.first.values()), "the folder has changed")
+        return OutputError(f"none of the {self.count} images in {self.folder} can be read; the first: {reason}")
 
 
 def image_batches(

@@ -49,13 +49,14 @@ def _with_policy(page: str) -> str:
     """Add a Content-Security-Policy that allows the scripts and styles that a page has now, by their hashes.
 
     Markup that gets into a page in spite of the escaping cannot run. Images may come from beside the page: browsers
-    differ in whether `'self'` includes them on the disk, so `file:` is named too.
+    differ in whether `'self'` includes them on the disk, so `file:` is named too. `data:` allows images that the page
+    itself holds.
     """
     found: dict[str, list[str]] = {"script": [], "style": []}
     for tag, text in INLINE.findall(page):
         found[tag].append(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'")
     allowed = "".join(f"; {tag}-src {' '.join(hashes)}" for tag, hashes in found.items())
-    policy = f"default-src 'none'; img-src 'self' file:{allowed}; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; img-src 'self' file: data:{allowed}; base-uri 'none'; form-action 'none'"
     return page.replace(CHARSET, f'{CHARSET}\n<meta http-equiv="Content-Security-Policy" content="{policy}">', 1)
 
 

@@ -1,0 +1,1 @@
+"""Interpretable embeddings: nearest neighbours, analogies and maps of words, tokens and photographs."""

@@ -1,0 +1,130 @@
+"""Nearest neighbours by cosine similarity, and the table that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+CHUNK = 65_536
+"""Number of rows that are compared with a query at once."""
+COMPARED = 1024
+"""Number of rows that are compared at once with all rows."""
+MIN_LENGTH = 1e-12
+"""Shorter vectors have no direction; their similarity is 0."""
+MAX_NAME = 60
+"""Number of characters of a name that a table shows."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The names nearest to a query, the most similar first. `print` shows them as a table.
+
+    Args:
+        query: The query as text.
+        names: The names.
+        similarities: Cosine similarity of each, in [-1, 1].
+    """
+
+    query: str
+    names: tuple[str, ...]
+    similarities: tuple[float, ...]
+
+    def __len__(self) -> int:
+        """Return the number of names."""
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[tuple[str, float]]:
+        """Iterate over pairs of a name and its similarity."""
+        return iter(zip(self.names, self.similarities, strict=True))
+
+    def __str__(self) -> str:
+        """Return a table: one line for each name with its similarity."""
+        if not self.names:
+            return f"{printable(self.query)}: no other names"
+        names = [printable(name) for name in self.names]
+        width = max(map(len, names))
+        rows = [f"  {name:{width}}  {value:6.3f}" for name, value in zip(names, self.similarities, strict=True)]
+        return "\n".join([f"{printable(self.query)}:", *rows])
+
+
+def printable(name: str) -> str:
+    r"""Return a name for a terminal: without control characters, and cut after `MAX_NAME` characters.
+
+    Args:
+        name: Any text, possibly from a file of unknown origin.
+
+    >>> printable("a\x1b[2Jb")
+    'a�[2Jb'
+    """
+    clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    return clean if len(clean) <= MAX_NAME else f"{clean[: MAX_NAME - 1]}…"
+
+
+def unit(vector: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+    """Return vectors of length 1; those without a direction become 0.
+
+    Args:
+        vector: Any vectors, along the last dimension.
+    """
+    length = vector.norm(dim=-1, keepdim=True)
+    return torch.where(length > MIN_LENGTH, vector / length.clamp(min=MIN_LENGTH), 0.0)
+
+
+def similarities(
+    vectors: Float[Tensor, "n d"], lengths: Float[Tensor, " n"], query: Float[Tensor, " d"]
+) -> Float[Tensor, " n"]:
+    """Return the cosine similarity of each row to a query.
+
+    Args:
+        vectors: The rows.
+        lengths: Their lengths.
+        query: The query.
+    """
+    direction = unit(query.double())
+    parts = [
+        torch.where(length > MIN_LENGTH, rows.double() @ direction / length.clamp(min=MIN_LENGTH), 0.0)
+        for rows, length in zip(vectors.split(CHUNK), lengths.double().split(CHUNK), strict=True)
+    ]
+    return torch.cat(parts).clamp(-1, 1)
+
+
+def most_similar(similarity: Float[Tensor, " n"], count: int, leave_out: Collection[int]) -> Int[Tensor, " count"]:
+    """Return the rows with the highest similarity, the first row first where several are equal.
+
+    Args:
+        similarity: The similarity of each row.
+        count: Number of rows, >= 1.
+        leave_out: Rows to leave out.
+    """
+    some = min(len(similarity), count + len(leave_out))
+    # `topk` does not say which of equal values it takes: all that reach the last value are sorted by hand.
+    least = similarity.topk(some).values[-1]
+    candidates = (similarity >= least).nonzero().flatten()
+    order = candidates[similarity[candidates].argsort(descending=True, stable=True)]
+    kept = [row for row in order[: count + len(leave_out)].tolist() if row not in leave_out]
+    return torch.tensor(kept[:count], dtype=torch.long)
+
+
+def neighbour_lists(
+    vectors: Float[Tensor, "n d"], count: int
+) -> tuple[Int[Tensor, "n count"], Float[Tensor, "n count"]]:
+    """Return the nearest rows of each row, without itself, and their cosine similarity.
+
+    Args:
+        vectors: The rows.
+        count: Number of neighbours; fewer if there are fewer rows.
+    """
+    directions, count = unit(vectors), min(count, len(vectors) - 1)
+    rows, values = [], []
+    for first in range(0, len(directions), COMPARED):
+        similarity = directions[first : first + COMPARED] @ directions.T
+        own = torch.arange(len(similarity))
+        similarity[own, own + first] = -torch.inf
+        found = similarity.topk(count, dim=1)
+        rows.append(found.indices)
+        values.append(found.values.clamp(-1, 1))
+    return torch.cat(rows), torch.cat(values)
