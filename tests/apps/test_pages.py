@@ -12,9 +12,10 @@ from featviz.apps.shared.page import APPS, render_template
 VARIABLES = {
     "atlas/page.html": {"planes": []},
     "blocks/page.html": {},
+    "explain/attention.html": {"about": "a", "target": "b", "on_grid": True, "matrices": [("mean-0", "AAAA")]},
     "gallery/page.html": {"page": Page("a", "b", [])},
 }
-TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/page.html") if file.parent.name != "shared")
+TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/*.html") if file.parent.name != "shared")
 
 
 class Inline(HTMLParser):

@@ -24,7 +24,7 @@ class AttentionRecord:
 
     Args:
         network: Label of the network.
-        tokens: What each token is: `"y,x"` for a patch, `"cls"` for the class token.
+        tokens: What each token is: as in addresses, `"@y,x"` for a patch and `"@cls"` for the class token.
         layers: Name of each layer with attention, in execution order.
         weights: Attention weights of each layer: share of token j in what token i reads. Each row adds up to 1.
         gradients: Gradient of the target's score with respect to `weights`; `None` if there is no target.
@@ -169,14 +169,14 @@ def _check_alike(label: str, layers: Sequence[TokenAttention]) -> None:
 
 
 def _token_names(grid: TokenGrid | None, count: int) -> tuple[str, ...]:
-    """Return a name for each token: that of its patch as in addresses, `cls`, or its index."""
+    """Return a name for each token: as in addresses for patches and the class token, or its index."""
     names = [str(i) for i in range(count)]
     if grid is not None:
         for cell, token in enumerate(grid.patches):
-            names[token] = f"{cell // grid.columns},{cell % grid.columns}"
+            names[token] = f"@{cell // grid.columns},{cell % grid.columns}"
         others = [i for i in range(count) if i not in {*grid.patches, grid.class_token}]
         for number, token in enumerate(others):
             names[token] = f"token {number}"
         if grid.class_token is not None:
-            names[grid.class_token] = "cls"
+            names[grid.class_token] = "@cls"
     return tuple(names)
