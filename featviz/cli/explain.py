@@ -1,4 +1,4 @@
-"""`featviz explain`, `featviz examples` and `featviz evidence`: which images, and which parts of them, matter."""
+"""`featviz explain`, `attention`, `examples` and `evidence`: which images, and which parts of them, matter."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
 if TYPE_CHECKING:
     from featviz.apps.explain.attribution import Comparison
 
+PAGE = ".html"
+"""File ending of a page."""
 DEFAULT_UNITS = 8
 """Number of units that `examples` shows if none are chosen."""
 
@@ -70,7 +72,12 @@ def explain(
     own: Own = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Image file, or a folder. Default: IMAGE-explained.png."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Image file, a .html file for a page that measures how faithful each map is, or a folder. Default: "
+            "IMAGE-explained.png.",
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -85,7 +92,7 @@ def explain(
     parsed = [fv.objectives.parse(text, named) for text in objectives or []]
     if is_folder(image) and output is not None and not is_folder(output):
         raise fv.OutputError(f"{image} is a folder, so the output must be an existing folder, got {output}")
-    output_file(output, f"{image.stem}-explained.png")  # checked before anything is computed
+    output_file(output, f"{image.stem}-explained.png", PAGE)  # checked before anything is computed
     loaded = network.load()
     targets = [*parsed, *find_classes(loaded, classes)]
     bar = progress(quiet, "explain", "map")
@@ -93,7 +100,27 @@ def explain(
         found = fv.compare(loaded, file, targets, *([method] if method else []), layer=layer, progress=bar)
         _print_facts(found)
         name = name_in(image, file) if is_folder(image) else image.stem
-        typer.echo(found.save(output_file(output, f"{name}-explained.png")))
+        path = output_file(output, f"{name}-explained.png", PAGE)
+        typer.echo(found.save(path, progress=progress(quiet, "measure", "map")))
+
+
+@app.command(epilog=examples_of("attention"))
+@expand_groups
+def attention(
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    *,
+    network: NetworkOptions,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A .html file, or an existing folder. Default: IMAGE-attention.html."),
+    ] = None,
+) -> None:
+    """Write a page of the attention of a transformer.
+
+    It shows what each token reads in every layer and head, and follows the attention back through the layers.
+    """
+    path = output_file(output, f"{image.stem}-attention.html")  # checked before anything is computed
+    typer.echo(fv.attention(network.load(), image).save(path))
 
 
 @app.command(epilog=examples_of("examples"))

@@ -296,21 +296,26 @@ def load_network(
     return network.with_input(size=size)
 
 
-def output_file(output: Path | None, name: str) -> Path:
+def output_file(output: Path | None, name: str, *also: str) -> Path:
     """Return the file to write, and check that it can be written.
 
     Args:
         output: A file, which is replaced if it is there; an existing folder; or `None` for the current folder.
-        name: File name for a folder. It gets a number where there is such a file already.
+        name: File name for a folder. It gets a number where there is such a file already. Its ending tells whether the
+            file is an image; if not, no other ending is allowed.
+        also: Endings that are allowed besides those of images.
 
     Raises:
         OutputError: The file cannot be written.
     """
     from featviz.io import check_output, free_path, is_folder
 
-    folder = Path() if output is None else output
+    folder, own = Path() if output is None else output, Path(name).suffix
     path = free_path(folder / name) if is_folder(folder) else folder
-    check_output(path, *([path.suffix] if path.suffix == ".json" else []))
+    if own in (".json", ".html"):
+        check_output(path, own)
+    else:
+        check_output(path, *(also if path.suffix.lower() in also else ()))
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
@@ -147,27 +148,38 @@ def compare(
     images = as_images(network, image)
     listed = list(targets) if isinstance(targets, list | tuple) else [targets]
     objectives = [_targets(network, images, target)[0] for target in listed or (None,)]
-    names = [_label(method) for method in methods]
+    names, attributors = [_label(method) for method in methods], [_at_layer(method, layer) for method in methods]
+    scores = fv.score(network, objectives, images)[0].tolist()  # also warms up what is timed below
     problems: dict[str, str] = {}
     rows: list[list[Attribution | None]] = []
+    times: list[list[float | None]] = []
     for objective in objectives:
         row: list[Attribution | None] = []
-        for name, method in zip(names, methods, strict=True):
-            attributor = _method(method, None)
+        times.append([])
+        for name, method, attributor in zip(names, methods, attributors, strict=True):
             own_layer = layer if isinstance(attributor, LayerMethod) else None
+            started = time.perf_counter()
             try:
                 row.append(explain(network, images, objective, method, layer=own_layer))
             except (fv.SettingError, fv.AddressError) as error:
                 problems[f"{name} of {objective}"] = str(error)
                 row.append(None)
+            times[-1].append(None if row[-1] is None else 1000 * (time.perf_counter() - started))
             if progress and any(map(any, [*rows, row])):  # if nothing succeeds, an error replaces the progress bar
                 progress(len(rows) * len(names) + len(row), len(objectives) * len(names))
         rows.append(row)
     if not any(any(row) for row in rows):
         raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
-    scores = fv.score(network, objectives, images)[0].tolist()
     layers = [tuple(objective.layers) for objective in objectives]
-    return Comparison(images[0], rows, tuple(map(str, objectives)), tuple(names), scores, problems, layers)
+    texts = tuple(map(str, objectives))
+    named = (images[0], rows, texts, tuple(names), scores, problems, layers)
+    return Comparison(*named, attributors, objectives, times, network)
+
+
+def _at_layer(method: str | Method, layer: str | None) -> Method:
+    """Return a method, with the layer set if it reads one."""
+    found = _method(method, None)
+    return _method(found, layer) if isinstance(found, LayerMethod) else found
 
 
 def _warn_unless_complete(found: AttributionMap, name: str) -> None:
