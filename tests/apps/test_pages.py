@@ -13,6 +13,7 @@ VARIABLES = {
     "atlas/page.html": {"planes": []},
     "blocks/page.html": {},
     "explain/attention.html": {"about": "a", "target": "b", "on_grid": True, "matrices": [("mean-0", "AAAA")]},
+    "explain/explain.html": {"about": "a"},
     "gallery/page.html": {"page": Page("a", "b", [])},
 }
 TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/*.html") if file.parent.name != "shared")

@@ -66,12 +66,12 @@ def _cell(found: Comparison, row: int, column: int, one: Attribution) -> dict[st
     """Return what the page shows of a map, and measure how faithful it is."""
     measured = measure_faithfulness(found.network, found.image, found.objectives[row], one.map[0])
     shown = one.displayed()[0, 0]
-    largest = shown.abs().max().clamp(min=1e-30)
+    largest = shown.abs().max().clamp(min=1e-12)
     share = shown / largest
     levels = (share.sign() * share.abs().sqrt() * SIGNED_LEVELS).round() + SIGNED_LEVELS + 1
     cell: dict[str, Any] = {
         "map": _packed(levels.byte()),
-        "largest": float(largest / found.full_strength(row, column).clamp(min=1e-30)),
+        "largest": float(largest / found.full_strength(row, column).clamp(min=1e-12)),
         "signed": bool((one.map < 0).any()),
         "milliseconds": _rounded(found.milliseconds[row][column] or 0),
         "error": None if one.delta is None else _rounded(one.delta.abs().max().item()),
