@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,9 +34,8 @@ from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
 
 if TYPE_CHECKING:
     from featviz.apps.explain.attribution import Comparison
+    from featviz.apps.explain.text import TextComparison
 
-PAGE = ".html"
-"""File ending of a page."""
 DEFAULT_UNITS = 8
 """Number of units that `examples` shows if none are chosen."""
 
@@ -49,7 +51,9 @@ METHODS = (
 @app.command(epilog=examples_of("explain"))
 @expand_groups
 def explain(
-    image: Annotated[Path, typer.Argument(help="Image file, or a folder of them.")],
+    image: Annotated[
+        str | None, typer.Argument(help="Image file, or a folder of them. With --text, the first objective.")
+    ] = None,
     objectives: Annotated[
         list[str] | None,
         typer.Argument(
@@ -57,6 +61,10 @@ def explain(
         ),
     ] = None,
     *,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="Text in place of an image, for a network that reads text; may be given several times."),
+    ] = None,
     classes: Classes = None,
     method: Annotated[
         list[str] | None,
@@ -76,51 +84,76 @@ def explain(
             "--output",
             "-o",
             help="Image file, a .html file for a page that measures how faithful each map is, or a folder. Default: "
-            "IMAGE-explained.png.",
+            "IMAGE-explained.png, or text-explained.png.",
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show which parts of an image a score comes from.
+    """Show which parts of an image, or which words of a text, a score comes from.
 
     The attribution maps of several methods stand side by side. Red raises the score and blue lowers it; a method that
     separates classes gives each a colour. Some methods, such as gradient and smoothgrad, give magnitudes only, in red.
     """
-    from featviz.io import is_folder
+    from featviz.io import is_file, is_folder
 
+    if text and image is not None:  # what looks like the image is the first objective
+        if is_file(image) or is_folder(image):
+            raise fv.SettingError(f"give either an image or --text, got {image} and --text")
+        objectives = [image, *(objectives or [])]
+        image = None
+    elif not text and image is None:
+        raise fv.SettingError('give an image, or --text "..." for a network that reads text')
     named = find_own(own)
-    parsed = [fv.objectives.parse(text, named) for text in objectives or []]
-    if is_folder(image) and output is not None and not is_folder(output):
-        raise fv.OutputError(f"{image} is a folder, so the output must be an existing folder, got {output}")
-    output_file(output, f"{image.stem}-explained.png", PAGE)  # checked before anything is computed
-    loaded = network.load()
+    parsed = [fv.objectives.parse(each, named) for each in objectives or []]
+    compare: Any = partial(fv.compare, layer=layer, progress=progress(quiet, "explain", "map"))
+    compare = partial(compare, methods=method) if method else compare
+    measure = progress(quiet, "measure", "map")
+    if image is None:
+        path = output_file(output, "text-explained.png", page=True)
+        loaded = _that_reads(network.load(), text=True)
+        targets = [*parsed, *find_classes(loaded, classes)]
+        _save_texts([compare(loaded, each, targets) for each in text or []], path, measure)
+        return
+    source = Path(image)
+    if is_folder(source) and output is not None and not is_folder(output):
+        raise fv.OutputError(f"{source} is a folder, so the output must be an existing folder, got {output}")
+    output_file(output, f"{source.stem}-explained.png", page=True)  # checked before anything is computed
+    loaded = _that_reads(network.load(), text=False)
     targets = [*parsed, *find_classes(loaded, classes)]
-    bar = progress(quiet, "explain", "map")
-    for file in readable_files(image) if is_folder(image) else [image]:
-        found = fv.compare(loaded, file, targets, *([method] if method else []), layer=layer, progress=bar)
+    for file in readable_files(source) if is_folder(source) else [source]:
+        found = compare(loaded, file, targets)
         _print_facts(found)
-        name = name_in(image, file) if is_folder(image) else image.stem
-        path = output_file(output, f"{name}-explained.png", PAGE)
-        typer.echo(found.save(path, progress=progress(quiet, "measure", "map")))
+        name = name_in(source, file) if is_folder(source) else source.stem
+        path = output_file(output, f"{name}-explained.png", page=True)
+        typer.echo(found.save(path, progress=measure))
 
 
 @app.command(epilog=examples_of("attention"))
 @expand_groups
 def attention(
-    image: Annotated[Path, typer.Argument(help="Image file.")],
+    image: Annotated[Path | None, typer.Argument(help="Image file. Leave it out with --text.")] = None,
     *,
+    text: Annotated[str | None, typer.Option(help="Text in place of an image, for a network that reads text.")] = None,
     network: NetworkOptions,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A .html file, or an existing folder. Default: IMAGE-attention.html."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .html file, or an existing folder. Default: IMAGE-attention.html, or text-attention.html.",
+        ),
     ] = None,
 ) -> None:
     """Write a page of the attention of a transformer.
 
     It shows what each token reads in every layer and head, and follows the attention back through the layers.
     """
-    path = output_file(output, f"{image.stem}-attention.html")  # checked before anything is computed
-    typer.echo(fv.attention(network.load(), image).save(path))
+    if (text is None) == (image is None):
+        raise fv.SettingError('give either an image, or --text "..." for a network that reads text')
+    name = "text" if image is None else image.stem
+    path = output_file(output, f"{name}-attention.html")  # checked before anything is computed
+    loaded = _that_reads(network.load(), text=text is not None)
+    typer.echo(fv.attention(loaded, text if image is None else image).save(path))
 
 
 @app.command(epilog=examples_of("examples"))
@@ -186,7 +219,47 @@ def evidence(
     typer.echo(found)
 
 
-def _print_facts(found: Comparison) -> None:
+def _that_reads(network: fv.Network, *, text: bool) -> fv.Network:
+    """Return the network, if it reads what was given.
+
+    Raises:
+        SettingError: It reads images and text was given, or the reverse.
+    """
+    if text and network.tokens is None:
+        raise fv.SettingError(
+            f"{network.label} reads images; give an image in place of --text, or a network that reads text as "
+            "--model FILE.py:FACTORY"
+        )
+    if not text and network.tokens is not None:
+        raise fv.SettingError(f'{network.label} reads text; give --text "..." in place of an image')
+    return network
+
+
+def _save_texts(found: Sequence[TextComparison], path: Path, measure: Callable[[int, int], None] | None) -> None:
+    """Print the strips of texts, in colour where the terminal has it, and write them to one file.
+
+    Of a single text, a page also tells how faithful the attributions are.
+    """
+    from featviz.apps.explain.text import save_strips
+
+    for one in found:
+        _print_facts(one)
+        typer.echo(f"{one.ansi() if _has_true_color() else one}\n")
+    if len(found) == 1:
+        typer.echo(found[0].save(path, progress=measure))
+        return
+    strips = [strip for one in found for strip in one.strips()]
+    typer.echo(save_strips(strips, path, [row for one in found for row in one.recipes]))
+
+
+def _has_true_color() -> bool:
+    """Whether standard output is a terminal that says that it shows 24-bit colours."""
+    return (
+        sys.stdout.isatty() and os.environ.get("COLORTERM") in ("truecolor", "24bit") and "NO_COLOR" not in os.environ
+    )
+
+
+def _print_facts(found: Comparison | TextComparison) -> None:
     """Print why methods are missing, and how far the contributions of each map are from the score."""
     for problem in dict.fromkeys(found.problems.values()):
         typer.echo(f"featviz: {problem}", err=True)

@@ -296,26 +296,27 @@ def load_network(
     return network.with_input(size=size)
 
 
-def output_file(output: Path | None, name: str, *also: str) -> Path:
+def output_file(output: Path | None, name: str, *, page: bool = False) -> Path:
     """Return the file to write, and check that it can be written.
 
     Args:
         output: A file, which is replaced if it is there; an existing folder; or `None` for the current folder.
-        name: File name for a folder. It gets a number where there is such a file already. Its ending tells whether the
-            file is an image; if not, no other ending is allowed.
-        also: Endings that are allowed besides those of images.
+        name: File name for a folder. It gets a number where there is such a file already. Where it ends in .json or
+            .html, the file must end so, too.
+        page: Whether a .html file can be written as well as an image.
 
     Raises:
         OutputError: The file cannot be written.
     """
     from featviz.io import check_output, free_path, is_folder
+    from featviz.io.files import IMAGE_ENDINGS
 
     folder, own = Path() if output is None else output, Path(name).suffix
     path = free_path(folder / name) if is_folder(folder) else folder
     if own in (".json", ".html"):
         check_output(path, own)
     else:
-        check_output(path, *(also if path.suffix.lower() in also else ()))
+        check_output(path, *([".html", *IMAGE_ENDINGS] if page else []))
     return path
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 import featviz as fv
 from featviz import methods
+from featviz.apps.explain.attribution import shared_strength
 from featviz.apps.explain.explain_page import explain_page
 from featviz.apps.explain.faithfulness import blurred, curve_area, measure_faithfulness, revealed
 from featviz.cli import main
@@ -124,7 +125,7 @@ def test_the_page_holds_maps_and_measurements(motifnet, image, tmp_path):
             if one is None:
                 assert cell == {"problem": found.problems[f"{names[k]} of {targets[i]}"]}
                 continue
-            shown = (one.displayed()[0, 0] / found.full_strength(i, k).clamp(min=1e-12)).double()
+            shown = (one.displayed()[0, 0] / shared_strength(found.rows, found.layers, i, k).clamp(min=1e-12)).double()
             largest = shown.abs().max().clamp(min=1e-12)
             bound = largest * ((shown.abs() / largest).sqrt() / 127 + 1 / 127**2)
             assert ((unpacked(cell, (64, 64)) - shown).abs() <= bound).all()

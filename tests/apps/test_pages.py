@@ -14,6 +14,7 @@ VARIABLES = {
     "blocks/page.html": {},
     "explain/attention.html": {"about": "a", "target": "b", "on_grid": True, "matrices": [("mean-0", "AAAA")]},
     "explain/explain.html": {"about": "a"},
+    "explain/text.html": {"strips": [], "levels": {1: "0.5"}, "positive": "1, 2, 3", "negative": "4, 5, 6"},
     "gallery/page.html": {"page": Page("a", "b", [])},
 }
 TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/*.html") if file.parent.name != "shared")

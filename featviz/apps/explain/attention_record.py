@@ -1,10 +1,11 @@
-"""Record the attention weights of a transformer for one image, to follow them through heads and layers."""
+"""Record the attention weights of a transformer for one image or text, to follow them through heads and layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +14,7 @@ import featviz as fv
 from featviz.apps.explain.attention_flow import gradient_steps, rolled, rollout_steps
 from featviz.apps.explain.methods.attention_weights import TokenAttention, TokenGrid, attention_layers
 from featviz.apps.explain.request import AttributionRequest
+from featviz.apps.explain.text import check_no_text, read_text, separate_texts
 from featviz.apps.shared.input_images import as_images
 from featviz.engine import entry_point
 from featviz.io import GivenImage
@@ -20,11 +22,11 @@ from featviz.io import GivenImage
 
 @dataclass(frozen=True, eq=False)
 class AttentionRecord:
-    """Attention weights of every layer and head for one image. Returned by `fv.attention`.
+    """Attention weights of every layer and head for one image or text. Returned by `fv.attention`.
 
     Args:
         network: Label of the network.
-        tokens: What each token is: as in addresses, `"@y,x"` for a patch and `"@cls"` for the class token.
+        tokens: The text of each token. For images as in addresses: `"@y,x"` for a patch, `"@cls"` for the class token.
         layers: Name of each layer with attention, in execution order.
         weights: Attention weights of each layer: share of token j in what token i reads. Each row adds up to 1.
         gradients: Gradient of the target's score with respect to `weights`; `None` if there is no target.
@@ -115,41 +117,62 @@ class AttentionRecord:
 
 @entry_point
 def attention(network: fv.Network, image: GivenImage) -> AttentionRecord:
-    """Record the attention weights of a transformer for one image, in every layer and head.
+    """Record the attention weights of a transformer for one image or text, in every layer and head.
 
     The weights are those of each softmax over tokens, whichever function or module computes it.
 
     Args:
         network: The network.
-        image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w).
+        image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w). For a network that reads
+            text: a str, or its token ids.
 
     Returns:
         The weights, and the names of the tokens.
 
     Raises:
         OutputError: The file cannot be read.
-        SettingError: There are several images, the network has no attention over tokens, or its layers have different
-            tokens.
+        SettingError: There are several images or texts, the network has no attention over tokens, or its layers have
+            different tokens.
     """
-    images = as_images(network, image)
-    if len(images) != 1:
-        raise fv.SettingError(f"attention is recorded for one image, got {len(images)}; pass each on its own")
-    request = AttributionRequest(network, fv.objectives.Logit(0), (images.shape[-2], images.shape[-1]))
+    bound, images = _one_input(network, image)
+    request = AttributionRequest(bound, fv.objectives.Logit(0), (images.shape[-2], images.shape[-1]))
     found = attention_layers(request, images)
-    _check_alike(network.label, found)
+    _check_alike(bound, found)
+    layers, weights = [f"layer {i}" for i in range(len(found))], [each.weights[0].float().cpu() for each in found]
+    if bound.tokens is not None:
+        return AttentionRecord(bound.label, bound.tokens.words(bound.ids), tuple(layers), weights)
     grid, count = found[0].grid, found[0].weights.shape[-1]
     return AttentionRecord(
-        network.label,
+        bound.label,
         _token_names(grid, count),
-        tuple(f"layer {i}" for i in range(len(found))),
-        [each.weights[0].float().cpu() for each in found],
+        tuple(layers),
+        weights,
         image=images[0],
         grid=None if grid is None else (grid.rows, grid.columns),
         patches=() if grid is None else tuple(grid.patches),
     )
 
 
-def _check_alike(label: str, layers: Sequence[TokenAttention]) -> None:
+def _one_input(network: fv.Network, given: Any) -> tuple[fv.Network, Float[Tensor, "1 c h w"]]:
+    """Return the network, bound to the text if it reads text, and the image or the embedding sequence.
+
+    Raises:
+        OutputError: The file cannot be read.
+        SettingError: There is not one, or the network does not read it.
+    """
+    if network.tokens is None:
+        check_no_text(network, given)
+        images = as_images(network, given)
+        if len(images) != 1:
+            raise fv.SettingError(f"attention is recorded for one image, got {len(images)}; pass each on its own")
+        return network, images
+    several = separate_texts(network, given)
+    if several is not None:
+        raise fv.SettingError(f"attention is recorded for one text, got {len(several)}; pass each on its own")
+    return read_text(network, given)
+
+
+def _check_alike(network: fv.Network, layers: Sequence[TokenAttention]) -> None:
     """Check that every attention is over all tokens, and that these are the same.
 
     Raises:
@@ -158,13 +181,15 @@ def _check_alike(label: str, layers: Sequence[TokenAttention]) -> None:
     window = next((layer.window for layer in layers if layer.window), 0)
     if window:
         raise fv.SettingError(
-            f"attention of {label} is over windows of {window} tokens, not over the whole image; use e.g. GradCAM"
+            f"attention of {network.label} is over windows of {window} tokens, not over the whole input; use e.g. "
+            "GradCAM"
         )
     shapes = list(dict.fromkeys(tuple(layer.weights.shape[-2:]) for layer in layers))
     if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:
         sizes = ", ".join(f"{queries} x {tokens}" for queries, tokens in shapes)
         raise fv.SettingError(
-            f"every layer must have the same tokens, got attention of {sizes} in {label}; use fv.methods.Attention"
+            f"every layer must have the same tokens, got attention of {sizes} in {network.label}; use "
+            "fv.methods.Attention"
         )
 
 

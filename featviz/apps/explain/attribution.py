@@ -181,17 +181,9 @@ class Comparison:
         """Draw the map of a target and method, or the reason why there is none."""
         found = self.rows[row][column]
         if found is None:
-            return text_tile(f"refused: {self.reason(row, column)}", shape[0], shape[1])
-        return found.to_bytes(self.full_strength(row, column))[0]
-
-    def reason(self, row: int, column: int) -> str:
-        """Return why a method does not apply to a target; empty if it does."""
-        return self.problems.get(f"{self.methods[column]} of {self.targets[row]}", "")
-
-    def full_strength(self, row: int, column: int) -> Float[Tensor, " 1"]:
-        """Return the absolute contribution in full colour: the largest by the method to targets of the same layers."""
-        alike = [maps[column] for maps, read in zip(self.rows, self.layers, strict=True) if read == self.layers[row]]
-        return torch.stack([one.full_strength() for one in alike if one is not None]).amax(0)
+            reason = self.problems[f"{self.methods[column]} of {self.targets[row]}"]
+            return text_tile(f"refused: {reason}", shape[0], shape[1])
+        return found.to_bytes(shared_strength(self.rows, self.layers, row, column))[0]
 
     def save(self, path: str | Path, *, progress: Callable[[int, int], None] | None = auto_bar) -> Path:
         """Write the sheet to an image file, or everything to a page on which methods are chosen and compared.
@@ -222,6 +214,21 @@ class Comparison:
     def _repr_png_(self) -> bytes:
         """Show the sheet in Jupyter."""
         return encode(self.sheet(), ".png")
+
+
+def shared_strength(
+    rows: Sequence[Sequence[Attribution | None]], layers: Sequence[tuple[str, ...]], row: int, column: int
+) -> Float[Tensor, " 1"]:
+    """Return the contribution in full colour that attributions by one method share where their targets compare.
+
+    Args:
+        rows: One row per target with one attribution per method; `None` where the method does not apply.
+        layers: Layers that each target reads. Targets that read the same compare.
+        row: Index of the target.
+        column: Index of the method, which applies to this target.
+    """
+    alike = [maps[column] for maps, read in zip(rows, layers, strict=True) if read == layers[row]]
+    return torch.stack([one.full_strength() for one in alike if one is not None]).amax(0)
 
 
 def mean_attribution(several: Sequence[Attribution]) -> Attribution:

@@ -11,10 +11,11 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from featviz.apps.explain.attribution import Attribution, Comparison
+from featviz.apps.explain.attribution import Attribution, Comparison, shared_strength
 from featviz.apps.explain.drawing import class_color, enlarged, rgb
 from featviz.apps.explain.faithfulness import measure_faithfulness
 from featviz.apps.explain.request import Method
+from featviz.apps.explain.text import TextComparison
 from featviz.apps.shared.page import counted, render_template
 from featviz.io import encode
 
@@ -24,7 +25,7 @@ SIGNED_LEVELS = 127
 """Levels on either side of 0 of the maps in a page."""
 
 
-def explain_page(found: Comparison, progress: Callable[[int, int], None] | None = None) -> str:
+def explain_page(found: Comparison | TextComparison, progress: Callable[[int, int], None] | None = None) -> str:
     """Measure how faithful each map is, and return the page as HTML.
 
     Args:
@@ -32,9 +33,9 @@ def explain_page(found: Comparison, progress: Callable[[int, int], None] | None 
         progress: Called after each map with the number of maps measured and the number of maps.
     """
     network = found.network
-    pixels = enlarged(rgb(found.image[None])[0])
     data = {
-        "image": {"data": _text(encode(pixels, ".png")), "size": pixels.shape[:2], "map": found.image.shape[1:]},
+        "tokens": list(found.tokens) if isinstance(found, TextComparison) else None,
+        "image": None if isinstance(found, TextComparison) else _image(found),
         "targets": [
             {"name": name, "score": _rounded(score)} for name, score in zip(found.targets, found.scores, strict=True)
         ],
@@ -45,7 +46,15 @@ def explain_page(found: Comparison, progress: Callable[[int, int], None] | None 
     return render_template("explain/explain.html", data, title=f"What explains {network.label}", about=about)
 
 
-def _cells(found: Comparison, progress: Callable[[int, int], None] | None) -> list[list[dict[str, Any]]]:
+def _image(found: Comparison) -> dict[str, Any]:
+    """Return the image as it is shown, and the sizes of it and of its maps."""
+    pixels = enlarged(rgb(found.image[None])[0])
+    return {"data": _text(encode(pixels, ".png")), "size": pixels.shape[:2], "map": found.image.shape[1:]}
+
+
+def _cells(
+    found: Comparison | TextComparison, progress: Callable[[int, int], None] | None
+) -> list[list[dict[str, Any]]]:
     """Return what the page shows of each target and method."""
     total, done = sum(one is not None for row in found.rows for one in row), 0
     cells: list[list[dict[str, Any]]] = []
@@ -53,7 +62,7 @@ def _cells(found: Comparison, progress: Callable[[int, int], None] | None) -> li
         cells.append([])
         for k, one in enumerate(row):
             if one is None:
-                cells[-1].append({"problem": found.reason(i, k)})
+                cells[-1].append({"problem": found.problems[f"{found.methods[k]} of {found.targets[i]}"]})
                 continue
             cells[-1].append(_cell(found, i, k, one))
             done += 1
@@ -62,16 +71,16 @@ def _cells(found: Comparison, progress: Callable[[int, int], None] | None) -> li
     return cells
 
 
-def _cell(found: Comparison, row: int, column: int, one: Attribution) -> dict[str, Any]:
+def _cell(found: Comparison | TextComparison, row: int, column: int, one: Attribution) -> dict[str, Any]:
     """Return what the page shows of a map, and measure how faithful it is."""
-    measured = measure_faithfulness(found.network, found.image, found.objectives[row], one.map[0])
-    shown = one.displayed()[0, 0]
+    measured = measure_faithfulness(found.network, one.images[0], found.objectives[row], one.map[0])
+    shown, full = one.displayed()[0, 0], shared_strength(found.rows, found.layers, row, column)
     largest = shown.abs().max().clamp(min=1e-12)
     share = shown / largest
     levels = (share.sign() * share.abs().sqrt() * SIGNED_LEVELS).round() + SIGNED_LEVELS + 1
     cell: dict[str, Any] = {
         "map": _packed(levels.byte()),
-        "largest": float(largest / found.full_strength(row, column).clamp(min=1e-12)),
+        "largest": float(largest / full.clamp(min=1e-12)),
         "signed": bool((one.map < 0).any()),
         "milliseconds": _rounded(found.milliseconds[row][column] or 0),
         "error": None if one.delta is None else _rounded(one.delta.abs().max().item()),

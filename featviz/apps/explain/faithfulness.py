@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import featviz as fv
+from featviz.engine import open_scorer
 from featviz.errors import AddressError, SettingError
 from featviz.interfaces import ObjectiveLike
 
@@ -56,17 +57,17 @@ def measure_faithfulness(
     empty: Float[Tensor, "c h w"] | None = None,
     steps: int = STEPS,
 ) -> Faithfulness:
-    """Score an image while its pixels are inserted and deleted in the order of their relevance.
+    """Score an image while its pixels are inserted and deleted in the order of their relevance; or a text, its tokens.
 
     If a few pixels that a map calls relevant are enough for the score, and if the score falls without them, the map
     is faithful to the network. Whether it agrees with what people see does not matter.
 
     Args:
-        network: The network.
-        image: The image, in [0, 1].
+        network: The network; one that reads text is bound to the text.
+        image: The image, in [0, 1], or the embedding sequence of the text.
         target: What was explained. Of a class, the probability is scored, where there is one.
-        relevance: Contribution of each pixel.
-        empty: What deleted pixels become; `None` for a blurred copy of the image.
+        relevance: Contribution of each pixel or token.
+        empty: What deleted pixels become; `None` for a blurred copy of the image, or for an empty text.
         steps: Number of equal parts, >= 1. One more image than this is scored for each curve.
 
     Returns:
@@ -81,7 +82,9 @@ def measure_faithfulness(
     """
     if steps < 1:
         raise SettingError(f"steps must be >= 1, got {steps} (default {STEPS})")
-    nothing = blurred(image) if empty is None else empty
+    if empty is None:
+        empty = blurred(image) if network.tokens is None else empty_text(network)
+    image, nothing = image.cpu(), empty.cpu()
     masks = revealed(relevance, steps)
     views = torch.cat([torch.where(masks, image, nothing), torch.where(masks, nothing, image)])
     goal, scores = _scored(network, target, views)
@@ -108,6 +111,24 @@ def blurred(image: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
     return F.interpolate(small, image.shape[1:], mode="bicubic")[0].clamp(0, 1)
 
 
+def empty_text(network: fv.Network) -> Float[Tensor, "d 1 length"]:
+    """Return the embedding sequence of a text whose tokens say nothing, except for the special ones.
+
+    Args:
+        network: A network that is bound to a text.
+
+    Returns:
+        Embeddings of the padding token; zeros where the network has none.
+    """
+    tokens = network.tokens
+    assert tokens is not None
+    pad = 0 if tokens.pad is None else tokens.pad
+    kept = torch.tensor([each in tokens.special for each in network.ids])
+    with torch.no_grad():
+        embedded = network.embed([each if each in tokens.special else pad for each in network.ids])[0].cpu()
+    return embedded if tokens.pad is not None else embedded * kept
+
+
 def curve_area(scores: tuple[float, ...]) -> float:
     """Return the area under a curve over [0, 1], by the trapezoidal rule.
 
@@ -124,7 +145,14 @@ def _scored(
     if isinstance(target, fv.objectives.Logit):
         likely = fv.objectives.Probability(target.name, target.network)
         try:
-            return likely, fv.score(network, likely, views)[:, 0]
+            return likely, _scores(network, likely, views)
         except AddressError:  # the outputs are values of a regression, or there is only one
             pass
-    return target, fv.score(network, target, views)[:, 0]
+    return target, _scores(network, target, views)
+
+
+@torch.no_grad()
+def _scores(network: fv.Network, target: ObjectiveLike, views: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+    """Return the score of each view. Embedding sequences are not in [0, 1], as `fv.score` demands."""
+    with open_scorer(network, [target], (views.shape[-2], views.shape[-1])) as scorer:
+        return scorer(views.to(network.device))[:, 0].cpu()
