@@ -175,7 +175,7 @@ def _mapping(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
 
 
-READ_TEXT = frozenset(("explain", "compare"))
+READ_TEXT = frozenset(("attention", "explain", "compare"))
 """Public functions that accept a network that reads text."""
 USE = "use explain or compare"
 """What to do instead."""
