@@ -104,3 +104,14 @@ def network(kind: str = "lstm", **more: object) -> fv.Network:
     inner = module(kind)
     classes = [] if kind == "end of text" else ["negative", "positive"]
     return fv.Network(inner, **{"tokens": SPEC, "classes": classes, **more})
+
+
+def state(inner: nn.Module) -> dict[str, object]:
+    """Return what no call may change on a module, but the values of its weights."""
+    return {
+        name: [
+            type(part), part.training, sorted(vars(part)), len(part._forward_hooks), len(part._forward_pre_hooks),
+            [(key, one.data_ptr(), one.requires_grad, one.grad is None) for key, one in part.named_parameters()],
+        ]
+        for name, part in inner.named_modules()
+    }  # fmt: skip

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from text_toys import MODULES, SPEC, TEXT, WORDS, EndOfText, Recurrent, module, network
+from text_toys import MODULES, SPEC, TEXT, WORDS, EndOfText, Recurrent, module, network, state
 from torch import nn
 
 import featviz as fv
@@ -13,16 +13,6 @@ from featviz.network import Execution
 from featviz.network.hooks import watch_outputs
 
 IDS = SPEC.read(TEXT)
-
-
-def state(inner):
-    return {
-        name: [
-            type(part), part.training, sorted(vars(part)), len(part._forward_hooks), len(part._forward_pre_hooks),
-            [(key, weight.data_ptr(), weight.requires_grad, weight.grad is None) for key, weight in part.named_parameters()],
-        ]
-        for name, part in inner.named_modules()
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", MODULES)

@@ -54,6 +54,15 @@ def test_every_command_that_is_shown_works(tmp_path, capsys, commands):
         assert main(words) == 0, (command, capsys.readouterr().err)
 
 
+def test_every_command_of_the_guide_to_text_works(tmp_path, capsys):
+    guide = (ROOT / "docs" / "text.md").read_text()
+    (tmp_path / "nets.py").write_text(next(block for block in blocks("python", guide) if "# nets.py" in block))
+    commands = [line for block in blocks("sh", guide) for line in block.splitlines()]
+    assert commands
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0, (command, capsys.readouterr().err)
+
+
 @pytest.fixture
 def hurried(monkeypatch):
     """Two steps a render, and nothing downloaded."""
@@ -67,7 +76,7 @@ def hurried(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", ["README.md", *GUIDES])
+@pytest.mark.parametrize("name", ["README.md", *GUIDES, "docs/text.md"])
 def test_the_python_that_is_shown_works(name, hurried, tmp_path):
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     space: dict[str, object] = {}
