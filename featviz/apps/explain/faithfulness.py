@@ -68,7 +68,8 @@ def measure_faithfulness(
         target: What was explained. Of a class, the probability is scored, where there is one.
         relevance: Contribution of each pixel or token.
         empty: What deleted pixels become; `None` for a blurred copy of the image, or for an empty text.
-        steps: Number of equal parts, >= 1. One more image than this is scored for each curve.
+        steps: Number of equal parts, >= 1; at most one for each pixel or token. One more image than this is scored for
+            each curve.
 
     Returns:
         Both curves, from no pixel to all.
@@ -82,6 +83,7 @@ def measure_faithfulness(
     """
     if steps < 1:
         raise SettingError(f"steps must be >= 1, got {steps} (default {STEPS})")
+    steps = min(steps, relevance.numel())
     if empty is None:
         empty = blurred(image) if network.tokens is None else empty_text(network)
     image, nothing = image.cpu(), empty.cpu()
