@@ -7,6 +7,7 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
+import text_toys
 import torch
 
 import featviz as fv
@@ -150,3 +151,43 @@ def test_the_page_holds_all_matrices_and_names_as_text(tmp_path):
         torch.testing.assert_close(step, (steps[i] - torch.eye(8)).double(), atol=1 / 50, rtol=0)
     without = record(gradients=None, target="").save(tmp_path / "b.html").read_text()
     assert 'value="class"' in text and 'value="class"' not in without and 'id="class-0"' not in without
+
+
+def test_attention_of_a_text_is_what_its_layers_compute(tmp_path):
+    network = text_toys.network("transformer")
+    found = fv.attention(network, text_toys.TEXT)
+    assert repr(found) == "<attention of Transformer: 2 layers x 2 heads, 7 tokens>"
+    assert found.tokens == ("[CLS]", *text_toys.TEXT.split()) and found.image is None and found.grid is None
+    module, ids = text_toys.module("transformer"), torch.tensor([text_toys.tokenize(text_toys.TEXT)])
+    with torch.no_grad():
+        x = module.embedding(ids) * 8**0.5 + module.place(torch.arange(7))
+        for layer, weights in zip(module.encoder.layers, found.weights, strict=True):
+            expected = layer.self_attn(x, x, x, need_weights=True, average_attn_weights=False)[1][0]
+            torch.testing.assert_close(weights, expected)
+            x = layer(x)
+    by_ids = fv.attention(network, text_toys.tokenize(text_toys.TEXT))
+    torch.testing.assert_close(by_ids.weights, found.weights)
+    text = found.save(tmp_path / "a.html").read_text()
+    assert '"tokens": ["[CLS]", "the", "film"' in text and 'id="head-1-1"' in text and 'id="picture"' not in text
+
+
+REFUSED = {
+    "two texts": ("transformer", ["good", "bad"], "attention is recorded for one text, got 2; pass each on its own"),
+    "no attention": ("lstm", "good", "Recurrent has no attention over its tokens; use e.g. GradCAM"),
+    "an image": ("transformer", torch.rand(3, 8, 8), "Transformer reads text, got an array of shape (3, 8, 8); give a str, or the token ids of one"),
+    "empty": ("transformer", " ", "the text is empty; give at least one word"),
+    "too long": ("transformer", "good " * 30, "the text has 31 tokens, and the network takes at most 24; shorten it"),
+    "an unknown id": ("transformer", [99], "no token 99 in the vocabulary; it has 12, 0 to 11"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_texts_that_cannot_be_recorded_are_refused(name):
+    kind, given, message = REFUSED[name]
+    with pytest.raises(fv.SettingError, match=f"^{re.escape(message)}$"):
+        fv.attention(text_toys.network(kind), given)
+
+
+def test_a_text_for_a_network_of_images_is_refused():
+    with pytest.raises(fv.SettingError, match="^motifvit reads images, and 'some text' is no file; "):
+        fv.attention(fv.load("motifvit", device="cpu"), "some text")

@@ -4,9 +4,11 @@ import json
 import re
 import zlib
 from base64 import b64decode
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import text_toys
 import torch
 import toys
 from PIL import Image
@@ -15,7 +17,7 @@ import featviz as fv
 from featviz import methods
 from featviz.apps.explain.attribution import shared_strength
 from featviz.apps.explain.explain_page import explain_page
-from featviz.apps.explain.faithfulness import blurred, curve_area, measure_faithfulness, revealed
+from featviz.apps.explain.faithfulness import blurred, curve_area, empty_text, measure_faithfulness, revealed
 from featviz.cli import main
 
 
@@ -205,3 +207,56 @@ def test_commands_write_pages(tmp_path, capsys):
     assert captured.out.splitlines() == ["plain-attention.html", "page.html"]
     assert "measure: 100%" in captured.err and "1/1" in captured.err
     assert "<!doctype html>" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("pad", [0, None])
+def test_tokens_of_a_text_become_padding(pad):
+    network = text_toys.network("lstm", tokens=replace(text_toys.SPEC, pad=pad))
+    ids = text_toys.tokenize(text_toys.TEXT)
+    bound, sequence = network.bind(ids), network.embed(ids)[0]
+    nothing = network.module.embedding.weight[torch.tensor([1, *[0] * 6])].T[:, None].detach()
+    if pad is None:
+        nothing[:, :, 1:] = 0
+    assert torch.equal(empty_text(bound), nothing)
+    relevance = torch.tensor([[0.1, 0.7, -2, 0.3, 5, 0, 0.2]])
+    found = measure_faithfulness(bound, sequence, fv.objectives.Logit("positive"), relevance)
+    assert len(found.insertion) == len(found.deletion) == 8 and found.scored == "prob:positive"
+    for count in range(8):
+        for curve, start, end in ((found.insertion, nothing, sequence), (found.deletion, sequence, nothing)):
+            view = start.clone()
+            for token in [4, 1, 3, 6, 0, 5, 2][:count]:
+                view[:, :, token] = end[:, :, token]
+            with torch.no_grad(), bound.session([""]) as forward:
+                expected = forward(view[None]).probabilities()[0, 1].item()
+            assert curve[count] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_page_of_a_text_holds_its_tokens(tmp_path):
+    network = text_toys.network("transformer")
+    found = fv.compare(network, text_toys.TEXT, [0, 1], ["InputXGradient", "rollout", "cam"], progress=None)
+    data = data_of(found.save(tmp_path / "a.html", progress=None).read_text())
+    assert data["tokens"] == ["[CLS]", *text_toys.TEXT.split()] and data["image"] is None
+    for i in range(2):
+        shown = found.rows[i][0].map[0].double() / shared_strength(found.rows, found.layers, i, 0)
+        torch.testing.assert_close(unpacked(data["cells"][i][0], (1, 7)), shown, atol=0.02, rtol=0)
+        assert len(data["cells"][i][0]["insertion"]["curve"]) == 8
+        assert data["cells"][i][2]["problem"].startswith("CAM needs ")
+
+
+def test_commands_write_pages_of_a_text(tmp_path, capsys):
+    (tmp_path / "nets.py").write_text("import text_toys\n\ndef make():\n    return text_toys.network('transformer')\n")
+    words = ["--text", text_toys.TEXT, "--model", "nets.py:make"]
+    assert main(["attention", *words]) == 0
+    assert main(["attention", *words, "-o", "a.html"]) == 0
+    assert main(["explain", *words, "--method", "gradient", "-o", "page.html", "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["text-attention.html", "a.html"] and lines[-1] == "page.html"
+    assert data_of((tmp_path / "page.html").read_text())["tokens"][1:] == text_toys.TEXT.split()
+    for wrong, message in (
+        (["attention", "--model", "nets.py:make"], 'give either an image, or --text "..." for a network that reads text'),
+        (["attention", "a.png", *words], 'give either an image, or --text "..." for a network that reads text'),
+        (["attention", "a.png", *words[2:]], 'nets.py:make reads text; give --text "..." in place of an image'),
+        (["attention", *words[:2]], "motifnet reads images; give an image in place of --text, or a network that reads text as --model FILE.py:FACTORY"),
+    ):  # fmt: skip
+        assert main(wrong) == 2
+        assert capsys.readouterr().err.splitlines() == [f"featviz: {message}"]
