@@ -89,7 +89,7 @@ def explain(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show which parts of an image, or which words of a text, a score comes from.
+    """Show which parts of an image or text a score comes from.
 
     The attribution maps of several methods stand side by side. Red raises the score and blue lowers it; a method that
     separates classes gives each a colour. Some methods, such as gradient and smoothgrad, give magnitudes only, in red.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.network.input_spec import InputSpec
+from featviz.network.modules import explain_inputs
 from featviz.network.neutral_state import neutral_state
 from featviz.network.passes import FIRST_BATCH, raise_unless_size_error
 from featviz.network.token_spec import TokenSpec
@@ -249,6 +250,7 @@ def _embeddings_with_ids(module: nn.Module, tokens: TokenSpec, lookup: Lookup) -
             return list(dict.fromkeys(called)), length
         except Exception as error:
             raise_unless_size_error(error)
+            explain_inputs(module, type(module).__name__, error, "token ids")
             if length == tokens.length:
                 error.add_note(f"while running {type(module).__name__} on sequences of {length} token ids")
                 raise

@@ -71,28 +71,44 @@ def explain_failure(module: nn.Module, spec: InputSpec, label: str, error: Excep
     Raises:
         ModelError: The module needs several inputs, or images with another number of channels.
     """
-    needed = [
-        name
-        for name, parameter in inspect.signature(module.forward).parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    ]
-    if isinstance(error, TypeError) and len(needed) > 1 and "required" in str(error):
-        others = ", ".join(f"{name}=..." for name in needed[1:])
-        raise ModelError(
-            f"{label}.forward needs {len(needed)} inputs ({', '.join(needed)}), and gets images only; wrap it:\n\n"
-            "class OnImages(torch.nn.Module):\n"
-            "    def __init__(self, inner):\n"
-            "        super().__init__()\n"
-            "        self.inner = inner\n\n"
-            "    def forward(self, images):\n"
-            f"        return self.inner(images, {others})\n"
-        ) from error
+    explain_inputs(module, label, error)
     first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
     if isinstance(error, RuntimeError) and "channels" in str(error) and first and first.in_channels != spec.channels:
         raise ModelError(
             f"mean and std have {spec.channels} value(s), one per channel of an image, but the first convolution of "
             f"{label} reads {first.in_channels} channel(s); give mean and std {first.in_channels} value(s) each"
+        ) from error
+
+
+def explain_inputs(module: nn.Module, label: str, error: Exception, given: str = "images") -> None:
+    """Raise an error that says how to wrap a module whose `forward` needs several inputs.
+
+    Args:
+        module: The module.
+        label: Name of the network.
+        error: What the forward pass raised.
+        given: What the module gets, as a noun in the plural.
+
+    Raises:
+        ModelError: It needs several inputs.
+    """
+    needed = [
+        each
+        for each, parameter in inspect.signature(module.forward).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    name = given.split()[-1]
+    if isinstance(error, TypeError) and len(needed) > 1 and "required" in str(error):
+        others = ", ".join(f"{each}=..." for each in needed[1:])
+        raise ModelError(
+            f"{label}.forward needs {len(needed)} inputs ({', '.join(needed)}), and gets {given} only; wrap it:\n\n"
+            f"class On{given.title().replace(' ', '')}(torch.nn.Module):\n"
+            "    def __init__(self, inner):\n"
+            "        super().__init__()\n"
+            "        self.inner = inner\n\n"
+            f"    def forward(self, {name}):\n"
+            f"        return self.inner({name}, {others})\n"
         ) from error
 
 

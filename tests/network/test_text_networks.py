@@ -475,6 +475,24 @@ def test_errors_of_the_module_surface():
     assert error.value.__notes__ == ["while running Broken on sequences of 24 token ids"]
 
 
+def test_modules_of_several_inputs_have_to_be_wrapped():
+    class Masked(Recurrent):
+        def forward(self, ids, mask):
+            return self.head(self.lstm(self.embedding(ids) * mask)[0][:, -1])
+
+    with pytest.raises(fv.ModelError) as error:
+        fv.Network(Masked(), tokens=SPEC)
+    assert str(error.value) == (
+        "Masked.forward needs 2 inputs (ids, mask), and gets token ids only; wrap it:\n\n"
+        "class OnTokenIds(torch.nn.Module):\n"
+        "    def __init__(self, inner):\n"
+        "        super().__init__()\n"
+        "        self.inner = inner\n\n"
+        "    def forward(self, ids):\n"
+        "        return self.inner(ids, mask=...)\n"
+    )
+
+
 def test_text_networks_are_not_combined():
     with pytest.raises(fv.SettingError) as error:
         fv.combine(one=network(), other=network("transformer"))
@@ -530,3 +548,29 @@ def test_classifiers_of_hugging_face(family):
     assert net.logits_layer.channels == 3
     specials = {row.layout.special for row in net.table.values()} - {()}
     assert specials == {(("cls", READ[family]),)}
+
+
+def test_a_model_and_a_tokenizer_of_hugging_face_are_enough(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "film", "go", "##od"]))
+    special = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
+    tokenizer = transformers.BertTokenizer(str(tmp_path / "vocab.txt"), model_max_length=12, mask_token=None, **special)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = transformers.BertConfig(vocab_size=8, **BERT, max_position_embeddings=12, num_labels=2)
+        inner = transformers.BertForSequenceClassification(config).eval()
+    net = fv.Network(inner, tokens=tokenizer, classes=inner.config.id2label)
+    for method in (
+        "integratedgradients",
+        "IntegratedGradients('pad')",
+        "gradcam",
+        "attention",
+        "rollout",
+        "smoothgrad",
+    ):
+        found = fv.explain(net, "the film good", "logit:LABEL_1", method)
+        assert found.tokens == ("[CLS]", "the", "film", "go", "##od", "[SEP]")
+        assert found.relevance.isfinite().all()
+        assert found.score.item() == pytest.approx(
+            inner(**tokenizer("the film good", return_tensors="pt")).logits[0, 1].item(), abs=1e-6
+        )
