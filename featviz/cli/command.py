@@ -32,6 +32,8 @@ Examples:
   featviz gallery --model motifnet -o gallery
   featviz sweep --layer stage2 -o units
   featviz explain cat.jpg --model mobilenet_v2 --method gradcam
+  featviz explain cat.jpg -o cat.html             compare methods on a page
+  featviz attention cat.jpg --model motifvit -o attention.html
   featviz examples photos --layer stage2 --channels 0-7
   featviz evidence photos --layer stage2
   featviz atlas photos --layer stage2 -o atlas

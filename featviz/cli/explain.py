@@ -1,10 +1,10 @@
-"""`featviz explain`, `featviz examples` and `featviz evidence`: which images, and which parts of them, matter."""
+"""`featviz explain`, `attention`, `examples` and `evidence`: which images, and which parts of them, matter."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -83,8 +83,8 @@ def explain(
         typer.Option(
             "--output",
             "-o",
-            help="Image file, or a folder. Default: IMAGE-explained.png, or "
-            "text-explained.png; for text also a .html page.",
+            help="Image file, a .html file for a page that measures how faithful each map is, or a folder. Default: "
+            "IMAGE-explained.png, or text-explained.png.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -107,23 +107,53 @@ def explain(
     parsed = [fv.objectives.parse(each, named) for each in objectives or []]
     compare: Any = partial(fv.compare, layer=layer, progress=progress(quiet, "explain", "map"))
     compare = partial(compare, methods=method) if method else compare
+    measure = progress(quiet, "measure", "map")
     if image is None:
         path = output_file(output, "text-explained.png", page=True)
         loaded = _that_reads(network.load(), text=True)
         targets = [*parsed, *find_classes(loaded, classes)]
-        _save_texts([compare(loaded, each, targets) for each in text or []], path)
+        _save_texts([compare(loaded, each, targets) for each in text or []], path, measure)
         return
     source = Path(image)
     if is_folder(source) and output is not None and not is_folder(output):
         raise fv.OutputError(f"{source} is a folder, so the output must be an existing folder, got {output}")
-    output_file(output, f"{source.stem}-explained.png")  # checked before anything is computed
+    output_file(output, f"{source.stem}-explained.png", page=True)  # checked before anything is computed
     loaded = _that_reads(network.load(), text=False)
     targets = [*parsed, *find_classes(loaded, classes)]
     for file in readable_files(source) if is_folder(source) else [source]:
         found = compare(loaded, file, targets)
         _print_facts(found)
         name = name_in(source, file) if is_folder(source) else source.stem
-        typer.echo(found.save(output_file(output, f"{name}-explained.png")))
+        path = output_file(output, f"{name}-explained.png", page=True)
+        typer.echo(found.save(path, progress=measure))
+
+
+@app.command(epilog=examples_of("attention"))
+@expand_groups
+def attention(
+    image: Annotated[Path | None, typer.Argument(help="Image file. Leave it out with --text.")] = None,
+    *,
+    text: Annotated[str | None, typer.Option(help="Text in place of an image, for a network that reads text.")] = None,
+    network: NetworkOptions,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .html file, or an existing folder. Default: IMAGE-attention.html, or text-attention.html.",
+        ),
+    ] = None,
+) -> None:
+    """Write a page of the attention of a transformer.
+
+    It shows what each token reads in every layer and head, and follows the attention back through the layers.
+    """
+    if (text is None) == (image is None):
+        raise fv.SettingError('give either an image, or --text "..." for a network that reads text')
+    name = "text" if image is None else image.stem
+    path = output_file(output, f"{name}-attention.html")  # checked before anything is computed
+    loaded = _that_reads(network.load(), text=text is not None)
+    typer.echo(fv.attention(loaded, text if image is None else image).save(path))
 
 
 @app.command(epilog=examples_of("examples"))
@@ -205,13 +235,19 @@ def _that_reads(network: fv.Network, *, text: bool) -> fv.Network:
     return network
 
 
-def _save_texts(found: Sequence[TextComparison], path: Path) -> None:
-    """Print the strips of texts, in colour where the terminal has it, and write them to one file."""
+def _save_texts(found: Sequence[TextComparison], path: Path, measure: Callable[[int, int], None] | None) -> None:
+    """Print the strips of texts, in colour where the terminal has it, and write them to one file.
+
+    Of a single text, a page also tells how faithful the attributions are.
+    """
     from featviz.apps.explain.text import save_strips
 
     for one in found:
         _print_facts(one)
         typer.echo(f"{one.ansi() if _has_true_color() else one}\n")
+    if len(found) == 1:
+        typer.echo(found[0].save(path, progress=measure))
+        return
     strips = [strip for one in found for strip in one.strips()]
     typer.echo(save_strips(strips, path, [row for one in found for row in one.recipes]))
 

@@ -301,7 +301,8 @@ def output_file(output: Path | None, name: str, *, page: bool = False) -> Path:
 
     Args:
         output: A file, which is replaced if it is there; an existing folder; or `None` for the current folder.
-        name: File name for a folder. It gets a number where there is such a file already.
+        name: File name for a folder. It gets a number where there is such a file already. Where it ends in .json or
+            .html, the file must end so, too.
         page: Whether a .html file can be written as well as an image.
 
     Raises:
@@ -310,9 +311,12 @@ def output_file(output: Path | None, name: str, *, page: bool = False) -> Path:
     from featviz.io import check_output, free_path, is_folder
     from featviz.io.files import IMAGE_ENDINGS
 
-    folder = Path() if output is None else output
+    folder, own = Path() if output is None else output, Path(name).suffix
     path = free_path(folder / name) if is_folder(folder) else folder
-    check_output(path, *([path.suffix] if path.suffix == ".json" else [".html", *IMAGE_ENDINGS] if page else []))
+    if own in (".json", ".html"):
+        check_output(path, own)
+    else:
+        check_output(path, *([".html", *IMAGE_ENDINGS] if page else []))
     return path
 
 

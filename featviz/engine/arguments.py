@@ -175,7 +175,7 @@ def _mapping(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
 
 
-READ_TEXT = frozenset(("explain", "compare", "embeddings"))
+READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 """Public functions that accept a network that reads text."""
 USE = "use explain or compare"
 """What to do instead."""

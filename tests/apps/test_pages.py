@@ -13,9 +13,12 @@ VARIABLES = {
     "atlas/page.html": {"planes": []},
     "blocks/page.html": {},
     "embeddings/page.html": {"about": "2 names", "noun": "name"},
+    "explain/attention.html": {"about": "a", "target": "b", "on_grid": True, "matrices": [("mean-0", "AAAA")]},
+    "explain/explain.html": {"about": "a"},
+    "explain/text.html": {"strips": [], "levels": {1: "0.5"}, "positive": "1, 2, 3", "negative": "4, 5, 6"},
     "gallery/page.html": {"page": Page("a", "b", [])},
 }
-TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/page.html") if file.parent.name != "shared")
+TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/*.html") if file.parent.name != "shared")
 
 
 class Inline(HTMLParser):

@@ -83,6 +83,7 @@ DEFAULTS = {
     "dream photos/cat.png --octaves 1": ["photos/cat-dream"],
     "dream photos --octaves 1 -o out": ["out/cat-dream", "out/one_cat-dream", "out/two_cat-dream"],
     "explain photos/cat.png --method gradcam": ["cat-explained"],
+    "attention photos/cat.png --model motifvit": ["cat-attention"],
     "explain photos --method gradcam -o out": ["out/cat-explained", "out/one_cat-explained", "out/two_cat-explained"],
     "examples photos --layer stage1 --channels 0": ["stage1-examples"],
     "fit-prior photos": ["photos-prior"],
@@ -95,12 +96,12 @@ def test_default_names_say_what_is_shown_and_overwrite_nothing(line, tmp_path, c
         (tmp_path / folder).mkdir()
     for i, name in enumerate(("cat.png", "one/cat.png", "two/cat.png")):
         iio.imwrite(tmp_path / "photos" / name, np.full((64, 64, 3), 60 + 40 * i, np.uint8))
-    steps = {"explain": ["--quiet"], "fit-prior": ["--size", "16"]}.get(line.split()[0], QUICK)
+    steps = {"attention": [], "explain": ["--quiet"], "fit-prior": ["--size", "16"]}.get(line.split()[0], QUICK)
     found = []
     for _ in range(3 if "photos " not in line else 1):
         assert main([*line.split(), *steps]) == 0
-        found += [line for line in printed(capsys)[0] if line.endswith((".png", ".json"))]
-    ending = ".json" if "fit-prior" in line else ".png"
+        found += [line for line in printed(capsys)[0] if line.endswith((".png", ".json", ".html"))]
+    ending = {"attention": ".html", "fit-prior": ".json"}.get(line.split()[0], ".png")
     times = 3 if "photos " not in line else 1
     assert found == [f"{name}{number}{ending}" for number in ("", "-2", "-3")[:times] for name in DEFAULTS[line]]
     assert all((tmp_path / name).is_file() for name in found)

@@ -95,7 +95,6 @@ def test_the_first_objective_is_no_image(negated, capsys):
             ["--text", TEXT, "-o", "a.gif", *MODEL],
             "cannot write a.gif: end it in .html, .png, .jpg, .jpeg, .webp",
         ),
-        (["cat.png", "-o", "a.html", "--quiet"], None),
         (
             ["--text", TEXT, "--input-size", "32", *MODEL],
             "nets.py:make reads text, which has no input_size; leave out input_size",

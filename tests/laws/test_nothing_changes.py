@@ -390,8 +390,12 @@ CALLS = {
     "combine": combined,
     "dream": lambda net, folder: fv.dream(net, image_of(net), octaves=2, steps=1, jitter=2),
     "dream_zoom": lambda net, folder: list(fv.dream_zoom(net, image_of(net), frames=2, octaves=1, steps=1)),
+    "attention": lambda net, folder: fv.attention(net, image_of(net)[:1]).save(folder / "attention.html"),
     "compare": lambda net, folder: fv.compare(
         net, image_of(net)[0], ["logit:0"], ["Gradient", "GuidedBackprop", "CAM"]
+    ),
+    "compare on a page": lambda net, folder: fv.compare(net, image_of(net)[0], [0], ["Gradient"]).save(
+        folder / "a.html"
     ),
     "evidence": lambda net, folder: fv.evidence(net, pictures(net.size[0])),
     "examples": lambda net, folder: fv.examples(net, pictures(net.size[0]), first_map(net), [0], top=1, rest=1),
@@ -480,7 +484,7 @@ def assert_call_changes_nothing(net, call, error=None, at=0, *, must_succeed=Fal
 
 @pytest.mark.parametrize("call", CALLS)
 def test_no_call_changes_the_module(call):
-    name = "Vit" if call in ("explain by Attention", "explain by Rollout") else "WritesAttributes"
+    name = "Vit" if call in ("attention", "explain by Attention", "explain by Rollout") else "WritesAttributes"
     assert_call_changes_nothing(training(name), call, must_succeed=True)
 
 

@@ -43,6 +43,7 @@ def base_lines() -> dict[str, list[str]]:
     few = ["--steps", "1", "--size", "16"]
     return {
         "atlas": ["photos", "--layer", "conv2", "-o", "out", *few, *MODEL],
+        "attention": ["photo.png", "-o", "attention.html", "--model", "motifvit"],
         "blocks": ["photo.png", "--layer", "conv2", "-o", "out", "--cells", "2", "--groups", "1", *few, *MODEL],
         "doctor": ["--photographs", "photos", *MODEL],
         "dream": ["photo.png", "conv2:1", "--octaves", "1", "--steps", "1", "-o", "dream.png", *MODEL],

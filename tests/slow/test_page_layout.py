@@ -5,11 +5,13 @@ import http.server
 import threading
 
 import pytest
+import text_toys
 import torch
 from motifs.draw import draw
 from PIL import Image
 
 import featviz as fv
+from featviz.apps.explain.attention_record import AttentionRecord
 from featviz.network.bundled import MOTIFS
 
 pytestmark = pytest.mark.slow
@@ -23,6 +25,10 @@ PAGES = {
     "atlas": "atlas/index.html",
     "blocks": "blocks/index.html",
     "blocks of one layer": "blocks1/index.html",
+    "attention": "attention.html",
+    "attention of a sequence": "sequence.html",
+    "compared methods": "compared.html",
+    "compared methods of a text": "text.html",
 }
 MAX_ELONGATION, MAX_DISTORTION = 3, 0.02
 
@@ -92,6 +98,13 @@ def folder(tmp_path_factory, motifnet):
     save(torch.cat([images[MOTIFS.index("fish")], images[MOTIFS.index("smiley")]], 2), folder / "both.png")
     for name, layers in (("blocks", ["stage2", "stage3"]), ("blocks1", "stage3")):
         fv.blocks(motifnet, folder / "both.png", layers, folder / name, cells=4, groups=2, **given)
+    fv.attention(fv.load("motifvit", device="cpu"), images[0]).save(folder / "attention.html")
+    named = ["gradcam", "LRP('epsilon_gamma_box')", "clear", "rollout"]
+    fv.compare(motifnet, folder / "both.png", [0, "stage2:5"], named).save(folder / "compared.html")
+    fv.compare(text_toys.network("transformer"), text_toys.TEXT, [0, 1]).save(folder / "text.html")
+    weights = [torch.rand(2, 60, 60, generator=generator).softmax(-1) for _ in range(3)]
+    names = tuple(f"a_token_with_a_long_name_{i}" for i in range(60))
+    AttentionRecord("a_network_with_a_long_name" * 2, names, tuple("abc"), weights).save(folder / "sequence.html")
     return folder
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from featviz.apps.explain.drawing import enlarged, rgb, tint, with_class_names, with_legend
-from featviz.io import contact_sheet, encode, save_image, text_tile
+from featviz.apps.explain.request import Method
+from featviz.interfaces import ObjectiveLike
+from featviz.io import auto_bar, check_output, contact_sheet, encode, save_image, text_tile, write
+from featviz.network import Network
 
 FULL_STRENGTH_QUANTILE = 0.995
 """Quantile of the absolute map that is drawn at full strength; with the maximum, single pixels would dim the rest."""
 SMOOTHING_DIVISOR = 96
 """Maps of single pixels are box-averaged for display, over the image's shorter side divided by this."""
+PAGE_ENDINGS = (".html",)
+"""File endings of a page."""
 LEGEND_OF_METHODS = (
     "Some methods give magnitudes only, in red; those that compare classes colour each pixel by its class."
 )
@@ -69,7 +74,7 @@ class Attribution:
 
     def full_strength(self) -> Float[Tensor, " n"]:
         """Return the absolute contribution that is drawn in full colour: the 99.5 % quantile of each image's map."""
-        return self._smooth().abs().flatten(1).quantile(FULL_STRENGTH_QUANTILE, dim=1)
+        return self.displayed().abs().flatten(1).quantile(FULL_STRENGTH_QUANTILE, dim=1)
 
     def overlay(self, full: Float[Tensor, " n"] | None = None) -> Float[Tensor, "n 3 h w"]:
         """Draw the map over the images, which are shown in pale grey.
@@ -84,10 +89,10 @@ class Attribution:
             RGB images in [0, 1].
         """
         scale = (self.full_strength() if full is None else full).clamp(min=1e-12)[:, None, None, None]
-        return tint(self.images, (self._smooth() / scale).clamp(-1, 1), self.labels, len(self.class_names))
+        return tint(self.images, (self.displayed() / scale).clamp(-1, 1), self.labels, len(self.class_names))
 
-    def _smooth(self) -> Float[Tensor, "n 1 h w"]:
-        """Return the map as it is shown.
+    def displayed(self) -> Float[Tensor, "n 1 h w"]:
+        """Return the map as it is shown: box-averaged if it tells single pixels.
 
         Neighbouring pixels of a gradient often have opposite signs, and red and blue dots mix to purple on a screen.
         """
@@ -139,6 +144,10 @@ class Comparison:
         scores: Score of the image for each target.
         problems: Why a method does not apply, by `"method of target"`.
         layers: Layers that each target reads.
+        attributors: The methods themselves.
+        objectives: The targets themselves.
+        milliseconds: How long each map took; `None` where the method does not apply.
+        network: The network.
     """
 
     image: Float[Tensor, "c h w"]
@@ -148,6 +157,10 @@ class Comparison:
     scores: Sequence[float]
     problems: Mapping[str, str]
     layers: Sequence[tuple[str, ...]]
+    attributors: Sequence[Method]
+    objectives: Sequence[ObjectiveLike]
+    milliseconds: Sequence[Sequence[float | None]]
+    network: Network
 
     def sheet(self) -> np.ndarray:
         """Return a contact sheet: a row per target with the image first, a column per method; 8-bit RGB, (h, w, 3).
@@ -170,15 +183,17 @@ class Comparison:
         if found is None:
             reason = self.problems[f"{self.methods[column]} of {self.targets[row]}"]
             return text_tile(f"refused: {reason}", shape[0], shape[1])
-        alike = [maps[column] for maps, read in zip(self.rows, self.layers, strict=True) if read == self.layers[row]]
-        full = torch.stack([one.full_strength() for one in alike if one is not None]).amax(0)
-        return found.to_bytes(full)[0]
+        return found.to_bytes(shared_strength(self.rows, self.layers, row, column))[0]
 
-    def save(self, path: str | Path) -> Path:
-        """Write the sheet to a file. The file also holds the recipes, as `explained` in its report.
+    def save(self, path: str | Path, *, progress: Callable[[int, int], None] | None = auto_bar) -> Path:
+        """Write the sheet to an image file, or everything to a page on which methods are chosen and compared.
+
+        An image file also holds the recipes, as `explained` in its report. A page shows beside each map how faithful it
+        is, which takes 34 forward passes per map. It is one file, which opens from the disk.
 
         Args:
-            path: A .png, .jpg or .webp file.
+            path: A .png, .jpg, .webp or .html file.
+            progress: For a page, called after each map with the number of maps measured and the number of maps.
 
         Returns:
             The path.
@@ -186,12 +201,34 @@ class Comparison:
         Raises:
             OutputError: The folder is missing or not writable, or the format is unknown.
         """
+        path = Path(path)
+        if path.suffix.lower() in PAGE_ENDINGS:
+            from featviz.apps.explain.explain_page import explain_page
+
+            check_output(path, *PAGE_ENDINGS)  # before anything is computed
+            write(path, explain_page(self, progress).encode())
+            return path
         recipes = [[None if one is None else dict(one.recipe) for one in row] for row in self.rows]
-        return save_image(self.sheet(), Path(path), report=json.dumps({"explained": recipes}))
+        return save_image(self.sheet(), path, report=json.dumps({"explained": recipes}))
 
     def _repr_png_(self) -> bytes:
         """Show the sheet in Jupyter."""
         return encode(self.sheet(), ".png")
+
+
+def shared_strength(
+    rows: Sequence[Sequence[Attribution | None]], layers: Sequence[tuple[str, ...]], row: int, column: int
+) -> Float[Tensor, " 1"]:
+    """Return the contribution in full colour that attributions by one method share where their targets compare.
+
+    Args:
+        rows: One row per target with one attribution per method; `None` where the method does not apply.
+        layers: Layers that each target reads. Targets that read the same compare.
+        row: Index of the target.
+        column: Index of the method, which applies to this target.
+    """
+    alike = [maps[column] for maps, read in zip(rows, layers, strict=True) if read == layers[row]]
+    return torch.stack([one.full_strength() for one in alike if one is not None]).amax(0)
 
 
 def mean_attribution(several: Sequence[Attribution]) -> Attribution:

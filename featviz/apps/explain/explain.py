@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -185,30 +188,51 @@ def compare(
     network, images = read_text(network, image) if reads_text else (network, as_images(network, image))
     listed = list(targets) if isinstance(targets, list | tuple) else [targets]
     objectives = [_targets(network, images, target)[0] for target in listed or (None,)]
-    names = [_label(method) for method in methods]
+    names, attributors = [_label(method) for method in methods], [_at_layer(method, layer) for method in methods]
+    scores = _scores(network, objectives, images)[0].tolist()  # also warms up what is timed below
     problems: dict[str, str] = {}
     rows: list[list[Attribution | None]] = []
+    times: list[list[float | None]] = []
     for objective in objectives:
         row: list[Attribution | None] = []
-        for name, method in zip(names, methods, strict=True):
-            attributor = _method(method, None)
+        times.append([])
+        for name, method, attributor in zip(names, methods, attributors, strict=True):
             own_layer = layer if isinstance(attributor, LayerMethod) else None
+            run = partial(explain, network, image if reads_text else images, objective, method, layer=own_layer)
             try:
-                row.append(explain(network, image if reads_text else images, objective, method, layer=own_layer))
+                found, milliseconds = _timed(run)
             except (fv.SettingError, fv.AddressError) as error:
                 problems[f"{name} of {objective}"] = str(error)
-                row.append(None)
+                found = milliseconds = None
+            row.append(found)
+            times[-1].append(milliseconds)
             if progress and any(map(any, [*rows, row])):  # if nothing succeeds, an error replaces the progress bar
                 progress(len(rows) * len(names) + len(row), len(objectives) * len(names))
         rows.append(row)
     if not any(any(row) for row in rows):
         raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
-    scores = _scores(network, objectives, images)[0].tolist()
     layers = [tuple(objective.layers) for objective in objectives]
+    facts = (rows, tuple(map(str, objectives)), tuple(names), scores, problems, layers)
+    sources = (attributors, objectives, times, network)
     if network.tokens is not None:
-        words = network.tokens.words(network.ids)
-        return TextComparison(words, rows, tuple(map(str, objectives)), tuple(names), scores, problems, layers)  # type: ignore[arg-type]
-    return Comparison(images[0], rows, tuple(map(str, objectives)), tuple(names), scores, problems, layers)
+        return TextComparison(network.tokens.words(network.ids), *facts, *sources)  # type: ignore[arg-type]
+    return Comparison(images[0], *facts, *sources)
+
+
+def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """Return what a function returns, and the milliseconds that it takes, without those of importing packages."""
+    while True:
+        imported, started = len(sys.modules), time.perf_counter()
+        found = run()
+        milliseconds = 1000 * (time.perf_counter() - started)
+        if len(sys.modules) == imported:
+            return found, milliseconds
+
+
+def _at_layer(method: str | Method, layer: str | None) -> Method:
+    """Return a method, with the layer set if it reads one."""
+    found = _method(method, None)
+    return _method(found, layer) if isinstance(found, LayerMethod) else found
 
 
 def _warn_unless_complete(found: AttributionMap, name: str) -> None:

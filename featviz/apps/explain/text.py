@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from PIL.Image import Image
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.attribution import Attribution
+from featviz.apps.explain.attribution import Attribution, shared_strength
+from featviz.apps.explain.request import Method
 from featviz.apps.explain.strips import Strip, ansi, draw, html, page, table
 from featviz.errors import shown
-from featviz.io import check_output, is_file, is_folder, save_image, write
+from featviz.interfaces import ObjectiveLike
+from featviz.io import auto_bar, check_output, is_file, is_folder, save_image, write
 from featviz.io.files import IMAGE_ENDINGS
 
 ACCEPTED = "give a str, or the token ids of one"
@@ -135,6 +137,10 @@ class TextComparison:
         scores: Score of the text for each target.
         problems: Why a method does not apply, by `"method of target"`.
         layers: Layers that each target reads.
+        attributors: The methods themselves.
+        objectives: The targets themselves.
+        milliseconds: How long each attribution took; `None` where the method does not apply.
+        network: The network, bound to the text.
     """
 
     tokens: tuple[str, ...]
@@ -144,6 +150,10 @@ class TextComparison:
     scores: Sequence[float]
     problems: Mapping[str, str]
     layers: Sequence[tuple[str, ...]]
+    attributors: Sequence[Method]
+    objectives: Sequence[ObjectiveLike]
+    milliseconds: Sequence[Sequence[float | None]]
+    network: fv.Network
 
     def __repr__(self) -> str:
         """Name the targets and the methods."""
@@ -158,10 +168,7 @@ class TextComparison:
         for i, row in enumerate(self.rows):
             for k, one in enumerate(row):
                 if one is not None:
-                    same = (
-                        maps[k] for maps, read in zip(self.rows, self.layers, strict=True) if read == self.layers[i]
-                    )
-                    found.append(one.strip(max(each.full_strength().item() for each in same if each is not None)))
+                    found.append(one.strip(shared_strength(self.rows, self.layers, i, k).item()))
         return found
 
     def __str__(self) -> str:
@@ -176,11 +183,15 @@ class TextComparison:
         """Return all strips with a legend, as 8-bit RGB, (h, w, 3)."""
         return draw(self.strips())
 
-    def save(self, path: str | Path) -> Path:
-        """Write the strips to a file. An image also holds the recipes, as `explained` in its report.
+    def save(self, path: str | Path, *, progress: Callable[[int, int], None] | None = auto_bar) -> Path:
+        """Write the strips to an image file, or everything to a page on which methods are chosen and compared.
+
+        An image file also holds the recipes, as `explained` in its report. A page shows beside each attribution how
+        faithful it is, which takes 34 forward passes for each.
 
         Args:
             path: A .html, .png, .jpg or .webp file.
+            progress: For a page, called after each attribution with the number of those measured and of all.
 
         Returns:
             The path.
@@ -188,7 +199,14 @@ class TextComparison:
         Raises:
             OutputError: The folder is missing or not writable, or the format is unknown.
         """
-        return save_strips(self.strips(), Path(path), self.recipes)
+        path = Path(path)
+        if path.suffix.lower() != ".html":
+            return save_strips(self.strips(), path, self.recipes)
+        from featviz.apps.explain.explain_page import explain_page
+
+        check_output(path, ".html")  # before anything is computed
+        write(path, explain_page(self, progress).encode())
+        return path
 
     @property
     def recipes(self) -> list[list[dict[str, Any] | None]]:

@@ -1,0 +1,142 @@
+"""A self-contained page that compares attribution methods: their maps, and how faithful each is to the network."""
+
+from __future__ import annotations
+
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from featviz.apps.explain.attribution import Attribution, Comparison, shared_strength
+from featviz.apps.explain.drawing import class_color, enlarged, rgb
+from featviz.apps.explain.faithfulness import measure_faithfulness
+from featviz.apps.explain.request import Method
+from featviz.apps.explain.text import TextComparison
+from featviz.apps.shared.page import counted, render_template
+from featviz.io import encode
+
+CHOICES = ("layer", "head")
+"""Fields of methods that have a menu of their own where methods differ in nothing else."""
+SIGNED_LEVELS = 127
+"""Levels on either side of 0 of the maps in a page."""
+
+
+def explain_page(found: Comparison | TextComparison, progress: Callable[[int, int], None] | None = None) -> str:
+    """Measure how faithful each map is, and return the page as HTML.
+
+    Args:
+        found: The maps.
+        progress: Called after each map with the number of maps measured and the number of maps.
+    """
+    network = found.network
+    data = {
+        "tokens": list(found.tokens) if isinstance(found, TextComparison) else None,
+        "image": None if isinstance(found, TextComparison) else _image(found),
+        "targets": [
+            {"name": name, "score": _rounded(score)} for name, score in zip(found.targets, found.scores, strict=True)
+        ],
+        "methods": _menus(found.methods, found.attributors),
+        "cells": _cells(found, progress),
+    }
+    about = f"{counted(len(found.targets), 'target')}, {counted(len(found.methods), 'method')}"
+    return render_template("explain/explain.html", data, title=f"What explains {network.label}", about=about)
+
+
+def _image(found: Comparison) -> dict[str, Any]:
+    """Return the image as it is shown, and the sizes of it and of its maps."""
+    pixels = enlarged(rgb(found.image[None])[0])
+    return {"data": _text(encode(pixels, ".png")), "size": pixels.shape[:2], "map": found.image.shape[1:]}
+
+
+def _cells(
+    found: Comparison | TextComparison, progress: Callable[[int, int], None] | None
+) -> list[list[dict[str, Any]]]:
+    """Return what the page shows of each target and method."""
+    total, done = sum(one is not None for row in found.rows for one in row), 0
+    cells: list[list[dict[str, Any]]] = []
+    for i, row in enumerate(found.rows):
+        cells.append([])
+        for k, one in enumerate(row):
+            if one is None:
+                cells[-1].append({"problem": found.problems[f"{found.methods[k]} of {found.targets[i]}"]})
+                continue
+            cells[-1].append(_cell(found, i, k, one))
+            done += 1
+            if progress:
+                progress(done, total)
+    return cells
+
+
+def _cell(found: Comparison | TextComparison, row: int, column: int, one: Attribution) -> dict[str, Any]:
+    """Return what the page shows of a map, and measure how faithful it is."""
+    measured = measure_faithfulness(found.network, one.images[0], found.objectives[row], one.map[0])
+    shown, full = one.displayed()[0, 0], shared_strength(found.rows, found.layers, row, column)
+    largest = shown.abs().max().clamp(min=1e-12)
+    share = shown / largest
+    levels = (share.sign() * share.abs().sqrt() * SIGNED_LEVELS).round() + SIGNED_LEVELS + 1
+    cell: dict[str, Any] = {
+        "map": _packed(levels.byte()),
+        "largest": float(largest / full.clamp(min=1e-12)),
+        "signed": bool((one.map < 0).any()),
+        "milliseconds": _rounded(found.milliseconds[row][column] or 0),
+        "error": None if one.delta is None else _rounded(one.delta.abs().max().item()),
+        "scored": measured.scored,
+    }
+    for name, curve, area in (
+        ("insertion", measured.insertion, measured.insertion_area),
+        ("deletion", measured.deletion, measured.deletion_area),
+    ):
+        cell[name] = {"curve": [_rounded(score) for score in curve], "area": _rounded(area)}
+    if one.labels is not None:
+        count = len(one.class_names)
+        cell["labels"] = _packed(one.labels[0].byte())
+        cell["classes"] = [
+            [name, [round(255 * part) for part in class_color(i, count)]] for i, name in enumerate(one.class_names)
+        ]
+    return cell
+
+
+def _menus(names: Sequence[str], methods: Sequence[Method]) -> list[dict[str, Any]]:
+    """Return the name of each method, and the values of `CHOICES` that tell methods of one name apart.
+
+    Returns:
+        For each method `name`, `group` and `choices`. Methods of one group differ in `choices` only.
+    """
+    settings = [_choices(method) for method in methods]
+    bases = [
+        repr(replace(method, **dict.fromkeys(own))) if own else repr(method)  # type: ignore[type-var]
+        for method, own in zip(methods, settings, strict=True)
+    ]
+    found = []
+    for name, method, base, own in zip(names, methods, bases, settings, strict=True):
+        alike = [other for other, of in zip(settings, bases, strict=True) if of == base]
+        differing = [key for key in own if len({other[key] for other in alike}) > 1]
+        choices = {key: "default" if own[key] is None else str(own[key]) for key in differing}
+        found.append({"name": name, "group": type(method).__name__ if differing else name, "choices": choices})
+    return found
+
+
+def _choices(method: Method) -> dict[str, Any]:
+    """Return the fields of a method that are among `CHOICES`."""
+    if not is_dataclass(method):
+        return {}
+    names = {field.name for field in fields(method)}
+    return {name: getattr(method, name) for name in CHOICES if name in names}
+
+
+def _packed(numbers: UInt8[Tensor, "h w"]) -> str:
+    """Return bytes as text: compressed by zlib and encoded in base 64."""
+    return _text(zlib.compress(numbers.numpy().tobytes()))
+
+
+def _text(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def _rounded(number: float) -> float:
+    """Return a number with four significant digits."""
+    return float(f"{number:.4g}")
