@@ -134,6 +134,10 @@ def attention(
     image: Annotated[Path | None, typer.Argument(help="Image file. Leave it out with --text.")] = None,
     *,
     text: Annotated[str | None, typer.Option(help="Text in place of an image, for a network that reads text.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Score of the class-specific rollout, such as logit:star. Default: no such rollout."),
+    ] = None,
     network: NetworkOptions,
     output: Annotated[
         Path | None,
@@ -153,7 +157,7 @@ def attention(
     name = "text" if image is None else image.stem
     path = output_file(output, f"{name}-attention.html")  # checked before anything is computed
     loaded = _that_reads(network.load(), text=text is not None)
-    typer.echo(fv.attention(loaded, text if image is None else image).save(path))
+    typer.echo(fv.attention(loaded, text if image is None else image, target).save(path))
 
 
 @app.command(epilog=examples_of("examples"))

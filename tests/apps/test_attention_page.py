@@ -191,3 +191,20 @@ def test_texts_that_cannot_be_recorded_are_refused(name):
 def test_a_text_for_a_network_of_images_is_refused():
     with pytest.raises(fv.SettingError, match="^motifvit reads images, and 'some text' is no file; "):
         fv.attention(fv.load("motifvit", device="cpu"), "some text")
+
+
+def test_the_class_specific_rollout_is_that_of_the_method(tmp_path):
+    network = fv.load("motifvit", device="cpu")
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for target in ("logit:moon", 3):
+        found = fv.attention(network, image, target)
+        rolled_out = found.gradient_rollout()[0, list(found.patches)].view(1, 1, 8, 8)
+        shown = torch.nn.functional.interpolate(rolled_out, (64, 64), mode="bilinear", align_corners=False)[:, 0]
+        torch.testing.assert_close(shown, fv.explain(network, image, target, "GradientRollout").map)
+    assert found.target == "logit:3" and "logit:3" in found.save(tmp_path / "a.html").read_text()
+    text = text_toys.network("transformer")
+    found = fv.attention(text, text_toys.TEXT, "logit:positive")
+    expected = fv.explain(text, text_toys.TEXT, "logit:positive", "GradientRollout").relevance
+    torch.testing.assert_close(found.gradient_rollout()[0], expected)  # the network reads the first token
+    with pytest.raises(fv.AddressError, match="^no class 'mooon'; nearest: 'moon'"):
+        fv.attention(network, image, "logit:mooon")

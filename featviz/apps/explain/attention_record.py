@@ -16,6 +16,7 @@ from featviz.apps.explain.methods.attention_weights import TokenAttention, Token
 from featviz.apps.explain.request import AttributionRequest
 from featviz.apps.explain.text import check_no_text, read_text, separate_texts
 from featviz.apps.shared.input_images import as_images
+from featviz.apps.shared.targets import Target, as_target
 from featviz.engine import entry_point
 from featviz.io import GivenImage
 
@@ -116,7 +117,7 @@ class AttentionRecord:
 
 
 @entry_point
-def attention(network: fv.Network, image: GivenImage) -> AttentionRecord:
+def attention(network: fv.Network, image: GivenImage, target: Target | None = None) -> AttentionRecord:
     """Record the attention weights of a transformer for one image or text, in every layer and head.
 
     The weights are those of each softmax over tokens, whichever function or module computes it.
@@ -125,28 +126,37 @@ def attention(network: fv.Network, image: GivenImage) -> AttentionRecord:
         network: The network.
         image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w). For a network that reads
             text: a str, or its token ids.
+        target: Score of the class-specific rollout: address, text of an objective, an objective, or the index of a
+            class; `None` for no class-specific rollout.
 
     Returns:
-        The weights, and the names of the tokens.
+        The weights, with their gradients if there is a target, and the names of the tokens.
 
     Raises:
+        AddressError: The network has no such unit, or the target cannot be parsed.
         OutputError: The file cannot be read.
         SettingError: There are several images or texts, the network has no attention over tokens, or its layers have
             different tokens.
     """
     bound, images = _one_input(network, image)
-    request = AttributionRequest(bound, fv.objectives.Logit(0), (images.shape[-2], images.shape[-1]))
-    found = attention_layers(request, images)
+    objective = fv.objectives.Logit(0) if target is None else as_target(target)
+    request = AttributionRequest(bound, objective, (images.shape[-2], images.shape[-1]))
+    found = attention_layers(request, images, gradients=target is not None)
     _check_alike(bound, found)
     layers, weights = [f"layer {i}" for i in range(len(found))], [each.weights[0].float().cpu() for each in found]
+    gradients = [each.gradients[0].float().cpu() for each in found if each.gradients is not None] or None
+    text = "" if target is None else str(objective)
     if bound.tokens is not None:
-        return AttentionRecord(bound.label, bound.tokens.words(bound.ids), tuple(layers), weights)
+        words = bound.tokens.words(bound.ids)
+        return AttentionRecord(bound.label, words, tuple(layers), weights, gradients, text)
     grid, count = found[0].grid, found[0].weights.shape[-1]
     return AttentionRecord(
         bound.label,
         _token_names(grid, count),
         tuple(layers),
         weights,
+        gradients,
+        text,
         image=images[0],
         grid=None if grid is None else (grid.rows, grid.columns),
         patches=() if grid is None else tuple(grid.patches),
