@@ -10,6 +10,9 @@ from torch import nn
 from featviz.network.bundled.classes import MOTIFS
 from featviz.network.bundled.motifnet import MEAN, SIZE, STD, MotifNet
 from featviz.network.bundled.motifvit import motifvit
+from featviz.network.bundled.phraseformer import Phraseformer
+from featviz.network.bundled.phraselstm import PhraseLSTM
+from featviz.network.bundled.vocabulary import MAX_TOKENS, SENTIMENTS, VOCABULARY, WordTokenizer
 from featviz.network.network import Network
 
 __all__ = ["BUNDLED", "MOTIFS", "MotifNet", "network", "weights"]
@@ -18,7 +21,14 @@ BUNDLED: dict[str, Callable[[], nn.Module]] = {
     "motifnet": lambda: MotifNet(len(MOTIFS)),
     "motifvit": lambda: motifvit(SIZE, len(MOTIFS)),
 }
-"""Builds each bundled network with random weights, by name."""
+"""Builds each bundled network for images with random weights, by name."""
+LANGUAGE: dict[str, Callable[[], nn.Module]] = {
+    "phraselstm": lambda: PhraseLSTM(len(VOCABULARY), len(SENTIMENTS)),
+    "phraseformer": lambda: Phraseformer(len(VOCABULARY), len(SENTIMENTS), MAX_TOKENS),
+}
+"""Builds each bundled network for text with random weights, by name."""
+TOKENIZERS = {"phraselstm": WordTokenizer(), "phraseformer": WordTokenizer(begin=True)}
+"""The tokenizer of each bundled network for text."""
 
 
 def network(name: str = "motifnet", *, trained: bool = True) -> Network:
