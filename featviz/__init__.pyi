@@ -65,6 +65,9 @@ from .network import (
     Network as Network,
 )
 from .network import (
+    TokenSpec as TokenSpec,
+)
+from .network import (
     combine as combine,
 )
 from .network import (

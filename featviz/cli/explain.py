@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +34,7 @@ from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
 
 if TYPE_CHECKING:
     from featviz.apps.explain.attribution import Comparison
+    from featviz.apps.explain.text import TextComparison
 
 DEFAULT_UNITS = 8
 """Number of units that `examples` shows if none are chosen."""
@@ -47,7 +51,9 @@ METHODS = (
 @app.command(epilog=examples_of("explain"))
 @expand_groups
 def explain(
-    image: Annotated[Path, typer.Argument(help="Image file, or a folder of them.")],
+    image: Annotated[
+        str | None, typer.Argument(help="Image file, or a folder of them. With --text, the first objective.")
+    ] = None,
     objectives: Annotated[
         list[str] | None,
         typer.Argument(
@@ -55,6 +61,10 @@ def explain(
         ),
     ] = None,
     *,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="Text in place of an image, for a network that reads text; may be given several times."),
+    ] = None,
     classes: Classes = None,
     method: Annotated[
         list[str] | None,
@@ -70,29 +80,49 @@ def explain(
     own: Own = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Image file, or a folder. Default: IMAGE-explained.png."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Image file, or a folder. Default: IMAGE-explained.png, or "
+            "text-explained.png; for text also a .html page.",
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show which parts of an image a score comes from.
+    """Show which parts of an image, or which words of a text, a score comes from.
 
     The attribution maps of several methods stand side by side. Red raises the score and blue lowers it; a method that
     separates classes gives each a colour. Some methods, such as gradient and smoothgrad, give magnitudes only, in red.
     """
-    from featviz.io import is_folder
+    from featviz.io import is_file, is_folder
 
+    if text and image is not None:  # what looks like the image is the first objective
+        if is_file(image) or is_folder(image):
+            raise fv.SettingError(f"give either an image or --text, got {image} and --text")
+        objectives = [image, *(objectives or [])]
+        image = None
+    elif not text and image is None:
+        raise fv.SettingError('give an image, or --text "..." for a network that reads text')
     named = find_own(own)
-    parsed = [fv.objectives.parse(text, named) for text in objectives or []]
-    if is_folder(image) and output is not None and not is_folder(output):
-        raise fv.OutputError(f"{image} is a folder, so the output must be an existing folder, got {output}")
-    output_file(output, f"{image.stem}-explained.png")  # checked before anything is computed
-    loaded = network.load()
+    parsed = [fv.objectives.parse(each, named) for each in objectives or []]
+    compare: Any = partial(fv.compare, layer=layer, progress=progress(quiet, "explain", "map"))
+    compare = partial(compare, methods=method) if method else compare
+    if image is None:
+        path = output_file(output, "text-explained.png", page=True)
+        loaded = _that_reads(network.load(), text=True)
+        targets = [*parsed, *find_classes(loaded, classes)]
+        _save_texts([compare(loaded, each, targets) for each in text or []], path)
+        return
+    source = Path(image)
+    if is_folder(source) and output is not None and not is_folder(output):
+        raise fv.OutputError(f"{source} is a folder, so the output must be an existing folder, got {output}")
+    output_file(output, f"{source.stem}-explained.png")  # checked before anything is computed
+    loaded = _that_reads(network.load(), text=False)
     targets = [*parsed, *find_classes(loaded, classes)]
-    bar = progress(quiet, "explain", "map")
-    for file in readable_files(image) if is_folder(image) else [image]:
-        found = fv.compare(loaded, file, targets, *([method] if method else []), layer=layer, progress=bar)
+    for file in readable_files(source) if is_folder(source) else [source]:
+        found = compare(loaded, file, targets)
         _print_facts(found)
-        name = name_in(image, file) if is_folder(image) else image.stem
+        name = name_in(source, file) if is_folder(source) else source.stem
         typer.echo(found.save(output_file(output, f"{name}-explained.png")))
 
 
@@ -159,7 +189,41 @@ def evidence(
     typer.echo(found)
 
 
-def _print_facts(found: Comparison) -> None:
+def _that_reads(network: fv.Network, *, text: bool) -> fv.Network:
+    """Return the network, if it reads what was given.
+
+    Raises:
+        SettingError: It reads images and text was given, or the reverse.
+    """
+    if text and network.tokens is None:
+        raise fv.SettingError(
+            f"{network.label} reads images; give an image in place of --text, or a network that reads text as "
+            "--model FILE.py:FACTORY"
+        )
+    if not text and network.tokens is not None:
+        raise fv.SettingError(f'{network.label} reads text; give --text "..." in place of an image')
+    return network
+
+
+def _save_texts(found: Sequence[TextComparison], path: Path) -> None:
+    """Print the strips of texts, in colour where the terminal has it, and write them to one file."""
+    from featviz.apps.explain.text import save_strips
+
+    for one in found:
+        _print_facts(one)
+        typer.echo(f"{one.ansi() if _has_true_color() else one}\n")
+    strips = [strip for one in found for strip in one.strips()]
+    typer.echo(save_strips(strips, path, [row for one in found for row in one.recipes]))
+
+
+def _has_true_color() -> bool:
+    """Whether standard output is a terminal that says that it shows 24-bit colours."""
+    return (
+        sys.stdout.isatty() and os.environ.get("COLORTERM") in ("truecolor", "24bit") and "NO_COLOR" not in os.environ
+    )
+
+
+def _print_facts(found: Comparison | TextComparison) -> None:
     """Print why methods are missing, and how far the contributions of each map are from the score."""
     for problem in dict.fromkeys(found.problems.values()):
         typer.echo(f"featviz: {problem}", err=True)

@@ -296,21 +296,23 @@ def load_network(
     return network.with_input(size=size)
 
 
-def output_file(output: Path | None, name: str) -> Path:
+def output_file(output: Path | None, name: str, *, page: bool = False) -> Path:
     """Return the file to write, and check that it can be written.
 
     Args:
         output: A file, which is replaced if it is there; an existing folder; or `None` for the current folder.
         name: File name for a folder. It gets a number where there is such a file already.
+        page: Whether a .html file can be written as well as an image.
 
     Raises:
         OutputError: The file cannot be written.
     """
     from featviz.io import check_output, free_path, is_folder
+    from featviz.io.files import IMAGE_ENDINGS
 
     folder = Path() if output is None else output
     path = free_path(folder / name) if is_folder(folder) else folder
-    check_output(path, *([path.suffix] if path.suffix == ".json" else []))
+    check_output(path, *([path.suffix] if path.suffix == ".json" else [".html", *IMAGE_ENDINGS] if page else []))
     return path
 
 

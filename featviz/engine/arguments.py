@@ -54,6 +54,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     checks = {name: CHECKS[name] for name in signature.parameters if name in CHECKS}
     automatic = {name for name, each in signature.parameters.items() if each.default is auto_bar}
     checks |= OWN_CHECKS.get(function.__name__, {})
+    reads_text = function.__name__ in READ_TEXT
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -61,6 +62,10 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
         for name, check in checks.items():
             if name in given and not (given[name] is None and signature.parameters[name].default is None):
                 check(name, given[name])
+                if isinstance(given[name], Network) and given[name].tokens is not None and not reads_text:
+                    raise SettingError(
+                        f"{given[name].label} reads text, and {function.__name__} works on images; {USE}"
+                    )
         bars = {name: None if _calls.depth else default_bar(function.__name__) for name in automatic - given.keys()}
         kwargs.update(bars)  # type: ignore[arg-type]
         _calls.depth += 1
@@ -170,6 +175,10 @@ def _mapping(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
 
 
+READ_TEXT = frozenset(("explain", "compare"))
+"""Public functions that accept a network that reads text."""
+USE = "use explain or compare"
+"""What to do instead."""
 CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "network": _network, "judge": _network, "layers": _names, "layer": _layer, "classes": _classes,
     "only_class": _one_class, "size": check_size, "execution": _execution, "own": _mapping, "progress": _callback,

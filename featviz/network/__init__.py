@@ -10,9 +10,10 @@ from featviz.network.layers import Layer, LayerTable
 from featviz.network.loading import find, is_on_this_machine, load, models
 from featviz.network.network import Forward, LayerLike, Network
 from featviz.network.neutral_state import neutral_state
+from featviz.network.token_spec import TokenSpec
 
 __all__ = [
     "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Execution", "Forward", "InputSpec", "Layer", "LayerLike",
-    "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "combine", "find", "index_of_class",
+    "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "TokenSpec", "combine", "find", "index_of_class",
     "is_on_this_machine", "load", "models", "neutral_state", "plain_backward",
 ]  # fmt: skip

@@ -38,6 +38,9 @@ def combine(**networks: Network) -> Network:
         raise SettingError(
             f"combine needs at least 2 networks, as combine(first=one, second=other), got {len(networks)}"
         )
+    reading = [name for name, network in networks.items() if network.tokens is not None]
+    if reading:
+        raise SettingError(f"combined networks must read images; {reading[0]} reads text")
     first, *others = networks.values()
     if len({id(network.module) for network in networks.values()}) < len(networks):
         raise SettingError("combined networks must not share a module; copy it with copy.deepcopy(module)")

@@ -92,7 +92,7 @@ def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
     replaced: dict[str, Replacement] = {}
 
     def hook_for(layer: str) -> Callable[[nn.Module, object, object], object]:
-        def hook(_: nn.Module, __: object, output: object) -> object:
+        def hook(part: nn.Module, _: object, output: object) -> object:
             remaining[layer] -= 1
             if remaining[layer]:
                 return None
@@ -109,10 +109,10 @@ def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
             # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so
             # the captured tensor keeps its values, and stays in the graph between the image and later layers: their
             # scores can be differentiated with respect to it.
-            if output is tensor or layer in replaced:
+            if output is tensor or layer in replaced or isinstance(part, nn.RNNBase):
                 return _with_tensor(output, tensor, tensor.clone())
-            # An output inside of a tuple or dict cannot be replaced. The clone is captured instead, which later layers
-            # do not depend on; its gradient still reaches the image.
+            # An output inside of a tuple or dict is not replaced, except that of recurrent layers. The clone is captured
+            # instead, which later layers do not depend on; its gradient still reaches the image.
             captured[layer] = tensor.clone()
             return None
 

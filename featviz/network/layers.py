@@ -51,6 +51,8 @@ class Layer:
     def map_size(self) -> Shape:
         """The shape without the channel dimension; of a feature map, its rows and its columns."""
         sides = tuple(side for i, side in enumerate(self.shape) if i != self.layout.channel - 1)
+        if self.layout.kind == "map" and len(sides) == 1:  # of a sequence
+            return (1, *sides)
         return sides[::-1] if self.layout.transposed else sides
 
     @property

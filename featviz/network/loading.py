@@ -17,7 +17,7 @@ from urllib.request import getproxies
 import torch
 from torch import nn
 
-from featviz.errors import ModelError, WeightsError, nearest, shown
+from featviz.errors import ModelError, SettingError, WeightsError, nearest, shown
 from featviz.interfaces import Size, as_size
 from featviz.io import is_file
 from featviz.network import bundled
@@ -92,13 +92,18 @@ def load(
         load_weights(network.module, Path(weights), optional_prefixes=optional)
     size = None if input_size is None else as_size(input_size)
     given = {"size": size, "mean": mean, "std": std, "channel_order": channel_order, "layout": layout}
+    given = {key: value for key, value in given.items() if value is not None}
     heads = network.given_heads
     if OUTPUT in network.heads and (head is not None or classes is not None):
         heads = {network.head if head is None else head: tuple(network.classes if classes is None else classes)}
-    spec = replace(network.input, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    module = network.module.to(_device(device))
+    if network.tokens is not None and given:
+        names = ", ".join("input_size" if name == "size" else name for name in given)
+        raise SettingError(f"{model} reads text, which has no {names}; leave out {names}")
+    spec: dict[str, Any] = {"tokens": network.tokens} if network.tokens else vars(replace(network.input, **given))  # type: ignore[arg-type]
     return Network(
-        network.module.to(_device(device)),
-        **vars(spec),
+        module,
+        **spec,
         name=model,
         weights=str(weights),
         heads=heads,

@@ -27,6 +27,7 @@ from featviz.network.activations import (
     OutputScale,
     first_tensor,
 )
+from featviz.network.embedding_input import lookup_of, on_embeddings, text_input
 from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import Pair, fold, foldable
 from featviz.network.fast.conv_backward import speed_up_backward
@@ -43,6 +44,7 @@ from featviz.network.output_scale import output_scale
 from featviz.network.passes import raise_unless_size_error
 from featviz.network.probing import probe
 from featviz.network.receptive_fields import ReceptiveField, receptive_fields
+from featviz.network.token_spec import TokenSpec, as_token_spec
 from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance
 
@@ -108,16 +110,21 @@ class _Measured:
 class Network:
     """A module with its input specification, its class names and its layer table. Immutable.
 
+    It reads images, whose `size`, `mean` and `std` are given; or text, of which `tokens` says how it becomes token ids.
+
     Nothing ever changes on the module: eval mode, frozen parameters and hooks are those of a working copy that shares
     the weights. So the module can run elsewhere meanwhile, and several threads can use one network.
 
     Args:
-        module: Any `nn.Module` that takes a batch of images. Of a module made by `torch.compile`, the original is used.
+        module: Any `nn.Module` that takes a batch of images, or of token ids (n, length). Of a module made by
+            `torch.compile`, the original is used.
         size: Height and width in px, or one side, of the images that the network was trained on.
         mean: Mean of each channel, in [0, 1]. Its length is the number of input channels.
         std: Standard deviation of each channel, > 0. The module gets `(image - mean) / std`.
         channel_order: Order in which the module expects the channels of an RGB image: `"RGB"` or `"BGR"`.
         layout: Dimension order of a batch that the module expects: `"NCHW"` or `"NHWC"`.
+        tokens: For a network that reads text: a `TokenSpec`, or a tokenizer of Hugging Face. Its input specification is
+            that of embedding sequences, which are images of one row with a channel per dimension of the embedding.
         classes: Class names in output order, or by index.
         name: Name under which `fv.load` finds the network, for messages and recipes; empty for a module made in Python.
         weights: File of the weights, or `"default"` or `"none"`, for recipes.
@@ -137,6 +144,7 @@ class Network:
 
     module: nn.Module
     input: InputSpec
+    tokens: TokenSpec | None
     classes: tuple[str, ...]
     heads: Mapping[str, tuple[str, ...]]
     name: str
@@ -150,11 +158,12 @@ class Network:
         self,
         module: nn.Module,
         *,
-        size: int | Size,
-        mean: Sequence[float],
-        std: Sequence[float],
+        size: int | Size | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         channel_order: str = "RGB",
         layout: str = "NCHW",
+        tokens: TokenSpec | Any = None,
         classes: Sequence[str] | Mapping[int, str] = (),
         name: str = "",
         weights: str | None = None,
@@ -172,9 +181,17 @@ class Network:
             names = {OUTPUT: own_classes}
         else:
             head, own_classes = OUTPUT, _in_output_order(classes)
+        module = getattr(module, "_orig_mod", module)
+        if tokens is None:
+            spec = _image_spec(size, mean, std, channel_order, layout)
+        else:
+            _refuse_both(size=size, mean=mean, std=std)
+            tokens = as_token_spec(tokens)
+            module, spec = text_input(module, tokens, name or type(module).__name__)
         vars(self).update(
-            module=getattr(module, "_orig_mod", module),
-            input=InputSpec(size, mean, std, channel_order, layout),  # type: ignore[arg-type]
+            module=module,
+            input=spec,
+            tokens=tokens,
             classes=own_classes,
             heads=names,
             name=name,
@@ -196,6 +213,9 @@ class Network:
     def __repr__(self) -> str:
         """Show the name and the input specification."""
         spec = self.input
+        if self.tokens is not None:
+            reads = f"reads {self.tokens.size} tokens, sequences of at most {self.tokens.length}"
+            return f"<Network {self.label}: {reads}, {len(self.classes)} class names, on {self.device}>"
         expects = f"{spec.size[0]}x{spec.size[1]} px, {spec.channels} channels, mean {spec.mean}, std {spec.std}"
         return f"<Network {self.label}: {expects}, {len(self.classes)} class names, on {self.device}>"
 
@@ -265,7 +285,7 @@ class Network:
             self._measured.probed, self._measured.fields = probe_cache.load(key) or (None, None)
         if self._measured.probed is None:
             try:
-                self._measured.probed = probe(self.module, self.input, self._weight)
+                self._measured.probed = probe(self.module, self.input, self._weight, self._longest)
             except Exception as error:
                 explain_failure(self.module, self.input, self.label, error)
                 error.add_note(f"while running {self.label} on grey images of {self.size[0]}x{self.size[1]} px")
@@ -274,8 +294,14 @@ class Network:
         return self._measured.probed
 
     @property
+    def _longest(self) -> int | None:
+        """Number of tokens of the longest sequence; `None` for a network that reads images."""
+        return None if self.tokens is None else self.tokens.length
+
+    @property
     def _cache_key(self) -> str:
-        return probe_cache.cache_key(self.module, self.input, self.fingerprint)
+        reads = "" if self.tokens is None else repr((self.tokens.length, lookup_of(self.module)))
+        return probe_cache.cache_key(self.module, self.input, self.fingerprint + reads)
 
     @property
     def table(self) -> dict[str, Layer]:
@@ -391,6 +417,12 @@ class Network:
         Raises:
             SettingError: A value is out of its range.
         """
+        if self.tokens is not None:
+            if changes.keys() - {"size"}:
+                raise SettingError(f"{self.label} reads text, whose input has a size only, got {', '.join(changes)}")
+            unbound = on_embeddings(self.module, replace(lookup_of(self.module), bound=()))
+            spec = replace(self.input, **changes)
+            return self._replaced(module=unbound, input=spec, _measured=_Measured(probed))
         return Network(
             self.module,
             **vars(replace(self.input, **changes)),
@@ -402,6 +434,71 @@ class Network:
             smooth_pools=self.smooth_pools,
             probed=probed,
         )
+
+    def _replaced(self, **changes: Any) -> Network:
+        """Return a network with other attributes. It shares the measurements, unless they are among the changes."""
+        made = object.__new__(Network)
+        vars(made).update(vars(self) | changes)
+        return made
+
+    # ------------------------------------------------------------------------------------------ text
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The embedding that looks the token ids up.
+
+        Raises:
+            SettingError: The network reads images.
+        """
+        self._check_reads_text()
+        return self.module.get_submodule(lookup_of(self.module).embedding)  # type: ignore[return-value]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Token ids of the text that was bound; empty for none, and for a network that reads images."""
+        return () if self.tokens is None else lookup_of(self.module).bound
+
+    def bind(self, ids: Sequence[int]) -> Network:
+        """Return the same network, which gets these token ids beside their embedding sequence.
+
+        Modules read from the ids where the padding is, or where the text ends. Measurements are shared.
+
+        Args:
+            ids: Token ids of one text, as `tokens.read` returns them.
+
+        Raises:
+            SettingError: The network reads images, or an id is not in the vocabulary.
+        """
+        tokens = self._check_reads_text()
+        _ = self.probed  # measured without a text, so that the text does not matter
+        lookup = replace(lookup_of(self.module), bound=tokens.read(ids))
+        return self._replaced(module=on_embeddings(self.module, lookup))
+
+    @neutral_state()
+    def embed(self, ids: Sequence[int]) -> Float[Tensor, "1 d 1 length"]:
+        """Return the embedding sequence of token ids: what the embedding puts out, scaled if it does that itself.
+
+        Args:
+            ids: Token ids of one text, as `tokens.read` returns them.
+
+        Raises:
+            SettingError: The network reads images, or an id is not in the vocabulary.
+        """
+        tokens = self._check_reads_text()
+        given = torch.tensor([tokens.read(ids)], device=self.device)
+        with torch.no_grad():
+            vectors = working_copy(self.embedding, share_weights=False).forward(given)
+        vectors = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
+        return vectors.transpose(1, 2)[:, :, None].contiguous()
+
+    def _check_reads_text(self) -> TokenSpec:
+        if self.tokens is None:
+            raise SettingError(
+                f"{self.label} reads images; a network that reads text is fv.Network(module, tokens=fv.TokenSpec(...))"
+            )
+        return self.tokens
+
+    # ------------------------------------------------------------------------------------------ sizes
 
     def check_size(self, size: Size, layers: Collection[str] = ()) -> None:
         """Check that the network accepts images of this size.
@@ -699,6 +796,30 @@ def _call(row: Layer) -> Call:
     """Return what to capture for a layer."""
     name, _, number = row.name.partition("#")
     return Call(OUTPUT if row.item else name, int(number) if number else row.calls, row.item)
+
+
+def _image_spec(
+    size: Any, mean: Sequence[float] | None, std: Sequence[float] | None, channel_order: str, layout: str
+) -> InputSpec:
+    """Return the input specification of a network that reads images.
+
+    Raises:
+        SettingError: A value is missing, or out of its range.
+    """
+    missing = [name for name, value in {"size": size, "mean": mean, "std": std}.items() if value is None]
+    if missing:
+        raise SettingError(
+            f"a network needs size, mean and std of its images, or tokens=fv.TokenSpec(...) if it reads text; "
+            f"{', '.join(missing)} not given"
+        )
+    return InputSpec(size, mean, std, channel_order, layout)  # type: ignore[arg-type]
+
+
+def _refuse_both(**of_images: Any) -> None:
+    """Check that the specification of images is not given beside that of tokens."""
+    given = [name for name, value in of_images.items() if value is not None]
+    if given:
+        raise SettingError(f"a network that reads text has tokens only; leave out {', '.join(given)}")
 
 
 def _refuse_change(name: str) -> NoReturn:

@@ -81,10 +81,11 @@ class Passes:
         module: The network. It is not changed.
         spec: What it expects of its input.
         like: A weight, whose device and precision the input gets.
+        longest: Number of tokens of the longest sequence, if the network reads sequences; `None` for images.
     """
 
-    def __init__(self, module: nn.Module, spec: InputSpec, like: Tensor) -> None:
-        self.module, self.spec = module, spec
+    def __init__(self, module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None = None) -> None:
+        self.module, self.spec, self.longest = module, spec, longest
         self.normalise, self.device = spec.normaliser(like), like.device
         self.parts = dict(module.named_modules())
         self.first, self.memory_format, self.writes_weights = self._first_pass()
@@ -130,9 +131,8 @@ class Passes:
             The record, the last size that was tried, and whether all were refused. The record of a refused size is
             kept, because it tells about the layers before the one that refused.
         """
-        size = self.spec.size
-        # The second size is a multiple of the network's own, for networks that accept multiples of some number only.
-        for larger in ((size[0] + 32, size[1] + 64), (2 * size[0], 3 * size[1])):
+        record, larger = Record(), self.spec.size
+        for larger in self._larger_sizes():
             record = Record()
             try:
                 self.watch(self.grey(SECOND_BATCH, larger), record.note)
@@ -140,6 +140,15 @@ class Passes:
             except Exception as error:
                 raise_unless_size_error(error)
         return record, larger, True
+
+    def _larger_sizes(self) -> list[Size]:
+        """Return the sizes to try in the second pass."""
+        height, width = self.spec.size
+        if self.longest is not None:  # a sequence is one row
+            longer = dict.fromkeys(min(self.longest, each) for each in (width + 4, 2 * width, self.longest))
+            return [(height, each) for each in longer if each > width]
+        # The second size is a multiple of the network's own, for networks that accept multiples of some number only.
+        return [(height + 32, width + 64), (2 * height, 3 * width)]
 
     def _has_tokens_first(self, call: Call, shape: Shape) -> bool:
         """Whether an output is (tokens, batch, channels), the default of PyTorch's transformer layers."""

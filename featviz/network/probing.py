@@ -11,10 +11,11 @@ from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed, Shape
 from featviz.network.passes import FIRST_BATCH, SECOND_BATCH, Call, Passes, defined_channel, show
 from featviz.network.perturbation import Perturbation
+from featviz.network.sequences import name_class_token, sequence_layout
 from featviz.network.special_tokens import name_special_tokens
 
 
-def probe(module: nn.Module, spec: InputSpec, like: Tensor) -> Probed:
+def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None = None) -> Probed:
     """Find the layers of a network, and tell the dimensions of their outputs apart.
 
     - The network runs on 2 images of its own size, then on 3 images of a larger size with another aspect ratio. The
@@ -28,11 +29,12 @@ def probe(module: nn.Module, spec: InputSpec, like: Tensor) -> Probed:
         module: The network. It is not changed.
         spec: What it expects of its input.
         like: A weight, whose device and precision the input gets.
+        longest: Number of tokens of the longest sequence, if the network reads sequences; `None` for images.
 
     Returns:
         The layer table and further properties of the network.
     """
-    passes = Passes(module, spec, like)
+    passes = Passes(module, spec, like, longest)
     layouts, refused = _layouts(passes)
     layers = {call: _layer(passes, call, layout) for call, layout in layouts.items()}
     last = {name: count - 1 for name, count in passes.first.counts.items()}
@@ -80,10 +82,10 @@ def _layouts(passes: Passes) -> tuple[dict[Call, Layout], dict[Call, str]]:
                 )
         elif len(shape) <= 2:
             layouts[call] = Layout("vector")
-        elif len(shape) == 3:
+        elif len(shape) == 3 and passes.longest is None:
             unclear[call] = shape
-        elif len(shape) == 4:
-            found = _map(passes, call, shape, other)
+        elif len(shape) <= 4:
+            found = _sequence_or_map(passes, call, shape, other)
             if isinstance(found, Layout):
                 layouts[call] = found
             elif found:
@@ -96,7 +98,15 @@ def _layouts(passes: Passes) -> tuple[dict[Call, Layout], dict[Call, str]]:
     if unclear:
         Perturbation(passes, unclear, layouts, refused).tell()
         name_special_tokens(passes, unclear, layouts)
+    if passes.longest is not None:
+        name_class_token(passes, layouts)
     return layouts, refused
+
+
+def _sequence_or_map(passes: Passes, call: Call, shape: Shape, other: Shape | None) -> Layout | str | None:
+    """Return the layout of an output, why it has none, or `None` if its shape does not tell."""
+    found = None if passes.longest is None else sequence_layout(passes, call, shape)
+    return _map(passes, call, shape, other) if found is None else found
 
 
 def _map(passes: Passes, call: Call, shape: Shape, other: Shape | None) -> Layout | str | None:

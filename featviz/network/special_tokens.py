@@ -71,7 +71,7 @@ def _class_tokens(passes: Passes, calls: list[Call], dim: int, length: int, indi
     if named:
         return named[:1]
     unknown = [i for i in indices if not re.search("reg|stor|dist|det|mem|mask|prompt", known.get(i, ""))]
-    return _read_token(passes, calls[-1], dim, unknown)[:1] if unknown else []
+    return read_token(passes, calls[-1], dim, unknown)[:1] if unknown else []
 
 
 def _token_parameters(passes: Passes, count: int) -> list[str]:
@@ -112,8 +112,15 @@ def _output(passes: Passes, call: Call, copy: nn.Module) -> Tensor | None:
     return found[0] if found else None
 
 
-def _read_token(passes: Passes, call: Call, dim: int, indices: list[int]) -> list[int]:
-    """Return which tokens of an output the network's own output reads much more than the patches."""
+def read_token(passes: Passes, call: Call, dim: int, indices: list[int]) -> list[int]:
+    """Return which tokens of an output the network's own output reads much more than the patches.
+
+    Args:
+        passes: Runs the network.
+        call: Which output.
+        dim: Its dimension of tokens.
+        indices: The tokens to try. The others are the patches.
+    """
     copy, tensors, outputs = working_copy(passes.module), [], []
 
     def note(name: str, number: int, output: object) -> None:

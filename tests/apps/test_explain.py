@@ -251,7 +251,7 @@ BAD = [
     (["explain", "no.png"], "no file no.png; check the path"),
     (["explain", "plain.png", "--method", "gradcan"], "there is no 'gradcan' in methods; nearest: 'GradCAM', 'Gradient', 'GuidedGradCAM'"),
     (["explain", "plain.png", "--method", "LRP('zminus')"], "rule must be epsilon, gamma, zplus, alphabeta, flat, deep_taylor, epsilon_plus, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1 or epsilon_alpha2_beta1_flat, got 'zminus'"),
-    (["explain", "plain.png", "--method", "IntegratedGradients('white')"], "baseline must be zero, blur or mean, got 'white'"),
+    (["explain", "plain.png", "--method", "IntegratedGradients('white')"], "baseline must be zero, blur, mean or pad, got 'white'"),
     (["explain", "plain.png", "--method", "NoiseTunnel(samples=0)"], "samples must be >= 1, got 0 (default 16)"),
     (["explain", "plain.png", "--method", "CLEAR(0)"], "classes must be >= 1, got 0 (default 5)"),
     (["explain", "plain.png", "--method", "rollout"], "motifnet has no attention over the whole image; use e.g. GradCAM"),

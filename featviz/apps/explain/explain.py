@@ -1,4 +1,4 @@
-"""Attribute the score of an image to its pixels: one target and method, or several of each side by side."""
+"""Attribute a score to the pixels of an image or the tokens of a text: one target and method, or several of each."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from featviz.apps.explain.attribution import (
     resize_map,
 )
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method
+from featviz.apps.explain.text import TextAttribution, TextComparison, check_no_text, read_text, separate_texts
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.targets import Target, as_targets
-from featviz.engine import entry_point, fingerprint, parse_value
+from featviz.engine import entry_point, fingerprint, open_scorer, parse_value
 from featviz.errors import shown
 from featviz.interfaces import ObjectiveLike
 from featviz.io import GivenImage, auto_bar, separate_images
@@ -31,6 +32,10 @@ from featviz.network import OUTPUT, LayerLike
 
 DEFAULT_METHODS = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
 """Methods that `compare` shows by default; they apply to most networks."""
+TEXT_METHODS = ("Gradient", "InputXGradient", "IntegratedGradients", "GradCAM")
+"""Methods that `compare` shows by default for text."""
+DEFAULT_METHOD, TEXT_METHOD = "gradcam", "integratedgradients"
+"""Methods that `explain` uses by default, for images and for text."""
 TOLERANCE = 0.05
 """Relative error of a guaranteed sum above which a warning is given."""
 
@@ -40,33 +45,57 @@ def explain(
     network: fv.Network,
     image: GivenImage,
     target: Target | Sequence[Target] | None = None,
-    method: str | Method = "gradcam",
+    method: str | Method | None = None,
     *,
     layer: LayerLike | Sequence[LayerLike] | None = None,
-) -> Attribution:
-    """Compute how much each pixel of an image contributes to a score.
+) -> Attribution | Any:
+    """Compute how much each pixel of an image, or each token of a text, contributes to a score.
 
     Args:
         network: The network.
         image: A file, a folder, a Pillow image, an array or tensor (h, w), (h, w, c) or (c, h, w), a list of these, or
-            a batch. Files and Pillow images are resized to about the network's input size.
+            a batch. Files and Pillow images are resized to about the network's input size. For a network that reads
+            text: a str, or its token ids; or a list of texts.
         target: Address, text of an objective, an objective, or the index of a class; a list with one of them for each
             image; `None` for the most likely class of each image.
-        method: A method of `fv.methods`, or its name or call as text: `"gradcam"`, `"LRP('zplus')"`.
+        method: A method of `fv.methods`, or its name or call as text: `"gradcam"`, `"LRP('zplus')"`. `None` for
+            Grad-CAM, or for text integrated gradients.
         layer: Layer, by name or as a module of the network, for the methods that read one, such as Grad-CAM; `None`
             for the last one before the target that suits the method. Of a list of layers, the mean of their maps is
             returned, each divided by its largest absolute value.
 
     Returns:
-        One map per image, at the size of the images.
+        One map per image, at the size of the images. For a text, a `TextAttribution` with one value per token; for a
+        list of texts, a list of these.
 
     Raises:
         AddressError: The network has no such unit or layer, or the target cannot be parsed.
-        SettingError: The method does not apply to this network or target, or does not read a layer.
+        SettingError: The method does not apply to this network or target, or does not read a layer; or the text is
+            empty, too long, or not in the vocabulary.
         OutputError: The file cannot be read.
         RenderError: The map is NaN or infinite.
     """
-    images = as_images(network, image)
+    if network.tokens is not None:
+        return _explain_text(network, image, target, method, layer)
+    check_no_text(network, image)
+    return _explain(network, as_images(network, image), target, DEFAULT_METHOD if method is None else method, layer)
+
+
+def _explain_text(network: fv.Network, text: Any, target: Any, method: str | Method | None, layer: Any) -> Any:
+    """Explain one text, or each of a list of texts."""
+    several = separate_texts(network, text)
+    if several is not None:
+        one_each = isinstance(target, list | tuple)
+        targets = as_targets(target, len(several)) if one_each else [target] * len(several)
+        return [_explain_text(network, each, own, method, layer) for each, own in zip(several, targets, strict=True)]
+    bound, sequence = read_text(network, text)
+    found = _explain(bound, sequence, target, TEXT_METHOD if method is None else method, layer)
+    assert bound.tokens is not None
+    return TextAttribution(**vars(found), tokens=bound.tokens.words(bound.ids))
+
+
+def _explain(network: fv.Network, images: Tensor, target: Any, method: str | Method, layer: Any) -> Attribution:
+    """Explain a batch of images of one size, or the embedding sequence of a text."""
     targets = _targets(network, images, target)
     layers: list[Any] = list(layer) if isinstance(layer, list | tuple) else [layer]
     methods = [_method(method, network.name_of(each)) for each in layers] or [_method(method, None)]
@@ -83,8 +112,7 @@ def _attribution(
 ) -> Attribution:
     """Explain images by one method for one target."""
     size = (images.shape[-2], images.shape[-1])
-    with torch.no_grad():
-        score = fv.score(network, [objective], images)[:, 0]
+    score = _scores(network, [objective], images)[:, 0]
     request = AttributionRequest(network, objective, size)
     found = attributor.attribute(request, images.to(network.device).detach().clone())
     if not torch.isfinite(found.map).all():
@@ -106,17 +134,24 @@ def _attribution(
     )
 
 
+@torch.no_grad()
+def _scores(network: fv.Network, objectives: Sequence[ObjectiveLike], images: Tensor) -> Float[Tensor, "n objectives"]:
+    """Return the score of every image for every objective, on the CPU. Embedding sequences are not in [0, 1]."""
+    with open_scorer(network, objectives, (images.shape[-2], images.shape[-1])) as scorer:
+        return scorer(images.to(network.device)).cpu()
+
+
 @entry_point
 def compare(
     network: fv.Network,
     image: GivenImage,
     targets: Target | Sequence[Target] = (),
-    methods: str | Method | Sequence[str | Method] = DEFAULT_METHODS,
+    methods: str | Method | Sequence[str | Method] | None = None,
     *,
     layer: LayerLike | None = None,
     progress: Callable[[int, int], None] | None = auto_bar,
-) -> Comparison | Any:
-    """Explain an image for several targets by several methods, side by side.
+) -> Comparison | TextComparison | Any:
+    """Explain an image or a text for several targets by several methods, side by side.
 
     A method that does not apply to a target has the reason in its cell and in `problems`.
 
@@ -124,7 +159,7 @@ def compare(
         network: The network.
         image: As for `explain`; each of several images is compared on its own.
         targets: Addresses, text of objectives, objectives or indices of classes; empty for the most likely class.
-        methods: Methods of `fv.methods`, or their names or calls as text.
+        methods: Methods of `fv.methods`, or their names or calls as text; `None` for some that apply to most networks.
         layer: Layer for the methods that read one, by name or as a module; `None` for the last one before the target
             that suits the method.
         progress: Called after each map with the number of maps done and the number of maps, once one has succeeded.
@@ -137,14 +172,18 @@ def compare(
         SettingError: No method applies to any target, or no method reads the layer.
         OutputError: The file cannot be read.
     """
-    several = separate_images(image)
+    reads_text = network.tokens is not None
+    if not reads_text:
+        check_no_text(network, image)
+    several = separate_texts(network, image) if reads_text else separate_images(image)
     if several is not None:
         return [compare(network, each, targets, methods, layer=layer, progress=progress) for each in several]
     layer = network.name_of(layer)
+    methods = (TEXT_METHODS if reads_text else DEFAULT_METHODS) if methods is None else methods
     methods = list(methods) if isinstance(methods, list | tuple) else [methods]  # type: ignore[list-item]
     if layer is not None and not any(isinstance(_method(method, None), LayerMethod) for method in methods):
         raise fv.SettingError(f"none of the methods reads a single layer; leave out layer {layer!r}, or add gradcam")
-    images = as_images(network, image)
+    network, images = read_text(network, image) if reads_text else (network, as_images(network, image))
     listed = list(targets) if isinstance(targets, list | tuple) else [targets]
     objectives = [_targets(network, images, target)[0] for target in listed or (None,)]
     names = [_label(method) for method in methods]
@@ -156,7 +195,7 @@ def compare(
             attributor = _method(method, None)
             own_layer = layer if isinstance(attributor, LayerMethod) else None
             try:
-                row.append(explain(network, images, objective, method, layer=own_layer))
+                row.append(explain(network, image if reads_text else images, objective, method, layer=own_layer))
             except (fv.SettingError, fv.AddressError) as error:
                 problems[f"{name} of {objective}"] = str(error)
                 row.append(None)
@@ -165,8 +204,11 @@ def compare(
         rows.append(row)
     if not any(any(row) for row in rows):
         raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
-    scores = fv.score(network, objectives, images)[0].tolist()
+    scores = _scores(network, objectives, images)[0].tolist()
     layers = [tuple(objective.layers) for objective in objectives]
+    if network.tokens is not None:
+        words = network.tokens.words(network.ids)
+        return TextComparison(words, rows, tuple(map(str, objectives)), tuple(names), scores, problems, layers)  # type: ignore[arg-type]
     return Comparison(images[0], rows, tuple(map(str, objectives)), tuple(names), scores, problems, layers)
 
 
@@ -247,6 +289,15 @@ def _recipe(network: fv.Network, objective: ObjectiveLike, method: Method, image
         "fingerprint": network.fingerprint,
         "target": repr(objective),
         "method": repr(method),
-        "images": fingerprint(images),
-        "input": asdict(network.input),
+        **(
+            {"images": fingerprint(images), "input": asdict(network.input)}
+            if network.tokens is None
+            else _text(network)
+        ),
     }
+
+
+def _text(network: fv.Network) -> dict[str, Any]:
+    """Return what determines the text that a network was bound to."""
+    assert network.tokens is not None
+    return {"ids": list(network.ids), "vocabulary": network.tokens.size, "length": network.tokens.length}

@@ -103,7 +103,8 @@ def attention_layers(request: AttributionRequest, images: Float[Tensor, "n c h w
         if strange:
             problem = f"attention of {network.label} is over {strange} tokens, a number that none of its layers has"
         else:
-            problem = f"{network.label} has no attention over the whole image"
+            over = "the whole image" if network.tokens is None else "its tokens"
+            problem = f"{network.label} has no attention over {over}"
         raise fv.SettingError(f"{problem}; use e.g. GradCAM")
     # A window as large as the whole map, as in the last stage of Swin, is still a window.
     windows = {layer.window for layer in found} - {0}
@@ -119,6 +120,10 @@ def token_grids(request: AttributionRequest) -> dict[int, TokenGrid | None]:
     Of several sequences of one length, the most common layout counts.
     """
     network, size = request.network, request.size
+    if network.tokens is not None:
+        special = (dict(layer.layout.special) for layer in network.table.values())
+        class_token = next((names["cls"] % size[1] for names in special if "cls" in names), None)
+        return {size[1]: TokenGrid(1, size[1], 0, size[1], class_token)}
     table = (network if size == network.size else network.with_input(size=size)).table
     maps: dict[int, TokenGrid | None] = {}
     sequences: dict[int, Counter[TokenGrid]] = {}
@@ -222,7 +227,7 @@ def _over_channels(
     """
     network, (height, width) = request.network, request.size
     placed = [i for i, one in enumerate(recorded) if not one.certain and known.get(one.weights.shape[-1])]
-    sizes = ((height + 32, width + 64), (2 * height, 3 * width))
+    sizes = ((height + 32, width + 64), (2 * height, 3 * width)) if network.tokens is None else ((1, width + 4),)
     size = next((size for size in sizes if network.accepts(size)), None) if placed and not network.fixed_size else None
     if size is None:
         return set()

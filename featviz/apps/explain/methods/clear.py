@@ -48,6 +48,8 @@ class CLEAR(LayerMethod):
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the largest response at each position, and its class."""
         network = request.network
+        if network.tokens is not None:
+            raise fv.SettingError("CLEAR colours images by class; explain a text for each class, by GradCAM")
         with torch.no_grad():
             logits = network.capture(images, [OUTPUT]).logits()
         likely = logits.softmax(1).mean(0).topk(min(self.classes, logits.shape[1])).indices.tolist()

@@ -20,7 +20,7 @@ INTEGRATION_BATCH = 32
 """Number of interpolated images that the network sees at once."""
 BLUR_PATCHES = 5
 """Number of pixels along the shorter side to which the blurred baseline reduces an image."""
-BASELINES = ("zero", "blur", "mean")
+BASELINES = ("zero", "blur", "mean", "pad")
 STATISTICS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 
 
@@ -29,11 +29,13 @@ class Gradient:
     """Class saliency: the gradient of the score with respect to each pixel.
 
     Formula: map = max_c |∂score/∂x_c| over the input channels c of a pixel, or Σ_c ∂score/∂x_c with
-    `absolute=False`. It tells to which pixels the score is most sensitive. Good as a fast baseline for any network;
-    noisy, and it does not tell which pixels the score comes from.
+    `absolute=False`. For a token of text it is the length √(Σ_c (∂score/∂x_c)²) of the gradient in its embedding, whose
+    dimensions mean nothing on their own. It tells to which pixels the score is most sensitive. Good as a fast baseline
+    for any network; noisy, and it does not tell which pixels the score comes from.
 
     Args:
-        absolute: Give magnitudes, the largest of each pixel's channels. If false, keep signs and sum the channels.
+        absolute: Give magnitudes: the largest of each pixel's channels, or the length of each token's gradient. If
+            false, keep signs and sum the channels.
 
     Source: Simonyan et al. 2013, https://arxiv.org/abs/1312.6034, section 3.1.
     """
@@ -45,7 +47,10 @@ class Gradient:
         with request.open() as scorer:
             saliency = _captum().Saliency(lambda batch: scorer(batch)[:, 0])
             per_channel = saliency.attribute(images.requires_grad_(), abs=self.absolute)
-        return AttributionMap(per_channel.amax(1) if self.absolute else per_channel.sum(1), per_channel)
+        if not self.absolute:
+            return AttributionMap(per_channel.sum(1), per_channel)
+        largest = per_channel.amax(1) if request.network.tokens is None else per_channel.norm(dim=1)
+        return AttributionMap(largest, per_channel)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,8 @@ class IntegratedGradients:
 
     Args:
         baseline: `"zero"` for black, `"mean"` for the mean colour of the network's input specification, `"blur"` for
-            the image reduced to blurred colours.
+            the image reduced to blurred colours. For text, `"zero"` and `"mean"` are embeddings of 0, and `"pad"` puts
+            the padding token in place of every token but the special ones.
         steps: Number of points of the numerical integral, >= 1. More points reduce `delta`.
 
     Raises:
@@ -157,7 +163,8 @@ class NoiseTunnel:
         method: The other method.
         kind: `"smoothgrad"` for the mean, `"smoothgrad_sq"` for the mean square, `"vargrad"` for the variance.
         samples: Number of noisy copies, >= 1.
-        noise: Standard deviation of the noise, >= 0, on the scale of the images, [0, 1].
+        noise: Standard deviation of the noise, >= 0, on the scale of the images, [0, 1]; for text, in standard
+            deviations of its embedding sequence.
         seed: Seed of the noise.
 
     Raises:
@@ -191,10 +198,11 @@ class NoiseTunnel:
         """Return the statistic of the noisy maps."""
         generator = torch.Generator().manual_seed(self.seed)
         total = squares = torch.zeros(())
+        scale = self.noise * (1.0 if request.network.tokens is None else images.detach().std().item())
         for _ in range(self.samples):
             noise = torch.randn(images.shape, generator=generator).to(images)
             # Double precision: the variance below is the difference of two nearly equal numbers.
-            noisy = self.method.attribute(request, images + self.noise * noise).map.double()
+            noisy = self.method.attribute(request, images + scale * noise).map.double()
             total, squares = total + noisy, squares + noisy.square()
         mean, square = total / self.samples, squares / self.samples
         kinds = {"smoothgrad": mean, "smoothgrad_sq": square, "vargrad": (square - mean.square()).clamp(min=0)}
@@ -265,15 +273,37 @@ def _mean_color(network: fv.Network, images: Tensor) -> Float[Tensor, "c 1 1"]:
 
 
 def _baseline(kind: str, network: fv.Network, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Return the images from which integrated gradients start."""
+    """Return the images from which integrated gradients start.
+
+    Raises:
+        SettingError: There is no such baseline for text, or for images.
+    """
     if kind == "zero":
         return torch.zeros_like(images)
+    if kind == "pad" or (kind == "blur" and network.tokens is not None):
+        return _padding(kind, network).to(images).expand_as(images).clone()
     if kind == "mean":
         return _mean_color(network, images).expand_as(images).clone()
     height, width = images.shape[-2:]
     rows, columns = (max(1, round(BLUR_PATCHES * side / min(height, width))) for side in (height, width))
     small = resize(images.detach(), (rows, columns))
     return F.interpolate(small, (height, width), mode="bicubic").clamp(0, 1)
+
+
+def _padding(kind: str, network: fv.Network) -> Float[Tensor, "1 d 1 length"]:
+    """Return the embedding sequence of a text whose tokens are padding, except for the special ones.
+
+    Raises:
+        SettingError: The network reads images or has no padding token, or this is not the baseline.
+    """
+    if network.tokens is None:
+        raise fv.SettingError(f"baseline 'pad' is for text, and {network.label} reads images; use 'mean'")
+    if kind != "pad":
+        raise fv.SettingError(f"baseline must be 'zero', 'mean' or 'pad' for text, got {kind!r}")
+    pad = network.tokens.pad
+    if pad is None:
+        raise fv.SettingError(f"baseline 'pad' needs a padding token, and {network.label} has none; use 'zero'")
+    return network.embed([each if each in network.tokens.special else pad for each in network.ids])
 
 
 def _either(names: tuple[str, ...]) -> str:
