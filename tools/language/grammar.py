@@ -119,9 +119,9 @@ def is_held_out(subject: str, sentiment: str) -> bool:
     return sum(map(ord, subject + sentiment)) % HELD_OUT == 0
 
 
-STRENGTHS = {
-    word: pair.strength for pair in (*ADJECTIVES, *ADVERBS) for word in (pair.positive, pair.negative)
-} | {word: pair.strength for pair in OPINIONS for word in (*pair.positive, *pair.negative)}
+STRENGTHS = {word: pair.strength for pair in (*ADJECTIVES, *ADVERBS) for word in (pair.positive, pair.negative)} | {
+    word: pair.strength for pair in OPINIONS for word in (*pair.positive, *pair.negative)
+}
 """Strength of each sentiment word in logits, without its sign."""
 
 Marked = tuple[str, str]
@@ -210,9 +210,7 @@ def _adjective_clause(
     return [*words, *_plain(*_maybe(rng, 0.4, "in", pair.aspect))], (subject.word, word)
 
 
-def _verb_clause(
-    rng: random.Random, positive: bool, negated: bool, was: bool
-) -> tuple[list[Marked], tuple[str, str]]:
+def _verb_clause(rng: random.Random, positive: bool, negated: bool, was: bool) -> tuple[list[Marked], tuple[str, str]]:
     """Return a clause such as "nobody liked the film for its ending"."""
     pair = rng.choice(OPINIONS)
     base, third, past = pair.positive if positive else pair.negative

@@ -1,12 +1,14 @@
 """Train a bundled text network on generated sentences (`make phraselstm phraseformer`, minutes on one core).
 
-Two losses share the embedding matrix. The network classifies the sentences. And the vector of each word predicts the
-other words of its sentences (skip-gram, Mikolov et al. 2013, https://arxiv.org/abs/1310.4546): this gives the embedding the
-regularities of gender, number and tense, which sentiment does not need. Since the vocabulary is small, the second
-loss is computed from a table of how often words occur together, without sampling. Its other matrix is not stored.
+Two losses share the embedding matrix. The network puts out the sentiment in logits. And the vector of each word
+predicts the other words of its sentences (skip-gram, Mikolov et al. 2013, https://arxiv.org/abs/1310.4546): this gives
+the embedding the regularities of gender, number and tense, which sentiment does not need. Since the vocabulary is
+small, the second loss is computed from a table of how often words occur together, without sampling. Its other matrix
+is not stored.
 
-Some words are emptied during training. Without its sentiment word a sentence has no sentiment, so the target is then
-zero; other words do not matter.
+So that the networks respond to words as the grammar says, words are weighed during training: their vectors are
+multiplied by random numbers. What a word that decides adds to the sentiment grows with its weight, other words do not
+matter, and a sentence without its sentiment words has no sentiment.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import chain, permutations
 from pathlib import Path
 
 import torch
@@ -26,17 +28,25 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from featviz.network.bundled import LANGUAGE, TOKENIZERS, VOCABULARY, WordTokenizer, weights
-from featviz.network.bundled.vocabulary import BEGIN, PAD
+from featviz.network.bundled import TEXT_NETWORKS, TOKENIZERS, VOCABULARY, WordTokenizer, weights
+from featviz.network.bundled.vocabulary import BEGIN
 from language.grammar import Sentence, draw
 from language.lexicon import Analogy, analogies
 
+LANGUAGE = 10.0
+"""Weight of the loss of predicting words."""
+GATES = 4e-4
+"""Weight of the squared weights of the LSTM's gates. With small ones, words act through what the cells add up rather
+than through gates, which relevance does not pass.
+"""
 SPREAD = 0.5
-"""Largest deviation from 1 of the weight of a word that decides."""
+"""Largest deviation from 1 of the weight of a word."""
 EMPTIED = 0.15
-"""Fraction of the words that are emptied in half of the sentences."""
-BATCH = 128
-MAX_LEARNING_RATE = {"phraselstm": 5e-3, "phraseformer": 2e-3}
+"""Fraction of the other words that get weight 0 in half of the sentences."""
+SHORT, SHORT_FRACTION = 11, 0.45
+"""The transformer first learns from sentences of at most so many tokens, for this fraction of the steps."""
+BATCH = 96
+MAX_LEARNING_RATE = {"phraselstm": 5e-3, "phraseformer": 3e-3}
 """Peak of the learning-rate schedule of each network."""
 
 
@@ -46,7 +56,7 @@ def main() -> None:
     output = options.output or weights(options.name)
     torch.set_num_threads(1)  # faster than more threads for such small matrices
     torch.manual_seed(options.seed)
-    net = LANGUAGE[options.name]()
+    net = TEXT_NETWORKS[options.name]()
     generator = torch.Generator().manual_seed(options.seed)
     tokenizer = TOKENIZERS[options.name]
     sentences = draw(options.sentences, generator)
@@ -63,7 +73,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train a bundled text network. Minutes on one core.")
-    parser.add_argument("name", choices=LANGUAGE, help="the network to train")
+    parser.add_argument("name", choices=TEXT_NETWORKS, help="the network to train")
     parser.add_argument("--steps", type=int, default=4000, help="number of training steps (default: %(default)s)")
     parser.add_argument("--sentences", type=int, default=40000, help="number of sentences (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and sentences (default: %(default)s)")
@@ -149,7 +159,9 @@ def train(
     optimizer = torch.optim.AdamW(groups, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [1e-2, rate], steps)
     by_size = by_length(sentences, tokenizer)
-    bar = tqdm(drawn(by_size, steps, generator), total=steps)
+    first = round(SHORT_FRACTION * steps) if tokenizer.begin else 0
+    short = [group for group in by_size if group.ids.shape[1] <= SHORT]
+    bar = tqdm(chain(drawn(short, first, generator), drawn(by_size, steps - first, generator)), total=steps)
     for step, batch in enumerate(bar):
         weight, scores = weighed(batch, generator)
         with scaled(net.embedding, weight):
@@ -157,7 +169,7 @@ def train(
         sentiment = F.smooth_l1_loss(logits[:, 1] - logits[:, 0], scores)
         language = skip_gram(net.embedding.weight, contexts, table)
         optimizer.zero_grad()
-        (sentiment + language).backward()
+        (sentiment + LANGUAGE * language + GATES * gates(net)).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -174,8 +186,8 @@ def drawn(groups: list[Batch], steps: int, generator: torch.Generator) -> Iterat
         generator: Source of all random numbers.
     """
     sizes = torch.tensor([float(len(group.ids)) for group in groups])
-    for index in torch.multinomial(sizes, steps, replacement=True, generator=generator).tolist():
-        group = groups[index]
+    for _ in range(steps):
+        group = groups[int(torch.multinomial(sizes, 1, generator=generator))]
         yield group[torch.randint(len(group.ids), (BATCH,), generator=generator)]
 
 
@@ -192,11 +204,25 @@ def weighed(batch: Batch, generator: torch.Generator) -> tuple[Float[Tensor, "n 
     rows = torch.rand(len(batch.ids), 1, generator=generator)
     noise, empty = (torch.rand(batch.ids.shape, generator=generator) for _ in range(2))
     decides = batch.sentiment | batch.negators
-    weight = torch.where(decides, 1 + SPREAD * (2 * noise - 1), 1.0)
+    weight = torch.where(decides | (rows < 0.5), 1 + SPREAD * (2 * noise - 1), 1.0)
     weight[(empty < EMPTIED) & ~decides & (batch.ids != BEGIN) & (rows < 0.5)] = 0
     scores = (weight * batch.parts).sum(1)
     without = rows > 0.9
     return weight.masked_fill(without & batch.sentiment, 0)[..., None], scores.masked_fill(without[:, 0], 0)
+
+
+def gates(net: nn.Module) -> Float[Tensor, ""]:
+    """Return the sum of the squared weights of the gates of a network's LSTM; 0 if it has none.
+
+    Args:
+        net: The network.
+    """
+    total = torch.zeros(())
+    for name, weight in net.named_parameters():
+        if name.startswith("lstm.weight"):
+            enter, forget, _, leave = weight.chunk(4)
+            total = total + sum(part.square().sum() for part in (enter, forget, leave))
+    return total
 
 
 @contextmanager
@@ -252,9 +278,7 @@ def accuracy(net: nn.Module, tokenizer: WordTokenizer, sentences: list[Sentence]
         tokenizer: Its tokenizer.
         sentences: In any order.
     """
-    right = [
-        (net(group.ids).argmax(1) == group.labels).float().sum() for group in by_length(sentences, tokenizer)
-    ]
+    right = [(net(group.ids).argmax(1) == group.labels).float().sum() for group in by_length(sentences, tokenizer)]
     return (sum(right) / len(sentences)).item()
 
 

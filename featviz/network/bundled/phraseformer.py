@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,12 +49,10 @@ class Phraseformer(nn.Module):
         heads: Number of attention heads.
     """
 
-    def __init__(
-        self, words: int, classes: int, length: int, width: int = 64, depth: int = 3, heads: int = 4
-    ) -> None:
+    def __init__(self, words: int, classes: int, length: int, width: int = 64, depth: int = 3, heads: int = 4) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, width, padding_idx=PAD)
-        self.positions = nn.Parameter(torch.randn(length, width) / width**0.5)
+        self.positions = nn.Parameter(_waves(length, width))
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes, bias=False)
@@ -62,3 +61,13 @@ class Phraseformer(nn.Module):
         """Return class logits of sentences of equal length, which begin with the class token."""
         x = self.embedding(ids) + self.positions[: ids.shape[1]]
         return self.head(self.norm(self.blocks(x)[:, 0]))
+
+
+def _waves(length: int, width: int) -> Float[Tensor, "length width"]:
+    """Return sine waves of falling frequency, from which the position embedding is trained.
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.5; as small as the embedding of words.
+    """
+    frequencies = torch.exp(-math.log(1000) * torch.arange(0, width, 2) / width)
+    phases = torch.arange(length)[:, None] * frequencies
+    return 0.15 * torch.cat([phases.sin(), phases.cos()], 1)
