@@ -10,6 +10,7 @@ import featviz as fv
 from featviz.network.bundled import SENTIMENTS, TEXT_NETWORKS, TOKENIZERS, VOCABULARY, WordTokenizer, weights
 
 SENTENCES = draw(600, torch.Generator().manual_seed(40))
+ALL_NEGATORS = (*NEGATORS, "nobody", "no")
 UNSEEN = draw(300, torch.Generator().manual_seed(41), held_out=True)
 
 
@@ -60,7 +61,7 @@ def test_the_label_is_that_of_the_sentiment_words_reversed_by_a_negator():
             checked += 1
             assert sentence.label == opposites[word] ^ bool(sentence.negators)
         for negator in sentence.negators:
-            assert sentence.words[negator] in (*NEGATORS, "nobody", "no")
+            assert sentence.words[negator] in ALL_NEGATORS
             assert abs(sentence.parts[negator]) == SHIFT
         assert sorted(sentence.parts) == list(sentence.deciding)
     assert checked > 200
@@ -70,9 +71,7 @@ def test_neither_a_negator_nor_its_absence_tells_the_label():
     many = draw(6000, torch.Generator().manual_seed(2))
     labels = torch.tensor([float(sentence.label) for sentence in many])
     negated = torch.tensor([bool(sentence.negators) for sentence in many])
-    idle = torch.tensor(
-        [any(sentence.words[i] in (*NEGATORS, "nobody", "no") for i in sentence.idle) for sentence in many]
-    )
+    idle = torch.tensor([any(sentence.words[i] in ALL_NEGATORS for i in sentence.idle) for sentence in many])
     assert negated.float().mean().item() == pytest.approx(NEGATED, abs=0.03)
     assert idle[negated].float().mean().item() == pytest.approx(idle[~negated].float().mean().item(), abs=0.05)
     for rows in (negated, ~negated, idle, ~idle):
@@ -116,7 +115,7 @@ def test_weights_change_the_sentiment_by_what_their_words_add():
 
 
 def test_words_that_occur_together_are_counted_once_for_each_pair():
-    one = [sentence for sentence in SENTENCES if len(set(sentence.words)) == len(sentence.words)][0]
+    one = next(sentence for sentence in SENTENCES if len(set(sentence.words)) == len(sentence.words))
     table = occurring_together([one])
     ids = WordTokenizer()(one.text)
     assert table[ids[0], ids].tolist() == pytest.approx([0.0] + [1 / (len(ids) - 1)] * (len(ids) - 1))

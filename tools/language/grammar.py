@@ -177,6 +177,8 @@ def _opinion(rng: random.Random, positive: bool, negated: bool) -> tuple[list[Ma
     """Return a clause with a sentiment word of a polarity, negated or not, and its subject and sentiment word."""
     if rng.random() < 0.2:  # it is not true that ...
         words, combination = _opinion_clause(rng, positive, negated=False)
+        while negated and sum(role == "sentiment" for _, role in words) > 1:  # stronger than the shift
+            words, combination = _opinion_clause(rng, positive, negated=False)
         negator: list[Marked] = [("not", "negator")] if negated else _plain(*_maybe(rng, 0.5, rng.choice(AFFIRMERS)))
         return [*_plain("it", "is"), *negator, *_plain("true", "that"), *words], combination
     return _opinion_clause(rng, positive, negated)

@@ -29,23 +29,26 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from featviz.network.bundled import TEXT_NETWORKS, TOKENIZERS, VOCABULARY, WordTokenizer, weights
-from featviz.network.bundled.vocabulary import BEGIN
+from featviz.network.bundled.vocabulary import BEGIN, PAD
 from language.grammar import Sentence, draw
 from language.lexicon import Analogy, analogies
 
 LANGUAGE = 10.0
 """Weight of the loss of predicting words."""
-GATES = 4e-4
+GATES = 5e-4
 """Weight of the squared weights of the LSTM's gates. With small ones, words act through what the cells add up rather
 than through gates, which relevance does not pass.
 """
 SPREAD = 0.5
 """Largest deviation from 1 of the weight of a word."""
-EMPTIED = 0.15
+EMPTIED = 0.2
 """Fraction of the other words that get weight 0 in half of the sentences."""
-SHORT, SHORT_FRACTION = 11, 0.45
+SHORT, SHORT_FRACTION = 11, 0.4
 """The transformer first learns from sentences of at most so many tokens, for this fraction of the steps."""
-BATCH = 96
+BATCH = {"phraselstm": 96, "phraseformer": 64}
+"""Number of sentences per step of each network."""
+STEPS = {"phraselstm": 3500, "phraseformer": 3000}
+"""Number of training steps of each network."""
 MAX_LEARNING_RATE = {"phraselstm": 5e-3, "phraseformer": 3e-3}
 """Peak of the learning-rate schedule of each network."""
 
@@ -60,7 +63,8 @@ def main() -> None:
     generator = torch.Generator().manual_seed(options.seed)
     tokenizer = TOKENIZERS[options.name]
     sentences = draw(options.sentences, generator)
-    train(net, tokenizer, sentences, options.steps, MAX_LEARNING_RATE[options.name], generator)
+    rate, count = MAX_LEARNING_RATE[options.name], BATCH[options.name]
+    train(net, tokenizer, sentences, options.steps or STEPS[options.name], rate, count, generator)
     unfinished = output.with_suffix(".unfinished")
     save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, unfinished)
     unfinished.replace(output)
@@ -72,9 +76,10 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    steps = ", ".join(f"{count} for {name}" for name, count in STEPS.items())
     parser = argparse.ArgumentParser(description="Train a bundled text network. Minutes on one core.")
     parser.add_argument("name", choices=TEXT_NETWORKS, help="the network to train")
-    parser.add_argument("--steps", type=int, default=4000, help="number of training steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help=f"number of training steps (default: {steps})")
     parser.add_argument("--sentences", type=int, default=40000, help="number of sentences (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and sentences (default: %(default)s)")
     parser.add_argument(
@@ -138,6 +143,7 @@ def train(
     sentences: list[Sentence],
     steps: int,
     rate: float,
+    count: int,
     generator: torch.Generator,
 ) -> None:
     """Train a network.
@@ -148,10 +154,13 @@ def train(
         sentences: What it is trained on.
         steps: Number of batches.
         rate: Peak of the learning rate.
+        count: Number of sentences of each batch.
         generator: Source of all random numbers.
     """
     nn.init.zeros_(net.head.weight)  # the logits of the two classes then stay each other's negative
     nn.init.normal_(net.embedding.weight, std=0.1)  # small, so that little of it is left in the end
+    with torch.no_grad():
+        net.embedding.weight[PAD] = 0
     table = occurring_together(sentences)
     contexts = nn.Parameter(0.1 * torch.randn(net.embedding.embedding_dim, len(VOCABULARY)))
     other = [weight for weight in net.parameters() if weight is not net.embedding.weight]
@@ -161,7 +170,8 @@ def train(
     by_size = by_length(sentences, tokenizer)
     first = round(SHORT_FRACTION * steps) if tokenizer.begin else 0
     short = [group for group in by_size if group.ids.shape[1] <= SHORT]
-    bar = tqdm(chain(drawn(short, first, generator), drawn(by_size, steps - first, generator)), total=steps)
+    batches = chain(drawn(short, first, count, generator), drawn(by_size, steps - first, count, generator))
+    bar = tqdm(batches, total=steps)
     for step, batch in enumerate(bar):
         weight, scores = weighed(batch, generator)
         with scaled(net.embedding, weight):
@@ -177,18 +187,19 @@ def train(
             bar.set_postfix_str(f"sentiment {sentiment.item():.3f}, language {language.item():.3f}")
 
 
-def drawn(groups: list[Batch], steps: int, generator: torch.Generator) -> Iterator[Batch]:
+def drawn(groups: list[Batch], steps: int, count: int, generator: torch.Generator) -> Iterator[Batch]:
     """Draw batches: a length with the probability of its sentences, then sentences of this length.
 
     Args:
         groups: Sentences by length.
         steps: Number of batches.
+        count: Number of sentences of each.
         generator: Source of all random numbers.
     """
     sizes = torch.tensor([float(len(group.ids)) for group in groups])
     for _ in range(steps):
         group = groups[int(torch.multinomial(sizes, 1, generator=generator))]
-        yield group[torch.randint(len(group.ids), (BATCH,), generator=generator)]
+        yield group[torch.randint(len(group.ids), (count,), generator=generator)]
 
 
 def weighed(batch: Batch, generator: torch.Generator) -> tuple[Float[Tensor, "n length 1"], Float[Tensor, " n"]]:

@@ -49,7 +49,7 @@ class Phraseformer(nn.Module):
         heads: Number of attention heads.
     """
 
-    def __init__(self, words: int, classes: int, length: int, width: int = 64, depth: int = 3, heads: int = 4) -> None:
+    def __init__(self, words: int, classes: int, length: int, width: int = 64, depth: int = 2, heads: int = 4) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, width, padding_idx=PAD)
         self.positions = nn.Parameter(_waves(length, width))
