@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -39,16 +39,12 @@ GATES = 5e-4
 """Weight of the squared weights of the LSTM's gates. With small ones, words act through what the cells add up rather
 than through gates, which relevance does not pass.
 """
-SPREAD = 0.5
-"""Largest deviation from 1 of the weight of a word."""
 EMPTIED = 0.2
 """Fraction of the other words that get weight 0 in half of the sentences."""
-SHORT, SHORT_FRACTION = 11, 0.4
-"""The transformer first learns from sentences of at most so many tokens, for this fraction of the steps."""
+SHORT = 11
+"""Number of tokens of the longest sentence from which a network learns first, if `--short` is given."""
 BATCH = {"phraselstm": 96, "phraseformer": 64}
 """Number of sentences per step of each network."""
-STEPS = {"phraselstm": 3500, "phraseformer": 3000}
-"""Number of training steps of each network."""
 MAX_LEARNING_RATE = {"phraselstm": 5e-3, "phraseformer": 3e-3}
 """Peak of the learning-rate schedule of each network."""
 
@@ -60,11 +56,15 @@ def main() -> None:
     torch.set_num_threads(1)  # faster than more threads for such small matrices
     torch.manual_seed(options.seed)
     net = TEXT_NETWORKS[options.name]()
+    if options.further:
+        net.load_state_dict({key: value.float() for key, value in load_file(weights(options.name)).items()})
+    else:
+        prepare(net)
     generator = torch.Generator().manual_seed(options.seed)
     tokenizer = TOKENIZERS[options.name]
     sentences = draw(options.sentences, generator)
     rate, count = MAX_LEARNING_RATE[options.name], BATCH[options.name]
-    train(net, tokenizer, sentences, options.steps or STEPS[options.name], rate, count, generator)
+    train(net, tokenizer, sentences, options.steps, rate, count, options.spread, options.short, generator)
     unfinished = output.with_suffix(".unfinished")
     save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, unfinished)
     unfinished.replace(output)
@@ -76,11 +76,23 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    steps = ", ".join(f"{count} for {name}" for name, count in STEPS.items())
     parser = argparse.ArgumentParser(description="Train a bundled text network. Minutes on one core.")
     parser.add_argument("name", choices=TEXT_NETWORKS, help="the network to train")
-    parser.add_argument("--steps", type=int, help=f"number of training steps (default: {steps})")
+    parser.add_argument("--steps", type=int, default=3500, help="number of training steps (default: %(default)s)")
     parser.add_argument("--sentences", type=int, default=40000, help="number of sentences (default: %(default)s)")
+    parser.add_argument(
+        "--spread",
+        type=float,
+        default=0.5,
+        help="largest deviation from 1 of the weight of a word, in [0, 1) (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--short",
+        type=float,
+        default=0.0,
+        help="fraction of the steps, from the first, with short sentences only, in [0, 1] (default: %(default)s)",
+    )
+    parser.add_argument("--further", action="store_true", help="start from the weights that ship with featviz")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and sentences (default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, help="file of the weights (default: replace those that ship with featviz)"
@@ -137,6 +149,18 @@ def by_length(sentences: list[Sentence], tokenizer: WordTokenizer) -> list[Batch
     return batches
 
 
+@torch.no_grad()
+def prepare(net: nn.Module) -> None:
+    """Set the random weights with which the training of a network starts.
+
+    Args:
+        net: The network.
+    """
+    net.head.weight.zero_()  # the logits of the two classes then stay each other's negative
+    net.embedding.weight.normal_(std=0.1)  # small, so that little of it is left in the end
+    net.embedding.weight[PAD] = 0
+
+
 def train(
     net: nn.Module,
     tokenizer: WordTokenizer,
@@ -144,6 +168,8 @@ def train(
     steps: int,
     rate: float,
     count: int,
+    spread: float,
+    short_fraction: float,
     generator: torch.Generator,
 ) -> None:
     """Train a network.
@@ -155,12 +181,10 @@ def train(
         steps: Number of batches.
         rate: Peak of the learning rate.
         count: Number of sentences of each batch.
+        spread: Largest deviation from 1 of the weight of a word, in [0, 1).
+        short_fraction: Fraction of the steps, from the first, with sentences of at most `SHORT` tokens.
         generator: Source of all random numbers.
     """
-    nn.init.zeros_(net.head.weight)  # the logits of the two classes then stay each other's negative
-    nn.init.normal_(net.embedding.weight, std=0.1)  # small, so that little of it is left in the end
-    with torch.no_grad():
-        net.embedding.weight[PAD] = 0
     table = occurring_together(sentences)
     contexts = nn.Parameter(0.1 * torch.randn(net.embedding.embedding_dim, len(VOCABULARY)))
     other = [weight for weight in net.parameters() if weight is not net.embedding.weight]
@@ -168,12 +192,12 @@ def train(
     optimizer = torch.optim.AdamW(groups, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [1e-2, rate], steps)
     by_size = by_length(sentences, tokenizer)
-    first = round(SHORT_FRACTION * steps) if tokenizer.begin else 0
+    first = round(short_fraction * steps)
     short = [group for group in by_size if group.ids.shape[1] <= SHORT]
     batches = chain(drawn(short, first, count, generator), drawn(by_size, steps - first, count, generator))
     bar = tqdm(batches, total=steps)
     for step, batch in enumerate(bar):
-        weight, scores = weighed(batch, generator)
+        weight, scores = weighed(batch, spread, generator)
         with scaled(net.embedding, weight):
             logits = net(batch.ids)
         sentiment = F.smooth_l1_loss(logits[:, 1] - logits[:, 0], scores)
@@ -202,20 +226,21 @@ def drawn(groups: list[Batch], steps: int, count: int, generator: torch.Generato
         yield group[torch.randint(len(group.ids), (count,), generator=generator)]
 
 
-def weighed(batch: Batch, generator: torch.Generator) -> tuple[Float[Tensor, "n length 1"], Float[Tensor, " n"]]:
+def weighed(batch: Batch, spread: float, generator: torch.Generator) -> tuple[Float[Tensor, "n length 1"], Float[Tensor, " n"]]:
     """Draw a weight for each word, and return the weights and the sentiment of the sentences with such words.
 
     Args:
         batch: Sentences.
+        spread: Largest deviation from 1 of the weight of a word, in [0, 1).
         generator: Source of all random numbers.
 
     Returns:
-        Weights in [0, 1 + `SPREAD`], and sentiments in logits.
+        Weights in [0, 1 + `spread`], and sentiments in logits.
     """
     rows = torch.rand(len(batch.ids), 1, generator=generator)
     noise, empty = (torch.rand(batch.ids.shape, generator=generator) for _ in range(2))
     decides = batch.sentiment | batch.negators
-    weight = torch.where(decides | (rows < 0.5), 1 + SPREAD * (2 * noise - 1), 1.0)
+    weight = torch.where(decides | (rows < 0.5), 1 + spread * (2 * noise - 1), 1.0)
     weight[(empty < EMPTIED) & ~decides & (batch.ids != BEGIN) & (rows < 0.5)] = 0
     scores = (weight * batch.parts).sum(1)
     without = rows > 0.9
