@@ -226,7 +226,9 @@ def drawn(groups: list[Batch], steps: int, count: int, generator: torch.Generato
         yield group[torch.randint(len(group.ids), (count,), generator=generator)]
 
 
-def weighed(batch: Batch, spread: float, generator: torch.Generator) -> tuple[Float[Tensor, "n length 1"], Float[Tensor, " n"]]:
+def weighed(
+    batch: Batch, spread: float, generator: torch.Generator
+) -> tuple[Float[Tensor, "n length 1"], Float[Tensor, " n"]]:
     """Draw a weight for each word, and return the weights and the sentiment of the sentences with such words.
 
     Args:
