@@ -4,8 +4,8 @@ BIN := .venv/bin
 READY := .venv/ready
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
-.PHONY: demo test test-slow check fix motifnet motifvit docs reference catalogue bench scaling dreambench quality \
-	overhead launches bench-gpu sweepbench explain-bench atlas-bench layersbench batchbench blocks-bench networks breakit clean
+.PHONY: demo test test-slow check fix motifnet motifvit phraselstm phraseformer docs reference catalogue bench scaling dreambench quality \
+	overhead launches bench-gpu sweepbench explain-bench text-bench atlas-bench layersbench batchbench blocks-bench networks breakit clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -47,6 +47,13 @@ motifvit: $(READY)  ## train the bundled transformer again: several hours on two
 	$(TRAIN) motifvit --steps 1500 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 42 --further
 	$(TRAIN) motifvit --steps 1300 --push 5 --grain .2 --spoilt .25 --rate 1e-3 --seed 62 --further
 
+phraselstm: $(READY)  ## train the bundled LSTM again: minutes on one core
+	PYTHONPATH=tools $(BIN)/python -m language.train phraselstm
+
+phraseformer: $(READY)  ## train the bundled text transformer again: minutes on one core
+	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 3000 --short 0.4
+	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 2200 --spread 0.2 --seed 1 --further
+
 docs: $(READY)  ## render the images of the README again
 	PYTHONPATH=tools $(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
 
@@ -82,6 +89,9 @@ sweepbench: $(READY)  ## time sweeps on one and two workers, and planning a mill
 
 explain-bench: $(READY)  ## measure attribution methods on images whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/explain.py
+
+text-bench: $(READY)  ## measure attribution methods on sentences whose truth is known
+	PYTHONPATH=tools $(BIN)/python benchmarks/text.py
 
 atlas-bench: $(READY)  ## time an atlas of a million activations
 	$(BIN)/python benchmarks/atlas.py

@@ -60,8 +60,9 @@ def load(
     """Load a network by name.
 
     Args:
-        model: `motifnet`, `motifvit`, a torchvision classifier, `timm/NAME`, `path/to/file.py:factory` or
-            `package.module:factory`, where the factory returns an `nn.Module` or a `Network`.
+        model: `motifnet`, `motifvit`, `phraselstm`, `phraseformer`, a torchvision classifier, `timm/NAME`,
+            `path/to/file.py:factory` or `package.module:factory`, where the factory returns an `nn.Module` or a
+            `Network`.
         weights: `"default"` for the model's own, `"none"` for random ones, or a safetensors or state_dict file.
         device: A torch device, or `"auto"` for the first available one of cuda, mps and cpu.
         input_size: Height and width of the input in px, or one side; `None` for the model's own. A bare module of the

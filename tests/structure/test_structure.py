@@ -36,7 +36,8 @@ def test_the_layout_is_small():
 
 def test_tools_stay_out_of_the_package():
     code = [path.read_text() for path in (ROOT / "featviz").rglob("*.py")]
-    assert not any("import motifs" in text or "from motifs" in text for text in code)
+    tools = ("import motifs", "from motifs", "import language", "from language")
+    assert not any(name in text for text in code for name in tools)
 
 
 NAMESPACES = ("objectives", "param", "transforms", "optimizers", "methods")
@@ -264,5 +265,5 @@ def test_every_dependency_is_declared():
 
 def test_nothing_but_ours_is_in_the_package():
     sizes = {path.name: path.stat().st_size for path in (ROOT / "featviz").rglob("*") if path.suffix == ".safetensors"}
-    assert sorted(sizes) == ["motifnet.safetensors", "motifvit.safetensors"]
+    assert sorted(sizes) == [f"{name}.safetensors" for name in ("motifnet", "motifvit", "phraseformer", "phraselstm")]
     assert max(sizes.values()) < 3_000_000

@@ -12,7 +12,7 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
-from featviz.network.bundled import BUNDLED, MOTIFS
+from featviz.network.bundled import IMAGE_NETWORKS, MOTIFS
 
 CLASSES = ("stripes", "checkerboard", "rings", "heart", "leaf", "smiley", "clouds", "bricks", "zigzag", "spiral")
 
@@ -23,7 +23,7 @@ def visualizations(motifnet):
     return dict(zip(CLASSES, rendering.images, strict=True))
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", IMAGE_NETWORKS)
 def test_bundled_networks_classify_new_drawings(name):
     assert len(MOTIFS) >= 20
     net = fv.load(name, device="cpu")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from featviz.network.bundled import BUNDLED, MOTIFS, weights
+from featviz.network.bundled import IMAGE_NETWORKS, MOTIFS, weights
 from featviz.network.bundled.motifnet import MEAN, SIZE, STD
 from motifs.corruptions import add_noise, destroy_motifs
 from motifs.draw import draw
@@ -45,7 +45,7 @@ def main() -> None:
     unfinished = output.with_suffix(".unfinished")
 
     torch.manual_seed(0)
-    net = BUNDLED[options.name]().to(memory_format=torch.channels_last).to(options.device)
+    net = IMAGE_NETWORKS[options.name]().to(memory_format=torch.channels_last).to(options.device)
     if options.further:
         net.load_state_dict(load_file(weights(options.name)))
     train(net, options, unfinished)
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Train a bundled network on drawings that are made during training. Hours on two cores.",
     )
-    parser.add_argument("name", choices=BUNDLED, help="the network to train")
+    parser.add_argument("name", choices=IMAGE_NETWORKS, help="the network to train")
     parser.add_argument("--steps", type=int, default=2000, help="number of training steps (default: %(default)s)")
     parser.add_argument(
         "--push",
