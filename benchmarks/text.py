@@ -36,11 +36,14 @@ METHODS: dict[str, Any] = {
     "IntegratedGradients": m.IntegratedGradients(steps=64),
     "IntegratedGradients pad": m.IntegratedGradients("pad", steps=64),
     "GradCAM": m.GradCAM(),
-    "LRP": m.LRP(),
-    "LRP epsilon": m.LRP("epsilon"),
-    "LRP gamma": m.LRP("gamma"),
+    "LRP cp_lrp": m.LRP("cp_lrp"),
+    "LRP cp_lrp, plain": m.LRP("cp_lrp", epsilon=0, gamma=0),
+    "LRP attn_lrp": m.LRP("attn_lrp"),
+    "LRP attn_lrp, plain": m.LRP("attn_lrp", epsilon=0, gamma=0),
+    "Occlusion": m.Occlusion(),
     "Attention": m.Attention(),
     "Rollout": m.Rollout(),
+    "GradientRollout": m.GradientRollout(),
     "ClassAttention": m.ClassAttention(),
 }
 """Methods that do not apply to a network are skipped."""

@@ -390,7 +390,7 @@ def test_attention_over_a_number_that_no_layer_has_is_named():
         map_of(toys.network(Odd()), methods.Attention())
 
 
-# ------------------------------------------------------------------------------------------------ class-specific rollout
+# ----------------------------------------------------------------------------------------------- class-specific rollout
 
 
 class Readable(nn.Module):
