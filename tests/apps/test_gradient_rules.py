@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import text_toys
 import torch
 import torch.nn.functional as F
 import toys
@@ -453,3 +454,58 @@ def test_both_rules_are_found_by_their_names():
     assert (maps[0] - maps[1]).abs().max() > 0.01 * maps[0].abs().max()
     with pytest.raises(fv.SettingError, match=r"^rule must be epsilon, .* cp_lrp or attn_lrp, got 'lrp_all'$"):
         methods.LRP("lrp_all")
+
+
+# ----------------------------------------------------------------------------------------------------------------- text
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer", "tokens first", "convolutions", "end of text"])
+@pytest.mark.parametrize("rule", ["cp_lrp", "attn_lrp"])
+def test_a_text_has_one_number_a_token(kind, rule):
+    network = text_toys.network(kind)
+    found = fv.explain(network, text_toys.TEXT, 1, methods.LRP(rule))
+    assert found.relevance.shape == (len(found.tokens),)
+    assert found.relevance.abs().max() > 0
+
+
+def test_rules_that_need_the_range_of_the_input_refuse_text():
+    message = "deep_taylor needs the range of the input, which embeddings of text do not have; use LRP('cp_lrp')"
+    with pytest.raises(fv.SettingError) as caught:
+        fv.explain(text_toys.network("convolutions"), text_toys.TEXT, 1, "LRP('deep_taylor')")
+    assert str(caught.value) == message
+
+
+# --------------------------------------------------------------------------------------------- transformers of libraries
+
+
+def timm_vit():
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    return timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64, depth=2, num_classes=5)
+
+
+def hugging_face_vit():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=64, patch_size=16,
+        num_labels=5,
+    )  # fmt: skip
+    return transformers.ViTForImageClassification(config)
+
+
+TRANSFORMER_METHODS = [
+    "LRP('cp_lrp')", "LRP('attn_lrp')", "GradientRollout", "Rollout", "Attention", "GradCAM", "gradcam++", "HiResCAM",
+    "LayerCAM", "ScoreCAM", "Occlusion(16)", "FeatureAblation(16)", "RISE(20)", "InputXGradient",
+    "NoiseTunnel(LRP('attn_lrp'), samples=2, shift=4)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [timm_vit, hugging_face_vit])
+def test_transformers_of_libraries_run_every_method(make):
+    network = fv.Network(make().eval(), size=64, **toys.HALF)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for name in TRANSFORMER_METHODS:
+        found = fv.explain(network, image, 3, name).map[0]
+        assert found.shape == (64, 64), name
+        assert found.std() > 0, name

@@ -117,12 +117,16 @@ class LRP:
         """Return the relevance of each pixel, and how far its sum misses the relevance at the target.
 
         Raises:
-            SettingError: An operation between the image and the target has no rule, or the target reads no layer or
-                several networks.
+            SettingError: An operation between the image and the target has no rule, the target reads no layer or
+                several networks, or the rule needs the range of the input and the network reads text.
         """
         _check_target(request)
         if self.rule in HALVES:
             return self._by_gradient(request, images)
+        if COMPOSITES[self.rule].needs_bounds and request.network.tokens is not None:
+            raise fv.SettingError(
+                f"{self.rule} needs the range of the input, which embeddings of text do not have; use LRP('cp_lrp')"
+            )
         zennit()  # raises an error if it is not installed
         with request.open() as scorer, torch.no_grad():
             scorer(images)  # so that everything that is measured once per network is
