@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from motifs.draw import draw
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import interpolate_embeddings
@@ -26,6 +25,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 import featviz as fv
 from featviz import methods as m
 from featviz.apps.explain import scan
+from featviz.apps.explain.faithfulness import measure_faithfulness
 from featviz.apps.explain.methods import train_scouter
 from featviz.apps.explain.request import AttributionRequest
 from featviz.apps.shared.image_batches import ImageBatch
@@ -75,8 +75,6 @@ STAGES = {
 """Parts whose weights are randomised, from the top down."""
 SIDE = 64
 """Side in px of a drawing in a mosaic."""
-CURVE = 16
-"""Number of points of the insertion and deletion curves."""
 SLOTS = "stage3"
 """The layer that SCOUTER's slots attend to."""
 
@@ -120,24 +118,15 @@ def located(network: fv.Network, method: Any, count: int) -> tuple[float, float,
 
 
 def curves(network: fv.Network, method: Any, count: int) -> tuple[float, float]:
-    """Return the mean probability while pixels are inserted, and deleted, the most relevant first.
-
-    Source: Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421.
-    """
+    """Return the mean probability while pixels are inserted, and deleted, the most relevant first."""
     generator = torch.Generator().manual_seed(2)
     labels = torch.randint(len(MOTIFS), (count,), generator=generator)
     images = draw(labels, network.size, generator)
-    empty = F.interpolate(F.interpolate(images, (4, 4), mode="bilinear", antialias=True), network.size, mode="bicubic")
     areas = []
-    for image, nothing, label in zip(images, empty.clamp(0, 1), labels.tolist(), strict=True):
-        found = fv.explain(network, image, fv.objectives.Logit(label), method).map
-        order = F.avg_pool2d(found, 5, 1, 2, count_include_pad=False).flatten().argsort(descending=True)
-        rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order))).view(image.shape[1:])
-        steps = [rank < len(order) * i / CURVE for i in range(CURVE + 1)]
-        shown = torch.stack([torch.where(mask, image, nothing) for mask in steps])
-        hidden = torch.stack([torch.where(mask, nothing, image) for mask in steps])
-        goal = fv.objectives.Probability(label)
-        areas.append([fv.score(network, goal, views).mean().item() for views in (shown, hidden)])
+    for image, label in zip(images, labels.tolist(), strict=True):
+        goal = fv.objectives.Logit(label)
+        found = measure_faithfulness(network, image, goal, fv.explain(network, image, goal, method).map[0])
+        areas.append([found.insertion_area, found.deletion_area])
     return tuple(torch.tensor(areas).mean(0).tolist())  # type: ignore[return-value]
 
 
