@@ -53,6 +53,7 @@ phraselstm: $(READY)  ## train the bundled LSTM again: minutes on one core
 phraseformer: $(READY)  ## train the bundled text transformer again: minutes on one core
 	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 3000 --short 0.4
 	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 2200 --spread 0.2 --seed 1 --further
+	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 2200 --spread 0.2 --seed 2 --further
 
 docs: $(READY)  ## render the images of the README again
 	PYTHONPATH=tools $(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))

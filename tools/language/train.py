@@ -65,6 +65,8 @@ def main() -> None:
     sentences = draw(options.sentences, generator)
     rate, count = MAX_LEARNING_RATE[options.name], BATCH[options.name]
     train(net, tokenizer, sentences, options.steps, rate, count, options.spread, options.short, generator)
+    with torch.no_grad():
+        net.embedding.weight[PAD] = 0
     unfinished = output.with_suffix(".unfinished")
     save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, unfinished)
     unfinished.replace(output)
