@@ -55,6 +55,7 @@ phraseformer: $(READY)  ## train the bundled text transformer again: minutes on 
 	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 2200 --spread 0.2 --seed 1 --further
 	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 2200 --spread 0.2 --seed 2 --further
 	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 2200 --spread 0.2 --empty --seed 3 --further
+	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 1500 --spread 0.2 --rate 1.5e-3 --seed 4 --further
 
 docs: $(READY)  ## render the images of the README again
 	PYTHONPATH=tools $(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))

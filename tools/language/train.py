@@ -65,7 +65,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(options.seed)
     tokenizer = TOKENIZERS[options.name]
     sentences = draw(options.sentences, generator)
-    rate, count = MAX_LEARNING_RATE[options.name], BATCH[options.name]
+    rate, count = options.rate or MAX_LEARNING_RATE[options.name], BATCH[options.name]
     train(
         net, tokenizer, sentences, options.steps, rate, count, options.spread, options.short, options.empty, generator
     )
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         help="fraction of the steps, from the first, with short sentences only, in [0, 1] (default: %(default)s)",
     )
     parser.add_argument("--empty", action="store_true", help="give weight 0 to half of the words that do not decide")
+    parser.add_argument("--rate", type=float, help="peak of the learning rate (default: that of the network)")
     parser.add_argument("--further", action="store_true", help="start from the weights that ship with featviz")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and sentences (default: %(default)s)")
     parser.add_argument(
