@@ -48,11 +48,17 @@ motifvit: $(READY)  ## train the bundled transformer again: several hours on two
 	$(TRAIN) motifvit --steps 1300 --push 5 --grain .2 --spoilt .25 --rate 1e-3 --seed 62 --further
 
 phraselstm: $(READY)  ## train the bundled LSTM again: minutes on one core
-	PYTHONPATH=tools $(BIN)/python -m language.train phraselstm
+	PYTHONPATH=tools $(BIN)/python -m language.train phraselstm --spread 0.25 --empty
 
-phraseformer: $(READY)  ## train the bundled text transformer again: minutes on one core
+phraseformer: $(READY)  ## train the bundled text transformer again: 10 minutes on one core
 	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 3000 --short 0.4
 	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 2200 --spread 0.2 --seed 1 --further
+	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 2200 --spread 0.2 --seed 2 --further
+	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 2200 --spread 0.2 --empty --seed 3 --further
+	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 1500 --spread 0.2 --rate 1.5e-3 --seed 4 --further
+	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 1500 --spread 0.2 --rate 1.5e-3 --empty --seed 5 --further
+	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 1000 --spread 0.2 --rate 5e-4 --seed 6 --further
+	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 1200 --spread 0.2 --rate 1e-3 --seed 7 --further
 
 docs: $(READY)  ## render the images of the README again
 	PYTHONPATH=tools $(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))

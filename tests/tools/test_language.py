@@ -105,13 +105,18 @@ def test_batches_carry_what_each_word_adds():
                 assert sentiment.nonzero().flatten().tolist() == [i + begin for i in one.sentiment]
 
 
-def test_weights_change_the_sentiment_by_what_their_words_add():
+@pytest.mark.parametrize(("often", "emptied"), [(False, 0.1), (True, 0.5)])
+def test_weights_change_the_sentiment_by_what_their_words_add(often, emptied):
+    others, generator = [], torch.Generator().manual_seed(0)
     for group in by_length(SENTENCES, WordTokenizer(begin=True)):
-        weight, scores = weighed(group, 0.5, torch.Generator().manual_seed(0))
-        empty = ((weight[..., 0] == 0) & group.sentiment).any(1)
-        assert (scores[empty] == 0).all() and (weight[:, 0] > 0).all()
-        expected = (weight[..., 0] * group.parts).sum(1)
+        weight, scores = weighed(group, 0.5, often, generator)
+        weight = weight[..., 0]
+        empty = ((weight == 0) & group.sentiment).any(1)
+        assert (scores[empty] == 0).all() and (weight[:, 0] > 0).all() and (weight[group.negators] > 0).all()
+        expected = (weight * group.parts).sum(1)
         assert torch.equal(scores[~empty], expected[~empty])
+        others.append(weight[:, 1:][~(group.sentiment | group.negators)[:, 1:]])
+    assert (torch.cat(others) == 0).float().mean().item() == pytest.approx(emptied, abs=0.02)
 
 
 def test_words_that_occur_together_are_counted_once_for_each_pair():

@@ -8,7 +8,9 @@ is not stored.
 
 So that the networks respond to words as the grammar says, words are weighed during training: their vectors are
 multiplied by random numbers. What a word that decides adds to the sentiment grows with its weight, other words do not
-matter, and a sentence without its sentiment words has no sentiment.
+matter and are often left out by weight 0, and a sentence without its sentiment words has no sentiment. The weights of
+the LSTM's gates are kept small. No loss contains an attribution, but these choices favour attribution: what is measured
+on these networks need not hold for networks that are trained on sentences and labels alone.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ GATES = 5e-4
 """Weight of the squared weights of the LSTM's gates. With small ones, words act through what the cells add up rather
 than through gates, which relevance does not pass.
 """
-EMPTIED = 0.2
-"""Fraction of the other words that get weight 0 in half of the sentences."""
+EMPTIED, EMPTIED_OFTEN = 0.2, 0.5
+"""Fraction of the other words that get weight 0: in half of the sentences, and in all of them if `--empty` is given."""
 SHORT = 11
 """Number of tokens of the longest sentence from which a network learns first, if `--short` is given."""
 BATCH = {"phraselstm": 96, "phraseformer": 64}
@@ -63,8 +65,12 @@ def main() -> None:
     generator = torch.Generator().manual_seed(options.seed)
     tokenizer = TOKENIZERS[options.name]
     sentences = draw(options.sentences, generator)
-    rate, count = MAX_LEARNING_RATE[options.name], BATCH[options.name]
-    train(net, tokenizer, sentences, options.steps, rate, count, options.spread, options.short, generator)
+    rate, count = options.rate or MAX_LEARNING_RATE[options.name], BATCH[options.name]
+    train(
+        net, tokenizer, sentences, options.steps, rate, count, options.spread, options.short, options.empty, generator
+    )
+    with torch.no_grad():
+        net.embedding.weight[PAD] = 0
     unfinished = output.with_suffix(".unfinished")
     save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, unfinished)
     unfinished.replace(output)
@@ -92,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         help="fraction of the steps, from the first, with short sentences only, in [0, 1] (default: %(default)s)",
     )
+    parser.add_argument("--empty", action="store_true", help="give weight 0 to half of the words that do not decide")
+    parser.add_argument("--rate", type=float, help="peak of the learning rate (default: that of the network)")
     parser.add_argument("--further", action="store_true", help="start from the weights that ship with featviz")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and sentences (default: %(default)s)")
     parser.add_argument(
@@ -170,6 +178,7 @@ def train(
     count: int,
     spread: float,
     short_fraction: float,
+    empty: bool,
     generator: torch.Generator,
 ) -> None:
     """Train a network.
@@ -183,6 +192,7 @@ def train(
         count: Number of sentences of each batch.
         spread: Largest deviation from 1 of the weight of a word, in [0, 1).
         short_fraction: Fraction of the steps, from the first, with sentences of at most `SHORT` tokens.
+        empty: Give weight 0 to half of the words that do not decide.
         generator: Source of all random numbers.
     """
     table = occurring_together(sentences)
@@ -197,7 +207,7 @@ def train(
     batches = chain(drawn(short, first, count, generator), drawn(by_size, steps - first, count, generator))
     bar = tqdm(batches, total=steps)
     for step, batch in enumerate(bar):
-        weight, scores = weighed(batch, spread, generator)
+        weight, scores = weighed(batch, spread, empty, generator)
         with scaled(net.embedding, weight):
             logits = net(batch.ids)
         sentiment = F.smooth_l1_loss(logits[:, 1] - logits[:, 0], scores)
@@ -227,13 +237,14 @@ def drawn(groups: list[Batch], steps: int, count: int, generator: torch.Generato
 
 
 def weighed(
-    batch: Batch, spread: float, generator: torch.Generator
+    batch: Batch, spread: float, often: bool, generator: torch.Generator
 ) -> tuple[Float[Tensor, "n length 1"], Float[Tensor, " n"]]:
     """Draw a weight for each word, and return the weights and the sentiment of the sentences with such words.
 
     Args:
         batch: Sentences.
         spread: Largest deviation from 1 of the weight of a word, in [0, 1).
+        often: Give weight 0 to half of the words that do not decide, rather than to fewer in half of the sentences.
         generator: Source of all random numbers.
 
     Returns:
@@ -243,7 +254,8 @@ def weighed(
     noise, empty = (torch.rand(batch.ids.shape, generator=generator) for _ in range(2))
     decides = batch.sentiment | batch.negators
     weight = torch.where(decides | (rows < 0.5), 1 + spread * (2 * noise - 1), 1.0)
-    weight[(empty < EMPTIED) & ~decides & (batch.ids != BEGIN) & (rows < 0.5)] = 0
+    emptied = empty < EMPTIED_OFTEN if often else (empty < EMPTIED) & (rows < 0.5)
+    weight[emptied & ~decides & (batch.ids != BEGIN)] = 0
     scores = (weight * batch.parts).sum(1)
     without = rows > 0.9
     return weight.masked_fill(without & batch.sentiment, 0)[..., None], scores.masked_fill(without[:, 0], 0)
