@@ -30,7 +30,7 @@ from featviz.network import OUTPUT, Activations, plain_backward
 
 HALVES = {"cp_lrp": False, "attn_lrp": True}
 """The rules for attention and recurrence, and whether both factors of a product get relevance."""
-DEFAULT_STRENGTHS = ((0.25, 0.25), (0.05, 0.1))
+DEFAULT_STRENGTHS = ((0.25, 0.25), (0.0, 0.3))
 """gamma and epsilon of the other rules, and of these. Measured on motifvit by `make explain-bench`."""
 MAX_NAMED = 3
 """Number of operations without a rule that a message names at most."""
@@ -84,10 +84,10 @@ class LRP:
             connected layers (`epsilon`), in convolutions and in layers that read the image (`flat` or z-box):
             `epsilon_plus`, `epsilon_plus_flat`, `epsilon_gamma_box`, `epsilon_alpha2_beta1` or
             `epsilon_alpha2_beta1_flat`.
-        epsilon: ε as a fraction of the root mean square of z, >= 0; `None` for 0.25, and 0.1 in `attn_lrp` and
+        epsilon: ε as a fraction of the root mean square of z, >= 0; `None` for 0.25, and 0.3 in `attn_lrp` and
             `cp_lrp`. With 0, `epsilon` and `gamma` explode in deep networks.
         gamma: Extra weight of positive weights in the rule `gamma`, and in `attn_lrp` and `cp_lrp` of contributions
-            with the sign of z, >= 0; `None` for 0.25, and 0.05 in these two.
+            with the sign of z, >= 0; `None` for 0.25, and 0 in these two.
         bias: Let biases absorb their share of the relevance. If false, all of it goes to the inputs; in `attn_lrp` and
             `cp_lrp` biases always absorb their share.
 
