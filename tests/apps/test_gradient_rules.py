@@ -475,7 +475,7 @@ def test_rules_that_need_the_range_of_the_input_refuse_text():
     assert str(caught.value) == message
 
 
-# --------------------------------------------------------------------------------------------- transformers of libraries
+# -------------------------------------------------------------------------------------------- transformers of libraries
 
 
 def timm_vit():
