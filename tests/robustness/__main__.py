@@ -34,21 +34,22 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(2)
     warnings.simplefilter("ignore")
-    say = sys.__stdout__.write  # commands print, too
+    say, complain = sys.__stdout__.write, sys.__stderr__.write  # commands print, too
     say(f"| trials | {' | '.join((FINE, REFUSED, RAW, HUNG, DAMAGE))} | seconds |\n|---|---|---|---|---|---|---|\n")
     failures = []
     for kind in options.kinds or kinds:
         start = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as outer:
+            folder = Path(outer, "inner")  # `..` is a folder of this kind alone, not of all temporary files
+            folder.mkdir()
             os.chdir(folder)
             values.make_files()
-            counts, bad = run_all(kinds[kind](Path(folder), options.sample))
+            counts, bad = run_all(kinds[kind](folder, options.sample), on_bad=lambda line: complain(f"{line}\n"))
             os.chdir("/")
         numbers = " | ".join(str(counts[how]) for how in (FINE, REFUSED, RAW, HUNG, DAMAGE))
         say(f"| {kind} | {numbers} | {time.monotonic() - start:.0f} |\n")
         sys.__stdout__.flush()
         failures += bad
-    sys.stderr.write("\n".join(failures))
     raise SystemExit(bool(failures))
 
 

@@ -49,7 +49,7 @@ def base_lines() -> dict[str, list[str]]:
         "dream": ["photo.png", "conv2:1", "--octaves", "1", "--steps", "1", "-o", "dream.png", *MODEL],
         "embeddings": ["photos", "a.png", "-o", "map.html", "--method", "pca", *MODEL],
         "evidence": ["photos", "--layer", "conv2", "-o", "evidence.html", *MODEL],
-        "examples": ["photos", "--layer", "conv2", "-o", "examples.png", *MODEL],
+        "examples": ["photos", "--layer", "conv2", "-o", "examples.png", *few, *MODEL],
         "explain": ["photo.png", "logit:1", "--method", "gradient", "-o", "explained.png", *MODEL],
         "fit-prior": ["photos", "--size", "32", "-o", "prior.json"],
         "gallery": ["--classes", "1", "-o", "out", *few, *MODEL],

@@ -63,12 +63,15 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def run_all(trials: Iterable[Trial], limit: float = LIMIT_S) -> tuple[Counter[str], list[str]]:
+def run_all(
+    trials: Iterable[Trial], limit: float = LIMIT_S, on_bad: Callable[[str], object] = lambda _: None
+) -> tuple[Counter[str], list[str]]:
     """Run trials.
 
     Args:
         trials: The trials.
         limit: Seconds after which one counts as hanging.
+        on_bad: Called at once with the line of a trial that ended badly.
 
     Returns:
         The number of trials by how they ended, and a line for each that ended badly.
@@ -80,6 +83,7 @@ def run_all(trials: Iterable[Trial], limit: float = LIMIT_S) -> tuple[Counter[st
         counts[how] += 1
         if how not in (FINE, REFUSED):
             bad.append(f"{how}: {trial.name}: {said}"[:300])
+            on_bad(bad[-1])
     return counts, bad
 
 
