@@ -177,7 +177,7 @@ def _mapping(name: str, value: Any) -> None:
 
 READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 """Public functions that accept a network that reads text."""
-USE = "use explain or compare"
+USE = "use explain, compare, attention or embeddings"
 """What to do instead."""
 CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "network": _network, "judge": _network, "layers": _names, "layer": _layer, "classes": _classes,

@@ -102,8 +102,6 @@ def _forward(self: nn.Module, images: Float[Tensor, "n d 1 length"]) -> Any:
     # Copied, because modules may write to the output of an embedding, and to the ids.
     embedded = images[:, :, 0].transpose(1, 2).clone(memory_format=torch.contiguous_format)
     ids = torch.tensor(lookup.ids(embedded.shape[1]), device=images.device).repeat(len(images), 1)
-    if images.is_cuda:
-        _let_recurrent_layers_go_back(self)
     with _looked_up(self.get_submodule(lookup.embedding), ids, embedded):
         return own(ids)
 
@@ -122,11 +120,11 @@ def _looked_up(
     forms = [(ids, embedded), (ids.T, embedded.transpose(0, 1)), (ids.flatten(), embedded.flatten(0, 1))]
     forms += [(ids[0], embedded[0])] if len(ids) == 1 else []
 
-    def look_up(given: Tensor) -> Any:
+    def look_up(input: Tensor) -> Any:  # noqa: A002, the name that callers of `nn.Embedding` may use
         for known, vectors in forms:
-            if given.shape == known.shape and bool((given == known).all()):
+            if input.shape == known.shape and bool((input == known).all()):
                 return vectors
-        return own(given)
+        return own(input)
 
     vars(embedding)["forward"] = look_up
     try:
@@ -135,16 +133,6 @@ def _looked_up(
         del vars(embedding)["forward"]
         if before is not None:
             vars(embedding)["forward"] = before
-
-
-def _let_recurrent_layers_go_back(module: nn.Module) -> None:
-    """Let the recurrent layers of a working copy have gradients on a GPU, where cuDNN has them in training mode only.
-
-    Without dropout, both modes compute the same.
-    """
-    for part in module.modules():
-        if isinstance(part, nn.RNNBase):
-            vars(part).update(training=True, dropout=0.0)
 
 
 # ---------------------------------------------------------------------------------------------- finding the embedding

@@ -38,7 +38,12 @@ from featviz.network.gradients import SmoothPools, redirect_gradients
 from featviz.network.hooks import Call, PassDone, Replacement, hook_outputs, watch_outputs
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, LayerTable, Probed
-from featviz.network.modules import check_gradients, check_module, explain_failure
+from featviz.network.modules import (
+    check_gradients,
+    check_module,
+    explain_failure,
+    let_recurrent_layers_go_back,
+)
 from featviz.network.neutral_state import fast_on_gpu, neutral_state
 from featviz.network.output_scale import output_scale
 from featviz.network.passes import raise_unless_size_error
@@ -642,6 +647,8 @@ class Network:
         precision = torch.bfloat16 if lower else torch.float32
         recorded = cuda_graphed(run) if execution.graph and layouts else run  # without layers nothing runs
         module = self._copy()
+        if self.device.type == "cuda":
+            let_recurrent_layers_go_back(module)
         if execution.fold:
             fold(module, [pair for pair in self._foldable if not pair.hidden & layouts.keys()])
         if self._runs_out_of_place:

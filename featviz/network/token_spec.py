@@ -77,7 +77,7 @@ class TokenSpec:
             embedding: Name of the `nn.Embedding` that looks the token ids up; `None` for the one that gets them.
 
         Raises:
-            SettingError: It is no such tokenizer, or it knows no longest sequence.
+            SettingError: It is no such tokenizer, or it has no maximum length.
         """
         if not is_hugging_face(tokenizer):
             raise SettingError(
@@ -86,7 +86,7 @@ class TokenSpec:
             )
         longest = tokenizer.model_max_length if length is None else length
         if length is None and not 1 <= longest <= MAX_LENGTH:
-            raise SettingError("the tokenizer knows no longest sequence; give fv.TokenSpec.of(tokenizer, length=512)")
+            raise SettingError("the tokenizer has no maximum length; give fv.TokenSpec.of(tokenizer, length=512)")
         vocabulary = tuple(map(str, tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))))
         special = tuple(tokenizer.all_special_ids)
         return cls(vocabulary, int(longest), tokenizer.pad_token_id, special, tokenizer, embedding)

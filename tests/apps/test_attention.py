@@ -403,14 +403,15 @@ class Readable(nn.Module):
         self.cls = nn.Parameter(torch.randn(1, 1, 8))
         self.blocks = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
         self.head = nn.Linear(8, 3)
+        self.mixing, self.tokens = nn.Parameter(torch.zeros(1, 2)), nn.Identity()
         self.fused = fused
 
     def forward(self, x, kept=None):
         x = self.patch(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
+        x = self.tokens(torch.cat([self.cls.expand(len(x), -1, -1), x], 1))
         for part in self.blocks:
             if self.fused:
-                x = x + part(x, x, x, need_weights=False)[0]
+                x = x + part(x, x, x, need_weights=self.fused == "with weights")[0]
                 continue
             triple = F.linear(x, part.in_proj_weight, part.in_proj_bias).chunk(3, -1)
             q, k, v = (each.unflatten(-1, (2, 4)).transpose(1, 2) for each in triple)
@@ -418,12 +419,13 @@ class Readable(nn.Module):
             if kept is not None:
                 kept.append(weights)
             x = x + part.out_proj((weights @ v).transpose(1, 2).flatten(2))
-        return self.head(x[:, 0])
+        return self.head(x[:, 0]) * (1 + self.mixing.softmax(-1).sum())  # a softmax that is no attention
 
 
 def test_gradient_rollout_is_restated_and_needs_no_certain_implementation():
     images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    plain, fused = (fv.Network(Readable(kind).eval(), size=(32, 48), **toys.HALF) for kind in (False, True))
+    kinds = ("", "fused", "with weights")
+    plain, *others = (fv.Network(Readable(kind).eval(), size=(32, 48), **toys.HALF) for kind in kinds)
     kept = []
     logits = plain.module((images - 0.5) / 0.5, kept)
     gradients = torch.autograd.grad(logits[:, 1].sum(), kept)
@@ -431,7 +433,7 @@ def test_gradient_rollout_is_restated_and_needs_no_certain_implementation():
     for weights, gradient in zip(kept, gradients, strict=True):
         relevance = relevance + (gradient * weights).clamp(min=0).mean(1).detach() @ relevance
     expected = relevance[:, 0, 1:].view(2, 4, 6)
-    for network in (plain, fused):
+    for network in (plain, *others):
         request = AttributionRequest(network, fv.objectives.Logit(1), (32, 48))
         found = methods.GradientRollout().attribute(request, images).map
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)

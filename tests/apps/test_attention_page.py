@@ -205,6 +205,8 @@ def test_the_class_specific_rollout_is_that_of_the_method(tmp_path):
     text = text_toys.network("transformer")
     found = fv.attention(text, text_toys.TEXT, "logit:positive")
     expected = fv.explain(text, text_toys.TEXT, "logit:positive", "GradientRollout").relevance
-    torch.testing.assert_close(found.gradient_rollout()[0], expected)  # the network reads the first token
+    shares = found.gradient_rollout()[0]  # the network reads the first token
+    shares[0] -= 1  # what it keeps of itself
+    torch.testing.assert_close(shares, expected)
     with pytest.raises(fv.AddressError, match="^no class 'mooon'; nearest: 'moon'"):
         fv.attention(network, image, "logit:mooon")

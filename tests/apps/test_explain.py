@@ -22,8 +22,9 @@ from featviz.network.bundled import MOTIFS
 PUBLIC = {name: getattr(methods, name) for name in methods.__all__ if name not in ("Scouter", "train_scouter")}
 METHODS = {name: value() if isinstance(value, type) else value for name, value in PUBLIC.items()}
 FASTER = {"IntegratedGradients": methods.IntegratedGradients(steps=8)}
+ATTENTION = ("Attention", "Rollout", "GradientRollout")
 NOT_APPLICABLE = {
-    *((name, model) for name in ("Attention", "Rollout") for model in ("motifnet", "ChannelsLast", "Plain")),
+    *((name, model) for name in ATTENTION for model in ("motifnet", "ChannelsLast", "Plain")),
     ("CAM", "motifvit"),
     ("LRP", "motifvit"),
     ("LRP", "ChannelsLast"),
@@ -250,7 +251,7 @@ class Renamed(torch.nn.Module):
 BAD = [
     (["explain", "no.png"], "no file no.png; check the path"),
     (["explain", "plain.png", "--method", "gradcan"], "there is no 'gradcan' in methods; nearest: 'GradCAM', 'Gradient', 'GuidedGradCAM'"),
-    (["explain", "plain.png", "--method", "LRP('zminus')"], "rule must be epsilon, gamma, zplus, alphabeta, flat, deep_taylor, epsilon_plus, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1 or epsilon_alpha2_beta1_flat, got 'zminus'"),
+    (["explain", "plain.png", "--method", "LRP('zminus')"], "rule must be epsilon, gamma, zplus, alphabeta, flat, deep_taylor, epsilon_plus, epsilon_plus_flat, epsilon_gamma_box, epsilon_alpha2_beta1, epsilon_alpha2_beta1_flat, cp_lrp or attn_lrp, got 'zminus'"),
     (["explain", "plain.png", "--method", "IntegratedGradients('white')"], "baseline must be zero, blur, mean or pad, got 'white'"),
     (["explain", "plain.png", "--method", "NoiseTunnel(samples=0)"], "samples must be >= 1, got 0 (default 16)"),
     (["explain", "plain.png", "--method", "CLEAR(0)"], "classes must be >= 1, got 0 (default 5)"),

@@ -12,6 +12,7 @@ from torch import nn
 import featviz as fv
 from featviz import methods
 from featviz.apps.explain.methods.lrp.gradient_rules import GradientMode, GradientRules, are_attention_weights
+from featviz.apps.explain.request import AttributionRequest
 
 CP, ATTN = GradientRules(halves=False), GradientRules(halves=True)
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -48,6 +49,7 @@ PASS_ALL = {  # functions of one value, which pass all relevance on: gradient ti
     "normalize": lambda x: F.normalize(x, dim=-1),
     "rms norm": lambda x: F.rms_norm(x, (8,), torch.linspace(1, 2, 8, dtype=x.dtype)),
     "rms norm, written out": lambda x: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6),
+    "rms norm by a power": lambda x: x * (x.square().mean(-1, keepdim=True) + 1e-6) ** -0.5,
     "times a constant, in place": lambda x: x.clone().mul_(3),
 }
 
@@ -168,7 +170,9 @@ def gated(x):
 
 def test_a_gated_linear_unit_is_a_product():
     for rules in (CP, ATTN):
+        _, (named,) = relevance(lambda x: F.glu(input=x, dim=-1), X, rules=rules)
         out, (found,) = relevance(F.glu, X, rules=rules)
+        torch.testing.assert_close(named, found)
         expected_out, (expected,) = relevance(gated, X, rules=rules)
         torch.testing.assert_close(out, expected_out)
         torch.testing.assert_close(found, expected)
@@ -207,6 +211,27 @@ def test_convolutions_are_weighted_sums_too():
     _, (one,) = relevance(conv, x, rules=rules)
     _, (other,) = relevance(line, x.flatten(1), rules=rules)
     torch.testing.assert_close(one.flatten(1), other)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_a_product_with_a_constant_matrix_is_a_linear_layer(gamma):
+    layer = nn.Linear(8, 3, bias=False).double().requires_grad_(False)
+    biased = nn.Linear(8, 3).double().requires_grad_(False)
+    x, rules = X[:, 0], GradientRules(halves=True, gamma=gamma, epsilon=0.2)
+    _, (expected,) = relevance(layer, x, rules=rules)
+    for function in (
+        lambda x: x @ layer.weight.T,
+        lambda x: torch.matmul(x, layer.weight.T),
+        lambda x: torch.einsum("ni,oi->no", x, layer.weight),
+        lambda x: (layer.weight @ x.T).T,
+    ):
+        torch.testing.assert_close(relevance(function, x, rules=rules)[1][0], expected)
+    _, (expected,) = relevance(biased, x, rules=rules)
+    for function in (
+        lambda x: torch.addmm(biased.bias, x, biased.weight.T),
+        lambda x: torch.addmm(input=biased.bias, mat1=x, mat2=biased.weight.T),
+    ):
+        torch.testing.assert_close(relevance(function, x, rules=rules)[1][0], expected)
 
 
 # ------------------------------------------------------------------------------------------------------------ attention
@@ -446,6 +471,38 @@ def test_relevance_of_a_recurrent_network_adds_up_to_the_logit(rule):
     found = fv.explain(network, IMAGES, "logit:bee", methods.LRP(rule, epsilon=0, gamma=0))
     torch.testing.assert_close(found.per_channel.sum((1, 2, 3)), found.score, rtol=1e-4, atol=1e-5)
     assert found.delta.abs().max() < 1e-3
+
+
+def test_the_map_of_an_image_does_not_depend_on_the_batch():
+    network = toys.network(Rows(), size=(16, 20), classes=("ant", "bee", "cat"))
+    both = fv.explain(network, IMAGES, "logit:bee", "LRP('cp_lrp')").map
+    for i in range(2):
+        one = fv.explain(network, IMAGES[i : i + 1], "logit:bee", "LRP('cp_lrp')").map
+        torch.testing.assert_close(both[i : i + 1], one)
+
+
+class Convolution(nn.Module):
+    """A network without tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+def test_maps_are_summed_over_patches_of_transformers_only():
+    network = toys.network(Convolution(), size=(16, 20), classes=("ant", "bee", "cat"))
+    found = fv.explain(network, IMAGES, "logit:bee", "LRP('attn_lrp')")
+    torch.testing.assert_close(found.map, found.per_channel.sum(1))
+    network = fv.load("motifvit")
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    request = AttributionRequest(network, fv.objectives.Logit(1), (64, 64))
+    found = methods.LRP("attn_lrp").attribute(request, images)
+    assert found.map.shape == (1, 8, 8)
+    torch.testing.assert_close(found.map.sum(), found.per_channel.sum(), atol=1e-4, rtol=1e-4)
 
 
 def test_both_rules_are_found_by_their_names():

@@ -109,14 +109,18 @@ def test_what_matters_is_found(method):
 
 
 BAD = [
-    (lambda: methods.Occlusion(0), "window must be >= 1 px, got 0"),
-    (lambda: methods.Occlusion(4, 5), "stride must be >= 1 px and at most the window, 4 px, got 5"),
-    (lambda: methods.Occlusion(stride=0), "stride must be >= 1 px, got 0"),
-    (lambda: methods.FeatureAblation(0), "cell must be >= 1 px, got 0"),
-    (lambda: methods.RISE(0), "samples must be >= 1, got 0"),
-    (lambda: methods.RISE(cells=0), "cells must be >= 1, got 0"),
-    (lambda: methods.RISE(keep=1.0), "keep must be in (0, 1), got 1.0 (default 0.5)"),
-    (lambda: methods.NoiseTunnel(shift=-1), "shift must be >= 0 px, got -1 (default 0)"),
+    (lambda: methods.Occlusion(0), "window of Occlusion must be a whole number >= 1, got 0 (px)"),
+    (lambda: methods.Occlusion(2.5), "window of Occlusion must be a whole number >= 1, got 2.5 (px)"),
+    (lambda: methods.Occlusion(4, 5), "stride of Occlusion must be a whole number in [1, 4], got 5 (px)"),
+    (lambda: methods.Occlusion(stride=0), "stride of Occlusion must be a whole number >= 1, got 0 (px)"),
+    (lambda: methods.FeatureAblation(0), "cell of FeatureAblation must be a whole number >= 1, got 0 (px)"),
+    (lambda: methods.RISE(0), "samples of RISE must be a whole number >= 1, got 0"),
+    (lambda: methods.RISE(cells=0), "cells of RISE must be a whole number >= 1, got 0"),
+    (lambda: methods.RISE(keep=1.0), "keep of RISE must be in (0, 1), got 1.0 (default 0.5)"),
+    (lambda: methods.RISE(keep="a"), "keep of RISE must be in (0, 1), got 'a' (default 0.5)"),
+    (lambda: methods.NoiseTunnel(shift=-1), "shift of NoiseTunnel must be a whole number >= 0, got -1 (px, default 0)"),
+    (lambda: methods.LRP("cp_lrp", epsilon=-1), "epsilon of LRP must be >= 0, got -1"),
+    (lambda: methods.LRP("gamma", gamma="a"), "gamma of LRP must be a finite number >= 0, got 'a'"),
 ]
 
 

@@ -377,7 +377,10 @@ def test_images_where_text_is_wanted_and_the_reverse(tmp_path, motifnet):
 def test_functions_of_images_say_so(call, name, tmp_path):
     with pytest.raises(fv.SettingError) as error:
         call(network(), tmp_path)
-    assert str(error.value) == f"Recurrent reads text, and {name} works on images; use explain or compare"
+    assert (
+        str(error.value)
+        == f"Recurrent reads text, and {name} works on images; use explain, compare, attention or embeddings"
+    )
     assert not list(tmp_path.iterdir())
 
 

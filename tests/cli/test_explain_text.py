@@ -119,7 +119,8 @@ def test_wrong_combinations_give_one_line(arguments, message, tmp_path, capsys):
 def test_other_commands_say_that_they_work_on_images(command, capsys):
     assert main([*command, "--model", "nets.py:make", *(["--quiet"] if command[0] != "doctor" else [])]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"featviz: nets.py:make reads text, and {command[0]} works on images; use explain or compare"
+        f"featviz: nets.py:make reads text, and {command[0]} works on images; "
+        "use explain, compare, attention or embeddings"
     ]
 
 

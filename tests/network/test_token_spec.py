@@ -196,7 +196,7 @@ def test_a_tokenizer_without_a_limit_needs_one(wordpiece):
     wordpiece.model_max_length = int(1e30)
     with pytest.raises(fv.SettingError) as error:
         fv.TokenSpec.of(wordpiece)
-    assert str(error.value) == ("the tokenizer knows no longest sequence; give fv.TokenSpec.of(tokenizer, length=512)")
+    assert str(error.value) == ("the tokenizer has no maximum length; give fv.TokenSpec.of(tokenizer, length=512)")
     assert fv.TokenSpec.of(wordpiece, length=20).length == 20
 
 

@@ -93,8 +93,9 @@ class GradientRollout:
 
     Formula: R ← R + E_l R from the identity, over the layers l, where E_l is the mean over the heads of ReLU(∇A_l ⊙
     A_l), with the attention weights A_l and the score's gradient ∇A_l in them. Good for transformers: as `Rollout`, but
-    it depends on the target. Without a class token, the map is the mean of the tokens that the target reads. What a
-    token keeps of itself by the residual connections, the identity, is not shown.
+    it depends on the target. The map is the mean over the tokens, weighted by the size of the score's gradient in the
+    last attention: the class token alone, if the target reads no other. What a token keeps of itself by the residual
+    connections, the identity, is not shown.
 
     Source: Chefer et al. 2021, https://arxiv.org/abs/2103.15679, equations 5 and 6.
     """
@@ -115,7 +116,7 @@ class GradientRollout:
         grid, mixed = rolled.tokens, rolled.mixed
         if mixed.shape[1] == mixed.shape[2]:
             mixed = mixed - torch.eye(mixed.shape[1]).to(mixed)
-        if grid is not None and grid.class_token is None and layers[-1].weights.shape[-2] == grid.count:
+        if grid is not None and layers[-1].weights.shape[-2] == grid.count:
             received = _read_by_target(mixed, layers)
         else:
             received = _read(mixed, grid)
@@ -233,8 +234,8 @@ def _read_by_target(
 ) -> Float[Tensor, "n tokens"]:
     """Return the mean of the rows of the tokens that the target reads, as far as gradients tell.
 
-    Where no class token is known, as in a text, the target may read the first token, the last one, or the mean. The
-    queries of the last attention before the target have gradients there only.
+    The target may read the class token, the first token of a text, the last one, or the mean. Only those queries of the
+    last attention before the target have a gradient.
     """
     for layer in reversed(layers):
         assert layer.gradients is not None

@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 
 import featviz as fv
 from featviz.apps.explain.methods.fused_attention import (
-    can_be_composed,
     fused_weights,
     mixed_values,
     multi_head_attention,
@@ -131,7 +130,7 @@ def attention_layers(
 def token_grids(request: AttributionRequest) -> dict[int, TokenGrid | None]:
     """Return where tokens lie, by their number: the sequences, and the positions of feature maps, of the network.
 
-    Of several sequences of one length, the most common layout counts.
+    If sequences of one length have several layouts, the most common one counts.
     """
     network, size = request.network, request.size
     if network.tokens is not None:
@@ -237,10 +236,12 @@ def _record_gradients(request: AttributionRequest, image: Float[Tensor, "1 c h w
     with request.open() as scorer, uncompiled(), torch.enable_grad():
         plain_backward(scorer.forward.module)
         with _Recorder(live=True) as recorder:
-            acts = scorer.activations(image.detach().clone().requires_grad_())
+            acts = scorer.activations(image.detach().to(request.network.device, copy=True).requires_grad_())
         score = scorer.scores(acts).sum()
         weights = [one.weights for one in recorder.found]
-        return list(torch.autograd.grad(score, weights, allow_unused=True)) if weights else []
+        live = [each for each in weights if each.requires_grad]  # not those of a softmax of parameters
+        found = iter(torch.autograd.grad(score, live, allow_unused=True) if live else ())
+        return [next(found) if each.requires_grad else None for each in weights]
 
 
 def _gradients_of(i: int, several: Sequence[_Recorded], live: Sequence[Sequence[Tensor | None]]) -> Tensor:
@@ -294,7 +295,7 @@ class _Recorder(TorchFunctionMode):
         """Call the function, and record the weights if it computes some."""
         kwargs = kwargs or {}
         if func is F.multi_head_attention_forward:
-            if self.live and can_be_composed(*args, **kwargs):
+            if self.live:
                 with self:  # the fused attention below
                     return multi_head_attention(*args, **kwargs)
             return self._multi_head(*args, **kwargs)

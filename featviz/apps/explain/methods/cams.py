@@ -73,10 +73,10 @@ class GradCAM(LayerMethod):
 
 @dataclass(frozen=True)
 class GradCAMPlusPlus(LayerMethod):
-    """Grad-CAM++: Grad-CAM whose weights are means over the positions where the gradient is positive.
+    """Grad-CAM++: Grad-CAM whose weights are weighted sums of the positive gradients.
 
-    Formula: map = ReLU(Σ_k w_k A_k) with w_k = Σ_yx a_k(y, x) ReLU(g_k(y, x)) and a_k(y, x) = g² / (2 g² + g³ Σ A_k),
-    all at position (y, x) of channel k. Good where a class is in several places of an image.
+    Formula: map = ReLU(Σ_k w_k A_k) with w_k = Σ_yx a_k(y, x) ReLU(g_k(y, x)) and a_k = g_k² / (2 g_k² + g_k³ S_k),
+    where S_k is the sum of A_k over all positions. Good where a class is in several places of an image.
 
     Args:
         layer: Name of a feature map, or of tokens on a patch grid; `None` for the last one where the target has a
@@ -160,10 +160,12 @@ class ScoreCAM(LayerMethod):
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the weighted layer, without negative values."""
-        maps, _ = maps_and_gradients(request, images, self.layer)
+        layer = gradient_layer(request, images, None) if self.layer is None else request.spatial_layer(self.layer)
+        with request.open(layer) as scorer, torch.no_grad():
+            maps = scorer.activations(images.detach()).as_map(layer)
         masks = F.interpolate(maps.float(), request.size, mode="bilinear")
         low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
-        masks = (masks - low) / (high - low).clamp(min=1e-12)  # a constant channel masks everything
+        masks = (masks - low) / (high - low).clamp(min=1e-12)  # a constant channel hides the whole image
         found = []
         with request.open() as scorer, torch.no_grad():
             for image, own in zip(images.detach(), masks.detach(), strict=True):

@@ -43,9 +43,11 @@ def fused_weights(
     logits = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
         attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
-    if attn_mask is not None:
-        logits = logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
-    return logits.softmax(-1)
+    if attn_mask is None:
+        return logits.softmax(-1)
+    logits = logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+    # A query that may read nothing reads nothing, where a softmax would be NaN.
+    return logits.softmax(-1).masked_fill(logits.isneginf().all(-1, keepdim=True), 0)
 
 
 def mixed_values(weights: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -70,12 +72,6 @@ def _arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, A
     return bound.arguments
 
 
-def can_be_composed(*args: Any, **kwargs: Any) -> bool:
-    """Whether `multi_head_attention` computes a call: the function adds no keys and values of its own."""
-    given = _arguments(args, kwargs)
-    return given["bias_k"] is None and not given["add_zero_attn"] and given["static_k"] is None
-
-
 def multi_head_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
     """Compute `F.multi_head_attention_forward` by linear layers and fused attention.
 
@@ -83,8 +79,8 @@ def multi_head_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | No
         SettingError: The function adds keys and values of its own (`bias_k`, `add_zero_attn` or `static_k`).
     """
     given = _arguments(args, kwargs)
-    if not can_be_composed(*args, **kwargs):
-        raise SettingError("LRP has no rule for attention with added keys and values; use GradCAM or Gradient")
+    if given["bias_k"] is not None or given["add_zero_attn"] or given["static_k"] is not None:
+        raise SettingError("attention that adds keys and values of its own cannot be followed; use GradCAM or Gradient")
     heads, single = given["num_heads"], given["query"].ndim == 2  # (tokens, channels) without a batch
     query, key, value = (
         _heads_first(F.linear(given[name][:, None] if single else given[name], weight, bias), heads)
@@ -93,7 +89,7 @@ def multi_head_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | No
     mask = _mask(given, query, key)
     mixed = F.scaled_dot_product_attention(query, key, value, mask)
     out = F.linear(mixed.permute(2, 0, 1, 3).flatten(2), given["out_proj_weight"], given["out_proj_bias"])
-    with torch.no_grad():
+    with torch.no_grad(), torch._C.DisableTorchFunction():  # so that no mode sees the same softmax twice
         weights = fused_weights(query, key, value, mask) if given["need_weights"] else None
     if weights is not None and given["average_attn_weights"]:
         weights = weights.mean(1)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method, resize_map
+from featviz.checks import check_number
 from featviz.io import resize
 from featviz.network import Rectifying
 
@@ -169,8 +170,7 @@ class NoiseTunnel:
         noise: Standard deviation of the noise, >= 0, on the scale of the images, [0, 1]; for text, in standard
             deviations of its embedding sequence.
         seed: Seed of the noise and the shifts.
-        shift: Largest shift of a copy in px, along either side, >= 0. The edge of the image is repeated. Of a text, it
-            must be 0.
+        shift: Largest shift of a copy in px, along either side, >= 0. The edge of the image is repeated. 0 for text.
 
     Raises:
         SettingError: An argument is out of its range.
@@ -199,8 +199,7 @@ class NoiseTunnel:
             raise fv.SettingError(f"samples must be >= 1, got {self.samples} (default 16)")
         if self.noise < 0:
             raise fv.SettingError(f"noise must be >= 0, got {self.noise} (default 0.15)")
-        if self.shift < 0:
-            raise fv.SettingError(f"shift must be >= 0 px, got {self.shift} (default 0)")
+        check_number("shift of NoiseTunnel", self.shift, at_least=0, whole=True, note="(px, default 0)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the statistic of the noisy maps.

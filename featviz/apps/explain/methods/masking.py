@@ -1,4 +1,4 @@
-"""Methods that hide parts of an image and watch the score: occlusion, feature ablation and RISE."""
+"""Methods that hide parts of an image and measure how the score changes: occlusion, feature ablation and RISE."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.explain.methods.gradients import captum, mean_color
 from featviz.apps.explain.request import AttributionMap, AttributionRequest
+from featviz.checks import check_number
 from featviz.engine import Scorer
+from featviz.errors import shown
 
 MASKED_BATCH = 32
 """Number of masked images that the network sees at once."""
@@ -26,7 +28,8 @@ class Occlusion:
     """Occlusion: how much the score falls when a window of the image is hidden.
 
     Formula: the map at a pixel is the mean of score(x) - score(x without window) over the windows that cover it. Good
-    for any network and target: it asks the network itself, and needs no gradient; one pass per window.
+    for any network and target: it needs forward passes only, one per window. In a text, a window is one token, which
+    becomes a vector of zeros.
 
     Args:
         window: Side of the window in px, >= 1; `None` for an eighth of the image's shorter side.
@@ -44,11 +47,10 @@ class Occlusion:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.window is not None and self.window < 1:
-            raise fv.SettingError(f"window must be >= 1 px, got {self.window}")
-        if self.stride is not None and not 1 <= self.stride <= (self.window or math.inf):
-            most = "" if self.window is None else f" and at most the window, {self.window} px"
-            raise fv.SettingError(f"stride must be >= 1 px{most}, got {self.stride}")
+        if self.window is not None:
+            check_number("window of Occlusion", self.window, at_least=1, whole=True, note="(px)")
+        if self.stride is not None:
+            check_number("stride of Occlusion", self.stride, at_least=1, at_most=self.window, whole=True, note="(px)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the mean fall of the score over the windows that cover each pixel."""
@@ -89,8 +91,8 @@ class FeatureAblation:
 
     def __post_init__(self) -> None:
         """Check the setting."""
-        if self.cell is not None and self.cell < 1:
-            raise fv.SettingError(f"cell must be >= 1 px, got {self.cell}")
+        if self.cell is not None:
+            check_number("cell of FeatureAblation", self.cell, at_least=1, whole=True, note="(px)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the fall of the score for each cell."""
@@ -137,10 +139,9 @@ class RISE:
     def __post_init__(self) -> None:
         """Check the settings."""
         for name in ("samples", "cells"):
-            if getattr(self, name) < 1:
-                raise fv.SettingError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if not 0 < self.keep < 1:
-            raise fv.SettingError(f"keep must be in (0, 1), got {self.keep} (default 0.5)")
+            check_number(f"{name} of RISE", getattr(self, name), at_least=1, whole=True)
+        if not isinstance(self.keep, int | float) or not 0 < self.keep < 1:
+            raise fv.SettingError(f"keep of RISE must be in (0, 1), got {shown(self.keep)} (default 0.5)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the weighted mean of the masks."""

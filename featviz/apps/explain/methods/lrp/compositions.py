@@ -15,21 +15,28 @@ from torch import Tensor
 
 from featviz.apps.explain.methods.fused_attention import multi_head_attention
 from featviz.apps.explain.methods.lrp.catalogue import functions_named
+from featviz.apps.explain.methods.lrp.relevance import Call
 from featviz.errors import SettingError
 
 Cell = Callable[[Tensor, tuple[Tensor, ...], Tensor, Tensor | None], tuple[Tensor, ...]]
 """(weighted input, state, recurrent weight, recurrent bias or `None`) → next state, of one time step."""
 
 
-def gated_linear_unit(x: Tensor, dim: int = -1) -> Tensor:
+def gated_linear_unit(*args: Any, **kwargs: Any) -> Tensor:
     """Compute `F.glu`: the first half of the channels, with the second half as gate."""
-    signal, gate = x.chunk(2, dim)
-    return signal * gate.sigmoid()
+    given = Call(F.glu, args, kwargs).given("input", "dim")
+    signal, gate = given["input"].chunk(2, given.get("dim", -1))
+    return signal * gate.sigmoid()  # type: ignore[no-any-return]
 
 
-def matrix_sum(x: Tensor, one: Tensor, other: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """Compute `torch.addmm` and `torch.baddbmm`: a sum, and a product of matrices."""
-    return beta * x + alpha * torch.matmul(one, other)
+def matrix_sum(*args: Any, **kwargs: Any) -> Tensor:
+    """Compute `torch.addmm` and `torch.baddbmm`: a product of matrices and a term, such as a bias."""
+    given = Call(torch.addmm, args, kwargs).given("input", "mat1", "mat2")
+    one, other = (given.get(old, given.get(new)) for old, new in (("mat1", "batch1"), ("mat2", "batch2")))
+    term, beta, alpha = given["input"], given.get("beta", 1), given.get("alpha", 1)
+    if term.ndim == 1 and not term.requires_grad and not other.requires_grad:
+        return F.linear(one, alpha * other.mT, beta * term)
+    return beta * term + alpha * torch.matmul(one, other)  # type: ignore[no-any-return]
 
 
 # ----------------------------------------------------------------------------------------------------------- recurrent
@@ -37,6 +44,8 @@ def matrix_sum(x: Tensor, one: Tensor, other: Tensor, *, beta: float = 1, alpha:
 
 def lstm_cell(x: Tensor, state: tuple[Tensor, ...], weight: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
     """Return the next hidden and cell state. The gates count as constant, so the signal gets all relevance.
+
+    Differs: with epsilon > 0, the sums over the input and over the hidden state are stabilised each on its own.
 
     Source: Arras et al. 2017, https://arxiv.org/abs/1706.07206, "LRP-all" of Arras et al. 2019,
         https://arxiv.org/abs/1909.12114.
@@ -145,7 +154,7 @@ def _named(pairs: Mapping[str, Callable[..., Any]]) -> dict[Any, Callable[..., A
 COMPOSED: Mapping[Any, Callable[..., Any]] = {
     F.multi_head_attention_forward: multi_head_attention,
     F.glu: gated_linear_unit,
-    **dict.fromkeys(functions_named("addmm baddbmm", [torch, Tensor]), matrix_sum),
+    **dict.fromkeys((torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm), matrix_sum),
     **_named(
         {
             "lstm": _layers(lstm_cell, 2),

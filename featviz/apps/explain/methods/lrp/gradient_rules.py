@@ -10,13 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from featviz.apps.explain.methods.fused_attention import fused_weights, mixed_values
 from featviz.apps.explain.methods.lrp.catalogue import MATRIX_PRODUCTS, PRODUCTS, QUOTIENTS, functions_named, signal_of
@@ -35,9 +36,9 @@ ACTIVATIONS = functions_named(
     """
 )
 """Functions of one value with f(0) = 0. ReLU and its leaky variants are missing: their gradient is f(x) / x already."""
-STATISTICS = functions_named("norm rsqrt std var", [torch, Tensor, torch.linalg])
-STATISTICS += functions_named("vector_norm", [torch.linalg])
+STATISTICS = functions_named("reciprocal rsqrt std std_mean var var_mean")
 """Functions whose output only scales a value, as in a normalisation that is written out. They count as constant."""
+POWERS = functions_named("float_power pow __pow__")
 
 Replacement = Callable[[Call], Any]
 """Returns the output of a call, with the gradient of a rule."""
@@ -83,10 +84,16 @@ class GradientMode(TorchFunctionMode):
         return _written_back(call, self.replaced[func]) if _may_write(func) else self.replaced[func](call)
 
 
+@cache
 def _may_write(function: Callable[..., Any]) -> bool:
-    """Whether a function can write to its first argument: it is named so, or may have an argument `inplace`."""
+    """Whether a function can write to its first argument: it is named so, or has an argument `inplace`."""
     name = function.__name__
-    return name.startswith("__i") or (name.endswith("_") and not name.endswith("__")) or inspect.isfunction(function)
+    if name.startswith("__i") or (name.endswith("_") and not name.endswith("__")):
+        return True
+    try:
+        return inspect.isfunction(function) and "inplace" in inspect.signature(function).parameters
+    except ValueError:  # a wrapped builtin without a signature, such as `Tensor.__pow__`
+        return False
 
 
 def _written_back(call: Call, rule: Replacement) -> Any:
@@ -113,6 +120,7 @@ def gradient_rules(rules: GradientRules) -> dict[Any, Replacement]:
     found: list[tuple[Replacement, Iterable[Any]]] = [
         (_activation, [*ACTIVATIONS, *functions_named("local_response_norm normalize")]),
         (_constant, STATISTICS),
+        (_power, POWERS),
         (_quotient, QUOTIENTS),
         (_layer_norm, functions_named("layer_norm")),
         (_rms_norm, functions_named("rms_norm")),
@@ -173,6 +181,14 @@ def _constant(call: Call) -> Any:
     """Return the output as a constant."""
     with torch.no_grad():
         return call.function(*call.args, **call.kwargs)
+
+
+def _power(call: Call) -> Any:
+    """Return a negative power, such as 1 / √x, as a constant; another one as it is."""
+    exponent = call.given("input", "exponent").get("exponent")
+    if isinstance(exponent, int | float) and exponent < 0:
+        return _constant(call)
+    return call.function(*call.args, **call.kwargs)
 
 
 def _with_argument(call: Call, argument: Tensor, instead: Tensor) -> Any:
@@ -267,12 +283,30 @@ def _product(rules: GradientRules, call: Call) -> Any:
 def _matrix_product(rules: GradientRules, call: Call) -> Any:
     """Give each of two factors half of the relevance. Attention weights may count as constant."""
     if len(call.live) < 2:
-        return call.function(*call.args, **call.kwargs)
+        return _constant_product(rules, call)
     if not rules.halves:
         weights = next((factor for factor in call.live if are_attention_weights(factor)), None)
         if weights is not None:
             return _without_gradient(call, weights)
     return _halved(call)
+
+
+def _constant_product(rules: GradientRules, call: Call) -> Any:
+    """Return a product with a constant matrix, which is a weighted sum."""
+    x = call.live[0]
+    factors = [arg for arg in tree_leaves((call.args, dict(call.kwargs))) if isinstance(arg, Tensor)]
+    if len(factors) != 2:
+        return call.function(*call.args, **call.kwargs)
+    weight = factors[1] if factors[0] is x else factors[0]
+
+    def summed(inputs: Tensor, weights: Tensor, _: Tensor | None = None) -> Tensor:
+        def instead(arg: Any) -> Any:
+            return inputs if arg is x else weights if arg is weight else arg
+
+        args, kwargs = tree_map(instead, (call.args, dict(call.kwargs)))
+        return call.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+    return _distributed(rules, summed, x, weight, None)
 
 
 def _halved(call: Call) -> Any:
@@ -293,8 +327,7 @@ def are_attention_weights(matrix: Tensor) -> bool:
 def _attention(rules: GradientRules, call: Call) -> Tensor:
     """Return fused attention whose weights count as constant, or get half of the relevance.
 
-    Of a product with the values, the weights get half. They are a softmax of the products of queries and keys, of which
-    each gets half of that, a quarter of the whole.
+    The values get the other half. Queries and keys share that of the weights: a quarter each.
     """
     given = call.given("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
     if rules.halves:
@@ -313,30 +346,44 @@ WEIGHTED_SUMS = functions_named(
 
 
 def _weighted_sum(rules: GradientRules, call: Call) -> Tensor:
-    """Return a weighted sum whose inputs get relevance by the rules gamma and epsilon.
-
-    R_i = Σ_j z_ij / (Σ_i z_ij + ε sign) R_j, where contributions z_ij with the sign of the sum count 1 + gamma times.
-
-    Source: Andéol et al. 2021, https://arxiv.org/abs/2106.13200, for gamma with inputs and outputs of any sign.
-    """
+    """Return a linear layer or convolution whose inputs get relevance by the rules gamma and epsilon."""
     given = call.given("input", "weight", "bias")
     x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
-    rest, gamma = call.args[3:], rules.gamma
+    rest = call.args[3:]
     if not x.requires_grad or weight.requires_grad:
         return call.function(*call.args, **call.kwargs)  # type: ignore[no-any-return]
 
     def summed(inputs: Tensor, weights: Tensor, offset: Tensor | None = None) -> Tensor:
         return call.function(inputs, weights, offset, *rest, **given)  # type: ignore[no-any-return]
 
+    return _distributed(rules, summed, x, weight, bias)
+
+
+def _distributed(
+    rules: GradientRules,
+    summed: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+) -> Tensor:
+    """Return a weighted sum whose inputs get relevance by the rules gamma and epsilon.
+
+    R_i = Σ_j z_ij / (z_j + ε rms(z) sign(z_j)) R_j with z_j = Σ_i z_ij + b_j, where contributions z_ij and the bias b_j
+    count 1 + gamma times if they have the sign of the sum.
+
+    Source: Andéol et al. 2021, https://arxiv.org/abs/2106.13200, for gamma with inputs and outputs of any sign.
+    """
     plain = summed(x, weight, bias)
-    boosted = plain
+    if not rules.gamma and not rules.epsilon:
+        return plain
+    boosted, gamma = plain, rules.gamma
     if gamma:
         above, below, up, down = x.clamp(min=0), x.clamp(max=0), weight.clamp(min=0), weight.clamp(max=0)
-        positive = summed(above, up, None if bias is None else bias.clamp(min=0)) + summed(below, down)
-        negative = summed(above, down, None if bias is None else bias.clamp(max=0)) + summed(below, up)
+        positive = summed(above, up, None if bias is None else bias.clamp(min=0)) + summed(below, down, None)
+        negative = summed(above, down, None if bias is None else bias.clamp(max=0)) + summed(below, up, None)
         boosted = plain + gamma * torch.where(plain > 0, positive, negative)
     with torch.no_grad():
-        size = boosted.abs()
+        size = boosted.abs().to(torch.promote_types(boosted.dtype, torch.float32))  # the square could overflow
         stable = size + rules.epsilon * size.square().mean().sqrt() + torch.finfo(size.dtype).tiny
-        share = torch.where(boosted < 0, -1, 1) * plain / stable
+        share = (torch.where(boosted < 0, -1, 1) * plain / stable).to(plain.dtype)
     return _Value.apply(boosted * share, plain)  # type: ignore[no-any-return]

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.methods.attention_weights import token_grids
 from featviz.apps.explain.methods.gradients import mean_color
 from featviz.apps.explain.methods.lrp.catalogue import REFUSED, rules_of
 from featviz.apps.explain.methods.lrp.gradient_rules import GradientMode, GradientRules
@@ -25,13 +24,17 @@ from featviz.apps.explain.methods.lrp.weighted import (
     zennit,
 )
 from featviz.apps.explain.request import AttributionMap, AttributionRequest
+from featviz.checks import check_number
 from featviz.engine import Scorer
 from featviz.network import OUTPUT, Activations, plain_backward
 
 HALVES = {"cp_lrp": False, "attn_lrp": True}
 """The rules for attention and recurrence, and whether both factors of a product get relevance."""
-DEFAULT_STRENGTHS = ((0.25, 0.25), (0.0, 0.3))
-"""gamma and epsilon of the other rules, and of these. Measured on motifvit by `make explain-bench`."""
+WEIGHTED_STRENGTHS = (0.25, 0.25)
+"""gamma and epsilon of the rules for convolutional networks."""
+GRADIENT_STRENGTHS = (0.0, 0.3)
+"""gamma and epsilon of `attn_lrp` and `cp_lrp`. Measured on motifvit by `make explain-bench`: gamma 0.05 to 0.25, with
+epsilon 0 to 0.3, found the class no more often, at five times the cost."""
 MAX_NAMED = 3
 """Number of operations without a rule that a message names at most."""
 REMEDIES = {
@@ -60,7 +63,7 @@ class LRP:
 
     Rules for transformers, recurrent networks and texts, which are computed as gradient times input:
 
-    - `attn_lrp`: AttnLRP. Of a product of two values, such as attention weights and what they weigh, each gets half.
+    - `attn_lrp`: AttnLRP. Each factor of a product gets half of its relevance; so do attention weights and values.
     - `cp_lrp`: CP-LRP. Attention weights and gates are constants, so that the signal gets everything.
 
     In both, the statistics of layer, group, instance and RMS normalisation are constants, an activation function such
@@ -92,14 +95,14 @@ class LRP:
             `cp_lrp` biases always absorb their share.
 
     Raises:
-        SettingError: There is no such rule.
+        SettingError: There is no such rule, or `epsilon` or `gamma` is < 0.
 
     Source: Bach et al. 2015, https://doi.org/10.1371/journal.pone.0130140; Montavon et al. 2019,
         https://doi.org/10.1007/978-3-030-28954-6_10; the rules are those of zennit. Ali et al. 2022,
         https://arxiv.org/abs/2202.07304, for CP-LRP; Achtibat et al. 2024, https://arxiv.org/abs/2402.05602, for
         AttnLRP; Arras et al. 2017, https://arxiv.org/abs/1706.07206, for recurrent layers.
-    Differs: propagation starts with the magnitude of the activations that the target reads, so that positive relevance
-        raises the score of a class with a negative logit, too.
+    Differs: in all rules but `attn_lrp` and `cp_lrp`, propagation starts with the magnitude of the activations that the
+        target reads, so that positive relevance raises the score of a class with a negative logit, too.
     """
 
     rule: str = "epsilon_plus"
@@ -108,10 +111,13 @@ class LRP:
     bias: bool = False
 
     def __post_init__(self) -> None:
-        """Check the rule."""
+        """Check the settings."""
         rules = [*RULES, *HALVES]
         if self.rule not in rules:
             raise fv.SettingError(f"rule must be {', '.join(rules[:-1])} or {rules[-1]}, got {self.rule!r}")
+        for name in ("epsilon", "gamma"):
+            if getattr(self, name) is not None:
+                check_number(f"{name} of LRP", getattr(self, name), at_least=0)
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the relevance of each pixel, and how far its sum misses the relevance at the target.
@@ -143,20 +149,27 @@ class LRP:
 
     def _strengths(self) -> tuple[float, float]:
         """Return gamma and epsilon, or their defaults for the rule."""
-        gamma, epsilon = DEFAULT_STRENGTHS[self.rule in HALVES]
+        gamma, epsilon = GRADIENT_STRENGTHS if self.rule in HALVES else WEIGHTED_STRENGTHS
         return gamma if self.gamma is None else self.gamma, epsilon if self.epsilon is None else self.epsilon
 
     def _by_gradient(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return gradient times input, where the gradient is that of the rules."""
         rules = GradientRules(HALVES[self.rule], *self._strengths())
+        maps, totals = [], []
         with request.open() as scorer, torch.enable_grad():
             plain_backward(scorer.forward.module)
-            with GradientMode(rules):
-                acts = scorer.activations(images.requires_grad_())
-            gradients = _gradients_of_target(scorer, acts)
-            (gradient,) = torch.autograd.grad([acts[layer] for layer in gradients], images, [*gradients.values()])
-        per_channel = gradient * (images.detach() - mean_color(request.network, images))
-        total = torch.stack([(acts[layer].detach() * one).flatten(1).sum(1) for layer, one in gradients.items()]).sum(0)
+            # One after the other, because the rules scale epsilon by all values of an operation.
+            for image in images.detach().split(1):
+                with GradientMode(rules):
+                    acts = scorer.activations(image.requires_grad_())
+                gradients = _gradients_of_target(scorer, acts)
+                live = {layer: one for layer, one in gradients.items() if acts[layer].requires_grad}
+                if not live:
+                    raise fv.SettingError(f"{request.target} has no relevance in the image; use GradCAM or Gradient")
+                (gradient,) = torch.autograd.grad([acts[layer] for layer in live], image, [*live.values()])
+                maps.append(gradient * (image.detach() - mean_color(request.network, image)))
+                totals.append(sum((acts[layer].detach() * one).sum() for layer, one in gradients.items()))
+        per_channel, total = torch.cat(maps), torch.stack(totals)
         delta = (per_channel.sum((1, 2, 3)) - total) / total.abs().clamp(min=1e-12)
         return AttributionMap(_on_patches(request, per_channel.sum(1)), per_channel, delta=delta)
 
@@ -221,8 +234,8 @@ def _on_patches(request: AttributionRequest, pixels: Float[Tensor, "n h w"]) -> 
 
     Within a patch, which one linear layer reads, the signs of neighbouring pixels alternate.
     """
-    grid = next((grid for grid in token_grids(request).values() if grid and grid.count > 1), None)
-    if grid is None:
+    layouts = [layer.layout for layer in request.network.table.values()]
+    patch = next((layout.patch for layout in layouts if layout.kind == "tokens" and layout.patch), None)
+    if patch is None or pixels.shape[-2] < patch[0] or pixels.shape[-1] < patch[1]:
         return pixels
-    area = pixels.shape[-2] * pixels.shape[-1] / (grid.rows * grid.columns)
-    return area * F.adaptive_avg_pool2d(pixels[:, None], (grid.rows, grid.columns))[:, 0]
+    return F.avg_pool2d(pixels[:, None], patch, divisor_override=1)[:, 0]
