@@ -6,7 +6,7 @@ their sentiment are known: sentiment words and the negator in whose scope they a
 - share: fraction of the absolute relevance that is on words that decide
 - points: fraction of sentences whose word with the largest absolute relevance decides
 - opposite: fraction of negated sentences in which the sentiment word lowers the score and its negator raises it.
-  In "the film was not good", `good` speaks against the right class, negative, and `not` for it
+  In "the film was not good", `good` lowers the score of the right class, negative, and `not` raises it
 - sums: correlation of the relevance of the words that decide with what the grammar says that they add, in logits
 
 Special tokens do not count.

@@ -38,7 +38,7 @@ def sequence_layout(passes: Passes, call: Call, shape: Shape) -> Layout | str | 
     is_aligned = shape[dim] == lengths[0] and (not other or other[dim] == lengths[1])
     if is_aligned and dim == 1:
         return Layout("tokens", 2, patch=(1, 1))
-    # Further tokens, such as prompts that the network adds, lie where only the network knows.
+    # Further tokens, such as prompts that the network adds, have unknown positions.
     return Layout("tokens" if shape[dim] > lengths[0] else "map", 3 - dim)
 
 

@@ -1,4 +1,4 @@
-"""Embeddings of words, tokens or photographs: where they come from, and what they are asked."""
+"""Embeddings of words, tokens or photographs, and the queries on them."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def measure_faithfulness(
     Args:
         network: The network; one that reads text is bound to the text.
         image: The image, in [0, 1], or the embedding sequence of the text.
-        target: What was explained. Of a class, the probability is scored, where there is one.
+        target: What was explained. For a class, score its probability if there is one.
         relevance: Contribution of each pixel or token.
         empty: What deleted pixels become; `None` for a blurred copy of the image, or for an empty text.
         steps: Number of equal parts, >= 1; at most one for each pixel or token. One more image than this is scored for

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from featviz.errors import SettingError, nearest, shown
 
 PAD, BEGIN = 0, 1
-"""Numbers of the special tokens: an empty position, and the begin of a sentence for the transformer."""
+"""Numbers of the special tokens: an empty position, and the start of a sentence for the transformer."""
 SENTIMENTS = ("negative", "positive")
 """Class names of the bundled text networks, in output order."""
 MAX_TOKENS = 32
