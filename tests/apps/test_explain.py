@@ -21,7 +21,12 @@ from featviz.network.bundled import MOTIFS
 
 PUBLIC = {name: getattr(methods, name) for name in methods.__all__ if name not in ("Scouter", "train_scouter")}
 METHODS = {name: value() if isinstance(value, type) else value for name, value in PUBLIC.items()}
-FASTER = {"IntegratedGradients": methods.IntegratedGradients(steps=8)}
+FASTER = {
+    "IntegratedGradients": methods.IntegratedGradients(steps=8),
+    "FeatureAblation": methods.FeatureAblation(16),
+    "Occlusion": methods.Occlusion(16),
+    "RISE": methods.RISE(8),
+}
 ATTENTION = ("Attention", "Rollout", "GradientRollout")
 NOT_APPLICABLE = {
     *((name, model) for name in ATTENTION for model in ("motifnet", "ChannelsLast", "Plain")),
