@@ -41,7 +41,7 @@ DEFAULT_UNITS = 8
 
 
 METHODS = (
-    "attention, cam, classattention, clear, deconvnet, featureablation, gradcam, gradcam++, gradient, gradientrollout, "
+    "attention, cam, classattention, clear, deconvnet, featureablation, gradcam, gradcamplusplus, gradient, gradientrollout, "
     "guidedbackprop, guidedgradcam, hirescam, inputxgradient, integratedgradients, layercam, lrp, noisetunnel, "
     "occlusion, rise, rollout, scorecam, scouter, smoothgrad, smoothgrad_squared and vargrad"
 )

@@ -95,8 +95,9 @@ CALLS = {
         )
         for name in methods.__all__
         if inspect.isclass(getattr(methods, name))
-        and name not in ("Scouter", "IntegratedGradients", "NoiseTunnel", "Attention", "Rollout")
+        and name not in ("Scouter", "IntegratedGradients", "NoiseTunnel", "Attention", "Rollout", "GradientRollout")
     },
+    "explain by RISE": lambda net: fv.explain(net, IMAGE.clone(), "logit:0", methods.RISE(8)).map,
     "explain by IntegratedGradients": lambda net: (
         fv.explain(net, IMAGE.clone(), "logit:0", methods.IntegratedGradients(steps=24)).map
     ),

@@ -485,7 +485,8 @@ def assert_call_changes_nothing(net, call, error=None, at=0, *, must_succeed=Fal
 
 @pytest.mark.parametrize("call", CALLS)
 def test_no_call_changes_the_module(call):
-    name = "Vit" if call in ("attention", "explain by Attention", "explain by Rollout") else "WritesAttributes"
+    of_transformers = ("attention", "explain by Attention", "explain by Rollout", "explain by GradientRollout")
+    name = "Vit" if call in of_transformers else "WritesAttributes"
     assert_call_changes_nothing(training(name), call, must_succeed=True)
 
 
