@@ -41,9 +41,9 @@ DEFAULT_UNITS = 8
 
 
 METHODS = (
-    "attention, cam, classattention, clear, deconvnet, featureablation, gradcam, gradcamplusplus, gradient, gradientrollout, "
-    "guidedbackprop, guidedgradcam, hirescam, inputxgradient, integratedgradients, layercam, lrp, noisetunnel, "
-    "occlusion, rise, rollout, scorecam, scouter, smoothgrad, smoothgrad_squared and vargrad"
+    "attention, cam, classattention, clear, deconvnet, featureablation, gradcam, gradcamplusplus, gradient, "
+    "gradientrollout, guidedbackprop, guidedgradcam, hirescam, inputxgradient, integratedgradients, layercam, lrp, "
+    "noisetunnel, occlusion, rise, rollout, scorecam, scouter, smoothgrad, smoothgrad_squared and vargrad"
 )
 """All methods, written here because their package takes a second to load."""
 
