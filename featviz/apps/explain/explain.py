@@ -63,8 +63,8 @@ def explain(
         method: A method of `fv.methods`, or its name or call as text: `"gradcam"`, `"LRP('zplus')"`. `None` for
             Grad-CAM, or for text integrated gradients.
         layer: Layer, by name or as a module of the network, for the methods that read one, such as Grad-CAM; `None`
-            for the last one before the target that suits the method. For a list of layers, return the mean of their maps,
-            each divided by its largest absolute value.
+            for the last one before the target that suits the method. For a list of layers, return the mean of their
+            maps, each divided by its largest absolute value.
 
     Returns:
         One map per image, at the size of the images. For a text, a `TextAttribution` with one value per token; for a
