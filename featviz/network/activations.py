@@ -194,7 +194,7 @@ class Activations(Mapping[str, Tensor]):
         values, layout = self.channels_first(layer), self.layouts[layer]
         is_special = isinstance(at, str) and at != "center"
         if layout.kind == "map" and not is_special:
-            values = self.as_map(layer)
+            values = values if values.ndim == 4 else values[:, :, None]  # the map of a sequence has one row
             y, x = self._inside(layer, at, (values.shape[2], values.shape[3]))
             return values[:, :, y, x]
         if layout.kind == "tokens" and is_special:
