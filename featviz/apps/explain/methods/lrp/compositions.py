@@ -32,7 +32,7 @@ def gated_linear_unit(*args: Any, **kwargs: Any) -> Tensor:
 def matrix_sum(*args: Any, **kwargs: Any) -> Tensor:
     """Compute `torch.addmm` and `torch.baddbmm`: a product of matrices and a term, such as a bias."""
     given = Call(torch.addmm, args, kwargs).given("input", "mat1", "mat2")
-    one, other = (given.get(old, given.get(new)) for old, new in (("mat1", "batch1"), ("mat2", "batch2")))
+    one, other = (given[old if old in given else new] for old, new in (("mat1", "batch1"), ("mat2", "batch2")))
     term, beta, alpha = given["input"], given.get("beta", 1), given.get("alpha", 1)
     if term.ndim == 1 and not term.requires_grad and not other.requires_grad:
         return F.linear(one, alpha * other.mT, beta * term)

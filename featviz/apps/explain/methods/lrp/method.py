@@ -168,7 +168,8 @@ class LRP:
                     raise fv.SettingError(f"{request.target} has no relevance in the image; use GradCAM or Gradient")
                 (gradient,) = torch.autograd.grad([acts[layer] for layer in live], image, [*live.values()])
                 maps.append(gradient * (image.detach() - mean_color(request.network, image)))
-                totals.append(sum((acts[layer].detach() * one).sum() for layer, one in gradients.items()))
+                parts = [(acts[layer].detach() * one).sum() for layer, one in gradients.items()]
+                totals.append(torch.stack(parts).sum())
         per_channel, total = torch.cat(maps), torch.stack(totals)
         delta = (per_channel.sum((1, 2, 3)) - total) / total.abs().clamp(min=1e-12)
         return AttributionMap(_on_patches(request, per_channel.sum(1)), per_channel, delta=delta)
