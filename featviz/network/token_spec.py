@@ -57,6 +57,8 @@ class TokenSpec:
             raise SettingError(f"tokenizer must be a function from text to token ids, got {shown(self.tokenizer)}")
         if self.embedding is not None and not isinstance(self.embedding, str):
             raise SettingError(f"embedding must be the name of an nn.Embedding, got {shown(self.embedding)}")
+        if not isinstance(self.special, Iterable) or isinstance(self.special, str):
+            raise SettingError(f"special must be a sequence of token ids, got {shown(self.special)}")
         object.__setattr__(self, "special", tuple(self._checked_id("special", each) for each in self.special))
         if self.pad is not None:
             object.__setattr__(self, "pad", self._checked_id("pad", self.pad))

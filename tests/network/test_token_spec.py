@@ -224,3 +224,10 @@ def test_what_is_no_tokenizer_is_refused():
         "tokens must be a TokenSpec or a tokenizer of Hugging Face, got 'bert-base-uncased'; give any other function "
         "from text to ids as fv.TokenSpec(vocabulary, length, tokenizer=function)"
     )
+
+
+@pytest.mark.parametrize("given", [3, "pad", None])
+def test_special_tokens_are_a_sequence(given):
+    with pytest.raises(fv.SettingError) as error:
+        fv.TokenSpec(("a", "b"), 8, special=given)
+    assert str(error.value) == f"special must be a sequence of token ids, got {given!r}"

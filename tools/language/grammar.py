@@ -41,7 +41,7 @@ SHIFT = 6.0
 "not good", as people rate it (Taboada et al. 2011, https://doi.org/10.1162/COLI_a_00049, section 2.4).
 """
 HELD_OUT = 7
-"""One of so many combinations of a subject and a sentiment word is held out of the training."""
+"""One combination of a subject and a sentiment word in this many is held out of the training."""
 NEGATED = 0.45
 """Fraction of sentences whose sentiment word is in the scope of a negator."""
 REPORTED = 0.12

@@ -22,11 +22,11 @@ from featviz.apps.explain.attribution import (
     join_attributions,
     mean_attribution,
 )
-from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method, resize_map
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method, resize_map, scores_of
 from featviz.apps.explain.text import TextAttribution, TextComparison, check_no_text, read_text, separate_texts
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.targets import Target, as_targets
-from featviz.engine import entry_point, fingerprint, open_scorer, parse_value
+from featviz.engine import entry_point, fingerprint, parse_value
 from featviz.errors import shown
 from featviz.interfaces import ObjectiveLike
 from featviz.io import GivenImage, auto_bar, separate_images
@@ -114,7 +114,7 @@ def _attribution(
 ) -> Attribution:
     """Explain images by one method for one target."""
     size = (images.shape[-2], images.shape[-1])
-    score = _scores(network, [objective], images)[:, 0]
+    score = scores_of(network, [objective], images)[:, 0]
     request = AttributionRequest(network, objective, size)
     found = attributor.attribute(request, images.to(network.device).detach().clone())
     if not torch.isfinite(found.map).all():
@@ -134,13 +134,6 @@ def _attribution(
         labels=labels,
         class_names=found.class_names,
     )
-
-
-@torch.no_grad()
-def _scores(network: fv.Network, objectives: Sequence[ObjectiveLike], images: Tensor) -> Float[Tensor, "n objectives"]:
-    """Return the score of every image for every objective, on the CPU. Embedding sequences are not in [0, 1]."""
-    with open_scorer(network, objectives, (images.shape[-2], images.shape[-1])) as scorer:
-        return scorer(images.to(network.device)).cpu()
 
 
 @entry_point
@@ -189,7 +182,7 @@ def compare(
     listed = list(targets) if isinstance(targets, list | tuple) else [targets]
     objectives = [_targets(network, images, target)[0] for target in listed or (None,)]
     names, attributors = [_label(method) for method in methods], [_at_layer(method, layer) for method in methods]
-    scores = _scores(network, objectives, images)[0].tolist()  # also warms up what is timed below
+    scores = scores_of(network, objectives, images)[0].tolist()  # also warms up what is timed below
     problems: dict[str, str] = {}
     rows: list[list[Attribution | None]] = []
     times: list[list[float | None]] = []

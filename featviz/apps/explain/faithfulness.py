@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import featviz as fv
-from featviz.engine import open_scorer
+from featviz.apps.explain.request import scores_of
 from featviz.errors import AddressError, SettingError
 from featviz.interfaces import ObjectiveLike
 
@@ -147,14 +147,7 @@ def _scored(
     if isinstance(target, fv.objectives.Logit):
         likely = fv.objectives.Probability(target.name, target.network)
         try:
-            return likely, _scores(network, likely, views)
+            return likely, scores_of(network, [likely], views)[:, 0]
         except AddressError:  # the outputs are values of a regression, or there is only one
             pass
-    return target, _scores(network, target, views)
-
-
-@torch.no_grad()
-def _scores(network: fv.Network, target: ObjectiveLike, views: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-    """Return the score of each view. Embedding sequences are not in [0, 1], as `fv.score` demands."""
-    with open_scorer(network, [target], (views.shape[-2], views.shape[-1])) as scorer:
-        return scorer(views.to(network.device))[:, 0].cpu()
+    return target, scores_of(network, [target], views)[:, 0]

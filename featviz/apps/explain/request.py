@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -139,6 +141,21 @@ def resize_map(maps: Float[Tensor, "n rows columns"], size: tuple[int, int]) -> 
     if maps.shape[-2:] == size:
         return maps
     return F.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
+
+
+@torch.no_grad()
+def scores_of(
+    network: Network, objectives: Sequence[ObjectiveLike], images: Float[Tensor, "n c h w"]
+) -> Float[Tensor, "n objectives"]:
+    """Return the score of every image for every objective, on the CPU.
+
+    Args:
+        network: The network.
+        objectives: What is scored.
+        images: Images, or embedding sequences, which are not in [0, 1] as `fv.score` demands.
+    """
+    with open_scorer(network, objectives, (images.shape[-2], images.shape[-1])) as scorer:
+        return scorer(images.to(network.device)).cpu()
 
 
 def _is_spatial(network: Network, layer: str) -> bool:
