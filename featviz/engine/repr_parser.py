@@ -49,7 +49,8 @@ def parse_repr(text: str, names: Mapping[str, Any]) -> Any:
 def parse_value(text: str, package: ModuleType, own: Mapping[str, Any] | None = None) -> Any:
     """Return a public value of a package by its name, or rebuild it from its repr.
 
-    Names are found in any case, with or without hyphens and underscores, and by their synonyms: `grad-cam`, `IG`.
+    Names are found in any case, with or without hyphens and underscores, and by their synonyms: `grad-cam`, `IG`,
+    `gradcam(layer='stage2')`.
 
     Args:
         text: Such as `lucid` or `Fourier(decay=1.5)`.
@@ -72,7 +73,31 @@ def parse_value(text: str, package: ModuleType, own: Mapping[str, Any] | None = 
             raise SettingError(f"{text!r} needs arguments; write it as a call, {found.__name__}(...)") from error
     if is_name:
         raise SettingError(f"there is no {text!r} in {package.__name__.rpartition('.')[2]}{nearest(text, names)}")
-    return parse_repr(text, names)
+    return parse_repr(text, _AnySpelling(names, known))
+
+
+class _AnySpelling(dict[str, Any]):
+    """Values by name, where a name may also have another case or be a synonym.
+
+    Args:
+        names: Values by their name.
+        known: The names by their plain spelling, and by that of their synonyms.
+    """
+
+    def __init__(self, names: Mapping[str, Any], known: Mapping[str, str]) -> None:
+        super().__init__(names)
+        self.known = known
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is such a name, in any spelling."""
+        return super().__contains__(self._own(name))
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a name in any spelling."""
+        return super().__getitem__(self._own(name))
+
+    def _own(self, name: object) -> str:
+        return str(name) if super().__contains__(name) else self.known.get(plain_spelling(str(name)), "")
 
 
 def _parse(node: ast.expr, names: Mapping[str, Any]) -> Any:

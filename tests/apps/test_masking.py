@@ -65,6 +65,12 @@ def test_feature_ablation_is_the_fall_of_each_cell(small):
             torch.testing.assert_close(found[0][place], expected, atol=1e-5, rtol=1e-3)
 
 
+def test_windows_that_would_leave_gaps_are_refused(small):
+    """The default window is known only when the image is."""
+    with pytest.raises(fv.SettingError, match="^stride of Occlusion must be at most the window, 2 px, got 3$"):
+        fv.explain(small, IMAGES, "logit:bee", methods.Occlusion(stride=3))
+
+
 def test_rise_weights_its_masks_by_their_scores(small):
     method = methods.RISE(samples=9, cells=3, seed=4)
     found = fv.explain(small, IMAGES, "logit:cat", method).map

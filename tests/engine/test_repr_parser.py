@@ -44,3 +44,20 @@ def test_misspelt_names_get_suggestions():
 
 def test_own_values_come_first():
     assert parse_value("mine", M, {"mine": 3}) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("gradcam(layer='stage2')", M.GradCAM("stage2")),
+        ("ig(steps=4)", M.IntegratedGradients(steps=4)),
+        ("noisetunnel(saliency(), samples=3)", M.NoiseTunnel(M.Gradient(), samples=3)),
+    ],
+)
+def test_calls_are_found_in_any_spelling(text, expected):
+    assert parse_value(text, M) == expected
+
+
+def test_a_call_of_an_unknown_name_is_refused():
+    with pytest.raises(fv.RecipeError, match="^'gradcem' is no name of featviz; nearest: 'GradCAM'"):
+        parse_value("gradcem(layer='stage2')", M)

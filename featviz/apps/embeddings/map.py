@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.embeddings.neighbours import neighbour_lists, printable
+from featviz.apps.embeddings.neighbours import MAX_NAME, neighbour_lists
 from featviz.apps.shared.layout import check_method, lay_out
 from featviz.apps.shared.page import counted, render_template
 from featviz.apps.shared.photographs import encode_webp
+from featviz.apps.shared.text import printable
 from featviz.checks import as_whole
 from featviz.io import check_output, read_photograph, write
 
@@ -63,7 +64,7 @@ def write_map(
     if embeddings.files and embeddings.network is not None:
         data |= _thumbnails([embeddings.files[row] for row in rows], embeddings.network.channels, progress)
     noun = "photograph" if embeddings.files else "name"
-    source = printable(embeddings.source)
+    source = printable(embeddings.source, most=MAX_NAME)
     total = f" of {len(embeddings)}" if len(rows) < len(embeddings) else ""
     about = f"{len(rows)}{total} {counted(len(embeddings), noun).partition(' ')[2]}, laid out by {LABELS[method]}"
     page = render_template("embeddings/page.html", data, title=f"Map of {source}", about=about, noun=noun)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from featviz.apps.shared.text import printable
+
 CHUNK = 65_536
 """Number of rows that are compared with a query at once."""
 COMPARED = 1024
@@ -44,24 +46,11 @@ class Neighbours:
     def __str__(self) -> str:
         """Return a table: one line for each name with its similarity."""
         if not self.names:
-            return f"{printable(self.query)}: no other names"
-        names = [printable(name) for name in self.names]
+            return f"{printable(self.query, most=MAX_NAME)}: no other names"
+        names = [printable(name, most=MAX_NAME) for name in self.names]
         width = max(map(len, names))
         rows = [f"  {name:{width}}  {value:6.3f}" for name, value in zip(names, self.similarities, strict=True)]
-        return "\n".join([f"{printable(self.query)}:", *rows])
-
-
-def printable(name: str) -> str:
-    r"""Return a name for a terminal: without control characters, and cut after `MAX_NAME` characters.
-
-    Args:
-        name: Any text, possibly from a file of unknown origin.
-
-    >>> printable("a\x1b[2Jb")
-    'a�[2Jb'
-    """
-    clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
-    return clean if len(clean) <= MAX_NAME else f"{clean[: MAX_NAME - 1]}…"
+        return "\n".join([f"{printable(self.query, most=MAX_NAME)}:", *rows])
 
 
 def unit(vector: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:

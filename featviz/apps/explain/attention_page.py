@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,13 +13,11 @@ from torch import Tensor
 from featviz.apps.explain.attention_flow import gradient_steps
 from featviz.apps.explain.attention_record import AttentionRecord
 from featviz.apps.explain.drawing import enlarged, rgb
-from featviz.apps.shared.page import counted, render_template
+from featviz.apps.shared.page import base64, compressed, counted, render_template
 from featviz.io import encode
 
 THUMBNAIL = 24
 """Most rows and columns of the thumbnail of a head."""
-COMPRESSION = 6
-"""Level of zlib: higher levels save 1 % and take several times as long."""
 
 
 def attention_page(record: AttentionRecord) -> str:
@@ -55,13 +51,13 @@ def _facts(record: AttentionRecord) -> dict[str, Any]:
         "tokens": record.tokens,
         "layers": record.layers,
         "side": side,
-        "thumbnails": _text(b"".join(_thumbnails(matrix, side).numpy().tobytes() for matrix in heads)),
+        "thumbnails": base64(b"".join(_thumbnails(matrix, side).numpy().tobytes() for matrix in heads)),
         "image": None,
     }
     if record.image is not None and record.grid is not None:
         pixels = enlarged(rgb(record.image[None])[0])
         facts["image"] = {
-            "data": _text(encode(pixels, ".webp")),
+            "data": base64(encode(pixels, ".webp")),
             "size": pixels.shape[:2],
             "grid": record.grid,
             "patches": record.patches,
@@ -98,7 +94,7 @@ def packed(matrix: Float[Tensor, "l l"], *, companded: bool = False) -> str:
     share = (matrix / largest.clamp(min=1e-30)[:, None]).clamp(0, 1)
     cells: UInt8[Tensor, "l l"] = ((share.sqrt() if companded else share) * 255).round().byte()
     data = largest.float().numpy().astype("<f4").tobytes() + cells.numpy().tobytes()
-    return _text(zlib.compress(data, COMPRESSION))
+    return compressed(data)
 
 
 def _thumbnails(matrices: Float[Tensor, "n l l"], side: int) -> UInt8[Tensor, "n side side"]:
@@ -106,7 +102,3 @@ def _thumbnails(matrices: Float[Tensor, "n l l"], side: int) -> UInt8[Tensor, "n
     small = F.adaptive_max_pool2d(matrices[:, None], side)[:, 0]
     largest = small.flatten(1).amax(1).clamp(min=1e-30)
     return ((small / largest[:, None, None]).clamp(0, 1).sqrt() * 255).round().byte()
-
-
-def _text(data: bytes) -> str:
-    return b64encode(data).decode()

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
-
-from jaxtyping import UInt8
-from torch import Tensor
 
 from featviz.apps.explain.attribution import Attribution, Comparison, shared_strength
 from featviz.apps.explain.drawing import class_color, enlarged, rgb
 from featviz.apps.explain.faithfulness import measure_faithfulness
 from featviz.apps.explain.request import Method
 from featviz.apps.explain.text import TextComparison
-from featviz.apps.shared.page import counted, render_template
+from featviz.apps.shared.page import base64, compressed, counted, render_template
 from featviz.io import encode
 
 CHOICES = ("layer", "head")
@@ -49,7 +44,7 @@ def explain_page(found: Comparison | TextComparison, progress: Callable[[int, in
 def _image(found: Comparison) -> dict[str, Any]:
     """Return the image as it is shown, and the sizes of it and of its maps."""
     pixels = enlarged(rgb(found.image[None])[0])
-    return {"data": _text(encode(pixels, ".png")), "size": pixels.shape[:2], "map": found.image.shape[1:]}
+    return {"data": base64(encode(pixels, ".png")), "size": pixels.shape[:2], "map": found.image.shape[1:]}
 
 
 def _cells(
@@ -79,7 +74,7 @@ def _cell(found: Comparison | TextComparison, row: int, column: int, one: Attrib
     share = shown / largest
     levels = (share.sign() * share.abs().sqrt() * SIGNED_LEVELS).round() + SIGNED_LEVELS + 1
     cell: dict[str, Any] = {
-        "map": _packed(levels.byte()),
+        "map": compressed(levels.byte().numpy().tobytes()),
         "largest": float(largest / full.clamp(min=1e-12)),
         "signed": bool((one.map < 0).any()),
         "milliseconds": _rounded(found.milliseconds[row][column] or 0),
@@ -93,7 +88,7 @@ def _cell(found: Comparison | TextComparison, row: int, column: int, one: Attrib
         cell[name] = {"curve": [_rounded(score) for score in curve], "area": _rounded(area)}
     if one.labels is not None:
         count = len(one.class_names)
-        cell["labels"] = _packed(one.labels[0].byte())
+        cell["labels"] = compressed(one.labels[0].byte().numpy().tobytes())
         cell["classes"] = [
             [name, [round(255 * part) for part in class_color(i, count)]] for i, name in enumerate(one.class_names)
         ]
@@ -126,15 +121,6 @@ def _choices(method: Method) -> dict[str, Any]:
         return {}
     names = {field.name for field in fields(method)}
     return {name: getattr(method, name) for name in CHOICES if name in names}
-
-
-def _packed(numbers: UInt8[Tensor, "h w"]) -> str:
-    """Return bytes as text: compressed by zlib and encoded in base 64."""
-    return _text(zlib.compress(numbers.numpy().tobytes()))
-
-
-def _text(data: bytes) -> str:
-    return b64encode(data).decode()
 
 
 def _rounded(number: float) -> float:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from featviz.apps.explain.drawing import NEGATIVE_COLOR, POSITIVE_COLOR, with_legend
 from featviz.apps.shared.page import render_template
+from featviz.apps.shared.text import printable
 from featviz.io import wrapped
 
 FULL_OPACITY = 0.72
@@ -47,9 +48,9 @@ def opacity(strength: float) -> float:
     return float(FULL_OPACITY * abs(strength) ** 0.75)
 
 
-def printable(token: str) -> str:
-    """Return a token without characters that are not shown."""
-    return "".join(each if each.isprintable() else UNPRINTABLE for each in token) or UNPRINTABLE
+def shown_token(token: str) -> str:
+    """Return a token without characters that are not shown; an empty one is a dot."""
+    return printable(token, UNPRINTABLE) or UNPRINTABLE
 
 
 # ---------------------------------------------------------------------------------------------------------- terminals
@@ -63,11 +64,11 @@ def table(strip: Strip) -> str:
     not   0.2
     bad  -0.1
     """
-    tokens = [printable(token) for token in strip.tokens]
+    tokens = [shown_token(token) for token in strip.tokens]
     numbers = [f"{value:.3g}" for value in strip.values]
     wide, long = max(map(len, tokens)), max(map(len, numbers))
     lines = [f"{token:{wide}}  {number:>{long}}" for token, number in zip(tokens, numbers, strict=True)]
-    return "\n".join([printable(strip.title), *lines])
+    return "\n".join([shown_token(strip.title), *lines])
 
 
 def ansi(strip: Strip) -> str:
@@ -75,8 +76,8 @@ def ansi(strip: Strip) -> str:
     cells = []
     for token, strength in zip(strip.tokens, strip.strengths, strict=True):
         red, green, blue = _over_white(strength)
-        cells.append(f"\x1b[48;2;{red};{green};{blue}m\x1b[38;2;0;0;0m {printable(token)} \x1b[0m")
-    return f"{printable(strip.title)}\n{' '.join(cells)}"
+        cells.append(f"\x1b[48;2;{red};{green};{blue}m\x1b[38;2;0;0;0m {shown_token(token)} \x1b[0m")
+    return f"{shown_token(strip.title)}\n{' '.join(cells)}"
 
 
 def _over_white(strength: float) -> tuple[int, int, int]:
@@ -109,7 +110,7 @@ def _spans(strip: Strip) -> str:
     for token, strength, value in zip(strip.tokens, strip.strengths, strip.values, strict=True):
         red, green, blue = (round(255 * part) for part in (POSITIVE_COLOR if strength > 0 else NEGATIVE_COLOR))
         style = f"background:rgba({red},{green},{blue},{opacity(strength):.2f});padding:2px 4px;border-radius:3px"
-        spans.append(f'<span style="{style}" title="{value:.3g}">{escape(printable(token))}</span>')
+        spans.append(f'<span style="{style}" title="{value:.3g}">{escape(shown_token(token))}</span>')
     return " ".join(spans)
 
 
@@ -123,7 +124,7 @@ def page(strips: Sequence[Strip]) -> str:
         {
             "title": strip.title,
             "tokens": [
-                {"text": printable(token), "level": _level(strength), "value": f"{value:.3g}"}
+                {"text": shown_token(token), "level": _level(strength), "value": f"{value:.3g}"}
                 for token, strength, value in zip(strip.tokens, strip.strengths, strip.values, strict=True)
             ],
         }
@@ -163,8 +164,8 @@ def _draw(
     small: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Draw the title of one strip and its rows of tokens."""
-    title = wrapped(printable(strip.title), small, WIDTH - 2 * MARGIN)
-    tokens = [(wrapped(printable(each), font, WIDTH - 2 * MARGIN - 2 * PADDING) or [" "])[0] for each in strip.tokens]
+    title = wrapped(shown_token(strip.title), small, WIDTH - 2 * MARGIN)
+    tokens = [(wrapped(shown_token(each), font, WIDTH - 2 * MARGIN - 2 * PADDING) or [" "])[0] for each in strip.tokens]
     places, x, row = [], MARGIN, 0
     for token in tokens:
         width = round(font.getlength(token)) + 2 * PADDING

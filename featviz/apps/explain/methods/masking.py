@@ -53,10 +53,16 @@ class Occlusion:
             check_number("stride of Occlusion", self.stride, at_least=1, at_most=self.window, whole=True, note="(px)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
-        """Return the mean fall of the score over the windows that cover each pixel."""
+        """Return the mean fall of the score over the windows that cover each pixel.
+
+        Raises:
+            SettingError: `stride` is above the default window, which depends on the size of the image.
+        """
         height, width = request.size
         window = self.window or default_window(request)
-        stride = min(window, self.stride or max(1, window // 2))
+        stride = self.stride or max(1, window // 2)
+        if stride > window:
+            raise fv.SettingError(f"stride of Occlusion must be at most the window, {window} px, got {stride}")
         channels = images.shape[1]
         sides = [(min(window, side), min(stride, side)) for side in (height, width)]
         with request.open() as scorer, torch.no_grad():
