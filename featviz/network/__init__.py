@@ -6,10 +6,12 @@ from featviz.network.execution import PRECISIONS, Execution
 from featviz.network.fast.conv_backward import plain_backward
 from featviz.network.gradients import Rectifying
 from featviz.network.input_spec import InputSpec
+from featviz.network.layer_lookup import LayerLike
 from featviz.network.layers import Layer, LayerTable
 from featviz.network.loading import find, is_on_this_machine, load, models
-from featviz.network.network import Forward, LayerLike, Network
+from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
+from featviz.network.session import Forward
 from featviz.network.token_spec import TokenSpec
 
 __all__ = [

@@ -2,100 +2,51 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from featviz.errors import AddressError, ModelError, SettingError, nearest, plain_spelling
+from featviz.errors import ModelError, SettingError
 from featviz.interfaces import Size, as_size
 from featviz.network import probe_cache
 from featviz.network.activations import (
     OUTPUT,
     OUTPUT_KINDS,
     Activations,
-    Layout,
     OutputKind,
     OutputScale,
-    first_tensor,
 )
 from featviz.network.embedding_input import lookup_of, on_embeddings, text_input
 from featviz.network.execution import Execution
-from featviz.network.fast.batch_norm_folding import Pair, fold, foldable
-from featviz.network.fast.conv_backward import speed_up_backward
-from featviz.network.fast.cuda_graphs import cuda_graphed
-from featviz.network.fast.out_of_place import can_run_out_of_place, run_out_of_place
-from featviz.network.fast.weight_formats import convert_weights
-from featviz.network.gradients import SmoothPools, redirect_gradients
-from featviz.network.hooks import Call, PassDone, Replacement, hook_outputs, watch_outputs
+from featviz.network.fast.batch_norm_folding import Pair, foldable
+from featviz.network.fast.out_of_place import can_run_out_of_place
+from featviz.network.field_probing import receptive_fields_of
+from featviz.network.hooks import Call, hook_outputs
 from featviz.network.input_spec import InputSpec
+from featviz.network.layer_lookup import LayerLike, find_layer, is_ambiguous, name_of, output_row
 from featviz.network.layers import Layer, LayerTable, Probed
 from featviz.network.modules import (
-    check_gradients,
     check_module,
     explain_failure,
-    let_recurrent_layers_go_back,
 )
-from featviz.network.neutral_state import fast_on_gpu, neutral_state
+from featviz.network.neutral_state import neutral_state
 from featviz.network.output_scale import output_scale
 from featviz.network.passes import raise_unless_size_error
 from featviz.network.probing import probe
-from featviz.network.receptive_fields import ReceptiveField, receptive_fields
+from featviz.network.receptive_fields import ReceptiveField
+from featviz.network.session import Forward, call_of, open_session
 from featviz.network.token_spec import TokenSpec, as_token_spec
 from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance
 
-FIELD_WIDTH = 256
-"""Smallest width in px of the images on which receptive fields are measured; smaller images would clip them."""
-FIELD_HEIGHTS = (32, 64, 128)
-"""Heights in px of those images that are tried, the cheapest first. The last one tried is the network's own."""
-
-SIMILAR = 0.75
-"""Similarity in [0, 1] from which a name that is no layer is taken for a misspelt class name."""
-
-LayerLike = str | nn.Module
-"""A layer: its name, or the module itself."""
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Forward:
-    """Runs a working copy of the network up to the last layer needed.
-
-    Args:
-        module: The working copy. It may be changed: it ends with the session.
-        run: Runs it on images, redirects the gradients of some of them, and replaces outputs of layers.
-    """
-
-    module: nn.Module
-    run: Callable[[Tensor, Tensor | None, Mapping[str, Replacement], bool], Activations]
-
-    def __call__(
-        self,
-        images: Float[Tensor, "n c h w"],
-        *,
-        redirect: Bool[Tensor, " n"] | None = None,
-        replace: Mapping[str, Replacement] = MappingProxyType({}),
-        graph: bool = True,
-    ) -> Activations:
-        """Return the activations of the captured layers.
-
-        Args:
-            images: In [0, 1].
-            redirect: Images for which blocked gradients are redirected through rectifiers; `None` for none of them.
-            replace: For captured layers, functions from their output to the one with which the pass goes on.
-            graph: Whether the pass may be recorded as a CUDA graph of its own.
-        """
-        return self.run(images, redirect, replace, graph)
 
 
 @dataclass
@@ -312,26 +263,9 @@ class Network:
     def table(self) -> dict[str, Layer]:
         """Every layer that can be addressed, by name, in execution order. The last one is the output, `""`."""
         if self._measured.table is None:
-            output = self._output_row()
+            output = output_row(self)
             self._measured.table = self.probed.table | ({} if output is None else {OUTPUT: output})
         return self._measured.table
-
-    def _output_row(self) -> Layer | None:
-        """Return the row of the class logits; `None` if the network puts out no tensor that can be addressed."""
-        probed, head = self.probed, self.head
-        known = probed.outputs | probed.calls | probed.table
-        if head:
-            found = known.get(head, known.get(f"output.{head}"))
-            if found is None:
-                outputs = f"; its outputs are {', '.join(map(repr, probed.outputs))}" if probed.outputs else ""
-                raise AddressError(
-                    f"heads names {head!r}, no layer or output of {self.label}{nearest(head, known)}{outputs}"
-                )
-            return found
-        fitting = [row for row in probed.outputs.values() if row.channels == len(self.classes)]
-        if len(fitting) == 1:
-            return fitting[0]
-        return probed.outputs.get("output.logits", probed.table.get(OUTPUT))
 
     @property
     def fixed_size(self) -> bool:
@@ -363,49 +297,11 @@ class Network:
         Returns:
             The receptive fields by layer name.
         """
-        strides = {name: layer.stride for name, layer in self.table.items() if layer.stride}
+        probed = self.probed  # reads the fields, too, where they were measured before
         if self._measured.fields is None:
-            self._measured.fields = {}
-            for size in self._field_sizes():
-                try:
-                    fields = receptive_fields(partial(self._run_maps, strides), strides, size, self.channels)
-                except Exception as error:
-                    raise_unless_size_error(error)
-                    if size == self.size:
-                        raise
-                else:
-                    self._measured.fields = fields
-                    probe_cache.save(self._cache_key, self.probed, fields)
-                    break
+            self._measured.fields = receptive_fields_of(self)
+            probe_cache.save(self._cache_key, probed, self._measured.fields)
         return self._measured.fields
-
-    def _field_sizes(self) -> list[Size]:
-        """Return sizes of the images on which receptive fields can be measured, the cheapest first."""
-        if self.fixed_size:
-            return [self.size]
-        width = max(FIELD_WIDTH, self.size[1])
-        return [*((height, width) for height in FIELD_HEIGHTS), (max(FIELD_WIDTH, self.size[0]), width), self.size]
-
-    def _run_maps(self, maps: Collection[str], images: Tensor, note: Callable[[str, Tensor], None]) -> None:
-        """Run the network on images in [0, 1] up to the last feature map, and call back with the outputs of maps."""
-        calls = {name: self.table[name].calls for name in maps}
-        left = set(maps)
-
-        def on_call(name: str, number: int, output: object) -> None:
-            tensor = first_tensor(output)
-            if name not in left or number + 1 < calls[name] or tensor is None:
-                return
-            values = tensor.detach().movedim(self.table[name].layout.channel, 1)
-            note(name, values.transpose(2, 3) if self.table[name].layout.transposed else values)
-            left.remove(name)
-            if not left:
-                raise PassDone
-
-        module = self._copy()
-        convert_weights(module, self.probed.memory_format)
-        expected = self.normaliser()(images.to(self._weight))
-        with Chance(self.device)():
-            watch_outputs(module, expected.contiguous(memory_format=self.probed.memory_format), on_call)
 
     # ------------------------------------------------------------------------------------------ other inputs
 
@@ -545,7 +441,7 @@ class Network:
             layers: Layers up to which it must run; empty for the whole network.
         """
         key = size, frozenset(layers)
-        calls = {layer: _call(self.layer(layer)) for layer in layers}
+        calls = {layer: call_of(self.layer(layer)) for layer in layers}
         if key not in self._measured.accepted:
             try:
                 self._run_grey(size, calls)
@@ -558,14 +454,14 @@ class Network:
 
     def _run_grey(self, size: Size, calls: Mapping[str, Call] = MappingProxyType({})) -> None:
         """Run the network on a grey image, up to the last of some calls; without any, to its end."""
-        module = self._copy()
+        module = self.copy_module()
         with Chance(self.device)(), torch.no_grad(), uncompiled():
             if calls:
                 hook_outputs(module, calls)(lambda: module(self._grey(1, size)))
             else:
                 module(self._grey(1, size))
 
-    def _copy(self) -> nn.Module:
+    def copy_module(self) -> nn.Module:
         """Return a working copy, whose weights are copied only if the forward pass writes to them."""
         return working_copy(self.module, share_weights=not self.probed.writes_weights)
 
@@ -586,9 +482,7 @@ class Network:
 
     # ------------------------------------------------------------------------------------------ running it
 
-    @contextmanager
-    @neutral_state()
-    def session(self, layers: Iterable[str], execution: Execution = Execution()) -> Iterator[Forward]:
+    def session(self, layers: Iterable[str], execution: Execution = Execution()) -> AbstractContextManager[Forward]:
         """Open the network: a working copy of the module, frozen, hooked, folded and laid out for speed.
 
         The forward pass stops at the last layer needed. A module that runs several times in one pass is captured at
@@ -598,66 +492,13 @@ class Network:
             layers: Names of the layers to capture.
             execution: How to run the network.
 
-        Yields:
-            A function from images in [0, 1] to activations.
+        Returns:
+            A context manager whose value is a function from images in [0, 1] to activations.
 
         Raises:
-            AddressError: There is no such layer.
+            AddressError: There is no such layer; when the context is entered.
         """
-        found = {layer: self.layer(layer) for layer in frozenset(layers)}
-        layouts = {layer: row.layout for layer, row in found.items()}
-        calls = {layer: _call(row) for layer, row in found.items()}
-        tokens_first = [layer for layer, layout in layouts.items() if layout.batch]
-
-        def run(images: Tensor, replace: Mapping[str, Replacement] = MappingProxyType({})) -> dict[str, Tensor]:
-            with (
-                torch.autocast(images.device.type, precision, enabled=lower),
-                SmoothPools() if self.smooth_pools else nullcontext(),
-                uncompiled(),
-            ):
-                return capture(lambda: module(normalise(images).contiguous(memory_format=memory)), replace)
-
-        def forward(
-            images: Tensor, redirect: Tensor | None, replace: Mapping[str, Replacement], graph: bool
-        ) -> Activations:
-            if images.requires_grad:
-                check_gradients(self.probed.checkpointed)
-            if images.requires_grad and not images.is_leaf:
-                # The backward pass of the first convolution puts out channels-last gradients. One copy here saves
-                # three slow strided passes in the transforms and the param.
-                images.register_hook(Tensor.contiguous)
-            with chance() if self.probed.draws else nullcontext():
-                if replace:
-                    captured = run(
-                        images, {layer: _batch_first(each, layouts[layer]) for layer, each in replace.items()}
-                    )
-                elif redirect is None:
-                    captured = recorded(images) if graph else run(images)
-                else:
-                    with redirect_gradients(redirect):
-                        captured = run(images)
-            captured = captured | {layer: captured[layer].transpose(0, 1) for layer in tokens_first}
-            captured = {layer: tensor if tensor.ndim > 1 else tensor[:, None] for layer, tensor in captured.items()}
-            size = images.shape[-2], images.shape[-1]
-            return Activations(captured, layouts, size, self.heads, outputs_of=self.outputs_of)
-
-        normalise, chance = self.normaliser(), Chance(self.device)
-        memory = self.probed.memory_format if execution.channels_last else torch.contiguous_format
-        lower = execution.precision == "bfloat16"
-        precision = torch.bfloat16 if lower else torch.float32
-        recorded = cuda_graphed(run) if execution.graph and layouts else run  # without layers nothing runs
-        module = self._copy()
-        if self.device.type == "cuda":
-            let_recurrent_layers_go_back(module)
-        if execution.fold:
-            fold(module, [pair for pair in self._foldable if not pair.hidden & layouts.keys()])
-        if self._runs_out_of_place:
-            run_out_of_place(module)
-        convert_weights(module, memory, precision)
-        speed_up_backward(module)
-        capture = hook_outputs(module, calls)
-        with fast_on_gpu(self.device, benchmark=execution.benchmark):
-            yield Forward(module, forward)
+        return open_session(self, layers, execution)
 
     @neutral_state()
     def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
@@ -699,7 +540,7 @@ class Network:
 
     @property
     @neutral_state()
-    def _foldable(self) -> tuple[Pair, ...]:
+    def foldable(self) -> tuple[Pair, ...]:
         """Convolutions with a batch normalisation that can be folded into them; measured on first use."""
         if self._measured.pairs is None:
             pairs: tuple[Pair, ...] = ()
@@ -708,7 +549,7 @@ class Network:
 
     @property
     @neutral_state()
-    def _runs_out_of_place(self) -> bool:
+    def runs_out_of_place(self) -> bool:
         """Whether activations can run out of place; measured on first use."""
         if self._measured.out_of_place is None:
             self._measured.out_of_place = self._tried(can_run_out_of_place, False)
@@ -730,12 +571,8 @@ class Network:
     def logits_layer(self) -> Layer | None:
         """The row of the class logits; `None` if there are several heads, or it is unclear which output they are."""
         output = self.table.get(OUTPUT) if OUTPUT in self.heads else None
-        clear = output is not None and output.layout.kind == "vector" and not self._is_ambiguous(output)
+        clear = output is not None and output.layout.kind == "vector" and not is_ambiguous(self, output)
         return output if clear else None
-
-    def _is_ambiguous(self, output: Layer) -> bool:
-        """Whether the network puts out several vectors, and nothing tells which one is the class logits."""
-        return not self.head and len(self.probed.outputs) > 1 and not output.item and output.layout.kind == "vector"
 
     def name_of(self, layer: LayerLike | None) -> str | None:
         """Return the name of a layer that is given as a name or as a module of the network.
@@ -746,14 +583,7 @@ class Network:
         Raises:
             AddressError: The module is not part of the network.
         """
-        if not isinstance(layer, nn.Module):
-            return layer
-        found = next((name for name, part in self.module.named_modules() if part is layer), None)
-        if found is None:
-            raise AddressError(
-                f"the layer {type(layer).__name__} is no module of {self.label}; give a name, or one of it"
-            )
-        return found
+        return name_of(self, layer)
 
     def layer(self, layer: str) -> Layer:
         """Return the row of the layer table for a layer.
@@ -764,45 +594,7 @@ class Network:
         Raises:
             AddressError: There is no such layer, or its output cannot be addressed.
         """
-        ambiguous = layer == OUTPUT and OUTPUT in self.table and self._is_ambiguous(self.table[OUTPUT])
-        if ambiguous and OUTPUT in self.heads:
-            several = ", ".join(f"{name} of {row.channels}" for name, row in self.probed.outputs.items())
-            raise AddressError(
-                f"{self.label} puts out {several}; say which are the class logits: heads={{'output.1': class names}}"
-            )
-        for rows in (self.table, self.probed.calls, self.probed.outputs):
-            if layer in rows and not ambiguous:
-                return rows[layer]
-        if layer == OUTPUT and OUTPUT not in self.heads:
-            options = " or ".join(f"logit:NAME@{head}" for head in self.heads)
-            raise AddressError(f"the network has several heads; name the one whose class is meant: {options}")
-        modules = dict(self.module.named_modules())
-        if layer not in modules:
-            command = f" (list all: featviz layers --model {self.name})" if self.name else " (list all: net.layers())"
-            hint = self._class_hint(layer) or f"{nearest(layer, self.table)}{command}"
-            raise AddressError(f"no layer {layer!r} in {self.label}{hint}")
-        reason = self.probed.refused.get(layer, "it is not called in a forward pass in eval mode on grey images")
-        raise AddressError(f"layer {layer!r} of {self.label} cannot be addressed: {reason}{nearest(layer, self.table)}")
-
-    def _class_hint(self, name: str) -> str:
-        """Return how to address a class, where its name was given as a layer; empty where none is similar."""
-        for head, classes in self.heads.items():
-            plain = {plain_spelling(each): each for each in classes}
-            similar = difflib.get_close_matches(plain_spelling(name), plain, n=1, cutoff=SIMILAR)
-            if similar:
-                return f"; a class is addressed as logit:{plain[similar[0]]}{f'@{head}' if head else ''}"
-        return ""
-
-
-def _batch_first(replacement: Replacement, layout: Layout) -> Replacement:
-    """Return a replacement for outputs as the module puts them out, from one for outputs whose batch comes first."""
-    return (lambda output: replacement(output.transpose(0, 1)).transpose(0, 1)) if layout.batch else replacement
-
-
-def _call(row: Layer) -> Call:
-    """Return what to capture for a layer."""
-    name, _, number = row.name.partition("#")
-    return Call(OUTPUT if row.item else name, int(number) if number else row.calls, row.item)
+        return find_layer(self, layer)
 
 
 def _image_spec(

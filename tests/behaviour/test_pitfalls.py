@@ -213,7 +213,7 @@ def test_images_are_moved_to_the_device_of_the_network(net, monkeypatch):
 
     layouts = net.table  # computed on the CPU
     assert layouts
-    monkeypatch.setattr(fv.Network, "_foldable", ())  # fake tensors have no values to compare
+    monkeypatch.setattr(fv.Network, "foldable", ())  # fake tensors have no values to compare
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("cuda"):
             module = toys.Plain()

@@ -296,7 +296,7 @@ def with_statistics(module):
 @pytest.mark.parametrize(("make", "pairs"), [(toys.Plain, 1), (Shared, 0), (torchvision.models.resnet18, 20)])
 def test_folding_changes_no_captured_output(make, pairs):
     net = toys.network(with_statistics(make()), 64)
-    assert len(net._foldable) == pairs
+    assert len(net.foldable) == pairs
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     wanted: dict[str, torch.Tensor] = {}
     hooks = [

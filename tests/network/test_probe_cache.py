@@ -30,7 +30,7 @@ def no_passes(monkeypatch):
         def fail(*_, **__):
             raise AssertionError("a pass ran")
 
-        for name in ("probe", "receptive_fields"):
+        for name in ("probe", "receptive_fields_of"):
             monkeypatch.setattr(network_module, name, fail)
 
     return stop

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import featviz as fv
-from featviz.network import network as network_module
+from featviz.network import field_probing
 from featviz.network.receptive_fields import ReceptiveField, receptive_fields
 
 SIDE = 64
@@ -160,14 +160,14 @@ def test_listing_layers_takes_few_passes(name, monkeypatch):
 def test_all_layers_of_a_network_of_fixed_size_are_measured_at_that_size():
     sizes = []
     net = toys.network(toys.Flattening())
-    original = network_module.receptive_fields
+    original = field_probing.receptive_fields
 
     def noted(run, strides, size, channels):
         sizes.append(size)
         return original(run, strides, size, channels)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_module, "receptive_fields", noted)
+        patch.setattr(field_probing, "receptive_fields", noted)
         found = net.receptive_fields()
     assert sizes == [(32, 32)]
     assert found == {"conv": ReceptiveField(5, 2), "pool": ReceptiveField(9, 4)}

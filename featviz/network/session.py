@@ -1,0 +1,146 @@
+"""Run a network for a while: a working copy of its module, prepared for speed and hooked where it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from featviz.network.activations import OUTPUT, Activations, Layout
+from featviz.network.execution import Execution
+from featviz.network.fast.batch_norm_folding import fold
+from featviz.network.fast.conv_backward import speed_up_backward
+from featviz.network.fast.cuda_graphs import cuda_graphed
+from featviz.network.fast.out_of_place import run_out_of_place
+from featviz.network.fast.weight_formats import convert_weights
+from featviz.network.gradients import SmoothPools, redirect_gradients
+from featviz.network.hooks import Call, Replacement, hook_outputs
+from featviz.network.layers import Layer
+from featviz.network.modules import check_gradients, let_recurrent_layers_go_back
+from featviz.network.neutral_state import fast_on_gpu, neutral_state
+from featviz.network.working_copy import uncompiled
+from featviz.random import Chance
+
+if TYPE_CHECKING:
+    from featviz.network.network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """Runs a working copy of the network up to the last layer needed.
+
+    Args:
+        module: The working copy. It may be changed: it ends with the session.
+        run: Runs it on images, redirects the gradients of some of them, and replaces outputs of layers.
+    """
+
+    module: nn.Module
+    run: Callable[[Tensor, Tensor | None, Mapping[str, Replacement], bool], Activations]
+
+    def __call__(
+        self,
+        images: Float[Tensor, "n c h w"],
+        *,
+        redirect: Bool[Tensor, " n"] | None = None,
+        replace: Mapping[str, Replacement] = MappingProxyType({}),
+        graph: bool = True,
+    ) -> Activations:
+        """Return the activations of the captured layers.
+
+        Args:
+            images: In [0, 1].
+            redirect: Images for which blocked gradients are redirected through rectifiers; `None` for none of them.
+            replace: For captured layers, functions from their output to the one with which the pass goes on.
+            graph: Whether the pass may be recorded as a CUDA graph of its own.
+        """
+        return self.run(images, redirect, replace, graph)
+
+
+@contextmanager
+@neutral_state()
+def open_session(network: Network, layers: Iterable[str], execution: Execution) -> Iterator[Forward]:
+    """Open a network: a working copy of the module, frozen, hooked, folded and laid out for speed.
+
+    The forward pass stops at the last layer needed. A module that runs several times in one pass is captured at
+    its last call.
+
+    Args:
+        network: The network.
+        layers: Names of the layers to capture.
+        execution: How to run the network.
+
+    Yields:
+        A function from images in [0, 1] to activations.
+
+    Raises:
+        AddressError: There is no such layer.
+    """
+    found = {layer: network.layer(layer) for layer in frozenset(layers)}
+    layouts = {layer: row.layout for layer, row in found.items()}
+    calls = {layer: call_of(row) for layer, row in found.items()}
+    tokens_first = [layer for layer, layout in layouts.items() if layout.batch]
+
+    def run(images: Tensor, replace: Mapping[str, Replacement] = MappingProxyType({})) -> dict[str, Tensor]:
+        with (
+            torch.autocast(images.device.type, precision, enabled=lower),
+            SmoothPools() if network.smooth_pools else nullcontext(),
+            uncompiled(),
+        ):
+            return capture(lambda: module(normalise(images).contiguous(memory_format=memory)), replace)
+
+    def forward(
+        images: Tensor, redirect: Tensor | None, replace: Mapping[str, Replacement], graph: bool
+    ) -> Activations:
+        if images.requires_grad:
+            check_gradients(network.probed.checkpointed)
+        if images.requires_grad and not images.is_leaf:
+            # The backward pass of the first convolution puts out channels-last gradients. One copy here saves
+            # three slow strided passes in the transforms and the param.
+            images.register_hook(Tensor.contiguous)
+        with chance() if network.probed.draws else nullcontext():
+            if replace:
+                captured = run(images, {layer: _batch_first(each, layouts[layer]) for layer, each in replace.items()})
+            elif redirect is None:
+                captured = recorded(images) if graph else run(images)
+            else:
+                with redirect_gradients(redirect):
+                    captured = run(images)
+        captured = captured | {layer: captured[layer].transpose(0, 1) for layer in tokens_first}
+        captured = {layer: tensor if tensor.ndim > 1 else tensor[:, None] for layer, tensor in captured.items()}
+        size = images.shape[-2], images.shape[-1]
+        return Activations(captured, layouts, size, network.heads, outputs_of=network.outputs_of)
+
+    normalise, chance = network.normaliser(), Chance(network.device)
+    memory = network.probed.memory_format if execution.channels_last else torch.contiguous_format
+    lower = execution.precision == "bfloat16"
+    precision = torch.bfloat16 if lower else torch.float32
+    recorded = cuda_graphed(run) if execution.graph and layouts else run  # without layers nothing runs
+    module = network.copy_module()
+    if network.device.type == "cuda":
+        let_recurrent_layers_go_back(module)
+    if execution.fold:
+        fold(module, [pair for pair in network.foldable if not pair.hidden & layouts.keys()])
+    if network.runs_out_of_place:
+        run_out_of_place(module)
+    convert_weights(module, memory, precision)
+    speed_up_backward(module)
+    capture = hook_outputs(module, calls)
+    with fast_on_gpu(network.device, benchmark=execution.benchmark):
+        yield Forward(module, forward)
+
+
+def _batch_first(replacement: Replacement, layout: Layout) -> Replacement:
+    """Return a replacement for outputs as the module puts them out, from one for outputs whose batch comes first."""
+    return (lambda output: replacement(output.transpose(0, 1)).transpose(0, 1)) if layout.batch else replacement
+
+
+def call_of(row: Layer) -> Call:
+    """Return what to capture for a layer."""
+    name, _, number = row.name.partition("#")
+    return Call(OUTPUT if row.item else name, int(number) if number else row.calls, row.item)
