@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist w
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow check fix motifnet motifvit phraselstm phraseformer docs reference catalogue bench scaling dreambench quality \
-	overhead launches bench-gpu sweepbench explain-bench text-bench atlas-bench layersbench batchbench blocks-bench networks breakit clean
+	overhead launches bench-gpu sweepbench explain-bench text-bench atlas-bench layersbench batchbench blocks-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -24,6 +24,7 @@ check: $(READY)  ## lint, type-check, and verify the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.14
 	$(BIN)/lint-imports
 
 fix: $(READY)  ## apply automatic fixes of the linter
@@ -119,6 +120,12 @@ networks: $(READY)  ## examine over 300 architectures of other packages, about t
 
 breakit: $(READY)  ## try to break commands, calls, recipes and output folders, about 20 minutes
 	PYTHONPATH=tests:tools $(BIN)/python -m robustness
+
+package: $(READY)  ## build the wheel and the sdist, and use the wheel in an empty environment, about a minute
+	PYTHONPATH=tools $(BIN)/python -m distribution.check
+
+startup: $(READY)  ## time `import featviz` and `featviz --help`
+	$(BIN)/python benchmarks/startup.py
 
 clean:  ## remove the virtual environment and the demo
 	rm -rf .venv demo
