@@ -196,7 +196,8 @@ def test_octaves():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"octaves": 0}, "octaves must be >= 1, got 0 (default 4)"),
+        ({"octaves": 0}, "octaves must be in [1, 100], got 0 (default 4)"),
+        ({"octaves": 10**12}, "octaves must be in [1, 100], got 1000000000000 (default 4)"),
         ({"scale": 1.0}, "scale must be > 1, got 1 (default 1.4)"),
         ({"strength": 0.0}, "strength must be > 0 and finite, got 0 (default 1)"),
         ({"image": torch.rand(2, 40, 40)}, "the image must have shape (3, h, w), (h, w, 3) or (h, w), got (2, 40, 40)"),

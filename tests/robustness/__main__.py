@@ -24,13 +24,14 @@ def main() -> None:
         "values": lambda _, count: values.trials(count),
         "expressions": lambda _, count: expressions.trials(count or EXPRESSIONS),
         "recipes": lambda folder, count: recipes.trials(folder, count or RECIPES),
-        "command_lines": command_lines.trials,
+        "command_lines": lambda folder, count: command_lines.trials(folder, count, commands=options.commands),
         "damage": damage.trials,
         "interruptions": interruptions.trials,
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", help=f"some of {', '.join(kinds)}; all by default")
     parser.add_argument("--sample", type=int, help="number of trials of each kind; all by default")
+    parser.add_argument("--commands", nargs="+", help="commands whose lines are tried; all by default")
     options = parser.parse_args()
     torch.set_num_threads(2)
     warnings.simplefilter("ignore")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -73,16 +73,19 @@ def make_files(folder: Path) -> None:
     assert main(["render", "logit:1", "--steps", "1", "-o", "rendered.png", "--quiet", *MODEL]) == 0
 
 
-def trials(folder: Path, count: int | None = None, seed: int = 0) -> Iterator[Trial]:
+def trials(
+    folder: Path, count: int | None = None, seed: int = 0, commands: Collection[str] | None = None
+) -> Iterator[Trial]:
     """Return trials of command lines.
 
     Args:
         folder: An empty folder, which must be the current one.
         count: Number of trials, drawn at random; `None` for all.
         seed: Seed of the draw.
+        commands: Names of the commands to try; `None` for all.
     """
     make_files(folder)
-    lines = list(_lines())
+    lines = [words for words in _lines() if commands is None or words[0] in commands]
     if count is not None:
         lines = random.Random(seed).sample(lines, count)
     for words in lines:
@@ -109,6 +112,13 @@ def _lines() -> Iterator[list[str]]:
                 yield from ([name, *base, parameter.opts[0], text] for text in TEXTS)
 
 
+def _remove_empty_folders(folder: Path) -> None:
+    """Remove the folders that a command has made, so that later trials do not search them."""
+    for path in sorted(folder.rglob("*/"), reverse=True):
+        with contextlib.suppress(OSError):  # it is not empty
+            path.rmdir()
+
+
 def _run(words: list[str], folder: Path) -> tuple[str, str]:
     """Run a command; check its status and its message, and that no file is changed or left half-written."""
     before = snapshot(folder)
@@ -127,6 +137,7 @@ def _run(words: list[str], folder: Path) -> tuple[str, str]:
     parts = [name for name in after if ".part" in name]
     for name in after.keys() - before.keys():
         (folder / name).unlink()
+    _remove_empty_folders(folder)
     if changed or parts:
         return DAMAGE, f"changed {changed}, left {parts}"
     lines = [line for line in said.splitlines() if line.startswith("featviz: ")]

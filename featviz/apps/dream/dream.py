@@ -65,7 +65,7 @@ def dream(
             folder, a batch or a list.
         objective: As for `fv.render`, or the index of a class; `None` for all of a layer at about two thirds of the
             network's depth.
-        octaves: Number of sizes, >= 1. Octaves with a shorter side below 48 px, or too small
+        octaves: Number of sizes, from 1 to 100. Octaves with a shorter side below 48 px, or too small
             for the network, are left out.
         scale: Factor between the sizes of two octaves, > 1.
         steps: Number of steps per octave, >= 1.

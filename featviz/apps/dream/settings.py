@@ -14,6 +14,8 @@ STEP = 0.01
 Source: google/deepdream, dream.ipynb: 1.5 of 255 grey levels where the mean absolute gradient is 1. Where its root mean
 square is 1, as here, that mean is 0.6 to 0.8.
 """
+MAX_OCTAVES = 100
+"""Largest number of octaves. With a scale of 1.1, the first of 100 has a 12,500th of the image's side."""
 MIN_SIDE = 48
 """Smallest shorter side of an octave, in px; a network recognises little in smaller images."""
 
@@ -23,7 +25,7 @@ class DreamSettings:
     """What determines a dream besides network, image, objective and seed. A recipe stores these fields.
 
     Args:
-        octaves: Number of sizes, >= 1. Octaves with a shorter side below `MIN_SIDE` are left out.
+        octaves: Number of sizes, from 1 to `MAX_OCTAVES`. Octaves with a shorter side below `MIN_SIDE` are left out.
         scale: Factor between the sizes of two octaves, > 1.
         steps: Number of steps per octave, >= 1.
         strength: Step size, > 0.
@@ -49,8 +51,8 @@ class DreamSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.octaves < 1:
-            raise fv.SettingError(f"octaves must be >= 1, got {self.octaves} (default 4)")
+        if not 1 <= self.octaves <= MAX_OCTAVES:
+            raise fv.SettingError(f"octaves must be in [1, {MAX_OCTAVES}], got {self.octaves} (default 4)")
         if not self.scale > 1:
             raise fv.SettingError(f"scale must be > 1, got {self.scale:g} (default 1.4)")
         if self.steps < 1:
@@ -66,9 +68,14 @@ class DreamSettings:
 
     def sizes(self, size: Size) -> list[Size]:
         """Return the height and width of each octave in px, the smallest first; the last is that of the image."""
-        factors = [self.scale**octave for octave in reversed(range(self.octaves))]
-        sizes = [(round(size[0] / factor), round(size[1] / factor)) for factor in factors]
-        return [each for each in sizes[:-1] if min(each) >= MIN_SIDE] + [size]
+        sizes = [size]
+        while len(sizes) < self.octaves:
+            factor = self.scale ** len(sizes)
+            smaller = round(size[0] / factor), round(size[1] / factor)
+            if min(smaller) < MIN_SIDE:
+                break
+            sizes.append(smaller)
+        return sizes[::-1]
 
     def param(self, size: Size) -> Param:
         """Return the param: clamped pixels, under the mask if there is one."""
