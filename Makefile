@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
-.PHONY: demo test test-slow check fix motifnet motifvit phraselstm phraseformer docs reference catalogue bench scaling dreambench quality \
+.PHONY: demo test test-slow check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
 	overhead launches bench-gpu sweepbench explain-bench text-bench atlas-bench layersbench batchbench blocks-bench networks breakit clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
@@ -63,8 +63,8 @@ phraseformer: $(READY)  ## train the bundled text transformer again: 10 minutes 
 docs: $(READY)  ## render the images of the README again
 	PYTHONPATH=tools $(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
 
-reference: $(READY)  ## write docs/reference.md from the docstrings
-	$(BIN)/python docs/reference.py
+site: $(READY)  ## build the documentation site into build/site; runs the notebooks when they or the package changed
+	$(BIN)/python docs/build_site.py
 
 catalogue: $(READY)  ## render the catalogue again, about 20 minutes on two cores
 	PYTHONPATH=tools $(BIN)/python docs/catalogue.py
@@ -118,8 +118,8 @@ networks: $(READY)  ## examine over 300 architectures of other packages, about t
 breakit: $(READY)  ## try to break commands, calls, recipes and output folders, about 20 minutes
 	PYTHONPATH=tests:tools $(BIN)/python -m robustness
 
-clean:  ## remove the virtual environment and the demo
-	rm -rf .venv demo
+clean:  ## remove the virtual environment, the demo and the site
+	rm -rf .venv demo build
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
