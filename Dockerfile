@@ -12,9 +12,9 @@ RUN pip install --no-cache-dir '.[explain,atlas,video,timm]' && rm -rf /src
 
 # Caches, such as downloaded weights, are kept in /cache: mount a volume there to keep them between runs. Any user may
 # write there, so that `docker run --user` makes files that belong to the caller.
-RUN mkdir -p /work /cache && chmod 1777 /work /cache
+RUN mkdir -p /data /cache && chmod 1777 /data /cache
 USER 1000
 ENV HOME=/cache XDG_CACHE_HOME=/cache TORCH_HOME=/cache/torch HF_HOME=/cache/huggingface
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["featviz"]
 CMD ["--help"]

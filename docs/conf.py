@@ -48,6 +48,7 @@ napoleon_custom_sections = ["Source", "Differs"]
 
 # Pages. Everything is in the built folder: no fonts, scripts or styles from elsewhere.
 html_theme = "furo"
+pygments_style, pygments_dark_style = "friendly", "github-dark"
 html_title = "featviz"
 html_static_path = [str(Path(__file__).parent / "_static")]
 html_css_files = ["site.css"]

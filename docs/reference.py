@@ -50,7 +50,7 @@ class Package:
         top = set() if self.module is fv else {id(getattr(fv, name)) for name in fv.__all__}
         return sorted(
             (name for name, value in values.items() if not inspect.ismodule(value) and id(value) not in top),
-            key=lambda name: (name.isupper(), name.lower()),
+            key=lambda name: (not callable(values[name]), name.lower()),
         )
 
     def page_of(self, name: str) -> str:
@@ -114,14 +114,17 @@ def _index(package: Package) -> str:
     if package.elsewhere:
         links = ", ".join(f":doc:`fv.{name} <../featviz/{name}>`" for name in package.elsewhere)
         parts.append(f"The package also holds {links}.")
-    parts.append(".. toctree::\n   :hidden:\n\n   " + "\n   ".join(map(package.page_of, names)))
+    parts.append(
+        ".. toctree::\n   :hidden:\n\n   " + "\n   ".join(f"{name} <{package.page_of(name)}>" for name in names)
+    )
     return "\n\n".join(parts)
 
 
 def _page(package: Package, name: str) -> str:
     """Return the page of one name."""
     value = getattr(package.module, name)
-    head = f"{_title(name)}\n\n.. currentmodule:: {package.name}"
+    short = "fv" if package.module is fv else package.name.removeprefix("featviz.")
+    head = f"{_title(f'{short}.{name}')}\n\n.. currentmodule:: {package.name}"
     if inspect.isclass(value):
         return f"{head}\n\n.. autoclass:: {name}\n   :members:"
     if inspect.isfunction(value):
