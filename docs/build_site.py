@@ -16,6 +16,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -108,12 +109,24 @@ def _run_notebook(path: Path, kept: Path) -> Path:
         (result / "pages").mkdir(parents=True)
         for page in here.glob("*/index.html"):
             shutil.copytree(page.parent, result / "pages" / page.parent.name)
+        _clean(notebook, str(here))
         nbformat.write(notebook, result / path.name)
         for old in kept.glob(f"{path.stem}-*"):
             shutil.rmtree(old)
         kept.mkdir(parents=True, exist_ok=True)
         shutil.copytree(result, done)
     return done
+
+
+def _clean(notebook: Any, folder: str) -> None:
+    """Remove progress bars and warnings from the results of a notebook, and the folder in which it ran from paths."""
+    for cell in notebook.cells:
+        outputs = [each for each in cell.get("outputs", ()) if each.get("name") != "stderr"]
+        for texts in (*outputs, *(each.get("data", {}) for each in outputs)):
+            for kind in [key for key in texts if key.startswith("text")]:
+                texts[kind] = texts[kind].replace(f"{folder}/", "")
+        if "outputs" in cell:
+            cell["outputs"] = outputs
 
 
 def _copy_if_new(path: Path, copy: Path) -> None:
