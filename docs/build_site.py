@@ -113,8 +113,9 @@ def _run_notebook(path: Path, kept: Path) -> Path:
         nbformat.write(notebook, result / path.name)
         for old in kept.glob(f"{path.stem}-*"):
             shutil.rmtree(old)
-        kept.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(result, done)
+        partial_copy = kept / f"{path.stem}-partial"
+        shutil.copytree(result, partial_copy)
+        partial_copy.rename(done)
     return done
 
 

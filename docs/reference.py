@@ -27,6 +27,23 @@ itself are what you write after ``import featviz as fv``.
    {pages}
 """
 
+RESULTS = {
+    "attention_record": ("AttentionRecord",),
+    "attribution": ("Attribution", "Comparison"),
+    "evidence": ("Evidence",),
+    "examples": ("Example", "Examples"),
+    "text": ("TextAttribution", "TextComparison"),
+}
+"""What the functions of `featviz.apps.explain` return, by module."""
+OTHER_RESULTS = {
+    "doctor.findings": ("Diagnosis", "Finding"),
+    "embeddings.embeddings": ("Embeddings",),
+    "embeddings.neighbours": ("Neighbours",),
+    "judge.verdicts": ("Judgement", "Verdict"),
+    "shared.album": ("Pages",),
+}
+"""What those of the other apps return."""
+
 
 @dataclass(frozen=True)
 class Package:
@@ -78,6 +95,7 @@ def packages() -> list[Package]:
         package("featviz.transforms", "random views through which the network sees the image"),
         package("featviz.optimizers", "how the parameters follow their gradients"),
         package("featviz.methods", "attribution methods of `fv.explain`", "featviz.apps.explain.methods"),
+        Package("results", _results(), "what functions return, such as the attribution of `fv.explain`"),
         package("featviz.interfaces", "what your own objectives, params, transforms and optimizers need"),
         package("featviz.network", "activations, layer tables and how a network is run"),
         package("featviz.engine", "recipes, robustness and scoring of images"),
@@ -105,6 +123,17 @@ def write_pages(folder: Path) -> None:
             _write(own / f"{each.page_of(name)}.rst", _page(each, name))
 
 
+def _results() -> ModuleType:
+    """Return a module with the classes that functions return and that users do not make themselves."""
+    module = ModuleType("results")
+    listed = {f"explain.{name}": names for name, names in RESULTS.items()} | OTHER_RESULTS
+    for place, names in listed.items():
+        for name in names:
+            setattr(module, name, getattr(importlib.import_module(f"featviz.apps.{place}"), name))
+    module.__all__ = sorted(name for names in listed.values() for name in names)  # type: ignore[attr-defined]
+    return module
+
+
 def _index(package: Package) -> str:
     """Return the page that lists the names of a package."""
     names = [*package.names]
@@ -124,7 +153,9 @@ def _page(package: Package, name: str) -> str:
     """Return the page of one name."""
     value = getattr(package.module, name)
     short = "fv" if package.module is fv else package.name.removeprefix("featviz.")
-    head = f"{_title(f'{short}.{name}')}\n\n.. currentmodule:: {package.name}"
+    title = name if package.name == "results" else f"{short}.{name}"
+    place = value.__module__ if package.name == "results" else package.name
+    head = f"{_title(title)}\n\n.. currentmodule:: {place}"
     if inspect.isclass(value):
         return f"{head}\n\n.. autoclass:: {name}\n   :members:"
     if inspect.isfunction(value):
