@@ -36,8 +36,18 @@ HELP = [re.split(r"\s{3,}", line.strip())[0] for line in EXAMPLES.splitlines() i
     block for block in blocks("python", (ROOT / "docs/guide/own-network.md").read_text()) if "# my_net.py" in block
 )
 (TEXT_NET,) = (block for block in blocks("python", (ROOT / "docs/text.md").read_text()) if "# nets.py" in block)
-WITH_COMMANDS = [page for page in PAGES if commands_of(page)]
-WITH_PYTHON = [page for page in PAGES if blocks("python", (ROOT / page).read_text())]
+QUICK_COMMANDS = {"README.md", "docs/guide/objectives.md", "docs/guide/own-network.md", "docs/index.md", "docs/text.md"}
+SLOW_PYTHON = {f"docs/guide/{name}.md" for name in ("atlas", "galleries", "own-network", "reading")}
+
+
+def with_marks(pages, slow):
+    return [pytest.param(page, marks=[pytest.mark.slow] if page in slow else []) for page in pages]
+
+
+COMMAND_PAGES = [page for page in PAGES if commands_of(page)]
+PYTHON_PAGES = [page for page in PAGES if blocks("python", (ROOT / page).read_text())]
+WITH_COMMANDS = with_marks([*COMMAND_PAGES, "help"], {*COMMAND_PAGES, "help"} - QUICK_COMMANDS)
+WITH_PYTHON = with_marks(PYTHON_PAGES, SLOW_PYTHON)
 WITH_CALLS = ["docs/guide/coming-from.md", "docs/guide/papers.md"]
 
 
@@ -45,8 +55,8 @@ def test_there_is_something_to_run():
     assert len(commands_of("README.md")) >= 8
     assert len(HELP) >= 5
     assert len(blocks("python")) >= 3
-    assert len(WITH_COMMANDS) >= 12
-    assert len(WITH_PYTHON) >= 15
+    assert len(COMMAND_PAGES) >= 12
+    assert len(PYTHON_PAGES) >= 15
 
 
 @pytest.fixture
@@ -80,7 +90,7 @@ def hurried_words(command):
 
 @pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # units of random networks may be off
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg's pipes
-@pytest.mark.parametrize("page", [*WITH_COMMANDS, pytest.param("help", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_every_command_that_is_shown_works(folder, capsys, page):
     for command in HELP if page == "help" else commands_of(page):
         words = hurried_words(command)
@@ -120,6 +130,7 @@ def test_the_python_that_is_shown_works(page, hurried, folder):
 
 
 @pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # two steps are not enough to wake a unit
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_CALLS)
 def test_every_call_in_a_table_runs(page, hurried, folder):
     text = (ROOT / page).read_text()
