@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 # One process per core, each with one thread: two on two cores take half the time of one with two threads.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
-.PHONY: demo test test-slow check fix motifnet motifvit phraselstm phraseformer docs reference catalogue bench scaling dreambench quality \
+.PHONY: demo test test-slow check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
 	overhead launches bench-gpu sweepbench explain-bench text-bench atlas-bench layersbench batchbench blocks-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
@@ -15,10 +15,10 @@ demo: $(READY)  ## dream on a photograph and render a gallery of the bundled net
 	$(BIN)/featviz gallery --size 128 --steps 192 --judge motifvit -o demo/gallery
 
 test: $(READY)  ## run the tests, except the slow ones
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --dist worksteal -m "not slow"
 
 test-slow: $(READY)  ## run the slow tests: trained networks, retraining, browser, Ray
-	$(PYTEST) -m slow
+	$(PYTEST) --dist loadfile -m slow
 
 check: $(READY)  ## lint, type-check, and verify the direction of imports
 	$(BIN)/ruff check .
@@ -66,8 +66,8 @@ phraseformer: $(READY)  ## train the bundled text transformer again: 10 minutes 
 docs: $(READY)  ## render the images of the README again
 	PYTHONPATH=tools $(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
 
-reference: $(READY)  ## write docs/reference.md from the docstrings
-	$(BIN)/python docs/reference.py
+site: $(READY)  ## build the documentation site into build/site; runs the notebooks when they or the package changed
+	$(BIN)/python docs/build_site.py
 
 catalogue: $(READY)  ## render the catalogue again, about 20 minutes on two cores
 	PYTHONPATH=tools $(BIN)/python docs/catalogue.py
@@ -127,8 +127,8 @@ package: $(READY)  ## build the wheel and the sdist, and use the wheel in an emp
 startup: $(READY)  ## time `import featviz` and `featviz --help`
 	$(BIN)/python benchmarks/startup.py
 
-clean:  ## remove the virtual environment and the demo
-	rm -rf .venv demo
+clean:  ## remove the virtual environment, the demo and the site
+	rm -rf .venv demo build
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -51,6 +51,7 @@ OutputKind = Literal["classes", "multilabel", "binary", "regression"]
 """What the numbers are that a network puts out: classes of which one is right, independent labels, one label, or values
 without probabilities."""
 OUTPUT_KINDS: tuple[OutputKind, ...] = ("classes", "multilabel", "binary", "regression")
+"""The kinds of output of a network."""
 OutputScale = Literal["logits", "probabilities", "log-probabilities"]
 """Whether a network puts out logits, or has turned them into probabilities already."""
 

@@ -11,6 +11,7 @@ from featviz.errors import SettingError, shown
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+"""The precisions in which a network can run."""
 MIN_TILE = 128
 """Smallest side of a tile in px: twice the overlap of neighbouring tiles."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -29,7 +29,7 @@ STATISTICS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 class Gradient:
     """Class saliency: the gradient of the score with respect to each pixel.
 
-    Formula: map = max_c |∂score/∂x_c| over the input channels c of a pixel, or Σ_c ∂score/∂x_c with
+    Formula: map = max_c abs(∂score/∂x_c) over the input channels c of a pixel, or Σ_c ∂score/∂x_c with
     `absolute=False`. For a token of text it is the length √(Σ_c (∂score/∂x_c)²) of the gradient in its embedding, whose
     dimensions mean nothing on their own. It tells to which pixels the score is most sensitive. Good as a fast baseline
     for any network; noisy, and it does not tell which pixels the score comes from.
@@ -234,8 +234,11 @@ class NoiseTunnel:
 
 
 SMOOTHGRAD = NoiseTunnel()
+"""The mean of the gradients of noisy copies of the image: `smoothgrad` for short."""
 SMOOTHGRAD_SQUARED = NoiseTunnel(kind="smoothgrad_sq")
+"""The mean of their squares: `smoothgrad_squared` for short."""
 VARGRAD = NoiseTunnel(kind="vargrad")
+"""Their variance: `vargrad` for short."""
 
 
 def _shifted(images: Float[Tensor, "n c h w"], most: int, down: int, right: int, *, mode: str) -> Tensor:
