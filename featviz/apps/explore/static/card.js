@@ -1,0 +1,194 @@
+// The card of a unit: its picture, the opposite, other pictures of it, photographs, and the units it is connected with.
+
+import * as api from "./api.js";
+import {announce, at, make, short} from "./dom.js";
+import {Plate} from "./plate.js";
+import {address} from "./state.js";
+
+export class Card {
+  constructor(state, pictures, board, tiles) {
+    Object.assign(this, {state, pictures, tiles, dialog: at("card"), shown: null, leave: [], asking: null});
+    this.plate = new Plate(pictures, board);
+    at("card-plate").append(this.plate.figure);
+    at("card-actions").append(this.plate.facts, this.plate.actions);
+    at("card-close").addEventListener("click", () => this.dialog.close());
+    at("card-before").addEventListener("click", () => this.step(-1));
+    at("card-after").addEventListener("click", () => this.step(1));
+    at("card-type").addEventListener("click", () => this.type());
+    this.dialog.addEventListener("click", event => event.target === this.dialog && this.dialog.close());
+    this.dialog.addEventListener("close", () => this.closed());
+    this.dialog.addEventListener("keydown", event => this.key(event));
+    state.addEventListener("change", () => this.follow());
+  }
+
+  /** Open, change or close as the state says. */
+  follow() {
+    const {view, layer, channel} = this.state.now, open = view === "layer" && channel !== null;
+    if (!open) {
+      if (this.dialog.open) this.dialog.close();
+      return;
+    }
+    const key = JSON.stringify([layer, channel, this.state.settings]);
+    if (key === this.shown) return;
+    this.shown = key;
+    this.show(this.state.layer, channel);
+    if (!this.dialog.open) {
+      this.dialog.showModal();
+      at("card-title").focus();
+    }
+  }
+
+  closed() {
+    this.drop();
+    this.plate.clear();
+    this.shown = null;
+    const {channel, view} = this.state.now;
+    if (channel === null || view !== "layer") return; // closed by Back, or by leaving
+    this.state.set({channel: null});
+    this.tiles.focus(channel);
+  }
+
+  drop() {
+    this.asking?.abort();
+    this.leave.forEach(run => run());
+    this.leave = [];
+  }
+
+  recipe(objective, seed = this.state.now.seed) {
+    return {objective, ...this.state.settings, seed, start: null};
+  }
+
+  async show(layer, channel) {
+    this.drop();
+    const unit = address(layer.name, channel), label = layer.labels?.[channel];
+    at("card-title").textContent = label ?? unit;
+    at("card-kind").textContent = label === undefined ? layer.kind : `${unit} · ${layer.kind}`;
+    at("card-count").textContent = `${(channel + 1).toLocaleString("en")} of ${layer.channels.toLocaleString("en")}`;
+    at("card-before").disabled = channel === 0;
+    at("card-after").disabled = channel === layer.channels - 1;
+    this.unit = {unit, name: label ?? unit};
+    this.variants([{objective: unit, title: "Positive", name: this.unit.name}]);
+    for (const id of ["card-photographs", "card-inputs", "card-outputs"]) at(id).hidden = true;
+    this.plate.show(this.recipe(unit), {name: this.unit.name, draft: this.tiles.find(channel)?.img.getAttribute("src")});
+    at("card-problem").hidden = true;
+    this.asking = new AbortController();
+    const {signal} = this.asking;
+    try {
+      const answer = await api.unit(layer.name, channel, signal);
+      if (!signal.aborted) this.fill(answer);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      at("card-problem").textContent = error.message;
+      at("card-problem").hidden = false;
+    }
+  }
+
+  fill({objectives, photographs, inputs, outputs}) {
+    const {name, unit} = this.unit, {negative, diverse = []} = objectives;
+    const others = diverse.map((item, i) => ({...(typeof item === "string" ? {objective: item} : item), title: `Variant ${i + 1}`, name: `${name}, variant ${i + 1}`}));
+    this.variants([
+      {objective: objectives.picture ?? unit, title: "Positive", name},
+      ...(negative ? [{objective: negative, title: "Negative", name: `${name}, negative`}] : []),
+      ...others,
+    ]);
+    at("card-photographs").hidden = !photographs?.length;
+    at("photographs").replaceChildren(...(photographs || []).map((photograph, i) => this.photograph(photograph, i)));
+    this.links("inputs", inputs || []);
+    this.links("outputs", outputs || []);
+  }
+
+  /** The strip below the picture: the unit, its opposite, and different pictures of it. */
+  variants(list) {
+    const strip = at("variants");
+    if (strip.children.length === 1 && list.length > 1) list.slice(1).forEach(item => strip.append(this.variant(item, true)));
+    else strip.replaceChildren(...list.map((item, i) => this.variant(item, i > 0)));
+    strip.querySelector("[aria-pressed=true]") || strip.querySelector("button").setAttribute("aria-pressed", "true");
+  }
+
+  variant(item, soon) {
+    const img = make("img", {alt: "", width: "1", height: "1"}), recipe = this.recipe(item.objective, item.seed);
+    const button = make("button", {type: "button", "aria-pressed": "false", title: item.objective}, img, make("span", {}, item.title));
+    button.addEventListener("click", () => {
+      for (const other of at("variants").querySelectorAll("button")) other.setAttribute("aria-pressed", other === button);
+      this.plate.show(recipe, {name: item.name, draft: img.getAttribute("src")});
+    });
+    const {size, steps} = this.tiles.drafts, small = {...recipe, size: Math.min(size, recipe.size), steps: Math.min(steps, recipe.steps)};
+    this.leave.push(this.pictures.want(small, {group: "card", soon}, entry => this.thumbnail(button, img, entry)));
+    return make("li", {}, button);
+  }
+
+  thumbnail(button, img, {state, url, error}) {
+    button.dataset.state = state;
+    if (state === "done") img.src = url;
+    if (state === "failed") button.title = error;
+  }
+
+  photograph({url, score, box}, i) {
+    const img = make("img", {src: url, alt: `Photograph ${i + 1}, activation ${short(score)}`, loading: "lazy"});
+    const frame = make("div", {class: "photograph", title: `activation ${short(score)}`}, img);
+    if (box) { // shares of the photograph: top, bottom, left, right
+      const [top, bottom, left, right] = box, mark = make("span", {class: "mark"});
+      for (const [edge, share] of Object.entries({top, left, height: bottom - top, width: right - left})) mark.style.setProperty(edge, `${100 * share}%`);
+      if ((bottom - top) * (right - left) < 0.95) frame.append(mark);
+    }
+    return make("li", {}, frame);
+  }
+
+  /** Connected units, with their pictures, strongest first. */
+  links(kind, units) {
+    const section = at(`card-${kind}`), largest = Math.max(...units.map(({weight}) => Math.abs(weight)), 1e-9);
+    section.hidden = !units.length;
+    const signs = [["excitatory", units.filter(({weight}) => weight >= 0)], ["inhibitory", units.filter(({weight}) => weight < 0)]];
+    at(kind).replaceChildren(...signs.filter(([, list]) => list.length).map(([sign, list]) =>
+      make("div", {class: `links ${sign}`}, make("h4", {}, sign), make("ul", {}, ...list.map(link => this.link(link, largest))))));
+  }
+
+  link({address: unit, weight, layer, channel}, largest) {
+    const found = layer === undefined ? this.split(unit) : {layer, channel};
+    const img = make("img", {alt: "", width: "1", height: "1"}), bar = make("span", {class: "weight"});
+    bar.style.setProperty("--share", Math.abs(weight) / largest);
+    const button = make("button", {type: "button", title: `weight ${short(weight)}`, "aria-label": `${unit}, weight ${short(weight)}`},
+      img, make("span", {class: "link-name"}, unit), bar);
+    if (found) button.addEventListener("click", () => this.go(found));
+    else button.disabled = true;
+    const {size, steps} = this.tiles.drafts, {settings} = this.state;
+    const recipe = {objective: unit, ...settings, size: Math.min(size, settings.size), steps: Math.min(steps, settings.steps), start: null};
+    this.leave.push(this.pictures.want(recipe, {group: "card", soon: true}, entry => this.thumbnail(button, img, entry)));
+    return make("li", {}, button);
+  }
+
+  split(unit) {
+    const {layers} = this.state.about;
+    const layer = layers.find(({name, channels}) => unit.startsWith(address(name, "")) && Number(unit.slice(address(name, "").length)) < channels);
+    return layer && {layer: layer.name, channel: Number(unit.slice(address(layer.name, "").length))};
+  }
+
+  go({layer, channel}) {
+    this.state.set({layer, channel});
+    at("card-title").focus();
+    this.dialog.scrollTop = 0;
+  }
+
+  step(by) {
+    const channel = this.state.now.channel + by;
+    if (channel < 0 || channel >= this.state.layer.channels) return;
+    this.state.set({channel}, {replace: true});
+    announce(this.unit.name);
+  }
+
+  type() {
+    const {unit} = this.unit;
+    this.state.set({channel: null}); // closes the card; `closed` then leaves the focus alone
+    at("objective").value = unit;
+    at("objective").focus();
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target.matches("input, textarea, select")) return;
+    if (event.key === "ArrowRight") this.step(1);
+    else if (event.key === "ArrowLeft") this.step(-1);
+    else if (event.key === "s") this.plate.keep();
+    else return;
+    event.preventDefault();
+  }
+}

@@ -1,0 +1,157 @@
+// One large picture: seen forming, with its figures and what can be done with it.
+
+import * as api from "./api.js";
+import {copy} from "./copy.js";
+import {ICONS, announce, icon, make, short} from "./dom.js";
+
+export class Plate {
+  constructor(pictures, board) {
+    Object.assign(this, {pictures, board, key: null, id: null, leave: null, info: null, asking: null});
+    this.img = make("img", {alt: "", width: "512", height: "512"});
+    this.bar = make("div", {class: "progress", role: "progressbar", "aria-label": "Steps", "aria-valuemin": "0"}, make("span"));
+    this.note = make("p", {class: "plate-note"});
+    this.stop = make("button", {type: "button", class: "plain", hidden: true, onclick: () => this.halt()}, "Stop");
+    this.figure = make("figure", {class: "plate", "data-state": "empty"},
+      make("div", {class: "well"}, this.img, this.bar), make("figcaption", {}, this.note, this.stop));
+    this.star = make("button", {type: "button", class: "star", "aria-pressed": "false", onclick: () => this.keep()}, icon(ICONS.star), make("span", {}, "Keep"));
+    this.copies = ["python", "command", "recipe"].map((part, i) =>
+      make("button", {type: "button", "data-copy": part, onclick: event => this.copy(part, event.currentTarget)}, ["Copy Python", "Copy command", "Copy recipe"][i]));
+    this.file = make("a", {class: "button", download: "", "aria-label": "Download the image"}, icon(ICONS.download), "PNG");
+    this.actions = make("div", {class: "actions"}, this.star, ...this.copies, this.file);
+    this.facts = make("dl", {class: "facts"});
+    board.addEventListener("change", () => this.starred());
+    this.reset();
+  }
+
+  reset() {
+    this.leave?.();
+    this.asking?.abort();
+    Object.assign(this, {leave: null, id: null, info: null, asking: null});
+    this.actions.dataset.off = "";
+    for (const button of this.actions.children) button.setAttribute("aria-disabled", "true");
+    this.file.removeAttribute("href");
+    this.facts.replaceChildren();
+    this.starred();
+  }
+
+  /** Remove the picture and give up its work. */
+  clear() {
+    this.reset();
+    this.key = null;
+    this.img.removeAttribute("src");
+    this.write("empty", "");
+  }
+
+  /**
+   * Show the picture of a recipe.
+   *
+   * @param name What it shows, in words.
+   * @param draft URL of a smaller picture of the same, shown until there are previews.
+   */
+  show(recipe, {name, draft = null}) {
+    this.done = null;
+    this.start(JSON.stringify(recipe), name, draft, listener => this.pictures.want(recipe, {live: true}, listener));
+  }
+
+  /** Show the result of a call of its own; `post` takes the id of the stream, `done` the data of the result. */
+  run(key, post, {name, draft = null, done = null}) {
+    this.done = done;
+    this.start(key, name, draft, listener => this.pictures.run(key, post, listener));
+  }
+
+  start(key, name, draft, ask) {
+    this.reset();
+    const again = key === this.key;
+    Object.assign(this, {key, name, ask});
+    if (draft) this.img.src = draft;
+    else if (!again) this.img.removeAttribute("src");
+    this.img.alt = `${name}, being drawn`;
+    this.write("waiting", "Waiting for its turn");
+    this.leave = ask(entry => key === this.key && this.update(entry));
+  }
+
+  update(entry) {
+    const {state, done, steps, preview} = entry;
+    if (preview) this.img.src = preview;
+    if (state === "done") this.finish(entry);
+    else if (state === "failed") this.write("failed", entry.error);
+    else if (state === "stopped") this.write("stopped", "Stopped");
+    else if (steps) this.write("running", `Step ${done} of ${steps}`, done / steps);
+    else this.write("waiting", "Waiting for its turn");
+  }
+
+  write(state, text, share = 0) {
+    this.figure.dataset.state = state;
+    this.note.textContent = text;
+    this.stop.hidden = !["waiting", "running", "stopped"].includes(state);
+    this.stop.textContent = state === "stopped" ? "Go on" : "Stop";
+    this.bar.hidden = state !== "running";
+    this.bar.setAttribute("aria-valuenow", Math.round(100 * share));
+    this.bar.setAttribute("aria-valuemax", "100");
+    this.bar.firstElementChild.style.transform = `scaleX(${share})`;
+    if (state === "failed") announce(`${this.name} failed: ${text}`);
+  }
+
+  halt() {
+    if (this.figure.dataset.state === "stopped") this.leave = this.ask(entry => this.update(entry));
+    else {
+      this.leave?.();
+      this.leave = null;
+      this.write("stopped", "Stopped");
+      this.stop.focus();
+    }
+  }
+
+  async finish({id, url, score, data}) {
+    this.id = id;
+    this.write("done", "");
+    this.img.src = url;
+    this.img.alt = this.name;
+    this.file.href = url;
+    for (const button of this.actions.children) button.setAttribute("aria-disabled", "false");
+    delete this.actions.dataset.off;
+    this.measure({score});
+    this.starred();
+    this.done?.(data);
+    announce(`${this.name} is drawn`);
+    this.asking = new AbortController();
+    try {
+      this.info = await api.image(id, this.asking.signal);
+      if (this.id === id) this.measure(this.info);
+    } catch (error) {
+      if (error.name !== "AbortError") this.info = null; // the picture is there; only its figures are missing
+    }
+  }
+
+  measure({score, robustness, seconds}) {
+    const rows = [["Score", score, "Value of the objective for the image"],
+      ["Robustness", robustness, "Share of the score gain that is retained in new random views, at most 1"],
+      ["Time", seconds, "Rendering time"]].filter(([, value]) => Number.isFinite(value));
+    this.facts.replaceChildren(...rows.map(([term, value, title]) =>
+      make("div", {title}, make("dt", {}, term), make("dd", {}, term === "Time" ? `${short(value)} s` : short(value)))));
+  }
+
+  async copy(part, button) {
+    if (!this.id) return;
+    try {
+      this.info ||= await api.image(this.id);
+    } catch (error) {
+      button.textContent = "Not there";
+      announce(error.message);
+      return;
+    }
+    const text = this.info[part];
+    copy(typeof text === "string" ? text : JSON.stringify(text, null, 2), button);
+  }
+
+  keep() {
+    if (this.id) this.board.toggle(this.id, this.name);
+  }
+
+  starred() {
+    const kept = Boolean(this.id) && this.board.has(this.id);
+    this.star.setAttribute("aria-pressed", kept);
+    this.star.lastElementChild.textContent = kept ? "Kept" : "Keep";
+    this.star.title = kept ? "Remove from the board" : "Keep on the board";
+  }
+}

@@ -1,0 +1,270 @@
+// The channels of a layer as a grid of tiles. Only the rows in view, and one screen below them, are in the document
+// and asked for; a layer of 2048 channels costs no more than one of 64.
+
+import {at, later, make} from "./dom.js";
+import {address} from "./state.js";
+
+const NARROWEST = 118, NARROWEST_ON_PHONES = 96; // px of a tile
+const GAP = 14, LABEL = 24; // px between tiles, and below each
+const AHEAD = 1; // screens below the view that are drawn ahead
+const REST = 350; // ms without a pending draft before tiles are made sharper
+const TOGETHER = 8; // tiles that are made sharper at a time
+
+export class Tiles {
+  /** @param open Called with a channel. */
+  constructor(pictures, open) {
+    Object.assign(this, {pictures, open, root: at("tiles"), layer: null, settings: null, rows: new Map(), columns: 1, current: 0, cell: 0});
+    this.sharpen = later(() => this.refine(), REST);
+    this.root.addEventListener("click", event => this.click(event));
+    this.root.addEventListener("keydown", event => this.key(event));
+    this.root.addEventListener("focusin", event => this.rove(Number(event.target.closest("button")?.dataset.channel)));
+    addEventListener("scroll", () => this.plan(), {passive: true});
+    addEventListener("resize", () => this.plan());
+    new ResizeObserver(() => this.measure()).observe(this.root);
+    pictures.addEventListener("idle", () => this.sharpen());
+    pictures.addEventListener("urgent", () => this.tiles.filter(tile => tile.full === "asked").forEach(tile => this.giveUp(tile)));
+  }
+
+  /** Show a layer under some settings. Pictures of another layer are given up. */
+  show(layer, settings, drafts) {
+    const other = layer.name !== this.layer?.name;
+    this.clear();
+    Object.assign(this, {layer, settings, drafts, current: other ? 0 : this.current});
+    this.root.setAttribute("aria-label", `Channels of ${layer.name}`);
+    this.measure();
+  }
+
+  /** Give up everything that is not drawn yet. */
+  clear() {
+    this.sharpen.stop();
+    for (const row of this.rows.values()) this.remove(row);
+    this.rows.clear();
+  }
+
+  hide() {
+    this.clear();
+    this.layer = null;
+  }
+
+  get count() {
+    return this.layer?.channels ?? 0;
+  }
+
+  get height() {
+    return this.cell + LABEL + GAP;
+  }
+
+  /** Fit columns to the width; the first channel in view stays in view. */
+  measure() {
+    const width = this.root.clientWidth;
+    if (!this.layer || !width) return;
+    const narrow = innerWidth < 700, gap = narrow ? 10 : GAP;
+    const columns = Math.max(2, Math.floor((width + gap) / ((narrow ? NARROWEST_ON_PHONES : NARROWEST) + gap)));
+    const cell = (width - gap * (columns - 1)) / columns;
+    if (columns !== this.columns || Math.abs(cell - this.cell) > 0.01) {
+      for (const row of this.rows.values()) this.remove(row);
+      this.rows.clear();
+    }
+    Object.assign(this, {columns, cell});
+    const lines = Math.ceil(this.count / columns);
+    this.root.style.height = `${lines * this.height}px`;
+    this.root.style.setProperty("--columns", columns);
+    this.root.style.setProperty("--gap", `${gap}px`);
+    this.root.setAttribute("aria-rowcount", lines);
+    this.root.setAttribute("aria-colcount", columns);
+    this.fill();
+  }
+
+  plan() {
+    if (this.layer) this.frame ||= requestAnimationFrame(() => { this.frame = 0; this.fill(); });
+  }
+
+  /** The rows in view, as the first and the one after the last. */
+  get view() {
+    const top = -this.root.getBoundingClientRect().top + at("top").offsetHeight;
+    const lines = Math.ceil(this.count / this.columns), line = y => Math.min(lines, Math.max(0, y / this.height));
+    return [Math.floor(line(top)), Math.ceil(line(-this.root.getBoundingClientRect().top + innerHeight)), lines];
+  }
+
+  fill() {
+    if (!this.layer || !this.cell) return;
+    const [first, end, lines] = this.view;
+    const last = Math.min(lines, end + Math.ceil((AHEAD * innerHeight) / this.height)), start = Math.max(0, first - 1);
+    for (const [line, row] of this.rows) {
+      const focused = row.node.contains(document.activeElement);
+      if ((line < start || line >= last) && !focused) {
+        this.remove(row);
+        this.rows.delete(line);
+      }
+    }
+    for (let line = start; line < last; line++) if (!this.rows.has(line)) this.rows.set(line, this.add(line));
+    for (const [line, row] of this.rows) row.tiles.forEach(tile => this.ask(tile, line < first || line >= end));
+    const here = Math.floor(this.current / this.columns);
+    if (!this.rows.has(here) && first < lines) this.rove(first * this.columns);
+    else this.rove(this.current);
+    this.sharpen();
+  }
+
+  add(line) {
+    const channels = Array.from({length: this.columns}, (_, i) => line * this.columns + i).filter(channel => channel < this.count);
+    const tiles = channels.map(channel => this.tile(channel));
+    const node = make("div", {role: "row", class: "tiles-row", "aria-rowindex": line + 1},
+      ...tiles.map(({button}, i) => make("div", {role: "gridcell", "aria-colindex": i + 1}, button)));
+    node.style.transform = `translateY(${line * this.height}px)`;
+    const before = [...this.rows.entries()].filter(([other]) => other > line).sort((a, b) => a[0] - b[0])[0];
+    this.root.insertBefore(node, before ? before[1].node : null); // readers and Tab follow the document
+    return {node, tiles};
+  }
+
+  tile(channel) {
+    const label = this.layer.labels?.[channel] ?? String(channel);
+    const img = make("img", {alt: "", width: "1", height: "1", decoding: "async"});
+    const bar = make("span", {class: "bar"}), note = make("span", {class: "tile-note"});
+    const frame = make("span", {class: "frame"}, img, note, bar);
+    const button = make("button", {type: "button", class: "tile", tabindex: "-1", "data-channel": channel, "data-state": "new"},
+      frame, make("span", {class: "label", title: label}, label));
+    const tile = {channel, label, img, bar, note, button, shown: null, draft: null, full: null, soon: null, leave: []};
+    this.name(tile, "not drawn yet");
+    return tile;
+  }
+
+  name(tile, state) {
+    tile.button.setAttribute("aria-label", `${this.layer.labels ? "Class" : "Channel"} ${tile.label}${state ? `, ${state}` : ""}`);
+  }
+
+  recipe(tile, draft) {
+    const {settings, drafts} = this;
+    const small = draft ? {size: Math.min(settings.size, drafts.size), steps: Math.min(settings.steps, drafts.steps)} : {};
+    return {objective: address(this.layer.name, tile.channel), ...settings, ...small, start: null};
+  }
+
+  get draftIsAll() {
+    const {settings, drafts} = this;
+    return settings.size <= drafts.size && settings.steps <= drafts.steps;
+  }
+
+  /** Ask for the draft of a tile, as urgent when it is in view. */
+  ask(tile, soon) {
+    if (tile.soon === soon || tile.draft === "done" || (tile.soon === false && tile.draft)) {
+      if (soon && tile.full === "asked") this.giveUp(tile); // out of view: the sharper picture can wait
+      tile.soon = soon;
+      return;
+    }
+    tile.soon = soon;
+    const leave = tile.leave;
+    tile.draft = "asked";
+    tile.leave = [this.pictures.want(this.recipe(tile, true), {group: this.layer.name, soon}, entry => this.update(tile, entry, "draft"))];
+    leave.forEach(run => run()); // after the new wish, so that nothing is cancelled in between
+  }
+
+  giveUp(tile) {
+    tile.leave.forEach(run => run());
+    Object.assign(tile, {leave: [], full: null});
+    tile.bar.style.transform = "scaleX(0)";
+  }
+
+  update(tile, entry, which) {
+    const {button, note, bar} = tile, {state} = entry;
+    if (which === "full" && state !== "done") {
+      bar.style.transform = `scaleX(${entry.steps ? entry.done / entry.steps : 0})`;
+      return;
+    }
+    bar.style.transform = `scaleX(${state === "asked" && entry.steps ? entry.done / entry.steps : 0})`;
+    note.textContent = state === "failed" ? entry.error : state === "stopped" ? "stopped" : "";
+    if (state === "done") {
+      tile[which] = "done";
+      this.put(tile, entry.url, which);
+    } else {
+      button.dataset.state = state === "asked" && entry.steps ? "running" : state;
+      this.name(tile, {failed: `failed: ${entry.error}`, stopped: "stopped"}[state] || "being drawn");
+    }
+  }
+
+  /** Show a picture once it is decoded, so that a draft never makes room for an empty frame. */
+  async put(tile, url, which) {
+    const sharp = which === "full" || this.draftIsAll;
+    if (sharp) tile.full = "done";
+    const next = new Image();
+    next.src = url;
+    try {
+      await next.decode();
+    } catch {
+      if (!next.complete || !next.naturalWidth) {
+        tile.button.dataset.state = "failed";
+        tile.note.textContent = "The picture could not be loaded.";
+        return;
+      }
+    }
+    if (which === "draft" && tile.full === "done" && !sharp) return; // the sharper one was faster
+    tile.img.src = url;
+    tile.button.dataset.state = sharp ? "sharp" : "draft";
+    this.name(tile, sharp ? "" : "draft");
+  }
+
+  /** While nothing else is drawn, make the tiles in view sharper. */
+  refine() {
+    if (!this.layer || this.pictures.pending.length || this.draftIsAll || document.hidden) return;
+    const next = this.tiles.filter(tile => tile.soon === false && tile.draft === "done" && !tile.full);
+    for (const tile of next.sort((a, b) => a.channel - b.channel).slice(0, TOGETHER)) {
+      tile.full = "asked";
+      tile.leave.push(this.pictures.want(this.recipe(tile, false), {group: this.layer.name, soon: true}, entry => this.update(tile, entry, "full")));
+    }
+  }
+
+  get tiles() {
+    return [...this.rows.values()].flatMap(row => row.tiles);
+  }
+
+  remove(row) {
+    for (const tile of row.tiles) {
+      tile.leave.forEach(run => run());
+      tile.leave = [];
+      tile.img.removeAttribute("src");
+    }
+    row.node.remove();
+  }
+
+  find(channel) {
+    return this.rows.get(Math.floor(channel / this.columns))?.tiles[channel % this.columns];
+  }
+
+  rove(channel) {
+    if (!Number.isInteger(channel)) return;
+    this.find(this.current)?.button.setAttribute("tabindex", "-1");
+    this.current = channel;
+    this.find(channel)?.button.setAttribute("tabindex", "0");
+  }
+
+  /** Bring a channel into view and give it the focus. */
+  focus(channel) {
+    if (!this.layer) return;
+    const line = Math.floor(channel / this.columns), top = this.root.getBoundingClientRect().top + line * this.height;
+    const above = at("top").offsetHeight + 8, below = innerHeight - this.height;
+    if (top < above) scrollBy(0, top - above);
+    else if (top > below) scrollBy(0, top - below);
+    if (!this.rows.has(line)) this.rows.set(line, this.add(line));
+    this.rove(channel);
+    this.find(channel)?.button.focus({preventScroll: true});
+    this.fill();
+  }
+
+  click(event) {
+    const button = event.target.closest("button");
+    if (button) this.open(Number(button.dataset.channel));
+  }
+
+  key(event) {
+    if (!event.target.closest("button") || event.altKey || event.metaKey) return;
+    const {columns, count, current} = this, page = columns * Math.max(1, Math.floor((innerHeight - at("top").offsetHeight) / this.height) - 1);
+    const row = current - (current % columns);
+    const moves = {
+      ArrowRight: current + 1, ArrowLeft: current - 1, ArrowDown: current + columns, ArrowUp: current - columns,
+      PageDown: Math.min(count - 1, current + page), PageUp: Math.max(current % columns, current - page),
+      Home: event.ctrlKey ? 0 : row, End: event.ctrlKey ? count - 1 : Math.min(count - 1, row + columns - 1),
+    };
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    const to = moves[event.key];
+    if (to >= 0 && to < count) this.focus(to);
+  }
+}
