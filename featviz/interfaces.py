@@ -1,4 +1,4 @@
-"""Interfaces between the engine and what users extend: objectives, params, transforms and optimizers.
+"""Interfaces between the engine and what users extend: objectives, params, transforms, optimizers and progress.
 
 The engine needs no base class and no registration: an object that has the members of a protocol can be used wherever
 that protocol is expected. For objectives, deriving from `Objective` adds `+ - * /` and names in text. Further
@@ -8,9 +8,10 @@ properties are declared in one frozen value, `traits`, whose defaults suit most 
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -515,3 +516,46 @@ class Optimizer(Protocol):
 
 Progress = Callable[[int, int], None]
 """Called after every step with the number of steps done and the total number of steps."""
+
+ProgressSource = Progress | Literal["live", "bar"]
+"""A progress callback, or the name of one: `"live"` shows images as they form, and `"bar"` a bar."""
+
+
+class ImageProgress(ABC):
+    """A progress callback that is also given the images as they form, at the steps that it chooses.
+
+    Derive from this class and give an object to `render`, `dream` or `replay` as `progress`. What it does cannot change
+    the result: the images are copies. `KeyboardInterrupt` raised in it ends the render, which returns the images so
+    far; other exceptions surface.
+    """
+
+    @abstractmethod
+    def __call__(self, done: int, steps: int) -> None:
+        """Report a step. Called after every one.
+
+        Args:
+            done: Number of steps done.
+            steps: Number of all steps.
+        """
+
+    @abstractmethod
+    def wants_images(self, done: int, steps: int) -> bool:
+        """Return whether to call `show` now. Called after every step.
+
+        Each time it returns true, the images are computed and, on a GPU, the CPU waits for them.
+
+        Args:
+            done: Number of steps done.
+            steps: Number of all steps.
+        """
+
+    @abstractmethod
+    def show(self, done: int, steps: int, images: Float[Tensor, "n c h w"]) -> None:
+        """Use the images.
+
+        Args:
+            done: Number of steps done.
+            steps: Number of all steps.
+            images: The images after these steps in [0, 1], a copy on the CPU; with an alpha channel last, if the param
+                has one. While `dream` is at a smaller octave, they have its size.
+        """

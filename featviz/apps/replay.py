@@ -12,7 +12,7 @@ from typing import Any
 import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import entry_point
-from featviz.interfaces import Progress, Transforms
+from featviz.interfaces import ProgressSource, Transforms
 from featviz.io import Array, auto_bar, is_file
 from featviz.network import is_on_this_machine
 
@@ -36,7 +36,7 @@ def replay(
     start: str | Path | None = None,
     transforms: Transforms | None = None,
     download: bool = False,
-    progress: Progress | None = auto_bar,
+    progress: ProgressSource | None = auto_bar,
 ) -> fv.Rendering:
     """Render an image again from its recipe, byte-equal on the same CPU and versions.
 
@@ -52,7 +52,7 @@ def replay(
         start: File of the start image, if it has moved; `None` for the one in the recipe.
         transforms: All transforms, where the recipe's contain modules of other libraries; `None` for the recipe's.
         download: Whether the weights of a network that the recipe names may be downloaded.
-        progress: Called after every step with the steps done and the number of steps.
+        progress: As for `fv.render`.
 
     Returns:
         The image, its scores and its recipe.
@@ -163,7 +163,7 @@ def _with_start(recipe: fv.Recipe, start: str | Path | None) -> fv.Recipe:
 
 
 def _dream(
-    network: fv.Network, recipe: fv.Recipe, arguments: Mapping[str, Any], progress: Progress | None
+    network: fv.Network, recipe: fv.Recipe, arguments: Mapping[str, Any], progress: ProgressSource | None
 ) -> fv.Rendering:
     """Render a dream from its recipe; `arguments` are those of `fv.render`."""
     settings = dict(recipe.dream or {})

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from featviz.checks import as_whole, check_flag, check_number, check_size, check_text
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError, shown
-from featviz.io import auto_bar, default_bar
+from featviz.interfaces import Progress
+from featviz.io import LiveImages, auto_bar, default_progress, named_progress
 from featviz.network import Execution, Network, neutral_state
 
 MAX_STEPS = 1_000_000
@@ -40,7 +41,8 @@ R = TypeVar("R")
 def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     """Check the arguments of a public function by their names, and run it in PyTorch's neutral state.
 
-    Where it draws a progress bar by default, only the outermost call draws one, and only in terminals and notebooks.
+    Where it shows progress by default, only the outermost call does, and only in terminals and notebooks. `"live"` and
+    `"bar"` are replaced by a progress callback.
 
     An argument whose default is `None` may be `None`. Arguments without an entry in `CHECKS` are left to the function.
 
@@ -66,16 +68,34 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
                     raise SettingError(
                         f"{given[name].label} reads text, and {function.__name__} works on images; {USE}"
                     )
-        bars = {name: None if _calls.depth else default_bar(function.__name__) for name in automatic - given.keys()}
-        kwargs.update(bars)  # type: ignore[arg-type]
+        progress = {name: _own_progress(function.__name__, name, given) for name in automatic}
+        shown = {name: each for name, each in progress.items() if name not in given or each is not given[name]}
+        kwargs.update(shown)  # type: ignore[arg-type]
         _calls.depth += 1
         try:
             with neutral_state():
                 return function(*args, **kwargs)
         finally:
             _calls.depth -= 1
+            for each in shown.values():
+                if isinstance(each, LiveImages):
+                    each.close()
 
     return run
+
+
+def _own_progress(function: str, name: str, given: Mapping[str, Any]) -> Progress | None:
+    """Return the progress callback of a call: the one that is given, or for which its name or the default stands.
+
+    Raises:
+        SettingError: `"live"` is given, and the function has no images to show.
+    """
+    images = function in HAVE_IMAGES
+    if name not in given:
+        return None if _calls.depth else default_progress(function, images=images)
+    if given[name] == "live" and not images:
+        raise SettingError(f'{name}="live" works in {", ".join(HAVE_IMAGES)} only; give {function} "bar", or None')
+    return named_progress(given[name], function) if isinstance(given[name], str) else given[name]
 
 
 def _anything(_name: str, _value: Any) -> None:
@@ -111,9 +131,9 @@ def _path(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a path, got a name of more than {MAX_NAME_BYTES} bytes")
 
 
-def _callback(name: str, value: Any) -> None:
-    if value is not None and not callable(value):
-        raise SettingError(f"{name} must be a function, or None, got {shown(value)}")
+def _progress(name: str, value: Any) -> None:
+    if value is not None and not callable(value) and not (isinstance(value, str) and value in ("live", "bar")):
+        raise SettingError(f'{name} must be a function, "live", "bar" or None, got {shown(value)}')
 
 
 def _names(name: str, value: Any) -> None:
@@ -175,15 +195,17 @@ def _mapping(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
 
 
+HAVE_IMAGES = ("render", "dream", "replay")
+"""Public functions that give their images to an `ImageProgress`."""
 READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 """Public functions that accept a network that reads text."""
 USE = "use explain, compare, attention or embeddings"
 """What to do instead."""
 CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "network": _network, "judge": _network, "layers": _names, "layer": _layer, "classes": _classes,
-    "only_class": _one_class, "size": check_size, "execution": _execution, "own": _mapping, "progress": _callback,
+    "only_class": _one_class, "size": check_size, "execution": _execution, "own": _mapping, "progress": _progress,
     "quality": check_text, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
-    "scan_progress": _callback,
+    "scan_progress": _progress,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
     **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download"), check_flag),
     **dict.fromkeys(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -16,10 +17,11 @@ from featviz.engine.job import Job, Start
 from featviz.engine.memory import keep_freed_memory
 from featviz.engine.monitor import Monitor
 from featviz.engine.recording import Recorder
+from featviz.engine.reporting import Reporter, copied
 from featviz.engine.result import Rendering, Robustness
 from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms
 from featviz.errors import FeatvizWarning, SettingError
-from featviz.interfaces import Geometric, Optimizer, Param, Progress, Size, Spatial, Transform, Transforms
+from featviz.interfaces import Geometric, Optimizer, Param, ProgressSource, Size, Spatial, Transform, Transforms
 from featviz.io import auto_bar
 from featviz.network import Execution, Network
 from featviz.objectives import ObjectiveSource
@@ -49,7 +51,7 @@ def render(
     until: int | None = None,
     robustness_views: int = 4,
     execution: Execution = Execution(),
-    progress: Progress | None = auto_bar,
+    progress: ProgressSource | None = auto_bar,
 ) -> Rendering:
     """Optimise images to maximise an objective.
 
@@ -79,8 +81,9 @@ def render(
         until: Stop after this many of the steps, as Ctrl-C would. `None` for all steps.
         robustness_views: Number of new random views in which the finished images are scored; 0 skips this.
         execution: How the network is run. What it leaves open is measured once per machine, network and layer.
-        progress: Called after every step with the steps done and the number of steps; by default a bar in terminals and
-            notebooks. `None` for none.
+        progress: Called after every step with the steps done and the number of steps; an `interfaces.ImageProgress` is
+            also given the images. `"live"` shows the images as they form in a notebook, the default there, and is a bar
+            elsewhere; `"bar"` is a bar, the default in terminals. `None` for none.
 
     Returns:
         The images, the score of every step and the recipe. After Ctrl-C, the images so far.
@@ -97,6 +100,8 @@ def render(
     job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps))
     stepper, last = optimizer.begin(job.leaves, steps), steps if until is None else min(until, steps)
+    current = partial(job.images, job.leaves)
+    report = Reporter(progress, steps, current)
     kept: dict[int, Tensor] = {}
     done, at_start = 0, _sampled(job)
     with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
@@ -113,9 +118,8 @@ def render(
                 monitor.record(scores, gradients)
                 done += 1
                 if done in snapshots:
-                    kept[done] = job.images(job.leaves).detach().cpu()
-                if progress:
-                    progress(done, steps)
+                    kept[done] = copied(current)
+                report(done)
         except KeyboardInterrupt:
             pass  # return the images so far
         except Exception as error:

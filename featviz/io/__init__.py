@@ -26,18 +26,20 @@ from featviz.io.images import (
     save_image,
     to_bytes,
 )
+from featviz.io.live import LiveImages
 from featviz.io.locks import locked
-from featviz.io.progress import auto_bar, default_bar, progress_bar
+from featviz.io.progress import auto_bar, default_progress, named_progress, progress_bar
 from featviz.io.resizing import resize
 from featviz.io.store import Store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
 
 __all__ = [
-    "VIDEOS", "Array", "GivenImage", "ImageSource", "Numbers", "Store", "as_image_source", "as_mask_source",
-    "auto_bar", "cache_folder", "check_output", "check_outside", "check_unit_range", "check_video", "contact_sheet",
-    "decode_image", "default_bar", "encode", "free_path", "images_in", "is_file", "is_folder", "load_given_image", "load_given_images",
-    "load_image_source", "locked", "middle", "open_image", "over_checks", "pillow_pixels", "progress_bar",
-    "read_image", "read_photograph", "read_photographs", "read_recipe", "read_report", "read_video",
-    "read_whole_photograph", "resize", "save_image", "save_video", "separate_images", "slug", "text_tile", "to_bytes",
-    "unique_slug", "warn_of_skipped", "wrapped", "write",
+    "VIDEOS", "Array", "GivenImage", "ImageSource", "LiveImages", "Numbers", "Store", "as_image_source",
+    "as_mask_source", "auto_bar", "cache_folder", "check_output", "check_outside", "check_unit_range",
+    "check_video", "contact_sheet", "decode_image", "default_progress", "encode", "free_path", "images_in", "is_file",
+    "is_folder", "load_given_image", "load_given_images", "load_image_source", "locked", "middle", "named_progress",
+    "open_image", "over_checks", "pillow_pixels", "progress_bar", "read_image", "read_photograph",
+    "read_photographs", "read_recipe", "read_report", "read_video", "read_whole_photograph", "resize", "save_image",
+    "save_video", "separate_images", "slug", "text_tile", "to_bytes", "unique_slug", "warn_of_skipped", "wrapped",
+    "write",
 ]  # fmt: skip

@@ -1,10 +1,11 @@
-"""Progress bars for terminals and notebooks."""
+"""Progress bars for terminals and notebooks, and images that form in a notebook."""
 
 from __future__ import annotations
 
 import sys
 
 from featviz.interfaces import Progress
+from featviz.io.live import LiveImages, in_notebook
 
 
 def progress_bar(label: str = "", unit: str = "step") -> Progress:
@@ -36,7 +37,10 @@ def progress_bar(label: str = "", unit: str = "step") -> Progress:
 
 
 def auto_bar(done: int, steps: int) -> None:
-    """Stand for a progress bar in terminals and notebooks, and for nothing elsewhere: the default of `progress`.
+    """Stand for progress that suits the place: the default of `progress`.
+
+    In notebooks, the images are shown as they form, or a bar where a function has no images to show. In terminals it is
+    a bar, and elsewhere nothing.
 
     Args:
         done: Number of steps done.
@@ -44,10 +48,23 @@ def auto_bar(done: int, steps: int) -> None:
     """
 
 
-def default_bar(label: str) -> Progress | None:
-    """Return the bar for which `auto_bar` stands; `None` where nobody would see it.
+def default_progress(label: str, *, images: bool = False) -> Progress | None:
+    """Return the progress for which `auto_bar` stands; `None` where nobody would see it.
 
     Args:
-        label: Text before the bar.
+        label: Text before the bar, or before the number of steps.
+        images: Whether the function gives its images to an `ImageProgress`.
     """
-    return progress_bar(label) if sys.stderr.isatty() or "ipykernel" in sys.modules else None
+    if in_notebook():
+        return LiveImages(label) if images else progress_bar(label)
+    return progress_bar(label) if sys.stderr.isatty() else None
+
+
+def named_progress(name: str, label: str) -> Progress:
+    """Return the progress for which a name stands.
+
+    Args:
+        name: `"bar"`, or `"live"` for images as they form; outside of notebooks, that is a bar.
+        label: Text before the bar, or before the number of steps.
+    """
+    return LiveImages(label) if name == "live" and in_notebook() else progress_bar(label)

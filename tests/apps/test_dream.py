@@ -19,6 +19,7 @@ from featviz.apps.dream.dream import _default_layer
 from featviz.apps.dream.settings import DreamSettings
 from featviz.apps.dream.video import _move
 from featviz.cli import app, main
+from featviz.interfaces import ImageProgress
 from featviz.io import read_image, read_video
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg's pipes
@@ -128,6 +129,47 @@ def test_ctrl_c_returns_the_image_so_far(motifnet, image_file, when):
     fv.dream(motifnet, image_file, octaves=2, steps=2, progress=lambda *now: reports.append(now))
     assert reports[-1][0] == reports[-1][1] == reported[0][1]
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+
+
+class Watching(ImageProgress):
+    """Takes the images of every step, and stops after some."""
+
+    def __init__(self, last=99):
+        self.last, self.calls, self.seen = last, [], []
+
+    def __call__(self, done, steps):
+        self.calls.append((done, steps))
+
+    def wants_images(self, done, steps):
+        assert self.calls[-1] == (done, steps)
+        return True
+
+    def show(self, done, steps, images):
+        assert self.calls[-1] == (done, steps)
+        self.seen.append(images)
+        if len(self.seen) == self.last:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("keep_color", [False, True])
+def test_images_are_seen_at_every_octave(motifnet, image_file, keep_color):
+    options = {"octaves": 2, "steps": 2, "keep_color": keep_color}
+    watching, calls = Watching(), []
+    rendering = fv.dream(motifnet, image_file, progress=watching, **options)
+    assert rendering.images.equal(
+        fv.dream(motifnet, image_file, progress=lambda *now: calls.append(now), **options).images
+    )
+    assert watching.calls == calls and len(watching.seen) == 4
+    sizes = [tuple(images.shape) for images in watching.seen]
+    assert sizes[0] == sizes[1] != sizes[2] == sizes[3] == tuple(rendering.images.shape)
+    assert torch.allclose(watching.seen[-1], rendering.images, atol=1e-5)  # with the colours that it keeps
+
+
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_who_sees_the_images_can_stop_the_dream(motifnet, image_file, when):
+    rendering = fv.dream(motifnet, image_file, octaves=2, steps=2, progress=Watching(when))
+    assert rendering.recipe.until == when
+    assert rendering.images.equal(fv.dream(motifnet, image_file, octaves=2, steps=2, until=when).images)
 
 
 def test_objectives_that_need_the_full_view_are_refused_with_tiles(motifnet, image_file):

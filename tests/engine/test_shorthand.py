@@ -8,7 +8,7 @@ import featviz as fv
 from featviz import param
 from featviz import transforms as T
 from featviz.engine.shorthand import as_param, as_steps
-from featviz.io import auto_bar, default_bar
+from featviz.io import auto_bar, default_progress
 
 
 def recipe(**more):
@@ -108,7 +108,7 @@ class Terminal:
 
 
 def test_a_bar_is_drawn_by_default_in_terminals_only(monkeypatch, tmp_path):
-    assert default_bar("x") is None
+    assert default_progress("x") is None
     fv.render(toys.plain(), "conv2:1", steps=2)
     for options, drawn in (({}, True), ({"progress": None}, False), ({"progress": lambda *_: None}, False)):
         terminal = Terminal()

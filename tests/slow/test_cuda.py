@@ -11,7 +11,7 @@ import featviz as fv
 from featviz import optimizers, param
 from featviz import transforms as T
 from featviz.engine import autotune
-from featviz.interfaces import traits_of
+from featviz.interfaces import ImageProgress, traits_of
 from featviz.random import Generators
 
 pytestmark = pytest.mark.gpu
@@ -45,6 +45,36 @@ def test_loop_does_not_synchronize():
         assert rendering.plan == "201 of 202 steps were replayed as a CUDA graph"
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+class Watching(ImageProgress):
+    """Takes the images after some steps."""
+
+    def __init__(self, at):
+        self.at, self.seen = at, {}
+
+    def __call__(self, done, steps):
+        pass
+
+    def wants_images(self, done, steps):
+        return done in self.at
+
+    def show(self, done, steps, images):
+        self.seen[done] = images
+
+
+def test_images_are_seen_as_they_are_while_steps_are_replayed():
+    at = (1, 2, 30, 31, 40)
+    options = {"steps": 40, "execution": fv.Execution("float32")}
+    watching = Watching(at)
+    rendering = fv.render(network_on("cuda"), "conv2:1", progress=watching, snapshots=at, **options)
+    assert rendering.plan == "39 of 40 steps were replayed as a CUDA graph"
+    assert list(watching.seen) == list(at)
+    for done, images in watching.seen.items():
+        assert images.device.type == "cpu" and torch.equal(images, rendering.snapshots[done])
+        alone = fv.render(network_on("cuda"), "conv2:1", until=done, **options)
+        assert torch.allclose(images, alone.images, atol=1e-3)
+    assert not torch.equal(watching.seen[30], watching.seen[31])
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

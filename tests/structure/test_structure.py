@@ -249,6 +249,7 @@ def test_every_dependency_is_declared():
                 imported.add(node.module.split(".")[0])
     imported -= set(sys.stdlib_module_names) | {"featviz"}
     called = {
+        "IPython": "ipython",
         "PIL": "pillow",
         "cv2": "opencv-python-headless",
         "huggingface_hub": "huggingface-hub",

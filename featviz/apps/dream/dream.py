@@ -16,7 +16,7 @@ from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
 from featviz.apps.shared.targets import Target, class_or_objective
 from featviz.engine import entry_point, fingerprint
-from featviz.interfaces import Progress
+from featviz.interfaces import ProgressSource
 from featviz.io import GivenImage, auto_bar, load_given_image, separate_images
 from featviz.objectives import ObjectiveSource, as_objective
 
@@ -52,7 +52,7 @@ def dream(
     seed: int = 0,
     until: int | None = None,
     execution: fv.Execution = fv.Execution(),
-    progress: Progress | None = auto_bar,
+    progress: ProgressSource | None = auto_bar,
 ) -> fv.Rendering | Any:
     """DeepDream an image: maximise an objective from it, at several sizes (octaves).
 
@@ -79,7 +79,8 @@ def dream(
         seed: Seed of the random shifts.
         until: Stop after this many of the steps of all octaves; `None` for all steps.
         execution: How the network is run. Without a tile size, tiles have 640 px.
-        progress: Called after every step with the work done and the total work, in units of 10,000 pixels.
+        progress: Called after every step with the work done and the total work, in units of 10,000 pixels; `"live"`,
+            `"bar"` or a callback that is given the images, as for `fv.render`; `None` for none.
 
     Returns:
         The image, of the same size as the given one, and its recipe. After Ctrl-C, what there is so far. For a folder,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
-from featviz.interfaces import Progress, Size
+from featviz.interfaces import ImageProgress, Progress, Size
 from featviz.io import resize
 from featviz.objectives import ObjectiveSource, as_objectives
 
@@ -71,7 +73,7 @@ def render_octaves(
             "until": None if until is None else max(0, until - settings.steps * octave),
             "seed": seed + octave,
             "execution": execution,
-            "progress": tracker.of_octave(octave),
+            "progress": tracker.of_octave(octave, base if settings.keep_color else None),
         }
         try:
             rendered.append(_render(network, objective, settings, size, start, **options))
@@ -104,18 +106,56 @@ class _Tracker:
     pixels: list[int]
     interrupted: bool = False
 
-    def of_octave(self, octave: int) -> Progress:
-        """Return the progress callback for the render of one octave."""
-        before, each = self.steps * sum(self.pixels[:octave]), self.pixels[octave]
-        total = round(self.steps * sum(self.pixels) / PROGRESS_UNIT)
+    def of_octave(self, octave: int, colors: Float[Tensor, "1 c h w"] | None) -> Progress:
+        """Return the progress callback for the render of one octave.
 
-        def progress(step: int, _: int) -> None:
-            if self.report:
-                self.interrupted = True
-                self.report(round((before + step * each) / PROGRESS_UNIT), total)
-                self.interrupted = False
+        Args:
+            octave: Index of the octave.
+            colors: Image whose colours the images have when they are shown; `None` for their own.
+        """
+        if isinstance(self.report, ImageProgress):
+            return _OctaveImages(self, octave, self.report, colors)
+        return lambda step, _: self(octave, step)
 
-        return progress
+    def __call__(self, octave: int, step: int) -> None:
+        """Report a step of an octave."""
+        if self.report:
+            with self.watched():
+                self.report(*self.work(octave, step))
+
+    def work(self, octave: int, step: int) -> tuple[int, int]:
+        """Return the work done after a step of an octave, and the total work."""
+        done = self.steps * sum(self.pixels[:octave]) + step * self.pixels[octave]
+        return round(done / PROGRESS_UNIT), round(self.steps * sum(self.pixels) / PROGRESS_UNIT)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note whether an exception is raised inside."""
+        self.interrupted = True
+        yield
+        self.interrupted = False
+
+
+@dataclass
+class _OctaveImages(ImageProgress):
+    """Gives the images of one octave to a callback that counts the work over all octaves."""
+
+    tracker: _Tracker
+    octave: int
+    report: ImageProgress
+    colors: Float[Tensor, "1 c h w"] | None
+
+    def __call__(self, done: int, steps: int) -> None:
+        self.tracker(self.octave, done)
+
+    def wants_images(self, done: int, steps: int) -> bool:
+        with self.tracker.watched():
+            return self.report.wants_images(*self.tracker.work(self.octave, done))
+
+    def show(self, done: int, steps: int, images: Float[Tensor, "n c h w"]) -> None:
+        with self.tracker.watched():
+            shown = images if self.colors is None else _with_colors_of(self.colors, images)
+            self.report.show(*self.tracker.work(self.octave, done), shown)
 
 
 def _render(
