@@ -50,7 +50,7 @@ export const check = (objective, signal) => post("check", {objective}, {signal})
 export const images = (page, wanted, priority) => post("images", {page, wanted, priority});
 export const cancel = (page, ids) => post("cancel", ids ? {page, ids} : {page, all: true}, {keepalive: true});
 export const image = (id, signal) => call(`image/${encodeURIComponent(id)}`, {signal});
-export const unit = (layer, channel, signal) => call(`unit?${query({layer, channel})}`, {signal});
+export const unit = (layer, channel, page, signal) => call(`unit?${query({layer, channel, ...(page && {page})})}`, {signal});
 export const dream = body => post("dream", body);
 export const explain = body => post("explain", body);
 export const blocks = body => post("blocks", body);

@@ -1,9 +1,9 @@
 // The card of a unit: its picture, the opposite, other pictures of it, photographs, and the units it is connected with.
 
 import * as api from "./api.js";
-import {announce, at, make, short} from "./dom.js";
+import {announce, at, make, short, thumbnail} from "./dom.js";
 import {Plate} from "./plate.js";
-import {address} from "./state.js";
+import {address, drafted, recipe} from "./state.js";
 
 export class Card {
   constructor(state, pictures, board, tiles) {
@@ -19,6 +19,8 @@ export class Card {
     this.dialog.addEventListener("close", () => this.closed());
     this.dialog.addEventListener("keydown", event => this.key(event));
     state.addEventListener("change", () => this.follow());
+    pictures.stream.addEventListener("unit", ({detail}) => this.news(detail));
+    pictures.stream.addEventListener("open", () => this.dialog.open && this.ask());
   }
 
   /** Open, change or close as the state says. */
@@ -31,6 +33,7 @@ export class Card {
     const key = JSON.stringify([layer, channel, this.state.settings]);
     if (key === this.shown) return;
     this.shown = key;
+    this.tiles.rest(true);
     this.show(this.state.layer, channel);
     if (!this.dialog.open) {
       this.dialog.showModal();
@@ -42,6 +45,7 @@ export class Card {
     this.drop();
     this.plate.clear();
     this.shown = null;
+    this.tiles.rest(false);
     const {channel, view} = this.state.now;
     if (channel === null || view !== "layer") return; // closed by Back, or by leaving
     this.state.set({channel: null});
@@ -54,32 +58,40 @@ export class Card {
     this.leave = [];
   }
 
-  recipe(objective, seed = this.state.now.seed) {
-    return {objective, ...this.state.settings, seed, start: null};
-  }
-
-  async show(layer, channel) {
+  show(layer, channel) {
     this.drop();
     const unit = address(layer.name, channel), label = layer.labels?.[channel];
     at("card-title").textContent = label ?? unit;
-    at("card-kind").textContent = label === undefined ? layer.kind : `${unit} · ${layer.kind}`;
+    at("card-kind").textContent = label === undefined ? layer.type ?? "" : unit;
     at("card-count").textContent = `${(channel + 1).toLocaleString("en")} of ${layer.channels.toLocaleString("en")}`;
     at("card-before").disabled = channel === 0;
     at("card-after").disabled = channel === layer.channels - 1;
     this.unit = {unit, name: label ?? unit};
     this.variants([{objective: unit, title: "Positive", name: this.unit.name}]);
     for (const id of ["card-photographs", "card-inputs", "card-outputs"]) at(id).hidden = true;
-    this.plate.show(this.recipe(unit), {name: this.unit.name, draft: this.tiles.find(channel)?.img.getAttribute("src")});
+    this.plate.show(recipe(unit, this.state.settings), {name: this.unit.name, draft: this.tiles.find(channel)?.img.getAttribute("src")});
     at("card-problem").hidden = true;
+    this.ask();
+  }
+
+  /** More is known about a layer: its photographs have been read. */
+  news({layer}) {
+    if (this.dialog.open && layer === this.state.now.layer) this.ask();
+  }
+
+  /** Ask what the unit is connected with. */
+  async ask() {
+    const {layer, channel} = this.state.now;
+    this.asking?.abort();
     this.asking = new AbortController();
     const {signal} = this.asking;
     try {
-      const answer = await api.unit(layer.name, channel, signal);
+      const answer = await api.unit(layer, channel, this.pictures.stream.id, signal);
       if (!signal.aborted) this.fill(answer);
     } catch (error) {
       if (error.name === "AbortError") return;
       at("card-problem").textContent = error.message;
-      at("card-problem").hidden = false;
+      at("card-problem").hidden = error.offline; // the banner says it
     }
   }
 
@@ -100,24 +112,24 @@ export class Card {
   /** The strip below the picture: the unit, its opposite, and different pictures of it. */
   variants(list) {
     const strip = at("variants");
-    if (strip.children.length === 1 && list.length > 1) list.slice(1).forEach(item => strip.append(this.variant(item, true)));
-    else strip.replaceChildren(...list.map((item, i) => this.variant(item, i > 0)));
+    if (strip.children.length === 1 && list.length > 1) list.slice(1).forEach(item => strip.append(this.variant(item)));
+    else strip.replaceChildren(...list.map(item => this.variant(item)));
     strip.querySelector("[aria-pressed=true]") || strip.querySelector("button").setAttribute("aria-pressed", "true");
   }
 
-  variant(item, soon) {
-    const img = make("img", {alt: "", width: "1", height: "1"}), recipe = this.recipe(item.objective, item.seed);
-    const button = make("button", {type: "button", "aria-pressed": "false", title: item.objective}, img, make("span", {}, item.title));
+  variant(item) {
+    const {img, frame} = thumbnail(), {settings} = this.state, more = item.index === undefined ? {} : {index: item.index};
+    const button = make("button", {type: "button", "aria-pressed": "false", title: item.objective}, frame, make("span", {}, item.title));
     button.addEventListener("click", () => {
       for (const other of at("variants").querySelectorAll("button")) other.setAttribute("aria-pressed", other === button);
-      this.plate.show(recipe, {name: item.name, draft: img.getAttribute("src")});
+      this.plate.show(recipe(item.objective, settings, more), {name: item.name, draft: img.getAttribute("src")});
     });
-    const {size, steps} = this.tiles.drafts, small = {...recipe, size: Math.min(size, recipe.size), steps: Math.min(steps, recipe.steps)};
-    this.leave.push(this.pictures.want(small, {group: "card", soon}, entry => this.thumbnail(button, img, entry)));
+    const small = recipe(item.objective, drafted(settings, this.tiles.drafts), more);
+    this.leave.push(this.pictures.want(small, {group: "card"}, entry => this.fillIn(button, img, entry)));
     return make("li", {}, button);
   }
 
-  thumbnail(button, img, {state, url, error}) {
+  fillIn(button, img, {state, url, error}) {
     button.dataset.state = state;
     if (state === "done") img.src = url;
     if (state === "failed") button.title = error;
@@ -137,30 +149,32 @@ export class Card {
   /** Connected units, with their pictures, strongest first. */
   links(kind, units) {
     const section = at(`card-${kind}`), largest = Math.max(...units.map(({weight}) => Math.abs(weight)), 1e-9);
+    const found = units.map(link => ({...this.split(link), ...link})), layers = new Set(found.map(({layer}) => layer));
+    const [from] = layers, one = layers.size === 1 && from !== undefined;
     section.hidden = !units.length;
-    const signs = [["excitatory", units.filter(({weight}) => weight >= 0)], ["inhibitory", units.filter(({weight}) => weight < 0)]];
+    section.querySelector("h3").textContent = `${kind === "inputs" ? "Inputs" : "Outputs"}${one ? ` in ${from}` : ""}`;
+    const signs = [["excitatory", found.filter(({weight}) => weight >= 0)], ["inhibitory", found.filter(({weight}) => weight < 0)]];
     at(kind).replaceChildren(...signs.filter(([, list]) => list.length).map(([sign, list]) =>
-      make("div", {class: `links ${sign}`}, make("h4", {}, sign), make("ul", {}, ...list.map(link => this.link(link, largest))))));
+      make("div", {class: `links ${sign}`}, make("h4", {}, sign), make("ul", {}, ...list.map(link => this.link({...link, name: one ? link.channel : link.address}, largest))))));
   }
 
-  link({address: unit, weight, layer, channel}, largest) {
-    const found = layer === undefined ? this.split(unit) : {layer, channel};
-    const img = make("img", {alt: "", width: "1", height: "1"}), bar = make("span", {class: "weight"});
+  link({address: unit, weight, layer, channel, name}, largest) {
+    const {img, frame} = thumbnail(), bar = make("span", {class: "weight"});
     bar.style.setProperty("--share", Math.abs(weight) / largest);
     const button = make("button", {type: "button", title: `weight ${short(weight)}`, "aria-label": `${unit}, weight ${short(weight)}`},
-      img, make("span", {class: "link-name"}, unit), bar);
-    if (found) button.addEventListener("click", () => this.go(found));
+      frame, make("span", {class: "link-name"}, name), bar);
+    if (layer !== undefined) button.addEventListener("click", () => this.go({layer, channel}));
     else button.disabled = true;
-    const {size, steps} = this.tiles.drafts, {settings} = this.state;
-    const recipe = {objective: unit, ...settings, size: Math.min(size, settings.size), steps: Math.min(steps, settings.steps), start: null};
-    this.leave.push(this.pictures.want(recipe, {group: "card", soon: true}, entry => this.thumbnail(button, img, entry)));
+    const small = recipe(unit, drafted(this.state.settings, this.tiles.drafts));
+    this.leave.push(this.pictures.want(small, {group: "card", soon: true}, entry => this.fillIn(button, img, entry)));
     return make("li", {}, button);
   }
 
-  split(unit) {
-    const {layers} = this.state.about;
-    const layer = layers.find(({name, channels}) => unit.startsWith(address(name, "")) && Number(unit.slice(address(name, "").length)) < channels);
-    return layer && {layer: layer.name, channel: Number(unit.slice(address(layer.name, "").length))};
+  // Layer and channel of an address; nothing when it is not one of a layer in the tree.
+  split({address: unit}) {
+    const rest = name => Number(unit.slice(address(name, "").length));
+    const layer = this.state.about.layers.find(({name, channels}) => unit.startsWith(address(name, "")) && rest(name) < channels);
+    return layer && {layer: layer.name, channel: rest(layer.name)};
   }
 
   go({layer, channel}) {

@@ -3,7 +3,7 @@
 
 import {reachable} from "./api.js";
 
-const KINDS = ["progress", "done", "failed"];
+const KINDS = ["progress", "done", "failed", "unit"];
 const FIRST_WAIT = 500, LONGEST_WAIT = 4000; // ms between attempts
 
 function freshId() {
@@ -12,7 +12,7 @@ function freshId() {
 
 /**
  * Events: "open" when the server has said hello; "lost" with `detail` "gone" or "moved"; "progress", "done" and
- * "failed" with the server's data as `detail`.
+ * "failed" of a picture, and "unit" when more is known about a layer, with the server's data as `detail`.
  */
 export class Stream extends EventTarget {
   constructor() {

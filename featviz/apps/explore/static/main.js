@@ -16,6 +16,7 @@ import {Tiles} from "./tiles.js";
 import {Tree} from "./tree.js";
 
 const FIRST = 0.6; // place of the first layer shown, as a share of the layers with a map: parts of objects, in most networks
+const SEVERAL = 3; // layers among which to choose
 const RETRY = 1500; // ms
 
 /** Add the classes as a layer, and fill in what the server leaves to the page. */
@@ -23,12 +24,19 @@ function completed(about) {
   const {classes = [], has_logits: logits, layers, defaults} = about;
   const own = layers.filter(layer => layer.name !== "logit");
   if (logits && classes.length)
-    own.push({name: "logit", kind: "Classes", channels: classes.length, height: null, width: null, labels: classes});
-  return {...about, layers: own, defaults: {seed: 0, ...defaults}};
+    own.push({name: "logit", kind: "class", type: "Classes", channels: classes.length, height: null, width: null, labels: classes});
+  const [height, width] = about.input_size, size = defaults.size ?? (height === width ? height : [height, width]);
+  return {...about, layers: own, defaults: {seed: 0, ...defaults, size}};
 }
 
+/** A layer of whole stages, as far up in the tree as there are several, rather than one step inside of a block. */
 function firstLayer(layers) {
-  const maps = layers.filter(layer => layer.height > 1);
+  const all = layers.filter(layer => layer.height > 1), depth = layer => layer.name.split(".").length;
+  let maps = all;
+  for (let deepest = 1; deepest < 8; deepest++) {
+    maps = all.filter(layer => depth(layer) <= deepest);
+    if (maps.length >= SEVERAL) break;
+  }
   return maps[Math.round(FIRST * (maps.length - 1))] || layers.at(-1);
 }
 
@@ -49,7 +57,7 @@ function describe(state, tiles) {
   const {layer} = state, {layers} = state.about, place = layers.indexOf(layer);
   at("layer-title").textContent = layer.labels ? "Classes" : layer.name;
   const map = layer.height > 1 || layer.width > 1 ? ` · ${layer.height} × ${layer.width}` : "";
-  at("layer-about").textContent = layer.labels ? counted(layer.channels, "class").replace("classs", "classes") : `${layer.kind} · ${counted(layer.channels, "channel")}${map}`;
+  at("layer-about").textContent = layer.labels ? counted(layer.channels, "class").replace("classs", "classes") : [layer.type, counted(layer.channels, "channel")].filter(Boolean).join(" · ") + map;
   for (const [id, other] of [["layer-before", layers[place - 1]], ["layer-after", layers[place + 1]]]) {
     at(id).disabled = !other;
     at(id).title = other ? other.name : "";
@@ -99,7 +107,7 @@ async function start() {
   document.title = `${about.model} · featviz`;
   const state = new State(about, firstLayer(about.layers));
   const stream = new Stream(), pictures = new Pictures(stream), board = new Board(stream);
-  const {defaults} = about, drafts = {size: defaults.draft_size ?? defaults.size, steps: defaults.draft_steps ?? 64};
+  const {defaults} = about, drafts = {size: defaults.draft_size ?? Math.max(...[defaults.size].flat()), steps: defaults.draft_steps ?? 64};
   const tiles = new Tiles(pictures, channel => state.set({channel}));
   const closeDrawer = drawer();
   const tree = new Tree(about.layers, layer => {

@@ -1,9 +1,9 @@
 // The view of a typed objective: its picture is seen forming, and pictures from other seeds stand below it.
 
-import {at, make} from "./dom.js";
+import {at, make, thumbnail} from "./dom.js";
 import {ObjectiveBox} from "./completion.js";
 import {Plate} from "./plate.js";
-import {MAX_SEED} from "./state.js";
+import {MAX_SEED, drafted, recipe} from "./state.js";
 
 const SEEDS = 4; // pictures from other seeds
 
@@ -34,18 +34,17 @@ export class ObjectiveView {
     at("objective-title").textContent = objective || "No objective yet";
     at("objective-body").hidden = !objective;
     if (!objective) return;
-    this.plate.show({objective, ...settings, start: null}, {name: objective});
+    this.plate.show(recipe(objective, settings), {name: objective});
     const seeds = Array.from({length: SEEDS}, (_, i) => (seed + i + 1) % (MAX_SEED + 1));
     at("seeds").replaceChildren(...seeds.map(other => this.seed(objective, other)));
   }
 
   seed(objective, seed) {
-    const {settings} = this.state, img = make("img", {alt: "", width: "1", height: "1"});
-    const button = make("button", {type: "button"}, img, make("span", {}, `Seed ${seed}`));
+    const {settings} = this.state, {img, frame} = thumbnail();
+    const button = make("button", {type: "button"}, frame, make("span", {}, `Seed ${seed}`));
     button.addEventListener("click", () => this.state.set({seed}));
-    const {size, steps} = this.drafts;
-    const recipe = {objective, ...settings, seed, size: Math.min(size, settings.size), steps: Math.min(steps, settings.steps), start: null};
-    this.leave.push(this.pictures.want(recipe, {group: "seeds", soon: true}, ({state, url}) => {
+    const small = recipe(objective, {...drafted(settings, this.drafts), seed});
+    this.leave.push(this.pictures.want(small, {group: "seeds", soon: true}, ({state, url}) => {
       button.dataset.state = state;
       if (state === "done") img.src = url;
     }));

@@ -103,10 +103,10 @@ export class PhotographView {
     this.say("");
     this.shown = photograph.id;
     this.plate.clear();
-    this.groups([]);
     at("photograph").src = photograph.url;
     const {predictions = [], width, height} = photograph;
     at("photograph").alt = predictions.length ? `The photograph, recognised as ${predictions[0].name}` : "The photograph";
+    at("photograph-body").style.setProperty("--ratio", Math.min(2.5, Math.max(0.6, width / height)));
     at("photograph-size").textContent = `${width} × ${height} px`;
     at("predictions").replaceChildren(...predictions.map(({name, probability}) => this.prediction(name, probability)));
     at("explain-objective").value = predictions.length ? `logit:${this.named(predictions[0].name)}` : "";
@@ -149,19 +149,9 @@ export class PhotographView {
       blocks: {layer: at("apart").value},
     };
     const body = {upload, ...bodies[task]}, names = {dream: "The dream", explain: "The explanation", blocks: "The photograph taken apart"};
-    this.groups([]);
     this.plate.run(JSON.stringify([task, body]), page => api[task]({page, ...body}), {
-      name: names[task], draft: this.photograph.url, done: data => this.groups(data.groups || [], data.page),
+      name: names[task], draft: this.photograph.url, plain: task !== "dream",
     });
-  }
-
-  /** Parts of the photograph, each with its share. */
-  groups(groups, page) {
-    at("groups").replaceChildren(...groups.map(({url, share, note}, i) => make("li", {},
-      make("img", {src: url, alt: note ?? `Group ${i + 1}`, loading: "lazy"}), make("span", {}, [note, share === undefined ? "" : `${(100 * share).toFixed(0)} %`].filter(Boolean).join(" · ")))));
-    at("groups").hidden = !groups.length;
-    at("groups-page").hidden = !page;
-    if (page) at("groups-page").href = page;
   }
 
   hide() {

@@ -49,6 +49,11 @@ export class Pictures extends EventTarget {
     return [...this.entries.values()].filter(entry => entry.pending);
   }
 
+  /** Number of different things that are pending: a draft and its final picture count once. */
+  get count() {
+    return new Set(this.pending.map(({key, recipe}) => (recipe ? `${recipe.objective} ${recipe.seed}` : key))).size;
+  }
+
   get stopped() {
     return [...this.entries.values()].filter(entry => entry.state === "stopped");
   }
@@ -147,7 +152,8 @@ export class Pictures extends EventTarget {
       entry.id = id;
       const early = this.early.get(id);
       if (early && early.at >= entry.asked) this.settle(entry, early.values);
-      else if (this.entries.get(entry.key) !== entry) { // given up in the meantime
+      else if (this.entries.get(entry.key) === entry) entry.tell();
+      else { // given up in the meantime
         this.dropped.add(id);
         this.plan();
       }

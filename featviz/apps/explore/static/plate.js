@@ -4,6 +4,8 @@ import * as api from "./api.js";
 import {copy} from "./copy.js";
 import {ICONS, announce, icon, make, short} from "./dom.js";
 
+const PAGE = /\.html$/; // of results that are pages instead of pictures
+
 export class Plate {
   constructor(pictures, board) {
     Object.assign(this, {pictures, board, key: null, id: null, leave: null, info: null, asking: null});
@@ -49,13 +51,13 @@ export class Plate {
    * @param draft URL of a smaller picture of the same, shown until there are previews.
    */
   show(recipe, {name, draft = null}) {
-    this.done = null;
+    this.actions.hidden = false;
     this.start(JSON.stringify(recipe), name, draft, listener => this.pictures.want(recipe, {live: true}, listener));
   }
 
-  /** Show the result of a call of its own; `post` takes the id of the stream, `done` the data of the result. */
-  run(key, post, {name, draft = null, done = null}) {
-    this.done = done;
+  /** Show the result of a call of its own; `post` takes the id of the stream. A `plain` one has no recipe. */
+  run(key, post, {name, draft = null, plain = false}) {
+    this.actions.hidden = plain;
     this.start(key, name, draft, listener => this.pictures.run(key, post, listener));
   }
 
@@ -102,9 +104,14 @@ export class Plate {
     }
   }
 
-  async finish({id, url, score, data}) {
+  async finish({id, url, score}) {
     this.id = id;
     this.write("done", "");
+    if (PAGE.test(url)) {
+      this.note.replaceChildren(make("a", {href: url, target: "_blank", rel: "noopener"}, "Open its page"));
+      announce(`${this.name} is ready`);
+      return;
+    }
     this.img.src = url;
     this.img.alt = this.name;
     this.file.href = url;
@@ -112,8 +119,8 @@ export class Plate {
     delete this.actions.dataset.off;
     this.measure({score});
     this.starred();
-    this.done?.(data);
     announce(`${this.name} is drawn`);
+    if (this.actions.hidden) return;
     this.asking = new AbortController();
     try {
       this.info = await api.image(id, this.asking.signal);

@@ -11,8 +11,9 @@ export class Settings {
     const {limits, params, transforms} = state.about;
     const numbers = {seed: [0, MAX_SEED, 1], size: [...limits.size, SIZE_STEP], steps: [...limits.steps, 8]};
     for (const [name, [min, max, step]] of Object.entries(numbers)) Object.assign(at(name), {min, max, step});
-    for (const [name, options] of Object.entries({param: params, transforms}))
-      at(name).replaceChildren(...options.map(option => make("option", {value: option}, option)));
+    at("param").replaceChildren(...params.map(name => make("option", {value: name}, name)));
+    const usual = state.about.defaults.transforms === null ? [make("option", {value: ""}, "usual")] : [];
+    at("transforms").replaceChildren(...usual, ...transforms.map(name => make("option", {value: name}, name)));
     for (const name of SETTINGS) at(name).addEventListener("change", () => this.change(name));
     for (const name of Object.keys(numbers)) at(name).addEventListener("input", () => this.write(name, at(name).value));
     at("usual").addEventListener("click", () => state.set(Object.fromEntries(SETTINGS.map(name => [name, state.about.defaults[name]])), {replace: true}));
@@ -23,7 +24,7 @@ export class Settings {
 
   change(name) {
     const value = at(name).value;
-    this.state.set({[name]: at(name).type === "range" ? Number(value) : value}, {replace: true});
+    this.state.set({[name]: at(name).type === "range" ? Number(value) : value || null}, {replace: true});
   }
 
   write(name, value) {
@@ -33,7 +34,7 @@ export class Settings {
   show() {
     const {defaults} = this.state.about;
     for (const name of SETTINGS) {
-      const value = this.state.now[name];
+      const value = name === "size" ? Math.max(...[this.state.now.size].flat()) : this.state.now[name] ?? "";
       if (at(name) !== document.activeElement || at(name).value !== String(value)) at(name).value = value;
       if (at(`${name}-value`)) this.write(name, value);
     }

@@ -47,7 +47,7 @@ export class State extends EventTarget {
       size: whole(given.get("size"), ...limits.size, defaults.size),
       steps: whole(given.get("steps"), ...limits.steps, defaults.steps),
       param: one("param", params) || defaults.param,
-      transforms: one("transforms", transforms) || defaults.transforms,
+      transforms: one("transforms", transforms) ?? defaults.transforms, // null: what suits the parameterization
     };
   }
 
@@ -71,6 +71,16 @@ export class State extends EventTarget {
     this.now = now;
     this.dispatchEvent(new CustomEvent("change", {detail: {before, now, changed}}));
   }
+}
+
+/** Return the recipe of an objective under some settings. */
+export const recipe = (objective, settings, more = {}) => ({objective, ...settings, start: null, ...more});
+
+/** Return settings of a quick first picture: at most the steps and the longer side of `drafts`. */
+export function drafted(settings, drafts) {
+  const sides = [settings.size].flat(), share = Math.min(1, drafts.size / Math.max(...sides));
+  const small = sides.map(side => Math.round(side * share));
+  return {...settings, size: small.length > 1 ? small : small[0], steps: Math.min(settings.steps, drafts.steps)};
 }
 
 /** Return the text of a unit's address; names with other signs than letters, digits, "_" and "." are quoted. */

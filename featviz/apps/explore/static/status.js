@@ -18,7 +18,7 @@ export class Status {
   }
 
   show() {
-    const {pending, stopped} = this.pictures, count = pending.length, waiting = stopped.length;
+    const {count, stopped} = this.pictures, waiting = stopped.length;
     at("status").dataset.on = count || waiting ? "true" : "false";
     at("stop").tabIndex = count || waiting ? 0 : -1;
     at("status-text").textContent = count ? `Drawing ${counted(count, "picture")}` : waiting ? `${counted(waiting, "picture")} stopped` : "All drawn";

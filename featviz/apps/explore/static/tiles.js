@@ -1,28 +1,25 @@
 // The channels of a layer as a grid of tiles. Only the rows in view, and one screen below them, are in the document
 // and asked for; a layer of 2048 channels costs no more than one of 64.
 
-import {at, later, make} from "./dom.js";
-import {address} from "./state.js";
+import {at, make} from "./dom.js";
+import {address, drafted, recipe} from "./state.js";
 
 const NARROWEST = 118, NARROWEST_ON_PHONES = 96; // px of a tile
 const GAP = 14, LABEL = 24; // px between tiles, and below each
 const AHEAD = 1; // screens below the view that are drawn ahead
-const REST = 350; // ms without a pending draft before tiles are made sharper
-const TOGETHER = 8; // tiles that are made sharper at a time
 
 export class Tiles {
   /** @param open Called with a channel. */
   constructor(pictures, open) {
-    Object.assign(this, {pictures, open, root: at("tiles"), layer: null, settings: null, rows: new Map(), columns: 1, current: 0, cell: 0});
-    this.sharpen = later(() => this.refine(), REST);
+    Object.assign(this, {pictures, open, root: at("tiles"), layer: null, settings: null, rows: new Map(), columns: 1, current: 0, cell: 0, behind: false});
     this.root.addEventListener("click", event => this.click(event));
     this.root.addEventListener("keydown", event => this.key(event));
     this.root.addEventListener("focusin", event => this.rove(Number(event.target.closest("button")?.dataset.channel)));
     addEventListener("scroll", () => this.plan(), {passive: true});
     addEventListener("resize", () => this.plan());
     new ResizeObserver(() => this.measure()).observe(this.root);
-    pictures.addEventListener("idle", () => this.sharpen());
-    pictures.addEventListener("urgent", () => this.tiles.filter(tile => tile.full === "asked").forEach(tile => this.giveUp(tile)));
+    pictures.addEventListener("idle", () => this.behind && this.plan());
+    pictures.addEventListener("urgent", () => this.behind && this.makeWay());
   }
 
   /** Show a layer under some settings. Pictures of another layer are given up. */
@@ -36,9 +33,19 @@ export class Tiles {
 
   /** Give up everything that is not drawn yet. */
   clear() {
-    this.sharpen.stop();
     for (const row of this.rows.values()) this.remove(row);
     this.rows.clear();
+  }
+
+  /** Rest while a card is open: what it shows comes first. The tiles go on when it has everything. */
+  rest(behind) {
+    this.behind = behind;
+    if (behind) this.makeWay();
+    else this.plan();
+  }
+
+  makeWay() {
+    for (const tile of this.tiles) ["draft", "full"].forEach(which => this.giveUp(tile, which));
   }
 
   hide() {
@@ -98,11 +105,10 @@ export class Tiles {
       }
     }
     for (let line = start; line < last; line++) if (!this.rows.has(line)) this.rows.set(line, this.add(line));
-    for (const [line, row] of this.rows) row.tiles.forEach(tile => this.ask(tile, line < first || line >= end));
+    for (const [line, row] of this.rows) row.tiles.forEach(tile => this.ask(tile, this.behind || line < first || line >= end));
     const here = Math.floor(this.current / this.columns);
     if (!this.rows.has(here) && first < lines) this.rove(first * this.columns);
     else this.rove(this.current);
-    this.sharpen();
   }
 
   add(line) {
@@ -123,7 +129,7 @@ export class Tiles {
     const frame = make("span", {class: "frame"}, img, note, bar);
     const button = make("button", {type: "button", class: "tile", tabindex: "-1", "data-channel": channel, "data-state": "new"},
       frame, make("span", {class: "label", title: label}, label));
-    const tile = {channel, label, img, bar, note, button, shown: null, draft: null, full: null, soon: null, leave: []};
+    const tile = {channel, label, img, bar, note, button, draft: null, full: null, soon: null, leave: {}};
     this.name(tile, "not drawn yet");
     return tile;
   }
@@ -132,58 +138,59 @@ export class Tiles {
     tile.button.setAttribute("aria-label", `${this.layer.labels ? "Class" : "Channel"} ${tile.label}${state ? `, ${state}` : ""}`);
   }
 
-  recipe(tile, draft) {
-    const {settings, drafts} = this;
-    const small = draft ? {size: Math.min(settings.size, drafts.size), steps: Math.min(settings.steps, drafts.steps)} : {};
-    return {objective: address(this.layer.name, tile.channel), ...settings, ...small, start: null};
-  }
-
   get draftIsAll() {
-    const {settings, drafts} = this;
-    return settings.size <= drafts.size && settings.steps <= drafts.steps;
+    return this.settings.steps <= this.drafts.steps && Math.max(...[this.settings.size].flat()) <= this.drafts.size;
   }
 
-  /** Ask for the draft of a tile, as urgent when it is in view. */
+  /**
+   * Ask for the pictures of a tile. In view, the final one is asked for first, since it may be in the store; when it
+   * is not, the draft as well, which the server draws before all final ones. Out of view, only the draft.
+   */
   ask(tile, soon) {
-    if (tile.soon === soon || tile.draft === "done" || (tile.soon === false && tile.draft)) {
-      if (soon && tile.full === "asked") this.giveUp(tile); // out of view: the sharper picture can wait
-      tile.soon = soon;
-      return;
-    }
+    if (tile.full === "done" || (this.behind && this.pictures.pending.some(entry => !entry.soon))) return;
+    const urgent = tile.soon && !soon;
     tile.soon = soon;
-    const leave = tile.leave;
-    tile.draft = "asked";
-    tile.leave = [this.pictures.want(this.recipe(tile, true), {group: this.layer.name, soon}, entry => this.update(tile, entry, "draft"))];
-    leave.forEach(run => run()); // after the new wish, so that nothing is cancelled in between
+    if (soon) this.giveUp(tile, "full");
+    else if (!tile.full) this.want(tile, "full");
+    if ((soon && !tile.draft) || (urgent && tile.draft === "asked")) this.want(tile, "draft");
   }
 
-  giveUp(tile) {
-    tile.leave.forEach(run => run());
-    Object.assign(tile, {leave: [], full: null});
+  want(tile, which) {
+    const {layer, settings, drafts, pictures} = this, leave = tile.leave[which];
+    const how = which === "draft" ? drafted(settings, drafts) : settings;
+    tile[which] = "asked";
+    const wanted = recipe(address(layer.name, tile.channel), how);
+    tile.leave[which] = pictures.want(wanted, {group: layer.name, soon: tile.soon}, entry => this.update(tile, entry, which));
+    leave?.(); // after the new wish, so that nothing is cancelled in between
+  }
+
+  giveUp(tile, which) {
+    if (tile[which] !== "asked") return;
+    tile.leave[which]?.();
+    tile[which] = null;
     tile.bar.style.transform = "scaleX(0)";
+    if (tile.button.dataset.state === "running") tile.button.dataset.state = "new";
   }
 
   update(tile, entry, which) {
     const {button, note, bar} = tile, {state} = entry;
-    if (which === "full" && state !== "done") {
-      bar.style.transform = `scaleX(${entry.steps ? entry.done / entry.steps : 0})`;
+    if (state === "done") {
+      tile[which] = "done";
+      note.textContent = "";
+      this.put(tile, entry.url, which);
       return;
     }
     bar.style.transform = `scaleX(${state === "asked" && entry.steps ? entry.done / entry.steps : 0})`;
+    if (which === "full" && state === "asked" && entry.id && !tile.draft && !this.draftIsAll) this.want(tile, "draft");
+    if (tile.img.hasAttribute("src")) return; // the draft stays, whatever becomes of the final picture
     note.textContent = state === "failed" ? entry.error : state === "stopped" ? "stopped" : "";
-    if (state === "done") {
-      tile[which] = "done";
-      this.put(tile, entry.url, which);
-    } else {
-      button.dataset.state = state === "asked" && entry.steps ? "running" : state;
-      this.name(tile, {failed: `failed: ${entry.error}`, stopped: "stopped"}[state] || "being drawn");
-    }
+    button.dataset.state = state === "asked" && entry.steps ? "running" : state;
+    this.name(tile, {failed: `failed: ${entry.error}`, stopped: "stopped"}[state] || "being drawn");
   }
 
   /** Show a picture once it is decoded, so that a draft never makes room for an empty frame. */
   async put(tile, url, which) {
     const sharp = which === "full" || this.draftIsAll;
-    if (sharp) tile.full = "done";
     const next = new Image();
     next.src = url;
     try {
@@ -201,24 +208,13 @@ export class Tiles {
     this.name(tile, sharp ? "" : "draft");
   }
 
-  /** While nothing else is drawn, make the tiles in view sharper. */
-  refine() {
-    if (!this.layer || this.pictures.pending.length || this.draftIsAll || document.hidden) return;
-    const next = this.tiles.filter(tile => tile.soon === false && tile.draft === "done" && !tile.full);
-    for (const tile of next.sort((a, b) => a.channel - b.channel).slice(0, TOGETHER)) {
-      tile.full = "asked";
-      tile.leave.push(this.pictures.want(this.recipe(tile, false), {group: this.layer.name, soon: true}, entry => this.update(tile, entry, "full")));
-    }
-  }
-
   get tiles() {
     return [...this.rows.values()].flatMap(row => row.tiles);
   }
 
   remove(row) {
     for (const tile of row.tiles) {
-      tile.leave.forEach(run => run());
-      tile.leave = [];
+      for (const leave of Object.values(tile.leave)) leave();
       tile.img.removeAttribute("src");
     }
     row.node.remove();

@@ -52,13 +52,13 @@ export class Tree {
   item(node, level) {
     const {layer, children, part, path} = node, group = children.length > 0;
     const size = layer && (layer.note || layer.channels);
-    const row = make("div", {class: "row", title: layer ? `${layer.name}: ${layer.kind}` : path},
+    const row = make("div", {class: "row", title: layer ? [layer.name, layer.type].filter(Boolean).join(": ") : path},
       make("span", {class: group ? "twist" : "twist none", "aria-hidden": "true"}),
       make("span", {class: "part"}, part),
-      layer ? make("span", {class: "kind", "aria-hidden": "true"}, layer.kind) : null,
+      layer ? make("span", {class: "kind", "aria-hidden": "true"}, layer.type ?? "") : null,
       layer ? make("span", {class: "count", "aria-hidden": "true"}, String(size)) : null);
     row.style.setProperty("--level", level);
-    const label = layer ? `${part}, ${layer.kind}, ${layer.channels} channels` : part;
+    const label = layer ? [part, layer.type, `${layer.channels} channels`].filter(Boolean).join(", ") : part;
     const item = make("li", {role: "treeitem", tabindex: "-1", "aria-level": level, "aria-label": label, class: layer ? "layer" : "group"}, row);
     Object.assign(item, {node});
     this.items.set(path, item);
@@ -93,7 +93,10 @@ export class Tree {
     this.rove(item);
     const twist = event.target.closest(".twist:not(.none)");
     if (twist || !item.node.layer) this.toggle(item);
-    else this.open(item.node.layer.name);
+    else {
+      this.toggle(item, true);
+      this.open(item.node.layer.name);
+    }
   }
 
   toggle(item, open = item.getAttribute("aria-expanded") !== "true") {
@@ -128,7 +131,7 @@ export class Tree {
 
   filter(text) {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-    const matches = layer => words.every(word => `${layer.name} ${layer.kind}`.toLowerCase().includes(word));
+    const matches = layer => words.every(word => `${layer.name} ${layer.type ?? ""}`.toLowerCase().includes(word));
     let count = 0;
     const keep = item => {
       const own = Boolean(item.node.layer && matches(item.node.layer));
