@@ -21,7 +21,7 @@ SMALL_INPUT, DRAFT_SIDE = 96, 128
 """Drafts of networks with a smaller input have its size; others have this side."""
 METHODS = {
     "gradcam": "Grad-CAM", "gradient": "Gradient", "smoothgrad": "SmoothGrad",
-    "integratedgradients": "Integrated gradients", "inputxgradient": "Input × gradient",
+    "integratedgradients": "Integrated gradients", "inputxgradient": "Input times gradient",
     "guidedbackprop": "Guided backpropagation", "layercam": "LayerCAM", "lrp": "LRP", "occlusion": "Occlusion",
     "rollout": "Attention rollout", "gradientrollout": "Attention rollout with gradients",
 }  # fmt: skip

@@ -10,8 +10,8 @@ from typing import Any
 
 import featviz as fv
 from featviz.network import OUTPUT
-from featviz.objectives.algebra import terms
 from featviz.objectives.address import CLASS_PREFIXES, Address
+from featviz.objectives.algebra import terms
 
 MOST = 40
 """Largest number of completions."""

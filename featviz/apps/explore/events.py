@@ -85,6 +85,11 @@ class Hub:
         """
         return page in self._streams
 
+    @property
+    def pages(self) -> list[str]:
+        """Ids of the pages that listen."""
+        return list(self._streams)
+
     def open(self, page: str) -> AsyncIterator[str]:
         """Open the stream of a page. An earlier one of the same page ends.
 
@@ -134,15 +139,6 @@ class Hub:
             stream = self._streams.get(page)
             if stream is not None:
                 stream.put(text)
-
-    def send_all(self, event: str, data: Any) -> None:
-        """Send an event to every page.
-
-        Args:
-            event: Name of the event.
-            data: Its data, for JSON.
-        """
-        self.send(list(self._streams), event, data)
 
     def close(self) -> None:
         """End all streams."""

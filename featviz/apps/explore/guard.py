@@ -20,7 +20,7 @@ NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"
 """Where pages may show this one inside of them: notebooks on this machine."""
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    f"base-uri 'none'; form-action 'none'; frame-ancestors 'self' {NOTEBOOKS}"
+    f"frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self' {NOTEBOOKS}"
 )
 """Content-Security-Policy of every answer but the pages of other commands."""
 OWN_PAGE_POLICY = f"form-action 'none'; frame-ancestors 'self' {NOTEBOOKS}"

@@ -7,7 +7,6 @@ from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
 from typing import Any
 
 import torch
@@ -17,20 +16,12 @@ import featviz as fv
 from featviz.apps.explore.events import Hub
 from featviz.apps.explore.requests import RequestError, Wanted
 from featviz.apps.explore.uploads import Uploads
-from featviz.apps.explore.worker import DRAFT, LIVE, SOON, VISIBLE, Job, Worker
+from featviz.apps.explore.worker import DRAFT, LIVE, SOON, VISIBLE, Job
 from featviz.apps.shared.batches import Batch, Template, image_file, render_batch, rendered_names
 from featviz.engine.shorthand import as_param, as_transforms
 from featviz.errors import FeatvizError
-from featviz.interfaces import traits_of
+from featviz.interfaces import ImageProgress, traits_of
 from featviz.io import Store, encode, read_report, to_bytes
-
-try:
-    from featviz.interfaces import ImageProgress
-except ImportError:
-
-    class ImageProgress:  # type: ignore[no-redef]
-        pass
-
 
 DRAFT_STEPS = 64
 """Steps of a draft. Images with as many steps or fewer are rendered before others, and not scored."""
@@ -42,7 +33,7 @@ FIRST_BATCH = 2
 """Number of images of the first batch of a layer, so that the first image is there soon. Later batches are larger."""
 MAX_STEP_S = 0.3
 """Seconds that a step of a batch may take, so that more urgent work, which runs between steps, starts soon."""
-REPORT_S, PREVIEW_S = 0.5, 0.2
+REPORT_S, PREVIEW_S = 1.0, 0.2
 """Seconds between two reports of progress, and between two previews of an image."""
 PREVIEW_SIDE = 256
 """Longer side of a preview in px, at most."""
@@ -295,6 +286,7 @@ class StepProgress(ImageProgress):
         self.steps, self.elsewhere = 0, 0.0
 
     def __call__(self, done: int, steps: int) -> None:
+        """Let more urgent work run, and tell how far the images are."""
         self.steps = done
         started = time.perf_counter()
         self._between_steps()
@@ -305,9 +297,11 @@ class StepProgress(ImageProgress):
             self._tell(done, steps, None)
 
     def wants_images(self, done: int, steps: int) -> bool:
+        """Return whether it is time for a preview."""
         return any(job.live for job in self._jobs) and time.perf_counter() - self._previewed >= PREVIEW_S
 
     def show(self, done: int, steps: int, images: Tensor) -> None:
+        """Send previews."""
         self._previewed = time.perf_counter()
         self._tell(done, steps, images)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,6 @@ from featviz.apps.shared.batches import (
     THUMBNAILS_FOLDER,
     Batch,
     Outcome,
-    image_file,
     render_batch,
     rendered_names,
     write_image,
@@ -31,7 +30,7 @@ from featviz.objectives import Objective
 
 MAPS_FOLDER, BLOCKS_FOLDER = "maps", "blocks"
 """Folders of the store for attribution maps, and for the pages of photographs that were taken apart."""
-BLOCKS = {"cells": 5, "groups": 4, "steps": 96}
+BLOCKS: Mapping[str, Any] = {"cells": 5, "groups": 4, "steps": 96}
 """Settings of `fv.blocks`: few icons of few steps, since each takes a third of a second on a CPU."""
 BLOCKS_SIDE = 96
 """Largest side of its icons in px."""
@@ -72,9 +71,8 @@ class Photographs:
             FeatvizError: It cannot be rendered.
         """
         execution = fv.Execution("float32") if self._on_cpu else fv.Execution()
-        dream = partial(
-            fv.dream, self._network, str(self._uploads.path(upload)), objective, seed=seed, execution=execution, **settings
-        )
+        photograph = str(self._uploads.path(upload))
+        dream = partial(fv.dream, self._network, photograph, objective, seed=seed, execution=execution, **settings)
         start = dream(until=0, progress=None)
         name = replace(start.recipe, until=None).hash
         if rendered_names(self._store, [name]):
@@ -147,11 +145,9 @@ class Photographs:
     def _run_blocks(self, jobs: list[Job], between_steps: Callable[[], None]) -> None:
         (job,) = jobs
         upload, layer = job.detail
-        size = tuple(min(side, BLOCKS_SIDE) for side in self._network.size)
-        done = [0, 0]
+        height, width = (min(side, BLOCKS_SIDE) for side in self._network.size)
 
         def tell(count: int, total: int) -> None:
-            done[:] = count, total
             progress = {"id": job.id, "done": count, "steps": total, "preview": None}
             self._hub.send(job.pages, "progress", progress)
 
@@ -161,7 +157,7 @@ class Photographs:
                 photograph,
                 layer,
                 f"{self._store.root}/{BLOCKS_FOLDER}/{job.id}",
-                size=size,
+                size=(height, width),
                 backend=_Interruptible(between_steps),
                 progress=tell,
                 **BLOCKS,

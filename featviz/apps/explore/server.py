@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -229,9 +229,7 @@ class Server:
         name, (height, width) = await self._in_thread(partial(self._services.uploads.add, data))
         predictions = await self._in_worker(partial(self._services.uploads.predictions, name))
         url = f"./uploads/{name}.png"
-        return JSONResponse(
-            {"id": name, "url": url, "width": width, "height": height, "predictions": predictions}
-        )
+        return JSONResponse({"id": name, "url": url, "width": width, "height": height, "predictions": predictions})
 
     async def _dream(self, request: Request) -> Response:
         body = await _json(request)

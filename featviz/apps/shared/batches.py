@@ -64,9 +64,7 @@ class Template:
     settings: Mapping[str, Any] = field(hash=False)
 
     @classmethod
-    def of(
-        cls, network: fv.Network, objective: Any, seeds: Sequence[int], store: Store, **settings: Any
-    ) -> Template:
+    def of(cls, network: fv.Network, objective: Any, seeds: Sequence[int], store: Store, **settings: Any) -> Template:
         """Prepare a render, in the precision of the store's other images of the same layers.
 
         Args:
