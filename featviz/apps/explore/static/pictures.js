@@ -36,7 +36,7 @@ export class Pictures extends EventTarget {
     this.known = new Map(); // finished ones by their recipe, oldest first
     this.early = new Map();
     this.timer = 0;
-    this.dropped = new Set();
+    this.dropped = new Map(); // recipes that are given up, by the id of their picture
     this.last = Promise.resolve(); // calls go one after another, so that a cancellation cannot overtake a later wish
     stream.addEventListener("open", () => this.askAgain());
     stream.addEventListener("progress", ({detail}) => this.progress(detail));
@@ -100,7 +100,7 @@ export class Pictures extends EventTarget {
   leave(entry, listener) {
     if (!entry.listeners.delete(listener) || entry.listeners.size) return;
     if (this.entries.get(entry.key) === entry) this.entries.delete(entry.key);
-    if (entry.state === "asked") this.dropped.add(entry.id);
+    if (entry.state === "asked") this.dropped.set(entry.id, entry.key);
     this.plan();
   }
 
@@ -113,7 +113,7 @@ export class Pictures extends EventTarget {
     const page = this.stream.id;
     if (!page) return; // "open" asks for everything
     const wanted = new Set([...this.entries.values()].map(entry => entry.id));
-    const dropped = [...this.dropped].filter(id => id && !wanted.has(id));
+    const dropped = [...this.dropped].filter(([id, key]) => id && !wanted.has(id) && !this.entries.has(key)).map(([id]) => id);
     this.dropped.clear();
     if (dropped.length) this.queue(() => api.cancel(page, dropped)).catch(() => {}); // without a connection nothing runs
     const groups = Map.groupBy(this.pending.filter(entry => entry.state === "new"), entry =>
@@ -154,7 +154,7 @@ export class Pictures extends EventTarget {
       if (early && early.at >= entry.asked) this.settle(entry, early.values);
       else if (this.entries.get(entry.key) === entry) entry.tell();
       else { // given up in the meantime
-        this.dropped.add(id);
+        this.dropped.set(id, entry.key);
         this.plan();
       }
     }
