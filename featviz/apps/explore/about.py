@@ -69,6 +69,7 @@ def bounds_of(network: fv.Network) -> Bounds:
 def layers(network: fv.Network) -> list[dict[str, Any]]:
     """Return the layers in the order of the forward pass, without the output."""
     found: list[dict[str, Any]] = []
+    modules = dict(network.module.named_modules())
     for name, layer in network.table.items():
         if name == OUTPUT:
             continue
@@ -80,6 +81,7 @@ def layers(network: fv.Network) -> list[dict[str, Any]]:
             {
                 "name": name, "address": address, "kind": layer.layout.kind, "channels": layer.channels,
                 "height": height, "width": width, "group": name.rpartition(".")[0],
+                "type": type(modules[name]).__name__ if name in modules else "",
             }
         )  # fmt: skip
     return found

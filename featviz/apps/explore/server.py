@@ -83,6 +83,7 @@ class Server:
             "/api/events": self._events,
             "/api/image/{name}": self._image_facts,
             "/api/unit": self._unit,
+            "/api/uploads/{name}": self._upload_facts,
             "/api/board": self._board,
             "/images/{name}": self._image,
             "/uploads/{name}": self._upload_file,
@@ -226,7 +227,13 @@ class Server:
 
     async def _upload(self, request: Request) -> Response:
         data = await _body(request, MAX_UPLOAD)
-        name, (height, width) = await self._in_thread(partial(self._services.uploads.add, data))
+        return await self._upload_answer(await self._in_thread(partial(self._services.uploads.add, data)))
+
+    async def _upload_facts(self, request: Request) -> Response:
+        return await self._upload_answer(_id_of(request.path_params["name"], ""))
+
+    async def _upload_answer(self, name: str) -> Response:
+        height, width = await self._in_thread(partial(self._services.uploads.size, name))
         predictions = await self._in_worker(partial(self._services.uploads.predictions, name))
         url = f"./uploads/{name}.png"
         return JSONResponse({"id": name, "url": url, "width": width, "height": height, "predictions": predictions})

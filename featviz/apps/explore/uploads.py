@@ -17,7 +17,7 @@ from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.predictions import predict
 from featviz.errors import FeatvizError
 from featviz.interfaces import Size
-from featviz.io import Store, decode_image, encode, middle, read_image, resize, to_bytes
+from featviz.io import Store, decode_image, encode, middle, open_image, read_image, resize, to_bytes
 
 MAX_UPLOAD = 20 * 2**20
 """Largest number of bytes of a file."""
@@ -46,14 +46,14 @@ class Uploads:
         self._known: OrderedDict[str, None] = OrderedDict.fromkeys(name for name in names if IDS.fullmatch(name))
         self._lock = Lock()
 
-    def add(self, data: bytes) -> tuple[str, Size]:
+    def add(self, data: bytes) -> str:
         """Decode a photograph, and keep it. One is decoded at a time, so that memory is bounded.
 
         Args:
             data: Content of an image file.
 
         Returns:
-            Its id, and its height and width in px.
+            Its id.
 
         Raises:
             OutputError: It is no image, or too large.
@@ -72,7 +72,7 @@ class Uploads:
             self._known.move_to_end(name)
             while len(self._known) > MAX_UPLOADS:
                 self._store.remove(f"{FOLDER}/{self._known.popitem(last=False)[0]}.png")
-            return name, (pixels.shape[0], pixels.shape[1])
+            return name
 
     @property
     def _file_channels(self) -> int:
@@ -90,6 +90,18 @@ class Uploads:
         if name not in self._known or self._store.path is None:
             raise RequestError("there is no such photograph any more; drop it again", 404)
         return self._store.path / FOLDER / f"{name}.png"
+
+    def size(self, name: str) -> Size:
+        """Return the height and width of a photograph in px.
+
+        Args:
+            name: Its id.
+
+        Raises:
+            RequestError: There is none.
+        """
+        with open_image(self.path(name)) as image:
+            return image.height, image.width
 
     def cropped(self, name: str, size: Size) -> Tensor:
         """Return the middle of a photograph at a size, (c, h, w) in [0, 1].
