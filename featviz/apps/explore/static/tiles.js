@@ -183,7 +183,8 @@ export class Tiles {
     bar.style.transform = `scaleX(${state === "asked" && entry.steps ? entry.done / entry.steps : 0})`;
     if (which === "full" && state === "asked" && entry.id && !tile.draft && !this.draftIsAll) this.want(tile, "draft");
     if (tile.img.hasAttribute("src")) return; // the draft stays, whatever becomes of the final picture
-    note.textContent = state === "failed" ? entry.error : state === "stopped" ? "stopped" : "";
+    note.textContent = state === "failed" ? entry.error.split(/[,;:]/)[0] : state === "stopped" ? "stopped" : "";
+    note.title = entry.error ?? "";
     button.dataset.state = state === "asked" && entry.steps ? "running" : state;
     this.name(tile, {failed: `failed: ${entry.error}`, stopped: "stopped"}[state] || "being drawn");
   }
