@@ -19,7 +19,7 @@ _CLASS = re.compile(rf"(?P<head>{'|'.join(CLASS_PREFIXES)}):(?P<name>\"?[^()\",@
 """A class that is being typed, before the caret. Its name may have spaces."""
 _WORD = re.compile(r"[\w.#]*$|\"[^\"]*$")
 """A layer or a function that is being typed, before the caret."""
-_POSITION = re.compile(r"(?P<address>[\w.#]+:\d+)@(?P<at>\w*)$")
+_POSITION = re.compile(r"(?P<layer>[\w.#]+):\d+@(?P<at>\w*)$")
 """A position that is being typed, before the caret."""
 _CHANNEL = re.compile(r"(?P<layer>[\w.#]+):(?P<channel>\d*)$")
 """A channel that is being typed, before the caret."""
@@ -53,8 +53,9 @@ class Completer:
         before = text[:at]
         if found := _CLASS.search(before):
             return _answer(found.start("name"), self._class_items(found["name"]))
-        if found := _POSITION.search(before):
-            return _answer(found.start("at"), _starting(found["at"], _POSITIONS.items()))
+        found = _POSITION.search(before)
+        if found and found["layer"] in self._layers:
+            return _answer(found.start("at"), self._position_items(found["layer"], found["at"]))
         found = _CHANNEL.search(before)
         if found and found["layer"] in self._layers:
             return _answer(found.start("channel"), self._channel_items(found["layer"], found["channel"]))
@@ -71,14 +72,17 @@ class Completer:
         numbers = (str(channel) for channel in range(count))
         return ({"text": n, "note": f"of {count} channels"} for n in numbers if n.startswith(typed))
 
+    def _position_items(self, layer: str, typed: str) -> list[Item]:
+        kind = self._layers[layer].layout.kind
+        known = [("center", "the middle of the map")] if self._layers[layer].has_positions else []
+        known += [("cls", "class token")] if kind == "tokens" else []
+        return [{"text": text, "note": note} for text, note in known if text.startswith(typed)]
+
     def _name_items(self, typed: str) -> Iterator[Item]:
         layers = [(str(Address(name)), _layer_note(layer)) for name, layer in self._layers.items()]
         classes = [("logit:", "a class, before the softmax"), ("prob:", "probability of a class")]
         functions = [(f"{name}({'' if takes else ')'}", f"{name}({takes})") for name, takes in self._functions.items()]
         yield from _matching(typed, [*layers, *(classes if self._has_logits else []), *functions])
-
-
-_POSITIONS = {"center": "the middle of the map", "cls": "class token of a transformer"}
 
 
 def _layer_note(layer: Any) -> str:
@@ -97,10 +101,6 @@ def _answer(start: int, items: Iterable[Item]) -> dict[str, Any]:
             break
         found.append(item)
     return {"start": start, "items": found}
-
-
-def _starting(typed: str, pairs: Iterable[tuple[str, str]]) -> list[Item]:
-    return [{"text": text, "note": note} for text, note in pairs if text.startswith(typed)]
 
 
 def _matching(typed: str, pairs: Sequence[tuple[str, str]]) -> Iterator[Item]:

@@ -215,7 +215,8 @@ def test_ids_of_pages_are_checked(client, page):
 
 CODE = (
     "__import__('os').system('touch hacked')", "exec('1')", "eval(1)", "open('/etc/passwd')", "conv2:1 + __import__",
-    "lambda: 1", "().__class__", "conv2:1; import os", "tv.__class__", "match.__globals__(conv2)", "f'{1}'", "1 if 1 else 2",
+    "lambda: 1", "().__class__", "conv2:1; import os", "tv.__class__", "match.__globals__(conv2)", "f'{1}'",
+    "1 if 1 else 2",
 )  # fmt: skip
 
 
@@ -357,7 +358,7 @@ def test_units_and_completions_are_checked(client):
         {"layer": "conv2", "channel": "x"},
         {"layer": "conv2", "channel": "-1"},
         {"layer": "conv2", "channel": "9" * 30},
-        {"layer": "conv2", "channel": "١"},
+        {"layer": "conv2", "channel": "\u0661"},
     ):
         assert error(client.get("api/unit", **query), 400).startswith("channel must be a whole number in 0…")
     assert error(client.get("api/unit", layer="../x", channel=0), 404).startswith("no layer '../x' in Plain")
