@@ -35,6 +35,7 @@ def test_a_killed_server_is_told_and_found_again(browser, process):
         assert page.locator(".tile img[src]").count() >= there  # what is drawn stays
         page.locator(".tile img[src]").first.click()
         until(page.locator("#card").is_visible)
+        assert page.locator("#card-gone").inner_text() == page.locator("#gone-text").inner_text()
         page.keyboard.press("Escape")
         process.start()
         until(lambda: not page.locator("#gone").is_visible(), 30)
@@ -141,6 +142,7 @@ def test_names_are_shown_as_text(browser, tmp_path):
         assert page.locator("#card-title").inner_text() == WILD_CLASSES[0]
         page.keyboard.press("Escape")
         page.get_by_label("Objective", exact=True).first.fill("<b>x")
+        page.keyboard.press("Enter")
         until(page.locator("#objective-error").is_visible)
         page.get_by_label("Objective", exact=True).first.fill("logit:")
         until(lambda: page.locator("#objective-list li").count() >= 3)

@@ -73,5 +73,6 @@ let said = 0;
 /** Tell a screen reader, politely. Repeated messages within 0.4 s replace one another. */
 export function announce(text) {
   clearTimeout(said);
-  said = setTimeout(() => { at("announcer").textContent = text; }, 400);
+  // what is outside of an open dialog is not read
+  said = setTimeout(() => { at(at("card").open ? "card-announcer" : "announcer").textContent = text; }, 400);
 }

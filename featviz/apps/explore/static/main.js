@@ -85,7 +85,7 @@ function drawer() {
   return () => document.body.classList.contains("drawer") && set(false);
 }
 
-function shortcuts(state) {
+function shortcuts(state, tiles) {
   addEventListener("keydown", event => {
     const typing = event.target.matches("input:not([type=range]), textarea, select");
     if (typing || event.ctrlKey || event.altKey || event.metaKey || at("card").open) return;
@@ -94,6 +94,11 @@ function shortcuts(state) {
     else if (event.key === "?") at("help").showModal();
     else return;
     event.preventDefault();
+  });
+  at("skip").addEventListener("click", event => {
+    event.preventDefault();
+    if (state.now.view === "layer") tiles.focus(tiles.current);
+    else document.querySelector("main section:not([hidden]) h1").focus();
   });
   at("to-help").addEventListener("click", () => at("help").showModal());
   at("help-close").addEventListener("click", () => at("help").close());
@@ -126,7 +131,7 @@ async function start() {
   };
   new Settings(state);
   new Status(stream, pictures);
-  shortcuts(state);
+  shortcuts(state, tiles);
   for (const view of ["photograph", "board"])
     at(`to-${view}`).addEventListener("click", () => { state.set({view, channel: null}); at(`${view}-title`).focus(); });
   for (const node of document.querySelectorAll("[data-home]")) node.addEventListener("click", event => { event.preventDefault(); state.set({view: "layer", channel: null}); });

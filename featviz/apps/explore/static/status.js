@@ -30,7 +30,8 @@ export class Status {
 
   lost(why) {
     at("gone").hidden = false;
-    at("gone-text").textContent = why === "moved"
+    at("card-gone").hidden = false; // what is outside of an open card is hidden by it
+    at("card-gone").textContent = at("gone-text").textContent = why === "moved"
       ? "The server was started again under another address. Open the address that it printed; your board and pictures are kept."
       : "The server cannot be reached. What is on the screen stays; the page connects again by itself.";
     document.body.dataset.server = why;
@@ -38,7 +39,7 @@ export class Status {
 
   here() {
     if (document.body.dataset.server) announce("Connected again");
-    at("gone").hidden = true;
+    at("gone").hidden = at("card-gone").hidden = true;
     delete document.body.dataset.server;
   }
 
