@@ -130,7 +130,7 @@ export class BoardView {
     const box = make("textarea", {rows: "2", maxlength: "1000", placeholder: "Note", "aria-label": "Note", oninput: () => keep(box.value),
       onblur: () => { keep.stop(); if (this.board.items.some(item => item.id === id && item.note !== box.value)) this.board.note(id, box.value); }});
     const remove = make("button", {type: "button", class: "plain", "aria-label": "Remove from the board", onclick: () => this.remove(id)}, icon(ICONS.close));
-    const link = make("button", {type: "button", class: "plain show", onclick: () => title.textContent !== "…" && this.open(title.textContent)}, img);
+    const link = make("button", {type: "button", class: "plain show", onclick: () => this.again(id)}, img);
     link.setAttribute("aria-label", "Open");
     const node = make("li", {}, link, make("div", {class: "kept-name"}, title, remove), box);
     if (objective === undefined) this.describe(id, title, img, link);
@@ -144,6 +144,17 @@ export class BoardView {
       link.setAttribute("aria-label", `Open ${objective}`);
     } catch (error) {
       title.textContent = error.offline ? "…" : "no longer in the store";
+    }
+  }
+
+  /** Open a picture with the settings that it was made with. */
+  async again(id) {
+    try {
+      const {objective, size, steps, seed, param, transforms} = await api.image(id), [high, wide] = [size].flat();
+      const settings = {size: wide === undefined || high === wide ? high : size, steps, seed, param, transforms};
+      if (objective) this.open(objective, Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined && value !== null)));
+    } catch (error) {
+      announce(error.message);
     }
   }
 

@@ -5,6 +5,8 @@ import {announce, at, make, short, thumbnail} from "./dom.js";
 import {Plate} from "./plate.js";
 import {address, drafted, recipe} from "./state.js";
 
+const MOST_LINKS = 6; // connected units of each sign
+
 export class Card {
   constructor(state, pictures, board, tiles) {
     Object.assign(this, {state, pictures, tiles, dialog: at("card"), shown: null, leave: [], asking: null});
@@ -67,9 +69,10 @@ export class Card {
     at("card-before").disabled = channel === 0;
     at("card-after").disabled = channel === layer.channels - 1;
     this.unit = {unit, name: label ?? unit};
+    this.drawn = new Map();
     this.variants([{objective: unit, title: "Positive", name: this.unit.name}]);
     for (const id of ["card-photographs", "card-inputs", "card-outputs"]) at(id).hidden = true;
-    this.plate.show(recipe(unit, this.state.settings), {name: this.unit.name, draft: this.tiles.find(channel)?.img.getAttribute("src")});
+    this.plate.show(recipe(unit, this.state.settings), {name: this.unit.name, soon: true, draft: this.tiles.find(channel)?.img.getAttribute("src")});
     at("card-problem").hidden = true;
     this.ask();
   }
@@ -95,18 +98,28 @@ export class Card {
     }
   }
 
-  fill({objectives, photographs, inputs, outputs}) {
+  fill({objectives, photographs, photographs_state: reading, photographs_problem: problem, inputs, outputs}) {
     const {name, unit} = this.unit, {negative, diverse = []} = objectives;
     const others = diverse.map((item, i) => ({...(typeof item === "string" ? {objective: item} : item), title: `Variant ${i + 1}`, name: `${name}, variant ${i + 1}`}));
-    this.variants([
+    this.once("variants", objectives, () => this.variants([
       {objective: objectives.picture ?? unit, title: "Positive", name},
       ...(negative ? [{objective: negative, title: "Negative", name: `${name}, negative`}] : []),
       ...others,
-    ]);
-    at("card-photographs").hidden = !photographs?.length;
-    at("photographs").replaceChildren(...(photographs || []).map((photograph, i) => this.photograph(photograph, i)));
-    this.links("inputs", inputs || []);
-    this.links("outputs", outputs || []);
+    ]));
+    const waiting = ["queued", "running", "reading"].includes(reading) ? "The photographs are being read …" : problem ?? "";
+    at("card-photographs").hidden = !photographs?.length && !waiting;
+    at("photographs-note").textContent = photographs?.length ? "" : waiting;
+    this.once("photographs", photographs, () => at("photographs").replaceChildren(...(photographs || []).map((photograph, i) => this.photograph(photograph, i))));
+    this.once("inputs", inputs, () => this.links("inputs", inputs || []));
+    this.once("outputs", outputs, () => this.links("outputs", outputs || []));
+  }
+
+  /** Draw a part, unless it is there already with the same content. */
+  once(part, content, draw) {
+    const text = JSON.stringify(content) ?? "";
+    if (this.drawn.get(part) === text) return;
+    this.drawn.set(part, text);
+    draw();
   }
 
   /** The strip below the picture: the unit, its opposite, and different pictures of it. */
@@ -131,7 +144,10 @@ export class Card {
 
   fillIn(button, img, {state, url, error}) {
     button.dataset.state = state;
-    if (state === "done") img.src = url;
+    if (state === "done") {
+      img.src = url;
+      if (button.getAttribute("aria-pressed") === "true") this.plate.placeholder(url);
+    }
     if (state === "failed") button.title = error;
   }
 
@@ -153,7 +169,8 @@ export class Card {
     const [from] = layers, one = layers.size === 1 && from !== undefined;
     section.hidden = !units.length;
     section.querySelector("h3").textContent = `${kind === "inputs" ? "Inputs" : "Outputs"}${one ? ` in ${from}` : ""}`;
-    const signs = [["excitatory", found.filter(({weight}) => weight >= 0)], ["inhibitory", found.filter(({weight}) => weight < 0)]];
+    const signs = [["excitatory", found.filter(({weight}) => weight >= 0)], ["inhibitory", found.filter(({weight}) => weight < 0)]]
+      .map(([sign, list]) => [sign, list.sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, MOST_LINKS)]);
     at(kind).replaceChildren(...signs.filter(([, list]) => list.length).map(([sign, list]) =>
       make("div", {class: `links ${sign}`}, make("h4", {}, sign), make("ul", {}, ...list.map(link => this.link({...link, name: one ? link.channel : link.address}, largest))))));
   }

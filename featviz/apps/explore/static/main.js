@@ -124,7 +124,7 @@ async function start() {
   tiles.drafts = drafts;
   const card = new Card(state, pictures, board, tiles), objective = new ObjectiveView(state, pictures, board, drafts);
   const photograph = new PhotographView(state, pictures, board);
-  const boardView = new BoardView(board, text => objective.open(text));
+  const boardView = new BoardView(board, (text, settings) => objective.open(text, settings));
   const views = {
     layer: {show: () => tiles.show(state.layer, state.settings, drafts), hide: () => tiles.hide()},
     objective, photograph, board: boardView,

@@ -20,8 +20,8 @@ export class ObjectiveView {
     });
   }
 
-  open(objective) {
-    this.state.set({view: "objective", objective, channel: null});
+  open(objective, settings = {}) {
+    this.state.set({view: "objective", objective, channel: null, ...settings});
     at("objective-title").focus();
   }
 

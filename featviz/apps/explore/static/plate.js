@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import {copy} from "./copy.js";
+import {curve} from "./curve.js";
 import {ICONS, announce, icon, make, short} from "./dom.js";
 
 const PAGE = /\.html$/; // of results that are pages instead of pictures
@@ -49,10 +50,11 @@ export class Plate {
    *
    * @param name What it shows, in words.
    * @param draft URL of a smaller picture of the same, shown until there are previews.
+   * @param soon Whether other pictures come first.
    */
-  show(recipe, {name, draft = null}) {
+  show(recipe, {name, draft = null, soon = false}) {
     this.actions.hidden = false;
-    this.start(JSON.stringify(recipe), name, draft, listener => this.pictures.want(recipe, {live: true}, listener));
+    this.start(JSON.stringify(recipe), name, draft, listener => this.pictures.want(recipe, {live: true, soon}, listener));
   }
 
   /** Show the result of a call of its own; `post` takes the id of the stream. A `plain` one has no recipe. */
@@ -104,7 +106,7 @@ export class Plate {
     }
   }
 
-  async finish({id, url, score}) {
+  async finish({id, url, score, data}) {
     this.id = id;
     this.write("done", "");
     if (PAGE.test(url)) {
@@ -120,7 +122,10 @@ export class Plate {
     this.measure({score});
     this.starred();
     announce(`${this.name} is drawn`);
-    if (this.actions.hidden) return;
+    if (this.actions.hidden) {
+      if (data?.target) this.note.textContent = `Red raises ${data.target}, blue lowers it`;
+      return;
+    }
     this.asking = new AbortController();
     try {
       this.info = await api.image(id, this.asking.signal);
@@ -130,12 +135,19 @@ export class Plate {
     }
   }
 
-  measure({score, robustness, seconds}) {
+  measure({score, robustness, seconds, history}) {
     const rows = [["Score", score, "Value of the objective for the image"],
       ["Robustness", robustness, "Share of the score gain that is retained in new random views, at most 1"],
       ["Time", seconds, "Rendering time"]].filter(([, value]) => Number.isFinite(value));
     this.facts.replaceChildren(...rows.map(([term, value, title]) =>
       make("div", {title}, make("dt", {}, term), make("dd", {}, term === "Time" ? `${short(value)} s` : short(value)))));
+    const line = curve(history);
+    if (line) this.facts.append(make("div", {class: "history", title: "Score at each step"}, make("dt", {}, "Score at each step"), make("dd", {}, line)));
+  }
+
+  /** Show a smaller picture until there is something better. */
+  placeholder(url) {
+    if (!this.img.hasAttribute("src")) this.img.src = url;
   }
 
   async copy(part, button) {
