@@ -97,7 +97,7 @@ explain-bench: $(READY)  ## measure attribution methods on images whose truth is
 	PYTHONPATH=tools $(BIN)/python benchmarks/explain.py
 
 explore-bench: $(READY)  ## time the explorer: first tile, drafts, finished images, opening again
-	$(BIN)/python benchmarks/explore.py
+	$(BIN)/python benchmarks/explore.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
 
 text-bench: $(READY)  ## measure attribution methods on sentences whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/text.py

@@ -54,14 +54,16 @@ class Explorer:
         self._routes = Server(services)
         config = Config(
             Guard(self._routes.app(), token, port),
-            loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-            server_header=False, limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=GRACE_S,
+            loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, log_level="critical",
+            access_log=False, server_header=False, limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=GRACE_S,
         )  # fmt: skip
         self._server = Uvicorn(config)
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="featviz-explore-server", daemon=True)
         services.worker.start()
+        services.worker.call(services.images.warm_up)
         self._thread.start()
         atexit.register(self.stop)
         if open_browser:

@@ -6,6 +6,7 @@ import time
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +30,7 @@ COMPARED = 4
 """Number of images of a batch that an objective compares, as diversity does."""
 MAX_BATCH, MAX_GPU_BATCH = 8, 64
 """Largest number of images that are rendered together, and that on a GPU."""
-FIRST_BATCH = 2
+FIRST_BATCH = 1
 """Number of images of the first batch of a layer, so that the first image is there soon. Later batches are larger."""
 MAX_STEP_S = 0.3
 """Seconds that a step of a batch may take, so that more urgent work, which runs between steps, starts soon."""
@@ -90,36 +91,40 @@ class Images:
         Returns:
             One plan per image.
         """
-        plans: list[Planned] = []
+        named: list[list[tuple[str, Batch]] | RequestError] = []
         for each in wanted:
             try:
-                plans.append(self._plan_one(each, page, soon))
+                sizes = (False, True) if each.size == self._network.size else (True,)
+                named.append([self._named(each, sized) for sized in sizes])
             except RequestError as error:
-                plans.append(Planned("", problem=error))
+                named.append(error)
             except FeatvizError as error:
-                plans.append(Planned("", problem=RequestError(str(error).partition("\n")[0])))
+                named.append(RequestError(str(error).partition("\n")[0]))
+        existing = self.existing([name for pairs in named if isinstance(pairs, list) for name, _ in pairs])
+        plans: list[Planned] = []
+        for each, found in zip(wanted, named, strict=True):
+            if isinstance(found, RequestError):
+                plans.append(Planned("", problem=found))
+            elif kept := next((name for name, _ in found if name in existing), None):
+                plans.append(Planned(kept))
+            else:
+                plans.append(Planned(found[0][0], self._job(each, *found[0], page, soon)))
         return plans
 
-    def _plan_one(self, wanted: Wanted, page: str, soon: bool) -> Planned:
-        variants = [False, True] if wanted.size == self._network.size else [True]
-        names: list[tuple[str, Batch]] = [self._named(wanted, sized) for sized in variants]
-        for name, _ in names:
-            if self.exists(name):
-                return Planned(name)
-        name, batch = names[0]
+    def _job(self, wanted: Wanted, name: str, batch: Batch, page: str, soon: bool) -> Job:
         level = LIVE if wanted.live else DRAFT if wanted.steps <= DRAFT_STEPS else VISIBLE
-        job = Job(name, self._render, SOON if soon else level, self._key(wanted, False), batch, {page}, wanted.live)
-        return Planned(name, job)
+        sized = wanted.size != self._network.size
+        key = self._key(wanted, sized)
+        return Job(name, self._render, SOON if soon else level, key, batch, {page}, wanted.live)
 
-    def exists(self, name: str) -> bool:
-        """Return whether an image is in the store.
+    def existing(self, names: Sequence[str]) -> set[str]:
+        """Return which images are in the store.
 
         Args:
-            name: Its name.
+            names: Names of images.
         """
-        if name not in self._known:
-            self._known |= rendered_names(self._store, [name])
-        return name in self._known
+        self._known |= rendered_names(self._store, [name for name in names if name not in self._known])
+        return self._known.intersection(names)
 
     def seconds(self, name: str) -> float | None:
         """Return how long an image took; `None` if it was not rendered by this server.
@@ -182,6 +187,13 @@ class Images:
 
     # ------------------------------------------------------------------------------------------ rendering
 
+    def warm_up(self) -> None:
+        """Take one step of a draft, so that what is imported and measured once does not delay the first image."""
+        layer = next((name for name, row in self._network.table.items() if row.has_positions), None)
+        if layer is not None:
+            with suppress(FeatvizError):
+                fv.render(self._network, layer, steps=1, robustness_views=0, execution=fv.Execution("float32"))
+
     def batch_size(self, first: Job) -> int:
         """Return how many images to render together: few at first, and no more than a step has time for.
 
@@ -205,8 +217,7 @@ class Images:
         """Render the images of jobs of one group."""
         started = time.perf_counter()
         batch = joined([job.detail for job in jobs])
-        missing = [name for name in batch.names if not self.exists(name)]
-        if missing:
+        if len(self.existing(batch.names)) < len(batch):
             progress = StepProgress(jobs, between_steps, self._hub)
             running = replace(batch, settings={**batch.settings, "progress": progress})
             outcomes = {each.name: each.problem for each in render_batch(self._network, running, self._store)}

@@ -377,8 +377,9 @@ def _safely(answer: Answer) -> Answer:
         except (ClientDisconnect, asyncio.CancelledError):
             raise
         except Exception as problem:
-            log.exception("explore: %s %s", request.method, request.url.path)
-            return error(500, f"{type(problem).__name__}: {problem}".partition("\n")[0])
+            line = f"{type(problem).__name__}: {problem}".partition("\n")[0]
+            log.error("%s %s: %s", request.method, request.url.path, line)
+            return error(500, line)
 
     return run
 
