@@ -60,7 +60,7 @@ def watched(browser, url, *, width=1440, height=900, expected=REFUSED, **options
         context.close()
 
 
-def until(check, seconds=30.0):
+def until(check, seconds=90.0):
     """Wait until a check holds, without the evaluation in the page that its policy forbids."""
     end = time.monotonic() + seconds
     while not (value := check()):

@@ -10,6 +10,11 @@ from explore_pages import QUICK, drawn, photograph, serve, settled, until, watch
 
 pytestmark = pytest.mark.slow
 SEEN = "document.documentElement.scrollWidth <= innerWidth"
+CUT = """() => [...(document.querySelector("dialog[open]") || document.querySelector("main")).querySelectorAll("*")]
+  .filter(node => node.checkVisibility({visibilityProperty: true}) && !node.closest(".away, svg, .photograph"))
+  .filter(node => { const box = node.getBoundingClientRect();
+    return box.width > 1 && (box.right > document.documentElement.clientWidth + 1 || box.left < -1); })
+  .map(node => node.outerHTML.slice(0, 120))"""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +91,7 @@ def test_connected_units_are_links(desk):
 
 
 def test_tiles_are_drawn_as_they_scroll_into_view(desk):
-    page = desk.open(f"{QUICK}&layer=stage3")
+    page = desk.open("steps=4&size=32&layer=stage3")
     drawn(page, 8)
     assert page.locator(".tile").count() < 128
     last = page.locator(".tile[data-channel='127']")
@@ -242,7 +247,7 @@ def test_drop_a_photograph_to_dream_explain_and_take_apart(desk, tmp_path):
     page.locator("#apart").select_option("stage3")
     page.locator("#form-blocks").get_by_role("button", name="Take apart").click()
     link = page.get_by_role("link", name="Open its page")
-    until(link.is_visible, 180)
+    until(link.is_visible, 300)
     with page.context.expect_page() as opened:
         link.click()
     opened.value.wait_for_load_state()
@@ -453,6 +458,28 @@ def test_phone(browser, explorer, tmp_path):
         assert page.evaluate(SEEN)
         page = phone.open(f"{QUICK}&view=objective&objective=logit:eye - 0.5*logit:moon + 0.25*logit:star")
         assert page.evaluate(SEEN)
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_nothing_is_cut_off(browser, explorer, tmp_path, width):
+    with watched(browser, explorer.url, width=width, height=800) as desk:
+        for view in (
+            "layer=stage1",
+            "layer=stage2.1.conv2&channel=3",
+            "view=objective&objective=logit:eye",
+            "view=board",
+        ):
+            page = desk.open(f"{QUICK}&{view}")
+            page.wait_for_timeout(500)
+            assert page.evaluate(CUT) == []
+        page.locator("#to-photograph").click()
+        page.locator("#file").set_input_files(photograph(tmp_path))
+        until(lambda: page.locator("#predictions li").count() > 1)
+        for tab in page.get_by_role("tab").all():
+            tab.click()
+            assert page.evaluate(CUT) == []
+        page.evaluate("document.querySelector('#photograph').style.marginLeft = '2000px'")
+        assert page.evaluate(CUT)  # it is able to find something
 
 
 def test_light_and_dark(browser, explorer):

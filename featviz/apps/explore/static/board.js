@@ -5,7 +5,16 @@ import {ICONS, announce, at, counted, icon, later, make} from "./dom.js";
 
 const TYPING = 600; // ms after the last key until a note is kept
 const MOST = 500; // pictures that the server keeps
-const CHANNEL = "BroadcastChannel" in globalThis ? new BroadcastChannel(`board ${location.pathname}`) : null;
+const CHANNEL = tabs();
+
+/** The way to the other tabs of this page; none where the browser forbids it, as inside of some notebooks. */
+function tabs() {
+  try {
+    return new BroadcastChannel(`board ${location.pathname}`);
+  } catch {
+    return null;
+  }
+}
 
 /** Event "change" when the items changed, here or in another tab; "saved" with `detail` true or false. */
 export class Board extends EventTarget {

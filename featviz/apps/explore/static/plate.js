@@ -17,10 +17,10 @@ export class Plate {
     this.figure = make("figure", {class: "plate", "data-state": "empty"},
       make("div", {class: "well"}, this.img, this.bar), make("figcaption", {}, this.note, this.stop));
     this.star = make("button", {type: "button", class: "star", "aria-pressed": "false", onclick: () => this.keep()}, icon(ICONS.star), make("span", {}, "Keep"));
-    this.copies = ["python", "command", "recipe"].map((part, i) =>
-      make("button", {type: "button", "data-copy": part, onclick: event => this.copy(part, event.currentTarget)}, ["Copy Python", "Copy command", "Copy recipe"][i]));
+    this.copies = [["python", "Python"], ["command", "Command"], ["recipe", "Recipe"]].map(([part, text]) =>
+      make("button", {type: "button", "data-copy": part, "aria-label": `Copy ${text}`, onclick: event => this.copy(part, event.currentTarget)}, text));
     this.file = make("a", {class: "button", download: "", "aria-label": "Download the image"}, icon(ICONS.download), "PNG");
-    this.actions = make("div", {class: "actions"}, this.star, ...this.copies, this.file);
+    this.actions = make("div", {class: "actions"}, this.star, this.file, make("span", {"aria-hidden": "true"}, "Copy"), ...this.copies);
     this.facts = make("dl", {class: "facts"});
     board.addEventListener("change", () => this.starred());
     this.reset();
@@ -30,11 +30,14 @@ export class Plate {
     this.leave?.();
     this.asking?.abort();
     Object.assign(this, {leave: null, id: null, info: null, asking: null});
-    this.actions.dataset.off = "";
-    for (const button of this.actions.children) button.setAttribute("aria-disabled", "true");
+    this.enable(false);
     this.file.removeAttribute("href");
     this.facts.replaceChildren();
     this.starred();
+  }
+
+  enable(on) {
+    for (const button of [this.star, this.file, ...this.copies]) button.setAttribute("aria-disabled", !on);
   }
 
   /** Remove the picture and give up its work. */
@@ -117,8 +120,7 @@ export class Plate {
     this.img.src = url;
     this.img.alt = this.name;
     this.file.href = url;
-    for (const button of this.actions.children) button.setAttribute("aria-disabled", "false");
-    delete this.actions.dataset.off;
+    this.enable(true);
     this.measure({score});
     this.starred();
     announce(`${this.name} is drawn`);
