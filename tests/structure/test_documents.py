@@ -36,7 +36,8 @@ def test_there_is_something_to_run():
 @pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # units of random networks may be off
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg's pipes
 @pytest.mark.parametrize("commands", [COMMANDS, pytest.param(HELP, marks=pytest.mark.slow)], ids=["readme", "help"])
-def test_every_command_that_is_shown_works(tmp_path, capsys, commands):
+def test_every_command_that_is_shown_works(tmp_path, capsys, monkeypatch, commands):
+    monkeypatch.setattr("featviz.apps.explore.explore.Explorer.wait", lambda _: None)  # it would wait for Ctrl-C
     (tmp_path / "my_net.py").write_text(OWN)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     Image.open(ROOT / "docs" / "chelsea.webp").resize((96, 64)).save(tmp_path / "cat.jpg")
@@ -50,6 +51,8 @@ def test_every_command_that_is_shown_works(tmp_path, capsys, commands):
             words += ["--steps", "2", "--quiet"]
         if words[0] == "dream":
             words += ["--steps", "1", "--octaves", "1", "--quiet"] + (["--frames", "2"] if "--zoom" in words else [])
+        if words[0] == "explore":
+            words += ["--no-browser"]
         if {"googlenet", "mobilenet_v2"} & set(words) and words[0] in ("render", "dream", "explain"):
             words += ["--weights", "none"]  # nothing is downloaded here
         assert main(words) == 0, (command, capsys.readouterr().err)
