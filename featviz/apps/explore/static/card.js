@@ -51,7 +51,8 @@ export class Card {
     const {channel, view} = this.state.now;
     if (channel === null || view !== "layer") return; // closed by Back, or by leaving
     this.state.set({channel: null});
-    this.tiles.focus(channel);
+    const {activeElement: focused, body} = document;
+    if (focused === body || at("tiles").contains(focused)) this.tiles.focus(channel); // unless it has moved on
   }
 
   drop() {
