@@ -79,7 +79,7 @@ def settled(page):
     until(
         lambda: (
             page.locator("#status").get_attribute("data-on") == "false"
-            and page.locator("#status-text").inner_text() == "All drawn"
+            and page.locator("#status-text").inner_text() == "All rendered"
         ),
         120,
     )

@@ -426,7 +426,7 @@ def test_progress_is_announced(desk):
     page = desk.open(f"{QUICK}&view=objective&objective=logit:heart&seed=5")
     announcer = page.locator("#announcer")
     assert announcer.get_attribute("aria-live") == "polite"
-    until(lambda: "logit:heart is drawn" in announcer.inner_text() or "drawn" in announcer.inner_text(), 60)
+    until(lambda: "rendered" in announcer.inner_text(), 60)
 
 
 def test_phone(browser, explorer, tmp_path):

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import {ICONS, announce, at, counted, icon, later, make} from "./dom.js";
 
 const TYPING = 600; // ms after the last key until a note is kept
-const MOST = 500; // pictures that the server keeps
+const MOST = 500; // images that the server keeps
 const CHANNEL = tabs();
 
 /** The way to the other tabs of this page; none where the browser forbids it, as inside of some notebooks. */
@@ -47,7 +47,7 @@ export class Board extends EventTarget {
 
   toggle(id, name) {
     const kept = this.has(id);
-    if (!kept && this.items.length >= MOST) return announce(`The board is full: it holds ${MOST} pictures.`);
+    if (!kept && this.items.length >= MOST) return announce(`The board is full: it holds ${MOST} images.`);
     this.change(items => (kept ? items.filter(item => item.id !== id) : [...items.filter(item => item.id !== id), {id, note: ""}]));
     announce(kept ? `${name} removed from the board` : `${name} kept on the board`);
   }
@@ -109,7 +109,7 @@ export class BoardView {
   count() {
     const {length} = this.board.items;
     at("board-count").textContent = length || "";
-    at("to-board").setAttribute("aria-label", `Board, ${counted(length, "picture")}`);
+    at("to-board").setAttribute("aria-label", `Board, ${counted(length, "image")}`);
   }
 
   show() {
@@ -124,7 +124,7 @@ export class BoardView {
     }
     at("board-empty").hidden = items.length > 0;
     at("export").disabled = !items.length;
-    at("board-about").textContent = counted(items.length, "picture");
+    at("board-about").textContent = counted(items.length, "image");
   }
 
   hide() {
@@ -156,7 +156,7 @@ export class BoardView {
     }
   }
 
-  /** Open a picture with the settings that it was made with. */
+  /** Open an image with the settings that it was made with. */
   async again(id) {
     try {
       const {objective, size, steps, seed, param, transforms} = await api.image(id), [high, wide] = [size].flat();

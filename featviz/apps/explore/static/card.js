@@ -1,4 +1,4 @@
-// The card of a unit: its picture, the opposite, other pictures of it, photographs, and the units it is connected with.
+// The card of a unit: its image, the opposite, other images of it, photographs, and the units it is connected with.
 
 import * as api from "./api.js";
 import {announce, at, make, short, thumbnail} from "./dom.js";
@@ -8,9 +8,9 @@ import {address, drafted, recipe} from "./state.js";
 const MOST_LINKS = 6; // connected units of each sign
 
 export class Card {
-  constructor(state, pictures, board, tiles) {
-    Object.assign(this, {state, pictures, tiles, dialog: at("card"), shown: null, leave: [], asking: null});
-    this.plate = new Plate(pictures, board);
+  constructor(state, images, board, tiles) {
+    Object.assign(this, {state, images, tiles, dialog: at("card"), shown: null, leave: [], asking: null});
+    this.plate = new Plate(images, board);
     at("card-plate").append(this.plate.figure);
     at("card-actions").append(this.plate.facts, this.plate.actions);
     at("card-close").addEventListener("click", () => this.dialog.close());
@@ -21,8 +21,8 @@ export class Card {
     this.dialog.addEventListener("close", () => this.closed());
     this.dialog.addEventListener("keydown", event => this.key(event));
     state.addEventListener("change", () => this.follow());
-    pictures.stream.addEventListener("unit", ({detail}) => this.news(detail));
-    pictures.stream.addEventListener("open", () => this.dialog.open && this.ask());
+    images.stream.addEventListener("unit", ({detail}) => this.news(detail));
+    images.stream.addEventListener("open", () => this.dialog.open && this.ask());
   }
 
   /** Open, change or close as the state says. */
@@ -90,7 +90,7 @@ export class Card {
     this.asking = new AbortController();
     const {signal} = this.asking;
     try {
-      const answer = await api.unit(layer, channel, this.pictures.stream.id, signal);
+      const answer = await api.unit(layer, channel, this.images.stream.id, signal);
       if (!signal.aborted) this.fill(answer);
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -123,7 +123,7 @@ export class Card {
     draw();
   }
 
-  /** The strip below the picture: the unit, its opposite, and different pictures of it. */
+  /** The strip below the image: the unit, its opposite, and different images of it. */
   variants(list) {
     const strip = at("variants");
     if (strip.children.length === 1 && list.length > 1) list.slice(1).forEach(item => strip.append(this.variant(item)));
@@ -139,7 +139,7 @@ export class Card {
       this.plate.show(recipe(item.objective, settings, more), {name: item.name, draft: img.getAttribute("src")});
     });
     const small = recipe(item.objective, drafted(settings, this.tiles.drafts), more);
-    this.leave.push(this.pictures.want(small, {group: "card"}, entry => this.fillIn(button, img, entry)));
+    this.leave.push(this.images.want(small, {group: "card"}, entry => this.fillIn(button, img, entry)));
     return make("li", {}, button);
   }
 
@@ -163,7 +163,7 @@ export class Card {
     return make("li", {}, frame);
   }
 
-  /** Connected units, with their pictures, strongest first. */
+  /** Connected units, with their images, strongest first. */
   links(kind, units) {
     const section = at(`card-${kind}`), largest = Math.max(...units.map(({weight}) => Math.abs(weight)), 1e-9);
     const found = units.map(link => ({...this.split(link), ...link})), layers = new Set(found.map(({layer}) => layer));
@@ -184,7 +184,7 @@ export class Card {
     if (layer !== undefined) button.addEventListener("click", () => this.go({layer, channel}));
     else button.disabled = true;
     const small = recipe(unit, drafted(this.state.settings, this.tiles.drafts));
-    this.leave.push(this.pictures.want(small, {group: "card", soon: true}, entry => this.fillIn(button, img, entry)));
+    this.leave.push(this.images.want(small, {group: "card", soon: true}, entry => this.fillIn(button, img, entry)));
     return make("li", {}, button);
   }
 

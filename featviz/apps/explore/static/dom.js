@@ -41,7 +41,7 @@ export const ICONS = {
   download: "M10 3.5v9M6.3 9L10 12.7 13.7 9M4 16.5h12",
 };
 
-/** Make a small square picture: its frame, which is there before the picture is, and the `img`. */
+/** Make a small square image: its frame, which is there before the image is, and the `img`. */
 export function thumbnail() {
   const img = make("img", {alt: "", width: "1", height: "1", decoding: "async"});
   return {img, frame: make("span", {class: "thumb"}, img)};

@@ -12,7 +12,7 @@ function freshId() {
 
 /**
  * Events: "open" when the server has said hello; "lost" with `detail` "gone" or "moved"; "progress", "done" and
- * "failed" of a picture, and "unit" when more is known about a layer, with the server's data as `detail`.
+ * "failed" of an image, and "unit" when more is known about a layer, with the server's data as `detail`.
  */
 export class Stream extends EventTarget {
   constructor() {

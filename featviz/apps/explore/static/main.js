@@ -7,7 +7,7 @@ import {at, counted} from "./dom.js";
 import {Stream} from "./events.js";
 import {ObjectiveView} from "./objective.js";
 import {PhotographView} from "./photograph.js";
-import {Pictures} from "./pictures.js";
+import {Images} from "./images.js";
 import {Settings} from "./settings.js";
 import {State, VIEWS} from "./state.js";
 import {Status} from "./status.js";
@@ -111,9 +111,9 @@ async function start() {
   at("model").textContent = about.model;
   document.title = `${about.model} · featviz`;
   const state = new State(about, firstLayer(about.layers));
-  const stream = new Stream(), pictures = new Pictures(stream), board = new Board(stream);
+  const stream = new Stream(), images = new Images(stream), board = new Board(stream);
   const {defaults} = about, drafts = {size: defaults.draft_size ?? Math.max(...[defaults.size].flat()), steps: defaults.draft_steps ?? 64};
-  const tiles = new Tiles(pictures, channel => state.set({channel}));
+  const tiles = new Tiles(images, channel => state.set({channel}));
   const closeDrawer = drawer();
   const tree = new Tree(about.layers, layer => {
     const other = layer !== state.now.layer || state.now.view !== "layer";
@@ -122,15 +122,15 @@ async function start() {
     if (other) scrollTo(0, 0);
   });
   tiles.drafts = drafts;
-  const card = new Card(state, pictures, board, tiles), objective = new ObjectiveView(state, pictures, board, drafts);
-  const photograph = new PhotographView(state, pictures, board);
+  const card = new Card(state, images, board, tiles), objective = new ObjectiveView(state, images, board, drafts);
+  const photograph = new PhotographView(state, images, board);
   const boardView = new BoardView(board, (text, settings) => objective.open(text, settings));
   const views = {
     layer: {show: () => tiles.show(state.layer, state.settings, drafts), hide: () => tiles.hide()},
     objective, photograph, board: boardView,
   };
   new Settings(state);
-  new Status(stream, pictures);
+  new Status(stream, images);
   shortcuts(state, tiles);
   for (const view of ["photograph", "board"])
     at(`to-${view}`).addEventListener("click", () => { state.set({view, channel: null}); at(`${view}-title`).focus(); });

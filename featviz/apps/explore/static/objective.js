@@ -1,16 +1,16 @@
-// The view of a typed objective: its picture is seen forming, and pictures from other seeds stand below it.
+// The view of a typed objective: its image is seen forming, and images from other seeds stand below it.
 
 import {at, make, thumbnail} from "./dom.js";
 import {ObjectiveBox} from "./completion.js";
 import {Plate} from "./plate.js";
 import {MAX_SEED, drafted, recipe} from "./state.js";
 
-const SEEDS = 4; // pictures from other seeds
+const SEEDS = 4; // images from other seeds
 
 export class ObjectiveView {
-  constructor(state, pictures, board, drafts) {
-    Object.assign(this, {state, pictures, drafts, leave: [], shown: null});
-    this.plate = new Plate(pictures, board);
+  constructor(state, images, board, drafts) {
+    Object.assign(this, {state, images, drafts, leave: [], shown: null});
+    this.plate = new Plate(images, board);
     at("objective-plate").append(this.plate.figure);
     at("objective-actions").append(this.plate.facts, this.plate.actions);
     this.box = new ObjectiveBox(at("objective"), objective => this.open(objective));
@@ -44,7 +44,7 @@ export class ObjectiveView {
     const button = make("button", {type: "button"}, frame, make("span", {}, `Seed ${seed}`));
     button.addEventListener("click", () => this.state.set({seed}));
     const small = recipe(objective, {...drafted(settings, this.drafts), seed});
-    this.leave.push(this.pictures.want(small, {group: "seeds", soon: true}, ({state, url}) => {
+    this.leave.push(this.images.want(small, {group: "seeds", soon: true}, ({state, url}) => {
       button.dataset.state = state;
       if (state === "done") img.src = url;
     }));

@@ -9,9 +9,9 @@ const LARGEST = 20e6; // bytes of an image that the server takes
 const TASKS = ["dream", "explain", "blocks"];
 
 export class PhotographView {
-  constructor(state, pictures, board) {
+  constructor(state, images, board) {
     Object.assign(this, {state, shown: null, photograph: null, task: "dream"});
-    this.plate = new Plate(pictures, board);
+    this.plate = new Plate(images, board);
     at("photograph-plate").append(this.plate.figure);
     at("photograph-actions").append(this.plate.facts, this.plate.actions);
     this.fill(state.about);

@@ -1,15 +1,15 @@
-// One large picture: seen forming, with its figures and what can be done with it.
+// One large image: seen forming, with its figures and what can be done with it.
 
 import * as api from "./api.js";
 import {copy} from "./copy.js";
 import {curve} from "./curve.js";
 import {ICONS, announce, icon, make, short} from "./dom.js";
 
-const PAGE = /\.html$/; // of results that are pages instead of pictures
+const PAGE = /\.html$/; // of results that are pages instead of images
 
 export class Plate {
-  constructor(pictures, board) {
-    Object.assign(this, {pictures, board, key: null, id: null, leave: null, info: null, asking: null});
+  constructor(images, board) {
+    Object.assign(this, {images, board, key: null, id: null, leave: null, info: null, asking: null});
     this.img = make("img", {alt: "", width: "512", height: "512"});
     this.bar = make("div", {class: "progress", role: "progressbar", "aria-label": "Steps", "aria-valuemin": "0"}, make("span"));
     this.note = make("p", {class: "plate-note"});
@@ -40,7 +40,7 @@ export class Plate {
     for (const button of [this.star, this.file, ...this.copies]) button.setAttribute("aria-disabled", !on);
   }
 
-  /** Remove the picture and give up its work. */
+  /** Remove the image and give up its work. */
   clear() {
     this.reset();
     this.key = null;
@@ -49,21 +49,21 @@ export class Plate {
   }
 
   /**
-   * Show the picture of a recipe.
+   * Show the image of a recipe.
    *
    * @param name What it shows, in words.
-   * @param draft URL of a smaller picture of the same, shown until there are previews.
-   * @param soon Whether other pictures come first.
+   * @param draft URL of a smaller image of the same, shown until there are previews.
+   * @param soon Whether other images come first.
    */
   show(recipe, {name, draft = null, soon = false}) {
     this.actions.hidden = false;
-    this.start(JSON.stringify(recipe), name, draft, listener => this.pictures.want(recipe, {live: true, soon}, listener));
+    this.start(JSON.stringify(recipe), name, draft, listener => this.images.want(recipe, {live: true, soon}, listener));
   }
 
   /** Show the result of a call of its own; `post` takes the id of the stream. A `plain` one has no recipe. */
   run(key, post, {name, draft = null, plain = false}) {
     this.actions.hidden = plain;
-    this.start(key, name, draft, listener => this.pictures.run(key, post, listener));
+    this.start(key, name, draft, listener => this.images.run(key, post, listener));
   }
 
   start(key, name, draft, ask) {
@@ -72,7 +72,7 @@ export class Plate {
     Object.assign(this, {key, name, ask});
     if (draft) this.img.src = draft;
     else if (!again) this.img.removeAttribute("src");
-    this.img.alt = `${name}, being drawn`;
+    this.img.alt = `${name}, rendering`;
     this.write("waiting", "Waiting for its turn");
     this.leave = ask(entry => key === this.key && this.update(entry));
   }
@@ -123,7 +123,7 @@ export class Plate {
     this.enable(true);
     this.measure({score});
     this.starred();
-    announce(`${this.name} is drawn`);
+    announce(`${this.name} is rendered`);
     if (this.actions.hidden) {
       if (data?.target) this.note.textContent = `Red raises ${data.target}, blue lowers it`;
       return;
@@ -133,7 +133,7 @@ export class Plate {
       this.info = await api.image(id, this.asking.signal);
       if (this.id === id) this.measure(this.info);
     } catch (error) {
-      if (error.name !== "AbortError") this.info = null; // the picture is there; only its figures are missing
+      if (error.name !== "AbortError") this.info = null; // the image is there; only its figures are missing
     }
   }
 
@@ -147,7 +147,7 @@ export class Plate {
     if (line) this.facts.append(make("div", {class: "history", title: "Score at each step"}, make("dt", {}, "Score at each step"), make("dd", {}, line)));
   }
 
-  /** Show a smaller picture until there is something better. */
+  /** Show a smaller image until there is something better. */
   placeholder(url) {
     if (!this.img.hasAttribute("src")) this.img.src = url;
   }

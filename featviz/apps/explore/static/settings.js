@@ -1,4 +1,4 @@
-// The sliders and menus under the layers: seed, size, steps, parameterization and transforms of every picture.
+// The sliders and menus under the layers: seed, size, steps, parameterization and transforms of every image.
 
 import {at, make} from "./dom.js";
 import {MAX_SEED, SETTINGS} from "./state.js";

@@ -76,7 +76,7 @@ export class State extends EventTarget {
 /** Return the recipe of an objective under some settings. */
 export const recipe = (objective, settings, more = {}) => ({objective, ...settings, start: null, ...more});
 
-/** Return settings of a quick first picture: at most the steps and the longer side of `drafts`. */
+/** Return settings of a quick first image: at most the steps and the longer side of `drafts`. */
 export function drafted(settings, drafts) {
   const sides = [settings.size].flat(), share = Math.min(1, drafts.size / Math.max(...sides));
   const small = sides.map(side => Math.round(side * share));

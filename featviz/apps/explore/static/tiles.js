@@ -10,19 +10,19 @@ const AHEAD = 1; // screens below the view that are drawn ahead
 
 export class Tiles {
   /** @param open Called with a channel. */
-  constructor(pictures, open) {
-    Object.assign(this, {pictures, open, root: at("tiles"), layer: null, settings: null, rows: new Map(), columns: 1, current: 0, cell: 0, behind: false});
+  constructor(images, open) {
+    Object.assign(this, {images, open, root: at("tiles"), layer: null, settings: null, rows: new Map(), columns: 1, current: 0, cell: 0, behind: false});
     this.root.addEventListener("click", event => this.click(event));
     this.root.addEventListener("keydown", event => this.key(event));
     this.root.addEventListener("focusin", event => this.rove(Number(event.target.closest("button")?.dataset.channel)));
     addEventListener("scroll", () => this.plan(), {passive: true});
     addEventListener("resize", () => this.plan());
     new ResizeObserver(() => this.measure()).observe(this.root);
-    pictures.addEventListener("idle", () => this.behind && this.plan());
-    pictures.addEventListener("urgent", () => this.behind && this.makeWay());
+    images.addEventListener("idle", () => this.behind && this.plan());
+    images.addEventListener("urgent", () => this.behind && this.makeWay());
   }
 
-  /** Show a layer under some settings. Pictures of another layer are given up. */
+  /** Show a layer under some settings. Images of another layer are given up. */
   show(layer, settings, drafts) {
     const other = layer.name !== this.layer?.name;
     this.clear();
@@ -31,7 +31,7 @@ export class Tiles {
     this.measure();
   }
 
-  /** Give up everything that is not drawn yet. */
+  /** Give up everything that is not rendered yet. */
   clear() {
     for (const row of this.rows.values()) this.remove(row);
     this.rows.clear();
@@ -130,7 +130,7 @@ export class Tiles {
     const button = make("button", {type: "button", class: "tile", tabindex: "-1", "data-channel": channel, "data-state": "new"},
       frame, make("span", {class: "label", title: label}, label));
     const tile = {channel, label, img, bar, note, button, draft: null, full: null, soon: null, leave: {}};
-    this.name(tile, "not drawn yet");
+    this.name(tile, "not rendered yet");
     return tile;
   }
 
@@ -143,11 +143,11 @@ export class Tiles {
   }
 
   /**
-   * Ask for the pictures of a tile. In view, the final one is asked for first, since it may be in the store; when it
+   * Ask for the images of a tile. In view, the final one is asked for first, since it may be in the store; when it
    * is not, the draft as well, which the server draws before all final ones. Out of view, only the draft.
    */
   ask(tile, soon) {
-    if (tile.full === "done" || (this.behind && this.pictures.pending.some(entry => !entry.soon))) return;
+    if (tile.full === "done" || (this.behind && this.images.pending.some(entry => !entry.soon))) return;
     const urgent = tile.soon && !soon;
     tile.soon = soon;
     if (soon) this.giveUp(tile, "full");
@@ -156,11 +156,11 @@ export class Tiles {
   }
 
   want(tile, which) {
-    const {layer, settings, drafts, pictures} = this, leave = tile.leave[which];
+    const {layer, settings, drafts, images} = this, leave = tile.leave[which];
     const how = which === "draft" ? drafted(settings, drafts) : settings;
     tile[which] = "asked";
     const wanted = recipe(address(layer.name, tile.channel), how);
-    tile.leave[which] = pictures.want(wanted, {group: layer.name, soon: tile.soon}, entry => this.update(tile, entry, which));
+    tile.leave[which] = images.want(wanted, {group: layer.name, soon: tile.soon}, entry => this.update(tile, entry, which));
     leave?.(); // after the new wish, so that nothing is cancelled in between
   }
 
@@ -182,14 +182,14 @@ export class Tiles {
     }
     bar.style.transform = `scaleX(${state === "asked" && entry.steps ? entry.done / entry.steps : 0})`;
     if (which === "full" && state === "asked" && entry.id && !tile.draft && !this.draftIsAll) this.want(tile, "draft");
-    if (tile.img.hasAttribute("src")) return; // the draft stays, whatever becomes of the final picture
+    if (tile.img.hasAttribute("src")) return; // the draft stays, whatever becomes of the final image
     note.textContent = state === "failed" ? entry.error.split(/[,;:]/)[0] : state === "stopped" ? "stopped" : "";
     note.title = entry.error ?? "";
     button.dataset.state = state === "asked" && entry.steps ? "running" : state;
-    this.name(tile, {failed: `failed: ${entry.error}`, stopped: "stopped"}[state] || "being drawn");
+    this.name(tile, {failed: `failed: ${entry.error}`, stopped: "stopped"}[state] || "rendering");
   }
 
-  /** Show a picture once it is decoded, so that a draft never makes room for an empty frame. */
+  /** Show an image once it is decoded, so that a draft never makes room for an empty frame. */
   async put(tile, url, which) {
     const sharp = which === "full" || this.draftIsAll;
     const next = new Image();
@@ -199,7 +199,7 @@ export class Tiles {
     } catch {
       if (!next.complete || !next.naturalWidth) {
         tile.button.dataset.state = "failed";
-        tile.note.textContent = "The picture could not be loaded.";
+        tile.note.textContent = "The image could not be loaded.";
         return;
       }
     }

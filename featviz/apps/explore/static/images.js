@@ -1,15 +1,15 @@
-// Ask the server for pictures: one request for all that were wanted in the same moment, what is no longer wanted is
+// Ask the server for images: one request for all that were wanted in the same moment, what is no longer wanted is
 // cancelled, and what was lost with the connection is asked for again.
 
 import * as api from "./api.js";
 
 const GATHER = 50; // ms in which wishes are gathered for one request
-const MOST = 100; // pictures in a request, so that it stays below the server's 64 kB
+const MOST = 100; // images in a request, so that it stays below the server's 64 kB
 const RETRY = 1000; // ms until a full queue is asked again
-const REMEMBERED = 5000; // pictures whose URL is kept
+const REMEMBERED = 5000; // images whose URL is kept
 const EARLY = 200; // results that arrived before the answer that names them
 
-/** One picture that is wanted by at least one listener. States: new, asked, done, failed, stopped. */
+/** One image that is wanted by at least one listener. States: new, asked, done, failed, stopped. */
 class Entry {
   constructor(key, values) {
     Object.assign(this, {key, listeners: new Set(), state: "new", id: null, url: null, done: 0, steps: 0, preview: null, error: null, ...values});
@@ -25,10 +25,10 @@ class Entry {
 }
 
 /**
- * Events: "change" when the number of pending pictures changed, "idle" when none is pending any more, "urgent" when a
- * picture is wanted that is in view.
+ * Events: "change" when the number of pending images changed, "idle" when none is pending any more, "urgent" when a
+ * image is wanted that is in view.
  */
-export class Pictures extends EventTarget {
+export class Images extends EventTarget {
   constructor(stream) {
     super();
     this.stream = stream;
@@ -36,7 +36,7 @@ export class Pictures extends EventTarget {
     this.known = new Map(); // finished ones by their recipe, oldest first
     this.early = new Map();
     this.timer = 0;
-    this.dropped = new Map(); // recipes that are given up, by the id of their picture
+    this.dropped = new Map(); // recipes that are given up, by the id of their image
     this.last = Promise.resolve(); // calls go one after another, so that a cancellation cannot overtake a later wish
     stream.addEventListener("open", () => this.askAgain());
     stream.addEventListener("progress", ({detail}) => this.progress(detail));
@@ -44,12 +44,12 @@ export class Pictures extends EventTarget {
     stream.addEventListener("failed", ({detail}) => this.finish(detail, {state: "failed", error: String(detail.error)}));
   }
 
-  /** Pictures that are wanted and not there. */
+  /** Images that are wanted and not there. */
   get pending() {
     return [...this.entries.values()].filter(entry => entry.pending);
   }
 
-  /** Number of different things that are pending: a draft and its final picture count once. */
+  /** Number of different things that are pending: a draft and its final image count once. */
   get count() {
     return new Set(this.pending.map(({key, recipe}) => (recipe ? `${recipe.objective} ${recipe.seed}` : key))).size;
   }
@@ -59,13 +59,13 @@ export class Pictures extends EventTarget {
   }
 
   /**
-   * Ask for a picture.
+   * Ask for an image.
    *
    * @param recipe The objective and its settings, as the server takes them.
    * @param how `group`: name of the layer, requests are grouped by it; `soon`: it is not in view yet; `live`: send
    *   previews.
-   * @param listener Called with the entry at each change, and at once when the picture is known.
-   * @returns A function that gives the picture up.
+   * @param listener Called with the entry at each change, and at once when the image is known.
+   * @returns A function that gives the image up.
    */
   want(recipe, {group = "", soon = false, live = false}, listener) {
     const key = JSON.stringify(recipe);
