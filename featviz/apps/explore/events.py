@@ -90,14 +90,14 @@ class Hub:
         """Ids of the pages that listen."""
         return list(self._streams)
 
-    def open(self, page: str) -> AsyncIterator[str]:
+    def open(self, page: str) -> Stream:
         """Open the stream of a page. An earlier one of the same page ends.
 
         Args:
             page: Id of the page.
 
         Returns:
-            The text of the events.
+            The stream, to be given to `left` when the connection ends.
 
         Raises:
             TooManyPagesError: `MAX_PAGES` listen already.
@@ -110,21 +110,23 @@ class Hub:
             self._streams[page] = stream
         if earlier is not None:
             earlier.put(None)
-        return self._listen(page, stream)
+        stream.put(f"retry: {RETRY_MS}\n\n")
+        stream.put(event_text("hello", {"page": page}))
+        return stream
 
-    async def _listen(self, page: str, stream: Stream) -> AsyncIterator[str]:
-        try:
-            yield f"retry: {RETRY_MS}\n\n"
-            yield event_text("hello", {"page": page})
-            async for text in stream.read():
-                yield text
-        finally:
-            with self._lock:
-                last = self._streams.get(page) is stream
-                if last:
-                    del self._streams[page]
+    def left(self, page: str, stream: Stream) -> None:
+        """Forget a stream whose connection has ended.
+
+        Args:
+            page: Id of the page.
+            stream: Its stream, which a later one of the same page may have replaced.
+        """
+        with self._lock:
+            last = self._streams.get(page) is stream
             if last:
-                self._on_closed(page)
+                del self._streams[page]
+        if last:
+            self._on_closed(page)
 
     def send(self, pages: Iterable[str], event: str, data: Any) -> None:
         """Send an event to pages, from any thread. Pages that do not listen are left out.

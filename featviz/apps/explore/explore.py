@@ -25,7 +25,8 @@ HOST = "127.0.0.1"
 """The only address that the server listens on: this machine."""
 MAX_CONNECTIONS = 128
 """Largest number of connections at once."""
-START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+"""Seconds to wait for the server's thread when it stops."""
 GRACE_S = 2
 """Seconds that the server waits for open connections when it stops."""
 HEIGHT = 720
@@ -113,7 +114,7 @@ class Explorer:
             self._services.hub.close()
             self._server.should_exit = True
             self._services.worker.stop()
-            self._thread.join(START_TIMEOUT_S)
+            self._thread.join(STOP_TIMEOUT_S)
             self._routes.close()
             self._listening.close()
             atexit.unregister(self.stop)

@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from featviz.apps.explore.events import TooManyPagesError
+from featviz.apps.explore.events import Stream, TooManyPagesError
 from featviz.apps.explore.guard import OWN_PAGE_POLICY, error
 from featviz.apps.explore.images import Planned, image_url
 from featviz.apps.explore.requests import (
@@ -39,6 +39,9 @@ from featviz.apps.explore.services import Services
 from featviz.apps.explore.uploads import MAX_UPLOAD
 from featviz.apps.explore.worker import QueueFullError
 from featviz.errors import FeatvizError
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger("featviz")
 
@@ -189,10 +192,10 @@ class Server:
     async def _events(self, request: Request) -> Response:
         page = read_page(request.query_params.get("page"))
         try:
-            events = self._services.hub.open(page)
+            stream = self._services.hub.open(page)
         except TooManyPagesError:
             raise RequestError("too many pages are open; close one", 429) from None
-        return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        return _Events(stream, partial(self._services.hub.left, page, stream))
 
     async def _images(self, request: Request) -> Response:
         body = await _json(request)
@@ -291,6 +294,26 @@ class Server:
 
     async def _in_worker(self, function: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._services.worker.call(function))
+
+
+class _Events(StreamingResponse):
+    """The events of a page, until its connection ends.
+
+    Args:
+        stream: The events.
+        left: Called at the end, also where the connection broke before the first event was read.
+    """
+
+    def __init__(self, stream: Stream, left: Callable[[], None]) -> None:
+        super().__init__(stream.read(), media_type="text/event-stream")
+        self._left = left
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._left()
 
 
 def _planned(plan: Planned) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """Images on demand: named by their recipes, rendered once, in batches, the most urgent first."""
 
 import re
+import socket
+import struct
 import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import toys
@@ -171,6 +174,20 @@ def test_a_stream_that_is_opened_again_replaces_the_first(plain_explorer):
     assert [event for event, _ in one.events] == ["hello"]
     wait_until(lambda: not plain_explorer._services.hub.pages)
     one.close(), again.close()
+
+
+def test_a_connection_that_breaks_at_once_is_forgotten(plain_explorer):
+    parts = urlsplit(plain_explorer.url)
+    for i in range(40):  # more than there may be pages
+        with socket.create_connection((parts.hostname, parts.port), timeout=10) as opened:
+            request = f"GET {parts.path}api/events?page=broken-{i} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n"
+            opened.sendall(request.encode())
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not closed
+    wait_until(lambda: not plain_explorer._services.hub.pages)
+    client = Client(plain_explorer.url)
+    with client.listening():
+        assert plain_explorer._services.hub.pages == [client.page]
+    client.close()
 
 
 def test_many_requests_leave_no_threads_behind(plain_explorer, listening):
