@@ -145,11 +145,14 @@ export class Card {
 
   fillIn(button, img, {state, url, error}) {
     button.dataset.state = state;
+    img.parentElement.querySelector(".tile-note")?.remove();
     if (state === "done") {
       img.src = url;
       if (button.getAttribute("aria-pressed") === "true") this.plate.placeholder(url);
     }
-    if (state === "failed") button.title = error;
+    if (state !== "failed") return;
+    button.title = error;
+    img.after(make("span", {class: "tile-note"}, error.split(/[,;:]/)[0]));
   }
 
   photograph({url, score, box}, i) {
