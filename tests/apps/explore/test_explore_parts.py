@@ -367,4 +367,4 @@ def test_every_param_and_transform_that_a_page_may_ask_for_renders(param, transf
     wanted = Wanted(fv.objectives.Channel("conv2", 1), (20, 20), 1, 0, param, transforms)
     (plan,) = images.plan([wanted], "page")
     plan.job.run([plan.job], lambda: None)
-    assert images.exists(plan.id)
+    assert images.existing([plan.id]) == {plan.id}
