@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from featviz.apps.explore.bodies import (
+    Answer,
+    body_of,
+    id_of,
+    json_body,
+    not_found,
+    safely,
+    whole_number,
+    wrong_method,
+)
 from featviz.apps.explore.events import Stream, TooManyPagesError
-from featviz.apps.explore.guard import OWN_PAGE_POLICY, error
+from featviz.apps.explore.guard import OWN_PAGE_POLICY
 from featviz.apps.explore.images import Planned, image_url
 from featviz.apps.explore.requests import (
-    IDS,
     MAX_BODY,
     MAX_TEXT,
     MAX_WANTED,
     RequestError,
     read_choice,
     read_id,
-    read_json,
     read_list,
     read_number,
     read_objective,
@@ -37,13 +44,9 @@ from featviz.apps.explore.requests import (
 )
 from featviz.apps.explore.services import Services
 from featviz.apps.explore.uploads import MAX_UPLOAD
-from featviz.apps.explore.worker import QueueFullError
-from featviz.errors import FeatvizError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
-
-log = logging.getLogger("featviz")
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {
@@ -57,7 +60,6 @@ FILE_THREADS = 2
 """Threads that read files and decode photographs."""
 
 T = TypeVar("T")
-Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Server:
@@ -105,9 +107,9 @@ class Server:
             "/api/board": self._set_board,
             "/api/board/export": self._export_url,
         }
-        routes = [Route(path, _safely(answer), methods=["GET"]) for path, answer in gets.items()]
-        routes += [Route(path, _safely(answer), methods=["POST"]) for path, answer in posts.items()]
-        return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _wrong_method})
+        routes = [Route(path, safely(answer), methods=["GET"]) for path, answer in gets.items()]
+        routes += [Route(path, safely(answer), methods=["POST"]) for path, answer in posts.items()]
+        return Starlette(routes=routes, exception_handlers={404: not_found, 405: wrong_method})
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -124,21 +126,21 @@ class Server:
         return Response(await self._in_thread(file.read_bytes), media_type=MEDIA_TYPES[file.suffix])
 
     async def _image(self, request: Request) -> Response:
-        name = _id_of(request.path_params["name"], ".png")
+        name = id_of(request.path_params["name"], ".png")
         data = await self._in_thread(partial(self._services.image_bytes, name))
         return Response(data, media_type="image/png", headers=FOREVER)
 
     async def _upload_file(self, request: Request) -> Response:
-        file = self._services.uploads.path(_id_of(request.path_params["name"], ".png"))
+        file = self._services.uploads.path(id_of(request.path_params["name"], ".png"))
         return Response(await self._in_thread(file.read_bytes), media_type="image/png", headers=FOREVER)
 
     async def _crop(self, request: Request) -> Response:
-        name = _id_of(request.path_params["name"], ".webp")
+        name = id_of(request.path_params["name"], ".webp")
         data = await self._in_thread(partial(self._services.units.crop_bytes, name))
         return Response(data, media_type="image/webp", headers=FOREVER)
 
     async def _blocks_file(self, request: Request) -> Response:
-        name, file = _id_of(request.path_params["name"], ""), request.path_params["file"]
+        name, file = id_of(request.path_params["name"], ""), request.path_params["file"]
         data, ending = await self._in_thread(partial(self._services.photographs.blocks_file, name, file))
         own_policy = {"content-security-policy": OWN_PAGE_POLICY} if ending == ".html" else FOREVER
         return Response(data, media_type=MEDIA_TYPES[ending], headers=own_policy)
@@ -157,22 +159,22 @@ class Server:
         text = request.query_params.get("text", "")
         if len(text) > MAX_TEXT:
             raise RequestError(f"text must have at most {MAX_TEXT} characters, got {len(text)}")
-        at = _whole(request.query_params.get("at", str(len(text))), "at", len(text))
+        at = whole_number(request.query_params.get("at", str(len(text))), "at", len(text))
         return JSONResponse(self._services.completer.complete(text, at))
 
     async def _check(self, request: Request) -> Response:
-        text = read_text(await _json(request), "objective")
+        text = read_text(await json_body(request), "objective")
         objective = read_objective(text)
         await self._in_worker(partial(self._services.check, objective, text))
         return JSONResponse({"ok": True, "objective": repr(objective)})
 
     async def _image_facts(self, request: Request) -> Response:
-        name = _id_of(request.path_params["name"], "")
+        name = id_of(request.path_params["name"], "")
         return JSONResponse(await self._in_thread(partial(self._services.image_facts, name)))
 
     async def _unit(self, request: Request) -> Response:
         layer, query = request.query_params.get("layer", ""), request.query_params
-        channel = _whole(query.get("channel", ""), "channel", 10**9)
+        channel = whole_number(query.get("channel", ""), "channel", 10**9)
         page = read_page(query["page"]) if "page" in query else None
         return JSONResponse(await self._in_worker(partial(self._services.units.card, layer, channel, page)))
 
@@ -180,11 +182,11 @@ class Server:
         return JSONResponse({"items": await self._in_thread(self._services.board.items)})
 
     async def _set_board(self, request: Request) -> Response:
-        items = read_list(await _json(request, most=8 * MAX_BODY), "items", self._services.board.most)
+        items = read_list(await json_body(request, most=8 * MAX_BODY), "items", self._services.board.most)
         return JSONResponse({"items": await self._in_thread(partial(self._services.board.set, items))})
 
     async def _export_url(self, request: Request) -> Response:
-        await _json(request)
+        await json_body(request)
         return JSONResponse({"url": "./export.zip"})
 
     # ------------------------------------------------------------------------------------------ work
@@ -198,7 +200,7 @@ class Server:
         return _Events(stream, partial(self._services.hub.left, page, stream))
 
     async def _images(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await json_body(request)
         page = self._listening(body)
         services = self._services
         soon = read_choice(body, "priority", ("visible", "soon"), "visible") == "soon"
@@ -219,7 +221,7 @@ class Server:
         return JSONResponse({"images": [_planned(plan) for plan in answers]})
 
     async def _cancel(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await json_body(request)
         page = read_page(body.get("page"))
         if body.get("all") is True:
             self._services.worker.cancel(page)
@@ -229,11 +231,11 @@ class Server:
         return JSONResponse({})
 
     async def _upload(self, request: Request) -> Response:
-        data = await _body(request, MAX_UPLOAD)
+        data = await body_of(request, MAX_UPLOAD)
         return await self._upload_answer(await self._in_thread(partial(self._services.uploads.add, data)))
 
     async def _upload_facts(self, request: Request) -> Response:
-        return await self._upload_answer(_id_of(request.path_params["name"], ""))
+        return await self._upload_answer(id_of(request.path_params["name"], ""))
 
     async def _upload_answer(self, name: str) -> Response:
         height, width = await self._in_thread(partial(self._services.uploads.size, name))
@@ -242,7 +244,7 @@ class Server:
         return JSONResponse({"id": name, "url": url, "width": width, "height": height, "predictions": predictions})
 
     async def _dream(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await json_body(request)
         page, objective = self._listening(body), _optional_objective(body)
         plan = partial(
             self._services.photographs.dream,
@@ -258,7 +260,7 @@ class Server:
         return await self._started(plan)
 
     async def _explain(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await json_body(request)
         page, objective = self._listening(body), _optional_objective(body)
         methods = [method["name"] for method in self._services.about["methods"]]
         method = read_choice(body, "method", methods, methods[0])
@@ -266,7 +268,7 @@ class Server:
         return await self._started(partial(explain, read_id(body, "upload"), objective, method, page))
 
     async def _blocks(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await json_body(request)
         page, layer = self._listening(body), read_text(body, "layer")
         return await self._started(partial(self._services.photographs.blocks, read_id(body, "upload"), layer, page))
 
@@ -331,85 +333,3 @@ def _optional_objective(body: dict[str, Any]) -> Any:
     """Read an objective; `null` or no text stands for the default."""
     text = body.get("objective")
     return None if text is None or text == "" else read_objective(read_text(body, "objective"))
-
-
-def _id_of(text: str, ending: str) -> str:
-    """Return the id in the name of a file.
-
-    Raises:
-        RequestError: There is none.
-    """
-    name = text.removesuffix(ending)
-    if not text.endswith(ending) or not IDS.fullmatch(name):
-        raise RequestError("nothing here", 404)
-    return name
-
-
-def _whole(text: str, name: str, most: int) -> int:
-    """Read a whole number of a query.
-
-    Raises:
-        RequestError: It is none, or out of its range.
-    """
-    if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) > most:
-        raise RequestError(f"{name} must be a whole number in 0…{most}")
-    return int(text)
-
-
-async def _json(request: Request, *, most: int = MAX_BODY) -> dict[str, Any]:
-    """Read the body of a request as a JSON object.
-
-    Raises:
-        RequestError: It is none, or too large.
-    """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise RequestError("the body must be JSON, with content-type: application/json", 415)
-    return read_json(await _body(request, most))
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """Read the body of a request, and no more of it than is allowed.
-
-    Raises:
-        RequestError: It is too large.
-    """
-    too_large = RequestError(f"at most {most // 1024} kB are accepted", 413)
-    length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or len(length) > 12 or int(length) > most:
-        raise too_large
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > most:
-            raise too_large
-    return bytes(data)
-
-
-def _safely(answer: Answer) -> Answer:
-    """Turn errors into answers of one plain line."""
-
-    async def run(request: Request) -> Response:
-        try:
-            return await answer(request)
-        except RequestError as problem:
-            return error(problem.status, str(problem), problem.position)
-        except QueueFullError:
-            return error(429, "too many images are waiting; wait a moment, or cancel some")
-        except FeatvizError as problem:
-            return error(400, str(problem).partition("\n")[0])
-        except (ClientDisconnect, asyncio.CancelledError):
-            raise
-        except Exception as problem:
-            line = f"{type(problem).__name__}: {problem}".partition("\n")[0]
-            log.error("%s %s: %s", request.method, request.url.path, line)
-            return error(500, line)
-
-    return run
-
-
-async def _not_found(_: Request, __: Exception) -> Response:
-    return error(404, "nothing here")
-
-
-async def _wrong_method(_: Request, __: Exception) -> Response:
-    return error(405, "this address does not answer to that method")
