@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
-	overhead launches bench-gpu sweepbench explain-bench text-bench atlas-bench layersbench batchbench blocks-bench networks breakit package startup clean
+	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench layersbench batchbench blocks-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -98,6 +98,9 @@ sweepbench: $(READY)  ## time sweeps on one and two workers, and planning a mill
 
 explain-bench: $(READY)  ## measure attribution methods on images whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/explain.py
+
+explore-bench: $(READY)  ## time the explorer: first tile, drafts, finished images, opening again
+	$(BIN)/python benchmarks/explore.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
 
 text-bench: $(READY)  ## measure attribution methods on sentences whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/text.py

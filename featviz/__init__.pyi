@@ -18,6 +18,7 @@ from .apps.explain.evidence import evidence as evidence
 from .apps.explain.examples import examples as examples
 from .apps.explain.explain import compare as compare
 from .apps.explain.explain import explain as explain
+from .apps.explore.explore import explore as explore
 from .apps.gallery.gallery import gallery as gallery
 from .apps.gallery.sweep import sweep as sweep
 from .apps.judge.judge import judge as judge

@@ -116,3 +116,22 @@ def caret(text: str, column: int) -> str:
         ^
     """
     return f"\n  {text}\n  {' ' * column}^"
+
+
+def caret_column(message: str) -> tuple[str, int | None]:
+    """Return the first line of a message, and the column that `caret` marks below it.
+
+    Args:
+        message: A message that may end in what `caret` returns.
+
+    Returns:
+        The line, and the column from 0; `None` where no caret is in the message.
+
+    >>> caret_column("cannot parse it" + caret("a:b", 2))
+    ('cannot parse it', 2)
+    >>> caret_column("no such layer")
+    ('no such layer', None)
+    """
+    first, *rest = message.split("\n")
+    marked = len(rest) >= 2 and rest[-1].strip() == "^"
+    return first, len(rest[-1]) - 3 if marked else None

@@ -2,7 +2,7 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import render, dream, gallery, explain, atlas, embeddings, network, images  # isort: skip  (the order in which --help lists them)
+from featviz.cli import render, dream, gallery, explore, explain, atlas, embeddings, network, images  # isort: skip  (the order in which --help lists them)
 
 __all__ = [
     "EXAMPLES",
@@ -11,6 +11,7 @@ __all__ = [
     "dream",
     "embeddings",
     "explain",
+    "explore",
     "gallery",
     "images",
     "main",

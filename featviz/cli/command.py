@@ -31,6 +31,7 @@ Examples:
   featviz dream cat.jpg --zoom 1.03 --frames 96 -o zoom.mp4
   featviz gallery --model motifnet -o gallery
   featviz sweep --layer stage2 -o units
+  featviz explore --model motifnet                in the browser, on a local page
   featviz explain cat.jpg --model mobilenet_v2 --method gradcam
   featviz explain cat.jpg -o cat.html             compare methods on a page
   featviz attention cat.jpg --model motifvit -o attention.html

@@ -15,6 +15,7 @@ from featviz.io.folders import (
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images, separate_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
 from featviz.io.images import (
+    decode_image,
     encode,
     open_image,
     over_checks,
@@ -35,8 +36,8 @@ from featviz.io.video import VIDEOS, check_video, read_video, save_video
 __all__ = [
     "VIDEOS", "Array", "GivenImage", "ImageSource", "LiveImages", "Numbers", "Store", "as_image_source",
     "as_mask_source", "auto_bar", "cache_folder", "check_output", "check_outside", "check_unit_range",
-    "check_video", "contact_sheet", "default_progress", "encode", "free_path", "images_in", "is_file", "is_folder",
-    "load_given_image", "load_given_images", "load_image_source", "locked", "middle", "named_progress",
+    "check_video", "contact_sheet", "decode_image", "default_progress", "encode", "free_path", "images_in", "is_file",
+    "is_folder", "load_given_image", "load_given_images", "load_image_source", "locked", "middle", "named_progress",
     "open_image", "over_checks", "pillow_pixels", "progress_bar", "read_image", "read_photograph",
     "read_photographs", "read_recipe", "read_report", "read_video", "read_whole_photograph", "resize", "save_image",
     "save_video", "separate_images", "slug", "text_tile", "to_bytes", "unique_slug", "warn_of_skipped", "wrapped",

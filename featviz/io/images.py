@@ -185,12 +185,21 @@ def read_image(path: str | Path, channels: int = 3) -> Float[np.ndarray, "c h w"
     """
     _check_channels(channels)
     with open_image(Path(path)) as picture:
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1 and picture.format not in MULTI_IMAGE_FORMATS:
-            raise OutputError(
-                f"{path} is animated ({frames} frames); give a still image, or use featviz dream with -o FILE.gif"
-            )
-        return pillow_pixels(picture, channels)
+        return _still_pixels(picture, str(path), channels)
+
+
+def _still_pixels(picture: PillowImage.Image, name: str, channels: int) -> Float[np.ndarray, "c h w"]:
+    """Return the pixels of an image that is not animated.
+
+    Raises:
+        OutputError: It is animated.
+    """
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format not in MULTI_IMAGE_FORMATS:
+        raise OutputError(
+            f"{name} is animated ({frames} frames); give a still image, or use featviz dream with -o FILE.gif"
+        )
+    return pillow_pixels(picture, channels)
 
 
 def pillow_pixels(picture: PillowImage.Image, channels: int = 3) -> Float[np.ndarray, "c h w"]:
@@ -265,27 +274,52 @@ def read_report(path: Path | bytes) -> dict[str, Any]:
     return dict(json.loads(report)) if report else {}
 
 
-def open_image(path: Path | bytes) -> PillowImage.Image:
+def decode_image(data: bytes, channels: int = 3, *, max_pixels: int) -> Float[np.ndarray, "c h w"]:
+    """Decode an image that comes from elsewhere, as `read_image` reads a file.
+
+    Args:
+        data: The content of an image file.
+        channels: 1 for greyscale, 3 for RGB, 4 for RGBA.
+        max_pixels: Largest number of pixels. Larger images are refused before they are decompressed.
+
+    Returns:
+        The image in [0, 1], (channels, h, w), in single precision.
+
+    Raises:
+        OutputError: It is too large, broken, animated or not an image.
+    """
+    with open_image(data, max_pixels=max_pixels) as picture:
+        return _still_pixels(picture, _label(data), channels)
+
+
+def open_image(path: Path | bytes, *, max_pixels: int | None = None) -> PillowImage.Image:
     """Open an image file and decode it.
 
     Args:
         path: The file, or its content.
+        max_pixels: Largest number of pixels; `None` for Pillow's limit.
 
     Returns:
         Pillow's image, to be closed by the caller.
 
     Raises:
-        OutputError: The file is missing, broken or not an image.
+        OutputError: The file is missing, broken, too large or not an image.
     """
     picture = None
     if isinstance(path, Path) and not is_file(path) and os.path.exists(path):  # noqa: PTH110  # a pipe would be waited for
         raise OutputError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give an image file")
     try:
         picture = PillowImage.open(BytesIO(path) if isinstance(path, bytes) else path, formats=READ_FORMATS)
+        if max_pixels is not None and picture.width * picture.height > max_pixels:
+            raise PillowImage.DecompressionBombError(
+                f"{picture.width} x {picture.height} px, and at most {max_pixels / 1e6:g} million pixels are read"
+            )
         picture.load()
     except FileNotFoundError as error:
         raise OutputError(f"no file {_label(path)}; check the path") from error
-    except (PillowImage.DecompressionBombError, MemoryError) as error:
+    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning, MemoryError) as error:
+        if picture is not None:
+            picture.close()
         raise OutputError(f"{_label(path)} is too large: {error}; make it smaller first") from error
     except READ_ERRORS as error:
         if picture is not None:

@@ -14,6 +14,7 @@ import typer
 from PIL import Image
 from robustness.trial import DAMAGE, FINE, RAW, REFUSED, Trial, snapshot
 
+from featviz.apps.explore.explore import Explorer
 from featviz.cli import app, main
 
 MODEL = ["--model", "mine.py:net"]
@@ -51,6 +52,7 @@ def base_lines() -> dict[str, list[str]]:
         "evidence": ["photos", "--layer", "conv2", "-o", "evidence.html", *MODEL],
         "examples": ["photos", "--layer", "conv2", "-o", "examples.png", *few, *MODEL],
         "explain": ["photo.png", "logit:1", "--method", "gradient", "-o", "explained.png", *MODEL],
+        "explore": ["--no-browser", "--photographs", "photos", "-o", "out", *MODEL],
         "fit-prior": ["photos", "--size", "32", "-o", "prior.json"],
         "gallery": ["--classes", "1", "-o", "out", *few, *MODEL],
         "judge": ["rendered.png", "--judge", "mine.py:other", *MODEL],
@@ -88,8 +90,13 @@ def trials(
     lines = [words for words in _lines() if commands is None or words[0] in commands]
     if count is not None:
         lines = random.Random(seed).sample(lines, count)
+    Explorer.wait = _no_wait  # `featviz explore` starts its server, and ends at once instead of after Ctrl-C
     for words in lines:
         yield Trial(" ".join(map(repr, words))[:200], partial(_run, words, folder))
+
+
+def _no_wait(_: Explorer) -> None:
+    """Return at once."""
 
 
 def _lines() -> Iterator[list[str]]:

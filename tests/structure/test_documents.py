@@ -84,6 +84,8 @@ def hurried_words(command):
         words += ["--steps", "2", "--quiet"]
     if words[0] == "dream":
         words += ["--steps", "1", "--octaves", "1", "--quiet"] + (["--frames", "2"] if "--zoom" in words else [])
+    if words[0] == "explore":
+        words += ["--no-browser"]
     if {"googlenet", "mobilenet_v2"} & set(words) and words[0] in ("render", "dream", "explain", "embeddings"):
         words += ["--weights", "none"]
     return words
@@ -92,7 +94,8 @@ def hurried_words(command):
 @pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # units of random networks may be off
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg's pipes
 @pytest.mark.parametrize("page", WITH_COMMANDS)
-def test_every_command_that_is_shown_works(folder, capsys, page):
+def test_every_command_that_is_shown_works(folder, capsys, monkeypatch, page):
+    monkeypatch.setattr("featviz.apps.explore.explore.Explorer.wait", lambda _: None)  # it would wait for Ctrl-C
     for command in HELP if page == "help" else commands_of(page):
         words = hurried_words(command)
         allowed = (0, 1) if words[0] == "doctor" else (0,)  # 1: it found something

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import featviz as fv
+from featviz.apps.gallery.crops import write_crops
 from featviz.apps.gallery.gallery import DIVERSITY_WEIGHT
-from featviz.apps.gallery.page import Card, Page, Photograph, card_image, make_card
+from featviz.apps.gallery.page import Card, Page, card_image, make_card
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title, network_title
 from featviz.apps.shared.page import MAX_SLUG, counted
-from featviz.apps.shared.photographs import WHOLE_SIDE, encode_webp
 from featviz.apps.shared.probe import check_channels
 from featviz.engine import entry_point
-from featviz.io import Store, auto_bar, check_outside, read_whole_photograph, unique_slug
+from featviz.io import Store, auto_bar, check_outside, unique_slug
 from featviz.network import OUTPUT
 
 
@@ -194,7 +190,7 @@ def _write_layer(
 ) -> str:
     """Write the page of a layer, and the note from which index pages are made. Returns the file of the page."""
     store, page = rendered.store, _page_file(layer)
-    crops = {} if examples is None else _write_crops(store, network, examples)
+    crops = {} if examples is None else write_crops(store, network, examples)
     cards = [make_card(rendered, title, images, crops.get(titles[title], ())) for title, images in album.cards.items()]
     count = sum(bool(card.images) for card in cards)
     about = f"{count} of {network.table[layer].channels} channels of {network_title(network)}"
@@ -203,47 +199,6 @@ def _write_layer(
     note = {"network": network.fingerprint, "layer": layer, "units": count, "image": next(names, None)}
     store.write(f"layers/{page.removesuffix('.html')}.json", json.dumps(note))
     return page
-
-
-def _write_crops(store: Store, network: fv.Network, examples: Any) -> dict[int, list[Photograph]]:
-    """Write the photographs with the highest activation, unless they are in the store.
-
-    Of each channel, the crops and their mean are written; of each photograph, a small copy that channels share.
-
-    Returns:
-        The crops, by channel.
-    """
-    crops = {channel: _crops(network, examples, channel) for channel in examples.channels}
-    wholes = {_whole_file(examples, place.file): place.file for k in crops for place in examples.places(k)}
-    existing = store.intact_images([*wholes, *(crop.file for some in crops.values() for crop in some)])
-    for channel, some in crops.items():
-        if not existing.issuperset(crop.file for crop in some):
-            images = [example.crop for example in examples.of(channel)]
-            for crop, image in zip(some, [*images, torch.stack(images).mean(0)], strict=False):
-                store.write(crop.file, encode_webp(image))
-    for file in wholes.keys() - existing:
-        image = read_whole_photograph(wholes[file], longer_side=WHOLE_SIDE, channels=network.channels)
-        store.write(file, encode_webp(image))
-    return crops
-
-
-def _crops(network: fv.Network, examples: Any, channel: int) -> list[Photograph]:
-    """Return the crops with the highest activation of a channel, and, if there are several, their mean."""
-    height, width = network.size
-    places, stem, found = examples.places(channel), f"photographs/{examples.key}-{channel}", []
-    for i, place in enumerate(places):
-        top, bottom, left, right = place.box
-        box = top / height, bottom / height, left / width, right / width
-        facts = {"activation": f"{place.activation:.4g}", "photograph": place.file.name}
-        whole = _whole_file(examples, place.file)
-        found.append(Photograph(f"{stem}-{i}.webp", f"photograph {i + 1}", facts, whole, box, width / height))
-    mean = Photograph(f"{stem}-{len(places)}.webp", f"mean of {len(places)} photographs")
-    return [*found, mean] if len(places) > 1 else found
-
-
-def _whole_file(examples: Any, photograph: Path) -> str:
-    """Name the small copy of a photograph. The name changes with the folder and its contents."""
-    return f"photographs/{examples.key}-{sha256(os.fsencode(photograph)).hexdigest()[:12]}.webp"
 
 
 def _layer_cards(network: fv.Network, store: Store) -> list[Card]:

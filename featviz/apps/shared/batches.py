@@ -52,6 +52,57 @@ def thumbnail_file(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Template:
+    """What images of the same layers and settings have in common, so that the name of each is found without a render.
+
+    Args:
+        recipe: Recipe of the first of them.
+        settings: Further arguments of `fv.render`, with the execution.
+    """
+
+    recipe: fv.Recipe
+    settings: Mapping[str, Any] = field(hash=False)
+
+    @classmethod
+    def of(cls, network: fv.Network, objective: Any, seeds: Sequence[int], store: Store, **settings: Any) -> Template:
+        """Prepare a render, in the precision of the store's other images of the same layers.
+
+        Args:
+            network: The network that the images are rendered for.
+            objective: Objective of the first image, or of all images of a joint batch.
+            seeds: Seed of the first image, or of each image of a joint batch.
+            store: Where the images will be.
+            settings: Further arguments of `fv.render`. The precision of `execution` holds where the store has none.
+
+        Returns:
+            The template.
+
+        Raises:
+            FeatvizError: The image cannot be rendered.
+        """
+        # Only this recipe comes from a render (of no steps); others differ from it in objective and seed alone.
+        key = " ".join([network.fingerprint, *sorted(objective.layers)])
+        known = _precisions(store)
+        given = settings.get("execution", fv.Execution()).precision
+        start_only = {**settings, "until": 0, "robustness_views": 0, "execution": fv.Execution(known.get(key, given))}
+        start = fv.render(network, objective, seed=tuple(seeds), **start_only)
+        execution = fv.Execution(start.execution.precision)
+        if known.get(key) != execution.precision:
+            store.write(PRECISION_FILE, json.dumps(known | {key: execution.precision}))
+        return cls(replace(start.recipe, until=None), {**settings, "execution": execution})
+
+    def name(self, network: fv.Network, objective: Any, seed: int) -> str:
+        """Return the name of the image of another objective of the same layers, and another seed.
+
+        Args:
+            network: The network.
+            objective: The objective.
+            seed: The seed, >= 0.
+        """
+        return self.recipe.about(objective, seed, network.heads).hash
+
+
+@dataclass(frozen=True)
 class Batch:
     """Images that are rendered in one call of `fv.render`.
 
@@ -95,21 +146,13 @@ class Batch:
         Raises:
             FeatvizError: The first image cannot be rendered.
         """
-        # Only the first recipe comes from a render (of no steps); the others differ in objective and seed alone.
-        key = " ".join([network.fingerprint, *sorted(objectives[0].layers)])
-        known = _precisions(store)
-        start_only = {**settings, "until": 0, "robustness_views": 0, "execution": fv.Execution(known.get(key))}
         is_joint = len(objectives) < len(seeds)
-        start = fv.render(network, objectives[0], seed=tuple(seeds) if is_joint else seeds[0], **start_only)
-        first, execution = replace(start.recipe, until=None), fv.Execution(start.execution.precision)
-        if known.get(key) != execution.precision:
-            store.write(PRECISION_FILE, json.dumps(known | {key: execution.precision}))
+        first = Template.of(network, objectives[0], seeds if is_joint else seeds[:1], store, **settings)
         if is_joint:
-            names = [first.only(i).hash for i in range(len(seeds))]
+            names = [first.recipe.only(i).hash for i in range(len(seeds))]
         else:
-            pairs = zip(objectives, seeds, strict=True)
-            names = [first.about(objective, seed, network.heads).hash for objective, seed in pairs]
-        return cls(tuple(objectives), tuple(seeds), tuple(names), {**settings, "execution": execution})
+            names = [first.name(network, *pair) for pair in zip(objectives, seeds, strict=True)]
+        return cls(tuple(objectives), tuple(seeds), tuple(names), first.settings)
 
     def without(self, existing: set[str], size: int = BATCH_SIZE) -> list[Batch]:
         """Return batches of the images that are not rendered yet.
@@ -355,12 +398,22 @@ def render_batch(
         raise KeyboardInterrupt
     for i, name in enumerate(batch.names):
         if i not in rendering.problems:
-            write = partial(_write, rendering[i], name, store)
+            write = partial(write_image, rendering[i], name, store)
             start(write) if start else write()
     return [Outcome(name, rendering.problems.get(i, "")) for i, name in enumerate(batch.names)]
 
 
-def _write(image: fv.Rendering, name: str, store: Store) -> None:
+def write_image(image: fv.Rendering, name: str, store: Store) -> None:
+    """Write an image and its small copy.
+
+    Args:
+        image: The image.
+        name: Hash of its recipe.
+        store: Where the files are written.
+
+    Raises:
+        OutputError: The store cannot be written to.
+    """
     # The image comes last: where it exists, its thumbnail does too.
     store.write(thumbnail_file(name), image.encoded(".webp", side=THUMBNAIL_SIZE))
     store.write(image_file(name), image.encoded())
