@@ -428,7 +428,8 @@ def test_commands(tmp_path, monkeypatch, capsys):
             "layer 'logit' has no positions and so no neurons; leave out neurons or the layer",
         ),
         (["sweep", "--layer", "stage1", "--channels", "²"], "cannot read the channels '²'; give numbers as 0-15,40"),
-        (["gallery", "--per-class", "0"], "per_class must be >= 1, got 0"),
+        (["gallery", "--per-class", "0"], "per_class must be in [1, 1000], got 0 (default 1)"),
+        (["gallery", "--per-class", "9" * 12], "per_class must be in [1, 1000], got 999999999999 (default 1)"),
         (
             ["sweep", "--layer", "head", "--neurons"],
             "layer 'head' has no positions and so no neurons; leave out neurons or the layer",
@@ -444,7 +445,7 @@ def test_commands(tmp_path, monkeypatch, capsys):
         (["sweep", "--layer", "stage1", "--channels", "a"], "cannot read the channels 'a'; give numbers as 0-15,40"),
         (
             ["sweep", "--layer", "stage1", "--diverse-images", "1"],
-            "diverse_images must be 0 or >= 2, got 1 (default 0)",
+            "diverse_images must be 0 or in [2, 1000], got 1 (default 0)",
         ),
         (["gallery", "-o", "nowhere://x"], "cannot write to nowhere://x: "),
     ],

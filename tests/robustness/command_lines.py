@@ -48,7 +48,7 @@ def base_lines() -> dict[str, list[str]]:
         "blocks": ["photo.png", "--layer", "conv2", "-o", "out", "--cells", "2", "--groups", "1", *few, *MODEL],
         "doctor": ["--photographs", "photos", *MODEL],
         "dream": ["photo.png", "conv2:1", "--octaves", "1", "--steps", "1", "-o", "dream.png", *MODEL],
-        "embeddings": ["photos", "a.png", "-o", "map.html", "--method", "pca", *MODEL],
+        "embeddings": ["photos", "a.png", "-o", "map.html", "--method", "pca", "--steps", "1", *MODEL],
         "evidence": ["photos", "--layer", "conv2", "-o", "evidence.html", *MODEL],
         "examples": ["photos", "--layer", "conv2", "-o", "examples.png", *few, *MODEL],
         "explain": ["photo.png", "logit:1", "--method", "gradient", "-o", "explained.png", *MODEL],

@@ -15,7 +15,7 @@ import featviz as fv
 from featviz.apps.gallery.page import Page, Photograph, make_card
 from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.judge import VERDICTS
-from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
+from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, image_file
 from featviz.apps.shared.classes import class_title, find_classes, network_title
 from featviz.apps.shared.page import counted
@@ -57,7 +57,7 @@ def gallery(
         network: A classifier.
         output: A folder, or a URL that fsspec supports.
         classes: Class names or indices; `None` for all classes.
-        per_class: Number of images per class, >= 1.
+        per_class: Number of images per class, from 1 to 1000.
         diversity: Layer in which the images of a class are made to differ; `None` for different seeds only.
         pairs: Pairs of classes to interpolate between, in five images each.
         probability: Also render the probability of each class, beside its logit.
@@ -80,8 +80,8 @@ def gallery(
 
     Source: Simonyan et al. 2013, https://arxiv.org/abs/1312.6034, figure 1.
     """
-    if per_class < 1:
-        raise fv.SettingError(f"per_class must be >= 1, got {per_class}")
+    if not 1 <= per_class <= MAX_IMAGES:
+        raise fv.SettingError(f"per_class must be in [1, {MAX_IMAGES}], got {per_class} (default 1)")
     if diversity is not None and per_class < 2:
         raise fv.SettingError(f"diversity needs per_class >= 2, got {per_class}")
     if classes is not None and not len(classes):

@@ -11,7 +11,7 @@ import featviz as fv
 from featviz.apps.gallery.crops import write_crops
 from featviz.apps.gallery.gallery import DIVERSITY_WEIGHT
 from featviz.apps.gallery.page import Card, Page, card_image, make_card
-from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
+from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title, network_title
 from featviz.apps.shared.page import MAX_SLUG, counted
@@ -52,7 +52,7 @@ def sweep(
         channels: Channels of each layer; `None` for all.
         neurons: Render the neuron at the central position instead of the whole channel.
         negative: Also render what each unit responds to least.
-        diverse_images: Number of additional images per unit that differ from each other in the layer: 0, or >= 2.
+        diverse_images: Number of additional images per unit that differ from each other in the layer: 0, or from 2 to 1000.
         photographs: Folder of images. Those with the highest activation are shown next to each unit, cropped to its
             receptive field; `None` for none.
         size: Height and width of the images in px, or one side; `None` for the network's input size.
@@ -72,8 +72,8 @@ def sweep(
 
     Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, figure 2, the photographs.
     """
-    if diverse_images == 1 or diverse_images < 0:
-        raise fv.SettingError(f"diverse_images must be 0 or >= 2, got {diverse_images} (default 0)")
+    if diverse_images != 0 and not 2 <= diverse_images <= MAX_IMAGES:
+        raise fv.SettingError(f"diverse_images must be 0 or in [2, {MAX_IMAGES}], got {diverse_images} (default 0)")
     names = ["" if layer == "logit" else layer for layer in ([layers] if isinstance(layers, str) else layers)]
     if neurons:
         _check_neurons(network, names)

@@ -12,6 +12,9 @@ from featviz.apps.shared.page import counted
 from featviz.errors import OutputError, SettingError, shown
 from featviz.io import Store
 
+MAX_IMAGES = 1000
+"""Largest number of images of one class or unit."""
+
 
 @dataclass
 class Album:
