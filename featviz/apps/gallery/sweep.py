@@ -52,7 +52,8 @@ def sweep(
         channels: Channels of each layer; `None` for all.
         neurons: Render the neuron at the central position instead of the whole channel.
         negative: Also render what each unit responds to least.
-        diverse_images: Number of additional images per unit that differ from each other in the layer: 0, or from 2 to 1000.
+        diverse_images: Number of additional images per unit that differ from each other in the layer: 0, or from 2 to
+            1000.
         photographs: Folder of images. Those with the highest activation are shown next to each unit, cropped to its
             receptive field; `None` for none.
         size: Height and width of the images in px, or one side; `None` for the network's input size.
