@@ -58,7 +58,7 @@ METHODS: dict[str, Any] = {
     "LRP epsilon_gamma_box": m.LRP("epsilon_gamma_box"),
     "LRP cp_lrp": m.LRP("cp_lrp"),
     "LRP attn_lrp": m.LRP("attn_lrp"),
-    "LRP attn_lrp, shifted": m.NoiseTunnel(m.LRP("attn_lrp"), samples=16, noise=0.1, shift=8),
+    "LRP attn_lrp, shifted": m.NoiseTunnel(m.LRP("attn_lrp"), samples=16, noise=0.0, shift=16),
     "Attention": m.Attention(),
     "Rollout": m.Rollout(),
     "GradientRollout": m.GradientRollout(),
