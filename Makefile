@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-# One process per core, each with one thread: two on two cores take half the time of one with two threads.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+# One process per core, each with one thread: processes with several threads each would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
@@ -121,7 +121,7 @@ networks: $(READY)  ## examine over 300 architectures of other packages, about t
 	$(BIN)/python -m pip install --quiet --editable '.[networks]'
 	PYTHONPATH=tests $(BIN)/python -m networks.table --output docs/networks.md
 
-breakit: $(READY)  ## try to break commands, calls, recipes and output folders, about 20 minutes
+breakit: $(READY)  ## try to break commands, calls, recipes and output folders, over an hour
 	PYTHONPATH=tests:tools $(BIN)/python -m robustness
 
 package: $(READY)  ## build the wheel and the sdist, and use the wheel in an empty environment, about a minute

@@ -1,4 +1,4 @@
-"""Measure attribution methods on images whose truth is known: `make explain-bench`, about half an hour on two cores.
+"""Measure attribution methods on images whose truth is known: `make explain-bench`, over an hour on two cores.
 
 A mosaic of four motif drawings: does a method point at the drawing of the class with the highest logit? Further
 columns are insertion and deletion, the weight randomisation test of Adebayo et al., and the completeness error of
