@@ -133,6 +133,6 @@ def test_without_notebooks_live_is_a_bar(wheel, folder, tmp_path):
 
 def test_every_extra_is_tested_and_in_all():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    features = set(extras) - {"all", "dev", "networks"}  # `networks` is for a table in the documentation
-    assert {*COMMANDS, *MODULES, "notebooks"} == features
+    features = set(extras) - {"all", "dev", "docs", "networks"}  # `networks` is for a table in the documentation
+    assert {*COMMANDS, "explore", "notebooks"} == features
     assert extras["all"] == [f"featviz[{','.join(sorted(features))}]"]
