@@ -10,6 +10,8 @@ import toys
 
 import featviz as fv
 
+pytest_plugins = ["explorer_fixtures"]
+
 SHARED = Path(__file__).parents[2] / "shared"
 """Trained networks and photographs next to the checkout; tests that need them are skipped where they are missing."""
 

@@ -11,9 +11,11 @@ import featviz as fv
 @pytest.fixture
 def plain_explorer(tmp_path):
     """An explorer of a tiny network."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with fv.explore(toys.plain(), output=tmp_path / "store", open_browser=False) as running:
         yield running
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
