@@ -33,10 +33,10 @@ def explore(
         ),
     ] = None,
 ) -> None:
-    """Explore a network on a local page: units are drawn as they come into view.
+    """Explore a network in the browser, on a local page.
 
-    Runs until Ctrl-C. Images are kept, so that they are there at once the next time. The page can be opened on this
-    machine only, by the address that is printed.
+    Units are drawn as they come into view. Runs until Ctrl-C. Images are kept, so that they are there at once the next
+    time. The page can be opened on this machine only, by the address that is printed.
     """
     running = fv.explore(
         network.load(),

@@ -207,10 +207,10 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "quality": check_text, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
     "scan_progress": _progress,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
-    **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download"), check_flag),
+    **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download", "open_browser"), check_flag),
     **dict.fromkeys(
         ("octaves", "jitter", "laplacian", "top", "rest", "cells", "groups", "per_image",
-         "per_class", "least", "diverse_images", "robustness_views", "seed"), as_whole,
+         "per_class", "least", "diverse_images", "robustness_views", "seed", "port"), as_whole,
     ),
     **dict.fromkeys(("steps", "until", "frames"), _steps),
     **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps"), check_number),

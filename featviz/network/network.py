@@ -236,18 +236,26 @@ class Network:
     @neutral_state()
     def probed(self) -> Probed:
         """The layers and what else two passes tell about the network; measured on first use."""
-        if self._measured.probed is None:
+        # Threads may measure at the same time: a value is written once it is complete, and never cleared.
+        probed = self._measured.probed
+        if probed is None:
             key = self._cache_key
-            self._measured.probed, self._measured.fields = probe_cache.load(key) or (None, None)
-        if self._measured.probed is None:
-            try:
-                self._measured.probed = probe(self.module, self.input, self._weight, self._longest)
-            except Exception as error:
-                explain_failure(self.module, self.input, self.label, error)
-                error.add_note(f"while running {self.label} on grey images of {self.size[0]}x{self.size[1]} px")
-                raise
-            probe_cache.save(key, self._measured.probed, None)
-        return self._measured.probed
+            probed, fields = probe_cache.load(key) or (None, None)
+            if fields is not None:
+                self._measured.fields = fields
+            if probed is None:
+                probed = self._probe()
+                probe_cache.save(key, probed, None)
+            self._measured.probed = probed
+        return probed
+
+    def _probe(self) -> Probed:
+        try:
+            return probe(self.module, self.input, self._weight, self._longest)
+        except Exception as error:
+            explain_failure(self.module, self.input, self.label, error)
+            error.add_note(f"while running {self.label} on grey images of {self.size[0]}x{self.size[1]} px")
+            raise
 
     @property
     def _longest(self) -> int | None:
@@ -262,10 +270,11 @@ class Network:
     @property
     def table(self) -> dict[str, Layer]:
         """Every layer that can be addressed, by name, in execution order. The last one is the output, `""`."""
-        if self._measured.table is None:
+        table = self._measured.table
+        if table is None:
             output = output_row(self)
-            self._measured.table = self.probed.table | ({} if output is None else {OUTPUT: output})
-        return self._measured.table
+            table = self._measured.table = self.probed.table | ({} if output is None else {OUTPUT: output})
+        return table
 
     @property
     def fixed_size(self) -> bool:
@@ -298,10 +307,11 @@ class Network:
             The receptive fields by layer name.
         """
         probed = self.probed  # reads the fields, too, where they were measured before
-        if self._measured.fields is None:
-            self._measured.fields = receptive_fields_of(self)
-            probe_cache.save(self._cache_key, probed, self._measured.fields)
-        return self._measured.fields
+        fields = self._measured.fields
+        if fields is None:
+            fields = self._measured.fields = receptive_fields_of(self)
+            probe_cache.save(self._cache_key, probed, fields)
+        return fields
 
     # ------------------------------------------------------------------------------------------ other inputs
 
@@ -414,7 +424,8 @@ class Network:
         if self.accepts(size, layers):
             return
         if not self.accepts(self.size, layers):
-            self._run_grey(self.size)  # the size is not at fault: let the network's own error surface
+            # The size is not at fault: let the network's own error surface.
+            self._run_grey(self.copy_module(), self.size)
         given = f"{self.label} does not accept images of {size[0]}x{size[1]} px"
         if self.fixed_size:
             raise ModelError(f"{given}, only of {self.size[0]}x{self.size[1]}")
@@ -443,8 +454,9 @@ class Network:
         key = size, frozenset(layers)
         calls = {layer: call_of(self.layer(layer)) for layer in layers}
         if key not in self._measured.accepted:
+            module = self.copy_module()  # its errors are not about the size
             try:
-                self._run_grey(size, calls)
+                self._run_grey(module, size, calls)
             except Exception as error:
                 raise_unless_size_error(error)
                 self._measured.accepted[key] = False
@@ -452,9 +464,8 @@ class Network:
                 self._measured.accepted[key] = True
         return self._measured.accepted[key]
 
-    def _run_grey(self, size: Size, calls: Mapping[str, Call] = MappingProxyType({})) -> None:
-        """Run the network on a grey image, up to the last of some calls; without any, to its end."""
-        module = self.copy_module()
+    def _run_grey(self, module: nn.Module, size: Size, calls: Mapping[str, Call] = MappingProxyType({})) -> None:
+        """Run a working copy on a grey image, up to the last of some calls; without any, to its end."""
         with Chance(self.device)(), torch.no_grad(), uncompiled():
             if calls:
                 hook_outputs(module, calls)(lambda: module(self._grey(1, size)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,7 @@ def right_arguments(net: fv.Network, folder: Path, out: Path) -> dict[str, dict[
         "evidence": {"network": net, "photographs": folder},
         "examples": {"network": net, "photographs": folder, "layer": "conv2"},
         "explain": {"network": net, "image": photo, "target": "logit:1", "method": "gradient"},
+        "explore": {"network": net, "output": out, "open_browser": False},
         "fit_prior": {"images": folder},
         "gallery": {"network": net, "output": out, "classes": [1], **few},
         "judge": {"images": folder / "rendered", "judge": net, "network": net},
@@ -100,6 +102,9 @@ def test_only_errors_of_featviz(name, folder, tmp_path, monkeypatch):
                 result = function(**given)
                 if inspect.isgenerator(result):
                     next(result, None)
+                if isinstance(result, AbstractContextManager):
+                    with result:
+                        pass
             except fv.FeatvizError as error:
                 if "\n" in str(error) and "^" not in str(error):  # a caret marks where text cannot be parsed
                     failures.append(f"{argument} = {kind}: {str(error)[:60]}")

@@ -20,6 +20,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import toys
+from explore_client import Client
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -358,6 +359,15 @@ def replayed(net, folder):
     fv.replay(recipe, network=net)
 
 
+def explored(net, folder):
+    """Draw one unit on the page of the explorer."""
+    with fv.explore(net, output=folder / "explored", open_browser=False) as running:
+        client = Client(running.url)
+        with client.listening():
+            answer = client.images(f"{first_map(net)}:0", size=net.size[0]).json()
+            return [client.ended(image["id"]) for image in answer.get("images", ()) if "error" not in image]
+
+
 def trained_head(net, folder):
     batches = [(image_of(net).repeat(2, 1, 1, 1), torch.tensor([0, 1]))] * 2
     methods.train_scouter(net, first_map(net), batches, folder / "head.safetensors")
@@ -405,6 +415,7 @@ CALLS = {
     "gallery": lambda net, folder: fv.gallery(net, folder, classes=["ant"], photographs=pictures(SIDE), **TINY),
     "sweep": lambda net, folder: fv.sweep(net, folder, [first_map(net)], channels=[0], **TINY),
     "blocks": lambda net, folder: fv.blocks(net, photograph(net), first_map(net), folder, cells=1, groups=1, **TINY),
+    "explore": explored,
     "train_scouter": trained_head,
     **{
         f"explain by {name}": explained(getattr(methods, name)())
@@ -414,7 +425,7 @@ CALLS = {
     "explain by IntegratedGradients": explained(methods.IntegratedGradients(steps=2)),
     "explain by NoiseTunnel": explained(methods.NoiseTunnel(methods.GuidedBackprop(), samples=2)),
 }
-SLOW = {"doctor", "gallery", "sweep", "blocks", "judge", "examples", "sizes", "layers"}
+SLOW = {"doctor", "explore", "gallery", "sweep", "blocks", "judge", "examples", "sizes", "layers"}
 """Calls that take more than about 0.1 s."""
 ELSEWHERE = {
     "atlas": "umap takes seconds to load; it reads the network as `blocks` does",
@@ -441,7 +452,8 @@ def test_every_public_function_that_takes_a_network_is_called():
         "receptive_fields",
     }
     text = {"bind", "embed"}  # see test_text_networks.py
-    assert own <= called | text | {"with_input", "normaliser", "check_images"}  # the latter do not run the network
+    no_pass = {"with_input", "normaliser", "check_images", "copy_module"}
+    assert own <= called | text | no_pass
 
 
 OWN_ERRORS = {toys.Broken: RuntimeError, toys.Functional: RuntimeError, toys.Unpadded: AssertionError}

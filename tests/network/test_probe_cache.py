@@ -99,6 +99,21 @@ def test_another_input_is_measured_again(changed):
     assert len(files()) == 2
 
 
+def test_two_threads_may_measure_at_once(monkeypatch):
+    """The other thread finishes between the moment at which this one sees no measurement and its own."""
+    net = toys.network(toys.Plain())
+    found = []
+
+    def load(_):
+        monkeypatch.undo()
+        found.append((net.probed, net.receptive_fields()))
+
+    monkeypatch.setattr(probe_cache, "load", load)
+    probed = net.probed
+    assert found == [(probed, net.receptive_fields())]
+    assert net.accepts((32, 32))
+
+
 def test_class_names_do_not_matter(no_passes):
     module = toys.Plain()
     toys.network(module).layers()
