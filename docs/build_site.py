@@ -25,7 +25,7 @@ START = (
     '<meta http-equiv="refresh" content="0; url=docs/index.html">'
 )
 """The page `index.html` of the site's folder, which leads to the landing page."""
-FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Dockerfile")
+FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "Dockerfile")
 """Files beside `docs` to which pages link."""
 NOTEBOOK_SECONDS = 900
 """Longest time that a cell of a notebook may take."""

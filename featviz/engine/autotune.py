@@ -7,7 +7,6 @@ import json
 import platform
 import time
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +15,8 @@ import torch
 from torch import Tensor
 
 from featviz.engine.memory import keep_freed_memory
-from featviz.errors import OutputError
 from featviz.interfaces import Size
-from featviz.io import cache_folder, write
+from featviz.io import cache_folder, write_cached
 from featviz.network import Execution, Forward, Network
 from featviz.network.execution import PRECISIONS
 
@@ -78,10 +76,8 @@ def autotune(
     last_key = _key(network, (), 0, (0, 0), Execution())
     shift = {"float32": -HYSTERESIS, "bfloat16": HYSTERESIS}.get(_remembered().get(last_key, ""), 0.0)
     found = lower if _is_faster(network, layers, count, view, single, lower, REQUIRED_SPEEDUP + shift) else single
-    with suppress(OutputError, OSError):  # a machine that cannot write its cache measures again
-        _cache_file().parent.mkdir(parents=True, exist_ok=True)
-        chosen = {key: found.precision, last_key: found.precision}
-        write(_cache_file(), json.dumps(_remembered() | chosen, indent=1).encode())
+    chosen = {key: found.precision, last_key: found.precision}
+    write_cached(_cache_file(), json.dumps(_remembered() | chosen, indent=1).encode())
     return found
 
 

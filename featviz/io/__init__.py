@@ -1,8 +1,9 @@
 """Read and write images, videos, folders of images, contact sheets, arrays in recipes, and progress bars."""
 
 from featviz.io.array import Array, Numbers
+from featviz.io.cache import cache_folder, write_cached
 from featviz.io.contact_sheet import contact_sheet, text_tile, wrapped
-from featviz.io.files import cache_folder, check_output, free_path, is_file, is_folder, slug, unique_slug, write
+from featviz.io.files import check_output, free_path, is_file, is_folder, slug, unique_slug, write
 from featviz.io.folders import (
     check_outside,
     images_in,
@@ -41,5 +42,5 @@ __all__ = [
     "open_image", "over_checks", "pillow_pixels", "progress_bar", "read_image", "read_photograph",
     "read_photographs", "read_recipe", "read_report", "read_video", "read_whole_photograph", "resize", "save_image",
     "save_video", "separate_images", "slug", "text_tile", "to_bytes", "unique_slug", "warn_of_skipped", "wrapped",
-    "write",
+    "write", "write_cached",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from secrets import token_hex
-from tempfile import NamedTemporaryFile, gettempdir
+from tempfile import NamedTemporaryFile
 
 import psutil
 
@@ -64,25 +64,6 @@ def check_output(path: Path, *endings: str) -> None:
     except OSError as error:
         raise OutputError(f"cannot write to the folder {folder}: {error.strerror}") from error
     remove_stale(folder)
-
-
-def cache_folder() -> Path:
-    """Return the folder of featviz's cache, which holds measurements of this machine and of folders of images.
-
-    Returns:
-        `featviz` in `$XDG_CACHE_HOME`, or in `~/.cache`; where that is not writable, a folder of the user among the
-        temporary files.
-    """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featviz"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    folder = Path(gettempdir()) / f"featviz-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
 
 
 def write(path: Path, data: bytes) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from featviz.errors import OutputError
+from featviz.io.files import remove_stale
 
 log = logging.getLogger("featviz")
 
@@ -21,7 +22,7 @@ def locked(folder: Path) -> Iterator[None]:
     The lock is released when its process ends, however it ends.
 
     Args:
-        folder: The folder, which is made if it is missing.
+        folder: The folder, which is made if it is missing. Temporary files that killed processes left are deleted.
 
     Raises:
         OutputError: The folder cannot be written to.
@@ -37,6 +38,7 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
     try:
+        remove_stale(folder)
         yield
     finally:
         lock.release()

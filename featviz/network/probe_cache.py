@@ -6,7 +6,6 @@ import hashlib
 import json
 import types
 from collections.abc import Hashable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, astuple
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,8 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from featviz.errors import OutputError
-from featviz.io import cache_folder, write
+from featviz.io import cache_folder, write_cached
 from featviz.network.activations import Layout
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
@@ -80,9 +78,7 @@ def save(key: str, probed: Probed, fields: Fields | None) -> None:
     """
     content = asdict(probed) | {"memory_format": str(probed.memory_format)}
     pairs = None if fields is None else {name: (field.px, field.stride) for name, field in fields.items()}
-    with suppress(OutputError, OSError):
-        _file(key).parent.mkdir(parents=True, exist_ok=True)
-        write(_file(key), json.dumps({"probed": content, "fields": pairs}).encode())
+    write_cached(_file(key), json.dumps({"probed": content, "fields": pairs}).encode())
 
 
 def _file(key: str) -> Path:

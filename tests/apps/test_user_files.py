@@ -108,7 +108,7 @@ def test_the_cache_is_in_the_users_folder_or_among_temporary_files(tmp_path, mon
     assert cache_folder().is_dir()
     (tmp_path / "file").write_text("")
     (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("featviz.io.files.gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr("featviz.io.cache.gettempdir", lambda: str(tmp_path / "temporary"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
     found = cache_folder()
     assert found.parent == tmp_path / "temporary" and found.is_dir()
@@ -121,7 +121,7 @@ def test_the_cache_is_in_the_users_folder_or_among_temporary_files(tmp_path, mon
 def test_a_network_is_listed_where_no_cache_can_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("featviz.io.files.gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr("featviz.io.cache.gettempdir", lambda: str(tmp_path / "temporary"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert toys.plain().layers().rows()
     assert list((tmp_path / "temporary").glob("featviz-*/layers/*.json"))

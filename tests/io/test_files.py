@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import featviz as fv
-from featviz.io import cache_folder, check_output, slug, unique_slug, write
+from featviz.io import Store, cache_folder, check_output, locked, slug, unique_slug, write, write_cached
 from featviz.io import files as files_module
 
 
@@ -101,19 +101,36 @@ def test_names_that_are_too_long_are_refused_before_anything_is_computed(tmp_pat
     assert str(caught.value).endswith(".png: File name too long")
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def hold(folder):
+    with locked(folder):
+        pass
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda folder: check_output(folder / "a.png"),
+        Store,
+        lambda folder: Store(folder.parent),
+        hold,
+        lambda folder: write_cached(folder / "a.json", b"{}"),
+    ],
+    ids=["output file", "store", "subfolder of a store", "locked folder", "cache"],
+)
+def test_what_a_killed_process_left_is_removed(use, tmp_path):
     """Files of a process that runs, and fresh ones of other machines, are kept."""
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    mine = files_module._machine()
-    stale = [tmp_path / f".{mine}-{int(ended.stdout)}-00000000.part", tmp_path / ".00000000-1-00000000.part.mp4"]
-    kept = [tmp_path / f".{mine}-{os.getpid()}-00000000.part", tmp_path / ".00000000-2-00000000.part"]
-    kept += [tmp_path / "a.part", tmp_path / ".part"]
+    folder, mine = tmp_path / "images", files_module._machine()
+    folder.mkdir()
+    stale = [folder / f".{mine}-{int(ended.stdout)}-00000000.part", folder / ".00000000-1-00000000.part.mp4"]
+    kept = [folder / f".{mine}-{os.getpid()}-00000000.part", folder / ".00000000-2-00000000.part"]
+    kept += [folder / "a.part", folder / ".part"]
     for path in [*stale, *kept]:
         path.write_bytes(b"half")
-    for path in (stale[1], tmp_path / "a.part", tmp_path / ".part"):
+    for path in (stale[1], folder / "a.part", folder / ".part"):
         os.utime(path, (0, 0))
-    check_output(tmp_path / "a.png")
-    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    use(folder)
+    assert sorted(path for path in folder.iterdir() if path.name not in ("a.json", ".lock")) == sorted(kept)
 
 
 @pytest.mark.parametrize(

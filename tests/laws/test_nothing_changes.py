@@ -11,7 +11,7 @@ import time
 import types
 import warnings
 from collections import Counter, deque
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -361,11 +361,13 @@ def replayed(net, folder):
 
 def explored(net, folder):
     """Draw one unit on the page of the explorer."""
-    with fv.explore(net, output=folder / "explored", open_browser=False) as running:
-        client = Client(running.url)
-        with client.listening():
-            answer = client.images(f"{first_map(net)}:0", size=net.size[0]).json()
-            return [client.ended(image["id"]) for image in answer.get("images", ()) if "error" not in image]
+    with (
+        fv.explore(net, output=folder / "explored", open_browser=False) as running,
+        closing(Client(running.url)) as client,
+        client.listening(),
+    ):
+        answer = client.images(f"{first_map(net)}:0", size=net.size[0]).json()
+        return [client.ended(image["id"]) for image in answer.get("images", ()) if "error" not in image]
 
 
 def trained_head(net, folder):

@@ -269,7 +269,7 @@ def test_a_cache_that_cannot_be_written_does_not_matter(monkeypatch, tmp_path):
         raise fv.OutputError("the disk is full")
 
     monkeypatch.undo()
-    monkeypatch.setattr(probe_cache, "write", fail)
+    monkeypatch.setattr("featviz.io.cache.write", fail)
     assert rows(of(module, size=40))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
-from featviz.io import cache_folder, read_photograph, write
+from featviz.io import cache_folder, read_photograph, write_cached
 from featviz.network import OUTPUT, Activations
 
 BATCH = 32
@@ -171,8 +171,4 @@ def _write_cache(file: Path, found: EmbeddedPhotographs) -> None:
     from safetensors.torch import save
 
     about = {"names": json.dumps(found.names), "skipped": json.dumps(dict(found.skipped))}
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write(file, save({"vectors": found.vectors.contiguous()}, metadata=about))
-    except (OSError, fv.OutputError):  # the cache cannot be written: the folder will be read again
-        return
+    write_cached(file, save({"vectors": found.vectors.contiguous()}, metadata=about))

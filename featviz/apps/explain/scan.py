@@ -15,7 +15,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
-from featviz.io import cache_folder, write
+from featviz.io import cache_folder, write_cached
 
 MEDIAN_SAMPLE = 512
 """Size of the random sample of photographs in which those near the median are searched."""
@@ -199,8 +199,4 @@ def _write_cache(file: Path, scan: Scan, folder: Path) -> None:
         "skipped": json.dumps(scan.skipped),
         "skipped_count": str(scan.skipped_count),
     }
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write(file, save(tensors, metadata=about))
-    except (OSError, fv.OutputError):  # the cache cannot be written: the folder will be scanned again
-        return
+    write_cached(file, save(tensors, metadata=about))
