@@ -6,7 +6,7 @@ READY := .venv/ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
-.PHONY: demo test test-slow check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
+.PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench layersbench batchbench blocks-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
@@ -14,11 +14,14 @@ demo: $(READY)  ## dream on a photograph and render a gallery of the bundled net
 	$(BIN)/featviz dream docs/chelsea.webp --strength 0.4 -o demo/dream.png
 	$(BIN)/featviz gallery --size 128 --steps 192 --judge motifvit -o demo/gallery
 
-test: $(READY)  ## run the tests, except the slow ones
-	$(PYTEST) --dist worksteal -m "not slow"
+test: $(READY)  ## run the tests, except the slow and long ones
+	$(PYTEST) --dist worksteal -m "not slow and not long"
 
 test-slow: $(READY)  ## run the slow tests: trained networks, retraining, browser, Ray
-	$(PYTEST) --dist loadfile -m slow
+	$(PYTEST) --dist loadfile -m "slow and not long"
+
+test-long: $(READY)  ## run the long tests, for a release: whole batteries, of which the others run a part
+	$(PYTEST) --dist worksteal -m long
 
 check: $(READY)  ## lint, type-check, and verify the direction of imports
 	$(BIN)/ruff check .

@@ -264,6 +264,7 @@ def test_scan_progress_is_reported(motifnet, folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cppn", "alpha"])
+@pytest.mark.long
 def test_icons_of_other_params(motifnet, folder, tmp_path, name):
     words = ["atlas", str(folder), "--layer", "stage3", "--per-image", "1", "--method", "pca", "--param", name]
     assert main([*words, "--steps", "2", "--quiet", "-o", "page"]) == 0

@@ -111,6 +111,7 @@ def test_a_wrong_normalisation_is_found_by_batch_norms(motifnet, folder):
     assert fix in options.split(" or ")
 
 
+@pytest.mark.long
 def test_pixels_in_0_to_255(motifnet, folder):
     wrong = broken(motifnet, before=lambda x: (x / 255 - 0.5) / 0.5)
     fix = "--mean 0,0,0 --std 0.003922,0.003922,0.003922"
@@ -152,6 +153,7 @@ def test_a_normalisation_with_infinite_activations_does_not_fit(folder):
     )
 
 
+@pytest.mark.long
 def test_bgr_instead_of_rgb(motifnet, tmp_path):
     """A network that sees red only, and photographs with little blue."""
     folder = drawings(tmp_path / "drawings", light=(1.0, 0.7, 0.1))

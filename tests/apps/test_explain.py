@@ -195,6 +195,7 @@ def test_saved_files_hold_the_recipe_of_the_map(motifnet, mosaic, tmp_path):
     assert len(read_report(sheet.save(tmp_path / "b.png"))["explained"]) == 2
 
 
+@pytest.mark.long
 def test_maps_of_one_method_compare_where_targets_read_the_same_layer(motifnet, mosaic):
     """Of logits, the weaker map is drawn paler; a channel of another layer has a scale of its own."""
     targets = ["logit:star", "0.25 * logit:star", "stage2:5"]
@@ -345,6 +346,7 @@ def test_methods_apply_to_the_transformer_of_torchvision():
         assert fv.explain(network, torch.rand(3, 32, 32), "logit:1", method).map.abs().max() > 0
 
 
+@pytest.mark.long
 def test_networks_without_rectifiers_or_in_other_precisions(motifnet):
     linear = toys.network(
         torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())

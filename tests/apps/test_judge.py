@@ -75,6 +75,7 @@ def test_adversarial_images_are_recognised_by_their_own_network_only(motifnet, m
     assert verdicts.count(OWN_ONLY) >= 2 and NEITHER not in verdicts
 
 
+@pytest.mark.long
 def test_images_rendered_without_transforms_are_scored_in_other_views(motifnet, motifvit):
     goals = [f"stage3:{channel}" for channel in range(4)]
     fooled = fv.render(motifnet, goals, transforms=(), param=param.Image(64, spatial=param.Pixel()), steps=64)
@@ -84,6 +85,7 @@ def test_images_rendered_without_transforms_are_scored_in_other_views(motifnet, 
     assert FRAGILE in {one.verdict for one in judgement}
 
 
+@pytest.mark.long
 def test_the_first_unit_that_an_objective_maximises_is_judged(motifnet, motifvit):
     goals = ["-stage2:5", "2*tv - stage2:5", "-3 * logit:star + stage2:6 * 2", "stage2 - tv", "logit:star / 2 - tv"]
     least = fv.render(motifnet, goals, steps=64)
@@ -107,6 +109,7 @@ def test_the_first_unit_that_an_objective_maximises_is_judged(motifnet, motifvit
         fv.judge(diverse, judge=motifvit, network=motifnet)
 
 
+@pytest.mark.long
 def test_the_aspect_ratio_of_an_image_is_kept(motifnet, motifvit):
     wide = fv.render(motifnet, ["logit:star", "logit:heart"], param=param.Image((64, 192)), steps=128)
     for one in fv.judge(wide, judge=motifvit, network=motifnet):
@@ -141,6 +144,7 @@ def test_the_score_is_compared_with_photographs(motifnet, motifvit, rendering, t
     assert fv.judge(noise, judge=motifvit, photographs=folder)[0].percentile < 0.9
 
 
+@pytest.mark.long
 def test_each_image_is_scored_by_the_network_of_its_recipe(motifnet, motifvit, tmp_path):
     dark = motifnet.with_input(mean=(0.0,) * 3, std=(1.0,) * 3)
     for name, network in (("dark", dark), ("usual", motifnet)):
@@ -167,6 +171,7 @@ def some(network, classes):
 
 
 @pytest.mark.parametrize("names", [("heart",), ("heart", "leaf")])
+@pytest.mark.long
 def test_of_one_class_or_two_none_is_recognised_in_noise(motifnet, motifvit, names):
     """Of two classes, either ranks first in half of all noise images; a single class always does."""
     indices = [motifnet.classes.index(name) for name in names]
@@ -186,6 +191,7 @@ def test_a_judge_with_constant_output_recognises_nothing(motifnet, rendering):
     assert (heart.rank, heart.verdict) == (KINDS, OWN_ONLY)
 
 
+@pytest.mark.long
 def test_a_neuron_is_scored_at_its_position(motifnet, motifvit, tmp_path):
     made = fv.render(motifnet, "stage2:6@20,20", param=param.Image(128), steps=128)
     (one,) = fv.judge(made, judge=motifvit, network=motifnet, photographs=drawings(tmp_path / "drawings", 12))
@@ -202,6 +208,7 @@ def test_a_neuron_is_scored_through_the_transforms_and_at_the_size_of_its_render
     assert one.score == pytest.approx(made.robustness.clean.item(), rel=0.1) and one.verdict == ROBUST
 
 
+@pytest.mark.long
 def test_folders_are_judged_and_noise_is_told_from_renderings(motifnet, motifvit, tmp_path):
     for name in ("noise", "made", "empty"):
         (tmp_path / name).mkdir()
@@ -243,6 +250,7 @@ def test_predictions_are_probabilities_whatever_a_network_ends_in(classes, end, 
     assert torch.allclose(predict(network, images), output) == unchanged
 
 
+@pytest.mark.long
 def test_combined_networks_and_a_judge_that_ends_in_a_softmax(motifnet, motifvit):
     both = fv.combine(a=motifnet, b=fv.load("motifnet", device="cpu"))
     soft = fv.Network(
@@ -284,6 +292,7 @@ def test_transparent_files_of_own_params_are_seen_over_grey(motifnet, motifvit, 
     assert saved.score == pytest.approx(one.score, abs=0.05)
 
 
+@pytest.mark.long
 def test_transparent_parts_are_seen_over_grey(motifnet, motifvit, tmp_path):
     made = fv.render(motifnet, "logit:heart", param=param.Alpha(), steps=192)
     clear = replace(made, images=torch.cat([made.images[:, :3], 0 * made.images[:, 3:]], 1))

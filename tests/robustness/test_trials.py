@@ -9,9 +9,9 @@ import pytest
 from robustness.trial import DAMAGE, FINE, HUNG, RAW, REFUSED, Trial, run_all
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = 60
+SAMPLE = 30
 """Number of trials of each kind."""
-SAMPLES = {"interruptions": 20}
+SAMPLES = {"interruptions": 10}
 """Number of trials of the kinds that take longer."""
 
 

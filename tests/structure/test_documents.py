@@ -184,6 +184,7 @@ def test_nothing_public_is_missing_from_the_catalogue(catalogue):
 
 
 @pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # two steps are not enough to wake a unit
+@pytest.mark.long
 def test_every_snippet_of_the_catalogue_runs(catalogue, monkeypatch, tmp_path):
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     for namespace, snippets in catalogue.SNIPPETS.items():

@@ -81,6 +81,7 @@ def test_drawings_depend_on_their_generator_only():
     assert one.amax() <= 1
 
 
+@pytest.mark.long
 def test_the_network_recognises_its_visualizations(motifnet, visualizations):
     logits = motifnet.capture(torch.stack(list(visualizations.values())), [""])[""]
     wanted = [motifnet.classes.index(name) for name in CLASSES]
@@ -217,6 +218,7 @@ def test_a_caricature_of_a_drawing_keeps_its_class(motifnet):
     assert (after > 1.05 * before).all()  # a caricature is exaggerated
 
 
+@pytest.mark.long
 def test_a_mask_restricts_where_a_channel_appears(motifnet):
     mask = torch.zeros(96, 96)
     mask[:, 48:] = 1
