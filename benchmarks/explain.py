@@ -301,13 +301,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="mosaics; half as many drawings for the curves")
     parser.add_argument("--slots", type=int, default=600, help="steps of training SCOUTER's heads")
-    parser.add_argument("--files", type=int, default=1_000_000, help="gone through for dataset examples")
+    parser.add_argument("--files", type=int, default=1_000_000, help="gone through for dataset examples; 0 for none")
     parser.add_argument("--only", default="", help="part of a method's name")
+    parser.add_argument("--network", choices=list(STAGES), action="append", help="default: both")
     options = parser.parse_args()
+    names = options.network or list(STAGES)
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.count} mosaics")
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("motifnet", "motifvit"):
+        for name in names:
             network = fv.load(name)
             methods = {one: method for one, method in METHODS.items() if options.only in one}
             if name == "motifnet" and options.slots and options.only in "Scouter":
@@ -329,9 +331,10 @@ def main() -> None:
             if not options.only:
                 print(f"{'optimised for insertion':37}{best_insertion(network, options.count // 4):9.2f}", flush=True)
         print(f"{'completeness error':38}{'median':>10}{'most':>10}")
-        for name in ("motifnet", "motifvit"):
+        for name in names:
             completeness(fv.load(name), options.count // 4)
-    million(options.files)
+    if options.files:
+        million(options.files)
 
 
 if __name__ == "__main__":
