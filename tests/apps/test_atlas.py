@@ -197,6 +197,7 @@ def test_cells_are_means_of_their_activations(motifnet, folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_icons_of_cells_are_recognised_by_another_network(motifnet, tmp_path):
     """motifvit, which took no part, recognises the icons of cells that contribute mainly to one motif."""
     labels = torch.arange(324) % len(MOTIFS)

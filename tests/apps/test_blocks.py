@@ -101,6 +101,7 @@ def test_colours_of_groups_mix_in_cells(parts):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), [("cppn", "RGB"), ("alpha", "RGBA")])
+@pytest.mark.long
 def test_icons_of_other_params(photo, tmp_path, name, mode):
     words = ["blocks", str(photo), "--layer", "stage3", "--cells", "2", "--groups", "1", "--param", name]
     assert (

@@ -129,6 +129,7 @@ def test_clear_assigns_positions_to_the_right_classes(motifnet, mosaic):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_integrated_gradients_are_complete_and_lrp_conserves_on_trained_networks(motifnet, shared):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     resnet = fv.load(f"{shared}/models/models.py:cifar10_resnet56", input_size=32, mean=mean, std=std, device="cpu")

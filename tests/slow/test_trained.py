@@ -50,6 +50,7 @@ def test_another_network_recognises_a_rendered_flamingo(shared):
     assert sum(recognised) >= 2  # of photographs of flamingos, about nine in ten are recognised
 
 
+@pytest.mark.long
 def test_doctor_finds_the_normalisation_of_trained_networks(shared, tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()
@@ -116,6 +117,7 @@ def test_timm_networks():
     assert (swin.table["features.3"].layout.kind, swin.table["features.3"].channels) == ("map", 192)
 
 
+@pytest.mark.long
 def test_defaults_work_for_small_images_and_for_transformers(shared):
     """A class, a channel and a neuron each: the score gain is robust, and the class is recognised."""
     cifar = own_network(shared, "cifar10_resnet56", 32, *IMAGENET_RANGE)

@@ -84,6 +84,8 @@ def hurried_words(command):
         words += ["--steps", "2", "--quiet"]
     if words[0] == "dream":
         words += ["--steps", "1", "--octaves", "1", "--quiet"] + (["--frames", "2"] if "--zoom" in words else [])
+    if words[0] == "embeddings" and "--render" in words:
+        words += ["--steps", "2"]
     if words[0] == "explore":
         words += ["--no-browser"]
     if {"googlenet", "mobilenet_v2"} & set(words) and words[0] in ("render", "dream", "explain", "embeddings"):

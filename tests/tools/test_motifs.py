@@ -171,6 +171,7 @@ def test_the_measures_can_fail():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_interpolation_between_two_classes_passes_through_both(motifnet):
     goal = "interpolate(logit:rings, logit:stripes)"
     rendering = fv.render(motifnet, goal, param=param.Image(batch=5), steps=200)
@@ -192,6 +193,7 @@ def mean_distance(motifnet, images):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_diverse_spirals_differ_and_are_spirals(motifnet):
     """Measured in another layer than the one whose diversity is maximised."""
     plain, diverse = (
@@ -204,6 +206,7 @@ def test_diverse_spirals_differ_and_are_spirals(motifnet):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_caricature_of_a_drawing_keeps_its_class(motifnet):
     names = ("eye", "fish", "flower", "bricks", "rings", "heart")
     labels = torch.tensor([motifnet.classes.index(name) for name in names])
@@ -232,6 +235,7 @@ def test_a_mask_restricts_where_a_channel_appears(motifnet):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_image_in_the_style_of_a_drawing_keeps_its_class(motifnet):
     """The texture alone decides, since positions are not preserved."""
     labels = torch.tensor([motifnet.classes.index(name) for name in ("bricks", "giraffe")])
