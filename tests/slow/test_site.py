@@ -1,5 +1,6 @@
 """The documentation site: built without warnings, searched and read in a browser without any request."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -28,7 +29,9 @@ SHOWN = (
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site, with notebooks that are not run: `make site` does that."""
+    """The site that `make site` has built, where `FEATVIZ_SITE` names it, or one with notebooks that are not run."""
+    if "FEATVIZ_SITE" in os.environ:
+        return ROOT / os.environ["FEATVIZ_SITE"]
     work = tmp_path_factory.mktemp("work")
     command = [sys.executable, ROOT / "docs" / "build_site.py", "--work", work, "--no-notebooks"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
