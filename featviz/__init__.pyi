@@ -59,6 +59,9 @@ from .errors import (
 from .io import progress_bar as progress_bar
 from .io import save_video as save_video
 from .network import (
+    Dictionary as Dictionary,
+)
+from .network import (
     Execution as Execution,
 )
 from .network import (
