@@ -133,11 +133,9 @@ def read_arrays(file: str | Path) -> dict[str, np.ndarray]:
         OutputError: The file cannot be read.
     """
     try:
-        found = np.load(file, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"arr_0": found}
-        with found:
-            return {name: found[name] for name in found.files}
+        with Path(file).open("rb") as opened:  # which NumPy would leave open where it cannot read it
+            found = np.load(opened, allow_pickle=False)
+            return {"arr_0": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
         raise OutputError(f"cannot read {file} as arrays of numbers; was it copied completely?") from error
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featviz.errors import WeightsError
+from featviz.errors import SettingError
 from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.dictionaries.making import from_autoencoder, from_centres, from_components
 
@@ -42,7 +42,7 @@ def from_tensors(tensors: Tensors, settings: Settings, kind: str | None = None) 
         kind: The kind; `None` for what the names and settings tell.
 
     Raises:
-        WeightsError: The names are those of no dictionary that is known.
+        SettingError: The names are those of no dictionary that is known.
     """
     _check_finite(tensors)
     if all(name in tensors for name in WEIGHTS):
@@ -60,7 +60,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], kind: str | None = None) -> Di
         kind: The kind, as `"nmf"`; `None` for what the names tell. Components without a mean are those of NMF.
 
     Raises:
-        WeightsError: The names are those of no dictionary that is known.
+        SettingError: The names are those of no dictionary that is known.
     """
     numbers = {name: _as_numbers(name, array) for name, array in arrays.items()}
     _check_finite(numbers)
@@ -78,17 +78,17 @@ def from_arrays(arrays: Mapping[str, np.ndarray], kind: str | None = None) -> Di
                 kind=kind or "probe", encoder=_matrix(name, vectors), bias=None if bias is None else bias.flatten()
             )
     found = ", ".join(list(arrays)[:3]) or "nothing"
-    raise WeightsError(f"no dictionary in the file: it must hold {KNOWN}; it holds {found}")
+    raise SettingError(f"no dictionary in the file: it must hold {KNOWN}; it holds {found}")
 
 
 def _autoencoder(tensors: Tensors, settings: Settings, kind: str | None) -> Dictionary:
     """Return the dictionary of SAELens, ViT-Prisma or saev; their weights are (channels, features)."""
     if settings.get("normalize_activations") not in UNSCALED:
-        raise WeightsError(
+        raise SettingError(
             f"the dictionary scales its input by {settings['normalize_activations']}, which is not read; fold the "
             "scale into its weights (SAELens: fold_activation_norm_scaling_factor) and save it again"
         )
-    encoder, decoder = tensors["W_enc"].T, tensors["W_dec"]
+    encoder, decoder = _matrix("W_enc", tensors["W_enc"]).T, _matrix("W_dec", tensors["W_dec"])
     if decoder.shape != encoder.shape and decoder.T.shape == encoder.shape:
         decoder = decoder.T
     count, channels = encoder.shape
@@ -151,7 +151,7 @@ def _kind_of(tensors: Tensors, settings: Settings) -> str:
 def _count_of(settings: Settings, kind: str) -> int | None:
     k = _given_count(settings)
     if kind == "topk" and k is None:
-        raise WeightsError("the file does not tell k, the number of codes above 0; give k=32 to fv.Dictionary.load")
+        raise SettingError("the file does not tell k, the number of codes above 0; give k=32 to fv.Dictionary.load")
     return k
 
 
@@ -165,17 +165,17 @@ def _given_count(settings: Settings) -> int | None:
 
 def _as_numbers(name: str, array: np.ndarray) -> Tensor:
     if array.dtype.kind not in "fiub":
-        raise WeightsError(f"the array {name} of the file must hold numbers, and holds {array.dtype}")
+        raise SettingError(f"the array {name} of the file must hold numbers, and holds {array.dtype}")
     return torch.from_numpy(np.array(array, np.float32))
 
 
 def _matrix(name: str, values: Tensor) -> Tensor:
     if values.ndim != 2 or not values.numel():
-        raise WeightsError(f"{name} must have shape (features, channels), got {tuple(values.shape)}")
+        raise SettingError(f"{name} must be a matrix, got shape {tuple(values.shape)}")
     return values
 
 
 def _check_finite(tensors: Tensors) -> None:
     bad = next((name for name, each in tensors.items() if not each.isfinite().all()), None)
     if bad is not None:
-        raise WeightsError(f"the dictionary is damaged: {bad} has NaN or infinite numbers")
+        raise SettingError(f"the dictionary is damaged: {bad} has NaN or infinite numbers")
