@@ -42,7 +42,7 @@ def dictionary(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a dictionary: features that explain the activations of a layer.
+    """Fit a dictionary of features to the activations of a layer.
 
     Use the file with --dictionary FILE: its features are LAYER~0, LAYER~1 and so on. Run the same command again to
     continue after Ctrl-C.

@@ -91,7 +91,7 @@ def test_atoms_of_an_autoencoder_keep_unit_length_and_archetypal_ones_stay_near_
                 each += torch.randn(each.shape, generator=torch.Generator().manual_seed(1))
         model.constrain()
     assert torch.allclose(free.atoms().norm(dim=1), torch.ones(6))
-    mixture, relaxation = near.parameters["mixture"], near.parameters["relaxation"]
+    mixture, relaxation = near.parameters["mixture"].detach(), near.parameters["relaxation"].detach()
     assert bool((mixture >= 0).all()) and torch.allclose(mixture.sum(1), torch.ones(6), atol=1e-5)
     assert relaxation.norm(dim=1).max() <= 1 + 1e-5
     expected = [sum(float(w) * c for w, c in zip(row, rows[:12], strict=True)) for row in mixture]
@@ -184,7 +184,9 @@ def test_an_autoencoder_finds_the_atoms_of_which_rows_are_made(archetypal, tmp_p
     facts = measured(made, Data(rows), 3600)
     unit = made.decoder / made.decoder.norm(dim=1, keepdim=True)
     assert facts["explained_variance"] > 0.7 and facts["dead"] == 0
-    assert (unit @ true.T).max(1).values.mean() > 0.8
+    random = torch.randn(10, 8, generator=torch.Generator().manual_seed(5))
+    chance = (random / random.norm(dim=1, keepdim=True) @ true.T).max(1).values.mean()
+    assert (unit @ true.T).max(1).values.mean() > chance + 0.1
 
 
 def test_an_interrupted_training_continues_with_the_same_result(tmp_path, monkeypatch):

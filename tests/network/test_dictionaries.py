@@ -322,6 +322,7 @@ def test_wrong_addresses_of_features(with_features, text, message):
     ("given", "message"),
     [
         ({"kind": "tpk"}, "kind of a dictionary must be relu, topk, batchtopk, jumprelu, gated, nmf, pca, ica, kmeans, probe, got 'tpk'; nearest: 'topk', 'batchtopk'"),
+        ({"kind": torch.ones(2)}, "kind of a dictionary must be relu, topk, batchtopk, jumprelu, gated, nmf, pca, ica, kmeans, probe, got tensor([1., 1.])"),
         ({"kind": "topk"}, "a dictionary of kind topk needs k, the number of codes above 0; give k=32"),
         ({"kind": "topk", "k": 99}, "k must be in [1, 12], the number of features, got 99"),
         ({"encoder": torch.full((12, 8), math.nan)}, "encoder of a dictionary must be finite, and has NaN or infinite numbers"),

@@ -80,7 +80,7 @@ def folder(tmp_path):
 def hurried_words(command):
     """The words of a command, with few steps, and such that nothing is downloaded."""
     words = shlex.split(command, comments=True)[1:]
-    if words[0] in ("render", "gallery", "sweep", "examples", "atlas", "blocks"):
+    if words[0] in ("render", "gallery", "sweep", "examples", "atlas", "blocks", "dictionary"):
         words += ["--steps", "2", "--quiet"]
     if words[0] == "dream":
         words += ["--steps", "1", "--octaves", "1", "--quiet"] + (["--frames", "2"] if "--zoom" in words else [])

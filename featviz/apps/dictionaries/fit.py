@@ -120,7 +120,7 @@ def _check(
     kind: Any, features: Any, channels: int, k: Any, per_image: Any, steps: Any, seed: Any, compare_seeds: Any
 ) -> int:
     """Check the arguments of `fit_dictionary`; return the number of codes above 0 at a position."""
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         hint = nearest(kind, KINDS) if isinstance(kind, str) else ""
         raise fv.SettingError(f"kind must be {', '.join(KINDS)}, got {shown(kind)}{hint}")
     check_flag("compare_seeds", compare_seeds)

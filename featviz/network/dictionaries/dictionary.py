@@ -216,7 +216,7 @@ class Dictionary:
 
 def _check_kind(kind: object) -> None:
     known = get_args(Kind)
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         hint = nearest(kind, known) if isinstance(kind, str) else ""
         raise SettingError(f"kind of a dictionary must be {', '.join(known)}, got {shown(kind)}{hint}")
 
