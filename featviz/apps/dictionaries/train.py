@@ -23,7 +23,7 @@ LEARNING_RATE = 5e-4
 REVIVAL = 1e-3
 """Weight of the mean `pre` of features that are off in the whole batch, which raises them.
 
-Source: overcomplete, overcomplete/sae/losses.py and examples, `top_k_auxiliary_loss`'s simpler form.
+Source: overcomplete, the loss of its example of archetypal autoencoders.
 """
 RELAXATION = 1.0
 """Largest distance of an archetypal atom from the convex hull of the centres. Source: Fel et al. 2025, delta."""
@@ -139,21 +139,18 @@ def train(
         The dictionary.
 
     Source: Gao et al. 2024, https://arxiv.org/abs/2406.04093; Fel et al. 2025, https://arxiv.org/abs/2502.12892.
-    Differs: atoms start at activations; activations are standardised by one mean and one scale; atoms of archetypal
-        dictionaries have no unit length.
+    Differs: atoms start at activations, archetypal ones at the same centres for every seed; activations are
+        standardised by one mean and one scale; atoms of archetypal dictionaries have no unit length.
     """
-    sample = data.some(CENTRE_ROWS, training.seed)
+    sample = data.some(CENTRE_ROWS, seed=0)
     mean = sample.mean(0)
     scale = (sample - mean).square().mean().sqrt().clamp(min=1e-12).item()
     standard = (sample - mean) / scale
-    generator = torch.Generator().manual_seed(training.seed)
     if training.archetypal:
-        count = min(CENTRES_PER_FEATURE * training.features, len(standard))
-        centres = k_means(standard, count, training.seed)
-        order = torch.randperm(count, generator=generator)
-        centres = centres[order].to(device)
+        centres = k_means(standard, min(CENTRES_PER_FEATURE * training.features, len(standard)), seed=0).to(device)
         first = centres[: training.features]
     else:
+        generator = torch.Generator().manual_seed(training.seed)
         drawn = torch.randperm(len(standard), generator=generator)[: training.features]
         centres, first = None, standard[drawn].to(device)
     model = Autoencoder(training, first, centres)
