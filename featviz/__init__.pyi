@@ -7,6 +7,7 @@ from . import param as param
 from . import transforms as transforms
 from .apps.atlas.atlas import atlas as atlas
 from .apps.blocks.blocks import blocks as blocks
+from .apps.dictionaries.fit import fit_dictionary as fit_dictionary
 from .apps.doctor.doctor import doctor as doctor
 from .apps.dream.dream import dream as dream
 from .apps.dream.video import dream_video as dream_video
@@ -58,6 +59,9 @@ from .errors import (
 )
 from .io import progress_bar as progress_bar
 from .io import save_video as save_video
+from .network import (
+    Dictionary as Dictionary,
+)
 from .network import (
     Execution as Execution,
 )

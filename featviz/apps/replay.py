@@ -13,7 +13,7 @@ import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import entry_point
 from featviz.interfaces import ProgressSource, Transforms
-from featviz.io import Array, auto_bar, is_file
+from featviz.io import Array, auto_bar, is_file, is_folder
 from featviz.network import is_on_this_machine
 
 RECIPE_NAMES = {
@@ -34,6 +34,7 @@ def replay(
     device: str = "auto",
     own: Mapping[str, Any] | None = None,
     start: str | Path | None = None,
+    dictionary: str | Path | None = None,
     transforms: Transforms | None = None,
     download: bool = False,
     progress: ProgressSource | None = auto_bar,
@@ -50,6 +51,8 @@ def replay(
         device: As for `fv.load`. Ignored for a `Network`.
         own: The user's own objectives, params and transforms that the recipe names, by name.
         start: File of the start image, if it has moved; `None` for the one in the recipe.
+        dictionary: File of the dictionary whose features the image shows, if it has moved; `None` for the one in the
+            recipe.
         transforms: All transforms, where the recipe's contain modules of other libraries; `None` for the recipe's.
         download: Whether the weights of a network that the recipe names may be downloaded.
         progress: As for `fv.render`.
@@ -58,8 +61,8 @@ def replay(
         The image, its scores and its recipe.
 
     Raises:
-        RecipeError: The file holds no recipe, a value of the user is missing in `own`, or the weights or the start
-            image are missing or have changed, or have to be downloaded first.
+        RecipeError: The file holds no recipe, a value of the user is missing in `own`, or the weights, the dictionary
+            or the start image are missing or have changed, or have to be downloaded first.
         SettingError: `start` is given for an image that started from noise.
     """
     recipe = recipe if isinstance(recipe, fv.Recipe) else fv.Recipe.of(recipe)
@@ -67,6 +70,7 @@ def replay(
     if not isinstance(network, fv.Network):
         network = load_recipe_network(recipe, weights, device, network, download=download)
     check_weights(network, recipe)
+    network = with_recipe_dictionaries(network, recipe, dictionary)
     arguments = recipe.arguments(RECIPE_NAMES | dict(own or {}), transforms)
     recipe.check_classes(network.heads, *arguments["objective"])
     if recipe.dream is None:
@@ -94,6 +98,42 @@ def check_weights(network: fv.Network, recipe: fv.Recipe) -> None:
             f"the image was rendered with weights {recipe.fingerprint}, {network.label} has {network.fingerprint}; "
             "give the original network with --weights or --model"
         )
+
+
+def with_recipe_dictionaries(network: fv.Network, recipe: fv.Recipe, moved: str | Path | None = None) -> fv.Network:
+    """Return a network with the dictionaries whose features an image shows.
+
+    Args:
+        network: The network. It may have them already.
+        recipe: Recipe of the image.
+        moved: File of the dictionary, if it has moved; `None` for the one in the recipe.
+
+    Raises:
+        RecipeError: One is missing or has other content.
+    """
+    for layer, (file, fingerprint) in recipe.dictionaries.items():
+        attached = network.dictionaries.get(layer)
+        if attached is not None and attached.fingerprint == fingerprint and moved is None:
+            continue
+        path = file if moved is None else str(moved)
+        if not path:
+            raise fv.RecipeError(
+                f"the image was rendered with a dictionary made in Python; attach it: "
+                f"network=net.with_dictionary({layer!r}, ...)"
+            )
+        if not is_file(path) and not is_folder(path):
+            raise fv.RecipeError(
+                f"the image was rendered with the dictionary {path} at layer {layer!r}, which is missing; "
+                "give its file with --dictionary, or dictionary="
+            )
+        found = fv.Dictionary.load(path)
+        if found.fingerprint != fingerprint:
+            raise fv.RecipeError(
+                f"the image was rendered with a dictionary {fingerprint} at layer {layer!r}, {path} is "
+                f"{found.fingerprint}; give the original file with --dictionary, or dictionary="
+            )
+        network = network.with_dictionary(layer, found)
+    return network
 
 
 def load_recipe_network(

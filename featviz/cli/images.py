@@ -22,6 +22,9 @@ def replay(
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Weights file, if it is not where the recipe says.")] = None,
     start: Annotated[Path | None, typer.Option(help="Start image, if it is not where the recipe says.")] = None,
+    dictionary: Annotated[
+        Path | None, typer.Option(help="File of the dictionary, if it is not where the recipe says.")
+    ] = None,
     own: Own = None,
     device: Device = "auto",
     download: Download = False,
@@ -40,6 +43,7 @@ def replay(
         device=device,
         own=find_own(own),
         start=start,
+        dictionary=dictionary,
         download=download,
         progress=progress(quiet, "replay"),
     )

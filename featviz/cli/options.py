@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -97,6 +97,13 @@ class UntrainedOptions:
     class_names: Annotated[
         str | None,
         typer.Option("--classes", help="File with the class names in output order: one per line, or JSON."),
+    ] = None
+    dictionary: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FILE or FILE@LAYER of a dictionary of features, such as a sparse autoencoder; its features are "
+            "LAYER~0, LAYER~1 …; may be given several times."
+        ),
     ] = None
 
     def load_untrained(self) -> fv.Network:
@@ -247,6 +254,7 @@ def load_network(
     head: str | None,
     outputs: str | None,
     class_names: str | None,
+    dictionary: Sequence[str] | None = None,
     smooth_pools: bool = False,
     accept_any_size: bool = False,
 ) -> fv.Network:
@@ -264,6 +272,7 @@ def load_network(
         head: As for `fv.load`.
         outputs: As for `fv.load`.
         class_names: File of class names; `None` for the model's own.
+        dictionary: Files of dictionaries, each followed by `@` and a layer where the file does not name it.
         smooth_pools: As for `fv.load`.
         accept_any_size: Do not check that the network runs at its input size.
 
@@ -290,11 +299,37 @@ def load_network(
         classes=None if class_names is None else read_class_names(Path(class_names)),
         smooth_pools=smooth_pools,
     )
-    if size is None or size == network.size:
-        return network
-    if not accept_any_size:
-        network.check_size(size)
-    return network.with_input(size=size)
+    if size is not None and size != network.size:
+        if not accept_any_size:
+            network.check_size(size)
+        network = network.with_input(size=size)
+    for text in dictionary or ():
+        network = attach_dictionary(network, text)
+    return network
+
+
+def attach_dictionary(network: fv.Network, text: str) -> fv.Network:
+    """Attach the dictionary of a file to a layer.
+
+    Args:
+        network: The network.
+        text: `FILE`, or `FILE@LAYER`.
+
+    Returns:
+        The network with the dictionary.
+
+    Raises:
+        WeightsError: The file cannot be read.
+        AddressError: There is no such layer, or it has another number of channels.
+        SettingError: Neither the text nor the file names the layer.
+    """
+    from featviz.io import is_file, is_folder
+
+    file, at, layer = (text, "", "") if is_file(text) or is_folder(text) else text.rpartition("@")
+    loaded = fv.Dictionary.load(file if at else text)
+    if not (layer or loaded.layer):
+        raise fv.SettingError(f"{text} does not name its layer; give --dictionary {text}@LAYER")
+    return network.with_dictionary(layer or loaded.layer, loaded)
 
 
 def output_file(output: Path | None, name: str, *, page: bool = False) -> Path:

@@ -38,7 +38,7 @@ from featviz.interfaces import (
     traits_of,
 )
 from featviz.io import check_unit_range, read_image, resize
-from featviz.network import Execution, Network
+from featviz.network import CODES, Execution, Network
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.random import Generators
@@ -253,6 +253,11 @@ class Job:
             execution=repr(self.execution),
             files=files_of(*self.objectives, self.param),
             classes=classes_of(self.network.heads, *self.objectives),
+            dictionaries={
+                layer: (each.file, each.fingerprint)
+                for layer, each in self.network.dictionaries.items()
+                if f"{layer}{CODES}" in self.layers
+            },
             size=self.size,
             steps=steps,
             until=None,

@@ -18,7 +18,7 @@ from featviz.engine.repr_parser import parse_repr
 from featviz.errors import FeatvizError, RecipeError
 from featviz.interfaces import NamesClass, UsesFiles
 from featviz.io import is_file, read_recipe
-from featviz.network import Execution, InputSpec, index_of_class
+from featviz.network import CODES, Execution, InputSpec, index_of_class
 
 FORMAT = 4
 """Version of the recipe format."""
@@ -55,6 +55,8 @@ class Recipe:
         classes: Class names that the objectives use, with their indices.
         head: The network's `head`.
         outputs: The network's `outputs`.
+        dictionaries: Of the layers `layer~` that the objectives read, the file of the dictionary (empty for one made in
+            Python) and its fingerprint, by layer.
     """
 
     model: str
@@ -81,6 +83,7 @@ class Recipe:
     classes: Mapping[str, int] = field(default_factory=dict)
     head: str = ""
     outputs: str | None = None
+    dictionaries: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     TENSOR: ClassVar[str] = "an image made in Python"
     """Value of `start` for an image that came from no file."""
@@ -165,7 +168,19 @@ class Recipe:
         # Without a start image, image i depends on objective i and seed i only, so the rest of the batch is left out.
         i = self.index
         named = {name: index for name, index in self.classes.items() if repr(name) in self.objectives[i]}
-        return replace(self, objectives=(self.objectives[i],), seeds=(self.seeds[i],), classes=named, index=None)
+        used = {
+            layer: which
+            for layer, which in self.dictionaries.items()
+            if _names(self.objectives[i], layer) or not any(_names(each, layer) for each in self.objectives)
+        }
+        return replace(
+            self,
+            objectives=(self.objectives[i],),
+            seeds=(self.seeds[i],),
+            classes=named,
+            dictionaries=used,
+            index=None,
+        )
 
     def about(self, objective: Any, seed: int, heads: Mapping[str, Sequence[str]]) -> Recipe:
         """Return a recipe with the same settings for another objective and seed.
@@ -194,7 +209,8 @@ class Recipe:
         ignored = ("machine", "execution", "model", "weights", "start", "files")
         decisive = {key: value for key, value in asdict(self.alone).items() if key not in ignored}
         decisive["precision"] = parse_repr(self.execution, {"Execution": Execution}).precision
-        for later in ("classes", "head", "outputs"):  # fields that older recipes do not have
+        decisive["dictionaries"] = {layer: content for layer, (_, content) in decisive["dictionaries"].items()}
+        for later in ("classes", "head", "outputs", "dictionaries"):  # fields that older recipes do not have
             if not decisive[later]:
                 del decisive[later]
         if self.dream is not None:
@@ -260,6 +276,11 @@ def classes_of(heads: Mapping[str, Sequence[str]], *values: Any) -> dict[str, in
             if index is not None:
                 found[name] = index
     return found
+
+
+def _names(objective: str, layer: str) -> bool:
+    """Whether the repr of an objective names the codes of a dictionary at a layer."""
+    return repr(f"{layer}{CODES}") in objective
 
 
 def _nested(*values: Any) -> Iterator[Any]:

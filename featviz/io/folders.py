@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -116,6 +118,26 @@ def _read(file: str | Path, channels: int) -> Tensor:
         return torch.from_numpy(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
+
+
+def read_arrays(file: str | Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a .npz file, or the one of a .npy file.
+
+    Args:
+        file: The file. It cannot run code: arrays of Python objects are refused.
+
+    Returns:
+        The arrays by name; `"arr_0"` for the one of a .npy file.
+
+    Raises:
+        OutputError: The file cannot be read.
+    """
+    try:
+        with Path(file).open("rb") as opened:  # which NumPy would leave open where it cannot read it
+            found = np.load(opened, allow_pickle=False)
+            return {"arr_0": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+        raise OutputError(f"cannot read {file} as arrays of numbers; was it copied completely?") from error
 
 
 def images_in(folder: str | Path) -> Iterator[Path]:

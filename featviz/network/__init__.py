@@ -2,6 +2,8 @@
 
 from featviz.network.activations import OUTPUT, OUTPUT_KINDS, Activations, Layout, OutputKind, index_of_class
 from featviz.network.combining import combine
+from featviz.network.dictionaries.attached import SUFFIX as CODES
+from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.execution import PRECISIONS, Execution
 from featviz.network.fast.conv_backward import plain_backward
 from featviz.network.gradients import Rectifying
@@ -15,7 +17,7 @@ from featviz.network.session import Forward
 from featviz.network.token_spec import TokenSpec
 
 __all__ = [
-    "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Execution", "Forward", "InputSpec", "Layer", "LayerLike",
-    "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "TokenSpec", "combine", "find", "index_of_class",
-    "is_on_this_machine", "load", "models", "neutral_state", "plain_backward",
+    "CODES", "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Dictionary", "Execution", "Forward", "InputSpec",
+    "Layer", "LayerLike", "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "TokenSpec", "combine", "find",
+    "index_of_class", "is_on_this_machine", "load", "models", "neutral_state", "plain_backward",
 ]  # fmt: skip

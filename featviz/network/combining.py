@@ -49,7 +49,7 @@ def combine(**networks: Network) -> Network:
         if kinds[0] != kinds[1]:
             found = " and ".join(" ".join(map(str, kind)) for kind in kinds)
             raise SettingError(f"combined networks must have equal channels, device and precision, got {found}")
-    return Network(
+    made = Network(
         _Combined(networks),
         size=first.size,
         mean=(0.0,) * first.channels,
@@ -58,6 +58,12 @@ def combine(**networks: Network) -> Network:
         smooth_pools=any(network.smooth_pools for network in networks.values()),
         probed=_combined_layers(networks),
     )
+    attached = {
+        f"{name}.{layer}".rstrip("."): dictionary
+        for name, network in networks.items()
+        for layer, dictionary in network.dictionaries.items()
+    }
+    return made._with_dictionaries({layer: each.at(layer) for layer, each in attached.items()}) if attached else made
 
 
 def _combined_layers(networks: dict[str, Network]) -> Probed:

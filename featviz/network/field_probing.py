@@ -34,7 +34,7 @@ def receptive_fields_of(network: Network) -> dict[str, ReceptiveField]:
     Returns:
         The receptive fields by layer name; empty if the network does not run on images of any size that is tried.
     """
-    strides = {name: layer.stride for name, layer in network.table.items() if layer.stride}
+    strides = {name: layer.stride for name, layer in network.table.items() if layer.stride and layer.base is None}
     for size in _sizes(network):
         try:
             return receptive_fields(partial(_run, network, set(strides)), strides, size, network.channels)

@@ -12,13 +12,16 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from featviz.network.dictionaries.codes import above_limit
+
 RECTIFIERS: Set[Callable[..., Any]] = frozenset(
     (
         F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.hardtanh, F.hardtanh_, F.gelu, F.silu,
         F.hardswish, F.mish, F.elu, F.elu_, F.selu, F.selu_, F.celu, F.celu_, F.softplus, F.hardsigmoid, F.threshold,
+        above_limit,
     )
 )  # fmt: skip
-"""Activation functions that are flat on at least one side, where they block gradients."""
+"""Activation functions that are flat on at least one side, where they block gradients; also those of dictionaries."""
 LEAKY_RECTIFIERS: Set[Callable[..., Any]] = frozenset(
     (F.leaky_relu, F.leaky_relu_, F.rrelu, F.rrelu_, F.prelu, torch.prelu)
 )

@@ -20,6 +20,8 @@ from featviz.network.working_copy import uncompiled
 
 Replacement = Callable[[Tensor], Tensor]
 """From the output of a layer to the one with which the pass goes on, of the same shape."""
+Coding = Callable[[Tensor, Replacement | None], tuple[Tensor, Tensor]]
+"""From the output of a layer, and a function that replaces its codes, to the codes and the output to go on with."""
 Capture = Callable[..., dict[str, Tensor]]
 """Runs a forward pass, replaces outputs if given functions for some layers, and returns the outputs by layer."""
 
@@ -73,14 +75,17 @@ def watch_outputs(module: nn.Module, images: Tensor, note: Note, *, keep_graph: 
         module(images.requires_grad_())
 
 
-def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
+def hook_outputs(
+    module: nn.Module, calls: Mapping[str, Call], codings: Mapping[str, Coding] = MappingProxyType({})
+) -> Capture:
     """Hook layers of a working copy during each pass.
 
     Hooks that others add to the copy meanwhile, as those of LRP, run before the capturing ones, which may end the pass.
 
     Args:
         module: The working copy.
-        calls: For each layer, what to capture.
+        calls: For each layer, what to capture. Of several at one call, the codes of dictionaries come last.
+        codings: For the codes of dictionaries, functions from the output of the call that is captured.
 
     Returns:
         A function that runs a forward pass and returns the outputs of the layers. It takes functions that replace
@@ -91,6 +96,10 @@ def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
     captured: dict[str, Tensor] = {}
     replaced: dict[str, Replacement] = {}
 
+    def stop_if_done() -> None:
+        if not any(count > 0 for count in remaining.values()):
+            raise PassDone
+
     def hook_for(layer: str) -> Callable[[nn.Module, object, object], object]:
         def hook(part: nn.Module, _: object, output: object) -> object:
             remaining[layer] -= 1
@@ -100,12 +109,15 @@ def hook_outputs(module: nn.Module, calls: Mapping[str, Call]) -> Capture:
             tensor = tensors_in(output).get(item) if item else first_tensor(output)
             if tensor is None:
                 return None
+            if layer in codings:
+                captured[layer], new = codings[layer](tensor, replaced.get(layer))
+                stop_if_done()
+                return None if new is tensor else _with_tensor(output, tensor, new)
             if layer in replaced:
                 new = replaced[layer](tensor)
                 output, tensor = _with_tensor(output, tensor, new), new
             captured[layer] = tensor
-            if not any(count > 0 for count in remaining.values()):
-                raise PassDone
+            stop_if_done()
             # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so
             # the captured tensor keeps its values, and stays in the graph between the image and later layers: their
             # scores can be differentiated with respect to it.

@@ -9,6 +9,7 @@ from torch import nn
 
 from featviz.errors import AddressError, nearest, plain_spelling
 from featviz.network.activations import OUTPUT
+from featviz.network.dictionaries.attached import SUFFIX, problem_of_codes, row_of_codes
 from featviz.network.layers import Layer
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ def find_layer(network: Network, layer: str) -> Layer:
         AddressError: There is no such layer, or its output cannot be addressed.
     """
     unclear = layer == OUTPUT and OUTPUT in network.table and is_ambiguous(network, network.table[OUTPUT])
+    base = layer.removesuffix(SUFFIX)
+    if base != layer:
+        own = find_layer(network, base)
+        if base in network.dictionaries:
+            return row_of_codes(base, own, network.dictionaries[base])
+        raise AddressError(problem_of_codes(network, layer))
     if not unclear:
         for rows in (network.table, network.probed.calls, network.probed.outputs):
             if layer in rows:

@@ -33,6 +33,7 @@ class Layer:
         calls: Number of times that the module runs in one pass. Its output is captured at the last call; `layer#1`
             addresses the first.
         item: Path of the tensor in the module's output, such as `"logits"` or `"1"`; empty for the first one.
+        base: Of the features of a dictionary, the layer whose activations it encodes; `None` for a layer of the module.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Layer:
     stride: int = 0
     calls: int = 1
     item: str = ""
+    base: str | None = None
 
     @property
     def channels(self) -> int:
@@ -114,9 +116,10 @@ class LayerTable:
     @property
     def suggested(self) -> set[str]:
         """Names of layers to draw first: the last one of each map size, some more of a long run, and the logits."""
-        maps = [name for name in self.shown if name and self.layers[name].has_positions]
+        own = [name for name in self.shown if name and self.layers[name].base is None]
+        maps = [name for name in own if self.layers[name].has_positions]
         runs = [list(run) for _, run in groupby(maps, key=lambda name: self.layers[name].map_size)]
-        found: set[str] = {name for name in self.shown if not name}
+        found: set[str] = {name for name in self.shown if not name or self.layers[name].base is not None}
         for run in runs:
             parts = len(run) // LONG_RUN + 1
             found |= {run[len(run) * (i + 1) // parts - 1] for i in range(parts)}

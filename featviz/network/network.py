@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
@@ -13,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featviz.errors import ModelError, SettingError
+from featviz.checks import check_kind
+from featviz.errors import ModelError, SettingError, shown
 from featviz.interfaces import Size, as_size
 from featviz.network import probe_cache
 from featviz.network.activations import (
@@ -23,6 +25,8 @@ from featviz.network.activations import (
     OutputKind,
     OutputScale,
 )
+from featviz.network.dictionaries.attached import SUFFIX, check_fits, with_codes
+from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.embedding_input import lookup_of, on_embeddings, text_input
 from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import Pair, foldable
@@ -108,6 +112,7 @@ class Network:
     head: str
     outputs: OutputKind | None
     smooth_pools: bool
+    dictionaries: Mapping[str, Dictionary]
     _measured: _Measured
 
     def __init__(
@@ -155,6 +160,7 @@ class Network:
             head=head,
             outputs=outputs,
             smooth_pools=smooth_pools,
+            dictionaries=MappingProxyType({}),
             _measured=_Measured(probed),
         )
 
@@ -273,7 +279,8 @@ class Network:
         table = self._measured.table
         if table is None:
             output = output_row(self)
-            table = self._measured.table = self.probed.table | ({} if output is None else {OUTPUT: output})
+            own = self.probed.table | ({} if output is None else {OUTPUT: output})
+            table = self._measured.table = with_codes(own, self.dictionaries)
         return table
 
     @property
@@ -311,7 +318,7 @@ class Network:
         if fields is None:
             fields = self._measured.fields = receptive_fields_of(self)
             probe_cache.save(self._cache_key, probed, fields)
-        return fields
+        return fields | {name + SUFFIX: fields[name] for name in self.dictionaries if name in fields}
 
     # ------------------------------------------------------------------------------------------ other inputs
 
@@ -334,7 +341,7 @@ class Network:
             unbound = on_embeddings(self.module, replace(lookup_of(self.module), bound=()))
             spec = replace(self.input, **changes)
             return self._replaced(module=unbound, input=spec, _measured=_Measured(probed))
-        return Network(
+        made = Network(
             self.module,
             **vars(replace(self.input, **changes)),
             classes=self.classes,
@@ -345,6 +352,40 @@ class Network:
             smooth_pools=self.smooth_pools,
             probed=probed,
         )
+        return made._replaced(dictionaries=self.dictionaries)
+
+    def with_dictionary(self, layer: LayerLike, dictionary: Dictionary | str | Path) -> Network:
+        """Return a network with a dictionary attached to a layer, whose features are addressed as `layer~5`.
+
+        The codes are a layer of their own, named `layer~`, with the positions of the layer and a channel per feature.
+        Every function that takes a layer or an address takes it. A dictionary that was attached before is replaced.
+
+        Args:
+            layer: Name of the layer, or the module itself; empty text for the class logits.
+            dictionary: The dictionary, or its file.
+
+        Returns:
+            The network. The module and what was measured are shared, nothing is copied.
+
+        Raises:
+            AddressError: There is no such layer, or it has another number of channels.
+            SettingError: It is no dictionary.
+            WeightsError: The file cannot be read.
+        """
+        if isinstance(dictionary, str | Path):
+            dictionary = Dictionary.load(dictionary)
+        check_kind("dictionary", dictionary, Dictionary, "use fv.Dictionary.load(file), or fv.fit_dictionary(...)")
+        if not isinstance(layer, str | nn.Module):
+            raise SettingError(f"layer must be a layer's name or a module of the network, got {shown(layer)}")
+        name = self.name_of(layer)
+        assert name is not None  # it was given
+        check_fits(self, name, dictionary)
+        return self._with_dictionaries({**self.dictionaries, name: dictionary.at(name)})
+
+    def _with_dictionaries(self, dictionaries: Mapping[str, Dictionary]) -> Network:
+        """Return a network with other dictionaries. What was measured is shared, except for the layer table."""
+        measured = replace(self._measured, table=None)
+        return self._replaced(dictionaries=MappingProxyType(dict(dictionaries)), _measured=measured)
 
     def _replaced(self, **changes: Any) -> Network:
         """Return a network with other attributes. It shares the measurements, unless they are among the changes."""

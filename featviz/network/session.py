@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from featviz.network.activations import OUTPUT, Activations, Layout
+from featviz.network.dictionaries.attached import codings_of
 from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import fold
 from featviz.network.fast.conv_backward import speed_up_backward
@@ -83,7 +84,10 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
     """
     found = {layer: network.layer(layer) for layer in frozenset(layers)}
     layouts = {layer: row.layout for layer, row in found.items()}
-    calls = {layer: call_of(row) for layer, row in found.items()}
+    # At one call, a layer is captured before its codes are computed, so that these depend on what is captured.
+    in_order = sorted(found, key=lambda layer: found[layer].base is not None)
+    calls = {layer: call_of(found[layer]) for layer in in_order}
+    read = {layer if row.base is None else row.base for layer, row in found.items()}
     tokens_first = [layer for layer, layout in layouts.items() if layout.batch]
 
     def run(images: Tensor, replace: Mapping[str, Replacement] = MappingProxyType({})) -> dict[str, Tensor]:
@@ -125,12 +129,12 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
     if network.device.type == "cuda":
         let_recurrent_layers_go_back(module)
     if execution.fold:
-        fold(module, [pair for pair in network.foldable if not pair.hidden & layouts.keys()])
+        fold(module, [pair for pair in network.foldable if not pair.hidden & read])
     if network.runs_out_of_place:
         run_out_of_place(module)
     convert_weights(module, memory, precision)
     speed_up_backward(module)
-    capture = hook_outputs(module, calls)
+    capture = hook_outputs(module, calls, codings_of(network, found.values()))
     with fast_on_gpu(network.device, benchmark=execution.benchmark):
         yield Forward(module, forward)
 
@@ -142,5 +146,5 @@ def _batch_first(replacement: Replacement, layout: Layout) -> Replacement:
 
 def call_of(row: Layer) -> Call:
     """Return what to capture for a layer."""
-    name, _, number = row.name.partition("#")
+    name, _, number = (row.name if row.base is None else row.base).partition("#")
     return Call(OUTPUT if row.item else name, int(number) if number else row.calls, row.item)

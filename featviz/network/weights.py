@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -17,11 +18,12 @@ WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
 MAX_LISTED_KEYS = 3
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, skip: int = 0) -> dict[str, Tensor]:
     """Read safetensors, or a `state_dict` saved by `torch.save`.
 
     Args:
         path: The file.
+        skip: Number of bytes before the state_dict, as of a header.
 
     Returns:
         The tensors by name.
@@ -36,7 +38,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = io.BytesIO(path.read_bytes()[skip:]) if skip else path
+        found = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # each format raises errors of its own types
         raise WeightsError(
             f"cannot read weights from {path}; give a safetensors or state_dict file "

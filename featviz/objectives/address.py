@@ -20,10 +20,12 @@ _CLASS = rf'{_QUOTED}|\d+{_END}|[^()",@\s](?:[^()",@]*?[^()",@\s])??(?=\s+[-+*/]
 _UNQUOTED_CLASS = r"(?!.*\s[-+*/]\s)[A-Za-z](?:[^()\",@]*\w)?"
 """A class name that needs no quotes: starts with a letter, ends with a letter or digit, contains no operator."""
 # A name that starts with a digit, as in nn.Sequential, is a layer only before a channel; alone it would be a number.
-_LAYER = rf"{_QUOTED}|[A-Za-z_][\w.]*(?:#\d+)?|\d[\w.]*(?:#\d+)?(?=:)"
+# The features of a dictionary are those of the layer's name and a tilde: `stage2~5`. The colon before the number of a
+# feature may be left out.
+_LAYER = rf"{_QUOTED}|[A-Za-z_][\w.]*(?:#\d+)?~?|\d[\w.]*(?:#\d+)?(?:~|(?=:))"
 PATTERN = re.compile(
     rf"(?P<head>{'|'.join(CLASS_PREFIXES)}):(?P<name>{_CLASS})(?:@(?P<network>{_QUOTED}|[A-Za-z_][\w.]*))?"
-    rf"|(?P<layer>{_LAYER})(?::(?P<channel>\d+)(?:@(?P<at>\d+,\d+|center|cls|reg\d+))?)?"
+    rf"|(?P<layer>{_LAYER})(?:(?::|(?<=~))(?P<channel>\d+)(?:@(?P<at>\d+,\d+|center|cls|reg\d+))?)?"
 )
 """One address, alone or inside of an expression."""
 MAX_DIGITS = 18
@@ -35,7 +37,8 @@ class Address:
     """A layer, one of its channels, one neuron of a channel, or a class.
 
     Args:
-        layer: Dotted module name, as in `named_modules`; or `"logit"` or `"prob"` for a class.
+        layer: Dotted module name, as in `named_modules`; with `~` after it, the features of a dictionary; or `"logit"`
+            or `"prob"` for a class.
         channel: Index of the channel, from 0; for a class its index or name. `None` for the whole layer.
         at: Position of the neuron; `None` for the whole channel.
         network: Name of the one of several combined networks that has the class; empty for a single network.
@@ -44,6 +47,8 @@ class Address:
     Address(layer='inception4a', channel=476, at=(7, 7), network='')
     >>> str(Address("logit", "tabby"))
     'logit:tabby'
+    >>> Address.parse("inception4a~12")
+    Address(layer='inception4a~', channel=12, at=None, network='')
     """
 
     layer: str
@@ -91,10 +96,10 @@ class Address:
 
     def __str__(self) -> str:
         """Return the text of the address, which `parse` parses again."""
-        text = _quote(self.layer, r"[A-Za-z_][\w.]*(#\d+)?" if self.channel is None else r"[\w.]+(#\d+)?")
+        text = _quote(self.layer, r"[A-Za-z_][\w.]*(#\d+)?~?" if self.channel is None else r"[\w.]+(#\d+)?~?")
         if self.channel is not None:
             name = _quote(self.channel, _UNQUOTED_CLASS) if isinstance(self.channel, str) else str(self.channel)
-            text += f":{name}"
+            text += name if text.endswith("~") else f":{name}"
         if self.at is not None:
             text += "@" + (self.at if isinstance(self.at, str) else f"{self.at[0]},{self.at[1]}")
         if self.network:

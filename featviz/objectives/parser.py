@@ -14,7 +14,7 @@ from featviz.objectives.address import PATTERN, Address, whole_number
 from featviz.objectives.algebra import Objective, terms
 from featviz.objectives.units import Layer, from_address
 
-_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.])")
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.~])")
 """A number. What follows must not continue a layer name such as `0.conv` or an address such as `0:3`."""
 
 _FILE = re.compile(r"'([^']*)'")
@@ -24,7 +24,7 @@ _BARE_FILE = re.compile(rf"([^'\"(),]*?({'|'.join(map(re.escape, READABLE_ENDING
 """A file name without quotes, as an argument of a term."""
 
 _BRACKET = re.compile(r"\s*\(")
-_UNIT_FORMS = "units are written layer:channel, layer:channel@y,x, logit:class and prob:class"
+_UNIT_FORMS = "units are written layer:channel, layer:channel@y,x, layer~feature, logit:class and prob:class"
 
 
 ObjectiveSource = str | ObjectiveLike

@@ -438,6 +438,7 @@ FUNCTIONS = {
     name: getattr(fv, name) for name in ("gallery", "sweep", "atlas", "blocks", "dream", "examples", "evidence")
 }
 FUNCTIONS["explain"] = fv.compare  # several methods side by side
+FUNCTIONS["dictionary"] = fv.fit_dictionary
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)
@@ -479,6 +480,7 @@ LOADING = (
     "evidence",
     "atlas",
     "blocks",
+    "dictionary",
     "embeddings",
     "layers",
     "doctor",

@@ -132,7 +132,9 @@ def test_an_unknown_term_lists_the_known_ones():
         obj.parse("channel(conv1, 5)")
     message = str(caught.value).splitlines()[0]
     assert message.startswith("cannot parse the objective: there is no function 'channel'; there are alignment, blur, ")
-    assert message.endswith("and units are written layer:channel, layer:channel@y,x, logit:class and prob:class")
+    assert message.endswith(
+        "and units are written layer:channel, layer:channel@y,x, layer~feature, logit:class and prob:class"
+    )
 
 
 @pytest.mark.parametrize("file", ["cat.jpg", "photos/my cat.JPEG", "../a-b_c.d/0.png", "/tmp/x.tiff", "1.webp"])

@@ -332,6 +332,14 @@ def session(net, folder):
         forward(image_of(net))
 
 
+def with_features(net, folder):
+    layer = first_map(net)
+    made = fv.Dictionary(kind="topk", encoder=torch.randn(4, net.table[layer].channels, generator=GENERATOR), k=2)
+    attached = net.with_dictionary(layer, made)
+    fv.render(attached, f'"{layer}~":1 + logit:1', steps=1, robustness_views=0)
+    attached.capture(image_of(net).requires_grad_(), [f"{layer}~", ""])[""].sum().backward()
+
+
 def combined(net, folder):
     both = fv.combine(first=net, second=other_network())
     fv.render(both, f"first.{first_map(net)}:0 + second.conv1:1", steps=1, param=param.Image(net.size))
@@ -410,6 +418,10 @@ CALLS = {
         folder / "a.html"
     ),
     "evidence": lambda net, folder: fv.evidence(net, pictures(net.size[0])),
+    "fit_dictionary": lambda net, folder: fv.fit_dictionary(
+        net, pictures(net.size[0]), first_map(net), features=2, steps=1, compare_seeds=False
+    ),
+    "with_dictionary": with_features,
     "examples": lambda net, folder: fv.examples(net, pictures(net.size[0]), first_map(net), [0], top=1, rest=1),
     "judge": judged,
     "judge as judge": judging,
@@ -452,6 +464,7 @@ def test_every_public_function_that_takes_a_network_is_called():
         "capture",
         "check_size",
         "receptive_fields",
+        "with_dictionary",
     }
     text = {"bind", "embed"}  # see test_text_networks.py
     no_pass = {"with_input", "normaliser", "check_images", "copy_module"}

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.atlas.growing_files import GrowingFiles
 from featviz.apps.shared.contributions import position_contributions
+from featviz.apps.shared.growing_files import GrowingFiles
 from featviz.apps.shared.image_batches import folder_fingerprint, image_batches
 from featviz.apps.shared.probe import probe
 from featviz.io import locked

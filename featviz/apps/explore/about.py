@@ -76,7 +76,7 @@ def layers(network: fv.Network) -> list[dict[str, Any]]:
         sides = layer.map_size if layer.has_positions else ()
         height, width = (sides[0], sides[1]) if len(sides) == 2 else (sides[0] if sides else 1, 1)
         # The address of a channel quotes what needs quotes, so that the page can append the number of any channel.
-        address = str(Address(name, 0)).removesuffix(":0")
+        address = str(Address(name, 0)).removesuffix("0").removesuffix(":")
         found.append(
             {
                 "name": name, "address": address, "kind": layer.layout.kind, "channels": layer.channels,

@@ -17,11 +17,11 @@ MOST = 40
 """Largest number of completions."""
 _CLASS = re.compile(rf"(?P<head>{'|'.join(CLASS_PREFIXES)}):(?P<name>\"?[^()\",@*/]*)$")
 """A class that is being typed, before the caret. Its name may have spaces."""
-_WORD = re.compile(r"[\w.#]*$|\"[^\"]*$")
+_WORD = re.compile(r"[\w.#~]*$|\"[^\"]*$")
 """A layer or a function that is being typed, before the caret."""
-_POSITION = re.compile(r"(?P<layer>[\w.#]+):\d+@(?P<at>\w*)$")
+_POSITION = re.compile(r"(?P<layer>[\w.#]+~?)(?:(?<=~)|:)\d+@(?P<at>\w*)$")
 """A position that is being typed, before the caret."""
-_CHANNEL = re.compile(r"(?P<layer>[\w.#]+):(?P<channel>\d*)$")
+_CHANNEL = re.compile(r"(?P<layer>[\w.#]+~?)(?:(?<=~)|:)(?P<channel>\d*)$")
 """A channel that is being typed, before the caret."""
 
 Item = dict[str, str]

@@ -18,7 +18,7 @@ from featviz.apps.judge.rescoring import NOISE_VIEWS, Case, percentiles
 from featviz.apps.judge.subjects import Judgeable, Subject, load_subjects, subjects_of_targets
 from featviz.apps.judge.verdicts import Judgement, Verdict
 from featviz.apps.judge.views import crops
-from featviz.apps.replay import check_weights, load_recipe_network
+from featviz.apps.replay import check_weights, load_recipe_network, with_recipe_dictionaries
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.targets import Target
 from featviz.engine import entry_point
@@ -140,6 +140,7 @@ def _cases(
             found = loaded[key]
         if recipe is not None:
             check_weights(found, recipe)
+            found = with_recipe_dictionaries(found, recipe)
         check_judge(found, judge)
         yield Case(subject, found, class_indices(unit, found, judge) if isinstance(unit, CLASS_UNITS) else None)
 

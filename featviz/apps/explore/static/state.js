@@ -85,5 +85,6 @@ export function drafted(settings, drafts) {
 
 /** Return the text of a unit's address; names with other signs than letters, digits, "_" and "." are quoted. */
 export function address(layer, channel) {
-  return `${/^[A-Za-z0-9_.]+(#[0-9]+)?$/.test(layer) ? layer : JSON.stringify(layer)}:${channel}`;
+  const name = /^[A-Za-z0-9_.]+(#[0-9]+)?~?$/.test(layer) ? layer : JSON.stringify(layer);
+  return `${name}${name.endsWith("~") ? "" : ":"}${channel}`;  // the features of a dictionary are layer~5
 }

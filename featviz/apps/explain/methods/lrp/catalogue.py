@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 
 from featviz.apps.explain.methods.lrp.relevance import Call, Rule, Share
 from featviz.apps.explain.methods.lrp.weighted import Weighted, WeightedRules, biased, folded, source
+from featviz.network.dictionaries import above_limit
 
 MIN_MAGNITUDE = 1e-6
 """Added to magnitudes before they are divided by their sum."""
@@ -33,15 +34,19 @@ def functions_named(names: str, owners: Iterable[Any] = (torch, Tensor, F)) -> l
     return [function for function in found if callable(function) and not inspect.ismodule(function)]
 
 
-ELEMENTWISE = functions_named(
-    """
+ELEMENTWISE = [
+    *functions_named(
+        """
     abs absolute arctan atan celu clamp clamp_max clamp_min clip elu erf exp exp2 expm1 float_power gelu hardshrink
     hardsigmoid hardswish hardtanh leaky_relu log log10 log1p log2 logsigmoid mish nan_to_num neg negative positive pow
     prelu reciprocal relu relu6 rrelu rsqrt selu sigmoid silu sinh softplus softshrink softsign sqrt square tanh
     tanhshrink threshold __abs__ __ipow__ __neg__ __pos__ __pow__ __rdiv__ __rpow__ __rtruediv__
     """
-)
-"""Functions of one value. A value that has one input only gives it all its relevance."""
+    ),
+    above_limit,
+]
+"""Functions of one value, such as the rectifier of dictionaries. A value that has one input only gives it all its
+relevance."""
 NORMALISING = functions_named("local_response_norm normalize batch_norm softmax log_softmax")
 """Functions that divide by a statistic which counts as constant, so that each value keeps its relevance.
 

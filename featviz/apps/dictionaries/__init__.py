@@ -1,0 +1,1 @@
+"""Fit dictionaries of features to the activations of a folder of photographs."""

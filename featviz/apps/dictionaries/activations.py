@@ -1,0 +1,179 @@
+"""Collect activations of a layer over a folder into one file, resumably and in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import featviz as fv
+from featviz.apps.shared.growing_files import GrowingFiles
+from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
+from featviz.io import cache_folder, locked
+
+BATCH = 32
+"""Number of photographs that the network sees at once."""
+STATE_INTERVAL = 128
+"""Number of photographs after which the state is saved."""
+VECTORS = "vectors.bin"
+"""File with one row of activations per position, in half precision."""
+FLOAT16_LIMIT = 6e4
+"""Activations are clipped to this absolute value, below the largest number in half precision."""
+COUNTS = ("seen", "rows", "photographs")
+"""What is counted: files that were read or skipped, rows, and photographs that rows are from."""
+
+
+@dataclass(frozen=True, eq=False)
+class CollectedActivations:
+    """Activations of a layer over a folder, one row per position, in the order of the photographs.
+
+    Args:
+        folder: Folder with the file of the rows.
+        rows: Number of rows.
+        photographs: Number of photographs that they are from.
+        channels: Number of channels of the layer.
+    """
+
+    folder: Path
+    rows: int
+    photographs: int
+    channels: int
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """The activations, (rows, channels), memory-mapped."""
+        return np.memmap(self.folder / VECTORS, np.float16, "r", shape=(self.rows, self.channels))
+
+    def take(self, indices: Tensor) -> Float[Tensor, "n channels"]:
+        """Return some rows in single precision.
+
+        Args:
+            indices: Their indices.
+        """
+        return torch.from_numpy(np.asarray(self.vectors[indices.numpy()], np.float32))
+
+    def some(self, most: int, seed: int) -> Float[Tensor, "n channels"]:
+        """Return rows drawn at random without replacement, or all of them in order.
+
+        Args:
+            most: Largest number of rows.
+            seed: Seed of the draw.
+        """
+        if self.rows <= most:
+            return self.take(torch.arange(self.rows))
+        generator = torch.Generator().manual_seed(seed)
+        return self.take(torch.randperm(self.rows, generator=generator)[:most].sort().values)
+
+
+def collect_activations(
+    network: fv.Network,
+    photographs: Path,
+    layer: str,
+    per_image: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> CollectedActivations:
+    """Collect activations of a layer at random positions of each photograph, in the cache of featviz.
+
+    An interrupted run continues where its state was last saved, and a finished one is read from the file. A folder
+    whose files have changed is collected anew. Another process that collects the same is waited for.
+
+    Args:
+        network: The network.
+        photographs: Folder of images. Files that cannot be read are skipped.
+        layer: Name of any layer; one vector per image has one position, tokens have all of theirs.
+        per_image: Largest number of positions per photograph, >= 1.
+        seed: Seed of the positions.
+        progress: Called after each batch with the number of photographs scanned and their total.
+
+    Returns:
+        The activations.
+
+    Raises:
+        AddressError: There is no such layer.
+        OutputError: The folder is missing, or has no image that can be read.
+        ModelError: The layer puts out NaN or infinite numbers.
+    """
+    channels = network.layer(layer).channels
+    count, fingerprint = folder_fingerprint(photographs)
+    attached = {name: each.fingerprint for name, each in network.dictionaries.items()}
+    facts = [network.fingerprint, asdict(network.input), layer, per_image, seed, str(photographs.resolve()), attached]
+    key = hashlib.sha256(json.dumps([*facts, fingerprint]).encode()).hexdigest()[:16]
+    folder = cache_folder() / "activations" / key
+    skipped, files = SkippedFiles(photographs), GrowingFiles(folder, [VECTORS], COUNTS)
+    with locked(folder):
+        try:
+            _collect(network, photographs, layer, files, skipped, count, per_image, seed, progress)
+        except OSError as error:
+            raise fv.OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    if not files.counts["rows"]:
+        raise skipped.error()
+    return CollectedActivations(folder, files.counts["rows"], files.counts["photographs"], channels)
+
+
+def _collect(
+    network: fv.Network,
+    photographs: Path,
+    layer: str,
+    files: GrowingFiles,
+    skipped: SkippedFiles,
+    count: int,
+    per_image: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Collect what is missing in the file. See `collect_activations`; `count` is the number of images."""
+    files.resume()
+    counts = files.counts
+    batches = image_batches(
+        photographs, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped, first=counts["seen"]
+    )
+    if counts["seen"] < count or not counts["rows"]:
+        with network.session([layer]) as forward, torch.no_grad():
+            for batch in batches:
+                acts = forward(batch.images.to(network.device))
+                rows = _rows(acts.channels_first(layer), per_image, seed, counts["photographs"])
+                if not np.isfinite(rows).all():
+                    raise fv.ModelError(
+                        f"layer {layer!r} of {network.label} puts out NaN or infinite numbers for these photographs; "
+                        "check its weights, mean and std, or choose an earlier layer"
+                    )
+                files.append({VECTORS: rows.clip(-FLOAT16_LIMIT, FLOAT16_LIMIT).astype(np.float16).tobytes()})
+                counts["seen"] = batch.read
+                counts["rows"] += len(rows)
+                counts["photographs"] += len(batch.files)
+                if counts["photographs"] % STATE_INTERVAL < BATCH or batch.read == count:
+                    files.save()
+                if progress:
+                    progress(batch.read, count)
+        if counts["rows"] and counts["seen"] < count:  # the last files cannot be read
+            counts["seen"] = count
+            files.save()
+    if progress:
+        progress(count, count)
+
+
+def _rows(values: Float[Tensor, "n channel *position"], per_image: int, seed: int, first: int) -> np.ndarray:
+    """Return activations at random positions of each image, drawn from its index alone.
+
+    Args:
+        values: Activations, with the channels first.
+        per_image: Largest number of positions of an image.
+        seed: Seed of the positions.
+        first: Index of the first image.
+    """
+    flat = values.unsqueeze(-1).flatten(2).transpose(1, 2).float().cpu()
+    if flat.shape[1] <= per_image:
+        return flat.flatten(0, 1).numpy()
+    drawn = []
+    for number, each in enumerate(flat, first):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        drawn.append(each[torch.randperm(flat.shape[1], generator=generator)[:per_image]])
+    return torch.cat(drawn).numpy()

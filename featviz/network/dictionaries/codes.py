@@ -1,0 +1,120 @@
+"""Compute the codes of a dictionary from activations, and activations from codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
+
+SETTLING_ITERATIONS, LAST_ITERATIONS = 60, 12
+"""Iterations of non-negative least squares without a gradient, and those through which the gradient passes.
+
+Near the solution each iteration changes little, so the gradient through the last ones is close to that of the solution.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Codec:
+    """The numbers of a dictionary on one device, and the formulas that use them.
+
+    With `pre = encoder · x + bias`, the code of a feature is `gain · pre + shift` where `pre` exceeds its limit, else
+    0. The limit is the threshold of the feature and, with `k`, also the (k + 1)-th largest `pre` at this position.
+
+    Args:
+        encoder: One row per feature.
+        decoder: One row per feature: what a code of 1 adds to the activations.
+        bias: Added to the product with the encoder.
+        offset: Activations whose codes are all 0 after decoding.
+        gain: Factor of each code.
+        shift: Added to each code.
+        threshold: Smallest `pre` of each feature, exclusive.
+        k: Largest number of codes above 0 at a position; `None` for any number.
+        is_linear: Codes have either sign and no limit.
+        is_nonnegative: Codes solve `min ‖x - offset - codes · decoder‖²` with codes >= 0; the encoder is not used.
+    """
+
+    encoder: Float[Tensor, "features channels"]
+    decoder: Float[Tensor, "features channels"]
+    bias: Float[Tensor, " features"]
+    offset: Float[Tensor, " channels"]
+    gain: Float[Tensor, " features"]
+    shift: Float[Tensor, " features"]
+    threshold: Float[Tensor, " features"]
+    k: int | None = None
+    is_linear: bool = False
+    is_nonnegative: bool = False
+
+    def encode(self, x: Float[Tensor, "*n channels"]) -> Float[Tensor, "*n features"]:
+        """Return the codes of activations."""
+        if self.is_nonnegative:
+            return nonnegative_codes(x - self.offset, self.decoder)
+        pre = F.linear(x, self.encoder, self.bias)
+        if self.is_linear:
+            return pre
+        limit = self.threshold.expand_as(pre)
+        if self.k is not None and self.k < pre.shape[-1]:
+            largest_left_out = pre.detach().topk(self.k + 1, dim=-1).values[..., -1:]
+            limit = torch.maximum(limit, largest_left_out)
+        return above_limit(pre - limit, limit, self.gain, self.shift)
+
+    def decode(self, codes: Float[Tensor, "*n features"]) -> Float[Tensor, "*n channels"]:
+        """Return the activations that codes stand for."""
+        return self.change(codes) + self.offset
+
+    def change(self, codes: Float[Tensor, "*n features"]) -> Float[Tensor, "*n channels"]:
+        """Return what a difference of codes changes in the activations."""
+        return codes @ self.decoder
+
+
+def above_limit(margin: Tensor, limit: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    """Return the codes of features whose `pre` exceeds the limit by a margin > 0, and 0 for the others.
+
+    It is a rectifier of the margin. Like PyTorch's activation functions it can be replaced while a context is open, so
+    that a feature that is off gets a gradient in the first steps of a render: see `redirect_gradients`.
+
+    Args:
+        margin: `pre - limit`.
+        limit: The limit, a constant.
+        gain: Factor of each code.
+        shift: Added to each code.
+    """
+    if has_torch_function((margin,)):
+        return handle_torch_function(above_limit, (margin,), margin, limit, gain, shift)  # type: ignore[no-any-return]
+    return torch.where(margin > 0, gain * (margin + limit) + shift, torch.zeros((), dtype=margin.dtype).to(margin))
+
+
+def nonnegative_codes(
+    x: Float[Tensor, "*n channels"], decoder: Float[Tensor, "features channels"]
+) -> Float[Tensor, "*n features"]:
+    """Return the codes >= 0 with which a dictionary approximates activations best, by accelerated projected gradient.
+
+    Args:
+        x: Activations without the offset.
+        decoder: One row per feature.
+
+    Source: Beck and Teboulle 2009, https://doi.org/10.1137/080716542, FISTA, with a projection as the proximal step.
+    """
+    gram = decoder @ decoder.T
+    step = 1 / torch.linalg.matrix_norm(gram, 2).clamp(min=torch.finfo(gram.dtype).tiny)
+
+    def iterate(codes: Tensor, target: Tensor, count: int, started: int) -> Tensor:
+        before = codes
+        for i in range(started, started + count):
+            ahead = codes + (i - 1) / (i + 2) * (codes - before) if i else codes
+            before, codes = codes, F.relu(ahead - step * (ahead @ gram - target))
+        return codes
+
+    target = x @ decoder.T
+    with torch.no_grad():
+        settled = iterate(torch.zeros_like(target), target, SETTLING_ITERATIONS, 0)
+    return iterate(settled, target, LAST_ITERATIONS, 1)
+
+
+def moved(values: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return tensors on a device, in a floating-point type; other values as they are."""
+    return values.to(device, dtype) if isinstance(values, Tensor) else values
