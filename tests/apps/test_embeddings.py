@@ -74,7 +74,7 @@ SAME = {
     "two spaces": NORMAL.replace(b" ", b"  "),
     "empty lines": b"a 1 2\n\nb 3 -.45\n\n\n",
     "a word again": b"a 1 2\na 7 7\nb 3 -0.45\nb 1 1\n",
-    "gzip": gzip.compress(NORMAL),
+    "gzip": gzip.compress(NORMAL, mtime=0),
 }
 
 
@@ -115,7 +115,7 @@ BROKEN = {
     b"hello\n": "line 1 of v.txt must be a word and 1 finite number, got 'hello'",
     b"2 2\na \0\1\2\3": "v.txt is binary, and only the text format of word vectors is read; save the vectors as text "
     "(of word2vec: with -binary 0)",
-    gzip.compress(NORMAL)[:-9]: "v.txt is compressed and damaged; was it copied completely?",
+    gzip.compress(NORMAL, mtime=0)[:-9]: "v.txt is compressed and damaged; was it copied completely?",
     b"\x1f\x8b": "v.txt is compressed and damaged; was it copied completely?",
 }
 
