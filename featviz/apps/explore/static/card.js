@@ -11,6 +11,10 @@ export class Card {
   constructor(state, images, board, tiles) {
     Object.assign(this, {state, images, tiles, dialog: at("card"), shown: null, leave: [], asking: null});
     this.plate = new Plate(images, board);
+    this.plate.onFinal = url => { // the strip then shows the same image
+      const img = at("variants").querySelector("[aria-pressed=true] img");
+      if (img) Object.assign(img, {src: url}).dataset.final = url;
+    };
     at("card-plate").append(this.plate.figure);
     at("card-actions").append(this.plate.facts, this.plate.actions);
     at("card-close").addEventListener("click", () => this.dialog.close());
@@ -147,7 +151,7 @@ export class Card {
     button.dataset.state = state;
     img.parentElement.querySelector(".tile-note")?.remove();
     if (state === "done") {
-      img.src = url;
+      img.src = img.dataset.final ?? url;
       if (button.getAttribute("aria-pressed") === "true") this.plate.placeholder(url);
     }
     if (state !== "failed") return;

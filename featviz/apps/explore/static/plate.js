@@ -9,7 +9,7 @@ const PAGE = /\.html$/; // of results that are pages instead of images
 
 export class Plate {
   constructor(images, board) {
-    Object.assign(this, {images, board, key: null, id: null, leave: null, info: null, asking: null});
+    Object.assign(this, {images, board, key: null, id: null, leave: null, info: null, asking: null, onFinal: null});
     this.img = make("img", {alt: "", width: "512", height: "512"});
     this.bar = make("div", {class: "progress", role: "progressbar", "aria-label": "Steps", "aria-valuemin": "0"}, make("span"));
     this.note = make("p", {class: "plate-note"});
@@ -118,6 +118,7 @@ export class Plate {
       return;
     }
     this.img.src = url;
+    this.onFinal?.(url);
     this.img.alt = this.name;
     this.file.href = url;
     this.enable(true);
