@@ -1,4 +1,4 @@
-"""Measure dictionaries of features on drawings whose truth is known: `make features-bench`, about ten minutes.
+"""Measure dictionaries of features on drawings whose truth is known: `make features-bench`, about fifteen minutes.
 
 The purity of a feature is the share of the most frequent motif among the ten drawings in which it is strongest, of
 drawings that the dictionary was not fitted to. A good dictionary has purer features than the channels of its layer,
@@ -20,12 +20,11 @@ from torch import Tensor
 import featviz as fv
 from featviz.io import save_image, to_bytes
 
-LAYERS = {"motifnet": ("stage3.1", 64), "motifvit": ("encoder.layers.encoder_layer_2", 256)}
-"""Layer and number of features of each network."""
+LAYERS = {"motifnet": ("stage3.1", 64, 8), "motifvit": ("encoder.layers.encoder_layer_2", 256, 6)}
+"""Layer, number of features and number of active ones of each network."""
 TOP = 10
 """Number of strongest drawings of a feature."""
 BATCH = 64
-TARGETS = {"dead": 0.05, "explained_variance": 0.8, "purity gain": 0.15}
 
 
 def write_drawings(folder: Path, per_motif: int, size: tuple[int, int], seed: int) -> None:
@@ -67,13 +66,13 @@ def main() -> None:
         labels = torch.arange(27).repeat(20)
         images = draw(labels, (64, 64), torch.Generator().manual_seed(2))
         for model in options.models:
-            network, (layer, features) = fv.load(model), LAYERS[model]
+            network, (layer, features, k) = fv.load(model), LAYERS[model]
             channels = purities(strengths(network, layer, images), labels).mean().item()
             for kind in options.kinds:
                 start, count = time.perf_counter(), min(features, 64) if kind in ("pca", "nmf", "kmeans") else features
                 try:
                     found = fv.fit_dictionary(
-                        network, name, layer, features=count, kind=kind, steps=options.steps,
+                        network, name, layer, features=count, kind=kind, k=k, steps=options.steps,
                         compare_seeds=not options.one_seed, progress=None, scan_progress=None,
                     )  # fmt: skip
                 except fv.SettingError as error:
