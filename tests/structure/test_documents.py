@@ -103,7 +103,8 @@ def test_every_command_that_is_shown_works(folder, capsys, monkeypatch, page):
     monkeypatch.setattr("featviz.apps.explore.explore.Explorer.wait", lambda _: None)  # it would wait for Ctrl-C
     for command in HELP if page == "help" else commands_of(page):
         words = hurried_words(command)
-        allowed = (0, 1) if words[0] == "doctor" else (0,)  # 1: it found something
+        # 1: the doctor found something, or two steps were not enough to wake a feature of a dictionary
+        allowed = (0, 1) if words[0] == "doctor" or "stage3~" in words else (0,)
         assert main(words) in allowed, (command, capsys.readouterr().err)
 
 
