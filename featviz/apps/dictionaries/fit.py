@@ -65,7 +65,7 @@ def fit_dictionary(
             at least 8.
         per_image: Largest number of positions of each photograph whose activations are used, drawn at random, >= 1.
         steps: Steps of 1024 activations of `topk` and `archetypal`, >= 1.
-        seed: Seed of the positions, the first features and the batches, >= 0.
+        seed: Seed of the positions, the first features and the batches, in [0, 2**32).
         compare_seeds: Fit a second one with the next seed, and measure how alike the features are.
         progress: Called after each step with the number of steps done and their total.
         scan_progress: Called with the number of photographs scanned and their total.
@@ -127,8 +127,8 @@ def _check(
     for name, value, least in (("features", features, 2), ("per_image", per_image, 1), ("steps", steps, 1)):
         if as_whole(name, value) < least:
             raise fv.SettingError(f"{name} must be >= {least}, got {value}")
-    if as_whole("seed", seed) < 0:
-        raise fv.SettingError(f"seed must be >= 0, got {seed}")
+    if not 0 <= as_whole("seed", seed) < 2**32:  # products of it are seeds, too
+        raise fv.SettingError(f"seed must be in [0, 2**32), got {seed}")
     if kind == "pca" and features > channels:
         raise fv.SettingError(f"pca has at most as many features as the layer has channels, {channels}, got {features}")
     count = max(SMALLEST_K, features // FEATURES_PER_CODE) if k is None else as_whole("k", k)
