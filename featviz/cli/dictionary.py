@@ -38,7 +38,9 @@ def dictionary(
     network: NetworkOptions,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write; ends in .safetensors. Default: PHOTOGRAPHS-LAYER."),
+        typer.Option(
+            "--output", "-o", help="File to write; ends in .safetensors. Default: PHOTOGRAPHS-LAYER, never overwritten."
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -47,9 +49,9 @@ def dictionary(
     Use the file with --dictionary FILE: its features are LAYER~0, LAYER~1 and so on. Run the same command again to
     continue after Ctrl-C.
     """
-    from featviz.io import check_output, slug
+    from featviz.io import check_output, free_path, slug
 
-    path = output or Path(f"{slug(photographs.resolve().name)}-{slug(layer)}.safetensors")
+    path = output or free_path(Path(f"{slug(photographs.resolve().name)}-{slug(layer)}.safetensors"))
     check_output(path, ".safetensors")
     made = fv.fit_dictionary(
         network.load(),

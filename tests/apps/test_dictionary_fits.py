@@ -326,8 +326,9 @@ def test_the_command_writes_a_dictionary_that_others_use(photos, capsys):
     assert lines[1].startswith("cosine to the features of seed 1: ")
     quick = ["--steps", "1", "--quiet", "--dictionary", "f.safetensors"]
     assert main(["sweep", "--layer", "stage1~", "--channels", "0-1", "--size", "16", "-o", "sweep", *quick]) == 0
-    assert main(["dictionary", str(photos), *words]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "photos-stage1.safetensors"
+    for default in ("photos-stage1.safetensors", "photos-stage1-2.safetensors"):  # nothing is overwritten
+        assert main(["dictionary", str(photos), *words]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == default
     assert main(["dictionary", str(photos), *words, "-o", "f.pt"]) == 2
     assert main(["dictionary", str(photos), *words, "--kind", "sae"]) == 2
     assert (
