@@ -33,6 +33,7 @@ from featviz.apps.shared.image_batches import ImageBatch
 from featviz.network.bundled import MOTIFS
 from featviz.network.bundled.motifvit import PATCH, motifvit
 
+SHIFTED = m.NoiseTunnel(m.LRP("attn_lrp"), samples=16, noise=0.0, shift=16)
 METHODS: dict[str, Any] = {
     "Gradient": m.Gradient(),
     "SmoothGrad": m.SMOOTHGRAD,
@@ -59,7 +60,8 @@ METHODS: dict[str, Any] = {
     "LRP epsilon_gamma_box": m.LRP("epsilon_gamma_box"),
     "LRP cp_lrp": m.LRP("cp_lrp"),
     "LRP attn_lrp": m.LRP("attn_lrp"),
-    "LRP attn_lrp, shifted": m.NoiseTunnel(m.LRP("attn_lrp"), samples=16, noise=0.0, shift=16),
+    "LRP attn_lrp, shifted": SHIFTED,
+    "shifted and smoothed": m.Smoothed(SHIFTED),
     "Attention": m.Attention(),
     "Rollout": m.Rollout(),
     "GradientRollout": m.GradientRollout(),
@@ -116,6 +118,23 @@ def located(network: fv.Network, method: Any, count: int) -> tuple[float, float,
         shares.append(mass[cell] / max(sum(mass), 1e-12))
         hits.append(float(max(range(4), key=lambda i: quarters[i].max().item()) == cell))
     return sum(shares) / count, sum(hits) / count, (time.perf_counter() - started) / count
+
+
+def print_times(network: fv.Network, methods: dict[str, Any], count: int) -> None:
+    """Print the median milliseconds that each method takes for a mosaic."""
+    wide = enlarged(network)
+    images, classes, _ = mosaics(wide, count)
+    for name, method in methods.items():
+        taken = []
+        for image, index in zip(images, classes, strict=True):
+            started = time.perf_counter()
+            try:
+                fv.explain(wide, image, fv.objectives.Logit(index), method)
+            except fv.SettingError:
+                break
+            taken.append(1e3 * (time.perf_counter() - started))
+        if taken:
+            print(f"{network.name:10}{name:24}{sorted(taken)[len(taken) // 2]:6.0f}", flush=True)
 
 
 def curves(network: fv.Network, method: Any, count: int) -> tuple[float, float]:
@@ -303,6 +322,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=600, help="steps of training SCOUTER's heads")
     parser.add_argument("--files", type=int, default=1_000_000, help="gone through for dataset examples; 0 for none")
     parser.add_argument("--only", default="", help="part of a method's name")
+    parser.add_argument("--times", type=int, help="only time each method on this number of mosaics")
     parser.add_argument("--network", choices=list(STAGES), action="append", help="default: both")
     options = parser.parse_args()
     names = options.network or list(STAGES)
@@ -312,6 +332,9 @@ def main() -> None:
         for name in names:
             network = fv.load(name)
             methods = {one: method for one, method in METHODS.items() if options.only in one}
+            if options.times:
+                print_times(network, methods, options.times)
+                continue
             if name == "motifnet" and options.slots and options.only in "Scouter":
                 methods |= slots(network, folder, options.slots)
             print(
@@ -330,6 +353,8 @@ def main() -> None:
                 print(f"{one:23}{share:5.2f}  {points:6.2f}  {put:9.2f}  {taken:8.2f}{times}   {kept}", flush=True)
             if not options.only:
                 print(f"{'optimised for insertion':37}{best_insertion(network, options.count // 4):9.2f}", flush=True)
+        if options.times or options.only:
+            return
         print(f"{'completeness error':38}{'median':>10}{'most':>10}")
         for name in names:
             completeness(fv.load(name), options.count // 4)

@@ -1,6 +1,9 @@
 """Methods that hide parts of an image, and class activation maps by position: each restated slowly by loops."""
 
+import math
+
 import pytest
+import text_toys
 import torch
 import torch.nn.functional as F
 import toys
@@ -125,6 +128,8 @@ BAD = [
     (lambda: methods.RISE(keep=1.0), "keep of RISE must be in (0, 1), got 1.0 (default 0.5)"),
     (lambda: methods.RISE(keep="a"), "keep of RISE must be in (0, 1), got 'a' (default 0.5)"),
     (lambda: methods.NoiseTunnel(shift=-1), "shift of NoiseTunnel must be a whole number >= 0, got -1 (px, default 0)"),
+    (lambda: methods.Smoothed(std=0), "std of Smoothed must be > 0, got 0 (px, default 4)"),
+    (lambda: methods.Smoothed("cam"), "method must be an attribution method, such as GradCAM(), got 'cam'"),
     (lambda: methods.LRP("cp_lrp", epsilon=-1), "epsilon of LRP must be >= 0, got -1"),
     (lambda: methods.LRP("gamma", gamma="a"), "gamma of LRP must be a finite number >= 0, got 'a'"),
 ]
@@ -222,3 +227,35 @@ def test_shifted_copies_are_shifted_back():
                 if 0 <= y + down < 24 and 0 <= x + right < 24:
                     expected[y, x] += plain[y + down, x + right] / 40
     torch.testing.assert_close(found, expected)
+
+
+# ------------------------------------------------------------------------------------------------------------ smoothing
+
+
+def test_maps_are_smoothed_with_a_gaussian():
+    network, std = fv.Network(Corner(), size=(24, 24), **toys.HALF), 1.5
+    image = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    plain = fv.explain(network, image, "logit:0", methods.InputXGradient()).map[0].double()
+    found = fv.explain(network, image, "logit:0", methods.Smoothed(methods.InputXGradient(), std)).map[0]
+    reach = round(3 * std)
+    weights = [math.exp(-(k**2) / (2 * std**2)) for k in range(-reach, reach + 1)]
+    mirrored = [abs(i) if i < 24 else 46 - i for i in range(-reach, 24 + reach)]
+    expected = torch.zeros(24, 24, dtype=torch.float64)
+    for y in range(24):
+        for x in range(24):
+            for dy, down in enumerate(weights):
+                for dx, right in enumerate(weights):
+                    weight = down * right / sum(weights) ** 2
+                    expected[y, x] += weight * plain[mirrored[y + dy], mirrored[x + dx]]
+    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-4)
+
+
+def test_text_is_not_smoothed():
+    with pytest.raises(fv.SettingError) as caught:
+        fv.explain(
+            fv.Network(text_toys.Recurrent(), tokens=text_toys.SPEC, classes=("negative", "positive")),
+            text_toys.TEXT,
+            "logit:positive",
+            methods.Smoothed(),
+        )
+    assert str(caught.value) == "Smoothed filters maps of images; for text, use its method alone"

@@ -25,6 +25,7 @@ from featviz.apps.explain.methods.gradients import (
 from featviz.apps.explain.methods.lrp import LRP
 from featviz.apps.explain.methods.masking import RISE, FeatureAblation, Occlusion
 from featviz.apps.explain.methods.scouter import Scouter, train_scouter
+from featviz.apps.explain.methods.smoothed import Smoothed
 
 SYNONYMS = {
     "ablation": "FeatureAblation", "attentionrollout": "Rollout", "classactivationmap": "CAM", "cheferrollout":
@@ -62,5 +63,6 @@ __all__ = [
     "Rollout",
     "ScoreCAM",
     "Scouter",
+    "Smoothed",
     "train_scouter",
 ]  # fmt: skip
