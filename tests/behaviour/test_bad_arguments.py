@@ -119,3 +119,33 @@ def test_every_check_accepts_the_defaults():
         for argument, parameter in inspect.signature(getattr(fv, name)).parameters.items():
             if name != "fit_prior" and argument in CHECKS and parameter.default not in (parameter.empty, None):
                 CHECKS[argument](argument, parameter.default)
+
+
+METHODS = sorted(name for name in fv.methods.__all__ if inspect.isclass(getattr(fv.methods, name)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_accept_bad_settings_or_refuse_them_in_one_line(name, tmp_path):
+    """Each setting of an attribution method in turn is replaced by each bad value."""
+    method, failures = getattr(fv.methods, name), []
+    net = toys.network(toys.Vit())
+    given = {"head": tmp_path / "none.safetensors"} if name == "Scouter" else {}
+    for argument in inspect.signature(method).parameters:
+        for kind, bad in BAD.items():
+            try:
+                fv.explain(net, torch.rand(1, 3, 32, 32), "logit:1", method=method(**given | {argument: bad}))
+            except fv.FeatvizError as error:
+                if "\n" in str(error):
+                    failures.append(f"{argument} = {kind}: {str(error)[:60]}")
+            except Exception as error:
+                failures.append(f"{argument} = {kind}: {type(error).__name__}: {error}"[:140])
+    assert not failures, f"{len(failures)}: " + "\n".join(failures)
+
+
+def test_attention_takes_the_number_of_a_layer_not_a_name():
+    expected = (
+        "layer of Attention must be the number of an attention layer, got 'text'; 0 is the first one, -1 the last"
+    )
+    with pytest.raises(fv.SettingError, match=f"^{expected}$"):
+        fv.methods.Attention(layer="text")
