@@ -5,6 +5,7 @@ from featviz.network.activations import OUTPUT
 from featviz.objectives.address import Address
 from featviz.objectives.algebra import Objective, Unit, objective
 from featviz.objectives.batch import Alignment, Diversity, Interpolate
+from featviz.objectives.cosine import Cosine
 from featviz.objectives.directions import ActivationWeights, Direction, DirectionNeuron, TensorDirection
 from featviz.objectives.modifiers import Ramp, Within
 from featviz.objectives.parser import ObjectiveSource, as_objective, as_objectives, parse
@@ -14,7 +15,8 @@ from featviz.objectives.units import Channel, Layer, Logit, Neuron, Probability
 
 __all__ = [
     "L1", "L2", "OUTPUT", "ActivationWeights", "Address", "Alignment", "Blur", "BoundaryComplexity", "Caricature",
-    "Channel", "Direction", "DirectionNeuron", "Diversity", "Guide", "InputDifference", "Interpolate", "Layer", "Logit",
-    "Match", "Neuron", "Objective", "ObjectiveSource", "Opacity", "Probability", "Ramp", "Style", "TensorDirection",
-    "TotalVariation", "Traits", "Unit", "Within", "as_objective", "as_objectives", "objective", "parse",
+    "Channel", "Cosine", "Direction", "DirectionNeuron", "Diversity", "Guide", "InputDifference", "Interpolate",
+    "Layer", "Logit", "Match", "Neuron", "Objective", "ObjectiveSource", "Opacity", "Probability", "Ramp", "Style",
+    "TensorDirection", "TotalVariation", "Traits", "Unit", "Within", "as_objective", "as_objectives", "objective",
+    "parse",
 ]  # fmt: skip

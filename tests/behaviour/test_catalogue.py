@@ -25,6 +25,8 @@ TEXTS = {
     "boundary(8)": obj.BoundaryComplexity(8),
     "caricature(stage2, cat.jpg)": obj.Caricature("stage2", "cat.jpg"),
     'caricature(stage2, "my cat.jpg", 2)': obj.Caricature("stage2", "my cat.jpg", 2),
+    "cosine(stage2, concept.safetensors)": obj.Cosine("stage2", "concept.safetensors"),
+    "cosine(stage2, vectors/my cat.npy, 3)": obj.Cosine("stage2", "vectors/my cat.npy", 3),
     "difference(cat.jpg)": obj.InputDifference("cat.jpg"),
     "diversity(stage2)": obj.Diversity("stage2"),
     "guide(stage2, cat.jpg)": obj.Guide("stage2", "cat.jpg"),

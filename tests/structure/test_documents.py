@@ -72,6 +72,12 @@ def folder(tmp_path):
     for i, name in enumerate(("cat", "a", "b", "c")):
         cat.rotate(90 * i).save(tmp_path / "photos" / f"{name}.png")
     cat.save(tmp_path / "cat.png")
+    stripes = 255 * (np.arange(64) // 4 % 2)[:, None, None] * np.ones((64, 96, 3))
+    for name, pattern in (("stripes", stripes), ("others", 0 * stripes)):  # photographs of a concept, and others
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            pixels = 0.5 * pattern + 0.5 * np.asarray(cat.rotate(36 * i))
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{i}.png")
     (tmp_path / "glove.txt").write_text("king 1 1 0\nman 1 0 0\nwoman 0 0 1\nqueen 0 1 1\n")
     fv.save_video([np.zeros((32, 48, 3), np.uint8)] * 3, tmp_path / "walk.mp4")
     return tmp_path
