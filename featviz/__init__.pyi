@@ -84,6 +84,9 @@ from .network import (
 from .network import (
     models as models,
 )
+from .network import (
+    zero_shot as zero_shot,
+)
 from .param.prior import fit_prior as fit_prior
 
 __version__: str

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import clip_toys
 import numpy as np
 import pytest
 import torch
@@ -73,6 +74,7 @@ def right_arguments(net: fv.Network, folder: Path, out: Path) -> dict[str, dict[
         "replay": {"recipe": folder / "rendered" / "one.png", "network": net},
         "score": {"network": net, "objective": "conv2:1", "images": torch.rand(1, 3, 32, 32)},
         "sweep": {"network": net, "output": out, "layers": "conv2", "channels": [1], **few},
+        "zero_shot": {"model": clip_toys.Colours(), "texts": ["red"], "tokenizer": clip_toys.tokenize, "size": 16},
     }
 
 
@@ -96,7 +98,7 @@ def test_only_errors_of_featviz(name, folder, tmp_path, monkeypatch):
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         for kind, bad in BAD.items():
-            if argument in ("progress", "scan_progress") and callable(bad):
+            if argument in ("progress", "scan_progress", "tokenizer") and callable(bad):
                 continue  # its own error surfaces
             given = right_arguments(net, folder, tmp_path / "out")[name] | {argument: bad}
             try:

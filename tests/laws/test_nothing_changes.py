@@ -478,6 +478,7 @@ def test_every_public_function_that_takes_a_network_is_called():
         "check_size",
         "receptive_fields",
         "with_dictionary",
+        "embed_texts",
     }
     text = {"bind", "embed"}  # see test_text_networks.py
     no_pass = {"with_input", "normaliser", "check_images", "copy_module"}
