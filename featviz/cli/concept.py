@@ -32,10 +32,10 @@ def concept(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find the direction of a layer that tells photographs of a concept from others.
+    """Find the direction of a concept in a layer, from photographs.
 
-    Use the file with --dictionary FILE: the concept is LAYER~0. It is refused if the photographs cannot be told apart
-    better than random ones.
+    It tells photographs that show the concept from others. Use the file with --dictionary FILE: the
+    concept is LAYER~0. It is refused if the photographs cannot be told apart better than random ones.
     """
     from featviz.io import check_output, free_path, slug
 
