@@ -45,6 +45,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "Layer": 'fv.render(net, obj.Layer("stage3") - 2 * obj.L2(), param=three)',
         "Logit": 'fv.render(net, obj.Logit("flower"), param=three)',
         "Probability": 'fv.render(net, obj.Probability("flower"), param=three)',
+        "Cosine": 'fv.render(net, obj.Cosine("stage3", vector), param=three)',
         "Direction": 'fv.render(net, obj.Direction("stage3", vector, power=2), param=three)',
         "DirectionNeuron": (
             'fv.render(net, obj.DirectionNeuron("stage3", vector, (3, 3), power=2), param=param.Image(64), '

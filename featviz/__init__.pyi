@@ -7,6 +7,7 @@ from . import param as param
 from . import transforms as transforms
 from .apps.atlas.atlas import atlas as atlas
 from .apps.blocks.blocks import blocks as blocks
+from .apps.concepts.concept import Concept as Concept
 from .apps.dictionaries.fit import fit_dictionary as fit_dictionary
 from .apps.doctor.doctor import doctor as doctor
 from .apps.dream.dream import dream as dream
@@ -82,6 +83,9 @@ from .network import (
 )
 from .network import (
     models as models,
+)
+from .network import (
+    zero_shot as zero_shot,
 )
 from .param.prior import fit_prior as fit_prior
 

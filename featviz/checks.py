@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -78,6 +79,25 @@ def check_text(name: str, value: Any) -> None:
     """
     if not isinstance(value, str):
         raise SettingError(f"{name} must be text, got {shown(value)}")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Check that a value is one of some names.
+
+    Args:
+        name: Name of the value, for the message.
+        value: The value.
+        choices: Two or more names.
+
+    Raises:
+        SettingError: It is not.
+
+    >>> check_choice("kind", "pca", ("nmf", "kmeans"))
+    Traceback (most recent call last):
+    featviz.errors.SettingError: kind must be nmf or kmeans, got 'pca'
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise SettingError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, got {shown(value)}")
 
 
 def as_whole(name: str, value: Any) -> int:

@@ -170,12 +170,30 @@ class RenderContext:
         size: Height and width of the optimised images, in px.
         view: Height and width of what the network sees at once, in px: a tile, or the whole view where there are no
             tiles.
+        embed_texts: Returns the embeddings of texts, (n, d), that compare with the output of the named layer; `None`
+            where there is no network that could.
     """
 
     capture: Callable[[Tensor, Iterable[str]], Activations]
     channels: int
     size: Size
     view: Size
+    embed_texts: Callable[[Sequence[str], str], Tensor] | None = None
+
+
+@runtime_checkable
+class EmbedsTexts(Protocol):
+    """A module that embeds texts in the space of one of its layers, which embeds the images."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Return the embeddings of texts.
+
+        Args:
+            texts: One or more texts.
+
+        Returns:
+            One vector per text, of length 1.
+        """
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ OBJECTIVES = {
     "BoundaryComplexity": -obj.BoundaryComplexity(4),
     "Caricature": obj.Caricature("conv2", REFERENCE),
     "Channel": obj.Channel("conv2", 1),
+    "Cosine": obj.Cosine("conv2", VECTOR),
     "Direction": obj.Direction("conv2", VECTOR, 2),
     "DirectionNeuron": obj.DirectionNeuron("conv2", VECTOR, (3, 5), 1),
     "Diversity": obj.Diversity("conv2"),

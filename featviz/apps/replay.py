@@ -160,7 +160,7 @@ def load_recipe_network(
         RecipeError: The network was made in Python or comes from a file of the user, or the weights are missing or have
             to be downloaded.
     """
-    is_own = ":" in recipe.model and not recipe.model.startswith("timm/")
+    is_own = ":" in recipe.model and not recipe.model.startswith(("timm/", "open_clip/"))
     if model is None and (not recipe.model or is_own):
         origin = f"is the user's own {recipe.model!r}" if recipe.model else "was made in Python"
         raise fv.RecipeError(
@@ -183,6 +183,7 @@ def load_recipe_network(
         device=device,
         input_size=size,
         **spec,
+        classes=recipe.texts or None,
         head=recipe.head or None,
         outputs=recipe.outputs,
         smooth_pools=recipe.smooth_pools,

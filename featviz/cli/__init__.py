@@ -2,12 +2,15 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import render, dream, gallery, explore, explain, atlas, dictionary, embeddings, network, images  # isort: skip  (the order in which --help lists them)
+# In the order in which --help lists them.
+from featviz.cli import render, dream, gallery, explore, explain, atlas, dictionary, concept  # isort: skip
+from featviz.cli import embeddings, network, images  # isort: skip
 
 __all__ = [
     "EXAMPLES",
     "app",
     "atlas",
+    "concept",
     "dictionary",
     "dream",
     "embeddings",

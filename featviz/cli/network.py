@@ -54,6 +54,9 @@ def models() -> None:
     """List the values that --model accepts."""
     names = fv.models()
     from_timm = sum(name.startswith("timm/") for name in names)
-    typer.echo("\n".join(name for name in names if not name.startswith("timm/")))
+    from_open_clip = sum(name.startswith("open_clip/") for name in names)
+    typer.echo("\n".join(name for name in names if not name.startswith(("timm/", "open_clip/"))))
     typer.echo(f"timm/NAME  ({f'{from_timm} models' if from_timm else 'needs timm'}, see timm.list_models())")
+    found = f"{from_open_clip} models" if from_open_clip else "needs open_clip"
+    typer.echo(f"open_clip/NAME/WEIGHTS  ({found}, see open_clip.list_pretrained())")
     typer.echo("path/to/file.py:factory\npackage.module:factory")

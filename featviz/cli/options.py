@@ -63,7 +63,7 @@ class UntrainedOptions:
         str,
         typer.Option(
             help="motifnet, motifvit, phraselstm, phraseformer, a torchvision classifier, timm/NAME, "
-            "FILE.py:FACTORY or PACKAGE.MODULE:FACTORY."
+            "open_clip/NAME/WEIGHTS, FILE.py:FACTORY or PACKAGE.MODULE:FACTORY."
         ),
     ] = "motifnet"
     device: Device = "auto"
@@ -96,7 +96,10 @@ class UntrainedOptions:
     ] = None
     class_names: Annotated[
         str | None,
-        typer.Option("--classes", help="File with the class names in output order: one per line, or JSON."),
+        typer.Option(
+            "--classes",
+            help="File with the class names in output order, or the texts of open_clip: one per line, or JSON.",
+        ),
     ] = None
     dictionary: Annotated[
         list[str] | None,

@@ -219,6 +219,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
 }  # fmt: skip
 """How an argument is checked, by its name."""
 OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
+    "from_photographs": {"positive": _path, "negative": _path},
     "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more
     "embeddings": {"source": _anything},  # a file, a network or a pair
     "judge": {"network": _network_or_name},

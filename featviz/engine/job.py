@@ -112,7 +112,7 @@ class Job:
         view = View.prepare(transforms, network, images, execution.tile, _layers(objectives))
         for each in objectives:
             view.check(each)
-        context = RenderContext(network.capture, network.channels, size, view.tile)
+        context = RenderContext(network.capture, network.channels, size, view.tile, network.embed_texts)
         passes = steps * len(view.tiles)
         return cls(
             network,
@@ -246,6 +246,7 @@ class Job:
             smooth_pools=self.network.smooth_pools,
             head=self.network.head,
             outputs=self.network.outputs,
+            texts=self.network.texts,
             objectives=tuple(repr(objective) for objective in self.objectives),
             param=repr(self.param),
             transforms=repr(self.transforms),

@@ -57,6 +57,7 @@ class Recipe:
         outputs: The network's `outputs`.
         dictionaries: Of the layers `layer~` that the objectives read, the file of the dictionary (empty for one made in
             Python) and its fingerprint, by layer.
+        texts: The classes of a network whose classes are texts, which are part of its fingerprint.
     """
 
     model: str
@@ -84,6 +85,7 @@ class Recipe:
     head: str = ""
     outputs: str | None = None
     dictionaries: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
 
     TENSOR: ClassVar[str] = "an image made in Python"
     """Value of `start` for an image that came from no file."""
@@ -206,7 +208,7 @@ class Recipe:
         Raises:
             RecipeError: The execution cannot be read.
         """
-        ignored = ("machine", "execution", "model", "weights", "start", "files")
+        ignored = ("machine", "execution", "model", "weights", "start", "files", "texts")
         decisive = {key: value for key, value in asdict(self.alone).items() if key not in ignored}
         decisive["precision"] = parse_repr(self.execution, {"Execution": Execution}).precision
         decisive["dictionaries"] = {layer: content for layer, (_, content) in decisive["dictionaries"].items()}

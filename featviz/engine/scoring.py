@@ -69,7 +69,7 @@ def open_scorer(
         SettingError: There is no objective.
     """
     objectives = as_objectives(objective)
-    context = RenderContext(network.capture, network.channels, size, size)
+    context = RenderContext(network.capture, network.channels, size, size, network.embed_texts)
     bound = tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives)
     with network.session(frozenset(layers).union(*(each.layers for each in objectives)), execution) as forward:
         yield Scorer(bound, forward)

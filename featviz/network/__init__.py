@@ -15,9 +15,11 @@ from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
 from featviz.network.session import Forward
 from featviz.network.token_spec import TokenSpec
+from featviz.network.zero_shot import zero_shot
 
 __all__ = [
     "CODES", "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Dictionary", "Execution", "Forward", "InputSpec",
     "Layer", "LayerLike", "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "TokenSpec", "combine", "find",
     "index_of_class", "is_on_this_machine", "load", "models", "neutral_state", "plain_backward",
+    "zero_shot",
 ]  # fmt: skip

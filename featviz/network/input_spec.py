@@ -112,5 +112,5 @@ def _numbers(name: str, given: Any) -> tuple[float, ...]:
         return tuple(map(float, values))
     except (TypeError, ValueError) as error:
         raise SettingError(
-            f"{name} must be a sequence with one number per channel, e.g. {name}=(0.1307,), got {values!r}"
+            f"{name} must be a sequence with one number per channel, e.g. {name}=(0.1307,), got {shown(values)}"
         ) from error

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import getproxies
 
 import torch
 from torch import nn
@@ -22,8 +19,11 @@ from featviz.interfaces import Size, as_size
 from featviz.io import is_file
 from featviz.network import bundled
 from featviz.network.activations import OUTPUT
+from featviz.network.downloads import check_reachable
 from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
+from featviz.network.open_clip_models import PREFIX as OPEN_CLIP
+from featviz.network.open_clip_models import has_weights, load_open_clip
 from featviz.network.weights import load_weights
 
 TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
@@ -36,8 +36,6 @@ INPUT_CONVERTING_MODELS = ("googlenet", "inception_v3")
 """Models of torchvision that were trained with another normalisation and convert to it with `transform_input=True`."""
 AUXILIARY_HEAD_PREFIXES = ("aux1.", "aux2.", "AuxLogits.")
 """Prefixes of the weights of their training heads, which not every weights file has."""
-CONNECTION_SECONDS = 5
-"""Seconds to wait for the server of the weights of timm."""
 IMAGENET_CLASSES = 1000
 
 
@@ -61,15 +59,15 @@ def load(
 
     Args:
         model: `motifnet`, `motifvit`, `phraselstm`, `phraseformer`, a torchvision classifier, `timm/NAME`,
-            `path/to/file.py:factory` or `package.module:factory`, where the factory returns an `nn.Module` or a
-            `Network`.
+            `open_clip/NAME/WEIGHTS` (see `fv.zero_shot`), `path/to/file.py:factory` or `package.module:factory`, where
+            the factory returns an `nn.Module` or a `Network`.
         weights: `"default"` for the model's own, `"none"` for random ones, or a safetensors or state_dict file.
         device: A torch device, or `"auto"` for the first available one of cuda, mps and cpu.
         input_size: Height and width of the input in px, or one side; `None` for the model's own. A bare module of the
             user needs it.
         mean: Mean of each channel, in [0, 1]; `None` for the model's own.
         std: Standard deviation of each channel, > 0; `None` for the model's own.
-        classes: Class names in output order; `None` for the model's own.
+        classes: Class names in output order; `None` for the model's own. For open_clip, the texts that are the classes.
         channel_order: Order in which the module expects the channels, `"RGB"` or `"BGR"`; `None` for the model's own.
         layout: Dimension order of a batch that the module expects, `"NCHW"` or `"NHWC"`; `None` for the
             model's own.
@@ -87,8 +85,8 @@ def load(
         SettingError: A value of the input specification is out of its range.
     """
     with _fixed_seed():
-        network = _build(model, weights, input_size, mean, std)
-    if weights not in (OWN_WEIGHTS, UNTRAINED):
+        network = _build(model, weights, input_size, mean, std, classes)
+    if weights not in (OWN_WEIGHTS, UNTRAINED) and not model.startswith(OPEN_CLIP):
         optional = AUXILIARY_HEAD_PREFIXES if model in INPUT_CONVERTING_MODELS else ()
         load_weights(network.module, Path(weights), optional_prefixes=optional)
     size = None if input_size is None else as_size(input_size)
@@ -114,7 +112,7 @@ def load(
 
 
 def models() -> list[str]:
-    """List the names of models that `load` accepts: bundled, torchvision's classifiers, and timm's if installed."""
+    """List the names of models that `load` accepts: bundled, torchvision's, and timm's and open_clip's if installed."""
     import torchvision
 
     names = [*bundled.BUNDLED, *torchvision.models.list_models(module=torchvision.models)]
@@ -122,6 +120,10 @@ def models() -> list[str]:
         import timm
 
         names += [f"timm/{name}" for name in timm.list_models()]
+    if importlib.util.find_spec("open_clip"):
+        import open_clip
+
+        names += [f"{OPEN_CLIP}{name}/{tag}" for name, tag in open_clip.list_pretrained()]
     return names
 
 
@@ -136,6 +138,8 @@ def is_on_this_machine(model: str, weights: str | Path = OWN_WEIGHTS) -> bool:
         return (weights != OWN_WEIGHTS and not _is_elsewhere(model)) or _has_weights_of_timm(
             model.removeprefix("timm/")
         )
+    if model.startswith(OPEN_CLIP):
+        return weights != OWN_WEIGHTS or has_weights(model)
     if ":" in model or model in bundled.BUNDLED or weights != OWN_WEIGHTS:
         return True
     from torchvision import models as zoo
@@ -185,13 +189,21 @@ def _build(
     input_size: int | Size | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    classes: Sequence[str] | None,
 ) -> Network:
-    """Build a network by name, with its own weights if `weights` is `"default"`, else with random ones."""
+    """Build a network by name, with its own weights if `weights` is `"default"`, else with random ones.
+
+    Networks of open_clip get the weights of a file here, as those embed the texts.
+    """
     if model.endswith(".py"):
         raise ModelError(f"{model} is a file; name the function in it that returns the network: {model}:factory")
     trained = weights == OWN_WEIGHTS
     if model.startswith("timm/"):
         return _timm(model, trained=trained)
+    if model.startswith(OPEN_CLIP):
+        return load_open_clip(
+            model, classes, trained=trained, weights=None if weights in (OWN_WEIGHTS, UNTRAINED) else Path(weights)
+        )
     if ":" in model:
         return _from_factory(model, input_size, mean, std)
     if model in bundled.BUNDLED:
@@ -245,7 +257,7 @@ def _timm(model: str, *, trained: bool) -> Network:
 
 
 def _check_connection(name: str) -> None:
-    """Check that the server of the weights can be reached: the libraries would try for a minute, and print each try.
+    """Check that the server of the weights can be reached, unless they were downloaded before.
 
     Args:
         name: Name of a model of timm.
@@ -253,18 +265,13 @@ def _check_connection(name: str) -> None:
     Raises:
         WeightsError: The weights were not downloaded before, and nothing answers.
     """
-    if name.startswith("local-dir:") or getproxies() or _has_weights_of_timm(name):
+    if name.startswith("local-dir:") or _has_weights_of_timm(name):
         return
     import timm
     from huggingface_hub.constants import ENDPOINT
 
     found = None if name.startswith(TIMM_SOURCES) else timm.models.get_pretrained_cfg(name)
-    host = urlparse(ENDPOINT if found is None or found.hf_hub_id else found.url).hostname
-    try:
-        socket.create_connection((host, 443), timeout=CONNECTION_SECONDS).close()
-    except OSError as error:
-        reason = f"cannot download the weights of timm/{name}: {host} cannot be reached"
-        raise WeightsError(f"{reason}; give a file with --weights") from error
+    check_reachable(f"timm/{name}", ENDPOINT if found is None or found.hf_hub_id else found.url)
 
 
 def _is_elsewhere(model: str) -> bool:

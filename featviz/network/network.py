@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from featviz.checks import check_kind
 from featviz.errors import ModelError, SettingError, shown
-from featviz.interfaces import Size, as_size
+from featviz.interfaces import EmbedsTexts, Size, as_size
 from featviz.network import probe_cache
 from featviz.network.activations import (
     OUTPUT,
@@ -449,6 +449,38 @@ class Network:
                 f"{self.label} reads images; a network that reads text is fv.Network(module, tokens=fv.TokenSpec(...))"
             )
         return self.tokens
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The classes, if they are texts, which the module embeds as CLIP does; empty for any other network."""
+        return self.classes if isinstance(self.module, EmbedsTexts) else ()
+
+    @neutral_state()
+    def embed_texts(self, texts: Sequence[str], layer: str = "embedding") -> Float[Tensor, "n d"]:
+        """Return the embeddings of texts, in the space of a layer that embeds images, as in CLIP.
+
+        Args:
+            texts: One or more texts.
+            layer: The layer: `"embedding"`, or `"name.embedding"` of one of several combined networks.
+
+        Returns:
+            One vector per text, of length 1.
+
+        Raises:
+            SettingError: The network does not embed texts.
+        """
+        parts = dict(self.module.named_modules())
+        owner = parts.get(layer.rpartition(".")[0])
+        if not isinstance(owner, EmbedsTexts) or layer not in parts:
+            able = [name for name, part in parts.items() if isinstance(part, EmbedsTexts)]
+            if able:
+                written = [f'text("...", {f"{name}.embedding".lstrip(".")})' for name in able]
+                raise SettingError(f"layer {layer!r} of {self.label} has no texts; write {' or '.join(written)}")
+            raise SettingError(
+                f"{self.label} does not embed texts; load one that does, such as open_clip/ViT-B-32/laion2b_s34b_b79k, "
+                "or make one with fv.zero_shot(model, texts, tokenizer)"
+            )
+        return owner.embed_texts(texts)
 
     # ------------------------------------------------------------------------------------------ sizes
 

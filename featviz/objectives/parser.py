@@ -12,6 +12,7 @@ from featviz.interfaces import ObjectiveLike
 from featviz.io.folders import READABLE_ENDINGS
 from featviz.objectives.address import PATTERN, Address, whole_number
 from featviz.objectives.algebra import Objective, terms
+from featviz.objectives.cosine import VECTOR_ENDINGS
 from featviz.objectives.units import Layer, from_address
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.~])")
@@ -20,7 +21,8 @@ _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(?![\w:.~])")
 _FILE = re.compile(r"'([^']*)'")
 """A file name in single quotes. Double quotes may also start an address."""
 
-_BARE_FILE = re.compile(rf"([^'\"(),]*?({'|'.join(map(re.escape, READABLE_ENDINGS))}))(?=\s*[,)])", re.IGNORECASE)
+_ENDINGS = "|".join(map(re.escape, dict.fromkeys((*READABLE_ENDINGS, *VECTOR_ENDINGS))))
+_BARE_FILE = re.compile(rf"([^'\"(),]*?({_ENDINGS}))(?=\s*[,)])", re.IGNORECASE)
 """A file name without quotes, as an argument of a term."""
 
 _BRACKET = re.compile(r"\s*\(")

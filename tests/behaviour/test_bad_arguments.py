@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import clip_toys
 import numpy as np
 import pytest
 import torch
@@ -73,6 +74,7 @@ def right_arguments(net: fv.Network, folder: Path, out: Path) -> dict[str, dict[
         "replay": {"recipe": folder / "rendered" / "one.png", "network": net},
         "score": {"network": net, "objective": "conv2:1", "images": torch.rand(1, 3, 32, 32)},
         "sweep": {"network": net, "output": out, "layers": "conv2", "channels": [1], **few},
+        "zero_shot": {"model": clip_toys.Colours(), "texts": ["red"], "tokenizer": clip_toys.tokenize, "size": 16},
     }
 
 
@@ -96,7 +98,7 @@ def test_only_errors_of_featviz(name, folder, tmp_path, monkeypatch):
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         for kind, bad in BAD.items():
-            if argument in ("progress", "scan_progress") and callable(bad):
+            if argument in ("progress", "scan_progress", "tokenizer") and callable(bad):
                 continue  # its own error surfaces
             given = right_arguments(net, folder, tmp_path / "out")[name] | {argument: bad}
             try:
@@ -119,3 +121,33 @@ def test_every_check_accepts_the_defaults():
         for argument, parameter in inspect.signature(getattr(fv, name)).parameters.items():
             if name != "fit_prior" and argument in CHECKS and parameter.default not in (parameter.empty, None):
                 CHECKS[argument](argument, parameter.default)
+
+
+METHODS = sorted(name for name in fv.methods.__all__ if inspect.isclass(getattr(fv.methods, name)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_accept_bad_settings_or_refuse_them_in_one_line(name, tmp_path):
+    """Each setting of an attribution method in turn is replaced by each bad value."""
+    method, failures = getattr(fv.methods, name), []
+    net = toys.network(toys.Vit())
+    given = {"head": tmp_path / "none.safetensors"} if name == "Scouter" else {}
+    for argument in inspect.signature(method).parameters:
+        for kind, bad in BAD.items():
+            try:
+                fv.explain(net, torch.rand(1, 3, 32, 32), "logit:1", method=method(**given | {argument: bad}))
+            except fv.FeatvizError as error:
+                if "\n" in str(error):
+                    failures.append(f"{argument} = {kind}: {str(error)[:60]}")
+            except Exception as error:
+                failures.append(f"{argument} = {kind}: {type(error).__name__}: {error}"[:140])
+    assert not failures, f"{len(failures)}: " + "\n".join(failures)
+
+
+def test_attention_takes_the_number_of_a_layer_not_a_name():
+    expected = (
+        "layer of Attention must be the number of an attention layer, got 'text'; 0 is the first one, -1 the last"
+    )
+    with pytest.raises(fv.SettingError, match=f"^{expected}$"):
+        fv.methods.Attention(layer="text")

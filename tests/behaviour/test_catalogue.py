@@ -25,6 +25,8 @@ TEXTS = {
     "boundary(8)": obj.BoundaryComplexity(8),
     "caricature(stage2, cat.jpg)": obj.Caricature("stage2", "cat.jpg"),
     'caricature(stage2, "my cat.jpg", 2)': obj.Caricature("stage2", "my cat.jpg", 2),
+    "cosine(stage2, concept.safetensors)": obj.Cosine("stage2", "concept.safetensors"),
+    "cosine(stage2, vectors/my cat.npy, 3)": obj.Cosine("stage2", "vectors/my cat.npy", 3),
     "difference(cat.jpg)": obj.InputDifference("cat.jpg"),
     "diversity(stage2)": obj.Diversity("stage2"),
     "guide(stage2, cat.jpg)": obj.Guide("stage2", "cat.jpg"),
@@ -39,6 +41,8 @@ TEXTS = {
     "opacity(1)": obj.Opacity(True),
     "ramp(0, -2.5, 0.5)": obj.Ramp(0, -2.5, 0.5),
     "style(stage2, cat.jpg, 0.9)": obj.Style("stage2", "cat.jpg", 0.9),
+    'text("a red bicycle")': obj.Text("a red bicycle"),
+    "text(bicycle, clip.embedding)": obj.Text("bicycle", "clip.embedding"),
     "tv": obj.TotalVariation(),
     "within(stage2:5 - tv, mask.png)": obj.Within(obj.Channel("stage2", 5) - obj.TotalVariation(), "mask.png"),
     '"tv"': obj.Layer("tv"),
@@ -57,7 +61,8 @@ STACKS = ("LUCID", "NEAR", "STANDARD")
 
 def test_every_public_class_has_an_example():
     objectives = {n for n in obj.__all__ if inspect.isclass(getattr(obj, n))}
-    assert objectives == {*OBJECTIVES, "Address", "Objective", "Traits", "Unit"}
+    elsewhere = {"Text"}  # needs a network that embeds texts: test_zero_shot.py
+    assert objectives == {*OBJECTIVES, *elsewhere, "Address", "Objective", "Traits", "Unit"}
     assert {type(value).__name__ for value in TEXTS.values() if value} >= {
         name for name in OBJECTIVES if getattr(obj, name).term
     }
@@ -80,6 +85,7 @@ def test_names_are_unique_over_the_three_packages():
 def test_every_repr_rebuilds_its_value():
     for value in [
         *OBJECTIVES.values(),
+        obj.Text("a red ball"),
         *PARAMS.values(),
         *(t for name, t in TRANSFORMS.items() if name != "ModuleTransform"),
     ]:

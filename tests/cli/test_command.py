@@ -439,6 +439,7 @@ FUNCTIONS = {
 }
 FUNCTIONS["explain"] = fv.compare  # several methods side by side
 FUNCTIONS["dictionary"] = fv.fit_dictionary
+FUNCTIONS["concept"] = fv.Concept.from_photographs
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)
@@ -481,6 +482,7 @@ LOADING = (
     "atlas",
     "blocks",
     "dictionary",
+    "concept",
     "embeddings",
     "layers",
     "doctor",

@@ -340,6 +340,18 @@ def with_features(net, folder):
     attached.capture(image_of(net).requires_grad_(), [f"{layer}~", ""])[""].sum().backward()
 
 
+def concepts(net, folder):
+    layer, bright, dark = first_map(net), folder / "bright", folder / "dark"
+    for each, brightest in ((bright, 1), (dark, 0.2)):
+        each.mkdir()
+        for i in range(10):
+            pixels = (255 * brightest * torch.rand(8, 8, 3, generator=GENERATOR)).byte().numpy()
+            Image.fromarray(pixels).save(each / f"{i}.png")
+    concept = fv.Concept.from_photographs(net, layer, bright, dark)
+    concept.sensitivity(net, bright, "logit:0")
+    fv.render(net, concept.objective() + fv.objectives.Cosine(layer, concept.vector), steps=1, robustness_views=0)
+
+
 def combined(net, folder):
     both = fv.combine(first=net, second=other_network())
     fv.render(both, f"first.{first_map(net)}:0 + second.conv1:1", steps=1, param=param.Image(net.size))
@@ -422,6 +434,7 @@ CALLS = {
         net, pictures(net.size[0]), first_map(net), features=2, steps=1, compare_seeds=False
     ),
     "with_dictionary": with_features,
+    "concepts": concepts,
     "examples": lambda net, folder: fv.examples(net, pictures(net.size[0]), first_map(net), [0], top=1, rest=1),
     "judge": judged,
     "judge as judge": judging,
@@ -465,6 +478,7 @@ def test_every_public_function_that_takes_a_network_is_called():
         "check_size",
         "receptive_fields",
         "with_dictionary",
+        "embed_texts",
     }
     text = {"bind", "embed"}  # see test_text_networks.py
     no_pass = {"with_input", "normaliser", "check_images", "copy_module"}

@@ -84,7 +84,7 @@ def test_an_unreachable_server_of_weights_is_told_at_once(monkeypatch):
         raise OSError(f"no route to {address[0]}")
 
     monkeypatch.setattr("socket.create_connection", refuse)
-    monkeypatch.setattr("featviz.network.loading.getproxies", dict)
+    monkeypatch.setattr("featviz.network.downloads.getproxies", dict)
     monkeypatch.setattr("featviz.network.loading._has_weights_of_timm", lambda _: False)
     with pytest.raises(fv.WeightsError) as caught:
         fv.load("timm/resnet10t")

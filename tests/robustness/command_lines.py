@@ -46,6 +46,7 @@ def base_lines() -> dict[str, list[str]]:
         "atlas": ["photos", "--layer", "conv2", "-o", "out", *few, *MODEL],
         "attention": ["photo.png", "-o", "attention.html", "--model", "motifvit"],
         "blocks": ["photo.png", "--layer", "conv2", "-o", "out", "--cells", "2", "--groups", "1", *few, *MODEL],
+        "concept": ["positive", "negative", "--layer", "conv2", "-o", "c.safetensors", *MODEL],
         "dictionary": [
             "photos",
             "--layer",
@@ -83,6 +84,10 @@ def make_files(folder: Path) -> None:
     numbers = np.random.default_rng(0)
     for name in ("photo.png", "photos/a.png", "photos/b.png"):
         Image.fromarray(numbers.integers(0, 255, (40, 48, 3), np.uint8)).save(folder / name)
+    for name, brightest in (("positive", 255), ("negative", 100)):
+        (folder / name).mkdir()
+        for i in range(10):
+            Image.fromarray(numbers.integers(0, brightest, (8, 8, 3), np.uint8)).save(folder / name / f"{i}.png")
     (folder / "text.png").write_text("no image")
     (folder / "empty.png").write_bytes(b"")
     (folder / "mine.py").write_text(FACTORY.format(tests=str(Path(__file__).parents[1])))

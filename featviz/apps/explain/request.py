@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from featviz.checks import check_text
 from featviz.engine import Scorer, open_scorer
 from featviz.errors import SettingError
 from featviz.interfaces import ObjectiveLike, Size
@@ -130,6 +131,17 @@ class LayerMethod(Protocol):
 
     Frozen dataclasses with a field `layer` get `with_layer` by deriving from this class.
     """
+
+    layer: str | None
+
+    def __post_init__(self) -> None:
+        """Check that the layer is a name, or `None` for the default.
+
+        Raises:
+            SettingError: It is not.
+        """
+        if self.layer is not None:
+            check_text(f"layer of {type(self).__name__}", self.layer)
 
     def with_layer(self, layer: str) -> Self:
         """Return the same method for another layer."""

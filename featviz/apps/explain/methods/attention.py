@@ -13,6 +13,8 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.explain.methods.attention_weights import TokenAttention, TokenGrid, attention_layers
 from featviz.apps.explain.request import AttributionMap, AttributionRequest
+from featviz.checks import check_number
+from featviz.errors import shown
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,25 @@ class Attention:
         layer: Index of the attention, in execution order; negative indices count from the last.
         head: Index of the attention head; `None` for the mean of all heads.
 
+    Raises:
+        SettingError: `layer` or `head` is no whole number, or `head` is negative.
+
     Source: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929.
     """
 
     layer: int = -1
     head: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if isinstance(self.layer, str):
+            raise fv.SettingError(
+                f"layer of Attention must be the number of an attention layer, got {shown(self.layer)}; "
+                "0 is the first one, -1 the last"
+            )
+        check_number("layer of Attention", self.layer, whole=True, note="(default -1, the last attention layer)")
+        if self.head is not None:
+            check_number("head of Attention", self.head, at_least=0, whole=True, note="(default None, their mean)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the attention weights on the patch grid.

@@ -13,6 +13,7 @@ import featviz as fv
 from featviz.apps.explain.methods.cams import maps_and_gradients
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod
 from featviz.apps.shared.classes import class_title
+from featviz.checks import check_number
 from featviz.network import OUTPUT
 
 
@@ -41,9 +42,9 @@ class CLEAR(LayerMethod):
     layer: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the number of classes."""
-        if self.classes < 1:
-            raise fv.SettingError(f"classes must be >= 1, got {self.classes} (default 5)")
+        """Check the settings."""
+        super().__post_init__()
+        check_number("classes", self.classes, at_least=1, whole=True, note="(default 5)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the largest response at each position, and its class."""

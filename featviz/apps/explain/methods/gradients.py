@@ -13,7 +13,8 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method, resize_map
-from featviz.checks import check_number
+from featviz.checks import check_choice, check_flag, check_number
+from featviz.errors import shown
 from featviz.io import resize
 from featviz.network import Rectifying
 
@@ -42,6 +43,10 @@ class Gradient:
     """
 
     absolute: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        check_flag("absolute of Gradient", self.absolute)
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the gradient at each pixel."""
@@ -134,10 +139,8 @@ class IntegratedGradients:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.baseline not in BASELINES:
-            raise fv.SettingError(f"baseline must be {_either(BASELINES)}, got {self.baseline!r}")
-        if self.steps < 1:
-            raise fv.SettingError(f"steps must be >= 1, got {self.steps} (default 256)")
+        check_choice("baseline", self.baseline, BASELINES)
+        check_number("steps", self.steps, at_least=1, whole=True, note="(default 256)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the integral at each pixel, and how far the sum misses the score's increase."""
@@ -192,13 +195,11 @@ class NoiseTunnel:
     def __post_init__(self) -> None:
         """Check the settings."""
         if isinstance(self.method, type) or not isinstance(self.method, Method):
-            raise fv.SettingError(f"method must be an attribution method, such as GradCAM(), got {self.method!r}")
-        if self.kind not in STATISTICS:
-            raise fv.SettingError(f"kind must be {_either(STATISTICS)}, got {self.kind!r}")
-        if self.samples < 1:
-            raise fv.SettingError(f"samples must be >= 1, got {self.samples} (default 16)")
-        if self.noise < 0:
-            raise fv.SettingError(f"noise must be >= 0, got {self.noise} (default 0.15)")
+            raise fv.SettingError(f"method must be an attribution method, such as GradCAM(), got {shown(self.method)}")
+        check_choice("kind", self.kind, STATISTICS)
+        check_number("samples", self.samples, at_least=1, whole=True, note="(default 16)")
+        check_number("noise", self.noise, at_least=0, note="(default 0.15)")
+        check_number("seed of NoiseTunnel", self.seed, at_least=0, whole=True, note="(default 0)")
         check_number("shift of NoiseTunnel", self.shift, at_least=0, whole=True, note="(px, default 0)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
@@ -344,8 +345,3 @@ def _padding(kind: str, network: fv.Network) -> Float[Tensor, "1 d 1 length"]:
     if pad is None:
         raise fv.SettingError(f"baseline 'pad' needs a padding token, and {network.label} has none; use 'zero'")
     return network.embed([each if each in network.tokens.special else pad for each in network.ids])
-
-
-def _either(names: tuple[str, ...]) -> str:
-    """Join names as "a, b or c"."""
-    return f"{', '.join(names[:-1])} or {names[-1]}"

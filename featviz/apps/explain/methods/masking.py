@@ -148,6 +148,7 @@ class RISE:
             check_number(f"{name} of RISE", getattr(self, name), at_least=1, whole=True)
         if not isinstance(self.keep, int | float) or not 0 < self.keep < 1:
             raise fv.SettingError(f"keep of RISE must be in (0, 1), got {shown(self.keep)} (default 0.5)")
+        check_number("seed of RISE", self.seed, at_least=0, whole=True, note="(default 0)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the weighted mean of the masks."""

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 import featviz as fv
 from featviz.apps.explain.request import AttributionMap, AttributionRequest
+from featviz.checks import check_flag
+from featviz.errors import shown
 from featviz.io import check_output, write
 from featviz.network import OUTPUT
 
@@ -99,11 +101,20 @@ class Scouter:
         head: File of the head.
         support: Multiply the attention by the values, which gives the terms of the logit. If false, show the attention.
 
+    Raises:
+        SettingError: `head` is no path, or `support` is not `True` or `False`.
+
     Source: Li et al. 2021, https://arxiv.org/abs/2009.06138.
     """
 
     head: str | Path
     support: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if not isinstance(self.head, str | Path):
+            raise fv.SettingError(f"head of Scouter must be a file of train_scouter, got {shown(self.head)}")
+        check_flag("support of Scouter", self.support)
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the attention of the class's slot; negative for a head of evidence against classes.

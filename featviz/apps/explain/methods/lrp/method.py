@@ -24,7 +24,7 @@ from featviz.apps.explain.methods.lrp.weighted import (
     zennit,
 )
 from featviz.apps.explain.request import AttributionMap, AttributionRequest
-from featviz.checks import check_number
+from featviz.checks import check_choice, check_flag, check_number
 from featviz.engine import Scorer
 from featviz.network import OUTPUT, Activations, plain_backward
 
@@ -115,12 +115,11 @@ class LRP:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        rules = [*RULES, *HALVES]
-        if self.rule not in rules:
-            raise fv.SettingError(f"rule must be {', '.join(rules[:-1])} or {rules[-1]}, got {self.rule!r}")
+        check_choice("rule", self.rule, [*RULES, *HALVES])
         for name in ("epsilon", "gamma"):
             if getattr(self, name) is not None:
                 check_number(f"{name} of LRP", getattr(self, name), at_least=0)
+        check_flag("bias of LRP", self.bias)
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
         """Return the relevance of each pixel, and how far its sum misses the relevance at the target.

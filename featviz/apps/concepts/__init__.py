@@ -1,0 +1,1 @@
+"""Concepts: directions of a layer that tell photographs of a concept from others."""
