@@ -2,7 +2,11 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import render, dream, gallery, explore, explain, atlas, dictionary, embeddings, network, images  # isort: skip  (the order in which --help lists them)
+# isort: off
+# In the order in which --help lists them.
+from featviz.cli import render, dream, texture
+from featviz.cli import gallery, explore, explain, atlas, dictionary, embeddings, network, images
+# isort: on
 
 __all__ = [
     "EXAMPLES",
@@ -18,4 +22,5 @@ __all__ = [
     "main",
     "network",
     "render",
+    "texture",
 ]
