@@ -38,13 +38,15 @@ def texture(
 
     Writes the mesh as mesh.glb, the texture, and a page that turns the mesh.
     """
-    from featviz.io import check_output, free_path, slug
+    from featviz.io import Store, free_path, slug
 
-    folder = output or free_path(Path(slug(f"{Path(mesh).stem}-{objective}")))
-    check_output(folder / "index.html", ".html")
     fv.objectives.parse(objective)
+    folder = output or free_path(Path(slug(f"{Path(mesh).stem}-{objective}")))
+    fv.transforms.MeshView(mesh, view, views, elevation)
+    loaded = network.load()
+    Store(folder)
     found = fv.texture(
-        network.load(),
+        loaded,
         mesh,
         objective,
         size=size,

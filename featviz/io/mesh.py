@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.io.files import check_output, is_file, write
+from featviz.io.files import is_file
 
 SHAPES = ("sphere", "torus", "capsule", "box")
 """Built-in meshes, by name."""
@@ -66,32 +66,23 @@ class Mesh:
         covered[rays] = 1
         return uv.reshape(side, side, 2), covered.reshape(side, side)
 
-    def save(self, path: Path | str, texture: Float[Tensor, "3 h w"]) -> Path:
-        """Write the mesh and its texture.
+    def encoded(self, texture: Float[Tensor, "3 h w"]) -> bytes:
+        """Return the bytes of a .glb file of the mesh and a texture, which browsers and 3-D programs show.
 
         Args:
-            path: A `.glb` file. Viewers and 3-D programs read it.
             texture: In [0, 1].
-
-        Returns:
-            The path.
-
-        Raises:
-            OutputError: The file cannot be written.
         """
         from PIL import Image
 
         trimesh = _trimesh()
-        file = Path(path)
-        check_output(file, ".glb")
         pixels = (texture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
         material = trimesh.visual.material.PBRMaterial(
             baseColorTexture=Image.fromarray(pixels), metallicFactor=0.0, roughnessFactor=1.0
         )
         shape = _trimesh_of(self)
         shape.visual = trimesh.visual.TextureVisuals(uv=self.uv, material=material)
-        write(file, shape.export(file_type="glb"))
-        return file
+        found: bytes = shape.export(file_type="glb")
+        return found
 
 
 def read_mesh(source: Path | str) -> Mesh:

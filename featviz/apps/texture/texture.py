@@ -16,7 +16,7 @@ from featviz.apps.shared.photographs import encode_webp
 from featviz.checks import check_number
 from featviz.engine import entry_point
 from featviz.interfaces import ProgressSource
-from featviz.io import auto_bar, check_output, write
+from featviz.io import Store, auto_bar
 from featviz.io.mesh import Mesh, sampling_grid
 from featviz.objectives import ObjectiveSource
 from featviz.transforms import STANDARD, MeshView
@@ -86,19 +86,21 @@ class Textured:
         Raises:
             OutputError: A file cannot be written.
         """
-        path = Path(folder)
-        page = path / "index.html"
-        check_output(page, ".html")
-        self.rendering.save(path / "texture.png")
-        self.mesh.save(path / "mesh.glb", self.texture.expand(3, -1, -1))
+        store = Store(folder)
+        store.write("texture.png", self.rendering.encoded())
+        store.write("mesh.glb", self.mesh.encoded(self.texture.expand(3, -1, -1)))
+        store.write("index.html", self._page())
+        return Path(folder) / "index.html"
+
+    def _page(self) -> str:
+        """Return the page that turns the mesh."""
         turn = [self.view(360 * i / TURN_FRAMES, TURN_TILT) for i in range(TURN_FRAMES)]
         rows = [torch.cat(turn[i : i + FRAME_COLUMNS], 2) for i in range(0, TURN_FRAMES, FRAME_COLUMNS)]
         sheet = f"data:image/webp;base64,{base64(encode_webp(torch.cat(rows, 1)))}"
-        shows, recipe = self.rendering.recipe.objectives[0], self.rendering.recipe
+        recipe = self.rendering.recipe
         data = {"sheet": sheet, "frames": TURN_FRAMES, "columns": FRAME_COLUMNS}
-        about = f"{shows} of {recipe.model or 'a network'}, {recipe.steps} steps"
-        write(page, render_template("texture/page.html", data, title=f"{shows} on a mesh", about=about).encode())
-        return page
+        about = f"{recipe.model or 'a network'}, {recipe.steps} steps"
+        return render_template("texture/page.html", data, title=f"{self.rendering.names[0]} on a mesh", about=about)
 
 
 @entry_point
