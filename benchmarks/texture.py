@@ -32,7 +32,7 @@ def main() -> None:
         found = fv.texture(network, mesh, f"logit:{name}", steps=options.steps, progress=None)
         seconds = time.perf_counter() - started
         angles = [(360 * (i + 0.5) / VIEWS, 20 * (-1) ** i) for i in range(VIEWS)]
-        views = torch.stack([resize(found.view(*each, 224), judge.size) for each in angles])
+        views = resize(torch.stack([found.view(*each, 224) for each in angles]), judge.size)
         probabilities = judge.capture(views, [""]).logits().softmax(1)
         index = judge.classes.index(name)
         right = (probabilities.argmax(1) == index).float().mean()
