@@ -20,6 +20,8 @@ SHAPES = ("sphere", "torus", "capsule", "box")
 """Built-in meshes, by name."""
 FORMATS = (".glb", ".obj", ".ply", ".stl", ".off")
 """Files that can be read."""
+SECTIONS = 64
+"""Number of faces around a built-in round mesh."""
 FIELD_OF_VIEW = 30.0
 """Angle in degrees that a camera sees, along either side of the picture."""
 MAX_FACES = 200_000
@@ -41,7 +43,7 @@ class Mesh:
     uv: Float[np.ndarray, "vertices 2"] = field(repr=False)
 
     def surface(
-        self, azimuth: float, elevation: float, side: int
+        self, azimuth: float, elevation: float, side: int, zoom: float = 1.0
     ) -> tuple[Float[np.ndarray, "side side 2"], Float[np.ndarray, "side side"]]:
         """Find the texture coordinates of the surface that a camera sees at each pixel.
 
@@ -51,11 +53,12 @@ class Mesh:
             azimuth: Angle in degrees around the upward axis; 0 is in front of the mesh, 90 to its right.
             elevation: Angle in degrees above the horizon, in [-90, 90].
             side: Height and width of the picture in px.
+            zoom: Enlargement of the middle of the picture.
 
         Returns:
             Texture coordinates, 0 where no surface is seen, and 1 where a surface is seen, 0 elsewhere.
         """
-        origin, directions = _camera(azimuth, elevation, side)
+        origin, directions = _camera(azimuth, elevation, side, zoom)
         shape = _trimesh_of(self)
         seen, rays, triangles = shape.ray.intersects_location(
             np.broadcast_to(origin, directions.shape), directions, multiple_hits=False
@@ -122,13 +125,13 @@ def sampling_grid(uv: Float[np.ndarray, "... 2"]) -> Float[Tensor, "... 2"]:
     return grid * torch.tensor([1.0, -1.0])
 
 
-def _camera(azimuth: float, elevation: float, side: int) -> tuple[np.ndarray, np.ndarray]:
+def _camera(azimuth: float, elevation: float, side: int, zoom: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the position of a camera, and the direction of each pixel, row by row."""
     around, above = math.radians(azimuth), math.radians(elevation)
     backward = np.array([math.sin(around) * math.cos(above), math.sin(above), math.cos(around) * math.cos(above)])
     right = np.array([math.cos(around), 0.0, -math.sin(around)])
     up = np.cross(backward, right)
-    half = math.tan(math.radians(FIELD_OF_VIEW / 2))
+    half = math.tan(math.radians(FIELD_OF_VIEW / 2)) / zoom
     steps = ((np.arange(side) + 0.5) / side * 2 - 1) * half
     directions = steps[None, :, None] * right - steps[:, None, None] * up - backward
     return backward / math.sin(math.radians(FIELD_OF_VIEW / 2)), directions.reshape(-1, 3)
@@ -146,16 +149,35 @@ def _trimesh_of(mesh: Mesh) -> Any:
 
 
 def _built_in(name: str) -> Any:
-    make = _trimesh().creation
-    if name == "sphere":
-        return make.icosphere(subdivisions=4)
+    """Return a built-in mesh. Round ones have texture coordinates without a seam inside of the texture."""
+    if name == "box":
+        return _trimesh().creation.box(extents=(1, 1, 1))
+    angle = np.linspace(-math.pi / 2, math.pi / 2, SECTIONS // 2 + 1)
     if name == "torus":
-        shape = make.torus(0.68, 0.32, major_sections=64, minor_sections=32)
-        shape.apply_transform(_trimesh().transformations.rotation_matrix(math.pi / 2, [1, 0, 0]))
-        return shape
-    if name == "capsule":
-        return make.capsule(height=1.0, radius=0.5, count=(32, 32))
-    return make.box(extents=(1, 1, 1))
+        angle = np.linspace(-math.pi, math.pi, SECTIONS + 1)
+        return _revolved(0.68 + 0.32 * np.cos(angle), 0.32 * np.sin(angle))
+    rises = np.sin(angle) + np.where(angle < 0, -1.0, 1.0) * (1.0 if name == "capsule" else 0.0)
+    return _revolved(np.cos(angle), rises)
+
+
+def _revolved(radius: Float[np.ndarray, " n"], height: Float[np.ndarray, " n"]) -> Any:
+    """Return the surface that a curve sweeps around the upward axis.
+
+    The texture goes once around the axis from left to right, and along the curve, by its length, from bottom to top.
+    """
+    trimesh = _trimesh()
+    around = np.linspace(0, 2 * math.pi, SECTIONS + 1)
+    along = np.concatenate([[0.0], np.hypot(np.diff(radius), np.diff(height)).cumsum()])
+    a, r = np.meshgrid(around, radius)
+    vertices = np.stack([r * np.sin(a), np.broadcast_to(height[:, None], r.shape), r * np.cos(a)], -1).reshape(-1, 3)
+    u, v = np.meshgrid(around / (2 * math.pi), along / along[-1])
+    index = np.arange(len(vertices)).reshape(r.shape)
+    corner, right, up, across = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
+    faces = np.concatenate(
+        [np.stack(each, -1).reshape(-1, 3) for each in ((corner, right, across), (corner, across, up))]
+    )
+    visual = trimesh.visual.TextureVisuals(uv=np.stack([u, v], -1).reshape(-1, 2))
+    return trimesh.Trimesh(vertices, faces, visual=visual, process=False)
 
 
 def _from_file(path: Path) -> Any:

@@ -15,12 +15,14 @@ from featviz.apps.shared.page import base64, render_template
 from featviz.apps.shared.photographs import encode_webp
 from featviz.checks import check_number
 from featviz.engine import entry_point
-from featviz.interfaces import ProgressSource
+from featviz.interfaces import ProgressSource, Transforms
 from featviz.io import Store, auto_bar
 from featviz.io.mesh import Mesh, sampling_grid
 from featviz.objectives import ObjectiveSource
-from featviz.transforms import STANDARD, MeshView
+from featviz.transforms import ColorShift, LogUniform, MeshView, Resize, Rotate, Scale, Shift
 
+CLOSE: Transforms = (Shift(0.15), Rotate(15), Scale(LogUniform(1, 3)), Resize(0.57, min_side=112), ColorShift(0.3))
+"""The transforms: the default ones, but nearer, since a mesh does not fill its picture."""
 TURN_FRAMES, TURN_TILT = 36, 15.0
 """Number of pictures of a turntable, and the elevation of its camera in degrees."""
 FRAME_SIDE, FRAME_COLUMNS = 256, 6
@@ -47,7 +49,13 @@ class Textured:
         return self.rendering.images[0]
 
     def view(
-        self, azimuth: float = 0.0, elevation: float = 0.0, side: int = FRAME_SIDE, *, background: float = 0.5
+        self,
+        azimuth: float = 0.0,
+        elevation: float = 0.0,
+        side: int = FRAME_SIDE,
+        *,
+        zoom: float = 1.0,
+        background: float = 0.5,
     ) -> Float[Tensor, "c side side"]:
         """Show the mesh from a direction.
 
@@ -55,6 +63,7 @@ class Textured:
             azimuth: Angle in degrees around the upward axis; 0 is in front of the mesh, 90 to its right.
             elevation: Angle in degrees above the horizon, in [-90, 90].
             side: Height and width of the picture in px, in [8, 2048].
+            zoom: Enlargement of the middle of the picture, > 0.
             background: Grey value around the mesh, in [0, 1].
 
         Returns:
@@ -66,8 +75,9 @@ class Textured:
         check_number("azimuth", azimuth, note="(degrees)")
         check_number("elevation", elevation, at_least=-90, at_most=90, note="(degrees)")
         check_number("side", side, at_least=8, at_most=2048, whole=True, note="(px)")
+        check_number("zoom", zoom, above=0)
         check_number("background", background, at_least=0, at_most=1)
-        uv, covered = self.mesh.surface(azimuth, elevation, SMOOTHING * side)
+        uv, covered = self.mesh.surface(azimuth, elevation, SMOOTHING * side, zoom)
         shown = F.grid_sample(
             self.texture[None].float(), sampling_grid(uv)[None], padding_mode="border", align_corners=False
         )
@@ -121,7 +131,7 @@ def texture(
 ) -> Textured:
     """Render the texture of a mesh, so that the mesh shows an objective from every side.
 
-    In each step the network sees the mesh from a random direction, through the default transforms.
+    In each step the network sees the mesh from a random direction and distance, in changing colours.
 
     Args:
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
@@ -150,7 +160,7 @@ def texture(
     check_number("size", size, at_least=16, whole=True, note="(px, default 512)")
     seen = MeshView(str(mesh), view, views, elevation)
     rendering = fv.render(
-        network, objective, size=size, transforms=(seen, *STANDARD), quality=quality, steps=steps, seed=seed,
+        network, objective, size=size, transforms=(seen, *CLOSE), quality=quality, steps=steps, seed=seed,
         robustness_views=0, execution=execution, progress=progress,
     )  # fmt: skip
     return Textured(seen.geometry, rendering)
