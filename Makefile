@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
-	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench networks breakit package startup clean
+	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench texture-bench layersbench batchbench blocks-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -110,6 +110,9 @@ text-bench: $(READY)  ## measure attribution methods on sentences whose truth is
 
 atlas-bench: $(READY)  ## time an atlas of a million activations
 	$(BIN)/python benchmarks/atlas.py
+
+texture-bench: $(READY)  ## measure whether textured meshes are recognised from new directions
+	$(BIN)/python benchmarks/texture.py
 
 features-bench: $(READY)  ## measure dictionaries of features on drawings whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/features.py

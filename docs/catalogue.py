@@ -154,6 +154,9 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "ModuleTransform": (
             'fv.render(net, "logit:star", param=three, transforms=(T.Jitter(16), v2.RandomPerspective(p=1.0)))'
         ),
+        "MeshView": (
+            'fv.render(net, "logit:star", param=param.Image(256), transforms=(T.MeshView("torus"), *T.STANDARD))'
+        ),
         "Warp": 'fv.render(net, "logit:star", param=three, transforms=T.Warp((T.Shift(0.2), T.Rotate(20))))',
         "Uniform": 'fv.render(net, "logit:star", param=three, transforms=T.Rotate(T.Uniform(80, 100)))',
         "LogUniform": 'fv.render(net, "logit:star", param=three, transforms=T.Scale(T.LogUniform(0.5, 1)))',

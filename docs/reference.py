@@ -41,6 +41,7 @@ OTHER_RESULTS = {
     "embeddings.neighbours": ("Neighbours",),
     "judge.verdicts": ("Judgement", "Verdict"),
     "shared.album": ("Pages",),
+    "texture.texture": ("Textured",),
 }
 """What those of the other apps return."""
 

@@ -213,7 +213,7 @@ class Bindable(Protocol):
 
 @runtime_checkable
 class UsesFiles(Protocol):
-    """An objective or param that reads files. A recipe stores their hashes and checks them before a replay."""
+    """An objective, param or transform that reads files. A recipe stores their hashes and a replay checks them."""
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -63,6 +63,7 @@ TRANSFORMS = {
     "Crop": T.Crop(2),
     "CropOrPadTo": T.CropOrPadTo((19, 40)),
     "Flip": T.Flip(),
+    "MeshView": T.MeshView("box", 24, 3),
     "ModuleTransform": T.ModuleTransform(v2.RandomRotation(20)),
     "Jitter": T.Jitter(3),
     "Noise": T.Noise(0.1),

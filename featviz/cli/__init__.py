@@ -2,9 +2,11 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
+# isort: off
 # In the order in which --help lists them.
-from featviz.cli import render, dream, gallery, explore, explain, atlas, dictionary, concept  # isort: skip
-from featviz.cli import embeddings, network, images  # isort: skip
+from featviz.cli import render, dream, texture, gallery, explore, explain, atlas, dictionary
+from featviz.cli import concept, embeddings, network, images
+# isort: on
 
 __all__ = [
     "EXAMPLES",
@@ -21,4 +23,5 @@ __all__ = [
     "main",
     "network",
     "render",
+    "texture",
 ]

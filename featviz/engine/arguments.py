@@ -210,12 +210,12 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download", "open_browser"), check_flag),
     **dict.fromkeys(
         ("octaves", "jitter", "laplacian", "top", "rest", "cells", "groups", "per_image",
-         "per_class", "least", "diverse_images", "robustness_views", "seed", "port"), as_whole,
+         "per_class", "least", "diverse_images", "robustness_views", "seed", "port", "view", "views"), as_whole,
     ),
     **dict.fromkeys(("steps", "until", "frames"), _steps),
-    **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps"), check_number),
+    **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps", "elevation"), check_number),
     **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
-    "dictionary": _path,
+    **dict.fromkeys(("dictionary", "mesh"), _path),
 }  # fmt: skip
 """How an argument is checked, by its name."""
 OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {

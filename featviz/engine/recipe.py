@@ -48,7 +48,7 @@ class Recipe:
         start: File from which the render started, or `Recipe.TENSOR`, or `None`.
         start_fingerprint: Hash of the images from which it started.
         machine: Versions, device and threads, on which the last bits depend.
-        files: Files that the objectives and the param use, with a hash of their content.
+        files: Files that the objectives, the param and the transforms use, with a hash of their content.
         index: Index of the image in the batch that this file shows; `None` for a contact sheet of all.
         shown: Height and width in px at which it was drawn again; `None` for the size of the render.
         dream: The settings of `fv.dream`, for its images.
@@ -116,7 +116,7 @@ class Recipe:
             raise RecipeError(f"{error}; or give all transforms: fv.replay(..., transforms=...)") from error
         objectives = [parse_repr(text, names) for text in self.objectives]
         param = parse_repr(self.param, names)
-        self.check_files(*objectives, param)
+        self.check_files(*objectives, param, *transforms)
         return {
             "objective": objectives,
             "param": param,
@@ -130,7 +130,7 @@ class Recipe:
         }
 
     def check_files(self, *values: Any) -> None:
-        """Check that the files that objectives and params use have not changed.
+        """Check that the files that objectives, params and transforms use have not changed.
 
         Raises:
             RecipeError: One is missing or has other content.
@@ -256,7 +256,7 @@ def fingerprint(images: Float[Tensor, "n c h w"]) -> str:
 
 
 def files_of(*values: Any) -> dict[str, str]:
-    """Return the files that objectives and params use, with a hash of their content."""
+    """Return the files that objectives, params and transforms use, with a hash of their content."""
     return {
         file: _content_hash(Path(file)) for value in _nested(*values) if isinstance(value, UsesFiles)
         for file in value.files

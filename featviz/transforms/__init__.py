@@ -9,6 +9,7 @@ from featviz.transforms.color import ColorShift, Contrast
 from featviz.transforms.distributions import LogUniform, OneOf, Uniform
 from featviz.transforms.fusing import apply_transforms, fuse
 from featviz.transforms.geometry import Crop, CropOrPadTo, Flip, Jitter, Pad, Resize, ResizedView, Rotate, Scale, Shift
+from featviz.transforms.mesh import MeshView
 from featviz.transforms.module import ModuleTransform
 from featviz.transforms.noise import GaussianBlur, Noise, UniformNoise
 from featviz.transforms.presets import LUCID, NEAR, NONE, STANDARD
@@ -20,6 +21,6 @@ SYNONYMS = {"blur": "GaussianBlur", "colorjitter": "ColorShift", "colourshift": 
 
 __all__ = [
     "LUCID", "NEAR", "NONE", "STANDARD", "ColorShift", "CompositeAlpha", "Contrast", "Crop", "CropOrPadTo", "Flip",
-    "GaussianBlur", "Jitter", "LogUniform", "ModuleTransform", "Noise", "OneOf", "Pad", "Resize", "ResizedView", "Roll",
-    "Rotate", "Scale", "Shift", "Uniform", "UniformNoise", "Warp", "apply_transforms", "fuse",
+    "GaussianBlur", "Jitter", "LogUniform", "MeshView", "ModuleTransform", "Noise", "OneOf", "Pad", "Resize",
+    "ResizedView", "Roll", "Rotate", "Scale", "Shift", "Uniform", "UniformNoise", "Warp", "apply_transforms", "fuse",
 ]  # fmt: skip

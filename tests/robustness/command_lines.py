@@ -74,6 +74,21 @@ def base_lines() -> dict[str, list[str]]:
         "layers": [*MODEL],
         "render": ["conv2:1", "-o", "rendered2.png", *few, *MODEL],
         "replay": ["rendered.png", "-o", "again.png", *MODEL],
+        "texture": [
+            "box",
+            "logit:1",
+            "--size",
+            "32",
+            "--view",
+            "32",
+            "--views",
+            "2",
+            "--steps",
+            "1",
+            "-o",
+            "out",
+            *MODEL,
+        ],
         "sweep": ["--layer", "conv2", "--channels", "1", "-o", "out", *few, *MODEL],
     }
 

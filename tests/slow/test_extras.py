@@ -46,6 +46,12 @@ COMMANDS = {
             "method 'umap' is not installed; run: pip install 'featviz[atlas]', or give 'pca'",
         ),
     ],
+    "mesh": [
+        (
+            ["texture", "box", "logit:spiral", *SMALL, "--views", "2", "--view", "32", "-o", "box"],
+            "meshes need trimesh, embreex and xatlas; run: pip install 'featviz[mesh]'",
+        )
+    ],
     "explain": [
         (
             ["explain", "photos/0.png", "--method", "IntegratedGradients", "-o", "gradients.png"],

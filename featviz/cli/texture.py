@@ -1,0 +1,60 @@
+"""`featviz texture`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import featviz as fv
+from featviz.cli.command import app, examples_of
+from featviz.cli.options import NetworkOptions, Quality, Quiet, Steps, expand_groups, progress, steps_of
+
+
+@app.command(epilog=examples_of("texture"))
+@expand_groups
+def texture(
+    mesh: Annotated[
+        str, typer.Argument(help="A .glb, .obj, .ply, .stl or .off file, or sphere, torus, capsule or box.")
+    ],
+    objective: Annotated[str, typer.Argument(help='Such as logit:spiral, stage2:5 or "stage2:5 - tv".')],
+    *,
+    size: Annotated[int, typer.Option(help="Height and width of the texture in px.")] = 512,
+    view: Annotated[int, typer.Option(help="Height and width in px of a picture of the mesh.")] = 224,
+    views: Annotated[int, typer.Option(help="Number of directions from which the network sees the mesh.")] = 64,
+    elevation: Annotated[float, typer.Option(help="Largest angle in degrees above or below the horizon.")] = 30.0,
+    quality: Quality = "usual",
+    steps: Steps = None,
+    seed: Annotated[int, typer.Option(help="Seed of the start, the directions and the transforms.")] = 0,
+    network: NetworkOptions,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the page. Default: a name made from mesh and objective."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Render the texture of a mesh, so that it shows an objective from every side.
+
+    Writes the mesh as mesh.glb, the texture, and a page that turns the mesh.
+    """
+    from featviz.io import Store, free_path, slug
+
+    fv.objectives.parse(objective)
+    folder = output or free_path(Path(slug(f"{Path(mesh).stem}-{objective}")))
+    fv.transforms.MeshView(mesh, view, views, elevation)
+    loaded = network.load()
+    Store(folder)
+    found = fv.texture(
+        loaded,
+        mesh,
+        objective,
+        size=size,
+        view=view,
+        views=views,
+        elevation=elevation,
+        progress=progress(quiet, "texture"),
+        seed=seed,
+        **steps_of(quality, steps),
+    )
+    typer.echo(found.save(folder))
