@@ -25,6 +25,7 @@ from .apps.gallery.sweep import sweep as sweep
 from .apps.judge.judge import judge as judge
 from .apps.replay import replay as replay
 from .apps.shared.ray_backend import RayBackend as RayBackend
+from .apps.units.unit import unit as unit
 from .engine import PRESETS as PRESETS
 from .engine import Recipe as Recipe
 from .engine import Rendering as Rendering

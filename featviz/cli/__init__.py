@@ -2,7 +2,7 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import render, dream, gallery, explore, explain, atlas, dictionary, embeddings, network, images  # isort: skip  (the order in which --help lists them)
+from featviz.cli import render, dream, gallery, explore, explain, atlas, dictionary, unit, embeddings, network, images  # isort: skip  (the order in which --help lists them)
 
 __all__ = [
     "EXAMPLES",
@@ -18,4 +18,5 @@ __all__ = [
     "main",
     "network",
     "render",
+    "unit",
 ]

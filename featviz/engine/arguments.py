@@ -214,7 +214,8 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     ),
     **dict.fromkeys(("steps", "until", "frames"), _steps),
     **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps"), check_number),
-    **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
+    **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start",
+         "labels"), _path),
     "dictionary": _path,
 }  # fmt: skip
 """How an argument is checked, by its name."""

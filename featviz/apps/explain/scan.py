@@ -171,7 +171,7 @@ class Ranking:
         index, _, position, activation = self._sample.columns
         distance = (activation - activation.median(0).values).abs()
         nearest = distance.topk(min(self.rest, len(distance)), dim=0, largest=False).indices
-        ranked = {
+        ranked: dict[str, Ranked] = {
             "top": Ranked(*self._highest.columns),
             "middle": Ranked(*(column.gather(0, nearest) for column in (index, activation, position))),
             "bottom": Ranked(*self._lowest.columns),
@@ -247,7 +247,9 @@ def scan_of(tensors: Mapping[str, Tensor], about: Mapping[str, str], folder: Pat
         KeyError: Something is missing.
         ValueError: The metadata cannot be read.
     """
-    ranked = {name: Ranked(*(tensors[f"{name}.{column}"] for column in Ranked._fields)) for name in RANGES}
+    ranked: dict[str, Ranked] = {
+        name: Ranked(*(tensors[f"{name}.{column}"] for column in Ranked._fields)) for name in RANGES
+    }
     files = {int(index): folder / name for index, name in json.loads(about["files"]).items()}
     return Scan(ranked, files, json.loads(about["skipped"]), int(about["skipped_count"]))
 

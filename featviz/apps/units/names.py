@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from featviz.apps.units.labels import MIN_PHOTOGRAPHS, Labels
@@ -25,11 +25,26 @@ class Name:
         text: The label, `NOT label`, or two labels joined by `AND`, `OR` or `AND NOT`.
         auroc: Probability that a photograph that it describes gets a larger response than another, in [0, 1].
         count: Number of photographs that it describes.
+        labels: Index of the label, or of the two labels.
+        how: `""` for a label, `"NOT"`, `"AND"`, `"OR"` or `"AND NOT"`.
     """
 
     text: str
     auroc: float
     count: int
+    labels: tuple[int, ...]
+    how: str = ""
+
+    def members(self, labels: Labels) -> Bool[Tensor, " n"]:
+        """Return which photographs it describes.
+
+        Args:
+            labels: Labels of the photographs.
+        """
+        first = labels.members[self.labels[0]]
+        if len(self.labels) == 2:
+            return combined(labels.members, *self.labels, self.how)
+        return ~first if self.how == "NOT" else first
 
 
 def unit_names(ranked: Float[Tensor, "n units"], labels: Labels, shown: int = 5) -> list[list[Name]]:
@@ -58,11 +73,12 @@ def _names(ranked: Float[Tensor, " n"], areas: Float[Tensor, " labels"], labels:
     """Return the names of one unit; see `unit_names`."""
     counts = labels.members.sum(1).tolist()
     order = areas.argsort(descending=True, stable=True).tolist()
-    single = [Name(labels.names[i], areas[i].item(), counts[i]) for i in order[:shown]]
+    single = [Name(labels.names[i], areas[i].item(), counts[i], (i,)) for i in order[:shown]]
     last = order[-1]
     best = single[0]
     if 1 - areas[last].item() > best.auroc + MIN_GAIN:
-        best = Name(f"NOT {labels.names[last]}", 1 - areas[last].item(), len(ranked) - counts[last])
+        text, others = f"NOT {labels.names[last]}", len(ranked) - counts[last]
+        best = Name(text, 1 - areas[last].item(), others, (last,), "NOT")
     pair = _best_pair(ranked, order, labels)
     if pair is not None and pair.auroc > best.auroc + MIN_GAIN:
         best = pair
@@ -86,4 +102,5 @@ def _best_pair(ranked: Float[Tensor, " n"], order: list[int], labels: Labels) ->
     areas = auroc(ranked[:, None], members[usable])[:, 0]
     best = int(areas.argmax())
     one, other, how = pairs[usable.nonzero().flatten()[best]]
-    return Name(f"{labels.names[one]} {how} {labels.names[other]}", areas[best].item(), int(counts[usable][best]))
+    text = f"{labels.names[one]} {how} {labels.names[other]}"
+    return Name(text, areas[best].item(), int(counts[usable][best]), (one, other), how)
