@@ -33,10 +33,10 @@ def ranks(responses: Float[Tensor, "n units"]) -> Float[Tensor, "n units"]:
 
 
 def percentiles(responses: Float[Tensor, "n units"]) -> Float[Tensor, "n units"]:
-    """Return the share of the photographs in which each unit responds less; ties count half.
+    """Return, for each photograph, the share of the others to which each unit responds less; ties count half.
 
     >>> percentiles(torch.tensor([[3.0], [1.0], [3.0]])).flatten().tolist()
-    [0.5, 0.0, 0.5]
+    [0.75, 0.0, 0.75]
     """
     return (ranks(responses) - 1) / max(1, len(responses) - 1)
 

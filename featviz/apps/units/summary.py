@@ -17,7 +17,6 @@ from featviz.apps.units.statistics import (
     clarity,
     interpretability,
     order_of,
-    percentiles,
     polysemanticity,
     ranks,
     split_order,
@@ -140,14 +139,3 @@ def _facet(photographs: Sequence[int], labels: Labels) -> Facet:
     inside, everywhere = labels.members[:, list(photographs)].sum(1), labels.members.sum(1)
     best = max(range(len(labels.names)), key=lambda i: (int(inside[i]), -int(everywhere[i])))
     return Facet(tuple(photographs), labels.names[best] if inside[best] else "")
-
-
-def percentile_bytes(responses: Responses, units: Sequence[int]) -> bytes:
-    """Return the percentile of each photograph for each unit as bytes, 0 to 255, photograph by photograph.
-
-    Args:
-        responses: Responses to the photographs.
-        units: Indices of the units.
-    """
-    shares = percentiles(responses.values[:, list(units)])
-    return (255 * shares).round().byte().numpy().tobytes()
