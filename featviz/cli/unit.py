@@ -52,9 +52,10 @@ def unit(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a card of a unit: its images, photographs, a name, and how interpretable it is.
+    """Write a card of a unit: images, photographs, a name and scores.
 
-    It also tells whether the unit responds to two unlike things, and then shows an image of each.
+    The scores tell how interpretable the unit is, and whether it responds to two unlike things; each of them then has
+    an image of its own.
     """
     from featviz.io import check_outside, is_folder, slug
 

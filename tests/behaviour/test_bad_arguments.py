@@ -73,6 +73,7 @@ def right_arguments(net: fv.Network, folder: Path, out: Path) -> dict[str, dict[
         "replay": {"recipe": folder / "rendered" / "one.png", "network": net},
         "score": {"network": net, "objective": "conv2:1", "images": torch.rand(1, 3, 32, 32)},
         "sweep": {"network": net, "output": out, "layers": "conv2", "channels": [1], **few},
+        "unit": {"network": net, "unit": "conv2:1", "photographs": folder, **few},
     }
 
 

@@ -73,6 +73,7 @@ def base_lines() -> dict[str, list[str]]:
         "layers": [*MODEL],
         "render": ["conv2:1", "-o", "rendered2.png", *few, *MODEL],
         "replay": ["rendered.png", "-o", "again.png", *MODEL],
+        "unit": ["conv2:1", "--photographs", "photos", "-o", "unit.html", *few, *MODEL],
         "sweep": ["--layer", "conv2", "--channels", "1", "-o", "out", *few, *MODEL],
     }
 

@@ -182,19 +182,6 @@ def split_order(order: Sequence[int], count: int) -> tuple[list[int], list[int]]
     return list(order[:count]), list(order[len(order) - count :])
 
 
-def likeness(ranked: Float[Tensor, "n units"]) -> Float[Tensor, "units units"]:
-    """Return how alike the responses of units are: Spearman's correlation over the photographs.
-
-    Args:
-        ranked: What `ranks` returns.
-
-    Returns:
-        Correlations in [-1, 1]; 0 for a unit that responds to all photographs alike.
-    """
-    centered = normalize((ranked - ranked.mean(0)).double(), dim=0)
-    return (centered.T @ centered).float()
-
-
 def order_of(responses: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
     """Return the photographs from the largest to the smallest response; ties in the order of the folder."""
     return responses.argsort(descending=True, stable=True)
