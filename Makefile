@@ -111,8 +111,9 @@ text-bench: $(READY)  ## measure attribution methods on sentences whose truth is
 atlas-bench: $(READY)  ## time an atlas of a million activations
 	$(BIN)/python benchmarks/atlas.py
 
-features-bench: $(READY)  ## measure dictionaries of features on drawings whose truth is known
+features-bench: $(READY)  ## measure dictionaries, names and scores of units on drawings whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/features.py
+	PYTHONPATH=tools $(BIN)/python benchmarks/units.py
 
 layersbench: $(READY)  ## time the listing of layers
 	$(BIN)/python benchmarks/layers.py

@@ -162,7 +162,7 @@ def _passed(network: fv.Network, layer: str, batch: ImageBatch) -> tuple[dict[st
         acts = network.capture(batch.images, {layer, embedding, *([OUTPUT] if has_classes else [])})
         values, position = strongest(acts, layer)
         features = pooled(acts, embedding, class_token=uses_class_token(network, embedding)).float().cpu()
-        predicted = acts.logits().argmax(1).cpu() if has_classes else torch.empty(len(batch.files), 0)
+        predicted = acts.logits().argmax(1).cpu() if has_classes else None
     values = values.float()
     for name, found in ((layer or "logit", values), (embedding, features)):
         if not found.isfinite().all():
@@ -170,7 +170,8 @@ def _passed(network: fv.Network, layer: str, batch: ImageBatch) -> tuple[dict[st
                 f"layer {name!r} of {network.label} puts out NaN or infinite numbers for these photographs; "
                 "check its weights, mean and std"
             )
-    return {"values": values, "features": features, "predicted": predicted}, position
+    rows = {"values": values, "features": features}
+    return rows if predicted is None else rows | {"predicted": predicted}, position
 
 
 def _judged(network: fv.Network, judge: fv.Network, batch: ImageBatch) -> Float[Tensor, "n features"]:

@@ -25,8 +25,8 @@ from featviz.apps.units.statistics import (
 
 STRONGEST = 20
 """Number of photographs with the largest responses by which clarity and polysemanticity are measured."""
-LARGEST_SHARE = 0.25
-"""Of few photographs, at most this share is used: the others respond for no reason."""
+LARGEST_SHARE = 0.125
+"""Of few photographs, at most this share is used: more would include some to which the unit hardly responds."""
 MIN_STRONGEST = 4
 """Smallest number of photographs that can be split into two facets."""
 POLYSEMANTIC = 0.5
