@@ -19,6 +19,7 @@ from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title, network_title
 from featviz.apps.shared.page import MAX_SLUG, counted
 from featviz.apps.shared.probe import check_channels
+from featviz.apps.units.labels import read_rows
 from featviz.apps.units.responses import Responses, read_responses
 from featviz.apps.units.summary import Summary, labels_of, summaries
 from featviz.engine import entry_point
@@ -82,6 +83,8 @@ def sweep(
     """
     if diverse_images != 0 and not 2 <= diverse_images <= MAX_IMAGES:
         raise fv.SettingError(f"diverse_images must be 0 or in [2, {MAX_IMAGES}], got {diverse_images} (default 0)")
+    if labels is not None:
+        read_rows(labels)  # errors come before anything is computed
     names = ["" if layer == "logit" else layer for layer in ([layers] if isinstance(layers, str) else layers)]
     if neurons:
         _check_neurons(network, names)

@@ -95,7 +95,7 @@ def read_labels(file: str | Path, names: Sequence[str]) -> dict[str, list[str]]:
     """
     known, found = _by_name(names), dict[str, list[str]]()
     first = ""
-    for number, row in enumerate(_rows(Path(file)), 1):
+    for number, row in enumerate(read_rows(file), 1):
         cells = [cell.strip() for cell in row]
         if not any(cells) or (number == 1 and cells[0].lower() == HEADER):
             continue
@@ -121,9 +121,17 @@ def _by_name(names: Sequence[str]) -> dict[str, str]:
     return by_file | {name: name for name in names}
 
 
-def _rows(file: Path) -> list[list[str]]:
+def read_rows(file: str | Path) -> list[list[str]]:
+    """Return the cells of each line of a file of labels.
+
+    Args:
+        file: The .csv file, in UTF-8.
+
+    Raises:
+        SettingError: The file cannot be read.
+    """
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
+        with Path(file).open(encoding="utf-8-sig", newline="") as opened:
             return list(csv.reader(opened))
     except OSError as error:
         raise fv.SettingError(f"cannot read the labels in {file}: {error.strerror or error}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 import featviz as fv
 from featviz.apps.shared.classes import class_index, class_title, network_title
 from featviz.apps.units.images import UnitImage, unit_images
-from featviz.apps.units.labels import Labels
+from featviz.apps.units.labels import Labels, read_rows
 from featviz.apps.units.responses import Responses, read_responses
 from featviz.apps.units.summary import Summary, labels_of, summaries
 from featviz.engine import entry_point
@@ -154,8 +154,8 @@ def unit(
     and polysemanticity); Goh et al. 2021, https://doi.org/10.23915/distill.00030 (facets).
     """
     layer, channel = unit_of(network, unit)
-    if judge is not None and judge.tokens is not None:
-        raise fv.SettingError(f"the judge {judge.label} reads text; give a network that reads images")
+    if labels is not None:
+        read_rows(labels)  # errors come before anything is computed
     found = read_responses(
         network, photographs, layer, judge=judge, top=PHOTOGRAPHS, rest=PHOTOGRAPHS, progress=scan_progress
     )

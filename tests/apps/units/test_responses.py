@@ -59,7 +59,7 @@ def test_of_many_photographs_a_sample_is_kept(motifnet, drawings, monkeypatch):
 def test_a_network_without_classes_predicts_none(drawings):
     net = toys.network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), size=32)
     found = read_responses(net, drawings, "1")
-    assert found.predicted == () and found.layer == "0" and found.values.shape == (72, 4)
+    assert found.predicted == () and found.layer == "1" and found.values.shape == (72, 4)
 
 
 def test_codes_of_a_dictionary_do_not_embed_photographs(planted, drawings):

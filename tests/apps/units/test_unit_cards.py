@@ -91,11 +91,11 @@ def test_few_photographs_have_no_scores(motifnet, tmp_path):
 
 
 def test_a_unit_that_is_always_off_has_a_card(drawings, tmp_path):
-    net = toys.plain()
+    net = toys.network(toys.Dead())
     with torch.no_grad():
-        net.module.conv2.weight[1].zero_()
-        net.module.conv2.bias[1] = 0
-    card = fv.unit(toys.network(net.module), "conv2:1", drawings, steps=2)
+        net.module.conv.bias.fill_(-100)
+        net.module.conv.weight.zero_()
+    card = fv.unit(net, "relu:1", drawings, steps=2)
     assert card.summary.names == () and card.summary.interpretability is None
     assert card.images[0].rendering is None and card.images[0].problem
     assert "responds to all of them alike" in card.save(tmp_path / "card.html").read_text()
