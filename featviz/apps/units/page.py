@@ -60,7 +60,7 @@ def _images(card: UnitCard) -> dict[str, Any]:
 
 def _image(image: UnitImage) -> dict[str, Any]:
     if image.rendering is None:
-        return {"note": image.note, "problem": image.problem, "facts": {}}
+        return {"note": image.note, "src": "", "problem": image.problem, "facts": {}}
     recipe, report = image.rendering.recipe.alone, image.rendering.report
     numbers = {name: f"{report[name]:.4g}" for name in ("score", "robustness") if name in report}
     return {
@@ -117,7 +117,7 @@ def _facet_photograph(card: UnitCard, name: str, value: float) -> dict[str, Any]
     try:
         image = read_photograph(card.responses.folder / name, size=card.network.size, channels=card.network.channels)
     except fv.FeatvizError as error:
-        return {"note": printable(name), "problem": str(error).partition("\n")[0], "facts": facts}
+        return {"note": printable(name), "src": "", "problem": str(error).partition("\n")[0], "facts": facts}
     return {"note": printable(name), "src": _webp(encode_webp(image)), "facts": facts}
 
 
