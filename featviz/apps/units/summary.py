@@ -32,7 +32,7 @@ MIN_STRONGEST = 4
 POLYSEMANTIC = 0.5
 """Polysemanticity from which a unit is said to have two meanings.
 
-Source: `make features-bench`: the class units of motifnet have at most 0.26, a star-or-heart unit 0.8.
+Source: `make features-bench`: the class logits of motifnet have at most 0.37, planted star-or-heart units 0.8 and more.
 """
 
 
