@@ -115,7 +115,9 @@ texture-bench: $(READY)  ## measure whether textured meshes are recognised from 
 	$(BIN)/python benchmarks/texture.py
 
 features-bench: $(READY)  ## measure dictionaries of features on drawings whose truth is known
+features-bench: $(READY)  ## measure dictionaries, names and scores of units on drawings whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/features.py
+	PYTHONPATH=tools $(BIN)/python benchmarks/units.py
 
 layersbench: $(READY)  ## time the listing of layers
 	$(BIN)/python benchmarks/layers.py

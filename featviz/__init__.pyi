@@ -27,6 +27,7 @@ from .apps.judge.judge import judge as judge
 from .apps.replay import replay as replay
 from .apps.shared.ray_backend import RayBackend as RayBackend
 from .apps.texture.texture import texture as texture
+from .apps.units.unit import unit as unit
 from .engine import PRESETS as PRESETS
 from .engine import Recipe as Recipe
 from .engine import Rendering as Rendering

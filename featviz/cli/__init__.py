@@ -5,7 +5,7 @@ from featviz.cli.command import EXAMPLES, app, main
 # isort: off
 # In the order in which --help lists them.
 from featviz.cli import render, dream, texture, gallery, explore, explain, atlas, dictionary
-from featviz.cli import concept, embeddings, network, images
+from featviz.cli import concept, unit, embeddings, network, images
 # isort: on
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "network",
     "render",
     "texture",
+    "unit",
 ]

@@ -42,6 +42,7 @@ Examples:
   featviz blocks cat.jpg --layer stage2 -o blocks
   featviz dictionary photos --layer stage3 --features 64 -o sae.safetensors
   featviz concept stripes others --layer stage3 -o stripes.safetensors
+  featviz unit stage3:5 --photographs photos -o unit.html
   featviz embeddings photos cat.png -o map.html   similar photographs, and a map
   featviz embeddings glove.txt "king - man + woman"
   featviz layers --model resnet50

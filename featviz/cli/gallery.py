@@ -115,7 +115,13 @@ def sweep(
         int, typer.Option(help="Number of additional, mutually different images per unit; 0, or 2 or more.")
     ] = 0,
     photographs: Annotated[
-        Path | None, typer.Option(help="Folder of images; those that activate a unit most are shown beside it.")
+        Path | None,
+        typer.Option(
+            help="Folder of images; those that activate a unit most are shown beside it, with a name and scores."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="File of labels: lines of an image and its labels, separated by commas.")
     ] = None,
     size: Size = None,
     quality: Quality = "usual",
@@ -139,6 +145,7 @@ def sweep(
         negative=negative,
         diverse_images=diverse_images,
         photographs=photographs,
+        labels=labels,
         size=read_size(size),
         seed=seed,
         backend=backend.open(),

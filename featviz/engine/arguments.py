@@ -215,7 +215,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     **dict.fromkeys(("steps", "until", "frames"), _steps),
     **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps", "elevation"), check_number),
     **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
-    **dict.fromkeys(("dictionary", "mesh"), _path),
+    **dict.fromkeys(("dictionary", "labels", "mesh"), _path),
 }  # fmt: skip
 """How an argument is checked, by its name."""
 OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {

@@ -19,8 +19,8 @@ from torch import nn
 import featviz as fv
 from featviz.apps.embeddings.expression import parse_expression
 from featviz.apps.embeddings.neighbours import Neighbours, neighbour_lists
-from featviz.apps.embeddings.photographs import last_layer
 from featviz.apps.embeddings.vector_file import read_vectors
+from featviz.apps.shared.embedding import last_layer
 from featviz.cli import main
 from featviz.network.bundled import MOTIFS
 

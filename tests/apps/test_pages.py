@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 import pytest
 
 from featviz.apps.gallery.page import Page
+from featviz.apps.gallery.search import Search
 from featviz.apps.shared.page import APPS, render_template
+from featviz.apps.units.summary import Summary
 
 VARIABLES = {
     "atlas/page.html": {"planes": []},
@@ -16,7 +18,17 @@ VARIABLES = {
     "explain/attention.html": {"about": "a", "target": "b", "on_grid": True, "matrices": [("mean-0", "AAAA")]},
     "explain/explain.html": {"about": "a"},
     "explain/text.html": {"strips": [], "levels": {1: "0.5"}, "positive": "1, 2, 3", "negative": "4, 5, 6"},
-    "gallery/page.html": {"page": Page("a", "b", [])},
+    "gallery/page.html": {"page": Page("a", "b", [], search=Search(["a.png"], 1, "AAAA")), "searched": "{}"},
+    "units/page.html": {
+        "about": "a",
+        "groups": [],
+        "known": Summary((), None, None, None),
+        "names": [],
+        "source": "",
+        "judge": "b",
+        "bars": {"heights": [("0.5", "0.2")], "low": "0", "high": "1", "label": None},
+        "facets": "",
+    },
 }
 TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/*.html") if file.parent.name != "shared")
 

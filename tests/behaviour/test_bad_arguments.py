@@ -76,6 +76,7 @@ def right_arguments(net: fv.Network, folder: Path, out: Path) -> dict[str, dict[
         "sweep": {"network": net, "output": out, "layers": "conv2", "channels": [1], **few},
         "zero_shot": {"model": clip_toys.Colours(), "texts": ["red"], "tokenizer": clip_toys.tokenize, "size": 16},
         "texture": {"network": net, "mesh": "box", "objective": "conv2:1", "view": 32, "views": 2, **few},
+        "unit": {"network": net, "unit": "conv2:1", "photographs": folder, **few},
     }
 
 

@@ -441,6 +441,9 @@ CALLS = {
     "doctor": lambda net, folder: fv.doctor(net, photographs=pictures(net.size[0])),
     "gallery": lambda net, folder: fv.gallery(net, folder, classes=["ant"], photographs=pictures(SIDE), **TINY),
     "sweep": lambda net, folder: fv.sweep(net, folder, [first_map(net)], channels=[0], **TINY),
+    "unit": lambda net, folder: fv.unit(net, f"{first_map(net)}:0", pictures(net.size[0]), **TINY).save(
+        folder / "u.html"
+    ),
     "blocks": lambda net, folder: fv.blocks(net, photograph(net), first_map(net), folder, cells=1, groups=1, **TINY),
     "explore": explored,
     "train_scouter": trained_head,
@@ -452,7 +455,7 @@ CALLS = {
     "explain by IntegratedGradients": explained(methods.IntegratedGradients(steps=2)),
     "explain by NoiseTunnel": explained(methods.NoiseTunnel(methods.GuidedBackprop(), samples=2)),
 }
-SLOW = {"doctor", "explore", "gallery", "sweep", "blocks", "judge", "examples", "sizes", "layers"}
+SLOW = {"unit", "doctor", "explore", "gallery", "sweep", "blocks", "judge", "examples", "sizes", "layers"}
 """Calls that take more than about 0.1 s."""
 ELSEWHERE = {
     "atlas": "umap takes seconds to load; it reads the network as `blocks` does",

@@ -89,6 +89,7 @@ def base_lines() -> dict[str, list[str]]:
             "out",
             *MODEL,
         ],
+        "unit": ["conv2:1", "--photographs", "photos", "-o", "unit.html", *few, *MODEL],
         "sweep": ["--layer", "conv2", "--channels", "1", "-o", "out", *few, *MODEL],
     }
 

@@ -29,6 +29,7 @@ PAGES = {
     "attention of a sequence": "sequence.html",
     "compared methods": "compared.html",
     "compared methods of a text": "text.html",
+    "unit": "unit.html",
 }
 MAX_ELONGATION, MAX_DISTORTION = 3, 0.02
 
@@ -94,6 +95,7 @@ def folder(tmp_path_factory, motifnet):
     fv.sweep(
         motifnet, folder / "sweep", ["stage2", "logit"], channels=[0, 1], photographs=photos, negative=True, **given
     )
+    fv.unit(motifnet, "stage2:5", photos, **given).save(folder / "unit.html")
     fv.atlas(motifnet, photos, ["stage3", "stage2"], folder / "atlas", per_image=4, grids=(4,), method="pca", **given)
     save(torch.cat([images[MOTIFS.index("fish")], images[MOTIFS.index("smiley")]], 2), folder / "both.png")
     for name, layers in (("blocks", ["stage2", "stage3"]), ("blocks1", "stage3")):

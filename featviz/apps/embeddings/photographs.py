@@ -13,14 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.shared.embedding import pooled, uses_class_token
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, read_photograph, write_cached
-from featviz.network import OUTPUT, Activations
 
 BATCH = 32
 """Number of photographs that the network sees at once."""
-CLASS_TOKEN = "cls"
-"""Name of the class token, as in an address."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,37 +34,6 @@ class EmbeddedPhotographs:
     names: tuple[str, ...]
     vectors: Float[Tensor, "n channels"]
     skipped: Mapping[str, str]
-
-
-def last_layer(network: fv.Network) -> str:
-    """Return the last layer with positions; of a network without any, the last one before its output.
-
-    Args:
-        network: The network.
-
-    Raises:
-        AddressError: The output is the only layer.
-    """
-    before = [layer for name, layer in network.table.items() if name != OUTPUT]
-    output = network.table.get(OUTPUT)
-    spatial = [layer.name for layer in before if layer.has_positions]
-    if spatial:
-        return spatial[-1]
-    hidden = [layer.name for layer in before if output is None or layer.shape != output.shape]
-    if not hidden:
-        raise fv.AddressError(f"{network.label} has no layer before its output; give one by layer=")
-    return hidden[-1]
-
-
-def uses_class_token(network: fv.Network, layer: str) -> bool:
-    """Whether the layer is tokens with a class token, which then stands for the whole photograph.
-
-    Args:
-        network: The network.
-        layer: Name of the layer.
-    """
-    layout = network.layer(layer).layout
-    return layout.kind == "tokens" and CLASS_TOKEN in dict(layout.special)
 
 
 def embed_folder(
@@ -138,19 +105,13 @@ def _vectors(network: fv.Network, images: Float[Tensor, "n c h w"], layer: str) 
     """Return the class token of each image where there is one, else the mean over positions."""
     with torch.no_grad():
         acts = network.capture(images, [layer])
-        found = _pool(acts, layer, class_token=uses_class_token(network, layer)).float().cpu()
+        found = pooled(acts, layer, class_token=uses_class_token(network, layer)).float().cpu()
     if not found.isfinite().all():
         raise fv.ModelError(
             f"layer {layer!r} of {network.label} puts out NaN or infinite numbers for these photographs; "
             "check its weights, mean and std, or choose an earlier layer"
         )
     return found
-
-
-def _pool(acts: Activations, layer: str, *, class_token: bool) -> Float[Tensor, "n channels"]:
-    if class_token:
-        return acts.at(layer, CLASS_TOKEN)
-    return acts.channels_first(layer).unsqueeze(-1).flatten(2).mean(2)
 
 
 def _read_cache(file: Path) -> EmbeddedPhotographs | None:

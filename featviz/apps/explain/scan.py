@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, write_cached
+from featviz.network import Activations
 
 MEDIAN_SAMPLE = 512
 """Size of the random sample of photographs in which those near the median are searched."""
@@ -117,6 +118,79 @@ def scan_folder(
     return key, scan
 
 
+class Ranking:
+    """Ranks the photographs of a folder for each channel of a layer, batch by batch.
+
+    Memory grows with the number of channels, not with the number of photographs: the highest and lowest activations
+    are kept in running top-k lists, and the median is found in a random sample. The sample is also a running top-k
+    list, ranked by a random number per photograph (reservoir sampling with random sort keys).
+
+    Args:
+        top: Number of photographs with the highest activation to keep per channel.
+        rest: Number near the median, and number with the lowest activation, to keep per channel.
+    """
+
+    def __init__(self, top: int, rest: int) -> None:
+        self.rest, self.seen = rest, 0
+        self._highest, self._lowest, self._sample = TopK(top), TopK(rest, -1), TopK(MEDIAN_SAMPLE)
+        self._files: dict[int, Path] = {}
+        self._generator = torch.Generator().manual_seed(0)
+
+    def update(
+        self, files: Sequence[Path], activation: Float[Tensor, "n channel"], position: Int[Tensor, "n channel"]
+    ) -> None:
+        """Add photographs.
+
+        Args:
+            files: Their paths.
+            activation: The channel's largest activation in each.
+            position: Position of this activation.
+        """
+        index = torch.arange(self.seen, self.seen + len(files))[:, None].expand_as(position)
+        self._files |= dict(enumerate(files, self.seen))
+        self.seen += len(files)
+        self._highest.update(index, activation, position)
+        self._lowest.update(index, activation, position)
+        sort_key = torch.rand(len(files), 1, generator=self._generator).expand_as(activation)
+        self._sample.update(index, sort_key, position, activation)
+        if len(self._files) > MAX_UNUSED_FILES + 2 * MEDIAN_SAMPLE:
+            kept = [each.columns[0] for each in (self._highest, self._lowest, self._sample)]
+            self._files = _only_used(self._files, kept)
+
+    def scan(self, skipped: SkippedFiles) -> Scan:
+        """Return what the folder holds.
+
+        Args:
+            skipped: The files that could not be read.
+
+        Raises:
+            OutputError: There was no photograph.
+        """
+        if not self.seen:
+            raise skipped.error()
+        index, _, position, activation = self._sample.columns
+        distance = (activation - activation.median(0).values).abs()
+        nearest = distance.topk(min(self.rest, len(distance)), dim=0, largest=False).indices
+        ranked: dict[str, Ranked] = {
+            "top": Ranked(*self._highest.columns),
+            "middle": Ranked(*(column.gather(0, nearest) for column in (index, activation, position))),
+            "bottom": Ranked(*self._lowest.columns),
+        }
+        used = _only_used(self._files, [part.photographs for part in ranked.values()])
+        return Scan(ranked, used, skipped.first, skipped.count)
+
+
+def strongest(acts: Activations, layer: str) -> tuple[Float[Tensor, "n channel"], Int[Tensor, "n channel"]]:
+    """Return the largest activation of each channel over all positions, and its position.
+
+    Args:
+        acts: Activations of images.
+        layer: Name of the layer.
+    """
+    found = acts.channels_first(layer).unsqueeze(-1).flatten(2).cpu().max(2)
+    return found.values, found.indices
+
+
 def _scan(
     network: fv.Network,
     folder: Path,
@@ -126,41 +200,14 @@ def _scan(
     count: int,
     progress: Callable[[int, int], None] | None,
 ) -> Scan:
-    """Scan a folder of `count` images; see `scan_folder`.
-
-    Memory grows with the number of channels, not with the number of photographs: the highest and lowest activations
-    are kept in running top-k lists, and the median is found in a random sample. The sample is also a running top-k
-    list, ranked by a random number per photograph (reservoir sampling with random sort keys).
-    """
-    highest, lowest, sample = TopK(top), TopK(rest, -1), TopK(MEDIAN_SAMPLE)
-    files: dict[int, Path] = {}
-    skipped = SkippedFiles(folder)
-    generator = torch.Generator().manual_seed(0)
-    seen = 0
+    """Scan a folder of `count` images; see `scan_folder`."""
+    ranking, skipped = Ranking(top, rest), SkippedFiles(folder)
     for batch in image_batches(folder, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped):
         with torch.no_grad():
-            maps = network.capture(batch.images, [layer]).channels_first(layer).cpu()
-        activation, position = maps.unsqueeze(-1).flatten(2).max(2)
-        index = torch.arange(seen, seen + len(batch.files))[:, None].expand_as(position)
-        files |= dict(enumerate(batch.files, seen))
-        seen += len(batch.files)
-        highest.update(index, activation, position)
-        lowest.update(index, activation, position)
-        sort_key = torch.rand(len(batch.files), 1, generator=generator).expand_as(activation)
-        sample.update(index, sort_key, position, activation)
-        if len(files) > MAX_UNUSED_FILES + 2 * MEDIAN_SAMPLE:
-            files = _only_used(files, [kept.columns[0] for kept in (highest, lowest, sample)])
+            ranking.update(batch.files, *strongest(network.capture(batch.images, [layer]), layer))
         if progress:
             progress(min(count, batch.read), count)
-    if not seen:
-        raise skipped.error()
-    index, _, position, activation = sample.columns
-    distance = (activation - activation.median(0).values).abs()
-    nearest = distance.topk(min(rest, len(distance)), dim=0, largest=False).indices
-    middle = Ranked(*(column.gather(0, nearest) for column in (index, activation, position)))
-    ranked: dict[str, Ranked] = {"top": Ranked(*highest.columns), "middle": middle, "bottom": Ranked(*lowest.columns)}
-    used = _only_used(files, [part.photographs for part in ranked.values()])
-    return Scan(ranked, used, skipped.first, skipped.count)
+    return ranking.scan(skipped)
 
 
 def _only_used(files: Mapping[int, Path], indices: Sequence[Tensor]) -> dict[int, Path]:
@@ -175,12 +222,8 @@ def _read_cache(file: Path, folder: Path) -> Scan | None:
 
     try:
         with safe_open(file, "pt") as opened:
-            about: dict[str, Any] = opened.metadata() or {}
-            ranked: dict[str, Ranked] = {
-                name: Ranked(*(opened.get_tensor(f"{name}.{column}") for column in Ranked._fields)) for name in RANGES
-            }
-        files = {int(index): folder / name for index, name in json.loads(about["files"]).items()}
-        return Scan(ranked, files, json.loads(about["skipped"]), int(about["skipped_count"]))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
+            return scan_of(tensors, opened.metadata() or {}, folder)
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
 
@@ -188,15 +231,44 @@ def _read_cache(file: Path, folder: Path) -> Scan | None:
 def _write_cache(file: Path, scan: Scan, folder: Path) -> None:
     from safetensors.torch import save
 
+    tensors, about = tensors_of(scan, folder)
+    write_cached(file, save(tensors, metadata=about))
+
+
+def scan_of(tensors: Mapping[str, Tensor], about: Mapping[str, str], folder: Path) -> Scan:
+    """Return the scan of a cached file.
+
+    Args:
+        tensors: Tensors of the file.
+        about: Metadata of the file.
+        folder: The folder of photographs.
+
+    Raises:
+        KeyError: Something is missing.
+        ValueError: The metadata cannot be read.
+    """
+    ranked: dict[str, Ranked] = {
+        name: Ranked(*(tensors[f"{name}.{column}"] for column in Ranked._fields)) for name in RANGES
+    }
+    files = {int(index): folder / name for index, name in json.loads(about["files"]).items()}
+    return Scan(ranked, files, json.loads(about["skipped"]), int(about["skipped_count"]))
+
+
+def tensors_of(scan: Scan, folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a file from which `scan_of` reads a scan again.
+
+    Args:
+        scan: The scan.
+        folder: The folder of photographs.
+    """
     tensors = {
         f"{name}.{column}": tensor.contiguous()
         for name, ranked in scan.ranked.items()
         for column, tensor in zip(Ranked._fields, ranked, strict=True)
     }
     files = {index: str(path.relative_to(folder)) for index, path in scan.files.items()}
-    about = {
+    return tensors, {
         "files": json.dumps(files),
         "skipped": json.dumps(scan.skipped),
         "skipped_count": str(scan.skipped_count),
     }
-    write_cached(file, save(tensors, metadata=about))

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import featviz as fv
+from featviz.apps.gallery.search import Search
 from featviz.apps.shared.album import RenderedImages
 from featviz.apps.shared.batches import image_file, thumbnail_file
-from featviz.apps.shared.page import render_template
+from featviz.apps.shared.page import embedded, render_template
+from featviz.apps.units.summary import Summary
 from featviz.io import Store, is_file, read_report
 
 
@@ -56,6 +58,7 @@ class Photograph:
         box: Top, bottom, left and right edge of the crop in the largest centered part of the photograph that has
             `ratio`, as shares of its sides, in [0, 1].
         ratio: Width of the network's input, divided by its height.
+        row: Number of the photograph in the page's search; `None` if it is not there.
     """
 
     file: str
@@ -64,6 +67,7 @@ class Photograph:
     whole: str = ""
     box: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0)
     ratio: float = 1.0
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Card:
         photographs: Photographs, shown below the images.
         problem: Why an image is missing; empty if none is.
         link: Page to which the card links; empty if it opens its images.
+        known: What is known about the unit from photographs; `None` for nothing.
     """
 
     title: str
@@ -83,6 +88,7 @@ class Card:
     photographs: Sequence[Photograph] = ()
     problem: str = ""
     link: str = ""
+    known: Summary | None = None
 
     @property
     def score(self) -> float | None:
@@ -109,17 +115,20 @@ class Page:
         about: A line beside the heading.
         cards: The cards, in order.
         back: File and title of the page that this one links back to; `None` for no link.
+        search: What ranks the cards by a photograph or by likeness; `None` for nothing.
     """
 
     title: str
     about: str
     cards: Sequence[Card]
     back: tuple[str, str] | None = None
+    search: Search | None = None
 
     def html(self) -> str:
         """Return the page as HTML."""
         data = [[*map(asdict, card.images), *map(asdict, card.photographs)] for card in self.cards]
-        return render_template("gallery/page.html", data, title=self.title, page=self)
+        searched = "" if self.search is None else embedded(asdict(self.search))
+        return render_template("gallery/page.html", data, title=self.title, page=self, searched=searched)
 
 
 def make_card(
@@ -128,6 +137,7 @@ def make_card(
     images: Sequence[tuple[str, str]],
     photographs: Sequence[Photograph] = (),
     facts: Mapping[str, Mapping[str, str]] | None = None,
+    known: Summary | None = None,
 ) -> Card:
     """Return the card of a class or unit, with those of its images that are in the store.
 
@@ -137,6 +147,7 @@ def make_card(
         images: Name and note of each image.
         photographs: Photographs of the class, or crops for the unit.
         facts: Further lines of the dialog, by the name of the image.
+        known: What is known about the unit from photographs.
 
     Raises:
         OutputError: An image is damaged.
@@ -147,7 +158,7 @@ def make_card(
         if name in rendered.names
     ]
     problems = dict.fromkeys(rendered.problems[name] for name, _ in images if name in rendered.problems)
-    return Card(title, found, photographs, "; ".join(problems))
+    return Card(title, found, photographs, "; ".join(problems), known=known)
 
 
 def card_image(store: Store, name: str, note: str = "", facts: Mapping[str, str] | None = None) -> CardImage:

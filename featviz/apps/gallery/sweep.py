@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import featviz as fv
+from featviz.apps.explain.examples import Examples
 from featviz.apps.gallery.crops import write_crops
 from featviz.apps.gallery.gallery import DIVERSITY_WEIGHT
-from featviz.apps.gallery.page import Card, Page, card_image, make_card
+from featviz.apps.gallery.page import Card, Page, Photograph, card_image, make_card
+from featviz.apps.gallery.search import Search, make_search
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title, network_title
 from featviz.apps.shared.page import MAX_SLUG, counted
 from featviz.apps.shared.probe import check_channels
+from featviz.apps.units.labels import read_rows
+from featviz.apps.units.responses import Responses, read_responses
+from featviz.apps.units.summary import Summary, labels_of, summaries
 from featviz.engine import entry_point
 from featviz.io import Store, auto_bar, check_outside, unique_slug
 from featviz.network import OUTPUT
@@ -32,6 +38,7 @@ def sweep(
     negative: bool = False,
     diverse_images: int = 0,
     photographs: str | Path | None = None,
+    labels: str | Path | None = None,
     size: int | tuple[int, int] | None = None,
     steps: int = 512,
     seed: int = 0,
@@ -55,7 +62,8 @@ def sweep(
         diverse_images: Number of additional images per unit that differ from each other in the layer: 0, or from 2 to
             1000.
         photographs: Folder of images. Those with the highest activation are shown next to each unit, cropped to its
-            receptive field; `None` for none.
+            receptive field, with a name and scores of the unit as in `fv.unit`; `None` for none.
+        labels: A .csv file of photographs and their labels, beside the folders in which they lie; `None` for none.
         size: Height and width of the images in px, or one side; `None` for the network's input size.
         steps: Steps of each image, >= 0.
         seed: Seed of the first image of each unit, >= 0.
@@ -75,6 +83,8 @@ def sweep(
     """
     if diverse_images != 0 and not 2 <= diverse_images <= MAX_IMAGES:
         raise fv.SettingError(f"diverse_images must be 0 or in [2, {MAX_IMAGES}], got {diverse_images} (default 0)")
+    if labels is not None:
+        read_rows(labels)  # errors come before anything is computed
     names = ["" if layer == "logit" else layer for layer in ([layers] if isinstance(layers, str) else layers)]
     if neurons:
         _check_neurons(network, names)
@@ -82,12 +92,14 @@ def sweep(
     if photographs is not None:
         check_outside(output, photographs)
     store = Store(output)
-    examples = {}
+    found = {}
     if photographs is not None:
-        examples = {
-            layer: fv.examples(network, photographs, layer, list(titles.values()), progress=scan_progress)
+        found = {
+            layer: _photographed(network, photographs, layer, list(titles.values()), labels, scan_progress)
             for layer, titles in units.items()
         }
+    elif labels is not None:
+        raise fv.SettingError("labels are of photographs; give the folder as photographs, too")
     albums = {
         layer: _plan(
             network, store, layer, titles, neurons, negative, diverse_images, size=size, steps=steps, seed=seed
@@ -97,7 +109,7 @@ def sweep(
 
     def write_pages(rendered: RenderedImages) -> list[str]:
         pages = [
-            _write_layer(network, layer, units[layer], album, examples.get(layer), rendered)
+            _write_layer(network, layer, units[layer], album, found.get(layer), rendered)
             for layer, album in albums.items()
         ]
         cards = _layer_cards(network, store)
@@ -106,6 +118,35 @@ def sweep(
         return ["index.html", *pages]
 
     return render_pages(network, list(albums.values()), store, write_pages, backend, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class _Photographed:
+    """What photographs tell about the units of a layer.
+
+    Args:
+        responses: Responses of the layer to the photographs.
+        examples: The photographs with the highest activation of the chosen channels.
+        known: What is known about each channel.
+    """
+
+    responses: Responses
+    examples: Examples
+    known: Mapping[int, Summary]
+
+
+def _photographed(
+    network: fv.Network,
+    photographs: str | Path,
+    layer: str,
+    channels: Sequence[int],
+    labels: str | Path | None,
+    progress: Callable[[int, int], None] | None,
+) -> _Photographed:
+    """Read the photographs once, for all channels of a layer."""
+    responses = read_responses(network, photographs, layer, progress=progress)
+    known = summaries(responses, labels_of(network, responses, labels), channels)
+    return _Photographed(responses, replace(responses.examples, channels=tuple(channels)), known)
 
 
 def _check_neurons(network: fv.Network, layers: Sequence[str]) -> None:
@@ -186,20 +227,44 @@ def _write_layer(
     layer: str,
     titles: Mapping[str, int],
     album: Album,
-    examples: Any,
+    found: _Photographed | None,
     rendered: RenderedImages,
 ) -> str:
     """Write the page of a layer, and the note from which index pages are made. Returns the file of the page."""
     store, page = rendered.store, _page_file(layer)
-    crops = {} if examples is None else write_crops(store, network, examples)
-    cards = [make_card(rendered, title, images, crops.get(titles[title], ())) for title, images in album.cards.items()]
+    crops, search = ({}, None) if found is None else _searchable(store, network, found)
+    known = {} if found is None else found.known
+    cards = [
+        make_card(rendered, title, images, crops.get(titles[title], ()), known=known.get(titles[title]))
+        for title, images in album.cards.items()
+    ]
     count = sum(bool(card.images) for card in cards)
     about = f"{count} of {network.table[layer].channels} channels of {network_title(network)}"
-    store.write(page, Page(layer or "logit", about, cards, back=("index.html", "all layers")).html())
+    store.write(page, Page(layer or "logit", about, cards, ("index.html", "all layers"), search).html())
     names = (name for images in album.cards.values() for name, _ in images if name in rendered.names)
     note = {"network": network.fingerprint, "layer": layer, "units": count, "image": next(names, None)}
     store.write(f"layers/{page.removesuffix('.html')}.json", json.dumps(note))
     return page
+
+
+def _searchable(
+    store: Store, network: fv.Network, found: _Photographed
+) -> tuple[dict[int, list[Photograph]], Search | None]:
+    """Write the crops of photographs, and return them with their rows in the search of the page."""
+    crops, folder = write_crops(store, network, found.examples), found.responses.folder
+    files = {
+        channel: [place.file.relative_to(folder).as_posix() for place in found.examples.places(channel)]
+        for channel in crops
+    }
+    made = make_search(found.responses, found.examples.channels, {file for some in files.values() for file in some})
+    if made is None:
+        return crops, None
+    search, rows = made
+    for channel, some in files.items():
+        crops[channel][: len(some)] = [
+            replace(crop, row=rows.get(file)) for crop, file in zip(crops[channel], some, strict=False)
+        ]
+    return crops, search
 
 
 def _layer_cards(network: fv.Network, store: Store) -> list[Card]:

@@ -43,9 +43,17 @@ def render_template(template: str, data: Any, **names: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Inside of a script element only markup could end the data, so no "<" is left in it.
-    safe = json.dumps(data).replace("<", "\\u003c")
-    return _with_policy(environment.get_template(template).render(data=safe, version=fv.__version__, **names))
+    page = environment.get_template(template).render(data=embedded(data), version=fv.__version__, **names)
+    return _with_policy(page)
+
+
+def embedded(data: Any) -> str:
+    r"""Return data as JSON that can stand in a script element: only markup could end it, so no `<` is left.
+
+    >>> embedded("</script>")
+    '"\\u003c/script>"'
+    """
+    return json.dumps(data).replace("<", "\\u003c")
 
 
 def _with_policy(page: str) -> str:

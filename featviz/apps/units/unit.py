@@ -1,0 +1,195 @@
+"""The card of a unit: its images, the photographs that it responds to, a name, and how interpretable it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import featviz as fv
+from featviz.apps.shared.classes import class_index, class_title, network_title
+from featviz.apps.units.images import UnitImage, unit_images
+from featviz.apps.units.labels import Labels, read_rows
+from featviz.apps.units.responses import Responses, read_responses
+from featviz.apps.units.summary import Summary, labels_of, summaries
+from featviz.engine import entry_point
+from featviz.errors import shown
+from featviz.io import auto_bar, check_output, free_path, slug, write
+from featviz.network import OUTPUT
+from featviz.objectives import Channel, Logit, ObjectiveSource, as_objective
+
+PHOTOGRAPHS = 9
+"""Number of photographs with the highest, near the median, and with the lowest response."""
+
+
+@dataclass(frozen=True, eq=False)
+class UnitCard:
+    """What is known about a unit. `print(card)` shows its facts; `card.save` writes them with all images as a page.
+
+    Args:
+        network: The network.
+        layer: Name of the layer; empty for the class logits.
+        channel: Index of the channel or class.
+        summary: Its name, interpretability, clarity and polysemanticity.
+        images: The unit, its negative, images that differ, and its facets if it has two meanings.
+        responses: Responses of the layer to the photographs.
+        labels: Labels of the photographs.
+        judge: Name of the network that judges how alike photographs are.
+    """
+
+    network: fv.Network
+    layer: str
+    channel: int
+    summary: Summary
+    images: tuple[UnitImage, ...]
+    responses: Responses
+    labels: Labels
+    judge: str
+
+    @property
+    def title(self) -> str:
+        """The address of the unit, or the name of the class."""
+        if self.layer == OUTPUT:
+            return class_title(self.network, self.channel)
+        return str(Channel(self.layer, self.channel))
+
+    def __repr__(self) -> str:
+        """Name the unit and the network."""
+        return f"<card of {self.title} of {network_title(self.network)}>"
+
+    def __str__(self) -> str:
+        """Return the facts, one per line."""
+        return "\n".join(f"{name}: {value}" for name, value in self.facts.items())
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is known about the unit, as text. What the folder has too few photographs for is left out."""
+        known, found = self.summary, {"unit": f"{self.title} of {network_title(self.network)}"}
+        if known.names:
+            best = known.names[0]
+            found["name"] = f"{best.text} (AUROC {best.auroc:.2f}, {best.count} of {len(self.responses)} photographs)"
+        if known.interpretability is not None:
+            found["interpretability"] = f"{known.interpretability:.2f}"
+        if known.clarity is not None:
+            found["clarity"] = f"{known.clarity:.2f}"
+        if known.polysemanticity is not None:
+            found["polysemanticity"] = f"{known.polysemanticity:.2f}"
+        if known.facets:
+            both = " and ".join(facet.label or f"facet {i + 1}" for i, facet in enumerate(known.facets))
+            found["two meanings"] = both
+        return found
+
+    def save(self, path: str | Path) -> Path:
+        """Write the card as one self-contained page.
+
+        Args:
+            path: A .html file; or an existing folder, into which the page and each image with its recipe are written.
+
+        Returns:
+            The page.
+
+        Raises:
+            OutputError: The folder is missing or not writable, or the file has another ending.
+        """
+        from featviz.apps.units.page import unit_page
+
+        path = Path(path)
+        if not path.is_dir():
+            check_output(path, ".html")
+            write(path, unit_page(self).encode(errors="replace"))
+            return path
+        page, html = free_path(path / f"{slug(self.title)}.html"), unit_page(self)
+        for image in self.images:
+            if image.rendering is not None:
+                image.rendering.save(free_path(path / f"{page.stem}-{slug(image.note)}.png"))
+        write(page, html.encode(errors="replace"))
+        return page
+
+
+@entry_point
+def unit(
+    network: fv.Network,
+    unit: ObjectiveSource,
+    photographs: str | Path,
+    *,
+    judge: fv.Network | None = None,
+    labels: str | Path | None = None,
+    size: int | tuple[int, int] | None = None,
+    steps: int = 512,
+    seed: int = 0,
+    scan_progress: Callable[[int, int], None] | None = auto_bar,
+    progress: Callable[[int, int], None] | None = auto_bar,
+) -> UnitCard:
+    """Make the card of a unit: images, photographs, a name, and how interpretable it is.
+
+    The name is the label of the photographs, or the combination of two by AND, OR or NOT, that the response of the unit
+    predicts best. The labels are the folders in which photographs lie and those of a file, or else the predicted
+    classes. The interpretability is the share of right choices of a machine between photographs that excite the unit
+    most and least. A unit whose strongest photographs fall into two unlike groups is polysemantic; each group then has
+    an image of its own.
+
+    Args:
+        network: The network.
+        unit: A channel or class, as `"stage3:5"`, `"logit:heart"` or, of a dictionary, `"stage3~7"`.
+        photographs: Folder of photographs, with all folders below it. Files that cannot be read are skipped. Twenty or
+            more are needed for the interpretability, 32 for clarity and polysemanticity.
+        judge: Network whose last layer tells how alike two photographs are; `None` for the network itself.
+        labels: A .csv file of photographs and their labels; `None` for none.
+        size: Height and width of the images in px, or one side; `None` for the network's input size.
+        steps: Steps of each image, >= 0.
+        seed: Seed of the first image, >= 0.
+        scan_progress: Called with the number of photographs read and their total.
+        progress: Called after each image with the number of images done and the number to render.
+
+    Returns:
+        The card.
+
+    Raises:
+        AddressError: There is no such layer, channel or class.
+        SettingError: An argument is out of its range, or the labels cannot be read.
+        OutputError: The folder is missing, or has no image that can be read.
+
+    Source: Zimmermann et al. 2024, https://arxiv.org/abs/2405.08366 (interpretability); Bykov et al. 2023,
+    https://arxiv.org/abs/2311.13594 (names); Dreyer et al. 2025, https://doi.org/10.1038/s42256-025-01084-w (clarity
+    and polysemanticity); Goh et al. 2021, https://doi.org/10.23915/distill.00030 (facets).
+    """
+    layer, channel = unit_of(network, unit)
+    if labels is not None:
+        read_rows(labels)  # errors come before anything is computed
+    found = read_responses(
+        network, photographs, layer, judge=judge, top=PHOTOGRAPHS, rest=PHOTOGRAPHS, progress=scan_progress
+    )
+    known = labels_of(network, found, labels)
+    summary = summaries(found, known, [channel])[channel]
+    objective = Logit(channel) if layer == OUTPUT else Channel(layer, channel)
+    images = unit_images(
+        network, objective, layer, channel, summary, found, progress, size=size, steps=steps, seed=seed
+    )
+    judged = network_title(network if judge is None else judge)
+    return UnitCard(network, layer, channel, summary, tuple(images), found, known, judged)
+
+
+def unit_of(network: fv.Network, unit: ObjectiveSource) -> tuple[str, int]:
+    """Return the layer and the index of a channel or class; the layer of a class is empty.
+
+    Args:
+        network: The network.
+        unit: The channel or class, as text or an objective.
+
+    Raises:
+        AddressError: There is no such layer, channel or class.
+        SettingError: It is something else.
+    """
+    objective = as_objective(unit)
+    if isinstance(objective, Logit) and not objective.network:
+        return OUTPUT, class_index(network, objective.name)
+    if not isinstance(objective, Channel):
+        raise fv.SettingError(
+            f"unit must be a channel or a class, as 'stage3:5' or 'logit:0', got {shown(str(objective))}"
+        )
+    row = network.layer(objective.layer)
+    if not 0 <= objective.channel < row.channels:
+        raise fv.AddressError(
+            f"no channel {objective.channel} in {objective.layer!r}; it has {row.channels}, 0 to {row.channels - 1}"
+        )
+    return row.name, objective.channel

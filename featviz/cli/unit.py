@@ -1,0 +1,78 @@
+"""`featviz unit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import featviz as fv
+from featviz.cli.command import app, examples_of
+from featviz.cli.options import (
+    JudgeOptions,
+    NetworkOptions,
+    Quality,
+    Quiet,
+    Seed,
+    Size,
+    Steps,
+    expand_groups,
+    output_file,
+    progress,
+    steps_of,
+)
+from featviz.cli.parsing import read_size
+
+
+@app.command(epilog=examples_of("unit"))
+@expand_groups
+def unit(
+    unit: Annotated[str, typer.Argument(help="Unit: LAYER:CHANNEL, LAYER~FEATURE of a dictionary, or logit:CLASS.")],
+    *,
+    photographs: Annotated[Path, typer.Option(help="Folder of images; its subfolders are labels.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="File of labels: lines of an image and its labels, separated by commas.")
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Model that tells how alike two photographs are, as for --model. Default: the model itself."),
+    ] = None,
+    judge_options: JudgeOptions,
+    size: Size = None,
+    quality: Quality = "usual",
+    steps: Steps = None,
+    seed: Seed = 0,
+    network: NetworkOptions,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File that ends in .html; or a folder, also for the images. Default: UNIT.html."
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a card of a unit: images, photographs, a name and scores.
+
+    The scores tell how interpretable the unit is, and whether it responds to two unlike things; each of them then has
+    an image of its own.
+    """
+    from featviz.io import check_outside, is_folder, slug
+
+    path = output if output is not None and is_folder(output) else output_file(output, f"{slug(unit)}.html")
+    check_outside(path, photographs)
+    loaded = network.load()
+    made = fv.unit(
+        loaded,
+        unit,
+        photographs,
+        judge=judge_options.load(judge, network.device) if judge else None,
+        labels=labels,
+        size=read_size(size),
+        seed=seed,
+        scan_progress=progress(quiet, "photographs", "photograph"),
+        progress=progress(quiet, "unit", "image"),
+        **steps_of(quality, steps),
+    )
+    typer.echo(made)
+    typer.echo(made.save(path))
