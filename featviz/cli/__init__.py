@@ -2,12 +2,25 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import render, dream, gallery, explore, explain, atlas, dictionary, embeddings, network, images  # isort: skip  (the order in which --help lists them)
+from featviz.cli import (
+    render,
+    dream,
+    gallery,
+    explore,
+    explain,
+    atlas,
+    circuit,
+    dictionary,
+    embeddings,
+    network,
+    images,
+)  # isort: skip  (the order in which --help lists them)
 
 __all__ = [
     "EXAMPLES",
     "app",
     "atlas",
+    "circuit",
     "dictionary",
     "dream",
     "embeddings",

@@ -429,6 +429,7 @@ CALLS = {
     "gallery": lambda net, folder: fv.gallery(net, folder, classes=["ant"], photographs=pictures(SIDE), **TINY),
     "sweep": lambda net, folder: fv.sweep(net, folder, [first_map(net)], channels=[0], **TINY),
     "blocks": lambda net, folder: fv.blocks(net, photograph(net), first_map(net), folder, cells=1, groups=1, **TINY),
+    "circuit": lambda net, folder: fv.circuit(net, unit(net), folder, inputs=1, depth=0, groups=1, **TINY),
     "explore": explored,
     "train_scouter": trained_head,
     **{
@@ -439,7 +440,7 @@ CALLS = {
     "explain by IntegratedGradients": explained(methods.IntegratedGradients(steps=2)),
     "explain by NoiseTunnel": explained(methods.NoiseTunnel(methods.GuidedBackprop(), samples=2)),
 }
-SLOW = {"doctor", "explore", "gallery", "sweep", "blocks", "judge", "examples", "sizes", "layers"}
+SLOW = {"doctor", "explore", "gallery", "sweep", "blocks", "circuit", "judge", "examples", "sizes", "layers"}
 """Calls that take more than about 0.1 s."""
 ELSEWHERE = {
     "atlas": "umap takes seconds to load; it reads the network as `blocks` does",

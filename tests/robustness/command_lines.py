@@ -46,6 +46,7 @@ def base_lines() -> dict[str, list[str]]:
         "atlas": ["photos", "--layer", "conv2", "-o", "out", *few, *MODEL],
         "attention": ["photo.png", "-o", "attention.html", "--model", "motifvit"],
         "blocks": ["photo.png", "--layer", "conv2", "-o", "out", "--cells", "2", "--groups", "1", *few, *MODEL],
+        "circuit": ["conv2:1", "-o", "out", "--inputs", "1", "--groups", "1", "--depth", "0", *few, *MODEL],
         "dictionary": [
             "photos",
             "--layer",

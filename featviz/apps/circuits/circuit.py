@@ -96,7 +96,7 @@ def circuit(
     https://doi.org/10.23915/distill.00024.006.
     Differs: any network instead of InceptionV1; batch normalisation is folded, and attention weights are constants.
     """
-    _check(network, inputs=inputs, depth=depth, groups=groups)
+    _check(inputs=inputs, depth=depth, groups=groups)
     check_icon_param(param)
     start = _as_unit(network, unit)
     first = network.name_of(source)
@@ -136,19 +136,17 @@ def circuit(
     return Pages(made.store, made.pages, len(names) + len(of_groups) - len(made.problems), made.problems, facts)
 
 
-def _check(network: fv.Network, **given: int) -> None:
-    """Check numbers of a circuit, and that the network reads images.
+def _check(**given: int) -> None:
+    """Check numbers of a circuit.
 
     Raises:
-        SettingError: One is out of its range, or the network reads text.
+        SettingError: One is out of its range.
     """
     ranges = {"inputs": (1, MAX_INPUTS, 8), "depth": (0, MAX_DEPTH, 1), "groups": (0, MAX_GROUPS, 4)}
     for name, value in given.items():
         low, high, default = ranges[name]
         if not low <= value <= high:
             raise fv.SettingError(f"{name} must be in [{low}, {high}], got {value} (default {default})")
-    if network.tokens is not None:
-        raise fv.SettingError(f"a circuit needs a network that reads images; {network.label} reads text")
 
 
 def _as_unit(network: fv.Network, target: Target) -> Unit:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-STEPS = 200
+STEPS = 400
 """Number of multiplicative updates."""
 EPSILON = 1e-9
 

@@ -68,7 +68,8 @@ class _Linearise(TorchFunctionMode):
         if func in MAX_POOLS:
             return _with_average_gradient(func, args, kwargs)
         if func in ADAPTIVE_MAX_POOLS:
-            return _with_gradient_of(func(*args, **kwargs), _adaptive_average(*args, **kwargs))
+            pooled = func(*args, **kwargs)
+            return _with_gradient_of(pooled, _adaptive_average(args[0], pooled.shape[2:]))
         if func in CONSTANTS:
             return func(*args, **kwargs).detach()
         if func in GATES:
@@ -108,9 +109,9 @@ def _with_average_gradient(func: Function, args: tuple[Any, ...], kwargs: dict[s
     return _with_gradient_of(pooled, average(args[0], **given))
 
 
-def _adaptive_average(x: Tensor, output_size: Any, _: bool = False) -> Tensor:
+def _adaptive_average(x: Tensor, size: Sequence[int]) -> Tensor:
     average: Any = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[x.ndim - 2]
-    return average(x, output_size)  # type: ignore[no-any-return]
+    return average(x, size)  # type: ignore[no-any-return]
 
 
 def _layer_norm(x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
