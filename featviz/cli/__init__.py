@@ -2,19 +2,8 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import (
-    render,
-    dream,
-    gallery,
-    explore,
-    explain,
-    atlas,
-    circuit,
-    dictionary,
-    embeddings,
-    network,
-    images,
-)  # isort: skip  (the order in which --help lists them)
+from featviz.cli import render, dream, gallery, explore, explain, atlas, circuit  # isort: skip  (as --help lists them)
+from featviz.cli import dictionary, embeddings, network, images  # isort: skip
 
 __all__ = [
     "EXAMPLES",
