@@ -13,6 +13,7 @@ from featviz.apps.circuits.ablate import ablate, falls
 from featviz.apps.circuits.expand import SKIP, expand, nearest_source
 from featviz.apps.circuits.factorise import group_inputs
 from featviz.apps.circuits.families import family_of, kernels_alike, rotated, similarities
+from featviz.apps.circuits.heads import circuits_of, heads_of, strongest_pairs
 from featviz.apps.circuits.linearise import linearised
 from featviz.apps.explore.connections import Connections
 
@@ -394,3 +395,45 @@ def test_maps_are_cut_to_a_square():
     maps[0, 0, 2, 3] = maps[1, 2, 4, 7] = 1
     cut = kernels_alike(maps)
     assert cut.shape == (2, 3, 5, 5) and cut[0, 0, 0, 0] == cut[1, 2, 2, 4] == 1 and cut.sum() == 2
+
+
+# ------------------------------------------------------------------------------------------ attention heads
+
+
+def test_circuits_of_heads_are_the_products_of_their_matrices():
+    """The logits of an attention without biases are x QK xᵀ; its result is the sum over the heads of A x OVᵀ."""
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(12, 3, bias=False, batch_first=True).eval()
+    ov, qk = circuits_of(attention)
+    x = torch.randn(1, 5, 12)
+    with torch.no_grad():
+        expected, weights = attention(x, x, x, average_attn_weights=False)
+    found = torch.zeros(5, 12)
+    for head in range(3):
+        logits = torch.zeros(5, 5)
+        for i in range(5):
+            for j in range(5):
+                logits[i, j] = x[0, i] @ qk[head] @ x[0, j]
+        assert logits.softmax(1) == pytest.approx(weights[0, head], abs=1e-5)
+        for i in range(5):
+            for j in range(5):
+                found[i] += weights[0, head, i, j] * (ov[head] @ x[0, j])
+    assert found == pytest.approx(expected[0], abs=1e-5)
+
+
+def test_heads_that_write_into_a_unit():
+    vit = fv.load("motifvit", device="cpu")
+    block = "encoder.layers.encoder_layer_2"
+    (weights,) = expand(vit, block, [7], "encoder.layers.encoder_layer_1")
+    (found,) = heads_of(vit, weights)
+    assert (found.name, found.reads) == (f"{block}.self_attention", f"{block}.ln_1")
+    assert found.ov.shape == found.qk.shape == (4, 128, 128)
+    (weights,) = expand(vit, f"{block}.self_attention", [7], f"{block}.ln_1")
+    assert [each.name for each in heads_of(vit, weights)] == [f"{block}.self_attention"]
+    (weights,) = expand(vit, f"{block}.mlp", [7], f"{block}.ln_2")
+    assert heads_of(vit, weights) == []
+
+
+def test_the_strongest_pairs_have_either_sign():
+    qk = torch.tensor([[0.0, 2.0], [-3.0, 1.0]])
+    assert strongest_pairs(qk, 2) == [(1, 0, -3.0), (0, 1, 2.0)] and len(strongest_pairs(qk, 9)) == 4

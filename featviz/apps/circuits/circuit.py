@@ -15,6 +15,7 @@ from featviz.apps.circuits.ablate import Ablation, ablate
 from featviz.apps.circuits.expand import IMAGE, address, check_order, expand
 from featviz.apps.circuits.factorise import group_inputs
 from featviz.apps.circuits.families import Relative, family_of, kernels_alike
+from featviz.apps.circuits.heads import heads_of
 from featviz.apps.circuits.page import Illustrated, write_unit
 from featviz.apps.circuits.pictures import plan_groups, plan_images
 from featviz.apps.circuits.walk import Unit, Walk, Wiring, photographs_of
@@ -128,7 +129,8 @@ def circuit(
         for one in walk:
             ablation = _ablated(network, one, rendered, names)
             facts[address(*one.unit)] = {} if ablation is None else _numbers(ablation)
-            shown = Illustrated(one, ablation, *((found, of_groups, relatives) if one is wiring else (None, (), [])))
+            extra = (found, of_groups, relatives) if one is wiring else (None, (), [])
+            shown = Illustrated(one, ablation, *extra, heads=heads_of(network, one.weights))
             pages.append(write_unit(network, rendered, names, shown, walk))
         return pages
 

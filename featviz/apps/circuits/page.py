@@ -17,6 +17,7 @@ from featviz.apps.circuits.ablate import Ablation
 from featviz.apps.circuits.expand import IMAGE, SKIP
 from featviz.apps.circuits.factorise import InputGroups
 from featviz.apps.circuits.families import Relative, rotated
+from featviz.apps.circuits.heads import HeadCircuits, strongest_pairs
 from featviz.apps.circuits.pictures import title_of
 from featviz.apps.circuits.walk import Unit, Wiring
 from featviz.apps.shared.album import RenderedImages
@@ -43,6 +44,7 @@ class Illustrated:
         groups: Groups of its inputs; `None` for none.
         of_groups: Names of the images of the groups.
         family: Units whose kernels on the image are rotations of its own, with these kernels; the unit is the first.
+        heads: Circuits of the attention heads that write into the unit.
     """
 
     wiring: Wiring
@@ -50,6 +52,7 @@ class Illustrated:
     groups: InputGroups | None = None
     of_groups: Sequence[str] = ()
     family: Sequence[tuple[Relative, Float[Tensor, "c side side"]]] = ()
+    heads: Sequence[HeadCircuits] = ()
 
 
 def page_file(unit: Unit, first: Unit) -> str:
@@ -104,6 +107,7 @@ def write_unit(
         "groups": [] if shown.groups is None else view.groups(weights.source, shown.groups, shown.of_groups),
         "explained": "" if shown.groups is None else f"{100 * shown.groups.explained:.0f} %",
         "family": view.family(wiring.unit[0], shown.family),
+        "heads": [_heads(each, wiring.unit[1]) for each in shown.heads],
     }
     file = page_file(wiring.unit, first)
     title = f"How {title_of(network, wiring.unit)} is wired"
@@ -183,6 +187,21 @@ class _View:
                 }
             )
         return found
+
+
+def _heads(found: HeadCircuits, channel: int) -> dict[str, Any]:
+    """Return what the page shows of the heads of an attention layer: by unit what each copies, and what it reads."""
+    rows = []
+    for ov, qk in zip(found.ov[:, channel], found.qk, strict=True):
+        copied = ov.abs().topk(min(LISTED, len(ov))).indices.tolist()
+        rows.append(
+            {
+                "size": f"{ov.norm().item():.2f}",
+                "ov": [(k, f"{ov[k].item():+.2f}") for k in copied],
+                "qk": [(i, j, f"{value:+.2f}") for i, j, value in strongest_pairs(qk, LISTED)],
+            }
+        )
+    return {"name": found.name, "reads": found.reads or "its input", "rows": rows}
 
 
 def draw_kernel(kernel: Float[Tensor, "rows columns"], most: float) -> str:
