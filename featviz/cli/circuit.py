@@ -66,7 +66,7 @@ def circuit(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show which inputs excite and inhibit a unit, as linked web pages.
+    """Show which inputs excite and inhibit a unit, as web pages.
 
     Each input is shown with its image and the weights to the unit, and links to a page of its own inputs. The pages
     tell by how much the response of the unit falls without its strongest inputs.
