@@ -143,6 +143,14 @@ def test_paths_are_listed(tmp_path):
     assert "channel 0" in read(made, 1)  # the inputs of the stem: its colours have no names
 
 
+def test_the_walk_ends_where_no_weights_are(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.ReLU())
+    net = fv.Network(module, size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    made = fv.circuit(net, "2:1", tmp_path / "out", depth=2, groups=0, **FEW)
+    assert made.pages == ("index.html",) and made.facts.keys() == {"2:1"} and "0:2" in read(made)
+
+
 WRONG = {
     "layers in the wrong order": ({"unit": "conv1:0", "source": "conv2"}, (
         "the inputs of 'conv1' must be in a layer before it, got 'conv2'; layers run in the order of: featviz layers"

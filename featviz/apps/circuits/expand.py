@@ -26,7 +26,10 @@ SKIP = "skip connection"
 RELATIVE_ZERO = 1e-6
 """Weights smaller than this share of the largest are rounding errors, and do not belong to the kernel."""
 ATTENTION = (nn.MultiheadAttention,)
-FLOAT32 = fv.Execution("float32")
+PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d)
+"""Modules that put out what they get, in evaluation mode."""
+FLOAT32 = fv.Execution("float32", graph=False)
+"""Single precision, without CUDA graphs, which could not be differentiated here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +179,13 @@ def nearest_source(network: fv.Network, layer: str) -> str:
     with linearised(), network.session([*before, layer], FLOAT32) as forward, torch.enable_grad():
         acts = forward(image)
         value = _central(acts, layer).sum()
+        if not value.requires_grad:
+            return IMAGE
         cuts = [name for name in reversed(before) if acts[name].requires_grad and _can_cut(value, acts[name])]
+    parts = dict(network.module.named_modules())
     for name in cuts:
+        if isinstance(parts.get(name), PASSING):  # its input has a name that says more
+            continue
         try:
             (found,) = expand(network, layer, [0], name)
         except fv.AddressError:  # no weights between

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -155,7 +155,7 @@ class _View:
             "weight": f"{wiring.weights.weights[channel].item():+.2f}",
             "change": "" if ablation is None or fall is None else _change(fall, ablation.response),
             "paths": [
-                (name, f"{part[channel].sum().item():+.2f}")
+                (_short(name, wiring.weights.paths), f"{part[channel].sum().item():+.2f}")
                 for name, part in wiring.weights.paths.items()
                 if part[channel].any()
             ],
@@ -187,6 +187,22 @@ class _View:
                 }
             )
         return found
+
+
+def _short(path: str, paths: Iterable[str]) -> str:
+    """Return a path without what the names of the modules on all paths begin with.
+
+    >>> _short("a.b.conv1 → a.b.conv2", ["a.b.conv1 → a.b.conv2", "a.b.shortcut", "skip connection"])
+    'conv1 → conv2'
+    """
+    modules = [module.split(".") for each in paths if each != SKIP for module in each.split(" → ")]
+    common = 0
+    while modules and all(
+        len(parts) > common + 1 and parts[: common + 1] == modules[0][: common + 1] for parts in modules
+    ):
+        common += 1
+    names = path.split(" → ")
+    return path if path == SKIP else " → ".join(".".join(name.split(".")[common:]) for name in names)
 
 
 def _heads(found: HeadCircuits, channel: int) -> dict[str, Any]:

@@ -92,10 +92,17 @@ class Walk:
             latest = [
                 wiring
                 for layer in dict.fromkeys(layer for layer, _ in wanted)
-                for wiring in self._wire(layer, [channel for other, channel in wanted if other == layer], None)
+                for wiring in self._wire_inputs(layer, [channel for other, channel in wanted if other == layer])
             ]
             found |= {wiring.unit: wiring for wiring in latest}
         return list(found.values())
+
+    def _wire_inputs(self, layer: str, channels: Sequence[int]) -> list[Wiring]:
+        """Return the wiring of inputs; none where no weights lie before them, as for a normalisation of the image."""
+        try:
+            return self._wire(layer, channels, None)
+        except fv.AddressError:
+            return []
 
     def _wire(self, layer: str, channels: Sequence[int], source: str | None) -> list[Wiring]:
         """Return the wiring of units of one layer."""
