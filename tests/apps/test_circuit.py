@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
-from featviz.apps.circuits.page import BLUE, RED, draw_colours, draw_kernel
+from featviz.apps.circuits.expand import SKIP
+from featviz.apps.circuits.page import BLUE, RED, _short, draw_colours, draw_kernel
 from featviz.apps.circuits.pictures import images_of_sweep
 from featviz.io import Store
 
@@ -184,3 +185,9 @@ def test_bad_input_writes_nothing(what, tmp_path):
         fv.circuit(toys.plain(), **{"unit": "conv2:0", "output": tmp_path / "out", **FEW, **given})
     assert str(caught.value) == message
     assert not (tmp_path / "out").exists()
+
+
+def test_names_of_paths_are_shortened_by_what_all_begin_with():
+    paths = ["a.b.conv1 → a.b.conv2", "a.b.shortcut", SKIP]
+    assert [_short(path, paths) for path in paths] == ["conv1 → conv2", "shortcut", SKIP]
+    assert _short("a.conv", ["a.conv", SKIP]) == "conv" and _short(SKIP, [SKIP]) == SKIP
