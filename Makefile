@@ -8,6 +8,7 @@ TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench texture-bench layersbench batchbench blocks-bench networks breakit package startup clean
+	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench circuits-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -124,6 +125,9 @@ layersbench: $(READY)  ## time the listing of layers
 
 blocks-bench: $(READY)  ## measure contributions to class logits against ablation
 	PYTHONPATH=tools $(BIN)/python benchmarks/blocks.py $(if $(MODELS),--models $(MODELS) --photographs $(PHOTOGRAPHS))
+
+circuits-bench: $(READY)  ## measure whether the strongest inputs of units drive them
+	PYTHONPATH=tools $(BIN)/python benchmarks/circuits.py $(if $(MOBILENET),--mobilenet $(MOBILENET) --photographs $(PHOTOGRAPHS))
 
 batchbench: $(READY)  ## compare images that are rendered alone and in a batch
 	$(BIN)/python benchmarks/batches.py

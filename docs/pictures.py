@@ -65,7 +65,7 @@ def explain(network: fv.Network) -> None:
 
 
 def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
-    """Make a gallery, an atlas and building blocks, and take screenshots."""
+    """Make a gallery, an atlas, building blocks and a circuit, and take screenshots."""
     given = {"progress": fv.progress_bar("pages", "picture")}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -75,9 +75,13 @@ def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
         atlas = fv.atlas(motifnet, folder / "drawings", "stage3", folder / "atlas", **given)
         layers = ["features.7", "features.17"]
         blocks = fv.blocks(mobilenet, HERE / "chelsea.webp", layers, folder / "blocks", **given)
+        circuit = fv.circuit(
+            motifnet, "stage3:17", folder / "circuit", depth=0, photographs=folder / "drawings", **given
+        )
         screenshot(gallery.page, (1560, 1400), "gallery", lambda _: None)
         screenshot(atlas.page, (1400, 760), "atlas", spiral)
         screenshot(blocks.page, (1400, 800), "blocks", eye)
+        screenshot(circuit.page, (1400, 1000), "circuit", lambda _: None)
 
 
 def spiral(page: Page) -> None:

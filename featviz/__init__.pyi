@@ -7,6 +7,7 @@ from . import param as param
 from . import transforms as transforms
 from .apps.atlas.atlas import atlas as atlas
 from .apps.blocks.blocks import blocks as blocks
+from .apps.circuits.circuit import circuit as circuit
 from .apps.concepts.concept import Concept as Concept
 from .apps.dictionaries.fit import fit_dictionary as fit_dictionary
 from .apps.doctor.doctor import doctor as doctor

@@ -4,14 +4,15 @@ from featviz.cli.command import EXAMPLES, app, main
 
 # isort: off
 # In the order in which --help lists them.
-from featviz.cli import render, dream, texture, gallery, explore, explain, atlas, dictionary
-from featviz.cli import concept, unit, embeddings, network, images
+from featviz.cli import render, dream, texture, gallery, explore, explain, atlas, circuit
+from featviz.cli import dictionary, concept, unit, embeddings, network, images
 # isort: on
 
 __all__ = [
     "EXAMPLES",
     "app",
     "atlas",
+    "circuit",
     "concept",
     "dictionary",
     "dream",

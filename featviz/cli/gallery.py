@@ -160,7 +160,7 @@ def print_pages(made: Pages) -> None:
     """Print where the pages are, and what could not be rendered.
 
     Args:
-        made: What `gallery`, `sweep`, `atlas` or `blocks` returned.
+        made: What `gallery`, `sweep`, `atlas`, `blocks` or `circuit` returned.
 
     Raises:
         Exit: Something could not be rendered; status 1.

@@ -207,10 +207,13 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "quality": check_text, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
     "scan_progress": _progress,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
-    **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download", "open_browser"), check_flag),
+    **dict.fromkeys(
+        ("keep_color", "probability", "neurons", "negative", "download", "open_browser", "family"), check_flag
+    ),
     **dict.fromkeys(
         ("octaves", "jitter", "laplacian", "top", "rest", "cells", "groups", "per_image",
-         "per_class", "least", "diverse_images", "robustness_views", "seed", "port", "view", "views"), as_whole,
+         "per_class", "least", "diverse_images", "robustness_views", "seed", "port", "view", "views",
+         "inputs", "depth"), as_whole,
     ),
     **dict.fromkeys(("steps", "until", "frames"), _steps),
     **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps", "elevation"), check_number),
@@ -221,6 +224,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
 OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
     "from_photographs": {"positive": _path, "negative": _path},
     "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more
+    "circuit": {"source": _layer},
     "embeddings": {"source": _anything},  # a file, a network or a pair
     "judge": {"network": _network_or_name},
     "replay": {"network": _network_or_name},

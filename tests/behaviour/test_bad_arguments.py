@@ -57,6 +57,7 @@ def right_arguments(net: fv.Network, folder: Path, out: Path) -> dict[str, dict[
     return {
         "attention": {"network": toys.network(toys.Vit()), "image": photo},
         "blocks": {"network": net, "image": photo, "layers": "conv2", "output": out, "cells": 2, "groups": 1, **few},
+        "circuit": {"network": net, "unit": "conv2:1", "output": out, "inputs": 1, "groups": 0, "depth": 0, **few},
         "compare": {"network": net, "image": photo, "targets": ["logit:1"], "methods": ["gradient"]},
         "doctor": {"network": net, "photographs": folder},
         "dream": {"network": net, "image": photo, "objective": "conv2:1", "octaves": 1, "steps": 1},

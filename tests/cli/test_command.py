@@ -435,7 +435,8 @@ def test_render_has_the_defaults_of_the_functions():
 
 
 FUNCTIONS = {
-    name: getattr(fv, name) for name in ("gallery", "sweep", "unit", "atlas", "blocks", "dream", "examples", "evidence")
+    name: getattr(fv, name)
+    for name in ("gallery", "sweep", "unit", "atlas", "blocks", "dream", "examples", "evidence", "circuit")
 }
 FUNCTIONS["explain"] = fv.compare  # several methods side by side
 FUNCTIONS["dictionary"] = fv.fit_dictionary
@@ -451,7 +452,7 @@ def test_options_have_the_names_and_defaults_of_the_arguments(command):
     shared = (given.keys() & wanted.keys()) - read_from_text
     assert "seed" in shared or command in ("explain", "examples", "evidence")
     assert {name: given[name] for name in shared} == {name: wanted[name] for name in shared}
-    if command in ("gallery", "sweep", "unit"):
+    if command in ("gallery", "sweep", "unit", "circuit"):
         assert fv.PRESETS[given["quality"]]["steps"] == wanted["steps"]
     if command in ("atlas", "blocks"):
         assert given["quality"] is given["steps"] is None
@@ -481,6 +482,7 @@ LOADING = (
     "evidence",
     "atlas",
     "blocks",
+    "circuit",
     "dictionary",
     "concept",
     "unit",
@@ -488,7 +490,7 @@ LOADING = (
     "layers",
     "doctor",
 )
-RENDERING = ("render", "gallery", "sweep", "examples", "atlas", "blocks", "unit")
+RENDERING = ("render", "gallery", "sweep", "examples", "atlas", "blocks", "unit", "circuit")
 
 
 def test_commands_share_the_options_of_networks_judges_and_backends():
@@ -501,7 +503,7 @@ def test_commands_share_the_options_of_networks_judges_and_backends():
         assert [command[name].default for name in NETWORK] == [load[name].default for name in arguments]
     for name in ("gallery", "judge", "unit"):
         assert {f"judge_{option}" for option in NETWORK[1:] if option != "device"} | {"judge"} <= given[name].keys()
-    for name in ("gallery", "sweep", "atlas", "blocks"):
+    for name in ("gallery", "sweep", "atlas", "blocks", "circuit"):
         assert {"backend", "address", "workers"} <= given[name].keys()
     for name in RENDERING:
         assert {"size", "quality", "steps"} <= given[name].keys()

@@ -445,6 +445,7 @@ CALLS = {
         folder / "u.html"
     ),
     "blocks": lambda net, folder: fv.blocks(net, photograph(net), first_map(net), folder, cells=1, groups=1, **TINY),
+    "circuit": lambda net, folder: fv.circuit(net, unit(net), folder, inputs=1, depth=0, groups=1, **TINY),
     "explore": explored,
     "train_scouter": trained_head,
     **{
@@ -455,7 +456,7 @@ CALLS = {
     "explain by IntegratedGradients": explained(methods.IntegratedGradients(steps=2)),
     "explain by NoiseTunnel": explained(methods.NoiseTunnel(methods.GuidedBackprop(), samples=2)),
 }
-SLOW = {"unit", "doctor", "explore", "gallery", "sweep", "blocks", "judge", "examples", "sizes", "layers"}
+SLOW = {"unit", "doctor", "explore", "gallery", "sweep", "blocks", "judge", "examples", "sizes", "layers", "circuit"}
 """Calls that take more than about 0.1 s."""
 ELSEWHERE = {
     "atlas": "umap takes seconds to load; it reads the network as `blocks` does",

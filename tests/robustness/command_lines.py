@@ -47,6 +47,7 @@ def base_lines() -> dict[str, list[str]]:
         "attention": ["photo.png", "-o", "attention.html", "--model", "motifvit"],
         "blocks": ["photo.png", "--layer", "conv2", "-o", "out", "--cells", "2", "--groups", "1", *few, *MODEL],
         "concept": ["positive", "negative", "--layer", "conv2", "-o", "c.safetensors", *MODEL],
+        "circuit": ["conv2:1", "-o", "out", "--inputs", "1", "--groups", "1", "--depth", "0", *few, *MODEL],
         "dictionary": [
             "photos",
             "--layer",

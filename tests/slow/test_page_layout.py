@@ -25,6 +25,10 @@ PAGES = {
     "atlas": "atlas/index.html",
     "blocks": "blocks/index.html",
     "blocks of one layer": "blocks1/index.html",
+    "circuit": "circuit/index.html",
+    "circuit of an input": "circuit/unit-stage2.1-5.html",
+    "circuit with heads": "heads/index.html",
+    "circuit of colours": "colours/index.html",
     "attention": "attention.html",
     "attention of a sequence": "sequence.html",
     "compared methods": "compared.html",
@@ -100,7 +104,12 @@ def folder(tmp_path_factory, motifnet):
     save(torch.cat([images[MOTIFS.index("fish")], images[MOTIFS.index("smiley")]], 2), folder / "both.png")
     for name, layers in (("blocks", ["stage2", "stage3"]), ("blocks1", "stage3")):
         fv.blocks(motifnet, folder / "both.png", layers, folder / name, cells=4, groups=2, **given)
-    fv.attention(fv.load("motifvit", device="cpu"), images[0]).save(folder / "attention.html")
+    wired = {"inputs": 3, "groups": 2, **given}
+    fv.circuit(motifnet, "stage2:5", folder / "circuit", family=True, photographs=photos, **wired)
+    fv.circuit(motifnet, "stem:3", folder / "colours", **wired)
+    vit = fv.load("motifvit", device="cpu")
+    fv.circuit(vit, "encoder.layers.encoder_layer_2:7", folder / "heads", depth=0, **{**wired, "size": 64})
+    fv.attention(vit, images[0]).save(folder / "attention.html")
     named = ["gradcam", "LRP('epsilon_gamma_box')", "clear", "rollout"]
     fv.compare(motifnet, folder / "both.png", [0, "stage2:5"], named).save(folder / "compared.html")
     fv.compare(text_toys.network("transformer"), text_toys.TEXT, [0, 1]).save(folder / "text.html")

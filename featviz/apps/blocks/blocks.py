@@ -15,7 +15,7 @@ import featviz as fv
 from featviz.apps.blocks.decompose import Parts, take_apart
 from featviz.apps.blocks.page import LayerIcons, icon_channels, write_page
 from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend, copy_precisions, image_file, rendered_names, thumbnail_file
+from featviz.apps.shared.batches import Backend, copy_images, copy_precisions
 from featviz.apps.shared.classes import find_classes, network_title
 from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.input_images import as_images
@@ -117,7 +117,9 @@ def blocks(
         album, of_layer = _plan_icons(network, store, part, param=param, size=size, steps=steps, seed=seed)
         albums.append(album)
         icons.append(of_layer)
-    if sweep is not None and not _copy_images(Store(sweep), store, albums):
+    if sweep is not None and not copy_images(
+        Store(sweep), store, [name for album in albums for batch in album.batches for name in batch.names]
+    ):
         missing = f"no image in {sweep} has these channels, {steps} steps, seed {seed}, this size and this param"
         warnings.warn(f"{missing}; all icons are rendered", fv.FeatvizWarning, stacklevel=2)
     shown_image = Path(image).name if isinstance(image, str | Path) else "an image"
@@ -197,13 +199,3 @@ def _plan_icons(
 def _nonzero(vector: Float[Tensor, " channel"]) -> Float[Tensor, " channel"]:
     """Replace a direction of zeros, which has no gradient, by a short one of equal channels."""
     return vector if vector.any() else torch.full_like(vector, MIN_LENGTH)
-
-
-def _copy_images(other: Store, store: Store, albums: Sequence[Album]) -> int:
-    """Copy the images of albums from another store that has them, and return how many it has."""
-    names = [name for album in albums for batch in album.batches for name in batch.names]
-    existing = rendered_names(other, names)
-    for name in existing - rendered_names(store, existing):
-        for file in (thumbnail_file(name), image_file(name)):  # as in `render_batch`, the image comes last
-            store.write(file, other.read(file))
-    return sum(name in existing for name in names)

@@ -80,14 +80,14 @@ class RenderedImages:
 
 @dataclass(frozen=True)
 class Pages:
-    """The result of `fv.gallery`, `fv.sweep`, `fv.atlas` and `fv.blocks`.
+    """The result of `fv.gallery`, `fv.sweep`, `fv.atlas`, `fv.blocks` and `fv.circuit`.
 
     Args:
         store: Folder or URL of all files.
         pages: Files of the pages; the first one links to all others.
         count: Number of images on them.
         problems: Why an image is missing, by what it was to show.
-        facts: Numbers about each layer, by layer and name, such as the purity of an atlas.
+        facts: Numbers about each layer or unit, by its address and name, such as the purity of an atlas.
     """
 
     store: Store

@@ -353,6 +353,24 @@ def rendered_names(store: Store, names: Iterable[str]) -> set[str]:
     return {name for name in listed if thumbnail_file(name) in intact and _has_recipe(store, name)}
 
 
+def copy_images(other: Store, store: Store, names: Sequence[str]) -> int:
+    """Copy images from another store that has them, and return how many it has.
+
+    Args:
+        other: The other store.
+        store: Where they are copied to.
+        names: Names of images.
+
+    Raises:
+        OutputError: The store cannot be written to.
+    """
+    existing = rendered_names(other, names)
+    for name in existing - rendered_names(store, existing):
+        for file in (thumbnail_file(name), image_file(name)):  # as in `render_batch`, the image comes last
+            store.write(file, other.read(file))
+    return sum(name in existing for name in names)
+
+
 def _has_recipe(store: Store, name: str) -> bool:
     """Return whether an image can be read, and its recipe."""
     if store.path is None:  # elsewhere, images appear when they are complete

@@ -1,0 +1,1 @@
+"""Circuits: which units of an earlier layer drive a unit, with the weights between them."""

@@ -1,0 +1,197 @@
+"""How a unit is wired: its strongest inputs, with the weights between them, as pages that link from unit to unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import featviz as fv
+from featviz.apps.circuits.ablate import Ablation, ablate
+from featviz.apps.circuits.expand import IMAGE, address, check_order, expand
+from featviz.apps.circuits.factorise import group_inputs
+from featviz.apps.circuits.families import Relative, family_of, kernels_alike
+from featviz.apps.circuits.heads import heads_of
+from featviz.apps.circuits.page import Illustrated, write_unit
+from featviz.apps.circuits.pictures import plan_groups, plan_images
+from featviz.apps.circuits.walk import Unit, Walk, Wiring, photographs_of
+from featviz.apps.shared.album import Pages, RenderedImages, render_pages
+from featviz.apps.shared.batches import Backend, copy_precisions, image_file
+from featviz.apps.shared.icons import check_icon_param
+from featviz.apps.shared.input_images import as_images
+from featviz.apps.shared.probe import probe
+from featviz.apps.shared.targets import Target, as_target
+from featviz.engine import entry_point
+from featviz.io import Store, auto_bar, check_outside, is_folder, open_image
+from featviz.network import LayerLike
+from featviz.objectives import Channel, Logit
+
+MAX_INPUTS, MAX_DEPTH, MAX_GROUPS = 50, 4, 20
+"""Largest number of inputs of each sign on a page, of steps from the unit, and of groups of inputs."""
+
+
+@entry_point
+def circuit(
+    network: fv.Network,
+    unit: Target,
+    output: str | Path,
+    *,
+    source: LayerLike | None = None,
+    inputs: int = 8,
+    depth: int = 1,
+    groups: int = 4,
+    family: bool = False,
+    photographs: str | Path | None = None,
+    sweep: str | Path | None = None,
+    param: Any = None,
+    size: int | tuple[int, int] | None = None,
+    steps: int = 512,
+    seed: int = 0,
+    backend: Backend | None = None,
+    scan_progress: Callable[[int, int], None] | None = auto_bar,
+    progress: Callable[[int, int], None] | None = auto_bar,
+) -> Pages:
+    """Show which units of an earlier layer excite and inhibit a unit, and the weights between them, as linked pages.
+
+    The weights are those of the linearised network between the two layers: activation functions are identities, max
+    pools average pools, and batch normalisation is folded. Each input is shown with its image and its kernel, red
+    where it excites and blue where it inhibits, and links to a page of its own inputs. The pages tell by how much the
+    response of the unit to its exemplars falls without its ten strongest excitatory inputs, and without ten random
+    ones; the ablated channels are 0.
+
+    Args:
+        network: A network that reads images.
+        unit: `"layer:channel"`, `"logit:class"`, or the index of a class.
+        output: A folder, or a URL that fsspec supports.
+        source: Layer of the inputs, before the unit's; `"image"` for the colours of the image; `None` for the nearest
+            layer through which everything that the unit reads passes.
+        inputs: Largest number of excitatory inputs on a page, and of inhibitory ones, in [1, 50].
+        depth: Number of steps from the unit to inputs with a page of their own, in [0, 4].
+        groups: Largest number of groups into which all inputs of the unit are collapsed, in [0, 20].
+        family: Also find the units of the same layer whose kernels on the image are rotations of the unit's.
+        photographs: Folder of images. Those with the highest activation are the exemplars of a unit; `None` for its
+            own image.
+        sweep: Folder of a sweep. Images that it has of a unit are copied, whatever their size and steps; `None` to
+            render all.
+        param: Image parameterization; `None` for `param.Image()`.
+        size: Height and width of the images in px, or one side; `None` for the param's size, or else the network's.
+        steps: Steps of each image, >= 0.
+        seed: Seed of every image, >= 0.
+        backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
+        scan_progress: Called with the number of photographs scanned and their total, for each layer from the start.
+        progress: Called after each image with the number of images done and the number to render.
+
+    Returns:
+        The pages, why images are missing, if any are, and the response of each unit without some of its inputs.
+
+    Raises:
+        AddressError: There is no such unit, the source does not come before it, or no weights lie between them.
+        SettingError: An argument is out of its range, or the network reads text.
+        OutputError: A folder is missing or cannot be written to.
+
+    Source: Cammarata et al. 2020, https://doi.org/10.23915/distill.00024, and Voss et al. 2021,
+    https://doi.org/10.23915/distill.00024.006.
+    Differs: any network instead of InceptionV1; batch normalisation is folded, and attention weights are constants.
+    """
+    _check(inputs=inputs, depth=depth, groups=groups)
+    check_icon_param(param)
+    start = _as_unit(network, unit)
+    first = network.name_of(source)
+    if first is not None:
+        check_order(network, start[0], first)
+    if photographs is not None:
+        check_outside(output, photographs)
+    if sweep is not None and not is_folder(sweep):
+        raise fv.OutputError(f"no folder {sweep}; give the output folder of a sweep")
+    walk = Walk(network, inputs, photographs, scan_progress).from_unit(start, first, depth)
+    wiring = walk[0]
+    found = group_inputs(wiring.weights.kernels, groups) if groups and wiring.source != IMAGE else None
+    relatives = _family(network, start) if family else []
+    store, others = Store(output), None if sweep is None else Store(sweep)
+    if others is not None:
+        copy_precisions(others, store)
+    sized = fv.param.sized(
+        fv.param.Image() if param is None else param, (size, size) if isinstance(size, int) else size, 1
+    )
+    units = [each for one in walk for each in (one.unit, *one.units)] + [
+        (start[0], one.channel) for one, _ in relatives
+    ]
+    album, names = plan_images(network, store, units, others, param=sized, steps=steps, seed=seed)
+    of_groups = () if found is None else plan_groups(album, wiring.source, found, param=sized, steps=steps, seed=seed)
+    facts: dict[str, dict[str, float]] = {}
+
+    def write_pages(rendered: RenderedImages) -> list[str]:
+        pages = []
+        for one in walk:
+            ablation = _ablated(network, one, rendered, names)
+            facts[address(*one.unit)] = {} if ablation is None else _numbers(ablation)
+            extra = (found, of_groups, relatives) if one is wiring else (None, (), [])
+            shown = Illustrated(one, ablation, *extra, heads=heads_of(network, one.weights))
+            pages.append(write_unit(network, rendered, names, shown, walk))
+        return pages
+
+    made = render_pages(network, [album], store, write_pages, backend, progress)
+    return Pages(made.store, made.pages, len(names) + len(of_groups) - len(made.problems), made.problems, facts)
+
+
+def _check(**given: int) -> None:
+    """Check numbers of a circuit.
+
+    Raises:
+        SettingError: One is out of its range.
+    """
+    ranges = {"inputs": (1, MAX_INPUTS, 8), "depth": (0, MAX_DEPTH, 1), "groups": (0, MAX_GROUPS, 4)}
+    for name, value in given.items():
+        low, high, default = ranges[name]
+        if not low <= value <= high:
+            raise fv.SettingError(f"{name} must be in [{low}, {high}], got {value} (default {default})")
+
+
+def _as_unit(network: fv.Network, target: Target) -> Unit:
+    """Return the layer and the channel of a unit.
+
+    Raises:
+        AddressError: There is no such unit.
+        SettingError: It is no channel and no class.
+    """
+    objective = as_target(target)
+    if isinstance(objective, Logit):
+        acts = probe(network, [objective.network])
+        return objective.network, acts.class_index(objective.name, objective.network)
+    if isinstance(objective, Channel):
+        probe(network, [objective.layer]).check_channel(objective.layer, objective.channel)
+        return objective.layer, objective.channel
+    raise fv.SettingError(f"the unit of a circuit must be LAYER:CHANNEL or logit:CLASS, got {objective}")
+
+
+def _family(network: fv.Network, unit: Unit) -> list[tuple[Relative, Float[Tensor, "c side side"]]]:
+    """Return the units of the same layer whose kernels on the image are rotations of a unit's, with these kernels."""
+    layer, channel = unit
+    found = expand(network, layer, range(network.layer(layer).channels), IMAGE, by_path=False, cut=False)
+    kernels = kernels_alike(torch.stack([each.kernels for each in found]))
+    return [(one, kernels[one.channel]) for one in family_of(kernels, channel)]
+
+
+def _ablated(network: fv.Network, wiring: Wiring, rendered: RenderedImages, names: dict[Unit, str]) -> Ablation | None:
+    """Ablate the inputs of a unit for its exemplars: its photographs, or else its image; `None` where there is none."""
+    if wiring.files:
+        images = photographs_of(network, wiring.files)
+    elif names[wiring.unit] in rendered.names:
+        with open_image(rendered.store.read(image_file(names[wiring.unit]))) as image:
+            images = as_images(network, image)
+    else:
+        return None
+    return ablate(network, *wiring.unit, wiring.source, images, wiring.ablated, single=wiring.inputs)
+
+
+def _numbers(ablation: Ablation) -> dict[str, float]:
+    return {
+        "response": ablation.response,
+        "without excitatory": ablation.response - ablation.excitatory,
+        "without inhibitory": ablation.response - ablation.inhibitory,
+        "without random": ablation.response - ablation.random,
+    }
