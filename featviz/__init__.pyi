@@ -8,6 +8,7 @@ from . import transforms as transforms
 from .apps.atlas.atlas import atlas as atlas
 from .apps.blocks.blocks import blocks as blocks
 from .apps.dictionaries.fit import fit_dictionary as fit_dictionary
+from .apps.diff.diff import diff as diff
 from .apps.doctor.doctor import doctor as doctor
 from .apps.dream.dream import dream as dream
 from .apps.dream.video import dream_video as dream_video

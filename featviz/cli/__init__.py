@@ -2,13 +2,14 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import render, dream, gallery, explore, explain, atlas, dictionary, embeddings, network, images  # isort: skip  (the order in which --help lists them)
+from featviz.cli import render, dream, gallery, explore, explain, atlas, diff, dictionary, embeddings, network, images  # isort: skip  (the order in which --help lists them)
 
 __all__ = [
     "EXAMPLES",
     "app",
     "atlas",
     "dictionary",
+    "diff",
     "dream",
     "embeddings",
     "explain",

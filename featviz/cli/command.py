@@ -40,6 +40,7 @@ Examples:
   featviz atlas photos --layer stage2 -o atlas
   featviz blocks cat.jpg --layer stage2 -o blocks
   featviz dictionary photos --layer stage3 --features 64 -o sae.safetensors
+  featviz diff motifnet motifvit photos -o diff   compare two networks
   featviz embeddings photos cat.png -o map.html   similar photographs, and a map
   featviz embeddings glove.txt "king - man + woman"
   featviz layers --model resnet50
@@ -48,7 +49,7 @@ Examples:
   featviz replay units.png
 """
 
-RESUMABLE = ("gallery", "sweep", "atlas", "blocks", "dictionary")
+RESUMABLE = ("gallery", "sweep", "atlas", "blocks", "diff", "dictionary")
 """Commands that keep what is rendered and render the rest when they run again."""
 SHORT_OPTIONS = ("h", "o")
 """Letters of the options that have a short form."""

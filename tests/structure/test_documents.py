@@ -80,7 +80,7 @@ def folder(tmp_path):
 def hurried_words(command):
     """The words of a command, with few steps, and such that nothing is downloaded."""
     words = shlex.split(command, comments=True)[1:]
-    if words[0] in ("render", "gallery", "sweep", "examples", "atlas", "blocks", "dictionary"):
+    if words[0] in ("render", "gallery", "sweep", "examples", "atlas", "blocks", "diff", "dictionary"):
         # A feature of a dictionary may be off at the start, and takes some steps to become active.
         words += ["--steps", "16" if "--dictionary" in words and words[0] in ("render", "sweep") else "2", "--quiet"]
     if words[0] == "dictionary":  # of four photographs

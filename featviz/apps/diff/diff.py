@@ -42,7 +42,7 @@ def diff(
     classes: Sequence[str | int] | None = None,
     judge: fv.Network | None = None,
     threshold: float = DEFAULT_THRESHOLD,
-    most: int = 12,
+    most: int = 8,
     per_class: int = 2,
     size: int | tuple[int, int] | None = None,
     steps: int = 256,

@@ -109,9 +109,7 @@ def _class_order(change: ClassChange) -> tuple[float, float]:
     return -(change.change or 0.0), change.correlation
 
 
-def _judged(
-    rendered: RenderedImages, card: PlannedCard, change: ClassChange, judge: fv.Network | None
-) -> ClassChange:
+def _judged(rendered: RenderedImages, card: PlannedCard, change: ClassChange, judge: fv.Network | None) -> ClassChange:
     """Return the change of a class according to a judge; as it is without a judge, or if an image is missing."""
     if judge is None or any(name not in rendered.names for name, _ in card.images):
         return change
@@ -120,5 +118,5 @@ def _judged(
     images = [torch.from_numpy(read_image(folder / image_file(name), judge.channels)) for name, _ in card.images]
     first, second = recognised(images[::2], judge), recognised(images[1::2], judge)
     index = index_of_class(change.title, judge.classes)
-    known = None if index is None else (float(first[index]), float(second[index]))
+    known = None if index is None or index >= len(first) else (float(first[index]), float(second[index]))
     return replace(change, change=divergence(first, second), probabilities=known)

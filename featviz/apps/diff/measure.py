@@ -79,9 +79,7 @@ def measure(
     wanted = [[*each.names, *([OUTPUT] if logits else [])] for each in layers]
     with ExitStack() as opened, torch.no_grad():
         forwards = [opened.enter_context(net.session(names)) for net, names in zip(networks, wanted, strict=True)]
-        for batch in image_batches(
-            photographs, size=size, channels=networks[0].channels, batch=BATCH, skipped=skipped
-        ):
+        for batch in image_batches(photographs, size=size, channels=networks[0].channels, batch=BATCH, skipped=skipped):
             used += len(batch.files)
             images = batch.images.to(networks[0].device)
             acts = [forward(_fitted(images, net)) for forward, net in zip(forwards, networks, strict=True)]

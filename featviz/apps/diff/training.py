@@ -79,10 +79,10 @@ def spread_units(layers: Layers, most: int) -> list[Channel]:
         most: Largest number of units.
     """
     per_layer = -(-most // len(layers.names))
-    pairs = zip(layers.names, layers.sizes, strict=True)
-    chosen = [Channel(name, i * size // per_layer) for name, size in pairs for i in range(min(per_layer, size))]
-    chosen = list(dict.fromkeys(chosen))
-    return chosen[:: max(1, -(-len(chosen) // most))][:most] if len(chosen) > most else chosen
+    pairs = [(name, size, min(per_layer, size)) for name, size in zip(layers.names, layers.sizes, strict=True)]
+    chosen = [Channel(name, i * size // count) for name, size, count in pairs for i in range(count)]
+    count = min(most, len(chosen))
+    return [chosen[i * len(chosen) // count] for i in range(count)]
 
 
 def _corresponding(checkpoint: CheckpointMatches, unit: Channel) -> UnitMatch:
