@@ -15,6 +15,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import torch
+from motifs.changes import add_backdoor
 from motifs.draw import draw
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
@@ -56,6 +57,7 @@ def main() -> None:
     explain(mobilenet)
     examples(motifnet)
     pages(motifnet, mobilenet)
+    comparison(motifnet, motifvit)
 
 
 def explain(network: fv.Network) -> None:
@@ -78,6 +80,17 @@ def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
         screenshot(gallery.page, (1560, 1400), "gallery", lambda _: None)
         screenshot(atlas.page, (1400, 760), "atlas", spiral)
         screenshot(blocks.page, (1400, 800), "blocks", eye)
+
+
+def comparison(motifnet: fv.Network, motifvit: fv.Network) -> None:
+    """Compare motifnet with a copy that has a backdoor for the class heart, and take a screenshot."""
+    changed, _, _ = add_backdoor(motifnet, motifnet.classes.index("heart"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        drawings(motifnet, 216, folder / "drawings")
+        made = fv.diff(motifnet, changed, folder / "drawings", folder / "diff", judge=motifvit, most=6, size=96)
+        assert made.pages is not None
+        screenshot(made.pages.page, (1400, 1240), "diff", lambda _: None)
 
 
 def spiral(page: Page) -> None:

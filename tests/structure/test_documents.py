@@ -85,6 +85,8 @@ def hurried_words(command):
         words += ["--steps", "16" if "--dictionary" in words and words[0] in ("render", "sweep") else "2", "--quiet"]
     if words[0] == "dictionary":  # of four photographs
         words += ["--features", "8"]
+    if words[0] == "diff":
+        words += ["--most", "1"]
     if words[0] == "dream":
         words += ["--steps", "1", "--octaves", "1", "--quiet"] + (["--frames", "2"] if "--zoom" in words else [])
     if words[0] == "embeddings" and "--render" in words:
