@@ -88,7 +88,9 @@ def comparison(motifnet: fv.Network, motifvit: fv.Network) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         drawings(motifnet, 216, folder / "drawings")
-        made = fv.diff(motifnet, changed, folder / "drawings", folder / "diff", judge=motifvit, most=6, size=96)
+        made = fv.diff(
+            motifnet, changed, folder / "drawings", folder / "diff", judge=motifvit, most=6, per_class=1, steps=128
+        )
         assert made.pages is not None
         screenshot(made.pages.page, (1400, 1240), "diff", lambda _: None)
 
