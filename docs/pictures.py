@@ -33,6 +33,8 @@ UNITS = (
 )  # fmt: skip
 WIDEST = 1400
 """Width in px of a screenshot."""
+CHANGED = ("heart", "smiley", "star", "moon", "zigzag", "wood")
+"""Classes of the comparison with a changed network, of which one has a backdoor."""
 LAYERS = ("features.4", "features.10", "features.12")
 """Layers for DeepDream: early, middle, late."""
 
@@ -88,9 +90,8 @@ def comparison(motifnet: fv.Network, motifvit: fv.Network) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         drawings(motifnet, 216, folder / "drawings")
-        made = fv.diff(
-            motifnet, changed, folder / "drawings", folder / "diff", judge=motifvit, most=6, per_class=1, steps=128
-        )
+        given = {"classes": CHANGED, "most": 4, "per_class": 1, "steps": 128}
+        made = fv.diff(motifnet, changed, folder / "drawings", folder / "diff", judge=motifvit, **given)
         assert made.pages is not None
         screenshot(made.pages.page, (1400, 1240), "diff", lambda _: None)
 

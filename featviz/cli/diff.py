@@ -123,8 +123,10 @@ def load_place(place: str, options: UntrainedOptions) -> fv.Network:
         ModelError: There is no such model.
         WeightsError: The weights cannot be read, or do not fit the model.
     """
+    from featviz.io import is_file
+
     model, weights = place, "default"
-    if place.endswith(WEIGHTS_ENDINGS) and "@" not in place:
+    if is_file(place) or (place.endswith(WEIGHTS_ENDINGS) and "@" not in place):
         model, weights = options.model, place
     elif "@" in place:
         model, _, weights = place.partition("@")

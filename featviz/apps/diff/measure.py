@@ -64,8 +64,7 @@ def measure(
         The covariances, and the number of photographs.
 
     Raises:
-        OutputError: The folder is missing, or has no image that can be read.
-        SettingError: It has fewer than `MIN_PHOTOGRAPHS`.
+        OutputError: The folder is missing, or has fewer than `MIN_PHOTOGRAPHS` images that can be read.
         ModelError: A layer puts out NaN or infinite numbers.
     """
     count, _ = folder_fingerprint(photographs)
