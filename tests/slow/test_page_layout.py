@@ -99,7 +99,7 @@ def folder(tmp_path_factory, motifnet):
     save(torch.cat([images[MOTIFS.index("fish")], images[MOTIFS.index("smiley")]], 2), folder / "both.png")
     for name, layers in (("blocks", ["stage2", "stage3"]), ("blocks1", "stage3")):
         fv.blocks(motifnet, folder / "both.png", layers, folder / name, cells=4, groups=2, **given)
-    other = fv.load("motifnet", weights="none", device="cpu").with_input(size=64)
+    other = fv.load("motifnet", weights="none", device="cpu")
     layers = {"layers": ["stem", "stage1", "stage2", "stage3", "pool", "head"], "classes": [0, 1], "most": 1}
     fv.diff(motifnet, other, photos, folder / "diff", checkpoints=[other], **layers, **given)
     fv.attention(fv.load("motifvit", device="cpu"), images[0]).save(folder / "attention.html")
