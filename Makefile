@@ -9,6 +9,7 @@ TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 .PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench texture-bench layersbench batchbench blocks-bench networks breakit package startup clean
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench circuits-bench networks breakit package startup clean
+	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench diff-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -128,6 +129,8 @@ blocks-bench: $(READY)  ## measure contributions to class logits against ablatio
 
 circuits-bench: $(READY)  ## measure whether the strongest inputs of units drive them
 	PYTHONPATH=tools $(BIN)/python benchmarks/circuits.py $(if $(MOBILENET),--mobilenet $(MOBILENET) --photographs $(PHOTOGRAPHS))
+diff-bench: $(READY)  ## measure comparisons of networks whose difference is known
+	PYTHONPATH=tools $(BIN)/python benchmarks/diff.py
 
 batchbench: $(READY)  ## compare images that are rendered alone and in a batch
 	$(BIN)/python benchmarks/batches.py

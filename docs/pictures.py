@@ -15,6 +15,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import torch
+from motifs.changes import add_backdoor
 from motifs.draw import draw
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
@@ -32,6 +33,8 @@ UNITS = (
 )  # fmt: skip
 WIDEST = 1400
 """Width in px of a screenshot."""
+CHANGED = ("heart", "smiley", "star", "moon", "zigzag", "wood")
+"""Classes of the comparison with a changed network, of which one has a backdoor."""
 LAYERS = ("features.4", "features.10", "features.12")
 """Layers for DeepDream: early, middle, late."""
 
@@ -56,6 +59,7 @@ def main() -> None:
     explain(mobilenet)
     examples(motifnet)
     pages(motifnet, mobilenet)
+    comparison(motifnet, motifvit)
 
 
 def explain(network: fv.Network) -> None:
@@ -82,6 +86,18 @@ def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
         screenshot(atlas.page, (1400, 760), "atlas", spiral)
         screenshot(blocks.page, (1400, 800), "blocks", eye)
         screenshot(circuit.page, (1400, 1000), "circuit", lambda _: None)
+
+
+def comparison(motifnet: fv.Network, motifvit: fv.Network) -> None:
+    """Compare motifnet with a copy that has a backdoor for the class heart, and take a screenshot."""
+    changed, _, _ = add_backdoor(motifnet, motifnet.classes.index("heart"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        drawings(motifnet, 216, folder / "drawings")
+        given = {"classes": CHANGED, "most": 4, "per_class": 1, "steps": 128}
+        made = fv.diff(motifnet, changed, folder / "drawings", folder / "diff", judge=motifvit, **given)
+        assert made.pages is not None
+        screenshot(made.pages.page, (1400, 1240), "diff", lambda _: None)
 
 
 def spiral(page: Page) -> None:

@@ -10,6 +10,7 @@ from .apps.blocks.blocks import blocks as blocks
 from .apps.circuits.circuit import circuit as circuit
 from .apps.concepts.concept import Concept as Concept
 from .apps.dictionaries.fit import fit_dictionary as fit_dictionary
+from .apps.diff.diff import diff as diff
 from .apps.doctor.doctor import doctor as doctor
 from .apps.dream.dream import dream as dream
 from .apps.dream.video import dream_video as dream_video

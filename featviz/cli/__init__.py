@@ -5,7 +5,7 @@ from featviz.cli.command import EXAMPLES, app, main
 # isort: off
 # In the order in which --help lists them.
 from featviz.cli import render, dream, texture, gallery, explore, explain, atlas, circuit
-from featviz.cli import dictionary, concept, unit, embeddings, network, images
+from featviz.cli import diff, dictionary, concept, unit, embeddings, network, images
 # isort: on
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "circuit",
     "concept",
     "dictionary",
+    "diff",
     "dream",
     "embeddings",
     "explain",

@@ -44,6 +44,7 @@ Examples:
   featviz dictionary photos --layer stage3 --features 64 -o sae.safetensors
   featviz concept stripes others --layer stage3 -o stripes.safetensors
   featviz unit stage3:5 --photographs photos -o unit.html
+  featviz diff motifnet motifvit photos -o diff   compare two networks
   featviz embeddings photos cat.png -o map.html   similar photographs, and a map
   featviz embeddings glove.txt "king - man + woman"
   featviz layers --model resnet50
@@ -53,6 +54,7 @@ Examples:
 """
 
 RESUMABLE = ("gallery", "sweep", "atlas", "blocks", "circuit", "dictionary")
+RESUMABLE = ("gallery", "sweep", "atlas", "blocks", "diff", "dictionary")
 """Commands that keep what is rendered and render the rest when they run again."""
 SHORT_OPTIONS = ("h", "o")
 """Letters of the options that have a short form."""

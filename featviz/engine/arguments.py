@@ -202,7 +202,8 @@ READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 USE = "use explain, compare, attention or embeddings"
 """What to do instead."""
 CHECKS: Mapping[str, Callable[[str, Any], object]] = {
-    "network": _network, "judge": _network, "layers": _names, "layer": _layer, "classes": _classes,
+    **dict.fromkeys(("network", "judge", "first", "second"), _network),
+    **dict.fromkeys(("layers", "second_layers"), _names), "layer": _layer, "classes": _classes,
     "only_class": _one_class, "size": check_size, "execution": _execution, "own": _mapping, "progress": _progress,
     "quality": check_text, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
     "scan_progress": _progress,

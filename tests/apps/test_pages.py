@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from featviz.apps.diff.page import PageFacts
 from featviz.apps.gallery.page import Page
 from featviz.apps.gallery.search import Search
 from featviz.apps.shared.page import APPS, render_template
@@ -14,6 +15,7 @@ from featviz.apps.units.summary import Summary
 VARIABLES = {
     "atlas/page.html": {"planes": []},
     "blocks/page.html": {},
+    "diff/page.html": {"facts": PageFacts(("a", "b"), 4, [], [], [], [], [], []), "shown": [], "groups": {}},
     "embeddings/page.html": {"about": "2 names", "noun": "name"},
     "explain/attention.html": {"about": "a", "target": "b", "on_grid": True, "matrices": [("mean-0", "AAAA")]},
     "explain/explain.html": {"about": "a"},

@@ -48,6 +48,9 @@ def folder(tmp_path_factory) -> Path:
     net = toys.plain()
     (folder / "rendered").mkdir()
     fv.render(net, "conv2:1", steps=1).save(folder / "rendered" / "one.png")
+    (folder / "several").mkdir()
+    for i in range(4):
+        Image.fromarray(np.full((32, 32, 3), 50 * i, np.uint8)).save(folder / "several" / f"{i}.png")
     return folder
 
 
@@ -59,6 +62,7 @@ def right_arguments(net: fv.Network, folder: Path, out: Path) -> dict[str, dict[
         "blocks": {"network": net, "image": photo, "layers": "conv2", "output": out, "cells": 2, "groups": 1, **few},
         "circuit": {"network": net, "unit": "conv2:1", "output": out, "inputs": 1, "groups": 0, "depth": 0, **few},
         "compare": {"network": net, "image": photo, "targets": ["logit:1"], "methods": ["gradient"]},
+        "diff": {"first": net, "second": net, "photographs": folder / "several", "output": out, **few},
         "doctor": {"network": net, "photographs": folder},
         "dream": {"network": net, "image": photo, "objective": "conv2:1", "octaves": 1, "steps": 1},
         "dream_zoom": {"network": net, "image": photo, "objective": "conv2:1", "frames": 1, "octaves": 1, "steps": 1},

@@ -436,7 +436,7 @@ def test_render_has_the_defaults_of_the_functions():
 
 FUNCTIONS = {
     name: getattr(fv, name)
-    for name in ("gallery", "sweep", "unit", "atlas", "blocks", "dream", "examples", "evidence", "circuit")
+    for name in ("gallery", "sweep", "unit", "atlas", "blocks", "dream", "examples", "evidence", "circuit", "diff")
 }
 FUNCTIONS["explain"] = fv.compare  # several methods side by side
 FUNCTIONS["dictionary"] = fv.fit_dictionary
@@ -454,7 +454,7 @@ def test_options_have_the_names_and_defaults_of_the_arguments(command):
     assert {name: given[name] for name in shared} == {name: wanted[name] for name in shared}
     if command in ("gallery", "sweep", "unit", "circuit"):
         assert fv.PRESETS[given["quality"]]["steps"] == wanted["steps"]
-    if command in ("atlas", "blocks"):
+    if command in ("atlas", "blocks", "diff"):
         assert given["quality"] is given["steps"] is None
         assert f"Default: {wanted['steps']} steps." in help_of(command)
 
@@ -486,24 +486,27 @@ LOADING = (
     "dictionary",
     "concept",
     "unit",
+    "diff",
     "embeddings",
     "layers",
     "doctor",
 )
-RENDERING = ("render", "gallery", "sweep", "examples", "atlas", "blocks", "unit", "circuit")
+RENDERING = ("render", "gallery", "sweep", "examples", "atlas", "blocks", "unit", "circuit", "diff")
 
 
 def test_commands_share_the_options_of_networks_judges_and_backends():
     given = {name: inspect.signature(command).parameters for name, command in COMMANDS.items()}
     for name in LOADING:
-        assert given[name].keys() & set(NETWORK) == set(NETWORK) - ({"weights"} if name == "layers" else set())
+        assert given[name].keys() & set(NETWORK) == set(NETWORK) - (
+            {"weights"} if name in ("diff", "layers") else set()
+        )
     load = inspect.signature(fv.load).parameters
     for command in (given["render"], given["explain"]):
         arguments = [name.replace("class_names", "classes") for name in NETWORK]
         assert [command[name].default for name in NETWORK] == [load[name].default for name in arguments]
-    for name in ("gallery", "judge", "unit"):
+    for name in ("diff", "gallery", "judge", "unit"):
         assert {f"judge_{option}" for option in NETWORK[1:] if option != "device"} | {"judge"} <= given[name].keys()
-    for name in ("gallery", "sweep", "atlas", "blocks", "circuit"):
+    for name in ("gallery", "sweep", "atlas", "blocks", "circuit", "diff"):
         assert {"backend", "address", "workers"} <= given[name].keys()
     for name in RENDERING:
         assert {"size", "quality", "steps"} <= given[name].keys()

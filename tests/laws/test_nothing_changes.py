@@ -280,10 +280,10 @@ def test_every_change_is_noticed(name):
 
 
 @functools.cache
-def pictures(side=SIDE):
-    """Return a folder of two photographs."""
+def pictures(side=SIDE, count=2):
+    """Return a folder of photographs."""
     folder = Path(tempfile.mkdtemp())
-    for i in range(2):
+    for i in range(count):
         pixels = (255 * torch.rand(side, side, 3, generator=GENERATOR)).byte().numpy()
         Image.fromarray(pixels).save(folder / f"{i}.png")
     return folder
@@ -436,6 +436,17 @@ CALLS = {
     "with_dictionary": with_features,
     "concepts": concepts,
     "examples": lambda net, folder: fv.examples(net, pictures(net.size[0]), first_map(net), [0], top=1, rest=1),
+    "diff": lambda net, folder: fv.diff(
+        net,
+        other_network(),
+        pictures(net.size[0], 4),
+        folder,
+        layers=[first_map(net)],
+        second_layers=["conv1"],
+        most=1,
+        checkpoints=[net],
+        **TINY,
+    ),
     "judge": judged,
     "judge as judge": judging,
     "doctor": lambda net, folder: fv.doctor(net, photographs=pictures(net.size[0])),
@@ -456,7 +467,20 @@ CALLS = {
     "explain by IntegratedGradients": explained(methods.IntegratedGradients(steps=2)),
     "explain by NoiseTunnel": explained(methods.NoiseTunnel(methods.GuidedBackprop(), samples=2)),
 }
-SLOW = {"unit", "doctor", "explore", "gallery", "sweep", "blocks", "judge", "examples", "sizes", "layers", "circuit"}
+SLOW = {
+    "unit",
+    "doctor",
+    "explore",
+    "gallery",
+    "sweep",
+    "blocks",
+    "judge",
+    "examples",
+    "sizes",
+    "layers",
+    "circuit",
+    "diff",
+}
 """Calls that take more than about 0.1 s."""
 ELSEWHERE = {
     "atlas": "umap takes seconds to load; it reads the network as `blocks` does",
@@ -468,7 +492,7 @@ ELSEWHERE = {
 def test_every_public_function_that_takes_a_network_is_called():
     public = {name for name in fv.__all__ if inspect.isfunction(getattr(fv, name))}
     parameters = {name: inspect.signature(getattr(fv, name)).parameters.keys() for name in public}
-    taking = {name for name, given in parameters.items() if {"network", "judge", "networks"} & given}
+    taking = {name for name, given in parameters.items() if {"network", "judge", "networks", "first"} & given}
     assert taking <= CALLS.keys() | ELSEWHERE.keys() | {"explain"}, taking - CALLS.keys()
     own = {name for name, value in vars(fv.Network).items() if inspect.isfunction(value) and name[0] != "_"}
     called = {

@@ -62,6 +62,20 @@ def base_lines() -> dict[str, list[str]]:
             "d.safetensors",
             *MODEL,
         ],
+        "diff": [
+            "mine.py:net",
+            "mine.py:other",
+            "photos",
+            "--layer",
+            "conv2",
+            "--class",
+            "1",
+            "-o",
+            "out",
+            *few,
+            "--most",
+            "1",
+        ],
         "doctor": ["--photographs", "photos", *MODEL],
         "dream": ["photo.png", "conv2:1", "--octaves", "1", "--steps", "1", "-o", "dream.png", *MODEL],
         "embeddings": ["photos", "a.png", "-o", "map.html", "--method", "pca", "--steps", "1", *MODEL],
@@ -99,7 +113,7 @@ def make_files(folder: Path) -> None:
     """Write the files that `base_lines` and `TEXTS` name into a folder, which must be the current one."""
     (folder / "photos").mkdir()
     numbers = np.random.default_rng(0)
-    for name in ("photo.png", "photos/a.png", "photos/b.png"):
+    for name in ("photo.png", *(f"photos/{letter}.png" for letter in "abcd")):
         Image.fromarray(numbers.integers(0, 255, (40, 48, 3), np.uint8)).save(folder / name)
     for name, brightest in (("positive", 255), ("negative", 100)):
         (folder / name).mkdir()

@@ -29,6 +29,7 @@ PAGES = {
     "circuit of an input": "circuit/unit-stage2.1-5.html",
     "circuit with heads": "heads/index.html",
     "circuit of colours": "colours/index.html",
+    "diff": "diff/index.html",
     "attention": "attention.html",
     "attention of a sequence": "sequence.html",
     "compared methods": "compared.html",
@@ -110,6 +111,9 @@ def folder(tmp_path_factory, motifnet):
     vit = fv.load("motifvit", device="cpu")
     fv.circuit(vit, "encoder.layers.encoder_layer_2:7", folder / "heads", depth=0, **{**wired, "size": 64})
     fv.attention(vit, images[0]).save(folder / "attention.html")
+    other = fv.load("motifnet", weights="none", device="cpu")
+    layers = {"layers": ["stem", "stage1", "stage2", "stage3", "pool", "head"], "classes": [0, 1], "most": 1}
+    fv.diff(motifnet, other, photos, folder / "diff", checkpoints=[other], **layers, **given)
     named = ["gradcam", "LRP('epsilon_gamma_box')", "clear", "rollout"]
     fv.compare(motifnet, folder / "both.png", [0, "stage2:5"], named).save(folder / "compared.html")
     fv.compare(text_toys.network("transformer"), text_toys.TEXT, [0, 1]).save(folder / "text.html")

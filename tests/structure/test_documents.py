@@ -83,16 +83,24 @@ def folder(tmp_path):
     return tmp_path
 
 
+RENDERING = "render gallery sweep examples atlas blocks dictionary unit circuit diff texture".split()
+"""Commands with `--steps` and `--quiet`."""
+
+
 def hurried_words(command):
     """The words of a command, with few steps, and such that nothing is downloaded."""
     words = shlex.split(command, comments=True)[1:]
-    if words[0] in ("render", "gallery", "sweep", "examples", "atlas", "blocks", "dictionary", "unit", "circuit"):
+    if words[0] in RENDERING:
         # A feature of a dictionary may be off at the start, and takes some steps to become active.
         words += ["--steps", "16" if "--dictionary" in words and words[0] in ("render", "sweep") else "2", "--quiet"]
     if words[0] == "dictionary":  # of four photographs
         words += ["--features", "8"]
     if words[0] == "circuit":  # one page
         words += ["--depth", "0", "--inputs", "2"]
+    if words[0] == "texture":
+        words += ["--view", "32", "--views", "2"]
+    if words[0] == "diff":
+        words += ["--most", "1"]
     if words[0] == "dream":
         words += ["--steps", "1", "--octaves", "1", "--quiet"] + (["--frames", "2"] if "--zoom" in words else [])
     if words[0] == "embeddings" and "--render" in words:

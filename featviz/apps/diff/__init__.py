@@ -1,0 +1,1 @@
+"""Compare two networks: units that are shared, moved, lost and new, similarity of layers, and changed classes."""

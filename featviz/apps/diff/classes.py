@@ -1,0 +1,124 @@
+"""Compare the images of a class in two networks by what a judge recognises in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import featviz as fv
+from featviz.apps.judge.views import crops
+from featviz.apps.shared.classes import class_title, find_classes
+from featviz.apps.shared.predictions import predict
+from featviz.network import index_of_class
+
+MAX_CLASSES = 100
+"""Number of classes that are compared by default: those whose logits are correlated least over the photographs."""
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """A class of both networks, and how much its image changed.
+
+    Args:
+        title: Name of the class.
+        indices: Index of the class in the first and in the second network.
+        correlation: Pearson's correlation of both logits over the photographs, in [-1, 1].
+        change: Jensen-Shannon divergence of what the judge recognises in the images of both networks, in bits, in
+            [0, 1]; `None` without a judge, or if an image is missing.
+        probabilities: Probability of the class in the images of both networks according to the judge; `None` without a
+            judge, or if it does not know the class.
+    """
+
+    title: str
+    indices: tuple[int, int]
+    correlation: float
+    change: float | None = None
+    probabilities: tuple[float, float] | None = None
+
+
+def common_classes(
+    first: fv.Network, second: fv.Network, chosen: Sequence[str | int] | None
+) -> list[tuple[str, int, int]]:
+    """Match the classes of two networks, by name where both have names, else by index.
+
+    Args:
+        first: The first network.
+        second: The second network.
+        chosen: Names or indices of classes of the first network; `None` for all that both have.
+
+    Returns:
+        Title, index in the first and index in the second network of each; empty if the networks are no classifiers.
+
+    Raises:
+        AddressError: The first network has no such class.
+        SettingError: The second network has no such class, or one of them is no classifier.
+    """
+    heads = first.logits_layer, second.logits_layer
+    if heads[0] is None or heads[1] is None:
+        if chosen is not None:
+            which = first if heads[0] is None else second
+            raise fv.SettingError(f"classes needs two classifiers, {which.label} has no class logits; leave it out")
+        return []
+    indices = range(heads[0].channels) if chosen is None else dict.fromkeys(find_classes(first, chosen))
+    found = []
+    for index in indices:
+        other = _index_in(first, index, second, heads[1].channels)
+        title = class_title(first, index)
+        if other is not None:
+            found.append((title, index, other))
+        elif chosen is not None:
+            raise fv.SettingError(f"both networks must have the class {title!r}, {second.label} has not; leave it out")
+    return found
+
+
+def _index_in(first: fv.Network, index: int, second: fv.Network, count: int) -> int | None:
+    """Return the index of a class of the first network in the second one; `None` where it has no such class."""
+    if not first.classes or not second.classes or first.classes == second.classes:
+        return index if index < count else None
+    return index_of_class(first.classes[index], second.classes) if index < len(first.classes) else None
+
+
+def recognised(images: Sequence[Float[Tensor, "c h w"]], judge: fv.Network) -> Float[Tensor, " classes"]:
+    """Return what a judge recognises in images: its class probabilities, averaged over nine crops of each image.
+
+    Args:
+        images: In [0, 1], of any size.
+        judge: A classifier.
+
+    Returns:
+        Probabilities that add up to 1, also of independent labels.
+
+    Raises:
+        AddressError: The judge has no class probabilities.
+        ModelError: Its output is not finite.
+    """
+    mean = torch.stack([predict(judge, crops(image, judge.size)).mean(0) for image in images]).double().mean(0)
+    return mean / mean.sum().clamp(min=1e-12)
+
+
+def divergence(p: Float[Tensor, " n"], q: Float[Tensor, " n"]) -> float:
+    """Return the Jensen-Shannon divergence of two distributions, in bits.
+
+    Args:
+        p: Probabilities that add up to 1.
+        q: The same.
+
+    Returns:
+        In [0, 1]: 0 for equal distributions, 1 for distributions without a common class.
+
+    Source: Lin 1991, https://doi.org/10.1109/18.61115.
+
+    >>> divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
+    1.0
+    """
+    middle = (p + q) / 2
+
+    def relative_entropy(r: Tensor) -> Tensor:
+        return torch.xlogy(r, r).sum() - torch.xlogy(r, middle).sum()
+
+    bits = (relative_entropy(p) + relative_entropy(q)) / 2 / torch.log(torch.tensor(2.0))
+    return float(bits.clamp(0, 1))

@@ -1,0 +1,122 @@
+"""Render the images of a comparison, let a judge compare those of classes, and write the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+import featviz as fv
+from featviz.apps.diff.classes import ClassChange, divergence, recognised
+from featviz.apps.diff.page import page_facts, write_page
+from featviz.apps.diff.plan import (
+    FIRST,
+    SECOND,
+    PlannedCard,
+    checkpoint_cards,
+    class_cards,
+    combined,
+    judged_card,
+    shown_matches,
+    unit_cards,
+)
+from featviz.apps.diff.result import NetworkDiff, is_changed_class
+from featviz.apps.diff.training import follow_units, spread_units
+from featviz.apps.shared.album import Album, RenderedImages, render_pages
+from featviz.apps.shared.batches import Backend, image_file
+from featviz.io import Store, read_image
+from featviz.network import index_of_class
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonImages:
+    """Renders the images of a comparison and writes its page.
+
+    Args:
+        networks: The networks, in order.
+        store: Where everything is written.
+        most: Largest number of units of each kind, and of classes, on the page.
+        per_class: Number of images of each class and network.
+        seed: Seed of the images.
+        settings: Further arguments of `fv.render`.
+    """
+
+    networks: Sequence[fv.Network]
+    store: Store
+    most: int
+    per_class: int
+    seed: int
+    settings: Mapping[str, Any]
+
+    def render(
+        self,
+        found: NetworkDiff,
+        judge: fv.Network | None,
+        backend: Backend | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> NetworkDiff:
+        """Render what is missing and write the page.
+
+        Args:
+            found: The numbers.
+            judge: The judge; `None` for none.
+            backend: Where to render; `None` for this process.
+            progress: As for `diff`.
+
+        Returns:
+            The comparison with the page and with what the judge says.
+        """
+        names = [FIRST, *(f"checkpoint{k}" for k in range(1, len(self.networks) - 1)), SECOND]
+        network = combined(dict(zip(names, self.networks, strict=True)))
+        album = Album(network, self.store)
+        # Without a judge only changed logits tell which classes to show.
+        classes = found.classes if judge else [each for each in found.classes if is_changed_class(each)][: self.most]
+        of_classes = class_cards(album, classes, self.per_class, self.seed, self.settings)
+        cards = unit_cards(album, shown_matches(found.units, self.most), self.seed, self.settings)
+        cards += self._checkpoint_cards(album, found, names)
+        results: list[NetworkDiff] = []
+
+        def write(rendered: RenderedImages) -> list[str]:
+            judged = [_judged(rendered, card, each, judge) for card, each in zip(of_classes, classes, strict=True)]
+            results.append(_with_classes(found, judged))
+            pairs = sorted(zip(judged, of_classes, strict=True), key=lambda pair: _class_order(pair[0]))
+            shown = [judged_card(card, each) for each, card in pairs if is_changed_class(each)][: self.most]
+            return [write_page(rendered, [*shown, *cards], page_facts(results[-1], judge))]
+
+        pages = render_pages(network, [album], self.store, write, backend, progress)
+        return replace(results[-1], pages=pages)
+
+    def _checkpoint_cards(self, album: Album, found: NetworkDiff, names: Sequence[str]) -> list[PlannedCard]:
+        """Plan the cards of units over training; none for two networks."""
+        if not found.checkpoints:
+            return []
+        units = spread_units(found.checkpoints[0].layers[1], self.most)
+        rows = [list(zip(names, row, strict=False)) for row in follow_units(found.checkpoints, units)]
+        return checkpoint_cards(album, rows, self.seed, self.settings)
+
+
+def _with_classes(found: NetworkDiff, judged: Sequence[ClassChange]) -> NetworkDiff:
+    """Return a comparison with the classes that were judged, and with all others as they are."""
+    done = {each.indices for each in judged}
+    classes = [*judged, *(each for each in found.classes if each.indices not in done)]
+    return replace(found, classes=tuple(sorted(classes, key=_class_order)))
+
+
+def _class_order(change: ClassChange) -> tuple[float, float]:
+    """Return the key by which classes are sorted: those whose image changed most first, then by their logits."""
+    return -(change.change or 0.0), change.correlation
+
+
+def _judged(rendered: RenderedImages, card: PlannedCard, change: ClassChange, judge: fv.Network | None) -> ClassChange:
+    """Return the change of a class according to a judge; as it is without a judge, or if an image is missing."""
+    if judge is None or any(name not in rendered.names for name, _ in card.images):
+        return change
+    folder = rendered.store.path
+    assert folder is not None  # checked before
+    images = [torch.from_numpy(read_image(folder / image_file(name), judge.channels)) for name, _ in card.images]
+    first, second = recognised(images[::2], judge), recognised(images[1::2], judge)
+    index = index_of_class(change.title, judge.classes)
+    known = None if index is None or index >= len(first) else (float(first[index]), float(second[index]))
+    return replace(change, change=divergence(first, second), probabilities=known)
