@@ -195,7 +195,7 @@ def _mapping(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
 
 
-HAVE_IMAGES = ("render", "dream", "replay")
+HAVE_IMAGES = ("render", "dream", "replay", "accentuate")
 """Public functions that give their images to an `ImageProgress`."""
 READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 """Public functions that accept a network that reads text."""
@@ -207,13 +207,15 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "quality": check_text, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
     "scan_progress": _progress,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
-    **dict.fromkeys(("keep_color", "probability", "neurons", "negative", "download", "open_browser"), check_flag),
+    **dict.fromkeys(
+        ("keep_color", "probability", "neurons", "negative", "download", "open_browser", "opaque"), check_flag,
+    ),
     **dict.fromkeys(
         ("octaves", "jitter", "laplacian", "top", "rest", "cells", "groups", "per_image",
-         "per_class", "least", "diverse_images", "robustness_views", "seed", "port"), as_whole,
+         "per_class", "least", "diverse_images", "robustness_views", "seed", "port", "crops"), as_whole,
     ),
     **dict.fromkeys(("steps", "until", "frames"), _steps),
-    **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps"), check_number),
+    **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps", "weight"), check_number),
     **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
     "dictionary": _path,
 }  # fmt: skip
