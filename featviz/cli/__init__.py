@@ -2,10 +2,12 @@
 
 from featviz.cli.command import EXAMPLES, app, main
 
-from featviz.cli import render, dream, gallery, explore, explain, atlas, dictionary, embeddings, network, images  # isort: skip  (the order in which --help lists them)
+from featviz.cli import render, dream, accentuate, gallery, explore, explain, atlas  # isort: skip  (the order of --help)
+from featviz.cli import dictionary, embeddings, network, images  # isort: skip
 
 __all__ = [
     "EXAMPLES",
+    "accentuate",
     "app",
     "atlas",
     "dictionary",

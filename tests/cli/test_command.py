@@ -439,6 +439,7 @@ FUNCTIONS = {
 }
 FUNCTIONS["explain"] = fv.compare  # several methods side by side
 FUNCTIONS["dictionary"] = fv.fit_dictionary
+FUNCTIONS["accentuate"] = fv.accentuate
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)
@@ -473,6 +474,7 @@ NETWORK = (
 LOADING = (
     "render",
     "dream",
+    "accentuate",
     "gallery",
     "sweep",
     "explain",

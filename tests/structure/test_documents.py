@@ -80,7 +80,7 @@ def folder(tmp_path):
 def hurried_words(command):
     """The words of a command, with few steps, and such that nothing is downloaded."""
     words = shlex.split(command, comments=True)[1:]
-    if words[0] in ("render", "gallery", "sweep", "examples", "atlas", "blocks", "dictionary"):
+    if words[0] in ("render", "gallery", "sweep", "examples", "atlas", "blocks", "dictionary", "accentuate"):
         # A feature of a dictionary may be off at the start, and takes some steps to become active.
         words += ["--steps", "16" if "--dictionary" in words and words[0] in ("render", "sweep") else "2", "--quiet"]
     if words[0] == "dictionary":  # of four photographs
@@ -122,6 +122,8 @@ def hurried(monkeypatch):
         return whole_render(*given, **named)
 
     monkeypatch.setattr(fv, "render", render)
+    whole_accentuate = fv.accentuate
+    monkeypatch.setattr(fv, "accentuate", lambda *a, **k: whole_accentuate(*a, **{**k, "steps": 1, "crops": 2}))
     monkeypatch.setattr(fv, "dream", lambda *a, **k: whole_dream(*a, **{**k, "steps": 1, "octaves": 1}))
     downloaded = ("mobilenet_v2", "resnet50", "googlenet")
     monkeypatch.setattr(
