@@ -157,7 +157,7 @@ def network() -> Network:
     """Build the network with random weights, on the CPU.
 
     Returns:
-        The network. Its classes have no names: see `docs/networks.md`.
+        The network. Its classes have no names: see `docs/guide/coming-from.md`.
     """
     return Network(InceptionV1().eval(), size=SIZE, mean=MEAN, std=STD, heads={"softmax2_pre_activation": ()})
 
