@@ -19,6 +19,8 @@ from torch import Tensor
 
 import featviz as fv
 
+RATE = 0.1
+"""Learning rate of Adam for latents."""
 STEPS = 800
 """Batches of the training, without `--weights`."""
 DRAWINGS = 8
@@ -44,7 +46,7 @@ def main() -> None:
     few = {"size": maker.size, "batch": options.seeds}
     params = {
         "Fourier": fv.param.Image(**few),
-        "Generator": fv.param.Generator(decoder, LATENT, options.weights, **few),
+        "Generator, no prior": fv.param.Generator(decoder, LATENT, options.weights, **few),
         "Generator, truncation 2": fv.param.Generator(decoder, LATENT, options.weights, truncation=2.0, **few),
         "Generator, penalty 0.01": fv.param.Generator(decoder, LATENT, options.weights, penalty=0.01, **few),
     }
@@ -54,7 +56,8 @@ def main() -> None:
         if options.only and not any(part in name for part in options.only.split(",")):
             continue
         start = time.perf_counter()
-        made = fv.render(maker, goals, param=param, steps=options.steps, robustness_views=0, progress=None)
+        rate = RATE if name.startswith("Generator") else None
+        made = fv.render(maker, goals, param=param, steps=options.steps, robustness_views=0, lr=rate, progress=None)
         row(name, judge, made.images, labels, drawings, (time.perf_counter() - start) / len(labels))
         if options.save is not None and name.startswith("Generator"):
             made.save(options.save)

@@ -105,7 +105,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
         ),
         "Generator": (
             'fv.render(net, "logit:heart", '
-            "param=param.Generator(MotifDecoder, LATENT, decoder, batch=3, truncation=2.0), steps=128)"
+            "param=param.Generator(MotifDecoder, LATENT, decoder, batch=3, truncation=2.0), lr=0.1)"
         ),
         "Shared": (
             'fv.render(net, "interpolate(logit:heart, logit:leaf)", '

@@ -56,6 +56,7 @@ def test_truncation_bounds_latents_smoothly_and_keeps_small_ones():
     leaves = [torch.tensor([-50.0, 0.01, 1.0]).view(1, 3, 1, 1)]
     latents = generator.images(leaves, (1, 1)).flatten() * 8 - 4
     torch.testing.assert_close(latents, torch.tensor([-2.0, 0.01, 2 * torch.tensor(0.5).tanh()]), atol=1e-4, rtol=0)
+    generator = param.Generator(nn.Identity(), (3, 1, 1), truncation=2.0, output_range=(-4, 4), std=1.0)
     start = generator.images(generator.start(Generators([0]), 3, (1, 1)), (1, 1)).flatten() * 8 - 4
     drawn = torch.randn(3, 1, 1, generator=torch.Generator().manual_seed(0)).flatten()
     torch.testing.assert_close(start, drawn.clamp(-2, 2), atol=0.01, rtol=0)  # the initial latents are those drawn
@@ -166,7 +167,7 @@ class NeedsArguments(nn.Module):
             lambda: param.Generator(NeedsArguments, SHAPE),
             "NeedsArguments needs arguments; give Generator a module, or a function without arguments",
         ),
-        (lambda: made(std=-1), "std of Generator must be >= 0, got -1 (default 1.0)"),
+        (lambda: made(std=-1), "std of Generator must be >= 0, got -1 (default 0.1)"),
         (lambda: made(penalty=-1), "penalty of Generator must be >= 0, got -1 (default 0.0)"),
         (lambda: made(truncation=0), "truncation of Generator must be > 0, got 0 (usual: 2; None for no bound)"),
         (lambda: made(batch=0), "batch must be a whole number in [1, 65536], got 0"),
