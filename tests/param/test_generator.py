@@ -1,6 +1,7 @@
 """`param.Generator`: formulas restated, latent priors, recipes by file and hash, and messages."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -203,3 +204,18 @@ def test_mistakes_are_named(make, message):
 def test_a_latent_that_the_module_does_not_accept_is_named():
     with pytest.raises(fv.SettingError, match=r"^TinyDecoder does not accept latents of shape \(n, 5, 3, 3\): "):
         fv.render(toys.plain(), "conv2:1", param=param.Generator(decoder(), (5, 3, 3)), steps=1)
+
+
+@pytest.mark.slow
+def test_class_images_of_a_trained_decoder_are_recognised():
+    """By the other bundled network: four classes that the decoder draws well, in few steps."""
+    from motifs.vae import LATENT, MotifDecoder
+
+    maker, judge = fv.load("motifnet", device="cpu"), fv.load("motifvit", device="cpu")
+    names = ["bricks", "zigzag", "giraffe", "spiral"]
+    file = Path(__file__).parents[2] / "docs" / "catalogue" / "vae.safetensors"
+    used = param.Generator(MotifDecoder, LATENT, file)
+    goals = [fv.objectives.Logit(name) for name in names]
+    images = fv.render(maker, goals, param=used, steps=96, lr=0.1, robustness_views=0).images
+    chances = judge.capture(images, [""]).probabilities("")
+    assert [judge.classes[i] for i in chances.argmax(1)] == names
