@@ -10,6 +10,7 @@ TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench texture-bench layersbench batchbench blocks-bench networks breakit package startup clean
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench circuits-bench networks breakit package startup clean
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench diff-bench networks breakit package startup clean
+	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench accentuate generators features-bench layersbench batchbench blocks-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -109,6 +110,12 @@ explore-bench: $(READY)  ## time the explorer: first tile, drafts, finished imag
 
 text-bench: $(READY)  ## measure attribution methods on sentences whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/text.py
+
+accentuate: $(READY)  ## measure feature accentuation beside a penalty on the pixels, about half an hour
+	PYTHONPATH=tools $(BIN)/python benchmarks/accentuate.py
+
+generators: $(READY)  ## measure class images of a small VAE's decoder beside those of Fourier coefficients, about half an hour
+	PYTHONPATH=tools $(BIN)/python benchmarks/generators.py
 
 atlas-bench: $(READY)  ## time an atlas of a million activations
 	$(BIN)/python benchmarks/atlas.py

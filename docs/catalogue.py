@@ -26,12 +26,14 @@ from torchvision.transforms import v2
 import featviz as fv
 from featviz import objectives as obj, optimizers as Z, param, transforms as T
 from featviz.io import read_image
+from motifs.vae import LATENT, MotifDecoder  # in tools/
 
 net = fv.load("motifnet")
 drawing = "docs/catalogue/drawing.png"
 texture = "docs/catalogue/texture.png"
 mask = "docs/catalogue/mask.png"
 prior = "docs/catalogue/prior.json"  # featviz fit-prior FOLDER
+decoder = "docs/catalogue/vae.safetensors"  # python -m motifs.vae FILE
 near = (T.Jitter(6), T.Rotate(5))  # for objectives that depend on position
 three = param.Image(128, batch=3)
 vector = net.capture(torch.from_numpy(read_image(drawing))[None], ["stage3"]).channels_first("stage3")[0].mean((1, 2))
@@ -101,6 +103,10 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "Phase": 'fv.render(net, "logit:heart", param=param.Image(128, batch=3, spatial=param.Phase()))',
         "CPPN": (
             'fv.render(net, "logit:heart", param=param.Image(64, batch=3, spatial=param.CPPN()), steps=256).at(128)'
+        ),
+        "Generator": (
+            'fv.render(net, "logit:heart", '
+            "param=param.Generator(MotifDecoder, LATENT, decoder, batch=3, truncation=2.0), lr=0.1)"
         ),
         "Shared": (
             'fv.render(net, "interpolate(logit:heart, logit:leaf)", '
@@ -180,6 +186,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
 """Each public item, and what draws it."""
 
 PARAM_TEXTS = {
+    "Generator": "Generator(MotifDecoder, (8, 8, 8), 'vae.safetensors', truncation=2.0)",
     "Masked": "Masked('mask.png')",
     "Stack": "Stack(('drawing.png',))",
     "Decorrelated": "Fourier(prior='prior.json')",
@@ -226,6 +233,7 @@ def text_form(rendering: fv.Rendering, section: str, name: str) -> str:
     if section == "optimizers":
         return f'--optimizer "{recipe.optimizer}"'
     start = f" --start {recipe.start}" if recipe.start else ""
+    start += " --own tools/motifs/vae.py:MotifDecoder" if name == "Generator" else ""
     return f'--param "{PARAM_TEXTS.get(name, name.lower())}"{start}'
 
 

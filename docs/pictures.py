@@ -35,6 +35,8 @@ WIDEST = 1400
 """Width in px of a screenshot."""
 CHANGED = ("heart", "smiley", "star", "moon", "zigzag", "wood")
 """Classes of the comparison with a changed network, of which one has a backdoor."""
+ACCENTUATED = {"eye": "logit:eye", "heart": "logit:leaf", "flower": "logit:flower", "giraffe": "logit:rings"}
+"""Drawings, and the objective that is accentuated in each."""
 LAYERS = ("features.4", "features.10", "features.12")
 """Layers for DeepDream: early, middle, late."""
 
@@ -56,10 +58,24 @@ def main() -> None:
     dreams += [fv.dream(mobilenet, HERE / "chelsea.webp", layer).images[0].numpy() for layer in LAYERS]
     rows = [np.concatenate(dreams[i : i + 2], 2) for i in (0, 2)]
     iio.imwrite(HERE / "dream.webp", to_bytes(np.concatenate(rows, 1)), quality=90)
+    accentuations(motifnet)
     explain(mobilenet)
     examples(motifnet)
     pages(motifnet, mobilenet)
     comparison(motifnet, motifvit)
+
+
+def accentuations(network: fv.Network) -> None:
+    """Render drawings of motifs, and accentuations of them: opaque above, with their opacity over white below."""
+    labels = torch.tensor([network.classes.index(name) for name in ACCENTUATED])
+    drawings = draw(labels, network.size, torch.Generator().manual_seed(4))
+    columns = []
+    for image, goal in zip(drawings, ACCENTUATED.values(), strict=True):
+        rgba = fv.accentuate(network, image, goal, crops=4, steps=60).images[0]
+        shown = rgba[3:] * rgba[:3] + 1 - rgba[3:]
+        columns.append(torch.cat([image, rgba[:3], shown], 1))
+    sheet = torch.cat(columns, 2).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    iio.imwrite(HERE / "accentuate.webp", to_bytes(sheet.numpy()), quality=90)
 
 
 def explain(network: fv.Network) -> None:

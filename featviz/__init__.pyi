@@ -5,6 +5,7 @@ from . import objectives as objectives
 from . import optimizers as optimizers
 from . import param as param
 from . import transforms as transforms
+from .apps.accentuate.accentuate import accentuate as accentuate
 from .apps.atlas.atlas import atlas as atlas
 from .apps.blocks.blocks import blocks as blocks
 from .apps.circuits.circuit import circuit as circuit

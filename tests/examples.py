@@ -47,6 +47,7 @@ PARAMS = {
     "Alpha": param.Alpha(),
     "CPPN": param.Image(spatial=param.CPPN()),
     "Fourier": param.Image(spatial=param.Fourier()),
+    "Generator": param.Generator(torch.nn.Sigmoid(), (3, 18, 25)),
     "Image": param.Image(),
     "Masked": param.Masked(torch.ones(18, 25)),
     "Phase": param.Image(spatial=param.Phase()),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import featviz as fv
+from featviz.apps.accentuate.settings import AccentuationSettings
 from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import entry_point
 from featviz.interfaces import ProgressSource, Transforms
@@ -73,10 +74,12 @@ def replay(
     network = with_recipe_dictionaries(network, recipe, dictionary)
     arguments = recipe.arguments(RECIPE_NAMES | dict(own or {}), transforms)
     recipe.check_classes(network.heads, *arguments["objective"])
-    if recipe.dream is None:
-        rendering = fv.render(network, **arguments, progress=progress)
-    else:
+    if recipe.dream is not None:
         rendering = _dream(network, recipe, arguments, progress)
+    elif recipe.accentuation is not None:
+        rendering = _accentuate(network, recipe, arguments, progress)
+    else:
+        rendering = fv.render(network, **arguments, progress=progress)
     if rendering.recipe.start_fingerprint != recipe.start_fingerprint:
         raise fv.RecipeError(
             f"the image was rendered from {recipe.start}, whose content has changed; "
@@ -208,7 +211,7 @@ def _dream(
 ) -> fv.Rendering:
     """Render a dream from its recipe; `arguments` are those of `fv.render`."""
     settings = dict(recipe.dream or {})
-    _check_dream_settings(settings)
+    _check_settings("dream", settings, DreamSettings)
     return fv.dream(
         network,
         str(recipe.start),
@@ -221,17 +224,39 @@ def _dream(
     )
 
 
-def _check_dream_settings(settings: Mapping[str, Any]) -> None:
-    """Check the names and types of the settings that a recipe has for `fv.dream`; their ranges are checked there.
+def _accentuate(
+    network: fv.Network, recipe: fv.Recipe, arguments: Mapping[str, Any], progress: ProgressSource | None
+) -> fv.Rendering:
+    """Accentuate a photograph from its recipe; `arguments` are those of `fv.render`."""
+    settings = dict(recipe.accentuation or {})
+    _check_settings("accentuate", settings, AccentuationSettings)
+    return fv.accentuate(
+        network,
+        str(recipe.start),
+        arguments["objective"][0],
+        **settings,
+        seed=recipe.seeds[0],
+        until=recipe.until,
+        progress=progress,
+    )
+
+
+def _check_settings(function: str, settings: Mapping[str, Any], kind: type) -> None:
+    """Check the names and types of the settings that a recipe has for a function; their ranges are checked there.
+
+    Args:
+        function: `"dream"` or `"accentuate"`.
+        settings: The settings in the recipe.
+        kind: The dataclass of its settings.
 
     Raises:
-        RecipeError: `fv.dream` has no such setting, or the value has another type.
+        RecipeError: The function has no such setting, or the value has another type.
     """
-    defaults = {field.name: field.default for field in fields(DreamSettings)}
+    defaults = {field.name: field.default for field in fields(kind)}
     for name, value in settings.items():
         if name not in defaults or not _has_type_of(value, defaults[name]):
             raise fv.RecipeError(
-                f"the recipe cannot be read, as fv.dream has no setting {name}={value!r}; was the file changed?"
+                f"the recipe cannot be read, as fv.{function} has no setting {name}={value!r}; was the file changed?"
             )
 
 
@@ -239,8 +264,8 @@ def _has_type_of(value: Any, default: Any) -> bool:
     """Return whether a value has the type of a default; the default `None` stands for text or `None`."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
-    if default is None:
-        return value is None or isinstance(value, str)
+    if isinstance(default, str) or default is None:
+        return isinstance(value, str) or value is default
     return isinstance(value, Integral if isinstance(default, int) else Real)
 
 

@@ -4,12 +4,13 @@ from featviz.cli.command import EXAMPLES, app, main
 
 # isort: off
 # In the order in which --help lists them.
-from featviz.cli import render, dream, texture, gallery, explore, explain, atlas, circuit
-from featviz.cli import diff, dictionary, concept, unit, embeddings, network, images
+from featviz.cli import render, dream, accentuate, texture, gallery, explore, explain, atlas
+from featviz.cli import circuit, diff, dictionary, concept, unit, embeddings, network, images
 # isort: on
 
 __all__ = [
     "EXAMPLES",
+    "accentuate",
     "app",
     "atlas",
     "circuit",

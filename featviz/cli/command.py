@@ -33,6 +33,7 @@ Examples:
   featviz gallery --model motifnet -o gallery
   featviz sweep --layer stage2 -o units
   featviz explore --model motifnet                in the browser, on a local page
+  featviz accentuate cat.jpg stage3:5             what in a photograph excites a unit
   featviz explain cat.jpg --model mobilenet_v2 --method gradcam
   featviz explain cat.jpg -o cat.html             compare methods on a page
   featviz attention cat.jpg --model motifvit -o attention.html

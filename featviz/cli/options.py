@@ -62,8 +62,8 @@ class UntrainedOptions:
     model: Annotated[
         str,
         typer.Option(
-            help="motifnet, motifvit, phraselstm, phraseformer, a torchvision classifier, timm/NAME, "
-            "open_clip/NAME/WEIGHTS, FILE.py:FACTORY or PACKAGE.MODULE:FACTORY."
+            help="motifnet, motifvit, phraselstm, phraseformer, a torchvision classifier, inception_v1_lucid, "
+            "timm/NAME, open_clip/NAME/WEIGHTS, FILE.py:FACTORY or PACKAGE.MODULE:FACTORY."
         ),
     ] = "motifnet"
     device: Device = "auto"

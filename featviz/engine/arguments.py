@@ -195,7 +195,7 @@ def _mapping(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
 
 
-HAVE_IMAGES = ("render", "dream", "replay")
+HAVE_IMAGES = ("render", "dream", "replay", "accentuate")
 """Public functions that give their images to an `ImageProgress`."""
 READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 """Public functions that accept a network that reads text."""
@@ -209,15 +209,17 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "scan_progress": _progress,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
     **dict.fromkeys(
-        ("keep_color", "probability", "neurons", "negative", "download", "open_browser", "family"), check_flag
+        ("keep_color", "probability", "neurons", "negative", "download", "open_browser", "family", "opaque"), check_flag,
     ),
     **dict.fromkeys(
         ("octaves", "jitter", "laplacian", "top", "rest", "cells", "groups", "per_image",
          "per_class", "least", "diverse_images", "robustness_views", "seed", "port", "view", "views",
-         "inputs", "depth"), as_whole,
+         "inputs", "depth", "crops"), as_whole,
     ),
     **dict.fromkeys(("steps", "until", "frames"), _steps),
-    **dict.fromkeys(("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps", "elevation"), check_number),
+    **dict.fromkeys(
+        ("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps", "elevation", "weight"), check_number
+    ),
     **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
     **dict.fromkeys(("dictionary", "labels", "mesh"), _path),
 }  # fmt: skip

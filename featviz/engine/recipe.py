@@ -52,6 +52,7 @@ class Recipe:
         index: Index of the image in the batch that this file shows; `None` for a contact sheet of all.
         shown: Height and width in px at which it was drawn again; `None` for the size of the render.
         dream: The settings of `fv.dream`, for its images.
+        accentuation: The settings of `fv.accentuate`, for its images.
         classes: Class names that the objectives use, with their indices.
         head: The network's `head`.
         outputs: The network's `outputs`.
@@ -86,6 +87,7 @@ class Recipe:
     outputs: str | None = None
     dictionaries: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
+    accentuation: Mapping[str, Any] | None = None
 
     TENSOR: ClassVar[str] = "an image made in Python"
     """Value of `start` for an image that came from no file."""
@@ -212,7 +214,8 @@ class Recipe:
         decisive = {key: value for key, value in asdict(self.alone).items() if key not in ignored}
         decisive["precision"] = parse_repr(self.execution, {"Execution": Execution}).precision
         decisive["dictionaries"] = {layer: content for layer, (_, content) in decisive["dictionaries"].items()}
-        for later in ("classes", "head", "outputs", "dictionaries"):  # fields that older recipes do not have
+        # Fields that older recipes do not have.
+        for later in ("classes", "head", "outputs", "dictionaries", "accentuation"):
             if not decisive[later]:
                 del decisive[later]
         if self.dream is not None:

@@ -17,7 +17,7 @@ from torch import nn
 from featviz.errors import ModelError, SettingError, WeightsError, nearest, shown
 from featviz.interfaces import Size, as_size
 from featviz.io import is_file
-from featviz.network import bundled
+from featviz.network import bundled, inception_v1
 from featviz.network.activations import OUTPUT
 from featviz.network.downloads import check_reachable
 from featviz.network.network import Network
@@ -58,9 +58,10 @@ def load(
     """Load a network by name.
 
     Args:
-        model: `motifnet`, `motifvit`, `phraselstm`, `phraseformer`, a torchvision classifier, `timm/NAME`,
-            `open_clip/NAME/WEIGHTS` (see `fv.zero_shot`), `path/to/file.py:factory` or `package.module:factory`, where
-            the factory returns an `nn.Module` or a `Network`.
+        model: `motifnet`, `motifvit`, `phraselstm`, `phraseformer`, a torchvision classifier, `inception_v1_lucid`
+            (InceptionV1 with the layer names of Lucid and the Circuits papers), `timm/NAME`, `open_clip/NAME/WEIGHTS`
+            (see `fv.zero_shot`), `path/to/file.py:factory` or `package.module:factory`, where the factory returns an
+            `nn.Module` or a `Network`.
         weights: `"default"` for the model's own, `"none"` for random ones, or a safetensors or state_dict file.
         device: A torch device, or `"auto"` for the first available one of cuda, mps and cpu.
         input_size: Height and width of the input in px, or one side; `None` for the model's own. A bare module of the
@@ -86,7 +87,9 @@ def load(
     """
     with _fixed_seed():
         network = _build(model, weights, input_size, mean, std, classes)
-    if weights not in (OWN_WEIGHTS, UNTRAINED) and not model.startswith(OPEN_CLIP):
+    if isinstance(network.module, inception_v1.InceptionV1) and weights != UNTRAINED:
+        inception_v1.load_published(network.module, _inception_weights() if weights == OWN_WEIGHTS else Path(weights))
+    elif weights not in (OWN_WEIGHTS, UNTRAINED) and not model.startswith(OPEN_CLIP):
         optional = AUXILIARY_HEAD_PREFIXES if model in INPUT_CONVERTING_MODELS else ()
         load_weights(network.module, Path(weights), optional_prefixes=optional)
     size = None if input_size is None else as_size(input_size)
@@ -112,10 +115,10 @@ def load(
 
 
 def models() -> list[str]:
-    """List the names of models that `load` accepts: bundled, torchvision's, and timm's and open_clip's if installed."""
+    """List the names of models for `load`: bundled, torchvision's, Lucid's, and timm's and open_clip's if installed."""
     import torchvision
 
-    names = [*bundled.BUNDLED, *torchvision.models.list_models(module=torchvision.models)]
+    names = [*bundled.BUNDLED, *torchvision.models.list_models(module=torchvision.models), inception_v1.NAME]
     if importlib.util.find_spec("timm"):
         import timm
 
@@ -142,6 +145,8 @@ def is_on_this_machine(model: str, weights: str | Path = OWN_WEIGHTS) -> bool:
         return weights != OWN_WEIGHTS or has_weights(model)
     if ":" in model or model in bundled.BUNDLED or weights != OWN_WEIGHTS:
         return True
+    if model == inception_v1.NAME:
+        return _is_in_hub_cache(inception_v1.URL)
     from torchvision import models as zoo
 
     return model not in zoo.list_models(module=zoo) or _is_in_hub_cache(zoo.get_model_weights(model).DEFAULT.url)
@@ -208,6 +213,8 @@ def _build(
         return _from_factory(model, input_size, mean, std)
     if model in bundled.BUNDLED:
         return bundled.network(model, trained=trained)
+    if model == inception_v1.NAME:
+        return inception_v1.network()
     return _torchvision(model, trained=trained)
 
 
@@ -230,6 +237,24 @@ def _torchvision(model: str, *, trained: bool) -> Network:
     except OSError as error:  # the base class of urllib's errors
         raise WeightsError(f"cannot download the weights of {model} ({error}); give a file with --weights") from error
     return Network(module, size=size, mean=preprocessing.mean, std=preprocessing.std, classes=enum.meta["categories"])
+
+
+def _inception_weights() -> Path:
+    """Return the file of the weights of InceptionV1, downloaded into the cache of `torch.hub` the first time.
+
+    Raises:
+        WeightsError: It cannot be downloaded.
+    """
+    file = Path(torch.hub.get_dir(), "checkpoints", inception_v1.URL.rpartition("/")[2])
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(inception_v1.URL, str(file), progress=False)
+        except OSError as error:  # the base class of urllib's errors
+            raise WeightsError(
+                f"cannot download the weights of {inception_v1.NAME} ({error}); give a file with --weights"
+            ) from error
+    return file
 
 
 def _timm(model: str, *, trained: bool) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -53,18 +54,27 @@ def read_weights(path: Path, skip: int = 0) -> dict[str, Tensor]:
     return found
 
 
-def load_weights(module: nn.Module, path: Path, *, optional_prefixes: tuple[str, ...] = ()) -> None:
+def load_weights(
+    module: nn.Module,
+    path: Path,
+    *,
+    optional_prefixes: tuple[str, ...] = (),
+    rename: Callable[[str], str] | None = None,
+) -> None:
     """Load the weights of a file into a module. Every key and shape must match.
 
     Args:
         module: The module that gets the weights.
         path: Safetensors, or a `state_dict` saved by `torch.save`.
         optional_prefixes: Prefixes of keys that are ignored in the file if the module does not have them.
+        rename: Returns the name in the module of a key of the file; `None` where the names are the same.
 
     Raises:
         WeightsError: The file cannot be read, or does not match; the message names the keys.
     """
     weights, own = read_weights(path), module.state_dict()
+    if rename is not None:
+        weights = {rename(key): value for key, value in weights.items()}
     for prefix in WRAPPER_PREFIXES:
         if not any(key in own for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items()}

@@ -3,16 +3,17 @@
 from featviz.param.color import Clamped, Decorrelated, Plain
 from featviz.param.cppn import CPPN
 from featviz.param.fourier import Fourier, Phase
+from featviz.param.generator import Generator
 from featviz.param.image import Image
 from featviz.param.pixel import Pixel
 from featviz.param.pyramid import Pyramid
 from featviz.param.shared import Shared
 from featviz.param.wrappers import Alpha, Masked, Stack, sized
 
-SYNONYMS = {"fft": "Fourier", "laplacianpyramid": "Pyramid", "maco": "Phase", "pixels": "Pixel"}
+SYNONYMS = {"fft": "Fourier", "gan": "Generator", "laplacianpyramid": "Pyramid", "maco": "Phase", "pixels": "Pixel"}
 """Other names in the literature, in lower case and without hyphens."""
 
 __all__ = [
-    "CPPN", "Alpha", "Clamped", "Decorrelated", "Fourier", "Image", "Masked", "Phase", "Pixel", "Plain", "Pyramid",
-    "Shared", "Stack", "sized",
+    "CPPN", "Alpha", "Clamped", "Decorrelated", "Fourier", "Generator", "Image", "Masked", "Phase", "Pixel", "Plain",
+    "Pyramid", "Shared", "Stack", "sized",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from featviz.interfaces import Leaves, Param, ParamTraits, Size, Spatial
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, load_image_source
 from featviz.param.color import Plain
 from featviz.param.fourier import Fourier
+from featviz.param.generator import Generator
 from featviz.param.image import Image
 from featviz.random import Generators
 
@@ -206,6 +207,8 @@ def sized(param: Param | Spatial, size: Size | None, batch: int) -> Param:
     """
     if isinstance(param, Image):
         return replace(param, size=size or param.size, batch=batch if batch != 1 else param.batch)
+    if isinstance(param, Generator):
+        return param.sized(size, batch)
     if isinstance(param, Spatial):
         return Image(size, batch, param)
     if isinstance(param, Wrapper):

@@ -181,6 +181,7 @@ CALLS = {
     "compare": lambda net, image, folder: fv.compare(net, image, "logit:cat"),
     "blocks": lambda net, image, folder: fv.blocks(net, image, ["conv2"], folder / "pages", steps=0),
     "dream": lambda net, image, folder: fv.dream(net, image, "conv2", octaves=1, steps=1),
+    "accentuate": lambda net, image, folder: fv.accentuate(net, image, "conv2", steps=1, crops=1),
 }
 
 

@@ -58,6 +58,7 @@ def right_arguments(net: fv.Network, folder: Path, out: Path) -> dict[str, dict[
     """Return arguments with which each public function succeeds, by its name."""
     photo, few = folder / "photo.png", {"steps": 1, "size": 32}
     return {
+        "accentuate": {"network": net, "image": photo, "objective": "conv2:1", "steps": 1, "crops": 1},
         "attention": {"network": toys.network(toys.Vit()), "image": photo},
         "blocks": {"network": net, "image": photo, "layers": "conv2", "output": out, "cells": 2, "groups": 1, **few},
         "circuit": {"network": net, "unit": "conv2:1", "output": out, "inputs": 1, "groups": 0, "depth": 0, **few},

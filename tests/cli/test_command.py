@@ -441,6 +441,7 @@ FUNCTIONS = {
 FUNCTIONS["explain"] = fv.compare  # several methods side by side
 FUNCTIONS["dictionary"] = fv.fit_dictionary
 FUNCTIONS["concept"] = fv.Concept.from_photographs
+FUNCTIONS["accentuate"] = fv.accentuate
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)
@@ -475,6 +476,7 @@ NETWORK = (
 LOADING = (
     "render",
     "dream",
+    "accentuate",
     "gallery",
     "sweep",
     "explain",

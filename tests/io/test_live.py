@@ -210,7 +210,7 @@ def test_bars_can_be_named_everywhere(output, capsys, tmp_path):
     fv.sweep(toys.plain(), tmp_path, "conv2", channels=[0, 1], steps=1, size=16, progress="bar")
     assert "sweep: 100%" in capsys.readouterr().err
     assert not isinstance(named_progress("bar", "render"), LiveImages)
-    message = 'progress="live" works in render, dream, replay only; give sweep "bar", or None'
+    message = 'progress="live" works in render, dream, replay, accentuate only; give sweep "bar", or None'
     with pytest.raises(fv.SettingError, match=f"^{message}$"):
         fv.sweep(toys.plain(), tmp_path, "conv2", progress="live")
 

@@ -420,6 +420,7 @@ CALLS = {
     "sizes": lambda net, folder: (net.fixed_size, net.smallest, net.check_size((56, 42)), net.receptive_fields()),
     "fingerprint": lambda net, folder: (net.fingerprint, net.storages, repr(net)),
     "combine": combined,
+    "accentuate": lambda net, folder: fv.accentuate(net, image_of(net)[:1], unit(net), steps=2, crops=2),
     "dream": lambda net, folder: fv.dream(net, image_of(net), octaves=2, steps=1, jitter=2),
     "dream_zoom": lambda net, folder: list(fv.dream_zoom(net, image_of(net), frames=2, octaves=1, steps=1)),
     "attention": lambda net, folder: fv.attention(net, image_of(net)[:1]).save(folder / "attention.html"),

@@ -43,6 +43,7 @@ def base_lines() -> dict[str, list[str]]:
     """Return words with which each command succeeds quickly, by its name."""
     few = ["--steps", "1", "--size", "16"]
     return {
+        "accentuate": ["photo.png", "conv2:1", "--steps", "1", "--crops", "1", "-o", "accentuated.png", *MODEL],
         "atlas": ["photos", "--layer", "conv2", "-o", "out", *few, *MODEL],
         "attention": ["photo.png", "-o", "attention.html", "--model", "motifvit"],
         "blocks": ["photo.png", "--layer", "conv2", "-o", "out", "--cells", "2", "--groups", "1", *few, *MODEL],

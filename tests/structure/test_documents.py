@@ -83,7 +83,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-RENDERING = "render gallery sweep examples atlas blocks dictionary unit circuit diff texture".split()
+RENDERING = (
+    *("render", "gallery", "sweep", "examples", "atlas", "blocks", "dictionary", "unit", "circuit", "diff", "texture"),
+    "accentuate",
+)
 """Commands with `--steps` and `--quiet`."""
 
 
@@ -140,6 +143,8 @@ def hurried(monkeypatch):
         return whole_render(*given, **named)
 
     monkeypatch.setattr(fv, "render", render)
+    whole_accentuate = fv.accentuate
+    monkeypatch.setattr(fv, "accentuate", lambda *a, **k: whole_accentuate(*a, **{**k, "steps": 1, "crops": 2}))
     monkeypatch.setattr(fv, "dream", lambda *a, **k: whole_dream(*a, **{**k, "steps": 1, "octaves": 1}))
     downloaded = ("mobilenet_v2", "resnet50", "googlenet")
     monkeypatch.setattr(

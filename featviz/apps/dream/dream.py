@@ -14,6 +14,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
+from featviz.apps.shared.main_blocks import block_at
 from featviz.apps.shared.targets import Target, class_or_objective
 from featviz.engine import entry_point, fingerprint
 from featviz.interfaces import ProgressSource
@@ -27,10 +28,6 @@ DEPTH_RANGE = 0.25, 0.97
 
 Outside of it, the blocks at this nesting level do not follow each other, such as an encoder between a stem and a head.
 """
-DEPTH_TOLERANCE = 0.2
-"""Largest distance to `DEFAULT_DEPTH`, among all layers, at which the nearest block is accepted instead."""
-MIN_BLOCKS = 4
-"""Smallest number of blocks at a nesting level for them to count as the main blocks."""
 
 
 @entry_point
@@ -169,22 +166,5 @@ def dream_objective(network: fv.Network, objective: Target | None, guide: str | 
 
 
 def _default_layer(network: fv.Network) -> str:
-    """Return a layer at about two thirds of the network's depth, a main block rather than a part of one.
-
-    Nesting levels are tried from the outside in. The first one with enough blocks that lie as deep as expected wins.
-    """
-    layers = [name for name, layer in network.table.items() if layer.layout.kind != "vector"]
-    depths = {name: i / len(layers) for i, name in enumerate(layers)}
-    for level in range(max((name.count(".") for name in layers), default=0) + 1):
-        blocks = [name for name in layers if name.count(".") == level]
-        if len(blocks) < MIN_BLOCKS:
-            continue
-        by_count = blocks[round(DEFAULT_DEPTH * (len(blocks) - 1))]
-        by_depth = min(blocks, key=lambda name: abs(depths[name] - DEFAULT_DEPTH))
-        if DEPTH_RANGE[0] <= depths[by_count] <= DEPTH_RANGE[1]:
-            return by_count
-        if abs(depths[by_depth] - DEFAULT_DEPTH) <= DEPTH_TOLERANCE:
-            return by_depth
-    if not layers:
-        raise fv.SettingError(f"{network.label} has no feature map or tokens; give an objective")
-    return layers[round(DEFAULT_DEPTH * (len(layers) - 1))]
+    """Return a layer at about two thirds of the network's depth, a main block rather than a part of one."""
+    return block_at(network, DEFAULT_DEPTH, DEPTH_RANGE)

@@ -1,0 +1,73 @@
+"""`featviz accentuate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import featviz as fv
+from featviz.cli.command import app, examples_of
+from featviz.cli.options import NetworkOptions, Own, Quiet, expand_groups, progress
+from featviz.cli.parsing import find_own
+from featviz.cli.render import save
+
+
+@app.command(epilog=examples_of("accentuate"))
+@expand_groups
+def accentuate(
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    objective: Annotated[
+        str | None, typer.Argument(help="As for render. Default: the class that the network sees.")
+    ] = None,
+    *,
+    layer: Annotated[
+        str | None, typer.Option(help="Early layer that stays as it is. Default: a quarter into the network.")
+    ] = None,
+    weight: Annotated[
+        float, typer.Option(help="Weight of the change in the early layer; larger values keep the photograph.")
+    ] = 1.0,
+    crops: Annotated[int, typer.Option(help="Random crops in each step.")] = 16,
+    zoom: Annotated[float, typer.Option(help="Side of the image divided by that of the smallest crop.")] = 1.3,
+    steps: Annotated[int, typer.Option(help="Number of steps.")] = 100,
+    lr: Annotated[float, typer.Option(help="Learning rate of the Fourier coefficients.")] = 0.05,
+    opaque: Annotated[
+        bool, typer.Option("--opaque", help="Do not make transparent what the objective does not depend on.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the crops.")] = 0,
+    network: NetworkOptions,
+    own: Own = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Image file. Default: IMAGE-accentuated.png, never overwritten."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Enhance in a photograph what a unit responds to, and little else.
+
+    The image has the size of the network's input. Prints the response of the photograph and of the image.
+    """
+    from featviz.io import check_output, free_path
+
+    path = output or free_path(Path(f"{image.stem}-accentuated.png"))
+    check_output(path)
+    loaded = network.load()
+    rendering = fv.accentuate(
+        loaded,
+        image,
+        None if objective is None else fv.objectives.parse(objective, find_own(own)),
+        layer=layer,
+        weight=weight,
+        crops=crops,
+        zoom=zoom,
+        steps=steps,
+        lr=lr,
+        opaque=opaque,
+        seed=seed,
+        progress=progress(quiet, "accentuate", "step"),
+    )
+    if len(rendering.history):
+        first, last = float(rendering.history[0]), float(rendering.history[-1])
+        typer.echo(f"{rendering.names[0]}: {first:.3g} in crops of the photograph, {last:.3g} in those of the image")
+    save(rendering, path)
