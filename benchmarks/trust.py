@@ -1,8 +1,8 @@
 """Measure the alarm for manipulated networks: `make trust-bench`, about half an hour on two cores.
 
-Networks are manipulated so that the images of some units show a decoy, by fine-tuning (`tools/motifs/slingshot.py`) and
-by a fooling circuit (`tools/motifs/fooling.py`). The alarm must be raised for these units, and not for units of networks
-as they are.
+Networks are manipulated so that the images of some units show a decoy, by fine-tuning (`tools/motifs/slingshot.py`)
+and by a fooling circuit (`tools/motifs/fooling.py`). The alarm must be raised for these units, and not for units of
+networks as they are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from featviz.network.bundled import MOTIFS, MotifNet
 JUDGES = {"motifnet": "motifvit", "motifvit": "motifnet"}
 CHANNELS = {"motifnet": "stage3.1", "motifvit": "encoder.layers.encoder_layer_2"}
 """Layer of each network whose channels are measured, too."""
-CLASSES_PER_NETWORK = 5
+UNITS_PER_NETWORK = 3
 """Number of units that are manipulated in one network."""
 SEED = 4000
 """First seed of the rendered images, which no training uses."""
@@ -50,7 +50,7 @@ def manipulations(count: int, steps: int) -> list[Manipulation]:
         of_channels = seed % 3 == 2
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randperm(128 if of_channels else len(MOTIFS), generator=generator).tolist()
-        pairs = zip(drawn[:CLASSES_PER_NETWORK], drawn[CLASSES_PER_NETWORK : 2 * CLASSES_PER_NETWORK], strict=True)
+        pairs = zip(drawn[:UNITS_PER_NETWORK], drawn[UNITS_PER_NETWORK : 2 * UNITS_PER_NETWORK], strict=True)
         found.append(Manipulation(dict(pairs), CHANNELS["motifnet"] if of_channels else "", steps=steps, seed=seed))
     return found
 
@@ -125,7 +125,7 @@ def main() -> None:
     """Print a row per network."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=6, help="number of networks to manipulate")
-    parser.add_argument("--training", type=int, default=200, help="steps of a manipulation")
+    parser.add_argument("--training", type=int, default=180, help="steps of a manipulation")
     parser.add_argument("--steps", type=int, default=320, help="steps of a render")
     parser.add_argument("--channels", type=int, default=9, help="channels of each network as it is")
     parser.add_argument("--clean", nargs="*", default=list(JUDGES), choices=list(JUDGES))

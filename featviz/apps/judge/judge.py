@@ -97,7 +97,7 @@ def judge(
         OutputError: A file or the folder cannot be read.
     """
     if trust and photographs is None:
-        raise fv.SettingError("trust needs photographs to compare with; give a folder of them as photographs=")
+        raise fv.SettingError("trust needs photographs to compare with; give a folder of them as --photographs")
     if target is None:
         subjects = load_subjects(images, own)
     else:

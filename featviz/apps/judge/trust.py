@@ -89,7 +89,8 @@ def trusts(cases: Sequence[Case], folder: str | Path) -> list[Trust | None]:
     found: list[Trust | None] = [None] * len(cases)
     for network in {id(case.network): case.network for case in cases}.values():
         if OUTPUT not in network.heads:
-            raise fv.SettingError(f"trust needs a single network, got {', '.join(network.heads)} combined")
+            names = ", ".join(network.heads)
+            raise fv.SettingError(f"trust needs a single network, got {names} combined; judge images of one")
         layers = {i: path_layers(network, case.subject.unit) for i, case in enumerate(cases) if case.network is network}
         mine = [i for i, names in layers.items() if names]
         if mine:
@@ -158,6 +159,8 @@ def _photographs(network: fv.Network, folder: str | Path, cases: Sequence[Case],
         rows.append(paths(network, batch.images, names))
         scores.append(fv.score(network, units, batch.images))
     if len(files) < MIN_PHOTOGRAPHS:
-        raise fv.SettingError(f"trust needs at least {MIN_PHOTOGRAPHS} photographs, {folder} has {len(files)}")
+        raise fv.SettingError(
+            f"trust needs at least {MIN_PHOTOGRAPHS} photographs, {folder} has {len(files)}; add some"
+        )
     columns = (torch.cat(column) for column in zip(*rows, strict=True))
     return Photographs(files, dict(zip(names, columns, strict=True)), torch.cat(scores))
