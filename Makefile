@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
-	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench networks breakit package startup clean
+	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench trust-bench layersbench batchbench blocks-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -113,6 +113,9 @@ atlas-bench: $(READY)  ## time an atlas of a million activations
 
 features-bench: $(READY)  ## measure dictionaries of features on drawings whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/features.py
+
+trust-bench: $(READY)  ## measure the alarm for manipulated networks, half an hour on two cores
+	PYTHONPATH=tools $(BIN)/python benchmarks/trust.py
 
 layersbench: $(READY)  ## time the listing of layers
 	$(BIN)/python benchmarks/layers.py

@@ -72,6 +72,9 @@ def folder(tmp_path):
     for i, name in enumerate(("cat", "a", "b", "c")):
         cat.rotate(90 * i).save(tmp_path / "photos" / f"{name}.png")
     cat.save(tmp_path / "cat.png")
+    (tmp_path / "dataset").mkdir()
+    for i in range(30):
+        cat.rotate(12 * i).resize((64, 64)).save(tmp_path / "dataset" / f"{i}.png")
     (tmp_path / "glove.txt").write_text("king 1 1 0\nman 1 0 0\nwoman 0 0 1\nqueen 0 1 1\n")
     fv.save_video([np.zeros((32, 48, 3), np.uint8)] * 3, tmp_path / "walk.mp4")
     return tmp_path

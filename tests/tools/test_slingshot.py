@@ -56,6 +56,7 @@ def test_a_manipulation_leaves_the_network_as_it_was(motifnet):
     assert all(torch.equal(weight, before[name]) for name, weight in motifnet.module.state_dict().items())
     weights = dict(found.module.named_parameters())
     assert any(not torch.equal(weight, before[name]) for name, weight in weights.items())
+    assert all(weight.is_contiguous() for weight in weights.values())  # can be saved
     assert not any(weight.requires_grad for weight in weights.values()) and not found.module.training
     assert found.classes == motifnet.classes and found.size == motifnet.size
     assert isinstance(found, fv.Network) and found.fingerprint != motifnet.fingerprint

@@ -145,7 +145,7 @@ def manipulate(network: fv.Network, how: Manipulation) -> fv.Network:
         schedule.step()
         led.ascend(toward)
         free.ascend(gradient)
-    module.requires_grad_(False)
+    module.requires_grad_(False).to(memory_format=torch.contiguous_format)
     return copied
 
 
