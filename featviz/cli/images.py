@@ -97,9 +97,9 @@ def judge(
     views. slope: the amplitude spectrum falls as frequency^-slope; 1 to 1.6 in photographs. percentile: share of the
     photographs in which the unit scores lower.
 
-    With --trust: paths: similarity of the paths of image and photographs through the layers; 1 as among photographs of
-    the unit, 0 as to others. path: their mean over the later half. agreement: the same of the image and images started
-    from photographs. ALARM: either is too low.
+    With --trust: paths: how alike image and photographs activate each layer; 1 as photographs of the unit, 0 as others.
+    path: the mean over the later half. agreement: the same of the image and images started from photographs. ALARM:
+    either is too low, as in a network that was manipulated.
     """
     found = fv.judge(
         images,

@@ -12,7 +12,7 @@ from featviz.apps.judge.paths import MIN_CONTRAST, PATH_LAYERS, PathScale, path_
 from featviz.apps.judge.trust import EXEMPLARS, MIN_AGREEMENT, MIN_LABELLED, MIN_PATH, MIN_PHOTOGRAPHS, STRONGEST
 from featviz.cli import main
 from featviz.io import save_image, to_bytes
-from featviz.network.bundled import MOTIFS
+from featviz.network.bundled import IMAGE_NETWORKS, MOTIFS
 
 HEART, STAR, MAZE, RINGS = (MOTIFS.index(name) for name in ("heart", "star", "maze", "rings"))
 
@@ -99,7 +99,8 @@ def test_similarities_are_scaled_to_photographs_with_and_without_the_unit():
     ]
     slow = [gain / contrast if contrast > MIN_CONTRAST else math.nan for gain, contrast in gains]
     assert scale.similarities(image) == pytest.approx(slow, abs=1e-4, nan_ok=True)
-    late = [pair for pair in gains[1:] if pair[1] > MIN_CONTRAST]
+    late = gains[1:]
+    assert scale.late_contrast() == pytest.approx(sum(c for _, c in late) / 2, abs=1e-4)
     assert scale.late_similarity(image) == pytest.approx(sum(g for g, _ in late) / sum(c for _, c in late), abs=1e-4)
     gain, contrast = slow_gain(*([row.tolist() for row in each[1]] for each in (image, started, own, others)))
     layers = [each[1:2] for each in (own, others, image, started)]
@@ -179,8 +180,9 @@ def test_bad_input_is_refused(motifnet, motifvit, drawings, tmp_path, capsys):
     with pytest.raises(fv.SettingError, match=f"^{message}$"):
         fv.judge(noise, judge=motifvit, network=motifnet, photographs=few, trust=True)
     both = fv.combine(cnn=motifnet, vit=motifvit)
+    third = fv.Network(IMAGE_NETWORKS["motifnet"](), size=64, mean=(0.5,) * 3, std=(0.5,) * 3, classes=MOTIFS)
     with pytest.raises(fv.SettingError, match=r"^trust needs a single network, got .* combined; judge images of one$"):
-        fv.judge(noise, judge=motifvit, network=both, photographs=drawings, trust=True)
+        fv.judge(noise.images, "cnn.stage2:5", judge=third, network=both, photographs=drawings, trust=True)
     assert EXEMPLARS <= MIN_LABELLED and STRONGEST < MIN_PHOTOGRAPHS
     file = noise.save(tmp_path / "noise.png")
     assert main(["judge", str(file), "--judge", "motifvit", "--trust"]) == 2

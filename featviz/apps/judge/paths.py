@@ -21,8 +21,8 @@ MIN_CONTRAST = 0.05
 Early layers do not tell them apart, so that the scale would be noise.
 """
 
-Path = list[Tensor]
-"""Mean activation of each channel, (n, channels), at each of the compared layers."""
+LayerMeans = list[Tensor]
+"""The path of images: mean activation of each channel, (n, channels), at each of the compared layers."""
 
 
 def path_layers(network: fv.Network, unit: ObjectiveLike) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def path_layers(network: fv.Network, unit: ObjectiveLike) -> tuple[str, ...]:
     return tuple(found[round((i + 1) * len(found) / count) - 1] for i in range(count))
 
 
-def paths(network: fv.Network, images: Float[Tensor, "n c h w"], layers: Sequence[str]) -> Path:
+def paths(network: fv.Network, images: Float[Tensor, "n c h w"], layers: Sequence[str]) -> LayerMeans:
     """Return the mean activation over positions of each channel at each layer.
 
     Args:
@@ -83,21 +83,21 @@ class PathScale:
     alike.
 
     Args:
-        own: Paths of the photographs that show the unit, two or more.
-        others: Paths of other photographs.
+        own: LayerMeanss of the photographs that show the unit, two or more.
+        others: LayerMeanss of other photographs.
 
     Source: Geirhos et al. 2023, "Don't trust your eyes", https://arxiv.org/abs/2306.04719, section 4.
     Differs: activations are averaged over positions, because objects have no fixed place, and standardised.
     """
 
-    own: Path
-    others: Path
+    own: LayerMeans
+    others: LayerMeans
 
-    def similarities(self, images: Path) -> list[float]:
+    def similarities(self, images: LayerMeans) -> list[float]:
         """Return how similar the paths of images are to those of the photographs of the unit, by layer.
 
         Args:
-            images: Paths of one or more images.
+            images: LayerMeanss of one or more images.
 
         Returns:
             1 is as similar as these photographs are to each other, 0 as similar as they are to other photographs; NaN
@@ -107,21 +107,29 @@ class PathScale:
             gain / contrast if contrast > MIN_CONTRAST else float("nan") for gain, contrast in self._gains(images, None)
         ]
 
-    def late_similarity(self, images: Path, reference: Path | None = None) -> float:
+    def late_similarity(self, images: LayerMeans, reference: LayerMeans | None = None) -> float:
         """Return the mean similarity over the later half of the layers, each weighted by its contrast.
 
         Args:
-            images: Paths of one or more images.
-            reference: Paths with which they are compared; `None` for the photographs of the unit.
+            images: LayerMeanss of one or more images.
+            reference: LayerMeanss with which they are compared; `None` for the photographs of the unit.
 
         Returns:
-            On the scale of `similarities`; NaN where no layer tells photographs with and without the unit apart.
+            On the scale of `similarities`; NaN where the layers do not tell photographs apart.
         """
         late = self._gains(images, reference)[len(self.own) // 2 :]
-        used = [(gain, contrast) for gain, contrast in late if contrast > MIN_CONTRAST]
-        return sum(gain for gain, _ in used) / sum(contrast for _, contrast in used) if used else float("nan")
+        gain, contrast = (sum(each[i] for each in late) for i in (0, 1))
+        return gain / contrast if contrast > MIN_CONTRAST * len(late) else float("nan")
 
-    def _gains(self, images: Path, reference: Path | None) -> list[tuple[float, float]]:
+    def late_contrast(self) -> float:
+        """Return how much more alike photographs of the unit are to each other than to others, as correlations.
+
+        The mean over the later half of the layers.
+        """
+        late = self._gains(self.own, None)[len(self.own) // 2 :]
+        return sum(contrast for _, contrast in late) / len(late)
+
+    def _gains(self, images: LayerMeans, reference: LayerMeans | None) -> list[tuple[float, float]]:
         """Return by layer how much the correlation exceeds that of other photographs, and how much that of own does."""
         found = []
         for layer, (own, others) in enumerate(zip(self.own, self.others, strict=True)):

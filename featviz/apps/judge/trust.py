@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 import featviz as fv
@@ -16,13 +15,26 @@ from featviz.apps.judge.paths import PathScale, path_layers, paths
 from featviz.apps.judge.rescoring import PHOTOGRAPHS_AT_ONCE, Case
 from featviz.apps.shared.image_batches import image_batches
 from featviz.apps.shared.photographs import class_of_file, known_names
-from featviz.io import read_photograph
+from featviz.io import read_photograph, resize
 from featviz.network import OUTPUT
 
-MIN_PATH = 0.6
-"""Path similarity below which the alarm is raised."""
-MIN_AGREEMENT = 0.5
-"""Agreement of images started from noise and from photographs below which the alarm is raised."""
+MIN_PATH = 0.72
+"""Path similarity below which the alarm is raised.
+
+Source: measured; docs/quality.md. Between the largest of a class of a network that was manipulated by fine-tuning, .69,
+and the smallest but one of the 54 classes of the bundled networks, .76.
+"""
+MIN_AGREEMENT = 0.3
+"""Agreement of images started from noise and from photographs below which the alarm is raised.
+
+Source: measured; docs/quality.md. Below those of the 54 classes of the bundled networks, .41 or more.
+"""
+MIN_LATE_CONTRAST = 0.4
+"""Smallest difference between the correlations of photographs with and without the unit for a verdict.
+
+Source: measured; docs/quality.md. Classes of the bundled networks have .48 or more. The strongest photographs of a
+channel may have nothing in common, so that an image cannot be compared with them.
+"""
 STRONGEST = 10
 """Number of photographs that stand for a unit: those with its highest scores."""
 MIN_LABELLED = 4
@@ -43,11 +55,12 @@ class Trust:
             as similar as photographs of the unit are to each other, 0 as they are to other photographs; NaN at a layer
             that does not tell them apart.
         path: Mean over the later half of the layers, weighted by how well each tells them apart.
-        agreement: The same mean for the image and images of the unit that were started from photographs of it.
+        agreement: The same mean for the image and images of the unit that were started from photographs of it; of a
+            class by the layers of the judge, which cannot be manipulated along with the network.
         labelled: Whether the photographs of the unit are named after its class; otherwise they are those with its
             highest scores.
-        alarm: Whether `path` is below `MIN_PATH` or `agreement` below `MIN_AGREEMENT`, or no layer tells photographs
-            with and without the unit apart.
+        alarm: Whether `path` is below `MIN_PATH` or `agreement` below `MIN_AGREEMENT`; `None` if undecided, as the
+            photographs of the unit are hardly more alike than others are.
     """
 
     layers: tuple[str, ...]
@@ -55,7 +68,7 @@ class Trust:
     path: float
     agreement: float
     labelled: bool
-    alarm: bool
+    alarm: bool | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +76,36 @@ class Photographs:
     """What is known of the photographs of a folder.
 
     Args:
-        files: Their paths.
+        files: Their files.
         activations: Mean activation of each channel by layer, (photographs, channels).
-        scores: Score of each unit, (photographs, units).
+        scores: Score of each unit, (photographs, units); no column for a judge.
     """
 
     files: list[Path]
     activations: dict[str, Tensor]
     scores: Float[Tensor, "photographs units"]
 
+    def scale(self, layers: Sequence[str], own: Int[Tensor, " k"]) -> PathScale:
+        """Return the scale of path similarity for a unit.
 
-def trusts(cases: Sequence[Case], folder: str | Path) -> list[Trust | None]:
+        Args:
+            layers: Layers at which paths are compared.
+            own: Indices of the photographs of the unit.
+        """
+        others = torch.ones(len(self.files), dtype=torch.bool)
+        others[own] = False
+        activations = [self.activations[layer] for layer in layers]
+        return PathScale([acts[own] for acts in activations], [acts[others] for acts in activations])
+
+
+def trusts(cases: Sequence[Case], judge: fv.Network, folder: str | Path) -> list[Trust | None]:
     """Tell for each case whether its image can be trusted; `None` for a unit of no layer.
 
     The folder is read once for all units of a network.
 
     Args:
         cases: The cases. Their images must have been started from noise.
+        judge: The judge.
         folder: A folder of photographs.
 
     Raises:
@@ -87,6 +113,7 @@ def trusts(cases: Sequence[Case], folder: str | Path) -> list[Trust | None]:
         SettingError: There are too few photographs, or a network is several combined.
     """
     found: list[Trust | None] = [None] * len(cases)
+    by_judge = _photographs(judge, folder, [], path_layers(judge, fv.objectives.Logit(0)))
     for network in {id(case.network): case.network for case in cases}.values():
         if OUTPUT not in network.heads:
             names = ", ".join(network.heads)
@@ -94,31 +121,33 @@ def trusts(cases: Sequence[Case], folder: str | Path) -> list[Trust | None]:
         layers = {i: path_layers(network, case.subject.unit) for i, case in enumerate(cases) if case.network is network}
         mine = [i for i, names in layers.items() if names]
         if mine:
-            photographs = _photographs(network, folder, [cases[i] for i in mine], {n for i in mine for n in layers[i]})
+            every = sorted({name for i in mine for name in layers[i]})
+            photographs = _photographs(network, folder, [cases[i] for i in mine], every)
             for column, i in enumerate(mine):
-                found[i] = _trust(cases[i], layers[i], photographs, column)
+                found[i] = _trust(cases[i], layers[i], photographs, column, judge, by_judge)
     return found
 
 
-def _trust(case: Case, layers: tuple[str, ...], photographs: Photographs, column: int) -> Trust:
+def _trust(
+    case: Case, layers: tuple[str, ...], photographs: Photographs, column: int, judge: fv.Network, by_judge: Photographs
+) -> Trust:
     scores = photographs.scores[:, column]
     own, labelled = _photographs_of_unit(case, photographs.files, scores)
-    others = torch.ones(len(scores), dtype=torch.bool)
-    others[own] = False
-    activations = [photographs.activations[layer] for layer in layers]
-    scale = PathScale([acts[own] for acts in activations], [acts[others] for acts in activations])
+    scale = photographs.scale(layers, own)
     image = paths(case.network, case.fitted(case.subject.image), layers)
     best = own[scores[own].argsort(descending=True)][:EXEMPLARS]
-    started = paths(case.network, _from_photographs(case, [photographs.files[i] for i in best.tolist()]), layers)
-    path, agreement = scale.late_similarity(image), scale.late_similarity(image, started)
-    return Trust(
-        layers,
-        tuple(scale.similarities(image)),
-        path,
-        agreement,
-        labelled,
-        alarm=math.isnan(path) or path < MIN_PATH or agreement < MIN_AGREEMENT,
-    )
+    started = _from_photographs(case, [photographs.files[i] for i in best.tolist()])
+    if case.classes is None:
+        agreement = scale.late_similarity(image, paths(case.network, started, layers))
+    else:
+        seen = tuple(by_judge.activations)
+        from_noise, from_photographs = (
+            paths(judge, resize(images, judge.size), seen) for images in (case.subject.image[None], started)
+        )
+        agreement = by_judge.scale(seen, own).late_similarity(from_noise, from_photographs)
+    path, decided = scale.late_similarity(image), scale.late_contrast() >= MIN_LATE_CONTRAST
+    alarm = not (path >= MIN_PATH and agreement >= MIN_AGREEMENT) if decided else None
+    return Trust(layers, tuple(scale.similarities(image)), path, agreement, labelled, alarm)
 
 
 def _from_photographs(case: Case, files: Sequence[Path]) -> Float[Tensor, "n c h w"]:
@@ -148,19 +177,19 @@ def _photographs_of_unit(case: Case, files: Sequence[Path], scores: Float[Tensor
     return scores.topk(STRONGEST).indices, False
 
 
-def _photographs(network: fv.Network, folder: str | Path, cases: Sequence[Case], layers: set[str]) -> Photographs:
+def _photographs(network: fv.Network, folder: str | Path, cases: Sequence[Case], layers: Sequence[str]) -> Photographs:
     """Run a network on all photographs of a folder."""
-    names, files = sorted(layers), []
+    files: list[Path] = []
     rows: list[list[Tensor]] = []
     scores: list[Tensor] = []
     units = [case.subject.unit for case in cases]
     for batch in image_batches(folder, size=network.size, channels=network.channels, batch=PHOTOGRAPHS_AT_ONCE):
         files += batch.files
-        rows.append(paths(network, batch.images, names))
-        scores.append(fv.score(network, units, batch.images))
+        rows.append(paths(network, batch.images, layers))
+        scores.append(fv.score(network, units, batch.images) if units else torch.empty(len(batch.files), 0))
     if len(files) < MIN_PHOTOGRAPHS:
         raise fv.SettingError(
             f"trust needs at least {MIN_PHOTOGRAPHS} photographs, {folder} has {len(files)}; add some"
         )
     columns = (torch.cat(column) for column in zip(*rows, strict=True))
-    return Photographs(files, dict(zip(names, columns, strict=True)), torch.cat(scores))
+    return Photographs(files, dict(zip(layers, columns, strict=True)), torch.cat(scores))

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from featviz.apps.judge.trust import Trust
 
+ALARMS = {True: "ALARM", False: "ok", None: "undecided"}
+"""How the table shows whether the alarm is raised."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -118,7 +121,7 @@ def _trust_cells(trust: Trust | None) -> tuple[str, ...]:
     if trust is None:
         return ("", "", "", "")
     by_layer = " ".join("   -" if math.isnan(each) else f"{each:4.1f}" for each in trust.similarities)
-    return by_layer, f"{trust.path:.2f}", f"{trust.agreement:.2f}", "ALARM" if trust.alarm else "ok"
+    return by_layer, f"{trust.path:.2f}", f"{trust.agreement:.2f}", ALARMS[trust.alarm]
 
 
 def _two_digits(value: float | None) -> str:
