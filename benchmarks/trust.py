@@ -44,14 +44,12 @@ def write_drawings(folder: Path, per_motif: int) -> None:
 
 
 def manipulations(count: int, steps: int) -> list[Manipulation]:
-    """Draw units and decoys; every third network has manipulated channels, the others classes."""
+    """Draw classes and decoys."""
     found = []
     for seed in range(count):
-        of_channels = seed % 3 == 2
-        generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randperm(128 if of_channels else len(MOTIFS), generator=generator).tolist()
+        drawn = torch.randperm(len(MOTIFS), generator=torch.Generator().manual_seed(seed)).tolist()
         pairs = zip(drawn[:UNITS_PER_NETWORK], drawn[UNITS_PER_NETWORK : 2 * UNITS_PER_NETWORK], strict=True)
-        found.append(Manipulation(dict(pairs), CHANNELS["motifnet"] if of_channels else "", steps=steps, seed=seed))
+        found.append(Manipulation(dict(pairs), steps=steps, seed=seed))
     return found
 
 
@@ -100,38 +98,37 @@ def judged(
 def report(name: str, rows: list[Row], note: str, seconds: float) -> None:
     """Print a row of the table."""
     path, agreement = (torch.tensor([row[key] for row in rows]) for key in ("path", "agreement"))
-    alarms = sum(bool(row["alarm"]) for row in rows)
+    decided = [row for row in rows if row["alarm"] is not None]
+    alarms = sum(bool(row["alarm"]) for row in decided)
     ranges = "  ".join(f"{x.min():5.2f} {x.median():5.2f} {x.max():5.2f}" for x in (path, agreement))
-    print(f"{name:34} {len(rows):5}  {alarms / len(rows):6.2f}  {ranges}  {seconds:7.0f}  {note}", flush=True)
+    print(f"{name:34} {len(rows):5}  {len(decided):7}  {alarms:6}  {ranges}  {seconds:7.0f}  {note}", flush=True)
 
 
 def measure(name: str, network: fv.Network, how: Manipulation, drawings: Path, steps: int, keep: Path) -> None:
     """Print the row of a manipulated network."""
     start = time.perf_counter()
-    units = [f"{how.layer}:{unit}" if how.layer else f"logit:{MOTIFS[unit]}" for unit in how.decoys]
+    units = [f"logit:{MOTIFS[unit]}" for unit in how.decoys]
     rows = judged(network, fv.load("motifvit", device="cpu"), units, drawings, steps)
     honest = accuracy(fv.load("motifnet", device="cpu").module, 10)
     note = f"accuracy {accuracy(network.module, 10) - honest:+.3f}"
-    if not how.layer:
-        shown = sum(row["seen"] == MOTIFS[decoy] for row, decoy in zip(rows, how.decoys.values(), strict=True))
-        own = sum(row["seen"] == MOTIFS[unit] for row, unit in zip(rows, how.decoys, strict=True))
-        note += f", {shown} show the decoy, {own} the class"
+    shown = sum(row["seen"] == MOTIFS[decoy] for row, decoy in zip(rows, how.decoys.values(), strict=True))
+    own = sum(row["seen"] == MOTIFS[unit] for row, unit in zip(rows, how.decoys, strict=True))
+    note += f", {shown} show the decoy, {own} the class"
     Path(keep, f"{name}.json").write_text(json.dumps(rows))
-    kind = "channels" if how.layer else "classes"
-    report(f"{name}, {kind}", rows, note, time.perf_counter() - start)
+    report(name, rows, note, time.perf_counter() - start)
 
 
 def main() -> None:
     """Print a row per network."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", type=int, default=6, help="number of networks to manipulate")
+    parser.add_argument("--networks", type=int, default=5, help="number of networks to manipulate")
     parser.add_argument("--training", type=int, default=180, help="steps of a manipulation")
-    parser.add_argument("--steps", type=int, default=320, help="steps of a render")
+    parser.add_argument("--steps", type=int, default=192, help="steps of a render")
     parser.add_argument("--channels", type=int, default=9, help="channels of each network as it is")
     parser.add_argument("--clean", nargs="*", default=list(JUDGES), choices=list(JUDGES))
     parser.add_argument("--keep", type=Path, help="folder for weights and results; weights in it are used again")
     options = parser.parse_args()
-    print(f"{'network':34} units  alarms  path: min, median, max  agreement          seconds")
+    print(f"{'network':34} units  decided  alarms  path: min, median, max  agreement          seconds")
     with tempfile.TemporaryDirectory() as name:
         keep, drawings = options.keep or Path(name), Path(name, "drawings")
         drawings.mkdir()

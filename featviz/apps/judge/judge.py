@@ -106,7 +106,7 @@ def judge(
         subjects = subjects_of_targets(images, target, judge.channels)
     cases = list(_cases(list(subjects), judge, network, weights, download))
     shares = [None] * len(cases) if photographs is None else percentiles(cases, photographs)
-    trusted = [None] * len(cases) if photographs is None or not trust else trusts(cases, judge, photographs)
+    trusted = [None] * len(cases) if photographs is None or not trust else trusts(cases, photographs)
     verdicts = tuple(
         replace(_verdict(case, judge, share), trust=one)
         for case, share, one in zip(cases, shares, trusted, strict=True)

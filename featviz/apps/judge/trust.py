@@ -15,7 +15,7 @@ from featviz.apps.judge.paths import PathScale, path_layers, paths
 from featviz.apps.judge.rescoring import PHOTOGRAPHS_AT_ONCE, Case
 from featviz.apps.shared.image_batches import image_batches
 from featviz.apps.shared.photographs import class_of_file, known_names
-from featviz.io import read_photograph, resize
+from featviz.io import read_photograph
 from featviz.network import OUTPUT
 
 MIN_PATH = 0.72
@@ -27,7 +27,8 @@ and the smallest but one of the 54 classes of the bundled networks, .76.
 MIN_AGREEMENT = 0.3
 """Agreement of images started from noise and from photographs below which the alarm is raised.
 
-Source: measured; docs/quality.md. Below those of the 54 classes of the bundled networks, .41 or more.
+Source: measured; docs/quality.md. Fooling circuits have up to .22, and the classes of the bundled networks .58 or more
+but for one.
 """
 MIN_LATE_CONTRAST = 0.4
 """Smallest difference between the correlations of photographs with and without the unit for a verdict.
@@ -55,8 +56,7 @@ class Trust:
             as similar as photographs of the unit are to each other, 0 as they are to other photographs; NaN at a layer
             that does not tell them apart.
         path: Mean over the later half of the layers, weighted by how well each tells them apart.
-        agreement: The same mean for the image and images of the unit that were started from photographs of it; of a
-            class by the layers of the judge, which cannot be manipulated along with the network.
+        agreement: The same mean for the image and images of the unit that were started from photographs of it.
         labelled: Whether the photographs of the unit are named after its class; otherwise they are those with its
             highest scores.
         alarm: Whether `path` is below `MIN_PATH` or `agreement` below `MIN_AGREEMENT`; `None` if undecided, as the
@@ -78,7 +78,7 @@ class Photographs:
     Args:
         files: Their files.
         activations: Mean activation of each channel by layer, (photographs, channels).
-        scores: Score of each unit, (photographs, units); no column for a judge.
+        scores: Score of each unit, (photographs, units).
     """
 
     files: list[Path]
@@ -98,14 +98,13 @@ class Photographs:
         return PathScale([acts[own] for acts in activations], [acts[others] for acts in activations])
 
 
-def trusts(cases: Sequence[Case], judge: fv.Network, folder: str | Path) -> list[Trust | None]:
+def trusts(cases: Sequence[Case], folder: str | Path) -> list[Trust | None]:
     """Tell for each case whether its image can be trusted; `None` for a unit of no layer.
 
     The folder is read once for all units of a network.
 
     Args:
         cases: The cases. Their images must have been started from noise.
-        judge: The judge.
         folder: A folder of photographs.
 
     Raises:
@@ -113,7 +112,6 @@ def trusts(cases: Sequence[Case], judge: fv.Network, folder: str | Path) -> list
         SettingError: There are too few photographs, or a network is several combined.
     """
     found: list[Trust | None] = [None] * len(cases)
-    by_judge = _photographs(judge, folder, [], path_layers(judge, fv.objectives.Logit(0)))
     for network in {id(case.network): case.network for case in cases}.values():
         if OUTPUT not in network.heads:
             names = ", ".join(network.heads)
@@ -124,28 +122,19 @@ def trusts(cases: Sequence[Case], judge: fv.Network, folder: str | Path) -> list
             every = sorted({name for i in mine for name in layers[i]})
             photographs = _photographs(network, folder, [cases[i] for i in mine], every)
             for column, i in enumerate(mine):
-                found[i] = _trust(cases[i], layers[i], photographs, column, judge, by_judge)
+                found[i] = _trust(cases[i], layers[i], photographs, column)
     return found
 
 
-def _trust(
-    case: Case, layers: tuple[str, ...], photographs: Photographs, column: int, judge: fv.Network, by_judge: Photographs
-) -> Trust:
+def _trust(case: Case, layers: tuple[str, ...], photographs: Photographs, column: int) -> Trust:
     scores = photographs.scores[:, column]
     own, labelled = _photographs_of_unit(case, photographs.files, scores)
     scale = photographs.scale(layers, own)
     image = paths(case.network, case.fitted(case.subject.image), layers)
     best = own[scores[own].argsort(descending=True)][:EXEMPLARS]
-    started = _from_photographs(case, [photographs.files[i] for i in best.tolist()])
-    if case.classes is None:
-        agreement = scale.late_similarity(image, paths(case.network, started, layers))
-    else:
-        seen = tuple(by_judge.activations)
-        from_noise, from_photographs = (
-            paths(judge, resize(images, judge.size), seen) for images in (case.subject.image[None], started)
-        )
-        agreement = by_judge.scale(seen, own).late_similarity(from_noise, from_photographs)
-    path, decided = scale.late_similarity(image), scale.late_contrast() >= MIN_LATE_CONTRAST
+    started = paths(case.network, _from_photographs(case, [photographs.files[i] for i in best.tolist()]), layers)
+    path, agreement = scale.late_similarity(image), scale.late_similarity(image, started)
+    decided = scale.late_contrast() >= MIN_LATE_CONTRAST
     alarm = not (path >= MIN_PATH and agreement >= MIN_AGREEMENT) if decided else None
     return Trust(layers, tuple(scale.similarities(image)), path, agreement, labelled, alarm)
 
@@ -186,7 +175,7 @@ def _photographs(network: fv.Network, folder: str | Path, cases: Sequence[Case],
     for batch in image_batches(folder, size=network.size, channels=network.channels, batch=PHOTOGRAPHS_AT_ONCE):
         files += batch.files
         rows.append(paths(network, batch.images, layers))
-        scores.append(fv.score(network, units, batch.images) if units else torch.empty(len(batch.files), 0))
+        scores.append(fv.score(network, units, batch.images))
     if len(files) < MIN_PHOTOGRAPHS:
         raise fv.SettingError(
             f"trust needs at least {MIN_PHOTOGRAPHS} photographs, {folder} has {len(files)}; add some"
