@@ -24,10 +24,10 @@ MIN_PATH = 0.72
 Source: measured; docs/quality.md. Between the largest of a class of a network that was manipulated by fine-tuning, .69,
 and the smallest but one of the 54 classes of the bundled networks, .76.
 """
-MIN_AGREEMENT = 0.3
+MIN_AGREEMENT = 0.4
 """Agreement of images started from noise and from photographs below which the alarm is raised.
 
-Source: measured; docs/quality.md. Fooling circuits have up to .22, and the classes of the bundled networks .58 or more
+Source: measured; docs/quality.md. Fooling circuits have up to .32, and the classes of the bundled networks .58 or more
 but for one.
 """
 MIN_LATE_CONTRAST = 0.4
