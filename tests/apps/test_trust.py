@@ -172,6 +172,8 @@ def test_bad_input_is_refused(motifnet, motifvit, drawings, tmp_path, capsys):
     message = "trust needs photographs to compare with; give a folder of them as --photographs"
     with pytest.raises(fv.SettingError, match=f"^{message}$"):
         fv.judge(noise, judge=motifvit, network=motifnet, trust=True)
+    with pytest.raises(fv.SettingError, match="^trust must be True or False, got "):
+        fv.judge(noise, judge=motifvit, network=motifnet, photographs=drawings, trust=1)
     few = tmp_path / "few"
     few.mkdir()
     for i, file in enumerate(sorted(drawings.rglob("*.png"))[: MIN_PHOTOGRAPHS - 1]):

@@ -22,6 +22,7 @@ from featviz.apps.judge.views import crops
 from featviz.apps.replay import check_weights, load_recipe_network, with_recipe_dictionaries
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.targets import Target
+from featviz.checks import check_flag
 from featviz.engine import entry_point
 from featviz.param.spectrum import slope
 
@@ -96,6 +97,7 @@ def judge(
         ModelError: The output of a network is not finite, or the network does not accept images of this size.
         OutputError: A file or the folder cannot be read.
     """
+    check_flag("trust", trust)
     if trust and photographs is None:
         raise fv.SettingError("trust needs photographs to compare with; give a folder of them as --photographs")
     if target is None:
