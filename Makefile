@@ -11,6 +11,7 @@ TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench circuits-bench networks breakit package startup clean
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench diff-bench networks breakit package startup clean
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench accentuate generators features-bench layersbench batchbench blocks-bench networks breakit package startup clean
+	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench trust-bench layersbench batchbench blocks-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -127,6 +128,9 @@ features-bench: $(READY)  ## measure dictionaries of features on drawings whose 
 features-bench: $(READY)  ## measure dictionaries, names and scores of units on drawings whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/features.py
 	PYTHONPATH=tools $(BIN)/python benchmarks/units.py
+
+trust-bench: $(READY)  ## measure the alarm for manipulated networks, half an hour on two cores
+	PYTHONPATH=tools $(BIN)/python benchmarks/trust.py
 
 layersbench: $(READY)  ## time the listing of layers
 	$(BIN)/python benchmarks/layers.py

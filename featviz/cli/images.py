@@ -81,6 +81,12 @@ def judge(
     photographs: Annotated[
         Path | None, typer.Option(help="Folder of images to compare the unit's activation with.")
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Test each image for signs that its network was manipulated. Needs --photographs."
+        ),
+    ] = False,
     device: Device = "auto",
     download: Download = False,
 ) -> None:
@@ -90,6 +96,10 @@ def judge(
     the network that rendered the image. robustness: share of the score gain over noise that is retained in new random
     views. slope: the amplitude spectrum falls as frequency^-slope; 1 to 1.6 in photographs. percentile: share of the
     photographs in which the unit scores lower.
+
+    With --trust: paths: how alike image and photographs activate each layer; 1 as photographs of the unit, 0 as others.
+    path: the mean over the later half. agreement: the same of the image and images started from photographs. ALARM:
+    either is too low, as in a network that was manipulated.
     """
     found = fv.judge(
         images,
@@ -99,6 +109,7 @@ def judge(
         weights=weights,
         own=find_own(own),
         photographs=photographs,
+        trust=trust,
         download=download,
     )
     typer.echo(found)

@@ -209,7 +209,8 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "scan_progress": _progress,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
     **dict.fromkeys(
-        ("keep_color", "probability", "neurons", "negative", "download", "open_browser", "family", "opaque"), check_flag,
+        ("keep_color", "probability", "neurons", "negative", "download", "open_browser", "family", "opaque"),
+        check_flag,
     ),
     **dict.fromkeys(
         ("octaves", "jitter", "laplacian", "top", "rest", "cells", "groups", "per_image",

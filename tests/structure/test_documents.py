@@ -78,6 +78,9 @@ def folder(tmp_path):
         for i in range(10):
             pixels = 0.5 * pattern + 0.5 * np.asarray(cat.rotate(36 * i))
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "dataset").mkdir()
+    for i in range(30):
+        cat.rotate(12 * i).resize((64, 64)).save(tmp_path / "dataset" / f"{i}.png")
     (tmp_path / "glove.txt").write_text("king 1 1 0\nman 1 0 0\nwoman 0 0 1\nqueen 0 1 1\n")
     fv.save_video([np.zeros((32, 48, 3), np.uint8)] * 3, tmp_path / "walk.mp4")
     return tmp_path

@@ -16,11 +16,13 @@ import featviz as fv
 from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.rescoring import NOISE_VIEWS, Case, percentiles
 from featviz.apps.judge.subjects import Judgeable, Subject, load_subjects, subjects_of_targets
+from featviz.apps.judge.trust import trusts
 from featviz.apps.judge.verdicts import Judgement, Verdict
 from featviz.apps.judge.views import crops
 from featviz.apps.replay import check_weights, load_recipe_network, with_recipe_dictionaries
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.targets import Target
+from featviz.checks import check_flag
 from featviz.engine import entry_point
 from featviz.param.spectrum import slope
 
@@ -60,6 +62,7 @@ def judge(
     weights: str | Path | None = None,
     own: Mapping[str, Any] | None = None,
     photographs: str | Path | None = None,
+    trust: bool = False,
     download: bool = False,
 ) -> Judgement:
     """Judge whether rendered images show what they were made to show.
@@ -79,6 +82,9 @@ def judge(
         weights: File of that network's weights, if it has moved; `None` for the one in the recipe.
         own: The user's own objectives and params that the recipes name, by name.
         photographs: A folder of images with which the score of each unit is compared; `None` for no comparison.
+        trust: Whether to test each image for signs that its network was manipulated to show something else, as
+            `Verdict.trust`. Needs `photographs` and images that were rendered from noise; renders each unit again from
+            four photographs.
         download: Whether the weights of a network that only a recipe names may be downloaded.
 
     Returns:
@@ -86,10 +92,14 @@ def judge(
 
     Raises:
         RecipeError: A file holds no recipe, or the network cannot be loaded, needs a download or has other weights.
-        SettingError: The judge rendered the images itself or does not know a class, or a file is a contact sheet.
+        SettingError: The judge rendered the images itself or does not know a class, or a file is a contact sheet; or
+            `trust` has no photographs or too few.
         ModelError: The output of a network is not finite, or the network does not accept images of this size.
         OutputError: A file or the folder cannot be read.
     """
+    check_flag("trust", trust)
+    if trust and photographs is None:
+        raise fv.SettingError("trust needs photographs to compare with; give a folder of them as --photographs")
     if target is None:
         subjects = load_subjects(images, own)
     else:
@@ -98,7 +108,11 @@ def judge(
         subjects = subjects_of_targets(images, target, judge.channels)
     cases = list(_cases(list(subjects), judge, network, weights, download))
     shares = [None] * len(cases) if photographs is None else percentiles(cases, photographs)
-    verdicts = tuple(_verdict(case, judge, share) for case, share in zip(cases, shares, strict=True))
+    trusted = [None] * len(cases) if photographs is None or not trust else trusts(cases, photographs)
+    verdicts = tuple(
+        replace(_verdict(case, judge, share), trust=one)
+        for case, share, one in zip(cases, shares, trusted, strict=True)
+    )
     return Judgement(verdicts, judge.label)
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from featviz.apps.judge.trust import Trust
+
+ALARMS = {True: "ALARM", False: "ok", None: "undecided"}
+"""How the table shows whether the alarm is raised."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Verdict:
             below 32 px.
         percentile: Share of the photographs in which the unit scores lower, in [0, 1]; `None` without photographs.
         verdict: The verdict in words.
+        trust: Signs that the network was manipulated to show something else; `None` if they were not asked for.
     """
 
     image: str
@@ -37,6 +44,7 @@ class Verdict:
     slope: float | None
     percentile: float | None
     verdict: str
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True)
@@ -80,13 +88,15 @@ class Judgement:
     def __str__(self) -> str:
         """Return a table, and below it the means over class images. Columns without a value are left out."""
         columns = ("image", "shows", "rank", f"p({self.judge})", "p(own)")
-        head = (*columns, "robustness", "slope", "percentile", "verdict")
+        head = (*columns, "robustness", "slope", "percentile", "verdict", "paths", "path", "agreement", "trust")
         rows = [head, *(_cells(verdict) for verdict in self.verdicts)]
         kept = [i for i in range(len(head)) if any(row[i] for row in rows[1:])]
         widths = {i: max(len(row[i]) for row in rows) for i in kept}
         lines = ["  ".join(row[i].ljust(widths[i]) for i in kept).rstrip() for row in rows]
         if self.classes:
             lines.append(f"top-1 {self.top(1):.2f}, top-5 {self.top(5):.2f}, mean probability {self.probability:.2f}")
+        for layers in dict.fromkeys(one.trust.layers for one in self.verdicts if one.trust):
+            lines.append(f"paths: similarity at {', '.join(layers)}")
         return "\n".join(lines)
 
 
@@ -102,7 +112,16 @@ def _cells(verdict: Verdict) -> tuple[str, ...]:
         _two_digits(verdict.slope),
         "" if verdict.percentile is None else f"{verdict.percentile:.0%}",
         verdict.verdict,
+        *_trust_cells(verdict.trust),
     )
+
+
+def _trust_cells(trust: Trust | None) -> tuple[str, ...]:
+    """Return the cells about trust; `-` at layers that do not tell photographs with and without the unit apart."""
+    if trust is None:
+        return ("", "", "", "")
+    by_layer = " ".join("   -" if math.isnan(each) else f"{each:4.1f}" for each in trust.similarities)
+    return by_layer, f"{trust.path:.2f}", f"{trust.agreement:.2f}", ALARMS[trust.alarm]
 
 
 def _two_digits(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -48,16 +48,38 @@ def photographs_of_classes(
     Raises:
         OutputError: The folder is missing or has no image.
     """
-    known = {_words(name): name for name in classes if _words(name)} | {name.lower(): name for name in classes}
+    known = known_names(classes)
     found: dict[str, list[Tensor]] = {}
     for file in images_in(folder):
-        candidates = (file.stem.lower(), _words(file.stem), file.parent.name.lower(), _words(file.parent.name))
-        name = next((known[candidate] for candidate in candidates if candidate in known), None)
+        name = class_of_file(known, file)
         if name is not None and len(found.get(name, ())) < limit:
             with contextlib.suppress(fv.FeatvizError):
                 image = read_whole_photograph(file, longer_side=WHOLE_SIDE, channels=channels)
                 found.setdefault(name, []).append(image)
     return found
+
+
+def known_names(classes: Sequence[str]) -> dict[str, str]:
+    """Return class names by the spellings in which files and folders may be named after them, for `class_of_file`.
+
+    Args:
+        classes: Class names.
+    """
+    return {_words(name): name for name in classes if _words(name)} | {name.lower(): name for name in classes}
+
+
+def class_of_file(known: Mapping[str, str], file: Path) -> str | None:
+    """Return the class after which a file or its folder is named, apart from numbers and punctuation.
+
+    Args:
+        known: From `known_names`.
+        file: Path of a photograph.
+
+    Returns:
+        The class name; `None` if it is named after none.
+    """
+    candidates = (file.stem.lower(), _words(file.stem), file.parent.name.lower(), _words(file.parent.name))
+    return next((known[candidate] for candidate in candidates if candidate in known), None)
 
 
 def _words(name: str) -> str:
