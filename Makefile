@@ -113,6 +113,7 @@ atlas-bench: $(READY)  ## time an atlas of a million activations
 
 features-bench: $(READY)  ## measure dictionaries of features on drawings whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/features.py
+	$(if $(MODELS),PYTHONPATH=tools $(BIN)/python benchmarks/quality.py --models $(MODELS) --photographs $(PHOTOGRAPHS) --parts features --peers "")
 
 layersbench: $(READY)  ## time the listing of layers
 	$(BIN)/python benchmarks/layers.py
