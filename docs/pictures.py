@@ -40,6 +40,7 @@ def main() -> None:
     """Render the contact sheets, dreams and pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mobilenet", default="default", help="a weights file")
+    parser.add_argument("--photographs", type=Path, help="folder to fit features to; they are not shown")
     options = parser.parse_args()
     if shutil.which("chromium") is None:
         raise SystemExit("screenshots need Chromium; install the system's package")
@@ -56,6 +57,8 @@ def main() -> None:
     explain(mobilenet)
     examples(motifnet)
     pages(motifnet, mobilenet)
+    if options.photographs:
+        features(mobilenet, options.photographs)
 
 
 def explain(network: fv.Network) -> None:
@@ -78,6 +81,19 @@ def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
         screenshot(gallery.page, (1560, 1400), "gallery", lambda _: None)
         screenshot(atlas.page, (1400, 760), "atlas", spiral)
         screenshot(blocks.page, (1400, 800), "blocks", eye)
+
+
+def features(network: fv.Network, photographs: Path) -> None:
+    """Sweep features of a dictionary, and take a screenshot. The page has no photographs, whatever their licence."""
+    layer = "features.13"
+    found = fv.fit_dictionary(
+        network, photographs, layer, features=64, kind="archetypal", k=8, per_image=196, steps=1000, compare_seeds=False
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        found = fv.Dictionary.load(found.save(Path(folder, "features.safetensors")))  # recipes name its file
+        swept = fv.sweep(network.with_dictionary(layer, found), Path(folder, "sweep"), f"{layer}~", size=128, steps=192)
+        page = next(Path(swept.page).parent.glob("*/index.html"), Path(swept.page))
+        screenshot(str(page), (1400, 1000), "features", lambda _: None)
 
 
 def spiral(page: Page) -> None:

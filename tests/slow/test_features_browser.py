@@ -65,5 +65,3 @@ def test_a_feature_fits_a_phone(browser, address):
         desk = opened.open(f"{QUICK}&layer=stage3~&channel=1")
         until(lambda: desk.locator("#card .plate").get_attribute("data-state") == "done")
         assert desk.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
