@@ -20,12 +20,11 @@ def address(tmp_path_factory):
     from_centres(centres).at("stage3").save(folder / "features.safetensors")
     command = [sys.executable, "-m", "featviz", "explore", "--no-browser", "--device", "cpu", "-o", folder / "store"]
     command += ["--dictionary", folder / "features.safetensors"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def test_the_card_of_a_feature_opens_and_its_image_is_rendered(page):
     row.click()
     assert desk.locator("main h1:visible").inner_text() == "stage3~"
     assert "12 features" in desk.locator("#layer-about").inner_text()
-    drawn(desk, 4)
+    drawn(desk)
     desk.locator(".tile[data-channel='2']").click()
     card = desk.locator("#card")
     assert card.get_by_role("heading", level=2).inner_text() == "stage3~2"
