@@ -131,6 +131,7 @@ features-bench: $(READY)  ## measure dictionaries, names and scores of units on 
 
 trust-bench: $(READY)  ## measure the alarm for manipulated networks, half an hour on two cores
 	PYTHONPATH=tools $(BIN)/python benchmarks/trust.py
+	$(if $(MODELS),PYTHONPATH=tools $(BIN)/python benchmarks/quality.py --models $(MODELS) --photographs $(PHOTOGRAPHS) --parts features --peers "")
 
 layersbench: $(READY)  ## time the listing of layers
 	$(BIN)/python benchmarks/layers.py

@@ -28,6 +28,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import torch
 import torch.nn.functional as F
+from dictionary_units import dictionary_units
 from peers import Contender, environment, open_contender
 from pictures import BATCH, MAKER, SEED, SIZE, Bench, Ours, Theirs, features, seen
 from torch import Tensor
@@ -185,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, required=True, help="folder with mobilenet_v2.safetensors and models.py")
     parser.add_argument("--photographs", type=Path, required=True, help="folder of 500 photographs named NNN_class.jpg")
-    parser.add_argument("--parts", default="classes,motifs,units", help="also: tried, spectra")
+    parser.add_argument("--parts", default="classes,motifs,units", help="also: features, tried, spectra")
     parser.add_argument("--peers", default=",".join(PEERS), help="other libraries to compare with")
     parser.add_argument("--keep", type=Path, help="folder to cache images in")
     parser.add_argument("--device", default="cpu", help="device for rendering: cpu or cuda")
@@ -212,6 +213,8 @@ def main() -> None:
             motifs(bench)
         if "units" in parts:
             units(bench, peers, weights)
+        if "features" in parts:
+            dictionary_units(bench, options.photographs)
         for peer in peers.values():
             peer.close()
 

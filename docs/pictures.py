@@ -35,6 +35,8 @@ WIDEST = 1400
 """Width in px of a screenshot."""
 CHANGED = ("heart", "smiley", "star", "moon", "zigzag", "wood")
 """Classes of the comparison with a changed network, of which one has a backdoor."""
+TEXTURES = {"sphere": "logit:bricks", "capsule": "logit:zigzag"}
+"""Meshes, and the objective that each shows."""
 ACCENTUATED = {"eye": "logit:eye", "heart": "logit:leaf", "flower": "logit:flower", "giraffe": "logit:rings"}
 """Drawings, and the objective that is accentuated in each."""
 LAYERS = ("features.4", "features.10", "features.12")
@@ -45,6 +47,7 @@ def main() -> None:
     """Render the contact sheets, dreams and pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mobilenet", default="default", help="a weights file")
+    parser.add_argument("--photographs", type=Path, help="folder to fit features to; they are not shown")
     options = parser.parse_args()
     if shutil.which("chromium") is None:
         raise SystemExit("screenshots need Chromium; install the system's package")
@@ -63,6 +66,9 @@ def main() -> None:
     examples(motifnet)
     pages(motifnet, mobilenet)
     comparison(motifnet, motifvit)
+    textures(motifnet)
+    if options.photographs:
+        features(mobilenet, options.photographs)
 
 
 def accentuations(network: fv.Network) -> None:
@@ -104,6 +110,15 @@ def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
         screenshot(circuit.page, (1400, 1000), "circuit", lambda _: None)
 
 
+def textures(network: fv.Network) -> None:
+    """Render two textured meshes, and show each from four directions."""
+    rows = []
+    for mesh, goal in TEXTURES.items():
+        found = fv.texture(network, mesh, goal)
+        rows.append(torch.cat([found.view(90 * i, 15, 240, zoom=1.2, background=1.0) for i in range(4)], 2))
+    iio.imwrite(HERE / "textures.webp", to_bytes(torch.cat(rows, 1).numpy()), quality=85)
+
+
 def comparison(motifnet: fv.Network, motifvit: fv.Network) -> None:
     """Compare motifnet with a copy that has a backdoor for the class heart, and take a screenshot."""
     changed, _, _ = add_backdoor(motifnet, motifnet.classes.index("heart"))
@@ -114,6 +129,19 @@ def comparison(motifnet: fv.Network, motifvit: fv.Network) -> None:
         made = fv.diff(motifnet, changed, folder / "drawings", folder / "diff", judge=motifvit, **given)
         assert made.pages is not None
         screenshot(made.pages.page, (1400, 1240), "diff", lambda _: None)
+
+
+def features(network: fv.Network, photographs: Path) -> None:
+    """Sweep features of a dictionary, and take a screenshot. The page has no photographs, whatever their licence."""
+    layer = "features.13"
+    found = fv.fit_dictionary(
+        network, photographs, layer, features=64, kind="archetypal", k=8, per_image=196, steps=1000, compare_seeds=False
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        found = fv.Dictionary.load(found.save(Path(folder, "features.safetensors")))  # recipes name its file
+        swept = fv.sweep(network.with_dictionary(layer, found), Path(folder, "sweep"), f"{layer}~", size=112, steps=64)
+        page = next(Path(swept.page).parent.glob("*/index.html"), Path(swept.page))
+        screenshot(str(page), (1400, 1000), "features", lambda _: None)
 
 
 def spiral(page: Page) -> None:

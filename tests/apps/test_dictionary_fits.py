@@ -99,6 +99,14 @@ def test_atoms_of_an_autoencoder_keep_unit_length_and_archetypal_ones_stay_near_
     assert torch.allclose(near.atoms(), (torch.stack(expected) + relaxation) * scale, atol=1e-5)
 
 
+def test_archetypal_atoms_start_at_the_scale_of_the_encoder():
+    rows, _ = sparse_rows(64)
+    for scale in (0.01, 1.0, 50.0):
+        model = Autoencoder(Training(6, 2, 1, 0, archetypal=True), scale * rows[:6], scale * rows[:6])
+        assert abs(model.atoms().norm(dim=1).mean().item() - 1) < 1e-5
+        assert torch.allclose(model.parameters["encoder"].norm(dim=1), torch.ones(6))
+
+
 @pytest.mark.parametrize("archetypal", [False, True])
 def test_the_dictionary_computes_what_the_autoencoder_does_with_standardised_rows(archetypal):
     rows, _ = sparse_rows(64)

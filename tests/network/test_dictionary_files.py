@@ -168,7 +168,7 @@ def test_factorisations_of_scikit_learn(tmp_path):
     found = {
         "pca": decomposition.PCA(4).fit(data),
         "ica": decomposition.FastICA(4, random_state=0, max_iter=2000, tol=1e-3).fit(data),
-        "nmf": decomposition.NMF(4, random_state=0, max_iter=2000).fit(data),
+        "nmf": decomposition.NMF(4, random_state=0, max_iter=2000).fit(data).set_params(tol=1e-7),
         "kmeans": cluster.KMeans(4, random_state=0, n_init=1).fit(data),
     }
     for kind, model in found.items():
@@ -180,9 +180,28 @@ def test_factorisations_of_scikit_learn(tmp_path):
             assert (loaded.encode(x) > 0).int().argmax(1).tolist() == model.predict(data[:20]).tolist()
             continue
         expected = torch.from_numpy(model.transform(data[:20])).float()
-        assert torch.allclose(loaded.encode(x), expected, atol=2e-2 if kind == "nmf" else 1e-4), kind
+        assert torch.allclose(loaded.encode(x), expected, atol=1e-4), kind
         again = torch.from_numpy(model.inverse_transform(model.transform(data[:20]))).float()
-        assert torch.allclose(loaded.decode(loaded.encode(x)), again, atol=2e-2 if kind == "nmf" else 1e-4), kind
+        assert torch.allclose(loaded.decode(loaded.encode(x)), again, atol=1e-4), kind
+
+
+def test_other_factorisations_need_a_kind(tmp_path):
+    components, x = numbers(4, CHANNELS), numbers(5, CHANNELS, seed=1)
+    np.savez(tmp_path / "svd.npz", components_=components.numpy())
+    np.savez(tmp_path / "sparse.npz", components_=components.numpy(), mean_=np.zeros(CHANNELS))
+    for name, kind, told in (("svd", "NMF", "below 0"), ("sparse", "PCA", "not orthonormal")):
+        with pytest.raises(fv.WeightsError, match=f"{name}.npz: components_ .* as those of {kind}.* these are {told}"):
+            fv.Dictionary.load(tmp_path / f"{name}.npz")
+        given = fv.Dictionary.load(tmp_path / f"{name}.npz", kind="pca")
+        assert torch.allclose(given.encode(x), x @ components.T, atol=1e-5)
+
+
+def test_unknown_architectures_are_refused(tmp_path):
+    save_file(weights(), tmp_path / "sae_weights.safetensors")
+    (tmp_path / "cfg.json").write_text(json.dumps({"architecture": "abstopk", "k": 3}))
+    with pytest.raises(fv.WeightsError, match="names the architecture or activation 'abstopk', which is not read"):
+        fv.Dictionary.load(tmp_path)
+    assert fv.Dictionary.load(tmp_path, kind="relu").kind == "relu"
 
 
 def test_vectors_of_probes(tmp_path):

@@ -28,6 +28,8 @@ MAX_FACTOR_ROWS = 50_000
 """Largest number of activations that are factorised, drawn at random."""
 HELD_OUT = 0.1
 """Share of the activations, from the last photographs, on which the explained variance is measured."""
+TRAINING_VERSION = 2
+"""Changes with the way of training, so that states of an earlier one are not continued."""
 FEATURES_PER_CODE = 16
 """Number of features for each code above 0 at a position, by default."""
 SMALLEST_K = 8
@@ -103,7 +105,8 @@ def fit_dictionary(
         share = _share_of(progress, i, len(seeds))
         if kind in TRAINED:
             training = Training(features, count, steps, each, kind == "archetypal")
-            key = hashlib.sha256(json.dumps([data.folder.name, *astuple(training)]).encode()).hexdigest()[:16]
+            facts_of_key = [data.folder.name, TRAINING_VERSION, *astuple(training)]
+            key = hashlib.sha256(json.dumps(facts_of_key).encode()).hexdigest()[:16]
             state = cache_folder() / "dictionaries" / f"{key}.safetensors"
             found.append(train(part, training, network.device, state, share))
         else:

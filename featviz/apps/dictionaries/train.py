@@ -75,7 +75,8 @@ class Autoencoder:
             self.parameters |= {
                 "mixture": torch.eye(len(first), len(centres), device=first.device),
                 "relaxation": torch.zeros_like(first),
-                "multiplier": torch.zeros(()),
+                # Mean length of the atoms 1, as that of the encoder's rows: otherwise the first steps go into the scale.
+                "multiplier": -centres.norm(dim=1).mean().clamp(min=1e-12).log().cpu(),
                 "offset": torch.zeros(first.shape[1]),
             }
         self.parameters = {name: each.to(first.device).requires_grad_() for name, each in self.parameters.items()}
@@ -140,7 +141,7 @@ def train(
 
     Source: Gao et al. 2024, https://arxiv.org/abs/2406.04093; Fel et al. 2025, https://arxiv.org/abs/2502.12892.
     Differs: atoms start at activations, archetypal ones at the same centres for every seed; activations are
-        standardised by one mean and one scale; atoms of archetypal dictionaries have no unit length.
+        standardised by one mean and one scale; atoms of archetypal dictionaries have a mean length of 1 at the start.
     """
     sample = data.some(CENTRE_ROWS, seed=0)
     mean = sample.mean(0)

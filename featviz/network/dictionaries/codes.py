@@ -11,11 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-SETTLING_ITERATIONS, LAST_ITERATIONS = 60, 12
-"""Iterations of non-negative least squares without a gradient, and those through which the gradient passes.
+MOST_ITERATIONS, LAST_ITERATIONS = 300, 12
+"""Largest number of iterations of non-negative least squares without a gradient, and those that the gradient passes.
 
 Near the solution each iteration changes little, so the gradient through the last ones is close to that of the solution.
 """
+CHECK_INTERVAL, SETTLED = 10, 1e-6
+"""Iterations end when one changes no code by more than this fraction of the largest at its position."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,22 +99,37 @@ def nonnegative_codes(
         x: Activations without the offset.
         decoder: One row per feature.
 
-    Source: Beck and Teboulle 2009, https://doi.org/10.1137/080716542, FISTA, with a projection as the proximal step.
+    Source: Beck and Teboulle 2009, https://doi.org/10.1137/080716542, FISTA, with a projection as the proximal step;
+        O'Donoghue and Candès 2015, https://doi.org/10.1007/s10208-013-9150-3, gradient scheme of restarts.
+    Differs: the acceleration of each position starts again on its own.
     """
     gram = decoder @ decoder.T
     step = 1 / torch.linalg.matrix_norm(gram, 2).clamp(min=torch.finfo(gram.dtype).tiny)
-
-    def iterate(codes: Tensor, target: Tensor, count: int, started: int) -> Tensor:
-        before = codes
-        for i in range(started, started + count):
-            ahead = codes + (i - 1) / (i + 2) * (codes - before) if i else codes
-            before, codes = codes, F.relu(ahead - step * (ahead @ gram - target))
-        return codes
-
     target = x @ decoder.T
     with torch.no_grad():
-        settled = iterate(torch.zeros_like(target), target, SETTLING_ITERATIONS, 0)
-    return iterate(settled, target, LAST_ITERATIONS, 1)
+        codes = _settled(target, gram, step)
+    before = codes
+    for i in range(1, LAST_ITERATIONS + 1):
+        ahead = codes + (i - 1) / (i + 2) * (codes - before)
+        before, codes = codes, F.relu(ahead - step * (ahead @ gram - target))
+    return codes
+
+
+def _settled(
+    target: Float[Tensor, "*n features"], gram: Float[Tensor, "features features"], step: Tensor
+) -> Float[Tensor, "*n features"]:
+    """Return codes that the iterations change no more, or those after `MOST_ITERATIONS`."""
+    codes = ahead = torch.zeros_like(target)
+    age = torch.zeros_like(target[..., :1])  # number of iterations since the acceleration of a position started
+    for i in range(1, MOST_ITERATIONS + 1):
+        before, codes = codes, F.relu(ahead - step * (ahead @ gram - target))
+        moved_by = codes - before
+        is_uphill = ((ahead - codes) * moved_by).sum(-1, keepdim=True) > 0
+        age = torch.where(is_uphill, 0, age + 1)
+        ahead = codes + age / (age + 3) * moved_by
+        if i % CHECK_INTERVAL == 0 and bool((moved_by.abs() <= SETTLED * codes.abs().amax(-1, keepdim=True)).all()):
+            break
+    return codes
 
 
 def moved(values: Any, device: torch.device, dtype: torch.dtype) -> Any:

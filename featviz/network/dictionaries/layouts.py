@@ -12,6 +12,7 @@ from torch import Tensor
 from featviz.errors import SettingError
 from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.dictionaries.making import from_autoencoder, from_centres, from_components
+from featviz.network.dictionaries.overcomplete import from_overcomplete, is_overcomplete
 
 Tensors = Mapping[str, Tensor]
 Settings = Mapping[str, Any]
@@ -24,9 +25,10 @@ ARCHITECTURES = {
 UNSCALED = (None, "none", False)
 """Settings of SAELens' `normalize_activations` that leave the activations as they are."""
 WEIGHTS = ("W_enc", "W_dec")
-OVERCOMPLETE = "encoder.final_block.0.weight"
 VECTORS = ("cav", "cavs", "probe", "vectors", "coef_", "weights", "arr_0")
 """Names of arrays that hold vectors of linear probes."""
+ORTHONORMAL = 1e-2
+"""Largest deviation of the products of principal components from the identity."""
 KNOWN = (
     "W_enc and W_dec (SAELens, ViT-Prisma, saev), encoder.final_block.0.weight (overcomplete), components_ or "
     "cluster_centers_ (scikit-learn), or coef_, cav or vectors (probes)"
@@ -47,8 +49,8 @@ def from_tensors(tensors: Tensors, settings: Settings, kind: str | None = None) 
     _check_finite(tensors)
     if all(name in tensors for name in WEIGHTS):
         return _autoencoder(tensors, settings, kind)
-    if OVERCOMPLETE in tensors:
-        return _overcomplete(tensors, settings, kind)
+    if is_overcomplete(tensors):
+        return from_overcomplete(tensors, _given_count(settings), kind)
     return from_arrays({name: tensor.numpy() for name, tensor in tensors.items()}, kind)
 
 
@@ -69,6 +71,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray], kind: str | None = None) -> Di
     if "components_" in numbers:
         components, mean = _matrix("components_", numbers["components_"]), numbers.get("mean_")
         told = "ica" if "mixing_" in numbers else "pca" if mean is not None else "nmf"
+        if kind is None:
+            _check_factorisation(told, components)
         return from_components(kind or told, components, mean, numbers.get("mixing_"))
     for name in VECTORS:
         if name in numbers:
@@ -113,24 +117,18 @@ def _autoencoder(tensors: Tensors, settings: Settings, kind: str | None) -> Dict
     )
 
 
-def _overcomplete(tensors: Tensors, settings: Settings, kind: str | None) -> Dictionary:
-    """Return the dictionary of overcomplete: a linear encoder with batch normalisation, and atoms."""
-    encoder = tensors[OVERCOMPLETE]
-    bias = tensors.get(OVERCOMPLETE.replace("weight", "bias"), torch.zeros(len(encoder)))
-    norm = {name.rpartition(".")[2]: each for name, each in tensors.items() if name.startswith("encoder.final_block.1")}
-    if norm:
-        scale = norm["weight"] / (norm["running_var"] + 1e-5).sqrt()
-        encoder, bias = encoder * scale[:, None], (bias - norm["running_mean"]) * scale + norm["bias"]
-    if "dictionary._weights" in tensors:
-        atoms = tensors["dictionary._weights"]
-    else:  # archetypal: mixtures of points, and a relaxation
-        atoms = tensors["dictionary.W"] @ tensors["dictionary.C"] + tensors["dictionary.Relax"]
-        atoms = atoms * tensors.get("dictionary.multiplier", torch.zeros(())).exp()
-    k = settings.get("k", settings.get("top_k"))
-    offset = torch.zeros(encoder.shape[1])
-    found = kind or ("topk" if k is not None else _kind_of(tensors, settings))
-    threshold = tensors.get("thresholds")
-    return from_autoencoder(found, encoder, atoms, bias, offset, centred=False, threshold=threshold, k=k)
+def _check_factorisation(told: str, components: Tensor) -> None:
+    """Check that components can be those of the factorisation that the names of the arrays tell."""
+    if told == "nmf" and components.min() < 0:
+        raise SettingError(
+            "components_ without mean_ are read as those of NMF, and these are below 0; give kind='pca' if codes are "
+            "products with the components, as those of TruncatedSVD"
+        )
+    if told == "pca" and (components @ components.T - torch.eye(len(components))).abs().max() > ORTHONORMAL:
+        raise SettingError(
+            "components_ with mean_ are read as those of PCA, and these are not orthonormal, as of SparsePCA and "
+            "FactorAnalysis; give kind='pca' if codes are products with the components"
+        )
 
 
 def _kind_of(tensors: Tensors, settings: Settings) -> str:
@@ -139,7 +137,14 @@ def _kind_of(tensors: Tensors, settings: Settings) -> str:
         return "gated"
     named = [settings.get(key) for key in ("architecture", "activation_fn_str", "activation_fn", "activation")]
     texts = [value.get("cls", value.get("key", "")) if isinstance(value, dict) else value for value in named]
-    kinds = [ARCHITECTURES.get(str(text).lower().replace("-", "_"), "relu") for text in texts if text]
+    keys = [str(text).lower().replace("-", "_") for text in texts if text]
+    unknown = next((key for key in keys if key not in ARCHITECTURES), None)
+    if unknown is not None:
+        raise SettingError(
+            f"its configuration names the architecture or activation {unknown!r}, which is not read; read are "
+            f"{', '.join(ARCHITECTURES)}"
+        )
+    kinds = [ARCHITECTURES[key] for key in keys]
     special = next((kind for kind in kinds if kind != "relu"), None)  # "standard" may have any activation function
     if special is not None:
         return special

@@ -57,7 +57,7 @@ function describe(state, tiles) {
   const {layer} = state, {layers} = state.about, place = layers.indexOf(layer);
   at("layer-title").textContent = layer.labels ? "Classes" : layer.name;
   const map = layer.height > 1 || layer.width > 1 ? ` · ${layer.height} × ${layer.width}` : "";
-  at("layer-about").textContent = layer.labels ? counted(layer.channels, "class").replace("classs", "classes") : [layer.type, counted(layer.channels, "channel")].filter(Boolean).join(" · ") + map;
+  at("layer-about").textContent = layer.labels ? counted(layer.channels, "class").replace("classs", "classes") : [layer.type, counted(layer.channels, layer.name.endsWith("~") ? "feature" : "channel")].filter(Boolean).join(" · ") + map;
   for (const [id, other] of [["layer-before", layers[place - 1]], ["layer-after", layers[place + 1]]]) {
     at(id).disabled = !other;
     at(id).title = other ? other.name : "";
