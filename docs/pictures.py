@@ -115,7 +115,7 @@ def textures(network: fv.Network) -> None:
     rows = []
     for mesh, goal in TEXTURES.items():
         found = fv.texture(network, mesh, goal)
-        rows.append(torch.cat([found.view(90 * i, 15, 240, zoom=1.2, background=1.0) for i in range(4)], 2))
+        rows.append(torch.cat([found.view(90 * i, 15, 240, zoom=0.92, background=1.0) for i in range(4)], 2))
     iio.imwrite(HERE / "textures.webp", to_bytes(torch.cat(rows, 1).numpy()), quality=85)
 
 

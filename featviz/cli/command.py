@@ -29,7 +29,7 @@ Examples:
   featviz render "stage2:5 - 2*tv + diversity(stage2)" --batch 4
   featviz dream cat.jpg --layer inception4c --model googlenet
   featviz dream cat.jpg --zoom 1.03 --frames 96 -o zoom.mp4
-  featviz texture torus logit:spiral -o torus     texture of a mesh, and a page that turns it
+  featviz texture sphere logit:bricks -o sphere   texture of a mesh, and a page that turns it
   featviz gallery --model motifnet -o gallery
   featviz sweep --layer stage2 -o units
   featviz explore --model motifnet                in the browser, on a local page
