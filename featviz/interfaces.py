@@ -23,43 +23,63 @@ if TYPE_CHECKING:
 
 # ---------------------------------------------------------------------------------------------- sizes and positions
 
-Size = tuple[int, int]
-"""Height and width in px."""
+Size = tuple[int, ...]
+"""Length of each spatial axis in px: height and width of an image; the length of a signal; depth (or time), height and
+width of a volume (or video). A sample of a signal and a voxel of a volume are a px, too."""
 
-Shape = tuple[int, int, int]
-"""Channels, height and width in px."""
+Shape = tuple[int, ...]
+"""Channels, and the length of each spatial axis in px."""
 
-Position = tuple[int, int] | str
-"""Row and column in a feature map or patch grid; `"center"`; or a token of a transformer that is not on the grid: the
-class token `"cls"`, or a register `"reg0"`, `"reg1"` …."""
+MAX_AXES = 3
+"""Largest number of spatial axes."""
+
+Position = tuple[int, ...] | str
+"""Index along each axis of a feature map, as row and column in one of two axes, or in a patch grid; `"center"`; or a
+token of a transformer that is not on the grid: the class token `"cls"`, or a register `"reg0"`, `"reg1"` …."""
 
 Leaves = list[Tensor]
 """The optimised leaf tensors of a param. The first dimension of each is the image, unless the batch shares it."""
 
 
-def as_size(size: int | Sequence[int]) -> Size:
-    """Return (height, width) from one side length or a pair, as plain Python integers.
+def as_size(size: int | Sequence[int], axes: int = 2) -> Size:
+    """Return the length of each spatial axis as plain Python integers.
 
     Args:
-        size: One side, or height and width, in px.
+        size: One side, which all axes get; or a sequence with the length of each of 1 to 3 axes, in px.
+        axes: Number of axes for one side.
 
     Returns:
-        Height and width in px.
+        The length of each axis in px: height and width for an image.
 
-    >>> as_size(224)
-    (224, 224)
+    Raises:
+        ValueError: The sequence has no item, or more than 3.
+
+    >>> as_size(224), as_size((4096,))
+    ((224, 224), (4096,))
     """
-    if isinstance(size, Sequence):
-        height, width = size
-        return operator.index(height), operator.index(width)
-    return operator.index(size), operator.index(size)
+    if not isinstance(size, Sequence):
+        return (operator.index(size),) * axes
+    if not 1 <= len(size) <= MAX_AXES:
+        raise ValueError(f"1 to {MAX_AXES} axes")
+    return tuple(map(operator.index, size))
+
+
+def show_size(size: Sequence[int], between: str = " x ") -> str:
+    """Return the text of a size, such as `"4096"` or `"96 x 128"`.
+
+    Args:
+        size: Length of each axis in px.
+        between: What separates the numbers.
+    """
+    return between.join(map(str, size))
 
 
 def as_position(at: Any) -> Position:
     """Return a position with plain Python integers.
 
     Args:
-        at: Row and column, from 0; `"center"`; or a token that is not on the grid, `"cls"` or `"reg0"`.
+        at: The index along each of 1 to 3 axes, from 0; `"center"`; or a token that is not on the grid, `"cls"` or
+            `"reg0"`.
 
     Returns:
         The position.
@@ -67,10 +87,7 @@ def as_position(at: Any) -> Position:
     >>> as_position([3, 4])
     (3, 4)
     """
-    if isinstance(at, str):
-        return at
-    row, column = at
-    return operator.index(row), operator.index(column)
+    return at if isinstance(at, str) else as_size(tuple(at))
 
 
 # ---------------------------------------------------------------------------------------------- objectives
@@ -167,8 +184,8 @@ class RenderContext:
     Args:
         capture: Runs the network on images in [0, 1] and returns the activations of the named layers.
         channels: Channels of the network's input.
-        size: Height and width of the optimised images, in px.
-        view: Height and width of what the network sees at once, in px: a tile, or the whole view where there are no
+        size: Length of each axis of the optimised images, in px.
+        view: The same of what the network sees at once, in px: a tile, or the whole view where there are no
             tiles.
     """
 

@@ -61,8 +61,10 @@ class LiveImages(ImageProgress):
         began = self._clock()
         left_out = len(images) - MAX_IMAGES
         text = self._text + (f"; {left_out} more images are not shown" if left_out > 0 else "")
-        source = base64.b64encode(_jpeg(images.numpy())).decode()
-        picture = f'<img src="data:image/jpeg;base64,{source}" alt="images so far" style="max-width: 100%">'
+        picture = ""
+        if images.ndim == 4:  # signals and volumes have the text alone
+            source = base64.b64encode(_jpeg(images.numpy())).decode()
+            picture = f'<img src="data:image/jpeg;base64,{source}" alt="images so far" style="max-width: 100%">'
         self._publish({"text/html": f"{picture}<div>{text}</div>", "text/plain": text})
         now = self._clock()
         self._due = now + max(MIN_INTERVAL, (now - began) / MAX_SHARE)

@@ -85,8 +85,8 @@ class Masked(Wrapper):
     """Images that change only inside a mask. Render with `start=`, the image to change.
 
     Args:
-        mask: A file, or numbers in [0, 1], (h, w) or (1, h, w): 1 where the image may change, 0 where it stays. It is
-            cropped and resized to the size of the images.
+        mask: A file, or numbers in [0, 1], (h, w) or (1, h, w), for volumes (1, d, h, w): 1 where the image may change,
+            0 where it stays. It is cropped and resized to the size of the images.
         param: How the part inside the mask is parameterized.
 
     Raises:
@@ -123,8 +123,8 @@ class Masked(Wrapper):
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
         """Return tensors that give these images; the last two, the images and the mask, stay fixed."""
-        size = (images.shape[2], images.shape[3])
-        mask = load_image_source(self.mask, 1, size).to(images).expand(len(images), -1, -1, -1).clone()
+        size = tuple(images.shape[2:])
+        mask = load_image_source(self.mask, 1, size).to(images).expand(len(images), *[-1] * (images.ndim - 1)).clone()
         return [*self.param.fit(images), images.clone(), mask]
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
@@ -182,7 +182,7 @@ class Stack(Wrapper):
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
         """Return tensors that give these images, except for the fixed ones at the start of the batch."""
-        fixed = self._load_fixed(images.shape[1], (images.shape[2], images.shape[3]))
+        fixed = self._load_fixed(images.shape[1], tuple(images.shape[2:]))
         return [fixed, *self.param.fit(images[len(fixed) :])]
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:

@@ -39,7 +39,7 @@ class ColorShift:
 
     def draw(self, rng: Generators, shape: Shape) -> GainAndShift:
         """Draw a gain and a shift for each channel of each image."""
-        change = self.amount * (2 * rng.uniform(2, shape[0], 1, 1) - 1)
+        change = self.amount * (2 * rng.uniform(2, shape[0], *[1] * (len(shape) - 1)) - 1)
         return 1 + change[:, 0], change[:, 1]
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: GainAndShift) -> Float[Tensor, "n c h w"]:
@@ -51,6 +51,8 @@ class ColorShift:
 @dataclass(frozen=True)
 class Contrast:
     """Multiply the difference of every pixel from its channel's mean by a random gain.
+
+    This changes the contrast of an image, or the amplitude of a signal.
 
     Args:
         amount: Largest difference of the gain from 1, in [0, 1].
@@ -67,8 +69,10 @@ class Contrast:
 
     def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n 1 1 1"]:
         """Draw the gain of each image."""
-        return 1 + self.amount * (2 * rng.uniform(1, 1, 1) - 1)
+        return 1 + self.amount * (2 * rng.uniform(*[1] * len(shape)) - 1)
 
     def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c h w"]:
         """Change the contrast about the mean of each channel."""
-        return torch.lerp(images.mean((2, 3), keepdim=True), images, draw.to(images, non_blocking=True))
+        return torch.lerp(
+            images.mean(tuple(range(2, images.ndim)), keepdim=True), images, draw.to(images, non_blocking=True)
+        )

@@ -96,7 +96,7 @@ def apply_draws(
     moves: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = []
     images = images.view_as(images)  # another tensor even without transforms, so that views have their own gradient
     for transform in stack:
-        drawn = draw(transform, (images.shape[1], images.shape[2], images.shape[3]))
+        drawn = draw(transform, tuple(images.shape[1:]))
         images = transform.apply(images, drawn)
         if isinstance(transform, MovesMasks):
             moves.append((transform.move, drawn))
