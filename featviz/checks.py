@@ -132,7 +132,8 @@ def check_size(name: str, size: Any) -> Size:
             raise TypeError
         sides = as_size(size)
     except (TypeError, ValueError) as error:
-        raise SettingError(f"{name} must be one side or (height, width) in px, got {shown(size)}") from error
+        more = ", or 1 to 3 lengths" if isinstance(size, tuple | list) else ""
+        raise SettingError(f"{name} must be one side or (height, width) in px{more}, got {shown(size)}") from error
     if min(sides) < 1:
         raise SettingError(f"{name} must be at least 1 px on each side, got {show_size(sides)}")
     most = MAX_LENGTH if len(sides) == 1 else MAX_SIDE

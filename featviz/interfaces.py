@@ -290,7 +290,7 @@ class Spatial(Protocol):
             The leaf tensors.
         """
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Return tensors that give this canvas.
 
         Args:
@@ -300,7 +300,7 @@ class Spatial(Protocol):
             The leaf tensors.
         """
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Compute the canvas, differentiably.
 
         Args:
@@ -316,7 +316,7 @@ class Spatial(Protocol):
 class Color(Protocol):
     """How a canvas becomes an image, and back."""
 
-    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def image(self, canvas: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Map unbounded numbers to [0, 1].
 
         Args:
@@ -326,7 +326,7 @@ class Color(Protocol):
             The image in [0, 1].
         """
 
-    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def canvas(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Invert `image`, approximately where it saturates.
 
         Args:
@@ -361,7 +361,7 @@ class Param(Protocol):
             The leaf tensors.
         """
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, images: Float[Tensor, "n c *size"]) -> Leaves:
         """Return tensors that give these images.
 
         Args:
@@ -371,7 +371,7 @@ class Param(Protocol):
             The leaf tensors.
         """
 
-    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Compute the images in [0, 1], differentiably.
 
         Args:
@@ -436,7 +436,7 @@ class Transform(Protocol):
             Anything that `apply` can use.
         """
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Any) -> Float[Tensor, "n c h2 w2"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Any) -> Float[Tensor, "n c *size2"]:
         """Transform the images, differentiably.
 
         Args:
@@ -452,7 +452,7 @@ class Transform(Protocol):
 class MovesMasks(Protocol):
     """A transform that moves pixels, and can move a mask along with them. Others are taken to leave masks in place."""
 
-    def move(self, masks: Float[Tensor, "n c h w"], draw: Any) -> Float[Tensor, "n c h2 w2"]:
+    def move(self, masks: Float[Tensor, "n c *size"], draw: Any) -> Float[Tensor, "n c *size2"]:
         """Move masks as `apply` moves images with the same draw.
 
         Args:
@@ -567,7 +567,7 @@ class ImageProgress(ABC):
         """
 
     @abstractmethod
-    def show(self, done: int, steps: int, images: Float[Tensor, "n c h w"]) -> None:
+    def show(self, done: int, steps: int, images: Float[Tensor, "n c *size"]) -> None:
         """Use the images.
 
         Args:

@@ -263,8 +263,8 @@ def _copy_gradients(leaves: Sequence[Tensor], whole: Sequence[Tensor], some: sli
 def _backward_by_tiles(
     score: Callable[[Tensor, Tensor, MoveMasks], Tensor],
     tiles: Sequence[Tile],
-    views: Float[Tensor, "n c h w"],
-    images: Float[Tensor, "n c2 h2 w2"],
+    views: Float[Tensor, "n c *size"],
+    images: Float[Tensor, "n c2 *size2"],
     leaves: Leaves,
     move: MoveMasks,
 ) -> Float[Tensor, " n"]:

@@ -43,9 +43,10 @@ from featviz.network import CODES, Execution, Network
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.random import Generators
-from featviz.transforms import NEAR, USUAL, Resize
+from featviz.transforms import NEAR, Resize
+from featviz.transforms.presets import USUAL
 
-Start = str | Path | Float[Tensor, "... c h w"] | Float[np.ndarray, "... c h w"]
+Start = str | Path | Float[Tensor, "..."] | Float[np.ndarray, "..."]
 """An image file, or an image or a batch of them in [0, 1]."""
 
 
@@ -80,7 +81,7 @@ class Job:
     seeds: tuple[int, ...]
     rng: Generators
     start: Start | None
-    start_images: Float[Tensor, "n c h w"] | None
+    start_images: Float[Tensor, "n c *size"] | None
     leaves: Leaves
     has_alpha: bool
     execution: Execution
@@ -189,7 +190,7 @@ class Job:
 
     # ------------------------------------------------------------------------------------------ what a step needs
 
-    def images(self, leaves: Leaves) -> Float[Tensor, "n c h w"]:
+    def images(self, leaves: Leaves) -> Float[Tensor, "n c *size"]:
         """Compute the images in [0, 1] from leaf tensors."""
         return self.param.images(leaves, self.size)
 
@@ -342,9 +343,7 @@ def _size(param: Param, network: Network, start_images: Tensor | None) -> Size:
 def _start_images(start: str | Path | Tensor, network: Network, count: int) -> Float[Tensor, "n c *size"]:
     channels, axes = network.channels, len(network.size)
     if not isinstance(start, Tensor) and axes != 2:
-        raise SettingError(
-            f"start must be numbers in [0, 1], as {network.label} does not read image files, got {start}"
-        )
+        raise SettingError(f"start must be numbers in [0, 1], as {network.label} reads no image files, got {start}")
     image = start if isinstance(start, Tensor) else torch.from_numpy(read_image(start, channels))
     given, image = tuple(image.shape), image[None] if image.ndim == axes + 1 else image
     if image.ndim != axes + 2 or image.shape[0] not in (1, count) or image.shape[1] != channels:
@@ -356,7 +355,7 @@ def _start_images(start: str | Path | Tensor, network: Network, count: int) -> F
 
 def _first_images(
     param: Param, rng: Generators, network: Network, size: Size, start_images: Tensor | None
-) -> tuple[Leaves, Float[Tensor, "n c h w"]]:
+) -> tuple[Leaves, Float[Tensor, "n c *size"]]:
     """Return the initial leaf tensors on the network's device, and their images.
 
     Raises:
@@ -376,7 +375,7 @@ def _first_images(
         raise
 
 
-def _resized_start(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c h2 w2"]:
+def _resized_start(images: Float[Tensor, "n c *size"], size: Size) -> Float[Tensor, "n c *size2"]:
     """Resize start images to the size of the render; their aspect ratio must match to within a pixel."""
     if len(size) != 2:
         return resize(images, size)

@@ -19,6 +19,7 @@ from featviz.errors import FeatvizError, RecipeError
 from featviz.interfaces import NamesClass, UsesFiles
 from featviz.io import NPY, is_file, read_recipe, recipe_beside
 from featviz.network import CODES, Execution, InputSpec, index_of_class
+from featviz.network.input_spec import without_defaults
 
 FORMAT = 4
 """Version of the recipe format."""
@@ -202,7 +203,8 @@ class Recipe:
     @property
     def _content(self) -> dict[str, Any]:
         """The fields by name, without those of the input that recipes of images do not need."""
-        return asdict(self) | {"input": self.input.content}
+        content = asdict(self)
+        return content | {"input": without_defaults(content["input"])}
 
     @property
     def hash(self) -> str:
@@ -245,6 +247,9 @@ class Recipe:
             recipe = cls(**{key: _to_tuples(value) for key, value in found.items() if key in known})
             kinds = get_type_hints(cls)
             wrong = [name for name in known if not _is_kind(getattr(recipe, name), kinds[name])]
+            axes = len(recipe.input.size)
+            wrong += [] if len(recipe.size) == axes else ["size"]
+            wrong += [] if recipe.shown is None or len(recipe.shown) == axes else ["shown"]
             images, objectives = len(recipe.seeds), len(recipe.objectives)
             uneven = not objectives or not images or images % objectives
             if wrong or uneven or recipe.index not in (None, *range(images)):
@@ -256,7 +261,7 @@ class Recipe:
             raise RecipeError(_UNREADABLE) from error
 
 
-def fingerprint(images: Float[Tensor, "n c h w"]) -> str:
+def fingerprint(images: Float[Tensor, "n c *size"]) -> str:
     """Return a hash of images."""
     return hashlib.sha256(str(tuple(images.shape)).encode() + images.numpy().tobytes()).hexdigest()[:16]
 

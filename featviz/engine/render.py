@@ -72,8 +72,8 @@ def render(
             otherwise.
         batch: Number of images of each objective; 1 for the param's own.
         transforms: One transform or a sequence of them; `()` for none; or text, such as `"lucid"`. `None` for
-            `transforms.STANDARD`, those of `transforms.USUAL` for signals, volumes and video, or `transforms.NEAR` for
-            a param with the trait `close_views`.
+            `transforms.STANDARD`, for `transforms.NEAR` with a param that has the trait `close_views`, and for those of
+            `featviz.transforms.presets.USUAL` with signals, volumes and video.
         optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`.
         lr: Initial learning rate of Adam, > 0; `None` for that of `optimizer`.
         quality: `"draft"`, `"usual"` or `"best"`: the number of steps, 320, 512 or 1536.
@@ -150,7 +150,7 @@ def render(
     )
 
 
-def _sampled(job: Job) -> Float[Tensor, "n c h2 w2"]:
+def _sampled(job: Job) -> Float[Tensor, "n c *size2"]:
     """Return every seventh pixel of the images along each axis."""
     with torch.no_grad():
         images = job.images(job.leaves)

@@ -76,11 +76,11 @@ class Rendering:
         plan: How the steps ran: how many were replayed as a CUDA graph, or why none.
     """
 
-    images: Float[Tensor, "n c h w"]
+    images: Float[Tensor, "n c *size"]
     history: Float[Tensor, "steps n"]
     names: tuple[str, ...]
     recipe: Recipe
-    snapshots: Mapping[int, Float[Tensor, "n c h w"]] = field(default_factory=dict)
+    snapshots: Mapping[int, Float[Tensor, "n c *size"]] = field(default_factory=dict)
     problems: Mapping[int, str] = field(default_factory=dict)
     alpha: bool = False
     execution: Execution = Execution()
@@ -252,6 +252,6 @@ class Rendering:
             raise SettingError(f"a result of {size} px is no picture; save it as .npy, or use its .values")
 
 
-def _redraw_one(redraw: Callable[[Size], Tensor], image: int, size: Size) -> Float[Tensor, "1 c h w"]:
+def _redraw_one(redraw: Callable[[Size], Tensor], image: int, size: Size) -> Float[Tensor, "1 c *size"]:
     """Draw one of the images at a size."""
     return redraw(size)[image : image + 1]

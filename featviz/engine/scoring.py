@@ -30,11 +30,11 @@ class Scorer:
     objectives: tuple[ObjectiveLike, ...]
     forward: Forward
 
-    def __call__(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n objectives"]:
+    def __call__(self, images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n objectives"]:
         """Return the score of every image for every objective."""
         return self.scores(self.activations(images))
 
-    def activations(self, images: Float[Tensor, "n c h w"]) -> Activations:
+    def activations(self, images: Float[Tensor, "n c *size"]) -> Activations:
         """Return the activations of the captured layers."""
         return self.forward(images).of(images, done=1.0)
 
@@ -78,7 +78,7 @@ def open_scorer(
 @entry_point
 @torch.no_grad()
 def score(
-    network: Network, objective: ObjectiveSource | Sequence[ObjectiveSource], images: Float[Tensor, "n c h w"]
+    network: Network, objective: ObjectiveSource | Sequence[ObjectiveSource], images: Float[Tensor, "n c *size"]
 ) -> Float[Tensor, "n objectives"]:
     """Score images by one or several objectives, in one forward pass.
 

@@ -39,7 +39,7 @@ class View:
         cls,
         transforms: Transforms,
         network: Network,
-        images: Float[Tensor, "n c h w"],
+        images: Float[Tensor, "n c *size"],
         max_tile: int | None,
         layers: Collection[str] = (),
     ) -> View:
@@ -100,7 +100,7 @@ class View:
             cut = f"a view of {show_size(self.size)} px is cut into tiles of {show_size(self.tile)}"
             raise SettingError(f"{objective} needs the full view, but {cut}; use a smaller image or larger tiles")
 
-    def look(self, images: Float[Tensor, "n c h w"], draw: Draw) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
+    def look(self, images: Float[Tensor, "n c *size"], draw: Draw) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
         """Transform the images.
 
         Args:
@@ -118,7 +118,7 @@ def size_of(images: Tensor) -> Size:
     return tuple(images.shape[2:])
 
 
-def _sample_view(images: Float[Tensor, "1 c h w"], transforms: Sequence[Transform]) -> Float[Tensor, "1 c2 h2 w2"]:
+def _sample_view(images: Float[Tensor, "1 c *size"], transforms: Sequence[Transform]) -> Float[Tensor, "1 c2 *size2"]:
     """Transform one image.
 
     Raises:

@@ -66,7 +66,7 @@ def as_mask_source(mask: ImageSource) -> str | Array:
     return numbers
 
 
-def load_image_source(source: str | Array, channels: int, size: Size | None = None) -> Float[Tensor, "c h w"]:
+def load_image_source(source: str | Array, channels: int, size: Size | None = None) -> Float[Tensor, "c *size"]:
     """Load an image, crop the largest centered part with the aspect ratio of `size`, and resize it.
 
     Args:
@@ -110,7 +110,7 @@ def _resized_volume(image: Float[Tensor, "c *size"], size: Size) -> Float[Tensor
     return image if image.shape[1:] == size else F.interpolate(image[None], size, mode=linear_mode(image[None]))[0]
 
 
-def center_crop(image: Float[Tensor, "c h w"], crop: Size, size: Size) -> Float[Tensor, "c h2 w2"]:
+def center_crop(image: Float[Tensor, "c *size"], crop: Size, size: Size) -> Float[Tensor, "c *size2"]:
     """Crop the center of an image and resize it, with antialiasing.
 
     Args:

@@ -56,7 +56,7 @@ class LiveImages(ImageProgress):
         """Return whether the next update is due."""
         return self._clock() >= self._due
 
-    def show(self, done: int, steps: int, images: Float[Tensor, "n c h w"]) -> None:
+    def show(self, done: int, steps: int, images: Float[Tensor, "n c *size"]) -> None:
         """Update the images and the text."""
         began = self._clock()
         left_out = len(images) - MAX_IMAGES
@@ -97,7 +97,7 @@ def in_notebook() -> bool:
     return isinstance(get_ipython(), ZMQInteractiveShell)
 
 
-def _jpeg(images: Float[np.ndarray, "n c h w"]) -> bytes:
+def _jpeg(images: Float[np.ndarray, "n c *size"]) -> bytes:
     """Return a JPEG of the first images side by side, whose longer side has about `MAX_SIDE` px.
 
     The last of four channels is taken for alpha.

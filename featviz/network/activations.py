@@ -57,7 +57,7 @@ OUTPUT_KINDS: tuple[OutputKind, ...] = ("classes", "multilabel", "binary", "regr
 OutputScale = Literal["logits", "probabilities", "log-probabilities"]
 """Whether a network puts out logits, or has turned them into probabilities already."""
 
-MoveMasks = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h2 w2"]]
+MoveMasks = Callable[[Float[Tensor, "n c *size"]], Float[Tensor, "n c *size2"]]
 """Moves masks, (n, c, h, w), as the transforms of this step moved the images."""
 
 
@@ -90,7 +90,7 @@ class Activations(Mapping[str, Tensor]):
     layouts: Mapping[str, Layout]
     size: Size
     heads: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {OUTPUT: ()})
-    source: Float[Tensor, "n c h w"] | None = None
+    source: Float[Tensor, "n c *size"] | None = None
     done: float | Tensor = 0.0
     move_masks: MoveMasks = _unmoved
     has_alpha: bool = False
@@ -251,15 +251,15 @@ class Activations(Mapping[str, Tensor]):
     def _inside(layer: str, at: Position, grid: Sequence[int]) -> tuple[int, ...]:
         place = tuple(side // 2 for side in grid) if isinstance(at, str) else at
         if len(place) != len(grid):
-            example = ",".join("0" for _ in grid)
-            raise AddressError(f"no position @{_show(at)} in {layer!r}; its map has {len(grid)} axes, as in @{example}")
+            example, axes = ",".join("0" for _ in grid), f"{len(grid)} {'axis' if len(grid) == 1 else 'axes'}"
+            raise AddressError(f"no position @{_show(at)} in {layer!r}; its map has {axes}, as in @{example}")
         if not all(0 <= index < side for index, side in zip(place, grid, strict=True)):
             ranges = " and ".join(f"{name} 0 to {side - 1}" for name, side in zip(_axis_names(grid), grid, strict=True))
             raise AddressError(f"no position @{_show(at)} in {layer!r}; at this size its map has {ranges}")
         return place
 
     @property
-    def images(self) -> Float[Tensor, "n c h w"]:
+    def images(self) -> Float[Tensor, "n c *size"]:
         """The images before any transform, in [0, 1]; alpha is the last channel where they have one.
 
         Raises:
@@ -270,7 +270,7 @@ class Activations(Mapping[str, Tensor]):
         return self.source
 
     @property
-    def alpha(self) -> Float[Tensor, "n 1 h w"]:
+    def alpha(self) -> Float[Tensor, "n 1 *size"]:
         """The alpha channel of the images, in [0, 1].
 
         Raises:
@@ -342,7 +342,7 @@ class Activations(Mapping[str, Tensor]):
             raise AddressError(f"{given}, but the network has {count} outputs; give classes= in output order")
         return index
 
-    def of(self, images: Float[Tensor, "n c h w"], **more: Any) -> Activations:
+    def of(self, images: Float[Tensor, "n c *size"], **more: Any) -> Activations:
         """Return a copy that knows the images before any transform.
 
         Args:
@@ -359,7 +359,7 @@ class Activations(Mapping[str, Tensor]):
         """
         return replace(self, tensors={**self.tensors, **tensors})
 
-    def within(self, mask: Float[Tensor, "h w"], layers: Iterable[str]) -> Activations:
+    def within(self, mask: Float[Tensor, "*size"], layers: Iterable[str]) -> Activations:
         """Return layers and images with the same values, whose gradient is restricted to a mask.
 
         An objective of them then changes the image under the mask only. The gradient is scaled by the inverse of the
@@ -380,7 +380,7 @@ class Activations(Mapping[str, Tensor]):
         tensors = {layer: _gradient_weighted(self[layer], self._weights(layer, moved)) for layer in layers}
         return replace(self, tensors=tensors, source=_gradient_weighted(self.images, masks))
 
-    def _weights(self, layer: str, masks: Float[Tensor, "n 1 h w"]) -> Tensor:
+    def _weights(self, layer: str, masks: Float[Tensor, "n 1 *size"]) -> Tensor:
         """Return the weight of each position under a mask, with mean 1, shaped for the layer's output."""
         tensor, layout = self[layer], self.layouts[layer]
         if layout.kind == "map":

@@ -60,7 +60,7 @@ def _sizes(network: Network) -> list[Size]:
     return [*((low, wide) for low in FIELD_HEIGHTS), (max(FIELD_WIDTH, height), wide), network.size]
 
 
-def _run(network: Network, maps: set[str], images: Float[Tensor, "n c h w"], note: Columns) -> None:
+def _run(network: Network, maps: set[str], images: Float[Tensor, "n c *size"], note: Columns) -> None:
     """Run a network on images in [0, 1] up to the last feature map, and call back with the outputs of maps."""
     left = set(maps)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,8 +128,7 @@ class InputSpec:
     @property
     def content(self) -> dict[str, Any]:
         """The fields by name, for files and hashes, without `axes` and `value_range` where these are the defaults."""
-        usual = {"axes": USUAL_AXES[len(self.size)], "value_range": None}
-        return {key: value for key, value in vars(self).items() if key not in usual or value != usual[key]}
+        return without_defaults(vars(self))
 
     def values(self, images: Tensor) -> Tensor:
         """Return images in [0, 1], (n, c, *size), as values in the range of the data.
@@ -187,6 +186,16 @@ class InputSpec:
             raise SettingError(f"{label} expects images of shape ({self.dims}) in [0, 1], got {tuple(images.shape)}")
         if not images.is_floating_point():
             raise SettingError(f"{label} expects floating-point images in [0, 1], got {images.dtype}")
+
+
+def without_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an input specification without `axes` and `value_range` where these are the defaults.
+
+    Args:
+        content: The fields by name.
+    """
+    usual = {"axes": USUAL_AXES.get(len(content.get("size", ()))), "value_range": None}
+    return {key: value for key, value in content.items() if key not in usual or value != usual[key]}
 
 
 def _numbers(name: str, given: Any) -> tuple[float, ...]:

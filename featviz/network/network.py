@@ -562,7 +562,7 @@ class Network:
         return open_session(self, layers, execution)
 
     @neutral_state()
-    def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
+    def capture(self, images: Float[Tensor, "n c *size"], layers: Iterable[str]) -> Activations:
         """Return the activations of layers for images.
 
         Args:

@@ -95,11 +95,11 @@ class Passes:
             call for call, shape in self.first.shapes.items() if shape and self._has_tokens_first(call, shape)
         }
 
-    def grey(self, count: int, size: Size) -> Float[Tensor, "n c h w"]:
+    def grey(self, count: int, size: Size) -> Float[Tensor, "n c *size"]:
         """Return grey images."""
         return torch.full((count, self.spec.channels, *size), 0.5, device=self.device)
 
-    def watch(self, images: Float[Tensor, "n c h w"], note: Note, copy: nn.Module | None = None) -> Chance:
+    def watch(self, images: Float[Tensor, "n c *size"], note: Note, copy: nn.Module | None = None) -> Chance:
         """Run a working copy on images in [0, 1]; return the random state that it used."""
         copy = working_copy(self.module, share_weights=not self.writes_weights) if copy is None else copy
         chance = Chance(self.device)
@@ -177,12 +177,15 @@ class Passes:
 def _other_sizes(size: Size) -> list[Size]:
     """Return sizes to try in the second pass of a network on signals or volumes.
 
-    Sides are doubled, so that maps of any stride grow. Volumes are halved first, which takes an eighth of the time.
+    Signals are doubled, so that maps of any stride grow. Volumes are made smaller first, which takes less time: by
+    multiples of 32 px or a power of 2, so that strides divide the difference and no map is rounded.
     """
     double = tuple(2 * side for side in size)
     if len(size) == 1:
         return [double]
-    return [tuple(-(-side // 2) for side in size), (size[0] + 16, *(side + 32 for side in size[1:])), double]
+    smaller = tuple(side - (32 * round(side / 64) if side >= 48 else 2 ** side.bit_length() // 4) for side in size)
+    larger = (size[0] + 16, *(side + 32 for side in size[1:]))
+    return [each for each in (smaller, larger, double) if all(a != b for a, b in zip(each, size, strict=True))]
 
 
 def defined_channel(part: nn.Module, shape: Shape) -> int:

@@ -34,7 +34,7 @@ Columns = Callable[[str, Tensor], None]
 
 
 def receptive_fields(
-    run: Callable[[Float[Tensor, "n c h w"], Columns], None], strides: Mapping[str, int], size: Size, channels: int
+    run: Callable[[Float[Tensor, "n c *size"], Columns], None], strides: Mapping[str, int], size: Size, channels: int
 ) -> dict[str, ReceptiveField]:
     """Measure the receptive field and stride of feature maps.
 

@@ -46,7 +46,7 @@ class Forward:
 
     def __call__(
         self,
-        images: Float[Tensor, "n c h w"],
+        images: Float[Tensor, "n c *size"],
         *,
         redirect: Bool[Tensor, " n"] | None = None,
         replace: Mapping[str, Replacement] = MappingProxyType({}),

@@ -37,11 +37,11 @@ class Plain:
     [0.5, 0.5, 0.5, 0.5]
     """
 
-    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def image(self, canvas: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Apply the sigmoid."""
         return canvas.sigmoid()
 
-    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def canvas(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Invert `image`. Values nearer than 1/512 to 0 or 1 are clamped, because the inverse is infinite there."""
         return image.clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN).logit()
 
@@ -58,11 +58,11 @@ class Clamped:
     [0.0, 0.25, 1.0]
     """
 
-    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def image(self, canvas: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Clamp to [0, 1]."""
         return _Clamp.apply(canvas)  # type: ignore[no-untyped-call,no-any-return]
 
-    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def canvas(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Return the image unchanged."""
         return image
 
@@ -101,7 +101,7 @@ class Decorrelated(UsesPrior):
 
     prior: str | Path | None = None
 
-    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def image(self, canvas: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Mix the axes into channels, add the mean colour and apply the sigmoid.
 
         Args:
@@ -117,7 +117,7 @@ class Decorrelated(UsesPrior):
         mixed = _mix(canvas, matrix)
         return (mixed if mean is None else mixed + _per_channel(mean, mixed)).sigmoid()
 
-    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def canvas(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Invert `image`. Values nearer than 1/512 to 0 or 1 are clamped, because the inverse is infinite there."""
         matrix, mean = _axes(self.loaded_prior, image.device)
         mixed = Plain().canvas(image)

@@ -76,7 +76,7 @@ class CPPN:
             leaves += [weight, torch.zeros(len(rng), 1, self.width)]
         return [*leaves, torch.zeros(len(rng), 2 * self.width, channels), torch.zeros(len(rng), 1, channels)]
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Learn the canvas with Adam. This takes seconds to minutes, and loses fine detail."""
         shrink = min(1.0, FIT_SIDE / max(canvas.shape[2:]))
         size = tuple(max(1, round(shrink * side)) for side in canvas.shape[2:])
@@ -95,7 +95,7 @@ class CPPN:
                 schedule.step()
         return [leaf.detach() for leaf in leaves]
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Evaluate each image's network at the center of every pixel."""
         signal = self._coordinates(size, leaves[0].device).expand(len(leaves[0]), -1, -1)
         for weight, bias in zip(leaves[:-2:2], leaves[1:-2:2], strict=True):

@@ -91,14 +91,14 @@ class Fourier(_Spectral):
         self._check_axes(size)
         return [self.std * rng.normal(channels, *size[:-1], size[-1] // 2 + 1, 2)]
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Return the coefficients of a canvas."""
         size = tuple(canvas.shape[2:])
         self._check_axes(size)
         spectrum = torch.view_as_real(torch.fft.rfftn(canvas, s=size, norm="ortho"))
         return [spectrum / self._scale(size, canvas.device)]
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Scale the coefficients and transform them into a canvas."""
         return inverse_fft(leaves[0] * self._scale(size, leaves[0].device), size)
 
@@ -109,7 +109,7 @@ class Fourier(_Spectral):
                 f"{self.decay}"
             )
 
-    def _scale(self, size: Size, device: torch.device) -> Float[Tensor, "*c h w 2"]:
+    def _scale(self, size: Size, device: torch.device) -> Float[Tensor, "*any 2"]:
         return _scale(size, self.decay, self.loaded_prior, device)
 
 
@@ -117,7 +117,7 @@ class Fourier(_Spectral):
 @neutral_state()
 def _scale(
     size: Size, decay: float | tuple[float, ...], prior: Prior | None, device: torch.device
-) -> Float[Tensor, "*c h w 2"]:
+) -> Float[Tensor, "*any 2"]:
     """Return the factor from leaves to coefficients: step scale and amplitude spectrum in one product.
 
     The canvases of signals and volumes are scaled to the standard deviation that those of images usually have.
@@ -163,12 +163,12 @@ class Phase(_Spectral):
         phase = (2 * math.pi / PHASE_STEP_SCALE) * (rng.uniform(channels, *size[:-1], size[-1] // 2 + 1) - 0.5)
         return [phase, self._amplitude(channels, size).expand_as(phase).clone()]
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Return the phases of a canvas, and its amplitudes, which stay fixed."""
         spectrum = torch.fft.rfftn(canvas, s=canvas.shape[2:], norm="ortho")
         return [spectrum.angle() / PHASE_STEP_SCALE, spectrum.abs()]
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Compute the canvas with these phases. No gradient reaches the amplitudes, nor the phase of the mean."""
         phase, amplitude = leaves[0] * PHASE_STEP_SCALE, leaves[1].detach()
         # `rfftn` stores half of the spectrum of a real canvas; the other half is its complex conjugate. Column 0 and,
@@ -180,7 +180,7 @@ class Phase(_Spectral):
         phase = torch.cat(columns, -1)
         return inverse_fft(amplitude[..., None] * torch.stack((phase.cos(), phase.sin()), -1), size)
 
-    def _amplitude(self, channels: int, size: Size) -> Float[Tensor, "c h w"]:
+    def _amplitude(self, channels: int, size: Size) -> Float[Tensor, "c *size"]:
         cpu = torch.device("cpu")
         prior = self.loaded_prior
         if prior is None:

@@ -70,11 +70,11 @@ class Image:
         """Draw the initial tensors of each image."""
         return self.spatial.start(rng, channels, size)
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, images: Float[Tensor, "n c *size"]) -> Leaves:
         """Return tensors that give these images, as far as the spatial part can represent them."""
         return self.spatial.fit(self._color(images).canvas(images))
 
-    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Compute the images in [0, 1], differentiably."""
         canvas = self.spatial.canvas(leaves, size)
         return self._color(canvas).image(canvas)

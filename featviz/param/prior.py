@@ -94,7 +94,7 @@ class Prior:
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise OutputError(f"{path} is not a prior; create one with: featviz fit-prior FOLDER") from error
 
-    def amplitude(self, size: Size, device: torch.device) -> Float[Tensor, "c h w"]:
+    def amplitude(self, size: Size, device: torch.device) -> Float[Tensor, "c *size"]:
         """Return the amplitude spectrum of each axis for images of a size.
 
         Args:

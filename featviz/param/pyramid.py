@@ -48,14 +48,14 @@ class Pyramid:
         """Draw every level of each image, the finest first."""
         return [self.std * rng.normal(channels, *side) for side in self._sizes(size)]
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Decompose a canvas: each level holds what the enlarged next coarser one lacks."""
         pools: list[Any] = [F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d]
         levels = [pools[canvas.ndim - 3](canvas, size) for size in self._sizes(tuple(canvas.shape[2:]))]
         finer = [level - _enlarge(coarse, level.shape[2:]) for level, coarse in pairwise(levels)]
         return [*finer, levels[-1].clone()]
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Add up the levels, from the coarsest to the finest."""
         canvas = leaves[-1]
         for finer in reversed(leaves[:-1]):

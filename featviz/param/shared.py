@@ -58,12 +58,12 @@ class Shared:
         shared = [self.std * rng.normal(channels, *self._cells(size, factor))[:1] for factor in self.factors]
         return [*shared, *self.own.start(rng, channels, size)]
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Fit the images' own parts to the canvas; the shared canvases are 0."""
         cells = [self._cells(tuple(canvas.shape[2:]), factor) for factor in self.factors]
         return [*(canvas.new_zeros(1, canvas.shape[1], *cell) for cell in cells), *self.own.fit(canvas)]
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Add the enlarged shared canvases to each image's own part."""
         count = len(self.factors)
         canvas = self.own.canvas(leaves[count:], size)

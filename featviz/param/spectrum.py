@@ -21,7 +21,7 @@ Source: Tolhurst, Tadmor and Chao 1992, "Amplitude spectra of natural images", O
 
 @lru_cache(maxsize=16)
 @neutral_state()
-def frequencies(size: Size, device: torch.device) -> Float[Tensor, "*h w"]:
+def frequencies(size: Size, device: torch.device) -> Float[Tensor, "*half"]:
     """Return the spatial frequency of each coefficient of `torch.fft.rfftn`.
 
     Args:
@@ -41,7 +41,7 @@ def _frequencies_of_axes(size: Size, device: torch.device) -> list[Tensor]:
     return [each.view(-1, *[1] * (len(size) - 1 - i)) for i, each in enumerate(found)]
 
 
-def power_law(size: Size, decay: float | tuple[float, ...], device: torch.device) -> Float[Tensor, "*h w"]:
+def power_law(size: Size, decay: float | tuple[float, ...], device: torch.device) -> Float[Tensor, "*half"]:
     """Return 1 / frequency^decay for each coefficient of `torch.fft.rfftn`.
 
     Frequencies are clamped to at least one cycle per longest side, so that the value at frequency 0 is finite.
@@ -60,14 +60,14 @@ def power_law(size: Size, decay: float | tuple[float, ...], device: torch.device
     axes, amplitude = _frequencies_of_axes(size, device), torch.ones((), device=device)
     for exponent in dict.fromkeys(decay):
         alike = [i for i, each in enumerate(decay) if each == exponent]
-        frequency = reduce(torch.hypot, [axes[i] for i in alike])
+        frequency = reduce(torch.hypot, [axes[i].abs() for i in alike])
         amplitude = amplitude * frequency.clamp(min=1 / max(size[i] for i in alike)) ** -exponent
     return amplitude
 
 
 @lru_cache(maxsize=16)
 @neutral_state()
-def natural_amplitudes(size: Size, device: torch.device) -> Float[Tensor, "*h w"]:
+def natural_amplitudes(size: Size, device: torch.device) -> Float[Tensor, "*half"]:
     """Return the amplitude spectrum of natural images, scaled so that canvases have mean 0 and standard deviation 1.
 
     Args:
@@ -97,7 +97,7 @@ def usual_decay(axes: int, of_images: float) -> float:
     return round(of_images + (axes - 2) / 2, 6)
 
 
-def canvas_std(amplitude: Float[Tensor, "*c h w"], size: Size) -> Float[Tensor, "*c 1 1"]:
+def canvas_std(amplitude: Float[Tensor, "*any"], size: Size) -> Float[Tensor, "*ones"]:
     """Return the root mean square of a canvas with these amplitudes, whatever its phases are.
 
     Args:
@@ -117,7 +117,7 @@ def canvas_std(amplitude: Float[Tensor, "*c h w"], size: Size) -> Float[Tensor, 
     return ((amplitude.square() * columns).sum(axes, keepdim=True) / math.prod(size)).sqrt()
 
 
-def inverse_fft(spectrum: Float[Tensor, "n c *h w 2"], size: Size) -> Float[Tensor, "n c *h2 w2"]:
+def inverse_fft(spectrum: Float[Tensor, "n c *half 2"], size: Size) -> Float[Tensor, "n c *size2"]:
     """Compute canvases from spectra whose last dimension holds the real and imaginary parts.
 
     Args:
@@ -130,7 +130,7 @@ def inverse_fft(spectrum: Float[Tensor, "n c *h w 2"], size: Size) -> Float[Tens
     return torch.fft.irfftn(torch.view_as_complex(spectrum), s=size, norm="ortho")
 
 
-def slope(images: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+def slope(images: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
     """Measure the exponent d of the amplitude spectrum 1 / frequency^d of each image.
 
     Photographs have 1 to 1.6, white noise has 0. The mean over the channels is windowed, and a line is fitted to the

@@ -11,7 +11,7 @@ from featviz.transforms.fusing import apply_transforms, fuse
 from featviz.transforms.geometry import Crop, CropOrPadTo, Flip, Jitter, Pad, Resize, ResizedView, Rotate, Scale, Shift
 from featviz.transforms.module import ModuleTransform
 from featviz.transforms.noise import GaussianBlur, Noise, UniformNoise
-from featviz.transforms.presets import CLIP, LUCID, NEAR, NONE, SIGNAL, STANDARD, USUAL, VOLUME
+from featviz.transforms.presets import LUCID, NEAR, NONE, STANDARD
 from featviz.transforms.resampling import Warp
 from featviz.transforms.roll import Roll
 
@@ -19,8 +19,7 @@ SYNONYMS = {"blur": "GaussianBlur", "colorjitter": "ColorShift", "colourshift": 
 """Other names in the literature, in lower case and without hyphens."""
 
 __all__ = [
-    "CLIP", "LUCID", "NEAR", "NONE", "SIGNAL", "STANDARD", "USUAL", "VOLUME", "ColorShift", "CompositeAlpha",
-    "Contrast", "Crop", "CropOrPadTo", "Flip", "GaussianBlur", "Jitter", "LogUniform", "ModuleTransform", "Noise",
-    "OneOf", "Pad", "Resize", "ResizedView", "Roll", "Rotate", "Scale", "Shift", "Uniform", "UniformNoise", "Warp",
-    "apply_transforms", "fuse",
+    "LUCID", "NEAR", "NONE", "STANDARD", "ColorShift", "CompositeAlpha", "Contrast", "Crop", "CropOrPadTo", "Flip",
+    "GaussianBlur", "Jitter", "LogUniform", "ModuleTransform", "Noise", "OneOf", "Pad", "Resize", "ResizedView", "Roll",
+    "Rotate", "Scale", "Shift", "Uniform", "UniformNoise", "Warp", "apply_transforms", "fuse",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor
 from featviz.network.neutral_state import neutral_state
 
 
-def gaussian_blur(images: Float[Tensor, "n c h w"], std: float) -> Float[Tensor, "n c h w"]:
+def gaussian_blur(images: Float[Tensor, "n c *size"], std: float) -> Float[Tensor, "n c *size"]:
     """Blur images with a Gaussian, mirrored at their edges.
 
     The kernel is cut off at 3 standard deviations, or where mirroring would need more px than the image has.

@@ -12,7 +12,7 @@ from featviz.checks import check_number
 from featviz.interfaces import Shape, TransformTraits
 from featviz.random import Generators
 
-GainAndShift = tuple[Float[Tensor, "n c 1 1"], Float[Tensor, "n c 1 1"]]
+GainAndShift = tuple[Float[Tensor, "n c *ones"], Float[Tensor, "n c *ones"]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ColorShift:
         change = self.amount * (2 * rng.uniform(2, shape[0], *[1] * (len(shape) - 1)) - 1)
         return 1 + change[:, 0], change[:, 1]
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: GainAndShift) -> Float[Tensor, "n c h w"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: GainAndShift) -> Float[Tensor, "n c *size"]:
         """Multiply and add."""
         gain, shift = draw
         return torch.addcmul(shift.to(images, non_blocking=True), images, gain.to(images, non_blocking=True))
@@ -67,11 +67,11 @@ class Contrast:
         """Check the amount."""
         check_number("amount of Contrast", self.amount, at_least=0, at_most=1)
 
-    def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n 1 1 1"]:
+    def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n *ones"]:
         """Draw the gain of each image."""
         return 1 + self.amount * (2 * rng.uniform(*[1] * len(shape)) - 1)
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c h w"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Float[Tensor, "n *ones"]) -> Float[Tensor, "n c *size"]:
         """Change the contrast about the mean of each channel."""
         return torch.lerp(
             images.mean(tuple(range(2, images.ndim)), keepdim=True), images, draw.to(images, non_blocking=True)

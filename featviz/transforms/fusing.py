@@ -56,8 +56,8 @@ def fuse(stack: Transforms) -> tuple[Transform, ...]:
 
 
 def apply_transforms(
-    images: Float[Tensor, "n c h w"], stack: Sequence[Transform], rng: Generators
-) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
+    images: Float[Tensor, "n c *size"], stack: Sequence[Transform], rng: Generators
+) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
     """Apply fused transforms once, with new random draws.
 
     Args:
@@ -81,8 +81,8 @@ def drawing(rng: Generators) -> Draw:
 
 
 def apply_draws(
-    images: Float[Tensor, "n c h w"], stack: Sequence[Transform], draw: Draw
-) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
+    images: Float[Tensor, "n c *size"], stack: Sequence[Transform], draw: Draw
+) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
     """Apply fused transforms once.
 
     Args:

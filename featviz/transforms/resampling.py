@@ -66,11 +66,11 @@ class Warp:
             matrix = step_map @ matrix
         return Sampling.of(matrix, shape[1:], size)
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Sampling) -> Float[Tensor, "n c h2 w2"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Sampling) -> Float[Tensor, "n c *size2"]:
         """Resample the images bilinearly."""
         return _resample(images, draw, self._fill)
 
-    def move(self, masks: Float[Tensor, "n c h w"], draw: Sampling) -> Float[Tensor, "n c h2 w2"]:
+    def move(self, masks: Float[Tensor, "n c *size"], draw: Sampling) -> Float[Tensor, "n c *size2"]:
         """Move masks as the images were moved. Padding is outside of every mask."""
         return _resample(masks, draw, None if self._fill is None else 0.0)
 
@@ -218,7 +218,7 @@ class _GridSample(torch.autograd.Function):
         return backward(gradient, placeholder, grid, *mode, [True, False])[0], None, None
 
 
-def _grid(coordinates: Float[Tensor, "n axes1 axes"], size: Size) -> Float[Tensor, "n *size2 axes"]:
+def _grid(coordinates: Float[Tensor, "n axes1 axes"], size: Size) -> Float[Tensor, "n *size2 xyz"]:
     """Return where each pixel of the view comes from, as `torch.grid_sampler` expects it: x and y in [-1, 1].
 
     A signal gets y = 0, the only row of an image of one row.
@@ -234,7 +234,7 @@ def _grid(coordinates: Float[Tensor, "n axes1 axes"], size: Size) -> Float[Tenso
     return torch.view_as_real((origin + per_row * rows)[:, :, None] + (per_column * columns)[:, None])
 
 
-def _grid_of_axes(coordinates: Float[Tensor, "n axes1 axes"], size: Size) -> Float[Tensor, "n *size2 axes"]:
+def _grid_of_axes(coordinates: Float[Tensor, "n axes1 axes"], size: Size) -> Float[Tensor, "n *size2 xyz"]:
     """Return the grid of a signal or a volume as an outer sum of one vector for each axis."""
     *per_axis, grid = coordinates[(slice(None), slice(None), *[None] * len(size))].unbind(1)  # (n, 1 …, axes) each
     for i, side in enumerate(reversed(size)):  # columns first
