@@ -94,6 +94,25 @@ def test_the_kernels_of_a_volume_network_are_recovered():
     assert largest_correlation(found, ring().transpose(0, 2)) < 0.8
 
 
+@pytest.mark.slow
+def test_every_layer_of_a_video_network_is_listed_and_its_units_rise():
+    from torchvision.models.video import r3d_18
+
+    torch.manual_seed(0)
+    module = r3d_18(weights=None).eval()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    network = fv.Network(module, size=(8, 48, 48), mean=(0.43, 0.39, 0.38), std=(0.23, 0.22, 0.22), axes="tyx")
+    assert set(network.table) == {name for name, _ in module.named_modules()} and not network.probed.refused
+    assert [network.table[f"layer{i}"].channels for i in (1, 2, 3, 4)] == [64, 128, 256, 512]
+    assert [network.table[f"layer{i}"].stride for i in (1, 2, 3, 4)] == [2, 4, 8, 16]
+    assert network.table["layer2"].map_size == (4, 12, 12)
+    for unit in ("layer2:5", "logit:3"):
+        found = fv.render(network, unit, transforms=(), steps=8, robustness_views=0, progress=None)
+        assert found.images.shape == (1, 3, 8, 48, 48) and found.history[-1] > found.history[0], unit
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert not any(part._forward_hooks for part in module.modules())
+
+
 # ---------------------------------------------------------------------------------------------- params
 
 
