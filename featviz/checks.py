@@ -9,12 +9,14 @@ from numbers import Integral, Real
 from typing import Any
 
 from featviz.errors import SettingError, shown
-from featviz.interfaces import Position, Size, as_position, as_size
+from featviz.interfaces import Position, Size, as_position, as_size, show_size
 
 MAX_NUMBER = 1e15
 """Largest number; beyond, tensors of single precision soon overflow."""
 MAX_SIDE = 65536
 """Largest side of an image, and largest distance in one, in px."""
+MAX_LENGTH = 2**24
+"""Largest length of a signal, in samples."""
 
 
 def check_number(
@@ -123,7 +125,7 @@ def check_position(name: str, at: Any) -> Position:
 
     Args:
         name: Name of the position, for the message.
-        at: Row and column, from 0, or the name of a position, such as `"center"`.
+        at: Index along each axis, as row and column, from 0; or the name of a position, such as `"center"`.
 
     Raises:
         SettingError: It is none.
@@ -135,26 +137,29 @@ def check_position(name: str, at: Any) -> Position:
 
 
 def check_size(name: str, size: Any) -> Size:
-    """Return a size as height and width.
+    """Return a size as the length of each axis.
 
     Args:
         name: Name of the size, for the message.
-        size: One side, or height and width, in px.
+        size: One side of an image; or its height and width, the length of a signal, or the three sides of a volume, in
+            px.
 
     Raises:
-        SettingError: It is no size, or a side is not in [1, `MAX_SIDE`].
+        SettingError: It is no size, or a side is not in [1, `MAX_SIDE`]; a signal may have `MAX_LENGTH`.
     """
     try:
         if isinstance(size, bool | str):
             raise TypeError
-        height, width = as_size(size)
+        sides = as_size(size)
     except (TypeError, ValueError) as error:
-        raise SettingError(f"{name} must be one side or (height, width) in px, got {shown(size)}") from error
-    if min(height, width) < 1:
-        raise SettingError(f"{name} must be at least 1 px on each side, got {height} x {width}")
-    if max(height, width) > MAX_SIDE:
-        raise SettingError(f"{name} must be at most {MAX_SIDE} px on each side, got {shown(max(height, width))}")
-    return height, width
+        more = ", or 1 to 3 lengths" if isinstance(size, tuple | list) else ""
+        raise SettingError(f"{name} must be one side or (height, width) in px{more}, got {shown(size)}") from error
+    if min(sides) < 1:
+        raise SettingError(f"{name} must be at least 1 px on each side, got {show_size(sides)}")
+    most = MAX_LENGTH if len(sides) == 1 else MAX_SIDE
+    if max(sides) > most:
+        raise SettingError(f"{name} must be at most {most} px on each side, got {shown(max(sides))}")
+    return sides
 
 
 def check_kind(name: str, value: Any, kind: type, instead: str) -> None:

@@ -23,43 +23,63 @@ if TYPE_CHECKING:
 
 # ---------------------------------------------------------------------------------------------- sizes and positions
 
-Size = tuple[int, int]
-"""Height and width in px."""
+Size = tuple[int, ...]
+"""Length of each spatial axis in px: height and width of an image; the length of a signal; depth (or time), height and
+width of a volume (or video). A sample of a signal and a voxel of a volume are a px, too."""
 
-Shape = tuple[int, int, int]
-"""Channels, height and width in px."""
+Shape = tuple[int, ...]
+"""Channels, and the length of each spatial axis in px."""
 
-Position = tuple[int, int] | str
-"""Row and column in a feature map or patch grid; `"center"`; or a token of a transformer that is not on the grid: the
-class token `"cls"`, or a register `"reg0"`, `"reg1"` …."""
+MAX_AXES = 3
+"""Largest number of spatial axes."""
+
+Position = tuple[int, ...] | str
+"""Index along each axis of a feature map, as row and column in one of two axes, or in a patch grid; `"center"`; or a
+token of a transformer that is not on the grid: the class token `"cls"`, or a register `"reg0"`, `"reg1"` …."""
 
 Leaves = list[Tensor]
 """The optimised leaf tensors of a param. The first dimension of each is the image, unless the batch shares it."""
 
 
-def as_size(size: int | Sequence[int]) -> Size:
-    """Return (height, width) from one side length or a pair, as plain Python integers.
+def as_size(size: int | Sequence[int], axes: int = 2) -> Size:
+    """Return the length of each spatial axis as plain Python integers.
 
     Args:
-        size: One side, or height and width, in px.
+        size: One side, which all axes get; or a sequence with the length of each of 1 to 3 axes, in px.
+        axes: Number of axes for one side.
 
     Returns:
-        Height and width in px.
+        The length of each axis in px: height and width for an image.
 
-    >>> as_size(224)
-    (224, 224)
+    Raises:
+        ValueError: The sequence has no item, or more than 3.
+
+    >>> as_size(224), as_size((4096,))
+    ((224, 224), (4096,))
     """
-    if isinstance(size, Sequence):
-        height, width = size
-        return operator.index(height), operator.index(width)
-    return operator.index(size), operator.index(size)
+    if not isinstance(size, Sequence):
+        return (operator.index(size),) * axes
+    if not 1 <= len(size) <= MAX_AXES:
+        raise ValueError(f"1 to {MAX_AXES} axes")
+    return tuple(map(operator.index, size))
+
+
+def show_size(size: Sequence[int], between: str = " x ") -> str:
+    """Return the text of a size, such as `"4096"` or `"96 x 128"`.
+
+    Args:
+        size: Length of each axis in px.
+        between: What separates the numbers.
+    """
+    return between.join(map(str, size))
 
 
 def as_position(at: Any) -> Position:
     """Return a position with plain Python integers.
 
     Args:
-        at: Row and column, from 0; `"center"`; or a token that is not on the grid, `"cls"` or `"reg0"`.
+        at: The index along each of 1 to 3 axes, from 0; `"center"`; or a token that is not on the grid, `"cls"` or
+            `"reg0"`.
 
     Returns:
         The position.
@@ -67,10 +87,7 @@ def as_position(at: Any) -> Position:
     >>> as_position([3, 4])
     (3, 4)
     """
-    if isinstance(at, str):
-        return at
-    row, column = at
-    return operator.index(row), operator.index(column)
+    return at if isinstance(at, str) else as_size(tuple(at))
 
 
 # ---------------------------------------------------------------------------------------------- objectives
@@ -167,8 +184,8 @@ class RenderContext:
     Args:
         capture: Runs the network on images in [0, 1] and returns the activations of the named layers.
         channels: Channels of the network's input.
-        size: Height and width of the optimised images, in px.
-        view: Height and width of what the network sees at once, in px: a tile, or the whole view where there are no
+        size: Length of each axis of the optimised images, in px.
+        view: The same of what the network sees at once, in px: a tile, or the whole view where there are no
             tiles.
         embed_texts: Returns the embeddings of texts, (n, d), that compare with the output of the named layer; `None`
             where there is no network that could.
@@ -291,7 +308,7 @@ class Spatial(Protocol):
             The leaf tensors.
         """
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Return tensors that give this canvas.
 
         Args:
@@ -301,7 +318,7 @@ class Spatial(Protocol):
             The leaf tensors.
         """
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Compute the canvas, differentiably.
 
         Args:
@@ -317,7 +334,7 @@ class Spatial(Protocol):
 class Color(Protocol):
     """How a canvas becomes an image, and back."""
 
-    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def image(self, canvas: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Map unbounded numbers to [0, 1].
 
         Args:
@@ -327,7 +344,7 @@ class Color(Protocol):
             The image in [0, 1].
         """
 
-    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def canvas(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Invert `image`, approximately where it saturates.
 
         Args:
@@ -362,7 +379,7 @@ class Param(Protocol):
             The leaf tensors.
         """
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, images: Float[Tensor, "n c *size"]) -> Leaves:
         """Return tensors that give these images.
 
         Args:
@@ -372,7 +389,7 @@ class Param(Protocol):
             The leaf tensors.
         """
 
-    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Compute the images in [0, 1], differentiably.
 
         Args:
@@ -437,7 +454,7 @@ class Transform(Protocol):
             Anything that `apply` can use.
         """
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Any) -> Float[Tensor, "n c h2 w2"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Any) -> Float[Tensor, "n c *size2"]:
         """Transform the images, differentiably.
 
         Args:
@@ -453,7 +470,7 @@ class Transform(Protocol):
 class MovesMasks(Protocol):
     """A transform that moves pixels, and can move a mask along with them. Others are taken to leave masks in place."""
 
-    def move(self, masks: Float[Tensor, "n c h w"], draw: Any) -> Float[Tensor, "n c h2 w2"]:
+    def move(self, masks: Float[Tensor, "n c *size"], draw: Any) -> Float[Tensor, "n c *size2"]:
         """Move masks as `apply` moves images with the same draw.
 
         Args:
@@ -568,7 +585,7 @@ class ImageProgress(ABC):
         """
 
     @abstractmethod
-    def show(self, done: int, steps: int, images: Float[Tensor, "n c h w"]) -> None:
+    def show(self, done: int, steps: int, images: Float[Tensor, "n c *size"]) -> None:
         """Use the images.
 
         Args:

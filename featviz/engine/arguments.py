@@ -56,7 +56,6 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     checks = {name: CHECKS[name] for name in signature.parameters if name in CHECKS}
     automatic = {name for name, each in signature.parameters.items() if each.default is auto_bar}
     checks |= OWN_CHECKS.get(function.__name__, {})
-    reads_text = function.__name__ in READ_TEXT
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,10 +63,8 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
         for name, check in checks.items():
             if name in given and not (given[name] is None and signature.parameters[name].default is None):
                 check(name, given[name])
-                if isinstance(given[name], Network) and given[name].tokens is not None and not reads_text:
-                    raise SettingError(
-                        f"{given[name].label} reads text, and {function.__name__} works on images; {USE}"
-                    )
+                if isinstance(given[name], Network):
+                    _check_reads(function.__name__, given[name])
         progress = {name: _own_progress(function.__name__, name, given) for name in automatic}
         shown = {name: each for name, each in progress.items() if name not in given or each is not given[name]}
         kwargs.update(shown)  # type: ignore[arg-type]
@@ -82,6 +79,21 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
                     each.close()
 
     return run
+
+
+def _check_reads(function: str, network: Network) -> None:
+    """Check that a public function works on what a network reads.
+
+    Raises:
+        SettingError: The network reads text, signals or volumes, and the function does not.
+    """
+    if network.tokens is not None and function not in READ_TEXT:
+        raise SettingError(f"{network.label} reads text, and {function} works on images; {USE}")
+    if len(network.size) != 2 and function not in ANY_AXES:
+        raise SettingError(
+            f"{network.label} reads inputs of size {network.size}, and {function} works on images, which have height "
+            f"and width; use {', '.join(sorted(ANY_AXES - {'score'}))} or score"
+        )
 
 
 def _own_progress(function: str, name: str, given: Mapping[str, Any]) -> Progress | None:
@@ -199,6 +211,8 @@ HAVE_IMAGES = ("render", "dream", "replay", "accentuate")
 """Public functions that give their images to an `ImageProgress`."""
 READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 """Public functions that accept a network that reads text."""
+ANY_AXES = frozenset(("render", "replay", "score"))
+"""Public functions that accept a network that reads signals, volumes or video."""
 USE = "use explain, compare, attention or embeddings"
 """What to do instead."""
 CHECKS: Mapping[str, Callable[[str, Any], object]] = {

@@ -144,7 +144,7 @@ def _key(network: Network, layers: Collection[str], count: int, view: Size, exec
         torch.get_num_threads(),
         torch.backends.cpu.get_cpu_capability(),
     ]
-    facts += [network.fingerprint, asdict(network.input), sorted(layers), count, view]
+    facts += [network.fingerprint, network.input.content, sorted(layers), count, view]
     facts += [asdict(execution), network.smooth_pools]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 

@@ -20,7 +20,7 @@ from featviz.engine.monitor import BLOCKED, NOT_DIFFERENTIABLE, Gradients, check
 from featviz.engine.tiles import Tile
 from featviz.engine.view import View
 from featviz.errors import RenderError
-from featviz.interfaces import Leaves
+from featviz.interfaces import Leaves, show_size
 from featviz.network import Forward, Network
 from featviz.network.activations import MoveMasks
 from featviz.network.execution import format_bytes, parse_bytes
@@ -110,10 +110,8 @@ class Chunks:
             chunk.draws.restart()  # the smaller chunks get the same random draws
             smaller = self._split(chunk, max(1, len(chunk) // 2))
             if len(smaller) == 1:
-                height, width = self._job.size
-                raise RenderError(
-                    f"out of memory with {len(chunk)} image(s) of {height} x {width} px; give a smaller size, or --tile"
-                )
+                several = f"{len(chunk)} image(s) of {show_size(self._job.size)} px"
+                raise RenderError(f"out of memory with {several}; give a smaller size, or --tile")
             log.warning("out of memory with %d images at a time; retrying with %d", len(chunk), len(smaller[0]))
             self._all[i : i + 1] = smaller
         return torch.cat(scores), Gradients.joined(gradients) if gradients else None
@@ -265,8 +263,8 @@ def _copy_gradients(leaves: Sequence[Tensor], whole: Sequence[Tensor], some: sli
 def _backward_by_tiles(
     score: Callable[[Tensor, Tensor, MoveMasks], Tensor],
     tiles: Sequence[Tile],
-    views: Float[Tensor, "n c h w"],
-    images: Float[Tensor, "n c2 h2 w2"],
+    views: Float[Tensor, "n c *size"],
+    images: Float[Tensor, "n c2 *size2"],
     leaves: Leaves,
     move: MoveMasks,
 ) -> Float[Tensor, " n"]:

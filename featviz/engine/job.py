@@ -35,6 +35,7 @@ from featviz.interfaces import (
     Transform,
     Transforms,
     param_traits_of,
+    show_size,
     traits_of,
 )
 from featviz.io import check_unit_range, read_image, resize
@@ -42,9 +43,10 @@ from featviz.network import CODES, Execution, Network
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.random import Generators
-from featviz.transforms import NEAR, STANDARD, Resize
+from featviz.transforms import NEAR, Resize
+from featviz.transforms.presets import USUAL
 
-Start = str | Path | Float[Tensor, "... c h w"] | Float[np.ndarray, "... c h w"]
+Start = str | Path | Float[Tensor, "..."] | Float[np.ndarray, "..."]
 """An image file, or an image or a batch of them in [0, 1]."""
 
 
@@ -59,7 +61,7 @@ class Job:
         param: The image parameterization.
         transforms: The transforms as given.
         view: The transforms as the network sees through them.
-        size: Height and width of the images in px.
+        size: Length of each axis of the images in px, as height and width.
         seeds: One per image.
         rng: Random generators with these seeds.
         start: What to start from, as given.
@@ -79,7 +81,7 @@ class Job:
     seeds: tuple[int, ...]
     rng: Generators
     start: Start | None
-    start_images: Float[Tensor, "n c h w"] | None
+    start_images: Float[Tensor, "n c *size"] | None
     leaves: Leaves
     has_alpha: bool
     execution: Execution
@@ -102,13 +104,13 @@ class Job:
         objectives = _check_batch(as_objectives(objective), param)
         start = torch.from_numpy(np.ascontiguousarray(start)) if isinstance(start, np.ndarray) else start
         count = len(objectives) * param.batch
-        start_images = None if start is None else _start_images(start, network.channels, count)
-        size = param.size or (network.size if start_images is None else size_of(start_images))
+        start_images = None if start is None else _start_images(start, network, count)
+        size = _size(param, network, start_images)
         check_fits(count, network.channels, size)
         seeds = _seeds(seed, count)
         rng = Generators(seeds)
         leaves, images = _first_images(param, rng, network, size, start_images)
-        transforms = _complete_transforms(transforms, param)
+        transforms = _complete_transforms(transforms, param, network)
         view = View.prepare(transforms, network, images, execution.tile, _layers(objectives))
         for each in objectives:
             view.check(each)
@@ -188,7 +190,7 @@ class Job:
 
     # ------------------------------------------------------------------------------------------ what a step needs
 
-    def images(self, leaves: Leaves) -> Float[Tensor, "n c h w"]:
+    def images(self, leaves: Leaves) -> Float[Tensor, "n c *size"]:
         """Compute the images in [0, 1] from leaf tensors."""
         return self.param.images(leaves, self.size)
 
@@ -326,19 +328,35 @@ def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
     return seeds
 
 
-def _start_images(start: str | Path | Tensor, channels: int, count: int) -> Float[Tensor, "n c h w"]:
+def _size(param: Param, network: Network, start_images: Tensor | None) -> Size:
+    """Return the size of the images: that of the param, of the start image or of the network's input.
+
+    Raises:
+        SettingError: It has another number of axes than the network's input.
+    """
+    size = param.size or (network.size if start_images is None else size_of(start_images))
+    if len(size) != len(network.size):
+        axes, own = len(network.size), network.size
+        raise SettingError(f"size must have {axes} number(s), as the input {own} of {network.label}, got {size}")
+    return size
+
+
+def _start_images(start: str | Path | Tensor, network: Network, count: int) -> Float[Tensor, "n c *size"]:
+    channels, axes = network.channels, len(network.size)
+    if not isinstance(start, Tensor) and axes != 2:
+        raise SettingError(f"start must be numbers in [0, 1], as {network.label} reads no image files, got {start}")
     image = start if isinstance(start, Tensor) else torch.from_numpy(read_image(start, channels))
-    given, image = tuple(image.shape), image[None] if image.ndim == 3 else image
-    if image.ndim != 4 or image.shape[0] not in (1, count) or image.shape[1] != channels:
-        expected = f"({channels}, h, w) or ({count}, {channels}, h, w)"
-        raise SettingError(f"start must have shape {expected}, got {given}")
+    given, image = tuple(image.shape), image[None] if image.ndim == axes + 1 else image
+    if image.ndim != axes + 2 or image.shape[0] not in (1, count) or image.shape[1] != channels:
+        one = network.input.dims.removeprefix("n, ")
+        raise SettingError(f"start must have shape ({one}) or ({count}, {one}), got {given}")
     check_unit_range(image, "start")
-    return image.detach().float().cpu().expand(count, -1, -1, -1).clone()
+    return image.detach().float().cpu().expand(count, *image.shape[1:]).clone()
 
 
 def _first_images(
     param: Param, rng: Generators, network: Network, size: Size, start_images: Tensor | None
-) -> tuple[Leaves, Float[Tensor, "n c h w"]]:
+) -> tuple[Leaves, Float[Tensor, "n c *size"]]:
     """Return the initial leaf tensors on the network's device, and their images.
 
     Raises:
@@ -354,12 +372,14 @@ def _first_images(
             return leaves, param.images(leaves, size)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            raise RenderError(f"out of memory with images of {size[0]} x {size[1]} px; give a smaller size") from error
+            raise RenderError(f"out of memory with images of {show_size(size)} px; give a smaller size") from error
         raise
 
 
-def _resized_start(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c h2 w2"]:
+def _resized_start(images: Float[Tensor, "n c *size"], size: Size) -> Float[Tensor, "n c *size2"]:
     """Resize start images to the size of the render; their aspect ratio must match to within a pixel."""
+    if len(size) != 2:
+        return resize(images, size)
     height, width = size_of(images)
     if abs(height * size[1] / width - size[0]) > 1:
         raise SettingError(
@@ -369,9 +389,11 @@ def _resized_start(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor
     return resize(images, size)
 
 
-def _complete_transforms(transforms: Transforms | Transform | Geometric | None, param: Param) -> Transforms:
+def _complete_transforms(
+    transforms: Transforms | Transform | Geometric | None, param: Param, network: Network
+) -> Transforms:
     if transforms is None:
-        return NEAR if param_traits_of(param).close_views else STANDARD
+        return NEAR if param_traits_of(param).close_views else USUAL[network.input.axes]
     given = transforms if isinstance(transforms, Sequence) else (transforms,)
     for transform in given:
         if not isinstance(transform, Transform | Geometric | Module):

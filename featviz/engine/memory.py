@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from featviz.errors import RenderError
-from featviz.interfaces import Size
+from featviz.interfaces import Size, show_size
 
 USABLE = 0.8
 """Fraction of the free memory that a render may take; the rest is a reserve for what the estimate misses."""
@@ -80,15 +81,14 @@ def check_fits(count: int, channels: int, size: Size) -> None:
     Args:
         count: Number of images.
         channels: Number of their channels.
-        size: Their height and width in px.
+        size: Length of each of their axes in px.
 
     Raises:
         RenderError: The images and what prepares them exceed it.
     """
-    height, width = size
-    if COPIES * 4 * count * channels * height * width > psutil.virtual_memory().total:
+    if COPIES * 4 * count * channels * math.prod(size) > psutil.virtual_memory().total:
         several = f"{count} images" if count > 1 else "images"
-        raise RenderError(f"out of memory with {several} of {height} x {width} px; give a smaller size")
+        raise RenderError(f"out of memory with {several} of {show_size(size)} px; give a smaller size")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

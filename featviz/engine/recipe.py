@@ -17,8 +17,9 @@ from torch import Tensor
 from featviz.engine.repr_parser import parse_repr
 from featviz.errors import FeatvizError, RecipeError
 from featviz.interfaces import NamesClass, UsesFiles
-from featviz.io import is_file, read_recipe
+from featviz.io import NPY, is_file, read_recipe, recipe_beside
 from featviz.network import CODES, Execution, InputSpec, index_of_class
+from featviz.network.input_spec import without_defaults
 
 FORMAT = 4
 """Version of the recipe format."""
@@ -71,7 +72,7 @@ class Recipe:
     transforms: str
     optimizer: str
     execution: str
-    size: tuple[int, int]
+    size: tuple[int, ...]
     steps: int
     until: int | None
     seeds: tuple[int, ...]
@@ -80,7 +81,7 @@ class Recipe:
     machine: Mapping[str, str]
     files: Mapping[str, str]
     index: int | None = None
-    shown: tuple[int, int] | None = None
+    shown: tuple[int, ...] | None = None
     dream: Mapping[str, Any] | None = None
     classes: Mapping[str, int] = field(default_factory=dict)
     head: str = ""
@@ -94,13 +95,16 @@ class Recipe:
 
     @classmethod
     def of(cls, path: str | Path | bytes | Image) -> Recipe:
-        """Read the recipe inside an image file, inside the bytes of one, or inside a Pillow image opened from one.
+        """Read the recipe inside an image file, its bytes or a Pillow image opened from one, or beside a .npy file.
 
         Raises:
             OutputError: The file is missing or no image.
             RecipeError: It holds no recipe, or one that cannot be read.
         """
-        return cls.from_json(read_recipe(Path(path) if isinstance(path, str) else path))
+        path = Path(path) if isinstance(path, str) else path
+        if isinstance(path, Path) and path.suffix == NPY:
+            return cls.from_json(recipe_beside(path))
+        return cls.from_json(read_recipe(path))
 
     def arguments(self, names: Mapping[str, Any], transforms: Any = None) -> dict[str, Any]:
         """Rebuild the arguments of `fv.render`, except the network.
@@ -198,7 +202,13 @@ class Recipe:
 
     def to_json(self) -> str:
         """Return the recipe as JSON."""
-        return json.dumps({"featviz": FORMAT, **asdict(self)}, sort_keys=True, default=_to_python)
+        return json.dumps({"featviz": FORMAT, **self._content}, sort_keys=True, default=_to_python)
+
+    @property
+    def _content(self) -> dict[str, Any]:
+        """The fields by name, without those of the input that recipes of images do not need."""
+        content = asdict(self)
+        return content | {"input": without_defaults(content["input"])}
 
     @property
     def hash(self) -> str:
@@ -211,7 +221,7 @@ class Recipe:
             RecipeError: The execution cannot be read.
         """
         ignored = ("machine", "execution", "model", "weights", "start", "files", "texts")
-        decisive = {key: value for key, value in asdict(self.alone).items() if key not in ignored}
+        decisive = {key: value for key, value in self.alone._content.items() if key not in ignored}
         decisive["precision"] = parse_repr(self.execution, {"Execution": Execution}).precision
         decisive["dictionaries"] = {layer: content for layer, (_, content) in decisive["dictionaries"].items()}
         # Fields that older recipes do not have.
@@ -242,6 +252,9 @@ class Recipe:
             recipe = cls(**{key: _to_tuples(value) for key, value in found.items() if key in known})
             kinds = get_type_hints(cls)
             wrong = [name for name in known if not _is_kind(getattr(recipe, name), kinds[name])]
+            axes = len(recipe.input.size)
+            wrong += [] if len(recipe.size) == axes else ["size"]
+            wrong += [] if recipe.shown is None or len(recipe.shown) == axes else ["shown"]
             images, objectives = len(recipe.seeds), len(recipe.objectives)
             uneven = not objectives or not images or images % objectives
             if wrong or uneven or recipe.index not in (None, *range(images)):
@@ -253,7 +266,7 @@ class Recipe:
             raise RecipeError(_UNREADABLE) from error
 
 
-def fingerprint(images: Float[Tensor, "n c h w"]) -> str:
+def fingerprint(images: Float[Tensor, "n c *size"]) -> str:
     """Return a hash of images."""
     return hashlib.sha256(str(tuple(images.shape)).encode() + images.numpy().tobytes()).hexdigest()[:16]
 
@@ -308,7 +321,8 @@ def _input_spec(found: Mapping[str, Any]) -> InputSpec:
     Raises:
         ValueError: A field is missing or has another type.
     """
-    kinds, values = get_type_hints(InputSpec), _to_tuples(found)
+    kinds = get_type_hints(InputSpec)
+    values: dict[str, Any] = {"axes": "", "value_range": None} | _to_tuples(found)
     if set(values) != set(kinds) or not all(_is_kind(values[name], kind) for name, kind in kinds.items()):
         raise ValueError("input")
     return InputSpec(**values)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,7 @@ from featviz.engine.monitor import Monitor
 from featviz.engine.recording import Recorder
 from featviz.engine.reporting import Reporter, copied
 from featviz.engine.result import Rendering, Robustness
-from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms
+from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms, usual_param
 from featviz.errors import FeatvizWarning, SettingError
 from featviz.interfaces import Geometric, Optimizer, Param, ProgressSource, Size, Spatial, Transform, Transforms
 from featviz.io import auto_bar
@@ -64,18 +65,22 @@ def render(
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
         objective: Text such as `"stage2:5 - 0.5*logit:spiral"`, an objective, or a sequence of either.
         param: Image parameterization, such as `param.Image(size=224, batch=4)`; the spatial part of one, such as
-            `param.Pixel()`; or its text, such as `"cppn"`. `None` for `param.Image()`.
-        size: Height and width of the images in px, or one side; `None` for the param's own, which is that of the start
-            image or of the network unless it says otherwise.
+            `param.Pixel()`; or its text, such as `"cppn"`. `None` for
+            `param.Image()`, with another decay of the spectrum for signals, volumes and video.
+        size: Height and width of the images in px, or one side; for signals and volumes the length of each axis, as
+            (4096,). `None` for the param's own, which is that of the start image or of the network unless it says
+            otherwise.
         batch: Number of images of each objective; 1 for the param's own.
         transforms: One transform or a sequence of them; `()` for none; or text, such as `"lucid"`. `None` for
-            `transforms.STANDARD`, or `transforms.NEAR` for a param with the trait `close_views`.
+            `transforms.STANDARD`, for `transforms.NEAR` with a param that has the trait `close_views`, and for those of
+            `featviz.transforms.presets.USUAL` with signals, volumes and video.
         optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`.
         lr: Initial learning rate of Adam, > 0; `None` for that of `optimizer`.
         quality: `"draft"`, `"usual"` or `"best"`: the number of steps, 320, 512 or 1536.
         steps: Number of steps, >= 0. 0 returns the start. `None` for those of `quality`.
         seed: Image *i* draws from `seed + i`, or from the *i*-th of several seeds.
-        start: An image file, or images in [0, 1] of shape (c, h, w) or (n, c, h, w), to start from. `None` for the
+        start: An image file, or images in [0, 1] of shape (c, h, w) or (n, c, h, w), to start from; signals and
+            volumes as `network.input.images(values)` returns them. `None` for the
             param's own initial noise.
         snapshots: Steps after which to keep a copy of the images.
         until: Stop after this many of the steps, as Ctrl-C would. `None` for all steps.
@@ -94,7 +99,8 @@ def render(
         SettingError: An argument is out of its range.
         RenderError: No image receives a gradient, every score became NaN, or memory ran out.
     """
-    param, transforms = as_param(param, size, batch), as_transforms(transforms)
+    param = as_param(usual_param(network.input) if param is None else param, size, batch, axes=len(network.size))
+    transforms = as_transforms(transforms)
     optimizer, steps = as_optimizer(optimizer, lr), as_steps(quality, steps)
     _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
@@ -135,7 +141,7 @@ def render(
         job.names,
         replace(job.recipe(optimizer, steps), execution=repr(used), until=None if done == steps else done),
         kept,
-        monitor.problems((_sampled(job) - at_start).abs().amax((1, 2, 3)) > MOVED),
+        monitor.problems((_sampled(job) - at_start).abs().flatten(1).amax(1) > MOVED),
         alpha=job.has_alpha,
         execution=used,
         redraw=job.redraw(job.leaves),
@@ -144,10 +150,12 @@ def render(
     )
 
 
-def _sampled(job: Job) -> Float[Tensor, "n c h2 w2"]:
-    """Return every seventh row and column of the images."""
+def _sampled(job: Job) -> Float[Tensor, "n c *size2"]:
+    """Return every seventh pixel of the images along each axis."""
     with torch.no_grad():
-        return job.images(job.leaves)[:, :, ::7, ::7].clone().cpu()
+        images = job.images(job.leaves)
+        some: tuple[Any, ...] = (..., *[slice(None, None, 7)] * (images.ndim - 2))
+        return images[some].clone().cpu()
 
 
 def _check_counts(steps: int, until: int | None, robustness_views: int) -> None:

@@ -21,7 +21,7 @@ class Reporter:
     """
 
     def __init__(
-        self, progress: ProgressSource | None, steps: int, images: Callable[[], Float[Tensor, "n c h w"]]
+        self, progress: ProgressSource | None, steps: int, images: Callable[[], Float[Tensor, "n c *size"]]
     ) -> None:
         self._progress = None if isinstance(progress, str) else progress
         self._shows = progress if isinstance(progress, ImageProgress) else None
@@ -41,7 +41,7 @@ class Reporter:
 
 
 @torch.no_grad()
-def copied(images: Callable[[], Float[Tensor, "n c h w"]]) -> Float[Tensor, "n c h w"]:
+def copied(images: Callable[[], Float[Tensor, "n c *size"]]) -> Float[Tensor, "n c *size"]:
     """Return a copy of the images on the CPU.
 
     A param may return its leaf tensors as images. Without a copy, what a caller keeps would change in the next step,

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
-from featviz.interfaces import Size, as_size
-from featviz.io import contact_sheet, encode, free_path, is_folder, save_image, slug, to_bytes
+from featviz.interfaces import Size, as_size, show_size
+from featviz.io import NPY, contact_sheet, encode, free_path, is_folder, save_image, save_npy, slug, to_bytes
 from featviz.network import Execution, neutral_state
 
 HISTORY_POINTS = 100
@@ -62,7 +62,8 @@ class Rendering:
     """Optimised images, their scores, and the recipe that renders them again.
 
     Args:
-        images: In [0, 1], (n, c, h, w), on the CPU.
+        images: In [0, 1], (n, c, h, w), or (n, c, *size) for signals and volumes, on the CPU. `values` has them in the
+            range of the network's data.
         history: Score of every step, (steps, n).
         names: What each image shows.
         recipe: Everything that determines the images.
@@ -70,16 +71,16 @@ class Rendering:
         problems: Why an image failed, by index; empty if none did.
         alpha: Whether the last channel is alpha.
         execution: How the network was run.
-        redraw: Draws the same images at another height and width; `None` where the param has one size only.
+        redraw: Draws the same images at another size; `None` where the param has one size only.
         robustness: Scores of the finished images in new views; `None` where they were not computed.
         plan: How the steps ran: how many were replayed as a CUDA graph, or why none.
     """
 
-    images: Float[Tensor, "n c h w"]
+    images: Float[Tensor, "n c *size"]
     history: Float[Tensor, "steps n"]
     names: tuple[str, ...]
     recipe: Recipe
-    snapshots: Mapping[int, Float[Tensor, "n c h w"]] = field(default_factory=dict)
+    snapshots: Mapping[int, Float[Tensor, "n c *size"]] = field(default_factory=dict)
     problems: Mapping[int, str] = field(default_factory=dict)
     alpha: bool = False
     execution: Execution = Execution()
@@ -93,8 +94,17 @@ class Rendering:
 
     def __repr__(self) -> str:
         """Show what the images are of, their number, size and steps."""
-        height, width = self.images.shape[-2:]
-        return f"<Rendering of {', '.join(self.names)}: {len(self)} x {height}x{width} px, {len(self.history)} steps>"
+        size = show_size(self.images.shape[2:], "x")
+        return f"<Rendering of {', '.join(self.names)}: {len(self)} x {size} px, {len(self.history)} steps>"
+
+    @property
+    def values(self) -> Float[Tensor, "n c *size"]:
+        """The images in the range of the network's data: amplitudes of a signal, for example.
+
+        They are the images themselves where that range is [0, 1]. An alpha channel stays in [0, 1].
+        """
+        spec = self.recipe.input
+        return torch.cat([spec.values(self.images[:, : spec.channels]), self.images[:, spec.channels :]], 1)
 
     def __getitem__(self, image: int) -> Rendering:
         """Return one image as a rendering of its own.
@@ -128,9 +138,9 @@ class Rendering:
         """
         if self.redraw is None:
             raise SettingError("these images have a fixed size; render with param.CPPN() to draw them at any size")
-        size = as_size(size)
+        size = as_size(size, self.images.ndim - 2)
         if min(size) < 1:
-            raise SettingError(f"size must be at least 1 px on each side, got {size[0]} x {size[1]}")
+            raise SettingError(f"size must be at least 1 px on each side, got {show_size(size)}")
         with torch.no_grad():
             return replace(self, images=self.redraw(size), recipe=replace(self.recipe, shown=size), snapshots={})
 
@@ -142,13 +152,18 @@ class Rendering:
     @property
     def images_pil(self) -> list[Image.Image]:
         """Each image as a Pillow image."""
+        self._check_pictures()
         return [Image.fromarray(to_bytes(image.numpy(), alpha=self.alpha)) for image in self.images]
 
     @property
     def file_name(self) -> str:
-        """Default file name: what the image shows, and of how many others there are on its sheet."""
+        """Default file name: what the image shows, and of how many others there are on its sheet.
+
+        It ends in .png for images, and in .npy for signals and volumes.
+        """
+        ending = ".png" if self._is_pictures else NPY
         first = slug(self.names[0].replace("-", "minus ", 1) if self.names[0].startswith("-") else self.names[0])
-        return f"{first}{f'_and_{len(self) - 1}_more' if len(self) > 1 else ''}.png"
+        return f"{first}{f'_and_{len(self) - 1}_more' if len(self) > 1 else ''}{ending}"
 
     def sheet(self, *, labels: bool = True) -> UInt8[np.ndarray, "h w rgba"]:
         """Return a contact sheet of all images. A single image stays as it is and keeps its alpha channel.
@@ -156,6 +171,7 @@ class Rendering:
         Args:
             labels: Write under each image what it shows.
         """
+        self._check_pictures()
         pictures = [to_bytes(image.numpy(), alpha=self.alpha) for image in self.images]
         return pictures[0] if len(pictures) == 1 else contact_sheet(pictures, self.names if labels else ())
 
@@ -166,7 +182,9 @@ class Rendering:
         there is such a file already.
 
         Args:
-            path: A file that ends in .png, .jpg, .jpeg or .webp, which is replaced if it is there; or a folder.
+            path: A file that ends in .png, .jpg, .jpeg or .webp, which is replaced if it is there; or a folder. A file
+                that ends in .npy gets the numbers of `values`, for signals and volumes, too; the recipe is then in a
+                file beside it.
             labels: On a contact sheet, write under each image what it shows.
 
         Returns:
@@ -174,9 +192,12 @@ class Rendering:
 
         Raises:
             OutputError: The folder is missing or not writable, or the format is unknown.
+            SettingError: A signal or a volume is saved as a picture.
         """
         path = Path(path)
         if not is_folder(path):
+            if path.suffix == NPY:
+                return [save_npy(self.values.numpy(), path, self.recipe.to_json())]
             report = json.dumps(self.report) if len(self) == 1 else None
             return [save_image(self.sheet(labels=labels), path, self.recipe.to_json(), report)]
         each = [self[i] for i in range(len(self))]
@@ -212,11 +233,25 @@ class Rendering:
         recipe = self.recipe.to_json() if side is None else None  # it would render another size
         return encode(pixels, ending, recipe, json.dumps(self.report) if recipe and len(self) == 1 else None)
 
-    def _repr_png_(self) -> bytes:
-        """Show the contact sheet in Jupyter."""
-        return encode(self.sheet(), ".png")
+    def _repr_png_(self) -> bytes | None:
+        """Show the contact sheet in Jupyter; signals and volumes as text."""
+        return encode(self.sheet(), ".png") if self._is_pictures else None
+
+    @property
+    def _is_pictures(self) -> bool:
+        return self.images.ndim == 4
+
+    def _check_pictures(self) -> None:
+        """Check that the images have two axes.
+
+        Raises:
+            SettingError: They are signals or volumes.
+        """
+        if not self._is_pictures:
+            size = show_size(self.images.shape[2:])
+            raise SettingError(f"a result of {size} px is no picture; save it as .npy, or use its .values")
 
 
-def _redraw_one(redraw: Callable[[Size], Tensor], image: int, size: Size) -> Float[Tensor, "1 c h w"]:
+def _redraw_one(redraw: Callable[[Size], Tensor], image: int, size: Size) -> Float[Tensor, "1 c *size"]:
     """Draw one of the images at a size."""
     return redraw(size)[image : image + 1]

@@ -30,11 +30,11 @@ class Scorer:
     objectives: tuple[ObjectiveLike, ...]
     forward: Forward
 
-    def __call__(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n objectives"]:
+    def __call__(self, images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n objectives"]:
         """Return the score of every image for every objective."""
         return self.scores(self.activations(images))
 
-    def activations(self, images: Float[Tensor, "n c h w"]) -> Activations:
+    def activations(self, images: Float[Tensor, "n c *size"]) -> Activations:
         """Return the activations of the captured layers."""
         return self.forward(images).of(images, done=1.0)
 
@@ -57,7 +57,7 @@ def open_scorer(
     Args:
         network: What sees the images.
         objective: Text, an objective, or a sequence of either.
-        size: Height and width of the images in px.
+        size: Length of each axis of the images in px.
         layers: Further layers to capture.
         execution: How to run the network.
 
@@ -78,14 +78,15 @@ def open_scorer(
 @entry_point
 @torch.no_grad()
 def score(
-    network: Network, objective: ObjectiveSource | Sequence[ObjectiveSource], images: Float[Tensor, "n c h w"]
+    network: Network, objective: ObjectiveSource | Sequence[ObjectiveSource], images: Float[Tensor, "n c *size"]
 ) -> Float[Tensor, "n objectives"]:
     """Score images by one or several objectives, in one forward pass.
 
     Args:
         network: What sees the images.
         objective: Text, an objective, or a sequence of either.
-        images: (n, c, h, w) in [0, 1], of a size that the network accepts.
+        images: (n, c, h, w) in [0, 1], of a size that the network accepts; signals and volumes as
+            `network.input.images(values)` returns them.
 
     Returns:
         The score of every image for every objective, on the CPU.
@@ -96,5 +97,5 @@ def score(
     """
     network.check_images(images)
     check_unit_range(images, "images")
-    with open_scorer(network, objective, (images.shape[-2], images.shape[-1])) as scorer:
+    with open_scorer(network, objective, tuple(images.shape[2:])) as scorer:
         return scorer(images.to(network.device)).cpu()

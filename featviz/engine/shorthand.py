@@ -11,7 +11,9 @@ from featviz.engine.presets import preset
 from featviz.engine.repr_parser import parse_value
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Geometric, Optimizer, Param, Size, Spatial, Transform, Transforms, as_size
+from featviz.network import InputSpec
 from featviz.optimizers import Adam
+from featviz.param.spectrum import usual_decay
 
 PARAM_METHODS = ("start", "fit", "images")
 SPATIAL_METHODS = ("start", "fit", "canvas")
@@ -22,6 +24,8 @@ def as_param(
     size: int | Size | None = None,
     batch: int = 1,
     own: Mapping[str, Any] | None = None,
+    *,
+    axes: int = 2,
 ) -> Param:
     """Return a param from a param, the spatial part of one, or text.
 
@@ -31,6 +35,7 @@ def as_param(
         size: Height and width in px, or one side; `None` for the param's own.
         batch: Number of images per objective; 1 for the param's own.
         own: Values of the user that text may name.
+        axes: Number of spatial axes, for a size given as one side.
 
     Raises:
         SettingError: It is no param.
@@ -39,7 +44,21 @@ def as_param(
     value = params.Image() if value is None else value
     if not isinstance(value, Param | Spatial):
         raise SettingError(f"{shown(value)} is not a param{_missing(value)}")
-    return params.sized(value, None if size is None else as_size(size), batch)
+    return params.sized(value, None if size is None else as_size(size, axes), batch)
+
+
+def usual_param(spec: InputSpec) -> Param:
+    """Return the default param for what a network expects of its input.
+
+    Args:
+        spec: The input.
+    """
+    if spec.axes == "yx":
+        return params.Image()
+    decay = usual_decay(len(spec.size), params.Fourier.decay)  # type: ignore[arg-type]
+    if spec.axes == "tyx":
+        return params.Image(spatial=params.Fourier((usual_decay(1, 1.4), 1.4, 1.4)))
+    return params.Image(spatial=params.Fourier(decay), color=params.Plain())
 
 
 def _missing(value: object) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from itertools import product
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,45 +22,44 @@ ALIGN = 32
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A rectangle of a view.
+    """A rectangle of a view; of a signal, an interval, and of a volume, a box.
 
     Args:
-        rows: Rows of the view.
-        columns: Columns of the view.
+        part: Where it lies along each axis of the view, as rows and columns.
         weights: Weight of this tile's gradient at each pixel. The weights of all tiles add up to 1.
     """
 
-    rows: slice
-    columns: slice
-    weights: Float[Tensor, "h w"]
+    part: tuple[slice, ...]
+    weights: Float[Tensor, "*size"]
 
-    def cut(self, views: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    def cut(self, views: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size2"]:
         """Return this rectangle of the views."""
-        return views[..., self.rows, self.columns]
+        whole: tuple[Any, ...] = (..., *self.part)
+        return views[whole]
 
 
 def tile_size(view: Size, max_tile: int | Size | None) -> Size:
     """Return the size of the tiles of a view: all of one size, no larger than needed.
 
     Args:
-        view: Height and width of the view in px.
-        max_tile: Largest side of a tile in px; or the exact height and width; `None` for the whole view.
+        view: Length of each axis of the view in px, as height and width.
+        max_tile: Largest side of a tile in px; or the exact size; `None` for the whole view.
     """
     if max_tile is None:
         return view
     if isinstance(max_tile, tuple):
         return max_tile
-    return tuple(min(side, _shortest(side, max(max_tile, MIN_TILE))) for side in view)  # type: ignore[return-value]
+    return tuple(min(side, _shortest(side, max(max_tile, MIN_TILE))) for side in view)
 
 
 def tiles(view: Size, tile: Size) -> list[Tile]:
     """Cover a view with overlapping tiles of one size."""
-    vertical, horizontal = (_spans(side, length) for side, length in zip(view, tile, strict=True))
-    return [
-        Tile(slice(top, top + tile[0]), slice(left, left + tile[1]), column[:, None] * row)
-        for top, column in vertical
-        for left, row in horizontal
-    ]
+    spans = [_spans(side, length) for side, length in zip(view, tile, strict=True)]
+    found = []
+    for along in product(*spans):  # columns change fastest
+        part = tuple(slice(start, start + length) for (start, _), length in zip(along, tile, strict=True))
+        found.append(Tile(part, reduce(lambda weights, own: weights[..., None] * own, (own for _, own in along))))
+    return found
 
 
 def _overlap(length: int) -> int:

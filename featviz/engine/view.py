@@ -12,7 +12,7 @@ from torch import Tensor
 from featviz.engine.memory import is_out_of_memory
 from featviz.engine.tiles import Tile, tile_size, tiles
 from featviz.errors import ModelError, RenderError, SettingError
-from featviz.interfaces import ObjectiveLike, Size, Transform, Transforms, traits_of, transform_traits_of
+from featviz.interfaces import ObjectiveLike, Size, Transform, Transforms, show_size, traits_of, transform_traits_of
 from featviz.network import Network
 from featviz.network.activations import MoveMasks
 from featviz.random import Generators
@@ -26,8 +26,8 @@ class View:
 
     Args:
         transforms: The fused transforms. The last one resizes to the network's size where it accepts no other.
-        size: Height and width of the views in px.
-        tile: Height and width of the tiles in px; often the size of the view itself.
+        size: Length of each axis of the views in px, as height and width.
+        tile: The same of the tiles; often the size of the view itself.
     """
 
     transforms: tuple[Transform, ...]
@@ -39,7 +39,7 @@ class View:
         cls,
         transforms: Transforms,
         network: Network,
-        images: Float[Tensor, "n c h w"],
+        images: Float[Tensor, "n c *size"],
         max_tile: int | None,
         layers: Collection[str] = (),
     ) -> View:
@@ -67,7 +67,8 @@ class View:
                 raise SettingError(f"{got}; CompositeAlpha() removes a channel and needs param.Alpha(), --param alpha")
             raise SettingError(f"{got}; give a param and transforms for {network.channels} channels")
         size = size_of(sample)
-        if network.fixed_size and (max_tile is None or size[0] < network.size[0] or size[1] < network.size[1]):
+        is_smaller = any(side < own for side, own in zip(size, network.size, strict=True))
+        if network.fixed_size and (max_tile is None or is_smaller):
             fused = fused if size == network.size else fuse((*transforms, Resize(network.size)))
             return cls(fused, network.size, network.size)
         tile = tile_size(size, network.size if network.fixed_size and max_tile else max_tile)
@@ -96,10 +97,10 @@ class View:
             SettingError: The objective needs the full view, and the view is cut into tiles.
         """
         if len(self.tiles) > 1 and traits_of(objective).needs_full_view:
-            cut = f"a view of {self.size[0]} x {self.size[1]} px is cut into tiles of {self.tile[0]} x {self.tile[1]}"
+            cut = f"a view of {show_size(self.size)} px is cut into tiles of {show_size(self.tile)}"
             raise SettingError(f"{objective} needs the full view, but {cut}; use a smaller image or larger tiles")
 
-    def look(self, images: Float[Tensor, "n c h w"], draw: Draw) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
+    def look(self, images: Float[Tensor, "n c *size"], draw: Draw) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
         """Transform the images.
 
         Args:
@@ -113,11 +114,11 @@ class View:
 
 
 def size_of(images: Tensor) -> Size:
-    """Return the height and width of images in px."""
-    return images.shape[-2], images.shape[-1]
+    """Return the length of each axis of images, (n, c, *size), in px: height and width."""
+    return tuple(images.shape[2:])
 
 
-def _sample_view(images: Float[Tensor, "1 c h w"], transforms: Sequence[Transform]) -> Float[Tensor, "1 c2 h2 w2"]:
+def _sample_view(images: Float[Tensor, "1 c *size"], transforms: Sequence[Transform]) -> Float[Tensor, "1 c2 *size2"]:
     """Transform one image.
 
     Raises:

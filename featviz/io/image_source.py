@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
-from featviz.interfaces import Size
+from featviz.interfaces import Size, show_size
 from featviz.io.array import Array
 from featviz.io.images import read_image
-from featviz.io.resizing import resize
+from featviz.io.resizing import linear_mode, resize
 
 ImageSource = Any
 """What `as_image_source` accepts: a file, or (channels, h, w) in [0, 1]. Values store a `str` or an `Array`."""
@@ -23,7 +24,8 @@ def as_image_source(source: ImageSource) -> str | Array:
     """Convert an image to a value that a recipe can store.
 
     Args:
-        source: A path, which is not read yet; or numbers in [0, 1], (channels, h, w).
+        source: A path, which is not read yet; or numbers in [0, 1], (channels, h, w); (channels, length) for signals,
+            (channels, d, h, w) for volumes.
 
     Returns:
         The path as text, or the numbers as an `Array`.
@@ -34,7 +36,7 @@ def as_image_source(source: ImageSource) -> str | Array:
     if isinstance(source, str | Path):
         return str(source)
     image = Array.of(source)
-    if len(image.shape) != 3 or 0 in image.shape:
+    if not 2 <= len(image.shape) <= 4 or 0 in image.shape:
         raise SettingError(f"an image must be a file, or numbers of shape (channels, h, w), got shape {image.shape}")
     check_unit_range(image.tensor, "the image")
     return image
@@ -44,7 +46,8 @@ def as_mask_source(mask: ImageSource) -> str | Array:
     """Convert a mask to a value that a recipe can store.
 
     Args:
-        mask: A path, which is not read yet; or numbers in [0, 1], (h, w) or (1, h, w).
+        mask: A path, which is not read yet; or numbers in [0, 1], (h, w) or (1, h, w); (length,) for signals,
+            (1, d, h, w) for volumes.
 
     Returns:
         The path as text, or the numbers as an `Array` of shape (1, h, w).
@@ -55,21 +58,21 @@ def as_mask_source(mask: ImageSource) -> str | Array:
     if isinstance(mask, str | Path):
         return str(mask)
     numbers = Array.of(mask)
-    shape = (1, *numbers.shape) if len(numbers.shape) == 2 else numbers.shape
-    if len(shape) != 3 or shape[0] != 1 or 0 in shape:
+    shape = numbers.shape if len(numbers.shape) > 2 else (1, *numbers.shape)
+    if not 2 <= len(shape) <= 4 or shape[0] != 1 or 0 in shape:
         raise SettingError(f"a mask must be a file, or numbers of shape (h, w) or (1, h, w), got shape {numbers.shape}")
     numbers = Array(shape, numbers.data)
     check_unit_range(numbers.tensor, "the mask")
     return numbers
 
 
-def load_image_source(source: str | Array, channels: int, size: Size | None = None) -> Float[Tensor, "c h w"]:
+def load_image_source(source: str | Array, channels: int, size: Size | None = None) -> Float[Tensor, "c *size"]:
     """Load an image, crop the largest centered part with the aspect ratio of `size`, and resize it.
 
     Args:
         source: The result of `as_image_source` or `as_mask_source`.
         channels: Number of channels that the image must have; a file is converted to 1, 3 or 4.
-        size: Height and width in px; `None` for the image as it is.
+        size: Length of each axis in px, as height and width; `None` for the image as it is.
 
     Returns:
         The image in [0, 1], (channels, h, w). Do not modify it: it may share memory with the `Array`.
@@ -83,6 +86,8 @@ def load_image_source(source: str | Array, channels: int, size: Size | None = No
         raise SettingError(f"the image must have {channels} channels, got {image.shape[0]}")
     if size is None:
         return image
+    if len(size) != 2 or image.ndim != 3:
+        return _resized_volume(image, size)
     # The rounding differs from that of `folders.middle`, which says how and why.
     height, width = image.shape[1:]
     crop_height = min(height, max(1, round(width * size[0] / size[1])))
@@ -90,7 +95,22 @@ def load_image_source(source: str | Array, channels: int, size: Size | None = No
     return center_crop(image, (crop_height, crop_width), size)
 
 
-def center_crop(image: Float[Tensor, "c h w"], crop: Size, size: Size) -> Float[Tensor, "c h2 w2"]:
+def _resized_volume(image: Float[Tensor, "c *size"], size: Size) -> Float[Tensor, "c *size2"]:
+    """Resize a signal or a volume along each axis; nothing is cropped.
+
+    Raises:
+        SettingError: It has another number of axes.
+    """
+    image = image[:, 0] if image.ndim == 3 and image.shape[1] == 1 == len(size) else image  # a mask of one row
+    if image.ndim != 1 + len(size):
+        raise SettingError(
+            f"the image must have {len(size)} axes after its channels, as the network's input of {show_size(size)} px, "
+            f"got shape {tuple(image.shape)}"
+        )
+    return image if image.shape[1:] == size else F.interpolate(image[None], size, mode=linear_mode(image[None]))[0]
+
+
+def center_crop(image: Float[Tensor, "c *size"], crop: Size, size: Size) -> Float[Tensor, "c *size2"]:
     """Crop the center of an image and resize it, with antialiasing.
 
     Args:

@@ -56,13 +56,15 @@ class LiveImages(ImageProgress):
         """Return whether the next update is due."""
         return self._clock() >= self._due
 
-    def show(self, done: int, steps: int, images: Float[Tensor, "n c h w"]) -> None:
+    def show(self, done: int, steps: int, images: Float[Tensor, "n c *size"]) -> None:
         """Update the images and the text."""
         began = self._clock()
         left_out = len(images) - MAX_IMAGES
         text = self._text + (f"; {left_out} more images are not shown" if left_out > 0 else "")
-        source = base64.b64encode(_jpeg(images.numpy())).decode()
-        picture = f'<img src="data:image/jpeg;base64,{source}" alt="images so far" style="max-width: 100%">'
+        picture = ""
+        if images.ndim == 4:  # signals and volumes have the text alone
+            source = base64.b64encode(_jpeg(images.numpy())).decode()
+            picture = f'<img src="data:image/jpeg;base64,{source}" alt="images so far" style="max-width: 100%">'
         self._publish({"text/html": f"{picture}<div>{text}</div>", "text/plain": text})
         now = self._clock()
         self._due = now + max(MIN_INTERVAL, (now - began) / MAX_SHARE)
@@ -95,7 +97,7 @@ def in_notebook() -> bool:
     return isinstance(get_ipython(), ZMQInteractiveShell)
 
 
-def _jpeg(images: Float[np.ndarray, "n c h w"]) -> bytes:
+def _jpeg(images: Float[np.ndarray, "n c *size"]) -> bytes:
     """Return a JPEG of the first images side by side, whose longer side has about `MAX_SIDE` px.
 
     The last of four channels is taken for alpha.

@@ -9,12 +9,21 @@ from torch import Tensor
 from featviz.interfaces import Size
 
 
-def resize(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c h2 w2"]:
-    """Resize images bilinearly, with antialiasing. The aspect ratio may change.
+def linear_mode(images: Tensor) -> str:
+    """Return the name of the linear interpolation of `torch.nn.functional.interpolate` for images of 1 to 3 axes.
+
+    Args:
+        images: Images or masks, (n, c, *size).
+    """
+    return ("linear", "bilinear", "trilinear")[images.ndim - 3]
+
+
+def resize(images: Float[Tensor, "n c *size"], size: Size) -> Float[Tensor, "n c *size2"]:
+    """Resize images bilinearly, with antialiasing; signals and volumes linearly, without. The aspect ratio may change.
 
     Args:
         images: Images or masks.
-        size: Height and width of the result in px.
+        size: Length of each axis of the result in px.
 
     Returns:
         The resized images; the given ones where they already have that size. Rounding can lead out of [0, 1], to
@@ -22,4 +31,4 @@ def resize(images: Float[Tensor, "n c h w"], size: Size) -> Float[Tensor, "n c h
     """
     if tuple(images.shape[2:]) == tuple(size):
         return images
-    return F.interpolate(images, size, mode="bilinear", antialias=True)
+    return F.interpolate(images, size, mode=linear_mode(images), antialias=images.ndim == 4)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import AddressError, SettingError, UndeclaredLayerError, nearest, plain_spelling
-from featviz.interfaces import Position
+from featviz.interfaces import Position, Size
 
 OUTPUT = ""
 """Name of the whole network among its layers, as in `named_modules`: its output, the class logits."""
@@ -34,17 +34,19 @@ class Layout:
         transposed: Whether a feature map's columns come before its rows.
         size: Height and width in px to which the layer's network resizes its images; `None` if it does not.
         batch: Index of the batch dimension in the layer's output. In captured activations it is always 0.
+        axes: Number of spatial axes of the network's input. In a network with two, a sequence is a map of one row.
     """
 
     kind: Literal["map", "tokens", "vector"]
     channel: int = 1
     patch: tuple[int, int] | None = None
     prefix: int = 0
-    size: tuple[int, int] | None = None
+    size: Size | None = None
     batch: int = 0
     special: tuple[tuple[str, int], ...] = ()
     order: tuple[int, ...] | None = None
     transposed: bool = False
+    axes: int = 2
 
 
 OutputKind = Literal["classes", "multilabel", "binary", "regression"]
@@ -55,7 +57,7 @@ OUTPUT_KINDS: tuple[OutputKind, ...] = ("classes", "multilabel", "binary", "regr
 OutputScale = Literal["logits", "probabilities", "log-probabilities"]
 """Whether a network puts out logits, or has turned them into probabilities already."""
 
-MoveMasks = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h2 w2"]]
+MoveMasks = Callable[[Float[Tensor, "n c *size"]], Float[Tensor, "n c *size2"]]
 """Moves masks, (n, c, h, w), as the transforms of this step moved the images."""
 
 
@@ -74,7 +76,7 @@ class Activations(Mapping[str, Tensor]):
     Args:
         tensors: Output of each captured layer, batch first.
         layouts: Meaning of the dimensions of each.
-        size: Height and width in px of what the network saw at once: a tile, or the whole view where there are no
+        size: Length in px of each axis of what the network saw at once: a tile, or the whole view where there are no
             tiles.
         heads: Layers that put out class logits, and their class names in output order (possibly none).
         source: The images before any transform, in [0, 1]; `None` where the views come from no images.
@@ -86,9 +88,9 @@ class Activations(Mapping[str, Tensor]):
 
     tensors: Mapping[str, Tensor]
     layouts: Mapping[str, Layout]
-    size: tuple[int, int]
+    size: Size
     heads: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {OUTPUT: ()})
-    source: Float[Tensor, "n c h w"] | None = None
+    source: Float[Tensor, "n c *size"] | None = None
     done: float | Tensor = 0.0
     move_masks: MoveMasks = _unmoved
     has_alpha: bool = False
@@ -195,9 +197,8 @@ class Activations(Mapping[str, Tensor]):
         values, layout = self.channels_first(layer), self.layouts[layer]
         is_special = isinstance(at, str) and at != "center"
         if layout.kind == "map" and not is_special:
-            values = values if values.ndim == 4 else values[:, :, None]  # the map of a sequence has one row
-            y, x = self._inside(layer, at, (values.shape[2], values.shape[3]))
-            return values[:, :, y, x]
+            values = _with_row(values, layout)
+            return values[_at(self._inside(layer, at, values.shape[2:]))]
         if layout.kind == "tokens" and is_special:
             indices = dict(layout.special)
             if at not in indices:
@@ -207,14 +208,16 @@ class Activations(Mapping[str, Tensor]):
                 raise AddressError(f"no {what} in {layer!r}; {off_grid or 'address its patches by @row,column'}")
             return values[:, :, indices[at]]
         if layout.kind == "tokens" and layout.patch:
-            y, x = self._inside(layer, at, self._grid(layout))
-            return self.as_map(layer)[:, :, y, x]
+            place = self._inside(layer, at, self._grid(layout))
+            return self.as_map(layer)[_at(place)]
         raise AddressError(
             f"no position @{_show(at)} in {layer!r}; its output is {_kind(layout)}; use {instead or layer}"
         )
 
-    def as_map(self, layer: str) -> Float[Tensor, "n channel rows columns"]:
+    def as_map(self, layer: str) -> Float[Tensor, "n channel *position"]:
         """Return the output of a layer as a map: a feature map, or the tokens of a patch grid.
+
+        The map of a sequence has one row in a network of images.
 
         Args:
             layer: Name of the layer.
@@ -224,7 +227,7 @@ class Activations(Mapping[str, Tensor]):
         """
         values, layout = self.channels_first(layer), self.layouts[layer]
         if layout.kind == "map":
-            return values if values.ndim == 4 else values[:, :, None]  # the map of a sequence has one row
+            return _with_row(values, layout)
         if layout.patch is None:
             found = f"no positions in {layer or 'logit'!r}; its output is {_kind(layout)}"
             raise AddressError(f"{found}; use a feature map or patch tokens")
@@ -245,15 +248,18 @@ class Activations(Mapping[str, Tensor]):
         return size[0] // patch[0], size[1] // patch[1]
 
     @staticmethod
-    def _inside(layer: str, at: Position, grid: tuple[int, int]) -> tuple[int, int]:
-        y, x = (grid[0] // 2, grid[1] // 2) if isinstance(at, str) else at
-        if not (0 <= y < grid[0] and 0 <= x < grid[1]):
-            found = f"its map has rows 0 to {grid[0] - 1} and columns 0 to {grid[1] - 1}"
-            raise AddressError(f"no position @{_show(at)} in {layer!r}; at this size {found}")
-        return y, x
+    def _inside(layer: str, at: Position, grid: Sequence[int]) -> tuple[int, ...]:
+        place = tuple(side // 2 for side in grid) if isinstance(at, str) else at
+        if len(place) != len(grid):
+            example, axes = ",".join("0" for _ in grid), f"{len(grid)} {'axis' if len(grid) == 1 else 'axes'}"
+            raise AddressError(f"no position @{_show(at)} in {layer!r}; its map has {axes}, as in @{example}")
+        if not all(0 <= index < side for index, side in zip(place, grid, strict=True)):
+            ranges = " and ".join(f"{name} 0 to {side - 1}" for name, side in zip(_axis_names(grid), grid, strict=True))
+            raise AddressError(f"no position @{_show(at)} in {layer!r}; at this size its map has {ranges}")
+        return place
 
     @property
-    def images(self) -> Float[Tensor, "n c h w"]:
+    def images(self) -> Float[Tensor, "n c *size"]:
         """The images before any transform, in [0, 1]; alpha is the last channel where they have one.
 
         Raises:
@@ -264,7 +270,7 @@ class Activations(Mapping[str, Tensor]):
         return self.source
 
     @property
-    def alpha(self) -> Float[Tensor, "n 1 h w"]:
+    def alpha(self) -> Float[Tensor, "n 1 *size"]:
         """The alpha channel of the images, in [0, 1].
 
         Raises:
@@ -336,7 +342,7 @@ class Activations(Mapping[str, Tensor]):
             raise AddressError(f"{given}, but the network has {count} outputs; give classes= in output order")
         return index
 
-    def of(self, images: Float[Tensor, "n c h w"], **more: Any) -> Activations:
+    def of(self, images: Float[Tensor, "n c *size"], **more: Any) -> Activations:
         """Return a copy that knows the images before any transform.
 
         Args:
@@ -353,7 +359,7 @@ class Activations(Mapping[str, Tensor]):
         """
         return replace(self, tensors={**self.tensors, **tensors})
 
-    def within(self, mask: Float[Tensor, "h w"], layers: Iterable[str]) -> Activations:
+    def within(self, mask: Float[Tensor, "*size"], layers: Iterable[str]) -> Activations:
         """Return layers and images with the same values, whose gradient is restricted to a mask.
 
         An objective of them then changes the image under the mask only. The gradient is scaled by the inverse of the
@@ -374,7 +380,7 @@ class Activations(Mapping[str, Tensor]):
         tensors = {layer: _gradient_weighted(self[layer], self._weights(layer, moved)) for layer in layers}
         return replace(self, tensors=tensors, source=_gradient_weighted(self.images, masks))
 
-    def _weights(self, layer: str, masks: Float[Tensor, "n 1 h w"]) -> Tensor:
+    def _weights(self, layer: str, masks: Float[Tensor, "n 1 *size"]) -> Tensor:
         """Return the weight of each position under a mask, with mean 1, shaped for the layer's output."""
         tensor, layout = self[layer], self.layouts[layer]
         if layout.kind == "map":
@@ -515,4 +521,19 @@ def _kind(layout: Layout) -> str:
 
 
 def _show(at: Position) -> str:
-    return at if isinstance(at, str) else f"{at[0]},{at[1]}"
+    return at if isinstance(at, str) else ",".join(map(str, at))
+
+
+def _with_row(values: Tensor, layout: Layout) -> Tensor:
+    """Return a map, which has one row where it is of a sequence in a network of images."""
+    return values[:, :, None] if values.ndim == 3 and layout.axes == 2 else values
+
+
+def _at(place: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return what indexes one place of a map, (n, channel, *position)."""
+    return (slice(None), slice(None), *place)
+
+
+def _axis_names(grid: Sequence[int]) -> tuple[str, ...]:
+    """Return the names of the axes of a map for a message, of which a signal's has columns only."""
+    return ("planes", "rows", "columns")[-len(grid) :] if len(grid) > 1 else ("positions",)

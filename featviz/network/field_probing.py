@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 FIELD_WIDTH = 256
 """Smallest width in px of the images on which receptive fields are measured; smaller images would clip them."""
 FIELD_HEIGHTS = (32, 64, 128)
-"""Heights in px of those images that are tried, the cheapest first. The last one tried is the network's own."""
+"""Heights in px of those images that are tried, the cheapest first. The last one tried is the network's own.
+
+Of volumes, 8 planes of 16 rows are tried first, then twice as many."""
 
 
 def receptive_fields_of(network: Network) -> dict[str, ReceptiveField]:
@@ -47,14 +49,18 @@ def receptive_fields_of(network: Network) -> dict[str, ReceptiveField]:
 
 def _sizes(network: Network) -> list[Size]:
     """Return sizes of the images on which receptive fields can be measured, the cheapest first."""
-    height, width = network.size
+    *sides, width = network.size
     if network.fixed_size:
         return [network.size]
     wide = max(FIELD_WIDTH, width)
+    if len(sides) != 1:
+        thin = [tuple(min(side, most) for side, most in zip(sides, (8 * k, 16 * k), strict=False)) for k in (1, 2)]
+        return list(dict.fromkeys([*((*low, wide) for low in (*thin, tuple(sides))), network.size]))
+    (height,) = sides
     return [*((low, wide) for low in FIELD_HEIGHTS), (max(FIELD_WIDTH, height), wide), network.size]
 
 
-def _run(network: Network, maps: set[str], images: Float[Tensor, "n c h w"], note: Columns) -> None:
+def _run(network: Network, maps: set[str], images: Float[Tensor, "n c *size"], note: Columns) -> None:
     """Run a network on images in [0, 1] up to the last feature map, and call back with the outputs of maps."""
     left = set(maps)
 

@@ -51,9 +51,9 @@ class Layer:
 
     @property
     def map_size(self) -> Shape:
-        """The shape without the channel dimension; of a feature map, its rows and its columns."""
+        """The shape without the channel dimension; of a feature map, its length along each axis."""
         sides = tuple(side for i, side in enumerate(self.shape) if i != self.layout.channel - 1)
-        if self.layout.kind == "map" and len(sides) == 1:  # of a sequence
+        if self.layout.kind == "map" and len(sides) == 1 and self.layout.axes == 2:  # of a sequence
             return (1, *sides)
         return sides[::-1] if self.layout.transposed else sides
 

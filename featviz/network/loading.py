@@ -51,6 +51,8 @@ def load(
     classes: Sequence[str] | None = None,
     channel_order: str | None = None,
     layout: str | None = None,
+    axes: str | None = None,
+    value_range: tuple[float, float] | None = None,
     head: str | None = None,
     outputs: str | None = None,
     smooth_pools: bool = False,
@@ -65,13 +67,15 @@ def load(
         weights: `"default"` for the model's own, `"none"` for random ones, or a safetensors or state_dict file.
         device: A torch device, or `"auto"` for the first available one of cuda, mps and cpu.
         input_size: Height and width of the input in px, or one side; `None` for the model's own. A bare module of the
-            user needs it.
+            user needs it. `(4096,)` for signals, `(32, 64, 64)` for volumes and video.
         mean: Mean of each channel, in [0, 1]; `None` for the model's own.
         std: Standard deviation of each channel, > 0; `None` for the model's own.
         classes: Class names in output order; `None` for the model's own. For open_clip, the texts that are the classes.
         channel_order: Order in which the module expects the channels, `"RGB"` or `"BGR"`; `None` for the model's own.
         layout: Dimension order of a batch that the module expects, `"NCHW"` or `"NHWC"`; `None` for the
             model's own.
+        axes: Names of the spatial axes: `"tyx"` for video; `None` for the model's own, or to tell from their number.
+        value_range: Lowest and highest value of signals and volumes; `None` for the model's own.
         head: Layer, or output as `output.1`, that puts out the class logits; `None` for the network's output.
         outputs: What the outputs are: `"classes"`, `"multilabel"`, `"binary"` or `"regression"`; `None` to tell from
             the network, as `fv.Network` does.
@@ -94,6 +98,7 @@ def load(
         load_weights(network.module, Path(weights), optional_prefixes=optional)
     size = None if input_size is None else as_size(input_size)
     given = {"size": size, "mean": mean, "std": std, "channel_order": channel_order, "layout": layout}
+    given |= {"axes": axes, "value_range": value_range}
     given = {key: value for key, value in given.items() if value is not None}
     heads = network.given_heads
     if OUTPUT in network.heads and (head is not None or classes is not None):

@@ -72,7 +72,15 @@ def explain_failure(module: nn.Module, spec: InputSpec, label: str, error: Excep
         ModelError: The module needs several inputs, or images with another number of channels.
     """
     explain_inputs(module, label, error)
-    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+    kinds = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+    first = next((part for part in module.modules() if isinstance(part, tuple(kinds))), None)
+    axes = next((axes for kind, axes in kinds.items() if isinstance(first, kind)), 0)
+    if axes and axes != len(spec.size) and "input to conv" in str(error):
+        example = {1: "(4096,)", 2: "224", 3: "(32, 64, 64)"}[axes]
+        raise ModelError(
+            f"size {spec.size} has {len(spec.size)} axes, but the first convolution of {label} is a "
+            f"{type(first).__name__}, which reads {axes}; give e.g. size={example}"
+        ) from error
     if isinstance(error, RuntimeError) and "channels" in str(error) and first and first.in_channels != spec.channels:
         raise ModelError(
             f"mean and std have {spec.channels} value(s), one per channel of an image, but the first convolution of "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from featviz.checks import check_kind
 from featviz.errors import ModelError, SettingError, shown
-from featviz.interfaces import EmbedsTexts, Size, as_size
+from featviz.interfaces import EmbedsTexts, Size, as_size, show_size
 from featviz.network import probe_cache
 from featviz.network.activations import (
     OUTPUT,
@@ -78,11 +78,14 @@ class Network:
     Args:
         module: Any `nn.Module` that takes a batch of images, or of token ids (n, length). Of a module made by
             `torch.compile`, the original is used.
-        size: Height and width in px, or one side, of the images that the network was trained on.
-        mean: Mean of each channel, in [0, 1]. Its length is the number of input channels.
+        size: Height and width in px, or one side, of the images that the network was trained on; `(4096,)` for signals
+            of this length, `(32, 64, 64)` for volumes or video.
+        mean: Mean of each channel, in [0, 1] for images. Its length is the number of input channels.
         std: Standard deviation of each channel, > 0. The module gets `(image - mean) / std`.
         channel_order: Order in which the module expects the channels of an RGB image: `"RGB"` or `"BGR"`.
-        layout: Dimension order of a batch that the module expects: `"NCHW"` or `"NHWC"`.
+        layout: Dimension order of a batch that the module expects: `"NCHW"`, channels first, or `"NHWC"`.
+        axes: Names of the spatial axes: `"tyx"` for video; empty for those of `InputSpec`.
+        value_range: Lowest and highest value of signals and volumes; `None` for those of `InputSpec`.
         tokens: For a network that reads text: a `TokenSpec`, or a tokenizer of Hugging Face. Its input specification is
             that of embedding sequences, which are images of one row with a channel per dimension of the embedding.
         classes: Class names in output order, or by index.
@@ -124,6 +127,8 @@ class Network:
         std: Sequence[float] | None = None,
         channel_order: str = "RGB",
         layout: str = "NCHW",
+        axes: str = "",
+        value_range: tuple[float, float] | None = None,
         tokens: TokenSpec | Any = None,
         classes: Sequence[str] | Mapping[int, str] = (),
         name: str = "",
@@ -144,7 +149,7 @@ class Network:
             head, own_classes = OUTPUT, _in_output_order(classes)
         module = getattr(module, "_orig_mod", module)
         if tokens is None:
-            spec = _image_spec(size, mean, std, channel_order, layout)
+            spec = _image_spec(size, mean, std, channel_order, layout, axes, value_range)
         else:
             _refuse_both(size=size, mean=mean, std=std)
             tokens = as_token_spec(tokens)
@@ -178,7 +183,7 @@ class Network:
         if self.tokens is not None:
             reads = f"reads {self.tokens.size} tokens, sequences of at most {self.tokens.length}"
             return f"<Network {self.label}: {reads}, {len(self.classes)} class names, on {self.device}>"
-        expects = f"{spec.size[0]}x{spec.size[1]} px, {spec.channels} channels, mean {spec.mean}, std {spec.std}"
+        expects = f"{show_size(spec.size, 'x')} px, {spec.channels} channels, mean {spec.mean}, std {spec.std}"
         return f"<Network {self.label}: {expects}, {len(self.classes)} class names, on {self.device}>"
 
     # ------------------------------------------------------------------------------------------ facts
@@ -195,7 +200,7 @@ class Network:
 
     @property
     def size(self) -> Size:
-        """Height and width of the input in px."""
+        """Length of each axis of the input in px: height and width of images."""
         return self.input.size
 
     @property
@@ -260,7 +265,7 @@ class Network:
             return probe(self.module, self.input, self._weight, self._longest)
         except Exception as error:
             explain_failure(self.module, self.input, self.label, error)
-            error.add_note(f"while running {self.label} on grey images of {self.size[0]}x{self.size[1]} px")
+            error.add_note(f"while running {self.label} on grey images of {show_size(self.size, 'x')} px")
             raise
 
     @property
@@ -292,7 +297,8 @@ class Network:
         """List every layer: address, kind, shape, channels, receptive field and stride in px.
 
         Args:
-            size: Height and width in px of the images, or one side; `None` for the network's input size.
+            size: Length in px of each axis, as height and width of images, or one side; `None` for the network's input
+                size.
 
         Returns:
             The table, which prints as text.
@@ -300,7 +306,7 @@ class Network:
         Raises:
             ModelError: The network does not accept images of this size.
         """
-        size = self.size if size is None else as_size(size)
+        size = self.size if size is None else as_size(size, len(self.size))
         if size == self.size:
             return LayerTable(self.table, self.receptive_fields())
         self.check_size(size)
@@ -327,7 +333,7 @@ class Network:
 
         Args:
             probed: The layer table at that input, where it is known already.
-            changes: Any fields of `InputSpec`: `size`, `mean`, `std`, `channel_order`, `layout`.
+            changes: Any fields of `InputSpec`: `size`, `mean`, `std`, `channel_order`, `layout`, `value_range`.
 
         Returns:
             The network. The modules are shared, nothing is copied.
@@ -488,7 +494,7 @@ class Network:
         """Check that the network accepts images of this size.
 
         Args:
-            size: Height and width in px.
+            size: Length of each axis in px.
             layers: Layers up to which it must run; empty for the whole network.
 
         Raises:
@@ -499,29 +505,32 @@ class Network:
         if not self.accepts(self.size, layers):
             # The size is not at fault: let the network's own error surface.
             self._run_grey(self.copy_module(), self.size)
-        given = f"{self.label} does not accept images of {size[0]}x{size[1]} px"
+        given = f"{self.label} does not accept images of {show_size(size, 'x')} px"
         if self.fixed_size:
-            raise ModelError(f"{given}, only of {self.size[0]}x{self.size[1]}")
-        side = self._smallest(frozenset(layers))
-        raise ModelError(f"{given}; the smallest square that it accepts is {side}x{side}")
+            raise ModelError(f"{given}, only of {show_size(self.size, 'x')}")
+        smallest = show_size(self._smallest(frozenset(layers)), "x")
+        raise ModelError(
+            f"{given}; the smallest {'square' if len(size) == 2 else 'size'} that it accepts is {smallest}"
+        )
 
     @property
     def smallest(self) -> int:
-        """Side in px of the smallest square that it accepts."""
-        return self._smallest(frozenset())
+        """Side in px of the smallest square that it accepts; shortest side of the smallest signal or volume."""
+        return min(self._smallest(frozenset()))
 
-    def _smallest(self, layers: frozenset[str]) -> int:
+    def _smallest(self, layers: frozenset[str]) -> Size:
+        """Return the smallest size that it accepts, of those that are tried."""
         if self.fixed_size:
-            return min(self.size)
-        sides = range(1, min(self.size))  # no bisection: some modules accept multiples of a number only
-        return next((side for side in sides if self.accepts((side, side), layers)), min(self.size))
+            return self.size
+        # No bisection: some modules accept multiples of a number only.
+        return next((size for size in _smaller_sizes(self.size) if self.accepts(size, layers)), self.size)
 
     @neutral_state()
     def accepts(self, size: Size, layers: Collection[str] = ()) -> bool:
         """Whether the network runs on images of this size.
 
         Args:
-            size: Height and width in px.
+            size: Length of each axis in px.
             layers: Layers up to which it must run; empty for the whole network.
         """
         key = size, frozenset(layers)
@@ -550,7 +559,7 @@ class Network:
         return working_copy(self.module, share_weights=not self.probed.writes_weights)
 
     def normaliser(self) -> Callable[[Tensor], Tensor]:
-        """Return a function from images in [0, 1], (n, c, h, w), to what the module expects."""
+        """Return a function from images in [0, 1], (n, c, *size), to what the module expects."""
         return self.input.normaliser(self._weight)
 
     def check_images(self, images: Tensor) -> None:
@@ -585,7 +594,7 @@ class Network:
         return open_session(self, layers, execution)
 
     @neutral_state()
-    def capture(self, images: Float[Tensor, "n c h w"], layers: Iterable[str]) -> Activations:
+    def capture(self, images: Float[Tensor, "n c *size"], layers: Iterable[str]) -> Activations:
         """Return the activations of layers for images.
 
         Args:
@@ -681,9 +690,7 @@ class Network:
         return find_layer(self, layer)
 
 
-def _image_spec(
-    size: Any, mean: Sequence[float] | None, std: Sequence[float] | None, channel_order: str, layout: str
-) -> InputSpec:
+def _image_spec(size: Any, mean: Sequence[float] | None, std: Sequence[float] | None, *more: Any) -> InputSpec:
     """Return the input specification of a network that reads images.
 
     Raises:
@@ -695,7 +702,15 @@ def _image_spec(
             f"a network needs size, mean and std of its images, or tokens=fv.TokenSpec(...) if it reads text; "
             f"{', '.join(missing)} not given"
         )
-    return InputSpec(size, mean, std, channel_order, layout)  # type: ignore[arg-type]
+    return InputSpec(size, mean, std, *more)  # type: ignore[arg-type]
+
+
+def _smaller_sizes(size: Size) -> Iterator[Size]:
+    """Yield sizes from small to large: squares of every side, or for signals and volumes sixteenths of the size."""
+    if len(size) == 2:
+        yield from ((side, side) for side in range(1, min(size)))
+    else:
+        yield from (tuple(max(1, side * part // 16) for side in size) for part in range(1, 16))
 
 
 def _refuse_both(**of_images: Any) -> None:

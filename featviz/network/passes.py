@@ -24,7 +24,8 @@ CHANNELS_LAST_MODULES = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.Embe
 CHANNELS_FIRST_MODULES = (
     nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.AvgPool1d, nn.AvgPool2d,
     nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Upsample,
-    nn.PixelShuffle,
+    nn.PixelShuffle, nn.Conv3d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm3d, nn.AvgPool3d, nn.MaxPool3d,
+    nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool3d,
 )  # fmt: skip
 """Modules whose output has its channels as dimension 1, unless a subclass replaces `forward`."""
 FIRST_BATCH, SECOND_BATCH = 2, 3
@@ -94,11 +95,11 @@ class Passes:
             call for call, shape in self.first.shapes.items() if shape and self._has_tokens_first(call, shape)
         }
 
-    def grey(self, count: int, size: Size) -> Float[Tensor, "n c h w"]:
+    def grey(self, count: int, size: Size) -> Float[Tensor, "n c *size"]:
         """Return grey images."""
         return torch.full((count, self.spec.channels, *size), 0.5, device=self.device)
 
-    def watch(self, images: Float[Tensor, "n c h w"], note: Note, copy: nn.Module | None = None) -> Chance:
+    def watch(self, images: Float[Tensor, "n c *size"], note: Note, copy: nn.Module | None = None) -> Chance:
         """Run a working copy on images in [0, 1]; return the random state that it used."""
         copy = working_copy(self.module, share_weights=not self.writes_weights) if copy is None else copy
         chance = Chance(self.device)
@@ -109,7 +110,8 @@ class Passes:
     def _first_pass(self) -> tuple[Record, torch.memory_format, bool]:
         """Run the network at its own size, with channels last in memory if it allows that."""
         self.writes_weights = True  # not known yet: this pass runs on copied weights
-        for self.memory_format in (torch.channels_last, torch.contiguous_format):
+        formats = (torch.channels_last, torch.contiguous_format) if len(self.spec.size) == 2 else ()
+        for self.memory_format in formats or (torch.contiguous_format,):
             record, copy = Record(), working_copy(self.module, share_weights=False)
             try:
                 with noticed_checkpointing() as checkpointed:
@@ -125,7 +127,7 @@ class Passes:
         return record, self.memory_format, any(not torch.equal(mine, own) for mine, own in pairs if own.numel())
 
     def _larger_pass(self) -> tuple[Record, Size, bool]:
-        """Run the network at a larger size.
+        """Run the network at a larger size, or a smaller one of a volume.
 
         Returns:
             The record, the last size that was tried, and whether all were refused. The record of a refused size is
@@ -143,6 +145,8 @@ class Passes:
 
     def _larger_sizes(self) -> list[Size]:
         """Return the sizes to try in the second pass."""
+        if len(self.spec.size) != 2:
+            return _other_sizes(self.spec.size)
         height, width = self.spec.size
         if self.longest is not None:  # a sequence is one row
             longer = dict.fromkeys(min(self.longest, each) for each in (width + 4, 2 * width, self.longest))
@@ -168,6 +172,20 @@ class Passes:
         """Return the dimensions that grow with the size of the image."""
         shape, other = self.shapes_of(call)
         return [i for i in range(1, len(shape)) if other[i] != shape[i]] if shape and other else []
+
+
+def _other_sizes(size: Size) -> list[Size]:
+    """Return sizes to try in the second pass of a network on signals or volumes.
+
+    Signals are doubled, so that maps of any stride grow. Volumes are made smaller first, which takes less time: by
+    multiples of 32 px or a power of 2, so that strides divide the difference and no map is rounded.
+    """
+    double = tuple(2 * side for side in size)
+    if len(size) == 1:
+        return [double]
+    smaller = tuple(side - (32 * round(side / 64) if side >= 48 else 2 ** side.bit_length() // 4) for side in size)
+    larger = (size[0] + 16, *(side + 32 for side in size[1:]))
+    return [each for each in (smaller, larger, double) if all(a != b for a, b in zip(each, size, strict=True))]
 
 
 def defined_channel(part: nn.Module, shape: Shape) -> int:

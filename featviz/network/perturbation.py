@@ -78,7 +78,7 @@ class Perturbation:
     @cached_property
     def _maps(self) -> set[Size]:
         """Rows and columns of the feature maps."""
-        found = set()
+        found: set[Size] = set()
         for call, layout in self.layouts.items():
             if layout.kind == "map":
                 shape, _ = self.passes.shapes_of(call)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from featviz.network.activations import Layout
+from featviz.network.axis_layouts import axis_layout, axis_stride
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed, Shape
 from featviz.network.passes import FIRST_BATCH, SECOND_BATCH, Call, Passes, defined_channel, show
@@ -82,6 +83,12 @@ def _layouts(passes: Passes) -> tuple[dict[Call, Layout], dict[Call, str]]:
                 )
         elif len(shape) <= 2:
             layouts[call] = Layout("vector")
+        elif len(passes.spec.size) != 2:
+            given = axis_layout(passes, call, shape, layouts)
+            if isinstance(given, Layout):
+                layouts[call] = given
+            else:
+                refused[call] = given
         elif len(shape) == 3 and passes.longest is None:
             unclear[call] = shape
         elif len(shape) <= 4:
@@ -158,6 +165,9 @@ def _layer(passes: Passes, call: Call, layout: Layout) -> Layer:
 
 def _stride(passes: Passes, layer: Layer, other: Shape | None) -> int:
     """Return the distance in px of neighbouring columns of a map; 0 where it has one column or row only."""
+    if layer.layout.kind == "map" and layer.layout.axes != 2:
+        grown = replace(layer, shape=other[1:]).map_size[-1] if other else None
+        return axis_stride(passes, layer.map_size[-1], grown)
     if layer.layout.kind != "map" or min(layer.map_size) == 1:
         return 0
     size, larger = passes.spec.size, passes.larger

@@ -30,11 +30,11 @@ class ReceptiveField:
 
 
 Columns = Callable[[str, Tensor], None]
-"""Called with a layer's name and its output, (n, channel, row, column)."""
+"""Called with a layer's name and its output, (n, channel, *position), columns last."""
 
 
 def receptive_fields(
-    run: Callable[[Float[Tensor, "n c h w"], Columns], None], strides: Mapping[str, int], size: Size, channels: int
+    run: Callable[[Float[Tensor, "n c *size"], Columns], None], strides: Mapping[str, int], size: Size, channels: int
 ) -> dict[str, ReceptiveField]:
     """Measure the receptive field and stride of feature maps.
 
@@ -46,7 +46,7 @@ def receptive_fields(
     Args:
         run: Runs the network on images in [0, 1], and calls back with each layer's name and output.
         strides: Distance in px of neighbouring columns, by layer name.
-        size: Height and width in px of the images on which to measure.
+        size: Length in px of each axis of the images on which to measure.
         channels: Number of channels of the images.
 
     Returns:
@@ -62,12 +62,13 @@ def receptive_fields(
     nan_columns: dict[str, list[Tensor]] = {}
 
     def note(name: str, tensor: Tensor) -> None:
-        nan_columns.setdefault(name, []).append(tensor.isnan().any(1).any(1).cpu())
+        hit = tensor.isnan().any(1)
+        nan_columns.setdefault(name, []).append((hit.flatten(1, -2).any(1) if hit.ndim > 2 else hit).cpu())
 
     images = torch.zeros(phases, channels, *size)
-    first = size[1] // 2 - phases // 2
+    first = size[-1] // 2 - phases // 2
     for phase in range(phases):
-        images[phase, :, :, first + phase] = math.nan
+        images[phase, ..., first + phase] = math.nan
     for some in images.split(max(1, MAX_PASS_PIXELS // math.prod(size))):
         run(some, note)
     fields = {}

@@ -46,7 +46,7 @@ class Forward:
 
     def __call__(
         self,
-        images: Float[Tensor, "n c h w"],
+        images: Float[Tensor, "n c *size"],
         *,
         redirect: Bool[Tensor, " n"] | None = None,
         replace: Mapping[str, Replacement] = MappingProxyType({}),
@@ -117,8 +117,7 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
                     captured = run(images)
         captured = captured | {layer: captured[layer].transpose(0, 1) for layer in tokens_first}
         captured = {layer: tensor if tensor.ndim > 1 else tensor[:, None] for layer, tensor in captured.items()}
-        size = images.shape[-2], images.shape[-1]
-        return Activations(captured, layouts, size, network.heads, outputs_of=network.outputs_of)
+        return Activations(captured, layouts, tuple(images.shape[2:]), network.heads, outputs_of=network.outputs_of)
 
     normalise, chance = network.normaliser(), Chance(network.device)
     memory = network.probed.memory_format if execution.channels_last else torch.contiguous_format

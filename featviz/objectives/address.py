@@ -1,4 +1,7 @@
-"""Addresses of units: the text `layer:channel@y,x` and the value that it is parsed to."""
+"""Addresses of units: the text `layer:channel@y,x` and the value that it is parsed to.
+
+The position has one index for each axis of the feature map: `@x` in a signal, `@z,y,x` in a volume.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _UNQUOTED_CLASS = r"(?!.*\s[-+*/]\s)[A-Za-z](?:[^()\",@]*\w)?"
 _LAYER = rf"{_QUOTED}|[A-Za-z_][\w.]*(?:#\d+)?~?|\d[\w.]*(?:#\d+)?(?:~|(?=:))"
 PATTERN = re.compile(
     rf"(?P<head>{'|'.join(CLASS_PREFIXES)}):(?P<name>{_CLASS})(?:@(?P<network>{_QUOTED}|[A-Za-z_][\w.]*))?"
-    rf"|(?P<layer>{_LAYER})(?:(?::|(?<=~))(?P<channel>\d+)(?:@(?P<at>\d+,\d+|center|cls|reg\d+))?)?"
+    rf"|(?P<layer>{_LAYER})(?:(?::|(?<=~))(?P<channel>\d+)(?:@(?P<at>\d+(?:,\d+){{0,2}}|center|cls|reg\d+))?)?"
 )
 """One address, alone or inside of an expression."""
 MAX_DIGITS = 18
@@ -101,7 +104,7 @@ class Address:
             name = _quote(self.channel, _UNQUOTED_CLASS) if isinstance(self.channel, str) else str(self.channel)
             text += name if text.endswith("~") else f":{name}"
         if self.at is not None:
-            text += "@" + (self.at if isinstance(self.at, str) else f"{self.at[0]},{self.at[1]}")
+            text += "@" + (self.at if isinstance(self.at, str) else ",".join(map(str, self.at)))
         if self.network:
             text += "@" + _quote(self.network, r"[A-Za-z_][\w.]*")
         return text
@@ -119,8 +122,7 @@ def whole_number(digits: str) -> int:
 
 
 def _position(text: str) -> Position:
-    y, comma, x = text.partition(",")
-    return (whole_number(y), whole_number(x)) if comma else text
+    return tuple(map(whole_number, text.split(","))) if text[0].isdecimal() else text
 
 
 def _unquote(text: str) -> str:

@@ -76,7 +76,7 @@ class _BoundWithin(Objective):
     """An objective with its mask as a tensor."""
 
     objective: Objective
-    mask: Float[Tensor, "h w"]
+    mask: Float[Tensor, "*size"]
 
     @property
     def layers(self) -> frozenset[str]:

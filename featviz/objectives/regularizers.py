@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -30,7 +31,9 @@ class _Regularizer(Objective):
 class TotalVariation(_Regularizer):
     """The total variation of the image: mean absolute difference of vertical plus that of horizontal neighbours.
 
-    The score is in [0, 2]. Subtract 1 to 20 times it.
+    Signals and volumes have neighbours along each of their axes.
+
+    The score of an image is in [0, 2]. Subtract 1 to 20 times it.
 
     Source: Mahendran and Vedaldi 2014, https://arxiv.org/abs/1412.0035, section 3.2.
     Differs: a mean instead of a sum, so that a weight suits images of any size.
@@ -41,8 +44,8 @@ class TotalVariation(_Regularizer):
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the total variation; a side of 1 px has none."""
         image = acts.images
-        vertical, horizontal = image.diff(dim=2).abs(), image.diff(dim=3).abs()
-        means = (step.flatten(1).mean(1) for step in (vertical, horizontal) if step.numel())
+        steps = [image.diff(dim=axis).abs() for axis in range(2, image.ndim)]
+        means = (step.flatten(1).mean(1) for step in steps if step.numel())
         return sum(means, image.new_zeros(len(image)))
 
 
@@ -153,7 +156,8 @@ class BoundaryComplexity(_Regularizer):
         """Return the mean over the border."""
         image = acts.images
         border = torch.ones_like(image[:1, :1])
-        border[:, :, self.px : -self.px, self.px : -self.px] = 0
+        inside: tuple[Any, ...] = (..., *[slice(self.px, -self.px)] * (image.ndim - 2))
+        border[inside] = 0
         complexity = (image - gaussian_blur(image, 2.5)).square() + 0.8 * (image - self.grey).square()
         return (complexity * border).flatten(1).mean(1) / border.mean()  # a mean over the border alone
 
@@ -184,7 +188,7 @@ class Opacity(_Regularizer):
             SettingError: The image has no alpha channel.
         """
         alpha = acts.alpha
-        height, width = alpha.shape[2:]
         if self.middle:
-            alpha = alpha[:, :, height // 4 : height - height // 4, width // 4 : width - width // 4]
+            for axis, side in enumerate(alpha.shape[2:], 2):
+                alpha = alpha.narrow(axis, side // 4, side - 2 * (side // 4))
         return alpha.flatten(1).mean(1)

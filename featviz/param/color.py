@@ -37,11 +37,11 @@ class Plain:
     [0.5, 0.5, 0.5, 0.5]
     """
 
-    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def image(self, canvas: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Apply the sigmoid."""
         return canvas.sigmoid()
 
-    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def canvas(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Invert `image`. Values nearer than 1/512 to 0 or 1 are clamped, because the inverse is infinite there."""
         return image.clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN).logit()
 
@@ -58,11 +58,11 @@ class Clamped:
     [0.0, 0.25, 1.0]
     """
 
-    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def image(self, canvas: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Clamp to [0, 1]."""
         return _Clamp.apply(canvas)  # type: ignore[no-untyped-call,no-any-return]
 
-    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def canvas(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Return the image unchanged."""
         return image
 
@@ -101,7 +101,7 @@ class Decorrelated(UsesPrior):
 
     prior: str | Path | None = None
 
-    def image(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def image(self, canvas: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Mix the axes into channels, add the mean colour and apply the sigmoid.
 
         Args:
@@ -115,35 +115,41 @@ class Decorrelated(UsesPrior):
         """
         matrix, mean = _axes(self.loaded_prior, canvas.device)
         mixed = _mix(canvas, matrix)
-        return (mixed if mean is None else mixed + mean).sigmoid()
+        return (mixed if mean is None else mixed + _per_channel(mean, mixed)).sigmoid()
 
-    def canvas(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def canvas(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Invert `image`. Values nearer than 1/512 to 0 or 1 are clamped, because the inverse is infinite there."""
         matrix, mean = _axes(self.loaded_prior, image.device)
         mixed = Plain().canvas(image)
-        return _mix(mixed if mean is None else mixed - mean, torch.linalg.pinv(matrix))
+        return _mix(mixed if mean is None else mixed - _per_channel(mean, mixed), torch.linalg.pinv(matrix))
 
 
-def default_color(channels: int, prior: str | None = None) -> Color:
+def default_color(channels: int, prior: str | None = None, axes: int = 2) -> Color:
     """Return the default colour part.
 
     Args:
         channels: Number of channels of the images.
         prior: Path of a prior for such images; `None` for none.
+        axes: Number of their spatial axes.
 
     Returns:
-        `Decorrelated` for RGB and with a prior, `Plain` otherwise, because the axes are unknown.
+        `Decorrelated` for RGB and with a prior, `Plain` otherwise, because the axes are unknown. The three channels of
+        a signal are no colours.
     """
-    return Decorrelated(prior) if channels == 3 or prior else Plain()
+    return Decorrelated(prior) if (channels == 3 and axes > 1) or prior else Plain()
 
 
 @lru_cache(maxsize=16)
 @neutral_state()
-def _axes(prior: Prior | None, device: torch.device) -> tuple[Float[Tensor, "c c"], Float[Tensor, "c 1 1"] | None]:
+def _axes(prior: Prior | None, device: torch.device) -> tuple[Float[Tensor, "c c"], Float[Tensor, " c"] | None]:
     """Return the matrix from axes to channels, and the mean colour; `None` for a mean of 0."""
     if prior is None:
         return torch.tensor(IMAGENET_COLOR_CORRELATION, device=device), None
-    return torch.tensor(prior.correlation, device=device), torch.tensor(prior.mean, device=device).view(-1, 1, 1)
+    return torch.tensor(prior.correlation, device=device), torch.tensor(prior.mean, device=device)
+
+
+def _per_channel(mean: Float[Tensor, " c"], canvas: Tensor) -> Tensor:
+    return mean.view(-1, *[1] * (canvas.ndim - 2))
 
 
 def _mix(canvas: Tensor, matrix: Tensor) -> Tensor:

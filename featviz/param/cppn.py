@@ -66,7 +66,7 @@ class CPPN:
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw the weights of each image's network. The last layer is 0, so that all images start grey."""
-        inputs = 4 if self.periodic else 2
+        inputs = (2 if self.periodic else 1) * len(size)
         leaves: Leaves = []
         for layer in range(self.depth):
             fan_in = inputs if layer == 0 else 2 * self.width
@@ -76,10 +76,10 @@ class CPPN:
             leaves += [weight, torch.zeros(len(rng), 1, self.width)]
         return [*leaves, torch.zeros(len(rng), 2 * self.width, channels), torch.zeros(len(rng), 1, channels)]
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Learn the canvas with Adam. This takes seconds to minutes, and loses fine detail."""
         shrink = min(1.0, FIT_SIDE / max(canvas.shape[2:]))
-        size = (max(1, round(shrink * canvas.shape[2])), max(1, round(shrink * canvas.shape[3])))
+        size = tuple(max(1, round(shrink * side)) for side in canvas.shape[2:])
         # tanh(x / 2) is 2 * sigmoid(x) - 1, so errors count as they are seen in an image with a sigmoid.
         target = (F.interpolate(canvas, size, mode="area") / 2).tanh()
         with torch.inference_mode(False), torch.enable_grad():
@@ -95,7 +95,7 @@ class CPPN:
                 schedule.step()
         return [leaf.detach() for leaf in leaves]
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Evaluate each image's network at the center of every pixel."""
         signal = self._coordinates(size, leaves[0].device).expand(len(leaves[0]), -1, -1)
         for weight, bias in zip(leaves[:-2:2], leaves[1:-2:2], strict=True):
@@ -105,17 +105,18 @@ class CPPN:
 
     def _coordinates(self, size: Size, device: torch.device) -> Float[Tensor, "pixels inputs"]:
         """Return the inputs of the network for the center of every pixel, row by row."""
-        rows, columns = (torch.arange(side, device=device) + 0.5 for side in size)
+        places = [torch.arange(side, device=device) + 0.5 for side in size]
         if self.periodic:
             # Sine and cosine of an angle that makes one turn along each side; times sqrt(2) for standard deviation 1.
-            angles = [2 * math.pi * rows / size[0], 2 * math.pi * columns / size[1]]
-            waves = [wave for angle in angles for wave in (angle.sin(), angle.cos())]
-            grid = [wave[:, None].expand(size) for wave in waves[:2]] + [wave.expand(size) for wave in waves[2:]]
-            return 2**0.5 * torch.stack(grid, -1).flatten(0, 1)
+            angles = [2 * math.pi * along / side for along, side in zip(places, size, strict=True)]
+            grids = (torch.meshgrid(*map(wave, angles), indexing="ij") for wave in (torch.sin, torch.cos))
+            grid = [wave for pair in zip(*grids, strict=True) for wave in pair]
+            return 2**0.5 * torch.stack(grid, -1).flatten(0, -2)
         # One unit for both axes, so that shapes are not stretched: the longer side goes beyond the range.
         unit = 2 * COORDINATE_RANGE / min(size)
-        grid = list(torch.meshgrid(unit * (rows - size[0] / 2), unit * (columns - size[1] / 2), indexing="ij"))
-        return torch.stack(grid, -1).flatten(0, 1)
+        grid = [unit * (along - side / 2) for along, side in zip(places, size, strict=True)]
+        grid = list(torch.meshgrid(*grid, indexing="ij"))
+        return torch.stack(grid, -1).flatten(0, -2)
 
 
 def _composite_activation(signal: Tensor) -> Tensor:

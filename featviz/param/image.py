@@ -23,10 +23,11 @@ class Image:
     """Images parameterized by a spatial part and a colour part.
 
     Args:
-        size: Height and width in px, or one side; `None` for the network's input size.
+        size: Height and width in px, or one side; for signals and volumes the length of each axis, as (4096,). `None`
+            for the network's input size.
         batch: Number of images per objective, >= 1.
         spatial: How the canvas is parameterized.
-        color: How the canvas becomes an image in [0, 1]; `None` for `Decorrelated` with three channels or with the
+        color: How the canvas becomes an image in [0, 1]; `None` for `Decorrelated` with three colours or with the
             prior of `spatial`, `Plain` otherwise.
 
     Raises:
@@ -69,14 +70,14 @@ class Image:
         """Draw the initial tensors of each image."""
         return self.spatial.start(rng, channels, size)
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, images: Float[Tensor, "n c *size"]) -> Leaves:
         """Return tensors that give these images, as far as the spatial part can represent them."""
-        return self.spatial.fit(self._color(images.shape[1]).canvas(images))
+        return self.spatial.fit(self._color(images).canvas(images))
 
-    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Compute the images in [0, 1], differentiably."""
         canvas = self.spatial.canvas(leaves, size)
-        return self._color(canvas.shape[1]).image(canvas)
+        return self._color(canvas).image(canvas)
 
-    def _color(self, channels: int) -> Color:
-        return self.color or default_color(channels, self.traits.color_prior)
+    def _color(self, images: Tensor) -> Color:
+        return self.color or default_color(images.shape[1], self.traits.color_prior, images.ndim - 2)

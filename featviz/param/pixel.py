@@ -35,10 +35,10 @@ class Pixel:
         """Draw the pixels of each image."""
         return [self.std * rng.normal(channels, *size)]
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Return a copy of the canvas."""
         return [canvas.clone()]
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Return the pixels."""
         return leaves[0]

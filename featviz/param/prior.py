@@ -94,15 +94,15 @@ class Prior:
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise OutputError(f"{path} is not a prior; create one with: featviz fit-prior FOLDER") from error
 
-    def amplitude(self, size: Size, device: torch.device) -> Float[Tensor, "c h w"]:
+    def amplitude(self, size: Size, device: torch.device) -> Float[Tensor, "c *size"]:
         """Return the amplitude spectrum of each axis for images of a size.
 
         Args:
-            size: Height and width of the image in px.
+            size: Length of each axis of the image in px.
             device: Device of the result.
 
         Returns:
-            Amplitudes >= 0, with `size[1] // 2 + 1` columns; 0 at frequency 0.
+            Amplitudes >= 0, with `size[-1] // 2 + 1` columns; 0 at frequency 0.
         """
         # Interpolate linearly between logarithms, because natural spectra are straight lines there. The outermost
         # segments are continued beyond their ends, by at most 8 times their length.
@@ -112,7 +112,7 @@ class Prior:
         weight = (wanted - known[right - 1]) / (known[right] - known[right - 1])
         log_amplitude = torch.tensor(self.amplitudes).clamp(min=1e-8).log()
         amplitude = torch.lerp(log_amplitude[:, right - 1], log_amplitude[:, right], weight.clamp(-8, 8)).exp()
-        amplitude[:, 0, 0] = 0
+        amplitude.flatten(1)[:, 0] = 0
         return amplitude.to(device)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from featviz.checks import check_number
 from featviz.interfaces import Leaves, Size
+from featviz.io import linear_mode
 from featviz.random import Generators
 
 MAX_LEVELS = 32
@@ -46,13 +48,14 @@ class Pyramid:
         """Draw every level of each image, the finest first."""
         return [self.std * rng.normal(channels, *side) for side in self._sizes(size)]
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Decompose a canvas: each level holds what the enlarged next coarser one lacks."""
-        levels = [F.adaptive_avg_pool2d(canvas, size) for size in self._sizes((canvas.shape[2], canvas.shape[3]))]
+        pools: list[Any] = [F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d]
+        levels = [pools[canvas.ndim - 3](canvas, size) for size in self._sizes(tuple(canvas.shape[2:]))]
         finer = [level - _enlarge(coarse, level.shape[2:]) for level, coarse in pairwise(levels)]
         return [*finer, levels[-1].clone()]
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Add up the levels, from the coarsest to the finest."""
         canvas = leaves[-1]
         for finer in reversed(leaves[:-1]):
@@ -61,9 +64,9 @@ class Pyramid:
 
     def _sizes(self, size: Size) -> list[Size]:
         """Return the size of each level, rounded up, without repetitions."""
-        sizes = [(-(-size[0] // 2**level), -(-size[1] // 2**level)) for level in range(self.levels)]
+        sizes = [tuple(-(-side // 2**level) for side in size) for level in range(self.levels)]
         return [side for i, side in enumerate(sizes) if i == 0 or side != sizes[i - 1]]
 
 
 def _enlarge(canvas: Tensor, size: tuple[int, ...]) -> Tensor:
-    return canvas if canvas.shape[2:] == size else F.interpolate(canvas, tuple(size), mode="bilinear")
+    return canvas if canvas.shape[2:] == size else F.interpolate(canvas, tuple(size), mode=linear_mode(canvas))

@@ -11,6 +11,7 @@ from torch import Tensor
 from featviz.checks import MAX_SIDE, check_kind, check_number
 from featviz.errors import SettingError
 from featviz.interfaces import Leaves, ParamTraits, Size, Spatial, param_traits_of
+from featviz.io import linear_mode
 from featviz.param.fourier import Fourier
 from featviz.random import Generators
 
@@ -30,7 +31,7 @@ class Shared:
         SettingError: `factors` is empty, or a value is out of its range.
 
     Source: Lucid, lucid/optvis/param/lowres.py, `lowres_tensor`.
-    Differs: the offsets of the grids are fixed at half a cell, alternately along rows and along columns.
+    Differs: the offsets of the grids are fixed at half a cell, alternately along columns and along rows.
     """
 
     own: Spatial = Fourier()
@@ -57,22 +58,23 @@ class Shared:
         shared = [self.std * rng.normal(channels, *self._cells(size, factor))[:1] for factor in self.factors]
         return [*shared, *self.own.start(rng, channels, size)]
 
-    def fit(self, canvas: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, canvas: Float[Tensor, "n c *size"]) -> Leaves:
         """Fit the images' own parts to the canvas; the shared canvases are 0."""
-        cells = [self._cells((canvas.shape[2], canvas.shape[3]), factor) for factor in self.factors]
+        cells = [self._cells(tuple(canvas.shape[2:]), factor) for factor in self.factors]
         return [*(canvas.new_zeros(1, canvas.shape[1], *cell) for cell in cells), *self.own.fit(canvas)]
 
-    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Add the enlarged shared canvases to each image's own part."""
         count = len(self.factors)
         canvas = self.own.canvas(leaves[count:], size)
         for i, (factor, leaf) in enumerate(zip(self.factors, leaves, strict=False)):
-            height, width = (factor * cells for cells in leaf.shape[2:])
-            enlarged = F.interpolate(leaf, (height, width), mode="bilinear")
-            top, left = (factor // 2 * (i % 2), factor // 2 * (1 - i % 2))
-            canvas = canvas + enlarged[:, :, top : top + size[0], left : left + size[1]]
+            enlarged = F.interpolate(leaf, [factor * cells for cells in leaf.shape[2:]], mode=linear_mode(leaf))
+            moved = len(size) - 1 - i % len(size)  # the last axis first: columns, then rows
+            for axis, side in enumerate(size):
+                enlarged = enlarged.narrow(2 + axis, factor // 2 if axis == moved else 0, side)
+            canvas = canvas + enlarged
         return canvas
 
     def _cells(self, size: Size, factor: int) -> Size:
-        """Return rows and columns of cells that cover the image, and one more, because the grid is offset."""
-        return -(-size[0] // factor) + 1, -(-size[1] // factor) + 1
+        """Return the cells along each axis that cover the image, and one more, because the grid is offset."""
+        return tuple(-(-side // factor) + 1 for side in size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import torch
 from jaxtyping import Float
@@ -21,86 +21,116 @@ Source: Tolhurst, Tadmor and Chao 1992, "Amplitude spectra of natural images", O
 
 @lru_cache(maxsize=16)
 @neutral_state()
-def frequencies(size: Size, device: torch.device) -> Float[Tensor, "h w"]:
-    """Return the spatial frequency of each coefficient of `torch.fft.rfft2`.
+def frequencies(size: Size, device: torch.device) -> Float[Tensor, "*half"]:
+    """Return the spatial frequency of each coefficient of `torch.fft.rfftn`.
 
     Args:
-        size: Height and width of the image in px.
+        size: Length of each axis in px: height and width of an image.
         device: Device of the result.
 
     Returns:
-        Frequencies in cycles/px, with `size[1] // 2 + 1` columns.
+        Frequencies in cycles/px, with `size[-1] // 2 + 1` columns.
     """
-    rows = torch.fft.fftfreq(size[0], device=device)[:, None]
-    return torch.hypot(rows, torch.fft.rfftfreq(size[1], device=device))
+    return reduce(torch.hypot, _frequencies_of_axes(size, device))
 
 
-def power_law(size: Size, decay: float, device: torch.device) -> Float[Tensor, "h w"]:
-    """Return 1 / frequency^decay for each coefficient of `torch.fft.rfft2`.
+def _frequencies_of_axes(size: Size, device: torch.device) -> list[Tensor]:
+    """Return the frequencies along each axis, shaped so that they broadcast with those along the others."""
+    found = [torch.fft.fftfreq(side, device=device) for side in size[:-1]]
+    found.append(torch.fft.rfftfreq(size[-1], device=device))
+    return [each.view(-1, *[1] * (len(size) - 1 - i)) for i, each in enumerate(found)]
 
-    Frequencies are clamped to at least one cycle per longer side, so that the value at frequency 0 is finite.
+
+def power_law(size: Size, decay: float | tuple[float, ...], device: torch.device) -> Float[Tensor, "*half"]:
+    """Return 1 / frequency^decay for each coefficient of `torch.fft.rfftn`.
+
+    Frequencies are clamped to at least one cycle per longest side, so that the value at frequency 0 is finite.
 
     Args:
-        size: Height and width of the image in px.
-        decay: Exponent; 0 gives 1 everywhere.
+        size: Length of each axis in px: height and width of an image.
+        decay: Exponent; 0 gives 1 everywhere. With one per axis, such as another for time than for space, the result is
+            a product: one factor for all axes with the same exponent.
         device: Device of the result.
 
     Returns:
-        Amplitudes > 0, with `size[1] // 2 + 1` columns.
+        Amplitudes > 0, with `size[-1] // 2 + 1` columns.
     """
-    return frequencies(size, device).clamp(min=1 / max(size)) ** -decay
+    if not isinstance(decay, tuple):
+        return frequencies(size, device).clamp(min=1 / max(size)) ** -decay
+    axes, amplitude = _frequencies_of_axes(size, device), torch.ones((), device=device)
+    for exponent in dict.fromkeys(decay):
+        alike = [i for i, each in enumerate(decay) if each == exponent]
+        frequency = reduce(torch.hypot, [axes[i].abs() for i in alike])
+        amplitude = amplitude * frequency.clamp(min=1 / max(size[i] for i in alike)) ** -exponent
+    return amplitude
 
 
 @lru_cache(maxsize=16)
 @neutral_state()
-def natural_amplitudes(size: Size, device: torch.device) -> Float[Tensor, "h w"]:
+def natural_amplitudes(size: Size, device: torch.device) -> Float[Tensor, "*half"]:
     """Return the amplitude spectrum of natural images, scaled so that canvases have mean 0 and standard deviation 1.
 
     Args:
-        size: Height and width of the image in px.
+        size: Length of each axis in px: height and width of an image.
         device: Device of the result.
 
     Returns:
-        Amplitudes >= 0, with `size[1] // 2 + 1` columns.
+        Amplitudes >= 0, with `size[-1] // 2 + 1` columns.
     """
-    amplitude = power_law(size, NATURAL_DECAY, device)
-    amplitude[0, 0] = 0
+    amplitude = power_law(size, usual_decay(len(size), NATURAL_DECAY), device)
+    amplitude[(0,) * len(size)] = 0
     return amplitude / canvas_std(amplitude, size).clamp(min=1e-12)
 
 
-def canvas_std(amplitude: Float[Tensor, "*c h w"], size: Size) -> Float[Tensor, "*c 1 1"]:
+def usual_decay(axes: int, of_images: float) -> float:
+    """Return the exponent with which each octave has the same share of the variance as in images.
+
+    The number of frequencies in an octave grows with frequency^axes, so the exponent grows by 1/2 with each axis.
+
+    Args:
+        axes: Number of axes.
+        of_images: Exponent for two axes.
+
+    >>> usual_decay(1, 1.4), usual_decay(2, 1.4), usual_decay(3, 1.4)
+    (0.9, 1.4, 1.9)
+    """
+    return round(of_images + (axes - 2) / 2, 6)
+
+
+def canvas_std(amplitude: Float[Tensor, "*any"], size: Size) -> Float[Tensor, "*ones"]:
     """Return the root mean square of a canvas with these amplitudes, whatever its phases are.
 
     Args:
-        amplitude: Amplitudes of the coefficients of `torch.fft.rfft2` with `norm="ortho"`.
-        size: Height and width of the canvas in px.
+        amplitude: Amplitudes of the coefficients of `torch.fft.rfftn` with `norm="ortho"`.
+        size: Length of each axis of the canvas in px.
 
     Returns:
         One number per channel; the standard deviation where the amplitude at frequency 0 is 0.
     """
-    # Parseval's theorem. `rfft2` stores only half of the spectrum, so each column stands for itself and its conjugate,
+    # Parseval's theorem. `rfftn` stores only half of the spectrum, so each column stands for itself and its conjugate,
     # except column 0 and, for an even width, the last: these are their own conjugates.
     columns = torch.full((amplitude.shape[-1],), 2.0, device=amplitude.device)
     columns[0] = 1
-    if size[1] % 2 == 0:
+    if size[-1] % 2 == 0:
         columns[-1] = 1
-    return ((amplitude.square() * columns).sum((-2, -1), keepdim=True) / math.prod(size)).sqrt()
+    axes = tuple(range(-len(size), 0))
+    return ((amplitude.square() * columns).sum(axes, keepdim=True) / math.prod(size)).sqrt()
 
 
-def inverse_fft(spectrum: Float[Tensor, "n c h w 2"], size: Size) -> Float[Tensor, "n c h2 w2"]:
+def inverse_fft(spectrum: Float[Tensor, "n c *half 2"], size: Size) -> Float[Tensor, "n c *size2"]:
     """Compute canvases from spectra whose last dimension holds the real and imaginary parts.
 
     Args:
-        spectrum: Coefficients as `torch.fft.rfft2` with `norm="ortho"` gives them.
-        size: Height and width of the canvases in px.
+        spectrum: Coefficients as `torch.fft.rfftn` with `norm="ortho"` gives them.
+        size: Length of each axis of the canvases in px.
 
     Returns:
         Canvases of this size.
     """
-    return torch.fft.irfft2(torch.view_as_complex(spectrum), s=size, norm="ortho")
+    return torch.fft.irfftn(torch.view_as_complex(spectrum), s=size, norm="ortho")
 
 
-def slope(images: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+def slope(images: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
     """Measure the exponent d of the amplitude spectrum 1 / frequency^d of each image.
 
     Photographs have 1 to 1.6, white noise has 0. The mean over the channels is windowed, and a line is fitted to the

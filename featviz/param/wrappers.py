@@ -68,12 +68,12 @@ class Alpha(Wrapper):
         """Draw alpha and colour of each image; alpha starts near 0.5."""
         return [*self._alpha.start(rng, 1, size), *self.param.start(rng, channels, size)]
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, images: Float[Tensor, "n c *size"]) -> Leaves:
         """Return tensors that give these images, opaque."""
         opaque = Plain().canvas(torch.ones_like(images[:, :1]))
         return [*self._alpha.fit(opaque), *self.param.fit(images)]
 
-    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Compute the images in [0, 1], differentiably; the last channel is alpha."""
         # With one parameterization for both, half of the tensors are alpha's; otherwise it has the one of `Fourier`.
         count = 1 if self._alpha != self.param.spatial else len(leaves) // 2
@@ -86,8 +86,8 @@ class Masked(Wrapper):
     """Images that change only inside a mask. Render with `start=`, the image to change.
 
     Args:
-        mask: A file, or numbers in [0, 1], (h, w) or (1, h, w): 1 where the image may change, 0 where it stays. It is
-            cropped and resized to the size of the images.
+        mask: A file, or numbers in [0, 1], (h, w) or (1, h, w), for volumes (1, d, h, w): 1 where the image may change,
+            0 where it stays. It is cropped and resized to the size of the images.
         param: How the part inside the mask is parameterized.
 
     Raises:
@@ -122,13 +122,13 @@ class Masked(Wrapper):
             "Masked keeps an image outside of its mask and needs one to start from; use start=, or --start"
         )
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, images: Float[Tensor, "n c *size"]) -> Leaves:
         """Return tensors that give these images; the last two, the images and the mask, stay fixed."""
-        size = (images.shape[2], images.shape[3])
-        mask = load_image_source(self.mask, 1, size).to(images).expand(len(images), -1, -1, -1).clone()
+        size = tuple(images.shape[2:])
+        mask = load_image_source(self.mask, 1, size).to(images).expand(len(images), *[-1] * (images.ndim - 1)).clone()
         return [*self.param.fit(images), images.clone(), mask]
 
-    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Blend the optimised images into the given ones by the mask, differentiably."""
         *free, given, mask = leaves
         return torch.lerp(given.detach(), self.param.images(free, size), mask.detach())
@@ -181,16 +181,16 @@ class Stack(Wrapper):
         fixed = self._load_fixed(channels, size)
         return [fixed, *self.param.start(rng[len(fixed) :], channels, size)]
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
+    def fit(self, images: Float[Tensor, "n c *size"]) -> Leaves:
         """Return tensors that give these images, except for the fixed ones at the start of the batch."""
-        fixed = self._load_fixed(images.shape[1], (images.shape[2], images.shape[3]))
+        fixed = self._load_fixed(images.shape[1], tuple(images.shape[2:]))
         return [fixed, *self.param.fit(images[len(fixed) :])]
 
-    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
+    def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Return the fixed images, followed by the optimised ones."""
         return torch.cat([leaves[0].detach(), self.param.images(leaves[1:], size)])
 
-    def _load_fixed(self, channels: int, size: Size) -> Float[Tensor, "n c h w"]:
+    def _load_fixed(self, channels: int, size: Size) -> Float[Tensor, "n c *size"]:
         return torch.stack([load_image_source(image, channels, size) for image in self.fixed])
 
 

@@ -17,7 +17,7 @@ BACKGROUND_STD, BACKGROUND_MEAN_STD = 1.2, 1.0
 """Standard deviations, before the sigmoid, of a background about its mean colour and of this mean colour."""
 
 
-Spectrum = tuple[Float[Tensor, "n c h2 w2 2"], Float[Tensor, "n c 1 1"]]
+Spectrum = tuple[Float[Tensor, "n c *half 2"], Float[Tensor, "n c *ones"]]
 """Coefficients of the background of each image, and its mean colour."""
 
 
@@ -42,22 +42,22 @@ class CompositeAlpha:
         """Draw the spectrum of each background, and its mean colour."""
         channels, size = shape[0] - 1, shape[1:]
         # Real and imaginary parts of variance 1/2 give complex coefficients of variance 1.
-        noise = rng.normal(channels, size[0], size[1] // 2 + 1, 2) * 0.5**0.5
-        return noise, BACKGROUND_MEAN_STD * rng.normal(channels, 1, 1)
+        noise = rng.normal(channels, *size[:-1], size[-1] // 2 + 1, 2) * 0.5**0.5
+        return noise, BACKGROUND_MEAN_STD * rng.normal(channels, *[1] * len(size))
 
-    def apply(self, images: Float[Tensor, "n c1 h w"], draw: Spectrum) -> Float[Tensor, "n c h w"]:
+    def apply(self, images: Float[Tensor, "n c1 *size"], draw: Spectrum) -> Float[Tensor, "n c *size"]:
         """Composite the images over their backgrounds."""
         from kornia.color import linear_rgb_to_rgb, rgb_to_linear_rgb  # slow to import
 
         color, alpha, background = images[:, :-1], images[:, -1:], _background(images, draw)
-        if color.shape[1] != 3:  # the gamma curve is that of sRGB, and unknown for other channels
+        if color.shape[1] != 3 or color.ndim == 3:  # the gamma curve is that of sRGB, and unknown for other channels
             return torch.lerp(background, color, alpha)
         return linear_rgb_to_rgb(torch.lerp(rgb_to_linear_rgb(background), rgb_to_linear_rgb(color), alpha))
 
 
-def _background(images: Float[Tensor, "n c1 h w"], draw: Spectrum) -> Float[Tensor, "n c h w"]:
+def _background(images: Float[Tensor, "n c1 *size"], draw: Spectrum) -> Float[Tensor, "n c *size"]:
     """Return noise with the spectrum of natural images."""
     noise, mean = (each.to(images, non_blocking=True) for each in draw)
-    size = images.shape[2], images.shape[3]
+    size = tuple(images.shape[2:])
     canvas = inverse_fft(noise * natural_amplitudes(size, images.device)[..., None], size)
-    return default_color(canvas.shape[1]).image(BACKGROUND_STD * canvas + mean)
+    return default_color(canvas.shape[1], axes=len(size)).image(BACKGROUND_STD * canvas + mean)

@@ -12,7 +12,7 @@ from featviz.checks import check_number
 from featviz.interfaces import Shape, TransformTraits
 from featviz.random import Generators
 
-GainAndShift = tuple[Float[Tensor, "n c 1 1"], Float[Tensor, "n c 1 1"]]
+GainAndShift = tuple[Float[Tensor, "n c *ones"], Float[Tensor, "n c *ones"]]
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class ColorShift:
 
     def draw(self, rng: Generators, shape: Shape) -> GainAndShift:
         """Draw a gain and a shift for each channel of each image."""
-        change = self.amount * (2 * rng.uniform(2, shape[0], 1, 1) - 1)
+        change = self.amount * (2 * rng.uniform(2, shape[0], *[1] * (len(shape) - 1)) - 1)
         return 1 + change[:, 0], change[:, 1]
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: GainAndShift) -> Float[Tensor, "n c h w"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: GainAndShift) -> Float[Tensor, "n c *size"]:
         """Multiply and add."""
         gain, shift = draw
         return torch.addcmul(shift.to(images, non_blocking=True), images, gain.to(images, non_blocking=True))
@@ -51,6 +51,8 @@ class ColorShift:
 @dataclass(frozen=True)
 class Contrast:
     """Multiply the difference of every pixel from its channel's mean by a random gain.
+
+    This changes the contrast of an image, or the amplitude of a signal.
 
     Args:
         amount: Largest difference of the gain from 1, in [0, 1].
@@ -65,10 +67,12 @@ class Contrast:
         """Check the amount."""
         check_number("amount of Contrast", self.amount, at_least=0, at_most=1)
 
-    def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n 1 1 1"]:
+    def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n *ones"]:
         """Draw the gain of each image."""
-        return 1 + self.amount * (2 * rng.uniform(1, 1, 1) - 1)
+        return 1 + self.amount * (2 * rng.uniform(*[1] * len(shape)) - 1)
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n 1 1 1"]) -> Float[Tensor, "n c h w"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Float[Tensor, "n *ones"]) -> Float[Tensor, "n c *size"]:
         """Change the contrast about the mean of each channel."""
-        return torch.lerp(images.mean((2, 3), keepdim=True), images, draw.to(images, non_blocking=True))
+        return torch.lerp(
+            images.mean(tuple(range(2, images.ndim)), keepdim=True), images, draw.to(images, non_blocking=True)
+        )

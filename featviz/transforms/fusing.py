@@ -56,8 +56,8 @@ def fuse(stack: Transforms) -> tuple[Transform, ...]:
 
 
 def apply_transforms(
-    images: Float[Tensor, "n c h w"], stack: Sequence[Transform], rng: Generators
-) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
+    images: Float[Tensor, "n c *size"], stack: Sequence[Transform], rng: Generators
+) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
     """Apply fused transforms once, with new random draws.
 
     Args:
@@ -81,8 +81,8 @@ def drawing(rng: Generators) -> Draw:
 
 
 def apply_draws(
-    images: Float[Tensor, "n c h w"], stack: Sequence[Transform], draw: Draw
-) -> tuple[Float[Tensor, "n c2 h2 w2"], MoveMasks]:
+    images: Float[Tensor, "n c *size"], stack: Sequence[Transform], draw: Draw
+) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
     """Apply fused transforms once.
 
     Args:
@@ -96,7 +96,7 @@ def apply_draws(
     moves: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = []
     images = images.view_as(images)  # another tensor even without transforms, so that views have their own gradient
     for transform in stack:
-        drawn = draw(transform, (images.shape[1], images.shape[2], images.shape[3]))
+        drawn = draw(transform, tuple(images.shape[1:]))
         images = transform.apply(images, drawn)
         if isinstance(transform, MovesMasks):
             moves.append((transform.move, drawn))

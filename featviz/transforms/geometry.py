@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from featviz.checks import MAX_SIDE, check_number, check_size
 from featviz.errors import SettingError
-from featviz.interfaces import Size, as_size
+from featviz.interfaces import MAX_AXES, Size, as_size, show_size
 from featviz.random import Generators
 from featviz.transforms.checks import check_draws, check_fill, check_px
 from featviz.transforms.distributions import Distribution, LogUniform, Uniform, sample
-from featviz.transforms.resampling import AffineMap, identity
+from featviz.transforms.resampling import AffineMap, Matrices, identity
 
 UNCHANGED = "(1 changes nothing)"
 
@@ -46,7 +46,7 @@ class Pad:
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Shift the image by the padding on the left and at the top."""
-        return _translation(len(rng), self.px, self.px), (size[0] + 2 * self.px, size[1] + 2 * self.px)
+        return _translation(len(rng), [self.px] * len(size)), tuple(side + 2 * self.px for side in size)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Crop:
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Shift the image by what is removed on the left and at the top."""
-        return _translation(len(rng), -self.px, -self.px), _shrink(self, size, 2 * self.px)
+        return _translation(len(rng), [-self.px] * len(size)), _shrink(self, size, 2 * self.px)
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Jitter:
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Draw the corner of each window, in whole px."""
-        corner = (rng.uniform(2) * (self.px + 1)).floor()
-        return _translation(len(rng), -corner[:, 0], -corner[:, 1]), _shrink(self, size, self.px)
+        corner = (rng.uniform(len(size)) * (self.px + 1)).floor()
+        return _translation(len(rng), (-corner).unbind(1)), _shrink(self, size, self.px)
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class CropOrPadTo:
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Move the center to the new center, by whole px."""
-        height, width = as_size(self.size)
-        return _translation(len(rng), (width - size[1]) // 2, (height - size[0]) // 2), (height, width)
+        new = _for_axes(self, self.size, len(size))
+        return _translation(len(rng), [(side - old) // 2 for side, old in zip(new, size, strict=True)][::-1]), new
 
 
 # ---------------------------------------------------------------------------------------------- shift, rotation, scale
@@ -144,14 +144,14 @@ class Shift:
         check_number("share of Shift", self.share, at_least=0)
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
-        """Draw the shift of each image along both axes."""
-        move = (2 * rng.uniform(2) - 1) * self.share
-        return _translation(len(rng), move[:, 0] * size[1], move[:, 1] * size[0]), size
+        """Draw the shift of each image along each axis."""
+        move = (2 * rng.uniform(len(size)) - 1) * self.share
+        return _translation(len(rng), [move[:, i] * side for i, side in enumerate(reversed(size))]), size
 
 
 @dataclass(frozen=True)
 class Rotate:
-    """Rotate the image about its center.
+    """Rotate the image about its center. A volume is rotated in the plane of its last two axes.
 
     Args:
         degrees: Angle in degrees, counter-clockwise: a distribution, or a number d for angles from -d to d.
@@ -166,11 +166,17 @@ class Rotate:
         check_draws("degrees of Rotate", self.degrees)
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
-        """Draw the angle of each image."""
+        """Draw the angle of each image.
+
+        Raises:
+            SettingError: The images have one axis.
+        """
+        if len(size) < 2:
+            raise SettingError(f"{self} needs images with two axes or more, and signals have one; leave it out")
         degrees = Uniform(-self.degrees, self.degrees) if isinstance(self.degrees, int | float) else self.degrees
         angle = degrees.sample(rng) * (math.pi / 180)
         # Counter-clockwise as seen, because y points down.
-        matrix = identity(len(rng))
+        matrix = identity(len(rng), len(size))
         matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
         matrix[:, 0, 1], matrix[:, 1, 0] = angle.sin(), -angle.sin()
         return _about_center(matrix, size), size
@@ -178,10 +184,12 @@ class Rotate:
 
 @dataclass(frozen=True)
 class Scale:
-    """Enlarge or shrink the image about its center and keep its size.
+    """Enlarge or shrink the image about its center and keep its size. Signals are stretched in time.
 
     Args:
         factor: Factor > 0, a number or a distribution; above 1 enlarges.
+        axes: Number of axes that are scaled, counted from the last one, such as 2 for the plane of video without its
+            time; `None` for all.
 
     Raises:
         SettingError: `factor` may be 0 or less.
@@ -191,26 +199,34 @@ class Scale:
     """
 
     factor: Distribution | float
+    axes: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the factor."""
+        """Check the factor and the number of axes."""
         check_draws("factor of Scale", self.factor, above=0, note=UNCHANGED)
+        if self.axes is not None:
+            check_number("axes of Scale", self.axes, at_least=1, at_most=MAX_AXES, whole=True)
+
+    def __repr__(self) -> str:
+        """Return the call, without `axes` where it scales all."""
+        return f"Scale(factor={self.factor!r}{'' if self.axes is None else f', axes={self.axes}'})"
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Draw the factor of each image."""
         factor = sample(self.factor, rng)
-        matrix = identity(len(rng))
-        matrix[:, 0, 0] = matrix[:, 1, 1] = factor
+        matrix = identity(len(rng), len(size))
+        for axis in range(min(self.axes or len(size), len(size))):
+            matrix[:, axis, axis] = factor
         return _about_center(matrix, size), size
 
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirror each image left to right with probability 0.5."""
+    """Mirror each image left to right with probability 0.5; a signal from its end to its start."""
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Draw which images are mirrored."""
-        matrix = identity(len(rng))
+        matrix = identity(len(rng), len(size))
         matrix[:, 0, 0] = torch.where(rng.uniform() < 0.5, -1.0, 1.0)
         return _about_center(matrix, size), size
 
@@ -247,18 +263,18 @@ class ResizedView:
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Draw size and position of each window."""
-        zoom, choice, corner = sample(self.zoom, rng), rng.uniform(), rng.uniform(2)
+        zoom, choice, corner = sample(self.zoom, rng), rng.uniform(), rng.uniform(len(size))
         zoom = torch.where(choice < self.whole, torch.ones_like(zoom), zoom)
-        view = size if self.size is None else as_size(self.size)
-        matrix = identity(len(rng))
-        for axis, side in ((0, 1), (1, 0)):
+        view = size if self.size is None else _for_axes(self, self.size, len(size))
+        matrix = identity(len(rng), len(size))
+        for axis, side in enumerate(reversed(range(len(size)))):
             window = size[side] / zoom
             factor = view[side] / window
             first = corner[:, axis] * (size[side] - window)
             # The first edge of the window becomes the first edge of the view. Edges lie half a pixel outside of the
             # centers of the outer pixels: (p + 0.5 - first) * factor - 0.5.
             matrix[:, axis, axis] = factor
-            matrix[:, axis, 2] = (0.5 - first) * factor - 0.5
+            matrix[:, axis, -1] = (0.5 - first) * factor - 0.5
         return matrix, view
 
 
@@ -294,32 +310,47 @@ class Resize:
         new = self.size
         if not isinstance(new, tuple):
             fraction = max(new, min(1.0, self.min_side / min(size)))
-            new = max(1, round(size[0] * fraction)), max(1, round(size[1] * fraction))
-        vertical, horizontal = new[0] / size[0], new[1] / size[1]
+            new = tuple(max(1, round(side * fraction)) for side in size)
+        new = _for_axes(self, new, len(size))
         # Pixel centers are half a pixel from the edges: (p + 0.5) * factor - 0.5.
-        matrix = identity(len(rng))
-        matrix[:, 0, 0], matrix[:, 1, 1] = horizontal, vertical
-        matrix[:, 0, 2], matrix[:, 1, 2] = (horizontal - 1) / 2, (vertical - 1) / 2
+        matrix = identity(len(rng), len(size))
+        for axis, (side, old) in enumerate(zip(reversed(new), reversed(size), strict=True)):
+            factor = side / old
+            matrix[:, axis, axis], matrix[:, axis, -1] = factor, (factor - 1) / 2
         return matrix, new
 
 
 # ---------------------------------------------------------------------------------------------- sizes and matrices
 
 
-def _translation(n: int, x: float | Tensor, y: float | Tensor) -> Float[Tensor, "n 3 3"]:
-    matrix = identity(n)
-    matrix[:, 0, 2], matrix[:, 1, 2] = x, y
+def _translation(n: int, distances: Sequence[float | Tensor]) -> Matrices:
+    """Return maps that shift the image along x, y and z: the last axis first."""
+    matrix = identity(n, len(distances))
+    for axis, distance in enumerate(distances):
+        matrix[:, axis, -1] = distance
     return matrix
 
 
-def _about_center(matrix: Float[Tensor, "n 3 3"], size: Size) -> Float[Tensor, "n 3 3"]:
+def _about_center(matrix: Matrices, size: Size) -> Matrices:
     """Return the map with its origin at the center of the image instead of at its first pixel."""
-    y, x = (size[0] - 1) / 2, (size[1] - 1) / 2
-    return _translation(1, x, y) @ matrix @ _translation(1, -x, -y)
+    center = [(side - 1) / 2 for side in reversed(size)]
+    return _translation(1, center) @ matrix @ _translation(1, [-each for each in center])
+
+
+def _for_axes(transform: object, size: int | Size, axes: int) -> Size:
+    """Return a size of a transform for images with this number of axes; one side of a square is one of each axis.
+
+    Raises:
+        SettingError: It has another number of axes.
+    """
+    sides = as_size(size, axes)
+    if len(sides) != axes:
+        raise SettingError(f"{transform} has a size of {len(sides)} axes, and the images have {axes}; give {axes}")
+    return sides
 
 
 def _shrink(transform: Crop | Jitter, size: Size, px: int) -> Size:
     """Subtract a number of px from both sides, and check that the result is not empty."""
     if px >= min(size):
-        raise SettingError(f"{transform} leaves nothing of {size[0]} x {size[1]} px; use fewer px or a larger image")
-    return size[0] - px, size[1] - px
+        raise SettingError(f"{transform} leaves nothing of {show_size(size)} px; use fewer px or a larger image")
+    return tuple(side - px for side in size)

@@ -37,7 +37,7 @@ class ModuleTransform:
         """Draw the seed of each image."""
         return (rng.uniform() * 2**24).long()
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Int64[Tensor, " n"]) -> Float[Tensor, "n c2 h2 w2"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Int64[Tensor, " n"]) -> Float[Tensor, "n c2 *size2"]:
         """Apply the module to one image after another."""
         devices = [images.device] if images.device.type == "cuda" else []
         trainable = [weight for weight in self.module.parameters() if weight.requires_grad]
@@ -55,7 +55,7 @@ class ModuleTransform:
                 weight.requires_grad_(True)
         return torch.cat(views)
 
-    def move(self, masks: Float[Tensor, "n c h w"], draw: Int64[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    def move(self, masks: Float[Tensor, "n c *size"], draw: Int64[Tensor, " n"]) -> Float[Tensor, "n c *size"]:
         """Refuse to move masks, because it is unknown how the module moves pixels.
 
         Raises:

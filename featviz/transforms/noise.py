@@ -37,7 +37,7 @@ class GaussianBlur:
         """Draw the standard deviation of each image."""
         return sample(self.std, rng)
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Float[Tensor, " n"]) -> Float[Tensor, "n c *size"]:
         """Blur each image with its own standard deviation, as far as its sides allow."""
         stds = draw.tolist()
         if len(set(stds)) == 1:
@@ -48,7 +48,7 @@ class GaussianBlur:
 class _Additive:
     """Base of the transforms that add what they have drawn."""
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Add the noise."""
         return images + draw.to(images, non_blocking=True)
 
@@ -69,7 +69,7 @@ class Noise(_Additive):
         """Check the standard deviation."""
         check_number("std of Noise", self.std, at_least=0)
 
-    def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n c h w"]:
+    def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n c *size"]:
         """Draw the noise of each pixel."""
         return self.std * rng.normal(*shape)
 
@@ -90,6 +90,6 @@ class UniformNoise(_Additive):
         """Check the amount."""
         check_number("amount of UniformNoise", self.amount, at_least=0)
 
-    def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n c h w"]:
+    def draw(self, rng: Generators, shape: Shape) -> Float[Tensor, "n c *size"]:
         """Draw the noise of each pixel."""
         return self.amount * (2 * rng.uniform(*shape) - 1)

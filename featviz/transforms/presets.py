@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from featviz.interfaces import Transforms
-from featviz.transforms.color import ColorShift
+from featviz.transforms.color import ColorShift, Contrast
 from featviz.transforms.distributions import LogUniform, OneOf
 from featviz.transforms.geometry import Jitter, Pad, Resize, Rotate, Scale, Shift
+from featviz.transforms.noise import Noise
 
 LUCID: Transforms = (
     Pad(12),
@@ -32,6 +33,21 @@ Views have 0.57 times the sides of the image, at least 112 px: the network sees 
 
 Source: measured; docs/quality.md compares the alternatives.
 """
+
+SIGNAL: Transforms = (Shift(0.05), Scale(LogUniform(0.9, 1.1)), Contrast(0.3), Noise(0.02))
+"""The default transforms of signals: views a little earlier or later, stretched, louder or softer, with noise.
+
+Source: chosen so that the kernels of matched filters are recovered; `tests/engine/test_axes.py` measures that.
+"""
+
+VOLUME: Transforms = (Shift(0.1), Rotate(10), Scale(LogUniform(0.8, 1.25)), Contrast(0.3))
+"""The default transforms of volumes, which are rotated in the plane of their last two axes."""
+
+CLIP: Transforms = (Shift(0.1), Rotate(10), Scale(LogUniform(0.8, 1.5), axes=2), ColorShift(0.2))
+"""The default transforms of video: as those of images in each frame, and the same in all frames of a clip."""
+
+USUAL = {"x": SIGNAL, "yx": STANDARD, "zyx": VOLUME, "tyx": CLIP}
+"""The default transforms by the spatial axes of the network's input."""
 
 NEAR: Transforms = (Shift(0.05),)
 """The default transforms of params that views from far away would drive to one flat colour, such as `param.CPPN`."""

@@ -16,24 +16,28 @@ from featviz.interfaces import Geometric, Padding, Shape, Size
 from featviz.network.neutral_state import neutral_state
 from featviz.random import Generators
 
-AffineMap = tuple[Float[Tensor, "n 3 3"], Size]
-"""The map of each image from old to new pixel coordinates `(x, y, 1)`, and the new size."""
+Matrices = Float[Tensor, "n axes1 axes1"]
+"""The map of each image from old to new pixel coordinates: `(x, y, 1)`, and `(x, 1)` or `(x, y, z, 1)`."""
+
+AffineMap = tuple[Matrices, Size]
+"""The map of each image, and the new size."""
 
 BILINEAR = 0
 ZEROS, REFLECTION = 0, 2
 """Numbers of the interpolation and padding modes of `torch.grid_sampler`."""
 
 
-def identity(n: int) -> Float[Tensor, "n 3 3"]:
+def identity(n: int, axes: int = 2) -> Matrices:
     """Return maps that leave every pixel where it is.
 
     Args:
         n: Number of images.
+        axes: Number of their spatial axes.
 
     Returns:
         Identity matrices.
     """
-    return torch.eye(3).repeat(n, 1, 1)
+    return torch.eye(axes + 1).repeat(n, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -56,17 +60,17 @@ class Warp:
 
     def draw(self, rng: Generators, shape: Shape) -> Sampling:
         """Draw the map of each transform, multiply them, and invert the product."""
-        matrix, size = identity(len(rng)), shape[1:]
+        matrix, size = identity(len(rng), len(shape) - 1), shape[1:]
         for step in self.steps:
             step_map, size = step.place(rng, size)
             matrix = step_map @ matrix
         return Sampling.of(matrix, shape[1:], size)
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Sampling) -> Float[Tensor, "n c h2 w2"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Sampling) -> Float[Tensor, "n c *size2"]:
         """Resample the images bilinearly."""
         return _resample(images, draw, self._fill)
 
-    def move(self, masks: Float[Tensor, "n c h w"], draw: Sampling) -> Float[Tensor, "n c h2 w2"]:
+    def move(self, masks: Float[Tensor, "n c *size"], draw: Sampling) -> Float[Tensor, "n c *size2"]:
         """Move masks as the images were moved. Padding is outside of every mask."""
         return _resample(masks, draw, None if self._fill is None else 0.0)
 
@@ -79,43 +83,47 @@ class Sampling(NamedTuple):
     """Where the pixels of each view come from.
 
     Args:
-        coordinates: Coefficients of x and y in the image, as `torch.grid_sampler` expects these: of the column and the
-            row of a pixel of the view, and a constant.
+        coordinates: Coefficients of x and y (and z) in the image, as `torch.grid_sampler` expects these: of the column
+            and the row (and the plane) of a pixel of the view, and a constant.
         halvings: How many times the sides of each image are halved first, by averages over blocks of pixels. Bilinear
             interpolation reads 4 pixels; at half the size or less it would skip pixels, which aliases, and which leaves
             them without a gradient.
-        size: Height and width of the views in px.
+        size: Length of each axis of the views in px.
         most: Largest number of halvings, where they are on a GPU; `None` on the CPU, where they can be read at once.
     """
 
-    coordinates: Float[Tensor, "n 3 2"]
+    coordinates: Float[Tensor, "n axes1 axes"]
     halvings: Int64[Tensor, " n"]
     size: Size
     most: int | None = None
 
     @classmethod
-    def of(cls, matrix: Float[Tensor, "n 3 3"], old: Size, size: Size) -> Sampling:
+    def of(cls, matrix: Matrices, old: Size, size: Size) -> Sampling:
         """Invert maps of pixel coordinates.
 
         Args:
-            matrix: From pixels of the image to those of the view, `(x, y, 1)`.
-            old: Height and width of the images in px.
-            size: Height and width of the views in px.
+            matrix: From pixels of the image to those of the view.
+            old: Length of each axis of the images in px.
+            size: Length of each axis of the views in px.
         """
-        area = matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
-        # Rounded down: floor(-log2(sqrt(area))). 1e-4 keeps an exact half from being rounded down by floating-point
+        axes = len(size)
+        if axes == 2:
+            area = matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
+        else:
+            area = torch.linalg.det(matrix[:, :axes, :axes])
+        # Rounded down: floor(-log2(area) / axes). 1e-4 keeps an exact half from being rounded down by floating-point
         # errors. A side of 1 px cannot be halved.
-        halvings = area.abs().clamp(min=1e-6).log2().div(-2).add(1e-4).floor().clamp(min=0)
+        halvings = area.abs().clamp(min=1e-6).log2().div(-axes).add(1e-4).floor().clamp(min=0)
         side = torch.minimum(2**halvings, torch.tensor(float(min(old))))
         # Block k covers the pixels side * k to side * k + side - 1, so its center is at side * k + (side - 1) / 2.
-        inverse = torch.linalg.inv(matrix)[:, :2]
-        inverse[:, :, 2] -= (side[:, None] - 1) / 2
+        inverse = torch.linalg.inv(matrix)[:, :axes]
+        inverse[:, :, -1] -= (side[:, None] - 1) / 2
         inverse = inverse / side[:, None, None]
         # Coordinate p of a side of n px becomes 2 * p / (n - 1) - 1, because -1 and 1 are the centers of the outer
         # pixels. There are ceil(n / side) blocks along a side.
-        blocks = (torch.tensor([old[1], old[0]]) / side[:, None]).ceil()
+        blocks = (torch.tensor(old[::-1]) / side[:, None]).ceil()
         inverse = inverse * (2 / (blocks - 1).clamp(min=1))[:, :, None]
-        inverse[:, :, 2] -= 1
+        inverse[:, :, -1] -= 1
         return cls(inverse.mT.contiguous(), halvings.long(), size)
 
     def to(self, device: torch.device) -> Sampling:
@@ -136,7 +144,8 @@ def _resample(images: Tensor, draw: Sampling, fill: float | None) -> Tensor:
     views = _warp(images, draw.coordinates, draw.size, fill)
     for count in range(1, draw.most + 1):
         smaller = _warp(_average_blocks(images, count), draw.coordinates, draw.size, fill)
-        views = torch.where((draw.halvings == count)[:, None, None, None], smaller, views)
+        chosen = (draw.halvings == count).view(-1, *[1] * (views.ndim - 1))
+        views = torch.where(chosen, smaller, views)
     return views
 
 
@@ -163,6 +172,9 @@ def _average_blocks(images: Tensor, halvings: int) -> Tensor:
     side = min(2**halvings, *images.shape[2:])
     if side == 1:
         return images
+    if images.ndim != 4:
+        pool = F.avg_pool1d if images.ndim == 3 else F.avg_pool3d
+        return pool(images, side, ceil_mode=True)
     if images.is_cuda and not any(each % side for each in images.shape[2:]):  # several times as fast there
         return images.unflatten(3, (-1, side)).unflatten(2, (-1, side)).mean((3, 5))
     return F.avg_pool2d(images, side, ceil_mode=True)
@@ -171,6 +183,12 @@ def _average_blocks(images: Tensor, halvings: int) -> Tensor:
 def _warp(images: Tensor, coordinates: Tensor, size: Size, fill: float | None) -> Tensor:
     """Resample bilinearly. The outside is filled with a value, or mirrors the image where `fill` is `None`."""
     grid = _grid(coordinates.to(images, non_blocking=True), size)
+    if images.ndim == 3:  # a signal is sampled as an image of one row
+        return _sample(images[:, :, None], grid, fill)[:, :, 0]
+    return _sample(images, grid, fill)
+
+
+def _sample(images: Tensor, grid: Tensor, fill: float | None) -> Tensor:
     if fill is None:
         return _GridSample.apply(images, grid, REFLECTION)  # type: ignore[no-untyped-call,no-any-return]
     # The sampler pads with 0 only, so subtract the fill before and add it after.
@@ -195,20 +213,34 @@ class _GridSample(torch.autograd.Function):
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (grid,), placeholder = ctx.saved_tensors, gradient.new_zeros(()).expand(ctx.shape)
-        mode = BILINEAR, ctx.padding, True
-        return torch.ops.aten.grid_sampler_2d_backward(gradient, placeholder, grid, *mode, [True, False])[0], None, None
+        mode, aten = (BILINEAR, ctx.padding, True), torch.ops.aten
+        backward = aten.grid_sampler_2d_backward if grid.ndim == 4 else aten.grid_sampler_3d_backward
+        return backward(gradient, placeholder, grid, *mode, [True, False])[0], None, None
 
 
-def _grid(coordinates: Float[Tensor, "n 3 2"], size: Size) -> Float[Tensor, "n h2 w2 2"]:
+def _grid(coordinates: Float[Tensor, "n axes1 axes"], size: Size) -> Float[Tensor, "n *size2 xyz"]:
     """Return where each pixel of the view comes from, as `torch.grid_sampler` expects it: x and y in [-1, 1].
+
+    A signal gets y = 0, the only row of an image of one row.
 
     An affine map is the sum of a part that depends on the row and a part that depends on the column. So the grid is an
     outer sum of two vectors, with x and y as one complex number: one addition per pixel, which takes a hundredth of the
     time of a matrix product per pixel.
     """
+    if len(size) != 2:
+        return _grid_of_axes(coordinates, size)
     per_column, per_row, origin = torch.view_as_complex(coordinates)[:, :, None].unbind(1)
     rows, columns = _counting(size[0], coordinates.device), _counting(size[1], coordinates.device)
     return torch.view_as_real((origin + per_row * rows)[:, :, None] + (per_column * columns)[:, None])
+
+
+def _grid_of_axes(coordinates: Float[Tensor, "n axes1 axes"], size: Size) -> Float[Tensor, "n *size2 xyz"]:
+    """Return the grid of a signal or a volume as an outer sum of one vector for each axis."""
+    *per_axis, grid = coordinates[(slice(None), slice(None), *[None] * len(size))].unbind(1)  # (n, 1 …, axes) each
+    for i, side in enumerate(reversed(size)):  # columns first
+        index = torch.arange(side, device=coordinates.device, dtype=coordinates.dtype)
+        grid = grid + per_axis[i] * index.view(-1, *[1] * (i + 1))
+    return torch.cat([grid, torch.zeros_like(grid)], -1)[:, None] if len(size) == 1 else grid
 
 
 @lru_cache(maxsize=64)

@@ -34,15 +34,16 @@ class Roll:
         """Check the distance."""
         check_px("px of Roll", self.px)
 
-    def draw(self, rng: Generators, shape: Shape) -> Int64[Tensor, "n 2"]:
-        """Draw the shift of each image in px, down and right."""
-        return (rng.uniform(2) * (2 * self.px + 1)).floor().long() - self.px
+    def draw(self, rng: Generators, shape: Shape) -> Int64[Tensor, "n axes"]:
+        """Draw the shift of each image in px along each axis, as down and right."""
+        return (rng.uniform(len(shape) - 1) * (2 * self.px + 1)).floor().long() - self.px
 
-    def apply(self, images: Float[Tensor, "n c h w"], draw: Int64[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Int64[Tensor, "n axes"]) -> Float[Tensor, "n c *size"]:
         """Roll each image."""
-        rolled = [image.roll(shift, (2, 3)) for image, shift in zip(images.split(1), draw.tolist(), strict=True)]
+        axes = tuple(range(2, images.ndim))
+        rolled = [image.roll(shift, axes) for image, shift in zip(images.split(1), draw.tolist(), strict=True)]
         return torch.cat(rolled)
 
-    def move(self, masks: Float[Tensor, "n c h w"], draw: Int64[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
+    def move(self, masks: Float[Tensor, "n c *size"], draw: Int64[Tensor, "n axes"]) -> Float[Tensor, "n c *size"]:
         """Roll masks as the images were rolled."""
         return self.apply(masks, draw)

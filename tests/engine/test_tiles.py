@@ -12,19 +12,18 @@ from featviz import transforms as T
 from featviz.engine.tiles import OVERLAP, tile_size, tiles
 
 
-@pytest.mark.parametrize("view", [(100, 640), (641, 641), (1000, 700), (3000, 4001), (640, 1279), (65, 2000)])
+@pytest.mark.parametrize(
+    "view", [(100, 640), (641, 641), (1000, 700), (3000, 4001), (640, 1279), (65, 2000), (5000,), (40, 300, 260)]
+)
 @pytest.mark.parametrize("max_tile", [128, 224, 640])
 def test_tile_weights_add_up_to_one(view, max_tile):
     size = tile_size(view, max_tile)
     assert all(length <= max(max_tile, 2 * OVERLAP) for length in size)
     weights = torch.zeros(view)
     for tile in tiles(view, size):
-        assert (tile.rows.stop - tile.rows.start, tile.columns.stop - tile.columns.start) == tuple(
-            min(length, whole) for length, whole in zip(size, view, strict=True)
-        )
-        assert tile.rows.start >= 0
-        assert tile.rows.stop <= view[0]
-        assert tile.columns.stop <= view[1]
+        for part, length, whole in zip(tile.part, size, view, strict=True):
+            assert part.stop - part.start == min(length, whole)
+            assert 0 <= part.start < part.stop <= whole
         tile.cut(weights[None, None])[0, 0] += tile.weights
     assert torch.allclose(weights, torch.ones(view), atol=1e-5)
 

@@ -20,7 +20,7 @@ from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.shared.probe import check_positions
 from featviz.engine import entry_point
-from featviz.interfaces import Param
+from featviz.interfaces import Param, Size
 from featviz.io import Array, Store, auto_bar, check_outside, images_in
 
 GRIDS = (20, 40, 80)
@@ -57,7 +57,7 @@ def atlas(
     grids: Sequence[int] = GRIDS,
     least: int = 2,
     param: Any = None,
-    size: int | tuple[int, int] | None = None,
+    size: int | Size | None = None,
     steps: int = 256,
     seed: int = 0,
     backend: Backend | None = None,
@@ -222,7 +222,7 @@ def _plan_icons(
     cells: dict[int, list[Cell]],
     *,
     param: Any,
-    size: int | tuple[int, int],
+    size: int | Size,
     steps: int,
     seed: int,
 ) -> tuple[Album, dict[int, list[tuple[Cell, str]]]]:

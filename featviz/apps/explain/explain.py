@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, asdict, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -307,7 +307,7 @@ def _recipe(network: fv.Network, objective: ObjectiveLike, method: Method, image
         "target": repr(objective),
         "method": repr(method),
         **(
-            {"images": fingerprint(images), "input": asdict(network.input)}
+            {"images": fingerprint(images), "input": network.input.content}
             if network.tokens is None
             else _text(network)
         ),

@@ -148,7 +148,7 @@ class LayerMethod(Protocol):
         return replace(self, layer=layer)  # type: ignore[type-var]
 
 
-def resize_map(maps: Float[Tensor, "n rows columns"], size: tuple[int, int]) -> Float[Tensor, "n h w"]:
+def resize_map(maps: Float[Tensor, "n rows columns"], size: Size) -> Float[Tensor, "n h w"]:
     """Resize maps to the size of the images, bilinearly."""
     if maps.shape[-2:] == size:
         return maps

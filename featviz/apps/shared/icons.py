@@ -41,7 +41,7 @@ def add_icons(
     titles: Sequence[str],
     *,
     param: Any,
-    size: int | tuple[int, int] | None,
+    size: int | tuple[int, ...] | None,
     steps: int,
     seed: int,
 ) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from featviz.apps.explain.methods.fused_attention import (
     multi_head_attention,
 )
 from featviz.apps.explain.request import AttributionRequest
+from featviz.interfaces import Size
 from featviz.network import OUTPUT, Layer, plain_backward
 from featviz.network.working_copy import uncompiled
 from featviz.random import Chance
@@ -152,7 +153,7 @@ def token_grids(request: AttributionRequest) -> dict[int, TokenGrid | None]:
     return maps | common
 
 
-def _grid(layer: Layer, size: tuple[int, int]) -> TokenGrid | None:
+def _grid(layer: Layer, size: Size) -> TokenGrid | None:
     """Return where the tokens of a layer lie; `None` if they are not on a patch grid."""
     layout, (count,) = layer.layout, layer.map_size
     if layout.patch is None:

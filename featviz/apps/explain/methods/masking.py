@@ -16,6 +16,7 @@ from featviz.apps.explain.request import AttributionMap, AttributionRequest
 from featviz.checks import check_number
 from featviz.engine import Scorer
 from featviz.errors import shown
+from featviz.interfaces import Size
 
 MASKED_BATCH = 32
 """Number of masked images that the network sees at once."""
@@ -161,7 +162,7 @@ class RISE:
                 found.append(torch.einsum("m,mhw->hw", scores - scores.mean(), masks) / (len(masks) * self.keep))
         return AttributionMap(torch.stack(found))
 
-    def _mask(self, size: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "1 h w"]:
+    def _mask(self, size: Size, generator: torch.Generator) -> Float[Tensor, "1 h w"]:
         """Draw one mask."""
         cell = max(1, math.ceil(min(size) / self.cells))
         rows, columns = (math.ceil(side / cell) + 1 for side in size)

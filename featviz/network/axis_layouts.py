@@ -1,0 +1,70 @@
+"""Tell the dimensions of the outputs of a network on signals, volumes or video apart by their growth."""
+
+from __future__ import annotations
+
+import math
+
+from featviz.network.activations import Layout
+from featviz.network.layers import Shape
+from featviz.network.passes import Call, Passes, defined_channel
+
+MATRIX = "all dimensions of its output grow with the input, as those of attention weights do"
+
+
+def axis_layout(passes: Passes, call: Call, shape: Shape, before: dict[Call, Layout]) -> Layout | str:
+    """Return the layout of an output of three or more dimensions, or why it has none.
+
+    - Dimensions that grow with the input are positions. If all others but one grow, that one is the channels.
+    - Otherwise the kind of the module tells, as of a linear layer; then the output before it, if that has the same
+      shape, as of an activation function; then the convention that channels come first.
+
+    Args:
+        passes: The passes over the network at two sizes.
+        call: Which output.
+        shape: Its shape in the first pass, batch first.
+        before: Layouts of the outputs before it.
+    """
+    axes = len(passes.spec.size)
+    growing = passes.growing(call)
+    rest = [dim for dim in range(1, len(shape)) if dim not in growing]
+    if not rest:
+        return MATRIX
+    if growing and len(rest) == 1:
+        channel = rest[0]
+    else:
+        known = defined_channel(passes.parts[call[0]], shape) or _inherited(passes, shape, before)
+        channel = known if known in rest else rest[0]
+    is_tokens = axes > 1 and len(shape) == 3 and bool(growing) and _grows_as_product(passes, call, growing[0])
+    return Layout("tokens" if is_tokens else "map", channel, axes=axes)
+
+
+def _inherited(passes: Passes, shape: Shape, before: dict[Call, Layout]) -> int:
+    """Return the channel dimension of the last output before this one that has its shape; 0 if there is none."""
+    same = (layout.channel for call, layout in reversed(before.items()) if passes.shapes_of(call)[0] == shape)
+    return next(same, 0)
+
+
+def _grows_as_product(passes: Passes, call: Call, dim: int) -> bool:
+    """Whether a dimension grows as the number of positions in the input does, rather than as one of its axes."""
+    shape, other = passes.shapes_of(call)
+    assert shape is not None
+    assert other is not None
+    ratios = [math.log(new / old) for new, old in zip(passes.larger, passes.spec.size, strict=True)]
+    own = math.log(other[dim] / shape[dim])
+    return abs(own - sum(ratios)) < min(abs(own - ratio) for ratio in ratios)
+
+
+def axis_stride(passes: Passes, length: int, other: int | None) -> int:
+    """Return the distance in px of neighbouring positions along the last axis; 0 where there is one position only.
+
+    Args:
+        passes: The passes over the network at two sizes.
+        length: Length of the map along its last axis in the first pass.
+        other: The same in the second pass; `None` if it was refused.
+    """
+    side, larger = passes.spec.size[-1], passes.larger[-1]
+    if length == 1:
+        return 0
+    if other is not None and other != length:
+        return round((larger - side) / (other - length))
+    return round(side / length)
