@@ -23,7 +23,7 @@ from featviz.network.downloads import check_reachable
 from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
 from featviz.network.open_clip_models import PREFIX as OPEN_CLIP
-from featviz.network.open_clip_models import has_weights, load_open_clip
+from featviz.network.open_clip_models import has_weights, is_elsewhere, load_open_clip
 from featviz.network.weights import load_weights
 
 TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
@@ -147,7 +147,7 @@ def is_on_this_machine(model: str, weights: str | Path = OWN_WEIGHTS) -> bool:
             model.removeprefix("timm/")
         )
     if model.startswith(OPEN_CLIP):
-        return weights != OWN_WEIGHTS or has_weights(model)
+        return (weights != OWN_WEIGHTS and not is_elsewhere(model)) or has_weights(model)
     if ":" in model or model in bundled.BUNDLED or weights != OWN_WEIGHTS:
         return True
     if model == inception_v1.NAME:

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from featviz.errors import ModelError, WeightsError, nearest
 from featviz.network.downloads import check_reachable
 from featviz.network.network import Network
 from featviz.network.weights import load_weights
-from featviz.network.zero_shot import ZeroShot, checked_texts
+from featviz.network.zero_shot import Tokenizer, ZeroShot, checked_texts
 
 PREFIX = "open_clip/"
 """Start of the names of these networks."""
@@ -54,15 +54,44 @@ def load_open_clip(model: str, texts: Sequence[str] | None, *, trained: bool, we
         clip = _created(open_clip, model, name, tag if trained else None, trained=trained)
         if weights is not None:
             load_weights(clip, weights)
-        try:
-            tokenizer = open_clip.get_tokenizer(name)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise WeightsError(f"cannot download the tokenizer of {model} ({_first_line(error)})") from error
         spec = open_clip.get_model_preprocess_cfg(clip)
     size = spec["size"] if isinstance(spec["size"], int) else tuple(spec["size"])
     return Network(
-        ZeroShot(clip, tokenizer, names), size=size, mean=spec["mean"], std=spec["std"], classes=names, name=model
+        ZeroShot(clip, _Tokenizer(open_clip, model), names),
+        size=size,
+        mean=spec["mean"],
+        std=spec["std"],
+        classes=names,
+        name=model,
     )
+
+
+class _Tokenizer:
+    """The tokenizer of a model, which is loaded, and for some models downloaded, when it reads the first text.
+
+    Args:
+        open_clip: The package.
+        model: As for `load_open_clip`.
+    """
+
+    def __init__(self, open_clip: Any, model: str) -> None:
+        self.open_clip, self.model = open_clip, model
+        self.loaded: Tokenizer | None = None
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Return the token ids of texts.
+
+        Raises:
+            WeightsError: The tokenizer cannot be downloaded.
+        """
+        if self.loaded is None:
+            try:
+                with _without_log():
+                    self.loaded = self.open_clip.get_tokenizer(split(self.model)[0])
+            except (OSError, ValueError, RuntimeError) as error:
+                reason = _first_line(error)
+                raise WeightsError(f"cannot download the tokenizer of {self.model} ({reason})") from error
+        return self.loaded(texts)  # type: ignore[misc]
 
 
 def imported(model: str) -> Any:
@@ -86,6 +115,11 @@ def split(model: str) -> tuple[str, str]:
         return rest, ""
     name, _, tag = rest.partition("/")
     return name, tag
+
+
+def is_elsewhere(model: str) -> bool:
+    """Return whether open_clip finds a model outside of its own list."""
+    return split(model)[0].startswith(SCHEMAS)
 
 
 def has_weights(model: str) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 
 import featviz as fv
 from featviz.cli import main
+from featviz.network import is_on_this_machine
 from featviz.network.zero_shot import ZeroShot
 
 IMAGES = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -233,6 +234,7 @@ def test_names_that_open_clip_does_not_know(open_clip, monkeypatch):
     def refuse(*_, **__):
         raise OSError("no network")
 
+    assert is_on_this_machine(NAME, "none") and not is_on_this_machine("open_clip/hf-hub:a/b", "none")
     monkeypatch.setattr("socket.create_connection", refuse)
     monkeypatch.setattr("featviz.network.downloads.getproxies", dict)
     monkeypatch.setattr("featviz.network.open_clip_models.has_weights", lambda _: False)
