@@ -39,7 +39,7 @@ Examples:
   featviz evidence photos --layer stage2
   featviz atlas photos --layer stage2 -o atlas
   featviz blocks cat.jpg --layer stage2 -o blocks
-  featviz circuit stage3:5 -o circuit            which inputs drive a unit
+  featviz circuit stage3:17 -o circuit           which inputs drive a unit
   featviz dictionary photos --layer stage3 --features 64 -o sae.safetensors
   featviz embeddings photos cat.png -o map.html   similar photographs, and a map
   featviz embeddings glove.txt "king - man + woman"
