@@ -1,8 +1,8 @@
-"""Measure whether the strongest inputs by expanded weights drive units: `make circuits-bench`, about five minutes on two cores with photographs.
+"""Measure whether the strongest inputs by expanded weights drive units: `make circuits-bench`, a minute for drawings.
 
 The ten strongest excitatory inputs of a unit are set to 0, and ten random ones, eight times. Given is by how much the
 response to the unit's exemplars falls, as a mean over units. With photographs and the weights of MobileNetV2, its units
-are measured as well.
+are measured as well, which takes some more minutes.
 """
 
 from __future__ import annotations
