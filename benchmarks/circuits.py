@@ -1,8 +1,8 @@
-"""Measure whether the strongest inputs by expanded weights drive units: `make circuits-bench`, about five minutes.
+"""Measure whether the strongest inputs by expanded weights drive units: `make circuits-bench`, a minute for drawings.
 
 The ten strongest excitatory inputs of a unit are set to 0, and ten random ones, eight times. Given is by how much the
 response to the unit's exemplars falls, as a mean over units. With photographs and the weights of MobileNetV2, its units
-are measured as well.
+are measured as well, which takes some more minutes.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mobilenet", type=Path, help="weights of MobileNetV2")
     parser.add_argument("--photographs", type=Path, help="photographs for MobileNetV2")
-    parser.add_argument("--count", type=int, default=160, help="number of photographs")
-    parser.add_argument("--units", type=int, default=12, help="number of units of each layer")
+    parser.add_argument("--count", type=int, default=125, help="number of photographs")
+    parser.add_argument("--units", type=int, default=8, help="number of units of each layer")
     given = parser.parse_args()
     motifnet = fv.load("motifnet", device="cpu")
     classes = len(motifnet.classes)

@@ -101,8 +101,8 @@ def hurried_words(command):
         words += ["--steps", "16" if "--dictionary" in words and words[0] in ("render", "sweep") else "2", "--quiet"]
     if words[0] == "dictionary":  # of four photographs
         words += ["--features", "8"]
-    if words[0] == "circuit":  # one page
-        words += ["--depth", "0", "--inputs", "2"]
+    if words[0] == "circuit":  # one page, and steps enough to wake the inputs, which may be off at the start
+        words += ["--depth", "0", "--inputs", "2", "--steps", "16"]
     if words[0] == "texture":
         words += ["--view", "32", "--views", "2"]
     if words[0] == "diff":

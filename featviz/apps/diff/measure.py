@@ -107,7 +107,7 @@ def _fitted(images: Float[Tensor, "n c h w"], network: fv.Network) -> Float[Tens
 
 def _grid(networks: Sequence[fv.Network], layers: Sequence[Layers]) -> Size:
     """Return the grid to which all maps are resized: the largest map, with a longer side of at most `GRID`."""
-    sides = [(1, 1)]
+    sides: list[Size] = [(1, 1)]
     for network, each in zip(networks, layers, strict=True):
         rows = [network.layer(name) for name in each.names]
         sides += [_sides(network, row) for row in rows if row.has_positions]
