@@ -121,7 +121,7 @@ def measure(name: str, network: fv.Network, how: Manipulation, drawings: Path, s
 def main() -> None:
     """Print a row per network."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", type=int, default=5, help="number of networks to manipulate")
+    parser.add_argument("--networks", type=int, default=4, help="number of networks to manipulate")
     parser.add_argument("--training", type=int, default=180, help="steps of a manipulation")
     parser.add_argument("--steps", type=int, default=192, help="steps of a render")
     parser.add_argument("--channels", type=int, default=9, help="channels of each network as it is")
