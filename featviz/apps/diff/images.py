@@ -105,8 +105,11 @@ def _with_classes(found: NetworkDiff, judged: Sequence[ClassChange]) -> NetworkD
 
 
 def _class_order(change: ClassChange) -> tuple[float, float]:
-    """Return the key by which classes are sorted: those whose image changed most first, then by their logits."""
-    return -(change.change or 0.0), change.correlation
+    """Return the key by which classes are sorted: the change of the image times that of the logit, largest first.
+
+    An image may change by chance, with the course of the optimisation; then the logit has hardly changed.
+    """
+    return -(change.change or 0.0) * (1 - change.correlation), change.correlation
 
 
 def _judged(rendered: RenderedImages, card: PlannedCard, change: ClassChange, judge: fv.Network | None) -> ClassChange:
