@@ -244,3 +244,17 @@ def test_an_image_in_the_style_of_a_drawing_keeps_its_class(motifnet):
     rendering = fv.render(motifnet, goals, param=param.Image(96), transforms=T.Jitter(8), steps=256)
     named = motifnet.capture(rendering.images, [""])[""].argmax(1)
     assert named.tolist() == labels.tolist()
+
+
+def test_an_autoencoder_learns_drawings_and_its_decoder_draws_from_latents():
+    from motifs.vae import LATENT, MotifDecoder, train
+
+    state = torch.get_rng_state()
+    trained = train(12)
+    assert torch.equal(torch.get_rng_state(), state)
+    images = trained(torch.randn(2, *LATENT))
+    assert images.shape == (2, 3, 64, 64)
+    assert images.min() >= 0 and images.max() <= 1
+    torch.manual_seed(0)
+    untrained = MotifDecoder()
+    assert not torch.equal(trained.layers[0].weight, untrained.layers[0].weight)
