@@ -108,7 +108,8 @@ def scan_folder(
         OutputError: The folder is missing, or has no image that can be read.
     """
     count, fingerprint = folder_fingerprint(folder)
-    facts = [fingerprint, network.fingerprint, asdict(network.input)]
+    features = [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
+    facts = [fingerprint, network.fingerprint, asdict(network.input), features]
     key = hashlib.sha256(json.dumps([fv.__version__, *facts, layer, top, rest]).encode()).hexdigest()[:16]
     file = cache_folder() / "examples" / f"{key}.safetensors"
     scan = _read_cache(file, folder)

@@ -32,7 +32,7 @@ MIN_STRONGEST = 4
 POLYSEMANTIC = 0.5
 """Polysemanticity from which a unit is said to have two meanings.
 
-Source: `make features-bench`: the class logits of motifnet have at most 0.37, planted star-or-heart units 0.8 and more.
+Source: `make features-bench`: the class logits of motifnet have at most 0.37, a planted star-or-heart unit 1.11.
 """
 
 

@@ -73,3 +73,13 @@ def test_activations_that_are_not_finite(drawings):
         net.module.conv2.weight.fill_(float("nan"))
     with pytest.raises(fv.ModelError, match=r"^layer 'conv2' of .* puts out NaN or infinite numbers"):
         read_responses(net, drawings, "conv2")
+
+
+def test_another_dictionary_has_other_responses(planted, drawings):
+    own = planted.dictionaries["stage3"]
+    turned = fv.Dictionary(kind="relu", encoder=own.encoder.flip(1), bias=[-2.0])
+    other = fv.load("motifnet", device="cpu").with_dictionary("stage3", turned)
+    first, second = (read_responses(one, drawings, "stage3~") for one in (planted, other))
+    assert not torch.equal(first.values, second.values)
+    scans = [fv.examples(one, drawings, "stage3~", progress=None) for one in (planted, other)]
+    assert scans[0].key != scans[1].key
