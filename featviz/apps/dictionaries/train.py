@@ -75,7 +75,7 @@ class Autoencoder:
             self.parameters |= {
                 "mixture": torch.eye(len(first), len(centres), device=first.device),
                 "relaxation": torch.zeros_like(first),
-                # Mean length of the atoms 1, as that of the encoder's rows: otherwise the first steps go into the scale.
+                # Atoms have a mean length of 1, as the encoder's rows; otherwise the first steps only scale them.
                 "multiplier": -centres.norm(dim=1).mean().clamp(min=1e-12).log().cpu(),
                 "offset": torch.zeros(first.shape[1]),
             }
