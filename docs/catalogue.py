@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from motifs.draw import draw as draw_motifs
 
 import featviz as fv
+from featviz.io import save_image, to_bytes
 
 HERE = Path(__file__).parent
 ASSETS = HERE / "catalogue"
@@ -38,6 +40,8 @@ near = (T.Jitter(6), T.Rotate(5))  # for objectives that depend on position
 three = param.Image(128, batch=3)
 vector = net.capture(torch.from_numpy(read_image(drawing))[None], ["stage3"]).channels_first("stage3")[0].mean((1, 2))
 pattern = vector.view(-1, 1, 1).expand(-1, 4, 4)
+dictionary = fv.Dictionary.load("docs/catalogue/features.safetensors")  # featviz dictionary FOLDER --layer stage3
+with_features = net.with_dictionary("stage3", dictionary)
 """.strip()
 
 SNIPPETS: dict[str, dict[str, str]] = {
@@ -94,6 +98,13 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "Opacity": 'fv.render(net, obj.Logit("flower") - 8 * obj.Opacity(), param=param.Alpha(three))',
         "Within": ('fv.render(net, obj.Within(obj.Channel("stage3", 40), mask) - obj.L2(), param=param.Image(128))'),
         "Ramp": 'fv.render(net, obj.Logit("flower") - obj.Ramp(0, 80, begin=0.5) * obj.TotalVariation(), param=three)',
+    },
+    "features": {
+        "Feature": (
+            'fv.render(with_features, ["stage3~30", f"stage3:{int(dictionary.decoder[30].argmax())}"], '
+            "param=param.Image(128))"
+        ),
+        "FeatureNeuron": ('fv.render(with_features, "stage3~30@3,3", param=param.Image(64, batch=3), transforms=near)'),
     },
     "param": {
         "Image": 'fv.render(net, "logit:heart", param=param.Image((96, 160)))',
@@ -185,6 +196,12 @@ SNIPPETS: dict[str, dict[str, str]] = {
 }
 """Each public item, and what draws it."""
 
+FEATURE_LINES = {
+    "Feature": "A feature of a dictionary, and beside it the channel that is strongest in its atom.",
+    "FeatureNeuron": "A feature at one position.",
+}
+"""What the entries about dictionaries show."""
+
 PARAM_TEXTS = {
     "Generator": "Generator(MotifDecoder, (8, 8, 8), 'vae.safetensors', truncation=2.0)",
     "Masked": "Masked('mask.png')",
@@ -197,6 +214,7 @@ PARAM_TEXTS = {
 
 TITLES = {
     "objectives": "Objectives: what to maximise",
+    "features": "Features of a dictionary: what a sparse autoencoder finds in a layer",
     "param": "Parameterizations: what is optimised",
     "transforms": "Transforms: random augmentations between the image and the network",
     "optimizers": "Optimizers: how the image follows its gradient",
@@ -210,6 +228,8 @@ def home(section: str) -> Any:
 
 def line(section: str, name: str) -> str:
     """Return the first line of an item's docstring."""
+    if section == "features":
+        return FEATURE_LINES[name]
     value = getattr(home(section), name)
     if inspect.isclass(value):
         return inspect.getdoc(value).split("\n")[0]
@@ -222,7 +242,7 @@ def line(section: str, name: str) -> str:
 def text_form(rendering: fv.Rendering, section: str, name: str) -> str:
     """Return the command-line form of an item; empty if it has none."""
     recipe = rendering.recipe
-    if section == "objectives":
+    if section in ("objectives", "features"):
         try:
             return str(fv.objectives.parse(rendering.names[0]))
         except fv.FeatvizError:  # it contains arrays
@@ -269,7 +289,7 @@ command-line form, and the code. `make catalogue` writes this page. Every snippe
 
 
 def assets() -> None:
-    """Draw the files that the snippets use: an eye, a texture, a mask, and the prior of 216 drawings."""
+    """Make the files that the snippets use: an eye, a texture, a mask, a prior and a dictionary of drawings."""
     ASSETS.mkdir(exist_ok=True)
     classes = fv.load("motifnet").classes
     for name, motif in (("drawing", "eye"), ("texture", "giraffe")):
@@ -281,6 +301,14 @@ def assets() -> None:
     iio.imwrite(ASSETS / "mask.png", disc.byte().numpy())
     many = draw_motifs(torch.arange(216) % len(classes), (128, 128), torch.Generator().manual_seed(2))
     fv.fit_prior(many, size=128).save(ASSETS / "prior.json")
+    with tempfile.TemporaryDirectory() as folder:
+        drawings = draw_motifs(torch.arange(540) % len(classes), (64, 64), torch.Generator().manual_seed(3))
+        for i, drawing in enumerate(drawings):
+            save_image(to_bytes(drawing.numpy()), Path(folder, f"{i:03d}.png"))
+        fitted = fv.fit_dictionary(
+            fv.load("motifnet"), folder, "stage3", features=32, kind="archetypal", k=4, steps=500, compare_seeds=False
+        )
+    fitted.save(ASSETS / "features.safetensors")
 
 
 def main() -> None:

@@ -140,7 +140,7 @@ def features(network: fv.Network, photographs: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = fv.Dictionary.load(found.save(Path(folder, "features.safetensors")))  # recipes name its file
         swept = fv.sweep(network.with_dictionary(layer, found), Path(folder, "sweep"), f"{layer}~", size=112, steps=64)
-        page = next(Path(swept.page).parent.glob("*/index.html"), Path(swept.page))
+        page = next(Path(swept.page).parent.glob("layer-*.html"))
         screenshot(str(page), (1400, 1000), "features", lambda _: None)
 
 

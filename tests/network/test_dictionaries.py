@@ -433,3 +433,13 @@ def test_the_command_line_attaches_dictionaries(tmp_path, capsys):
         assert main(["render", "stage3.1~3", "--dictionary", words, "-o", "c.png", *quick]) == 2
         assert capsys.readouterr().err.splitlines() == [f"featviz: {message}"]
     assert not (tmp_path / "c.png").exists()
+
+
+def test_pages_of_sweeps_address_features_without_a_colon(tmp_path):
+    network = toys.plain()
+    layer = next(name for name, row in network.table.items() if row.layout.kind == "map" and name)
+    made = dictionary("pca", network.layer(layer).channels, 4)
+    fv.sweep(network.with_dictionary(layer, made), tmp_path / "out", [f"{layer}~"], channels=[1, 3], steps=1)
+    (page,) = (tmp_path / "out").glob("layer-*.html")
+    text = page.read_text()
+    assert f"{layer}~1" in text and f"{layer}~:" not in text and "2 of 4 features of" in text

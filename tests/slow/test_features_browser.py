@@ -43,7 +43,7 @@ def test_the_card_of_a_feature_opens_and_its_image_is_rendered(page):
     desk.locator(".tile[data-channel='2']").click()
     card = desk.locator("#card")
     assert card.get_by_role("heading", level=2).inner_text() == "stage3~2"
-    until(lambda: card.locator(".plate").get_attribute("data-state") == "done")
+    until(lambda: card.locator(".plate").get_attribute("data-state") == "done", 240)
     assert card.locator(".plate img").get_attribute("alt") == "stage3~2"
     until(lambda: card.locator("#variants img[src]").count() == 6)
     desk.keyboard.press("ArrowRight")
@@ -54,7 +54,7 @@ def test_features_can_be_typed_and_opened_by_address(page):
     desk = page.open(f"{QUICK}&layer=stage3~&channel=5")
     card = desk.locator("#card")
     until(lambda: card.is_visible() and card.get_by_role("heading", level=2).inner_text() == "stage3~5")
-    until(lambda: card.locator(".plate").get_attribute("data-state") == "done")
+    until(lambda: card.locator(".plate").get_attribute("data-state") == "done", 240)
     copied = card.inner_text()
     assert "stage3~:5" not in copied  # a feature has no colon
 
@@ -62,5 +62,5 @@ def test_features_can_be_typed_and_opened_by_address(page):
 def test_a_feature_fits_a_phone(browser, address):
     with watched(browser, address, width=390, height=844) as opened:
         desk = opened.open(f"{QUICK}&layer=stage3~&channel=1")
-        until(lambda: desk.locator("#card .plate").get_attribute("data-state") == "done")
+        until(lambda: desk.locator("#card .plate").get_attribute("data-state") == "done", 240)
         assert desk.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -169,7 +169,8 @@ def _titled(network: fv.Network, layer: str, channels: Sequence[int] | None) -> 
         SettingError: `channels` is empty.
     """
     chosen = check_channels(network, layer, channels)
-    return {(f"{layer}:{channel}" if layer else class_title(network, channel)): channel for channel in chosen}
+    separator = ":" if network.layer(layer).base is None else ""  # the features of a dictionary are layer~5
+    return {(f"{layer}{separator}{channel}" if layer else class_title(network, channel)): channel for channel in chosen}
 
 
 def _plan(
@@ -239,7 +240,9 @@ def _write_layer(
         for title, images in album.cards.items()
     ]
     count = sum(bool(card.images) for card in cards)
-    about = f"{count} of {network.table[layer].channels} channels of {network_title(network)}"
+    row = network.table[layer]
+    units = "channels" if row.base is None else "features"
+    about = f"{count} of {row.channels} {units} of {network_title(network)}"
     store.write(page, Page(layer or "logit", about, cards, ("index.html", "all layers"), search).html())
     names = (name for images in album.cards.values() for name, _ in images if name in rendered.names)
     note = {"network": network.fingerprint, "layer": layer, "units": count, "image": next(names, None)}
