@@ -34,9 +34,15 @@ def test_numbers_that_are_right(value):
 
 
 def test_sizes_positions_and_kinds():
-    assert check_size("s", 3) == (3, 3) and check_position("p", [1, 2]) == (1, 2)
+    assert (check_size("s", 3), check_size("s", (70000,))) == ((3, 3), (70000,)) and check_position("p", [1, 2]) == (
+        1,
+        2,
+    )
     for call, message in (
-        (lambda: check_size("s", (1, 2, 3)), "s must be one side or (height, width) in px, got (1, 2, 3)"),
+        (
+            lambda: check_size("s", (1, 2, 3, 4)),
+            "s must be one side or (height, width) in px, or 1 to 3 lengths, got (1, 2, 3, 4)",
+        ),
         (lambda: check_size("s", 10**6), "s must be at most 65536 px on each side, got 1000000"),
         (lambda: check_position("p", 3), 'p must be (row, column), "center", "cls" or "reg0", got 3'),
         (

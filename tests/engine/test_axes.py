@@ -89,7 +89,9 @@ def test_the_kernels_of_a_signal_network_are_recovered(index):
 @pytest.mark.slow
 def test_the_kernels_of_a_volume_network_are_recovered():
     network = matched_filters([ring(), ring().transpose(0, 2)], (16, 16, 16))
-    found = fv.render(network, "logit:0 - 16000*l2", steps=96, progress=None).values[0, 0]
+    views = (transforms.Rotate(10), transforms.Scale(transforms.LogUniform(0.9, 1.1)), transforms.Contrast(0.3))
+    unit = "0:0@center - 16000*l2"
+    found = fv.render(network, unit, transforms=views, steps=96, progress=None).values[0, 0]
     assert largest_correlation(found, ring()) >= 0.95
     assert largest_correlation(found, ring().transpose(0, 2)) < 0.8
 

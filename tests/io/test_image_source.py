@@ -26,8 +26,8 @@ def test_files_stay_paths_and_numbers_become_arrays():
     ("make", "message"),
     [
         (
-            lambda: as_image_source(NUMBERS[0]),
-            "an image must be a file, or numbers of shape (channels, h, w), got shape (12, 20)",
+            lambda: as_image_source(NUMBERS[0, 0]),
+            "an image must be a file, or numbers of shape (channels, h, w), got shape (20,)",
         ),
         (
             lambda: as_image_source(torch.zeros(3, 0, 4)),
