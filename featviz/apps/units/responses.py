@@ -94,8 +94,8 @@ def read_responses(
     count, fingerprint = folder_fingerprint(folder)
     networks = [network] if judge is None else [network, judge]
     facts = [part for each in networks for part in (each.fingerprint, asdict(each.input))]
-    facts += [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
-    text = json.dumps([fv.__version__, "responses", fingerprint, *facts, layer, top, rest])
+    attached = [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
+    text = json.dumps([fv.__version__, "responses", fingerprint, *facts, attached, layer, top, rest])
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     file = cache_folder() / "responses" / f"{key}.safetensors"
     found = _read_cache(file, folder)
