@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -94,9 +93,9 @@ def read_responses(
     folder = Path(photographs)
     count, fingerprint = folder_fingerprint(folder)
     networks = [network] if judge is None else [network, judge]
-    facts: list[Any] = [part for each in networks for part in (each.fingerprint, asdict(each.input))]
-    facts += [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
-    text = json.dumps([fv.__version__, "responses", fingerprint, *facts, layer, top, rest])
+    facts = [part for each in networks for part in (each.fingerprint, asdict(each.input))]
+    attached = [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
+    text = json.dumps([fv.__version__, "responses", fingerprint, *facts, attached, layer, top, rest])
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     file = cache_folder() / "responses" / f"{key}.safetensors"
     found = _read_cache(file, folder)
