@@ -10,7 +10,7 @@ import toys
 
 import featviz as fv
 
-pytest_plugins = ["explorer_fixtures"]
+pytest_plugins = ["explorer_fixtures", "unit_fixtures"]
 
 SHARED = Path(__file__).parents[2] / "shared"
 """Trained networks and photographs next to the checkout; tests that need them are skipped where they are missing."""
