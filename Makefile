@@ -7,11 +7,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
-	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench texture-bench layersbench batchbench blocks-bench networks breakit package startup clean
-	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench circuits-bench networks breakit package startup clean
-	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench layersbench batchbench blocks-bench diff-bench networks breakit package startup clean
-	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench accentuate generators features-bench layersbench batchbench blocks-bench networks breakit package startup clean
-	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench trust-bench layersbench batchbench blocks-bench networks breakit package startup clean
+	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench trust-bench texture-bench \
+	circuits-bench diff-bench accentuate-bench generators-bench layersbench batchbench blocks-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -112,10 +109,10 @@ explore-bench: $(READY)  ## time the explorer: first tile, drafts, finished imag
 text-bench: $(READY)  ## measure attribution methods on sentences whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/text.py
 
-accentuate: $(READY)  ## measure feature accentuation beside a penalty on the pixels, about half an hour
+accentuate-bench: $(READY)  ## measure feature accentuation beside a penalty on the pixels, about half an hour
 	PYTHONPATH=tools $(BIN)/python benchmarks/accentuate.py
 
-generators: $(READY)  ## measure class images of a small VAE's decoder beside those of Fourier coefficients, about half an hour
+generators-bench: $(READY)  ## measure class images of a small VAE's decoder beside those of Fourier coefficients, about half an hour
 	PYTHONPATH=tools $(BIN)/python benchmarks/generators.py
 
 atlas-bench: $(READY)  ## time an atlas of a million activations
@@ -124,25 +121,25 @@ atlas-bench: $(READY)  ## time an atlas of a million activations
 texture-bench: $(READY)  ## measure whether textured meshes are recognised from new directions
 	$(BIN)/python benchmarks/texture.py
 
-features-bench: $(READY)  ## measure dictionaries of features on drawings whose truth is known
 features-bench: $(READY)  ## measure dictionaries, names and scores of units on drawings whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/features.py
 	PYTHONPATH=tools $(BIN)/python benchmarks/units.py
+	$(if $(MODELS),PYTHONPATH=tools $(BIN)/python benchmarks/quality.py --models $(MODELS) --photographs $(PHOTOGRAPHS) --parts features --peers "")
 
 trust-bench: $(READY)  ## measure the alarm for manipulated networks, half an hour on two cores
 	PYTHONPATH=tools $(BIN)/python benchmarks/trust.py
-	$(if $(MODELS),PYTHONPATH=tools $(BIN)/python benchmarks/quality.py --models $(MODELS) --photographs $(PHOTOGRAPHS) --parts features --peers "")
+
+circuits-bench: $(READY)  ## measure whether the strongest inputs of units drive them
+	PYTHONPATH=tools $(BIN)/python benchmarks/circuits.py $(if $(MOBILENET),--mobilenet $(MOBILENET) --photographs $(PHOTOGRAPHS))
+
+diff-bench: $(READY)  ## measure comparisons of networks whose difference is known
+	PYTHONPATH=tools $(BIN)/python benchmarks/diff.py
 
 layersbench: $(READY)  ## time the listing of layers
 	$(BIN)/python benchmarks/layers.py
 
 blocks-bench: $(READY)  ## measure contributions to class logits against ablation
 	PYTHONPATH=tools $(BIN)/python benchmarks/blocks.py $(if $(MODELS),--models $(MODELS) --photographs $(PHOTOGRAPHS))
-
-circuits-bench: $(READY)  ## measure whether the strongest inputs of units drive them
-	PYTHONPATH=tools $(BIN)/python benchmarks/circuits.py $(if $(MOBILENET),--mobilenet $(MOBILENET) --photographs $(PHOTOGRAPHS))
-diff-bench: $(READY)  ## measure comparisons of networks whose difference is known
-	PYTHONPATH=tools $(BIN)/python benchmarks/diff.py
 
 batchbench: $(READY)  ## compare images that are rendered alone and in a batch
 	$(BIN)/python benchmarks/batches.py

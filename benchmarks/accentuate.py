@@ -1,4 +1,4 @@
-"""Compare `fv.accentuate` with a render that is held to the photograph by `InputDifference`: `make accentuate`.
+"""Compare `fv.accentuate` with a render that is held to the photograph by `InputDifference`: `make accentuate-bench`.
 
 Each row is the median over drawings of motifs and channels of the bundled network that respond to them weakly: the
 response of the image divided by that of the drawing, and the change of the early layer, ‖a - p‖ / ‖p‖. Both methods

@@ -1,4 +1,4 @@
-"""Compare class images of a small VAE's decoder with those of Fourier coefficients: `make generators`.
+"""Compare class images of a small VAE's decoder with those of Fourier coefficients: `make generators-bench`.
 
 Both are rendered on motifnet and judged by motifvit. The distance is 1 - cosine similarity to the nearest new drawing,
 whatever its class, in motifvit's features before the head; that of drawings to other drawings shows what is possible.
