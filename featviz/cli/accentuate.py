@@ -44,7 +44,7 @@ def accentuate(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Enhance in a photograph what a unit responds to, and little else.
+    """Enhance what a unit responds to in a photograph.
 
     The image has the size of the network's input. Prints the response of the photograph and of the image.
     """

@@ -41,7 +41,7 @@ Examples:
   featviz evidence photos --layer stage2
   featviz atlas photos --layer stage2 -o atlas
   featviz blocks cat.jpg --layer stage2 -o blocks
-  featviz circuit stage3:17 -o circuit           which inputs drive a unit
+  featviz circuit stage3:17 -o circuit            which inputs drive a unit
   featviz dictionary photos --layer stage3 --features 64 -o sae.safetensors
   featviz concept stripes others --layer stage3 -o stripes.safetensors
   featviz unit stage3:5 --photographs photos -o unit.html

@@ -43,7 +43,7 @@ DEFAULT_UNITS = 8
 METHODS = (
     "attention, cam, classattention, clear, deconvnet, featureablation, gradcam, gradcamplusplus, gradient, "
     "gradientrollout, guidedbackprop, guidedgradcam, hirescam, inputxgradient, integratedgradients, layercam, lrp, "
-    "noisetunnel, occlusion, rise, rollout, scorecam, scouter, smoothgrad, smoothgrad_squared and vargrad"
+    "noisetunnel, occlusion, rise, rollout, scorecam, scouter, smoothed, smoothgrad, smoothgrad_squared and vargrad"
 )
 """All methods, written here because their package takes a second to load."""
 

@@ -34,7 +34,7 @@ def texture(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Render the texture of a mesh, so that it shows an objective from every side.
+    """Render a texture with which a mesh shows an objective.
 
     Writes the mesh as mesh.glb, the texture, and a page that turns the mesh.
     """

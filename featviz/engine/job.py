@@ -254,7 +254,7 @@ class Job:
             transforms=repr(self.transforms),
             optimizer=repr(optimizer),
             execution=repr(self.execution),
-            files=files_of(*self.objectives, self.param, *self.transforms),
+            files=files_of(*self.objectives, self.param, self.transforms),
             classes=classes_of(self.network.heads, *self.objectives),
             dictionaries={
                 layer: (each.file, each.fingerprint)

@@ -122,7 +122,7 @@ class Recipe:
             raise RecipeError(f"{error}; or give all transforms: fv.replay(..., transforms=...)") from error
         objectives = [parse_repr(text, names) for text in self.objectives]
         param = parse_repr(self.param, names)
-        self.check_files(*objectives, param, *transforms)
+        self.check_files(*objectives, param, transforms)
         return {
             "objective": objectives,
             "param": param,

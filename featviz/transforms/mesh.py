@@ -76,6 +76,13 @@ class MeshView:
         shown = F.grid_sample(images, grids[index].to(images), padding_mode="border", align_corners=False)
         return CompositeAlpha().apply(torch.cat([shown, covered[index].to(images)], 1), background)
 
+    def move(
+        self, masks: Float[Tensor, "n c h w"], draw: tuple[Int[Tensor, " n"], Spectrum]
+    ) -> Float[Tensor, "n c size size"]:
+        """Show the mesh with the masks as its texture, over 0."""
+        grids, covered = (each[draw[0].to(masks.device)].to(masks) for each in _surfaces(self, masks.device))
+        return F.grid_sample(masks, grids, padding_mode="border", align_corners=False) * covered
+
     @property
     def geometry(self) -> Mesh:
         """The mesh."""

@@ -15,12 +15,29 @@ from featviz.apps.units.summary import Summary
 VARIABLES = {
     "atlas/page.html": {"planes": []},
     "blocks/page.html": {},
-    "diff/page.html": {"facts": PageFacts(("a", "b"), 4, [], [], [], [], [], []), "shown": [], "groups": {}},
+    "circuits/page.html": {
+        "page": {
+            "unit": {"image": None, "title": "a"},
+            "about": "b",
+            "source": "c",
+            "kernel": "3 x 3",
+            "explained": "",
+            "response": None,
+            **dict.fromkeys(("paths", "readers", "lists", "groups", "family", "heads"), ()),
+        }
+    },
+    "diff/page.html": {
+        "facts": PageFacts(("a", "b"), 4, [], [], [], [], [], []),
+        "shown": [],
+        "groups": {},
+        "search": None,
+    },
     "embeddings/page.html": {"about": "2 names", "noun": "name"},
     "explain/attention.html": {"about": "a", "target": "b", "on_grid": True, "matrices": [("mean-0", "AAAA")]},
     "explain/explain.html": {"about": "a"},
     "explain/text.html": {"strips": [], "levels": {1: "0.5"}, "positive": "1, 2, 3", "negative": "4, 5, 6"},
-    "gallery/page.html": {"page": Page("a", "b", [], search=Search(["a.png"], 1, "AAAA")), "searched": "{}"},
+    "gallery/page.html": {"page": Page("a", "b", []), "search": Search(["a.png"], 1, "AAAA"), "searched": "{}"},
+    "texture/page.html": {"about": "a"},
     "units/page.html": {
         "about": "a",
         "groups": [],

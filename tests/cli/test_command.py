@@ -493,7 +493,7 @@ LOADING = (
     "layers",
     "doctor",
 )
-RENDERING = ("render", "gallery", "sweep", "examples", "atlas", "blocks", "unit", "circuit", "diff")
+RENDERING = ("render", "gallery", "sweep", "examples", "atlas", "blocks", "circuit", "unit", "diff")
 
 
 def test_commands_share_the_options_of_networks_judges_and_backends():

@@ -129,9 +129,9 @@ def test_names_that_are_no_json_strings_are_refused(name):
 
 def test_an_unknown_term_lists_the_known_ones():
     with pytest.raises(fv.AddressError) as caught:
-        obj.parse("channel(conv1, 5)")
+        obj.parse("qqq(conv1, 5)")
     message = str(caught.value).splitlines()[0]
-    assert message.startswith("cannot parse the objective: there is no function 'channel'; there are alignment, blur, ")
+    assert message.startswith("cannot parse the objective: there is no function 'qqq'; there are alignment, blur, ")
     assert message.endswith(
         "and units are written layer:channel, layer:channel@y,x, layer~feature, logit:class and prob:class"
     )

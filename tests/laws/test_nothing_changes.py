@@ -458,6 +458,7 @@ CALLS = {
     ),
     "blocks": lambda net, folder: fv.blocks(net, photograph(net), first_map(net), folder, cells=1, groups=1, **TINY),
     "circuit": lambda net, folder: fv.circuit(net, unit(net), folder, inputs=1, depth=0, groups=1, **TINY),
+    "texture": lambda net, folder: fv.texture(net, "box", f"{first_map(net)}:0", view=SIDE, views=2, **TINY),
     "explore": explored,
     "train_scouter": trained_head,
     **{

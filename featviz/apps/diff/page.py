@@ -132,6 +132,7 @@ def write_page(rendered: RenderedImages, cards: Sequence[PlannedCard], facts: Pa
         data,
         title=f"{facts.titles[0]} and {facts.titles[1]}",
         facts=facts,
+        search=None,
         shown=listed,
         groups={group: heading for group, heading in GROUPS.items() if group in groups},
     )

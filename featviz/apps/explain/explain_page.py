@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from featviz.apps.explain.attribution import Attribution, Comparison, shared_strength
@@ -103,7 +103,7 @@ def _menus(names: Sequence[str], methods: Sequence[Method]) -> list[dict[str, An
     """
     settings = [_choices(method) for method in methods]
     bases = [
-        repr(replace(method, **dict.fromkeys(own))) if own else repr(method)  # type: ignore[type-var]
+        repr((type(method), {key: value for key, value in vars(method).items() if key not in own}))
         for method, own in zip(methods, settings, strict=True)
     ]
     found = []

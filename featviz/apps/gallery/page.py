@@ -128,7 +128,9 @@ class Page:
         """Return the page as HTML."""
         data = [[*map(asdict, card.images), *map(asdict, card.photographs)] for card in self.cards]
         searched = "" if self.search is None else embedded(asdict(self.search))
-        return render_template("gallery/page.html", data, title=self.title, page=self, searched=searched)
+        return render_template(
+            "gallery/page.html", data, title=self.title, page=self, search=self.search, searched=searched
+        )
 
 
 def make_card(

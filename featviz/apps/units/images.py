@@ -134,8 +134,7 @@ def _weight(responses: Responses, direction: Float[Tensor, " channels"], spread:
 def _rendered(network: fv.Network, notes: Sequence[str], objectives: Sequence[Any], **settings: Any) -> list[UnitImage]:
     """Render images that belong together."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", fv.FeatvizWarning)  # problems are shown in place of the image
+        with warnings.catch_warnings(record=True):  # problems are shown in place of the image
             rendering = fv.render(network, list(objectives), progress=None, **settings)
     except fv.RenderError as error:
         return [UnitImage(note, None, str(error).partition("\n")[0]) for note in notes]

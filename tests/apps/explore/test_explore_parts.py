@@ -202,7 +202,7 @@ def test_completions_depend_on_what_is_before_the_caret():
     completer = Completer(toys.plain())
     start, found = items(completer, "")
     assert start == 0 and found[:3] == ["conv1", "bn1", "conv2"] and "logit:" in found and "diversity(" in found
-    assert items(completer, "conv2:1 - 2*co") == (12, ["conv1", "conv2"])
+    assert items(completer, "conv2:1 - 2*co") == (12, ["conv1", "conv2", "cosine("])
     assert items(completer, "conv2:") == (6, [str(i) for i in range(8)])
     assert items(completer, "conv2:1@c") == (8, ["center"])
     assert items(completer, "logit:") == (6, ["ant", "bee", "cat", "dog", "jack-o'-lantern"])
