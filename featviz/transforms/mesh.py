@@ -77,8 +77,8 @@ class MeshView:
         return CompositeAlpha().apply(torch.cat([shown, covered[index].to(images)], 1), background)
 
     def move(
-        self, masks: Float[Tensor, "n c h w"], draw: tuple[Int[Tensor, " n"], Spectrum]
-    ) -> Float[Tensor, "n c size size"]:
+        self, masks: Float[Tensor, "n masks h w"], draw: tuple[Int[Tensor, " n"], Spectrum]
+    ) -> Float[Tensor, "n masks size size"]:
         """Show the mesh with the masks as its texture, over 0."""
         grids, covered = (each[draw[0].to(masks.device)].to(masks) for each in _surfaces(self, masks.device))
         return F.grid_sample(masks, grids, padding_mode="border", align_corners=False) * covered
