@@ -1,4 +1,4 @@
-"""Collapse many inputs of a unit into few groups: one-sided non-negative matrix factorization of its kernels."""
+"""Collapse many inputs of a unit into few groups: one-sided non-negative matrix factorisation of its kernels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class InputGroups:
 
 
 def group_inputs(kernels: Float[Tensor, "channel rows columns"], groups: int, steps: int = STEPS) -> InputGroups:
-    """Factorize the kernels of a unit into groups of channels, by one-sided non-negative matrix factorization.
+    """Factorise the kernels of a unit into groups of channels, by one-sided non-negative matrix factorisation.
 
     Only the shares of the channels are >= 0, so that a group adds up inputs and never cancels them; a kernel may
     excite in one place and inhibit in another.

@@ -55,7 +55,7 @@ class Photograph:
         note: Which one it is.
         facts: Lines of the dialog, by name.
         whole: The photograph of which `file` is a crop; empty if it is not the crop of one.
-        box: Top, bottom, left and right edge of the crop in the largest centered part of the photograph that has
+        box: Top, bottom, left and right edge of the crop in the largest centred part of the photograph that has
             `ratio`, as shares of its sides, in [0, 1].
         ratio: Width of the network's input, divided by its height.
         row: Number of the photograph in the page's search; `None` if it is not there.
