@@ -69,7 +69,7 @@ def show_size(size: Sequence[int], between: str = " x ") -> str:
 
     Args:
         size: Length of each axis in px.
-        between: What separates the numbers.
+        between: Separator of the numbers.
     """
     return between.join(map(str, size))
 

@@ -23,7 +23,7 @@ def accentuate(
     ] = None,
     *,
     layer: Annotated[
-        str | None, typer.Option(help="Early layer that stays as it is. Default: a quarter into the network.")
+        str | None, typer.Option(help="Early layer that stays almost the same. Default: at a quarter of the depth.")
     ] = None,
     weight: Annotated[
         float, typer.Option(help="Weight of the change in the early layer; larger values keep the photograph.")
@@ -32,9 +32,7 @@ def accentuate(
     zoom: Annotated[float, typer.Option(help="Side of the image divided by that of the smallest crop.")] = 1.3,
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 100,
     lr: Annotated[float, typer.Option(help="Learning rate of the Fourier coefficients.")] = 0.05,
-    opaque: Annotated[
-        bool, typer.Option("--opaque", help="Do not make transparent what the objective does not depend on.")
-    ] = False,
+    opaque: Annotated[bool, typer.Option("--opaque", help="Leave out the alpha channel.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the crops.")] = 0,
     network: NetworkOptions,
     own: Own = None,
@@ -44,7 +42,7 @@ def accentuate(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Enhance what a unit responds to in a photograph.
+    """Enhance the features of a unit in a photograph.
 
     The image has the size of the network's input. Prints the response of the photograph and of the image.
     """

@@ -34,7 +34,7 @@ def circuit(
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", help="Layer of the inputs, or image. Default: the nearest that all that the unit reads passes."
+            "--from", help="Layer of the inputs, or image. Default: the nearest that all paths to the unit pass."
         ),
     ] = None,
     inputs: Annotated[int, typer.Option(help="Excitatory inputs on a page, and inhibitory ones.")] = 8,

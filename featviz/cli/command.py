@@ -33,7 +33,7 @@ Examples:
   featviz gallery --model motifnet -o gallery
   featviz sweep --layer stage2 -o units
   featviz explore --model motifnet                in the browser, on a local page
-  featviz accentuate cat.jpg stage3:5             what in a photograph excites a unit
+  featviz accentuate cat.jpg stage3:5             enhance what a unit detects
   featviz explain cat.jpg --model mobilenet_v2 --method gradcam
   featviz explain cat.jpg -o cat.html             compare methods on a page
   featviz attention cat.jpg --model motifvit -o attention.html
@@ -41,7 +41,7 @@ Examples:
   featviz evidence photos --layer stage2
   featviz atlas photos --layer stage2 -o atlas
   featviz blocks cat.jpg --layer stage2 -o blocks
-  featviz circuit stage3:17 -o circuit            which inputs drive a unit
+  featviz circuit stage3:17 -o circuit            inputs that excite and inhibit a unit
   featviz dictionary photos --layer stage3 --features 64 -o sae.safetensors
   featviz concept stripes others --layer stage3 -o stripes.safetensors
   featviz unit stage3:5 --photographs photos -o unit.html

@@ -106,7 +106,7 @@ def sweep(
     ],
     channels: Annotated[str, typer.Option(help="Channels of each layer, as 0-15,40, or all.")] = "all",
     neurons: Annotated[
-        bool, typer.Option("--neurons", help="Render the neuron at the center of each channel, not the whole channel.")
+        bool, typer.Option("--neurons", help="Render the neuron at the centre of each channel, not the whole channel.")
     ] = False,
     negative: Annotated[
         bool, typer.Option("--negative", help="Render the minimum of each unit as well as its maximum.")

@@ -21,7 +21,7 @@ def texture(
     objective: Annotated[str, typer.Argument(help='Such as logit:spiral, stage2:5 or "stage2:5 - tv".')],
     *,
     size: Annotated[int, typer.Option(help="Height and width of the texture in px.")] = 512,
-    view: Annotated[int, typer.Option(help="Height and width in px of a picture of the mesh.")] = 224,
+    view: Annotated[int, typer.Option(help="Height and width in px of an image of the mesh.")] = 224,
     views: Annotated[int, typer.Option(help="Number of directions from which the network sees the mesh.")] = 64,
     elevation: Annotated[float, typer.Option(help="Largest angle in degrees above or below the horizon.")] = 30.0,
     quality: Quality = "usual",

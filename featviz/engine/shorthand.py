@@ -48,7 +48,7 @@ def as_param(
 
 
 def usual_param(spec: InputSpec) -> Param:
-    """Return the default param for what a network expects of its input.
+    """Return the default param for the input of a network.
 
     Args:
         spec: The input.

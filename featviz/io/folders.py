@@ -36,7 +36,7 @@ def read_photographs(
 
     Args:
         folder: The folder.
-        size: Height and width in px, or one side, to which the center of each image is cropped and resized.
+        size: Height and width in px, or one side, to which the centre of each image is cropped and resized.
         channels: 1 or 3, or any number for .npy files.
         skipped: Called with each file that cannot be used, and why; `None` to raise the error of the first one.
 
@@ -68,7 +68,7 @@ def read_photograph(file: str | Path, *, size: int | Size = 224, channels: int =
 
     Args:
         file: An image file, or a .npy file.
-        size: Height and width in px, or one side, to which the center is cropped and resized.
+        size: Height and width in px, or one side, to which the centre is cropped and resized.
         channels: 1 or 3, or any number for .npy files.
 
     Returns:
@@ -180,7 +180,7 @@ def check_outside(output: str | Path, folder: str | Path) -> None:
 
 
 def middle(image: Tensor, channels: int, size: Size) -> Float[Tensor, "c h2 w2"]:
-    """Crop the largest centered part with the aspect ratio of `size`, and resize it.
+    """Crop the largest centred part with the aspect ratio of `size`, and resize it.
 
     Args:
         image: (channels, h, w) in [0, 1].

@@ -67,7 +67,7 @@ def as_mask_source(mask: ImageSource) -> str | Array:
 
 
 def load_image_source(source: str | Array, channels: int, size: Size | None = None) -> Float[Tensor, "c *size"]:
-    """Load an image, crop the largest centered part with the aspect ratio of `size`, and resize it.
+    """Load an image, crop the largest centred part with the aspect ratio of `size`, and resize it.
 
     Args:
         source: The result of `as_image_source` or `as_mask_source`.

@@ -1,4 +1,4 @@
-"""Read and write triangle meshes with texture coordinates, and find what a camera sees of them."""
+"""Read and write triangle meshes with texture coordinates, and find the surface that a camera sees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMATS = (".glb", ".obj", ".ply", ".stl", ".off")
 SECTIONS = 64
 """Number of faces around a built-in round mesh."""
 FIELD_OF_VIEW = 30.0
-"""Angle in degrees that a camera sees, along either side of the picture."""
+"""Angle in degrees that a camera sees, along either side of the image."""
 MAX_FACES = 200_000
 """Most triangles of a mesh. Finding texture coordinates for more takes minutes."""
 
@@ -33,7 +33,7 @@ class Mesh:
     """A triangle mesh whose texture coordinates tell which point of a texture each point of its surface shows.
 
     Args:
-        vertices: Coordinates (x, y, z), y upwards, centered, within a sphere of radius 1.
+        vertices: Coordinates (x, y, z), y upwards, centred, within a sphere of radius 1.
         faces: Indices of the three vertices of each triangle.
         uv: Texture coordinates of each vertex, in [0, 1]: to the right and upwards in the texture.
     """
@@ -47,13 +47,13 @@ class Mesh:
     ) -> tuple[Float[np.ndarray, "side side 2"], Float[np.ndarray, "side side"]]:
         """Find the texture coordinates of the surface that a camera sees at each pixel.
 
-        The camera looks at the center of the mesh, from where the sphere around the mesh just fits the picture.
+        The camera looks at the centre of the mesh, from where the sphere around the mesh just fits the image.
 
         Args:
             azimuth: Angle in degrees around the upward axis; 0 is in front of the mesh, 90 to its right.
             elevation: Angle in degrees above the horizon, in [-90, 90].
-            side: Height and width of the picture in px.
-            zoom: Enlargement of the middle of the picture.
+            side: Height and width of the image in px.
+            zoom: Enlargement of the middle of the image, > 0.
 
         Returns:
             Texture coordinates, 0 where no surface is seen, and 1 where a surface is seen, 0 elsewhere.
@@ -128,6 +128,7 @@ def sampling_grid(uv: Float[np.ndarray, "... 2"]) -> Float[Tensor, "... 2"]:
 def _camera(azimuth: float, elevation: float, side: int, zoom: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the position of a camera, and the direction of each pixel, row by row."""
     around, above = math.radians(azimuth), math.radians(elevation)
+    # The camera looks along -backward. At a distance of 1 / sin(half angle) the unit sphere fills the field of view.
     backward = np.array([math.sin(around) * math.cos(above), math.sin(above), math.cos(around) * math.cos(above)])
     right = np.array([math.cos(around), 0.0, -math.sin(around)])
     up = np.cross(backward, right)

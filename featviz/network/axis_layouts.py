@@ -1,4 +1,4 @@
-"""Tell the dimensions of the outputs of a network on signals, volumes or video apart by their growth."""
+"""Find channels and positions in outputs of networks on signals, volumes or video: positions grow with the input."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def axis_layout(passes: Passes, call: Call, shape: Shape, before: dict[Call, Lay
     """Return the layout of an output of three or more dimensions, or why it has none.
 
     - Dimensions that grow with the input are positions. If all others but one grow, that one is the channels.
-    - Otherwise the kind of the module tells, as of a linear layer; then the output before it, if that has the same
-      shape, as of an activation function; then the convention that channels come first.
+    - Otherwise the channels are those that the kind of the module defines, as of a linear layer; else those of the last
+      output before it with the same shape, as for an activation function; else the first that does not grow.
 
     Args:
         passes: The passes over the network at two sizes.

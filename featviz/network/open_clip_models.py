@@ -144,7 +144,7 @@ def has_weights(model: str) -> bool:
 
 
 def _check_names(open_clip: Any, model: str, name: str, tag: str, *, needs_tag: bool) -> None:
-    """Check that open_clip knows a model and its weights.
+    """Check that open_clip has a model and its weights.
 
     Raises:
         ModelError: It does not.
@@ -183,7 +183,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _without_log() -> Iterator[None]:
-    """Keep open_clip from printing what it logs, and from setting up the log, where nobody else has."""
+    """Keep open_clip from printing log messages and, by a handler at the root, from configuring the log."""
     root, silent = logging.getLogger(), logging.NullHandler()
     root.addHandler(silent)
     try:

@@ -69,7 +69,7 @@ class Direction(_VectorDirection):
         Args:
             layer: Dotted module name.
             vector: One number per channel.
-            inverse_covariance: (channels, channels), of the activations over natural images, centered or not.
+            inverse_covariance: (channels, channels), of the activations over natural images, centred or not.
             power: Weight of the angle, as for `Direction`.
 
         Returns:
@@ -154,7 +154,7 @@ class TensorDirection(Unit):
     Args:
         layer: Dotted module name of a feature map.
         tensor: (channels, rows, columns); numbers, an array or a tensor. If it is smaller than the feature map, it
-            covers the map's center.
+            covers the map's centre.
         power: Weight of the angle, >= 0, as for `Direction`.
 
     Raises:

@@ -26,7 +26,7 @@ class Within(Composite):
 
     Args:
         objective: The objective, or its text.
-        mask: A file, or (1, h, w) or (h, w) in [0, 1]; 1 where the image may change. It is center-cropped to the
+        mask: A file, or (1, h, w) or (h, w) in [0, 1]; 1 where the image may change. It is centre-cropped to the
             aspect ratio of the image, then resized.
 
     Raises:

@@ -47,7 +47,7 @@ class Match(_Reference):
 
     Args:
         layer: Dotted module name.
-        image: The reference: a file, or (channels, h, w) in [0, 1]. It is center-cropped to the aspect
+        image: The reference: a file, or (channels, h, w) in [0, 1]. It is centre-cropped to the aspect
             ratio of the view, then resized.
 
     Raises:
@@ -90,7 +90,7 @@ class Caricature(_Reference):
 
     Args:
         layer: Dotted module name.
-        image: The reference: a file, or (channels, h, w) in [0, 1]. It is center-cropped to the aspect
+        image: The reference: a file, or (channels, h, w) in [0, 1]. It is centre-cropped to the aspect
             ratio of the view, then resized.
         power: Weight of the cosine. A higher power keeps the image closer to the reference.
 
@@ -143,7 +143,7 @@ class Guide(_Reference):
 
     Args:
         layer: Dotted module name of a feature map or of tokens.
-        image: The reference: a file, or (channels, h, w) in [0, 1]. It is center-cropped to the aspect
+        image: The reference: a file, or (channels, h, w) in [0, 1]. It is centre-cropped to the aspect
             ratio of the view, then resized.
 
     Raises:
@@ -186,7 +186,7 @@ class Style(_Reference):
 
     Args:
         layer: Dotted module name.
-        image: The reference: a file, or (channels, h, w) in [0, 1]. It is center-cropped to the aspect
+        image: The reference: a file, or (channels, h, w) in [0, 1]. It is centre-cropped to the aspect
             ratio of the view, then resized.
         memory: Momentum of the running mean of Gram matrices over steps, in [0, 1), for views that each show only a
             part of the image; 0 uses the current step only.
@@ -243,7 +243,7 @@ class InputDifference(_Reference):
     The score is in [0, 1], 0 where they are equal. Subtract it to keep the image close to the reference.
 
     Args:
-        image: The reference: a file, or (channels, h, w) in [0, 1]. It is center-cropped to the aspect
+        image: The reference: a file, or (channels, h, w) in [0, 1]. It is centre-cropped to the aspect
             ratio of the image, then resized.
 
     Raises:

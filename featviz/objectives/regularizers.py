@@ -128,7 +128,7 @@ class Blur(_Regularizer):
 
 @dataclass(frozen=True)
 class BoundaryComplexity(_Regularizer):
-    """The structure near the borders of the image; subtract it to keep the subject in the center.
+    """The structure near the borders of the image; subtract it to keep the subject in the centre.
 
     The score is the mean over the border of (image - blurred)² + 0.8 · (image - grey)². It is >= 0.
 

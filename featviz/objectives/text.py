@@ -15,7 +15,7 @@ from featviz.objectives.cosine import Cosine
 class Text(Unit):
     """The cosine between the embeddings of the image and of a text, in a network that embeds both, as CLIP does.
 
-    The score is in [-1, 1]; photographs of what the text says have about 0.3 in CLIP.
+    The score is in [-1, 1]; photographs that match the text have about 0.3 in CLIP.
 
     Args:
         text: Any text, such as `"a red bicycle"`.

@@ -96,7 +96,7 @@ class CPPN:
         return [leaf.detach() for leaf in leaves]
 
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
-        """Evaluate each image's network at the center of every pixel."""
+        """Evaluate each image's network at the centre of every pixel."""
         signal = self._coordinates(size, leaves[0].device).expand(len(leaves[0]), -1, -1)
         for weight, bias in zip(leaves[:-2:2], leaves[1:-2:2], strict=True):
             signal = _composite_activation(torch.baddbmm(bias * WEIGHT_STEP_SCALE, signal, weight * WEIGHT_STEP_SCALE))
@@ -104,7 +104,7 @@ class CPPN:
         return flat.mT.reshape(len(flat), flat.shape[2], *size)
 
     def _coordinates(self, size: Size, device: torch.device) -> Float[Tensor, "pixels inputs"]:
-        """Return the inputs of the network for the center of every pixel, row by row."""
+        """Return the inputs of the network for the centre of every pixel, row by row."""
         places = [torch.arange(side, device=device) + 0.5 for side in size]
         if self.periodic:
             # Sine and cosine of an angle that makes one turn along each side; times sqrt(2) for standard deviation 1.

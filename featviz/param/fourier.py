@@ -209,7 +209,7 @@ def _hermitian_column(phase: Float[Tensor, "n c h 1"]) -> Float[Tensor, "n c h 1
 
 
 def _hermitian_plane(phase: Float[Tensor, "n c *plane 1"]) -> Float[Tensor, "n c *plane 1"]:
-    """Do what `_hermitian_column` does for images for the single column of a signal, and for a plane of a volume.
+    """Enforce Hermitian symmetry, as `_hermitian_column`, for the single column of a signal and a plane of a volume.
 
     The partner of the index i along an axis of n is (n - i) % n, so a flip and a shift by 1 bring it to its place.
     """

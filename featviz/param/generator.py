@@ -43,7 +43,7 @@ class Generator:
     """Images that a module makes from latents, which are optimised: they stay among those that the module can draw.
 
     Each leaf tensor is the latent of an image, drawn from a normal distribution around 0, the mean of the latents on
-    which most generators are trained. `truncation` and `penalty` keep latents where the module has seen them.
+    which most generators are trained. `truncation` and `penalty` keep latents near those of its training.
 
     A recipe stores the name of the module and the weights file with its hash, or a hash of the weights. It runs no
     code, so a replay needs the module: `own={"MotifDecoder": MotifDecoder}`, or `--own vae.py:MotifDecoder`.
@@ -148,7 +148,7 @@ class Generator:
         return [latent]
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
-        """Find latents for images with Adam, as near as the module comes to them."""
+        """Find with Adam latents whose images have the smallest squared error."""
         self._check(images.shape[1])
         size = (images.shape[2], images.shape[3])
         with torch.inference_mode(False), torch.enable_grad():
@@ -210,7 +210,7 @@ class Generator:
         return hash((repr(self), self.fingerprint))
 
     def _check(self, channels: int) -> None:
-        """Run the module on one latent, and check what it puts out.
+        """Run the module on one latent, and check its output.
 
         Raises:
             SettingError: It is no image with this number of channels.

@@ -139,7 +139,7 @@ class Stack(Wrapper):
     """Fixed images, followed by optimised ones, in one batch, so that an objective can compare them.
 
     Args:
-        fixed: The fixed images: files, or numbers in [0, 1], (channels, h, w). They are center-cropped to the
+        fixed: The fixed images: files, or numbers in [0, 1], (channels, h, w). They are centre-cropped to the
             aspect ratio of the optimised images, then resized.
         param: How the optimised images are parameterized; its batch is their number.
 

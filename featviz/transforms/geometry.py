@@ -121,7 +121,7 @@ class CropOrPadTo:
         check_fill("fill of CropOrPadTo", self.fill)
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
-        """Move the center to the new center, by whole px."""
+        """Move the centre to the new centre, by whole px."""
         new = _for_axes(self, self.size, len(size))
         return _translation(len(rng), [(side - old) // 2 for side, old in zip(new, size, strict=True)][::-1]), new
 
@@ -151,7 +151,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Rotate:
-    """Rotate the image about its center. A volume is rotated in the plane of its last two axes.
+    """Rotate the image about its centre. A volume is rotated in the plane of its last two axes.
 
     Args:
         degrees: Angle in degrees, counter-clockwise: a distribution, or a number d for angles from -d to d.
@@ -184,7 +184,7 @@ class Rotate:
 
 @dataclass(frozen=True)
 class Scale:
-    """Enlarge or shrink the image about its center and keep its size. Signals are stretched in time.
+    """Enlarge or shrink the image about its centre and keep its size. Signals are stretched in time.
 
     Args:
         factor: Factor > 0, a number or a distribution; above 1 enlarges.
@@ -272,7 +272,7 @@ class ResizedView:
             factor = view[side] / window
             first = corner[:, axis] * (size[side] - window)
             # The first edge of the window becomes the first edge of the view. Edges lie half a pixel outside of the
-            # centers of the outer pixels: (p + 0.5 - first) * factor - 0.5.
+            # centres of the outer pixels: (p + 0.5 - first) * factor - 0.5.
             matrix[:, axis, axis] = factor
             matrix[:, axis, -1] = (0.5 - first) * factor - 0.5
         return matrix, view
@@ -312,7 +312,7 @@ class Resize:
             fraction = max(new, min(1.0, self.min_side / min(size)))
             new = tuple(max(1, round(side * fraction)) for side in size)
         new = _for_axes(self, new, len(size))
-        # Pixel centers are half a pixel from the edges: (p + 0.5) * factor - 0.5.
+        # Pixel centres are half a pixel from the edges: (p + 0.5) * factor - 0.5.
         matrix = identity(len(rng), len(size))
         for axis, (side, old) in enumerate(zip(reversed(new), reversed(size), strict=True)):
             factor = side / old
@@ -332,7 +332,7 @@ def _translation(n: int, distances: Sequence[float | Tensor]) -> Matrices:
 
 
 def _about_center(matrix: Matrices, size: Size) -> Matrices:
-    """Return the map with its origin at the center of the image instead of at its first pixel."""
+    """Return the map with its origin at the centre of the image instead of at its first pixel."""
     center = [(side - 1) / 2 for side in reversed(size)]
     return _translation(1, center) @ matrix @ _translation(1, [-each for each in center])
 

@@ -115,11 +115,11 @@ class Sampling(NamedTuple):
         # errors. A side of 1 px cannot be halved.
         halvings = area.abs().clamp(min=1e-6).log2().div(-axes).add(1e-4).floor().clamp(min=0)
         side = torch.minimum(2**halvings, torch.tensor(float(min(old))))
-        # Block k covers the pixels side * k to side * k + side - 1, so its center is at side * k + (side - 1) / 2.
+        # Block k covers the pixels side * k to side * k + side - 1, so its centre is at side * k + (side - 1) / 2.
         inverse = torch.linalg.inv(matrix)[:, :axes]
         inverse[:, :, -1] -= (side[:, None] - 1) / 2
         inverse = inverse / side[:, None, None]
-        # Coordinate p of a side of n px becomes 2 * p / (n - 1) - 1, because -1 and 1 are the centers of the outer
+        # Coordinate p of a side of n px becomes 2 * p / (n - 1) - 1, because -1 and 1 are the centres of the outer
         # pixels. There are ceil(n / side) blocks along a side.
         blocks = (torch.tensor(old[::-1]) / side[:, None]).ceil()
         inverse = inverse * (2 / (blocks - 1).clamp(min=1))[:, :, None]

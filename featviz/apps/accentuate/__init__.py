@@ -1,1 +1,1 @@
-"""Feature accentuation: enhance in a photograph what an objective responds to, and little else."""
+"""Feature accentuation: raise an objective from a photograph, and keep an early layer almost the same."""

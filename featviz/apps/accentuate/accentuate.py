@@ -1,4 +1,4 @@
-"""Feature accentuation: enhance in a photograph what an objective responds to, and little else."""
+"""Feature accentuation: raise an objective from a photograph, and keep an early layer almost the same."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def accentuate(
 ) -> fv.Rendering:
     """Accentuate a photograph: raise an objective from it while an early layer stays almost the same.
 
-    Where `dream` repaints a photograph, this shows what in it the network responds to. Each step maximises the mean
-    over random crops of `objective - weight * ratio * ‖a - p‖`, with the activations a of a crop in an early layer
+    `dream` changes all of a photograph; this enhances the parts that the objective depends on. Each step maximises the
+    mean over random crops of `objective - weight * ratio * ‖a - p‖`, with the activations a of a crop in an early layer
     and p of the same crop of the photograph. `ratio` is the sum of the absolute gradient of the objective divided by
     that of the distance at the first step, so that one weight suits all objectives. The opacity of a pixel is the sum
     over steps of its absolute gradient of the objective.
@@ -77,7 +77,7 @@ def accentuate(
 
     Returns:
         The image with an alpha channel, and its recipe. The history is the mean objective over the crops of each step.
-        After Ctrl-C, what there is so far.
+        After Ctrl-C, the image so far.
 
     Raises:
         OutputError: The file is missing or not an image.

@@ -1,4 +1,4 @@
-"""Gradient ascent from a photograph through random crops, held back by an early layer."""
+"""Gradient ascent from a photograph through random crops, with a penalty on the change of an early layer."""
 
 from __future__ import annotations
 
@@ -99,14 +99,14 @@ def ascend(
     Args:
         network: The network.
         photograph: In [0, 1].
-        objective: What to maximise.
+        objective: The objective to maximise.
         settings: The settings, with a layer.
         seed: Seed of the crops.
         until: Stop after this many of the steps; `None` for all.
         progress: Called after every step.
 
     Returns:
-        The image, its accumulated gradient and the scores. After Ctrl-C, what there is so far.
+        The image, its accumulated gradient and the scores. After Ctrl-C, those so far.
 
     Raises:
         RenderError: No gradient reaches the image, or the score is not finite.
@@ -127,7 +127,7 @@ def ascend(
                 far = _noisy(photograph, seed) if step == 0 else None
                 score, gradient, back = views.gradients(images, far)
                 _check(objective, step, score, gradient)
-                if step == 0:  # the distance is 0 at the photograph, and its gradient, too
+                if step == 0:  # a norm has no gradient at 0, hence the ratio is measured at a noisy photograph
                     ratio = float(gradient.abs().sum() / back.abs().sum().clamp(min=1e-12))
                     back = torch.zeros_like(back)
                 images.backward(settings.weight * ratio * back - gradient)

@@ -14,7 +14,7 @@ MAX_CROPS = 1024
 
 @dataclass(frozen=True)
 class AccentuationSettings:
-    """What determines an accentuation besides network, image, objective and seed. A recipe stores these fields.
+    """Settings of an accentuation besides network, image, objective and seed. A recipe stores these fields.
 
     Args:
         layer: The early layer whose activations should stay as they are.

@@ -65,7 +65,7 @@ def blocks(
         output: A folder, or a URL that fsspec supports.
         classes: Names or indices of classes to show, besides the five most likely.
         cells: Maximum number of cells along the longer side, >= 1. Finer maps are averaged.
-        groups: Number of groups into which the activations of a layer are factorized, >= 1.
+        groups: Number of groups into which the activations of a layer are factorised, >= 1.
         sweep: Folder of a sweep. Channels that it has with the same size, steps, seed and param are copied; `None` to
             render all.
         param: Image parameterization of the icons: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that are

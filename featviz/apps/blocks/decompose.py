@@ -21,7 +21,7 @@ from featviz.network import OUTPUT, Activations, Forward
 STEPS = 8
 """Number of steps of integrated gradients."""
 NMF_STEPS = 300
-"""Number of steps of the non-negative matrix factorization."""
+"""Number of steps of the non-negative matrix factorisation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +152,7 @@ def _overlap(positions: int, cells: int) -> Float[Tensor, "cells positions"]:
 def _groups(
     maps: Float[Tensor, "channel rows columns"], count: int
 ) -> tuple[Float[Tensor, "groups channel"], Float[Tensor, "groups rows columns"]]:
-    """Factorize positive activations into groups: cells = weights of the groups times their directions, all >= 0.
+    """Factorise positive activations into groups: cells = weights of the groups times their directions, all >= 0.
 
     Returns:
         The directions and the weights, the group with the largest total first. No group if no activation is positive.

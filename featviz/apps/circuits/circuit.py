@@ -1,4 +1,4 @@
-"""How a unit is wired: its strongest inputs, with the weights between them, as pages that link from unit to unit."""
+"""Circuits: the strongest inputs of a unit, with the weights between them, as pages that link from unit to unit."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def circuit(
         unit: `"layer:channel"`, `"logit:class"`, or the index of a class.
         output: A folder, or a URL that fsspec supports.
         source: Layer of the inputs, before the unit's; `"image"` for the colours of the image; `None` for the nearest
-            layer through which everything that the unit reads passes.
+            earlier layer that all paths to the unit pass.
         inputs: Largest number of excitatory inputs on a page, and of inhibitory ones, in [1, 50].
         depth: Number of steps from the unit to inputs with a page of their own, in [0, 4].
         groups: Largest number of groups into which all inputs of the unit are collapsed, in [0, 20].

@@ -27,7 +27,7 @@ RELATIVE_ZERO = 1e-6
 """Weights smaller than this share of the largest are rounding errors, and do not belong to the kernel."""
 ATTENTION = (nn.MultiheadAttention,)
 PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d)
-"""Modules that put out what they get, in evaluation mode."""
+"""Modules that return their input unchanged in evaluation mode."""
 FLOAT32 = fv.Execution("float32", graph=False)
 """Single precision, without CUDA graphs, which could not be differentiated here."""
 
@@ -109,7 +109,7 @@ def expand(
         source: An earlier layer, or `"image"`.
         images: Images whose attention, gates and layer normalisation are used, in [0, 1]; the weights are the mean over
             them. `None` for a grey image.
-        by_path: Also tell apart what comes along each path, as through a block and its skip connection.
+        by_path: Also return the part of the weights along each path, as through a block and its skip connection.
         cut: Cut the kernels to the positions that reach the unit; otherwise they are as large as the source.
 
     Returns:
@@ -161,7 +161,7 @@ def _is_weightless(parts: dict[str, Tensor]) -> bool:
 
 
 def nearest_source(network: fv.Network, layer: str) -> str:
-    """Return the nearest earlier layer through which everything that a layer reads passes, with weights in between.
+    """Return the nearest earlier layer that all paths to a layer pass, with weights in between.
 
     Of the names of one output, the outermost is returned. Layers between which a depthwise convolution keeps all
     channels apart are passed over. Without any such layer, it is the image.
@@ -268,7 +268,7 @@ def _grey(network: fv.Network) -> Float[Tensor, "1 c h w"]:
 
 
 def _central(acts: Activations, layer: str) -> Float[Tensor, "n channel"]:
-    """Return the channels of a layer at the central position; without positions, the mean over what there is."""
+    """Return the channels of a layer at the central position; without positions, the mean over all other dimensions."""
     layout = acts.layouts[layer]
     if layout.kind == "map" or layout.patch:
         return acts.at(layer, "center")

@@ -1,4 +1,4 @@
-"""Collapse many inputs of a unit into few groups: one-sided non-negative matrix factorization of its kernels."""
+"""Collapse many inputs of a unit into few groups: one-sided non-negative matrix factorisation of its kernels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class InputGroups:
 
 
 def group_inputs(kernels: Float[Tensor, "channel rows columns"], groups: int, steps: int = STEPS) -> InputGroups:
-    """Factorize the kernels of a unit into groups of channels, by one-sided non-negative matrix factorization.
+    """Factorise the kernels of a unit into groups of channels, by one-sided non-negative matrix factorisation.
 
     Only the shares of the channels are >= 0, so that a group adds up inputs and never cancels them; a kernel may
     excite in one place and inhibit in another.
@@ -56,8 +56,8 @@ def group_inputs(kernels: Float[Tensor, "channel rows columns"], groups: int, st
     shares = _start(data, groups)
     for _ in range(steps):
         bases = torch.linalg.pinv(shares) @ data
-        # Only the sign parts of the two products matter: each entry is multiplied by the root of what raises it over
-        # what lowers it, which keeps it >= 0 and never raises the error (Ding et al., theorem 4).
+        # The gradient is split into its negative part, `up`, and its positive part, `down`. Multiplying each share by
+        # sqrt(up / down) keeps it >= 0 and never raises the error (Ding et al., theorem 4).
         toward, inner = data @ bases.T, bases @ bases.T
         up = toward.clamp(min=0) + shares @ (-inner).clamp(min=0)
         down = (-toward).clamp(min=0) + shares @ inner.clamp(min=0)
@@ -72,7 +72,10 @@ def group_inputs(kernels: Float[Tensor, "channel rows columns"], groups: int, st
 
 
 def _start(data: Float[Tensor, "channel positions"], groups: int) -> Float[Tensor, "channel groups"]:
-    """Assign each channel to the most similar of some kernels that differ: the largest, then the farthest from it."""
+    """Assign each channel to the most similar of some different kernels: the largest, then those least like the chosen.
+
+    A fifth of the mean length is added to all shares, since multiplicative updates cannot leave 0.
+    """
     unit = data / data.norm(dim=1, keepdim=True).clamp(min=EPSILON)
     chosen = [int(data.norm(dim=1).argmax())]
     # A kernel that no chosen one explains is one with a large part outside of their cosine similarity.

@@ -32,7 +32,7 @@ class Relative:
 
 
 def kernels_alike(maps: Float[Tensor, "n channel rows columns"]) -> Float[Tensor, "n channel side side"]:
-    """Cut maps to the smallest square, around the middle of what any of them reaches, that holds all weights.
+    """Cut maps to the smallest square that holds the non-zero weights of all of them.
 
     Args:
         maps: Kernels of all units of a layer, as large as the image.
@@ -50,7 +50,7 @@ def kernels_alike(maps: Float[Tensor, "n channel rows columns"]) -> Float[Tensor
 
 
 def rotated(kernels: Float[Tensor, "n channel rows columns"], degrees: float) -> Float[Tensor, "n channel side side"]:
-    """Rotate square kernels counterclockwise around their center, by bilinear interpolation; what leaves them is lost.
+    """Rotate square kernels counterclockwise around their centre, by bilinear interpolation; corners are cut off.
 
     Args:
         kernels: Kernels of an odd or even side.
@@ -58,7 +58,7 @@ def rotated(kernels: Float[Tensor, "n channel rows columns"], degrees: float) ->
     """
     turn = math.radians(degrees)
     cos, sin = math.cos(turn), math.sin(turn)
-    # The y axis of a picture points down: a position of the result is turned clockwise to find its source.
+    # `affine_grid` maps positions of the result to those of the source, so this is the inverse rotation; y points down.
     matrix = torch.tensor([[cos, -sin, 0], [sin, cos, 0]], dtype=kernels.dtype).expand(len(kernels), 2, 3)
     grid = F.affine_grid(matrix, list(kernels.shape), align_corners=False)
     return F.grid_sample(kernels, grid, align_corners=False)
@@ -70,7 +70,7 @@ def similarities(kernels: Float[Tensor, "n channel side side"], angles: int = AN
     The mean of each channel is subtracted, and the corners, which a rotation loses, are left out.
 
     Args:
-        kernels: The kernels, of which the channels stay what they are when they are rotated, as those of an image do.
+        kernels: Kernels on channels that a rotation does not change, such as the colours of an image.
         angles: Number of angles, from 0, equally far apart.
 
     Returns:

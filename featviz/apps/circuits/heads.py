@@ -1,4 +1,4 @@
-"""OV and QK circuits of attention heads: what a head copies from patch to patch, and which patches it reads."""
+"""OV and QK circuits of attention heads: the channels that a head copies between patches, and those that attract it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _is_self_attention(part: nn.Module | None) -> bool:
 
 
 def _inputs_of(network: fv.Network, layer: str, attentions: list[str]) -> dict[str, str]:
-    """Return the layer that puts out what each attention reads. Only those with one are returned."""
+    """Return the layer whose output each attention layer reads; without those that read no layer's output."""
     outputs: list[tuple[Tensor, str]] = []  # kept, so that a tensor is known by its identity
     found: dict[str, str] = {}
 

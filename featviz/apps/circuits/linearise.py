@@ -90,12 +90,12 @@ class _Linearise(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _constant(self, value: Any, count: int) -> Any:
-        """Return a gate without its gradient, and any other factor as it is."""
+        """Return a gate without its gradient, and any other factor unchanged."""
         return value.detach() if count == 2 and any(value is gate for gate in self._gates) else value
 
 
 def _with_gradient_of(value: Tensor, linear: Tensor) -> Tensor:
-    """Return a value with the gradient of another tensor of the same shape."""
+    """Return a value with the gradient of another tensor of the same shape (straight-through estimator)."""
     return linear + (value - linear).detach()
 
 

@@ -36,7 +36,7 @@ LISTED = 3
 
 @dataclass(frozen=True, eq=False)
 class Illustrated:
-    """What the page of a unit shows.
+    """Content of the page of a unit.
 
     Args:
         wiring: The unit and its inputs.
@@ -74,7 +74,7 @@ def write_unit(
         network: The network.
         rendered: The images that are in the store.
         names: Names of the images, by unit.
-        shown: What the page shows.
+        shown: Content of the page.
         walk: All units that have a page, that from which the walk starts first.
 
     Returns:
@@ -117,7 +117,7 @@ def write_unit(
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """Turns units and kernels into what the template shows."""
+    """Turns units and kernels into the values of the template."""
 
     network: fv.Network
     rendered: RenderedImages
@@ -142,7 +142,7 @@ class _View:
         return shown | {"missing": "not rendered"}
 
     def input(self, wiring: Wiring, ablation: Ablation | None, channel: int, most: float) -> dict[str, Any]:
-        """Return what the page shows of an input."""
+        """Return the template's values of an input."""
         if wiring.source == IMAGE:
             named = len(wiring.weights.kernels) == len(COLOURS)
             title = COLOURS[channel] if named else f"channel {channel}"
@@ -162,7 +162,7 @@ class _View:
         }
 
     def groups(self, source: str, groups: InputGroups, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Return what the page shows of groups of inputs."""
+        """Return the template's values of groups of inputs."""
         most = max(1e-12, groups.kernels.abs().max().item()) if len(groups.kernels) else 1.0
         found = []
         for i, (shares, kernel, name) in enumerate(zip(groups.shares, groups.kernels, names, strict=True)):
@@ -173,7 +173,7 @@ class _View:
         return found
 
     def family(self, layer: str, family: Sequence[tuple[Relative, Tensor]]) -> list[dict[str, Any]]:
-        """Return what the page shows of a family: each kernel on the image, and the same turned back."""
+        """Return the template's values of a family: each kernel on the image, and the same turned back."""
         found = []
         for one, kernel in family:
             aligned = rotated(kernel[None], -one.angle)[0]
@@ -190,7 +190,7 @@ class _View:
 
 
 def _short(path: str, paths: Iterable[str]) -> str:
-    """Return a path without what the names of the modules on all paths begin with.
+    """Return a path without the prefix that the names of the modules on all paths share.
 
     >>> _short("a.b.conv1 → a.b.conv2", ["a.b.conv1 → a.b.conv2", "a.b.shortcut", "skip connection"])
     'conv1 → conv2'
@@ -206,7 +206,7 @@ def _short(path: str, paths: Iterable[str]) -> str:
 
 
 def _heads(found: HeadCircuits, channel: int) -> dict[str, Any]:
-    """Return what the page shows of the heads of an attention layer: by unit what each copies, and what it reads."""
+    """Return the template's values of attention heads: channels that each copies into the unit, and reads."""
     rows = []
     for ov, qk in zip(found.ov[:, channel], found.qk, strict=True):
         copied = ov.abs().topk(min(LISTED, len(ov))).indices.tolist()

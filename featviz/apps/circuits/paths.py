@@ -108,7 +108,7 @@ def _walk(start: Node) -> Iterator[Path]:
 def _inputs(node: Node) -> list[tuple[int, Node]]:
     """Return the nodes of a node's inputs that need a gradient, by index."""
     found = [(i, other) for i, (other, _) in enumerate(node.next_functions) if other is not None]
-    # A tensor that is overwritten passes no gradient to what it held before.
+    # After `a.copy_(b)` no gradient reaches the former values of `a`, the first input; only `b`, the last.
     return found[-1:] if node.name() == "CopyBackwards" else found
 
 

@@ -28,7 +28,7 @@ def title_of(network: fv.Network, unit: Unit) -> str:
 
 
 def images_of_sweep(network: fv.Network, store: Store, units: Iterable[Unit]) -> dict[Unit, str]:
-    """Return the images of units that a store of a sweep has, those of the most steps.
+    """Return the images of units in the store of a sweep; of several of a unit, that with the most steps.
 
     Args:
         network: The network; images of other weights are not taken.

@@ -18,8 +18,8 @@ Measured on drawings of five motifs, 40 and 40 others each, in layer stage3.1 of
 and 0.94 with 0.01, 0.03 and 0.1, and motifvit recognises the motif in the image of each direction.
 """
 SPLITS = 50
-"""Number of random classes with which a concept is compared: a classifier of random classes is better than that of a
-concept that means nothing with a probability of 1 - 1 / 51."""
+"""Number of random classes with which a concept is compared: if a concept is no better than
+chance, one of them is at least as accurate with a probability of 1 - 1 / 51."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class PhotographActivations:
     places: Float[Tensor, "n position channels"] | None = None
 
     def rows_of(self, photographs: Bool[Tensor, " n"]) -> tuple[Float[Tensor, "rows channels"], int]:
-        """Return what a classifier is fitted to, and the number of rows per photograph."""
+        """Return the rows to which a classifier is fitted, and their number per photograph."""
         if self.places is None:
             return self.means[photographs], 1
         return self.places[photographs].flatten(0, 1), self.places.shape[1]

@@ -1,4 +1,4 @@
-"""Compare the images of a class in two networks by what a judge recognises in them."""
+"""Compare the images of a class in two networks by the class probabilities of a judge."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class ClassChange:
         title: Name of the class.
         indices: Index of the class in the first and in the second network.
         correlation: Pearson's correlation of both logits over the photographs, in [-1, 1].
-        change: Jensen-Shannon divergence of what the judge recognises in the images of both networks, in bits, in
-            [0, 1]; `None` without a judge, or if an image is missing.
+        change: Jensen-Shannon divergence of the judge's class probabilities for the images of both networks, in bits,
+            in [0, 1]; `None` without a judge, or if an image is missing.
         probabilities: Probability of the class in the images of both networks according to the judge; `None` without a
-            judge, or if it does not know the class.
+            judge, or if it has no such class.
     """
 
     title: str
@@ -83,7 +83,7 @@ def _index_in(first: fv.Network, index: int, second: fv.Network, count: int) -> 
 
 
 def recognised(images: Sequence[Float[Tensor, "c h w"]], judge: fv.Network) -> Float[Tensor, " classes"]:
-    """Return what a judge recognises in images: its class probabilities, averaged over nine crops of each image.
+    """Return the class probabilities of a judge, averaged over images and over nine crops of each.
 
     Args:
         images: In [0, 1], of any size.

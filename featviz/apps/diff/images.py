@@ -1,4 +1,4 @@
-"""Render the images of a comparison, let a judge compare those of classes, and write the page."""
+"""Render the images of a comparison, compare those of classes by a judge, and write the page."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ComparisonImages:
         backend: Backend | None,
         progress: Callable[[int, int], None] | None,
     ) -> NetworkDiff:
-        """Render what is missing and write the page.
+        """Render the missing images and write the page.
 
         Args:
             found: The numbers.
@@ -66,7 +66,7 @@ class ComparisonImages:
             progress: As for `diff`.
 
         Returns:
-            The comparison with the page and with what the judge says.
+            The comparison with the page and the changes of classes according to the judge.
         """
         names = [FIRST, *(f"checkpoint{k}" for k in range(1, len(self.networks) - 1)), SECOND]
         network = combined(dict(zip(names, self.networks, strict=True)))
@@ -98,7 +98,7 @@ class ComparisonImages:
 
 
 def _with_classes(found: NetworkDiff, judged: Sequence[ClassChange]) -> NetworkDiff:
-    """Return a comparison with the classes that were judged, and with all others as they are."""
+    """Return a comparison with the classes that were judged, and all others unchanged."""
     done = {each.indices for each in judged}
     classes = [*judged, *(each for each in found.classes if each.indices not in done)]
     return replace(found, classes=tuple(sorted(classes, key=_class_order)))
@@ -113,7 +113,7 @@ def _class_order(change: ClassChange) -> tuple[float, float]:
 
 
 def _judged(rendered: RenderedImages, card: PlannedCard, change: ClassChange, judge: fv.Network | None) -> ClassChange:
-    """Return the change of a class according to a judge; as it is without a judge, or if an image is missing."""
+    """Return the change of a class according to a judge; unchanged without a judge, or if an image is missing."""
     if judge is None or any(name not in rendered.names for name, _ in card.images):
         return change
     folder = rendered.store.path

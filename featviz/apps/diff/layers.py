@@ -54,7 +54,7 @@ class Layers:
 
 
 def check_comparable(first: fv.Network, second: fv.Network) -> None:
-    """Check that two networks can look at the same images.
+    """Check that two networks can run on the same images.
 
     Raises:
         SettingError: They have other input channels, another aspect ratio or another device, or are several networks.

@@ -16,7 +16,7 @@ from featviz.objectives import Channel
 
 Status = Literal["shared", "moved", "lost", "new"]
 STATUSES: tuple[Status, ...] = ("shared", "moved", "lost", "new")
-"""What may have become of a unit."""
+"""The statuses of a unit, in the order of the page."""
 UNCHANGED = 0.999
 """Correlation from which a matched unit counts as unchanged."""
 

@@ -30,7 +30,7 @@ MIN_PHOTOGRAPHS = 4
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a pass over a folder measures.
+    """The result of a pass over a folder.
 
     Args:
         units: Covariances of the units of each network but the last with those of the last one. A row is a position.

@@ -45,7 +45,7 @@ class HeatRow:
 
 @dataclass(frozen=True)
 class PageFacts:
-    """What the page says besides its cards.
+    """Content of the page besides its cards.
 
     Args:
         titles: Names of both networks.
@@ -107,7 +107,7 @@ def write_page(rendered: RenderedImages, cards: Sequence[PlannedCard], facts: Pa
     Args:
         rendered: The images that are in the store.
         cards: Its cards, in order.
-        facts: What it says besides.
+        facts: Its other content.
 
     Returns:
         The file of the page.
@@ -141,7 +141,7 @@ def write_page(rendered: RenderedImages, cards: Sequence[PlannedCard], facts: Pa
 
 
 def page_facts(found: NetworkDiff, judge: fv.Network | None) -> PageFacts:
-    """Return what the page says besides its cards.
+    """Return the content of the page besides its cards.
 
     Args:
         found: The comparison.

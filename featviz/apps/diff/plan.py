@@ -17,7 +17,7 @@ FIRST, SECOND = "first", "second"
 """Names of both networks in the combined one."""
 CAPTIONS = {"shared": ("first", "second"), "moved": ("first", "second"), "lost": ("lost", "nearest in second"),
             "new": ("nearest in first", "new")}  # fmt: skip
-"""Notes of the images of both units, by what became of the unit."""
+"""Captions of the images of both units, by the status of the unit."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class PlannedCard:
     """A card of the page.
 
     Args:
-        group: What it shows: a status of units, `"class"` or `"checkpoint"`.
+        group: Heading under which it is listed: a status of units, `"class"` or `"checkpoint"`.
         title: Its heading.
         text: A line below the heading.
         images: Name and note of each image.
-        change: By which cards are sorted.
+        change: How much the unit or class changed, in [0, 2]; cards can be sorted by it.
     """
 
     group: str
@@ -44,7 +44,7 @@ class WantedImage:
     """An image to render.
 
     Args:
-        objective: What it shows.
+        objective: The objective that it maximises.
         note: How it differs from the others of its card.
         seed: Its seed.
     """
@@ -85,7 +85,9 @@ def _with_copied_module(network: fv.Network) -> fv.Network:
 
 
 def shown_matches(matches: Sequence[UnitMatch], most: int) -> list[UnitMatch]:
-    """Choose the units that a page shows: the most changed of those that are shared, the surest of those that moved.
+    """Choose the units that a page shows: the changed ones, sorted by correlation.
+
+    Moved units with the highest correlation come first, all others with the lowest.
 
     Args:
         matches: All units.
@@ -127,7 +129,7 @@ def unit_cards(album: Album, matches: Sequence[UnitMatch], seed: int, settings: 
 def class_cards(
     album: Album, classes: Sequence[ClassChange], per_class: int, seed: int, settings: Mapping[str, Any]
 ) -> list[PlannedCard]:
-    """Plan a card per class, with its images in both networks in turn.
+    """Plan a card per class, with its images in the first and the second network, alternately.
 
     Args:
         album: The images of the page.
@@ -163,7 +165,7 @@ def class_text(change: ClassChange) -> str:
 
 
 def judged_card(card: PlannedCard, change: ClassChange) -> PlannedCard:
-    """Return the card of a class with what the judge says."""
+    """Return the card of a class with the change according to the judge."""
     return replace(card, text=class_text(change), change=change.change or 0.0)
 
 

@@ -62,7 +62,7 @@ def dream_zoom(
         frames: Number of frames, >= 1.
         zoom: Factor of enlargement per frame, >= 1.
         rotate: Rotation per frame in degrees, counter-clockwise.
-        pan: Shift of the center per frame, down and to the right, as a share of the height and width.
+        pan: Shift of the centre per frame, down and to the right, as a share of the height and width.
         guide: As for `fv.dream`.
         seed: Seed of the random shifts; frame *i* uses `seed + i`.
         execution: As for `fv.dream`.
@@ -211,7 +211,7 @@ def _sample(images: Float[Tensor, "1 c h w"], flow: Float[Tensor, "1 2 h w"]) ->
 def _move(
     images: Float[Tensor, "1 c h w"], zoom: float, rotate: float, pan: tuple[float, float]
 ) -> Float[Tensor, "1 c h w"]:
-    """Enlarge images about the center, rotate and shift them; beyond the border they are mirrored.
+    """Enlarge images about the centre, rotate and shift them; beyond the border they are mirrored.
 
     The matrix maps new to old coordinates, which `affine_grid` takes in [-1, 1] on both axes. So the rotation has to
     undo the aspect ratio, and `pan` counts twice.

@@ -36,7 +36,7 @@ class Place:
     Args:
         file: Path of the photograph.
         activation: Activation of the channel there.
-        box: Receptive field of the position, in px of the photograph as the network sees it: its largest centered part
+        box: Receptive field of the position, in px of the photograph as the network sees it: its largest centred part
             with the aspect ratio of the input, at the input size.
     """
 
@@ -65,7 +65,7 @@ class Example:
 
 @dataclass(frozen=True)
 class FieldOffsets:
-    """Edges of a receptive field in px, relative to the center of its position.
+    """Edges of a receptive field in px, relative to the centre of its position.
 
     Args:
         top: Offset of the first row, usually < 0.

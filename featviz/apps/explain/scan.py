@@ -159,7 +159,7 @@ class Ranking:
             self._files = _only_used(self._files, kept)
 
     def scan(self, skipped: SkippedFiles) -> Scan:
-        """Return what the folder holds.
+        """Return the ranked photographs.
 
         Args:
             skipped: The files that could not be read.

@@ -55,7 +55,7 @@ class Photograph:
         note: Which one it is.
         facts: Lines of the dialog, by name.
         whole: The photograph of which `file` is a crop; empty if it is not the crop of one.
-        box: Top, bottom, left and right edge of the crop in the largest centered part of the photograph that has
+        box: Top, bottom, left and right edge of the crop in the largest centred part of the photograph that has
             `ratio`, as shares of its sides, in [0, 1].
         ratio: Width of the network's input, divided by its height.
         row: Number of the photograph in the page's search; `None` if it is not there.
@@ -80,7 +80,7 @@ class Card:
         photographs: Photographs, shown below the images.
         problem: Why an image is missing; empty if none is.
         link: Page to which the card links; empty if it opens its images.
-        known: What is known about the unit from photographs; `None` for nothing.
+        known: Name and scores of the unit; `None` without photographs.
     """
 
     title: str
@@ -115,7 +115,7 @@ class Page:
         about: A line beside the heading.
         cards: The cards, in order.
         back: File and title of the page that this one links back to; `None` for no link.
-        search: What ranks the cards by a photograph or by likeness; `None` for nothing.
+        search: Percentiles by which cards are ranked; `None` for none.
     """
 
     title: str
@@ -149,7 +149,7 @@ def make_card(
         images: Name and note of each image.
         photographs: Photographs of the class, or crops for the unit.
         facts: Further lines of the dialog, by the name of the image.
-        known: What is known about the unit from photographs.
+        known: Name and scores of the unit; `None` without photographs.
 
     Raises:
         OutputError: An image is damaged.

@@ -1,4 +1,4 @@
-"""What a page of units needs to rank them by a photograph, or by likeness to one of them."""
+"""Percentiles by which a page ranks its units: by their response to a photograph, or by likeness to a unit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_PHOTOGRAPHS = 1000
 MAX_NUMBERS = 2_000_000
 """Largest number of percentiles in a page, of one byte each."""
 MIN_PHOTOGRAPHS = 2
-"""Number of photographs from which percentiles mean something."""
+"""Smallest number of photographs for which units are ranked."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Search:
 def make_search(
     responses: Responses, units: Sequence[int], shown: Iterable[str]
 ) -> tuple[Search, dict[str, int]] | None:
-    """Return what the page of a layer needs, with all photographs or, of many, some that are spread evenly.
+    """Return the percentiles for the page of a layer: of all photographs or, if they are many, of some spread evenly.
 
     Args:
         responses: Responses of the layer to the photographs.

@@ -122,12 +122,12 @@ def sweep(
 
 @dataclass(frozen=True, eq=False)
 class _Photographed:
-    """What photographs tell about the units of a layer.
+    """Responses of the units of a layer to photographs, with the names and scores that follow.
 
     Args:
         responses: Responses of the layer to the photographs.
         examples: The photographs with the highest activation of the chosen channels.
-        known: What is known about each channel.
+        known: Name and scores of each channel.
     """
 
     responses: Responses

@@ -18,7 +18,7 @@ PATH_LAYERS = 8
 MIN_CONTRAST = 0.05
 """Smallest difference between the correlations of photographs with and without the unit for a layer to be used.
 
-Early layers do not tell them apart, so that the scale would be noise.
+Early layers do not separate them; division by a difference near 0 would amplify noise.
 """
 
 LayerMeans = list[Tensor]
@@ -28,7 +28,7 @@ LayerMeans = list[Tensor]
 def path_layers(network: fv.Network, unit: ObjectiveLike) -> tuple[str, ...]:
     """Return the layers at which paths to a unit are compared.
 
-    Class logits are left out: they are what a manipulated network puts out, not how it gets there.
+    Class logits are left out: they are the result of a path, which a manipulated network keeps.
 
     Args:
         network: The network.
@@ -83,8 +83,8 @@ class PathScale:
     alike.
 
     Args:
-        own: LayerMeanss of the photographs that show the unit, two or more.
-        others: LayerMeanss of other photographs.
+        own: Layer means of the photographs that show the unit, two or more.
+        others: Layer means of other photographs.
 
     Source: Geirhos et al. 2023, "Don't trust your eyes", https://arxiv.org/abs/2306.04719, section 4.
     Differs: activations are averaged over positions, because objects have no fixed place, and standardised.
@@ -97,11 +97,11 @@ class PathScale:
         """Return how similar the paths of images are to those of the photographs of the unit, by layer.
 
         Args:
-            images: LayerMeanss of one or more images.
+            images: Layer means of one or more images.
 
         Returns:
             1 is as similar as these photographs are to each other, 0 as similar as they are to other photographs; NaN
-            where a layer does not tell them apart.
+            where a layer does not separate the two groups.
         """
         return [
             gain / contrast if contrast > MIN_CONTRAST else float("nan") for gain, contrast in self._gains(images, None)
@@ -111,11 +111,11 @@ class PathScale:
         """Return the mean similarity over the later half of the layers, each weighted by its contrast.
 
         Args:
-            images: LayerMeanss of one or more images.
-            reference: LayerMeanss with which they are compared; `None` for the photographs of the unit.
+            images: Layer means of one or more images.
+            reference: Layer means with which they are compared; `None` for the photographs of the unit.
 
         Returns:
-            On the scale of `similarities`; NaN where the layers do not tell photographs apart.
+            On the scale of `similarities`; NaN where the layers do not separate the photographs.
         """
         late = self._gains(images, reference)[len(self.own) // 2 :]
         gain, contrast = (sum(each[i] for each in late) for i in (0, 1))
@@ -130,7 +130,7 @@ class PathScale:
         return sum(contrast for _, contrast in late) / len(late)
 
     def _gains(self, images: LayerMeans, reference: LayerMeans | None) -> list[tuple[float, float]]:
-        """Return by layer how much the correlation exceeds that of other photographs, and how much that of own does."""
+        """Return, by layer, how much the correlations of images and of own with own exceed that of others."""
         found = []
         for layer, (own, others) in enumerate(zip(self.own, self.others, strict=True)):
             photographs = torch.cat([own, others])
@@ -152,6 +152,8 @@ def _puts_out_classes(network: fv.Network, name: str) -> bool:
 
 def _unit_ranks(values: Float[Tensor, "n channels"]) -> Float[Tensor, "n channels"]:
     """Return the ranks of each row, centred and of length 1."""
+    # Number of smaller values + number of values not larger = twice the mean rank of ties - 1; the correlation does not
+    # depend on scale and shift.
     ordered = values.sort(dim=1).values.contiguous()
     ranks = torch.searchsorted(ordered, values.contiguous()) + torch.searchsorted(
         ordered, values.contiguous(), right=True

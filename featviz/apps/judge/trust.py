@@ -54,8 +54,8 @@ class Trust:
         layers: Layers at which paths are compared.
         similarities: Similarity of the paths of the image and of photographs of the unit at each of these layers: 1 is
             as similar as photographs of the unit are to each other, 0 as they are to other photographs; NaN at a layer
-            that does not tell them apart.
-        path: Mean over the later half of the layers, weighted by how well each tells them apart.
+            that does not separate the two.
+        path: Mean over the later half of the layers, weighted by how well each separates the two.
         agreement: The same mean for the image and images of the unit that were started from photographs of it.
         labelled: Whether the photographs of the unit are named after its class; otherwise they are those with its
             highest scores.
@@ -73,7 +73,7 @@ class Trust:
 
 @dataclass(frozen=True, eq=False)
 class Photographs:
-    """What is known of the photographs of a folder.
+    """Photographs of a folder, with their activations and scores.
 
     Args:
         files: Their files.

@@ -12,7 +12,7 @@ from featviz.io import resize
 SCALES = (1.0, 1.1, 1.2)
 """Sizes to which an image is resized before cropping, as multiples of the smallest that covers the judge's input."""
 POSITIONS = (0.0, 0.5, 1.0)
-"""Positions of the crops: 0 is the top left, 0.5 the center, 1 the bottom right."""
+"""Positions of the crops: 0 is the top left, 0.5 the centre, 1 the bottom right."""
 
 
 def crops(image: Float[Tensor, "c h w"], size: Size) -> Float[Tensor, "n c h2 w2"]:

@@ -18,7 +18,7 @@ def as_images(network: Network, given: GivenImage) -> Float[Tensor, "n c h w"]:
     """Return images as a batch. Files and Pillow images are resized to about the network's input size.
 
     A photograph is resized so that its sides reach the input size, uncropped unless it is very elongated. For a network
-    of fixed input size, and where several photographs have different aspect ratios, the center is cropped instead.
+    of fixed input size, and where several photographs have different aspect ratios, the centre is cropped instead.
     Arrays and tensors keep their size.
 
     Args:

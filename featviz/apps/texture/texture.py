@@ -22,13 +22,13 @@ from featviz.objectives import ObjectiveSource
 from featviz.transforms import ColorShift, LogUniform, MeshView, Resize, Rotate, Scale, Shift
 
 CLOSE: Transforms = (Shift(0.15), Rotate(15), Scale(LogUniform(1, 3)), Resize(0.57, min_side=112), ColorShift(0.3))
-"""The transforms: the default ones, but nearer, since a mesh does not fill its picture."""
+"""The default transforms with a larger scale, since a mesh does not fill the view."""
 TURN_FRAMES, TURN_TILT = 36, 15.0
-"""Number of pictures of a turntable, and the elevation of its camera in degrees."""
+"""Number of frames of a turn, and the elevation of its camera in degrees."""
 FRAME_SIDE, FRAME_COLUMNS = 256, 6
-"""Side of a picture in px, and pictures per row of the sheet that the page holds."""
+"""Side of a frame in px, and frames per row of the sheet that the page holds."""
 SMOOTHING = 2
-"""Points per px along either side of a picture, of which the mean is shown."""
+"""Samples per px along each axis, which are averaged against aliasing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +62,12 @@ class Textured:
         Args:
             azimuth: Angle in degrees around the upward axis; 0 is in front of the mesh, 90 to its right.
             elevation: Angle in degrees above the horizon, in [-90, 90].
-            side: Height and width of the picture in px, in [8, 2048].
-            zoom: Enlargement of the middle of the picture, > 0.
+            side: Height and width of the image in px, in [8, 2048].
+            zoom: Enlargement of the middle of the image, > 0.
             background: Grey value around the mesh, in [0, 1].
 
         Returns:
-            The picture, in [0, 1].
+            The image, in [0, 1].
 
         Raises:
             SettingError: A value is out of its range.
@@ -138,7 +138,7 @@ def texture(
         mesh: A `.glb`, `.obj`, `.ply`, `.stl` or `.off` file, or `"sphere"`, `"torus"`, `"capsule"` or `"box"`.
         objective: As for `fv.render`: text such as `"logit:spiral"`, or an objective.
         size: Height and width of the texture in px, >= 16.
-        view: Height and width in px of a picture of the mesh, before the transforms, in [8, 1024].
+        view: Height and width in px of an image of the mesh, before the other transforms, in [8, 1024].
         views: Number of directions, in [1, 4096].
         elevation: Largest angle in degrees of a camera above or below the horizon, in [0, 90].
         quality: `"draft"`, `"usual"` or `"best"`: the number of steps, 320, 512 or 1536.

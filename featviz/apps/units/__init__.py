@@ -1,1 +1,1 @@
-"""Cards of units: what a unit responds to, a name for it, and how interpretable it is."""
+"""Cards of units: images, photographs, a name, and how interpretable the unit is."""

@@ -33,7 +33,7 @@ class UnitImage:
     """An image of a card.
 
     Args:
-        note: What it shows.
+        note: Caption, such as `"negative"`.
         rendering: The image with its recipe; `None` if it could not be rendered.
         problem: Why it could not be rendered.
     """
@@ -53,14 +53,14 @@ def unit_images(
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> list[UnitImage]:
-    """Render the images of a card. What cannot be rendered, as of a unit that is always off, has a problem instead.
+    """Render the images of a card. One that cannot be rendered, as of a dead unit, has a problem instead.
 
     Args:
         network: The network.
         objective: The unit.
         layer: Name of its layer; empty for the class logits.
         unit: Index of the channel or class.
-        summary: What is known about the unit.
+        summary: Scores and facets of the unit.
         responses: Responses to the photographs.
         progress: Called after each image with the number of images done and the number to render.
         settings: `size`, `steps` and `seed` of `fv.render`.
@@ -89,7 +89,7 @@ def unit_images(
 
 
 def facet_note(facet: Facet, index: int) -> str:
-    """Return what the image of a facet shows."""
+    """Return the caption of the image of a facet."""
     return f"facet {index + 1}{f', {facet.label}' if facet.label else ''}"
 
 
@@ -132,7 +132,7 @@ def _weight(responses: Responses, direction: Float[Tensor, " channels"], spread:
 
 
 def _rendered(network: fv.Network, notes: Sequence[str], objectives: Sequence[Any], **settings: Any) -> list[UnitImage]:
-    """Render images that belong together."""
+    """Render images in one call; if it fails, each has the problem instead."""
     try:
         with warnings.catch_warnings(record=True):  # problems are shown in place of the image
             rendering = fv.render(network, list(objectives), progress=None, **settings)

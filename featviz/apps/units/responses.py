@@ -58,7 +58,7 @@ class Responses:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What is read from a folder and kept in the cache; see `Responses`."""
+    """Content of the cache for a folder; see `Responses`."""
 
     scan: Scan
     names: tuple[str, ...]

@@ -48,7 +48,7 @@ def auroc(ranked: Float[Tensor, "n units"], members: Bool[Tensor, "labels n"]) -
     one without, where ties count half.
 
     Args:
-        ranked: What `ranks` returns.
+        ranked: Ranks of the photographs, from `ranks`.
         members: Which photographs have each label. At least one must have it, and one not.
 
     Returns:
@@ -103,6 +103,7 @@ def clarity(vectors: Float[Tensor, "n features"]) -> float:
     Source: SemanticLens, semanticlens/scores.py, `clarity_score` (Dreyer et al. 2025,
         https://doi.org/10.1038/s42256-025-01084-w).
     """
+    # The squared length of the mean is the mean of all n² cosines, of which n are 1.
     units, n = normalize(vectors.double(), dim=1), len(vectors)
     return ((units.mean(0).square().sum() - 1 / n) * n / (n - 1)).item()
 
@@ -135,14 +136,14 @@ def two_clusters(vectors: Float[Tensor, "n features"]) -> Bool[Tensor, " n"]:
 
 
 def polysemanticity(vectors: Float[Tensor, "n features"], first: Bool[Tensor, " n"]) -> float:
-    """Return how unlike the two clusters of a unit's strongest photographs are: 1 - cosine of their centers.
+    """Return how unlike the two clusters of a unit's strongest photographs are: 1 - cosine of their centres.
 
     Where a cluster has one photograph only, there is one meaning and an outlier: the score is then 1 - the mean cosine
-    of the center of all photographs and each of the first ten.
+    of the centre of all photographs and each of the first ten.
 
     Args:
         vectors: Features of the photographs, at least two.
-        first: What `two_clusters` returns.
+        first: Which vectors are in the first cluster, from `two_clusters`.
 
     Returns:
         0 for one meaning, 1 for two that have nothing in common, at most 2.

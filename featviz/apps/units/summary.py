@@ -1,4 +1,4 @@
-"""What is known about a unit from its responses: a name, how interpretable it is, and whether it has two meanings."""
+"""Summarise a unit by its responses: its name, how interpretable it is, and whether it has two meanings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Facet:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known about a unit. What the folder has too few photographs for is `None`.
+    """Name and scores of a unit. Scores for which the folder has too few photographs are `None`.
 
     Args:
         names: The best name first, then single labels.
@@ -94,7 +94,7 @@ def labels_of(network: fv.Network, responses: Responses, labels: str | Path | No
 
 
 def summaries(responses: Responses, labels: Labels, units: Sequence[int]) -> dict[int, Summary]:
-    """Return what is known about units.
+    """Return the names and scores of units.
 
     Args:
         responses: Responses to the photographs.
@@ -110,7 +110,7 @@ def summaries(responses: Responses, labels: Labels, units: Sequence[int]) -> dic
 
 
 def _summary(responses: Responses, labels: Labels, values: torch.Tensor, names: Sequence[Name]) -> Summary:
-    """Return what is known about one unit. A unit that responds to all photographs alike has no order."""
+    """Return the name and scores of one unit; none if it responds to all photographs alike."""
     if not bool((values != values[0]).any()):
         return Summary((), None, None, None)
     order = order_of(values).tolist()

@@ -24,7 +24,9 @@ PHOTOGRAPHS = 9
 
 @dataclass(frozen=True, eq=False)
 class UnitCard:
-    """What is known about a unit. `print(card)` shows its facts; `card.save` writes them with all images as a page.
+    """Images, photographs, name and scores of a unit.
+
+    `print(card)` shows the name and scores; `card.save` writes them with all images as a page.
 
     Args:
         network: The network.
@@ -63,7 +65,7 @@ class UnitCard:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What is known about the unit, as text. What the folder has too few photographs for is left out."""
+        """Name and scores as text, without scores for which the folder has too few photographs."""
         known, found = self.summary, {"unit": f"{self.title} of {network_title(self.network)}"}
         if known.names:
             best = known.names[0]

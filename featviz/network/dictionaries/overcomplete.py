@@ -36,8 +36,8 @@ def from_overcomplete(tensors: Mapping[str, Tensor], k: int | None, kind: str | 
 
     Args:
         tensors: By name. That of `BatchTopKSAE` also needs its `running_threshold`.
-        k: Of TopK; `None` for other kinds. The state_dict does not tell it.
-        kind: The kind; `None` for what names and `k` tell.
+        k: Number of codes that TopK keeps; `None` for other kinds. It is not in the state_dict.
+        kind: The kind; `None` to infer it from the names and `k`.
 
     Raises:
         SettingError: The encoder has more than one layer, a layer normalisation, or quantised codes.
