@@ -114,7 +114,7 @@ class View:
 
 
 def size_of(images: Tensor) -> Size:
-    """Return the length of each axis of images, (n, c, *size), in px: height and width."""
+    """Return the length of each axis of images, `(n, c, *size)`, in px: height and width."""
     return tuple(images.shape[2:])
 
 

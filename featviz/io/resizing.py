@@ -13,7 +13,7 @@ def linear_mode(images: Tensor) -> str:
     """Return the name of the linear interpolation of `torch.nn.functional.interpolate` for images of 1 to 3 axes.
 
     Args:
-        images: Images or masks, (n, c, *size).
+        images: Images or masks, `(n, c, *size)`.
     """
     return ("linear", "bilinear", "trilinear")[images.ndim - 3]
 

@@ -530,7 +530,7 @@ def _with_row(values: Tensor, layout: Layout) -> Tensor:
 
 
 def _at(place: tuple[int, ...]) -> tuple[Any, ...]:
-    """Return the index of one position of a map, (n, channel, *position)."""
+    """Return the index of one position of a map, `(n, channel, *position)`."""
     return (slice(None), slice(None), *place)
 
 

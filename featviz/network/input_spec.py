@@ -35,7 +35,7 @@ class InputSpec:
     """What a network expects of its input.
 
     Inputs have one spatial axis (signals), two (images) or three (volumes and video). featviz works with images in
-    [0, 1], (n, c, *size), whatever the number of axes; `normaliser` turns them into what the module expects, and
+    [0, 1], `(n, c, *size)`, whatever the number of axes; `normaliser` turns them into what the module expects, and
     `values` into values in the range of the data.
 
     Args:
@@ -131,7 +131,7 @@ class InputSpec:
         return without_defaults(vars(self))
 
     def values(self, images: Tensor) -> Tensor:
-        """Return images in [0, 1], (n, c, *size), as values in the range of the data.
+        """Return images in [0, 1], `(n, c, *size)`, as values in the range of the data.
 
         Args:
             images: In [0, 1].
@@ -140,7 +140,7 @@ class InputSpec:
         return low + (high - low) * images
 
     def images(self, values: Tensor) -> Tensor:
-        """Return values in the range of the data, (n, c, *size), as images in [0, 1]. Values outside are clipped.
+        """Return values in the range of the data, `(n, c, *size)`, as images in [0, 1]. Values outside are clipped.
 
         Args:
             values: Signals, images or volumes.
@@ -152,7 +152,7 @@ class InputSpec:
         return torch.tensor(numbers, device=like.device).view(-1, *[1] * len(self.size))
 
     def normaliser(self, like: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return a function from images in [0, 1], (n, c, *size), to what the module expects.
+        """Return a function from images in [0, 1], `(n, c, *size)`, to what the module expects.
 
         Args:
             like: A weight of the module, whose device and precision the result gets.

@@ -559,7 +559,7 @@ class Network:
         return working_copy(self.module, share_weights=not self.probed.writes_weights)
 
     def normaliser(self) -> Callable[[Tensor], Tensor]:
-        """Return a function from images in [0, 1], (n, c, *size), to what the module expects."""
+        """Return a function from images in [0, 1], `(n, c, *size)`, to what the module expects."""
         return self.input.normaliser(self._weight)
 
     def check_images(self, images: Tensor) -> None:

@@ -30,7 +30,7 @@ class ReceptiveField:
 
 
 Columns = Callable[[str, Tensor], None]
-"""Called with a layer's name and its output, (n, channel, *position), columns last."""
+"""Called with a layer's name and its output, `(n, channel, *position)`, columns last."""
 
 
 def receptive_fields(

@@ -49,7 +49,7 @@ class Generator:
     code, so a replay needs the module: `own={"MotifDecoder": MotifDecoder}`, or `--own vae.py:MotifDecoder`.
 
     Args:
-        module: Maps latents (n, *shape) to images (n, channels, h, w), as its output or the first tensor in it; or a
+        module: Maps latents `(n, *shape)` to images (n, channels, h, w), as its output or the first tensor in it; or a
             class or function without arguments that makes such a module. A copy is used, in eval mode.
         shape: Shape of the latent of one image, such as `(512,)` or `(4, 32, 32)`.
         weights: File of the module's weights: safetensors or a state_dict; `None` for those that it has.

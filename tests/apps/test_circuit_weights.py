@@ -394,7 +394,17 @@ def test_maps_are_cut_to_a_square():
     maps = torch.zeros(2, 3, 9, 9)
     maps[0, 0, 2, 3] = maps[1, 2, 4, 7] = 1
     cut = kernels_alike(maps)
-    assert cut.shape == (2, 3, 5, 5) and cut[0, 0, 0, 0] == cut[1, 2, 2, 4] == 1 and cut.sum() == 2
+    assert cut.shape == (2, 3, 5, 5) and cut[0, 0, 1, 0] == cut[1, 2, 3, 4] == 1 and cut.sum() == 2
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 5), (5, 1), (4, 4)])
+def test_a_kernel_and_its_half_turn_are_found_alike(rows, columns):
+    maps = torch.zeros(2, 2, 12, 12)
+    kernel = torch.randn(2, rows, columns, generator=torch.Generator().manual_seed(0))
+    maps[0, :, 2 : 2 + rows, 4 : 4 + columns] = kernel
+    maps[1, :, 2 : 2 + rows, 4 : 4 + columns] = kernel.flip(1, 2)
+    cut = kernels_alike(maps)
+    torch.testing.assert_close(rotated(cut, 180)[0], cut[1], atol=1e-5, rtol=0)
 
 
 # ------------------------------------------------------------------------------------------ attention heads

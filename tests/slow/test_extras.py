@@ -46,6 +46,12 @@ COMMANDS = {
             "method 'umap' is not installed; run: pip install 'featviz[atlas]', or give 'pca'",
         ),
     ],
+    "clip": [
+        (
+            ["layers", "--model", "open_clip/RN50/openai"],
+            "open_clip/RN50/openai needs open_clip; install it with: pip install 'featviz[clip]'",
+        )
+    ],
     "mesh": [
         (
             ["texture", "box", "logit:spiral", *SMALL, "--views", "2", "--view", "32", "-o", "box"],

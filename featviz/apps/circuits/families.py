@@ -43,9 +43,9 @@ def kernels_alike(maps: Float[Tensor, "n channel rows columns"]) -> Float[Tensor
         along = reached.any(dim).nonzero().flatten().tolist() or [0]
         edges.append((along[0], along[-1] + 1))
     side = max(end - first for first, end in edges)
-    (top, _), (left, _) = edges
-    # Where the square reaches beyond the image, the weights are 0.
-    padded = F.pad(maps, (0, side, 0, side))
+    # The square has the centre of the box of weights, as rotations turn about it. Outside of the image, weights are 0.
+    top, left = (side + (first + end - side) // 2 for first, end in edges)
+    padded = F.pad(maps, (side, side, side, side))
     return padded[:, :, top : top + side, left : left + side]
 
 

@@ -25,7 +25,7 @@ def crops(image: Float[Tensor, "c h w"], size: Size) -> Float[Tensor, "n c h2 w2
         size: Height and width of the crops in px.
 
     Returns:
-        The crops, (9, c, *size).
+        The crops, `(9, c, *size)`.
     """
     scaled = [resize_to_cover(image, size, scale) for scale in SCALES]
     return torch.cat([_crop(images, size, position) for images in scaled for position in POSITIONS])
