@@ -62,8 +62,8 @@ class Rendering:
     """Optimised images, their scores, and the recipe that renders them again.
 
     Args:
-        images: In [0, 1], (n, c, h, w), or `(n, c, *size)` for signals and volumes, on the CPU. `values` has them in the
-            range of the network's data.
+        images: In [0, 1], (n, c, h, w), or `(n, c, *size)` for signals and volumes, on the CPU. `values` has them in
+            the range of the network's data.
         history: Score of every step, (steps, n).
         names: What each image shows.
         recipe: Everything that determines the images.
