@@ -90,6 +90,7 @@ def test_few_photographs_have_no_scores(motifnet, tmp_path):
     assert "Needs 20 photographs" in page and "Needs 32 photographs" in page
 
 
+@pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # the card says that the unit has no gradient
 def test_a_unit_that_is_always_off_has_a_card(drawings, tmp_path):
     net = toys.network(toys.Dead())
     with torch.no_grad():
