@@ -30,6 +30,7 @@ PAGES = {
     "circuit with heads": "heads/index.html",
     "circuit of colours": "colours/index.html",
     "diff": "diff/index.html",
+    "texture": "texture/index.html",
     "attention": "attention.html",
     "attention of a sequence": "sequence.html",
     "compared methods": "compared.html",
@@ -111,6 +112,7 @@ def folder(tmp_path_factory, motifnet):
     vit = fv.load("motifvit", device="cpu")
     fv.circuit(vit, "encoder.layers.encoder_layer_2:7", folder / "heads", depth=0, **{**wired, "size": 64})
     fv.attention(vit, images[0]).save(folder / "attention.html")
+    fv.texture(motifnet, "box", "stage2:5", view=64, views=4, size=64, steps=2).save(folder / "texture")
     other = fv.load("motifnet", weights="none", device="cpu")
     layers = {"layers": ["stem", "stage1", "stage2", "stage3", "pool", "head"], "classes": [0, 1], "most": 1}
     fv.diff(motifnet, other, photos, folder / "diff", checkpoints=[other], **layers, **given)
