@@ -147,7 +147,14 @@ def test_every_param_learns_a_photograph(name, photo):
     assert loss.item() < 0.01
 
 
-@pytest.mark.parametrize("name", sorted(PARAMS.keys() - {"Generator"}))
+FITTED = [
+    pytest.param(name, marks=pytest.mark.long) if name == "CPPN" else name
+    for name in sorted(PARAMS.keys() - {"Generator"})
+]
+"""Params that start from an image; that of a CPPN is fitted in thousands of steps."""
+
+
+@pytest.mark.parametrize("name", FITTED)
 def test_render_starts_from_a_given_image(name, photo):
     rendering = fv.render(toys.plain(), "conv2:1", param=PARAMS[name], start=photo, steps=0, robustness_views=0)
     error = (rendering.images[optimized(name), :3] - photo).square().mean().sqrt()
