@@ -16,8 +16,9 @@ from motifs.draw import draw
 
 import featviz as fv
 from featviz.apps.judge.judge import class_rank
+from featviz.apps.shared.ranks import ranks
 from featviz.apps.units.responses import Responses, read_responses
-from featviz.apps.units.statistics import auroc, ranks
+from featviz.apps.units.statistics import auroc
 from featviz.apps.units.summary import Summary, labels_of, summaries
 from featviz.io import save_image, to_bytes
 from featviz.network.bundled import MOTIFS

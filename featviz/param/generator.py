@@ -1,4 +1,4 @@
-"""Images that a generator makes from latents: a decoder of a VAE or a diffusion model, a GAN, or one's own module."""
+"""Images as outputs of a generator: a GAN, the decoder of a VAE or diffusion model, or any module of latents."""
 
 from __future__ import annotations
 

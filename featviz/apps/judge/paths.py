@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.shared.ranks import ranks
 from featviz.interfaces import ObjectiveLike
 from featviz.network import CODES
 
@@ -152,11 +153,6 @@ def _puts_out_classes(network: fv.Network, name: str) -> bool:
 
 def _unit_ranks(values: Float[Tensor, "n channels"]) -> Float[Tensor, "n channels"]:
     """Return the ranks of each row, centred and of length 1."""
-    # Number of smaller values + number of values not larger = twice the mean rank of ties - 1; the correlation does not
-    # depend on scale and shift.
-    ordered = values.sort(dim=1).values.contiguous()
-    ranks = torch.searchsorted(ordered, values.contiguous()) + torch.searchsorted(
-        ordered, values.contiguous(), right=True
-    )
-    centred = ranks.double() - ranks.double().mean(1, keepdim=True)
+    ranked = ranks(values.T).T.double()
+    centred = ranked - ranked.mean(1, keepdim=True)
     return (centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)).float()

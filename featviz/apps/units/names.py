@@ -59,7 +59,7 @@ def unit_names(ranked: Float[Tensor, "n units"], labels: Labels, shown: int = 5)
     The best one is a single label, unless a combination has an AUROC that is clearly larger.
 
     Args:
-        ranked: Ranks of the photographs, from `statistics.ranks`.
+        ranked: Ranks of the photographs, from `ranks`.
         labels: Labels of the photographs.
         shown: Largest number of names of a unit.
 

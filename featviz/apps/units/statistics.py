@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from featviz.apps.shared.ranks import ranks
+
 REFERENCES = 9
 """Number of positive and of negative references of a choice."""
 MIN_MEMBERS = 2
@@ -17,19 +19,6 @@ MAX_ROUNDS = 50
 """Largest number of rounds of k-means."""
 COMPARED_ALONE = 10
 """Number of photographs that are compared with the mean where one of the two clusters is an outlier."""
-
-
-def ranks(responses: Float[Tensor, "n units"]) -> Float[Tensor, "n units"]:
-    """Return the rank of each photograph for each unit, from 1 for the lowest response. Ties share their mean rank.
-
-    >>> ranks(torch.tensor([[3.0], [1.0], [3.0]])).flatten().tolist()
-    [2.5, 1.0, 2.5]
-    """
-    columns = responses.T.contiguous()
-    ordered = columns.sort(1).values
-    below = torch.searchsorted(ordered, columns)
-    not_above = torch.searchsorted(ordered, columns, right=True)
-    return ((below + not_above + 1) / 2).T
 
 
 def percentiles(responses: Float[Tensor, "n units"]) -> Float[Tensor, "n units"]:

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
+from featviz.apps.shared.ranks import ranks
 from featviz.apps.units.labels import Labels
 from featviz.apps.units.names import MIN_GAIN, MIN_NOT_GAIN, unit_names
-from featviz.apps.units.statistics import ranks
 
 
 def labels_of(**members):

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featviz.apps.shared.ranks import ranks
 from featviz.apps.units import statistics
 
 LEVELS = st.lists(st.integers(0, 4), min_size=4, max_size=9)
@@ -26,7 +27,7 @@ def column(values):
 def test_ranks_are_mean_positions_among_sorted_responses(values):
     ordered = sorted(values)
     wanted = [sum(i + 1 for i, one in enumerate(ordered) if one == value) / ordered.count(value) for value in values]
-    assert statistics.ranks(column(values)).flatten().tolist() == wanted
+    assert ranks(column(values)).flatten().tolist() == wanted
 
 
 @given(LEVELS)
@@ -46,16 +47,16 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order(values, data):
         (a, b) for a, x in zip(values, having, strict=True) if x for b, y in zip(values, having, strict=True) if not y
     ]
     wanted = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs) / len(pairs)
-    found = statistics.auroc(statistics.ranks(column(values)), torch.tensor([having]))
+    found = statistics.auroc(ranks(column(values)), torch.tensor([having]))
     assert found.item() == pytest.approx(wanted, abs=1e-6)
 
 
 def test_auroc_of_each_label_and_unit():
     values, members = random_vectors(30, 3), torch.rand(4, 30, generator=torch.Generator().manual_seed(1)) < 0.4
-    found = statistics.auroc(statistics.ranks(values), members)
+    found = statistics.auroc(ranks(values), members)
     assert found.shape == (4, 3)
     for label, unit in itertools.product(range(4), range(3)):
-        alone = statistics.auroc(statistics.ranks(values[:, unit : unit + 1]), members[label : label + 1])
+        alone = statistics.auroc(ranks(values[:, unit : unit + 1]), members[label : label + 1])
         assert found[label, unit] == alone.item()
 
 
