@@ -55,7 +55,7 @@ def watched(browser, url, *, width=1440, height=900, expected=REFUSED, **options
     try:
         page = Watched(context, url, expected)
         yield page
-        assert page.wrong == []
+        assert not page.wrong, page.wrong
     finally:
         context.close()
 
