@@ -118,7 +118,7 @@ def check_given(network: fv.Network, recipe: fv.Recipe) -> None:
             same = f"other values, {now}," if now == then else now
             raise fv.RecipeError(
                 f"the image was rendered with {then} as the input {name!r}, and {network.label} gets {same} here; give "
-                f"net.with_given({{{name!r}: ...}}) with the original values as network="
+                f"the original network with --model, or net.with_given({{{name!r}: ...}}) as network="
             )
 
 

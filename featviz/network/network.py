@@ -161,10 +161,9 @@ class Network:
             head, own_classes = OUTPUT, _in_output_order(classes)
         module = getattr(module, "_orig_mod", module)
         if inputs is not None:
-            usual = {"channel_order": "RGB", "layout": "NCHW", "axes": ""}
-            beside = {"channel_order": channel_order, "layout": layout, "axes": axes}
-            beside = {key: None if value == usual[key] else value for key, value in beside.items()}
-            _refuse_beside_inputs(size=size, mean=mean, std=std, value_range=value_range, tokens=tokens, **beside)
+            others = {"channel_order": channel_order != "RGB", "layout": layout != "NCHW", "axes": bool(axes)}
+            images = {"size": size, "mean": mean, "std": std, "value_range": value_range, "tokens": tokens}
+            _refuse_beside_inputs(others | {key: value is not None for key, value in images.items()})
             module = without_inputs(module)
             read, spec = read_inputs(module, inputs, name or type(module).__name__)
             module = on_images(module, read)
@@ -796,9 +795,16 @@ def _refuse_both(**of_images: Any) -> None:
         raise SettingError(f"a network that reads text has tokens only; leave out {', '.join(given)}")
 
 
-def _refuse_beside_inputs(**others: Any) -> None:
-    """Check that what an `InputSpec` says is not given beside `inputs`."""
-    given = [name for name, value in others.items() if value is not None]
+def _refuse_beside_inputs(others: Mapping[str, bool]) -> None:
+    """Check that what an `InputSpec` says is not given beside `inputs`.
+
+    Args:
+        others: Whether other arguments are given, by name.
+
+    Raises:
+        SettingError: One is.
+    """
+    given = [name for name, is_given in others.items() if is_given]
     if given:
         raise SettingError(f"inputs has the fv.InputSpec of the optimised input; leave out {', '.join(given)}")
 
