@@ -224,7 +224,7 @@ def test_on_the_command_line(capsys):
     Path("scan.py").write_text(OWN)
     quick = ["--steps", "3", "--quiet", "-o", "a.png"]
     assert main(["layers", "--model", "scan.py:net"]) == 0
-    assert "table  vector" in capsys.readouterr().out
+    assert "conv   map     4x14x14" in capsys.readouterr().out
     assert main(["render", "logit:2", "--model", "scan.py:net", "--size", "24", *quick]) == 0
     assert fv.Recipe.of("a.png").given["tabular"][:2] == ("one", "[[63.0, 1.0]]")
     assert main(["replay", "a.png", "--model", "scan.py:net", "--quiet"]) == 0

@@ -21,13 +21,14 @@ def test_activations_are_those_of_a_direct_call(way):
     kind, inputs = WAYS[way]
     module = kind()
     net = fv.Network(module, inputs=inputs)
-    found = net.capture(IMAGES, ["", "conv", "table"])
+    found = net.capture(IMAGES, ["", "conv", "head"])
     images, table = (IMAGES - 0.5) / 0.5, TABULAR.expand(5, 2)
     assert torch.allclose(found[""], module.both(images, table), rtol=0, atol=1e-6)
     assert torch.allclose(found["conv"], module.conv(images), rtol=0, atol=1e-5)
-    assert torch.allclose(found["table"], module.table(table), rtol=0, atol=1e-6)
-    assert list(net.table) == ["conv", "table", "head", ""]
-    assert [net.table[name].layout.kind for name in net.table] == ["map", "vector", "vector", "vector"]
+    assert torch.equal(found["head"], found[""])
+    assert {name: layer.layout.kind for name, layer in net.table.items()} == {
+        "conv": "map", "head": "vector", "": "vector"
+    }  # fmt: skip
     assert net.receptive_fields()["conv"].px == 5
 
 
@@ -95,7 +96,7 @@ def test_values_of_all_kinds():
     assert "ids = int64 (1, 3), graph = float32 (3, 3), scale = 2.0" in repr(net)
 
 
-def test_a_second_image_and_a_layer_that_reads_it():
+def test_an_encoder_of_two_images_is_captured_on_the_optimised_one():
     class Pair(nn.Module):
         def __init__(self):
             super().__init__()
@@ -108,11 +109,20 @@ def test_a_second_image_and_a_layer_that_reads_it():
     net = fv.Network(module, inputs={"first": SPEC, "second": second}, outputs="regression")
     expected = module((IMAGES - 0.5) / 0.5, second.expand(5, -1, -1, -1))
     assert torch.allclose(net.capture(IMAGES, [""])[""], expected, rtol=0, atol=1e-6)
-    assert net.table["encoder"].calls == 2
-    assert torch.allclose(
-        net.capture(IMAGES, ["encoder#1"])["encoder#1"], module.encoder((IMAGES - 0.5) / 0.5), atol=1e-5
-    )
+    encoded = net.capture(IMAGES, ["encoder"])["encoder"]  # its call on the optimised input, though it is not the last
+    assert torch.allclose(encoded, module.encoder((IMAGES - 0.5) / 0.5), atol=1e-5)
+    with pytest.raises(fv.AddressError, match="nearest: 'encoder'"):
+        net.capture(IMAGES, ["encoder#2"])
     assert not net.fixed_size
+
+
+def test_layers_of_given_inputs_cannot_be_addressed():
+    with pytest.raises(fv.AddressError) as caught:
+        fv.render(fv.Network(Positional(), inputs=NAMED), "table:1", progress=None)
+    assert str(caught.value) == (
+        "layer 'table' of Positional cannot be addressed: no gradient goes from it to the optimised input, as it reads "
+        "given ones"
+    )
 
 
 def test_with_given_replaces_values_and_shares_what_was_measured():
