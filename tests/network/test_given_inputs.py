@@ -116,6 +116,53 @@ def test_an_encoder_of_two_images_is_captured_on_the_optimised_one():
     assert not net.fixed_size
 
 
+@pytest.mark.parametrize(
+    ("spec", "conv"),
+    [
+        (fv.InputSpec((64,), (0.0,), (1.0,)), nn.Conv1d(1, 4, 5)),
+        (fv.InputSpec((8, 16, 16), (0.0,), (1.0,)), nn.Conv3d(1, 4, 3)),
+        (fv.InputSpec(16, (0.2, 0.4, 0.6), (0.5,) * 3, "BGR", "NHWC"), nn.Conv2d(3, 4, 3)),
+    ],
+)
+def test_the_optimised_input_may_be_a_signal_a_volume_or_have_its_channels_last(spec, conv):
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.gate = conv, nn.Linear(2, 4)
+
+        def forward(self, tabular, signal):
+            signal = signal.permute(0, 3, 1, 2) if spec.layout == "NHWC" else signal
+            return self.conv(signal).flatten(2).mean(2) * self.gate(tabular)
+
+    module, images = Gated(), torch.rand(3, spec.channels, *spec.size)
+    net = fv.Network(module, inputs=(TABULAR, spec))
+    expected = module(TABULAR.expand(3, 2), spec.normaliser(torch.zeros(1))(images))
+    assert torch.allclose(net.capture(images, [""])[""], expected, rtol=0, atol=1e-6)
+    rendering = fv.render(net, "logit:1", steps=2, transforms=(), progress=None)
+    assert rendering.images.shape == (1, spec.channels, *spec.size)
+
+
+def test_two_inputs_are_optimised_in_turn():
+    class Match(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 5)
+
+        def forward(self, first, second):
+            return (self.conv(first).mean((2, 3)) * self.conv(second).mean((2, 3))).sum(1, keepdim=True)
+
+    module, quick = Match(), {"steps": 8, "transforms": (), "progress": None, "robustness_views": 0}
+    given, scores = {"first": torch.zeros(1, 3, 32, 32), "second": torch.ones(1, 3, 32, 32)}, []
+    for name in ("first", "second", "first"):
+        net = fv.Network(module, inputs=given | {name: SPEC}, outputs="regression")
+        rendering = fv.render(net, "logit:0", **quick)
+        given[name] = net.normaliser()(rendering.images)
+        scores += rendering.history[[0, -1], 0].tolist()
+    assert scores[1] > scores[0]
+    assert scores[5] > scores[1]
+    assert torch.allclose(module(**given)[0, 0], fv.score(net, "logit:0", rendering.images)[0, 0], atol=1e-6)
+
+
 def test_layers_of_given_inputs_cannot_be_addressed():
     with pytest.raises(fv.AddressError) as caught:
         fv.render(fv.Network(Positional(), inputs=NAMED), "table:1", progress=None)
