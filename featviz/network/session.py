@@ -114,7 +114,7 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
             # The backward pass of the first convolution puts out channels-last gradients. One copy here saves
             # three slow strided passes in the transforms and the param.
             images.register_hook(Tensor.contiguous)
-        rows = _rows(network, len(images), rows)
+        rows = _rows(network.label, per_image, len(images), rows)
         with chance() if network.probed.draws else nullcontext(), rows_of_images(module, rows):
             if replace:
                 captured = run(images, {layer: _batch_first(each, layouts[layer]) for layer, each in replace.items()})
@@ -127,7 +127,7 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
         captured = {layer: tensor if tensor.ndim > 1 else tensor[:, None] for layer, tensor in captured.items()}
         return Activations(captured, layouts, tuple(images.shape[2:]), network.heads, outputs_of=network.outputs_of)
 
-    normalise, chance = network.normaliser(), Chance(network.device)
+    normalise, chance, per_image = network.normaliser(), Chance(network.device), network.given_images
     memory = network.probed.memory_format if execution.channels_last else torch.contiguous_format
     lower = execution.precision == "bfloat16"
     precision = torch.bfloat16 if lower else torch.float32
@@ -147,18 +147,23 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
         yield Forward(module, forward)
 
 
-def _rows(network: Network, count: int, rows: slice | None) -> slice | None:
+def _rows(label: str, given: int | None, count: int, rows: slice | None) -> slice | None:
     """Return the rows that images get of inputs that are given per image; `None` where none is.
+
+    Args:
+        label: Name of the network for messages.
+        given: Number of images for which inputs are given; `None` where none is.
+        count: Number of images of the pass.
+        rows: The rows that were chosen; `None` for all.
 
     Raises:
         SettingError: No rows are chosen, and there are not as many images.
     """
-    given = network.given_images
     if given is None:
         return None
     if rows is None and count != given:
         raise SettingError(
-            f"{network.label} has inputs per image, for {given} image(s), and gets {count}; give as many images, or "
+            f"{label} has inputs per image, for {given} image(s), and gets {count}; give as many images, or "
             "one row for all with net.with_given(...)"
         )
     return slice(0, given) if rows is None else rows
