@@ -56,7 +56,7 @@ Examples:
 
 RESUMABLE = ("gallery", "sweep", "atlas", "blocks", "circuit", "dictionary")
 RESUMABLE = ("gallery", "sweep", "atlas", "blocks", "diff", "dictionary")
-"""Commands that keep what is rendered and render the rest when they run again."""
+"""Commands that resume: they keep finished images and render the missing ones."""
 SHORT_OPTIONS = ("h", "o")
 """Letters of the options that have a short form."""
 

@@ -1,4 +1,4 @@
-"""What every public function does first: check its arguments by name, choose a progress bar, enter a neutral state."""
+"""Entry of every public function: check arguments by name, choose a progress bar, enter a neutral state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_NAME_BYTES = 255
 
 
 class _Calls(threading.local):
-    """How many public functions run inside of each other, in each thread."""
+    """Nesting depth of public functions, per thread."""
 
     depth = 0
 
@@ -255,7 +255,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
     **dict.fromkeys(("dictionary", "labels", "mesh"), _path),
 }  # fmt: skip
-"""How an argument is checked, by its name."""
+"""Check of each argument, by name."""
 OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
     "from_photographs": {"positive": _path, "negative": _path},
     "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more

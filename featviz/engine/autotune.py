@@ -36,7 +36,7 @@ MobileNetV2's .7 to .78, or .9 on an older one. Measurements of one network diff
 MARGIN = 0.05
 """Rounds go on while the measured fraction is this close to the required one."""
 HYSTERESIS = 0.05
-"""What is added to that fraction where the network's last choice was the lower precision, or subtracted where not.
+"""Hysteresis: added to that fraction if the network's last choice was the lower precision, else subtracted.
 
 So layers of one network that take nearly as long in both precisions are rendered in the same one.
 """

@@ -133,7 +133,7 @@ class Chunks:
 
     @property
     def draws(self) -> StepDraws | None:
-        """What the transforms draw, where all images run together in one pass; `None` where they do not."""
+        """Draws of the transforms where all images run in one pass; else `None`."""
         is_one_pass = len(self._all) == 1 and len(self._job.view.tiles) == 1
         return self._all[0].draws if is_one_pass else None
 

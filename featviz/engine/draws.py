@@ -56,7 +56,7 @@ class Block:
 
 
 class StepDraws:
-    """What the transforms draw for some images in each step.
+    """Random draws of the transforms for some images, step by step.
 
     A call of PyTorch takes much longer than the arithmetic of a few small matrices, so the draws of a block of steps
     are made at once. They equal those of one step after another. Transforms of which that is not true, because they

@@ -153,7 +153,7 @@ class Job:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each image shows."""
+        """Name of the objective of each image."""
         return tuple(str(objective) for objective in self.objectives for _ in range(self.param.batch))
 
     @property

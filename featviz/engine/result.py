@@ -205,7 +205,7 @@ class Rendering:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What the file of a single image stores about its render: what it shows, its scores, its robustness.
+        """Metadata of a single image's file: its objective, scores and robustness.
 
         The history has at most `HISTORY_POINTS` steps, evenly spaced.
         """

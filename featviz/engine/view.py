@@ -1,4 +1,4 @@
-"""What the network sees of the images: through the transforms, and in tiles where a view is large."""
+"""Network input made from the images: transforms, and tiles of large views."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Store:
             raise OutputError(f"no file {name} in {self.url}") from error
 
     def read_json(self, name: str) -> Any:
-        """Return what a JSON file holds; `None` where it is missing or damaged, so that it is made again.
+        """Return the content of a JSON file; `None` if it is missing or damaged, so that it is made again.
 
         Args:
             name: Path of the file within the store.

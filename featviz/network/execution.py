@@ -1,4 +1,4 @@
-"""How a network is run: precision, memory format, chunk size and tiles."""
+"""Execution settings: precision, memory format, chunk size and tiles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclass(frozen=True, repr=False)
 class Execution:
-    """How a network is run. Images and scores stay in single precision whatever the network's precision is.
+    """Execution settings. Images and scores stay in single precision in every precision of the network.
 
     The recipe of an image stores the execution that rendered it, because the last bits depend on it.
 

@@ -1,4 +1,4 @@
-"""What a network expects of its input."""
+"""Description of a network's input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USUAL_AXES = {len(axes): axes for axes in ("x", "yx", "zyx")}
 ZERO_TO_ONE = ("yx", "tyx")
 """Axes of images and video, whose values are in [0, 1] by default."""
 CLIP_STDS = 4.0
-"""How many standard deviations from the mean the values of signals and volumes may be by default.
+"""Default range of the values of signals and volumes, in standard deviations from the mean.
 
 Of normally distributed values, 1 in 16 000 lies farther away.
 """
@@ -32,7 +32,7 @@ Of normally distributed values, 1 in 16 000 lies farther away.
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network expects of its input.
+    """Description of a network's input.
 
     Inputs have one spatial axis (signals), two (images) or three (volumes and video). featviz works with images in
     [0, 1], `(n, c, *size)`, whatever the number of axes; `normaliser` turns them into what the module expects, and

@@ -1,4 +1,4 @@
-"""Find the layers of a network by name, and say what is wrong with a name that is none."""
+"""Find layers by name, and explain names that do not exist."""
 
 from __future__ import annotations
 

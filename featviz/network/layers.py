@@ -65,7 +65,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Probed:
-    """What running a network tells about it.
+    """Properties of a network that are measured by running it.
 
     Args:
         table: Every layer that can be addressed, by name, in the order in which the modules finish.

@@ -45,7 +45,7 @@ def check_module(module: object) -> None:
 
 
 def _described(given: object) -> str:
-    """Name what was given instead of a module, and say what to do."""
+    """Return an error message for an argument that is no module."""
     if isinstance(given, str):
         return f"the text {given!r}; use fv.load({given!r})"
     if isinstance(given, type):

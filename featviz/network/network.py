@@ -732,7 +732,7 @@ class Network:
             return otherwise
 
     def _grey(self, n: int, size: Size) -> Tensor:
-        """Return what the module gets for n grey images."""
+        """Return the module's input for n grey images."""
         return self.normaliser()(torch.full((n, self.channels, *size), 0.5, device=self.device))
 
     @property

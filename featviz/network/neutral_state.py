@@ -14,7 +14,7 @@ DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 
 @contextmanager
 def neutral_state() -> Iterator[None]:
-    """Undo, within a context, what the caller has set and what would change an image of the same recipe.
+    """Reset, within a context, settings of the caller that would change the image of a recipe.
 
     - Of the thread: autocast, the default device, inference mode. Whether gradients are enabled stays as it is.
     - Of the process: the default floating-point type, and lower precision for products and convolutions of float32.

@@ -17,7 +17,7 @@ SUM_TOLERANCE = 1e-3
 
 
 def output_scale(output: Float[Tensor, "n classes"]) -> tuple[OutputScale, bool]:
-    """Return what the numbers of an output are, and whether each of them is the result of a sigmoid.
+    """Return the kind of an output, and whether its values are results of a sigmoid.
 
     The last step of the autograd graph tells, so a softmax or sigmoid is found as a module and as a function. Where
     the last step is another, non-negative numbers that sum to 1 are taken for probabilities.

@@ -80,7 +80,7 @@ class Record:
 
 
 class Passes:
-    """The passes over one network, and what they share.
+    """Passes over one network, and the state that they share.
 
     Args:
         module: The network. It is not changed.

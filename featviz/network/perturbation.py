@@ -1,4 +1,4 @@
-"""Tell by perturbed images what the shapes of a network's outputs do not tell."""
+"""Find the meaning of ambiguous output dimensions by perturbing images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MIN_POSITION_VARIATION = 0.02
 
 
 class Perturbation:
-    """What perturbed images tell about outputs whose shapes do not tell enough.
+    """Measurements on perturbed images, for outputs whose shapes are ambiguous.
 
     Args:
         passes: Runs the network.
@@ -115,7 +115,7 @@ class Perturbation:
         return growing if len(growing) == 1 else [1 + 2 - channel] if channel else [1, 2]
 
     def _measure(self, codes: Codes, calls: set[Call]) -> None:
-        """Run the images of the codes, and note what they tell about some outputs."""
+        """Run the images of the codes, and record the response of some outputs."""
         images = codes.images(self.size, self.passes.spec.channels).to(self.passes.device)
         found: dict[Call, list[list[Tensor]]] = {}
         number_of_images = 0

@@ -22,7 +22,7 @@ from featviz.network.layers import Layer, Probed
 from featviz.network.receptive_fields import ReceptiveField
 
 FORMAT = 3
-"""Raised when the content of a file, or the meaning of what is measured, changes."""
+"""Version of the file format. Increase it when the content or the meaning of a measurement changes."""
 MEMORY_FORMATS = {str(each): each for each in (torch.channels_last, torch.contiguous_format)}
 SIMPLE = (int, float, str, bool, bytes, type(None))
 """Types of attributes whose values belong to the structure of a module."""
@@ -51,7 +51,7 @@ def cache_key(module: nn.Module, spec: InputSpec, fingerprint: str) -> str:
 
 
 def load(key: str) -> tuple[Probed, Fields | None] | None:
-    """Return what was remembered: the layers, and the receptive fields if they were measured.
+    """Return the cached layers, and the receptive fields if they were measured.
 
     Args:
         key: As `cache_key` returns it.
@@ -117,7 +117,7 @@ def _class_code(kind: Hashable) -> str:
 
 
 def _code(value: object, depth: int = 0) -> object:
-    """Return what a function does: its instructions and constants, and those of the functions that it calls."""
+    """Return the bytecode and constants of a function, and of the functions that it calls."""
     if not isinstance(value, types.FunctionType):
         return value if _is_simple(value) else type(value).__name__
     called = value.__code__.co_names if depth == 0 else ()

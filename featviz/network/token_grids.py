@@ -151,7 +151,7 @@ class TokenOrder:
 
 @dataclass(frozen=True)
 class Found:
-    """What the contrasts along a sequence tell.
+    """Result of comparing contrasts along a sequence.
 
     Args:
         order: The order that fits; `None` if none does.

@@ -158,7 +158,7 @@ class TokenSpec:
         return tuple(ids)
 
     def _tokenized(self, text: str) -> list[int]:
-        """Return what the tokenizer makes of a text."""
+        """Return the output of the tokenizer for a text."""
         if self.tokenizer is None:
             raise SettingError("text needs a tokenizer; give fv.TokenSpec(..., tokenizer=function), or token ids")
         if not text.strip():

@@ -1,4 +1,4 @@
-"""Copy a module without its weights, so that whatever is done to run it never changes the user's module."""
+"""Copy a module without its weights, so that preparing it to run never changes the user's module."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_OBJECT_DEPTH = 2
 RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random)
 """Generators that `copy.deepcopy` copies with their state."""
 CONTAINERS = (dict, list, deque, set, frozenset, tuple)
-"""Containers that are copied, with the copies of what they hold."""
+"""Types of containers that are copied together with their elements."""
 
 _stance_lock = Lock()
 _open_contexts: list[Any] = []

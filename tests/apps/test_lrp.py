@@ -11,6 +11,8 @@ from torch import nn
 
 import featviz as fv
 from featviz import methods
+from featviz.apps.explain.methods.lrp.method import HALVES
+from featviz.apps.explain.methods.lrp.weighted import RULES
 from featviz.cli import main
 
 IMAGES = torch.rand(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
@@ -99,6 +101,36 @@ def test_lrp_zplus_distributes_by_positive_contributions(small):
     torch.testing.assert_close(found.per_channel, relevance, atol=1e-4, rtol=1e-2)
     assert found.delta.abs().max() < 0.01
     assert found.map.sum().item() == pytest.approx(score.item(), rel=0.01)
+
+
+class Opposed(nn.Module):
+    """A class that red raises and blue lowers three times as much; so does the channel of `mix`."""
+
+    def __init__(self):
+        super().__init__()
+        self.pick, self.mix, self.head = nn.Conv2d(3, 2, 1, bias=False), nn.Conv2d(2, 1, 1), nn.Linear(2, 3)
+        with torch.no_grad():
+            self.pick.weight[:] = torch.tensor([[1.0, 0, 0], [0, 0, 1]])[:, :, None, None]
+            self.mix.weight[:] = torch.tensor([[1.0, -3]])[:, :, None, None]
+            self.head.weight[:] = torch.tensor([[1.0, -3], [1, 1], [0, 1]])
+            self.mix.bias.zero_()
+            self.head.bias.zero_()
+
+    def forward(self, x):
+        x = F.relu(self.pick(x))
+        return self.head(x.mean((2, 3))) + 0 * self.mix(x).mean()
+
+
+@pytest.mark.filterwarnings("ignore::featviz.FeatvizWarning")  # contributions of one sign only
+@pytest.mark.parametrize("target", ["logit:0", "mix:0"])
+@pytest.mark.parametrize("rule", sorted({*RULES, *HALVES} - {"flat"}))  # which only tells where a layer looks
+def test_evidence_for_a_negative_score_is_positive(rule, target):
+    net = fv.Network(Opposed(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3, classes=("ant", "bee", "cat"))
+    image = torch.full((3, 16, 16), 0.5)
+    image[0, :, :8] = image[2, :, 8:] = 1.0
+    assert fv.score(net, target, image[None]).item() < -0.5
+    red, blue = (half.sum().item() for half in fv.explain(net, image, target, f"LRP({rule!r})").map[0].split(8, 1))
+    assert red > 0.01 and blue < 0.01
 
 
 class Step(nn.Module):

@@ -22,7 +22,9 @@ QUICK = [
     if (each.package == "torchvision" or (each.package == "timm" and i % 3 and each.size in (32, 48, 64)))
     and each.name.partition("/")[2] not in SLOW
 ]
-"""Architectures that are examined by `make test`: those that take the least time, of two packages."""
+"""Architectures that are examined without `make networks`: those that take the least time, of two packages."""
+TESTED = [pytest.param(i, each, marks=[] if i % 2 else [pytest.mark.long]) for i, each in enumerate(QUICK)]
+"""Each second one by `make test`, the others by `make test-long`."""
 RENDERED_EVERY = 15
 """One in this many architectures is also rendered and explained, which takes most of the time."""
 
@@ -37,9 +39,7 @@ def one_thread():
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages
-@pytest.mark.parametrize(
-    ("number", "architecture"), list(enumerate(QUICK)), ids=lambda value: getattr(value, "name", "")
-)
+@pytest.mark.parametrize(("number", "architecture"), TESTED, ids=lambda value: getattr(value, "name", ""))
 def test_architecture(number: int, architecture: Architecture):
     pytest.importorskip(architecture.package)
     report = examine(architecture, QUICK_CHECKS if number % RENDERED_EVERY else CHECKS)

@@ -397,6 +397,20 @@ def test_keyboard_alone_is_enough(desk):
     assert not page.locator("#help").is_visible()
 
 
+def test_images_that_arrive_when_their_layer_was_left(desk):
+    held = []
+    desk.page.route("**/images/*.png", lambda route: held.append(route))
+    page = desk.open(f"{QUICK}&layer=stage2")
+    until(lambda: page.title() and held)
+    page.keyboard.press("b")
+    until(lambda: heading(page) == "Board")
+    for route in held:
+        route.continue_()
+    page.unroute("**/images/*.png")
+    page.wait_for_timeout(300)
+    assert not desk.wrong
+
+
 def test_the_tree_is_moved_through_by_keyboard(desk):
     page = desk.open(f"{QUICK}&layer=stem")
 

@@ -74,6 +74,12 @@ def wheel(tmp_path_factory):
     return next(folder.glob("*.whl"))
 
 
+@pytest.fixture(scope="module")
+def without(wheel, tmp_path_factory):
+    """The programs of an environment without any extra."""
+    return make_environment(tmp_path_factory.mktemp("without") / "env", wheel, ())
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with photographs, in which the commands run."""
@@ -85,8 +91,8 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("extra", COMMANDS)
-def test_commands_work_with_the_extra_and_name_it_otherwise(extra, wheel, folder, tmp_path):
-    without, with_it = (make_environment(tmp_path / f"env{len(extras)}", wheel, extras) for extras in ((), (extra,)))
+def test_commands_work_with_the_extra_and_name_it_otherwise(extra, wheel, without, folder, tmp_path):
+    with_it = make_environment(tmp_path / "env", wheel, (extra,))
     for command, message in COMMANDS[extra]:
         *log, last = run([without / "featviz", *command], folder, fails=True).splitlines()
         assert last == f"featviz: {message}"
@@ -102,10 +108,8 @@ with fv.explore(fv.load("motifnet"), open_browser=False) as explorer:
 """
 
 
-def test_the_explorer_answers_with_the_extra_and_names_it_otherwise(wheel, folder, tmp_path):
-    without, with_it = (
-        make_environment(tmp_path / f"env{len(extras)}", wheel, extras) for extras in ((), ("explore",))
-    )
+def test_the_explorer_answers_with_the_extra_and_names_it_otherwise(wheel, without, folder, tmp_path):
+    with_it = make_environment(tmp_path / "env", wheel, ("explore",))
     *_, last = run([without / "featviz", "explore", "--no-browser"], folder, fails=True).splitlines()
     assert last == "featviz: Starlette and uvicorn are not installed; run: pip install 'featviz[explore]'"
     assert run([with_it / "python", "-c", EXPLORE], folder).strip() == "200"

@@ -19,7 +19,7 @@ CLASSES = ("stripes", "checkerboard", "rings", "heart", "leaf", "smiley", "cloud
 
 @pytest.fixture(scope="module")
 def visualizations(motifnet):
-    rendering = fv.render(motifnet, [f"logit:{name}" for name in CLASSES], param=param.Image(96), steps=256)
+    rendering = fv.render(motifnet, [f"logit:{name}" for name in CLASSES], param=param.Image(96), steps=128)
     return dict(zip(CLASSES, rendering.images, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""The activation atlas: what a layer detects in a folder of photographs, on one page."""
+"""The activation atlas: a page of the features that a layer detects in a folder of photographs."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def _collect(
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Collect what is missing in the files. See `collect`; `count` is the number of images."""
+    """Collect the data that is missing in the files. See `collect`; `count` is the number of images."""
     try:
         files.resume()
         counts = files.counts

@@ -73,7 +73,7 @@ def write_page(
 def _plane_data(
     store: Store, network: fv.Network, plane: Plane, existing: Collection[str], shown: dict[str, str]
 ) -> dict[str, Any]:
-    """Write the sprite sheets of a layer, and return what the script needs of it.
+    """Write the sprite sheets of a layer, and return the script's data of it.
 
     Args:
         store: Where the sheets are written.

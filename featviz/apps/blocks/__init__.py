@@ -1,1 +1,1 @@
-"""Building blocks: one image, decomposed into what each part of it is to the layers of a network."""
+"""Building blocks: an image decomposed into the activations of its parts, layer by layer."""

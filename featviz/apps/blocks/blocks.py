@@ -1,4 +1,4 @@
-"""One image, what each layer detects in each part of it, and what that contributes to class logits, on one page."""
+"""Page of one image: features that each layer detects at each position, and their contributions to class logits."""
 
 from __future__ import annotations
 

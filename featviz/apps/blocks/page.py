@@ -74,7 +74,7 @@ def icon_channels(part: Parts) -> list[int]:
 
 
 def _layer_data(store: Store, part: Parts, icons: LayerIcons, existing: Collection[str]) -> dict[str, Any]:
-    """Write the sprite sheets of a layer, and return what the script needs of it."""
+    """Write the sprite sheets of a layer, and return the script's data of it."""
     flat = part.maps.flatten(1)
     count = min(TOP_CHANNELS, len(flat))
     top, useful = flat.topk(count, dim=0), part.channels.topk(count, dim=1)

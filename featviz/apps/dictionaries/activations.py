@@ -129,7 +129,7 @@ def _collect(
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Collect what is missing in the file. See `collect_activations`; `count` is the number of images."""
+    """Collect the missing activations. See `collect_activations`; `count` is the number of images."""
     files.resume()
     counts = files.counts
     batches = image_batches(

@@ -21,7 +21,7 @@ WHY_NOT = {
 
 
 def check_logits(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:
-    """Report what the output is, and how its classes are addressed."""
+    """Report the kind of the output, and how its classes are addressed."""
     if OUTPUT not in network.heads:
         heads = ", ".join(network.heads)
         yield Finding("output", f"logits of {heads}; address a class as logit:CLASS@{next(iter(network.heads))}")

@@ -108,7 +108,7 @@ def _by_predictions(network: fv.Network, images: Float[Tensor, "n c h w"]) -> Fi
     close = [key for key in likely if MIN_GAIN * information[key] >= information[best]]
 
     def preference(key: str) -> tuple[bool, bool, float]:
-        """Prefer what was given, then its channel order, then the most information."""
+        """Prefer the given normalisation, then its channel order, then the highest score."""
         order = candidates[key].network.input.channel_order
         return key == given, order == network.input.channel_order, information[key]
 

@@ -44,7 +44,7 @@ def attention_page(record: AttentionRecord) -> str:
 
 
 def _facts(record: AttentionRecord) -> dict[str, Any]:
-    """Return what the script reads at once: tokens, the image, and thumbnails of the heads."""
+    """Return the data that the script loads first: tokens, the image, and thumbnails of the heads."""
     side = min(THUMBNAIL, len(record.tokens))
     heads = [torch.cat([matrix.mean(0, keepdim=True), matrix]) for matrix in record.weights]
     facts: dict[str, Any] = {

@@ -213,7 +213,7 @@ def compare(
 
 
 def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    """Return what a function returns, and the milliseconds that it takes, without those of importing packages."""
+    """Call a function; return its result and its time in ms, without the import of packages."""
     for _ in range(2):
         imported, started = len(sys.modules), time.perf_counter()
         found = run()

@@ -50,7 +50,7 @@ def _image(found: Comparison) -> dict[str, Any]:
 def _cells(
     found: Comparison | TextComparison, progress: Callable[[int, int], None] | None
 ) -> list[list[dict[str, Any]]]:
-    """Return what the page shows of each target and method."""
+    """Return the page's data of each target and method."""
     total, done = sum(one is not None for row in found.rows for one in row), 0
     cells: list[list[dict[str, Any]]] = []
     for i, row in enumerate(found.rows):
@@ -67,7 +67,7 @@ def _cells(
 
 
 def _cell(found: Comparison | TextComparison, row: int, column: int, one: Attribution) -> dict[str, Any]:
-    """Return what the page shows of a map, and measure how faithful it is."""
+    """Return the page's data of a map, with its measured faithfulness."""
     measured = measure_faithfulness(found.network, one.images[0], found.objectives[row], one.map[0])
     shown, full = one.displayed()[0, 0], shared_strength(found.rows, found.layers, row, column)
     largest = shown.abs().max().clamp(min=1e-12)

@@ -29,7 +29,7 @@ METHODS = {
 
 
 def about(network: fv.Network, store: Store, size: Size | None, *, has_photographs: bool) -> dict[str, Any]:
-    """Return what a page needs to know first.
+    """Return the network's description, which a page loads first.
 
     Args:
         network: The network.

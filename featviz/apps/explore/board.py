@@ -44,7 +44,7 @@ class Board:
         return [{"id": each["id"], "note": each["note"]} for each in items]
 
     def set(self, items: list[Any]) -> list[dict[str, str]]:
-        """Replace what is on the board.
+        """Replace the content of the board.
 
         Args:
             items: An id and a note for each image.

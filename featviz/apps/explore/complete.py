@@ -104,7 +104,7 @@ def _answer(start: int, items: Iterable[Item]) -> dict[str, Any]:
 
 
 def _matching(typed: str, pairs: Sequence[tuple[str, str]]) -> Iterator[Item]:
-    """Yield what starts with the typed text, then what has it elsewhere."""
+    """Yield names that start with the typed text, then names that contain it."""
     low = typed.lower()
     plain = [(json.loads(text) if text.startswith('"') else text).lower() for text, _ in pairs]
     first = [pair for pair, name in zip(pairs, plain, strict=True) if name.startswith(low)]

@@ -69,7 +69,7 @@ def _text(recipe: fv.Recipe) -> str:
 
 
 class _Render:
-    """Writes the call and the command of a render, without what is the default."""
+    """Writes the call and the command of a render, without default settings."""
 
     def __init__(self, network: fv.Network, recipe: fv.Recipe, text: str) -> None:
         self.network, self.recipe, self.text = network, recipe, text

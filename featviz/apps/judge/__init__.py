@@ -1,1 +1,1 @@
-"""Let a second, independently trained network say what it recognises in rendered images."""
+"""Classify rendered images by a second, independently trained network."""

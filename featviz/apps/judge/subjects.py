@@ -35,7 +35,7 @@ BACKGROUND = 0.5
 """Grey behind transparent parts, in [0, 1]."""
 
 Judgeable = fv.Rendering | GivenImage
-"""What can be judged: an image, or a folder of them. It tells what it shows, unless a target does."""
+"""Input of a judge: an image file or a folder. Recipes in the files name the target, unless one is given."""
 _NamedImage = tuple[str, Tensor, fv.Recipe]
 
 

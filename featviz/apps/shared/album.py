@@ -86,7 +86,7 @@ class Pages:
         store: Folder or URL of all files.
         pages: Files of the pages; the first one links to all others.
         count: Number of images on them.
-        problems: Why an image is missing, by what it was to show.
+        problems: Reason why an image is missing, by its objective.
         facts: Numbers about each layer or unit, by its address and name, such as the purity of an atlas.
     """
 

@@ -69,7 +69,7 @@ class Codec:
         return self.change(codes) + self.offset
 
     def change(self, codes: Float[Tensor, "*n features"]) -> Float[Tensor, "*n channels"]:
-        """Return what a difference of codes changes in the activations."""
+        """Return the change of the activations for a change of the codes."""
         return codes @ self.decoder
 
 

@@ -22,7 +22,7 @@ OWN_FORMAT = "1"
 FOLDER_FILES = ("sae_weights.safetensors", "weights.safetensors", "sae.safetensors", "weights.pt")
 """Names of the weights in a folder of SAELens or ViT-Prisma."""
 CONFIGURATIONS = ("cfg.json", "config.json")
-"""Names of the file beside the weights that says what they are."""
+"""Names of the configuration file beside the weights."""
 ARRAYS = (".npz", ".npy")
 MAX_HEADER = 1 << 20
 """Largest first line of a file of saev, in bytes."""
@@ -98,7 +98,7 @@ def _read_own(file: Path, about: Mapping[str, str]) -> Dictionary:
 
 
 def _configuration(file: Path) -> dict[str, Any]:
-    """Return what a JSON file beside the weights says; nothing where there is none."""
+    """Return the content of the JSON file beside the weights; empty if there is none."""
     for name in CONFIGURATIONS:
         if is_file(file.parent / name):
             try:

@@ -1,4 +1,4 @@
-"""Record the attention weights of a network where they are computed, at the softmax, and tell what they are over."""
+"""Record attention weights at the softmax that computes them, and find their query and key dimensions."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -222,13 +223,17 @@ def gradient_layer(request: AttributionRequest, images: Tensor, layer: str | Non
 def _layer_with_gradient(request: AttributionRequest, images: Tensor, layer: str | None) -> tuple[str, Tensor, Tensor]:
     """Return a layer's name, its activations and the score's gradients.
 
-    Without a given layer, layers are tried from the last one backwards. The last layer with positions may have no
-    gradient: the patch tokens after the last attention of a transformer, for example, no longer reach the class token.
+    Without a given layer, layers are tried from the last one backwards, in twice as many at a time: each try is a pass
+    through the network. The last layer with positions may have no gradient: the patch tokens after the last attention
+    of a transformer, for example, no longer reach the class token.
     """
-    for name in reversed(request.spatial_layers) if layer is None else [request.spatial_layer(layer)]:
-        maps, gradients = _gradients_in(request, images, name)
-        if gradients.any():
-            return name, maps, gradients
+    left = list(reversed(request.spatial_layers)) if layer is None else [request.spatial_layer(layer)]
+    count = 1
+    while left:
+        for name, maps, gradients in _gradients_in(request, images, left[:count]):
+            if gradients.any():
+                return name, maps, gradients
+        left, count = left[count:], 2 * count
     if layer is None:
         where = f"any layer of {request.network.label} with positions"
         raise fv.SettingError(f"{request.target} has no gradient in {where}; give another target")
@@ -237,14 +242,19 @@ def _layer_with_gradient(request: AttributionRequest, images: Tensor, layer: str
     )
 
 
-def _gradients_in(request: AttributionRequest, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-    """Return a layer's activations and the score's gradients in them; the gradients are 0 where it is not reached."""
-    with request.open(layer) as scorer, torch.enable_grad():
+def _gradients_in(
+    request: AttributionRequest, images: Tensor, layers: Sequence[str]
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield each layer's name, activations, and the score's gradients in them, which are 0 where it is not reached."""
+    with request.open(*layers) as scorer, torch.enable_grad():
         acts = scorer.activations(images.requires_grad_())
         # The score of an image depends on this image only, so the gradient of the sum holds the gradient of each.
-        (gradient,) = torch.autograd.grad(scorer.scores(acts)[:, 0].sum(), acts[layer], allow_unused=True)
+        score = scorer.scores(acts)[:, 0].sum()
+        found = torch.autograd.grad(score, [acts[layer] for layer in layers], allow_unused=True)
+    for layer, gradient in zip(layers, found, strict=True):
         maps = acts.as_map(layer).detach()
-    return maps, torch.zeros_like(maps) if gradient is None else acts.replaced({layer: gradient}).as_map(layer)
+        gradients = torch.zeros_like(maps) if gradient is None else acts.replaced({layer: gradient}).as_map(layer)
+        yield layer, maps, gradients
 
 
 def _linear_head(network: fv.Network, maps: Tensor, logits: Tensor) -> nn.Linear:

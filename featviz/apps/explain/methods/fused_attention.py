@@ -112,7 +112,7 @@ def _heads_first(tokens: Tensor, heads: int) -> Tensor:
 
 
 def _mask(given: Mapping[str, Any], query: Tensor, key: Tensor) -> Tensor | None:
-    """Return what is added to the logits of the attention, (n, heads, queries, tokens)."""
+    """Return the bias of the attention logits, (n, heads, queries, tokens)."""
     shape = (*query.shape[:2], query.shape[2], key.shape[2])
     mask, padding = given["attn_mask"], given["key_padding_mask"]
     found = None

@@ -129,13 +129,14 @@ export class Tiles {
     const frame = make("span", {class: "frame"}, img, note, bar);
     const button = make("button", {type: "button", class: "tile", tabindex: "-1", "data-channel": channel, "data-state": "new"},
       frame, make("span", {class: "label", title: label}, label));
-    const tile = {channel, label, img, bar, note, button, draft: null, full: null, soon: null, leave: {}};
+    const kind = this.layer.labels ? "Class" : "Channel";
+    const tile = {channel, label, kind, img, bar, note, button, draft: null, full: null, soon: null, leave: {}};
     this.name(tile, "not rendered yet");
     return tile;
   }
 
   name(tile, state) {
-    tile.button.setAttribute("aria-label", `${this.layer.labels ? "Class" : "Channel"} ${tile.label}${state ? `, ${state}` : ""}`);
+    tile.button.setAttribute("aria-label", `${tile.kind} ${tile.label}${state ? `, ${state}` : ""}`);
   }
 
   get draftIsAll() {

@@ -97,7 +97,7 @@ def _may_write(function: Callable[..., Any]) -> bool:
 
 
 def _written_back(call: Call, rule: Replacement) -> Any:
-    """Return what a rule returns. If the call works in place, write this to the caller's own tensor as well."""
+    """Return the result of a rule. If the call is in place, also write it to the caller's tensor."""
     first = call.args[0] if call.args else None
     if not isinstance(first, Tensor):
         return rule(call)
@@ -149,7 +149,7 @@ def _activation(call: Call) -> Tensor:
 
 
 class _Value(torch.autograd.Function):
-    """The identity to autograd, with the exact value of what was rounded in between."""
+    """Identity for autograd that restores the value before rounding."""
 
     @staticmethod
     def forward(_: Any, made: Tensor, exact: Tensor) -> Tensor:  # noqa: ARG004

@@ -19,6 +19,7 @@ from featviz.apps.explain.methods.lrp.weighted import (
     COMPOSITES,
     RULES,
     Bounds,
+    Composite,
     WeightedRules,
     bounds_between,
     zennit,
@@ -104,8 +105,9 @@ class LRP:
         https://doi.org/10.1007/978-3-030-28954-6_10; the rules are those of zennit. Ali et al. 2022,
         https://arxiv.org/abs/2202.07304, for CP-LRP; Achtibat et al. 2024, https://arxiv.org/abs/2402.05602, for
         AttnLRP; Arras et al. 2017, https://arxiv.org/abs/1706.07206, for recurrent layers.
-    Differs: in all rules but `attn_lrp` and `cp_lrp`, propagation starts with the magnitude of the activations that the
-        target reads, so that positive relevance raises the score of a class with a negative logit, too.
+    Differs: where the rule of the target's layer divides by a sum of one sign (`zplus`, `alphabeta`, `flat`,
+        `deep_taylor`), propagation starts with the magnitude of its activations, so that positive relevance raises the
+        score of a class with a negative logit, too.
     """
 
     rule: str = "epsilon_plus"
@@ -142,7 +144,7 @@ class LRP:
         with request.open() as scorer, torch.enable_grad():
             acts, _ = self._run(scorer, images.requires_grad_(), bounds)
             _check_rules(request, list(acts.values()))
-            relevance = _relevance_of_target(scorer, acts)
+            relevance = _relevance_of_target(scorer, acts, COMPOSITES[self.rule])
             (per_channel,) = torch.autograd.grad([acts[layer] for layer in relevance], images, [*relevance.values()])
         total = torch.stack([part.flatten(1).sum(1) for part in relevance.values()]).sum(0)
         delta = (per_channel.sum((1, 2, 3)) - total) / total.abs().clamp(min=1e-12)
@@ -220,9 +222,14 @@ def _check_rules(request: AttributionRequest, outputs: Sequence[Tensor]) -> None
         raise fv.SettingError(f"LRP has no rule for {named} in {request.network.label}; use LRP('attn_lrp') or GradCAM")
 
 
-def _relevance_of_target(scorer: Scorer, acts: Activations) -> dict[str, Tensor]:
-    """Return the relevance at the layers that the target reads: magnitude times the gradient of the score."""
-    return {layer: acts[layer].detach().abs() * one for layer, one in _gradients_of_target(scorer, acts).items()}
+def _relevance_of_target(scorer: Scorer, acts: Activations, composite: Composite) -> dict[str, Tensor]:
+    """Return the relevance at the layers that the target reads: value or magnitude, times the gradient of the score."""
+    relevance = {}
+    for layer, gradient in _gradients_of_target(scorer, acts).items():
+        values = acts[layer].detach()
+        signed = composite.keeps_sign(dense=acts.layouts[layer].kind != "map")
+        relevance[layer] = (values if signed else values.abs()) * gradient
+    return relevance
 
 
 def _gradients_of_target(scorer: Scorer, acts: Activations) -> dict[str, Tensor]:

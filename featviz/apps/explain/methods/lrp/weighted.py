@@ -37,6 +37,16 @@ class Composite:
         usual = self.convolution if kind == "convolution" else self.dense
         return special if first and special else usual
 
+    def keeps_sign(self, *, dense: bool) -> bool:
+        """Return whether inputs with a positive contribution to a negative output get positive relevance.
+
+        With relevance R_j = z_j, those rules give R_i = z_ij z_j / z_j. The others divide by a sum of another sign.
+
+        Args:
+            dense: Whether the output is that of a fully connected layer instead of a convolution.
+        """
+        return (self.dense if dense else self.convolution) in ("epsilon", "gamma")
+
     @property
     def needs_bounds(self) -> bool:
         """Whether a rule needs to know the range of the first layer's input."""
