@@ -103,6 +103,14 @@ class GivenInput:
         return f"{str(self.value.dtype).removeprefix('torch.')} {tuple(self.value.shape)}"
 
     @property
+    def kind(self) -> tuple[object, ...]:
+        """What may decide how a module runs: type and shape, without the number of rows."""
+        if not isinstance(self.value, Tensor):
+            return type(self.value), self.value
+        shape = self.value.shape if self.rows == "none" else self.value.shape[1:]
+        return self.value.dtype, tuple(shape), self.rows == "none"
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the value, the same on each device."""
         digest = hashlib.sha256(f"{self.rows} {self.described}".encode())

@@ -292,18 +292,18 @@ class Network:
             raise
 
     def _explain_given(self, error: Exception) -> None:
-        """Raise an error that lists the given inputs, which may be at fault where a module does not run.
+        """Raise an error that lists the inputs, which may be at fault where a module does not run.
 
         Raises:
-            ModelError: Some inputs are given.
+            ModelError: The network was made with `inputs`.
         """
         raise_unless_size_error(error)
-        if self.given:
-            listed = ", ".join(f"{name} = {each.described}" for name, each in self.given.items())
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if inputs_in(self.module):
+            listed = "".join(f", {name} = {each.described}" for name, each in self.given.items())
+            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
             raise ModelError(
-                f"{self.label} does not run on {self.input.dims.replace('n, ', '(n, ', 1)}) images with {listed}: "
-                f"{reason}; give each input as the module expects it, with the images first"
+                f"{self.label} does not run on images ({self.input.dims}){listed}: {reason}; give each input as the "
+                "module expects it, with the images first"
             ) from error
 
     @property
@@ -469,7 +469,7 @@ class Network:
                 f"{self.label} has no given inputs of its own; one that has is fv.Network(module, inputs=...)"
             )
         made = with_given(inputs, values, self._weight.dtype if self._weight.numel() else None)
-        alike = all(each.described == made.given[name].described for name, each in inputs.given.items())
+        alike = all(each.kind == made.given[name].kind for name, each in inputs.given.items())
         measured = replace(self._measured, fingerprint=None, outputs={}) if alike else _Measured()
         return self._replaced(module=on_images(self.module, made), _measured=measured)
 
