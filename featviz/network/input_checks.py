@@ -46,8 +46,8 @@ def read_inputs(module: nn.Module, inputs: Any, label: str) -> tuple[Inputs, Inp
         )
     if len(specs) > 1:
         raise SettingError(
-            f"one input is optimised at a time, and {' and '.join(specs)} are each an fv.InputSpec; give all but one as "
-            "a tensor, and take turns"
+            f"one input is optimised at a time, and {' and '.join(specs)} are each an fv.InputSpec; give all but one "
+            "as a tensor, and take turns"
         )
     _check_counts(read)
     return read, read.leaves[specs[0]]
