@@ -72,6 +72,9 @@ from .network import (
     Execution as Execution,
 )
 from .network import (
+    Given as Given,
+)
+from .network import (
     InputSpec as InputSpec,
 )
 from .network import (

@@ -96,11 +96,30 @@ def check_weights(network: fv.Network, recipe: fv.Recipe) -> None:
     Raises:
         RecipeError: It has others.
     """
+    check_given(network, recipe)
     if network.fingerprint != recipe.fingerprint:
         raise fv.RecipeError(
             f"the image was rendered with weights {recipe.fingerprint}, {network.label} has {network.fingerprint}; "
             "give the original network with --weights or --model"
         )
+
+
+def check_given(network: fv.Network, recipe: fv.Recipe) -> None:
+    """Check that a network gets the inputs with which an image was rendered, beside the optimised one.
+
+    Raises:
+        RecipeError: It gets others.
+    """
+    for name in {**recipe.given, **network.given}:
+        rows, then, content = recipe.given.get(name, ("", "nothing", ""))
+        here = network.given.get(name)
+        if here is None or (here.rows, here.fingerprint) != (rows, content):
+            now = "nothing" if here is None else here.shown
+            same = f"other values, {now}," if now == then else now
+            raise fv.RecipeError(
+                f"the image was rendered with {then} as the input {name!r}, and {network.label} gets {same} here; give "
+                f"the original network with --model, or net.with_given({{{name!r}: ...}}) as network="
+            )
 
 
 def with_recipe_dictionaries(network: fv.Network, recipe: fv.Recipe, moved: str | Path | None = None) -> fv.Network:

@@ -65,6 +65,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
                 check(name, given[name])
                 if isinstance(given[name], Network):
                     _check_reads(function.__name__, given[name])
+                    _check_given(function.__name__, given[name])
         progress = {name: _own_progress(function.__name__, name, given) for name in automatic}
         shown = {name: each for name, each in progress.items() if name not in given or each is not given[name]}
         kwargs.update(shown)  # type: ignore[arg-type]
@@ -93,6 +94,20 @@ def _check_reads(function: str, network: Network) -> None:
         raise SettingError(
             f"{network.label} reads inputs of size {network.size}, and {function} works on images, which have height "
             f"and width; use {', '.join(sorted(ANY_AXES - {'score'}))} or score"
+        )
+
+
+def _check_given(function: str, network: Network) -> None:
+    """Check that a public function that makes batches of its own gets inputs that are the same for all images.
+
+    Raises:
+        SettingError: Inputs are given per image.
+    """
+    if network.given_images is not None and function not in PER_IMAGE:
+        own = ", ".join(name for name, each in network.given.items() if each.rows == "own")
+        raise SettingError(
+            f"{network.label} has the input(s) {own} per image, and {function} needs them for all images; give one row "
+            "with net.with_given(...)"
         )
 
 
@@ -213,6 +228,8 @@ READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 """Public functions that accept a network that reads text."""
 ANY_AXES = frozenset(("render", "replay", "score"))
 """Public functions that accept a network that reads signals, volumes or video."""
+PER_IMAGE = frozenset(("render", "replay", "score"))
+"""Public functions that accept a network with inputs that are given per image."""
 USE = "use explain, compare, attention or embeddings"
 """What to do instead."""
 CHECKS: Mapping[str, Callable[[str, Any], object]] = {

@@ -152,7 +152,7 @@ class Chunks:
         leaves = [leaf.detach().requires_grad_(leaf.requires_grad) for leaf in job.leaves]
         images = job.images(leaves)
         views, move = job.view.look(images, draw)
-        acts = self._forward(check_differentiable(views, BLOCKED), redirect=redirect, graph=False)
+        acts = self._forward(check_differentiable(views, BLOCKED), redirect=redirect, graph=False, rows=some)
         acts = acts.of(images, done=done, move_masks=move, has_alpha=job.has_alpha)
         scores = check_differentiable(job.scores(acts, some), NOT_DIFFERENTIABLE)
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
@@ -163,7 +163,8 @@ class Chunks:
     ) -> Float[Tensor, " n"]:
         """Run the network on views, or on one tile of them, and score the images."""
         job = self._job
-        acts = self._forward(seen, redirect=redirect).of(images, done=done, move_masks=move, has_alpha=job.has_alpha)
+        acts = self._forward(seen, redirect=redirect, rows=some)
+        acts = acts.of(images, done=done, move_masks=move, has_alpha=job.has_alpha)
         return job.scores(acts, some)
 
     def _backward(
@@ -243,7 +244,7 @@ class Chunks:
 
         def run() -> object:
             views, _ = job.view.look(job.images(leaves), drawing(Generators(range(count))))
-            return self._forward(job.view.tiles[0].cut(views))
+            return self._forward(job.view.tiles[0].cut(views), rows=group)
 
         known = _image_bytes.setdefault(job.network, {})
         key = (job.layers, job.size, job.view.tiles[0].weights.shape, job.execution, repr(job.param))

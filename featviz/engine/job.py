@@ -104,6 +104,7 @@ class Job:
         objectives = _check_batch(as_objectives(objective), param)
         start = torch.from_numpy(np.ascontiguousarray(start)) if isinstance(start, np.ndarray) else start
         count = len(objectives) * param.batch
+        _check_given(network, count)
         start_images = None if start is None else _start_images(start, network, count)
         size = _size(param, network, start_images)
         check_fits(count, network.channels, size)
@@ -247,6 +248,7 @@ class Job:
             input=self.network.input,
             smooth_pools=self.network.smooth_pools,
             head=self.network.head,
+            given={name: (each.rows, each.shown, each.fingerprint) for name, each in self.network.given.items()},
             outputs=self.network.outputs,
             texts=self.network.texts,
             objectives=tuple(repr(objective) for objective in self.objectives),
@@ -306,6 +308,19 @@ def _check_batch(objectives: tuple[ObjectiveLike, ...], param: Param) -> tuple[O
         name = type(param).__name__
         raise SettingError(f"{name} shares tensors between the images of a batch; render one objective at a time")
     return objectives
+
+
+def _check_given(network: Network, count: int) -> None:
+    """Check that inputs that are given per image are for the images of the render.
+
+    Raises:
+        SettingError: They are not.
+    """
+    if network.given_images not in (None, count):
+        raise SettingError(
+            f"{network.label} has inputs per image, for {network.given_images} image(s), and {count} are rendered; "
+            f"give batch={network.given_images} or as many objectives, or other inputs with net.with_given(...)"
+        )
 
 
 def _layers(objectives: Sequence[ObjectiveLike]) -> frozenset[str]:

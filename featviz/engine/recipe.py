@@ -59,6 +59,9 @@ class Recipe:
         outputs: The network's `outputs`.
         dictionaries: Of the layers `layer~` that the objectives read, the file of the dictionary (empty for one made in
             Python) and its fingerprint, by layer.
+        given: Inputs that the network gets beside the optimised one, by name: how the value belongs to the images
+            (`"one"` row for all, its `"own"` row for each, or `"none"`), the value if it is small, else its type and
+            shape, and its hash.
         texts: The classes of a network whose classes are texts, which are part of its fingerprint.
     """
 
@@ -89,6 +92,7 @@ class Recipe:
     dictionaries: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
     accentuation: Mapping[str, Any] | None = None
+    given: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
 
     TENSOR: ClassVar[str] = "an image made in Python"
     """Value of `start` for an image that came from no file."""
@@ -173,6 +177,8 @@ class Recipe:
         """The recipe of the image that is shown, without the rest of its batch where that had no influence on it."""
         if self.index is None or self.start is not None or len(self.objectives) != len(self.seeds):
             return self
+        if any(rows == "own" for rows, _, _ in self.given.values()):
+            return self
         # Without a start image, image i depends on objective i and seed i only, so the rest of the batch is left out.
         i = self.index
         named = {name: index for name, index in self.classes.items() if repr(name) in self.objectives[i]}
@@ -225,7 +231,7 @@ class Recipe:
         decisive["precision"] = parse_repr(self.execution, {"Execution": Execution}).precision
         decisive["dictionaries"] = {layer: content for layer, (_, content) in decisive["dictionaries"].items()}
         # Fields that older recipes do not have.
-        for later in ("classes", "head", "outputs", "dictionaries", "accentuation"):
+        for later in ("classes", "head", "outputs", "dictionaries", "accentuation", "given"):
             if not decisive[later]:
                 del decisive[later]
         if self.dream is not None:

@@ -6,6 +6,7 @@ from featviz.network.dictionaries.attached import SUFFIX as CODES
 from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.execution import PRECISIONS, Execution
 from featviz.network.fast.conv_backward import plain_backward
+from featviz.network.given_inputs import Given
 from featviz.network.gradients import Rectifying
 from featviz.network.input_spec import InputSpec
 from featviz.network.layer_lookup import LayerLike
@@ -18,7 +19,8 @@ from featviz.network.token_spec import TokenSpec
 from featviz.network.zero_shot import zero_shot
 
 __all__ = [
-    "CODES", "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Dictionary", "Execution", "Forward", "InputSpec",
+    "CODES", "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Dictionary", "Execution", "Forward", "Given",
+    "InputSpec",
     "Layer", "LayerLike", "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "TokenSpec", "combine", "find",
     "index_of_class", "is_on_this_machine", "load", "models", "neutral_state", "plain_backward",
     "zero_shot",

@@ -28,7 +28,7 @@ def combine(**networks: Network) -> Network:
 
     Raises:
         SettingError: Fewer than two networks, one of them twice, different numbers of channels, devices or
-            precisions, or a name that cannot be used.
+            precisions, inputs that are given per image, or a name that cannot be used.
 
     >>> from featviz.network import load
     >>> combine(first=load("motifnet", device="cpu"), second=load("motifnet", weights="none", device="cpu")).channels
@@ -41,6 +41,11 @@ def combine(**networks: Network) -> Network:
     reading = [name for name, network in networks.items() if network.tokens is not None]
     if reading:
         raise SettingError(f"combined networks must read images; {reading[0]} reads text")
+    own = [name for name, network in networks.items() if network.given_images is not None]
+    if own:
+        raise SettingError(
+            f"combined networks need inputs that are the same for all images; {own[0]} has some per image"
+        )
     first, *others = networks.values()
     if len({id(network.module) for network in networks.values()}) < len(networks):
         raise SettingError("combined networks must not share a module; copy it with copy.deepcopy(module)")

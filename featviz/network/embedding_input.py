@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,14 +16,15 @@ from featviz.network.input_spec import InputSpec
 from featviz.network.modules import explain_inputs
 from featviz.network.neutral_state import neutral_state
 from featviz.network.passes import FIRST_BATCH, raise_unless_size_error
+from featviz.network.replaced_forward import own_forward, with_forward, without_forward
 from featviz.network.token_spec import TokenSpec
 from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance
 
 PROBED_LENGTH, MORE_TOKENS = 16, 4
 """Number of tokens on which a network is measured, and how many more it gets in the second pass at least."""
-_LOOKUP, _OWN_FORWARD = "_featviz_lookup", "_featviz_own_forward"
-"""Names of the attributes that `on_embeddings` adds to its copy of a module."""
+_LOOKUP = "_featviz_lookup"
+"""Name of the attribute that `on_embeddings` adds to its copy of a module."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class Lookup:
 def on_embeddings(module: nn.Module, lookup: Lookup) -> nn.Module:
     """Return a module with the same parts and weights, which gets embedding sequences in place of token ids.
 
-    Only the outermost object is another one: it shares its dictionaries of parts, weights and hooks with the user's
-    module, which is not changed. A pass runs on working copies of it, never on itself.
+    The user's module is not changed: see `with_forward`.
 
     Args:
         module: The user's module, or one that this function returned.
@@ -68,24 +67,7 @@ def on_embeddings(module: nn.Module, lookup: Lookup) -> nn.Module:
     Returns:
         A module of the same class, from (n, d, 1, length) to what the user's module puts out.
     """
-    made: nn.Module = object.__new__(type(module))
-    vars(made).update(vars(module))
-    if _LOOKUP not in vars(module):
-        vars(made)[_OWN_FORWARD] = vars(module).get("forward")
-    vars(made)[_LOOKUP] = lookup
-    # A method, because working copies bind methods to themselves.
-    vars(made)["forward"] = types.MethodType(_forward, made)
-    return made
-
-
-def _on_ids(module: nn.Module) -> nn.Module:
-    """Return the module that gets token ids, from one that `on_embeddings` returned."""
-    made: nn.Module = object.__new__(type(module))
-    vars(made).update(vars(module))
-    own = vars(made).pop(_OWN_FORWARD)
-    del vars(made)["forward"], vars(made)[_LOOKUP]
-    vars(made).update({} if own is None else {"forward": own})
-    return made
+    return with_forward(module, _forward, {_LOOKUP: lookup})
 
 
 def lookup_of(module: nn.Module) -> Lookup:
@@ -98,12 +80,11 @@ def _forward(self: nn.Module, images: Float[Tensor, "n d 1 length"]) -> Any:
     if images.shape[2] != 1:
         raise SettingError(f"an embedding sequence must have shape (n, d, 1, length), got {tuple(images.shape)}")
     lookup = lookup_of(self)
-    own = vars(self)[_OWN_FORWARD] or types.MethodType(type(self).forward, self)
     # Copied, because modules may write to the output of an embedding, and to the ids.
     embedded = images[:, :, 0].transpose(1, 2).clone(memory_format=torch.contiguous_format)
     ids = torch.tensor(lookup.ids(embedded.shape[1]), device=images.device).repeat(len(images), 1)
     with _looked_up(self.get_submodule(lookup.embedding), ids, embedded):
-        return own(ids)
+        return own_forward(self)(ids)
 
 
 @contextmanager
@@ -152,7 +133,7 @@ def text_input(module: nn.Module, tokens: TokenSpec, label: str) -> tuple[nn.Mod
         AddressError: The module has no embedding of the given name.
         SettingError: Several embeddings get the ids, or the vocabulary has more tokens than the embedding has rows.
     """
-    module = _on_ids(module) if _LOOKUP in vars(module) else module
+    module = without_forward(module, _LOOKUP) if _LOOKUP in vars(module) else module
     lookup, length = find_lookup(module, tokens, label)
     width = module.get_submodule(lookup.embedding).embedding_dim
     assert isinstance(width, int)

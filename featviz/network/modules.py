@@ -89,7 +89,7 @@ def explain_failure(module: nn.Module, spec: InputSpec, label: str, error: Excep
 
 
 def explain_inputs(module: nn.Module, label: str, error: Exception, given: str = "images") -> None:
-    """Raise an error that says how to wrap a module whose `forward` needs several inputs.
+    """Raise an error that says what to do with a module whose `forward` needs several inputs.
 
     Args:
         module: The module.
@@ -108,6 +108,12 @@ def explain_inputs(module: nn.Module, label: str, error: Exception, given: str =
     ]
     name = given.split()[-1]
     if isinstance(error, TypeError) and len(needed) > 1 and "required" in str(error):
+        if given == "images":
+            tensors = "".join(f", {each!r}: tensor" for each in needed[1:])
+            raise ModelError(
+                f"{label}.forward needs {len(needed)} inputs ({', '.join(needed)}), and gets images only; give "
+                f"inputs={{{needed[0]!r}: fv.InputSpec(...){tensors}}} in place of size, mean and std"
+            ) from error
         others = ", ".join(f"{each}=..." for each in needed[1:])
         raise ModelError(
             f"{label}.forward needs {len(needed)} inputs ({', '.join(needed)}), and gets {given} only; wrap it:\n\n"

@@ -32,7 +32,9 @@ from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import Pair, foldable
 from featviz.network.fast.out_of_place import can_run_out_of_place
 from featviz.network.field_probing import receptive_fields_of
+from featviz.network.given_inputs import GivenInput, inputs_in, on_images, without_inputs
 from featviz.network.hooks import Call, hook_outputs
+from featviz.network.input_checks import read_inputs, with_given
 from featviz.network.input_spec import InputSpec
 from featviz.network.layer_lookup import LayerLike, find_layer, is_ambiguous, name_of, output_row
 from featviz.network.layers import Layer, LayerTable, Probed
@@ -71,6 +73,7 @@ class Network:
     """A module with its input specification, its class names and its layer table. Immutable.
 
     It reads images, whose `size`, `mean` and `std` are given; or text, of which `tokens` says how it becomes token ids.
+    Of a module with several inputs, `inputs` says which one is optimised, and what the others get.
 
     Nothing ever changes on the module: eval mode, frozen parameters and hooks are those of a working copy that shares
     the weights. So the module can run elsewhere meanwhile, and several threads can use one network.
@@ -94,6 +97,12 @@ class Network:
         heads: Layers or outputs that put out class logits, and their class names: `{"head": names}`, or
             `{"output.1": names}` for the second tensor of a network that puts out several. `None` for the output with
             `classes`; of several, the one with as many numbers as there are classes.
+        inputs: For a module with several inputs: the arguments of its `forward` by name, or a tuple of positional ones.
+            One is an `InputSpec`, in place of `size`, `mean` and `std`: its images are optimised. The others are given:
+            a tensor as the module expects it, with the images first and one row, (1, ...), which every image gets;
+            `fv.Given(tensor, per_image=True)` with row *i* for image *i* of a render; `fv.Given(tensor)` as it is,
+            whatever the number of images; or a number, text, flag or `None`. They follow the device of the weights.
+            Dicts and tuples may hold further ones. A module whose only argument is a dict gets all of them in one.
         outputs: What the outputs are: `"classes"`, of which one is right; `"multilabel"`, independent labels;
             `"binary"`, one label; or `"regression"`, values without probabilities. `None` to tell from the network: one
             output is binary, sigmoids at the end are independent labels, anything else is classes.
@@ -101,7 +110,9 @@ class Network:
         probed: The layer table, where it is known already; `None` to find it by running the module when needed.
 
     Raises:
-        SettingError: A value of the input specification is out of its range, or there is no such kind of outputs.
+        SettingError: A value of the input specification is out of its range, there is no such kind of outputs, or of
+            `inputs` one is missing, unknown or of another floating-point type than the weights, or not exactly one is
+            an `InputSpec`.
         ModelError: The module is not an `nn.Module`, has no weights yet, or is TorchScript.
     """
 
@@ -130,6 +141,7 @@ class Network:
         axes: str = "",
         value_range: tuple[float, float] | None = None,
         tokens: TokenSpec | Any = None,
+        inputs: Mapping[str, Any] | Sequence[Any] | None = None,
         classes: Sequence[str] | Mapping[int, str] = (),
         name: str = "",
         weights: str | None = None,
@@ -148,7 +160,14 @@ class Network:
         else:
             head, own_classes = OUTPUT, _in_output_order(classes)
         module = getattr(module, "_orig_mod", module)
-        if tokens is None:
+        if inputs is not None:
+            others = {"channel_order": channel_order != "RGB", "layout": layout != "NCHW", "axes": bool(axes)}
+            images = {"size": size, "mean": mean, "std": std, "value_range": value_range, "tokens": tokens}
+            _refuse_beside_inputs(others | {key: value is not None for key, value in images.items()})
+            module = without_inputs(module)
+            read, spec = read_inputs(module, inputs, name or type(module).__name__)
+            module = on_images(module, read)
+        elif tokens is None:
             spec = _image_spec(size, mean, std, channel_order, layout, axes, value_range)
         else:
             _refuse_both(size=size, mean=mean, std=std)
@@ -184,6 +203,7 @@ class Network:
             reads = f"reads {self.tokens.size} tokens, sequences of at most {self.tokens.length}"
             return f"<Network {self.label}: {reads}, {len(self.classes)} class names, on {self.device}>"
         expects = f"{show_size(spec.size, 'x')} px, {spec.channels} channels, mean {spec.mean}, std {spec.std}"
+        expects += "".join(f", {name} = {each.described}" for name, each in self.given.items())
         return f"<Network {self.label}: {expects}, {len(self.classes)} class names, on {self.device}>"
 
     # ------------------------------------------------------------------------------------------ facts
@@ -231,7 +251,7 @@ class Network:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of its weights, the same wherever they were loaded from."""
+        """Hash of its weights and of the values of given inputs, the same wherever they were loaded from."""
         state = {key: value for key, value in sorted(self.module.state_dict().items()) if isinstance(value, Tensor)}
         now = [(value.data_ptr(), _version(value), value.sum().item()) for value in state.values()]
         known = self._measured.fingerprint
@@ -240,6 +260,8 @@ class Network:
             for key, value in state.items():
                 digest.update(key.encode() + str(tuple(value.shape)).encode())
                 digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            for name, each in self.given.items():
+                digest.update(f"{name} {each.fingerprint}".encode())
             known = self._measured.fingerprint = now, digest.hexdigest()[:16]
         return known[1]
 
@@ -265,8 +287,24 @@ class Network:
             return probe(self.module, self.input, self._weight, self._longest)
         except Exception as error:
             explain_failure(self.module, self.input, self.label, error)
+            self._explain_given(error)
             error.add_note(f"while running {self.label} on grey images of {show_size(self.size, 'x')} px")
             raise
+
+    def _explain_given(self, error: Exception) -> None:
+        """Raise an error that lists the inputs, which may be at fault where a module does not run.
+
+        Raises:
+            ModelError: The network was made with `inputs`.
+        """
+        raise_unless_size_error(error)
+        if inputs_in(self.module):
+            listed = "".join(f", {name} = {each.described}" for name, each in self.given.items())
+            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            raise ModelError(
+                f"{self.label} does not run on images ({self.input.dims}){listed}: {reason}; give each input as the "
+                "module expects it, with the images first"
+            ) from error
 
     @property
     def _longest(self) -> int | None:
@@ -398,6 +436,42 @@ class Network:
         made = object.__new__(Network)
         vars(made).update(vars(self) | changes)
         return made
+
+    # ------------------------------------------------------------------------------------------ given inputs
+
+    @property
+    def given(self) -> dict[str, GivenInput]:
+        """Values of the inputs that are given beside the optimised one, by name; of combined networks, with theirs."""
+        parts = inputs_in(self.module).items()
+        return {f"{part}.{name}".lstrip("."): each for part, inputs in parts for name, each in inputs.given.items()}
+
+    @property
+    def given_images(self) -> int | None:
+        """Number of images for which inputs are given per image; `None` where all images get the same."""
+        counts = (inputs.count for inputs in inputs_in(self.module).values())
+        return next((count for count in counts if count is not None), None)
+
+    def with_given(self, values: Mapping[str, Any]) -> Network:
+        """Return the same network with other values of given inputs.
+
+        Args:
+            values: The other values by name of the input, as in the argument `inputs`; the rest stay as they are.
+
+        Returns:
+            The network. The module is shared, nothing is copied; what was measured is, where only numbers changed.
+
+        Raises:
+            SettingError: There is no such given input, or a value cannot be given.
+        """
+        inputs = inputs_in(self.module).get("")
+        if inputs is None:
+            raise SettingError(
+                f"{self.label} has no given inputs of its own; one that has is fv.Network(module, inputs=...)"
+            )
+        made = with_given(inputs, values, self._weight.dtype if self._weight.numel() else None)
+        alike = all(each.kind == made.given[name].kind for name, each in inputs.given.items())
+        measured = replace(self._measured, fingerprint=None, outputs={}) if alike else _Measured()
+        return self._replaced(module=on_images(self.module, made), _measured=measured)
 
     # ------------------------------------------------------------------------------------------ text
 
@@ -606,7 +680,7 @@ class Network:
 
         Raises:
             AddressError: There is no such layer.
-            SettingError: The images do not have the network's channels.
+            SettingError: The images do not have the network's channels, or are not as many as inputs per image.
         """
         self.check_images(images)
         with self.session(layers) as forward:
@@ -625,7 +699,8 @@ class Network:
         if head not in self._measured.outputs:
             with torch.enable_grad():
                 noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
-                logits = self.capture(noise.requires_grad_(), [head]).logits(head)
+                with self.session([head]) as forward:
+                    logits = forward(noise.requires_grad_().to(self.device), rows=slice(0, 1)).logits(head)
                 scale, is_sigmoid = output_scale(logits)
             guess: OutputKind = "binary" if logits.shape[1] == 1 else "multilabel" if is_sigmoid else "classes"
             self._measured.outputs[head] = self.outputs or guess, scale
@@ -718,6 +793,20 @@ def _refuse_both(**of_images: Any) -> None:
     given = [name for name, value in of_images.items() if value is not None]
     if given:
         raise SettingError(f"a network that reads text has tokens only; leave out {', '.join(given)}")
+
+
+def _refuse_beside_inputs(others: Mapping[str, bool]) -> None:
+    """Check that what an `InputSpec` says is not given beside `inputs`.
+
+    Args:
+        others: Whether other arguments are given, by name.
+
+    Raises:
+        SettingError: One is.
+    """
+    given = [name for name, is_given in others.items() if is_given]
+    if given:
+        raise SettingError(f"inputs has the fv.InputSpec of the optimised input; leave out {', '.join(given)}")
 
 
 def _refuse_change(name: str) -> NoReturn:

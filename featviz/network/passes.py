@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from featviz.interfaces import Size
 from featviz.network.activations import OUTPUT, first_tensor, tensors_in
+from featviz.network.given_inputs import inputs_in
 from featviz.network.hooks import Note, watch_outputs
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Shape
@@ -57,11 +58,14 @@ class Record:
     shapes: dict[Call, Shape | None] = field(default_factory=dict)
     items: dict[str, Shape] = field(default_factory=dict)  # shapes of the tensors in the network's output, by path
     draws: bool = False
+    without_gradient: set[Call] = field(default_factory=set)  # outputs from which no gradient reaches the images
 
     def note(self, name: str, call: int, output: object) -> None:
         """Record the output of one call of a module."""
         tensor = first_tensor(output)
         self.shapes[name, call] = None if tensor is None else tuple(tensor.shape)
+        if tensor is not None and not tensor.requires_grad:
+            self.without_gradient.add((name, call))
         if name == OUTPUT:
             self.items = {path: tuple(each.shape) for path, each in tensors_in(output).items() if each.ndim}
 
@@ -90,6 +94,9 @@ class Passes:
         self.normalise, self.device = spec.normaliser(like), like.device
         self.parts = dict(module.named_modules())
         self.first, self.memory_format, self.writes_weights = self._first_pass()
+        is_given = any(inputs.given for inputs in inputs_in(module).values())
+        self.from_given = self.first.without_gradient if is_given else set[Call]()
+        """Outputs that are computed from given inputs only, and are the same for all images."""
         self.second, self.larger, self.fixed_size = self._larger_pass()
         self.tokens_first = {
             call for call, shape in self.first.shapes.items() if shape and self._has_tokens_first(call, shape)

@@ -39,11 +39,13 @@ def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None 
     layouts, refused = _layouts(passes)
     layers = {call: _layer(passes, call, layout) for call, layout in layouts.items()}
     last = {name: count - 1 for name, count in passes.first.counts.items()}
-    table = {name: layers[name, call] for name, call in last.items() if (name, call) in layers}
+    # Of a module that also reads a given input, as an encoder of two images may, the last call on the optimised one.
+    last |= {name: call for name, call in passes.first.shapes if (name, call) not in passes.from_given}
+    table = {name: replace(layers[name, call], calls=call + 1) for name, call in last.items() if (name, call) in layers}
     numbered = {
         f"{name}#{call + 1}": replace(layer, name=f"{name}#{call + 1}", calls=1)
         for (name, call), layer in layers.items()
-        if last[name]
+        if passes.first.counts[name] > 1
     }
     reasons = {name: refused[name, call] for name, call in last.items() if (name, call) in refused}
     items = passes.first.items if len(passes.first.items) > 1 else {}
@@ -73,6 +75,8 @@ def _layouts(passes: Passes) -> tuple[dict[Call, Layout], dict[Call, str]]:
         shape, other = passes.shapes_of(call)
         if shape is None:
             refused[call] = "its output contains no tensor"
+        elif call in passes.from_given:
+            refused[call] = "no gradient goes from it to the optimised input, as it reads given ones"
         elif shape[:1] != (FIRST_BATCH,) or (other and (other[0] != SECOND_BATCH or len(other) != len(shape))):
             if other and other[:1] == (SECOND_BATCH,) and shape[:1] == (FIRST_BATCH,):
                 refused[call] = "the number of dimensions of its output depends on the size of the image"

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from featviz.errors import SettingError
 from featviz.network.activations import OUTPUT, Activations, Layout
 from featviz.network.dictionaries.attached import codings_of
 from featviz.network.execution import Execution
@@ -20,6 +21,7 @@ from featviz.network.fast.conv_backward import speed_up_backward
 from featviz.network.fast.cuda_graphs import cuda_graphed
 from featviz.network.fast.out_of_place import run_out_of_place
 from featviz.network.fast.weight_formats import convert_weights
+from featviz.network.given_inputs import place_inputs, rows_of_images
 from featviz.network.gradients import SmoothPools, redirect_gradients
 from featviz.network.hooks import Call, Replacement, hook_outputs
 from featviz.network.layers import Layer
@@ -42,7 +44,7 @@ class Forward:
     """
 
     module: nn.Module
-    run: Callable[[Tensor, Tensor | None, Mapping[str, Replacement], bool], Activations]
+    run: Callable[[Tensor, Tensor | None, Mapping[str, Replacement], bool, slice | None], Activations]
 
     def __call__(
         self,
@@ -51,6 +53,7 @@ class Forward:
         redirect: Bool[Tensor, " n"] | None = None,
         replace: Mapping[str, Replacement] = MappingProxyType({}),
         graph: bool = True,
+        rows: slice | None = None,
     ) -> Activations:
         """Return the activations of the captured layers.
 
@@ -59,8 +62,12 @@ class Forward:
             redirect: Images for which blocked gradients are redirected through rectifiers; `None` for none of them.
             replace: For captured layers, functions from their output to the one with which the pass goes on.
             graph: Whether the pass may be recorded as a CUDA graph of its own.
+            rows: Of inputs that are given per image, the rows that these images get; `None` for all, one each.
+
+        Raises:
+            SettingError: Inputs are given per image, `rows` is `None`, and there are not as many images.
         """
-        return self.run(images, redirect, replace, graph)
+        return self.run(images, redirect, replace, graph, rows)
 
 
 @contextmanager
@@ -99,7 +106,7 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
             return capture(lambda: module(normalise(images).contiguous(memory_format=memory)), replace)
 
     def forward(
-        images: Tensor, redirect: Tensor | None, replace: Mapping[str, Replacement], graph: bool
+        images: Tensor, redirect: Tensor | None, replace: Mapping[str, Replacement], graph: bool, rows: slice | None
     ) -> Activations:
         if images.requires_grad:
             check_gradients(network.probed.checkpointed)
@@ -107,11 +114,12 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
             # The backward pass of the first convolution puts out channels-last gradients. One copy here saves
             # three slow strided passes in the transforms and the param.
             images.register_hook(Tensor.contiguous)
-        with chance() if network.probed.draws else nullcontext():
+        rows = _rows(network.label, per_image, len(images), rows)
+        with chance() if network.probed.draws else nullcontext(), rows_of_images(module, rows):
             if replace:
                 captured = run(images, {layer: _batch_first(each, layouts[layer]) for layer, each in replace.items()})
             elif redirect is None:
-                captured = recorded(images) if graph else run(images)
+                captured = recorded(images) if graph and rows is None else run(images)
             else:
                 with redirect_gradients(redirect):
                     captured = run(images)
@@ -119,12 +127,13 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
         captured = {layer: tensor if tensor.ndim > 1 else tensor[:, None] for layer, tensor in captured.items()}
         return Activations(captured, layouts, tuple(images.shape[2:]), network.heads, outputs_of=network.outputs_of)
 
-    normalise, chance = network.normaliser(), Chance(network.device)
+    normalise, chance, per_image = network.normaliser(), Chance(network.device), network.given_images
     memory = network.probed.memory_format if execution.channels_last else torch.contiguous_format
     lower = execution.precision == "bfloat16"
     precision = torch.bfloat16 if lower else torch.float32
     recorded = cuda_graphed(run) if execution.graph and layouts else run  # without layers nothing runs
     module = network.copy_module()
+    place_inputs(module, network.device)
     if network.device.type == "cuda":
         let_recurrent_layers_go_back(module)
     if execution.fold:
@@ -136,6 +145,28 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
     capture = hook_outputs(module, calls, codings_of(network, found.values()))
     with fast_on_gpu(network.device, benchmark=execution.benchmark):
         yield Forward(module, forward)
+
+
+def _rows(label: str, given: int | None, count: int, rows: slice | None) -> slice | None:
+    """Return the rows that images get of inputs that are given per image; `None` where none is.
+
+    Args:
+        label: Name of the network for messages.
+        given: Number of images for which inputs are given; `None` where none is.
+        count: Number of images of the pass.
+        rows: The rows that were chosen; `None` for all.
+
+    Raises:
+        SettingError: No rows are chosen, and there are not as many images.
+    """
+    if given is None:
+        return None
+    if rows is None and count != given:
+        raise SettingError(
+            f"{label} has inputs per image, for {given} image(s), and gets {count}; give as many images, or "
+            "one row for all with net.with_given(...)"
+        )
+    return slice(0, given) if rows is None else rows
 
 
 def _batch_first(replacement: Replacement, layout: Layout) -> Replacement:

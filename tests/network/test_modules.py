@@ -148,25 +148,13 @@ class OneInput(nn.Module):
         return self.conv(image) * scale
 
 
-WRAPPER = """TwoInputs.forward needs 3 inputs (image, condition, scale), and gets images only; wrap it:
-
-class OnImages(torch.nn.Module):
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, images):
-        return self.inner(images, condition=..., scale=...)
-"""
-
-
-def test_several_required_inputs_give_a_wrapper_that_works():
-    found = failure(TwoInputs())
-    assert found == WRAPPER
-    code = found.partition("\n\n")[2].replace("condition=...", "condition=torch.ones(len(images), 2)")
-    names = {"torch": torch}
-    exec(code.replace("scale=...", "scale=2.0"), names)
-    assert rises(fv.Network(names["OnImages"](TwoInputs()), **HALF), "inner.conv:1")
+def test_several_required_inputs_are_told_and_work_once_they_are_given():
+    assert failure(TwoInputs()) == (
+        "TwoInputs.forward needs 3 inputs (image, condition, scale), and gets images only; give inputs={'image': "
+        "fv.InputSpec(...), 'condition': tensor, 'scale': tensor} in place of size, mean and std"
+    )
+    given = {"image": fv.InputSpec(**HALF), "condition": torch.ones(1, 2), "scale": torch.tensor(2.0)}
+    assert rises(fv.Network(TwoInputs(), inputs=given), "conv:1")
     assert rises(fv.Network(OneInput(), **HALF), "conv:1")
 
 

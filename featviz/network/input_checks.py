@@ -1,0 +1,175 @@
+"""Check the inputs that a user gives for a module, against the signature of its `forward`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featviz.errors import SettingError, nearest, shown
+from featviz.network.given_inputs import Given, GivenInput, Inputs, Rows, as_tensor, mapped, parameters_of
+from featviz.network.input_spec import InputSpec
+
+
+def read_inputs(module: nn.Module, inputs: Any, label: str) -> tuple[Inputs, InputSpec]:
+    """Check the inputs of a module, and find the optimised one.
+
+    Args:
+        module: The user's module.
+        inputs: A mapping of names of arguments, or a sequence of positional ones; see `Network`.
+        label: Name of the module for messages.
+
+    Returns:
+        The inputs, and the specification of the optimised one.
+
+    Raises:
+        SettingError: There is not exactly one `InputSpec`, an input is missing or unknown, or a value cannot be given.
+    """
+    if not isinstance(inputs, Mapping | tuple | list) or not inputs:
+        raise SettingError(
+            f"inputs must be a dict of the arguments of {label}.forward by name, or a tuple of them, got "
+            f"{shown(inputs)}; use e.g. inputs={{'image': fv.InputSpec(...), 'tabular': tensor}}"
+        )
+    dtype = next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), None)
+    tree = mapped(inputs if isinstance(inputs, Mapping) else tuple(inputs), lambda name, leaf: _read(name, leaf, dtype))
+    read = Inputs(tree, as_one=_is_one_mapping(module, tree))
+    if not read.as_one:
+        _check_signature(module, tree, label)
+    specs = [name for name, leaf in read.leaves.items() if isinstance(leaf, InputSpec)]
+    if not specs:
+        raise SettingError(
+            f"one of the inputs must be optimised, and none is an fv.InputSpec: {', '.join(read.leaves)}"
+        )
+    if len(specs) > 1:
+        raise SettingError(
+            f"one input is optimised at a time, and {' and '.join(specs)} are each an fv.InputSpec; give all but one "
+            "as a tensor, and take turns"
+        )
+    _check_counts(read)
+    return read, read.leaves[specs[0]]
+
+
+def with_given(inputs: Inputs, values: Any, dtype: torch.dtype | None) -> Inputs:
+    """Return inputs with other given values.
+
+    Args:
+        inputs: The inputs.
+        values: The other values, by path.
+        dtype: Floating-point type of the weights.
+
+    Raises:
+        SettingError: There is no such given input, or a value cannot be given.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingError(f"values must be a dict of given inputs by name, got {shown(values)}")
+    for name in values:
+        if name not in inputs.given:
+            raise SettingError(f"no given input {name!r}; the given inputs are {', '.join(map(repr, inputs.given))}")
+        if isinstance(values[name], InputSpec):
+            raise SettingError(f"input {name!r} must be a value here; make another network to optimise it")
+    made = inputs.changed(lambda name, leaf: _read(name, values[name], dtype) if name in values else leaf)
+    _check_counts(made)
+    return made
+
+
+def _read(name: str, leaf: Any, dtype: torch.dtype | None) -> Any:
+    """Check one input.
+
+    Raises:
+        SettingError: It cannot be given.
+    """
+    if isinstance(leaf, InputSpec | GivenInput):
+        return leaf
+    if leaf is None or isinstance(leaf, bool | int | float | str):
+        return GivenInput(leaf, "none")
+    if isinstance(leaf, Given):
+        rows: Rows = "own" if leaf.per_image else "none"
+        return GivenInput(_of_dtype(name, leaf.value, dtype), rows)
+    if not isinstance(leaf, Tensor | np.ndarray):
+        raise SettingError(
+            f"input {name!r} must be an fv.InputSpec, a tensor, an fv.Given(tensor), a number or text, got "
+            f"{shown(leaf)}"
+        )
+    value = _of_dtype(name, as_tensor(f"input {name!r}", leaf), dtype)
+    if value.ndim and len(value) != 1:
+        raise SettingError(
+            f"input {name!r} must have one row for all images, (1, ...), got {tuple(value.shape)}; give tensor[None] "
+            "if it is that row, fv.Given(tensor, per_image=True) if it has a row per image, or fv.Given(tensor) to "
+            "pass it as it is"
+        )
+    return GivenInput(value, "one" if value.ndim else "none")
+
+
+def _of_dtype(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Check that floating-point numbers have the type of the weights.
+
+    Raises:
+        SettingError: They have another one.
+    """
+    if value.is_floating_point() and dtype is not None and value.dtype != dtype:
+        wanted, got = (str(each).removeprefix("torch.") for each in (dtype, value.dtype))
+        raise SettingError(f"input {name!r} must be {wanted}, as the weights are, got {got}; give tensor.to({dtype})")
+    return value
+
+
+def _check_counts(inputs: Inputs) -> None:
+    """Check that values per image are for the same number of images.
+
+    Raises:
+        SettingError: They are not.
+    """
+    counts = {name: len(each.value) for name, each in inputs.given.items() if each.rows == "own"}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise SettingError(f"inputs per image must have as many rows as there are images, got {listed}")
+    if 0 in counts.values():
+        raise SettingError(f"input {next(iter(counts))!r} must have a row per image, got none")
+
+
+# ---------------------------------------------------------------------------------------------- signatures
+
+
+def _is_one_mapping(module: nn.Module, tree: Any) -> bool:
+    """Whether a module gets a mapping as its only argument: it has one, and none of several names is its name."""
+    parameters = parameters_of(module.forward)
+    several = isinstance(tree, Mapping) and len(tree) > 1 and not tree.keys() & parameters.keys()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [each for each in parameters.values() if each.default is each.empty and each.kind in kinds]
+    return several and len(needed) == 1 and not any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def _check_signature(module: nn.Module, tree: Any, label: str) -> None:
+    """Check that a `forward` takes the inputs, and needs no others.
+
+    Raises:
+        SettingError: It does not.
+    """
+    parameters = parameters_of(module.forward)
+    fixed = {
+        name: each for name, each in parameters.items() if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    }
+    given = set(tree)
+    if isinstance(tree, tuple):
+        by_position = [name for name, each in fixed.items() if each.kind is not each.KEYWORD_ONLY]
+        more = any(each.kind is each.VAR_POSITIONAL for each in parameters.values()) or not parameters
+        if len(tree) > len(by_position) and not more:
+            listed = ", ".join(by_position)
+            raise SettingError(
+                f"{label}.forward takes {len(by_position)} input(s) by position ({listed}), got {len(tree)}"
+            )
+        given = set(by_position[: len(tree)])
+    elif not any(each.kind is each.VAR_KEYWORD for each in parameters.values()) and parameters:
+        unknown = next((name for name in tree if name not in fixed), None)
+        if unknown is not None:
+            raise SettingError(
+                f"no input {unknown!r} of {label}.forward, which has {', '.join(fixed)}{nearest(str(unknown), fixed)}"
+            )
+    missing = [name for name, each in fixed.items() if each.default is each.empty and name not in given]
+    if missing:
+        raise SettingError(
+            f"{label}.forward needs the input(s) {', '.join(missing)}, not given; give each as a tensor in inputs"
+        )
