@@ -22,6 +22,7 @@ from featviz.io.clips import SHOWN_FRAMES, clip_picture
 from featviz.io.plots import plot_signal
 from featviz.io.volumes import MAX_SLICES, slices, volume_picture, zoom_of
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pipes of imageio-ffmpeg
 SIZES = {"x": (60,), "zyx": (6, 8, 10), "tyx": (5, 16, 24)}
 LOSSLESS = {"x": (".png", ".npy", ".wav"), "zyx": (".png", ".npy", ".nii", ".nii.gz"), "tyx": (".png", ".npy", ".gif")}
 """Formats that hold the recipe or have it beside them."""

@@ -31,6 +31,7 @@ from featviz.io import (
 from featviz.io.audio import with_comment
 from featviz.io.images import unpack_texts
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pipes of imageio-ffmpeg
 LONG = '{"long": "' + "x" * 5001 + '"}'
 """A recipe of more bytes than libsndfile keeps of a comment, and of an odd number."""
 
