@@ -278,7 +278,9 @@ class Rendering:
             shown = zip(self.images.numpy(), self.names, strict=True)
             return "".join(volume_html(volume, name) for volume, name in shown)
         if self.recipe.input.axes == "tyx":
-            return clip_html(sheets_of(self.images.numpy(), self.names, alpha=self.alpha), FRAME_RATE, repr(self))
+            return clip_html(
+                sheets_of(self.images.numpy(), self.names, alpha=self.alpha), FRAME_RATE, ", ".join(self.names)
+            )
         return None
 
     def _pictures(self, rate: float | None = None) -> list[UInt8[np.ndarray, "h w rgba"]]:

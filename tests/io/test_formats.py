@@ -41,6 +41,8 @@ def test_a_sound_is_read_back_by_other_programs_and_keeps_a_long_recipe(tmp_path
     path = save_wav(wave, tmp_path / "a.wav", 8000, pack_texts(LONG, None))
     samples, rate = soundfile.read(path, dtype="float32")
     assert rate == 8000 and np.array_equal(samples.T, wave)
+    time = path.read_bytes().index(b"PEAK") + 12
+    assert path.read_bytes()[time : time + 4] == bytes(4)  # equal signals give equal files
     found, rate = read_wav(path)
     assert rate == 8000 and np.array_equal(found, wave) and np.array_equal(read_numbers(path), wave)
     assert recipe_in(path) == LONG

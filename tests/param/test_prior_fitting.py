@@ -152,8 +152,8 @@ def test_files_that_cannot_be_used_are_skipped_with_the_reason(tmp_path):
         (lambda: fv.fit_prior(".", network=network((64,))), "no data in .; it needs files that end in .wav, .npy"),
         (
             lambda: fv.fit_prior([torch.full((1, 64), 5.0)] * 2, network=network((64,))),
-            "100% of the values of a tensor are outside of the network's range, -4 to 4; scale them as for the network, "
-            "and save them as .npy",
+            "100% of the values of a tensor are outside of the network's range, -4 to 4; scale them as for the "
+            "network, and save them as .npy",
         ),
         (lambda: fv.fit_prior(".", network=network((4, 4, 4))), "a spectrum needs at least 4 px along each axis and 8"),
         (lambda: fv.fit_prior(".", network=network((64,)), size=(8, 8)), "size must have 1 number(s), as the"),
