@@ -7,23 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from featviz.checks import check_number
+from featviz.checks import check_kind, check_number, check_size
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Size, as_size, show_size
 from featviz.io import parts_of, read_samples
 from featviz.io.folders import middle, read_photographs, warn_of_skipped
+from featviz.network import InputSpec, Network
 from featviz.network.neutral_state import neutral_state
 from featviz.param.prior import LOGIT_MARGIN, Prior, as_tuples
 from featviz.param.spectrum import frequencies
-
-if TYPE_CHECKING:
-    from featviz.network import InputSpec, Network
 
 FREQUENCY_BINS = 32
 """Number of frequencies at which amplitudes are stored, evenly spaced on a logarithmic scale."""
@@ -70,7 +68,7 @@ def fit_prior(
     Warns:
         FeatvizWarning: A file of the folder cannot be used; it is skipped.
     """
-    spec = None if network is None else network.input
+    spec = None if network is None else _input_of(network)
     axes = "yx" if spec is None else spec.axes
     sides, channels = _checked(size, channels, spec)
     parts = _squares(images, channels, sides) if spec is None or axes == "yx" else _parts(images, sides, spec)
@@ -82,6 +80,18 @@ def fit_prior(
     power = torch.einsum("ij,jk...,ik->i...", inverse, cross_power, inverse).real.clamp(min=0)
     described = _spectrum_of_video(power.sqrt(), sides) if axes == "tyx" else _spectrum(power.sqrt(), sides)
     return Prior(as_tuples(mean.tolist()), as_tuples(color.tolist()), axes=axes, **described)
+
+
+def _input_of(network: Network) -> InputSpec:
+    """Return the input of a network that reads images or other data with spatial axes.
+
+    Raises:
+        SettingError: It is no network, or reads text.
+    """
+    check_kind("network", network, Network, "use fv.load(name), or fv.Network(module, size=..., mean=..., std=...)")
+    if network.tokens is not None:
+        raise SettingError(f"{network.label} reads text, which has no spectrum; fit priors for other networks")
+    return network.input
 
 
 def _checked(size: int | Size | None, channels: int | None, spec: InputSpec | None) -> tuple[Size, int]:
@@ -98,6 +108,8 @@ def _checked(size: int | Size | None, channels: int | None, spec: InputSpec | No
         return as_size(side), given
     if channels not in (None, spec.channels):
         raise SettingError(f"channels must be those of the network, {spec.channels}, got {shown(channels)}")
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+        size = check_size("size", size)
     sides = spec.size if size is None else as_size(size, len(spec.size))
     if len(sides) != len(spec.size):
         raise SettingError(f"size must have {len(spec.size)} number(s), as the network's input, got {sides}")
