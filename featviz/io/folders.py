@@ -114,8 +114,23 @@ def _read(file: str | Path, channels: int) -> Tensor:
     if Path(file).suffix.lower() != ".npy":
         return torch.from_numpy(read_image(file, channels))
     try:
+        return torch.from_numpy(read_npy(file))
+    except TypeError as error:  # an array of text
+        raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
+
+
+def read_npy(file: str | Path) -> np.ndarray:
+    """Read the numbers of a .npy file. It cannot run code: arrays of Python objects are refused.
+
+    Args:
+        file: The file.
+
+    Raises:
+        OutputError: It is missing or broken.
+    """
+    try:
         # Mapped, a file that claims to be larger than it is is refused before any memory is taken.
-        return torch.from_numpy(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
+        return np.array(np.load(file, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
 

@@ -36,21 +36,6 @@ def save_npy(values: Float[np.ndarray, "n c *size"], path: Path, recipe: str) ->
     return path
 
 
-def read_npy(path: Path) -> np.ndarray:
-    """Read the numbers of a .npy file. It cannot run code: arrays of Python objects are refused.
-
-    Raises:
-        OutputError: The file is missing or broken.
-    """
-    try:
-        # Mapped, a file that claims to be larger than it is is refused before any memory is taken.
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except FileNotFoundError as error:
-        raise OutputError(f"no file {path}; check the path") from error
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise OutputError(f"cannot read {path} as an array; was it copied completely?") from error
-
-
 def recipe_file(path: Path) -> Path:
     """Return the file with the recipe of a .npy file."""
     return path.with_name(f"{path.name}.json")
