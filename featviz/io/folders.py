@@ -114,8 +114,23 @@ def _read(file: str | Path, channels: int) -> Tensor:
     if Path(file).suffix.lower() != ".npy":
         return torch.from_numpy(read_image(file, channels))
     try:
+        return torch.from_numpy(read_npy(file))
+    except TypeError as error:  # an array of text
+        raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
+
+
+def read_npy(file: str | Path) -> np.ndarray:
+    """Read the numbers of a .npy file. It cannot run code: arrays of Python objects are refused.
+
+    Args:
+        file: The file.
+
+    Raises:
+        OutputError: It is missing or broken.
+    """
+    try:
         # Mapped, a file that claims to be larger than it is is refused before any memory is taken.
-        return torch.from_numpy(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
+        return np.array(np.load(file, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
 
@@ -152,17 +167,31 @@ def images_in(folder: str | Path) -> Iterator[Path]:
     Raises:
         OutputError: The folder is missing or has no images.
     """
+    return files_in(folder, READABLE_ENDINGS)
+
+
+def files_in(folder: str | Path, endings: tuple[str, ...], none: str = "no images in") -> Iterator[Path]:
+    """Find the files of a folder and of its subfolders that have certain endings, in the order of `images_in`.
+
+    Args:
+        folder: The folder.
+        endings: File endings in lower case.
+        none: Start of the message where there are none.
+
+    Raises:
+        OutputError: The folder is missing or has no such files.
+    """
     if not is_folder(folder):
-        raise OutputError(f"no folder {folder}; give a folder of images")
+        raise OutputError(f"no folder {folder}; give a folder of {'images' if 'images' in none else 'files'}")
     found = False
     for parent, subfolders, names in os.walk(folder):
         subfolders.sort()
         for name in sorted(names):
-            if name.lower().endswith(READABLE_ENDINGS):
+            if name.lower().endswith(endings):
                 found = True
                 yield Path(parent, name)
     if not found:
-        raise OutputError(f"no images in {folder}; it needs files that end in {', '.join(READABLE_ENDINGS)}")
+        raise OutputError(f"{none} {folder}; it needs files that end in {', '.join(endings)}")
 
 
 def check_outside(output: str | Path, folder: str | Path) -> None:
