@@ -15,7 +15,7 @@ from featviz.apps.circuits.ablate import Ablation, ablate
 from featviz.apps.circuits.expand import IMAGE, address, check_order, expand
 from featviz.apps.circuits.factorise import group_inputs
 from featviz.apps.circuits.families import Relative, family_of, kernels_alike
-from featviz.apps.circuits.heads import heads_of
+from featviz.apps.circuits.heads import Heads
 from featviz.apps.circuits.page import Illustrated, write_unit
 from featviz.apps.circuits.pictures import plan_groups, plan_images
 from featviz.apps.circuits.walk import Unit, Walk, Wiring, photographs_of
@@ -123,6 +123,7 @@ def circuit(
     album, names = plan_images(network, store, units, others, param=sized, steps=steps, seed=seed)
     of_groups = () if found is None else plan_groups(album, wiring.source, found, param=sized, steps=steps, seed=seed)
     facts: dict[str, dict[str, float]] = {}
+    heads = Heads(network)
 
     def write_pages(rendered: RenderedImages) -> list[str]:
         pages = []
@@ -130,7 +131,7 @@ def circuit(
             ablation = _ablated(network, one, rendered, names)
             facts[address(*one.unit)] = {} if ablation is None else _numbers(ablation)
             extra = (found, of_groups, relatives) if one is wiring else (None, (), [])
-            shown = Illustrated(one, ablation, *extra, heads=heads_of(network, one.weights))
+            shown = Illustrated(one, ablation, *extra, heads=heads.of(one.weights))
             pages.append(write_unit(network, rendered, names, shown, walk))
         return pages
 
