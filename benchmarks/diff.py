@@ -28,7 +28,7 @@ MEASURES: dict[str, Callable[[ClassChange], float]] = {
     "product": lambda each: (each.change or 0.0) * (1 - each.correlation),
     "transfer": lambda each: each.transfer_loss or 0.0,
 }
-"""Measures of the change of a class: by the judge, the logit, the product of both, and the transfer loss of its images."""
+"""Measures of the change of a class: by the judge, the logit, both multiplied, and the transfer loss of its images."""
 REDRAWN, BACKDOORS = (5, 14, 23, 9), (22, 7, 15, 3, 11, 19, 13, 25, 0)
 """Classes whose weights are drawn again, and of backdoors. The last three had no part in the choice of a measure."""
 

@@ -10,6 +10,7 @@ from torch import nn
 
 import featviz as fv
 from featviz.apps.circuits.ablate import ablate, falls
+from featviz.apps.circuits.contributions import contributions
 from featviz.apps.circuits.expand import SKIP, expand, nearest_source
 from featviz.apps.circuits.factorise import group_inputs
 from featviz.apps.circuits.families import family_of, kernels_alike, rotated, similarities
@@ -261,7 +262,55 @@ def test_the_strongest_inputs():
     (found,) = expand(net, "1", [0], "0")
     assert found.strongest(5) == ([1, 0], [2, 3])
     assert found.strongest(1) == ([1], [2])
-    assert found.strongest(5, scale=torch.tensor([2.0, 1.0, 0.1, 1.0])) == ([0, 1], [3, 2])
+    assert found.strongest(5, torch.tensor([2.0, -1.0, 3.0, 0.0])) == ([2, 0], [1])
+    assert found.strongest(1, torch.tensor([2.0, -1.0, 3.0, -2.0])) == ([2], [3])
+
+
+@pytest.mark.parametrize("baseline", [None, 0.3])
+def test_contributions_by_loops(baseline):
+    """The weights of each input times its activations around the position where the unit is largest."""
+    net = network(nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(5, 4, 3, padding=1)), 12)
+    images = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    acts, expected = net.capture(images, ["0", "1"]), torch.zeros(5)
+    given = None if baseline is None else torch.full((5,), baseline)
+    for n in range(3):
+        y, x = divmod(int(acts["1"][n, 2].argmax()), 12)
+        for k in range(5):
+            for dy in range(3):
+                for dx in range(3):
+                    at = y + dy - 1, x + dx - 1
+                    if min(at) >= 0 and max(at) < 12:
+                        active = acts["0"][n, k, at[0], at[1]].item() - (baseline or 0.0)
+                        expected[k] += net.module[1].weight[2, k, dy, dx].item() * active / 3
+    found = contributions(net, "1", 2, "0", images, given)
+    assert found == pytest.approx(expected, abs=1e-5)
+    # The network is linear, so each is also what the response loses without the input.
+    lost = falls(net, "1", 2, "0", images, [[k] for k in range(5)], given)[1]
+    assert found.tolist() == pytest.approx(lost, abs=1e-5)
+
+
+def test_contributions_of_colours_and_tokens():
+    net = network(nn.Sequential(nn.Conv2d(3, 4, 1)), 8)
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = contributions(net, "0", 1, "image", images)
+    assert found.tolist() == pytest.approx(falls(net, "0", 1, "image", images, [[0], [1], [2]])[1], abs=1e-5)
+    vit, block = fv.load("motifvit", device="cpu"), "encoder.layers.encoder_layer_2"
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = contributions(vit, f"{block}.mlp.3", 7, f"{block}.mlp.0", images)
+    assert found.shape == (vit.layer(f"{block}.mlp.0").channels,) and found.any()
+    with pytest.raises(fv.AddressError):
+        contributions(vit, f"{block}.mlp.0", 7, f"{block}.mlp.3", images)
+
+
+def test_a_negative_activation_excites_by_a_negative_weight():
+    net = network(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 1, 1, bias=False)))
+    net.module[0].weight.data.zero_()
+    net.module[0].bias.data = torch.tensor([1.0, -3.0])
+    net.module[1].weight.data = torch.tensor([0.5, -2.0]).view(1, 2, 1, 1)
+    found = contributions(net, "1", 0, "0", torch.rand(1, 3, 24, 24))
+    assert found.tolist() == pytest.approx([0.5, 6.0])
+    (weights,) = expand(net, "1", [0], "0")
+    assert weights.strongest(2) == ([0], [1]) and weights.strongest(2, found) == ([1, 0], [])
 
 
 # ------------------------------------------------------------------------------------------ ablation
@@ -299,8 +348,10 @@ def test_the_strongest_inputs_of_a_trained_unit_matter_most(motifnet, photo):
     scores = motifnet.capture(images, ["stage3"])["stage3"].amax((2, 3))
     for weights in expand(motifnet, "stage3", (5, 17, 99), "stage3.1", by_path=False):
         exemplars = images[scores[:, weights.channel].topk(5).indices]
-        found = ablate(motifnet, "stage3", weights.channel, "stage3.1", exemplars, weights.strongest(10))
-        assert found.ratio >= 3
+        by_weight = ablate(motifnet, "stage3", weights.channel, "stage3.1", exemplars, weights.strongest(10))
+        parts = contributions(motifnet, "stage3", weights.channel, "stage3.1", exemplars)
+        found = ablate(motifnet, "stage3", weights.channel, "stage3.1", exemplars, weights.strongest(10, parts))
+        assert found.ratio >= by_weight.ratio >= 3
 
 
 def test_colours_of_the_image_are_ablated_to_grey():
