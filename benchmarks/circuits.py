@@ -1,9 +1,9 @@
 """Measure whether the strongest inputs of units drive them: `make circuits-bench`, some minutes for drawings.
 
-The ten inputs with the largest contribution to the response to a unit's exemplars are ablated, and ten random ones, eight
-times: their activations are set to 0, and to their mean over all images, from which contributions are then counted, too.
-Given is by how much the response falls, as a mean over units. For comparison, the ten inputs with the largest expanded
-weights are set to 0. With photographs and the weights of MobileNetV2, its units are measured as well.
+The ten inputs with the largest contribution to the response to a unit's exemplars are ablated, and ten random ones,
+eight times: their activations are set to 0, and to their mean over all images, from which contributions are then
+counted as well. Given is by how much the response falls, as a mean over units. For comparison, the ten inputs with the
+largest expanded weights are set to 0. With photographs and weights of MobileNetV2, its units are measured, too.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def measure(network: fv.Network, images: Float[Tensor, "n c h w"], layer: str, u
 
 
 def row(found: Sequence[Ablation]) -> str:
-    """Return the mean fall without the strongest and without random inputs, their ratio, and how many units fulfil it."""
+    """Return the mean fall without the strongest and without random inputs, the ratio, and how many units reach it."""
     strongest, random = (
         sum(fall / abs(each.response) for each, fall in zip(found, falls, strict=True)) / len(found)
         for falls in ([each.excitatory for each in found], [each.random for each in found])

@@ -74,7 +74,7 @@ def circuit(
         groups: Largest number of groups into which all inputs of the unit are collapsed, in [0, 20].
         family: Also find the units of the same layer whose kernels on the image are rotations of the unit's.
         photographs: Folder of images. Those with the highest activation are the exemplars of a unit, and its inputs are
-            sorted by their contribution to the response to them; `None` for its own image, with inputs sorted by weight.
+            sorted by their contribution to the response to them. `None` for its own image, and inputs sorted by weight.
         sweep: Folder of a sweep. Images that it has of a unit are copied, whatever their size and steps; `None` to
             render all.
         param: Image parameterization; `None` for `param.Image()`.
