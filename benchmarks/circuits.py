@@ -1,14 +1,16 @@
-"""Measure whether the strongest inputs by expanded weights drive units: `make circuits-bench`, a minute for drawings.
+"""Measure whether the strongest inputs of units drive them: `make circuits-bench`, some minutes for drawings.
 
-The ten strongest excitatory inputs of a unit are set to 0, and ten random ones, eight times. Given is by how much the
-response to the unit's exemplars falls, as a mean over units. With photographs and the weights of MobileNetV2, its units
-are measured as well, which takes some more minutes.
+The ten inputs with the largest contribution to the response to a unit's exemplars are ablated, and ten random ones,
+eight times: their activations are set to 0, and to their mean over all images, from which contributions are then
+counted as well. Given is by how much the response falls, as a mean over units. For comparison, the ten inputs with the
+largest expanded weights are set to 0. With photographs and weights of MobileNetV2, its units are measured, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +19,8 @@ from motifs.draw import draw
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.circuits.ablate import ablate
+from featviz.apps.circuits.ablate import Ablation, ablate
+from featviz.apps.circuits.contributions import contributions
 from featviz.apps.circuits.expand import expand, nearest_source
 from featviz.io import images_in, read_photograph
 
@@ -47,26 +50,42 @@ def strengths(network: fv.Network, layer: str, images: Float[Tensor, "n c h w"])
     return torch.cat(found)
 
 
+def mean_activations(network: fv.Network, layer: str, images: Float[Tensor, "n c h w"]) -> Float[Tensor, " channels"]:
+    """Return the mean activation of each channel of a layer over images and positions."""
+    found = []
+    with network.session([layer]) as forward, torch.no_grad():
+        for some in images.split(BATCH):
+            found.append(forward(some).channels_first(layer).unsqueeze(-1).flatten(2).mean(2))
+    return torch.cat(found).mean(0)
+
+
 def measure(network: fv.Network, images: Float[Tensor, "n c h w"], layer: str, units: int) -> None:
     """Print a row for a layer."""
     began, source = time.perf_counter(), nearest_source(network, layer)
-    scores = strengths(network, layer, images)
+    scores, mean = strengths(network, layer, images), mean_activations(network, source, images)
     alive = (scores.amax(0) > 0).nonzero().flatten()
     chosen = alive[torch.randperm(len(alive), generator=torch.Generator().manual_seed(0))[:units]].tolist()
-    strong, random, fulfilled = [], [], 0
+    found: dict[str, list[Ablation]] = {"0": [], "mean": [], "weights": []}
     for weights in expand(network, layer, chosen, source, by_path=False):
+        unit = (network, layer, weights.channel, source)
         exemplars = images[scores[:, weights.channel].topk(EXEMPLARS).indices]
-        found = ablate(network, layer, weights.channel, source, exemplars, weights.strongest(ABLATED))
-        strong.append(found.excitatory / abs(found.response))
-        random.append(found.random / abs(found.response))
-        fulfilled += found.ratio >= TARGET
-    mean, other = sum(strong) / len(strong), sum(random) / len(random)
-    inputs = f"{network.layer(source).channels:4} in {source}"
-    print(
-        f"{layer or 'logit':20} {inputs:28} {100 * mean:9.0f} % {100 * other:8.0f} % {mean / other:8.1f} "
-        f"{fulfilled:4} of {len(chosen)} {time.perf_counter() - began:6.0f} s",
-        flush=True,
+        for name, baseline in (("0", None), ("mean", mean)):
+            inputs = weights.strongest(ABLATED, contributions(*unit, exemplars, baseline))
+            found[name].append(ablate(*unit, exemplars, inputs, baseline=baseline))
+        found["weights"].append(ablate(*unit, exemplars, weights.strongest(ABLATED)))
+    numbers = "  ".join(row(each) for each in found.values())
+    inputs = f"{network.layer(source).channels} in {source}"
+    print(f"{layer or 'logit':19} {inputs:27} {numbers}  {time.perf_counter() - began:5.0f} s", flush=True)
+
+
+def row(found: Sequence[Ablation]) -> str:
+    """Return the mean fall without the strongest and without random inputs, the ratio, and how many units reach it."""
+    strongest, random = (
+        sum(fall / abs(each.response) for each, fall in zip(found, falls, strict=True)) / len(found)
+        for falls in ([each.excitatory for each in found], [each.random for each in found])
     )
+    fulfilled = sum(each.ratio >= TARGET for each in found)
+    return f"{100 * strongest:4.0f} % {100 * random:3.0f} % {strongest / random:6.1f} {fulfilled:2}"
 
 
 def main() -> None:
@@ -88,7 +107,9 @@ def main() -> None:
         sets.append((mobilenet, torch.stack([read_photograph(file, size=mobilenet.size) for file in files])))
     for network, images in sets:
         print(f"\n{network.label}: fall of the response without ten inputs, {len(images)} images")
-        print(f"{'layer':20} {'inputs':28} {'strongest':>11} {'random':>10} {'ratio':>8}   >= {TARGET:.0f} x")
+        print(f"{'':47} contribution, to 0      contribution, to mean   weights, to 0")
+        part = f"{'10':>4}   {'random':>6} {'ratio':>5} >={TARGET:.0f}"
+        print(f"{'layer':19} {'inputs':27} {'  '.join([part] * 3)}")
         for layer in LAYERS[network.label]:
             measure(network, images, layer, given.units)
 

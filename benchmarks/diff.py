@@ -1,4 +1,4 @@
-"""Measure comparisons of networks whose difference is known: `make diff-bench`, about ten minutes on two cores.
+"""Measure comparisons of networks whose difference is known: `make diff-bench`, about half an hour on two cores.
 
 Each changed network is motifnet with one change: channels in another order, the weights of one class drawn again, or a
 backdoor, where a small striped square makes the network see one class. motifvit is the judge.
@@ -10,6 +10,7 @@ import argparse
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +19,18 @@ from motifs.draw import draw
 from PIL import Image
 
 import featviz as fv
+from featviz.apps.diff.classes import ClassChange
 from featviz.network.bundled import MOTIFS
+
+MEASURES: dict[str, Callable[[ClassChange], float]] = {
+    "judge": lambda each: each.change or 0.0,
+    "logit": lambda each: 1 - each.correlation,
+    "product": lambda each: (each.change or 0.0) * (1 - each.correlation),
+    "transfer": lambda each: each.transfer_loss or 0.0,
+}
+"""Measures of the change of a class: by the judge, the logit, both multiplied, and the transfer loss of its images."""
+REDRAWN, BACKDOORS = (5, 14, 23, 9), (22, 7, 15, 3, 11, 19, 13, 25, 0)
+"""Classes whose weights are drawn again, and of backdoors. The last three had no part in the choice of a measure."""
 
 
 def save_drawings(folder: Path, count: int) -> None:
@@ -31,19 +43,22 @@ def save_drawings(folder: Path, count: int) -> None:
 
 
 def report_classes(title: str, first: fv.Network, second: fv.Network, target: int, options: argparse.Namespace) -> None:
-    """Print the rank of a class by its image, and by its logit."""
+    """Print the rank of a class by each measure."""
     with tempfile.TemporaryDirectory() as folder:
         found = fv.diff(
             first, second, options.photographs, Path(folder) / "out", judge=fv.load("motifvit"), most=1,
             steps=options.steps, per_class=options.per_class, progress=None, scan_progress=None,
         )  # fmt: skip
-    by_image = [each.indices[0] for each in sorted(found.classes, key=lambda each: -(each.change or 0.0))]
-    by_both = [each.indices[0] for each in found.classes]
-    by_logit = [each.indices[0] for each in sorted(found.classes, key=lambda each: each.correlation)]
-    change = {each.indices[0]: each.change or 0.0 for each in found.classes}
-    others = max(value for index, value in change.items() if index != target)
-    ranks = f"{by_image.index(target) + 1:>13} {by_logit.index(target) + 1:>13} {by_both.index(target) + 1:>5}"
-    print(f"{title:44} {ranks} {change[target]:>8.2f} {others:>12.2f}", flush=True)
+    ranks = " ".join(f"{rank_of(target, found.classes, measure):>10}" for measure in MEASURES.values())
+    losses = {each.indices[0]: each.transfer_loss or 0.0 for each in found.classes}
+    others = max(value for index, value in losses.items() if index != target)
+    print(f"{title:44} {ranks} {losses[target]:>8.2f} {others:>12.2f}", flush=True)
+
+
+def rank_of(target: int, classes: Sequence[ClassChange], measure: Callable[[ClassChange], float]) -> int:
+    """Return the rank of a class by a measure of its change, from 1."""
+    order = sorted(classes, key=measure, reverse=True)
+    return [each.indices[0] for each in order].index(target) + 1
 
 
 def report_units(title: str, first: fv.Network, second: fv.Network, options: argparse.Namespace) -> None:
@@ -63,7 +78,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=96, help="steps of each image")
     parser.add_argument("--per-class", type=int, default=1, help="images of each class")
     parser.add_argument("--only-classes", action="store_true", help="leave out the tables of units")
-    parser.add_argument("--targets", type=int, default=3, help="number of classes that are changed")
+    parser.add_argument("--targets", type=int, default=9, help="number of classes that are changed, in each way")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         options.photographs = Path(folder) / "drawings"
@@ -76,10 +91,14 @@ def measure(options: argparse.Namespace) -> None:
     motifnet = fv.load("motifnet", device="cpu")
     if not options.only_classes:
         measure_units(motifnet, options)
-    print("class that was changed                       rank by image rank by logit  both   change  next change")
-    for index in (5, 14, 23)[: options.targets]:
+    print(
+        "rank of the class that was changed, by:     "
+        + "".join(f"{name:>11}" for name in MEASURES)
+        + "     loss    next loss"
+    )
+    for index in REDRAWN[: options.targets]:
         report_classes(f"{MOTIFS[index]}: weights drawn again", motifnet, redraw_class(motifnet, index), index, options)
-    for index in (22, 7, 15)[: options.targets]:
+    for index in BACKDOORS[: options.targets]:
         other, accuracy, success = add_backdoor(motifnet, index)
         title = f"{MOTIFS[index]}: backdoor, {success:.2f}; accuracy {accuracy:.2f}"
         report_classes(title, motifnet, other, index, options)

@@ -101,7 +101,12 @@ def test_photographs_are_the_exemplars(tmp_path):
     )
     places = fv.examples(net, tmp_path / "photos", "conv2", [3], progress=None).places(3)
     assert made.facts["conv2:3"]["response"] == pytest.approx(np.mean([each.activation for each in places]), abs=1e-4)
-    assert "Response to the 5 photographs with the highest activation" in read(made)
+    text = read(made)
+    assert "Response to the 5 photographs with the highest activation" in text
+    parts = [float(each) for each in re.findall(r"contribution ([-+][\d.]+)", text)]
+    up = [each for each in parts if each > 0]
+    assert len(parts) == 6 and parts == [*sorted(up, reverse=True), *sorted(each for each in parts if each <= 0)]
+    assert "contribution" not in read(fv.circuit(net, "conv2:3", tmp_path / "weights", depth=0, **FEW)).lower()
 
 
 def test_names_are_escaped(tmp_path):

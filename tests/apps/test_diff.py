@@ -12,7 +12,7 @@ from torch import nn
 
 import featviz as fv
 from featviz.apps.diff import measure as measuring
-from featviz.apps.diff.classes import common_classes, divergence, recognised
+from featviz.apps.diff.classes import ClassChange, common_classes, divergence, recognised, transfer_loss
 from featviz.apps.diff.diff import diff
 from featviz.apps.diff.layers import Layers, choose_layers
 from featviz.apps.diff.moments import Moments
@@ -21,7 +21,7 @@ from featviz.apps.diff.plan import combined
 from featviz.apps.diff.similarity import correlations, linear_cka, mutual, nearest
 from featviz.apps.diff.training import spread_units
 from featviz.cli import main
-from featviz.io import read_report
+from featviz.io import read_report, resize
 from featviz.network import OUTPUT
 from featviz.objectives import Channel
 
@@ -150,6 +150,44 @@ def test_what_a_judge_recognises_adds_up_to_one(net):
         recognised(images, toys.plain(outputs="regression"))
 
 
+def test_the_transfer_loss_by_loops():
+    """Images are resized to the input of each network, and a class may have another index in the second one."""
+    first, second = toys.plain(), fv.Network(toys.Plain(), size=24, **toys.HALF)
+    images = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    change = ClassChange("x", (1, 4), 0.5, deviations=(0.5, 4.0))
+
+    def logit(network, image, index):
+        return float(network.capture(resize(image[None], network.size), [""])[""][0, index])
+
+    expected = 0.0
+    for a, b in zip(*images, strict=True):
+        expected += (logit(first, a, 1) - logit(first, b, 1)) / 0.5 / 3
+        expected += (logit(second, b, 4) - logit(second, a, 4)) / 4.0 / 3
+    assert transfer_loss((first, second), change, tuple(images)) == pytest.approx(expected, rel=1e-4)
+    assert transfer_loss((first, first), change, (images[0], images[0])) == 0
+
+
+class SeesRed(toys.Plain):
+    """The same network, whose class 2 also responds to saturated red."""
+
+    def forward(self, x):
+        red = (4 * (x[:, 0] - x[:, 1]) - 6).exp().mean((1, 2))
+        return super().forward(x) + 20 * red[:, None] * torch.eye(5)[2]
+
+
+def test_a_class_with_another_pattern_in_its_image_comes_first(photos, tmp_path):
+    first = toys.plain(classes=("ant", "bee", "cat", "dog", "eel"))
+    module = SeesRed()
+    module.load_state_dict(first.module.state_dict())
+    second = fv.Network(module, **vars(first.input), classes=first.classes)
+    judge, few = toys.network(toys.Dict()), FEW | {"steps": 24}
+    found = diff(first, second, photos, tmp_path / "out", layers=["conv1"], per_class=1, judge=judge, **few)
+    assert found.classes[0].title == "cat" and found.classes[0].transfer_loss > 0.05
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert f"transfer loss {found.classes[0].transfer_loss:.1f}" in page
+    assert all(abs(each.transfer_loss) < 1e-3 for each in found.classes[1:])
+
+
 # ---------------------------------------------------------------------------------------------- known differences
 
 
@@ -160,6 +198,7 @@ def test_the_same_network_twice_shows_nothing_changed(net, photos, tmp_path):
     assert found.changed == [] and all(match.correlation > 1 - 1e-9 for match in found.units)
     assert torch.allclose(found.similarity.diagonal(), torch.ones(len(found.layers[0]), dtype=torch.float64))
     assert all(each.change == 0 and each.correlation == pytest.approx(1) for each in found.classes)
+    assert all(each.transfer_loss == 0 for each in found.classes)
     page = (tmp_path / "out" / "index.html").read_text()
     assert "No unit changed." in page and "0 of 2 classes changed" in page and "<li " not in page
 
@@ -401,9 +440,8 @@ def test_the_page_has_a_card_of_each_kind_with_images_of_both_networks(page):
 def test_the_result_says_what_the_page_shows(page):
     found, _ = page
     assert len(found.checkpoints) == 2 and found.checkpoints[1].matched >= found.checkpoints[0].matched - 1
-    changes = [each.change for each in found.classes]
-    products = [each.change * (1 - each.correlation) for each in found.classes]
-    assert products == sorted(products, reverse=True) and all(0 <= change <= 1 for change in changes)
+    losses = [each.transfer_loss for each in found.classes]
+    assert losses == sorted(losses, reverse=True) and all(0 <= each.change <= 1 for each in found.classes)
     assert all(each.probabilities is not None for each in found.classes)
     assert str(found).splitlines()[0] == "Plain (1) and Plain (3), 6 images"
     assert "classes that changed most: " in str(found)

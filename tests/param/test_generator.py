@@ -207,6 +207,31 @@ def test_a_latent_that_the_module_does_not_accept_is_named():
 
 
 @pytest.mark.slow
+def test_the_decoder_of_a_diffusion_model():
+    """With random weights: its images are those of the decoder, and a render raises the score."""
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    vae = diffusers.AutoencoderKL(**blocks, block_out_channels=(8, 16), norm_num_groups=4, latent_channels=4).eval()
+
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vae = vae
+
+        def forward(self, latents):
+            return self.vae.decode(latents)
+
+    used = param.Generator(Decoder(), (4, 16, 16), output_range=(-1, 1))
+    latents = torch.randn(2, 4, 16, 16)
+    with torch.no_grad():
+        expected = (vae.decode(latents).sample + 1) / 2
+    assert torch.equal(used.images([latents], (32, 32)), expected.clamp(0, 1))
+    found = fv.render(toys.plain(), "conv2:1", param=used, steps=16, lr=0.1, robustness_views=0)
+    assert found.images.shape == (1, 3, 32, 32) and found.history[-4:].mean() > found.history[:4].mean()
+
+
+@pytest.mark.slow
 def test_class_images_of_a_trained_decoder_are_recognised():
     """By the other bundled network: four classes that the decoder draws well, in few steps."""
     from motifs.vae import LATENT, MotifDecoder

@@ -15,7 +15,7 @@ from featviz.apps.circuits.ablate import Ablation, ablate
 from featviz.apps.circuits.expand import IMAGE, address, check_order, expand
 from featviz.apps.circuits.factorise import group_inputs
 from featviz.apps.circuits.families import Relative, family_of, kernels_alike
-from featviz.apps.circuits.heads import heads_of
+from featviz.apps.circuits.heads import Heads
 from featviz.apps.circuits.page import Illustrated, write_unit
 from featviz.apps.circuits.pictures import plan_groups, plan_images
 from featviz.apps.circuits.walk import Unit, Walk, Wiring, photographs_of
@@ -73,8 +73,8 @@ def circuit(
         depth: Number of steps from the unit to inputs with a page of their own, in [0, 4].
         groups: Largest number of groups into which all inputs of the unit are collapsed, in [0, 20].
         family: Also find the units of the same layer whose kernels on the image are rotations of the unit's.
-        photographs: Folder of images. Those with the highest activation are the exemplars of a unit; `None` for its
-            own image.
+        photographs: Folder of images. Those with the highest activation are the exemplars of a unit, and its inputs are
+            sorted by their contribution to the response to them. `None` for its own image, and inputs sorted by weight.
         sweep: Folder of a sweep. Images that it has of a unit are copied, whatever their size and steps; `None` to
             render all.
         param: Image parameterization; `None` for `param.Image()`.
@@ -123,6 +123,7 @@ def circuit(
     album, names = plan_images(network, store, units, others, param=sized, steps=steps, seed=seed)
     of_groups = () if found is None else plan_groups(album, wiring.source, found, param=sized, steps=steps, seed=seed)
     facts: dict[str, dict[str, float]] = {}
+    heads = Heads(network)
 
     def write_pages(rendered: RenderedImages) -> list[str]:
         pages = []
@@ -130,7 +131,7 @@ def circuit(
             ablation = _ablated(network, one, rendered, names)
             facts[address(*one.unit)] = {} if ablation is None else _numbers(ablation)
             extra = (found, of_groups, relatives) if one is wiring else (None, (), [])
-            shown = Illustrated(one, ablation, *extra, heads=heads_of(network, one.weights))
+            shown = Illustrated(one, ablation, *extra, heads=heads.of(one.weights))
             pages.append(write_unit(network, rendered, names, shown, walk))
         return pages
 

@@ -62,17 +62,23 @@ class ExpandedWeights:
         """Address of the unit."""
         return address(self.layer, self.channel)
 
-    def strongest(self, count: int, *, scale: Float[Tensor, " channel"] | None = None) -> tuple[list[int], list[int]]:
+    def strongest(
+        self, count: int, contributions: Float[Tensor, " channel"] | None = None
+    ) -> tuple[list[int], list[int]]:
         """Return the inputs that excite and inhibit the unit most, the strongest first.
-
-        An input excites if the positive part of its kernel is larger than the negative one; its strength is this part.
 
         Args:
             count: Largest number of each.
-            scale: Usual activation of each channel, by which its weights are multiplied; `None` for the weights alone.
+            contributions: Contribution of each input to the response to exemplars: above 0 it excites, below 0 it
+                inhibits. `None` for the weights alone: then an input excites if the positive part of its kernel is
+                larger than the negative one, and its strength is this part.
         """
-        weights = self.kernels if scale is None else self.kernels * scale[:, None, None]
-        positive, negative = weights.clamp(min=0).sum((1, 2)), (-weights).clamp(min=0).sum((1, 2))
+        if contributions is not None:
+            return (
+                _largest(contributions, contributions > 0, count),
+                _largest(-contributions, contributions < 0, count),
+            )
+        positive, negative = self.kernels.clamp(min=0).sum((1, 2)), (-self.kernels).clamp(min=0).sum((1, 2))
         return _largest(positive, positive > negative, count), _largest(negative, negative > positive, count)
 
 
@@ -122,7 +128,7 @@ def expand(
     Source: Voss et al. 2021, https://doi.org/10.23915/distill.00024.006.
     """
     check_order(network, layer, source)
-    with _opened(network, layer, source, images) as (acts, leaf, made):
+    with run_linearised(network, layer, source, images) as (acts, leaf, made):
         values = _central(acts, layer)
         for channel in channels:
             acts.check_channel(layer, channel)
@@ -222,7 +228,7 @@ def _unconnected(network: fv.Network, layer: str, source: str) -> fv.AddressErro
 
 
 @contextmanager
-def _opened(
+def run_linearised(
     network: fv.Network, layer: str, source: str, images: Tensor | None
 ) -> Iterator[tuple[Activations, Tensor, dict[Node, str]]]:
     """Run the linearised network with a source that is a leaf.

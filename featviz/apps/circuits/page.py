@@ -94,6 +94,7 @@ def write_unit(
         "unit": view.picture(wiring.unit),
         "about": f"{counted(len(weights.kernels), 'input')} in {weights.source} of {network_title(network)}",
         "source": weights.source,
+        "contributes": wiring.contributions is not None,
         "kernel": " x ".join(map(str, weights.kernels.shape[1:])),
         "paths": list(weights.paths),
         "readers": [view.link(unit) for unit in readers],
@@ -153,6 +154,7 @@ class _View:
         return shown | {
             "kernel": draw_kernel(wiring.weights.kernels[channel], most),
             "weight": f"{wiring.weights.weights[channel].item():+.2f}",
+            "contribution": "" if wiring.contributions is None else f"{wiring.contributions[channel].item():+.2f}",
             "change": "" if ablation is None or fall is None else _change(fall, ablation.response),
             "paths": [
                 (_short(name, wiring.weights.paths), f"{part[channel].sum().item():+.2f}")

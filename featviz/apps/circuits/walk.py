@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.circuits.contributions import contributions
 from featviz.apps.circuits.expand import IMAGE, ExpandedWeights, expand, nearest_source
 from featviz.io import read_photograph
 
@@ -35,6 +36,8 @@ class Wiring:
         inhibitory: Channels that inhibit it, the strongest first.
         ablated: The strongest excitatory and inhibitory inputs, as many as are ablated together.
         files: Photographs with the highest activation; empty without a folder.
+        contributions: Contribution of each input to the response to these photographs, by which the inputs are sorted;
+            `None` without them: then they are sorted by their weights.
     """
 
     unit: Unit
@@ -43,6 +46,7 @@ class Wiring:
     inhibitory: list[int]
     ablated: tuple[list[int], list[int]]
     files: tuple[Path, ...] = ()
+    contributions: Float[Tensor, " channel"] | None = None
 
     @property
     def source(self) -> str:
@@ -116,9 +120,14 @@ class Walk:
         for some in batches:
             images = photographs_of(self._network, files[some[0]]) if files[some[0]] else None
             for weights in expand(self._network, layer, some, source, images=images):
-                up, down = weights.strongest(max(self._inputs, ABLATED))
+                parts = (
+                    None
+                    if images is None
+                    else contributions(self._network, layer, weights.channel, source, images.to(self._network.device))
+                )
+                up, down = weights.strongest(max(self._inputs, ABLATED), parts)
                 shown, ablated = (up[: self._inputs], down[: self._inputs]), (up[:ABLATED], down[:ABLATED])
-                found.append(Wiring((layer, weights.channel), weights, *shown, ablated, files[weights.channel]))
+                found.append(Wiring((layer, weights.channel), weights, *shown, ablated, files[weights.channel], parts))
         return found
 
     def _exemplars(self, layer: str, channels: Sequence[int]) -> dict[int, tuple[Path, ...]]:

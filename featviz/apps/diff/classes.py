@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ import featviz as fv
 from featviz.apps.judge.views import crops
 from featviz.apps.shared.classes import class_title, find_classes
 from featviz.apps.shared.predictions import predict
-from featviz.network import index_of_class
+from featviz.io import resize
+from featviz.network import OUTPUT, index_of_class
 
 MAX_CLASSES = 100
 """Number of classes that are compared by default: those whose logits are correlated least over the photographs."""
@@ -31,6 +33,10 @@ class ClassChange:
             in [0, 1]; `None` without a judge, or if an image is missing.
         probabilities: Probability of the class in the images of both networks according to the judge; `None` without a
             judge, or if it has no such class.
+        deviations: Standard deviation of the logit of each network over the photographs.
+        transfer_loss: By how much less the image of one network excites the class in the other one than the other's own
+            image does, in standard deviations of the logit over the photographs, added over both directions. About 0
+            for a class that both networks see in the same patterns; `None` if an image is missing.
     """
 
     title: str
@@ -38,6 +44,8 @@ class ClassChange:
     correlation: float
     change: float | None = None
     probabilities: tuple[float, float] | None = None
+    deviations: tuple[float, float] = (1.0, 1.0)
+    transfer_loss: float | None = None
 
 
 def common_classes(
@@ -98,6 +106,41 @@ def recognised(images: Sequence[Float[Tensor, "c h w"]], judge: fv.Network) -> F
     """
     mean = torch.stack([predict(judge, crops(image, judge.size)).mean(0) for image in images]).double().mean(0)
     return mean / mean.sum().clamp(min=1e-12)
+
+
+def transfer_loss(
+    networks: tuple[fv.Network, fv.Network],
+    change: ClassChange,
+    images: tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]],
+) -> float:
+    """Return by how much less class images excite their class in the other network than its own images do.
+
+    A class image shows the pattern that excites the class most, also one that no photograph has, such as the trigger of
+    a backdoor. The other network does not respond to a pattern that it has not learned.
+
+    Args:
+        networks: Both networks.
+        change: The class.
+        images: The class images of both networks, in [0, 1].
+
+    Returns:
+        `(A(a) - A(b)) / std(A) + (B(b) - B(a)) / std(B)` for the logits A and B of the networks, their images a and b,
+        and standard deviations over the photographs; a mean over the images.
+
+    Raises:
+        ModelError: A logit is not finite.
+    """
+    total = 0.0
+    for k, (network, index, deviation) in enumerate(zip(networks, change.indices, change.deviations, strict=True)):
+        with torch.no_grad():
+            own, others = (
+                network.capture(resize(each, network.size), [OUTPUT]).logits() for each in (images[k], images[1 - k])
+            )
+        loss = float((own[:, index].double().mean() - others[:, index].double().mean()).cpu())
+        if not math.isfinite(loss):
+            raise fv.ModelError(f"the output of {network.label} is not finite; check its weights, mean and std")
+        total += loss / deviation if loss else 0.0
+    return total
 
 
 def divergence(p: Float[Tensor, " n"], q: Float[Tensor, " n"]) -> float:

@@ -171,7 +171,7 @@ def _open_store(output: str | Path, photographs: str | Path) -> Store:
 def _classes_of(
     compared: Sequence[tuple[str, int, int]], moments: Moments | None, *, limited: bool
 ) -> tuple[ClassChange, ...]:
-    """Return classes with the correlations of their logits, the lowest first.
+    """Return classes with the correlations and deviations of their logits, the lowest correlation first.
 
     Args:
         compared: Title, and index in both networks, of each class.
@@ -181,6 +181,12 @@ def _classes_of(
     if moments is None:
         return ()
     correlation = correlations(moments)
-    found = [ClassChange(title, (i, j), float(correlation[i, j])) for title, i, j in compared]
+    deviations = [moments.variance(table).clamp(min=1e-24).sqrt() for table in (0, 1)]
+    found = [
+        ClassChange(
+            title, (i, j), float(correlation[i, j]), deviations=(float(deviations[0][i]), float(deviations[1][j]))
+        )
+        for title, i, j in compared
+    ]
     found.sort(key=lambda change: change.correlation)
     return tuple(found[:MAX_CLASSES] if limited else found)

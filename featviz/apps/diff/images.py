@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import featviz as fv
-from featviz.apps.diff.classes import ClassChange, divergence, recognised
+from featviz.apps.diff.classes import ClassChange, divergence, recognised, transfer_loss
 from featviz.apps.diff.page import page_facts, write_page
 from featviz.apps.diff.plan import (
     FIRST,
@@ -18,7 +19,7 @@ from featviz.apps.diff.plan import (
     checkpoint_cards,
     class_cards,
     combined,
-    judged_card,
+    compared_card,
     shown_matches,
     unit_cards,
 )
@@ -79,10 +80,13 @@ class ComparisonImages:
         results: list[NetworkDiff] = []
 
         def write(rendered: RenderedImages) -> list[str]:
-            judged = [_judged(rendered, card, each, judge) for card, each in zip(of_classes, classes, strict=True)]
-            results.append(_with_classes(found, judged))
-            pairs = sorted(zip(judged, of_classes, strict=True), key=lambda pair: _class_order(pair[0]))
-            shown = [judged_card(card, each) for each, card in pairs if is_changed_class(each)][: self.most]
+            compared = [
+                _compared(rendered, card, each, self.networks, judge)
+                for card, each in zip(of_classes, classes, strict=True)
+            ]
+            results.append(_with_classes(found, compared))
+            pairs = sorted(zip(compared, of_classes, strict=True), key=lambda pair: _class_order(pair[0]))
+            shown = [compared_card(card, each) for each, card in pairs if is_changed_class(each)][: self.most]
             return [write_page(rendered, [*shown, *cards], page_facts(results[-1], judge))]
 
         pages = render_pages(network, [album], self.store, write, backend, progress)
@@ -97,29 +101,44 @@ class ComparisonImages:
         return checkpoint_cards(album, rows, self.seed, self.settings)
 
 
-def _with_classes(found: NetworkDiff, judged: Sequence[ClassChange]) -> NetworkDiff:
-    """Return a comparison with the classes that were judged, and all others unchanged."""
-    done = {each.indices for each in judged}
-    classes = [*judged, *(each for each in found.classes if each.indices not in done)]
+def _with_classes(found: NetworkDiff, compared: Sequence[ClassChange]) -> NetworkDiff:
+    """Return a comparison with the classes whose images were compared, and all others unchanged."""
+    done = {each.indices for each in compared}
+    classes = [*compared, *(each for each in found.classes if each.indices not in done)]
     return replace(found, classes=tuple(sorted(classes, key=_class_order)))
 
 
-def _class_order(change: ClassChange) -> tuple[float, float]:
-    """Return the key by which classes are sorted: the change of the image times that of the logit, largest first.
+def _class_order(change: ClassChange) -> tuple[bool, float, float]:
+    """Return the key by which classes are sorted: the largest transfer loss first, those without images last.
 
-    An image may change by chance, with the course of the optimisation; then the logit has hardly changed.
+    An image may also change by chance, with the course of the optimisation. Then it excites the other network as well.
     """
-    return -(change.change or 0.0) * (1 - change.correlation), change.correlation
+    return change.transfer_loss is None, -(change.transfer_loss or 0.0), change.correlation
 
 
-def _judged(rendered: RenderedImages, card: PlannedCard, change: ClassChange, judge: fv.Network | None) -> ClassChange:
-    """Return the change of a class according to a judge; unchanged without a judge, or if an image is missing."""
-    if judge is None or any(name not in rendered.names for name, _ in card.images):
+def _compared(
+    rendered: RenderedImages,
+    card: PlannedCard,
+    change: ClassChange,
+    networks: Sequence[fv.Network],
+    judge: fv.Network | None,
+) -> ClassChange:
+    """Return the change of a class with that of its images; the same if an image is missing."""
+    if any(name not in rendered.names for name, _ in card.images):
         return change
     folder = rendered.store.path
     assert folder is not None  # checked before
-    images = [torch.from_numpy(read_image(folder / image_file(name), judge.channels)) for name, _ in card.images]
-    first, second = recognised(images[::2], judge), recognised(images[1::2], judge)
+    channels = networks[0].channels
+    images = [torch.from_numpy(read_image(folder / image_file(name), channels)) for name, _ in card.images]
+    first, last = torch.stack(images[::2]), torch.stack(images[1::2])
+    loss = transfer_loss((networks[0], networks[-1]), change, (first, last))
+    change = replace(change, transfer_loss=loss)
+    return change if judge is None else _judged(change, list(first), list(last), judge)
+
+
+def _judged(change: ClassChange, first: Sequence[Tensor], last: Sequence[Tensor], judge: fv.Network) -> ClassChange:
+    """Return the change of a class according to a judge."""
+    before, after = recognised(first, judge), recognised(last, judge)
     index = index_of_class(change.title, judge.classes)
-    known = None if index is None or index >= len(first) else (float(first[index]), float(second[index]))
-    return replace(change, change=divergence(first, second), probabilities=known)
+    known = None if index is None or index >= len(before) else (float(before[index]), float(after[index]))
+    return replace(change, change=divergence(before, after), probabilities=known)

@@ -154,8 +154,10 @@ def class_cards(
 
 
 def class_text(change: ClassChange) -> str:
-    """Return the line of a class: how its logit and its image changed."""
+    """Return the line of a class: how its logit and its images changed."""
     text = f"class; r = {change.correlation:.2f} of its logit"
+    if change.transfer_loss is not None:
+        text += f"; transfer loss {change.transfer_loss:.1f}"
     if change.change is None:
         return text
     text += f"; image changed by {change.change:.2f}"
@@ -164,9 +166,10 @@ def class_text(change: ClassChange) -> str:
     return text
 
 
-def judged_card(card: PlannedCard, change: ClassChange) -> PlannedCard:
-    """Return the card of a class with the change according to the judge."""
-    return replace(card, text=class_text(change), change=change.change or 0.0)
+def compared_card(card: PlannedCard, change: ClassChange) -> PlannedCard:
+    """Return the card of a class with the change of its images; the judge's, if there is one, to sort by."""
+    size = card.change if change.change is None else change.change
+    return replace(card, text=class_text(change), change=size)
 
 
 def checkpoint_cards(

@@ -26,7 +26,8 @@ class NetworkDiff:
         layers: Names of the layers of both that were compared.
         units: All units: matched and lost ones in the order of the first network, then new ones.
         similarity: Linear CKA of each layer of the first network with each of the second, in [0, 1].
-        classes: The classes of both networks, those that changed most first.
+        classes: The classes of both networks, those that changed most first: by the transfer loss of their images, or
+            else by the correlation of their logits.
         photographs: Number of photographs.
         checkpoints: How each checkpoint, the first network included, compares to the second network; empty for two.
         pages: The page; `None` without an output folder.

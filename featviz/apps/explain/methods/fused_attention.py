@@ -14,7 +14,7 @@ from torch import Tensor
 from featviz.errors import SettingError
 
 
-def fused_weights(
+def fused_logits(
     query: Float[Tensor, "*n queries d"],
     key: Float[Tensor, "*m tokens d"],
     value: Tensor,  # noqa: ARG001
@@ -24,7 +24,7 @@ def fused_weights(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Float[Tensor, "*n queries tokens"]:
-    """Return the weights that `F.scaled_dot_product_attention` computes and does not return.
+    """Return the logits whose softmax `F.scaled_dot_product_attention` computes; negative infinity where hidden.
 
     Args:
         query: The queries.
@@ -44,8 +44,18 @@ def fused_weights(
     if is_causal:
         attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
     if attn_mask is None:
-        return logits.softmax(-1)
-    logits = logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+        return logits
+    return logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+
+
+def fused_weights(*args: Any, **kwargs: Any) -> Float[Tensor, "*n queries tokens"]:
+    """Return the weights that `F.scaled_dot_product_attention` computes and does not return.
+
+    Args:
+        args: The arguments of the function.
+        kwargs: The same.
+    """
+    logits = fused_logits(*args, **kwargs)
     # A query that may read nothing reads nothing, where a softmax would be NaN.
     return logits.softmax(-1).masked_fill(logits.isneginf().all(-1, keepdim=True), 0)
 
