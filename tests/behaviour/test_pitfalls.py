@@ -90,7 +90,7 @@ NO_GRADIENT = (
     "start with more contrast: param=Fourier(std=0.25), or another objective, such as a logit instead of its "
     "probability"
 )
-FEW_STEPS = "; gradients are redirected in the first half of the steps only: give steps=64 or more"
+FEW_STEPS = "; gradients are redirected in the first half of the steps only, so give steps=64 or more"
 
 
 def test_missing_gradient_is_reported_with_a_remedy():
