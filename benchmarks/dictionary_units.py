@@ -2,7 +2,8 @@
 
 A dictionary is fitted to every other photograph, and judged by the rest, which show other classes: is the image of a
 feature closer to the ten photographs with its highest mean code than to the ten with the lowest? The channels of the
-layer are judged by the same photographs.
+layer are judged by the same photographs. Then the halves change places: kind, number and k were chosen by the first fit
+alone.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ def choices(
     return exemplars, images
 
 
-def fit_half(bench: Bench, photographs: Path) -> fv.Dictionary:
-    """Fit the dictionary to every other photograph, in the order of their names."""
-    half = bench.keep / "half"
+def fit_half(bench: Bench, photographs: Path, first: int) -> fv.Dictionary:
+    """Fit the dictionary to every other photograph from the first or the second, in the order of their names."""
+    half = bench.keep / f"half-{first}"
     half.mkdir(exist_ok=True)
-    for file in sorted(images_in(photographs))[::2]:
+    for file in sorted(images_in(photographs))[first::2]:
         shutil.copyfile(file, half / file.name)
     return fv.fit_dictionary(
         bench.maker, half, LAYER, features=FEATURES, kind=KIND, k=K, per_image=POSITIONS, steps=STEPS,
@@ -74,31 +75,44 @@ def fit_half(bench: Bench, photographs: Path) -> fv.Dictionary:
 
 
 def dictionary_units(bench: Bench, photographs: Path) -> None:
-    """Print the table of channels and dictionary features."""
-    start = time.perf_counter()
-    found = fit_half(bench, photographs)
-    facts = found.facts
-    print(
-        f"\n{LAYER}: {FEATURES} {KIND} features, explained variance {facts['explained_variance']:.2f}, L0 "
-        f"{facts['l0']:.1f}, never active {facts['dead']:.2f}, {time.perf_counter() - start:.0f} s"
-    )
-    network = bench.maker.with_dictionary(LAYER, found)
-    held_out = torch.stack([bench.photographs[label] for label in sorted(bench.photographs)[1::2]])
+    """Print the table of channels and dictionary features, for each half of the photographs."""
+    print("\nhalf    explained  L0     never active  seconds | units  exemplars  images | channels  exemplars  images")
+    for first in (0, 1):
+        start = time.perf_counter()
+        found = fit_half(bench, photographs, first)
+        facts, seconds = found.facts, time.perf_counter() - start
+        network = bench.maker.with_dictionary(LAYER, found)
+        count = network.layer(LAYER).channels
+        channels = sorted(random.Random(SEED).sample(range(count), min(CHANNELS, count)))
+        ours = shares(bench, network, f"{LAYER}~", list(range(FEATURES)), first)
+        theirs = shares(bench, bench.maker, LAYER, channels, first)
+        print(
+            f"{('even', 'odd')[first]:6}  {facts['explained_variance']:9.2f}  {facts['l0']:5.1f}  "
+            f"{facts['dead']:12.2f}  {seconds:7.0f} | {FEATURES:5}  {ours[0]:9.2f}  {ours[1]:6.2f} | "
+            f"{len(channels):8}  {theirs[0]:9.2f}  {theirs[1]:6.2f}",
+            flush=True,
+        )
+
+
+def shares(bench: Bench, network: fv.Network, layer: str, chosen: list[int], first: int) -> tuple[float, float]:
+    """Return the shares of `choices` of units, judged by the photographs that the dictionary was not fitted to.
+
+    Args:
+        bench: The judge and the photographs.
+        network: The network, with its dictionary where the layer is one.
+        layer: A layer of channels or of codes.
+        chosen: Indices of its units.
+        first: 0 or 1, the half that the dictionary was fitted to.
+    """
+    held_out = slice(1 - first, None, 2)
+    images = torch.stack([bench.photographs[label] for label in sorted(bench.photographs)[held_out]])
     known, scale = bench.known
     centre = known.mean(0)
-    places = F.normalize(known[1::2] - centre, dim=1)
-    count = network.layer(LAYER).channels
-    units = {
-        LAYER: sorted(random.Random(SEED).sample(range(count), min(CHANNELS, count))),
-        f"{LAYER}~": list(range(FEATURES)),
-    }
+    places = F.normalize(known[held_out] - centre, dim=1)
     with torch.no_grad():
-        answers = [network.capture(some.to(bench.device), list(units)) for some in held_out.split(25)]
+        answers = [network.capture(some.to(bench.device), [layer]).channels_first(layer) for some in images.split(25)]
+    strengths = torch.cat([codes.mean((2, 3)).cpu() for codes in answers])[:, chosen]
     settings = {"param": fv.param.Image(SIDE), "steps": RENDER_STEPS}
-    print("held-out photographs   units  exemplars   images")
-    for layer, chosen in units.items():
-        strengths = torch.cat([acts.channels_first(layer).mean((2, 3)).cpu() for acts in answers])[:, chosen]
-        goals = [f"{layer}:{unit}" if layer == LAYER else f"{layer}{unit}" for unit in chosen]
-        drawn = bench.pictures(f"halves-{layer}", len(chosen), Ours(network, goals, settings))
-        shares = choices(strengths, places, F.normalize(features(bench.judge, drawn) / scale - centre, dim=1))
-        print(f"{layer:20}  {len(chosen):>5}" + "".join(f"  {share:9.2f}" for share in shares), flush=True)
+    goals = [f"{layer}{unit}" if layer.endswith("~") else f"{layer}:{unit}" for unit in chosen]
+    drawn = bench.pictures(f"halves-{layer}", len(chosen), Ours(network, goals, settings))
+    return choices(strengths, places, F.normalize(features(bench.judge, drawn) / scale - centre, dim=1))

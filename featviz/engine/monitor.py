@@ -27,6 +27,10 @@ DEAD = (
     "no gradient reaches the image, not even one that is redirected through inactive units; try another seed, a start "
     "with more contrast: param=Fourier(std=0.25), or another objective, such as a logit instead of its probability"
 )
+FEW_STEPS = (
+    f"; gradients are redirected in the first half of the steps only, so give steps={2 * REDIRECT_STEPS} or more"
+)
+"""Added to `DEAD` for a render of fewer steps."""
 BLOCKED = "the transforms pass no gradient to the image, as rounding does not; leave out the one that blocks it"
 NOT_DIFFERENTIABLE = (
     "the score has no gradient: the layer does not depend on the image, or the network or the objective computes it "
@@ -118,6 +122,10 @@ class Monitor:
         self._flag_copied: torch.cuda.Event | None = None
 
     @property
+    def _no_gradient(self) -> str:
+        return DEAD if self._redirect_steps == REDIRECT_STEPS else DEAD + FEW_STEPS
+
+    @property
     def steps(self) -> int:
         """Number of recorded steps."""
         return len(self._scores)
@@ -155,7 +163,7 @@ class Monitor:
             self._alive |= gradients.images & (gradients.views | ~self._uses_network)
             self._all_alive, self._dead = bool(self._alive.all()), ~self._alive
             if self.steps == self._last_check and not self._alive.any():
-                raise RenderError(DEAD)
+                raise RenderError(self._no_gradient)
         if self.steps % FINITE_EVERY == 0:
             self._check_finite(scores)
 
@@ -208,7 +216,9 @@ class Monitor:
         dead = ~self._alive & (constant | (self.steps > self._redirect_steps))  # the others may still wake up
         if not finite.any():
             raise RenderError(NOT_FINITE)
-        found = {i: DEAD if finite[i] else NOT_FINITE for i in (dead | ~finite).nonzero().flatten().tolist()}
+        found = {
+            i: self._no_gradient if finite[i] else NOT_FINITE for i in (dead | ~finite).nonzero().flatten().tolist()
+        }
         suspect = ~dead & finite & (torch.ones_like(finite) if moved is None else moved)
         for i in (self._is_constant(scores) & suspect).nonzero().flatten().tolist():
             found[i] = CONSTANT.format(score=scores[-1, i].item(), steps=self.steps)

@@ -90,6 +90,7 @@ NO_GRADIENT = (
     "start with more contrast: param=Fourier(std=0.25), or another objective, such as a logit instead of its "
     "probability"
 )
+FEW_STEPS = "; gradients are redirected in the first half of the steps only, so give steps=64 or more"
 
 
 def test_missing_gradient_is_reported_with_a_remedy():
@@ -97,10 +98,10 @@ def test_missing_gradient_is_reported_with_a_remedy():
     dead.module.conv.bias.data.fill_(-1e3)
     with pytest.raises(fv.RenderError) as caught:
         fv.render(dead, "relu:1", steps=40)
-    assert str(caught.value) == NO_GRADIENT
-    with pytest.warns(fv.FeatvizWarning, match=f"^relu:1: {re.escape(NO_GRADIENT)}$"):
+    assert str(caught.value) == NO_GRADIENT + FEW_STEPS
+    with pytest.warns(fv.FeatvizWarning, match=f"^relu:1: {re.escape(NO_GRADIENT + FEW_STEPS)}$"):
         rendering = fv.render(dead, ["relu:1", "conv:1"], transforms=(), steps=20)
-    assert rendering.problems == {0: NO_GRADIENT}
+    assert rendering.problems == {0: NO_GRADIENT + FEW_STEPS}
     assert list(rendering[0].problems) == [0]
     assert not rendering[1].problems
     assert rendering.history[-1, 1] > rendering.history[0, 1]
@@ -178,7 +179,7 @@ def test_larger_std_activates_a_dead_unit():
     """The remedy that the message suggests."""
     net = with_bias(-5.0)
     with pytest.warns(fv.FeatvizWarning):
-        assert fv.render(net, "relu:1", transforms=(), steps=5).problems == {0: NO_GRADIENT}
+        assert fv.render(net, "relu:1", transforms=(), steps=5).problems == {0: NO_GRADIENT + FEW_STEPS}
     with pytest.raises(fv.RenderError) as caught:
         fv.render(net, "relu:1", transforms=(), steps=64)
     assert str(caught.value) == NO_GRADIENT

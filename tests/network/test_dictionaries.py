@@ -12,6 +12,7 @@ from sample_dictionaries import KINDS, dictionary, numbers
 import featviz as fv
 from featviz.cli import main
 from featviz.network.dictionaries import from_autoencoder, from_centres, from_components
+from featviz.network.gradients import redirect_gradients
 
 # ---------------------------------------------------------------------------------------------- formulas
 
@@ -280,6 +281,32 @@ def test_a_feature_that_is_off_at_the_start_rises(kind):
     # The middle is away from the border, where padding may have switched the feature on.
     rendering = fv.render(net, "conv2~0@center", start=start, transforms=(), steps=60, param=fv.param.Pixel())
     assert net.capture(rendering.images, ["conv2~"]).neuron("conv2~", 0, "center")[0] > 0
+
+
+def codec_and_activations():
+    """Return three centres of k-means, of which the second is nearest to each activation, and 5 activations."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.rand(3, 8, generator=generator, dtype=torch.float64)
+    x = (centres[1] + 0.05 * torch.rand(5, 8, generator=generator, dtype=torch.float64)).requires_grad_()
+    return centres, from_centres(centres).codec(torch.device("cpu"), torch.float64), x
+
+
+def test_a_redirected_gradient_raises_a_feature_above_the_one_that_keeps_it_off():
+    """Its own `pre` alone would raise that of a similar feature as much, so that it never overtakes it."""
+    centres, codec, x = codec_and_activations()
+    with redirect_gradients(torch.ones(5, dtype=torch.bool)):
+        codes = codec.encode(x)
+    assert bool((codes[:, 1] > 0).all()) and codes[:, (0, 2)].abs().max() == 0
+    (-codes[:, 2].sum()).backward()
+    for each in x.grad:
+        torch.testing.assert_close(-each, (centres[2] - centres[1]).to(each), rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_a_feature_that_is_on_does_not_depend_on_others():
+    centres, codec, x = codec_and_activations()
+    codec.encode(x).sum().backward()
+    for each in x.grad:
+        torch.testing.assert_close(each, (centres[1] / centres[1].square().sum()).to(each), rtol=1e-5, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------- addresses

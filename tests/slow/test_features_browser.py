@@ -5,9 +5,11 @@ import sys
 
 import pytest
 import torch
-from explore_pages import QUICK, drawn, watched
+from explore_pages import QUICK, TIMEOUT, drawn, watched
+from motifs.draw import draw
 
-from featviz.network.dictionaries import from_centres
+import featviz as fv
+from featviz.apps.dictionaries.factorise import cluster_dictionary
 
 pytestmark = pytest.mark.slow
 
@@ -16,8 +18,10 @@ pytestmark = pytest.mark.slow
 def address(tmp_path_factory):
     """Start `featviz explore --dictionary FILE` and give its address."""
     folder = tmp_path_factory.mktemp("features")
-    centres = torch.rand(12, 128, generator=torch.Generator().manual_seed(0))
-    from_centres(centres).at("stage3").save(folder / "features.safetensors")
+    drawings = draw(torch.arange(54) % 27, (64, 64), torch.Generator().manual_seed(0))
+    acts = fv.load("motifnet").capture(drawings, ["stage3"]).channels_first("stage3")
+    found = cluster_dictionary(acts.movedim(1, -1).flatten(0, 2), 12, seed=0)
+    found.at("stage3").save(folder / "features.safetensors")
     command = [sys.executable, "-m", "featviz", "explore", "--no-browser", "--device", "cpu", "-o", folder / "store"]
     command += ["--dictionary", folder / "features.safetensors"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -43,3 +47,11 @@ def test_features_are_drawn_as_tiles_and_their_card_opens(page):
     desk.locator(".tile[data-channel='2']").click()
     card = desk.locator("#card")
     assert card.get_by_role("heading", level=2).inner_text() == "stage3~2"
+
+
+def test_the_large_image_of_a_feature_of_k_means_that_starts_off_is_rendered(page):
+    """Another centre is nearest at every position of the start."""
+    desk = page.open("steps=64&size=64")
+    desk.locator("#tree [role=treeitem][aria-label^='stage3~,']").locator(".row").first.click()
+    desk.locator(".tile[data-channel='3']").click()
+    desk.locator("#card .plate[data-state=done]").wait_for(timeout=2 * TIMEOUT)

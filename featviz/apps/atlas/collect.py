@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ import torch
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.shared.cache_key import cache_key
 from featviz.apps.shared.contributions import position_contributions
+from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.growing_files import GrowingFiles
 from featviz.apps.shared.image_batches import folder_fingerprint, image_batches
 from featviz.apps.shared.probe import probe
@@ -123,8 +124,7 @@ def collect(
         OutputError: The folder is missing, has no image that can be read, or `output` cannot be written to.
     """
     count, fingerprint = folder_fingerprint(photographs)
-    facts = [network.fingerprint, asdict(network.input), layer, per_image, seed, str(photographs.resolve())]
-    folder = output / hashlib.sha256(json.dumps([*facts, fingerprint]).encode()).hexdigest()[:16]
+    folder = output / cache_key(network, layer, per_image, seed, str(photographs.resolve()), fingerprint)
     channels = probe(network, [layer]).as_map(layer).shape[1]
     head = network.logits_layer
     classes = 0 if head is None else min(CLASSES, head.channels)
@@ -203,12 +203,7 @@ def _rows(
         maps = acts.as_map(layer)
         positions = _positions(len(images), maps.shape[2] * maps.shape[3], per_image, seed, first).to(maps.device)
         index = positions[:, None].expand(-1, maps.shape[1], -1)
-        vectors = maps.detach().flatten(2).gather(2, index)
-        if not vectors.isfinite().all():
-            raise fv.ModelError(
-                f"layer {layer!r} of {network.label} puts out NaN or infinite numbers for these photographs; "
-                "check its weights, mean and std, or choose an earlier layer"
-            )
+        vectors = check_finite(maps.detach().flatten(2).gather(2, index), network, layer)
         labels, shares = [], []
         if classes:
             top = acts.logits().topk(classes).indices

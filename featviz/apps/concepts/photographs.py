@@ -11,6 +11,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.concepts.classify import FOLDS, PhotographActivations
+from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.image_batches import image_batches
 from featviz.io import images_in, warn_of_skipped
 
@@ -77,11 +78,7 @@ def activations_of(
                 )
             found.append(read)
     data = PhotographActivations(torch.cat(means), torch.cat(places) if per_position else None)
-    if not data.means.isfinite().all():
-        raise fv.ModelError(
-            f"layer {layer!r} of {network.label} puts out NaN or infinite numbers for these photographs; check its "
-            "weights, mean and std, or choose an earlier layer"
-        )
+    check_finite(data.means, network, layer)
     return data, found[0]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.shared.cache_key import cache_key
+from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.growing_files import GrowingFiles
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, locked
@@ -103,9 +103,7 @@ def collect_activations(
     """
     channels = network.layer(layer).channels
     count, fingerprint = folder_fingerprint(photographs)
-    attached = {name: each.fingerprint for name, each in network.dictionaries.items()}
-    facts = [network.fingerprint, asdict(network.input), layer, per_image, seed, str(photographs.resolve()), attached]
-    key = hashlib.sha256(json.dumps([*facts, fingerprint]).encode()).hexdigest()[:16]
+    key = cache_key(network, layer, per_image, seed, str(photographs.resolve()), fingerprint)
     folder = cache_folder() / "activations" / key
     skipped, files = SkippedFiles(photographs), GrowingFiles(folder, [VECTORS], COUNTS)
     with locked(folder):
@@ -139,12 +137,9 @@ def _collect(
         with network.session([layer]) as forward, torch.no_grad():
             for batch in batches:
                 acts = forward(batch.images.to(network.device))
-                rows = _rows(acts.channels_first(layer), per_image, seed, counts["photographs"])
-                if not np.isfinite(rows).all():
-                    raise fv.ModelError(
-                        f"layer {layer!r} of {network.label} puts out NaN or infinite numbers for these photographs; "
-                        "check its weights, mean and std, or choose an earlier layer"
-                    )
+                rows = _rows(
+                    check_finite(acts.channels_first(layer), network, layer), per_image, seed, counts["photographs"]
+                )
                 files.append({VECTORS: rows.clip(-FLOAT16_LIMIT, FLOAT16_LIMIT).astype(np.float16).tobytes()})
                 counts["seen"] = batch.read
                 counts["rows"] += len(rows)

@@ -14,6 +14,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.diff.layers import Layers
 from featviz.apps.diff.moments import Moments
+from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.errors import OutputError
 from featviz.interfaces import Size
@@ -86,7 +87,7 @@ def measure(
             for each, table in zip(moments, tables[:-1], strict=True):
                 each.add(table, tables[-1])
             if of_logits is not None:
-                of_logits.add(*(_finite(acts[k].logits().float(), OUTPUT, networks[k]) for k in (0, -1)))
+                of_logits.add(*(check_finite(acts[k].logits().float(), networks[k], OUTPUT) for k in (0, -1)))
             if progress:
                 progress(batch.read, count)
     if not used:
@@ -139,19 +140,5 @@ def _rows(acts: Activations, layers: Layers, network: fv.Network, grid: Size) ->
         is_vector = acts.layouts[name].kind == "vector"
         maps = acts.channels_first(name)[:, :, None, None] if is_vector else acts.as_map(name)
         maps = maps.float().expand(-1, -1, *grid) if is_vector else resize(maps.float(), grid)
-        columns.append(_finite(maps, name, network).flatten(2).transpose(1, 2).flatten(0, 1))
+        columns.append(check_finite(maps, network, name).flatten(2).transpose(1, 2).flatten(0, 1))
     return torch.cat(columns, 1)
-
-
-def _finite(values: Tensor, layer: str, network: fv.Network) -> Tensor:
-    """Return values that are finite.
-
-    Raises:
-        ModelError: They are not.
-    """
-    if not values.isfinite().all():
-        raise fv.ModelError(
-            f"layer {layer or 'logit'!r} of {network.label} puts out NaN or infinite numbers for these photographs; "
-            "check its weights, mean and std, or choose an earlier layer"
-        )
-    return values

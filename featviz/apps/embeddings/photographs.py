@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.shared.cache_key import cache_key
 from featviz.apps.shared.embedding import pooled, uses_class_token
+from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, read_photograph, write_cached
 
@@ -57,8 +58,7 @@ def embed_folder(
     """
     network.layer(layer)
     count, fingerprint = folder_fingerprint(folder)
-    facts = [fv.__version__, fingerprint, network.fingerprint, asdict(network.input), layer]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    key = cache_key(network, fv.__version__, fingerprint, layer)
     file = cache_folder() / "embeddings" / f"{key}.safetensors"
     found = _read_cache(file)
     if found is None:
@@ -106,12 +106,7 @@ def _vectors(network: fv.Network, images: Float[Tensor, "n c h w"], layer: str) 
     with torch.no_grad():
         acts = network.capture(images, [layer])
         found = pooled(acts, layer, class_token=uses_class_token(network, layer)).float().cpu()
-    if not found.isfinite().all():
-        raise fv.ModelError(
-            f"layer {layer!r} of {network.label} puts out NaN or infinite numbers for these photographs; "
-            "check its weights, mean and std, or choose an earlier layer"
-        )
-    return found
+    return check_finite(found, network, layer)
 
 
 def _read_cache(file: Path) -> EmbeddedPhotographs | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.shared.cache_key import cache_key
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, write_cached
 from featviz.network import Activations
@@ -108,9 +108,7 @@ def scan_folder(
         OutputError: The folder is missing, or has no image that can be read.
     """
     count, fingerprint = folder_fingerprint(folder)
-    features = [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
-    facts = [fingerprint, network.fingerprint, asdict(network.input), features]
-    key = hashlib.sha256(json.dumps([fv.__version__, *facts, layer, top, rest]).encode()).hexdigest()[:16]
+    key = cache_key(network, fv.__version__, fingerprint, layer, top, rest)
     file = cache_folder() / "examples" / f"{key}.safetensors"
     scan = _read_cache(file, folder)
     if scan is None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +14,9 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.explain.examples import Examples
 from featviz.apps.explain.scan import BATCH, Ranking, Scan, scan_of, strongest, tensors_of
+from featviz.apps.shared.cache_key import cache_key
 from featviz.apps.shared.embedding import last_layer, pooled, uses_class_token
+from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.image_batches import ImageBatch, SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, read_photograph, write_cached
 from featviz.network import OUTPUT
@@ -92,11 +93,8 @@ def read_responses(
     """
     folder = Path(photographs)
     count, fingerprint = folder_fingerprint(folder)
-    networks = [network] if judge is None else [network, judge]
-    facts = [part for each in networks for part in (each.fingerprint, asdict(each.input))]
-    attached = [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
-    text = json.dumps([fv.__version__, "responses", fingerprint, *facts, attached, layer, top, rest])
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    judges = None if judge is None else cache_key(judge)
+    key = cache_key(network, fv.__version__, "responses", fingerprint, judges, layer, top, rest)
     file = cache_folder() / "responses" / f"{key}.safetensors"
     found = _read_cache(file, folder)
     if found is None:
@@ -165,12 +163,8 @@ def _passed(network: fv.Network, layer: str, batch: ImageBatch) -> tuple[dict[st
         features = pooled(acts, embedding, class_token=uses_class_token(network, embedding)).float().cpu()
         predicted = acts.logits().argmax(1).cpu() if has_classes else None
     values = values.float()
-    for name, found in ((layer or "logit", values), (embedding, features)):
-        if not found.isfinite().all():
-            raise fv.ModelError(
-                f"layer {name!r} of {network.label} puts out NaN or infinite numbers for these photographs; "
-                "check its weights, mean and std"
-            )
+    check_finite(values, network, layer)
+    check_finite(features, network, embedding)
     rows = {"values": values, "features": features}
     return rows if predicted is None else rows | {"predicted": predicted}, position
 
@@ -184,9 +178,7 @@ def _judged(network: fv.Network, judge: fv.Network, batch: ImageBatch) -> Float[
     with torch.no_grad():
         acts = judge.capture(images, [layer])
         found = pooled(acts, layer, class_token=uses_class_token(judge, layer)).float().cpu()
-    if not found.isfinite().all():
-        raise fv.ModelError(f"layer {layer!r} of the judge {judge.label} puts out NaN or infinite numbers")
-    return found
+    return check_finite(found, judge, layer)
 
 
 def _embedding_layer(network: fv.Network) -> str:

@@ -59,10 +59,14 @@ class Codec:
         if self.is_linear:
             return pre
         limit = self.threshold.expand_as(pre)
-        if self.k is not None and self.k < pre.shape[-1]:
-            largest_left_out = pre.detach().topk(self.k + 1, dim=-1).values[..., -1:]
-            limit = torch.maximum(limit, largest_left_out)
-        return above_limit(pre - limit, limit, self.gain, self.shift)
+        if self.k is None or self.k >= pre.shape[-1]:
+            return above_limit(pre - limit, limit, self.gain, self.shift)
+        smallest_kept, largest_left_out = pre.topk(self.k + 1, dim=-1).values[..., -2:].split(1, dim=-1)
+        limit = torch.maximum(limit, largest_left_out.detach())
+        # A feature that is off has no gradient of its own. A redirected one has to raise it above the smallest that is
+        # kept: its `pre` alone would raise those of similar features as much, so that none of them ever overtakes.
+        to_pass = torch.where(pre > limit, limit, torch.maximum(self.threshold, smallest_kept))
+        return above_limit(pre - to_pass, limit, self.gain, self.shift)
 
     def decode(self, codes: Float[Tensor, "*n features"]) -> Float[Tensor, "*n channels"]:
         """Return the activations that codes stand for."""
