@@ -27,7 +27,7 @@ Match = Annotated[
     ),
 ]
 MatchWeight = Annotated[
-    float, typer.Option(help="Weight of --match, relative to the gain of the unit's score from noise to photographs.")
+    float, typer.Option(help="Weight of --match, relative to the gain of the unit's score from noise to the best one.")
 ]
 Steps = Annotated[int | None, typer.Option(help="Optimisation steps. Default: those of the quality preset.")]
 Seed = Annotated[int, typer.Option(help="Seed of the first image of each unit; further images count up from it.")]

@@ -16,13 +16,15 @@ from featviz.apps.shared.main_blocks import block_at
 from featviz.engine import entry_point
 from featviz.io import read_photograph, resize
 
-COPY_SIMILARITY = 0.6
-"""Smallest similarity of a copy.
+DUPLICATE = 0.98
+"""Similarity of two files of the same photograph, which say nothing about different photographs."""
+LOWEST_LIMIT = 0.65
+"""Smallest limit, as few photographs tell little about how similar two can be.
 
-Source: measured; docs/quality.md has the similarities of different photographs of a class and of altered copies.
+Source: measured; docs/quality.md, "Copies".
 """
-DEPTH = 0.8
-"""Relative depth of the compared layer."""
+DEPTH = 0.6
+"""Relative depth of the compared layer. Source: measured; docs/quality.md."""
 GRID = 7
 """Rows and columns to which a feature map is reduced, so that small shifts and rotations of a copy do not hide it."""
 SHIFTS = (-1, 0, 1)
@@ -37,22 +39,23 @@ class Nearest:
     Args:
         file: The photograph.
         similarity: Similarity to it, in [-1, 1].
+        limit: Largest similarity of two different photographs of the unit, at least `LOWEST_LIMIT`.
     """
 
     file: Path
     similarity: float
+    limit: float
 
     @property
     def is_copy(self) -> bool:
-        """Whether the image is a copy of the photograph rather than a visualization of a unit."""
-        return self.similarity >= COPY_SIMILARITY
+        """Whether the image is closer to the photograph than different photographs of the unit are to each other."""
+        return self.similarity > self.limit
 
     def __str__(self) -> str:
         """Name the photograph, and say whether the image is a copy."""
         text = f"nearest photograph: {self.file.name} (similarity {self.similarity:.2f}"
-        if self.is_copy:
-            return f"{text}, copies have {COPY_SIMILARITY} or more): a copy, not a visualization"
-        return f"{text}; copies have {COPY_SIMILARITY} or more)"
+        text += f"; different photographs have up to {self.limit:.2f})"
+        return f"{text}: a copy, not a visualization" if self.is_copy else text
 
 
 @entry_point
@@ -62,8 +65,8 @@ def nearest_photographs(
     """Return for each image the photograph that it resembles most, with the same content at about the same places.
 
     Feature maps of a late layer are averaged to 7 x 7 cells, and the mean over the photographs is subtracted. The
-    similarity is the cosine of these maps, the largest over mirroring and shifts by up to one cell. What a class has in
-    common is subtracted, so that another photograph of the class is not similar, and an altered copy is.
+    similarity is the cosine of these maps, the largest over mirroring and shifts by up to one cell. An image is a copy
+    if it is closer to a photograph than any two different photographs are to each other.
 
     Args:
         network: What compares them; best another one than rendered the images.
@@ -89,8 +92,11 @@ def nearest_photographs(
     given = images[:, : network.channels].float()
     both = torch.stack([_maps(network, layer, resize(part, network.size)) for part in (given, given.flip(-1))])
     similarity = torch.stack([best_cosine(each - center, known - center) for each in both]).amax(0)
+    among = best_cosine(known - center, known - center).fill_diagonal_(-1)
+    limit = max(among[among < DUPLICATE].amax().item(), LOWEST_LIMIT)
     best = similarity.max(1)
-    return [Nearest(files[i], value) for i, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [Nearest(files[i], value, limit) for i, value in found]
 
 
 def with_copies_marked(rendering: fv.Rendering, nearest: Mapping[int, Nearest]) -> fv.Rendering:

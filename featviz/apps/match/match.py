@@ -23,15 +23,15 @@ from featviz.network import batch_norm_layers
 from featviz.objectives import Logit, MatchDistribution, MatchStatistics, Objective, Probability
 from featviz.objectives.distribution import MAX_PHOTOGRAPHS
 
-MATCH_WEIGHT = 1.0
-"""Weight of the distributions, relative to the gain of the unit's score from noise to its photographs.
+MATCH_WEIGHT = 6.0
+"""Weight of the distributions, relative to the gain of the unit's score from noise to the best photograph.
 
 Source: measured; docs/quality.md compares the alternatives.
 """
 COUNT = 50
 """Number of photographs per unit. Source: VITAL 2025, section 4."""
-DEPTHS = (0.1, 0.25, 0.4, 0.6, 0.8, 1.0)
-"""Relative depths of the compared layers."""
+DEPTHS = (0.1, 0.2, 0.4, 0.6)
+"""Relative depths of the compared layers. Source: measured; later layers lower the recognition."""
 NOISE_IMAGES = 8
 """Images of noise in which a unit is scored, for the scale of its score."""
 NOISE_STDS = 30.0
@@ -70,8 +70,8 @@ def matched(
 
     The photographs of a class are those of its subfolder, where the folder has subfolders named after classes or their
     indices. Those of any other unit, and of a class without a subfolder, are those of the folder with the highest score
-    of the unit. The distributions are compared in six main blocks of the network. Their weight is relative to the gain
-    of the unit's score from noise to the photographs, so that one weight suits all units and networks.
+    of the unit. The distributions are compared in four early and middle blocks of the network. Their weight is relative
+    to the gain of the unit's score from noise to its best photograph, so that one weight suits units of any scale.
 
     Args:
         network: The network.
@@ -157,7 +157,7 @@ def _by_photographs(
     best = scores.topk(min(count, len(files))).indices.sort().values.tolist()
     picked = tuple(files[i] for i in best)
     term = MatchDistribution(layers[0], [str(file) for file in picked], tuple(layers[1:]))
-    amount = float(f"{weight * _gain(network, unit, scores[best].mean().item()):.3g}")
+    amount = float(f"{weight * _gain(network, unit, scores.max().item()):.3g}")
     which = f"the {len(best)} of {len(files)}" if len(best) < len(files) else f"all {len(files)}"
     most = " with the highest score" if len(best) < len(files) else ""
     return Matched(unit + amount * term, unit, picked, f"{which} photographs{most} in {folder}")
@@ -188,12 +188,12 @@ def _scores(network: fv.Network, units: Sequence[Objective], folder: Path) -> tu
 
 
 def _gain(network: fv.Network, unit: Objective, score: float | None) -> float:
-    """Return how much a unit's score in photographs exceeds that in noise.
+    """Return how much a unit's score in its best photograph exceeds that in noise.
 
     Args:
         network: The network.
         unit: The unit.
-        score: Mean score in its photographs; `None` for an estimate by how much the score varies in noise.
+        score: Score in the best photograph; `None` for an estimate by how much the score varies in noise.
     """
     in_noise = fv.score(network, unit, noise(network, NOISE_IMAGES))
     gain = NOISE_STDS * in_noise.std().item() if score is None else abs(score - in_noise.mean().item())
