@@ -8,7 +8,7 @@ TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench trust-bench texture-bench \
-	circuits-bench diff-bench accentuate-bench generators-bench layersbench batchbench blocks-bench networks breakit package startup clean
+	circuits-bench diff-bench accentuate-bench match-bench generators-bench layersbench batchbench blocks-bench networks breakit package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -111,6 +111,9 @@ text-bench: $(READY)  ## measure attribution methods on sentences whose truth is
 
 accentuate-bench: $(READY)  ## measure feature accentuation beside a penalty on the pixels, about half an hour
 	PYTHONPATH=tools $(BIN)/python benchmarks/accentuate.py
+
+match-bench: $(READY)  ## measure images matched to photographs beside the default, about two hours
+	PYTHONPATH=tools $(BIN)/python benchmarks/match.py --models $(MODELS) --photographs $(PHOTOGRAPHS) $(if $(KEEP),--keep $(KEEP))
 
 generators-bench: $(READY)  ## measure class images of a small VAE's decoder beside those of Fourier coefficients, about half an hour
 	PYTHONPATH=tools $(BIN)/python benchmarks/generators.py

@@ -76,6 +76,12 @@ SNIPPETS: dict[str, dict[str, str]] = {
             'fv.render(net, obj.Logit("spiral") + 10 * obj.Diversity("stage2"), param=param.Image(128, batch=4))'
         ),
         "Match": 'fv.render(net, obj.Match("stage2", drawing) - obj.TotalVariation(), transforms=())',
+        "MatchDistribution": (
+            'fv.render(net, obj.Logit("flower") + 40 * obj.MatchDistribution("stem", texture, "stage1"), param=three)'
+        ),
+        "MatchStatistics": (
+            'fv.render(net, obj.Logit("flower") + 20 * obj.MatchStatistics("stem.1", "stage1.1.norm1"), param=three)'
+        ),
         "Guide": (
             'fv.render(net, obj.Guide("stage2", texture), param=param.Image(128, spatial=param.Pixel(), '
             "color=param.Clamped()), start=drawing, transforms=T.Roll(8), steps=40, "

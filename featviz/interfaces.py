@@ -189,6 +189,8 @@ class RenderContext:
             tiles.
         embed_texts: Returns the embeddings of texts, (n, d), that compare with the output of the named layer; `None`
             where there is no network that could.
+        batch_statistics: Returns the mean and the standard deviation of each channel of a batch-norm layer's output
+            over the training data, or `None` for a layer without them; `None` where there is no network.
     """
 
     capture: Callable[[Tensor, Iterable[str]], Activations]
@@ -196,6 +198,7 @@ class RenderContext:
     size: Size
     view: Size
     embed_texts: Callable[[Sequence[str], str], Tensor] | None = None
+    batch_statistics: Callable[[str], tuple[Tensor, Tensor] | None] | None = None
 
 
 @runtime_checkable

@@ -33,6 +33,8 @@ OBJECTIVES = {
     "Layer": obj.Layer("conv2"),
     "Logit": obj.Logit("cat"),
     "Match": obj.Match("conv2", REFERENCE),
+    "MatchDistribution": obj.MatchDistribution("conv2", (REFERENCE, 1 - REFERENCE), ("conv1",)),
+    "MatchStatistics": obj.MatchStatistics("bn1"),
     "Neuron": obj.Neuron("conv2", 1, (3, 5)),
     "Opacity": -obj.Opacity(),
     "Probability": obj.Probability(1),

@@ -22,6 +22,16 @@ Size = Annotated[
     ),
 ]
 Quality = Annotated[str, typer.Option(help="Quality preset: draft (320 steps), usual (512), best (1536).")]
+Match = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of photographs whose distribution of activations the images get: of its subfolder named after the "
+        "class or its index, else the 50 with the highest score. Or batch-norm, for the network's own statistics."
+    ),
+]
+MatchWeight = Annotated[
+    float, typer.Option(help="Weight of --match, relative to the gain of the unit's score from noise to the best one.")
+]
 Steps = Annotated[int | None, typer.Option(help="Optimisation steps. Default: those of the quality preset.")]
 Seed = Annotated[int, typer.Option(help="Seed of the first image of each unit; further images count up from it.")]
 Param = Annotated[

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,8 @@ import featviz as fv
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
     Classes,
+    Match,
+    MatchWeight,
     NetworkOptions,
     Own,
     Precision,
@@ -24,6 +27,12 @@ from featviz.cli.options import (
     progress,
 )
 from featviz.cli.parsing import find_classes, find_own, read_precision, read_size
+
+if TYPE_CHECKING:
+    from featviz.apps.match import Matched
+
+BATCH_NORM = "batch-norm"
+"""The value of `--match` for the network's own statistics."""
 
 
 @app.command(epilog=examples_of("render"))
@@ -60,6 +69,8 @@ def render(
         str, typer.Option(help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))".')
     ] = "adam",
     lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.05.")] = None,
+    match: Match = None,
+    match_weight: MatchWeight = 6.0,
     start: Annotated[Path | None, typer.Option(help="Image to start from. Default: noise.")] = None,
     at: Annotated[
         str | None, typer.Option(help="Size in px at which the result is drawn again; needs --param cppn.")
@@ -103,9 +114,10 @@ def render(
     if output is not None:
         check_result(output, loaded.input.axes)
     parsed += find_classes(loaded, classes)
+    units = find_matched(loaded, parsed, match, match_weight)
     rendering = fv.render(
         loaded,
-        parsed,
+        [unit.objective for unit in units] if units else parsed,
         param=image,
         size=sides,
         batch=batch,
@@ -117,7 +129,58 @@ def render(
         execution=fv.Execution(read_precision(precision), max_memory=max_memory, tile=tile),
         progress=progress(quiet, "render"),
     )
-    save(rendering.at(shown) if shown else rendering, output, rate=rate)
+    rendering = rendering.at(shown) if shown else rendering
+    rendering = mark_copies(loaded, rendering, units) if units else rendering
+    save(rendering, output, rate=rate)
+    if units and rendering.problems:
+        raise typer.Exit(1)
+
+
+def find_matched(
+    network: fv.Network, units: Sequence[fv.objectives.Objective], match: str | None, weight: float
+) -> list[Matched]:
+    """Return the units with what `--match` adds to them, and print what that is. Empty without `--match`.
+
+    Args:
+        network: The network.
+        units: The units.
+        match: A folder, or `batch-norm`; `None` for no matching.
+        weight: As for `matched`.
+
+    Raises:
+        OutputError: The folder is missing or has no images.
+        SettingError: The weight is < 0, or the network has no batch norm.
+    """
+    from featviz.apps.match import matched
+
+    if match is None:
+        return []
+    found = matched(network, units, None if match == BATCH_NORM else match, weight=weight)
+    for each in found:
+        typer.echo(f"{each.unit} matched to {each.chosen}", err=True)
+    return found
+
+
+def mark_copies(network: fv.Network, rendering: fv.Rendering, units: Sequence[Matched]) -> fv.Rendering:
+    """Print the nearest photograph of each image, and mark images that are copies.
+
+    Args:
+        network: The network.
+        rendering: Images, as many for each unit.
+        units: The units with their photographs.
+    """
+    from featviz.apps.match import nearest_photographs, with_copies_marked
+
+    each = len(rendering) // len(units)
+    nearest = {}
+    for k, unit in enumerate(units):
+        if len(unit.photographs) < 2:
+            continue
+        images = rendering.images[k * each : (k + 1) * each]
+        for i, found in enumerate(nearest_photographs(network, images, unit.photographs), k * each):
+            typer.echo(f"{unit.unit}: {found}", err=True)
+            nearest[i] = found
+    return with_copies_marked(rendering, nearest)
 
 
 def save(

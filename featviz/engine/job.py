@@ -39,7 +39,7 @@ from featviz.interfaces import (
     traits_of,
 )
 from featviz.io import check_unit_range, read_image, resize
-from featviz.network import CODES, Execution, Network
+from featviz.network import CODES, Execution, Network, batch_statistics
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.random import Generators
@@ -115,7 +115,8 @@ class Job:
         view = View.prepare(transforms, network, images, execution.tile, _layers(objectives))
         for each in objectives:
             view.check(each)
-        context = RenderContext(network.capture, network.channels, size, view.tile, network.embed_texts)
+        statistics = partial(batch_statistics, network.module)
+        context = RenderContext(network.capture, network.channels, size, view.tile, network.embed_texts, statistics)
         passes = steps * len(view.tiles)
         return cls(
             network,

@@ -248,6 +248,8 @@ class Rendering:
         some = torch.linspace(0, steps - 1, min(steps, HISTORY_POINTS)).round().long().unique()
         history = [round(score, 5) if math.isfinite(score) else None for score in self.history[some, 0].tolist()]
         report = {"shows": self.names[0], "steps": steps, "history": history}
+        if 0 in self.problems:
+            report["problem"] = self.problems[0]
         if self.robustness is not None:
             report |= {"score": self.robustness.clean.item(), "robustness": self.robustness.retained.item()}
         return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from torch import Tensor
 from featviz.engine.arguments import entry_point
 from featviz.interfaces import Bindable, ObjectiveLike, RenderContext, Size
 from featviz.io import check_unit_range
-from featviz.network import Execution, Forward, Network
+from featviz.network import Execution, Forward, Network, batch_statistics
 from featviz.network.activations import Activations
 from featviz.objectives import ObjectiveSource, as_objectives
 
@@ -69,7 +70,8 @@ def open_scorer(
         SettingError: There is no objective.
     """
     objectives = as_objectives(objective)
-    context = RenderContext(network.capture, network.channels, size, size, network.embed_texts)
+    statistics = partial(batch_statistics, network.module)
+    context = RenderContext(network.capture, network.channels, size, size, network.embed_texts, statistics)
     bound = tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives)
     with network.session(frozenset(layers).union(*(each.layers for each in objectives)), execution) as forward:
         yield Scorer(bound, forward)

@@ -1,6 +1,7 @@
 """Networks: a module, what it expects as input, its layers and their activations."""
 
 from featviz.network.activations import OUTPUT, OUTPUT_KINDS, Activations, Layout, OutputKind, index_of_class
+from featviz.network.batch_statistics import batch_norm_layers, batch_statistics
 from featviz.network.combining import combine
 from featviz.network.dictionaries.attached import SUFFIX as CODES
 from featviz.network.dictionaries.dictionary import Dictionary
@@ -20,8 +21,7 @@ from featviz.network.zero_shot import zero_shot
 
 __all__ = [
     "CODES", "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Dictionary", "Execution", "Forward", "Given",
-    "InputSpec",
-    "Layer", "LayerLike", "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "TokenSpec", "combine", "find",
-    "index_of_class", "is_on_this_machine", "load", "models", "neutral_state", "plain_backward",
-    "zero_shot",
+    "InputSpec", "Layer", "LayerLike", "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "TokenSpec",
+    "batch_norm_layers", "batch_statistics", "combine", "find", "index_of_class", "is_on_this_machine", "load",
+    "models", "neutral_state", "plain_backward", "zero_shot",
 ]  # fmt: skip

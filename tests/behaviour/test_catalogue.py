@@ -28,6 +28,7 @@ TEXTS = {
     "cosine(stage2, concept.safetensors)": obj.Cosine("stage2", "concept.safetensors"),
     "cosine(stage2, vectors/my cat.npy, 3)": obj.Cosine("stage2", "vectors/my cat.npy", 3),
     "difference(cat.jpg)": obj.InputDifference("cat.jpg"),
+    "distribution(stage2, photographs)": obj.MatchDistribution("stage2", "photographs"),
     "diversity(stage2)": obj.Diversity("stage2"),
     "guide(stage2, cat.jpg)": obj.Guide("stage2", "cat.jpg"),
     "interpolate(logit:star, stage2:3 + 2 * tv)": obj.Interpolate(
@@ -40,6 +41,7 @@ TEXTS = {
     "opacity": obj.Opacity(),
     "opacity(1)": obj.Opacity(True),
     "ramp(0, -2.5, 0.5)": obj.Ramp(0, -2.5, 0.5),
+    "statistics(stage2.0.norm1)": obj.MatchStatistics("stage2.0.norm1"),
     "style(stage2, cat.jpg, 0.9)": obj.Style("stage2", "cat.jpg", 0.9),
     'text("a red bicycle")': obj.Text("a red bicycle"),
     "text(bicycle, clip.embedding)": obj.Text("bicycle", "clip.embedding"),

@@ -1,0 +1,200 @@
+"""Add to units the distribution of activations in photographs that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import featviz as fv
+from featviz.apps.shared.classes import as_class
+from featviz.apps.shared.image_batches import image_batches
+from featviz.apps.shared.main_blocks import block_at
+from featviz.apps.shared.probe import noise
+from featviz.checks import check_number
+from featviz.engine import entry_point
+from featviz.errors import plain_spelling
+from featviz.io import is_folder
+from featviz.network import batch_norm_layers
+from featviz.objectives import Logit, MatchDistribution, MatchStatistics, Objective, Probability
+from featviz.objectives.distribution import MAX_PHOTOGRAPHS
+
+MATCH_WEIGHT = 6.0
+"""Weight of the distributions, relative to the gain of the unit's score from noise to the best photograph.
+
+Source: measured; docs/quality.md compares the alternatives.
+"""
+COUNT = 50
+"""Number of photographs per unit. Source: VITAL 2025, section 4."""
+DEPTHS = (0.1, 0.2, 0.4, 0.6)
+"""Relative depths of the compared layers. Source: measured; later layers lower the recognition."""
+NOISE_IMAGES = 8
+"""Images of noise in which a unit is scored, for the scale of its score."""
+NOISE_STDS = 30.0
+"""Gain of a unit without photographs, in standard deviations of its score in noise."""
+BATCH = 16
+"""Photographs that the network sees at once."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A unit with the photographs that it is matched to.
+
+    Args:
+        objective: What to render: the unit, and the distributions with their weight.
+        unit: The unit alone.
+        photographs: The files; empty where batch-norm statistics are matched.
+        chosen: How they were chosen, such as `"the 50 of 500 photographs with the highest score"`.
+    """
+
+    objective: Objective
+    unit: Objective
+    photographs: tuple[Path, ...]
+    chosen: str
+
+
+@entry_point
+def matched(
+    network: fv.Network,
+    units: Sequence[Objective],
+    match: str | Path | None,
+    *,
+    weight: float = MATCH_WEIGHT,
+    count: int = COUNT,
+) -> list[Matched]:
+    """Add to each unit the distribution of activations in photographs of it.
+
+    The photographs of a class are those of its subfolder, where the folder has subfolders named after classes or their
+    indices. Those of any other unit, and of a class without a subfolder, are those of the folder with the highest score
+    of the unit. The distributions are compared in four early and middle blocks of the network. Their weight is relative
+    to the gain of the unit's score from noise to its best photograph, so that one weight suits units of any scale.
+
+    Args:
+        network: The network.
+        units: The units, such as `[fv.objectives.Logit("star")]`.
+        match: A folder of photographs and its subfolders; `None` for the batch-norm statistics of the network.
+        weight: Weight of the distributions, >= 0; larger values bring images closer to the photographs.
+        count: Number of photographs for a unit, >= 2.
+
+    Returns:
+        One for each unit.
+
+    Raises:
+        OutputError: The folder is missing, has no images, or one cannot be read.
+        SettingError: An argument is out of its range; or there are no photographs, and the network has no batch norm.
+    """
+    check_number("weight of match", weight, at_least=0, note=f"(default {MATCH_WEIGHT})")
+    check_number("count of match", count, at_least=2, at_most=MAX_PHOTOGRAPHS, whole=True, note=f"(default {COUNT})")
+    if match is None:
+        return [_by_statistics(network, unit, weight) for unit in units]
+    folder, layers = Path(match), compared_layers(network)
+    folders = [class_folder(network, unit, folder) or folder for unit in units]
+    result: list[Matched | None] = [None] * len(units)
+    for each in dict.fromkeys(folders):
+        mine = [i for i, one in enumerate(folders) if one == each]
+        files, scores = _scores(network, [units[i] for i in mine], each)
+        for column, i in enumerate(mine):
+            result[i] = _by_photographs(network, units[i], files, scores[:, column], (each, layers, weight, count))
+    return [one for one in result if one is not None]
+
+
+def compared_layers(network: fv.Network) -> list[str]:
+    """Return the layers in which distributions are compared: main blocks from the first to the last.
+
+    Raises:
+        SettingError: The network has no layer with positions.
+    """
+    return list(dict.fromkeys(block_at(network, depth, (0.0, 1.0)) for depth in DEPTHS))
+
+
+def class_folder(network: fv.Network, unit: Objective, folder: Path) -> Path | None:
+    """Return the subfolder of the class that a unit is about; `None` where there is none.
+
+    Args:
+        network: The network that knows the classes.
+        unit: Any objective.
+        folder: A folder, whose subfolders may be named after classes, in any spelling, or their indices.
+
+    Raises:
+        OutputError: The folder is missing.
+    """
+    if not is_folder(folder):
+        raise fv.OutputError(f"there is no folder {folder}; give a folder of photographs")
+    if not isinstance(unit, Logit | Probability):
+        return None
+    name = as_class(network, unit.name, unit.network) if isinstance(unit.name, str) else unit.name
+    classes = network.heads.get(unit.network, ())
+    spellings = {plain_spelling(str(name))}
+    if isinstance(name, int) and name < len(classes):
+        spellings.add(plain_spelling(classes[name]))
+    elif name in classes:
+        spellings.add(str(classes.index(name)))
+    below = sorted(each for each in folder.iterdir() if each.is_dir())
+    return next((each for each in below if plain_spelling(each.name) in spellings), None)
+
+
+def _by_photographs(
+    network: fv.Network,
+    unit: Objective,
+    files: Sequence[Path],
+    scores: Float[Tensor, " n"],
+    settings: tuple[Path, Sequence[str], float, int],
+) -> Matched:
+    """Add to a unit the distribution in the photographs with the highest score.
+
+    Args:
+        network: The network.
+        unit: The unit.
+        files: The photographs of a folder.
+        scores: The unit's score in each.
+        settings: The folder, the compared layers, the weight and the number of photographs.
+    """
+    folder, layers, weight, count = settings
+    best = scores.topk(min(count, len(files))).indices.sort().values.tolist()
+    picked = tuple(files[i] for i in best)
+    term = MatchDistribution(layers[0], [str(file) for file in picked], tuple(layers[1:]))
+    amount = float(f"{weight * _gain(network, unit, scores.max().item()):.3g}")
+    which = f"the {len(best)} of {len(files)}" if len(best) < len(files) else f"all {len(files)}"
+    most = " with the highest score" if len(best) < len(files) else ""
+    return Matched(unit + amount * term, unit, picked, f"{which} photographs{most} in {folder}")
+
+
+def _by_statistics(network: fv.Network, unit: Objective, weight: float) -> Matched:
+    """Add to a unit the batch-norm statistics of the network.
+
+    Raises:
+        SettingError: The network has no batch norm.
+    """
+    norms = batch_norm_layers(network.module)
+    if not norms:
+        raise fv.SettingError(f"{network.label} has no batch-norm statistics to match; give a folder of photographs")
+    term = MatchStatistics(norms[0], tuple(norms[1:]))
+    amount = weight * _gain(network, unit, None)
+    return Matched(unit + float(f"{amount:.3g}") * term, unit, (), f"the statistics of {len(norms)} batch-norm layers")
+
+
+def _scores(network: fv.Network, units: Sequence[Objective], folder: Path) -> tuple[list[Path], torch.Tensor]:
+    """Return the photographs of a folder, and the score of each unit in each."""
+    files: list[Path] = []
+    scores = []
+    for batch in image_batches(folder, size=network.size, channels=network.channels, batch=BATCH):
+        files += batch.files
+        scores.append(fv.score(network, units, batch.images))
+    return files, torch.cat(scores)
+
+
+def _gain(network: fv.Network, unit: Objective, score: float | None) -> float:
+    """Return how much a unit's score in its best photograph exceeds that in noise.
+
+    Args:
+        network: The network.
+        unit: The unit.
+        score: Score in the best photograph; `None` for an estimate by how much the score varies in noise.
+    """
+    in_noise = fv.score(network, unit, noise(network, NOISE_IMAGES))
+    gain = NOISE_STDS * in_noise.std().item() if score is None else abs(score - in_noise.mean().item())
+    return max(gain, 1e-6)

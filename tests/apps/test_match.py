@@ -1,0 +1,153 @@
+"""`--match`: which photographs are chosen, the weight, copies, and messages."""
+
+import re
+
+import pytest
+import torch
+import toys
+from PIL import Image
+
+import featviz as fv
+from featviz import objectives as obj
+from featviz.apps.match import Nearest, copies, matched, nearest_photographs, with_copies_marked
+from featviz.apps.match.match import class_folder, compared_layers
+from featviz.cli import main
+from featviz.io import save_image, to_bytes
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def net():
+    return fv.load("motifnet", device="cpu")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two photographs of a star, in a folder named after the class, and four others."""
+    generator = torch.Generator().manual_seed(0)
+    for name in ("Star/a", "Star/b", "3/a", "more/a", "more/b", "c"):
+        file = tmp_path / "photographs" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        coarse = torch.rand(1, 3, 6, 6, generator=generator)
+        save_image(to_bytes(torch.nn.functional.interpolate(coarse, (SIDE, SIDE), mode="bilinear")[0].numpy()), file)
+    return tmp_path / "photographs"
+
+
+def test_folders_of_classes_by_name_and_index(net, folder):
+    star = net.classes.index("star")
+    assert class_folder(net, obj.Logit("star"), folder) == folder / "Star"
+    assert class_folder(net, obj.Probability(star), folder) == folder / "Star"
+    assert class_folder(net, obj.Logit(net.classes[3]), folder) == folder / "3"
+    assert class_folder(net, obj.Logit("heart"), folder) is None
+    assert class_folder(net, obj.Channel("stage2", 3), folder) is None
+
+
+def test_photographs_with_the_highest_score_are_chosen(net, folder):
+    channel = obj.Channel("stage2", 5)
+    star, unit = matched(net, [obj.Logit("star"), channel], folder, count=3)
+    assert star.photographs == (folder / "Star" / "a.png", folder / "Star" / "b.png")
+    assert star.chosen == f"all 2 photographs in {folder / 'Star'}"
+    files = sorted(folder.rglob("*.png"))
+    images = torch.stack([fv.io.read_photograph(file, size=net.size) for file in files])
+    scores = dict(zip(files, fv.score(net, channel, images)[:, 0].tolist(), strict=True))
+    assert set(unit.photographs) == set(sorted(files, key=scores.__getitem__)[-3:])
+    assert unit.chosen == f"the 3 of 6 photographs with the highest score in {folder}"
+    assert all(repr(str(file)) in repr(unit.objective) for file in unit.photographs)
+    assert unit.objective.layers == {"stage2", *compared_layers(net)}
+
+
+def test_the_weight_is_relative_to_the_gain_from_noise(net, folder):
+    unit = obj.Channel("stage2", 5)
+    one, ten, scaled = (
+        matched(net, [each], folder, weight=weight)[0].objective
+        for each, weight in ((unit, 1), (unit, 10), (7 * unit, 1))
+    )
+    weights = [float(re.search(r"\+ ([\d.e-]+) \* MatchDistribution", repr(each))[1]) for each in (one, ten, scaled)]
+    assert weights[1] / weights[0] == pytest.approx(10, rel=0.02)
+    assert weights[2] / weights[0] == pytest.approx(7, rel=0.02)
+
+
+def test_without_photographs_batch_norm_statistics(net):
+    (found,) = matched(net, [obj.Logit("star")], None)
+    assert found.photographs == ()
+    assert found.chosen == "the statistics of 11 batch-norm layers"
+    assert len(found.objective.layers) == 12  # with the output
+    message = "has no batch-norm statistics to match; give a folder of photographs"
+    with pytest.raises(fv.SettingError, match=message):
+        matched(toys.network(toys.Vit()), [obj.Logit(1)], None)
+
+
+def test_best_cosine_restated():
+    one, two = (torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    cosines = []
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            pairs = [
+                (one[0, c, y, x].item(), two[0, c, y - dy, x - dx].item())
+                for c in range(2)
+                for y in range(4)
+                for x in range(4)
+                if 0 <= y - dy < 4 and 0 <= x - dx < 4
+            ]
+            lengths = sum(a * a for a, _ in pairs) ** 0.5 * sum(b * b for _, b in pairs) ** 0.5
+            cosines.append(sum(a * b for a, b in pairs) / lengths)
+    assert copies.best_cosine(one, two).item() == pytest.approx(max(cosines), rel=1e-5)
+
+
+def test_an_altered_copy_is_found_and_marked(net, folder):
+    files = sorted(folder.rglob("*.png"))
+    image = fv.io.read_photograph(files[2], size=net.size)
+    altered = (image.flip(-1) * 0.95)[None]
+    other = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(4))
+    copied, fresh = nearest_photographs(net, torch.cat([fv.io.resize(altered, (SIDE, SIDE)), other]), files)
+    assert copied.file == files[2]
+    assert copied.is_copy
+    assert not fresh.is_copy
+    rendering = fv.render(net, ["stage2:5", "stage2:6"], size=SIDE, steps=0, robustness_views=0)
+    marked = with_copies_marked(rendering, {0: copied, 1: fresh})
+    assert marked.names == (f"copy of {files[2].name}", "stage2:6")
+    assert marked.problems[0].endswith("a copy, not a visualization")
+    assert marked[0].report["problem"] == marked.problems[0]
+    assert "problem" not in marked[1].report
+    assert with_copies_marked(rendering, {0: fresh}) is rendering
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"weight": -1}, fv.SettingError, "weight of match must be >= 0, got -1"),
+        ({"count": 1}, fv.SettingError, "count of match must be a whole number in .2, 1000., got 1"),
+        ({"match": "nowhere"}, fv.OutputError, "there is no folder nowhere; give a folder of photographs"),
+    ],
+)
+def test_messages(net, folder, given, error, message):
+    with pytest.raises(error, match=message):
+        matched(net, [obj.Logit("star")], **{"match": folder, **given})
+    with pytest.raises(fv.SettingError, match="copies are told from two or more photographs, got 1"):
+        nearest_photographs(net, torch.rand(1, 3, SIDE, SIDE), [folder / "c.png"])
+
+
+def test_render_prints_what_is_matched_and_the_nearest(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["render", "--class", "star", "--match", str(folder), "--steps", "2", "--size", "64", "--quiet"]
+    assert main([*words, "-o", "star.png"]) in (0, 1)
+    said = capsys.readouterr()
+    assert said.err.startswith(f"logit:star matched to all 2 photographs in {folder / 'Star'}\n")
+    assert "logit:star: nearest photograph: " in said.err
+    monkeypatch.setattr(Nearest, "is_copy", property(lambda self: True))
+    assert main([*words, "-o", "copy.png"]) == 1
+    assert capsys.readouterr().err.strip().endswith("a copy, not a visualization")
+    with Image.open(tmp_path / "copy.png") as saved:
+        assert any("a copy, not a visualization" in str(text) for text in saved.text.values())
+
+
+def test_a_copy_is_closer_than_different_photographs_are(folder):
+    text = "nearest photograph: c.png (similarity {}; different photographs have up to 0.50)"
+    assert str(Nearest(folder / "c.png", 0.25, 0.5)) == text.format("0.25")
+    assert str(Nearest(folder / "c.png", 0.75, 0.5)) == f"{text.format('0.75')}: a copy, not a visualization"
+
+
+def test_a_network_of_one_layer(folder):
+    (found,) = matched(toys.plain(), [obj.Channel("conv2", 1)], folder)
+    assert found.objective.layers
