@@ -3,6 +3,7 @@
 from featviz.io.array import Array, Numbers
 from featviz.io.cache import cache_folder, write_cached
 from featviz.io.contact_sheet import contact_sheet, text_tile, wrapped
+from featviz.io.data_files import DATA_ENDINGS, fit_size, read_data
 from featviz.io.files import check_output, free_path, is_file, is_folder, slug, unique_slug, write
 from featviz.io.folders import (
     check_outside,
@@ -37,6 +38,7 @@ from featviz.io.store import Store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
 
 __all__ = [
+    "DATA_ENDINGS",
     "NPY",
     "VIDEOS",
     "Array",
@@ -57,6 +59,7 @@ __all__ = [
     "decode_image",
     "default_progress",
     "encode",
+    "fit_size",
     "free_path",
     "images_in",
     "is_file",
@@ -73,6 +76,7 @@ __all__ = [
     "pillow_pixels",
     "progress_bar",
     "read_arrays",
+    "read_data",
     "read_image",
     "read_photograph",
     "read_photographs",

@@ -140,11 +140,12 @@ def read_arrays(file: str | Path) -> dict[str, np.ndarray]:
         raise OutputError(f"cannot read {file} as arrays of numbers; was it copied completely?") from error
 
 
-def images_in(folder: str | Path) -> Iterator[Path]:
+def images_in(folder: str | Path, endings: tuple[str, ...] = READABLE_ENDINGS) -> Iterator[Path]:
     """Find the image files of a folder and of its subfolders, sorted by name within each folder.
 
     Args:
         folder: The folder.
+        endings: File endings that count, in lower case; `DATA_ENDINGS` has those of signals and volumes.
 
     Returns:
         An iterator over the files: first those of a folder, then those of its subfolders.
@@ -158,11 +159,12 @@ def images_in(folder: str | Path) -> Iterator[Path]:
     for parent, subfolders, names in os.walk(folder):
         subfolders.sort()
         for name in sorted(names):
-            if name.lower().endswith(READABLE_ENDINGS):
+            if name.lower().endswith(endings):
                 found = True
                 yield Path(parent, name)
     if not found:
-        raise OutputError(f"no images in {folder}; it needs files that end in {', '.join(READABLE_ENDINGS)}")
+        kind = "images" if endings == READABLE_ENDINGS else "inputs"
+        raise OutputError(f"no {kind} in {folder}; it needs files that end in {', '.join(endings)}")
 
 
 def check_outside(output: str | Path, folder: str | Path) -> None:

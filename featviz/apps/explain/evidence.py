@@ -141,7 +141,7 @@ def _contributing_layer(network: fv.Network, layer: str | None) -> str:
 
 
 def _contributions(
-    network: fv.Network, layer: str, images: Float[Tensor, "n c h w"]
+    network: fv.Network, layer: str, images: Float[Tensor, "n c *size"]
 ) -> tuple[Float[Tensor, "n channels"], Int[Tensor, " n"]]:
     """Return the contribution of each channel to the logit of the predicted class, and the index of that class."""
     with network.session([layer, OUTPUT]) as forward, torch.enable_grad():
@@ -152,4 +152,4 @@ def _contributions(
         (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), acts[layer])
         maps = acts.as_map(layer).detach()
     gradients = acts.replaced({layer: gradient}).as_map(layer)
-    return (maps * gradients).sum((2, 3)).cpu(), labels.cpu()
+    return (maps * gradients).flatten(2).sum(2).cpu(), labels.cpu()
