@@ -23,7 +23,7 @@ from featviz.cli.options import (
     progress,
     steps_of,
 )
-from featviz.cli.parsing import find_own, read_size
+from featviz.cli.parsing import find_own, read_image_size
 
 Layers = Annotated[
     list[str], typer.Option("--layer", help="Feature map, or tokens on a grid; may be given several times.")
@@ -79,7 +79,7 @@ def atlas(
         only_class=only_class,
         method=method,
         param=parse_value(param, fv.param, find_own(own)),
-        size=read_size(size),
+        size=read_image_size(size),
         seed=seed,
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photograph"),
@@ -142,7 +142,7 @@ def blocks(
         groups=groups,
         sweep=sweep,
         param=parse_value(param, fv.param, find_own(own)),
-        size=read_size(size),
+        size=read_image_size(size),
         seed=seed,
         backend=backend.open(),
         progress=progress(quiet, "blocks", "image"),

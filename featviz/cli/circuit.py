@@ -23,7 +23,7 @@ from featviz.cli.options import (
     progress,
     steps_of,
 )
-from featviz.cli.parsing import find_own, read_size
+from featviz.cli.parsing import find_own, read_image_size
 
 
 @app.command(epilog=examples_of("circuit"))
@@ -86,7 +86,7 @@ def circuit(
         photographs=photographs,
         sweep=sweep,
         param=parse_value(param, fv.param, find_own(own)),
-        size=read_size(size),
+        size=read_image_size(size),
         seed=seed,
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photograph"),

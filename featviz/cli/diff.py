@@ -24,7 +24,7 @@ from featviz.cli.options import (
     progress,
     steps_of,
 )
-from featviz.cli.parsing import read_size
+from featviz.cli.parsing import read_image_size
 
 WEIGHTS_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 """Endings of a word that is a file of weights."""
@@ -97,7 +97,7 @@ def diff(
         threshold=threshold,
         most=most,
         per_class=per_class,
-        size=read_size(size),
+        size=read_image_size(size),
         seed=seed,
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photograph"),

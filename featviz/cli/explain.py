@@ -30,7 +30,7 @@ from featviz.cli.options import (
     readable_files,
     steps_of,
 )
-from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
+from featviz.cli.parsing import find_classes, find_own, read_channels, read_image_size
 
 if TYPE_CHECKING:
     from featviz.apps.explain.attribution import Comparison
@@ -195,7 +195,7 @@ def examples(
     rendering = fv.render(
         loaded,
         found.objectives,
-        param=fv.param.Image(read_size(size)),
+        param=fv.param.Image(read_image_size(size)),
         progress=progress(quiet, "render"),
         **settings,
     )

@@ -12,11 +12,14 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 import featviz as fv
-from featviz.cli.parsing import read_class_names, read_numbers, read_size
+from featviz.cli.parsing import read_class_names, read_numbers, read_range, read_size
 
 Size = Annotated[
     str | None,
-    typer.Option(help="Size of the image in px: 224, or 160x320 (height x width). Default: the network's input size."),
+    typer.Option(
+        help="Size of the image in px: 224, or 160x320 (height x width). Signals have one length, volumes and video "
+        "three, as 16x64x64. Default: the network's input size."
+    ),
 ]
 Quality = Annotated[str, typer.Option(help="Quality preset: draft (320 steps), usual (512), best (1536).")]
 Steps = Annotated[int | None, typer.Option(help="Optimisation steps. Default: those of the quality preset.")]
@@ -46,6 +49,23 @@ Output = Annotated[
         "made from the objectives.",
     ),
 ]
+RenderOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="A .png, .jpg or .webp file for a contact sheet, or a folder for one file per image. Numbers: .npy; "
+        "signals: .wav, too; volumes: .nii or .nii.gz; video: .mp4, .webm or .gif. Default: a name made from the "
+        "objectives.",
+    ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        help="Samples per second of signals (default: 16000 in .wav files, none in plots), or frames per second of "
+        "video (default: 12)."
+    ),
+]
 PageOutput = Annotated[
     str, typer.Option("--output", "-o", help="Folder of the page, or a URL such as s3://bucket/folder.")
 ]
@@ -69,7 +89,7 @@ class UntrainedOptions:
     device: Device = "auto"
     input_size: Annotated[
         str | None,
-        typer.Option(help="Input size of the network in px, as 224 or 160x320. Default: the model's own."),
+        typer.Option(help="Input size of the network in px, as 224, 160x320 or 16x64x64. Default: the model's own."),
     ] = None
     mean: Annotated[
         str | None,
@@ -85,7 +105,20 @@ class UntrainedOptions:
     ] = None
     layout: Annotated[
         str | None,
-        typer.Option(help="Dimension order that the model expects: NCHW or NHWC. Default: the model's own."),
+        typer.Option(help="Dimension order that the model expects: NCHW, NHWC or NTCHW. Default: the model's own."),
+    ] = None
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            help="Spatial axes: x for signals, yx for images, zyx for volumes, tyx for video. Default: the model's own."
+        ),
+    ] = None
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            help="Lowest and highest value of signals and volumes, as -1,1. Default: the model's own, or 4 standard "
+            "deviations on both sides of the mean."
+        ),
     ] = None
     head: Annotated[
         str | None, typer.Option(help="Layer or output that puts out the class logits. Default: found by their number.")
@@ -257,6 +290,8 @@ def load_network(
     head: str | None,
     outputs: str | None,
     class_names: str | None,
+    axes: str | None = None,
+    value_range: str | None = None,
     dictionary: Sequence[str] | None = None,
     smooth_pools: bool = False,
     accept_any_size: bool = False,
@@ -271,10 +306,12 @@ def load_network(
         mean: As for `read_numbers`; `None` for the model's own.
         std: As for `read_numbers`; `None` for the model's own.
         channel_order: `RGB` or `BGR`; `None` for the model's own.
-        layout: `NCHW` or `NHWC`; `None` for the model's own.
+        layout: `NCHW`, `NHWC` or `NTCHW`; `None` for the model's own.
         head: As for `fv.load`.
         outputs: As for `fv.load`.
         class_names: File of class names; `None` for the model's own.
+        axes: As for `fv.load`.
+        value_range: As for `read_range`; `None` for the model's own.
         dictionary: Files of dictionaries, each followed by `@` and a layer where the file does not name it.
         smooth_pools: As for `fv.load`.
         accept_any_size: Do not check that the network runs at its input size.
@@ -287,22 +324,27 @@ def load_network(
         WeightsError: The weights cannot be read, downloaded or loaded into the model.
         SettingError: An option is out of its range.
     """
-    size, is_own = read_size(input_size), ":" in model  # a module of the user may have no size of its own
+    from featviz.interfaces import as_size
+
+    given, is_own = read_size(input_size), ":" in model  # a module of the user may have no size of its own
     network = fv.load(
         model,
         weights=weights,
         device=device,
-        input_size=size if is_own else None,
+        input_size=given if is_own else None,
         mean=read_numbers(mean),
         std=read_numbers(std),
         channel_order=channel_order and channel_order.upper(),
         layout=layout and layout.upper(),
+        axes=axes,
+        value_range=read_range(value_range),
         head=head,
         outputs=outputs,
         classes=None if class_names is None else read_class_names(Path(class_names)),
         smooth_pools=smooth_pools,
     )
-    if size is not None and size != network.size:
+    size = network.size if given is None else as_size(given, len(network.size))
+    if size != network.size:
         if not accept_any_size:
             network.check_size(size)
         network = network.with_input(size=size)

@@ -12,22 +12,26 @@ from featviz.errors import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from featviz.interfaces import Size
     from featviz.network.execution import Precision
 
+MAX_AXES = 3
+"""Largest number of lengths of a size."""
 MAX_DIGITS = 12
 """Largest number of digits of a size or channel."""
 MAX_CHANNELS = 1_000_000
 """Largest number of channels in a range; no layer has as many."""
 
 
-def read_size(text: str | None) -> tuple[int, int] | None:
+def read_size(text: str | None) -> int | Size | None:
     """Read a size in px.
 
     Args:
-        text: One side, as `224`, or height and width, as `160x320`; `None` stays `None`.
+        text: One side, as `224`; height and width, as `160x320`; or the three lengths of a volume or a clip, as
+            `16x64x64`. `None` stays `None`.
 
     Returns:
-        Height and width.
+        One side, which is that of every axis of the network's input, or the length of each axis.
 
     Raises:
         SettingError: The text is neither.
@@ -35,9 +39,45 @@ def read_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(_is_number(side) for side in sides):
-        raise fv.SettingError(f"a size must be px as 224, or height and width as 160x320, got {shown(text)}")
-    return int(sides[0]), int(sides[-1])
+    if len(sides) > MAX_AXES or not all(_is_number(side) for side in sides):
+        raise fv.SettingError(
+            "a size must be px as 224, height and width as 160x320, or three lengths as 16x64x64, got " + shown(text)
+        )
+    return int(text) if len(sides) == 1 else tuple(map(int, sides))
+
+
+def read_image_size(text: str | None) -> int | tuple[int, int] | None:
+    """Read a size in px for a command that works on images only.
+
+    Args:
+        text: As for `read_size`, but not three lengths.
+
+    Raises:
+        SettingError: The text is no size of an image.
+    """
+    size = read_size(text)
+    if size is None or isinstance(size, int):
+        return size
+    if len(size) != 2:
+        raise fv.SettingError(f"the size of an image must be px as 224, or height and width as 160x320, got {text!r}")
+    return size[0], size[1]
+
+
+def read_range(text: str | None) -> tuple[float, float] | None:
+    """Read a range of values.
+
+    Args:
+        text: The lowest and the highest value, as `-1,1`; `None` stays `None`.
+
+    Raises:
+        SettingError: The text is something else.
+    """
+    numbers = read_numbers(text)
+    if numbers is None:
+        return None
+    if len(numbers) != 2:
+        raise fv.SettingError(f"a range must be the lowest and the highest value, as -1,1, got {shown(text)}")
+    return numbers[0], numbers[1]
 
 
 def read_numbers(text: str | None) -> tuple[float, ...] | None:

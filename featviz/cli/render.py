@@ -12,12 +12,12 @@ from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
     Classes,
     NetworkOptions,
-    Output,
     Own,
-    Param,
     Precision,
     Quality,
     Quiet,
+    Rate,
+    RenderOutput,
     Size,
     Steps,
     expand_groups,
@@ -42,7 +42,13 @@ def render(
     quality: Quality = "usual",
     steps: Steps = None,
     seed: Annotated[int, typer.Option(help="Seed of the first image; further images count up from it.")] = 0,
-    param: Param = "fourier",
+    param: Annotated[
+        str | None,
+        typer.Option(
+            help="Image parameterization: fourier, pyramid, phase, cppn, alpha …, or an expression such as "
+            '"Fourier(decay=1.5)". Default: fourier, with the spectrum for the axes of the network\'s input.'
+        ),
+    ] = None,
     transforms: Annotated[
         str | None,
         typer.Option(
@@ -73,7 +79,8 @@ def render(
     ] = None,
     network: NetworkOptions,
     own: Own = None,
-    output: Output = None,
+    output: RenderOutput = None,
+    rate: Rate = None,
     quiet: Quiet = False,
 ) -> None:
     """Render images that maximise units of a network.
@@ -81,22 +88,27 @@ def render(
     Several objectives are rendered as one batch.
     """
     from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms
-    from featviz.io import check_output
+    from featviz.io import check_result
 
-    check_output(output or Path("image.png"))
+    check_result(output or Path("image.png"))
     named, steps = find_own(own), as_steps(quality, steps)
     follows = as_optimizer(optimizer, lr, named)
     parsed = [fv.objectives.parse(text, named) for text in objectives or []]
     if not parsed and not classes:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
-    image = as_param(param, read_size(size), batch, named)
-    shown = _shown_size(at, param, image)
+    sides = read_size(size)
+    image = None if param is None else as_param(param, None, batch, named)
+    shown = _shown_size(at, param or "fourier", image)
     loaded = network.load(smooth_pools=smooth_pools)
+    if output is not None:
+        check_result(output, loaded.input.axes)
     parsed += find_classes(loaded, classes)
     rendering = fv.render(
         loaded,
         parsed,
         param=image,
+        size=sides,
+        batch=batch,
         transforms=as_transforms(transforms, named),
         optimizer=follows,
         steps=steps,
@@ -105,34 +117,37 @@ def render(
         execution=fv.Execution(read_precision(precision), max_memory=max_memory, tile=tile),
         progress=progress(quiet, "render"),
     )
-    save(rendering.at(shown) if shown else rendering, output)
+    save(rendering.at(shown) if shown else rendering, output, rate=rate)
 
 
-def save(rendering: fv.Rendering, output: Path | None, *, expected: int | None = None) -> None:
+def save(
+    rendering: fv.Rendering, output: Path | None, *, expected: int | None = None, rate: float | None = None
+) -> None:
     """Save a rendering and print its files.
 
     Args:
         rendering: What was rendered.
         output: A file or a folder; `None` for a file named after the objective.
         expected: Step at which the render was meant to stop early; `None` for after all of its steps.
+        rate: As for `Rendering.save`.
 
     Raises:
         Exit: The render stopped at another step, after Ctrl-C; status 130.
     """
     from featviz.io import free_path
 
-    for file in rendering.save(output or free_path(Path(rendering.file_name))):
+    for file in rendering.save(output or free_path(Path(rendering.file_name)), rate=rate):
         typer.echo(file)
     if rendering.recipe.until != expected:
         typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
         raise typer.Exit(130)
 
 
-def _shown_size(at: str | None, param: str, image: Any) -> tuple[int, int] | None:
+def _shown_size(at: str | None, param: str, image: Any) -> int | tuple[int, ...] | None:
     """Return the size of `--at`, after a check that the param can be drawn at any size."""
     from featviz.interfaces import param_traits_of
 
     size = read_size(at)
-    if size and not param_traits_of(image).any_size:
+    if size and (image is None or not param_traits_of(image).any_size):
         raise fv.SettingError(f"--at needs --param cppn, got {param}; its images have a fixed size")
     return size

@@ -22,7 +22,7 @@ from featviz.cli.options import (
     progress,
     steps_of,
 )
-from featviz.cli.parsing import read_size
+from featviz.cli.parsing import read_image_size
 
 
 @app.command(epilog=examples_of("unit"))
@@ -68,7 +68,7 @@ def unit(
         photographs,
         judge=judge_options.load(judge, network.device) if judge else None,
         labels=labels,
-        size=read_size(size),
+        size=read_image_size(size),
         seed=seed,
         scan_progress=progress(quiet, "photographs", "photograph"),
         progress=progress(quiet, "unit", "image"),

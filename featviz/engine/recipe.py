@@ -17,7 +17,7 @@ from torch import Tensor
 from featviz.engine.repr_parser import parse_repr
 from featviz.errors import FeatvizError, RecipeError
 from featviz.interfaces import NamesClass, UsesFiles
-from featviz.io import NPY, is_file, read_recipe, recipe_beside
+from featviz.io import is_file, read_recipe, recipe_in
 from featviz.network import CODES, Execution, InputSpec, index_of_class
 from featviz.network.input_spec import without_defaults
 
@@ -95,16 +95,16 @@ class Recipe:
 
     @classmethod
     def of(cls, path: str | Path | bytes | Image) -> Recipe:
-        """Read the recipe inside an image file, its bytes or a Pillow image opened from one, or beside a .npy file.
+        """Read the recipe of a file that featviz saved, of its bytes, or of a Pillow image opened from one.
+
+        The recipe of a .npy, .mp4 or .webm file is in the file beside it, whose name has .json added.
 
         Raises:
             OutputError: The file is missing or no image.
             RecipeError: It holds no recipe, or one that cannot be read.
         """
         path = Path(path) if isinstance(path, str) else path
-        if isinstance(path, Path) and path.suffix == NPY:
-            return cls.from_json(recipe_beside(path))
-        return cls.from_json(read_recipe(path))
+        return cls.from_json(recipe_in(path) if isinstance(path, Path) else read_recipe(path))
 
     def arguments(self, names: Mapping[str, Any], transforms: Any = None) -> dict[str, Any]:
         """Rebuild the arguments of `fv.render`, except the network.

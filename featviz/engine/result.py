@@ -16,10 +16,26 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from featviz.engine.pictures import NUMBERS, picture_of, save_numbers
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
 from featviz.interfaces import Size, as_size, show_size
-from featviz.io import NPY, contact_sheet, encode, free_path, is_folder, save_image, save_npy, slug, to_bytes
+from featviz.io import (
+    NPY,
+    check_result,
+    clip_html,
+    contact_sheet,
+    encode,
+    ending_of,
+    free_path,
+    has_matplotlib,
+    is_folder,
+    save_image,
+    sheets_of,
+    slug,
+    volume_html,
+)
+from featviz.io.clips import FRAME_RATE
 from featviz.network import Execution, neutral_state
 
 HISTORY_POINTS = 100
@@ -146,14 +162,13 @@ class Rendering:
 
     @property
     def image(self) -> Image.Image:
-        """The image, or the contact sheet of several, as a Pillow image."""
+        """The image, or the contact sheet of several, as a Pillow image. `sheet` says how signals are drawn."""
         return Image.fromarray(self.sheet())
 
     @property
     def images_pil(self) -> list[Image.Image]:
         """Each image as a Pillow image."""
-        self._check_pictures()
-        return [Image.fromarray(to_bytes(image.numpy(), alpha=self.alpha)) for image in self.images]
+        return [Image.fromarray(pixels) for pixels in self._pictures()]
 
     @property
     def file_name(self) -> str:
@@ -161,47 +176,67 @@ class Rendering:
 
         It ends in .png for images, and in .npy for signals and volumes.
         """
-        ending = ".png" if self._is_pictures else NPY
+        ending = ".png" if self.recipe.input.axes == "yx" else NPY
         first = slug(self.names[0].replace("-", "minus ", 1) if self.names[0].startswith("-") else self.names[0])
         return f"{first}{f'_and_{len(self) - 1}_more' if len(self) > 1 else ''}{ending}"
 
-    def sheet(self, *, labels: bool = True) -> UInt8[np.ndarray, "h w rgba"]:
+    def sheet(self, *, labels: bool = True, rate: float | None = None) -> UInt8[np.ndarray, "h w rgba"]:
         """Return a contact sheet of all images. A single image stays as it is and keeps its alpha channel.
+
+        A signal is drawn as a line per channel; a volume as its middle slices across z, y and x and its maximum along
+        z; a clip as up to 8 of its frames.
 
         Args:
             labels: Write under each image what it shows.
+            rate: Samples per second of signals, for a time axis in seconds; `None` for one in samples.
+
+        Raises:
+            OutputError: The results are signals, and matplotlib is not installed.
         """
-        self._check_pictures()
-        pictures = [to_bytes(image.numpy(), alpha=self.alpha) for image in self.images]
+        pictures = self._pictures(rate)
         return pictures[0] if len(pictures) == 1 else contact_sheet(pictures, self.names if labels else ())
 
-    def save(self, path: str | Path, *, labels: bool = True) -> list[Path]:
+    def save(self, path: str | Path, *, labels: bool = True, rate: float | None = None) -> list[Path]:
         """Write the images: to a file as one contact sheet, to an existing folder as one file each.
 
         The recipe is stored in each file. Files in a folder are named after what they show, with a number where
         there is such a file already.
 
         Args:
-            path: A file that ends in .png, .jpg, .jpeg or .webp, which is replaced if it is there; or a folder. A file
-                that ends in .npy gets the numbers of `values`, for signals and volumes, too; the recipe is then in a
-                file beside it.
+            path: A file that ends in .png, .jpg, .jpeg or .webp gets the picture that `sheet` returns; it is replaced
+                if it is there. One that ends in .npy gets the numbers of `values`. Signals can be saved as .wav, with
+                1 at the largest possible amplitude if that exceeds 1; volumes as .nii or .nii.gz; video as .mp4,
+                .webm or .gif. The recipe of .npy, .mp4 and .webm is in a file beside it. Or a folder.
             labels: On a contact sheet, write under each image what it shows.
+            rate: Samples per second of a signal, frames per second of a clip; `None` for 16 000 in a .wav file, 12 in
+                a clip, and a time axis in samples in a plot.
 
         Returns:
             The files.
 
         Raises:
-            OutputError: The folder is missing or not writable, or the format is unknown.
-            SettingError: A signal or a volume is saved as a picture.
+            OutputError: The folder is missing or not writable, the format is unknown or not for such results, or its
+                package is not installed.
+            SettingError: `rate` is out of its range, or a .wav file is to hold several signals.
         """
         path = Path(path)
-        if not is_folder(path):
-            if path.suffix == NPY:
-                return [save_npy(self.values.numpy(), path, self.recipe.to_json())]
-            report = json.dumps(self.report) if len(self) == 1 else None
-            return [save_image(self.sheet(labels=labels), path, self.recipe.to_json(), report)]
-        each = [self[i] for i in range(len(self))]
-        return [file for i, one in enumerate(each) for file in one.save(free_path(path / f"{i:02d}-{one.file_name}"))]
+        if is_folder(path):
+            each = [self[i] for i in range(len(self))]
+            names = [f"{i:02d}-{one.file_name}" for i, one in enumerate(each)]
+            return [
+                file
+                for one, name in zip(each, names, strict=True)
+                for file in one.save(free_path(path / name), rate=rate)
+            ]
+        recipe, report = self.recipe.to_json(), json.dumps(self.report) if len(self) == 1 else None
+        check_result(path, self.recipe.input.axes)
+        if ending_of(path) not in NUMBERS:
+            return [save_image(self.sheet(labels=labels, rate=rate), path, recipe, report)]
+        numbers = self.images.numpy(), self.values.numpy()
+        shown = self.names if labels else ()
+        return [
+            save_numbers(*numbers, path, self.recipe.input, (recipe, report), labels=shown, alpha=self.alpha, rate=rate)
+        ]
 
     @property
     def report(self) -> dict[str, Any]:
@@ -234,22 +269,23 @@ class Rendering:
         return encode(pixels, ending, recipe, json.dumps(self.report) if recipe and len(self) == 1 else None)
 
     def _repr_png_(self) -> bytes | None:
-        """Show the contact sheet in Jupyter; signals and volumes as text."""
-        return encode(self.sheet(), ".png") if self._is_pictures else None
+        """Show the contact sheet in Jupyter; signals as text where matplotlib is not installed."""
+        return encode(self.sheet(), ".png") if self.recipe.input.axes != "x" or has_matplotlib() else None
 
-    @property
-    def _is_pictures(self) -> bool:
-        return self.images.ndim == 4
+    def _repr_html_(self) -> str | None:
+        """Show volumes in Jupyter as slices with sliders, and video as an animation; `None` for the others."""
+        if self.recipe.input.axes == "zyx":
+            shown = zip(self.images.numpy(), self.names, strict=True)
+            return "".join(volume_html(volume, name) for volume, name in shown)
+        if self.recipe.input.axes == "tyx":
+            return clip_html(sheets_of(self.images.numpy(), self.names, alpha=self.alpha), FRAME_RATE, repr(self))
+        return None
 
-    def _check_pictures(self) -> None:
-        """Check that the images have two axes.
-
-        Raises:
-            SettingError: They are signals or volumes.
-        """
-        if not self._is_pictures:
-            size = show_size(self.images.shape[2:])
-            raise SettingError(f"a result of {size} px is no picture; save it as .npy, or use its .values")
+    def _pictures(self, rate: float | None = None) -> list[UInt8[np.ndarray, "h w rgba"]]:
+        """Return the picture of each image, as `sheet` describes."""
+        numbers = zip(self.images.numpy(), self.values.numpy(), strict=True)
+        spec = self.recipe.input
+        return [picture_of(image, values, spec, alpha=self.alpha, rate=rate) for image, values in numbers]
 
 
 def _redraw_one(redraw: Callable[[Size], Tensor], image: int, size: Size) -> Float[Tensor, "1 c *size"]:

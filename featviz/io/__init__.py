@@ -1,10 +1,13 @@
 """Read and write images, videos, folders of images, contact sheets, arrays in recipes, and progress bars."""
 
 from featviz.io.array import Array, Numbers
+from featviz.io.audio import read_wav, save_wav
 from featviz.io.cache import cache_folder, write_cached
+from featviz.io.clips import clip_picture, encode_gif, frames_of, save_clip, sheets_of
 from featviz.io.contact_sheet import contact_sheet, text_tile, wrapped
 from featviz.io.data_files import DATA_ENDINGS, fit_size, read_data
-from featviz.io.files import check_output, free_path, is_file, is_folder, slug, unique_slug, write
+from featviz.io.display import clip_html, volume_html
+from featviz.io.files import check_output, ending_of, free_path, is_file, is_folder, slug, unique_slug, write
 from featviz.io.folders import (
     check_outside,
     images_in,
@@ -15,6 +18,7 @@ from featviz.io.folders import (
     read_whole_photograph,
     warn_of_skipped,
 )
+from featviz.io.formats import FORMATS, check_result, recipe_in
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images, separate_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
 from featviz.io.images import (
@@ -22,6 +26,7 @@ from featviz.io.images import (
     encode,
     open_image,
     over_checks,
+    pack_texts,
     pillow_pixels,
     read_image,
     read_recipe,
@@ -31,14 +36,18 @@ from featviz.io.images import (
 )
 from featviz.io.live import LiveImages
 from featviz.io.locks import locked
+from featviz.io.nifti import read_nifti, save_nifti
 from featviz.io.npy import NPY, recipe_beside, save_npy
+from featviz.io.plots import has_matplotlib, plot_signal
 from featviz.io.progress import auto_bar, default_progress, named_progress, progress_bar
 from featviz.io.resizing import linear_mode, resize
 from featviz.io.store import Store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
+from featviz.io.volumes import volume_picture
 
 __all__ = [
     "DATA_ENDINGS",
+    "FORMATS",
     "NPY",
     "VIDEOS",
     "Array",
@@ -53,14 +62,21 @@ __all__ = [
     "cache_folder",
     "check_output",
     "check_outside",
+    "check_result",
     "check_unit_range",
     "check_video",
+    "clip_html",
+    "clip_picture",
     "contact_sheet",
     "decode_image",
     "default_progress",
     "encode",
+    "encode_gif",
+    "ending_of",
     "fit_size",
+    "frames_of",
     "free_path",
+    "has_matplotlib",
     "images_in",
     "is_file",
     "is_folder",
@@ -73,27 +89,38 @@ __all__ = [
     "named_progress",
     "open_image",
     "over_checks",
+    "pack_texts",
     "pillow_pixels",
+    "plot_signal",
     "progress_bar",
     "read_arrays",
     "read_data",
     "read_image",
+    "read_nifti",
     "read_photograph",
     "read_photographs",
     "read_recipe",
     "read_report",
     "read_video",
+    "read_wav",
     "read_whole_photograph",
     "recipe_beside",
+    "recipe_in",
     "resize",
+    "save_clip",
     "save_image",
+    "save_nifti",
     "save_npy",
     "save_video",
+    "save_wav",
     "separate_images",
+    "sheets_of",
     "slug",
     "text_tile",
     "to_bytes",
     "unique_slug",
+    "volume_html",
+    "volume_picture",
     "warn_of_skipped",
     "wrapped",
     "write",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,13 @@ from torch import Tensor
 
 from featviz.errors import OutputError, SettingError
 from featviz.interfaces import Size
+from featviz.io.audio import WAV, read_wav
 from featviz.io.files import is_file
+from featviz.io.nifti import NIFTI, read_nifti
 
 ARRAY_ENDINGS = (".npy",)
-AUDIO_ENDINGS = (".wav", ".flac")
-VOLUME_ENDINGS = (".nii", ".nii.gz")
-DATA_ENDINGS = {1: ARRAY_ENDINGS + AUDIO_ENDINGS, 3: ARRAY_ENDINGS + VOLUME_ENDINGS}
+AUDIO_ENDINGS = (WAV, ".flac")
+DATA_ENDINGS = {1: ARRAY_ENDINGS + AUDIO_ENDINGS, 3: ARRAY_ENDINGS + NIFTI}
 """File endings that can be read, by the number of spatial axes: signals, and volumes or video."""
 
 
@@ -43,8 +43,11 @@ def read_data(file: str | Path, channels: int, axes: int) -> Float[Tensor, "c *s
         raise OutputError(f"no file {file}; check the path")
     if not name.endswith(DATA_ENDINGS[axes]):
         raise OutputError(f"cannot read {file}: end it in {', '.join(DATA_ENDINGS[axes])}")
-    read = _audio if name.endswith(AUDIO_ENDINGS) else _volume if name.endswith(VOLUME_ENDINGS) else _array
-    values = torch.from_numpy(np.ascontiguousarray(read(path), dtype=np.float32))
+    if name.endswith(AUDIO_ENDINGS):
+        found, _ = read_wav(path)
+    else:
+        found = _volume(path) if name.endswith(NIFTI) else _array(path)
+    values = torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
     values = values[None] if values.ndim == axes else values
     if values.ndim != axes + 1 or values.shape[0] != channels or not values.numel():
         dims = ", ".join(("length",) if axes == 1 else ("d", "h", "w"))
@@ -86,33 +89,6 @@ def _array(path: Path) -> np.ndarray:
     return found
 
 
-def _audio(path: Path) -> np.ndarray:
-    _check_installed("soundfile", path)
-    import soundfile
-
-    try:
-        samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, OSError) as error:
-        raise OutputError(f"cannot read {path} as a sound; was it copied completely?") from error
-    return np.asarray(samples.T)
-
-
 def _volume(path: Path) -> np.ndarray:
-    _check_installed("nibabel", path)
-    import nibabel
-
-    try:
-        voxels = np.asarray(nibabel.load(path).get_fdata(dtype=np.float32))
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, TypeError, KeyError) as error:
-        raise OutputError(f"cannot read {path} as a volume; was it copied completely?") from error
+    voxels = read_nifti(path)
     return np.moveaxis(voxels, 3, 0) if voxels.ndim == 4 else voxels
-
-
-def _check_installed(package: str, path: Path) -> None:
-    """Check that a package is installed.
-
-    Raises:
-        OutputError: It is not.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise OutputError(f"cannot read {path}: {package} is not installed; run: pip install {package}")

@@ -25,6 +25,16 @@ STALE_AFTER_S = 3600.0
 """Seconds after its last change at which a temporary file of another machine counts as left behind."""
 
 
+def ending_of(path: Path) -> str:
+    """Return the file ending in lower case, such as `".png"`, or `".nii.gz"`, which has two parts.
+
+    >>> ending_of(Path("brain.NII.gz")), ending_of(Path("a.b.png"))
+    ('.nii.gz', '.png')
+    """
+    ending = path.suffix.lower()
+    return f"{Path(path.stem).suffix.lower()}{ending}" if ending == ".gz" else ending
+
+
 def is_file(path: str | Path) -> bool:
     """Return whether there is such a file. Unlike `Path.is_file`, false for any text, however long."""
     return os.path.isfile(path)  # noqa: PTH113
@@ -53,7 +63,7 @@ def check_output(path: Path, *endings: str) -> None:
     endings = endings or IMAGE_ENDINGS
     if is_folder and endings != IMAGE_ENDINGS:
         raise OutputError(f"cannot write {path}: it is a folder; name a file that ends in {', '.join(endings)}")
-    if not is_folder and path.suffix.lower() not in endings:
+    if not is_folder and ending_of(path) not in endings:
         instead = ", or name an existing folder" if endings == IMAGE_ENDINGS else ""
         raise OutputError(f"cannot write {path}: end it in {', '.join(endings)}{instead}")
     if not folder.is_dir():

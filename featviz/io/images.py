@@ -119,17 +119,17 @@ def encode(
         for key, text in texts.items():
             options["pnginfo"].add_itxt(key, text, zip=len(text) < MAX_COMPRESSED_TEXT)
     elif texts:
-        options |= _exif_options(texts, ending)
+        options |= _exif_options(pack_texts(recipe, report), ending)
     data = BytesIO()
     iio.imwrite(data, pixels, plugin="pillow", extension=ending, **options)
     return data.getvalue()
 
 
-def _exif_options(texts: dict[str, str], ending: str) -> dict[str, PillowImage.Exif]:
-    """Return Pillow's option that stores texts as a comment; empty where they do not fit into the format."""
-    comment = ASCII_PREFIX + json.dumps(texts).encode()
+def _exif_options(packed: bytes, ending: str) -> dict[str, PillowImage.Exif]:
+    """Return Pillow's option that stores packed texts as a comment; empty where they do not fit into the format."""
+    comment = ASCII_PREFIX + packed
     if ending in OPAQUE_ENDINGS and len(comment) > MAX_EXIF:
-        if RECIPE_KEY in texts:
+        if RECIPE_KEY in unpack_texts(packed):
             warnings.warn(
                 "the recipe is too long for a JPEG, so the image cannot be replayed; save it as .png or .webp",
                 FeatvizWarning,
@@ -340,11 +340,33 @@ def _stored_texts(path: Path | bytes | PillowImage.Image) -> dict[str, str]:
 
 
 def _comment_texts(picture: PillowImage.Image) -> dict[str, str]:
-    """Return the texts in the EXIF comment of an image; empty if the comment is of another program, or broken."""
+    """Return the texts in the comment of an image: in its EXIF data, or that of a GIF."""
     try:
-        comment = picture.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT)
-        found = json.loads(comment.removeprefix(ASCII_PREFIX)) if isinstance(comment, bytes) else {}
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, RecursionError):
+        comment = picture.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT) or picture.info.get("comment")
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError):
+        return {}
+    return unpack_texts(comment.removeprefix(ASCII_PREFIX)) if isinstance(comment, bytes) else {}
+
+
+def pack_texts(recipe: str | None, report: str | None) -> bytes:
+    """Return a recipe and a report as the comment of a file: JSON in ASCII.
+
+    Args:
+        recipe: Recipe as JSON; `None` for none.
+        report: Report as JSON; `None` for none.
+    """
+    return json.dumps({key: text for key, text in ((RECIPE_KEY, recipe), (REPORT_KEY, report)) if text}).encode()
+
+
+def unpack_texts(comment: bytes) -> dict[str, str]:
+    """Return the recipe and the report in the comment of a file, by `RECIPE_KEY` and `REPORT_KEY`.
+
+    Args:
+        comment: Any bytes. Those of another program, or broken ones, hold neither.
+    """
+    try:
+        found = json.loads(comment)
+    except (ValueError, RecursionError):
         return {}
     entries = found if isinstance(found, dict) else {}
     return {key: entries[key] for key in (RECIPE_KEY, REPORT_KEY) if isinstance(entries.get(key), str)}

@@ -89,6 +89,8 @@ def load(
         WeightsError: The weights cannot be read or downloaded, or do not fit.
         SettingError: A value of the input specification is out of its range.
     """
+    if axes and isinstance(input_size, int):
+        input_size = as_size(input_size, len(axes))
     with _fixed_seed():
         network = _build(model, weights, input_size, mean, std, classes)
     if isinstance(network.module, inception_v1.InceptionV1) and weights != UNTRAINED:
@@ -96,7 +98,7 @@ def load(
     elif weights not in (OWN_WEIGHTS, UNTRAINED) and not model.startswith(OPEN_CLIP):
         optional = AUXILIARY_HEAD_PREFIXES if model in INPUT_CONVERTING_MODELS else ()
         load_weights(network.module, Path(weights), optional_prefixes=optional)
-    size = None if input_size is None else as_size(input_size)
+    size = None if input_size is None else as_size(input_size, 2 if network.tokens else len(network.size))
     given = {"size": size, "mean": mean, "std": std, "channel_order": channel_order, "layout": layout}
     given |= {"axes": axes, "value_range": value_range}
     given = {key: value for key, value in given.items() if value is not None}

@@ -1,0 +1,128 @@
+"""Pictures of results with any number of axes, and the files in which they are saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from featviz.checks import check_number
+from featviz.errors import SettingError
+from featviz.io import (
+    NPY,
+    check_result,
+    clip_picture,
+    ending_of,
+    pack_texts,
+    plot_signal,
+    save_clip,
+    save_nifti,
+    save_npy,
+    save_wav,
+    sheets_of,
+    to_bytes,
+    volume_picture,
+)
+from featviz.io.audio import MAX_RATE, SAMPLE_RATE, WAV
+from featviz.io.clips import FRAME_RATE
+from featviz.io.nifti import NIFTI
+from featviz.io.video import VIDEOS
+from featviz.network import InputSpec
+
+NUMBERS = (NPY, WAV, *NIFTI, *VIDEOS)
+"""Endings of files that hold all of a result, not a picture of it."""
+
+
+def picture_of(
+    image: Float[np.ndarray, "c *size"],
+    values: Float[np.ndarray, "c *size"],
+    spec: InputSpec,
+    *,
+    alpha: bool = False,
+    rate: float | None = None,
+) -> UInt8[np.ndarray, "h w rgba"]:
+    """Draw a result: a signal as a plot, a volume as slices and a projection, a clip as a row of frames.
+
+    Args:
+        image: In [0, 1].
+        values: The same in the range of the data.
+        spec: The input of the network.
+        alpha: Whether the last channel is alpha.
+        rate: Samples per second of a signal; `None` for a time axis in samples.
+
+    Raises:
+        OutputError: matplotlib is not installed, and the result is a signal.
+        SettingError: `rate` is not > 0.
+    """
+    check_rate(rate)
+    if spec.axes == "x":
+        lows, highs = spec.bounds
+        return plot_signal(values, (min(lows), max(highs)), rate)
+    if spec.axes == "zyx":
+        return volume_picture(image)
+    return clip_picture(image, alpha=alpha) if spec.axes == "tyx" else to_bytes(image, alpha=alpha)
+
+
+def save_numbers(
+    images: Float[np.ndarray, "n c *size"],
+    values: Float[np.ndarray, "n c *size"],
+    path: Path,
+    spec: InputSpec,
+    texts: tuple[str, str | None],
+    *,
+    labels: tuple[str, ...] = (),
+    alpha: bool = False,
+    rate: float | None = None,
+) -> Path:
+    """Write all numbers of results, or the frames of clips, to one file.
+
+    Args:
+        images: In [0, 1].
+        values: The same in the range of the data.
+        path: A file with one of the endings `NUMBERS`.
+        spec: The input of the network.
+        texts: Recipe, and report or `None`, as JSON.
+        labels: What each shows, for the frames of several clips.
+        alpha: Whether the last channel is alpha.
+        rate: Samples or frames per second; `None` for 16 000 and 12.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: The file cannot be written, the format does not fit the axes, or a package is not installed.
+        SettingError: `rate` is out of its range, or a .wav file is to hold several signals.
+    """
+    check_result(path, spec.axes)
+    check_rate(rate)
+    ending, packed = ending_of(path), pack_texts(*texts)
+    if ending == NPY:
+        return save_npy(values, path, texts[0])
+    if ending in NIFTI:
+        return save_nifti(values, path, packed)
+    if ending in VIDEOS:
+        return save_clip(sheets_of(images, labels, alpha=alpha), path, rate or FRAME_RATE, texts[0], packed)
+    if len(values) > 1:
+        raise SettingError(
+            f"a .wav file holds one signal, got {len(values)}; save each as rendering[i].save(...), or end the name in "
+            ".npy"
+        )
+    check_number("rate of a .wav file", rate or SAMPLE_RATE, at_least=1, at_most=MAX_RATE)
+    return save_wav(values[0] / _loudest(spec), path, round(rate or SAMPLE_RATE), packed)
+
+
+def _loudest(spec: InputSpec) -> float:
+    """Return the divisor that brings values into [-1, 1], the range of sound: 1 for values that are in it anyway."""
+    lows, highs = spec.bounds
+    return max(1.0, -min(lows), max(highs))
+
+
+def check_rate(rate: float | None) -> None:
+    """Check the number of samples or frames per second.
+
+    Raises:
+        SettingError: It is not > 0.
+    """
+    if rate is not None:
+        check_number("rate", rate, above=0)

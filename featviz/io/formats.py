@@ -1,0 +1,80 @@
+"""File formats of results, by the axes of what a network reads, and the recipes in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featviz.errors import OutputError, RecipeError
+from featviz.io.audio import WAV, check_soundfile, wav_texts
+from featviz.io.clips import GIF
+from featviz.io.files import IMAGE_ENDINGS, check_output, ending_of, is_folder
+from featviz.io.images import RECIPE_KEY, read_recipe
+from featviz.io.nifti import NIFTI, check_nibabel, nifti_texts
+from featviz.io.npy import NPY, recipe_beside
+from featviz.io.plots import check_matplotlib
+from featviz.io.video import VIDEOS, check_video
+
+FORMATS = {
+    "x": (*IMAGE_ENDINGS, NPY, WAV),
+    "yx": (*IMAGE_ENDINGS, NPY),
+    "zyx": (*IMAGE_ENDINGS, NPY, *NIFTI),
+    "tyx": (*IMAGE_ENDINGS, NPY, *VIDEOS),
+}
+"""File endings of results, by the axes of the input."""
+KINDS = {"x": "signals", "yx": "images", "zyx": "volumes", "tyx": "video"}
+"""What inputs with these axes are called."""
+BESIDE = (NPY, *(ending for ending in VIDEOS if ending != GIF))
+"""Formats whose recipe is in a file beside them."""
+
+
+def check_result(path: Path, axes: str | None = None) -> None:
+    """Check that a result can be written, before anything is computed.
+
+    Args:
+        path: A file, or an existing folder.
+        axes: Axes of the input, as in `InputSpec`; `None` where they are not known yet, to check the rest.
+
+    Raises:
+        OutputError: The folder is missing or not writable, the format does not fit the axes, or the package for the
+            format is not installed.
+    """
+    ending = "" if is_folder(path) else ending_of(path)
+    known = {each for endings in FORMATS.values() for each in endings} if axes is None else FORMATS[axes]
+    if axes not in (None, "yx") and ending and ending not in known:
+        others = [kind for other, kind in KINDS.items() if ending in FORMATS[other]]
+        fits = f"{ending} is for {' and '.join(others)}" if others else "it has another ending"
+        *most, last = FORMATS[axes]
+        raise OutputError(f"cannot write {path}: {fits}; for {KINDS[axes]} end it in {', '.join(most)} or {last}")
+    check_output(path, *([ending] if ending in known and ending not in IMAGE_ENDINGS else []))
+    if axes == "x" and ending in IMAGE_ENDINGS:
+        check_matplotlib(f"cannot write {path}")
+    if ending == WAV:
+        check_soundfile(f"cannot write {path}")
+    if ending in NIFTI:
+        check_nibabel(f"cannot write {path}")
+    if ending in VIDEOS and axes == "tyx":
+        check_video(path)
+
+
+def recipe_in(path: Path) -> str:
+    """Read the recipe of a result: inside of the file, or in the file beside it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The recipe as JSON.
+
+    Raises:
+        OutputError: The file is missing or of another format.
+        RecipeError: It holds no recipe.
+    """
+    ending = ending_of(path)
+    if ending in BESIDE:
+        return recipe_beside(path)
+    if ending != WAV and ending not in NIFTI:
+        return read_recipe(path)
+    recipe = (wav_texts(path) if ending == WAV else nifti_texts(path)).get(RECIPE_KEY)
+    if not recipe:
+        raise RecipeError(f"{path} holds no recipe; give a file of a render as it was saved")
+    return recipe
