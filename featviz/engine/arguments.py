@@ -211,7 +211,9 @@ HAVE_IMAGES = ("render", "dream", "replay", "accentuate")
 """Public functions that give their images to an `ImageProgress`."""
 READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 """Public functions that accept a network that reads text."""
-ANY_AXES = frozenset(("blocks", "compare", "dream", "evidence", "examples", "explain", "gallery", "render", "replay", "score", "sweep"))
+ANY_AXES = frozenset(
+    ("compare", "dream", "evidence", "examples", "explain", "gallery", "render", "replay", "score", "sweep")
+)
 """Public functions that accept a network that reads signals, volumes or video."""
 USE = "use explain, compare, attention or embeddings"
 """What to do instead."""

@@ -69,8 +69,8 @@ def explain(
             maps, each divided by its largest absolute value.
 
     Returns:
-        One map per image, at the size of the images: `(n, length)` for signals. For a text, a `TextAttribution` with one value per token; for a
-        list of texts, a list of these.
+        One map per image, at the size of the images: `(n, length)` for signals. For a text, a `TextAttribution` with
+        one value per token; for a list of texts, a list of these.
 
     Raises:
         AddressError: The network has no such unit or layer, or the target cannot be parsed.
@@ -135,6 +135,7 @@ def _attribution(
         delta=None if found.delta is None else found.delta.detach().cpu(),
         labels=labels,
         class_names=found.class_names,
+        axes=network.input.axes,
     )
 
 

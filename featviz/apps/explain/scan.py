@@ -107,7 +107,7 @@ def scan_folder(
     Raises:
         OutputError: The folder is missing, or has no image that can be read.
     """
-    count, fingerprint = folder_fingerprint(folder)
+    count, fingerprint = folder_fingerprint(folder, network.input)
     features = [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
     facts = [fingerprint, network.fingerprint, asdict(network.input), features]
     key = hashlib.sha256(json.dumps([fv.__version__, *facts, layer, top, rest]).encode()).hexdigest()[:16]
@@ -203,7 +203,9 @@ def _scan(
 ) -> Scan:
     """Scan a folder of `count` images; see `scan_folder`."""
     ranking, skipped = Ranking(top, rest), SkippedFiles(folder)
-    for batch in image_batches(folder, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped):
+    for batch in image_batches(
+        folder, size=network.size, channels=network.channels, spec=network.input, batch=BATCH, skipped=skipped
+    ):
         with torch.no_grad():
             ranking.update(batch.files, *strongest(network.capture(batch.images, [layer]), layer))
         if progress:

@@ -26,7 +26,7 @@ from featviz.io import (
 from featviz.network import InputSpec, Network
 
 GivenInput = GivenImage
-"""As `GivenImage`; for a network of signals or volumes a .npy, .wav or .nii.gz file, or numbers (c, *size) in [0, 1]."""
+"""As `GivenImage`; for signals and volumes a .npy, .wav or .nii.gz file, or numbers (c, *size) in [0, 1]."""
 
 
 def inputs_in(folder: str | Path, spec: InputSpec) -> Iterator[Path]:

@@ -91,7 +91,7 @@ def read_responses(
         ModelError: An activation is NaN or infinite.
     """
     folder = Path(photographs)
-    count, fingerprint = folder_fingerprint(folder)
+    count, fingerprint = folder_fingerprint(folder, network.input)
     networks = [network] if judge is None else [network, judge]
     facts = [part for each in networks for part in (each.fingerprint, asdict(each.input))]
     attached = [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
@@ -130,7 +130,9 @@ def _read(
     sample = _sample(count)
     names: list[str] = []
     rows: dict[str, list[Tensor]] = {"values": [], "features": [], "judged": [], "predicted": []}
-    for batch in image_batches(folder, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped):
+    for batch in image_batches(
+        folder, size=network.size, channels=network.channels, spec=network.input, batch=BATCH, skipped=skipped
+    ):
         first = ranking.seen
         found, position = _passed(network, layer, batch)
         ranking.update(batch.files, found["values"], position)

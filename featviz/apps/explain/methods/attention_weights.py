@@ -99,8 +99,8 @@ def attention_layers(
         )
     if len(request.size) != 2:
         raise fv.SettingError(
-            f"{network.label} reads inputs of size {network.size}, and attention maps lie on the patch grid of an image; "
-            "use e.g. GradCAM"
+            f"{network.label} reads inputs of size {network.size}, and attention maps lie on the patch grid of an "
+            "image; use e.g. GradCAM"
         )
     known, recorded = token_grids(request), _record(network, images)
     classes = network.table[OUTPUT].channels if OUTPUT in network.table else 0

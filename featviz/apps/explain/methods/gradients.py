@@ -123,9 +123,10 @@ class IntegratedGradients:
     Good where contributions must add up, for any network; needs many passes, and depends on the baseline.
 
     Args:
-        baseline: `"zero"` for black, or the value 0 of signals and volumes, `"mean"` for the mean colour of the network's input specification, `"blur"` for
-            the image reduced to blurred colours. For text, `"zero"` and `"mean"` are embeddings of 0, and `"pad"` puts
-            the padding token in place of every token but the special ones.
+        baseline: `"zero"` for black, or the value 0 of signals and volumes; `"mean"` for the mean colour of the
+            network's input specification; `"blur"` for the image reduced to blurred colours. For text, `"zero"` and
+            `"mean"` are embeddings of 0, and `"pad"` puts the padding token in place of every token but the special
+            ones.
         steps: Number of points of the numerical integral, >= 1. More points reduce `delta`.
 
     Raises:
@@ -245,7 +246,9 @@ VARGRAD = NoiseTunnel(kind="vargrad")
 def _shifted(images: Float[Tensor, "n c *size"], most: int, moves: Sequence[int], *, mode: str) -> Tensor:
     """Shift images by whole px along each axis, at most by `most`; `mode` says how `F.pad` fills the margin."""
     padded = F.pad(images, (most, most) * len(moves), mode=mode)
-    parts = [slice(most - move, most - move + side) for move, side in zip(moves, images.shape[2:], strict=True)]
+    parts: list[Any] = [
+        slice(most - move, most - move + side) for move, side in zip(moves, images.shape[2:], strict=True)
+    ]
     return padded[(..., *parts)]
 
 
