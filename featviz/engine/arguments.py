@@ -226,7 +226,9 @@ HAVE_IMAGES = ("render", "dream", "replay", "accentuate")
 """Public functions that give their images to an `ImageProgress`."""
 READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 """Public functions that accept a network that reads text."""
-ANY_AXES = frozenset(("render", "replay", "score"))
+ANY_AXES = frozenset(
+    ("compare", "dream", "evidence", "examples", "explain", "gallery", "render", "replay", "score", "sweep")
+)
 """Public functions that accept a network that reads signals, volumes or video."""
 PER_IMAGE = frozenset(("render", "replay", "score"))
 """Public functions that accept a network with inputs that are given per image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,16 @@ def usual_param(spec: InputSpec) -> Param:
     decay = usual_decay(len(spec.size), params.Fourier.decay)  # type: ignore[arg-type]
     if spec.axes == "tyx":
         return params.Image(spatial=params.Fourier((usual_decay(1, 1.4), 1.4, 1.4)))
-    return params.Image(spatial=params.Fourier(decay), color=params.Plain())
+    color = params.Standardized() if spec.axes == "x" and _is_centred(spec) else params.Plain()
+    return params.Image(spatial=params.Fourier(decay), color=color)
+
+
+def _is_centred(spec: InputSpec) -> bool:
+    """Return whether the mean of each channel is in the middle of the range of values."""
+    return all(
+        math.isclose(low + high, 2 * mean, abs_tol=1e-6)
+        for mean, low, high in zip(spec.mean, *spec.bounds, strict=True)
+    )
 
 
 def _missing(value: object) -> str:

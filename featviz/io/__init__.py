@@ -5,6 +5,7 @@ from featviz.io.audio import read_wav, save_wav
 from featviz.io.cache import cache_folder, write_cached
 from featviz.io.clips import clip_picture, encode_gif, frames_of, save_clip, sheets_of
 from featviz.io.contact_sheet import contact_sheet, text_tile, wrapped
+from featviz.io.data_files import DATA_ENDINGS, fit_size, read_data
 from featviz.io.display import clip_html, volume_html
 from featviz.io.files import check_output, ending_of, free_path, is_file, is_folder, slug, unique_slug, write
 from featviz.io.folders import (
@@ -46,6 +47,7 @@ from featviz.io.video import VIDEOS, check_video, read_video, save_video
 from featviz.io.volumes import volume_picture
 
 __all__ = [
+    "DATA_ENDINGS",
     "FORMATS",
     "NPY",
     "VIDEOS",
@@ -72,6 +74,7 @@ __all__ = [
     "encode",
     "encode_gif",
     "ending_of",
+    "fit_size",
     "frames_of",
     "free_path",
     "has_matplotlib",
@@ -93,6 +96,7 @@ __all__ = [
     "plot_signal",
     "progress_bar",
     "read_arrays",
+    "read_data",
     "read_image",
     "read_nifti",
     "read_numbers",

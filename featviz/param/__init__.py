@@ -1,6 +1,6 @@
 """Image parameterizations: what is optimised, and how it becomes an image. `docs/own-param.md` shows how to add one."""
 
-from featviz.param.color import Clamped, Decorrelated, Plain
+from featviz.param.color import Clamped, Decorrelated, Plain, Standardized
 from featviz.param.cppn import CPPN
 from featviz.param.fourier import Fourier, Phase
 from featviz.param.generator import Generator
@@ -15,5 +15,5 @@ SYNONYMS = {"fft": "Fourier", "gan": "Generator", "laplacianpyramid": "Pyramid",
 
 __all__ = [
     "CPPN", "Alpha", "Clamped", "Decorrelated", "Fourier", "Generator", "Image", "Masked", "Phase", "Pixel", "Plain",
-    "Pyramid", "Shared", "Stack", "sized",
+    "Pyramid", "Shared", "Stack", "Standardized", "sized",
 ]  # fmt: skip

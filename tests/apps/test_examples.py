@@ -104,7 +104,7 @@ def test_receptive_fields_are_measured(folder):
     network = fv.Network(net, size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
     for layer, side in (("0", 3), ("2", 7)):
         field = fv.examples(network, folder, layer, [0]).receptive_field
-        assert (field.bottom - field.top, field.right - field.left) == (side, side)
+        assert tuple(end - first for first, end in zip(field.first, field.end, strict=True)) == (side, side)
         assert -side < field.top < 0 < field.bottom < side
 
 

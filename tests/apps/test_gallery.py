@@ -26,6 +26,7 @@ from featviz.apps.shared import batches
 from featviz.apps.shared.photographs import photographs_of_classes
 from featviz.cli import main
 from featviz.io import Store, read_report
+from featviz.network import InputSpec
 
 STEPS = 2
 
@@ -120,7 +121,8 @@ def test_photographs_of_numeric_class_names_and_unreadable_files(tmp_path):
         Image.new("RGB", (16, 16), (90, 60, 200)).save(file)
     (tmp_path / "zzz.jpg").write_bytes(b"junk")
     (tmp_path / "3" / "b.png").write_bytes(b"\x89PNG no")
-    found = photographs_of_classes(["2", "3", "4", "dot two"], tmp_path)
+    spec = InputSpec(32, (0.5,) * 3, (0.2,) * 3)
+    found = photographs_of_classes(["2", "3", "4", "dot two"], tmp_path, spec)
     assert {name: len(images) for name, images in found.items()} == {"3": 1, "4": 1, "dot two": 1}
 
 

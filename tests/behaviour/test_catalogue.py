@@ -53,7 +53,7 @@ TEXTS = {
     "prob:3@second": obj.Probability(3, "second"),
 }
 ADDRESSED = ("Channel", "Layer", "Logit", "Neuron", "Probability")
-COLORS = ("Clamped", "Decorrelated", "Plain")
+COLORS = ("Clamped", "Decorrelated", "Plain", "Standardized")
 
 DISTRIBUTIONS = ("LogUniform", "OneOf", "Uniform")
 UNBOUNDED = ("Contrast", "Noise", "STANDARD", "ColorShift", "UniformNoise", "v2.ColorJitter")

@@ -14,11 +14,12 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
+from featviz.apps.shared.inputs import as_data, separate_inputs
 from featviz.apps.shared.main_blocks import block_at
 from featviz.apps.shared.targets import Target, class_or_objective
 from featviz.engine import entry_point, fingerprint
 from featviz.interfaces import ProgressSource
-from featviz.io import GivenImage, auto_bar, load_given_image, separate_images
+from featviz.io import GivenImage, auto_bar, load_given_image
 from featviz.objectives import ObjectiveSource, as_objective
 
 DEFAULT_DEPTH = 2 / 3
@@ -59,7 +60,7 @@ def dream(
     Args:
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
         image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w); or several of them: a
-            folder, a batch or a list.
+            folder, a batch or a list. For signals and volumes as for `explain`.
         objective: As for `fv.render`, or the index of a class; `None` for all of a layer at about two thirds of the
             network's depth.
         octaves: Number of sizes, from 1 to 100. Octaves with a shorter side below 48 px, or too small
@@ -95,9 +96,10 @@ def dream(
     settings = DreamSettings(
         octaves, scale, steps, strength, jitter, smooth, laplacian, keep_color, None if mask is None else str(mask)
     )
+    _check_axes(network, settings, guide)
     goal = dream_objective(network, objective, guide)
     how: dict[str, Any] = {"seed": seed, "until": until, "execution": execution, "progress": progress}
-    several = separate_images(image)
+    several = separate_inputs(network, image)
     if several is None:
         return _dream_one(network, image, goal, settings, how)
     renderings: list[fv.Rendering] = []
@@ -108,17 +110,43 @@ def dream(
     return renderings
 
 
+def _check_axes(network: fv.Network, settings: DreamSettings, guide: str | Path | None) -> None:
+    """Check that what is given works on the axes of the network's input.
+
+    Raises:
+        SettingError: A setting is about images, and the network reads signals, volumes or video.
+    """
+    given = {"keep_color": settings.keep_color, "guide": guide is not None, "mask": settings.mask is not None}
+    for name, is_given in given.items():
+        if is_given and len(network.size) != 2:
+            raise fv.SettingError(f"{name} is about images, and {network.label} reads inputs of size {network.size}")
+
+
 def _dream_one(
     network: fv.Network, image: GivenImage, objective: ObjectiveSource, settings: DreamSettings, how: Mapping[str, Any]
 ) -> fv.Rendering:
     """Dream on one image."""
-    color, alpha = load_image(image, network.channels)
+    color, alpha = load_start(network, image)
     rendering = render_octaves(network, color, objective, settings, **how)
     start = str(image) if isinstance(image, str | Path) else fv.Recipe.TENSOR
     recipe = replace(rendering.recipe, start=start, start_fingerprint=fingerprint(color))
     if alpha is None:
         return replace(rendering, recipe=recipe)
     return replace(rendering, recipe=recipe, images=torch.cat([rendering.images, alpha], 1), alpha=True)
+
+
+def load_start(network: fv.Network, image: GivenImage) -> tuple[Float[Tensor, "1 c *size"], Tensor | None]:
+    """Return an image, a signal or a volume in [0, 1], at its own size, and the alpha channel of an image.
+
+    Args:
+        network: The network that reads it.
+        image: As for `load_image`, or for `as_data` where the network reads signals or volumes.
+
+    Raises:
+        OutputError: The file is missing or cannot be read.
+        SettingError: It has another shape, or values outside of [0, 1].
+    """
+    return load_image(image, network.channels) if len(network.size) == 2 else (as_data(network, image), None)
 
 
 def load_image(image: GivenImage, channels: int) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 1 h w"] | None]:

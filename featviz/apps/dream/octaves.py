@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,11 +26,11 @@ PROGRESS_UNIT = 10_000
 
 def render_octaves(
     network: fv.Network,
-    image: Float[Tensor, "1 c h w"],
+    image: Float[Tensor, "1 c *size"],
     objective: ObjectiveSource,
     settings: DreamSettings,
     *,
-    detail: Float[Tensor, "1 c h w"] | None = None,
+    detail: Float[Tensor, "1 c *size"] | None = None,
     seed: int = 0,
     until: int | None = None,
     execution: fv.Execution = fv.Execution(),
@@ -54,13 +55,14 @@ def render_octaves(
     Returns:
         The image, its history over all octaves, and its recipe. After Ctrl-C, what there is so far.
     """
-    full_size = (image.shape[2], image.shape[3])
+    full_size, axes = tuple(image.shape[2:]), network.input.axes
     layers = frozenset().union(*(each.layers for each in as_objectives(objective)))
-    *smaller, _ = settings.sizes(full_size)
+    *smaller, _ = settings.sizes(full_size, axes)
     sizes = [size for size in smaller if network.fixed_size or network.accepts(size, layers)] + [full_size]
-    execution = execution if execution.tile else replace(execution, tile=TILE)
+    tile = TILE if axes == "yx" else max(TILE, *network.size)
+    execution = execution if execution.tile else replace(execution, tile=tile)
     detail = torch.zeros_like(image) if detail is None else detail
-    tracker = _Tracker(progress, settings.steps, [height * width for height, width in sizes])
+    tracker = _Tracker(progress, settings.steps, [math.prod(size) for size in sizes])
     if execution.precision is None:  # measure at the largest octave, and run all octaves the same way
         measured = {"steps": settings.steps * len(sizes), "until": 0, "execution": execution}
         execution = _render(network, objective, settings, full_size, image, **measured).execution
@@ -106,7 +108,7 @@ class _Tracker:
     pixels: list[int]
     interrupted: bool = False
 
-    def of_octave(self, octave: int, colors: Float[Tensor, "1 c h w"] | None) -> Progress:
+    def of_octave(self, octave: int, colors: Float[Tensor, "1 c *size"] | None) -> Progress:
         """Return the progress callback for the render of one octave.
 
         Args:
@@ -143,7 +145,7 @@ class _OctaveImages(ImageProgress):
     tracker: _Tracker
     octave: int
     report: ImageProgress
-    colors: Float[Tensor, "1 c h w"] | None
+    colors: Float[Tensor, "1 c *size"] | None
 
     def __call__(self, done: int, steps: int) -> None:
         self.tracker(self.octave, done)
@@ -152,7 +154,7 @@ class _OctaveImages(ImageProgress):
         with self.tracker.watched():
             return self.report.wants_images(*self.tracker.work(self.octave, done))
 
-    def show(self, done: int, steps: int, images: Float[Tensor, "n c h w"]) -> None:
+    def show(self, done: int, steps: int, images: Float[Tensor, "n c *size"]) -> None:
         with self.tracker.watched():
             shown = images if self.colors is None else _with_colors_of(self.colors, images)
             self.report.show(*self.tracker.work(self.octave, done), shown)
@@ -163,7 +165,7 @@ def _render(
     objective: ObjectiveSource,
     settings: DreamSettings,
     size: Size,
-    start: Float[Tensor, "1 c h w"],
+    start: Float[Tensor, "1 c *size"],
     **options: Any,
 ) -> fv.Rendering:
     """Render one octave."""
@@ -181,7 +183,7 @@ def _render(
 
 def _joined(
     rendered: list[fv.Rendering],
-    images: Float[Tensor, "1 c h w"],
+    images: Float[Tensor, "1 c *size"],
     settings: DreamSettings,
     seed: int,
     steps: int,
@@ -198,7 +200,7 @@ def _joined(
     history = torch.cat([each.history for each in rendered])
     recipe = replace(
         rendered[-1].recipe,
-        size=(images.shape[2], images.shape[3]),
+        size=tuple(images.shape[2:]),
         seeds=(seed,),
         steps=steps,
         until=None if len(history) == steps else len(history),
@@ -209,7 +211,7 @@ def _joined(
 
 def _with_colors_of(image: Float[Tensor, "n c h w"], images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Combine the brightness of `images` with the colours of `image`."""
-    if image.shape[1] != 3:
+    if image.shape[1] != 3 or image.ndim != 4:
         return images
     from kornia.color import rgb_to_yuv, yuv_to_rgb  # slow to import
 

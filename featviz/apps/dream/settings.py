@@ -16,8 +16,9 @@ square is 1, as here, that mean is 0.6 to 0.8.
 """
 MAX_OCTAVES = 100
 """Largest number of octaves. With a scale of 1.1, the first of 100 has a 12,500th of the image's side."""
-MIN_SIDE = 48
-"""Smallest shorter side of an octave, in px; a network recognises little in smaller images."""
+MIN_SIDE, MIN_VOLUME_SIDE = 48, 16
+"""Smallest shorter side of an octave, in px; a network recognises little in smaller images. The second is that of
+volumes and video, which are smaller."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,19 @@ class DreamSettings:
         if self.laplacian < 0:
             raise fv.SettingError(f"laplacian must be >= 0, got {self.laplacian} (default 0)")
 
-    def sizes(self, size: Size) -> list[Size]:
-        """Return the height and width of each octave in px, the smallest first; the last is that of the image."""
-        sizes = [size]
+    def sizes(self, size: Size, axes: str = "yx") -> list[Size]:
+        """Return the height and width of each octave in px, the smallest first; the last is that of the image.
+
+        Args:
+            size: Length of each axis of the image.
+            axes: Names of the axes, as in `InputSpec`. Time beside space keeps its length.
+        """
+        sizes, least = [size], MIN_VOLUME_SIDE if len(size) == 3 else MIN_SIDE
         while len(sizes) < self.octaves:
             factor = self.scale ** len(sizes)
-            smaller = round(size[0] / factor), round(size[1] / factor)
-            if min(smaller) < MIN_SIDE:
+            scaled = [(name != "t", side) for name, side in zip(axes, size, strict=True)]
+            smaller = tuple(round(side / factor) if scales else side for scales, side in scaled)
+            if min(new for new, (scales, _) in zip(smaller, scaled, strict=True) if scales) < least:
                 break
             sizes.append(smaller)
         return sizes[::-1]

@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from featviz.apps.explain.axis_drawing import draw, plain
 from featviz.apps.explain.drawing import enlarged, rgb, tint, with_class_names, with_legend
 from featviz.apps.explain.request import Method
-from featviz.interfaces import ObjectiveLike
-from featviz.io import auto_bar, check_output, contact_sheet, encode, save_image, text_tile, write
+from featviz.errors import SettingError
+from featviz.interfaces import ObjectiveLike, show_size
+from featviz.io import NPY, auto_bar, check_output, contact_sheet, encode, save_image, save_npy, text_tile, write
 from featviz.network import Network
 
 FULL_STRENGTH_QUANTILE = 0.995
@@ -49,24 +51,25 @@ class Attribution:
         labels: Index into `class_names` of the class to which each pixel contributes most; `None` for methods that do
             not compare classes.
         class_names: Names of the compared classes.
+        axes: Names of the spatial axes, as in `InputSpec`.
     """
 
-    images: Float[Tensor, "n c h w"]
-    map: Float[Tensor, "n h w"]
+    images: Float[Tensor, "n c *size"]
+    map: Float[Tensor, "n *size"]
     score: Float[Tensor, " n"]
     target: str
     method: str
     recipe: Mapping[str, Any]
-    per_channel: Float[Tensor, "n c h w"] | None = None
+    per_channel: Float[Tensor, "n c *size"] | None = None
     delta: Float[Tensor, " n"] | None = None
-    labels: Int[Tensor, "n h w"] | None = None
+    labels: Int[Tensor, "n *size"] | None = None
     class_names: tuple[str, ...] = ()
+    axes: str = "yx"
 
     def __repr__(self) -> str:
         """Name the method and the target; say how far the contributions miss a guaranteed sum."""
         error = "" if self.delta is None else f", contributions miss the score by {self.delta.abs().max():.2%}"
-        height, width = self.map.shape[-2:]
-        return f"<{self.method} of {self.target}: {len(self)} x {height}x{width} px{error}>"
+        return f"<{self.method} of {self.target}: {len(self)} x {show_size(self.map.shape[1:], 'x')} px{error}>"
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -87,24 +90,42 @@ class Attribution:
 
         Returns:
             RGB images in [0, 1].
-        """
-        scale = (self.full_strength() if full is None else full).clamp(min=1e-12)[:, None, None, None]
-        return tint(self.images, (self.displayed() / scale).clamp(-1, 1), self.labels, len(self.class_names))
 
-    def displayed(self) -> Float[Tensor, "n 1 h w"]:
+        Raises:
+            SettingError: The map is of signals or volumes, which `to_bytes` draws.
+        """
+        if self.axes != "yx":
+            raise SettingError("signals and volumes have no overlay of one color per px; use sheet() or to_bytes()")
+        return tint(self.images, self._strength(full), self.labels, len(self.class_names))
+
+    def _strength(self, full: Float[Tensor, " n"] | None) -> Float[Tensor, "n 1 *size"]:
+        """Return the map as it is shown, with 1 and -1 at full colour."""
+        shown = self.displayed()
+        scale = (self.full_strength() if full is None else full).clamp(min=1e-12)
+        return (shown / scale.view(-1, *[1] * (shown.ndim - 1))).clamp(-1, 1)
+
+    def displayed(self) -> Float[Tensor, "n 1 *size"]:
         """Return the map as it is shown: box-averaged if it tells single pixels.
 
         Neighbouring pixels of a gradient often have opposite signs, and red and blue dots mix to purple on a screen.
         """
-        side = min(self.map.shape[-2:]) // SMOOTHING_DIVISOR * 2 + 1 if self.per_channel is not None else 1
-        return F.avg_pool2d(self.map[:, None], side, 1, side // 2, count_include_pad=False)
+        side = min(self.map.shape[1:]) // SMOOTHING_DIVISOR * 2 + 1 if self.per_channel is not None else 1
+        pool: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[self.map.ndim - 2]
+        return pool(self.map[:, None], side, 1, side // 2, count_include_pad=False)  # type: ignore[no-any-return]
 
     def to_bytes(self, full: Float[Tensor, " n"] | None = None) -> list[np.ndarray]:
         """Return the overlays as 8-bit RGB, (h, w, 3), with the names of the classes where there are several.
 
+        A signal is drawn as lines, a volume as its middle slices across z, y and x, a clip as some of its frames.
+
         Args:
             full: As for `overlay`.
         """
+        if self.axes != "yx":
+            labels = [None] * len(self) if self.labels is None else list(self.labels)
+            shown = zip(self.images, self._strength(full)[:, 0], labels, strict=True)
+            drawn = [draw(image, strength, self.axes, own, len(self.class_names)) for image, strength, own in shown]
+            return [with_class_names(one, self.class_names) for one in drawn]
         return [with_class_names(enlarged(image), self.class_names) for image in self.overlay(full)]
 
     def sheet(self) -> np.ndarray:
@@ -117,7 +138,8 @@ class Attribution:
         """Write the overlays to a file. The file also holds the recipe, as `explained` in its report.
 
         Args:
-            path: A .png, .jpg or .webp file.
+            path: A .png, .jpg or .webp file; or a .npy file for the numbers of `map`, with the recipe in a file beside
+                it.
 
         Returns:
             The path.
@@ -125,7 +147,11 @@ class Attribution:
         Raises:
             OutputError: The folder is missing or not writable, or the format is unknown.
         """
-        return save_image(self.sheet(), Path(path), report=json.dumps({"explained": [[dict(self.recipe)]]}))
+        path, report = Path(path), json.dumps({"explained": [[dict(self.recipe)]]})
+        if path.suffix.lower() == NPY:
+            check_output(path, NPY)
+            return save_npy(self.map.numpy(), path, report)
+        return save_image(self.sheet(), path, report=report)
 
     def _repr_png_(self) -> bytes:
         """Show the overlays in Jupyter."""
@@ -150,7 +176,7 @@ class Comparison:
         network: The network.
     """
 
-    image: Float[Tensor, "c h w"]
+    image: Float[Tensor, "c *size"]
     rows: Sequence[Sequence[Attribution | None]]
     targets: tuple[str, ...]
     methods: tuple[str, ...]
@@ -168,7 +194,8 @@ class Comparison:
         Maps of one method have the same colour scale where their targets read the same layers, such as two logits.
         A method that does not apply says why.
         """
-        image = enlarged(rgb(self.image[None])[0])
+        axes = self.network.input.axes
+        image = enlarged(rgb(self.image[None])[0]) if axes == "yx" else plain(self.image, axes)
         cells, labels = [], []
         for i, (target, score) in enumerate(zip(self.targets, self.scores, strict=True)):
             cells += [image, *(self._cell(i, k, image.shape) for k in range(len(self.methods)))]
@@ -200,9 +227,12 @@ class Comparison:
 
         Raises:
             OutputError: The folder is missing or not writable, or the format is unknown.
+            SettingError: A page is to show a signal or a volume.
         """
         path = Path(path)
         if path.suffix.lower() in PAGE_ENDINGS:
+            if self.network.input.axes != "yx":
+                raise SettingError("pages compare maps of images; save those of signals and volumes as .png")
             from featviz.apps.explain.explain_page import explain_page
 
             check_output(path, *PAGE_ENDINGS)  # before anything is computed

@@ -100,9 +100,9 @@ def with_legend(sheet: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarra
     return np.concatenate([sheet, np.asarray(legend)])
 
 
-def rgb(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
+def rgb(images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n 3 *size"]:
     """Return images with other than three channels as grey RGB images of their mean."""
-    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, *images.shape[2:])
 
 
 def _as_pixel(color: tuple[float, float, float]) -> Float[Tensor, "3 1 1"]:

@@ -15,9 +15,10 @@ from featviz.apps.explain.methods.cams import gradient_layer
 from featviz.apps.explain.request import AttributionRequest
 from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.image_batches import SkippedFiles, image_batches
+from featviz.apps.shared.inputs import inputs_in
 from featviz.apps.shared.probe import noise
 from featviz.engine import entry_point
-from featviz.io import auto_bar, images_in
+from featviz.io import auto_bar
 from featviz.network import OUTPUT, LayerLike
 
 BATCH = 16
@@ -111,11 +112,13 @@ def evidence(
         heads = ", ".join(network.heads)
         raise fv.SettingError(f"evidence needs a network with one head, got {heads}; pass each network on its own")
     name = _contributing_layer(network, network.name_of(layer))
-    files = sum(1 for _ in images_in(photographs)) if progress else 0
+    files = sum(1 for _ in inputs_in(photographs, network.input)) if progress else 0
     classes, channels = network.table[OUTPUT].channels, network.table[name].channels
     per_class, count, total = torch.zeros(classes), torch.zeros(classes, channels), torch.zeros(classes, channels)
     skipped = SkippedFiles(Path(photographs))
-    for batch in image_batches(photographs, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped):
+    for batch in image_batches(
+        photographs, size=network.size, channels=network.channels, spec=network.input, batch=BATCH, skipped=skipped
+    ):
         contributions, labels = _contributions(network, name, batch.images)
         largest = contributions.topk(min(top, channels), dim=1)
         for label, indices, values in zip(labels.tolist(), largest.indices, largest.values, strict=True):
@@ -141,7 +144,7 @@ def _contributing_layer(network: fv.Network, layer: str | None) -> str:
 
 
 def _contributions(
-    network: fv.Network, layer: str, images: Float[Tensor, "n c h w"]
+    network: fv.Network, layer: str, images: Float[Tensor, "n c *size"]
 ) -> tuple[Float[Tensor, "n channels"], Int[Tensor, " n"]]:
     """Return the contribution of each channel to the logit of the predicted class, and the index of that class."""
     with network.session([layer, OUTPUT]) as forward, torch.enable_grad():
@@ -152,4 +155,4 @@ def _contributions(
         (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), acts[layer])
         maps = acts.as_map(layer).detach()
     gradients = acts.replaced({layer: gradient}).as_map(layer)
-    return (maps * gradients).sum((2, 3)).cpu(), labels.cpu()
+    return (maps * gradients).flatten(2).sum(2).cpu(), labels.cpu()

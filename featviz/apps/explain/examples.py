@@ -13,11 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.explain.axis_drawing import draw, plain
 from featviz.apps.explain.methods.gradients import guided_rectifier
 from featviz.apps.explain.scan import RANGES, Range, Scan, scan_folder
+from featviz.apps.shared.inputs import read_input
 from featviz.apps.shared.probe import check_channels, noise
 from featviz.engine import entry_point
-from featviz.io import auto_bar, contact_sheet, encode, read_photograph, resize, save_image, to_bytes
+from featviz.io import auto_bar, contact_sheet, encode, resize, save_image, to_bytes
 from featviz.network import OUTPUT, LayerLike, Rectifying
 
 CROP_SIDE = 128
@@ -25,8 +27,12 @@ CROP_SIDE = 128
 GRADIENT_QUANTILE = 0.999
 """Quantile of the absolute gradient that is shown at full contrast."""
 
-Box = tuple[int, int, int, int]
-"""First row, end row, first column and end column in px; the ends are not included."""
+SIGNAL_CELL = 240
+"""Width of the picture of a signal on a sheet, in px."""
+
+Box = tuple[int, ...]
+"""First and end position along each axis in px: first row, end row, first column and end column of an image. The ends
+are not included."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,16 @@ class Example:
     Args:
         file: Path of the photograph.
         activation: Activation of the channel at this position.
-        crop: The receptive field of the position, in [0, 1], (c, 128, 128).
+        crop: The receptive field of the position, in [0, 1]: (c, 128, 128), and in their own size for signals and
+            volumes.
         gradient: Gradient of the activation in the crop, by guided backpropagation: the pixels that raise it. `None`
             if it was not requested.
     """
 
     file: Path
     activation: float
-    crop: Float[Tensor, "c side side"]
-    gradient: Float[Tensor, "c side side"] | None
+    crop: Float[Tensor, "c *size"]
+    gradient: Float[Tensor, "c *size"] | None
 
 
 @dataclass(frozen=True)
@@ -68,16 +75,12 @@ class FieldOffsets:
     """Edges of a receptive field in px, relative to the centre of its position.
 
     Args:
-        top: Offset of the first row, usually < 0.
-        left: Offset of the first column, usually < 0.
-        bottom: Offset of the row after the last.
-        right: Offset of the column after the last.
+        first: Offset of the first px along each axis, usually < 0; of an image, of its first row and first column.
+        end: Offset of the px after the last along each axis.
     """
 
-    top: float
-    left: float
-    bottom: float
-    right: float
+    first: tuple[float, ...]
+    end: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +143,7 @@ class Examples:
             OutputError: A photograph is no longer there.
         """
         places = self.places(channel, which)
-        size, channels = self.network.size, self.network.channels
-        images = [read_photograph(place.file, size=size, channels=channels) for place in places]
+        images = [read_input(place.file, self.network.input) for place in places]
         if not images:
             return []
         positions = self.scan.ranked[which].positions[:, channel].tolist()
@@ -156,7 +158,7 @@ class Examples:
             for place, image, gradient in zip(places, images, found, strict=True)
         ]
 
-    def mean(self, channel: int) -> Float[Tensor, "c side side"]:
+    def mean(self, channel: int) -> Float[Tensor, "c *size"]:
         """Return the mean of the crops with the highest activations of a channel."""
         return torch.stack([example.crop for example in self.of(channel)]).mean(0)
 
@@ -176,12 +178,11 @@ class Examples:
             shown = [example for some in examples.values() for example in some]
             first = {"mean of top": torch.stack([example.crop for example in examples["top"]]).mean(0)}
             if renderings is not None:
-                first = {f"{self._layer_title}:{channel}": _square(renderings.images[i]), **first}
-            cells += [_pixels(image) for image in (*first.values(), *(example.crop for example in shown))]
+                first = {f"{self._layer_title}:{channel}": self._rendered(renderings.images[i], channel), **first}
+            cells += [self._pixels(image) for image in (*first.values(), *(example.crop for example in shown))]
             labels += [*first, *(f"{name}: {one.activation:.3g}" for name, some in examples.items() for one in some)]
-            blank = np.full((CROP_SIDE, CROP_SIDE, 3), 255, np.uint8)
-            cells += [blank] * len(first)
-            cells += [_pixels(_on_grey(one.gradient)) for one in shown if one.gradient is not None]
+            cells += [np.full_like(cells[-1], 255)] * len(first)
+            cells += [self._gradient_pixels(one.crop, one.gradient) for one in shown if one.gradient is not None]
             labels += [""] * len(first) + ["gradient"] * len(shown)
         return contact_sheet(cells, labels, columns=len(cells) // (2 * len(self.channels)))
 
@@ -208,12 +209,35 @@ class Examples:
     def _layer_title(self) -> str:
         return self.layer or "logit"
 
+    def _rendered(self, image: Float[Tensor, "c *size"], channel: int) -> Float[Tensor, "c *size2"]:
+        """Return a rendering at the size of crops: resized, or of a signal or volume the part that the unit sees."""
+        if len(self.network.size) == 2:
+            return _square(image)
+        with torch.no_grad():
+            acts = self.network.capture(image[None], [self.layer])
+            position = int(acts.channels_first(self.layer)[0, channel].argmax())
+        return _crop(image, self._box(position))
+
+    def _pixels(self, image: Float[Tensor, "c *size"]) -> np.ndarray:
+        """Return a crop as 8-bit RGB."""
+        axes = self.network.input.axes
+        return _pixels(image) if axes == "yx" else plain(image, axes, SIGNAL_CELL)
+
+    def _gradient_pixels(self, crop: Float[Tensor, "c *size"], gradient: Float[Tensor, "c *size"]) -> np.ndarray:
+        """Return a gradient as 8-bit RGB: an image on grey; of a signal or a volume, colours over the crop."""
+        axes = self.network.input.axes
+        if axes == "yx":
+            return _pixels(_on_grey(gradient))
+        total = gradient.sum(0)
+        scale = total.abs().flatten().quantile(GRADIENT_QUANTILE).clamp(min=1e-12)
+        return draw(crop, (total / scale).clamp(-1, 1), axes, width=SIGNAL_CELL)
+
     @cached_property
-    def _grid(self) -> tuple[int, int] | None:
-        """Number of rows and columns of the layer's positions; `None` where it has none."""
+    def _grid(self) -> tuple[int, ...] | None:
+        """Number of the layer's positions along each axis; `None` where it has none."""
         found = self.network.table[self.layer]
         if found.layout.kind == "map":
-            return found.map_size[0], found.map_size[1]
+            return found.map_size
         if found.layout.patch:
             return self.network.size[0] // found.layout.patch[0], self.network.size[1] // found.layout.patch[1]
         return None
@@ -230,16 +254,17 @@ class Examples:
         size = self.network.size
         images = noise(self.network, 4).to(self.network.device).requires_grad_()
         with self.network.session([self.layer]) as forward, torch.enable_grad():
-            center = forward(images).at(self.layer, (self._grid[0] // 2, self._grid[1] // 2))
+            center = forward(images).at(self.layer, tuple(side // 2 for side in self._grid))
             # The square gives each channel a weight of its own, so that channels do not cancel as in a plain sum.
             (gradient,) = torch.autograd.grad(center.square().sum(), images)
-        touched = gradient.abs().sum((0, 1)).cpu() > 0
-        rows, columns = (touched.any(dim).nonzero().flatten() for dim in (1, 0))
-        if not len(rows):
+        touched = (gradient.abs().sum((0, 1)).cpu() > 0).nonzero()
+        if not len(touched):
             return None
-        y, x = ((self._grid[i] // 2 + 0.5) * size[i] / self._grid[i] for i in (0, 1))
+        lowest, highest = touched.amin(0).tolist(), touched.amax(0).tolist()
+        middle = [(count // 2 + 0.5) * side / count for count, side in zip(self._grid, size, strict=True)]
         return FieldOffsets(
-            rows[0].item() - y, columns[0].item() - x, rows[-1].item() + 1 - y, columns[-1].item() + 1 - x
+            tuple(low - at for low, at in zip(lowest, middle, strict=True)),
+            tuple(high + 1 - at for high, at in zip(highest, middle, strict=True)),
         )
 
     def _box(self, position: int) -> Box:
@@ -247,15 +272,15 @@ class Examples:
         size, grid, field = self.network.size, self._grid, self.receptive_field
         position -= self.network.table[self.layer].layout.prefix
         if grid is None or field is None or position < 0:
-            return 0, size[0], 0, size[1]
-        sides = []
-        for i, cell in enumerate(divmod(position, grid[1])):
-            center = (cell + 0.5) * size[i] / grid[i]
-            low, high = ((field.top, field.bottom), (field.left, field.right))[i]
-            length = min(size[i], max(1, round(high - low)))
-            first = min(max(0, round(center + low)), size[i] - length)  # at an edge, move it inside at full length
-            sides += [first, first + length]
-        return sides[0], sides[1], sides[2], sides[3]
+            return tuple(edge for side in size for edge in (0, side))
+        box: list[int] = []
+        cells = np.unravel_index(position, grid)
+        for cell, count, side, low, high in zip(cells, grid, size, field.first, field.end, strict=True):
+            center = (int(cell) + 0.5) * side / count
+            length = min(side, max(1, round(high - low)))
+            first = min(max(0, round(center + low)), side - length)  # at an edge, move it inside at full length
+            box += [first, first + length]
+        return tuple(box)
 
     def _gradients(self, images: Tensor, channel: int, positions: Sequence[int]) -> Tensor:
         """Return the gradient of one position's activation per image, by guided backpropagation."""
@@ -313,9 +338,9 @@ def examples(
     return Examples(network, name, chosen, scan, key)
 
 
-def _crop(image: Float[Tensor, "c h w"], box: Box) -> Float[Tensor, "c side side"]:
-    top, bottom, left, right = box
-    return _square(image[:, top:bottom, left:right])
+def _crop(image: Float[Tensor, "c *size"], box: Box) -> Float[Tensor, "c *size2"]:
+    part = image[(slice(None), *(slice(*edges) for edges in zip(box[::2], box[1::2], strict=True)))]
+    return _square(part) if part.ndim == 3 else part
 
 
 def _square(image: Float[Tensor, "c h w"]) -> Float[Tensor, "c side side"]:

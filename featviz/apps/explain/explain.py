@@ -25,11 +25,12 @@ from featviz.apps.explain.attribution import (
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method, resize_map, scores_of
 from featviz.apps.explain.text import TextAttribution, TextComparison, check_no_text, read_text, separate_texts
 from featviz.apps.shared.input_images import as_images
+from featviz.apps.shared.inputs import separate_inputs
 from featviz.apps.shared.targets import Target, as_targets
 from featviz.engine import entry_point, fingerprint, parse_value
 from featviz.errors import shown
 from featviz.interfaces import ObjectiveLike
-from featviz.io import GivenImage, auto_bar, separate_images
+from featviz.io import GivenImage, auto_bar
 from featviz.network import OUTPUT, LayerLike
 
 DEFAULT_METHODS = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
@@ -56,8 +57,9 @@ def explain(
     Args:
         network: The network.
         image: A file, a folder, a Pillow image, an array or tensor (h, w), (h, w, c) or (c, h, w), a list of these, or
-            a batch. Files and Pillow images are resized to about the network's input size. For a network that reads
-            text: a str, or its token ids; or a list of texts.
+            a batch. Files and Pillow images are resized to about the network's input size. For signals and volumes a
+            .npy, .wav or .nii.gz file in the range of the data, or numbers as `network.input.images(values)` returns
+            them. For a network that reads text: a str, or its token ids; or a list of texts.
         target: Address, text of an objective, an objective, or the index of a class; a list with one of them for each
             image; `None` for the most likely class of each image.
         method: A method of `fv.methods`, or its name or call as text: `"gradcam"`, `"LRP('zplus')"`. `None` for
@@ -67,8 +69,8 @@ def explain(
             maps, each divided by its largest absolute value.
 
     Returns:
-        One map per image, at the size of the images. For a text, a `TextAttribution` with one value per token; for a
-        list of texts, a list of these.
+        One map per image, at the size of the images: `(n, length)` for signals. For a text, a `TextAttribution` with
+        one value per token; for a list of texts, a list of these.
 
     Raises:
         AddressError: The network has no such unit or layer, or the target cannot be parsed.
@@ -110,10 +112,10 @@ def _explain(network: fv.Network, images: Tensor, target: Any, method: str | Met
 
 
 def _attribution(
-    network: fv.Network, images: Float[Tensor, "n c h w"], objective: ObjectiveLike, attributor: Method, label: str
+    network: fv.Network, images: Float[Tensor, "n c *size"], objective: ObjectiveLike, attributor: Method, label: str
 ) -> Attribution:
     """Explain images by one method for one target."""
-    size = (images.shape[-2], images.shape[-1])
+    size = tuple(images.shape[2:])
     score = scores_of(network, [objective], images)[:, 0]
     request = AttributionRequest(network, objective, size)
     found = attributor.attribute(request, images.to(network.device).detach().clone())
@@ -133,6 +135,7 @@ def _attribution(
         delta=None if found.delta is None else found.delta.detach().cpu(),
         labels=labels,
         class_names=found.class_names,
+        axes=network.input.axes,
     )
 
 
@@ -170,7 +173,7 @@ def compare(
     reads_text = network.tokens is not None
     if not reads_text:
         check_no_text(network, image)
-    several = separate_texts(network, image) if reads_text else separate_images(image)
+    several = separate_texts(network, image) if reads_text else separate_inputs(network, image)
     if several is not None:
         return [compare(network, each, targets, methods, layer=layer, progress=progress) for each in several]
     layer = network.name_of(layer)

@@ -17,6 +17,7 @@ from featviz.checks import check_text
 from featviz.engine import Scorer, open_scorer
 from featviz.errors import SettingError
 from featviz.interfaces import ObjectiveLike, Size
+from featviz.io import linear_mode
 from featviz.network import Network
 
 
@@ -27,7 +28,7 @@ class AttributionRequest:
     Args:
         network: The network.
         target: The objective whose score is attributed to parts of the image.
-        size: Height and width of the images in px.
+        size: Height and width of the images in px; the length of each axis of signals and volumes.
     """
 
     network: Network
@@ -98,11 +99,11 @@ class AttributionMap:
         class_names: Names of the compared classes.
     """
 
-    map: Float[Tensor, "n rows columns"]
-    per_channel: Float[Tensor, "n c h w"] | None = None
+    map: Float[Tensor, "n *position"]
+    per_channel: Float[Tensor, "n c *size"] | None = None
     delta: Float[Tensor, " n"] | None = None
     remedy: str | None = None
-    labels: Int[Tensor, "n rows columns"] | None = None
+    labels: Int[Tensor, "n *position"] | None = None
     class_names: tuple[str, ...] = ()
 
 
@@ -110,7 +111,7 @@ class AttributionMap:
 class Method(Protocol):
     """An attribution method: computes how much each part of an image contributes to a score."""
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Attribute the score of a target to the parts of images.
 
         Args:
@@ -118,7 +119,7 @@ class Method(Protocol):
             images: In [0, 1], on the network's device. The method may set `requires_grad` on them.
 
         Returns:
-            One map per image, (n, rows, columns), at the size of the images or coarser, and what else the method tells.
+            One map per image, `(n, *position)`, at the size of the images or coarser, and what else the method tells.
 
         Raises:
             SettingError: The method does not apply to this network or target.
@@ -148,16 +149,21 @@ class LayerMethod(Protocol):
         return replace(self, layer=layer)  # type: ignore[type-var]
 
 
-def resize_map(maps: Float[Tensor, "n rows columns"], size: Size) -> Float[Tensor, "n h w"]:
-    """Resize maps to the size of the images, bilinearly."""
-    if maps.shape[-2:] == size:
+def resize_map(maps: Float[Tensor, "n *position"], size: Size) -> Float[Tensor, "n *size"]:
+    """Resize maps to the size of the images, linearly along each axis."""
+    if maps.shape[1:] == size:
         return maps
-    return F.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
+    return F.interpolate(maps[:, None].float(), size, mode=linear_mode(maps[:, None]), align_corners=False)[:, 0]
+
+
+def positions_of(maps: Float[Tensor, "n channel *position"]) -> tuple[int, ...]:
+    """Return the dimensions of a map along which its positions lie, to sum or average over them."""
+    return tuple(range(2, maps.ndim))
 
 
 @torch.no_grad()
 def scores_of(
-    network: Network, objectives: Sequence[ObjectiveLike], images: Float[Tensor, "n c h w"]
+    network: Network, objectives: Sequence[ObjectiveLike], images: Float[Tensor, "n c *size"]
 ) -> Float[Tensor, "n objectives"]:
     """Return the score of every image for every objective, on the CPU.
 
@@ -166,7 +172,7 @@ def scores_of(
         objectives: What is scored.
         images: Images, or embedding sequences, which are not in [0, 1] as `fv.score` demands.
     """
-    with open_scorer(network, objectives, (images.shape[-2], images.shape[-1])) as scorer:
+    with open_scorer(network, objectives, tuple(images.shape[2:])) as scorer:
         return scorer(images.to(network.device)).cpu()
 
 

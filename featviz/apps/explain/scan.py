@@ -107,7 +107,7 @@ def scan_folder(
     Raises:
         OutputError: The folder is missing, or has no image that can be read.
     """
-    count, fingerprint = folder_fingerprint(folder)
+    count, fingerprint = folder_fingerprint(folder, network.input)
     key = cache_key(network, fv.__version__, fingerprint, layer, top, rest)
     file = cache_folder() / "examples" / f"{key}.safetensors"
     scan = _read_cache(file, folder)
@@ -201,7 +201,9 @@ def _scan(
 ) -> Scan:
     """Scan a folder of `count` images; see `scan_folder`."""
     ranking, skipped = Ranking(top, rest), SkippedFiles(folder)
-    for batch in image_batches(folder, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped):
+    for batch in image_batches(
+        folder, size=network.size, channels=network.channels, spec=network.input, batch=BATCH, skipped=skipped
+    ):
         with torch.no_grad():
             ranking.update(batch.files, *strongest(network.capture(batch.images, [layer]), layer))
         if progress:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 import featviz as fv
+from featviz.apps.explain.axis_drawing import MAX_ROWS, ROW_RATIO, plain
 from featviz.apps.gallery.page import Photograph
-from featviz.apps.shared.photographs import WHOLE_SIDE, encode_webp
-from featviz.io import Store, read_whole_photograph
+from featviz.apps.shared.photographs import encode_webp, read_whole
+from featviz.io import Store
 
 
 def write_crops(store: Store, network: fv.Network, examples: Any) -> dict[int, list[Photograph]]:
@@ -35,25 +38,49 @@ def write_crops(store: Store, network: fv.Network, examples: Any) -> dict[int, l
         if not existing.issuperset(crop.file for crop in some):
             images = [example.crop for example in examples.of(channel)]
             for crop, image in zip(some, [*images, torch.stack(images).mean(0)], strict=False):
-                store.write(crop.file, encode_webp(image))
+                store.write(crop.file, encode_input(image, network.input.axes))
     for file in wholes.keys() - existing:
-        image = read_whole_photograph(wholes[file], longer_side=WHOLE_SIDE, channels=network.channels)
-        store.write(file, encode_webp(image))
+        image = read_whole(wholes[file], network.input)
+        store.write(file, encode_input(image, network.input.axes))
     return crops
 
 
 def _crops(network: fv.Network, examples: Any, channel: int) -> list[Photograph]:
     """Return the crops with the highest activation of a channel, and, if there are several, their mean."""
-    height, width = network.size
     places, stem, found = examples.places(channel), f"photographs/{examples.key}-{channel}", []
     for i, place in enumerate(places):
-        top, bottom, left, right = place.box
-        box = top / height, bottom / height, left / width, right / width
         facts = {"activation": f"{place.activation:.4g}", "photograph": place.file.name}
         whole = _whole_file(examples, place.file)
-        found.append(Photograph(f"{stem}-{i}.webp", f"photograph {i + 1}", facts, whole, box, width / height))
+        found.append(Photograph(f"{stem}-{i}.webp", f"photograph {i + 1}", facts, whole, *_marked(network, place.box)))
     mean = Photograph(f"{stem}-{len(places)}.webp", f"mean of {len(places)} photographs")
     return [*found, mean] if len(places) > 1 else found
+
+
+def _marked(network: fv.Network, box: tuple[int, ...]) -> tuple[tuple[float, float, float, float], float]:
+    """Return a box as shares of the picture of the whole input, and the ratio of the picture's width to its height.
+
+    A volume, whose slices do not show where a box lies, has none.
+    """
+    size = network.size
+    if len(size) == 2:
+        (height, width), (top, bottom, left, right) = size, box
+        return (top / height, bottom / height, left / width, right / width), width / height
+    if len(size) == 1:
+        rows = network.channels if network.channels <= MAX_ROWS else 1
+        return (0.0, 1.0, box[0] / size[0], box[1] / size[0]), 1 / (ROW_RATIO * rows)
+    return (0.0, 1.0, 0.0, 1.0), 1.0
+
+
+def encode_input(image: Float[Tensor, "c *size"], axes: str) -> bytes:
+    """Compress an image for a page, or the picture of a signal or a volume.
+
+    Args:
+        image: In [0, 1].
+        axes: Names of its axes, as in `InputSpec`.
+    """
+    if axes == "yx":
+        return encode_webp(image)
+    return encode_webp(torch.from_numpy(plain(image, axes).copy()).permute(2, 0, 1) / 255)
 
 
 def _whole_file(examples: Any, photograph: Path) -> str:

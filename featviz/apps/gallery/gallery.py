@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.gallery.crops import encode_input
 from featviz.apps.gallery.page import Page, Photograph, make_card
 from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.judge import VERDICTS
@@ -19,8 +20,9 @@ from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, 
 from featviz.apps.shared.batches import Backend, image_file
 from featviz.apps.shared.classes import class_title, find_classes, network_title
 from featviz.apps.shared.page import counted
-from featviz.apps.shared.photographs import encode_webp, photographs_of_classes
+from featviz.apps.shared.photographs import photographs_of_classes
 from featviz.engine import entry_point
+from featviz.engine.shorthand import as_param
 from featviz.io import Store, auto_bar
 from featviz.network import OUTPUT
 
@@ -96,7 +98,7 @@ def gallery(
     store = Store(output)
     if judge is not None:
         _check_judge(network, judge, titles, store)
-    photos = {} if photographs is None else photographs_of_classes(list(titles), photographs, channels=network.channels)
+    photos = {} if photographs is None else photographs_of_classes(list(titles), photographs, network.input)
     if photographs is not None and not photos:
         example = next(iter(titles))
         named = f"no photograph in {photographs} is named after a class, such as '{example} 1.jpg' or '{example}/1.jpg'"
@@ -107,7 +109,7 @@ def gallery(
     if probability:
         chances = [fv.objectives.Probability(one.name) for one in objectives]
         seeds, notes = [seed] * len(chances), ["probability"] * len(chances)
-        album.add(chances, seeds, list(titles), notes, steps=steps, param=fv.param.Image(size))
+        album.add(chances, seeds, list(titles), notes, steps=steps, param=album.param(size))
     _add_pairs(album, ends, size=size, steps=steps, seed=seed)
 
     def write_pages(rendered: RenderedImages) -> list[str]:
@@ -136,6 +138,10 @@ def _check_judge(network: fv.Network, judge: fv.Network, titles: Mapping[str, in
     Raises:
         SettingError: It cannot.
     """
+    if len(network.size) != 2:
+        raise fv.SettingError(
+            f"judges see images, and {network.label} reads inputs of size {network.size}; leave out judge"
+        )
     if store.path is None:
         raise fv.SettingError(f"a judge needs images in a local folder, got {store.url}; give a folder of this machine")
     check_judge(network, judge)
@@ -156,12 +162,12 @@ def _add_classes(
 ) -> None:
     """Plan the images of each class: of different seeds, or one joint batch per class that maximises diversity."""
     if diversity is None:
-        param = fv.param.Image(size)
+        param = album.param(size)
         for i in range(per_class):
             notes = [f"{i + 1}" if per_class > 1 else ""] * len(objectives)
             album.add(objectives, [seed + i] * len(objectives), titles, notes, steps=steps, param=param)
         return
-    param = fv.param.Image(size, batch=per_class)
+    param = album.param(size, per_class)
     for title, objective in zip(titles, objectives, strict=True):
         diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(diversity)
         notes = [f"{i + 1}" for i in range(per_class)]
@@ -170,7 +176,7 @@ def _add_classes(
 
 def _add_pairs(album: Album, pairs: Sequence[Mapping[str, int]], *, size: Any, steps: int, seed: int) -> None:
     """Plan the images between the classes of each pair. They share tensors, so that neighbours look alike."""
-    param = fv.param.Image(size, batch=PAIR_IMAGES, spatial=fv.param.Shared())
+    param = as_param(fv.param.Shared(), size, PAIR_IMAGES, axes=len(album.network.size))
     for ends in pairs:
         path = fv.objectives.Interpolate(*(fv.objectives.Logit(index) for index in ends.values()))
         notes = [f"{round(100 * i / (PAIR_IMAGES - 1))} %" for i in range(PAIR_IMAGES)]
@@ -195,14 +201,14 @@ def _write_page(
         shown = []
         for k, photo in enumerate(photos.get(title, ())):
             shown.append(Photograph(f"photographs/{i}-{k}.webp", f"photograph {k + 1}"))
-            store.write(shown[k].file, encode_webp(photo))
+            store.write(shown[k].file, encode_input(photo, network.input.axes))
         cards.append(make_card(rendered, title, images, shown, verdicts))
     about = f"{len(titles)} {'class' if len(titles) == 1 else 'classes'} of {network_title(network)}"
     if judge is not None:
         by_judge = (VERDICTS[True, True], VERDICTS[False, True])
         recognised = sum(facts["verdict"] in by_judge for facts in verdicts.values())
         about += f"; {network_title(judge)} recognises {recognised} of {counted(len(verdicts), 'image')}"
-    store.write("index.html", Page("Classes", about, cards).html())
+    store.write("index.html", Page("Classes", about, cards, wide=len(network.size) != 2).html())
     return "index.html"
 
 

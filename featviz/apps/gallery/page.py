@@ -14,6 +14,7 @@ from featviz.apps.shared.album import RenderedImages
 from featviz.apps.shared.batches import image_file, thumbnail_file
 from featviz.apps.shared.page import embedded, render_template
 from featviz.apps.units.summary import Summary
+from featviz.interfaces import show_size
 from featviz.io import Store, is_file, read_report
 
 
@@ -116,6 +117,7 @@ class Page:
         cards: The cards, in order.
         back: File and title of the page that this one links back to; `None` for no link.
         search: Percentiles by which cards are ranked; `None` for none.
+        wide: Whether pictures are shown whole, as those of signals and volumes, and not as squares.
     """
 
     title: str
@@ -123,6 +125,7 @@ class Page:
     cards: Sequence[Card]
     back: tuple[str, str] | None = None
     search: Search | None = None
+    wide: bool = False
 
     def html(self) -> str:
         """Return the page as HTML."""
@@ -189,7 +192,7 @@ def card_image(store: Store, name: str, note: str = "", facts: Mapping[str, str]
         **(facts or {}),
         "seed": str(recipe.seeds[recipe.index or 0]),
         "steps": str(recipe.steps),
-        "size": f"{recipe.size[0]} x {recipe.size[1]} px",
+        "size": f"{show_size(recipe.size)} px",
     }
     return CardImage(
         file,

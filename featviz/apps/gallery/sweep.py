@@ -114,7 +114,7 @@ def sweep(
         ]
         cards = _layer_cards(network, store)
         about = f"{counted(len(cards), 'layer')} of {network_title(network)}"
-        store.write("index.html", Page("Layers", about, cards).html())
+        store.write("index.html", Page("Layers", about, cards, wide=len(network.size) != 2).html())
         return ["index.html", *pages]
 
     return render_pages(network, list(albums.values()), store, write_pages, backend, progress)
@@ -206,10 +206,10 @@ def _plan(
     if negative:
         signed["negative"] = [-objective for objective in objectives]
     for note, goals in signed.items():
-        param = fv.param.Image(size)
+        param = album.param(size)
         album.add(goals, [seed] * len(goals), list(titles), [note] * len(goals), steps=steps, param=param)
     if diverse_images:
-        param = fv.param.Image(size, batch=diverse_images)
+        param = album.param(size, diverse_images)
         for title, objective in zip(titles, objectives, strict=True):
             diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)
             notes, seeds = [f"{i + 1}" for i in range(diverse_images)], range(seed, seed + diverse_images)
@@ -243,7 +243,8 @@ def _write_layer(
     row = network.table[layer]
     units = "channels" if row.base is None else "features"
     about = f"{count} of {row.channels} {units} of {network_title(network)}"
-    store.write(page, Page(layer or "logit", about, cards, ("index.html", "all layers"), search).html())
+    wide = len(network.size) != 2
+    store.write(page, Page(layer or "logit", about, cards, ("index.html", "all layers"), search, wide).html())
     names = (name for images in album.cards.values() for name, _ in images if name in rendered.names)
     note = {"network": network.fingerprint, "layer": layer, "units": count, "image": next(names, None)}
     store.write(f"layers/{page.removesuffix('.html')}.json", json.dumps(note))

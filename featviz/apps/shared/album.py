@@ -9,7 +9,9 @@ from typing import Any
 import featviz as fv
 from featviz.apps.shared.batches import IMAGES_FOLDER, Backend, Batch, LocalBackend, render_missing
 from featviz.apps.shared.page import counted
+from featviz.engine.shorthand import as_param, usual_param
 from featviz.errors import OutputError, SettingError, shown
+from featviz.interfaces import Param, Size
 from featviz.io import Store
 
 MAX_IMAGES = 1000
@@ -32,6 +34,15 @@ class Album:
     store: Store
     batches: list[Batch] = field(default_factory=list)
     cards: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+    def param(self, size: int | Size | None, batch: int = 1) -> Param:
+        """Return the default param for the network's input.
+
+        Args:
+            size: Length of each axis in px, or one side; `None` for the network's input size.
+            batch: Number of images per objective.
+        """
+        return as_param(usual_param(self.network.input), size, batch, axes=len(self.network.size))
 
     def add(
         self,

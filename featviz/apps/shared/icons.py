@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 import featviz as fv
 from featviz.apps.shared.album import Album
 from featviz.apps.shared.batches import thumbnail_file
+from featviz.engine.shorthand import as_param
 from featviz.interfaces import Param
 from featviz.io import Store, open_image
 
@@ -51,8 +52,8 @@ def add_icons(
         album: The images of the page.
         objectives: What the icons show.
         titles: Title of each icon.
-        param: Image parameterization; `None` for `param.Image()`. With `param.Alpha`, opacity is penalised, so that
-            what does not matter to the objective becomes transparent.
+        param: Image parameterization; `None` for the default of `fv.render`. With `param.Alpha`, opacity is penalised,
+            so that what does not matter to the objective becomes transparent.
         size: Height and width in px, or one side; `None` for the param's own size.
         steps: Number of steps, >= 0.
         seed: Seed of every icon, >= 0.
@@ -63,8 +64,8 @@ def add_icons(
     Raises:
         FeatvizError: The first icon cannot be rendered.
     """
-    sides = (size, size) if isinstance(size, int) else size
-    sized = fv.param.sized(fv.param.Image() if param is None else param, sides, 1)
+    axes = len(album.network.size)
+    sized = album.param(size) if param is None else as_param(param, size, axes=axes)
     if isinstance(sized, fv.param.Alpha):
         objectives = [objective * (1 - fv.objectives.Opacity()) for objective in objectives]
     return album.add(objectives, [seed] * len(objectives), titles, steps=steps, param=sized)

@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.apps.shared.inputs import inputs_in, read_input
 from featviz.errors import FeatvizError, OutputError
 from featviz.interfaces import Size
 from featviz.io import images_in, read_photograph
+from featviz.network import InputSpec
 
 MAX_LISTED = 100
 """Number of unreadable files that are listed by name."""
@@ -26,12 +28,12 @@ class ImageBatch:
 
     Args:
         files: Their paths.
-        images: In [0, 1], (n, c, h, w).
+        images: In [0, 1], (n, c, h, w), or `(n, c, *size)` for signals and volumes.
         read: Number of files of the folder that were read or skipped so far, these included.
     """
 
     files: list[Path]
-    images: Float[Tensor, "n c h w"]
+    images: Float[Tensor, "n c *size"]
     read: int
 
 
@@ -66,6 +68,7 @@ def image_batches(
     batch: int,
     skipped: Callable[[Path, str], None] | None = None,
     first: int = 0,
+    spec: InputSpec | None = None,
 ) -> Iterator[ImageBatch]:
     """Read a folder of photographs, and all folders below it, in batches.
 
@@ -76,6 +79,8 @@ def image_batches(
         batch: Number of images per batch; the last batch may have fewer.
         skipped: Called with each file that cannot be read, and the reason; `None` to raise the error instead.
         first: Number of files to leave out, for a run that was interrupted.
+        spec: Input specification of the network, in place of `size` and `channels` for signals and volumes; `None` for
+            photographs.
 
     Raises:
         OutputError: The folder is missing or has no image, or a file cannot be read and `skipped` is `None`.
@@ -84,9 +89,12 @@ def image_batches(
     files: list[Path] = []
     images: list[Tensor] = []
     read = first
-    for read, file in enumerate(islice(images_in(folder), first, None), first + 1):
+    found = images_in(folder) if spec is None else inputs_in(folder, spec)
+    for read, file in enumerate(islice(found, first, None), first + 1):
         try:
-            images.append(read_photograph(file, size=size, channels=channels))
+            images.append(
+                read_photograph(file, size=size, channels=channels) if spec is None else read_input(file, spec)
+            )
             files.append(file)
         except FeatvizError as error:
             if skipped is None:
@@ -99,17 +107,18 @@ def image_batches(
         yield ImageBatch(files, torch.stack(images), read)
 
 
-def folder_fingerprint(folder: Path) -> tuple[int, str]:
+def folder_fingerprint(folder: Path, spec: InputSpec | None = None) -> tuple[int, str]:
     """Return the number of images in a folder, and a hash of their names, sizes and modification times.
 
     Args:
         folder: The folder, with all folders below it.
+        spec: As for `image_batches`.
 
     Raises:
         OutputError: The folder is missing or has no image.
     """
     digest, count = hashlib.sha256(), 0
-    for file in images_in(folder):
+    for file in images_in(folder) if spec is None else inputs_in(folder, spec):
         try:
             facts = file.stat()
             state = f"{facts.st_size}\0{facts.st_mtime_ns}"

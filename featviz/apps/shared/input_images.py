@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.apps.shared.inputs import as_data
 from featviz.io import GivenImage, load_given_images, middle
 from featviz.network import Network
 
@@ -14,7 +15,7 @@ MAX_ELONGATION = 4
 """A longer side of a photograph is cropped to this many times the network's input size."""
 
 
-def as_images(network: Network, given: GivenImage) -> Float[Tensor, "n c h w"]:
+def as_images(network: Network, given: GivenImage) -> Float[Tensor, "n c *size"]:
     """Return images as a batch. Files and Pillow images are resized to about the network's input size.
 
     A photograph is resized so that its sides reach the input size, uncropped unless it is very elongated. For a network
@@ -24,7 +25,8 @@ def as_images(network: Network, given: GivenImage) -> Float[Tensor, "n c h w"]:
     Args:
         network: The network.
         given: A file, a folder, a Pillow image, an array or tensor (h, w), (h, w, c) or (c, h, w), a list of any of
-            these, or a batch. Whole numbers count up to 255, floats are in [0, 1].
+            these, or a batch. Whole numbers count up to 255, floats are in [0, 1]. For signals and volumes as for
+            `as_data`.
 
     Returns:
         The images, in [0, 1].
@@ -34,6 +36,8 @@ def as_images(network: Network, given: GivenImage) -> Float[Tensor, "n c h w"]:
         SettingError: The images do not have the network's channels, are not in [0, 1], or have different sizes.
         ModelError: The network does not accept their size.
     """
+    if len(network.size) != 2:
+        return as_data(network, given)
     images = load_given_images(given, network.channels)
     if not _is_numeric(given):
         sizes = {_size_beside(network, image) for image in images}

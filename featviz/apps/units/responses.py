@@ -92,7 +92,7 @@ def read_responses(
         ModelError: An activation is NaN or infinite.
     """
     folder = Path(photographs)
-    count, fingerprint = folder_fingerprint(folder)
+    count, fingerprint = folder_fingerprint(folder, network.input)
     judges = None if judge is None else cache_key(judge)
     key = cache_key(network, fv.__version__, "responses", fingerprint, judges, layer, top, rest)
     file = cache_folder() / "responses" / f"{key}.safetensors"
@@ -128,7 +128,9 @@ def _read(
     sample = _sample(count)
     names: list[str] = []
     rows: dict[str, list[Tensor]] = {"values": [], "features": [], "judged": [], "predicted": []}
-    for batch in image_batches(folder, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped):
+    for batch in image_batches(
+        folder, size=network.size, channels=network.channels, spec=network.input, batch=BATCH, skipped=skipped
+    ):
         first = ranking.seen
         found, position = _passed(network, layer, batch)
         ranking.update(batch.files, found["values"], position)

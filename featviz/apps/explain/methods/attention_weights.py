@@ -97,6 +97,11 @@ def attention_layers(
         raise fv.SettingError(
             f"attention is that of a single network, got {', '.join(network.heads)}; pass each on its own"
         )
+    if len(request.size) != 2:
+        raise fv.SettingError(
+            f"{network.label} reads inputs of size {network.size}, and attention maps lie on the patch grid of an "
+            "image; use e.g. GradCAM"
+        )
     known, recorded = token_grids(request), _record(network, images)
     classes = network.table[OUTPUT].channels if OUTPUT in network.table else 0
     over_channels = _over_channels(request, recorded[0], known)

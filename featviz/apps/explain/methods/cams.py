@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import featviz as fv
 from featviz.apps.explain.methods.gradients import GuidedBackprop, mean_color
 from featviz.apps.explain.methods.masking import masked_scores
-from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, positions_of
+from featviz.io import linear_mode
 
 HEAD_TOLERANCE = 1e-3
 """Largest difference, relative to the largest logit, between the logits and a linear layer of the pooled map."""
@@ -30,7 +31,7 @@ class CAM:
     Source: Zhou et al. 2016, https://arxiv.org/abs/1512.04150.
     """
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the weighted feature map.
 
         Raises:
@@ -46,7 +47,7 @@ class CAM:
             maps, logits = acts.as_map(layer), acts.logits(target.network)
             head = _linear_head(network, maps, logits)
             weights = head.weight[acts.class_index(target.name, target.network)]
-        return AttributionMap(torch.einsum("nchw,c->nhw", maps, weights.to(maps.dtype)))
+        return AttributionMap(torch.einsum("nc...,c->n...", maps, weights.to(maps.dtype)))
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ class GradCAM(LayerMethod):
 
     layer: str | None = None
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the weighted layer, without negative values."""
         maps, gradients = maps_and_gradients(request, images, self.layer)
-        return AttributionMap(torch.einsum("nchw,nc->nhw", maps, gradients.mean((2, 3))).relu())
+        return AttributionMap(torch.einsum("nc...,nc->n...", maps, gradients.mean(positions_of(maps))).relu())
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,14 @@ class GradCAMPlusPlus(LayerMethod):
 
     layer: str | None = None
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the weighted layer, without negative values."""
         maps, gradients = maps_and_gradients(request, images, self.layer)
         square = gradients.square()
-        denominator = 2 * square + gradients * square * maps.sum((2, 3), keepdim=True)
+        denominator = 2 * square + gradients * square * maps.sum(positions_of(maps), keepdim=True)
         alpha = torch.where(denominator == 0, 0, square / torch.where(denominator == 0, 1, denominator))
-        weights = (alpha * gradients.relu()).sum((2, 3))
-        return AttributionMap(torch.einsum("nchw,nc->nhw", maps, weights).relu())
+        weights = (alpha * gradients.relu()).sum(positions_of(maps))
+        return AttributionMap(torch.einsum("nc...,nc->n...", maps, weights).relu())
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class HiResCAM(LayerMethod):
 
     layer: str | None = None
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the sum of the products."""
         maps, gradients = maps_and_gradients(request, images, self.layer)
         return AttributionMap((maps * gradients).sum(1))
@@ -136,7 +137,7 @@ class LayerCAM(LayerMethod):
 
     layer: str | None = None
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the sum of the products, without negative values."""
         maps, gradients = maps_and_gradients(request, images, self.layer)
         return AttributionMap((maps * gradients.relu()).sum(1).relu())
@@ -159,20 +160,20 @@ class ScoreCAM(LayerMethod):
 
     layer: str | None = None
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the weighted layer, without negative values."""
         layer = gradient_layer(request, images, None) if self.layer is None else request.spatial_layer(self.layer)
         with request.open(layer) as scorer, torch.no_grad():
             maps = scorer.activations(images.detach()).as_map(layer)
-        masks = F.interpolate(maps.float(), request.size, mode="bilinear")
-        low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
+        masks = F.interpolate(maps.float(), request.size, mode=linear_mode(maps))
+        low, high = (edge(masks, positions_of(masks), keepdim=True) for edge in (torch.amin, torch.amax))
         masks = (masks - low) / (high - low).clamp(min=1e-12)  # a constant channel hides the whole image
         found = []
         with request.open() as scorer, torch.no_grad():
             for image, own in zip(images.detach(), masks.detach(), strict=True):
                 scores = masked_scores(scorer, image, own, mean_color(request.network, images))
                 found.append(scores.softmax(0))
-        return AttributionMap(torch.einsum("nchw,nc->nhw", maps, torch.stack(found).to(maps.dtype)).relu())
+        return AttributionMap(torch.einsum("nc...,nc->n...", maps, torch.stack(found).to(maps.dtype)).relu())
 
 
 @dataclass(frozen=True)
@@ -190,18 +191,18 @@ class GuidedGradCAM(LayerMethod):
 
     layer: str | None = None
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the product of both maps."""
         coarse = GradCAM(self.layer).attribute(request, images).map
         per_channel = GuidedBackprop().attribute(request, images).per_channel
         assert per_channel is not None
-        weight = F.interpolate(coarse[:, None], request.size, mode="bilinear").to(per_channel.dtype)
+        weight = F.interpolate(coarse[:, None], request.size, mode=linear_mode(coarse[:, None])).to(per_channel.dtype)
         per_channel = per_channel * weight
         return AttributionMap(per_channel.sum(1), per_channel)
 
 
 def maps_and_gradients(request: AttributionRequest, images: Tensor, layer: str | None) -> tuple[Tensor, Tensor]:
-    """Return the activations of a layer and the gradients of the score in them, (n, channels, rows, columns) each.
+    """Return the activations of a layer and the gradients of the score in them, `(n, channels, *position)` each.
 
     Args:
         request: The network and the target.
@@ -268,7 +269,7 @@ def _linear_head(network: fv.Network, maps: Tensor, logits: Tensor) -> nn.Linear
     """
     for part in reversed(list(network.module.modules())):
         if isinstance(part, nn.Linear) and part.in_features == maps.shape[1] and part.out_features == logits.shape[1]:
-            computed = part(maps.mean((2, 3)).to(part.weight.dtype)).to(logits.dtype)
+            computed = part(maps.mean(positions_of(maps)).to(part.weight.dtype)).to(logits.dtype)
             if (computed - logits).abs().max() <= HEAD_TOLERANCE * logits.abs().max():
                 return part
     needed = "a network that ends in global average pooling and one linear layer"

@@ -46,7 +46,7 @@ class CLEAR(LayerMethod):
         super().__post_init__()
         check_number("classes", self.classes, at_least=1, whole=True, note="(default 5)")
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the largest response at each position, and its class."""
         network = request.network
         if network.tokens is not None:
@@ -82,10 +82,10 @@ class ClassAttention(LayerMethod):
 
     layer: str | None = None
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the attended layer, weighted by the gradients."""
         maps, gradients = maps_and_gradients(request, images, self.layer)
-        values, weights = maps.flatten(2).transpose(1, 2), gradients.mean((2, 3))
+        values, weights = maps.flatten(2).transpose(1, 2), gradients.flatten(2).mean(2)
         # Length √d makes QKᵀ / √d = √d · cosine similarity, whatever the scale of the activations is.
         queries = F.normalize(values, dim=2) * values.shape[2] ** 0.5
         class_keys = queries * weights[:, None] / weights.abs().amax(1).clamp(min=1e-12)[:, None, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import featviz as fv
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method, resize_map
 from featviz.checks import check_choice, check_flag, check_number
 from featviz.errors import shown
-from featviz.io import resize
+from featviz.io import linear_mode, resize
 from featviz.network import Rectifying
 
 INTEGRATION_BATCH = 32
@@ -48,7 +48,7 @@ class Gradient:
         """Check the setting."""
         check_flag("absolute of Gradient", self.absolute)
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the gradient at each pixel."""
         with request.open() as scorer:
             saliency = captum().Saliency(lambda batch: scorer(batch)[:, 0])
@@ -70,7 +70,7 @@ class InputXGradient:
     Differs: the input is measured from the mean of the network's input specification, which is 0 to the module.
     """
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the product at each pixel."""
         mean = mean_color(request.network, images)
         with request.open() as scorer:
@@ -92,7 +92,7 @@ class DeconvNet:
     Differs: applies to any rectifier, as a module or as a function, not to ReLU modules alone.
     """
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the modified gradient at each pixel."""
         return _modified_gradient(request, images, deconvnet_rectifier)
 
@@ -109,7 +109,7 @@ class GuidedBackprop:
     Differs: applies to any rectifier, as a module or as a function, not to ReLU modules alone.
     """
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the modified gradient at each pixel."""
         return _modified_gradient(request, images, guided_rectifier)
 
@@ -123,9 +123,10 @@ class IntegratedGradients:
     Good where contributions must add up, for any network; needs many passes, and depends on the baseline.
 
     Args:
-        baseline: `"zero"` for black, `"mean"` for the mean colour of the network's input specification, `"blur"` for
-            the image reduced to blurred colours. For text, `"zero"` and `"mean"` are embeddings of 0, and `"pad"` puts
-            the padding token in place of every token but the special ones.
+        baseline: `"zero"` for black, or the value 0 of signals and volumes; `"mean"` for the mean colour of the
+            network's input specification; `"blur"` for the image reduced to blurred colours. For text, `"zero"` and
+            `"mean"` are embeddings of 0, and `"pad"` puts the padding token in place of every token but the special
+            ones.
         steps: Number of points of the numerical integral, >= 1. More points reduce `delta`.
 
     Raises:
@@ -142,7 +143,7 @@ class IntegratedGradients:
         check_choice("baseline", self.baseline, BASELINES)
         check_number("steps", self.steps, at_least=1, whole=True, note="(default 256)")
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the integral at each pixel, and how far the sum misses the score's increase."""
         baseline = _baseline(self.baseline, request.network, images)
         with request.open() as scorer, torch.enable_grad():
@@ -151,7 +152,7 @@ class IntegratedGradients:
             per_channel = integral.attribute(images.requires_grad_(), baseline, **settings).float()
             with torch.no_grad():
                 increase = scorer(images)[:, 0] - scorer(baseline)[:, 0]
-        delta = (per_channel.sum((1, 2, 3)) - increase) / increase.abs().clamp(min=1e-12)
+        delta = (per_channel.sum(tuple(range(1, per_channel.ndim))) - increase) / increase.abs().clamp(min=1e-12)
         remedy = f"raise steps, now {self.steps}, or choose another baseline"
         return AttributionMap(per_channel.sum(1), per_channel, delta=delta, remedy=remedy)
 
@@ -173,7 +174,7 @@ class NoiseTunnel:
         noise: Standard deviation of the noise, >= 0, on the scale of the images, [0, 1]; for text, in standard
             deviations of its embedding sequence.
         seed: Seed of the noise and the shifts.
-        shift: Largest shift of a copy in px, along either side, >= 0. The edge of the image is repeated. 0 for text.
+        shift: Largest shift of a copy in px, along each axis, >= 0. The edge of the image is repeated. 0 for text.
 
     Raises:
         SettingError: An argument is out of its range.
@@ -202,7 +203,7 @@ class NoiseTunnel:
         check_number("seed of NoiseTunnel", self.seed, at_least=0, whole=True, note="(default 0)")
         check_number("shift of NoiseTunnel", self.shift, at_least=0, whole=True, note="(px, default 0)")
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the statistic of the noisy maps.
 
         Raises:
@@ -223,15 +224,15 @@ class NoiseTunnel:
         return AttributionMap(kinds[self.kind].float())
 
     def _map(
-        self, request: AttributionRequest, images: Float[Tensor, "n c h w"], generator: torch.Generator
-    ) -> Float[Tensor, "n rows columns"]:
+        self, request: AttributionRequest, images: Float[Tensor, "n c *size"], generator: torch.Generator
+    ) -> Float[Tensor, "n *position"]:
         """Return the map of images, which are shifted at random; what the shift moves out of the image is 0."""
         if not self.shift:
             return self.method.attribute(request, images).map
-        down, right = torch.randint(-self.shift, self.shift + 1, (2,), generator=generator).tolist()
-        shifted = _shifted(images, self.shift, down, right, mode="replicate")
+        moves = torch.randint(-self.shift, self.shift + 1, (len(request.size),), generator=generator).tolist()
+        shifted = _shifted(images, self.shift, moves, mode="replicate")
         maps = resize_map(self.method.attribute(request, shifted).map.detach(), request.size)
-        return _shifted(maps[:, None], self.shift, -down, -right, mode="constant")[:, 0]
+        return _shifted(maps[:, None], self.shift, [-move for move in moves], mode="constant")[:, 0]
 
 
 SMOOTHGRAD = NoiseTunnel()
@@ -242,11 +243,13 @@ VARGRAD = NoiseTunnel(kind="vargrad")
 """Their variance: `vargrad` for short."""
 
 
-def _shifted(images: Float[Tensor, "n c h w"], most: int, down: int, right: int, *, mode: str) -> Tensor:
-    """Shift images by whole px, at most by `most`; `mode` says how `F.pad` fills the margin."""
-    height, width = images.shape[-2:]
-    padded = F.pad(images, (most,) * 4, mode=mode)
-    return padded[..., most - down : most - down + height, most - right : most - right + width]
+def _shifted(images: Float[Tensor, "n c *size"], most: int, moves: Sequence[int], *, mode: str) -> Tensor:
+    """Shift images by whole px along each axis, at most by `most`; `mode` says how `F.pad` fills the margin."""
+    padded = F.pad(images, (most, most) * len(moves), mode=mode)
+    parts: list[Any] = [
+        slice(most - move, most - move + side) for move, side in zip(moves, images.shape[2:], strict=True)
+    ]
+    return padded[(..., *parts)]
 
 
 def guided_rectifier(x: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
@@ -303,32 +306,37 @@ def captum() -> Any:
     return captum.attr
 
 
-def mean_color(network: fv.Network, images: Tensor) -> Float[Tensor, "c 1 1"]:
+def mean_color(network: fv.Network, images: Tensor) -> Float[Tensor, "c *ones"]:
     """Return the mean color of the network's input specification, which is 0 to the module.
+
+    Of signals and volumes it is their mean value, in [0, 1] as their images.
 
     Args:
         network: The network.
         images: Images whose device the color gets.
     """
-    return torch.tensor(network.input.mean, device=images.device).view(-1, 1, 1)
+    ones = [1] * (images.ndim - 2)
+    return network.input.images(torch.tensor(network.input.mean, device=images.device).view(1, -1, *ones))[0]
 
 
-def _baseline(kind: str, network: fv.Network, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+def _baseline(kind: str, network: fv.Network, images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
     """Return the images from which integrated gradients start.
 
     Raises:
         SettingError: There is no such baseline for text, or for images.
     """
     if kind == "zero":
-        return torch.zeros_like(images)
+        return torch.zeros_like(images) if network.tokens else network.input.images(torch.zeros_like(images))
     if kind == "pad" or (kind == "blur" and network.tokens is not None):
         return _padding(kind, network).to(images).expand_as(images).clone()
     if kind == "mean":
         return mean_color(network, images).expand_as(images).clone()
-    height, width = images.shape[-2:]
-    rows, columns = (max(1, round(BLUR_PATCHES * side / min(height, width))) for side in (height, width))
-    small = resize(images.detach(), (rows, columns))
-    return F.interpolate(small, (height, width), mode="bicubic").clamp(0, 1)
+    size = tuple(images.shape[2:])
+    patches = tuple(max(1, round(BLUR_PATCHES * side / min(size))) for side in size)
+    if len(size) != 2:  # means of patches, since `resize` samples signals and volumes without antialiasing
+        small = F.interpolate(images.detach(), patches, mode="area")
+        return F.interpolate(small, size, mode=linear_mode(images))
+    return F.interpolate(resize(images.detach(), patches), size, mode="bicubic").clamp(0, 1)
 
 
 def _padding(kind: str, network: fv.Network) -> Float[Tensor, "1 d 1 length"]:

@@ -17,6 +17,7 @@ from featviz.checks import check_number
 from featviz.engine import Scorer
 from featviz.errors import shown
 from featviz.interfaces import Size
+from featviz.io import linear_mode
 
 MASKED_BATCH = 32
 """Number of masked images that the network sees at once."""
@@ -53,19 +54,18 @@ class Occlusion:
         if self.stride is not None:
             check_number("stride of Occlusion", self.stride, at_least=1, at_most=self.window, whole=True, note="(px)")
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the mean fall of the score over the windows that cover each pixel.
 
         Raises:
             SettingError: `stride` is above the default window, which depends on the size of the image.
         """
-        height, width = request.size
         window = self.window or default_window(request)
         stride = self.stride or max(1, window // 2)
         if stride > window:
             raise fv.SettingError(f"stride of Occlusion must be at most the window, {window} px, got {stride}")
         channels = images.shape[1]
-        sides = [(min(window, side), min(stride, side)) for side in (height, width)]
+        sides = [(min(window, side), min(stride, side)) for side in request.size]
         with request.open() as scorer, torch.no_grad():
             occlusion = captum().Occlusion(lambda batch: scorer(batch)[:, 0])
             fall = occlusion.attribute(
@@ -101,16 +101,18 @@ class FeatureAblation:
         if self.cell is not None:
             check_number("cell of FeatureAblation", self.cell, at_least=1, whole=True, note="(px)")
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the fall of the score for each cell."""
-        cell, (height, width) = self.cell or default_window(request), request.size
-        columns = math.ceil(width / cell)
-        cells = (torch.arange(height) // cell)[:, None] * columns + torch.arange(width) // cell
+        cell = self.cell or default_window(request)
+        cells = torch.zeros(request.size, dtype=torch.long)
+        for axis, side in enumerate(request.size):
+            along = torch.arange(side).view(-1, *[1] * (len(request.size) - 1 - axis)) // cell
+            cells = cells * math.ceil(side / cell) + along
         with request.open() as scorer, torch.no_grad():
             ablation = captum().FeatureAblation(lambda batch: scorer(batch)[:, 0])
             fall = ablation.attribute(
                 images.detach(),
-                feature_mask=cells.to(images.device).expand(1, images.shape[1], -1, -1),
+                feature_mask=cells.to(images.device).expand(1, images.shape[1], *request.size),
                 baselines=mean_color(request.network, images).expand_as(images),
                 perturbations_per_eval=max(1, MASKED_BATCH // len(images)),
             )
@@ -151,7 +153,7 @@ class RISE:
             raise fv.SettingError(f"keep of RISE must be in (0, 1), got {shown(self.keep)} (default 0.5)")
         check_number("seed of RISE", self.seed, at_least=0, whole=True, note="(default 0)")
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the weighted mean of the masks."""
         generator = torch.Generator().manual_seed(self.seed)
         masks = torch.cat([self._mask(request.size, generator) for _ in range(self.samples)]).to(images.device)
@@ -159,21 +161,21 @@ class RISE:
         with request.open() as scorer, torch.no_grad():
             for image in images.detach():
                 scores = masked_scores(scorer, image, masks, mean_color(request.network, images))
-                found.append(torch.einsum("m,mhw->hw", scores - scores.mean(), masks) / (len(masks) * self.keep))
+                found.append(torch.einsum("m,m...->...", scores - scores.mean(), masks) / (len(masks) * self.keep))
         return AttributionMap(torch.stack(found))
 
-    def _mask(self, size: Size, generator: torch.Generator) -> Float[Tensor, "1 h w"]:
+    def _mask(self, size: Size, generator: torch.Generator) -> Float[Tensor, "1 *size"]:
         """Draw one mask."""
         cell = max(1, math.ceil(min(size) / self.cells))
-        rows, columns = (math.ceil(side / cell) + 1 for side in size)
-        grid = (torch.rand(1, 1, rows, columns, generator=generator) < self.keep).float()
-        large = F.interpolate(grid, (rows * cell, columns * cell), mode="bilinear", align_corners=False)
-        top, left = torch.randint(cell, (2,), generator=generator).tolist()
-        return large[0, :, top : top + size[0], left : left + size[1]]
+        counts = [math.ceil(side / cell) + 1 for side in size]
+        grid = (torch.rand(1, 1, *counts, generator=generator) < self.keep).float()
+        large = F.interpolate(grid, [count * cell for count in counts], mode=linear_mode(grid), align_corners=False)
+        moves = torch.randint(cell, (len(size),), generator=generator).tolist()
+        return large[0][(slice(None), *(slice(move, move + side) for move, side in zip(moves, size, strict=True)))]
 
 
 def masked_scores(
-    scorer: Scorer, image: Float[Tensor, "c h w"], masks: Float[Tensor, "m h w"], hidden: Float[Tensor, "c 1 1"]
+    scorer: Scorer, image: Float[Tensor, "c *size"], masks: Float[Tensor, "m *size"], hidden: Float[Tensor, "c *ones"]
 ) -> Float[Tensor, " m"]:
     """Return the score of an image under each of several masks.
 
@@ -188,5 +190,5 @@ def masked_scores(
 
 
 def default_window(request: AttributionRequest) -> int:
-    """Return the side of a window where none is given, in px: an eighth of the image's shorter side."""
+    """Return the side of a window where none is given, in px: an eighth of the image's shortest side."""
     return max(1, round(min(request.size) / WINDOWS_PER_SIDE))

@@ -125,6 +125,8 @@ class Scouter:
         network, target = request.network, request.target
         if not isinstance(target, fv.objectives.Logit | fv.objectives.Probability):
             raise fv.SettingError(f"Scouter needs a class as target, got {target}; use GradCAM")
+        if len(request.size) != 2:
+            raise fv.SettingError(f"Scouter explains images, and {network.label} reads inputs of size {network.size}")
         head, layer = read_head(self.head)
         with torch.no_grad():
             acts = network.capture(images, [layer, OUTPUT])

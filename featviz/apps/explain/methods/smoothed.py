@@ -41,7 +41,7 @@ class Smoothed:
             raise fv.SettingError(f"method must be an attribution method, such as GradCAM(), got {shown(self.method)}")
         check_number("std of Smoothed", self.std, above=0, note="(px, default 4)")
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the smoothed map.
 
         Raises:

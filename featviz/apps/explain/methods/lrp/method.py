@@ -123,7 +123,7 @@ class LRP:
                 check_number(f"{name} of LRP", getattr(self, name), at_least=0)
         check_flag("bias of LRP", self.bias)
 
-    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the relevance of each pixel, and how far its sum misses the relevance at the target.
 
         Raises:
@@ -147,7 +147,7 @@ class LRP:
             relevance = _relevance_of_target(scorer, acts, COMPOSITES[self.rule])
             (per_channel,) = torch.autograd.grad([acts[layer] for layer in relevance], images, [*relevance.values()])
         total = torch.stack([part.flatten(1).sum(1) for part in relevance.values()]).sum(0)
-        delta = (per_channel.sum((1, 2, 3)) - total) / total.abs().clamp(min=1e-12)
+        delta = (per_channel.sum(tuple(range(1, per_channel.ndim))) - total) / total.abs().clamp(min=1e-12)
         remedy = None if self.bias else REMEDIES.get(self.rule)
         return AttributionMap(per_channel.sum(1), per_channel, delta=delta, remedy=remedy)
 
@@ -156,7 +156,7 @@ class LRP:
         gamma, epsilon = GRADIENT_STRENGTHS if self.rule in HALVES else WEIGHTED_STRENGTHS
         return gamma if self.gamma is None else self.gamma, epsilon if self.epsilon is None else self.epsilon
 
-    def _by_gradient(self, request: AttributionRequest, images: Float[Tensor, "n c h w"]) -> AttributionMap:
+    def _by_gradient(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return gradient times input, where the gradient is that of the rules."""
         rules = GradientRules(HALVES[self.rule], *self._strengths())
         maps, totals = [], []
@@ -175,7 +175,7 @@ class LRP:
                 parts = [(acts[layer].detach() * one).sum() for layer, one in gradients.items()]
                 totals.append(torch.stack(parts).sum())
         per_channel, total = torch.cat(maps), torch.stack(totals)
-        delta = (per_channel.sum((1, 2, 3)) - total) / total.abs().clamp(min=1e-12)
+        delta = (per_channel.sum(tuple(range(1, per_channel.ndim))) - total) / total.abs().clamp(min=1e-12)
         return AttributionMap(_on_patches(request, per_channel.sum(1)), per_channel, delta=delta)
 
     def _run(
@@ -239,7 +239,7 @@ def _gradients_of_target(scorer: Scorer, acts: Activations) -> dict[str, Tensor]
     return dict(zip(leaves, torch.autograd.grad(score.sum(), list(leaves.values())), strict=True))
 
 
-def _on_patches(request: AttributionRequest, pixels: Float[Tensor, "n h w"]) -> Float[Tensor, "n rows columns"]:
+def _on_patches(request: AttributionRequest, pixels: Float[Tensor, "n *size"]) -> Float[Tensor, "n *position"]:
     """Sum relevance over each patch, where the network cuts the image into patches first.
 
     Within a patch, which one linear layer reads, the signs of neighbouring pixels alternate.
