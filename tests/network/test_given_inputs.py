@@ -243,7 +243,7 @@ def test_wrapped_modules_run_on_a_working_copy_and_are_unwrapped_again():
 # ---------------------------------------------------------------------------------------------- explanations
 
 
-@pytest.mark.parametrize("method", ["gradcam", "integratedgradients", "occlusion"])
+@pytest.mark.parametrize("method", ["gradcam", "IntegratedGradients(steps=16)", "occlusion"])
 def test_explanations_are_about_the_optimised_input(method):
     image = torch.full((3, 16, 16), 0.5)
     image[0, :8] = 0.9  # red above
