@@ -147,9 +147,9 @@ def fit_prior(
         Path | None, typer.Option("--output", "-o", help="File to write; ends in .json. Default: FOLDER-prior.json.")
     ] = None,
 ) -> None:
-    """Learn the colour and spectrum statistics of your images, signals, volumes or video.
+    """Learn the colours and spectrum of images, or other data.
 
-    Use the file with --param "Fourier(prior='prior.json')".
+    With --model, the spectrum and the channels of signals, volumes or video. Use the file with --param "Fourier(prior='prior.json')".
     """
     from featviz.io import check_output
 
