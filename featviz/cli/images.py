@@ -149,7 +149,7 @@ def fit_prior(
 ) -> None:
     """Learn the colours and spectrum of images, or other data.
 
-    With --model, the spectrum and the channels of signals, volumes or video. Use the file with --param "Fourier(prior='prior.json')".
+    Use the file with --param "Fourier(prior='prior.json')". --model names the network that reads the other data.
     """
     from featviz.io import check_output
 
