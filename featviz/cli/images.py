@@ -40,6 +40,9 @@ def replay(
     quiet: Quiet = False,
 ) -> None:
     """Render an image again from its recipe, and compare."""
+    from featviz.engine import check_rate
+
+    check_rate(rate)
     recipe = fv.Recipe.of(image)
     path = _replay_file(image, output, recipe.input.axes)
     rendering = fv.replay(
