@@ -40,6 +40,9 @@ def replay(
     quiet: Quiet = False,
 ) -> None:
     """Render an image again from its recipe, and compare."""
+    from featviz.engine import check_rate
+
+    check_rate(rate)
     recipe = fv.Recipe.of(image)
     path = _replay_file(image, output, recipe.input.axes)
     rendering = fv.replay(
@@ -147,9 +150,9 @@ def fit_prior(
         Path | None, typer.Option("--output", "-o", help="File to write; ends in .json. Default: FOLDER-prior.json.")
     ] = None,
 ) -> None:
-    """Learn the colour and spectrum statistics of your images, signals, volumes or video.
+    """Learn the colours and spectrum of images, or other data.
 
-    Use the file with --param "Fourier(prior='prior.json')".
+    Use the file with --param "Fourier(prior='prior.json')". --model names the network that reads the other data.
     """
     from featviz.io import check_output
 

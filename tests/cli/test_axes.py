@@ -59,7 +59,7 @@ def run(capsys, *words):
     return status, found.out.splitlines(), found.err.splitlines()
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["signal", "volume", pytest.param("clip", marks=pytest.mark.slow)])
 def test_results_are_rendered_and_replayed(name, capsys):
     model = ["--model", f"nets.py:{name}"]
     for file in FILES[name]:
@@ -92,6 +92,8 @@ def test_sizes_axes_and_rates_are_options(capsys):
     run(capsys, "render", "0:1", "--steps", "1", "--size", "90", "--model", "nets.py:signal", "-o", "a.npy")
     run(capsys, "render", "0:1", "--steps", "1", "--size", "4x6x8", "--model", "nets.py:volume", "-o", "b.npy")
     run(capsys, "render", "0:1", "--steps", "1", "--size", "7", "--model", "nets.py:volume", "-o", "c.npy")
+    long = ("--size", "70000", "--transforms", "none")  # longer than a side of an image may be
+    assert run(capsys, "render", "0:1", "--steps", "0", *long, "--model", "nets.py:signal", "-o", "e.npy")[0] == 0
     assert [np.load(f"{name}.npy").shape[2:] for name in "abc"] == [(90,), (4, 6, 8), (7, 7, 7)]
     bare = ("--model", "nets.py:bare", "--axes", "x", "--input-size", "70", "--mean", "0", "--std", "0.5")
     more = ("--value-range", "-1,1", "--rate", "8000")
@@ -109,6 +111,10 @@ BAD = [
     (["--value-range", "1"], "a range must be the lowest and the highest value, as -1,1, got '1'"),
     (["--axes", "yx"], "axes must be x for the size (60,), got 'yx'"),
     (["--rate", "0", "-o", "a.png"], "rate must be > 0, got 0.0"),
+    (["--input-size", "9999999999"], "size must be at most 16777216 px on each side, got 9999999999"),
+    (["--param", "cppn", "--at", "8x8"], "size must have 1 number(s), as the images, got (8, 8)"),
+    (["--model", "motifnet", "--input-size", "99999"], "input_size must be at most 65536 px on each side, got 99999"),
+    (["--model", "motifnet", "--input-size", "8x8x8"], "input_size must have 2 number(s) for motifnet, got (8, 8, 8)"),
 ]  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_the_spectrum_of_volumes_is_found(tmp_path):
     check_render(network((8, 8, 12)), fv.fit_prior(tmp_path / "data", network=made, size=(12, 14, 16)), tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["mp4", "npy"])
+@pytest.mark.parametrize("kind", [pytest.param("mp4", marks=pytest.mark.slow), "npy"])
 def test_the_spectrum_of_video_is_a_product_of_space_and_time(kind, tmp_path):
     made = network((16, 48, 64), 3, "tyx", mean=(0.5,) * 3, std=(0.2,) * 3)
     clips = (0.7 * noise(4, 3, (32, 48, 64), (0.7, 1.5, 1.5))).sigmoid()
