@@ -23,9 +23,9 @@ LAYER = "stage1"
 """The early layer whose change is measured, the default of `fv.accentuate` for this network."""
 DEEP = "stage3"
 """Layer of the channels."""
-WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.85, 1.0)
+WEIGHTS = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0)
 """Weights of `fv.accentuate`."""
-DIFFERENCES = (0.0, 10.0, 30.0, 60.0, 100.0, 200.0, 400.0)
+DIFFERENCES = (0.0, 10.0, 30.0, 60.0, 100.0, 200.0, 400.0, 800.0)
 """Weights of `InputDifference`."""
 STEPS = 100
 WANTED = 3.0

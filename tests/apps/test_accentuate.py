@@ -53,7 +53,7 @@ def test_the_ascent_restated(net, photograph):
             ratio = up.abs().sum() / probe.abs().sum()
             back = torch.zeros_like(up)
         else:
-            (back,) = torch.autograd.grad(distance(x), x, retain_graph=True)
+            (back,) = torch.autograd.grad(distance(x) ** 2 / target.norm(), x, retain_graph=True)
         x.backward(weight * ratio * back - up)
         stepper.step()
         scores.append(float(score.detach()))
@@ -76,13 +76,23 @@ def test_both_images_are_seen_through_the_same_crops(net, photograph):
 def test_a_weight_keeps_the_early_layer(net, photograph):
     free, kept = (
         fv.accentuate(net, photograph, "conv2:1", layer="conv1", weight=weight, crops=4, steps=30, progress=None)
-        for weight in (0.0, 1.0)
+        for weight in (0.0, 4.0)
     )
     before = fv.score(net, "conv2:1", photograph)
     changes = [change(net, "conv1", each.images[:, :3], photograph) for each in (free, kept)]
     assert changes[1] < 0.7 * changes[0]
     for each in (free, kept):
         assert fv.score(net, "conv2:1", each.images[:, :3]) > before
+
+
+def test_a_larger_weight_changes_less_and_none_holds_the_image(net, photograph):
+    """The penalty is squared: its gradient fades near the photograph, and every weight leaves some change."""
+    found = [
+        fv.accentuate(net, photograph, "conv2:1", layer="conv1", weight=weight, crops=4, steps=30, progress=None)
+        for weight in (2.0, 8.0, 32.0)
+    ]
+    changes = [change(net, "conv1", each.images[:, :3], photograph) for each in found]
+    assert changes[0] > changes[1] > changes[2] > 0.005
 
 
 def test_opacity_is_blurred_and_full_where_the_gradient_is_largest():
@@ -179,7 +189,7 @@ def test_progress_counts_steps_and_gets_images(net, photograph):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"weight": -1}, "weight must be >= 0, got -1 (default 1)"),
+        ({"weight": -1}, "weight must be >= 0, got -1 (default 4)"),
         ({"crops": 0}, "crops must be a whole number in [1, 1024], got 0 (default 16)"),
         ({"zoom": 0.5}, "zoom must be >= 1, got 0.5 (default 1.3)"),
         ({"steps": 0}, "steps must be a whole number >= 1, got 0 (default 100)"),

@@ -52,10 +52,11 @@ def accentuate(
     """Accentuate a photograph: raise an objective from it while an early layer stays almost the same.
 
     `dream` changes all of a photograph; this enhances the parts that the objective depends on. Each step maximises the
-    mean over random crops of `objective - weight * ratio * ‖a - p‖`, with the activations a of a crop in an early layer
-    and p of the same crop of the photograph. `ratio` is the sum of the absolute gradient of the objective divided by
-    that of the distance at the first step, so that one weight suits all objectives. The opacity of a pixel is the sum
-    over steps of its absolute gradient of the objective.
+    mean over random crops of `objective - weight * ratio * ‖a - p‖² / ‖p‖`, with the activations a of a crop in an
+    early layer and p of the same crop of the photograph. `ratio` is the sum of the absolute gradient of the objective
+    divided by that of `‖a - p‖` at the first step, so that one weight suits all objectives: both gradients have the
+    same size where the layer has changed by 1 / (2 weight) of its length. The opacity of a pixel is the sum over steps
+    of its absolute gradient of the objective.
 
     Args:
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
@@ -86,8 +87,9 @@ def accentuate(
         RenderError: No gradient reaches the image, or the score is not finite.
 
     Source: Hamblin et al. 2024, https://arxiv.org/abs/2402.10039.
-    Differs: crops are those of `transforms.ResizedView`; the gradient of the distance, which is 0 for the photograph
-        itself, is measured at the photograph with a little noise; and the opacity is blurred.
+    Differs: crops are those of `transforms.ResizedView`; the distance is squared, so that small changes are possible,
+        where a distance either holds the image or lets it go; `ratio` is measured at the photograph with a little
+        noise, since the gradient of a distance of 0 is not defined; and the opacity is blurred.
     """
     photograph = as_images(network, image)
     if len(photograph) > 1:

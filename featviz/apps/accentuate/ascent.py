@@ -61,11 +61,13 @@ class _Views:
     rng: Generators
 
     def gradients(self, images: Float[Tensor, "1 c h w"], far: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the mean score of new crops, and the gradients of it and of the mean distance in the early layer.
+        """Return the mean score of new crops, and the gradients of it and of the mean penalty on the early layer.
+
+        The penalty is the squared distance divided by the length of the photograph's activations.
 
         Args:
             images: The image, as a leaf tensor with a gradient.
-            far: Another image at which to measure the gradient of the distance; `None` for the same one.
+            far: Another image, for the gradient of the distance there, which is not squared, instead of the penalty.
         """
         layer, channels = self.settings.layer, self.photograph.shape[1]
         # Stacked as channels of one image, all are seen through the same crops.
@@ -81,8 +83,12 @@ class _Views:
         with torch.no_grad():
             target = self.early(reference)[layer]
         values = self.early(others[0])[layer] if others else acts[layer]
-        distance = torch.linalg.vector_norm((values - target).flatten(1), dim=1).mean()
-        return score.detach(), gradient, torch.autograd.grad(distance, images if far is None else far)[0]
+        distance = torch.linalg.vector_norm((values - target).flatten(1), dim=1)
+        if far is None:
+            # Not from the norm, whose gradient is not defined for equal activations.
+            length = torch.linalg.vector_norm(target.flatten(1), dim=1).clamp(min=1e-12)
+            distance = (values - target).flatten(1).square().sum(1) / length
+        return score.detach(), gradient, torch.autograd.grad(distance.mean(), images if far is None else far)[0]
 
 
 def ascend(
@@ -127,7 +133,7 @@ def ascend(
                 far = _noisy(photograph, seed) if step == 0 else None
                 score, gradient, back = views.gradients(images, far)
                 _check(objective, step, score, gradient)
-                if step == 0:  # a norm has no gradient at 0, hence the ratio is measured at a noisy photograph
+                if step == 0:  # the distance has no gradient at 0, hence the ratio is measured at a noisy photograph
                     ratio = float(gradient.abs().sum() / back.abs().sum().clamp(min=1e-12))
                     back = torch.zeros_like(back)
                 images.backward(settings.weight * ratio * back - gradient)

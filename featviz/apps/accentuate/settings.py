@@ -18,8 +18,8 @@ class AccentuationSettings:
 
     Args:
         layer: The early layer whose activations should stay as they are.
-        weight: Weight of their change, >= 0, relative to the objective: with 1, the gradients of both have the same
-            size at the first step.
+        weight: Weight of their change, >= 0, relative to the objective: the gradients of both have the same size where
+            the layer has changed by 1 / (2 weight) of its length.
         crops: Number of random crops in each step, from 1 to `MAX_CROPS`.
         zoom: Side of the image divided by the side of the smallest crop, >= 1.
         steps: Number of steps, >= 1.
@@ -31,7 +31,7 @@ class AccentuationSettings:
     """
 
     layer: str = ""
-    weight: float = 1.0
+    weight: float = 4.0
     crops: int = 16
     zoom: float = 1.3
     steps: int = 100
