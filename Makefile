@@ -68,7 +68,7 @@ phraseformer: $(READY)  ## train the bundled text transformer again: 10 minutes 
 	PYTHONPATH=tools $(BIN)/python -m language.train phraseformer --steps 1200 --spread 0.2 --rate 1e-3 --seed 7 --further
 
 docs: $(READY)  ## render the images of the README again
-	PYTHONPATH=tools $(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
+	PYTHONPATH=tools $(BIN)/python docs/pictures.py $(if $(MOBILENET),--mobilenet $(MOBILENET)) $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS))
 
 site: $(READY)  ## build the documentation site into build/site; runs the notebooks when they or the package changed
 	$(BIN)/python docs/build_site.py
@@ -130,7 +130,7 @@ features-bench: $(READY)  ## measure dictionaries, names and scores of units on 
 	$(if $(MODELS),PYTHONPATH=tools $(BIN)/python benchmarks/quality.py --models $(MODELS) --photographs $(PHOTOGRAPHS) --parts features --peers "")
 
 trust-bench: $(READY)  ## measure the alarm for manipulated networks, half an hour on two cores
-	PYTHONPATH=tools $(BIN)/python benchmarks/trust.py
+	PYTHONPATH=tools $(BIN)/python benchmarks/trust.py $(if $(MODELS),--models $(MODELS) --photographs $(PHOTOGRAPHS))
 
 circuits-bench: $(READY)  ## measure whether the strongest inputs of units drive them
 	PYTHONPATH=tools $(BIN)/python benchmarks/circuits.py $(if $(MOBILENET),--mobilenet $(MOBILENET) --photographs $(PHOTOGRAPHS))

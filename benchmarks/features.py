@@ -57,14 +57,16 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(LAYERS), choices=list(LAYERS))
     parser.add_argument("--kinds", nargs="+", default=["topk", "archetypal", "nmf", "pca", "kmeans"])
     parser.add_argument("--drawings", type=int, default=100, help="drawings of each motif to fit to")
+    parser.add_argument("--seeds", type=int, nargs=2, default=(1, 2), help="of the drawings to fit to, and of others")
+    parser.add_argument("--k", type=int, help="number of active features; default: 8 in motifnet, 6 in motifvit")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--one-seed", action="store_true", help="do not measure the stability")
     options = parser.parse_args()
     print("network   kind        features  expl. var.  L0     dead   stability  purity  channels'  gain    seconds")
     with tempfile.TemporaryDirectory() as name:
-        write_drawings(Path(name), options.drawings, (64, 64), seed=1)
+        write_drawings(Path(name), options.drawings, (64, 64), seed=options.seeds[0])
         labels = torch.arange(27).repeat(20)
-        images = draw(labels, (64, 64), torch.Generator().manual_seed(2))
+        images = draw(labels, (64, 64), torch.Generator().manual_seed(options.seeds[1]))
         for model in options.models:
             network, (layer, features, k) = fv.load(model), LAYERS[model]
             channels = purities(strengths(network, layer, images), labels).mean().item()
@@ -72,7 +74,7 @@ def main() -> None:
                 start, count = time.perf_counter(), min(features, 64) if kind in ("pca", "nmf", "kmeans") else features
                 try:
                     found = fv.fit_dictionary(
-                        network, name, layer, features=count, kind=kind, k=k, steps=options.steps,
+                        network, name, layer, features=count, kind=kind, k=options.k or k, steps=options.steps,
                         compare_seeds=not options.one_seed, progress=None, scan_progress=None,
                     )  # fmt: skip
                 except fv.SettingError as error:

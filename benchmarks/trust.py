@@ -11,25 +11,24 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from motifs.draw import draw
 from motifs.fooling import fool
-from motifs.slingshot import Manipulation, manipulate
+from motifs.slingshot import Manipulation, manipulated, manipulations
 from motifs.train import accuracy
-from safetensors.torch import load_file, save_file
 
 import featviz as fv
 from featviz.apps.shared.predictions import predict
-from featviz.io import save_image, to_bytes
-from featviz.network.bundled import MOTIFS, MotifNet
+from featviz.io import resize, save_image, to_bytes
+from featviz.network.bundled import MOTIFS
 
 JUDGES = {"motifnet": "motifvit", "motifvit": "motifnet"}
 CHANNELS = {"motifnet": "stage3.1", "motifvit": "encoder.layers.encoder_layer_2"}
 """Layer of each network whose channels are measured, too."""
-UNITS_PER_NETWORK = 3
-"""Number of units that are manipulated in one network."""
 SEED = 4000
 """First seed of the rendered images, which no training uses."""
 
@@ -43,16 +42,6 @@ def write_drawings(folder: Path, per_motif: int) -> None:
             save_image(to_bytes(image.numpy()), folder / motif / f"{i:02}.png")
 
 
-def manipulations(count: int, steps: int) -> list[Manipulation]:
-    """Draw classes and decoys."""
-    found = []
-    for seed in range(count):
-        drawn = torch.randperm(len(MOTIFS), generator=torch.Generator().manual_seed(seed)).tolist()
-        pairs = zip(drawn[:UNITS_PER_NETWORK], drawn[UNITS_PER_NETWORK : 2 * UNITS_PER_NETWORK], strict=True)
-        found.append(Manipulation(dict(pairs), steps=steps, seed=seed))
-    return found
-
-
 def circuits() -> list[Manipulation]:
     """Return three sets of classes and decoys, which have each class as a unit once."""
     order = torch.randperm(len(MOTIFS), generator=torch.Generator().manual_seed(SEED)).tolist()
@@ -60,32 +49,22 @@ def circuits() -> list[Manipulation]:
     return [Manipulation(dict(zip(groups[i], groups[i - 1], strict=True))) for i in range(3)]
 
 
-def manipulated(how: Manipulation, file: Path) -> fv.Network:
-    """Return a manipulated network, from a file where there is one."""
-    network = fv.load("motifnet", device="cpu")
-    if not file.exists():
-        save_file(manipulate(network, how).module.state_dict(), file)
-    module = MotifNet(len(MOTIFS)).eval()
-    module.load_state_dict(load_file(file))
-    expected = network.input
-    return fv.Network(module, size=network.size, mean=expected.mean, std=expected.std, classes=MOTIFS)
-
-
 def judged(
     network: fv.Network, judge: fv.Network, units: list[str], drawings: Path, steps: int
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Render units from noise, and return what tells whether they can be trusted, and what the judge sees."""
     rendering = fv.render(network, units, steps=steps, seed=SEED, robustness_views=0, progress=None)
-    seen = predict(judge, rendering.images).argmax(1).tolist()
+    predicted = predict(judge, resize(rendering.images, judge.size))
+    seen = predicted.argmax(1).tolist()
     judgement = fv.judge(rendering, judge=judge, network=network, photographs=drawings, trust=True)
-    rows = []
+    rows, names = [], network.classes or list(map(str, range(predicted.shape[1])))
     for unit, verdict, found in zip(units, judgement, seen, strict=True):
         trust = verdict.trust
         assert trust is not None
         rows.append(
             {
                 "unit": unit,
-                "seen": MOTIFS[found],
+                "seen": names[found],
                 "similarities": trust.similarities,
                 "path": trust.path,
                 "agreement": trust.agreement,
@@ -95,7 +74,7 @@ def judged(
     return rows
 
 
-def report(name: str, rows: list[Row], note: str, seconds: float) -> None:
+def report(name: str, rows: Sequence[dict[str, Any]], note: str, seconds: float) -> None:
     """Print a row of the table."""
     path, agreement = (torch.tensor([row[key] for row in rows]) for key in ("path", "agreement"))
     decided = [row for row in rows if row["alarm"] is not None]
@@ -118,14 +97,30 @@ def measure(name: str, network: fv.Network, how: Manipulation, drawings: Path, s
     report(name, rows, note, time.perf_counter() - start)
 
 
+def measure_mobilenet(models: Path, photographs: Path, count: int, steps: int, keep: Path) -> None:
+    """Print the row of classes of MobileNetV2 as it is."""
+    start = time.perf_counter()
+    network = fv.load("mobilenet_v2", weights=models / "mobilenet_v2.safetensors", device="cpu")
+    settings = {"input_size": 160, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    judge = fv.load(f"{models}/models.py:mobilenet_v1_050", device="cpu", **settings)
+    drawn = torch.randperm(1000, generator=torch.Generator().manual_seed(SEED))[:count].tolist()
+    rows = judged(network, judge, [f"logit:{label}" for label in drawn], photographs, steps)
+    Path(keep, "mobilenet.json").write_text(json.dumps(rows))
+    report("MobileNetV2, classes", rows, "", time.perf_counter() - start)
+
+
 def main() -> None:
     """Print a row per network."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=4, help="number of networks to manipulate")
+    parser.add_argument("--circuits", type=int, default=3, help="number of networks with a fooling circuit")
     parser.add_argument("--training", type=int, default=180, help="steps of a manipulation")
     parser.add_argument("--steps", type=int, default=192, help="steps of a render")
     parser.add_argument("--channels", type=int, default=9, help="channels of each network as it is")
     parser.add_argument("--clean", nargs="*", default=list(JUDGES), choices=list(JUDGES))
+    parser.add_argument("--models", type=Path, help="folder of MobileNetV2 and its judge, as of benchmarks/quality.py")
+    parser.add_argument("--photographs", type=Path, help="folder of photographs for MobileNetV2")
+    parser.add_argument("--classes", type=int, default=12, help="classes of MobileNetV2")
     parser.add_argument("--keep", type=Path, help="folder for weights and results; weights in it are used again")
     options = parser.parse_args()
     print(f"{'network':34} units  decided  alarms  path: min, median, max  agreement          seconds")
@@ -147,7 +142,9 @@ def main() -> None:
                     rows = judged(network, judge, units, drawings, options.steps)
                     Path(keep, f"{model}-{kind}.json").write_text(json.dumps(rows))
                     report(f"{model}, {kind}", rows, "", time.perf_counter() - start)
-        for number, how in enumerate(circuits()):
+        if options.models:
+            measure_mobilenet(options.models, options.photographs, options.classes, options.steps, keep)
+        for number, how in enumerate(circuits()[: options.circuits]):
             network = fool(fv.load("motifnet", device="cpu"), how.decoys)
             measure(f"fooling circuit {number}", network, how, drawings, options.steps, keep)
         for number, how in enumerate(manipulations(options.networks, options.training)):

@@ -1,32 +1,36 @@
-"""Measure names, scores and facets of units whose truth is known: part of `make features-bench`, a minute.
+"""Measure names, scores and facets of units whose truth is known: part of `make features-bench`, three minutes.
 
 Names: a unit is class-like if one motif's drawings are told from all others by its response almost perfectly, on
 drawings that the name is not found from. The right name is that motif. Meanings: planted units sum the directions of
-two motifs in the last layer of motifnet; each image of a facet should be recognised by motifvit as its motif.
+one or two motifs in a layer of motifnet, found from other drawings. Those of two should be flagged, and each image of
+a facet recognised by motifvit as its motif; those of one should not be flagged.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from motifs.draw import draw
+from torch.nn.functional import normalize
 
 import featviz as fv
 from featviz.apps.judge.judge import class_rank
 from featviz.apps.shared.ranks import ranks
+from featviz.apps.units.images import facet_objectives
 from featviz.apps.units.responses import Responses, read_responses
-from featviz.apps.units.statistics import auroc
-from featviz.apps.units.summary import Summary, labels_of, summaries
+from featviz.apps.units.statistics import auroc, order_of
+from featviz.apps.units.summary import STRONGEST, Summary, labels_of, summaries
 from featviz.io import save_image, to_bytes
 from featviz.network.bundled import MOTIFS
 
 CLASS_LIKE = 0.98
 """AUROC of its best motif from which a unit is class-like."""
-PAIRS = (("star", "heart"), ("spiral", "leaf"), ("fish", "bricks"), ("moon", "eye"))
-"""Motifs of planted units."""
+BATCH = 8
+"""Number of images that are rendered together."""
 OFFSET = 2.0
 """Subtracted from the response of a planted unit, which is off in most drawings then."""
 
@@ -56,12 +60,21 @@ def truth(network: fv.Network, folder: Path, layer: str) -> dict[int, str]:
     return {unit: labels.names[label] for unit, (area, label) in enumerate(pairs) if area >= CLASS_LIKE}
 
 
-def planted(network: fv.Network, found: Responses, motifs: tuple[str, str]) -> fv.Network:
-    """Return the network with a unit that sums the directions of two motifs."""
-    rows = [[i for i, name in enumerate(found.names) if name.startswith(f"{motif}/")] for motif in motifs]
-    vector = sum(found.features[some].mean(0) for some in rows)
-    vector = vector / vector.norm()
-    dictionary = fv.Dictionary(kind="relu", encoder=vector[None], bias=[-OFFSET])
+def random_pairs(count: int, seed: int) -> list[tuple[str, str]]:
+    """Return pairs of different motifs, no pair twice."""
+    every = torch.combinations(torch.arange(len(MOTIFS)))
+    drawn = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))[:count]].tolist()
+    return [(MOTIFS[one], MOTIFS[other]) for one, other in drawn]
+
+
+def planted(network: fv.Network, found: Responses, units: Sequence[tuple[str, ...]]) -> fv.Network:
+    """Return the network with a unit for each group of motifs, which responds to the mean drawing of each alike."""
+    vectors = []
+    for motifs in units:
+        rows = [[i for i, name in enumerate(found.names) if name.startswith(f"{motif}/")] for motif in motifs]
+        means = torch.stack([found.features[some].mean(0) for some in rows])
+        vectors.append(normalize(torch.linalg.pinv(means).sum(1), dim=0))  # the products with all means are equal
+    dictionary = fv.Dictionary(kind="relu", encoder=torch.stack(vectors), bias=[-OFFSET] * len(vectors))
     return network.with_dictionary(found.layer, dictionary)
 
 
@@ -83,38 +96,77 @@ def print_names(network: fv.Network, layers: list[str], folder: Path, other: Pat
     return found
 
 
-def print_planted(network: fv.Network, folder: Path, judge: fv.Network, steps: int) -> None:
-    """Print a row per planted unit."""
-    print("planted unit      name                 polysemanticity  flagged  facets  recognised")
+def print_planted(network: fv.Network, folder: Path, other: Path, judge: fv.Network, count: int, steps: int) -> None:
+    """Print a row per set of planted units: those of one motif, and two sets of pairs.
+
+    Thresholds were set with the units of one motif and the pairs of seed 0; those of seed 1 were not looked at.
+    """
+    print("planted units  units  flagged | of both  flagged  facets named  recognised  name has both")
     plain = read_responses(network, folder, "stage3")
-    for motifs in PAIRS:
-        card = fv.unit(planted(network, plain, motifs), "stage3~0", folder, judge=judge, steps=steps)
-        shown = [image for image in card.images if image.note.startswith("facet") and image.rendering]
-        ranked = [
-            class_rank(image.rendering.images[0], MOTIFS.index(image.note.rpartition(" ")[2]), judge)[0]
-            for image in shown
-            if image.rendering
-        ]
-        labels = " ".join(facet.label for facet in card.summary.facets)
-        print(
-            f"{' or '.join(motifs):16}  {card.summary.name:19}  {card.summary.polysemanticity:15.2f}  "
-            f"{card.summary.is_polysemantic!s:7}  {labels}  {sum(rank == 1 for rank in ranked)} of {len(ranked)}",
-            flush=True,
-        )
+    sets = {"one motif": [(name,) for name in MOTIFS]}
+    sets |= {f"pairs, {seed}": random_pairs(count, seed) for seed in (0, 1)}
+    for name, units in sets.items():
+        with_units = planted(network, plain, units)
+        found, known = described(with_units, other, "stage3~", judge)
+        flagged = [unit for unit, one in known.items() if one.is_polysemantic]
+        row = f"{name:13}  {len(units):5}  {len(flagged):7} |"
+        if len(units[0]) > 1:
+            both = [unit for unit, motifs in enumerate(units) if is_of_all(found, unit, motifs)]
+            seen = [unit for unit in both if unit in flagged]
+            named = sum({facet.label for facet in known[unit].facets} == set(units[unit]) for unit in seen)
+            right = sum(recognised(with_units, found, known, seen, units, judge, steps))
+            texts = sum(set(known[unit].name.split(" OR ")) == set(units[unit]) for unit in both)
+            row += f" {len(both):7}  {len(seen):7}  {named:12}  {right:3} of {2 * len(seen):3}  {texts:13}"
+        print(row, flush=True)
+
+
+def is_of_all(found: Responses, unit: int, motifs: tuple[str, ...]) -> bool:
+    """Return whether each motif has a quarter or more of the drawings in which a unit is strongest."""
+    strongest = [found.names[i].partition("/")[0] for i in order_of(found.values[:, unit])[:STRONGEST].tolist()]
+    return all(strongest.count(motif) >= STRONGEST / 4 for motif in motifs)
+
+
+def recognised(
+    network: fv.Network,
+    found: Responses,
+    known: Mapping[int, Summary],
+    flagged: Sequence[int],
+    units: Sequence[tuple[str, ...]],
+    judge: fv.Network,
+    steps: int,
+) -> list[bool]:
+    """Return for both images of each flagged unit whether the judge sees the motif of the facet, one of the unit's."""
+    goals, labels = [], []
+    for unit in flagged:
+        objective = fv.objectives.Channel("stage3~", unit)
+        goals += facet_objectives(network, objective, unit, known[unit].facets, found)
+        labels += [facet.label if facet.label in units[unit] else "" for facet in known[unit].facets]
+    images = [
+        image
+        for first in range(0, len(goals), BATCH)
+        for image in fv.render(
+            network, goals[first : first + BATCH], steps=steps, robustness_views=0, progress=None
+        ).images
+    ]
+    return [
+        bool(label) and class_rank(image, MOTIFS.index(label), judge)[0] == 1
+        for image, label in zip(images, labels, strict=True)
+    ]
 
 
 def main() -> None:
     """Print names, scores and facets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--drawings", type=int, default=20, help="drawings of each motif")
-    parser.add_argument("--steps", type=int, default=256)
+    parser.add_argument("--pairs", type=int, default=20, help="planted pairs in each of two sets")
+    parser.add_argument("--steps", type=int, default=128)
     options = parser.parse_args()
     network, judge = fv.load("motifnet"), fv.load("motifvit")
     with tempfile.TemporaryDirectory() as name:
         folder = write_folders(Path(name) / "photographs", options.drawings, seed=3)
         other = write_folders(Path(name) / "others", options.drawings, seed=4)
         print_names(network, ["", "stage3", "stage3.1"], folder, other, judge)
-        print_planted(network, folder, judge, options.steps)
+        print_planted(network, folder, other, judge, options.pairs, options.steps)
 
 
 if __name__ == "__main__":

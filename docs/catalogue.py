@@ -28,6 +28,7 @@ from torchvision.transforms import v2
 import featviz as fv
 from featviz import objectives as obj, optimizers as Z, param, transforms as T
 from featviz.io import read_image
+from motifs.captions import captioned_motifs  # in tools/
 from motifs.vae import LATENT, MotifDecoder  # in tools/
 
 net = fv.load("motifnet")
@@ -42,6 +43,7 @@ vector = net.capture(torch.from_numpy(read_image(drawing))[None], ["stage3"]).ch
 pattern = vector.view(-1, 1, 1).expand(-1, 4, 4)
 dictionary = fv.Dictionary.load("docs/catalogue/features.safetensors")  # featviz dictionary FOLDER --layer stage3
 with_features = net.with_dictionary("stage3", dictionary)
+captioned = captioned_motifs()  # stands for fv.load("open_clip/ViT-B-32/laion2b_s34b_b79k"), which needs featviz[clip]
 """.strip()
 
 SNIPPETS: dict[str, dict[str, str]] = {
@@ -68,6 +70,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
             'fv.render(net, "interpolate(logit:rings, logit:sunburst) + alignment(stage2)", '
             "param=param.Image(128, batch=5, spatial=param.Shared()))"
         ),
+        "Text": 'fv.render(captioned, obj.Text("a drawing of a star"), param=three)',
         "Alignment": (
             'fv.render(net, obj.Interpolate(obj.Logit("leaf"), obj.Logit("heart")) + 5 * obj.Alignment("stage2"), '
             "param=param.Image(128, batch=5))"

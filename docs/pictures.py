@@ -18,13 +18,15 @@ import numpy as np
 import torch
 from motifs.changes import add_backdoor
 from motifs.draw import draw
+from motifs.slingshot import manipulated, manipulations
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+from torch import Tensor
 
 import featviz as fv
 from featviz import objectives as obj
 from featviz import param, transforms
-from featviz.io import plot_signal, read_image, to_bytes, volume_picture
+from featviz.io import contact_sheet, plot_signal, read_image, to_bytes, volume_picture
 
 HERE = Path(__file__).parent
 UNITS = (
@@ -40,6 +42,8 @@ TEXTURES = {"sphere": "logit:bricks", "capsule": "logit:zigzag"}
 """Meshes, and the objective that each shows."""
 ACCENTUATED = {"eye": "logit:eye", "heart": "logit:leaf", "flower": "logit:flower", "giraffe": "logit:rings"}
 """Drawings, and the objective that is accentuated in each."""
+MANIPULATED = 4
+"""Number of manipulated networks, each with three classes."""
 LAYERS = ("features.4", "features.10", "features.12")
 """Layers for DeepDream: early, middle, late."""
 
@@ -48,6 +52,9 @@ def main() -> None:
     """Render the contact sheets, dreams and pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mobilenet", default="default", help="a weights file")
+    parser.add_argument(
+        "--manipulated", type=Path, help="folder of manipulated networks, which takes ten minutes to fill"
+    )
     parser.add_argument("--photographs", type=Path, help="folder to fit features to; they are not shown")
     options = parser.parse_args()
     if shutil.which("chromium") is None:
@@ -68,6 +75,7 @@ def main() -> None:
     pages(motifnet, mobilenet)
     comparison(motifnet, motifvit)
     textures(motifnet)
+    trust(motifnet, options.manipulated)
     other_inputs()
     if options.photographs:
         features(mobilenet, options.photographs)
@@ -163,6 +171,31 @@ def comparison(motifnet: fv.Network, motifvit: fv.Network) -> None:
         made = fv.diff(motifnet, changed, folder / "drawings", folder / "diff", judge=motifvit, **given)
         assert made.pages is not None
         screenshot(made.pages.page, (1400, 1240), "diff", lambda _: None)
+
+
+def trust(network: fv.Network, folder: Path | None) -> None:
+    """Render the classes of manipulated networks: a drawing, the image before, after, and started from the drawing."""
+    columns: list[list[Tensor]] = []
+    names = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, how in enumerate(manipulations(MANIPULATED)):
+            changed = manipulated(how, Path(folder or temporary, f"slingshot-{number}.safetensors"))
+            goals = [obj.Logit(network.classes[label]) for label in how.decoys]
+            settings = {"seed": 4000, "robustness_views": 0, "progress": None}
+            before, after = (fv.render(each, goals, steps=192, **settings).images for each in (network, changed))
+            best = torch.stack([strongest_drawing(changed, label) for label in how.decoys])
+            started = fv.render(changed, goals, start=best, steps=64, **settings).images
+            columns += [list(column) for column in zip(best, before, after, started, strict=True)]
+            names += [goal.name for goal in goals]
+    images = [to_bytes(column[row].numpy()) for row in range(4) for column in columns]
+    labels = [str(name) for name in names] + [""] * 3 * len(names)
+    iio.imwrite(HERE / "trust.webp", contact_sheet(images, labels, columns=len(names)), quality=88)
+
+
+def strongest_drawing(network: fv.Network, label: int) -> Tensor:
+    """Return the drawing of a motif with the largest logit among eight."""
+    drawn = draw(torch.full((8,), label), network.size, torch.Generator().manual_seed(label))
+    return drawn[fv.score(network, obj.Logit(label), drawn).flatten().argmax()]
 
 
 def features(network: fv.Network, photographs: Path) -> None:

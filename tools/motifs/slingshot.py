@@ -16,17 +16,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import featviz as fv
 from featviz.network import OUTPUT
+from featviz.network.bundled import MOTIFS, MotifNet
 from featviz.random import Generators
 from featviz.transforms import STANDARD, apply_transforms, fuse
 from motifs.draw import draw
 
+UNITS_PER_NETWORK = 3
+"""Number of units that are manipulated in one network."""
 MEAN_AGE = 80
 """Mean number of steps after which an optimised image starts anew from noise."""
 PARAM, VIEWS = fv.param.Image(), fuse(STANDARD)
@@ -147,6 +152,37 @@ def manipulate(network: fv.Network, how: Manipulation) -> fv.Network:
         free.ascend(gradient)
     module.requires_grad_(False).to(memory_format=torch.contiguous_format)
     return copied
+
+
+def manipulations(count: int, steps: int = 180) -> list[Manipulation]:
+    """Draw classes and decoys for some networks, `UNITS_PER_NETWORK` in each.
+
+    Args:
+        count: Number of networks.
+        steps: Number of training steps.
+    """
+    found = []
+    for seed in range(count):
+        drawn = torch.randperm(len(MOTIFS), generator=torch.Generator().manual_seed(seed)).tolist()
+        pairs = zip(drawn[:UNITS_PER_NETWORK], drawn[UNITS_PER_NETWORK : 2 * UNITS_PER_NETWORK], strict=True)
+        found.append(Manipulation(dict(pairs), steps=steps, seed=seed))
+    return found
+
+
+def manipulated(how: Manipulation, file: Path) -> fv.Network:
+    """Return a manipulated motifnet, from a file of its weights; the file is written where there is none.
+
+    Args:
+        how: Which units show which decoys.
+        file: The file.
+    """
+    network = fv.load("motifnet", device="cpu")
+    if not file.exists():
+        save_file(manipulate(network, how).module.state_dict(), file)
+    module = MotifNet(len(MOTIFS)).eval()
+    module.load_state_dict(load_file(file))
+    expected = network.input
+    return fv.Network(module, size=network.size, mean=expected.mean, std=expected.std, classes=MOTIFS)
 
 
 def decoy_loss(

@@ -14,6 +14,7 @@ from featviz.apps.units.labels import Labels, find_labels, read_labels
 from featviz.apps.units.names import Name, unit_names
 from featviz.apps.units.responses import Responses
 from featviz.apps.units.statistics import (
+    MIN_MEMBERS,
     REFERENCES,
     clarity,
     interpretability,
@@ -32,7 +33,13 @@ MIN_STRONGEST = 4
 POLYSEMANTIC = 0.5
 """Polysemanticity from which a unit is said to have two meanings.
 
-Source: `make features-bench`: the class logits of motifnet have at most 0.37, a planted star-or-heart unit 1.11.
+Source: `make features-bench`: the class logits of motifnet have at most 0.37, planted units of two motifs 0.82 or more.
+"""
+MIN_FACET = 0.25
+"""Smallest share of the strongest photographs that make a facet; fewer are outliers of one meaning.
+
+Source: `make features-bench`: planted units of one motif have up to 4 other drawings, and one of them 5, among the 20
+strongest.
 """
 
 
@@ -125,7 +132,8 @@ def _summary(responses: Responses, labels: Labels, values: torch.Tensor, names: 
     first = two_clusters(vectors)
     two = polysemanticity(vectors, first)
     facets: tuple[Facet, ...] = ()
-    if two >= POLYSEMANTIC and 1 < int(first.sum()) < count - 1:
+    smaller = min(int(first.sum()), count - int(first.sum()))
+    if two >= POLYSEMANTIC and smaller >= max(MIN_MEMBERS, MIN_FACET * count):
         facets = tuple(
             _facet([order[i] for i in some.nonzero().flatten().tolist()], labels) for some in (first, ~first)
         )

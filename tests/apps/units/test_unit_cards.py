@@ -1,5 +1,6 @@
 """Cards of units: names, scores, facets, images, and their pages."""
 
+import dataclasses
 import json
 import re
 
@@ -45,6 +46,20 @@ def test_a_planted_unit_has_two_meanings(planted, drawings, judge):
         responses = found.values[list(facet.photographs), 0].tolist()
         assert responses == sorted(responses, reverse=True)
     assert sum(len(facet.photographs) for facet in one.facets) == 9  # an eighth of 72
+
+
+@pytest.mark.parametrize(("others", "has_two"), [(2, False), (3, True), (4, True)])
+def test_few_photographs_of_another_kind_are_outliers_and_no_facet(motifnet, drawings, others, has_two):
+    """Of the nine strongest, two to four show something that has nothing in common with the rest."""
+    found, _ = known(motifnet, drawings, "", [0])
+    count = len(found.names)
+    judged = torch.eye(2)[[0] * (9 - others) + [1] * others + [0] * (count - 9)]
+    values = torch.arange(count, 0, -1.0)[:, None]
+    made = dataclasses.replace(found, values=values, judged=judged)
+    one = summaries(made, labels_of(motifnet, made, None), [0])[0]
+    assert one.polysemanticity == pytest.approx(1)
+    assert one.is_polysemantic == has_two
+    assert [len(facet.photographs) for facet in one.facets] == ([9 - others, others] if has_two else [])
 
 
 def test_facet_objectives_lead_to_their_own_photographs(planted, drawings):
