@@ -144,6 +144,10 @@ class MatchStatistics(_Distribution):
     others: tuple[str, ...] = ()
     term = "statistics"
 
+    def __str__(self) -> str:
+        """Return its text."""
+        return f"{self.term}({', '.join(map(quote_name, (self.layer, *self.others)))})"
+
     def bind(self, context: RenderContext) -> Objective:
         """Read the running statistics.
 

@@ -125,6 +125,12 @@ def test_bad_photographs(given, message):
         obj.MatchStatistics("map", (3,))
 
 
+def test_the_text_of_statistics():
+    both = obj.MatchStatistics("stem.1", ("tv",))
+    assert str(both) == 'statistics(stem.1, "tv")'
+    assert obj.parse(str(both)) == both
+
+
 def test_match_statistics():
     mean, std = torch.randn(C, dtype=torch.float64), torch.rand(C, dtype=torch.float64) + 0.5
     objective = bound(obj.MatchStatistics("map"), statistics=lambda layer: (mean, std))
