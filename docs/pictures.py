@@ -6,6 +6,7 @@ Without MOBILENET, torchvision downloads its own weights for that network. Scree
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,8 +23,8 @@ from playwright.sync_api import Page, sync_playwright
 
 import featviz as fv
 from featviz import objectives as obj
-from featviz import param
-from featviz.io import read_image, to_bytes
+from featviz import param, transforms
+from featviz.io import plot_signal, read_image, to_bytes, volume_picture
 
 HERE = Path(__file__).parent
 UNITS = (
@@ -67,6 +68,7 @@ def main() -> None:
     pages(motifnet, mobilenet)
     comparison(motifnet, motifvit)
     textures(motifnet)
+    other_inputs()
     if options.photographs:
         features(mobilenet, options.photographs)
 
@@ -117,6 +119,38 @@ def textures(network: fv.Network) -> None:
         found = fv.texture(network, mesh, goal)
         rows.append(torch.cat([found.view(90 * i, 15, 240, zoom=0.92, background=1.0) for i in range(4)], 2))
     iio.imwrite(HERE / "textures.webp", to_bytes(torch.cat(rows, 1).numpy()), quality=85)
+
+
+def other_inputs() -> None:
+    """Render a chirp in a signal and a ring in a volume, which networks of one kernel each look for."""
+    time = torch.linspace(0, 1, 65)
+    chirp = torch.sin(2 * math.pi * (2 * time + 6 * time**2)) * torch.hann_window(65)
+    z, y, x = torch.meshgrid(*[torch.linspace(-1, 1, 9)] * 3, indexing="ij")
+    ring = torch.exp(-(((torch.hypot(x, y) - 0.65) / 0.25) ** 2) - (z / 0.3) ** 2)
+    signals, volumes = one_kernel(chirp, (256,)), one_kernel(ring, (16, 16, 16))
+    found = fv.render(signals, "logit:0 - 1000*l2", steps=192)
+    planted = torch.zeros(1, 256)
+    at = (256 - 65) // 2
+    planted[:, at : at + 65] = found.values.abs().max() * chirp
+    rows = [plot_signal(each.numpy(), (-4, 4)) for each in (planted, found.values[0])]
+    iio.imwrite(HERE / "signal.webp", np.concatenate(rows), quality=85)
+    views = (transforms.Rotate(10), transforms.Scale(transforms.LogUniform(0.9, 1.1)), transforms.Contrast(0.3))
+    found = fv.render(volumes, "0:0@center - 16000*l2", transforms=views, steps=96)
+    planted = torch.nn.functional.pad(ring, [4, 3] * 3)[None]
+    rows = [volume_picture(each.numpy()) for each in (planted, found.images[0])]
+    gap = np.full((8, *rows[0].shape[1:]), 255, np.uint8)
+    iio.imwrite(HERE / "volume.webp", np.concatenate([rows[0], gap, rows[1]]), quality=85)
+
+
+def one_kernel(kernel: torch.Tensor, size: tuple[int, ...]) -> fv.Network:
+    """Return a network whose only layer has one kernel, and whose logit is the highest response to it."""
+    axes, side = len(size), len(kernel)
+    conv, pool = (torch.nn.Conv1d, torch.nn.Conv3d)[axes > 1], (torch.nn.AdaptiveMaxPool1d, torch.nn.AdaptiveMaxPool3d)
+    first = conv(1, 1, side, padding=side // 2, bias=False)
+    weight = kernel - kernel.mean()
+    first.weight.data = (weight / weight.norm())[None, None]
+    module = torch.nn.Sequential(first, torch.nn.ReLU(), pool[axes > 1](1), torch.nn.Flatten())
+    return fv.Network(module, size=size, mean=(0.0,), std=(1.0,))
 
 
 def comparison(motifnet: fv.Network, motifvit: fv.Network) -> None:

@@ -92,6 +92,6 @@ from .network import (
 from .network import (
     zero_shot as zero_shot,
 )
-from .param.prior import fit_prior as fit_prior
+from .param.prior_fitting import fit_prior as fit_prior
 
 __version__: str

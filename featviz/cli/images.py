@@ -9,14 +9,14 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import Device, Download, JudgeOptions, Own, Quiet, expand_groups, output_file, progress
-from featviz.cli.parsing import find_own
+from featviz.cli.options import Device, Download, JudgeOptions, Own, Quiet, Rate, expand_groups, output_file, progress
+from featviz.cli.parsing import find_own, read_size
 from featviz.cli.render import save
 
 
 @app.command(epilog=examples_of("replay"))
 def replay(
-    image: Annotated[Path, typer.Argument(help="Image file of a render or a dream.")],
+    image: Annotated[Path, typer.Argument(help="File of a render or a dream.")],
     model: Annotated[
         str | None, typer.Option(help="Factory of the network, as FILE.py:FACTORY, if the recipe's is your own.")
     ] = None,
@@ -29,13 +29,22 @@ def replay(
     device: Device = "auto",
     download: Download = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Image file, or a folder. Default: IMAGE-replay.png.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Image file, or a folder. Default: IMAGE-replay.png, or with the ending of a file that is no image.",
+        ),
     ] = None,
+    rate: Rate = None,
     quiet: Quiet = False,
 ) -> None:
     """Render an image again from its recipe, and compare."""
+    from featviz.engine import check_rate
+
+    check_rate(rate)
     recipe = fv.Recipe.of(image)
-    path = output_file(output or image.parent, f"{image.stem}-replay.png")
+    path = _replay_file(image, output, recipe.input.axes)
     rendering = fv.replay(
         recipe,
         network=model,
@@ -47,8 +56,8 @@ def replay(
         download=download,
         progress=progress(quiet, "replay"),
     )
-    comparison = _compare(image, rendering)  # before saving, which may overwrite the image
-    save(rendering, path, expected=recipe.until)
+    comparison = _compare(image, rendering, rate)  # before saving, which may overwrite the image
+    save(rendering, path, expected=recipe.until, rate=rate)
     typer.echo(comparison)
 
 
@@ -117,31 +126,66 @@ def judge(
 
 @app.command()
 def fit_prior(
-    folder: Annotated[Path, typer.Argument(help="Folder of images of one kind; its subfolders are included.")],
-    channels: Annotated[int, typer.Option(help="Number of channels: 1, 3, or those of .npy files.")] = 3,
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of images, or other data, of one kind; its subfolders are included.")
+    ],
+    channels: Annotated[
+        int | None, typer.Option(help="Number of channels: 1, 3, or those of .npy files. Default: 3.")
+    ] = None,
     size: Annotated[
-        int, typer.Option(help="Side in px of the square to which the middle of each image is cut and resized.")
-    ] = 224,
+        str | None,
+        typer.Option(
+            help="Side in px of the square to which the middle of each image is cut and resized. Default: 224, or the "
+            "network's input size."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Network that reads signals (.wav, .npy), volumes (.nii, .nii.gz, .npy) or video (.mp4, .npy), as "
+            "FILE.py:FACTORY. Default: none, for images."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; ends in .json. Default: FOLDER-prior.json.")
     ] = None,
 ) -> None:
-    """Learn the colour and spectrum statistics of your images.
+    """Learn the colours and spectrum of images, or other data.
 
-    Use the file with --param "Fourier(prior='prior.json')".
+    Use the file with --param "Fourier(prior='prior.json')". --model names the network that reads the other data.
     """
     from featviz.io import check_output
 
     path = output or output_file(None, f"{folder.resolve().name}-prior.json")
     check_output(path, ".json")
-    typer.echo(fv.fit_prior(folder, channels=channels, size=size).save(path))
+    network = None if model is None else fv.load(model, weights="none", device="cpu")
+    typer.echo(fv.fit_prior(folder, channels=channels, size=read_size(size), network=network).save(path))
 
 
-def _compare(image: Path, rendering: fv.Rendering) -> str:
+def _replay_file(image: Path, output: Path | None, axes: str) -> Path:
+    """Return the file to write, and check that it can be written.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    from featviz.engine import NUMBERS
+    from featviz.io import check_result, ending_of, free_path, is_folder
+
+    ending, folder = ending_of(image), output or image.parent
+    name = f"{image.name[: -len(ending)]}-replay{ending if ending in NUMBERS else '.png'}"
+    path = free_path(folder / name) if is_folder(folder) else folder
+    check_result(path, axes)
+    return path
+
+
+def _compare(image: Path, rendering: fv.Rendering, rate: float | None) -> str:
     """Return how a rendering differs from the image that it repeats."""
-    from featviz.io import read_image
+    from featviz.engine import NUMBERS
+    from featviz.io import ending_of, read_image
 
-    now = rendering.sheet().transpose(2, 0, 1) / 255.0
+    if ending_of(image) in NUMBERS:
+        return _compare_numbers(image, rendering, rate)
+    now = rendering.sheet(rate=rate).transpose(2, 0, 1) / 255.0
     then = read_image(image, len(now))
     if then.shape != now.shape:
         return "of another size than the image; the file was changed"
@@ -150,3 +194,25 @@ def _compare(image: Path, rendering: fv.Rendering) -> str:
         return "the same as the image, to the byte"
     lossy = "" if image.suffix.lower() == ".png" else f" ({image.suffix} files are compressed with loss)"
     return f"within {largest} of 255 levels of the image{lossy}"
+
+
+def _compare_numbers(file: Path, rendering: fv.Rendering, rate: float | None) -> str:
+    """Return how a rendering differs from the file of numbers, or of a video, that it repeats."""
+    import tempfile
+
+    import numpy as np
+
+    from featviz.io import VIDEOS, ending_of, read_numbers
+
+    ending = ending_of(file)
+    with tempfile.TemporaryDirectory() as folder:
+        (again,) = rendering.save(Path(folder, f"again{ending}"), rate=rate)
+        if again.read_bytes() == file.read_bytes():
+            return "the same as the file, to the byte"
+        if ending in VIDEOS:
+            return f"rendered again; {ending} files are compressed with loss, and are not compared"
+        now, then = read_numbers(again), read_numbers(file)
+    if now.shape != then.shape:
+        return "of another size than the file; it was changed"
+    largest = float(np.abs(now - then).max())
+    return f"within {largest:.3g} of the numbers in the file" if largest else "the same numbers as in the file"

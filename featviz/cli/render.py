@@ -87,7 +87,9 @@ def render(
 
     Several objectives are rendered as one batch.
     """
+    from featviz.engine import check_rate
     from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms
+    from featviz.interfaces import as_size
     from featviz.io import check_result
 
     check_result(output or Path("image.png"))
@@ -96,6 +98,7 @@ def render(
     parsed = [fv.objectives.parse(text, named) for text in objectives or []]
     if not parsed and not classes:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
+    check_rate(rate)
     sides = read_size(size)
     image = None if param is None else as_param(param, None, batch, named)
     shown = _shown_size(at, param or "fourier", image)
@@ -107,7 +110,7 @@ def render(
         loaded,
         parsed,
         param=image,
-        size=sides,
+        size=None if sides is None else as_size(sides, len(loaded.size)),
         batch=batch,
         transforms=as_transforms(transforms, named),
         optimizer=follows,

@@ -150,11 +150,15 @@ class Rendering:
             size: Height and width in px, or one side.
 
         Raises:
-            SettingError: The param has one size only (`param.CPPN` has none), or a side is < 1.
+            SettingError: The param has one size only (`param.CPPN` has none), a side is < 1, or there is not one side
+                for each axis.
         """
         if self.redraw is None:
             raise SettingError("these images have a fixed size; render with param.CPPN() to draw them at any size")
-        size = as_size(size, self.images.ndim - 2)
+        axes = self.images.ndim - 2
+        size = as_size(size, axes)
+        if len(size) != axes:
+            raise SettingError(f"size must have {axes} number(s), as the images, got {size}")
         if min(size) < 1:
             raise SettingError(f"size must be at least 1 px on each side, got {show_size(size)}")
         with torch.no_grad():
@@ -278,7 +282,9 @@ class Rendering:
             shown = zip(self.images.numpy(), self.names, strict=True)
             return "".join(volume_html(volume, name) for volume, name in shown)
         if self.recipe.input.axes == "tyx":
-            return clip_html(sheets_of(self.images.numpy(), self.names, alpha=self.alpha), FRAME_RATE, repr(self))
+            return clip_html(
+                sheets_of(self.images.numpy(), self.names, alpha=self.alpha), FRAME_RATE, ", ".join(self.names)
+            )
         return None
 
     def _pictures(self, rate: float | None = None) -> list[UInt8[np.ndarray, "h w rgba"]]:

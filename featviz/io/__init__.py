@@ -10,6 +10,7 @@ from featviz.io.display import clip_html, volume_html
 from featviz.io.files import check_output, ending_of, free_path, is_file, is_folder, slug, unique_slug, write
 from featviz.io.folders import (
     check_outside,
+    files_in,
     images_in,
     middle,
     read_arrays,
@@ -18,7 +19,7 @@ from featviz.io.folders import (
     read_whole_photograph,
     warn_of_skipped,
 )
-from featviz.io.formats import FORMATS, check_result, recipe_in
+from featviz.io.formats import FORMATS, check_result, read_numbers, recipe_in
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images, separate_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
 from featviz.io.images import (
@@ -41,6 +42,7 @@ from featviz.io.npy import NPY, recipe_beside, save_npy
 from featviz.io.plots import has_matplotlib, plot_signal
 from featviz.io.progress import auto_bar, default_progress, named_progress, progress_bar
 from featviz.io.resizing import linear_mode, resize
+from featviz.io.samples import parts_of, read_samples
 from featviz.io.store import Store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
 from featviz.io.volumes import volume_picture
@@ -73,6 +75,7 @@ __all__ = [
     "encode",
     "encode_gif",
     "ending_of",
+    "files_in",
     "fit_size",
     "frames_of",
     "free_path",
@@ -90,6 +93,7 @@ __all__ = [
     "open_image",
     "over_checks",
     "pack_texts",
+    "parts_of",
     "pillow_pixels",
     "plot_signal",
     "progress_bar",
@@ -97,10 +101,12 @@ __all__ = [
     "read_data",
     "read_image",
     "read_nifti",
+    "read_numbers",
     "read_photograph",
     "read_photographs",
     "read_recipe",
     "read_report",
+    "read_samples",
     "read_video",
     "read_wav",
     "read_whole_photograph",

@@ -56,7 +56,8 @@ def save_wav(values: Float[np.ndarray, "c length"], path: Path, rate: int, texts
         )
     data = io.BytesIO()
     soundfile.write(data, values.T.astype(np.float32), rate, format="WAV", subtype="FLOAT")
-    write(path, with_comment(data.getvalue(), texts) if texts else data.getvalue())
+    content = _without_time(data.getvalue())
+    write(path, with_comment(content, texts) if texts else content)
     return path
 
 
@@ -130,6 +131,15 @@ def wav_texts(path: Path) -> dict[str, str]:
                 if found:
                     return found
     return {}
+
+
+def _without_time(data: bytes) -> bytes:
+    """Return the bytes of a .wav file without the time of writing, so that equal signals give equal files.
+
+    libsndfile stores it in the chunk `PEAK` of samples of floats, after a version of 4 bytes.
+    """
+    at = data.find(b"PEAK", 0, data.find(b"data"))
+    return data if at < 0 else data[: at + 12] + bytes(4) + data[at + 16 :]
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -13,6 +13,10 @@ from featviz.io.clips import encode_gif
 from featviz.io.volumes import AXES, filmstrip, slices
 
 BLOCK = '<figure style="margin:0 0 12px;font:13px sans-serif"><figcaption>{label}</figcaption>{content}</figure>'
+MAX_PNG = 1_000_000
+"""Largest number of pixels of a column of slices as PNG, in which every voxel is exact; JPEG is smaller."""
+MAX_JPEG_SIDE = 65_500
+"""Largest side in px of a JPEG."""
 SCROLL = "this.parentNode.firstElementChild.firstElementChild.style.marginTop=-this.value*{height}+'px'"
 """Move the column of slices behind its window."""
 
@@ -50,13 +54,15 @@ def _scroller(volume: Float[np.ndarray, "c d h w"], axis: int) -> str:
     shown = slices(volume, axis)
     height, width = shown[0].shape[:2]
     data, middle = io.BytesIO(), len(shown) // 2
-    filmstrip(shown).save(data, "PNG")
+    strip = filmstrip(shown)
+    kind = "PNG" if strip.width * strip.height <= MAX_PNG or strip.height > MAX_JPEG_SIDE else "JPEG"
+    strip.save(data, kind)
     source = base64.b64encode(data.getvalue()).decode()
     window = f"display:block;overflow:hidden;width:{width}px;height:{height}px"
     column = f"display:block;max-width:none;margin:{-middle * height}px 0 0"
     return (
         '<span style="display:inline-block;margin:4px 8px 0 0;vertical-align:bottom">'
-        f'<span style="{window}"><img src="data:image/png;base64,{source}" alt="slices across {AXES[axis]}" '
+        f'<span style="{window}"><img src="data:image/{kind.lower()};base64,{source}" alt="slices across {AXES[axis]}" '
         f'style="{column}"></span>'
         f'<input type="range" min="0" max="{len(shown) - 1}" value="{middle}" style="width:{max(60, width - 44)}px" '
         f'aria-label="slice across {AXES[axis]}" oninput="{SCROLL.format(height=height)}">'

@@ -114,8 +114,23 @@ def _read(file: str | Path, channels: int) -> Tensor:
     if Path(file).suffix.lower() != ".npy":
         return torch.from_numpy(read_image(file, channels))
     try:
+        return torch.from_numpy(read_npy(file))
+    except TypeError as error:  # an array of text
+        raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
+
+
+def read_npy(file: str | Path) -> np.ndarray:
+    """Read the numbers of a .npy file. It cannot run code: arrays of Python objects are refused.
+
+    Args:
+        file: The file.
+
+    Raises:
+        OutputError: It is missing or broken.
+    """
+    try:
         # Mapped, a file that claims to be larger than it is is refused before any memory is taken.
-        return torch.from_numpy(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
+        return np.array(np.load(file, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
 
@@ -140,12 +155,11 @@ def read_arrays(file: str | Path) -> dict[str, np.ndarray]:
         raise OutputError(f"cannot read {file} as arrays of numbers; was it copied completely?") from error
 
 
-def images_in(folder: str | Path, endings: tuple[str, ...] = READABLE_ENDINGS) -> Iterator[Path]:
+def images_in(folder: str | Path) -> Iterator[Path]:
     """Find the image files of a folder and of its subfolders, sorted by name within each folder.
 
     Args:
         folder: The folder.
-        endings: File endings that count, in lower case; `DATA_ENDINGS` has those of signals and volumes.
 
     Returns:
         An iterator over the files: first those of a folder, then those of its subfolders.
@@ -153,8 +167,22 @@ def images_in(folder: str | Path, endings: tuple[str, ...] = READABLE_ENDINGS) -
     Raises:
         OutputError: The folder is missing or has no images.
     """
+    return files_in(folder, READABLE_ENDINGS)
+
+
+def files_in(folder: str | Path, endings: tuple[str, ...], none: str = "no images in") -> Iterator[Path]:
+    """Find the files of a folder and of its subfolders that have certain endings, in the order of `images_in`.
+
+    Args:
+        folder: The folder.
+        endings: File endings in lower case.
+        none: Start of the message where there are none.
+
+    Raises:
+        OutputError: The folder is missing or has no such files.
+    """
     if not is_folder(folder):
-        raise OutputError(f"no folder {folder}; give a folder of images")
+        raise OutputError(f"no folder {folder}; give a folder of {'images' if 'images' in none else 'files'}")
     found = False
     for parent, subfolders, names in os.walk(folder):
         subfolders.sort()
@@ -163,8 +191,7 @@ def images_in(folder: str | Path, endings: tuple[str, ...] = READABLE_ENDINGS) -
                 found = True
                 yield Path(parent, name)
     if not found:
-        kind = "images" if endings == READABLE_ENDINGS else "inputs"
-        raise OutputError(f"no {kind} in {folder}; it needs files that end in {', '.join(endings)}")
+        raise OutputError(f"{none} {folder}; it needs files that end in {', '.join(endings)}")
 
 
 def check_outside(output: str | Path, folder: str | Path) -> None:

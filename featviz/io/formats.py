@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from featviz.errors import OutputError, RecipeError
-from featviz.io.audio import WAV, check_soundfile, wav_texts
+from featviz.io.audio import WAV, check_soundfile, read_wav, wav_texts
 from featviz.io.clips import GIF
 from featviz.io.files import IMAGE_ENDINGS, check_output, ending_of, is_folder
+from featviz.io.folders import read_npy
 from featviz.io.images import RECIPE_KEY, read_recipe
-from featviz.io.nifti import NIFTI, check_nibabel, nifti_texts
+from featviz.io.nifti import NIFTI, check_nibabel, nifti_texts, read_nifti
 from featviz.io.npy import NPY, recipe_beside
 from featviz.io.plots import check_matplotlib
 from featviz.io.video import VIDEOS, check_video
@@ -54,6 +57,23 @@ def check_result(path: Path, axes: str | None = None) -> None:
         check_nibabel(f"cannot write {path}")
     if ending in VIDEOS and axes == "tyx":
         check_video(path)
+
+
+def read_numbers(path: Path) -> np.ndarray:
+    """Read the numbers of a result, or of other data, with the axes in the order of the file.
+
+    Args:
+        path: A .npy file, a .wav file (channels first) or a NIfTI file.
+
+    Raises:
+        OutputError: The file is missing, broken or of another format, or the package for the format is not installed.
+    """
+    ending = ending_of(path)
+    if ending == NPY:
+        return read_npy(path)
+    if ending in NIFTI:
+        return read_nifti(path)
+    return read_wav(path)[0]
 
 
 def recipe_in(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -58,7 +57,7 @@ def plot_signal(
                 _draw_line(panel, time, line, _limits(values, bounds), bounds)
                 panel.locator_params(axis="y", nbins=5 if rows == 1 else 3)
         else:
-            largest = float(np.abs(values).max()) or 1.0
+            largest = float(np.abs(np.nan_to_num(values)).max()) or 1.0
             extent = (time[0], time[-1], len(values) - 0.5, -0.5)
             axes[0].imshow(values, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest, extent=extent)
             axes[0].set_ylabel("channel")
@@ -87,9 +86,8 @@ def has_matplotlib() -> bool:
 
 def _limits(values: Float[np.ndarray, "c length"], bounds: tuple[float, float]) -> tuple[float, float]:
     """Return the lowest and the highest value of a plot, with some space beyond those of the signal."""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        low, high = bounds
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else bounds
     space = 0.06 * (high - low) or 1.0
     return low - space, high + space
 

@@ -52,7 +52,10 @@ class CompositeAlpha:
         color, alpha, background = images[:, :-1], images[:, -1:], _background(images, draw)
         if color.shape[1] != 3 or color.ndim == 3:  # the gamma curve is that of sRGB, and unknown for other channels
             return torch.lerp(background, color, alpha)
-        return linear_rgb_to_rgb(torch.lerp(rgb_to_linear_rgb(background), rgb_to_linear_rgb(color), alpha))
+        # kornia expects height and width: the first axes of video and volumes are laid out one below the other.
+        background, rgb, opacity = (each.flatten(2, -2) for each in (background, color, alpha))
+        mixed = torch.lerp(rgb_to_linear_rgb(background), rgb_to_linear_rgb(rgb), opacity)
+        return linear_rgb_to_rgb(mixed).view_as(color)
 
 
 def _background(images: Float[Tensor, "n c1 *size"], draw: Spectrum) -> Float[Tensor, "n c *size"]:

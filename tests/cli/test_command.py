@@ -18,7 +18,7 @@ from PIL import Image
 import featviz as fv
 from featviz.cli import app, main
 from featviz.cli.options import JudgeOptions, steps_of
-from featviz.cli.parsing import find_classes, read_channels, read_numbers, read_size
+from featviz.cli.parsing import find_classes, read_channels, read_image_size, read_numbers, read_range, read_size
 from featviz.io import read_image
 
 COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands}
@@ -289,7 +289,7 @@ BAD = [
     (["render", "stage1:3", "--size", "0"], "size must be at least 1 px on each side, got 0 x 0"),
     (["render", "stage1:3", "--size", "1000000"], "size must be at most 65536 px on each side, got 1000000"),
     (["render", "stage1:3", "--size", "65536", "--batch", "9999"], "out of memory with 9999 images of 65536 x 65536 px; give a smaller size"),
-    (["render", "stage1:3", "--size", "big"], "a size must be px as 224, or height and width as 160x320, got 'big'"),
+    (["render", "stage1:3", "--size", "big"], "a size must be px as 224, height and width as 160x320, or three lengths as 16x64x64, got 'big'"),
     (["render", "stage1:3", "--mean", "a"], "numbers must be separated by commas, as 0.5,0.5,0.5, got 'a'"),
     (["render", "stage1:3", "-o", "no/a.png"], "cannot write no/a.png: there is no folder no; make it first"),
     (["render", "stage1:3", "-o", "a.gif"], "cannot write a.gif: end it in .png, .jpg, .jpeg, .webp, or name an existing folder"),
@@ -430,7 +430,7 @@ def test_render_has_the_defaults_of_the_functions():
         name: wanted[name] for name in ("quality", "steps", "lr", "batch", "seed", "size")
     }
     assert wanted["optimizer"] == fv.optimizers.Adam()
-    assert given["param"] == type(fv.param.Image().spatial).__name__.lower()
+    assert given["param"] is wanted["param"] is None
     assert given["transforms"] is wanted["transforms"] is None
 
 
@@ -735,11 +735,18 @@ def test_a_number_is_a_class_index_unless_it_is_a_class_name():
 
 
 def test_text_of_options():
-    assert read_size(None) is None and read_size("224") == (224, 224) and read_size("160X320") == (160, 320)
+    assert read_size(None) is None and read_size("224") == 224 and read_size("160X320") == (160, 320)
+    assert read_size("16x64x32") == (16, 64, 32) and read_image_size("224") == 224
+    with pytest.raises(fv.SettingError, match="^the size of an image must be px as 224, or height and width"):
+        read_image_size("16x64x32")
+    assert read_range("-1,1") == (-1.0, 1.0) and read_range(None) is None
+    with pytest.raises(fv.SettingError, match="^a range must be the lowest and the highest value, as -1,1, got '1'$"):
+        read_range("1")
     assert read_numbers(None) is None and read_numbers("0.5, 1,2e-1") == (0.5, 1.0, 0.2)
     assert read_channels("0-2, 40,7-7") == [0, 1, 2, 40, 7]
-    for text in ("1x2x3", "", "x", "-4", "4.0"):
-        message = f"a size must be px as 224, or height and width as 160x320, got {text!r}"
+    for text in ("1x2x3x4", "", "x", "-4", "4.0"):
+        wanted = "a size must be px as 224, height and width as 160x320, or three lengths as 16x64x64"
+        message = f"{wanted}, got {text!r}"
         with pytest.raises(fv.SettingError, match=f"^{re.escape(message)}$"):
             read_size(text)
     with pytest.raises(fv.SettingError, match="^cannot read the channels '1-'; give numbers as 0-15,40, or all$"):

@@ -108,6 +108,11 @@ def test_noise_does_not_decide_the_precision(monkeypatch, ratio, expected):
     assert found == [expected] * 100
 
 
+def test_the_error_of_a_single_number_is_measured_by_its_magnitude():
+    assert autotune_module._spread(torch.tensor([[-3.0]])).item() == 3
+    assert autotune_module._spread(torch.tensor([1.0, 3.0])).item() == pytest.approx(2**0.5)
+
+
 def test_a_tie_is_single_precision(monkeypatch):
     found = passes(monkeypatch, 0.85)
     assert not is_faster()

@@ -487,6 +487,7 @@ SLOW = {
 ELSEWHERE = {
     "atlas": "umap takes seconds to load; it reads the network as `blocks` does",
     "dream_video": "needs a video; it calls `dream` for each frame",
+    "fit_prior": "reads the input specification alone",
     "load": "makes a network",
 }
 

@@ -1,6 +1,7 @@
 """Objectives of positions on maps of signals and volumes, restated by loops."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -29,9 +30,7 @@ def test_a_tensor_direction_covers_the_centre_of_any_map(size):
         for place in itertools.product(*map(range, own)):
             at = tuple((most - side) // 2 + step for most, side, step in zip(size, own, place, strict=True))
             total += sum(tensor[(k, *place)].item() * acts["0"][(i, k, *at)].item() for k in range(3))
-        assert obj.TensorDirection("0", tensor)(acts)[i].item() == pytest.approx(
-            total / torch.ones(own).sum(), rel=1e-4
-        )
+        assert obj.TensorDirection("0", tensor)(acts)[i].item() == pytest.approx(total / math.prod(own), rel=1e-4)
     assert obj.TensorDirection("0", acts["0"][0])(acts)[0] > 0
     with pytest.raises(AddressError) as caught:
         obj.TensorDirection("0", torch.ones(3, 2, 2))(acts)

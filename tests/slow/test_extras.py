@@ -52,6 +52,22 @@ COMMANDS = {
             "meshes need trimesh, embreex and xatlas; run: pip install 'featviz[mesh]'",
         )
     ],
+    "signals": [
+        (
+            ["render", "0:1", "--model", "nets.py:signal", "--steps", "2", "--quiet", "-o", "a.png"],
+            "cannot write a.png: plots need matplotlib; run: pip install 'featviz[signals]', or save as .npy",
+        ),
+        (
+            ["render", "0:1", "--model", "nets.py:signal", "--steps", "2", "--quiet", "-o", "a.wav"],
+            "cannot write a.wav: sounds need soundfile; run: pip install 'featviz[signals]'",
+        ),
+    ],
+    "volumes": [
+        (
+            ["render", "0:1", "--model", "nets.py:volume", "--steps", "2", "--quiet", "-o", "a.nii.gz"],
+            "cannot write a.nii.gz: NIfTI files need nibabel; run: pip install 'featviz[volumes]'",
+        )
+    ],
     "explain": [
         (
             ["explain", "photos/0.png", "--method", "IntegratedGradients", "-o", "gradients.png"],
@@ -64,6 +80,18 @@ COMMANDS = {
     ],
 }
 """For each extra, commands that need it, and what is said where it is missing."""
+NETWORKS = """\
+import featviz as fv
+from torch import nn
+
+
+def signal():
+    return fv.Network(nn.Sequential(nn.Conv1d(1, 4, 5)), size=(64,), mean=(0.0,), std=(1.0,))
+
+
+def volume():
+    return fv.Network(nn.Sequential(nn.Conv3d(1, 4, 5)), size=(8, 8, 8), mean=(0.0,), std=(1.0,))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +112,7 @@ def without(wheel, tmp_path_factory):
 def folder(tmp_path):
     """A folder with photographs, in which the commands run."""
     (tmp_path / "work" / "photos").mkdir(parents=True)
+    (tmp_path / "work" / "nets.py").write_text(NETWORKS)
     with Image.open(ROOT / "docs" / "chelsea.webp") as photograph:
         for i in range(6):
             photograph.resize((96, 64)).rotate(30 * i).save(tmp_path / "work" / "photos" / f"{i}.png")

@@ -37,6 +37,9 @@ HELP = [re.split(r"\s{3,}", line.strip())[0] for line in EXAMPLES.splitlines() i
     block for block in blocks("python", (ROOT / "docs/guide/own-network.md").read_text()) if "# my_net.py" in block
 )
 (TEXT_NET,) = (block for block in blocks("python", (ROOT / "docs/text.md").read_text()) if "# nets.py" in block)
+(SIGNALS,) = (
+    block for block in blocks("python", (ROOT / "docs/guide/signals.md").read_text()) if "# signal_net.py" in block
+)
 QUICK_COMMANDS = {"README.md", "docs/guide/objectives.md", "docs/guide/own-network.md", "docs/index.md", "docs/text.md"}
 SLOW_PYTHON = {f"docs/guide/{name}.md" for name in ("atlas", "galleries", "own-network", "reading")}
 
@@ -65,6 +68,7 @@ def folder(tmp_path):
     """A folder with the files that commands on pages name."""
     (tmp_path / "my_net.py").write_text(f"{OWN}\n{TEXT_NET}\ntext_network = make\n")
     (tmp_path / "nets.py").write_text(TEXT_NET)
+    (tmp_path / "signal_net.py").write_text(SIGNALS)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     cat = Image.open(ROOT / "docs" / "chelsea.webp").resize((96, 64))
     cat.save(tmp_path / "cat.jpg")

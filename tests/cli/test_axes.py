@@ -1,0 +1,138 @@
+"""`featviz layers`, `render`, `replay` and `fit-prior` of networks that read signals, volumes or video."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+import featviz as fv
+from featviz.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pipes of imageio-ffmpeg
+
+NETWORKS = """
+import torch
+from torch import nn
+
+import featviz as fv
+
+
+def made(conv, size, channels, **more):
+    torch.manual_seed(0)
+    module = nn.Sequential(conv(channels, 3, 3, padding=1))
+    return fv.Network(module, size=size, mean=(0.4,) * channels, std=(0.2,) * channels, **more)
+
+
+def signal():
+    return made(nn.Conv1d, (60,), 1)
+
+
+def volume():
+    return made(nn.Conv3d, (6, 8, 10), 1)
+
+
+def clip():
+    return made(nn.Conv3d, (5, 16, 24), 3, axes="tyx")
+
+
+def bare():
+    return signal().module
+"""
+FILES = {"signal": ("a.png", "a.npy", "a.wav"), "volume": ("a.png", "a.nii.gz"), "clip": ("a.png", "a.gif", "a.mp4")}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder with the networks, which is the current one."""
+    (tmp_path / "nets.py").write_text(NETWORKS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys, *words):
+    """The exit status, the lines printed and the lines of errors of a command."""
+    status = main([*words, "--quiet"] if words[0] in ("render", "replay") else list(words))
+    found = capsys.readouterr()
+    return status, found.out.splitlines(), found.err.splitlines()
+
+
+@pytest.mark.parametrize("name", ["signal", "volume", pytest.param("clip", marks=pytest.mark.slow)])
+def test_results_are_rendered_and_replayed(name, capsys):
+    model = ["--model", f"nets.py:{name}"]
+    for file in FILES[name]:
+        assert run(capsys, "render", "0:1", "--steps", "2", "-o", file, *model) == (0, [file], [])
+        status, lines, errors = run(capsys, "replay", file, *model)
+        assert (status, lines[0], errors) == (0, file.replace("a.", "a-replay."), [])
+        same = ("the same as the image, to the byte", "the same as the file, to the byte")
+        assert lines[1] in same, file
+    assert run(capsys, "render", "0:1", "--steps", "1", *model)[1] == ["0_1.npy"]
+    status, lines, _ = run(capsys, "layers", *model)
+    assert status == 0 and lines[0].startswith("layer") and lines[1].startswith("0 ")
+
+
+def test_changed_numbers_are_compared(capsys):
+    model = ["--model", "nets.py:signal"]
+    run(capsys, "render", "0:1", "--steps", "1", "-o", "a.npy", *model)
+    numbers = np.load("a.npy")
+    np.save("a.npy", numbers + 0.25 * (np.arange(60) == 3))
+    assert run(capsys, "replay", "a.npy", "-o", "b.npy", *model)[1] == [
+        "b.npy",
+        "within 0.25 of the numbers in the file",
+    ]
+    np.save("a.npy", numbers[..., :50])
+    assert (
+        run(capsys, "replay", "a.npy", "-o", "b.wav", *model)[1][1] == "of another size than the file; it was changed"
+    )
+
+
+def test_sizes_axes_and_rates_are_options(capsys):
+    run(capsys, "render", "0:1", "--steps", "1", "--size", "90", "--model", "nets.py:signal", "-o", "a.npy")
+    run(capsys, "render", "0:1", "--steps", "1", "--size", "4x6x8", "--model", "nets.py:volume", "-o", "b.npy")
+    run(capsys, "render", "0:1", "--steps", "1", "--size", "7", "--model", "nets.py:volume", "-o", "c.npy")
+    long = ("--size", "70000", "--transforms", "none")  # longer than a side of an image may be
+    assert run(capsys, "render", "0:1", "--steps", "0", *long, "--model", "nets.py:signal", "-o", "e.npy")[0] == 0
+    assert [np.load(f"{name}.npy").shape[2:] for name in "abc"] == [(90,), (4, 6, 8), (7, 7, 7)]
+    bare = ("--model", "nets.py:bare", "--axes", "x", "--input-size", "70", "--mean", "0", "--std", "0.5")
+    more = ("--value-range", "-1,1", "--rate", "8000")
+    assert run(capsys, "render", "0:1", "--steps", "1", *bare, *more, "-o", "d.wav")[0] == 0
+    samples, rate = soundfile.read("d.wav")
+    assert (samples.shape, rate) == ((70,), 8000)
+    spec = fv.Recipe.of("d.wav").input
+    assert (spec.axes, spec.size, spec.value_range) == ("x", (70,), (-1.0, 1.0))
+
+
+BAD = [
+    (["-o", "a.nii"], ".nii is for volumes; for signals end it in .png, .jpg, .jpeg, .webp, .npy or .wav"),
+    (["-o", "a.mp4"], ".mp4 is for video; for signals end it in .png, .jpg, .jpeg, .webp, .npy or .wav"),
+    (["--size", "8x8"], "size must have 1 number(s), as the input (60,) of nets.py:signal, got (8, 8)"),
+    (["--value-range", "1"], "a range must be the lowest and the highest value, as -1,1, got '1'"),
+    (["--axes", "yx"], "axes must be x for the size (60,), got 'yx'"),
+    (["--rate", "0", "-o", "a.png"], "rate must be > 0, got 0.0"),
+    (["--input-size", "9999999999"], "size must be at most 16777216 px on each side, got 9999999999"),
+    (["--param", "cppn", "--at", "8x8"], "size must have 1 number(s), as the images, got (8, 8)"),
+    (["--model", "motifnet", "--input-size", "99999"], "input_size must be at most 65536 px on each side, got 99999"),
+    (["--model", "motifnet", "--input-size", "8x8x8"], "input_size must have 2 number(s) for motifnet, got (8, 8, 8)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_gives_one_line_and_writes_nothing(words, message, here, capsys):
+    before = sorted(here.iterdir())
+    status, lines, errors = run(capsys, "render", "0:1", "--steps", "1", "--model", "nets.py:signal", *words)
+    assert (status, lines) == (2, []) and len(errors) == 1 and errors[0].endswith(message), errors
+    assert [file for file in sorted(here.iterdir()) if file.name != "__pycache__"] == before
+
+
+def test_a_prior_is_fitted_for_a_network(here, capsys):
+    (here / "data").mkdir()
+    for i in range(3):
+        np.save(here / "data" / f"{i}.npy", np.random.default_rng(i).normal(0.4, 0.2, (1, 200)))
+    assert run(capsys, "fit-prior", "data", "--model", "nets.py:signal", "-o", "p.json") == (0, ["p.json"], [])
+    assert json.loads((here / "p.json").read_text())["axes"] == "x"
+    words = ("render", "0:1", "--steps", "1", "--param", "Fourier(prior='p.json')", "--model")
+    assert run(capsys, *words, "nets.py:signal", "-o", "a.npy")[0] == 0
+    status, _, errors = run(capsys, *words, "nets.py:volume", "-o", "a.npy")
+    assert status == 2 and "the prior was fitted to inputs with 1 axes, and the images have 3" in errors[0]
