@@ -1,4 +1,4 @@
-"""Image networks that people use, with random weights and as small as their constructors allow."""
+"""Networks of images, signals, volumes and video that people use, with random weights and as small as their constructors allow."""
 
 from __future__ import annotations
 
