@@ -8,7 +8,8 @@ TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
 .PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench trust-bench texture-bench \
-	circuits-bench diff-bench accentuate-bench match-bench generators-bench layersbench batchbench blocks-bench networks breakit package startup clean
+	circuits-bench diff-bench accentuate-bench match-bench generators-bench axes-bench layersbench batchbench blocks-bench networks breakit \
+	package startup clean
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -143,6 +144,9 @@ layersbench: $(READY)  ## time the listing of layers
 
 blocks-bench: $(READY)  ## measure contributions to class logits against ablation
 	PYTHONPATH=tools $(BIN)/python benchmarks/blocks.py $(if $(MODELS),--models $(MODELS) --photographs $(PHOTOGRAPHS))
+
+axes-bench: $(READY)  ## measure whether class signals of a network are named by another one
+	PYTHONPATH=tests $(BIN)/python benchmarks/axes.py
 
 batchbench: $(READY)  ## compare images that are rendered alone and in a batch
 	$(BIN)/python benchmarks/batches.py

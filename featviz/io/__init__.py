@@ -10,6 +10,7 @@ from featviz.io.display import clip_html, volume_html
 from featviz.io.files import check_output, ending_of, free_path, is_file, is_folder, slug, unique_slug, write
 from featviz.io.folders import (
     check_outside,
+    files_in,
     images_in,
     middle,
     read_arrays,
@@ -74,6 +75,7 @@ __all__ = [
     "encode",
     "encode_gif",
     "ending_of",
+    "files_in",
     "fit_size",
     "frames_of",
     "free_path",

@@ -14,6 +14,7 @@ from featviz.errors import OutputError, SettingError
 from featviz.interfaces import Size
 from featviz.io.audio import WAV, read_wav
 from featviz.io.files import is_file
+from featviz.io.folders import read_npy
 from featviz.io.nifti import NIFTI, read_nifti
 
 ARRAY_ENDINGS = (".npy",)
@@ -79,11 +80,7 @@ def fit_size(values: Float[Tensor, "c *size"], size: Size, fill: Float[Tensor, "
 
 
 def _array(path: Path) -> np.ndarray:
-    try:
-        # Mapped, a file that claims to be larger than it is is refused before any memory is taken.
-        found = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise OutputError(f"cannot read {path} as an array; was it copied completely?") from error
+    found = read_npy(path)
     if found.dtype.kind not in "biuf":
         raise OutputError(f"cannot read {path}: it holds {found.dtype}, not real numbers")
     return found

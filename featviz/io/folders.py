@@ -155,12 +155,11 @@ def read_arrays(file: str | Path) -> dict[str, np.ndarray]:
         raise OutputError(f"cannot read {file} as arrays of numbers; was it copied completely?") from error
 
 
-def images_in(folder: str | Path, endings: tuple[str, ...] = READABLE_ENDINGS) -> Iterator[Path]:
+def images_in(folder: str | Path) -> Iterator[Path]:
     """Find the image files of a folder and of its subfolders, sorted by name within each folder.
 
     Args:
         folder: The folder.
-        endings: File endings that count, in lower case; `DATA_ENDINGS` has those of signals and volumes.
 
     Returns:
         An iterator over the files: first those of a folder, then those of its subfolders.
@@ -168,7 +167,7 @@ def images_in(folder: str | Path, endings: tuple[str, ...] = READABLE_ENDINGS) -
     Raises:
         OutputError: The folder is missing or has no images.
     """
-    return files_in(folder, endings, "no images in" if endings == READABLE_ENDINGS else "no inputs in")
+    return files_in(folder, READABLE_ENDINGS)
 
 
 def files_in(folder: str | Path, endings: tuple[str, ...], none: str = "no images in") -> Iterator[Path]:

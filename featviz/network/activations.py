@@ -375,7 +375,7 @@ class Activations(Mapping[str, Tensor]):
         Raises:
             AddressError: A layer has no positions.
         """
-        masks = mask.to(self.images, non_blocking=True)[None, None].expand(len(self.images), -1, -1, -1)
+        masks = mask.to(self.images, non_blocking=True)[None, None].expand(len(self.images), 1, *mask.shape)
         moved = self.move_masks(masks)
         tensors = {layer: _gradient_weighted(self[layer], self._weights(layer, moved)) for layer in layers}
         return replace(self, tensors=tensors, source=_gradient_weighted(self.images, masks))

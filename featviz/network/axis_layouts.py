@@ -54,15 +54,16 @@ def _grows_as_product(passes: Passes, call: Call, dim: int) -> bool:
     return abs(own - sum(ratios)) < min(abs(own - ratio) for ratio in ratios)
 
 
-def axis_stride(passes: Passes, length: int, other: int | None) -> int:
-    """Return the distance in px of neighbouring positions along the last axis; 0 where there is one position only.
+def axis_stride(passes: Passes, length: int, other: int | None, axis: int = -1) -> int:
+    """Return the distance in px of neighbouring positions along an axis; 0 where there is one position only.
 
     Args:
         passes: The passes over the network at two sizes.
-        length: Length of the map along its last axis in the first pass.
+        length: Length of the map along the axis in the first pass.
         other: The same in the second pass; `None` if it was refused.
+        axis: Index of the axis.
     """
-    side, larger = passes.spec.size[-1], passes.larger[-1]
+    side, larger = passes.spec.size[axis], passes.larger[axis]
     if length == 1:
         return 0
     if other is not None and other != length:

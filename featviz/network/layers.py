@@ -29,11 +29,13 @@ class Layer:
         name: Dotted name of the module, as in `named_modules`; empty for the whole network.
         layout: Meaning of the dimensions of the output.
         shape: Shape of the output for one image of the network's input size, without the batch dimension.
-        stride: Distance of neighbouring positions of a feature map, in px; 0 for a layer without positions.
+        stride: Distance of neighbouring positions of a feature map, in px; 0 for a layer without positions. Of volumes
+            and video it is that along the last axis.
         calls: Number of times that the module runs in one pass. Its output is captured at the last call; `layer#1`
             addresses the first.
         item: Path of the tensor in the module's output, such as `"logits"` or `"1"`; empty for the first one.
         base: Of the features of a dictionary, the layer whose activations it encodes; `None` for a layer of the module.
+        strides: Distances along each axis of volumes and video; empty for others.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Layer:
     calls: int = 1
     item: str = ""
     base: str | None = None
+    strides: Shape = ()
 
     @property
     def channels(self) -> int:
@@ -134,7 +137,8 @@ class LayerTable:
         rows: list[tuple[str, ...]] = []
         for name in self.layers if names is None else names:
             layer, field = self.layers[name], self.fields.get(name)
-            field_cells = ("", "") if field is None else (str(field.px or "all"), str(field.stride))
+            stride = "x".join(map(str, layer.strides)) if len(set(layer.strides)) > 1 else str(layer.stride)
+            field_cells = ("", "") if field is None else (str(field.px or "all"), stride)
             shape = "x".join(map(str, layer.shape))
             label = name or ("logit" if layer.layout.kind == "vector" else "(output)")
             rows.append((label, layer.layout.kind, shape, str(layer.channels), *field_cells))

@@ -164,7 +164,17 @@ def _layer(passes: Passes, call: Call, layout: Layout) -> Layer:
     assert shape is not None
     layout = replace(layout, batch=int(call in passes.tokens_first))
     layer = Layer(call[0], layout, shape[1:] or (1,), calls=passes.first.counts[call[0]])
-    return replace(layer, stride=_stride(passes, layer, other))
+    return replace(layer, stride=_stride(passes, layer, other), strides=_strides(passes, layer, other))
+
+
+def _strides(passes: Passes, layer: Layer, other: Shape | None) -> Shape:
+    """Return the distance in px of neighbouring positions along each axis of a map of volumes or video; else empty."""
+    if layer.layout.kind != "map" or len(layer.map_size) != 3:
+        return ()
+    grown = replace(layer, shape=other[1:]).map_size if other else (None,) * 3
+    return tuple(
+        axis_stride(passes, *sides, axis) for axis, sides in enumerate(zip(layer.map_size, grown, strict=True))
+    )
 
 
 def _stride(passes: Passes, layer: Layer, other: Shape | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from featviz.checks import check_number, check_position
 from featviz.errors import AddressError, SettingError, shown
-from featviz.interfaces import Position, Traits
+from featviz.interfaces import Position, Traits, show_size
 from featviz.io.array import Array, Numbers
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Unit
@@ -153,12 +154,12 @@ class TensorDirection(Unit):
 
     Args:
         layer: Dotted module name of a feature map.
-        tensor: (channels, rows, columns); numbers, an array or a tensor. If it is smaller than the feature map, it
-            covers the map's centre.
+        tensor: (channels, rows, columns), or `(channels, *positions)` for signals and volumes; numbers, an array or a
+            tensor. If it is smaller than the feature map, it covers the map's centre.
         power: Weight of the angle, >= 0, as for `Direction`.
 
     Raises:
-        SettingError: The tensor is not three-dimensional, or the power is negative.
+        SettingError: The tensor has not two to four dimensions, or the power is negative.
 
     Source: Lucid, lucid/optvis/objectives.py, `tensor_direction`.
     Differs: the mean over positions instead of the sum.
@@ -171,7 +172,10 @@ class TensorDirection(Unit):
     def __post_init__(self) -> None:
         """Convert the tensor to a value that a recipe can hold, and check the fields."""
         super().__post_init__()
-        object.__setattr__(self, "tensor", _as_array(self.tensor, "tensor", ["channels", "rows", "columns"]))
+        array = Array.of(self.tensor)
+        if not 2 <= len(array.shape) <= 4:
+            raise SettingError(f"tensor must have the dimensions (channels, rows, columns), got shape {array.shape}")
+        object.__setattr__(self, "tensor", array)
         _check_power(self.power)
 
     @property
@@ -185,18 +189,18 @@ class TensorDirection(Unit):
         Raises:
             AddressError: The layer is not a feature map, is smaller, or has another number of channels.
         """
-        values, (_, rows, columns) = _feature_map(acts, self.layer, "TensorDirection"), self.tensor.shape
-        height, width = values.shape[2:]
-        if rows > height or columns > width:
+        values, own = _feature_map(acts, self.layer, "TensorDirection"), self.tensor.shape[1:]
+        size = tuple(values.shape[2:])
+        if len(own) != len(size) or any(side > most for side, most in zip(own, size, strict=True)):
             raise AddressError(
-                f"tensor must have at most {height} x {width} positions to fit into {self.layer!r}, "
-                f"got {rows} x {columns}"
+                f"tensor must have at most {show_size(size)} positions to fit into {self.layer!r}, got {show_size(own)}"
             )
-        top, left = (height - rows) // 2, (width - columns) // 2
-        center = values[:, :, top : top + rows, left : left + columns]
+        starts = [(most - side) // 2 for side, most in zip(own, size, strict=True)]
+        parts: list[Any] = [slice(start, start + side) for start, side in zip(starts, own, strict=True)]
+        center = values[(..., *parts)]
         _check_shape(self.layer, center.shape[1:], self.tensor)
         tensor = self.tensor.tensor.to(values, non_blocking=True).flatten()
-        return _dot_cosine(center.flatten(1), tensor, self.power) / (rows * columns)
+        return _dot_cosine(center.flatten(1), tensor, self.power) / math.prod(own)
 
 
 @dataclass(frozen=True)
@@ -207,8 +211,9 @@ class ActivationWeights(Unit):
 
     Args:
         layer: Dotted module name of a feature map.
-        weights: (channels,), (rows, columns) or (channels, rows, columns); numbers, an array or a tensor. Weights of
-            positions are those of the selected patch, or of the whole map.
+        weights: (channels,), (rows, columns) or (channels, rows, columns), with the positions of the map for signals
+            and volumes; numbers, an array or a tensor. Weights of positions are those of the selected patch, or of the
+            whole map.
         at: Row and column of the one position that counts, or of the patch's top left corner; `None` for the whole
             map.
         patch: Rows and columns of the patch that starts at `at`, each >= 1.
@@ -231,7 +236,7 @@ class ActivationWeights(Unit):
         object.__setattr__(self, "weights", Array.of(self.weights))
         object.__setattr__(self, "at", None if self.at is None else _pair("at", self.at))
         object.__setattr__(self, "patch", _pair("patch", self.patch))
-        if not 1 <= len(self.weights.shape) <= 3:
+        if not 1 <= len(self.weights.shape) <= 4:
             raise SettingError(
                 "weights must have shape (channels,), (rows, columns) or (channels, rows, columns), "
                 f"got {self.weights.shape}"
@@ -255,15 +260,20 @@ class ActivationWeights(Unit):
             AddressError: The layer is not a feature map, has no such positions, or does not fit the weights.
         """
         values, weights = _feature_map(acts, self.layer, "ActivationWeights"), self.weights.tensor
+        if self.at is not None and values.ndim != 4:
+            raise AddressError(
+                f"at of ActivationWeights is for maps of rows and columns, and {self.layer!r} has others"
+            )
         if self.at is not None:
             (y, x), (rows, columns) = self.at, self.patch
             acts.at(self.layer, (y, x))  # raises where the patch starts or ends outside of the map
             acts.at(self.layer, (y + rows - 1, x + columns - 1))
             values = values[:, :, y : y + rows, x : x + columns]
-        if weights.ndim == 1:
-            weights = weights[:, None, None]
         channels, *positions = values.shape[1:]
-        if tuple(weights.shape) not in {(channels, *positions), tuple(positions), (channels, 1, 1)}:
+        ones = (1,) * len(positions)
+        if weights.ndim == 1 and (len(positions) > 1 or len(weights) == channels):
+            weights = weights.view(-1, *ones)
+        if tuple(weights.shape) not in {(channels, *positions), tuple(positions), (channels, *ones)}:
             raise AddressError(
                 f"weights must have shape {(channels,)}, {tuple(positions)} or {(channels, *positions)} to match "
                 f"{self.layer!r}, got {self.weights.shape}"
@@ -295,9 +305,9 @@ def _check_shape(layer: str, shape: tuple[int, ...], direction: Array) -> None:
         raise AddressError(f"the direction must have shape {tuple(shape)} to match {layer!r}, got {direction.shape}")
 
 
-def _feature_map(acts: Activations, layer: str, objective: str) -> Float[Tensor, "n channel row column"]:
-    values = acts.channels_first(layer)
-    if values.ndim != 4:
+def _feature_map(acts: Activations, layer: str, objective: str) -> Float[Tensor, "n channel *position"]:
+    values, layout = acts.channels_first(layer), acts.layouts[layer]
+    if values.ndim != 2 + layout.axes:
         raise AddressError(f"{objective} needs a feature map, and {layer!r} is not one; use Direction")
     return values
 

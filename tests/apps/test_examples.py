@@ -105,12 +105,12 @@ def test_receptive_fields_are_measured(folder):
     for layer, side in (("0", 3), ("2", 7)):
         field = fv.examples(network, folder, layer, [0]).receptive_field
         assert tuple(end - first for first, end in zip(field.first, field.end, strict=True)) == (side, side)
-        assert -side < field.top < 0 < field.bottom < side
+        assert -side < field.first[0] < 0 < field.end[0] < side
 
 
 def test_crops_are_centred_on_the_position_and_keep_their_size_at_edges(motifnet, motifvit, folder):
     found = fv.examples(motifnet, folder, "stage2", [5])
-    vars(found)["receptive_field"] = FieldOffsets(-16, -12, 16, 12)  # stage2 has 16 x 16 positions of 4 px
+    vars(found)["receptive_field"] = FieldOffsets((-16, -12), (16, 12))  # stage2 has 16 x 16 positions of 4 px
     assert found._box(0) == (0, 32, 0, 24)
     assert found._box(8 * 16 + 8) == (18, 50, 22, 46)
     assert found._box(16 * 16 - 1) == (32, 64, 40, 64)

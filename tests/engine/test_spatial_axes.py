@@ -265,9 +265,10 @@ def test_pictures_are_saved_as_numbers_too(tmp_path):
 def test_what_is_about_pictures_says_so():
     network = small_network(1, (40,))
     with pytest.raises(SettingError) as caught:
-        fv.dream(network, torch.rand(3, 8, 8))
-    wrong = "Sequential reads inputs of size (40,), and dream works on images, which have height and width"
-    assert str(caught.value) == f"{wrong}; use render, replay or score"
+        fv.doctor(network)
+    wrong = "Sequential reads inputs of size (40,), and doctor works on images, which have height and width"
+    usable = "compare, dream, evidence, examples, explain, gallery, render, replay, sweep or score"
+    assert str(caught.value) == f"{wrong}; use {usable}"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Image networks that people use, with random weights and as small as their constructors allow."""
+"""Networks of images, signals, volumes and video that people use: random weights, as small as constructors allow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.utils.checkpoint import checkpoint
 
-Size = int | tuple[int, int]
+Size = int | tuple[int, ...]
 Row = tuple[str, Size, str, Mapping[str, Any]]
 """A family, the size of its images, names, and options that their constructors share."""
 
@@ -26,11 +26,12 @@ class Architecture:
     Args:
         name: Where it comes from and what it is called there, as `timm/resnet10t`.
         family: `CNN`, `mobile CNN`, `transformer`, `hierarchical transformer`, `MLP`, `hybrid`, `segmentation`,
-            `detection`, `CLIP`, `generative`, `own` or `odd`.
+            `detection`, `CLIP`, `generative`, `own` or `odd`; `signal`, `volume` or `video`.
         build: Makes the module, with random weights; imports the package.
-        size: Height and width of its images.
+        size: Height and width of its images; the length of each axis of its signals, volumes or clips.
         package: What has to be installed.
         channels: Of its images.
+        axes: Names of the axes where they are not the usual ones, as `tyx`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Architecture:
     size: Size
     package: str = "torchvision"
     channels: int = 3
+    axes: str = ""
 
 
 def _revive(make: Callable[..., nn.Module], *args: Any, **options: Any) -> nn.Module:
@@ -52,13 +54,13 @@ def _revive(make: Callable[..., nn.Module], *args: Any, **options: Any) -> nn.Mo
 
 
 def _expand(
-    prefix: str, package: str, make: Callable[..., nn.Module], *rows: Row, channels: int = 3
+    prefix: str, package: str, make: Callable[..., nn.Module], *rows: Row, channels: int = 3, axes: str = ""
 ) -> Iterator[Architecture]:
     """Turn rows of a table into architectures that `make` builds from a name and options."""
     for family, size, names, options in rows:
         for name in names.split():
             build = partial(_revive, make, name, **options)
-            yield Architecture(f"{prefix}/{name}", family, build, size, package, channels)
+            yield Architecture(f"{prefix}/{name}", family, build, size, package, channels, axes)
 
 
 def _call(module: str, name: str, /, **options: Any) -> Any:
@@ -553,6 +555,114 @@ _OWN = (
     Architecture("odd/windows apart", "odd", partial(Windows, folded=False), 32),
 )  # fmt: skip
 
+# signals, volumes and video
+
+
+class SignalResNet(nn.Module):
+    """A residual network for signals, as of electrocardiograms."""
+
+    def __init__(self, channels: int = 2, norm: Callable[[int], nn.Module] = nn.BatchNorm1d) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv1d(channels, 16, 15, 2, 7), norm(16), nn.ReLU(), nn.MaxPool1d(3, 2, 1))
+        self.stages = nn.ModuleList(_SignalBlock(before, after, norm) for before, after in ((16, 24), (24, 32)))
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(x.mean(2))
+
+
+class _SignalBlock(nn.Module):
+    """Two convolutions and a skip connection."""
+
+    def __init__(self, before: int, after: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(before, after, 7, 2, 3), nn.Conv1d(after, after, 7, 1, 3)
+        self.norms, self.skip = nn.ModuleList(norm(after) for _ in range(2)), nn.Conv1d(before, after, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.norms[1](self.second(F.relu(self.norms[0](self.first(x)))))
+        return F.relu(inner + self.skip(x))
+
+
+class SignalTokens(nn.Module):
+    """A convolution that cuts a signal into frames, and a transformer over them, as in models of speech."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames, self.norm = nn.Conv1d(1, 24, 16, 8, 4), nn.GroupNorm(1, 24)
+        self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(24, 2, 48, batch_first=True) for _ in range(2))
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.norm(self.frames(x))).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean(1))
+
+
+class SignalRecurrent(nn.Module):
+    """A convolution and a recurrent network in both directions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.lstm = nn.Conv1d(1, 12, 9, 4, 4), nn.LSTM(12, 8, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, _ = self.lstm(F.relu(self.conv(x)).transpose(1, 2))
+        return self.head(x.mean(1))
+
+
+class SignalUNet(nn.Module):
+    """An encoder and a decoder with a skip connection, which puts out a signal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv1d(1, 8, 9, 2, 4), nn.ConvTranspose1d(8, 8, 4, 2, 1)
+        self.middle, self.out = nn.Conv1d(8, 8, 9, 1, 4), nn.Conv1d(9, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.up(F.relu(self.middle(F.relu(self.down(x)))))
+        return self.out(torch.cat([inner, x], 1))
+
+
+class VolumeNet(nn.Sequential):
+    """A small convolutional network for volumes."""
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = []
+        for before, after in ((1, 8), (8, 12), (12, 16)):
+            layers += [nn.Conv3d(before, after, 3, padding=1), nn.InstanceNorm3d(after), nn.ReLU(), nn.MaxPool3d(2)]
+        super().__init__(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(16, 10))
+
+
+_AXES_OWN = (
+    Architecture("signal/ResNet", "signal", SignalResNet, (256,), channels=2),
+    Architecture("signal/ResNet with group normalisation", "signal",
+                 partial(SignalResNet, norm=partial(nn.GroupNorm, 4)), (256,), channels=2),
+    Architecture("signal/transformer", "signal", SignalTokens, (256,), channels=1),
+    Architecture("signal/LSTM", "signal", SignalRecurrent, (256,), channels=1),
+    Architecture("signal/U-Net", "signal", SignalUNet, (256,), channels=1),
+    Architecture("volume/CNN", "volume", VolumeNet, (24, 24, 24), channels=1),
+)  # fmt: skip
+_VIDEO: tuple[Row, ...] = (
+    ("video", (8, 32, 32), "r3d_18 mc3_18 r2plus1d_18", {}),
+    ("video", (8, 64, 64), "swin3d_t", {}),
+)
+_VOLUMES: tuple[Row, ...] = (
+    ("volume", (32, 32, 32), "DenseNet121", {"spatial_dims": 3, "in_channels": 1, "out_channels": 10}),
+    ("volume", (32, 32, 32), "UNet", {
+        "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "channels": (8, 16, 32), "strides": (2, 2),
+        "num_res_units": 1}),
+    ("volume", (32, 32, 32), "SegResNet", {
+        "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "init_filters": 8, "blocks_down": (1, 1, 1),
+        "blocks_up": (1, 1)}),
+    ("volume", (32, 32, 32), "resnet10", {"spatial_dims": 3, "n_input_channels": 1, "num_classes": 10}),
+)  # fmt: skip
+
 _TV, _SMP_NAME = "torchvision.models", "segmentation_models_pytorch"
 _UNTRAINED = {"weights": None, "weights_backbone": None}
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -570,5 +680,14 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     *_expand("smp", _SMP_NAME, partial(_call, _SMP_NAME, encoder_weights=None), *_SMP),
     *_expand("monai", "monai", partial(_call, "monai.networks.nets"), *_MONAI, channels=1),
     *_expand("ultralytics", "ultralytics", _yolo, *_ULTRALYTICS),
+    *_AXES_OWN,
+    *_expand(
+        "torchvision.video",
+        "torchvision",
+        partial(_call, f"{_TV}.video", weights=None, num_classes=10),
+        *_VIDEO,
+        axes="tyx",
+    ),
+    *_expand("monai.volume", "monai", partial(_call, "monai.networks.nets"), *_VOLUMES, channels=1),
 )
 """One of each kind."""

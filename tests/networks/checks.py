@@ -19,6 +19,11 @@ SAMPLED_LAYERS = 8
 STEPS = 8
 """Steps of the renders whose scores must rise."""
 
+WIDTHS = {nn.Linear: "out_features"}
+WIDTHS |= dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), "out_channels")
+WIDTHS |= dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "num_features")
+"""The attribute of layers of PyTorch that says how many channels they put out."""
+
 
 @dataclass
 class Report:
@@ -54,7 +59,7 @@ def examine(architecture: Architecture, checks: tuple[Callable[..., None], ...] 
     torch.manual_seed(0)
     module = architecture.build().eval()
     half = (0.5,) * architecture.channels
-    net = fv.Network(module, size=architecture.size, mean=half, std=half)
+    net = fv.Network(module, size=architecture.size, mean=half, std=half, axes=architecture.axes)
     report = Report(architecture.name, architecture.family)
     images = torch.rand(2, net.channels, *net.size, generator=torch.Generator().manual_seed(1))
     before = _state(module)
@@ -92,7 +97,7 @@ def check_channels(net: fv.Network, images: Tensor, report: Report) -> None:
     """The number of channels is that of the weights, for modules of PyTorch that define it."""
     for name, layer in net.table.items():
         part = net.module.get_submodule(name)
-        width = {nn.Conv2d: "out_channels", nn.Linear: "out_features", nn.BatchNorm2d: "num_features"}.get(type(part))
+        width = WIDTHS.get(type(part))
         if width and "forward" not in vars(part):
             expected = getattr(part, width)
             report.note("channel axis", layer.channels == expected, f"{name}: {layer.channels}, not {expected}")
@@ -107,19 +112,20 @@ def check_places(net: fv.Network, images: Tensor, report: Report) -> None:
     if not names:
         return
     first = net.capture(images[:1], names)
-    for y, x in ((0.2, 0.7), (0.7, 0.3)):
-        changed = images[:1].clone()
-        rows, columns = (
-            slice(int(at * side), int(at * side) + max(1, side // 8)) for at, side in zip((y, x), net.size, strict=True)
-        )
-        changed[:, :, rows, columns] = 1 - changed[:, :, rows, columns]
+    for place in ((0.4, 0.2, 0.7), (0.2, 0.7, 0.3)):
+        changed, at = images[:1].clone(), place[-len(net.size) :]
+        parts = [
+            slice(int(share * side), int(share * side) + max(1, side // 8))
+            for share, side in zip(at, net.size, strict=True)
+        ]
+        changed[(..., *parts)] = 1 - changed[(..., *parts)]
         second = net.capture(changed, names)
-        center = [(part.start + part.stop) / 2 / side for part, side in zip((rows, columns), net.size, strict=True)]
+        center = [(part.start + part.stop) / 2 / side for part, side in zip(parts, net.size, strict=True)]
         for name in names:
             moved = (second.as_map(name) - first.as_map(name)).double().square().sum(1)[0]
             moved /= moved.sum() or 1
             found = [
-                ((torch.arange(side) + 0.5) / side * moved.sum(1 - dim)).sum().item()
+                ((torch.arange(side) + 0.5) / side * moved.movedim(dim, 0).reshape(side, -1).sum(1)).sum().item()
                 for dim, side in enumerate(moved.shape)
             ]
             # The centre of the change, one cell of tolerance, and half of the way for what reaches every position.
@@ -204,7 +210,7 @@ def _outputs(net: fv.Network, images: Tensor, names: list[str]) -> dict[str, Ten
         module.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: keep(name, output))
     state = torch.get_rng_state()
     torch.manual_seed(0)
-    module(((images - 0.5) / 0.5).requires_grad_())
+    module(((net.input.values(images) - 0.5) / 0.5).requires_grad_())
     torch.set_rng_state(state)
     return found
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from featviz.errors import SettingError
-from featviz.param import Decorrelated, Plain
+from featviz.param import Decorrelated, Plain, Standardized
 from featviz.param.color import collapse_channels
 
 LUCID = [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]]
@@ -61,3 +61,30 @@ def test_collapse_channels_gives_each_channel_a_hue():
         collapse_channels(torch.zeros(0, 2, 2))
     assert collapse_channels(torch.zeros(4, 2, 2)).eq(0).all()
     assert collapse_channels(maps.expand(2, 5, 2, 3))[1].equal(image)
+
+
+@pytest.mark.parametrize("size", [(40,), (4, 5, 6)])
+def test_the_power_of_a_standardised_canvas_is_kept_between_its_limits(size):
+    canvas = torch.randn(3, 2, *size, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.01, 0.5, 9]).view(
+        3, 1, *[1] * len(size)
+    )
+    found = Standardized(0.25, 0.75).image(canvas)
+    for one, image in zip(canvas.double(), found.double(), strict=True):
+        power = (sum(value**2 for value in one.flatten().tolist()) / one.numel()) ** 0.5
+        scaled = one * min(max(power, 0.25), 0.75) / power
+        assert torch.allclose(image, 1 / (1 + (-scaled).exp()), atol=1e-6)
+    again = Standardized().image(Standardized().canvas(found[1:2]))
+    assert torch.allclose(again, found[1:2], atol=1e-5)
+
+
+def test_a_flat_canvas_stays_finite_and_has_a_gradient():
+    canvas = torch.zeros(1, 1, 8, requires_grad=True)
+    found = Standardized().image(canvas)
+    found[0, 0, 0].backward()
+    assert torch.equal(found, torch.full_like(found, 0.5)) and canvas.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("least", "most"), [(-1, 1), (0.5, 0.25), (0, 0), (0, float("nan"))])
+def test_limits_of_the_power_are_checked(least, most):
+    with pytest.raises(SettingError, match="^(least|most) of Standardized must be"):
+        Standardized(least, most)

@@ -16,6 +16,7 @@ from featviz.io import (
     DATA_ENDINGS,
     GivenImage,
     check_unit_range,
+    files_in,
     fit_size,
     images_in,
     is_folder,
@@ -40,7 +41,7 @@ def inputs_in(folder: str | Path, spec: InputSpec) -> Iterator[Path]:
         OutputError: The folder is missing, or has no such file.
     """
     axes = len(spec.size)
-    return images_in(folder) if axes == 2 else images_in(folder, DATA_ENDINGS[axes])
+    return images_in(folder) if axes == 2 else files_in(folder, DATA_ENDINGS[axes], "no inputs in")
 
 
 def read_input(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
