@@ -70,7 +70,7 @@ def render(
     ] = "adam",
     lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.05.")] = None,
     match: Match = None,
-    match_weight: MatchWeight = 6.0,
+    match_weight: MatchWeight = 9.0,
     start: Annotated[Path | None, typer.Option(help="Image to start from. Default: noise.")] = None,
     at: Annotated[
         str | None, typer.Option(help="Size in px at which the result is drawn again; needs --param cppn.")

@@ -23,7 +23,7 @@ from featviz.network import batch_norm_layers
 from featviz.objectives import Logit, MatchDistribution, MatchStatistics, Objective, Probability
 from featviz.objectives.distribution import MAX_PHOTOGRAPHS
 
-MATCH_WEIGHT = 6.0
+MATCH_WEIGHT = 9.0
 """Weight of the distributions, relative to the gain of the unit's score from noise to the best photograph.
 
 Source: measured; docs/quality.md compares the alternatives.
