@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from featviz.io.folders import images_in
 from featviz.io.image_source import as_image_source, load_image_source
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective, quote_name
+from featviz.objectives.bound import Bound
 
 Photographs = Any
 """What `as_photographs` accepts: a folder, or a sequence of files or images. Values store a tuple."""
@@ -121,7 +122,7 @@ class MatchDistribution(_Distribution):
             apart = [sorted_distance(acts.channels_first(layer), *targets[layer], layer) for layer in layers]
             return -torch.stack(apart).mean(0)
 
-        return _Bound(self, score)
+        return Bound(self, score)
 
 
 @dataclass(frozen=True)
@@ -161,25 +162,7 @@ class MatchStatistics(_Distribution):
             apart = [statistics_distance(acts.channels_first(layer), *targets[layer]) for layer in layers]
             return -torch.stack(apart).mean(0)
 
-        return _Bound(self, score)
-
-
-@dataclass(frozen=True, eq=False)
-class _Bound(Objective):
-    """An objective together with the score function that knows what it compares with."""
-
-    objective: Objective
-    score: Callable[[Activations], Tensor] = field(repr=False)
-
-    @property
-    def layers(self) -> frozenset[str]:
-        return self.objective.layers
-
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        return self.score(acts)
-
-    def __str__(self) -> str:
-        return str(self.objective)
+        return Bound(self, score)
 
 
 def as_photographs(source: Photographs) -> tuple[str | Array, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -15,6 +14,7 @@ from featviz.interfaces import RenderContext, Traits
 from featviz.io.image_source import ImageSource, as_image_source, load_image_source
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective
+from featviz.objectives.bound import Bound
 from featviz.objectives.directions import EPSILON, MIN_COSINE
 
 MAX_GUIDE_POSITIONS = 4096
@@ -78,7 +78,7 @@ class Match(_Reference):
             difference = _same_size_activations(self.layer, acts, target) - target
             return -difference.square().flatten(1).sum(1) / energy
 
-        return _Bound(self, score)
+        return Bound(self, score)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Caricature(_Reference):
             cosine = dot / (EPSILON + values.norm(dim=1)) / energy.sqrt()
             return dot / energy * cosine.clamp(min=MIN_COSINE) ** self.power
 
-        return _Bound(self, score)
+        return Bound(self, score)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Guide(_Reference):
                 partners = target[:, (target.T @ values).argmax(1)]
             return (values * partners.movedim(1, 0)).sum(1).mean(1)
 
-        return _Bound(self, score)
+        return Bound(self, score)
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class Style(_Reference):
                 past[:] = [gram.detach()]
             return -(gram - target).square().flatten(1).sum(1) / energy
 
-        return _Bound(self, score)
+        return Bound(self, score)
 
 
 @dataclass(frozen=True)
@@ -269,25 +269,7 @@ class InputDifference(_Reference):
             images = acts.images[:, : len(target)]  # without alpha
             return (images - target.to(images, non_blocking=True)).square().flatten(1).mean(1)
 
-        return _Bound(self, score)
-
-
-@dataclass(frozen=True, eq=False)
-class _Bound(Objective):
-    """An objective together with the score function that knows its reference."""
-
-    objective: Objective
-    score: Callable[[Activations], Tensor] = field(repr=False)
-
-    @property
-    def layers(self) -> frozenset[str]:
-        return self.objective.layers
-
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        return self.score(acts)
-
-    def __str__(self) -> str:
-        return str(self.objective)
+        return Bound(self, score)
 
 
 def _reference_activations(
