@@ -1,4 +1,4 @@
-"""Networks of images, signals, volumes and video that people use: random weights, as small as constructors allow."""
+"""Networks of images, signals and video that people use, with random weights and as small as constructors allow."""
 
 from __future__ import annotations
 
