@@ -20,7 +20,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.io import save_image, to_bytes
 
-LAYERS = {"motifnet": ("stage3.1", 64, 8), "motifvit": ("encoder.layers.encoder_layer_2", 256, 6)}
+LAYERS = {"motifnet": ("stage3.2", 64, 8), "motifvit": ("encoder.layers.encoder_layer_2", 256, 6)}
 """Layer, number of features and number of active ones of each network."""
 TOP = 10
 """Number of strongest drawings of a feature."""
