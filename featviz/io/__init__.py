@@ -5,7 +5,6 @@ from featviz.io.audio import read_wav, save_wav
 from featviz.io.cache import cache_folder, write_cached
 from featviz.io.clips import clip_picture, encode_gif, frames_of, save_clip, sheets_of
 from featviz.io.contact_sheet import contact_sheet, text_tile, wrapped
-from featviz.io.data_files import DATA_ENDINGS, fit_size, read_data
 from featviz.io.display import clip_html, volume_html
 from featviz.io.files import check_output, ending_of, free_path, is_file, is_folder, slug, unique_slug, write
 from featviz.io.folders import (
@@ -42,15 +41,15 @@ from featviz.io.npy import NPY, recipe_beside, save_npy
 from featviz.io.plots import has_matplotlib, plot_signal
 from featviz.io.progress import auto_bar, default_progress, named_progress, progress_bar
 from featviz.io.resizing import linear_mode, resize
-from featviz.io.samples import parts_of, read_samples
+from featviz.io.samples import SAMPLE_ENDINGS, fit_size, parts_of, read_data, read_samples
 from featviz.io.store import Store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
 from featviz.io.volumes import volume_picture
 
 __all__ = [
-    "DATA_ENDINGS",
     "FORMATS",
     "NPY",
+    "SAMPLE_ENDINGS",
     "VIDEOS",
     "Array",
     "GivenImage",

@@ -1,4 +1,4 @@
-"""Folders of signals, volumes and video: read the files, and cut them to the size of a network's input."""
+"""Files of signals, volumes and video: read them, and cut them to the size of a network's input."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import FeatvizError, SettingError
+from featviz.errors import FeatvizError, OutputError, SettingError
 from featviz.interfaces import Size, show_size
 from featviz.io.audio import WAV
-from featviz.io.files import ending_of
+from featviz.io.files import ending_of, is_file
 from featviz.io.folders import files_in
 from featviz.io.formats import read_numbers
 from featviz.io.nifti import NIFTI
@@ -23,10 +23,11 @@ from featviz.io.npy import NPY
 from featviz.io.resizing import linear_mode, resize
 from featviz.io.video import read_video
 
+SOUNDS = (WAV, ".flac")
 SAMPLE_ENDINGS = {
-    "x": (WAV, NPY),
-    "zyx": (*NIFTI, NPY),
-    "tyx": (".mp4", ".webm", ".mov", ".avi", ".mkv", ".gif", NPY),
+    "x": (NPY, *SOUNDS),
+    "zyx": (NPY, *NIFTI),
+    "tyx": (NPY, ".mp4", ".webm", ".mov", ".avi", ".mkv", ".gif"),
 }
 """File endings of data, by the axes of the input."""
 MAX_PARTS = 32
@@ -60,7 +61,7 @@ def read_samples(
     """
     for file in files_in(folder, SAMPLE_ENDINGS[axes], "no data in"):
         try:
-            numbers = _read(file, channels, size, axes)
+            numbers = read_data(file, channels, axes, MAX_PARTS * size[0])
             parts = torch.cat([parts_of(each, size, axes, str(file)) for each in numbers])
         except FeatvizError as error:
             if skipped is None:
@@ -83,7 +84,7 @@ def parts_of(values: Float[Tensor, "c *whole"], size: Size, axes: str, name: str
         SettingError: It is shorter than a part.
     """
     if axes == "zyx":
-        return _middle(values, size)[None]
+        return _middle(values, size, clip=False)[None]
     length, part = values.shape[1], size[0]
     if length < part:
         unit = "samples" if axes == "x" else "frames"
@@ -92,39 +93,75 @@ def parts_of(values: Float[Tensor, "c *whole"], size: Size, axes: str, name: str
     cut = torch.stack([values[:, start : start + part] for start in starts])
     if axes == "x" or cut.shape[3:] == size[1:]:
         return cut
-    frames = _middle(cut.transpose(1, 2).flatten(0, 1).transpose(0, 1), (len(starts) * part, *size[1:]))
+    frames = _middle(cut.transpose(1, 2).flatten(0, 1).transpose(0, 1), (len(starts) * part, *size[1:]), clip=True)
     return frames.transpose(0, 1).unflatten(0, (len(starts), part)).transpose(1, 2)
 
 
-def _read(file: Path, channels: int, size: Size, axes: str) -> Float[Tensor, "n c *whole"]:
-    """Read all signals, volumes or clips of a file.
+def read_data(file: str | Path, channels: int, axes: str, most: int | None = None) -> Float[Tensor, "n c *whole"]:
+    """Read all signals, volumes or clips of a file. It cannot run code.
+
+    Args:
+        file: A .npy file with an array `(n, channels, *size)`, `(channels, *size)`, or `*size` for one channel; or a
+            sound, a NIfTI file or a video, as the axes allow. One channel is the mean of those of a sound.
+        channels: Number of channels.
+        axes: `"x"`, `"zyx"` or `"tyx"`, as in `InputSpec`.
+        most: Largest number of frames to read of a video; `None` for all.
+
+    Returns:
+        The values in the range of the data, in single precision: frames of video in [0, 1], sounds in [-1, 1].
 
     Raises:
-        OutputError: It cannot be read.
-        SettingError: It has another number of channels or axes.
+        OutputError: The file is missing or cannot be read, or the package for its format is not installed.
+        SettingError: It has other axes or channels, or values that are not finite.
     """
-    ending = ending_of(file)
-    if ending in (NPY, WAV):
-        found = read_numbers(file)
-        if found.dtype.kind not in "fiu":
-            raise SettingError(f"it must hold numbers, got {found.dtype}")
+    path, endings = Path(file), SAMPLE_ENDINGS[axes]
+    if not is_file(path):
+        raise OutputError(f"no file {file}; check the path")
+    ending = ending_of(path)
+    if ending not in endings:
+        raise OutputError(f"cannot read {file}: end it in {', '.join(endings)}")
+    if ending in (NPY, *SOUNDS):
+        found = read_numbers(path)
+        if found.dtype.kind not in "fiub":
+            raise SettingError(f"{file} must hold numbers, got {found.dtype}")
         numbers = torch.from_numpy(found.astype(np.float32))
-        if ending == WAV and channels == 1:
+        if ending in SOUNDS and channels == 1:
             numbers = numbers.mean(0, keepdim=True)
     elif ending in NIFTI:
-        numbers = _channels_first(torch.from_numpy(read_numbers(file)), channels)
+        numbers = _channels_first(torch.from_numpy(read_numbers(path)), channels)
     else:
-        numbers = _frames(file, channels, MAX_PARTS * size[0])
+        numbers = _frames(path, channels, most)
     if numbers.ndim == len(axes) and channels == 1:
         numbers = numbers[None]
     if numbers.ndim == len(axes) + 1:
         numbers = numbers[None]
     if numbers.ndim != len(axes) + 2 or numbers.shape[1] != channels or 0 in numbers.shape:
         names = {"x": "length", "zyx": "d, h, w", "tyx": "t, h, w"}[axes]
-        raise SettingError(f"it must have shape ({channels}, {names}), got ({show_size(numbers.shape, ', ')})")
+        raise SettingError(f"{file} must have shape ({channels}, {names}), got ({show_size(numbers.shape, ', ')})")
     if not numbers.isfinite().all():
-        raise SettingError("it holds numbers that are not finite")
+        raise SettingError(f"{file} has values that are NaN or infinite; replace them first")
     return numbers
+
+
+def fit_size(values: Float[Tensor, "c *size"], size: Size, fill: Float[Tensor, " c"]) -> Float[Tensor, "c *size2"]:
+    """Crop a signal or a volume to its centre, and pad it where it is too short.
+
+    It is not resized: that would change frequencies.
+
+    Args:
+        values: Any values.
+        size: Length of each axis of the result.
+        fill: Value of each channel in the padding.
+    """
+    for axis, wanted in enumerate(size, 1):
+        start = max(0, (values.shape[axis] - wanted) // 2)
+        values = values.narrow(axis, start, min(wanted, values.shape[axis]))
+    missing = [wanted - side for wanted, side in zip(size, values.shape[1:], strict=True)]
+    if not any(missing):
+        return values
+    around = [edge for each in reversed(missing) for edge in (each // 2, each - each // 2)]
+    offset = fill.view(-1, *[1] * len(size))
+    return F.pad(values - offset, around) + offset
 
 
 def _channels_first(voxels: Tensor, channels: int) -> Tensor:
@@ -137,7 +174,7 @@ def _channels_first(voxels: Tensor, channels: int) -> Tensor:
     return voxels
 
 
-def _frames(file: Path, channels: int, most: int) -> Float[Tensor, "c t h w"]:
+def _frames(file: Path, channels: int, most: int | None) -> Float[Tensor, "c t h w"]:
     """Read the first frames of a video as colours or grey levels in [0, 1].
 
     Raises:
@@ -150,13 +187,17 @@ def _frames(file: Path, channels: int, most: int) -> Float[Tensor, "c t h w"]:
     return clip if channels == 3 else (clip * torch.tensor(LUMA).view(3, 1, 1, 1)).sum(0, keepdim=True)
 
 
-def _middle(values: Float[Tensor, "c *whole"], size: Size) -> Float[Tensor, "c *size"]:
+def _middle(values: Float[Tensor, "c *whole"], size: Size, *, clip: bool) -> Float[Tensor, "c *size"]:
     """Crop the largest centred part with the aspect ratio of `size`, and resize it.
 
     Frames of video are resized with antialiasing, volumes by the means of blocks where they shrink.
+
+    Args:
+        values: A volume or a clip.
+        size: Length of each axis of the result.
+        clip: Whether the first axis is time, which is kept.
     """
     whole = values.shape[1:]
-    clip = whole[0] == size[0]
     shrink = min(side / wanted for side, wanted in list(zip(whole, size, strict=True))[int(clip) :])
     crop = [min(side, max(1, round(wanted * shrink))) for side, wanted in zip(whole, size, strict=True)]
     crop = [whole[0], *crop[1:]] if clip else crop

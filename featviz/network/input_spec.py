@@ -23,6 +23,8 @@ USUAL_AXES = {len(axes): axes for axes in ("x", "yx", "zyx")}
 """Names of the axes by their number, where the last one is not time."""
 ZERO_TO_ONE = ("yx", "tyx")
 """Axes of images and video, whose values are in [0, 1] by default."""
+MAX_OUTSIDE = 0.5
+"""Largest share of the values of a file that may be outside of the value range of the network's input."""
 CLIP_STDS = 4.0
 """Default range of the values of signals and volumes, in standard deviations from the mean.
 
@@ -147,6 +149,25 @@ class InputSpec:
         """
         low, high = (self._per_channel(bound, values) for bound in self.bounds)
         return ((values - low) / (high - low)).clamp(0, 1)
+
+    def check_values(self, values: Tensor, name: str) -> None:
+        """Check that most values, `(n, c, *size)`, lie in the range of the data, so that `images` does not clip them.
+
+        Args:
+            values: Signals, volumes or video.
+            name: What a message calls them.
+
+        Raises:
+            SettingError: More than half of the values lie outside.
+        """
+        low, high = (self._per_channel(bound, values) for bound in self.bounds)
+        outside = ((values < low - 1e-4) | (values > high + 1e-4)).float().mean().item()
+        if outside > MAX_OUTSIDE:
+            lowest, highest = min(self.bounds[0]), max(self.bounds[1])
+            raise SettingError(
+                f"{outside:.0%} of the values of {name} are outside of the network's range, {lowest:g} to "
+                f"{highest:g}; scale them as for the network, and save them as .npy"
+            )
 
     def _per_channel(self, numbers: tuple[float, ...], like: Tensor) -> Tensor:
         return torch.tensor(numbers, device=like.device).view(-1, *[1] * len(self.size))

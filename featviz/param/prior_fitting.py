@@ -33,8 +33,6 @@ MIN_AXIS = 4
 """Smallest length of any axis of the input of a network."""
 MAX_CHANNELS = 256
 """Largest number of channels; memory grows with its square."""
-MAX_OUTSIDE = 0.5
-"""Largest share of the values of a file that may be outside of the value range of the network's input."""
 
 
 @neutral_state()
@@ -138,20 +136,8 @@ def _parts(data: str | Path | Iterable[Tensor], size: Size, spec: InputSpec) -> 
             spec.check(each[None], "fit_prior")
         named = (("a tensor", parts_of(each.float(), size, spec.axes, "a tensor")) for each in listed)
     for name, parts in named:
-        outside = _share_outside(parts, spec)
-        if outside > MAX_OUTSIDE:
-            low, high = spec.bounds
-            raise SettingError(
-                f"{outside:.0%} of the values of {name} are outside of the network's range, {min(low):g} to "
-                f"{max(high):g}; scale them as for the network, and save them as .npy"
-            )
+        spec.check_values(parts, name)
         yield from spec.images(parts)
-
-
-def _share_outside(parts: Tensor, spec: InputSpec) -> float:
-    """Return the share of values that `InputSpec.images` clips."""
-    low, high = (torch.tensor(bound).view(-1, *[1] * len(spec.size)) for bound in spec.bounds)
-    return ((parts < low - 1e-4) | (parts > high + 1e-4)).float().mean().item()
 
 
 def _tensors(images: Any, shape: str) -> list[Tensor]:

@@ -159,11 +159,11 @@ def test_files_hold_values_in_the_range_of_the_data(tmp_path):
     assert torch.allclose(net.input.values(found.images)[0, 0], torch.from_numpy(values), atol=1e-5)
     soundfile = pytest.importorskip("soundfile")
     soundfile.write(tmp_path / "a.wav", values / 4, 8000, subtype="FLOAT")
-    assert torch.allclose(read_data(tmp_path / "a.wav", 1, 1)[0], torch.from_numpy(values / 4))
+    assert torch.allclose(read_data(tmp_path / "a.wav", 1, "x")[0, 0], torch.from_numpy(values / 4))
     nibabel = pytest.importorskip("nibabel")
     volume = np.random.default_rng(0).normal(size=SIZES[3]).astype("float32")
     nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "a.nii.gz")
-    assert torch.allclose(read_data(tmp_path / "a.nii.gz", 1, 3)[0], torch.from_numpy(volume))
+    assert torch.allclose(read_data(tmp_path / "a.nii.gz", 1, "zyx")[0, 0], torch.from_numpy(volume))
 
 
 @pytest.mark.parametrize(("length", "wanted"), [(7, 4), (8, 4), (4, 4), (3, 6), (5, 8)])
@@ -188,9 +188,11 @@ def test_each_axis_of_a_volume_is_fitted():
         (lambda folder: "x.png", "^no file x.png; check the path$"),
         (lambda folder: 3, "^an input of Sequential must be a file that ends in .npy, .wav, .flac, or numbers of"),
         (lambda folder: [], "^there is no input in the list"),
-        (lambda folder: folder / "short.npy", r"must hold an array of shape \(1, length\), got \(2, 3, 4\)$"),
+        (lambda folder: folder / "short.npy", r"must have shape \(1, length\), got \(2, 3, 4\)$"),
         (lambda folder: folder / "nan.npy", "has values that are NaN or infinite; replace them first$"),
-        (lambda folder: folder / "text.npy", "it holds <U1, not real numbers$"),
+        (lambda folder: folder / "text.npy", "must hold numbers, got <U1$"),
+        (lambda folder: folder / "loud.npy", "100% of the values of .*loud.npy are outside of the network's range"),
+        (lambda folder: folder / "several.npy", "holds 2 inputs; save each in a file of its own$"),
         (lambda folder: folder / "broken.npy", "as an array; was it copied completely.$"),
     ],
 )  # fmt: skip
@@ -198,6 +200,8 @@ def test_wrong_inputs_are_refused_in_one_line(given, message, tmp_path):
     np.save(tmp_path / "short.npy", np.zeros((2, 3, 4), "float32"))
     np.save(tmp_path / "nan.npy", np.full(48, np.nan, "float32"))
     np.save(tmp_path / "text.npy", np.array(["a"]))
+    np.save(tmp_path / "loud.npy", np.full(48, 1000.0, "float32"))
+    np.save(tmp_path / "several.npy", np.zeros((2, 1, 48), "float32"))
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(fv.FeatvizError, match=message) as caught:
         fv.explain(network(1), given(tmp_path), 0)

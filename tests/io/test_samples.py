@@ -43,6 +43,11 @@ def test_volumes_are_cropped_to_the_aspect_ratio_and_shrunk_by_means_of_blocks()
     assert parts_of(volume, (16, 24, 16), "zyx", "it").shape == (1, 1, 16, 24, 16)
 
 
+def test_a_volume_as_deep_as_the_input_is_no_clip():
+    volume = torch.rand(1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(parts_of(volume, (8, 8, 8), "zyx", "it")[0], volume[:, :, 4:12, 4:12])
+
+
 def test_files_of_every_kind_are_read(tmp_path):
     stereo = np.stack([np.ones(64), -np.ones(64) / 2]).astype(np.float32)
     save_wav(stereo, tmp_path / "a.wav", 8000)

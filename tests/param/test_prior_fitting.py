@@ -138,9 +138,9 @@ def test_files_that_cannot_be_used_are_skipped_with_the_reason(tmp_path):
     reasons = [str(each.message).partition(": ")[2] for each in caught]
     assert reasons == [
         f"{tmp_path / 'c.npy'} has 40 samples, fewer than the 64 of an input; give longer ones",
-        "it must have shape (1, length), got (1, 3, 80)",
-        "it holds numbers that are not finite",
-        "it must hold numbers, got <U4",
+        f"{tmp_path / 'd.npy'} must have shape (1, length), got (1, 3, 80)",
+        f"{tmp_path / 'e.npy'} has values that are NaN or infinite; replace them first",
+        f"{tmp_path / 'f.npy'} must hold numbers, got <U4",
         f"cannot read {tmp_path / 'g.wav'} as a sound; give a WAV file",
     ]
 
@@ -149,7 +149,10 @@ def test_files_that_cannot_be_used_are_skipped_with_the_reason(tmp_path):
     ("make", "message"),
     [
         (lambda: fv.fit_prior("nowhere", network=network((64,))), "no folder nowhere; give a folder of files"),
-        (lambda: fv.fit_prior(".", network=network((64,))), "no data in .; it needs files that end in .wav, .npy"),
+        (
+            lambda: fv.fit_prior(".", network=network((64,))),
+            "no data in .; it needs files that end in .npy, .wav, .flac",
+        ),
         (
             lambda: fv.fit_prior([torch.full((1, 64), 5.0)] * 2, network=network((64,))),
             "100% of the values of a tensor are outside of the network's range, -4 to 4; scale them as for the "

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.io import (
-    DATA_ENDINGS,
+    SAMPLE_ENDINGS,
     GivenImage,
     check_unit_range,
     files_in,
@@ -40,8 +40,7 @@ def inputs_in(folder: str | Path, spec: InputSpec) -> Iterator[Path]:
     Raises:
         OutputError: The folder is missing, or has no such file.
     """
-    axes = len(spec.size)
-    return images_in(folder) if axes == 2 else files_in(folder, DATA_ENDINGS[axes], "no inputs in")
+    return images_in(folder) if spec.axes == "yx" else files_in(folder, SAMPLE_ENDINGS[spec.axes], "no inputs in")
 
 
 def read_input(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
@@ -61,7 +60,7 @@ def read_input(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
     """
     if len(spec.size) == 2:
         return read_photograph(file, size=spec.size, channels=spec.channels)
-    return _fitted(read_data(file, spec.channels, len(spec.size)), spec)
+    return _fitted(_read_one(file, spec), spec)
 
 
 def separate_inputs(network: Network, given: GivenInput) -> list[Any] | None:
@@ -111,9 +110,9 @@ def as_data(network: Network, given: GivenInput) -> Float[Tensor, "n c *size"]:
     """
     several = separate_inputs(network, given)
     listed = [given] if several is None else several
-    spec, axes = network.input, len(network.size)
+    spec = network.input
     if isinstance(listed[0], str | Path):
-        files = [read_data(file, spec.channels, axes) for file in listed]
+        files = [_read_one(file, spec) for file in listed]
         alike = len({values.shape for values in files}) == 1 and not network.fixed_size
         inputs = [spec.images(values[None])[0] if alike else _fitted(values, spec) for values in files]
     else:
@@ -124,6 +123,20 @@ def as_data(network: Network, given: GivenInput) -> Float[Tensor, "n c *size"]:
     network.check_images(batch)
     network.check_size(tuple(batch.shape[2:]))
     return batch
+
+
+def _read_one(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
+    """Read a file that holds one signal, volume or clip.
+
+    Raises:
+        OutputError: The file cannot be read.
+        SettingError: It holds several, has other channels or axes, or most of its values are out of range.
+    """
+    found = read_data(file, spec.channels, spec.axes)
+    if len(found) != 1:
+        raise SettingError(f"{file} holds {len(found)} inputs; save each in a file of its own")
+    spec.check_values(found, str(file))
+    return found[0]
 
 
 def _fitted(values: Float[Tensor, "c *size"], spec: InputSpec) -> Float[Tensor, "c *size2"]:
@@ -156,4 +169,6 @@ def _numbers(network: Network, given: Any) -> Float[Tensor, "c *size"]:
 def _accepted(network: Network) -> str:
     """Return what an input may be, for messages."""
     dims = network.input.dims.removeprefix("n, ")
-    return f"a file that ends in {', '.join(DATA_ENDINGS[len(network.size)])}, or numbers of shape ({dims}) in [0, 1]"
+    return (
+        f"a file that ends in {', '.join(SAMPLE_ENDINGS[network.input.axes])}, or numbers of shape ({dims}) in [0, 1]"
+    )
