@@ -116,6 +116,7 @@ def render(
     loaded = network.load(smooth_pools=smooth_pools)
     if output is not None:
         check_result(output, loaded.input.axes)
+    image = None if param is None else as_param(param, None, batch, named, spec=loaded.input)
     parsed += find_classes(loaded, classes)
     units = find_matched(loaded, parsed, match, match_weight)
     rendering = fv.render(

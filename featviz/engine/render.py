@@ -99,7 +99,8 @@ def render(
         SettingError: An argument is out of its range.
         RenderError: No image receives a gradient, every score became NaN, or memory ran out.
     """
-    param = as_param(usual_param(network.input) if param is None else param, size, batch, axes=len(network.size))
+    usual = usual_param(network.input, starts=start is not None)
+    param = as_param(usual if param is None else param, size, batch, spec=network.input)
     transforms = as_transforms(transforms)
     optimizer, steps = as_optimizer(optimizer, lr), as_steps(quality, steps)
     _check_counts(steps, until, robustness_views)

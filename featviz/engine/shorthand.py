@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from featviz import optimizers, transforms
@@ -26,40 +27,46 @@ def as_param(
     batch: int = 1,
     own: Mapping[str, Any] | None = None,
     *,
-    axes: int = 2,
+    spec: InputSpec | None = None,
 ) -> Param:
     """Return a param from a param, the spatial part of one, or text.
 
     Args:
         param: The value, its name such as `"cppn"`, or its call such as `"Fourier(decay=1.5)"`; `None` for
-            `param.Image()`.
+            the default param of the input.
         size: Height and width in px, or one side; `None` for the param's own.
         batch: Number of images per objective; 1 for the param's own.
         own: Values of the user that text may name.
-        axes: Number of spatial axes, for a size given as one side.
+        spec: Input that the param is for; `None` for an image. A spatial part gets the colour part of its default
+            param, and `Fourier()` its spectrum.
 
     Raises:
         SettingError: It is no param.
     """
     value = parse_value(param, params, own) if isinstance(param, str) else param
-    value = params.Image() if value is None else value
+    usual = params.Image() if spec is None else usual_param(spec)
+    value = usual if value is None else value
     if not isinstance(value, Param | Spatial):
         raise SettingError(f"{shown(value)} is not a param{_missing(value)}")
-    return params.sized(value, None if size is None else as_size(size, axes), batch)
+    if not isinstance(value, Param):
+        value = usual if value == params.Fourier() else replace(usual, spatial=value)
+    return params.sized(value, None if size is None else as_size(size, 2 if spec is None else len(spec.size)), batch)
 
 
-def usual_param(spec: InputSpec) -> Param:
+def usual_param(spec: InputSpec, *, starts: bool = False) -> params.Image:
     """Return the default param for the input of a network.
 
     Args:
         spec: The input.
+        starts: Whether it starts at a given signal, which may be as quiet as it is.
     """
     if spec.axes == "yx":
         return params.Image()
     decay = usual_decay(len(spec.size), params.Fourier.decay)  # type: ignore[arg-type]
     if spec.axes == "tyx":
         return params.Image(spatial=params.Fourier((usual_decay(1, 1.4), 1.4, 1.4)))
-    color = params.Standardized() if spec.axes == "x" and _is_centred(spec) else params.Plain()
+    standardized = params.Standardized(least=0) if starts else params.Standardized()
+    color = standardized if spec.axes == "x" and _is_centred(spec) else params.Plain()
     return params.Image(spatial=params.Fourier(decay), color=color)
 
 

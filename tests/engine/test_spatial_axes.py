@@ -13,7 +13,7 @@ from torch import nn
 
 import featviz as fv
 from featviz import param, transforms
-from featviz.engine.shorthand import usual_param
+from featviz.engine.shorthand import as_param, usual_param
 from featviz.errors import SettingError
 from featviz.io import linear_mode
 from featviz.network import InputSpec
@@ -304,3 +304,17 @@ def test_a_long_signal_is_rendered_in_tiles():
         network, "0:1", size=400, steps=3, transforms=(), execution=fv.Execution("float32", tile=128), progress=None
     )
     assert found.images.shape == (1, 2, 400) and found.history[-1] > found.history[0]
+
+
+def test_the_named_default_param_of_a_signal_is_the_default():
+    spec = InputSpec((64,), (0.0,), (1.0,))
+    assert as_param("fourier", 64, spec=spec) == as_param(None, 64, spec=spec)
+    steeper = as_param("Fourier(decay=2.0)", 64, spec=spec)
+    assert steeper.color == usual_param(spec).color and steeper.spatial.decay == 2.0
+    assert as_param("fourier", 64) == as_param(None, 64) == param.Image(64)
+
+
+def test_a_render_of_a_signal_starts_at_the_given_one():
+    net = fv.Network(nn.Sequential(nn.Conv1d(1, 4, 5)), size=(64,), mean=(0.0,), std=(1.0,))
+    quiet = 0.5 + 0.01 * torch.rand(1, 64, generator=torch.Generator().manual_seed(0))
+    assert (fv.render(net, "0:1", start=quiet, steps=0).images[0] - quiet).abs().max() < 1e-3

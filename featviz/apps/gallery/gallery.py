@@ -176,7 +176,7 @@ def _add_classes(
 
 def _add_pairs(album: Album, pairs: Sequence[Mapping[str, int]], *, size: Any, steps: int, seed: int) -> None:
     """Plan the images between the classes of each pair. They share tensors, so that neighbours look alike."""
-    param = as_param(fv.param.Shared(), size, PAIR_IMAGES, axes=len(album.network.size))
+    param = as_param(fv.param.Shared(), size, PAIR_IMAGES, spec=album.network.input)
     for ends in pairs:
         path = fv.objectives.Interpolate(*(fv.objectives.Logit(index) for index in ends.values()))
         notes = [f"{round(100 * i / (PAIR_IMAGES - 1))} %" for i in range(PAIR_IMAGES)]

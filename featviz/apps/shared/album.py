@@ -9,7 +9,7 @@ from typing import Any
 import featviz as fv
 from featviz.apps.shared.batches import IMAGES_FOLDER, Backend, Batch, LocalBackend, render_missing
 from featviz.apps.shared.page import counted
-from featviz.engine.shorthand import as_param, usual_param
+from featviz.engine.shorthand import as_param
 from featviz.errors import OutputError, SettingError, shown
 from featviz.interfaces import Param, Size
 from featviz.io import Store
@@ -42,7 +42,7 @@ class Album:
             size: Length of each axis in px, or one side; `None` for the network's input size.
             batch: Number of images per objective.
         """
-        return as_param(usual_param(self.network.input), size, batch, axes=len(self.network.size))
+        return as_param(None, size, batch, spec=self.network.input)
 
     def add(
         self,

@@ -64,8 +64,7 @@ def add_icons(
     Raises:
         FeatvizError: The first icon cannot be rendered.
     """
-    axes = len(album.network.size)
-    sized = album.param(size) if param is None else as_param(param, size, axes=axes)
+    sized = as_param(param, size, spec=album.network.input)
     if isinstance(sized, fv.param.Alpha):
         objectives = [objective * (1 - fv.objectives.Opacity()) for objective in objectives]
     return album.add(objectives, [seed] * len(objectives), titles, steps=steps, param=sized)
