@@ -54,8 +54,7 @@ Examples:
   featviz replay units.png
 """
 
-RESUMABLE = ("gallery", "sweep", "atlas", "blocks", "circuit", "dictionary")
-RESUMABLE = ("gallery", "sweep", "atlas", "blocks", "diff", "dictionary")
+RESUMABLE = ("gallery", "sweep", "atlas", "blocks", "circuit", "diff", "dictionary")
 """Commands that resume: they keep finished images and render the missing ones."""
 SHORT_OPTIONS = ("h", "o")
 """Letters of the options that have a short form."""
@@ -135,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if isinstance(error, fv.FeatvizError):
                 return _print_error(error, status=2)
             notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
-            return _print_error(f"{type(error).__name__}: {error}{notes} (add --debug for a traceback)", status=1)
+            said = " ".join(f"{type(error).__name__}: {error}{notes}".split())
+            return _print_error(f"{said} (add --debug for a traceback)", status=1)
 
 
 def _as_arguments(words: Sequence[str]) -> list[str]:

@@ -88,7 +88,7 @@ def dream(
     quiet: Quiet = False,
 ) -> None:
     """DeepDream: amplify what a network sees in an image or video."""
-    from featviz.io import VIDEOS, is_folder
+    from featviz.io import VIDEOS, check_result, is_folder
 
     path = _output_path(image, output, zoom)
     is_video = path.suffix.lower() in VIDEOS
@@ -103,6 +103,11 @@ def dream(
         "progress": progress(quiet, "dream", "frame" if is_video else "x10kpx"),
     }  # fmt: skip
     loaded = network.load()
+    if loaded.tokens is None and loaded.input.axes != "yx":
+        if zoom is not None or carry is not None or fps is not None:
+            raise fv.SettingError(f"--zoom, --carry and --fps need a network of images, which {loaded.label} is not")
+        check_result(path, loaded.input.axes)
+        is_video = False
     if is_folder(image):
         for file in readable_files(image):
             rendering = fv.dream(loaded, file, target, **settings)
@@ -151,12 +156,12 @@ def _check_output(
         SettingError: An option needs another kind of output.
         OutputError: The output cannot be written.
     """
-    from featviz.io import VIDEOS, check_output, check_video
+    from featviz.io import VIDEOS, check_result, check_video
 
     endings = ", ".join(VIDEOS)
     if zoom is not None and not is_video:
         raise fv.SettingError(f"--zoom writes a video, so the output must end in {endings}, got {path}")
-    (check_video if is_video else check_output)(path)
+    (check_video if is_video else check_result)(path)
     if zoom is None and any(value is not None for value in motion):
         raise fv.SettingError("--frames, --rotate and --pan need --zoom; give --zoom 1.03 as well")
     if carry is not None and (zoom is not None or not is_video):

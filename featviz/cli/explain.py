@@ -30,7 +30,7 @@ from featviz.cli.options import (
     readable_files,
     steps_of,
 )
-from featviz.cli.parsing import find_classes, find_own, read_channels, read_image_size
+from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
 
 if TYPE_CHECKING:
     from featviz.apps.explain.attribution import Comparison
@@ -119,6 +119,8 @@ def explain(
         raise fv.OutputError(f"{source} is a folder, so the output must be an existing folder, got {output}")
     output_file(output, f"{source.stem}-explained.png", page=True)  # checked before anything is computed
     loaded = _that_reads(network.load(), text=False)
+    if output is not None and output.suffix.lower() == ".html" and loaded.input.axes != "yx":
+        raise fv.SettingError("pages compare maps of images; end the file in .png for those of signals and volumes")
     targets = [*parsed, *find_classes(loaded, classes)]
     for file in readable_files(source) if is_folder(source) else [source]:
         found = compare(loaded, file, targets)
@@ -195,7 +197,7 @@ def examples(
     rendering = fv.render(
         loaded,
         found.objectives,
-        param=fv.param.Image(read_image_size(size)),
+        param=fv.param.Image(read_size(size)),
         progress=progress(quiet, "render"),
         **settings,
     )

@@ -24,7 +24,7 @@ from featviz.cli.options import (
     progress,
     steps_of,
 )
-from featviz.cli.parsing import read_channels, read_image_size
+from featviz.cli.parsing import read_channels, read_size
 
 if TYPE_CHECKING:
     from featviz.apps.shared.album import Pages
@@ -88,7 +88,7 @@ def gallery(
         probability=probability,
         photographs=photographs,
         judge=judging,
-        size=read_image_size(size),
+        size=read_size(size),
         seed=seed,
         backend=backend.open(),
         progress=progress(quiet, "gallery", "image"),
@@ -146,7 +146,7 @@ def sweep(
         diverse_images=diverse_images,
         photographs=photographs,
         labels=labels,
-        size=read_image_size(size),
+        size=read_size(size),
         seed=seed,
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photograph"),

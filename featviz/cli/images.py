@@ -172,7 +172,7 @@ def _replay_file(image: Path, output: Path | None, axes: str) -> Path:
     from featviz.io import check_result, ending_of, free_path, is_folder
 
     ending, folder = ending_of(image), output or image.parent
-    name = f"{image.name[: -len(ending)]}-replay{ending if ending in NUMBERS else '.png'}"
+    name = f"{image.name.removesuffix(ending)}-replay{ending if ending in NUMBERS else '.png'}"
     path = free_path(folder / name) if is_folder(folder) else folder
     check_result(path, axes)
     return path

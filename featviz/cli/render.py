@@ -134,9 +134,9 @@ def render(
         progress=progress(quiet, "render"),
     )
     rendering = rendering.at(shown) if shown else rendering
-    rendering = mark_copies(loaded, rendering, units) if units else rendering
-    save(rendering, output, rate=rate)
-    if units and rendering.problems:
+    marked = mark_copies(loaded, rendering, units) if units else rendering
+    save(marked, output, rate=rate)
+    if marked.names != rendering.names:
         raise typer.Exit(1)
 
 

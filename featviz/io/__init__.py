@@ -38,7 +38,7 @@ from featviz.io.live import LiveImages
 from featviz.io.locks import locked
 from featviz.io.nifti import read_nifti, save_nifti
 from featviz.io.npy import NPY, recipe_beside, save_npy
-from featviz.io.plots import has_matplotlib, plot_signal
+from featviz.io.plots import check_matplotlib, has_matplotlib, plot_signal
 from featviz.io.progress import auto_bar, default_progress, named_progress, progress_bar
 from featviz.io.resizing import linear_mode, resize
 from featviz.io.samples import SAMPLE_ENDINGS, fit_size, parts_of, read_data, read_samples
@@ -61,6 +61,7 @@ __all__ = [
     "as_mask_source",
     "auto_bar",
     "cache_folder",
+    "check_matplotlib",
     "check_output",
     "check_outside",
     "check_result",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -20,6 +21,8 @@ FOOT, HEAD = 44, 10
 MAX_ROWS = 16
 """Signals with more channels are drawn as an image with one row of px per channel."""
 LINE, ZERO, FAINT = "#1f5a8a", "#b9b4ab", "#ece8e1"
+_STYLE = threading.Lock()
+"""Held while the style of matplotlib is another one than the user's."""
 
 
 def plot_signal(
@@ -46,7 +49,8 @@ def plot_signal(
     rows = len(values) if len(values) <= MAX_ROWS else 1
     row = ROW_HEIGHTS[0 if rows == 1 else 1 if rows <= 4 else 2]
     height = FOOT + HEAD + rows * row
-    with matplotlib.style.context("default"):  # the user's own style would change the picture of a recipe
+    # The user's own style would change the picture of a recipe. Styles belong to the process, so one thread at a time.
+    with _STYLE, matplotlib.style.context("default"):
         figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
         canvas = FigureCanvasAgg(figure)
         axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]

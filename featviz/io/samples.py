@@ -17,7 +17,7 @@ from featviz.interfaces import Size, show_size
 from featviz.io.audio import WAV
 from featviz.io.files import ending_of, is_file
 from featviz.io.folders import files_in
-from featviz.io.formats import read_numbers
+from featviz.io.formats import KINDS, read_numbers
 from featviz.io.nifti import NIFTI
 from featviz.io.npy import NPY
 from featviz.io.resizing import linear_mode, resize
@@ -119,7 +119,7 @@ def read_data(file: str | Path, channels: int, axes: str, most: int | None = Non
         raise OutputError(f"no file {file}; check the path")
     ending = ending_of(path)
     if ending not in endings:
-        raise OutputError(f"cannot read {file}: end it in {', '.join(endings)}")
+        raise OutputError(f"cannot read {file} as {KINDS[axes]}; give a file that ends in {', '.join(endings)}")
     if ending in (NPY, *SOUNDS):
         found = read_numbers(path)
         if found.dtype.kind not in "fiub":

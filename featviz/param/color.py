@@ -92,10 +92,9 @@ class _Clamp(torch.autograd.Function):
 class Standardized:
     """A sigmoid for each channel, of a canvas whose root mean square is kept between two numbers.
 
-    Within a range of values, the signal that excites a unit most is a square wave: the sign of what the unit detects,
-    at the largest amplitude. Among signals of one power, it is what the unit detects, as of a matched filter. And a
-    flat signal, which networks of z-scored data have never seen, cannot be reached. Canvases within both limits are
-    left as they are.
+    With bounded values, the optimal signal of a linear unit is the sign of its weights, a square wave. With bounded
+    power, it is proportional to the weights, a matched filter. The lower limit rules out a flat signal, which networks
+    of z-scored data have never seen. Canvases within both limits do not change.
 
     Args:
         least: Smallest root mean square of the canvas over all channels and positions, >= 0.

@@ -1,4 +1,4 @@
-"""`featviz layers`, `render`, `replay` and `fit-prior` of networks that read signals, volumes or video."""
+"""Commands on networks that read signals, volumes or video."""
 
 from __future__ import annotations
 
@@ -136,3 +136,29 @@ def test_a_prior_is_fitted_for_a_network(here, capsys):
     assert run(capsys, *words, "nets.py:signal", "-o", "a.npy")[0] == 0
     status, _, errors = run(capsys, *words, "nets.py:volume", "-o", "a.npy")
     assert status == 2 and "the prior was fitted to inputs with 1 axes, and the images have 3" in errors[0]
+
+
+WRITTEN = {"signal": ("a.wav", "60"), "volume": ("a.nii.gz", "6x8x10"), "clip": ("a.gif", "5x16x24")}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_saved_result_is_read_by_dream_examples_and_explain(name, here, capsys):
+    (file, size), model = WRITTEN[name], ["--model", f"nets.py:{name}"]
+    (here / "data").mkdir()
+    assert run(capsys, "render", "0:1", *model, "--steps", "2", "-o", f"data/{file}")[0] == 0
+    dreamt = f"b{file.removeprefix('a')}"
+    words = ("dream", f"data/{file}", *model, "--layer", "0", "--steps", "1", "--octaves", "1", "--quiet", "-o", dreamt)
+    assert run(capsys, *words)[0] == 0
+    assert (here / dreamt).is_file()
+    assert run(capsys, "explain", f"data/{file}", "0:1", *model, "--method", "gradient", "-o", "map.png")[0] == 0
+    status, _, errors = run(capsys, "explain", f"data/{file}", "0:1", *model, "--method", "gradient", "-o", "map.html")
+    assert status == 2 and errors[0].startswith("featviz: pages compare maps of images")
+    words = ("sweep", *model, "--layer", "0", "--size", size, "--steps", "2", "--quiet", "-o", "pages")
+    assert run(capsys, *words)[0] == 0
+
+
+def test_options_of_videos_need_a_network_of_images(here, capsys):
+    np.save(here / "a.npy", np.full((1, 60), 0.4, np.float32))
+    words = ("dream", "a.npy", "--model", "nets.py:signal", "--zoom", "1.1", "--layer", "0", "-o", "a.gif")
+    status, _, errors = run(capsys, *words)
+    assert (status, errors) == (2, ["featviz: --zoom, --carry and --fps need a network of images, which nets.py:signal is not"])

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import featviz as fv
+from featviz.apps.shared.cache_key import cache_key
 from featviz.apps.shared.predictions import predict
 
 SIDE = 16
@@ -125,6 +126,12 @@ def test_of_several_outputs_the_one_with_as_many_numbers_as_there_are_classes_is
     torch.testing.assert_close(found.score, expected.amax(1))
     assert rises(net, "logit:cat")
     assert net.layers().rows()[-1][:4] == ("logit", "vector", "4", "4")
+
+
+def test_another_head_has_other_cached_results():
+    module = Pair()
+    keys = {cache_key(net_of(module, heads={head: ()})) for head in ("output.0", "output.1")}
+    assert len(keys) == 2
 
 
 def test_several_outputs_without_class_names_ask_for_the_head(images):

@@ -34,8 +34,8 @@ class ClassChange:
         probabilities: Probability of the class in the images of both networks according to the judge; `None` without a
             judge, or if it has no such class.
         deviations: Standard deviation of the logit of each network over the photographs.
-        transfer_loss: By how much less the image of one network excites the class in the other one than the other's own
-            image does, in standard deviations of the logit over the photographs, added over both directions. About 0
+        transfer_loss: Loss of the logit when a network sees the other network's image instead of its own, in standard
+            deviations over the photographs; the sum of both directions. About 0
             for a class that both networks see in the same patterns; `None` if an image is missing.
     """
 

@@ -128,7 +128,7 @@ class _Tracker:
     def work(self, octave: int, step: int) -> tuple[int, int]:
         """Return the work done after a step of an octave, and the total work."""
         done = self.steps * sum(self.pixels[:octave]) + step * self.pixels[octave]
-        return round(done / PROGRESS_UNIT), round(self.steps * sum(self.pixels) / PROGRESS_UNIT)
+        return math.ceil(done / PROGRESS_UNIT), math.ceil(self.steps * sum(self.pixels) / PROGRESS_UNIT)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

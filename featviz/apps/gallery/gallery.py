@@ -44,7 +44,7 @@ def gallery(
     probability: bool = False,
     photographs: str | Path | None = None,
     judge: fv.Network | None = None,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, ...] | None = None,
     steps: int = 512,
     seed: int = 0,
     backend: Backend | None = None,
@@ -100,8 +100,9 @@ def gallery(
         _check_judge(network, judge, titles, store)
     photos = {} if photographs is None else photographs_of_classes(list(titles), photographs, network.input)
     if photographs is not None and not photos:
-        example = next(iter(titles))
-        named = f"no photograph in {photographs} is named after a class, such as '{example} 1.jpg' or '{example}/1.jpg'"
+        example, ending = next(iter(titles)), ".jpg" if network.input.axes == "yx" else ".npy"
+        names = f"'{example} 1{ending}' or '{example}/1{ending}'"
+        named = f"no photograph in {photographs} is named after a class, such as {names}"
         warnings.warn(f"{named}; none is shown", fv.FeatvizWarning, stacklevel=2)
     objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
     album = Album(network, store)

@@ -39,7 +39,7 @@ def sweep(
     diverse_images: int = 0,
     photographs: str | Path | None = None,
     labels: str | Path | None = None,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, ...] | None = None,
     steps: int = 512,
     seed: int = 0,
     backend: Backend | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.shared.classes import as_class
-from featviz.apps.shared.image_batches import image_batches
+from featviz.apps.shared.image_batches import SkippedFiles, image_batches
 from featviz.apps.shared.main_blocks import block_at
 from featviz.apps.shared.probe import noise
 from featviz.checks import check_number
@@ -169,7 +170,7 @@ def _by_statistics(network: fv.Network, unit: Objective, weight: float) -> Match
     Raises:
         SettingError: The network has no batch norm.
     """
-    norms = batch_norm_layers(network.module)
+    norms = [name for name in batch_norm_layers(network.module) if name in network.table]  # those that run
     if not norms:
         raise fv.SettingError(f"{network.label} has no batch-norm statistics to match; give a folder of photographs")
     term = MatchStatistics(norms[0], tuple(norms[1:]))
@@ -181,9 +182,15 @@ def _scores(network: fv.Network, units: Sequence[Objective], folder: Path) -> tu
     """Return the photographs of a folder, and the score of each unit in each."""
     files: list[Path] = []
     scores = []
-    for batch in image_batches(folder, size=network.size, channels=network.channels, batch=BATCH):
+    skipped = SkippedFiles(folder)
+    for batch in image_batches(folder, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped):
         files += batch.files
         scores.append(fv.score(network, units, batch.images))
+    if not files:
+        raise skipped.error()
+    if skipped.count:
+        listed = "; ".join(f"{name}: {why}" for name, why in skipped.first.items())
+        warnings.warn(f"{skipped.count} files in {folder} were skipped: {listed}", fv.FeatvizWarning, stacklevel=2)
     return files, torch.cat(scores)
 
 

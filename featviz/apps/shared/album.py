@@ -12,7 +12,7 @@ from featviz.apps.shared.page import counted
 from featviz.engine.shorthand import as_param
 from featviz.errors import OutputError, SettingError, shown
 from featviz.interfaces import Param, Size
-from featviz.io import Store
+from featviz.io import Store, check_matplotlib
 
 MAX_IMAGES = 1000
 """Largest number of images of one class or unit."""
@@ -140,9 +140,11 @@ def render_pages(
         The pages.
 
     Raises:
-        OutputError: The store cannot be written to.
+        OutputError: The store cannot be written to, or the images are signals and matplotlib is not installed.
     """
     problems: dict[str, str] = {}
+    if network.tokens is None and network.input.axes == "x":
+        check_matplotlib("cannot make pages of signals")
     try:
         batches = [batch for album in albums for batch in album.batches]
         chosen = LocalBackend() if backend is None else backend

@@ -1,4 +1,4 @@
-"""Name what was computed from a network and photographs, so that it is read again only where nothing has changed."""
+"""Cache keys of results computed from a network and photographs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import featviz as fv
 
 
 def cache_key(network: fv.Network, *facts: object) -> str:
-    """Return a hash of a network, its input, its dictionaries and other facts: 16 hexadecimal digits.
+    """Return a hash of a network, its input, its heads, its dictionaries and other facts: 16 hexadecimal digits.
 
     Args:
         network: The network.
         facts: Numbers, texts, lists and dictionaries that decide the result, too.
     """
     dictionaries = [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
-    text = json.dumps([network.fingerprint, asdict(network.input), dictionaries, *facts])
+    facts = (asdict(network.input), sorted(network.given_heads), dictionaries, *facts)
+    text = json.dumps([network.fingerprint, *facts])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -224,8 +224,8 @@ def gradient_layer(request: AttributionRequest, images: Tensor, layer: str | Non
 def _layer_with_gradient(request: AttributionRequest, images: Tensor, layer: str | None) -> tuple[str, Tensor, Tensor]:
     """Return a layer's name, its activations and the score's gradients.
 
-    Without a given layer, layers are tried from the last one backwards, in twice as many at a time: each try is a pass
-    through the network. The last layer with positions may have no gradient: the patch tokens after the last attention
+    Without a given layer, layers are tried backwards from the last one, in groups of 1, 2, 4 …; each group takes one
+    pass. The last layer with positions may have no gradient: the patch tokens after the last attention
     of a transformer, for example, no longer reach the class token.
     """
     left = list(reversed(request.spatial_layers)) if layer is None else [request.spatial_layer(layer)]

@@ -326,7 +326,8 @@ def _baseline(kind: str, network: fv.Network, images: Float[Tensor, "n c *size"]
         SettingError: There is no such baseline for text, or for images.
     """
     if kind == "zero":
-        return torch.zeros_like(images) if network.tokens else network.input.images(torch.zeros_like(images))
+        black = torch.zeros_like(images)
+        return black if network.tokens or network.input.axes == "yx" else network.input.images(black)
     if kind == "pad" or (kind == "blur" and network.tokens is not None):
         return _padding(kind, network).to(images).expand_as(images).clone()
     if kind == "mean":
