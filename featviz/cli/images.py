@@ -41,9 +41,12 @@ def replay(
 ) -> None:
     """Render an image again from its recipe, and compare."""
     from featviz.engine import check_rate
+    from featviz.io import ending_of, read_wav
 
     check_rate(rate)
     recipe = fv.Recipe.of(image)
+    if rate is None and ending_of(image) == ".wav":
+        rate = read_wav(image)[1]
     path = _replay_file(image, output, recipe.input.axes)
     rendering = fv.replay(
         recipe,

@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,8 +22,10 @@ from featviz.network.replaced_forward import own_forward, with_forward, without_
 
 SMALL = 64
 """Number of values of the largest tensor that recipes and messages hold by value."""
-_INPUTS, _ROWS = "_featviz_inputs", "_featviz_rows"
-"""Names of the attributes of a module that `on_images` returned: its inputs, and the rows that a pass gets."""
+_INPUTS = "_featviz_inputs"
+"""Name of the attribute with the inputs of a module that `on_images` returned."""
+_ROWS: ContextVar[slice | None] = ContextVar("rows", default=None)
+"""Images of a render that the current pass is about; `None` for all."""
 
 Rows = Literal["one", "own", "none"]
 """How a given value belongs to a batch: one row, which every image gets; a row for each image; or no rows, where the
@@ -189,17 +192,17 @@ def on_images(module: nn.Module, inputs: Inputs) -> nn.Module:
         module: The user's module, or one that this function returned.
         inputs: What its `forward` gets.
     """
-    return with_forward(module, _forward, {_INPUTS: inputs, _ROWS: None})
+    return with_forward(module, _forward, {_INPUTS: inputs})
 
 
 def _forward(self: nn.Module, images: Tensor) -> Any:
     """Run a working copy on the optimised input. Takes the place of its own `forward`."""
-    return vars(self)[_INPUTS].run(own_forward(self), images, vars(self)[_ROWS])
+    return vars(self)[_INPUTS].run(own_forward(self), images, _ROWS.get())
 
 
 def without_inputs(module: nn.Module) -> nn.Module:
     """Return the user's module as it was before `on_images`."""
-    return without_forward(module, _INPUTS, _ROWS) if _INPUTS in vars(module) else module
+    return without_forward(module, _INPUTS) if _INPUTS in vars(module) else module
 
 
 def inputs_in(module: nn.Module) -> dict[str, Inputs]:
@@ -220,21 +223,17 @@ def place_inputs(module: nn.Module, device: torch.device) -> None:
 
 
 @contextmanager
-def rows_of_images(module: nn.Module, rows: slice | None) -> Iterator[None]:
-    """Let a working copy get the rows of some images from values that are given per image, within a context.
+def rows_of_images(rows: slice | None) -> Iterator[None]:
+    """Select the rows of values that are given per image, for passes within a context.
 
     Args:
-        module: The working copy.
-        rows: Which images of a render a pass is about; `None` to change nothing.
+        rows: Images of a render that a pass is about; `None` for all.
     """
-    parts = [part for part in module.modules() if _INPUTS in vars(part)] if rows is not None else []
-    for part in parts:
-        vars(part)[_ROWS] = rows
+    token = _ROWS.set(rows)
     try:
         yield
     finally:
-        for part in parts:
-            vars(part)[_ROWS] = None
+        _ROWS.reset(token)
 
 
 # ---------------------------------------------------------------------------------------------- signatures and trees

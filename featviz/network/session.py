@@ -115,7 +115,7 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
             # three slow strided passes in the transforms and the param.
             images.register_hook(Tensor.contiguous)
         rows = _rows(network.label, per_image, len(images), rows)
-        with chance() if network.probed.draws else nullcontext(), rows_of_images(module, rows):
+        with chance() if network.probed.draws else nullcontext(), rows_of_images(rows):
             if replace:
                 captured = run(images, {layer: _batch_first(each, layouts[layer]) for layer, each in replace.items()})
             elif redirect is None:

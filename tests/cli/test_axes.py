@@ -163,3 +163,10 @@ def test_options_of_videos_need_a_network_of_images(here, capsys):
     status, _, errors = run(capsys, *words)
     message = "featviz: --zoom, --carry and --fps need a network of images, which nets.py:signal is not"
     assert (status, errors) == (2, [message])
+
+
+def test_a_replayed_sound_keeps_its_rate(here, capsys):
+    words = ("render", "0:1", "--model", "nets.py:signal", "--steps", "2", "--rate", "8000", "-o", "a.wav")
+    assert run(capsys, *words)[0] == 0
+    assert run(capsys, "replay", "a.wav", "--model", "nets.py:signal", "-o", "b.wav")[0] == 0
+    assert soundfile.info(here / "b.wav").samplerate == 8000
