@@ -12,8 +12,8 @@ def batch_statistics(
 ) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]] | None:
     """Return the mean and the standard deviation that the output of a batch-norm layer had over the training data.
 
-    The input had the running mean and variance, so the output has the mean beta and the standard deviation |gamma|,
-    up to the epsilon in the denominator.
+    The input had the running mean and variance, so the output has the mean beta and the magnitude of gamma as
+    its standard deviation, up to the epsilon in the denominator.
 
     Args:
         module: The network's module.

@@ -47,7 +47,7 @@ def fit_prior(
 
     Args:
         images: A folder, whose subfolders are searched too, or tensors (channels, h, w) in [0, 1]. For a network that
-            reads other data, files or tensors (channels, *size) in the range of the data: .wav and .npy for signals,
+            reads other data, files or tensors `(channels, *size)` in the range of the data: .wav and .npy for signals,
             .nii, .nii.gz and .npy for volumes, .mp4, other videos and .npy for video. Recordings and videos are cut
             into parts of the length of the input; volumes are resized.
         channels: Number of channels: 1 or 3 for image files, any for .npy files and tensors. `None` for those of the
