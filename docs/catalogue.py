@@ -142,6 +142,9 @@ SNIPPETS: dict[str, dict[str, str]] = {
             'fv.render(net, "logit:heart", param=param.Image(128, batch=3, spatial=param.Fourier(prior=prior)))'
         ),
         "Plain": 'fv.render(net, "logit:heart", param=param.Image(128, batch=3, color=param.Plain()))',
+        "Standardized": (
+            'fv.render(net, "logit:heart", param=param.Image(128, batch=3, color=param.Standardized(most=0.5)))'
+        ),
         "Clamped": (
             'fv.render(net, "stage3", param=param.Image(128, spatial=param.Pixel(), color=param.Clamped()), '
             "start=drawing, transforms=T.Roll(8), steps=20, optimizer=Z.Normalized(Z.Ascent(lr=0.01)))"
@@ -217,6 +220,7 @@ PARAM_TEXTS = {
     "Stack": "Stack(('drawing.png',))",
     "Decorrelated": "Fourier(prior='prior.json')",
     "Plain": "Image(color=Plain())",
+    "Standardized": "Image(color=Standardized(most=0.5))",
     "Clamped": "Image(spatial=Pixel(), color=Clamped())",
 }
 """Command-line form of params that are more than a name."""
