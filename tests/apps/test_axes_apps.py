@@ -22,7 +22,7 @@ SIZES = {1: (48,), 3: (6, 8, 10)}
 CLASSES = ("a", "b", "c")
 METHODS = (
     "gradient", "inputxgradient", "guidedbackprop", "deconvnet", "IntegratedGradients('mean', 8)",
-    "IntegratedGradients('zero', 8)", "NoiseTunnel(samples=2, shift=2)", "cam", "gradcam", "gradcam++", "hirescam",
+    "NoiseTunnel(samples=2, shift=2)", "cam", "gradcam", "gradcam++", "hirescam",
     "layercam", "scorecam", "guidedgradcam", "FeatureAblation(6)", "LRP('epsilon')", "LRP('zplus')", "LRP('cp_lrp')",
     "clear", "classattention", "smoothed",
 )  # fmt: skip
