@@ -217,7 +217,7 @@ class Server:
         plans = await self._in_worker(partial(services.images.plan, wanted, page, soon=soon))
         for place, plan in zip(places, plans, strict=True):
             answers[place] = plan
-        services.worker.add([plan.job for plan in answers if plan.job is not None])
+        self._add(answers, page)
         return JSONResponse({"images": [_planned(plan) for plan in answers]})
 
     async def _cancel(self, request: Request) -> Response:
@@ -257,20 +257,21 @@ class Server:
             seed=read_whole(body, "seed", 0, 2**31 - 1, 0),
             live=body.get("live") is True,
         )
-        return await self._started(plan)
+        return await self._started(plan, page)
 
     async def _explain(self, request: Request) -> Response:
         body = await json_body(request)
         page, objective = self._listening(body), _optional_objective(body)
         methods = [method["name"] for method in self._services.about["methods"]]
         method = read_choice(body, "method", methods, methods[0])
-        explain = self._services.photographs.explain
-        return await self._started(partial(explain, read_id(body, "upload"), objective, method, page))
+        plan = partial(self._services.photographs.explain, read_id(body, "upload"), objective, method, page)
+        return await self._started(plan, page)
 
     async def _blocks(self, request: Request) -> Response:
         body = await json_body(request)
         page, layer = self._listening(body), read_text(body, "layer")
-        return await self._started(partial(self._services.photographs.blocks, read_id(body, "upload"), layer, page))
+        plan = partial(self._services.photographs.blocks, read_id(body, "upload"), layer, page)
+        return await self._started(plan, page)
 
     # ------------------------------------------------------------------------------------------ helpers
 
@@ -285,11 +286,16 @@ class Server:
             raise RequestError("this page has no open event stream; open ./api/events first", 409)
         return page
 
-    async def _started(self, plan: Callable[[], Planned]) -> Response:
+    async def _started(self, plan: Callable[[], Planned], page: str) -> Response:
         planned = await self._in_worker(plan)
-        if planned.job is not None:
-            self._services.worker.add([planned.job])
+        self._add([planned], page)
         return JSONResponse(_planned(planned))
+
+    def _add(self, plans: list[Planned], page: str) -> None:
+        """Add the jobs of plans, unless the page has gone since it asked: its jobs were cancelled when it went."""
+        self._services.worker.add([plan.job for plan in plans if plan.job is not None])
+        if not self._services.hub.listens(page):
+            self._services.worker.cancel(page)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, function)

@@ -159,6 +159,24 @@ def test_closing_the_page_stops_its_work_and_not_that_of_others(plain_explorer):
     one.close(), two.close()
 
 
+def test_a_page_that_goes_before_its_request_is_planned_starts_no_work(plain_explorer):
+    worker, hub, one = plain_explorer._services.worker, plain_explorer._services.hub, Client(plain_explorer.url)
+    busy, plan, answers = threading.Event(), threading.Event(), []
+    with one.listening():
+        worker.call(lambda: (busy.set(), plan.wait()))  # planning has to wait
+        assert busy.wait(10)
+        asking = threading.Thread(target=lambda: answers.append(one.images("conv2:0", steps=2048, size=64)))
+        asking.start()
+        wait_until(lambda: len(worker._calls) == 1)
+    wait_until(lambda: not hub.pages)
+    plan.set()
+    asking.join(10)
+    (name,) = ids(answers[0])
+    wait_until(lambda: worker.count == 0, 5)
+    assert one.get(f"images/{name}.png").status_code == 404
+    one.close()
+
+
 def test_a_page_that_does_not_listen_is_told_so(client):
     answer = client.images("conv2:1")
     assert answer.status_code == 409
