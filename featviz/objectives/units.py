@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -132,7 +133,7 @@ class Layer(Unit):
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the mean square of the activations."""
-        return acts.channels_first(self.layer).square().flatten(1).mean(1)
+        return _MeanSquare.apply(acts[self.layer])  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         """Return the layer's name, quoted where it reads like a term."""
@@ -244,3 +245,27 @@ def from_address(address: Address) -> Objective:
         return Layer(address.layer)
     channel = int(address.channel)
     return Channel(address.layer, channel) if address.at is None else Neuron(address.layer, channel, address.at)
+
+
+class _MeanSquare(torch.autograd.Function):
+    """The mean square of a whole layer, for each image.
+
+    It reads the layer once in each direction, in its own precision and memory layout. A single-precision copy of a
+    large bfloat16 layer, its square and their gradients would take a tenth of a step on a CPU. The sum is in single
+    precision; the gradient is rounded to the layer's precision, as it would be after such a copy.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, layer: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+        ctx.save_for_backward(layer)
+        precision = torch.promote_types(layer.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(layer, dim=tuple(range(1, layer.ndim)), dtype=precision)
+        return norm.square() / layer[0].numel()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Float[Tensor, " n"]) -> Float[Tensor, "n ..."]:
+        (layer,) = ctx.saved_tensors
+        factor = (gradients[0] * (2 / layer[0].numel())).view(-1, *[1] * (layer.ndim - 1))
+        if layer.dtype is torch.float16:  # whose smallest number may be greater than the factor
+            return (layer * factor).to(layer.dtype)
+        return layer * factor.to(layer.dtype)

@@ -65,6 +65,30 @@ def test_layer_is_the_mean_square():
     assert obj.Layer("map")(ACTS).tolist() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_a_layer_is_twice_its_activation_over_their_number(precision, memory_format):
+    layer = (100 * MAP).to(precision).contiguous(memory_format=memory_format).requires_grad_()
+    score = obj.Layer("map")(Activations({"map": layer}, {"map": Layout("map")}, (16, 24)))
+    assert score.dtype == (torch.float64 if precision is torch.float64 else torch.float32)
+    values = layer.detach().double()
+    assert score.tolist() == pytest.approx([(one**2).mean().item() for one in values], rel=1e-5)
+    (score * torch.tensor([3.0, -1.0])).sum().backward()
+    weights = torch.tensor([3.0, -1.0]).view(2, 1, 1, 1).double()
+    error = 1.5 * torch.finfo(precision).eps
+    assert torch.allclose(layer.grad.double(), weights * 2 * values / (3 * 4 * 5), rtol=error, atol=1e-6)
+
+
+def test_the_gradient_of_a_layer_has_a_gradient():
+    layer = MAP.clone().requires_grad_()
+    acts = Activations({"map": layer}, {"map": Layout("map")}, (16, 24))
+    assert torch.autograd.gradgradcheck(lambda values: obj.Layer("map")(_holding(acts, values)), layer)
+
+
+def _holding(acts, values):
+    return Activations({"map": values}, acts.layouts, acts.size)
+
+
 def test_logit_and_probability():
     expected = []
     for row in LOGITS.tolist():
