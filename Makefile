@@ -6,7 +6,7 @@ READY := .venv/ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
-.PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench scaling dreambench quality \
+.PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench reach scaling dreambench quality \
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench trust-bench texture-bench \
 	circuits-bench diff-bench accentuate-bench match-bench generators-bench axes-bench layersbench batchbench blocks-bench networks breakit \
 	package startup clean
@@ -79,6 +79,9 @@ catalogue: $(READY)  ## render the catalogue again, about 20 minutes on two core
 
 bench: $(READY)  ## compare the speed with other libraries, about an hour on two cores
 	$(BIN)/python benchmarks/peers.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
+
+reach: $(READY)  ## time until images reach the response that Lucent's reach in 512 steps
+	$(BIN)/python benchmarks/reach.py $(if $(MOBILENET),--mobilenet $(MOBILENET))
 
 scaling: $(READY)  ## measure how time and memory grow with size and batch, and plot it
 	$(BIN)/python benchmarks/scaling.py

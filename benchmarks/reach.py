@@ -1,0 +1,91 @@
+"""Time until a response is reached: `make reach`, about half an hour on two cores.
+
+Lucent renders one channel of each network with its defaults, 512 steps. featviz renders the same channel with more and
+more steps, each time from the start, until its image excites the channel as much, without transforms. The time is that
+of the render which does, alone: what a user waits for. Both are measured after a warm-up of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from contenders import IMAGENET
+from peers import CASES, Contender, environment, live_channels, open_contender, response, save_weights
+
+import featviz as fv
+from featviz import transforms
+
+STEPS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+VIEWS = {"default views": None, "Lucid's transforms": transforms.LUCID}
+LUCENT_STEPS = 512
+
+
+def reached(network: fv.Network, layer: str, channel: int, target: float, folder: Path, views: Any) -> str:
+    """Render with more and more steps until the response is reached, and describe that render."""
+    images, found = folder / "featviz.pt", 0.0
+    for steps in STEPS:
+        started = time.perf_counter()
+        rendering = fv.render(
+            network,
+            fv.objectives.Channel(layer, channel),
+            steps=steps,
+            transforms=views,
+            robustness_views=0,
+            progress=None,
+        )
+        seconds = time.perf_counter() - started
+        torch.save(rendering.images, images)
+        found = response(network, layer, [channel], images)
+        if found >= target:
+            return f"{steps:4} steps {seconds:7.2f} s"
+    return f"not in {STEPS[-1]}: {found:.3f}"
+
+
+def race(model: str, layer: str, weights: Path, lucent: Contender, size: int) -> None:
+    """Print the row of one layer."""
+    options = {"init_weights": False} if model == "googlenet" else {}
+    module = torchvision.models.get_model(model, weights=None, **options)
+    module.load_state_dict(torch.load(weights, weights_only=True))
+    network = fv.Network(module, size=size, **IMAGENET)
+    channel, images = live_channels(network, layer, 1)[0], weights.parent / "lucent.pt"
+    task = {"model": model, "layer": layer, "weights": str(weights), "size": size, "device": "cpu"}
+    lucent.run(**task, channels=[channel], steps=2, output=None)
+    done = lucent.run(**task, channels=[channel], steps=LUCENT_STEPS, output=str(images))
+    row = f"{model:12} {layer[-15:]:15}"
+    if not done:
+        print(f"{row} {lucent.failed}", flush=True)
+        return
+    target = response(network, layer, [channel], images)
+    for title, views in VIEWS.items():
+        fv.render(network, fv.objectives.Channel(layer, channel), steps=64, transforms=views, progress=None)
+        answer = reached(network, layer, channel, target, weights.parent, views)
+        print(f"{row} {target:9.3f} {done['seconds']:9.1f} s  {title:19} {answer}", flush=True)
+
+
+def main() -> None:
+    """Print a table of times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mobilenet", type=Path, help="trained weights of MobileNetV2; default: random ones")
+    parser.add_argument("--size", type=int, default=224, help="px")
+    parser.add_argument("--only", help="run rows whose network or layer contains this text")
+    parser.add_argument("--environment", type=Path, default=Path("benchmarks/.peers"))
+    options = parser.parse_args()
+    python = environment(options.environment.absolute())
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.size} px, one image")
+    print("model        layer            response  Lucent, 512  featviz             the same response after")
+    with tempfile.TemporaryDirectory() as folder:
+        for model, layer in CASES:
+            if options.only is None or options.only in f"{model} {layer}":
+                lucent = open_contender("lucent", python, Path(folder), "cpu")
+                race(model, layer, save_weights(model, Path(folder), options.mobilenet), lucent, options.size)
+                lucent.close()
+
+
+if __name__ == "__main__":
+    main()
