@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -38,6 +39,15 @@ def folder(tmp_path_factory):
     for i, image in enumerate(draw(labels, (64, 64), torch.Generator().manual_seed(0))):
         Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().numpy()).save(path / f"{i:02d}.png")
     (path / "broken.png").write_bytes(b"\x89PNG no")
+    return path
+
+
+@pytest.fixture(scope="module")
+def few(folder, tmp_path_factory):
+    """Six of the drawings."""
+    path = tmp_path_factory.mktemp("few")
+    for each in sorted(folder.glob("[0-9]*"))[::14]:
+        shutil.copy(each, path)
     return path
 
 
@@ -95,8 +105,8 @@ def test_interrupted_collection_continues(motifnet, folder, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("name", ["state.json", "files.txt", "vectors.bin", "labels.bin", "shares.bin", "numbers.bin"])
 @pytest.mark.parametrize("damage", [b"", b"[1]", b'{"counts": {"rows": -3}, "files": {}}', "a byte", None])
-def test_damaged_files_are_collected_anew(motifnet, folder, tmp_path, name, damage):
-    whole = collected(motifnet, folder, tmp_path, per_image=1)
+def test_damaged_files_are_collected_anew(motifnet, few, tmp_path, name, damage):
+    whole = collected(motifnet, few, tmp_path, per_image=1)
     before = {path.name: path.read_bytes() for path in whole.folder.iterdir()}
     if damage is None:
         (whole.folder / name).unlink()
@@ -105,7 +115,7 @@ def test_damaged_files_are_collected_anew(motifnet, folder, tmp_path, name, dama
         (whole.folder / name).write_bytes(data[:20] + bytes([data[20] ^ 1]) + data[21:])
     else:
         (whole.folder / name).write_bytes(damage)
-    again = collected(motifnet, folder, tmp_path, per_image=1)
+    again = collected(motifnet, few, tmp_path, per_image=1)
     assert again.files == whole.files
     assert {path.name: path.read_bytes() for path in whole.folder.iterdir()} == before
 

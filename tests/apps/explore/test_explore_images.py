@@ -121,7 +121,7 @@ def test_only_what_cannot_be_rendered_fails(listening):
 
 
 def test_urgent_work_runs_in_the_middle_of_other_work(plain_explorer, listening):
-    (slow,) = ids(listening.images("conv2:0", steps=2000))
+    (slow,) = ids(listening.images("conv2:0", steps=200))
     listening.wait(lambda event, data: event == "progress" and data["id"] == slow)
     (draft,) = ids(listening.images("conv2:1", steps=DRAFT_STEPS))
     listening.ended(draft)
@@ -212,7 +212,7 @@ def test_many_requests_leave_no_threads_behind(plain_explorer, listening):
     for i in range(5):
         ids(listening.images(f"conv2:{i}"))
     before = threading.active_count()
-    for i in range(200):
+    for i in range(60):
         listening.get("api/unit", layer="conv2", channel=i % 8)
         listening.images(f"conv2:{i % 8}", seed=i)
     listening.post("api/cancel", page=listening.page, all=True)
