@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from featviz.apps.explain.axis_drawing import draw, plain
-from featviz.apps.explain.drawing import enlarged, rgb, tint, with_class_names, with_legend
+from featviz.apps.explain.drawing import draw, enlarged, tint, with_class_names, with_legend
 from featviz.apps.explain.request import Method
+from featviz.apps.shared.input_pictures import plain, rgb
 from featviz.errors import SettingError
 from featviz.interfaces import ObjectiveLike, show_size
 from featviz.io import NPY, auto_bar, check_output, contact_sheet, encode, save_image, save_npy, text_tile, write

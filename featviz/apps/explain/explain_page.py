@@ -7,10 +7,11 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from featviz.apps.explain.attribution import Attribution, Comparison, shared_strength
-from featviz.apps.explain.drawing import class_color, enlarged, rgb
+from featviz.apps.explain.drawing import class_color, enlarged
 from featviz.apps.explain.faithfulness import measure_faithfulness
 from featviz.apps.explain.request import Method
 from featviz.apps.explain.text import TextComparison
+from featviz.apps.shared.input_pictures import rgb
 from featviz.apps.shared.page import base64, compressed, counted, render_template
 from featviz.io import encode
 
