@@ -27,7 +27,7 @@ METHODS = (
     "layercam", "scorecam", "guidedgradcam", "FeatureAblation(6)", "LRP('epsilon')", "LRP('zplus')", "LRP('cp_lrp')",
     "clear", "classattention", "smoothed",
 )  # fmt: skip
-ON_IMAGES = "compare, dream, evidence, examples, explain, gallery, render, replay, sweep or score"
+ON_IMAGES = "blocks, compare, dream, evidence, examples, explain, gallery, render, replay, sweep or score"
 
 
 def network(axes: int, rows: bool = False) -> fv.Network:
@@ -307,7 +307,6 @@ def test_functions_on_images_refuse_signals_and_volumes_in_one_line(folder):
             "accentuate": lambda net=net: fv.accentuate(net, "a.png", "3:1"),
             "atlas": lambda net=net: fv.atlas(net, data, ["3"], output),
             "attention": lambda net=net: fv.attention(net, "a.png"),
-            "blocks": lambda net=net: fv.blocks(net, "a.png", ["3"], output),
             "circuit": lambda net=net: fv.circuit(net, "3:1", output),
             "diff": lambda net=net: fv.diff(net, net, data, output),
             "doctor": lambda net=net: fv.doctor(net),

@@ -8,10 +8,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from featviz.apps.shared.photographs import encode_webp
-from featviz.io import clip_picture, draw_lines, slices_picture, stretched, to_bytes, zoom_of
+from featviz.io import clip_picture, draw_lines, frames_of, slices_picture, stretched, to_bytes, zoom_of
+from featviz.io.plots import BARE_ROWS
 
 SIGNAL_WIDTH = 480
 """Width of the picture of a signal in px."""
+ICON_PX = 144
+"""Side of the icon of a signal in px."""
+MAX_PLANES = 64
+"""Largest number of slices or frames on a page; evenly spaced ones where there are more."""
 
 
 def rgb(images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n 3 *size"]:
@@ -49,6 +54,34 @@ def placed(image: Float[np.ndarray, "3 *size"], axes: str) -> UInt8[np.ndarray, 
     if axes == "zyx":
         return slices_picture(image)
     return clip_picture(image, zoom=zoom_of(image.shape[2:])) if axes == "tyx" else to_bytes(image)
+
+
+def icon_pixels(image: Float[Tensor, "c *size"], axes: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw an icon: the lines of a signal, squeezed to a square, or the middle slice of a volume or frame of a clip.
+
+    Args:
+        image: In [0, 1].
+        axes: `"x"`, `"zyx"` or `"tyx"`.
+    """
+    if axes == "x":
+        few = image if len(image) <= BARE_ROWS else image.mean(0, keepdim=True)
+        return draw_lines(few.numpy(), width=ICON_PX, ratio=1 / len(few))
+    pictures = planes_of(image, axes)
+    return pictures[len(pictures) // 2]
+
+
+def planes_of(image: Float[Tensor, "c *size"], axes: str) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Return the slices of a volume across z, or the frames of a clip; at most `MAX_PLANES`, evenly spaced.
+
+    Args:
+        image: In [0, 1]. Grey levels of a volume go from its lowest to its highest value.
+        axes: `"zyx"` or `"tyx"`.
+    """
+    shown = rgb(image[None])[0].numpy()
+    some = np.unique(np.linspace(0, shown.shape[1] - 1, MAX_PLANES).round().astype(int))
+    zoom = zoom_of(shown.shape[2:])
+    colors = stretched(shown) if axes == "zyx" else shown
+    return [frame.repeat(zoom, 0).repeat(zoom, 1) for frame in frames_of(colors[:, some])]
 
 
 def encode_input(image: Float[Tensor, "c *size"], axes: str) -> bytes:
