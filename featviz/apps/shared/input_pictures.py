@@ -78,10 +78,15 @@ def planes_of(image: Float[Tensor, "c *size"], axes: str) -> list[UInt8[np.ndarr
         axes: `"zyx"` or `"tyx"`.
     """
     shown = rgb(image[None])[0].numpy()
-    some = np.unique(np.linspace(0, shown.shape[1] - 1, MAX_PLANES).round().astype(int))
+    some = plane_indices(shown.shape[1])
     zoom = zoom_of(shown.shape[2:])
     colors = stretched(shown) if axes == "zyx" else shown
     return [frame.repeat(zoom, 0).repeat(zoom, 1) for frame in frames_of(colors[:, some])]
+
+
+def plane_indices(count: int) -> list[int]:
+    """Return which of a number of slices or frames are shown: all, or `MAX_PLANES` that are evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, MAX_PLANES).round().astype(int)).tolist()  # type: ignore[no-any-return]
 
 
 def encode_input(image: Float[Tensor, "c *size"], axes: str) -> bytes:
