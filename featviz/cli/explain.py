@@ -120,7 +120,7 @@ def explain(
     output_file(output, f"{source.stem}-explained.png", page=True)  # checked before anything is computed
     loaded = _that_reads(network.load(), text=False)
     targets = [*parsed, *find_classes(loaded, classes)]
-    for file in readable_files(source) if is_folder(source) else [source]:
+    for file in readable_files(source, loaded) if is_folder(source) else [source]:
         found = compare(loaded, file, targets)
         _print_facts(found)
         name = name_in(source, file) if is_folder(source) else source.stem
