@@ -29,6 +29,7 @@ import featviz as fv
 from featviz import objectives as obj, optimizers as Z, param, transforms as T
 from featviz.io import read_image
 from motifs.captions import captioned_motifs  # in tools/
+from motifs import planted  # in tools/
 from motifs.vae import LATENT, MotifDecoder  # in tools/
 
 net = fv.load("motifnet")
@@ -43,6 +44,7 @@ vector = net.capture(torch.from_numpy(read_image(drawing))[None], ["stage3"]).ch
 pattern = vector.view(-1, 1, 1).expand(-1, 4, 4)
 dictionary = fv.Dictionary.load("docs/catalogue/features.safetensors")  # featviz dictionary FOLDER --layer stage3
 with_features = net.with_dictionary("stage3", dictionary)
+signals, volumes, clips = planted.signals(), planted.volumes(), planted.clips()  # one kernel each
 captioned = captioned_motifs()  # stands for fv.load("open_clip/ViT-B-32/laion2b_s34b_b79k"), which needs featviz[clip]
 """.strip()
 
@@ -114,6 +116,40 @@ SNIPPETS: dict[str, dict[str, str]] = {
             "param=param.Image(128))"
         ),
         "FeatureNeuron": ('fv.render(with_features, "stage3~30@3,3", param=param.Image(64, batch=3), transforms=near)'),
+    },
+    "axes": {
+        "Signal": 'fv.render(signals, "logit:0 - 1000*l2")',
+        "SignalFourier": (
+            'fv.render(signals, "logit:0 - 1000*l2", '
+            "param=param.Image((512,), spatial=param.Fourier(decay=2.0), color=param.Standardized()))"
+        ),
+        "SignalPixel": (
+            'fv.render(signals, "logit:0", param=param.Image((256,), spatial=param.Pixel(), color=param.Plain()))'
+        ),
+        "SignalStretch": (
+            'fv.render(signals, "logit:0 - 1000*l2", transforms=(T.Jitter(16), T.Scale(T.LogUniform(0.5, 2))))'
+        ),
+        "SignalNoise": (
+            'fv.render(signals, "logit:0 - 1000*l2", transforms=(T.Jitter(16), T.Noise(0.1), T.Contrast(0.5)))'
+        ),
+        "Volume": (
+            'fv.render(volumes, "0:0@center - 16000*l2", '
+            "transforms=(T.Rotate(10), T.Scale(T.LogUniform(0.9, 1.1)), T.Contrast(0.3)))"
+        ),
+        "VolumePyramid": (
+            'fv.render(volumes, "0:0@8,4,11 - 16000*l2", '
+            "param=param.Image((16, 16, 16), spatial=param.Pyramid()), transforms=())"
+        ),
+        "VolumeShift": ('fv.render(volumes, "logit:0 - 16000*l2", transforms=(T.Shift(0.2), T.GaussianBlur(0.5)))'),
+        "Video": (
+            'fv.render(clips, "logit:0", param=param.Image((8, 32, 32), spatial=param.Fourier(decay=(0.9, 1.4, 1.4))))'
+        ),
+        "VideoSlow": (
+            'fv.render(clips, "logit:0", param=param.Image((8, 32, 32), spatial=param.Fourier(decay=(3.0, 1.4, 1.4))))'
+        ),
+        "VideoScale": (
+            'fv.render(clips, "logit:0", transforms=(T.Jitter(4), T.Scale(T.LogUniform(0.8, 1.3), axes=2)))'
+        ),
     },
     "param": {
         "Image": 'fv.render(net, "logit:heart", param=param.Image((96, 160)))',
@@ -214,6 +250,21 @@ FEATURE_LINES = {
 }
 """What the entries about dictionaries show."""
 
+AXES_LINES = {
+    "Signal": "A signal. The only kernel of the network is a chirp, whose frequency rises.",
+    "SignalFourier": "A signal of 512 samples, whose spectrum falls with the square of the frequency.",
+    "SignalPixel": "A signal whose samples are optimised one by one, without a limit on its power.",
+    "SignalStretch": "A signal that is stretched and compressed in time at each step.",
+    "SignalNoise": "A signal in noise, and of changing amplitude.",
+    "Volume": "A volume: its middle slices across z, y and x, and the maximum along z. The only kernel is a ring.",
+    "VolumePyramid": "A volume that is a sum of several resolutions, for a neuron that has an index for each axis.",
+    "VolumeShift": "A volume that is shifted along its three axes, and blurred.",
+    "Video": "A video, in frames from left to right. The only kernel is a bar that moves to the right.",
+    "VideoSlow": "A video whose spectrum falls faster along time than in space.",
+    "VideoScale": "A video that is scaled in space, and keeps its time.",
+}
+"""What the entries about signals, volumes and video show."""
+
 PARAM_TEXTS = {
     "Generator": "Generator(MotifDecoder, (8, 8, 8), 'vae.safetensors', truncation=2.0)",
     "Masked": "Masked('mask.png')",
@@ -228,6 +279,7 @@ PARAM_TEXTS = {
 TITLES = {
     "objectives": "Objectives: what to maximise",
     "features": "Features of a dictionary: what a sparse autoencoder finds in a layer",
+    "axes": "Signals, volumes and video: params and transforms on one and three axes",
     "param": "Parameterizations: what is optimised",
     "transforms": "Transforms: random augmentations between the image and the network",
     "optimizers": "Optimizers: how the image follows its gradient",
@@ -243,6 +295,8 @@ def line(section: str, name: str) -> str:
     """Return the first line of an item's docstring."""
     if section == "features":
         return FEATURE_LINES[name]
+    if section == "axes":
+        return AXES_LINES[name]
     value = getattr(home(section), name)
     if inspect.isclass(value):
         return inspect.getdoc(value).split("\n")[0]
@@ -255,6 +309,8 @@ def line(section: str, name: str) -> str:
 def text_form(rendering: fv.Rendering, section: str, name: str) -> str:
     """Return the command-line form of an item; empty if it has none."""
     recipe = rendering.recipe
+    if section == "axes":  # these networks are made in Python
+        return ""
     if section in ("objectives", "features"):
         try:
             return str(fv.objectives.parse(rendering.names[0]))

@@ -6,7 +6,6 @@ Without MOBILENET, torchvision downloads its own weights for that network. Scree
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import torch
+from motifs import planted
 from motifs.changes import add_backdoor
 from motifs.draw import draw
 from motifs.slingshot import manipulated, manipulations
@@ -131,34 +131,19 @@ def textures(network: fv.Network) -> None:
 
 def other_inputs() -> None:
     """Render a chirp in a signal and a ring in a volume, which networks of one kernel each look for."""
-    time = torch.linspace(0, 1, 65)
-    chirp = torch.sin(2 * math.pi * (2 * time + 6 * time**2)) * torch.hann_window(65)
-    z, y, x = torch.meshgrid(*[torch.linspace(-1, 1, 9)] * 3, indexing="ij")
-    ring = torch.exp(-(((torch.hypot(x, y) - 0.65) / 0.25) ** 2) - (z / 0.3) ** 2)
-    signals, volumes = one_kernel(chirp, (256,)), one_kernel(ring, (16, 16, 16))
+    signals, volumes = planted.signals(), planted.volumes()
     found = fv.render(signals, "logit:0 - 1000*l2", steps=192)
-    planted = torch.zeros(1, 256)
-    at = (256 - 65) // 2
-    planted[:, at : at + 65] = found.values.abs().max() * chirp
-    rows = [plot_signal(each.numpy(), (-4, 4)) for each in (planted, found.values[0])]
+    kernel, shown = planted.chirp(), torch.zeros(1, 256)
+    at = (256 - len(kernel)) // 2
+    shown[:, at : at + len(kernel)] = found.values.abs().max() * kernel
+    rows = [plot_signal(each.numpy(), (-4, 4)) for each in (shown, found.values[0])]
     iio.imwrite(HERE / "signal.webp", np.concatenate(rows), quality=85)
     views = (transforms.Rotate(10), transforms.Scale(transforms.LogUniform(0.9, 1.1)), transforms.Contrast(0.3))
     found = fv.render(volumes, "0:0@center - 16000*l2", transforms=views, steps=96)
-    planted = torch.nn.functional.pad(ring, [4, 3] * 3)[None]
-    rows = [volume_picture(each.numpy()) for each in (planted, found.images[0])]
+    shown = torch.nn.functional.pad(planted.ring(), [4, 3] * 3)[None]
+    rows = [volume_picture(each.numpy()) for each in (shown, found.images[0])]
     gap = np.full((8, *rows[0].shape[1:]), 255, np.uint8)
     iio.imwrite(HERE / "volume.webp", np.concatenate([rows[0], gap, rows[1]]), quality=85)
-
-
-def one_kernel(kernel: torch.Tensor, size: tuple[int, ...]) -> fv.Network:
-    """Return a network whose only layer has one kernel, and whose logit is the highest response to it."""
-    axes, side = len(size), len(kernel)
-    conv, pool = (torch.nn.Conv1d, torch.nn.Conv3d)[axes > 1], (torch.nn.AdaptiveMaxPool1d, torch.nn.AdaptiveMaxPool3d)
-    first = conv(1, 1, side, padding=side // 2, bias=False)
-    weight = kernel - kernel.mean()
-    first.weight.data = (weight / weight.norm())[None, None]
-    module = torch.nn.Sequential(first, torch.nn.ReLU(), pool[axes > 1](1), torch.nn.Flatten())
-    return fv.Network(module, size=size, mean=(0.0,), std=(1.0,))
 
 
 def comparison(motifnet: fv.Network, motifvit: fv.Network) -> None:

@@ -23,7 +23,7 @@ from featviz.cli.options import (
     progress,
     steps_of,
 )
-from featviz.cli.parsing import find_own, read_image_size
+from featviz.cli.parsing import find_own, read_image_size, read_size
 
 Layers = Annotated[
     list[str], typer.Option("--layer", help="Feature map, or tokens on a grid; may be given several times.")
@@ -97,13 +97,17 @@ def atlas(
 @app.command(epilog=examples_of("blocks"))
 @expand_groups
 def blocks(
-    image: Annotated[Path, typer.Argument(help="Image file.")],
+    image: Annotated[Path, typer.Argument(help="Image, or file of a signal, a volume or a video.")],
     *,
     layers: Layers,
     classes: Classes = None,
     cells: Annotated[
-        int, typer.Option(help="Cells along the longer side; a finer feature map is averaged to this grid.")
-    ] = 10,
+        int | None,
+        typer.Option(
+            help="Cells along the longest side; a finer feature map is averaged to this grid. Default: 10; of signals "
+            "16, of volumes and video 4."
+        ),
+    ] = None,
     groups: Annotated[int, typer.Option(help="Number of groups into which the activations of a layer are split.")] = 6,
     sweep: Annotated[
         Path | None,
@@ -142,7 +146,7 @@ def blocks(
         groups=groups,
         sweep=sweep,
         param=parse_value(param, fv.param, find_own(own)),
-        size=read_image_size(size),
+        size=read_size(size),
         seed=seed,
         backend=backend.open(),
         progress=progress(quiet, "blocks", "image"),

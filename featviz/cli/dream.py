@@ -31,7 +31,7 @@ DEFAULT_FPS = 24.0
 @app.command(epilog=examples_of("dream"))
 @expand_groups
 def dream(
-    image: Annotated[Path, typer.Argument(help="Image file, or a folder of them; or a video, if the output is one.")],
+    image: Annotated[Path, typer.Argument(help="Image, signal or volume file, or a folder of them; or a video.")],
     objective: Annotated[
         str | None, typer.Argument(help="As for render. Default: a layer two thirds into the network.")
     ] = None,
@@ -82,13 +82,13 @@ def dream(
             "--output",
             "-o",
             help="Image file, a folder, or .mp4, .webm or .gif for a video. Default: IMAGE-dream.png beside the image, "
-            "or IMAGE-dream.mp4 for a video.",
+            "or IMAGE-dream.mp4 for a video; SIGNAL-dream.npy for a signal or a volume.",
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """DeepDream: amplify what a network sees in an image or video."""
-    from featviz.io import VIDEOS, check_result, is_folder
+    from featviz.io import NPY, VIDEOS, check_result, free_path, is_folder
 
     path = _output_path(image, output, zoom)
     is_video = path.suffix.lower() in VIDEOS
@@ -106,12 +106,15 @@ def dream(
     if loaded.tokens is None and loaded.input.axes != "yx":
         if zoom is not None or carry is not None or fps is not None:
             raise fv.SettingError(f"--zoom, --carry and --fps need a network of images, which {loaded.label} is not")
+        if path.suffix == ".png" and (output is None or is_folder(output)):
+            path = free_path(path.with_suffix(NPY))
         check_result(path, loaded.input.axes)
         is_video = False
     if is_folder(image):
-        for file in readable_files(image):
+        ending = ".png" if loaded.input.axes == "yx" else NPY
+        for file in readable_files(image, loaded):
             rendering = fv.dream(loaded, file, target, **settings)
-            name = f"{name_in(image, file) if output else file.stem}-dream.png"
+            name = f"{name_in(image, file) if output else file.stem}-dream{ending}"
             save(rendering, output_file(output or file.parent, name))
     elif not is_video:
         save(fv.dream(loaded, image, target, **settings), path)

@@ -119,10 +119,8 @@ def explain(
         raise fv.OutputError(f"{source} is a folder, so the output must be an existing folder, got {output}")
     output_file(output, f"{source.stem}-explained.png", page=True)  # checked before anything is computed
     loaded = _that_reads(network.load(), text=False)
-    if output is not None and output.suffix.lower() == ".html" and loaded.input.axes != "yx":
-        raise fv.SettingError("pages compare maps of images; end the file in .png for those of signals and volumes")
     targets = [*parsed, *find_classes(loaded, classes)]
-    for file in readable_files(source) if is_folder(source) else [source]:
+    for file in readable_files(source, loaded) if is_folder(source) else [source]:
         found = compare(loaded, file, targets)
         _print_facts(found)
         name = name_in(source, file) if is_folder(source) else source.stem

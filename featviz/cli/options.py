@@ -408,7 +408,7 @@ def output_file(output: Path | None, name: str, *, page: bool = False) -> Path:
 
     folder, own = Path() if output is None else output, Path(name).suffix
     path = free_path(folder / name) if is_folder(folder) else folder
-    if own in (".json", ".html"):
+    if own in (".json", ".html", ".npy"):
         check_output(path, own)
     else:
         check_output(path, *([".html", *IMAGE_ENDINGS] if page else []))
@@ -420,20 +420,25 @@ def name_in(folder: Path, file: Path) -> str:
     return "_".join([*file.relative_to(folder).parent.parts, file.stem])
 
 
-def readable_files(folder: Path) -> Iterator[Path]:
-    """Yield the images of a folder that can be read, and print which are skipped.
+def readable_files(folder: Path, network: fv.Network) -> Iterator[Path]:
+    """Yield the inputs of a folder that a network can read, and print which are skipped.
 
     Args:
         folder: The folder; its subfolders are included.
+        network: The network: of images, signals, volumes or video.
 
     Raises:
-        OutputError: It has no image.
+        OutputError: It has no input of that kind.
     """
-    from featviz.io import images_in, read_image
+    from featviz.apps.shared.inputs import inputs_in, read_input
+    from featviz.io import read_image
 
-    for file in list(images_in(folder)):  # before results are written into the same folder
+    spec = network.input
+    for file in list(inputs_in(folder, spec)):  # before results are written into the same folder
         try:
-            if file.suffix.lower() != ".npy":
+            if spec.axes != "yx":
+                read_input(file, spec)
+            elif file.suffix.lower() != ".npy":
                 read_image(file, 4)
         except fv.FeatvizError as error:
             typer.echo(f"featviz: skipped {file}: {error}", err=True)

@@ -227,7 +227,7 @@ HAVE_IMAGES = ("render", "dream", "replay", "accentuate")
 READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
 """Public functions that accept a network that reads text."""
 ANY_AXES = frozenset(
-    ("compare", "dream", "evidence", "examples", "explain", "gallery", "render", "replay", "score", "sweep")
+    ("blocks", "compare", "dream", "evidence", "examples", "explain", "gallery", "render", "replay", "score", "sweep")
 )
 """Public functions that accept a network that reads signals, volumes or video."""
 PER_IMAGE = frozenset(("render", "replay", "score"))

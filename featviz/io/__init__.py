@@ -3,7 +3,7 @@
 from featviz.io.array import Array, Numbers
 from featviz.io.audio import read_wav, save_wav
 from featviz.io.cache import cache_folder, write_cached
-from featviz.io.clips import clip_picture, encode_gif, frames_of, save_clip, sheets_of
+from featviz.io.clips import clip_picture, frames_of, save_clip, sheets_of
 from featviz.io.contact_sheet import contact_sheet, text_tile, wrapped
 from featviz.io.display import clip_html, volume_html
 from featviz.io.files import check_output, ending_of, free_path, is_file, is_folder, slug, unique_slug, write
@@ -19,6 +19,7 @@ from featviz.io.folders import (
     warn_of_skipped,
 )
 from featviz.io.formats import FORMATS, check_result, read_numbers, recipe_in
+from featviz.io.gif import encode_gif
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images, separate_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
 from featviz.io.images import (
@@ -38,13 +39,13 @@ from featviz.io.live import LiveImages
 from featviz.io.locks import locked
 from featviz.io.nifti import read_nifti, save_nifti
 from featviz.io.npy import NPY, recipe_beside, save_npy
-from featviz.io.plots import check_matplotlib, has_matplotlib, plot_signal
+from featviz.io.plots import check_matplotlib, draw_lines, has_matplotlib, plot_signal
 from featviz.io.progress import auto_bar, default_progress, named_progress, progress_bar
 from featviz.io.resizing import linear_mode, resize
 from featviz.io.samples import SAMPLE_ENDINGS, fit_size, parts_of, read_data, read_samples
 from featviz.io.store import Store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
-from featviz.io.volumes import volume_picture
+from featviz.io.volumes import slices_picture, stretched, volume_picture, zoom_of
 
 __all__ = [
     "FORMATS",
@@ -72,6 +73,7 @@ __all__ = [
     "contact_sheet",
     "decode_image",
     "default_progress",
+    "draw_lines",
     "encode",
     "encode_gif",
     "ending_of",
@@ -121,7 +123,9 @@ __all__ = [
     "save_wav",
     "separate_images",
     "sheets_of",
+    "slices_picture",
     "slug",
+    "stretched",
     "text_tile",
     "to_bytes",
     "unique_slug",
@@ -131,4 +135,5 @@ __all__ = [
     "wrapped",
     "write",
     "write_cached",
+    "zoom_of",
 ]  # fmt: skip

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from featviz.io.contact_sheet import contact_sheet
 from featviz.io.files import ending_of, write
+from featviz.io.gif import GIF, encode_gif
 from featviz.io.images import over_checks, to_bytes
 from featviz.io.npy import recipe_file
 from featviz.io.video import save_video
 
-GIF = ".gif"
-"""Ending of animated images, whose comment holds the recipe."""
 FRAME_RATE = 12.0
 """Frames per second where none are given."""
 SHOWN_FRAMES = 8
@@ -37,18 +34,21 @@ def frames_of(clip: Float[np.ndarray, "c t h w"], *, alpha: bool = False) -> lis
     return [over_checks(frame) if frame.shape[2] == 4 else frame for frame in frames]
 
 
-def clip_picture(clip: Float[np.ndarray, "c t h w"], *, alpha: bool = False) -> UInt8[np.ndarray, "h2 w2 3"]:
+def clip_picture(
+    clip: Float[np.ndarray, "c t h w"], *, alpha: bool = False, zoom: int = 1
+) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Draw up to `SHOWN_FRAMES` frames of a clip in one row, evenly spaced in time, with the first and the last one.
 
     Args:
         clip: In [0, 1].
         alpha: As for `frames_of`.
+        zoom: Whole factor by which frames are enlarged.
 
     Returns:
         8-bit RGB, (height, width, 3).
     """
     some = np.unique(np.linspace(0, clip.shape[1] - 1, SHOWN_FRAMES).round().astype(int))
-    shown = frames_of(clip[:, some], alpha=alpha)
+    shown = [frame.repeat(zoom, 0).repeat(zoom, 1) for frame in frames_of(clip[:, some], alpha=alpha)]
     gap = np.full((len(shown[0]), GAP, 3), 255, np.uint8)
     return np.concatenate([part for frame in shown for part in (frame, gap)][:-1], 1)
 
@@ -91,18 +91,3 @@ def save_clip(frames: Sequence[UInt8[np.ndarray, "h w 3"]], path: Path, rate: fl
     save_video(frames, path, fps=rate)
     write(recipe_file(path), recipe.encode())
     return path
-
-
-def encode_gif(frames: Sequence[UInt8[np.ndarray, "h w 3"]], rate: float, comment: bytes = b"") -> bytes:
-    """Return frames as an animated GIF that repeats forever.
-
-    Args:
-        frames: RGB of 8 bits.
-        rate: Frames per second. GIF stores hundredths of a second.
-        comment: Any text; none if empty.
-    """
-    first, *others = [Image.fromarray(frame) for frame in frames]
-    data = io.BytesIO()
-    more = {"comment": comment} if comment else {}
-    first.save(data, "GIF", save_all=True, append_images=others, duration=max(20, 1000 / rate), loop=0, **more)
-    return data.getvalue()

@@ -9,7 +9,7 @@ import io
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from featviz.io.clips import encode_gif
+from featviz.io.gif import encode_gif
 from featviz.io.volumes import AXES, filmstrip, slices
 
 BLOCK = '<figure style="margin:0 0 12px;font:13px sans-serif"><figcaption>{label}</figcaption>{content}</figure>'

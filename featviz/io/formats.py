@@ -8,9 +8,9 @@ import numpy as np
 
 from featviz.errors import OutputError, RecipeError
 from featviz.io.audio import WAV, check_soundfile, read_wav, wav_texts
-from featviz.io.clips import GIF
 from featviz.io.files import IMAGE_ENDINGS, check_output, ending_of, is_folder
 from featviz.io.folders import read_npy
+from featviz.io.gif import GIF
 from featviz.io.images import RECIPE_KEY, read_recipe
 from featviz.io.nifti import NIFTI, check_nibabel, nifti_texts, read_nifti
 from featviz.io.npy import NPY, recipe_beside

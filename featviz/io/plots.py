@@ -1,4 +1,4 @@
-"""Pictures of signals: line plots, drawn by matplotlib."""
+"""Pictures of signals: line plots with axes, and lines without, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ FOOT, HEAD = 44, 10
 MAX_ROWS = 16
 """Signals with more channels are drawn as an image with one row of px per channel."""
 LINE, ZERO, FAINT = "#1f5a8a", "#b9b4ab", "#ece8e1"
+BARE_WIDTH, BARE_RATIO, BARE_ROWS = 480, 0.25, 8
+"""Of lines without axes: width in px, height of the row of each channel as a share of it, and the largest number of
+channels that are drawn; of more, the mean is drawn."""
+BARE_MARGIN = 0.07
+"""Space above and below the lines of a row without axes, as a share of its height."""
 _STYLE = threading.Lock()
 """Held while the style of matplotlib is another one than the user's."""
 
@@ -70,6 +75,57 @@ def plot_signal(
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
+def draw_lines(
+    values: Float[np.ndarray, "c length"],
+    colors: Float[np.ndarray, "length 3"] | None = None,
+    bands: Float[np.ndarray, "length 3"] | None = None,
+    *,
+    width: int = BARE_WIDTH,
+    ratio: float = BARE_RATIO,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw a signal as lines without axes: one per channel below each other, all on the same scale.
+
+    Args:
+        values: Amplitudes in any range.
+        colors: RGB of the line at each sample in [0, 1]; `None` for blue.
+        bands: RGB of the background at each sample in [0, 1]; `None` for white.
+        width: Width in px.
+        ratio: Height of the row of each channel as a share of the width.
+
+    Returns:
+        8-bit RGB, (height, width, 3).
+
+    Raises:
+        OutputError: matplotlib is not installed.
+    """
+    check_matplotlib("cannot draw a signal")
+    import matplotlib.style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+
+    lines = values if len(values) <= BARE_ROWS else values.mean(0, keepdims=True)
+    rows, length, height = len(lines), lines.shape[1], round(ratio * width)
+    low, high = _limits(lines, (0.0, 1.0), BARE_MARGIN)
+    extent = (-0.5, length - 0.5, low, high)
+    with _STYLE, matplotlib.style.context("default"):
+        figure = Figure(figsize=(width / DPI, rows * height / DPI), dpi=DPI)
+        canvas = FigureCanvasAgg(figure)
+        for row, line in enumerate(lines):
+            panel = figure.add_axes((0, 1 - (row + 1) / rows, 1, 1 / rows))
+            panel.axis("off")
+            if bands is not None:
+                panel.imshow(bands[None], aspect="auto", extent=extent, interpolation="nearest")
+            points = np.stack([np.arange(length), line], 1)
+            ink = LINE if colors is None else colors[:-1]
+            segments = np.stack([points[:-1], points[1:]], 1) if colors is not None else points[None]
+            panel.add_collection(LineCollection(segments, colors=ink, linewidths=1.5, capstyle="round"))  # type: ignore[arg-type]
+            panel.set_xlim(extent[0], extent[1])
+            panel.set_ylim(low, high)
+        canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
 def check_matplotlib(what: str) -> None:
     """Check that matplotlib is installed.
 
@@ -88,11 +144,13 @@ def has_matplotlib() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def _limits(values: Float[np.ndarray, "c length"], bounds: tuple[float, float]) -> tuple[float, float]:
+def _limits(
+    values: Float[np.ndarray, "c length"], bounds: tuple[float, float], margin: float = 0.06
+) -> tuple[float, float]:
     """Return the lowest and the highest value of a plot, with some space beyond those of the signal."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else bounds
-    space = 0.06 * (high - low) or 1.0
+    space = margin * (high - low) or 1.0
     return low - space, high + space
 
 

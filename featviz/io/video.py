@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from jaxtyping import UInt8
 
 from featviz.errors import OutputError, SettingError
 from featviz.io.files import check_output, is_file, replace_durably, temporary_beside
+from featviz.io.gif import GIF, encode_gif
 from featviz.io.images import open_image
 
 VIDEOS: dict[str, dict[str, Any]] = {
-    ".gif": {"loop": 0},
+    GIF: {},
     ".mp4": {"codec": "libx264", "quality": 8, "pixelformat": "yuv420p", "macro_block_size": 2},
     ".webm": {
         "codec": "libvpx-vp9",
@@ -27,7 +29,7 @@ VIDEOS: dict[str, dict[str, Any]] = {
         "output_params": ["-crf", "24", "-b:v", "0"],
     },
 }
-"""imageio's options for the video formats that can be written, by file ending."""
+"""imageio's options for the video formats that can be written, by file ending; Pillow writes animated images."""
 PILLOW_ENDINGS = (".gif", ".webp", ".png", ".jpg", ".jpeg")
 """File endings of images, still or animated, which Pillow reads; ffmpeg reads everything else."""
 READ_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,ogg,flv,asf"
@@ -94,31 +96,63 @@ def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *
     check_video(path)
     if not fps > 0:
         raise SettingError(f"fps must be > 0, got {fps} (default 24)")
-    options = VIDEOS[path.suffix.lower()]
-    options = options | ({"duration": 1000 / fps} if path.suffix.lower() == ".gif" else {"fps": fps})
-    source, count, shape, ended = iter(frames), 0, None, None
+    recorded = _Recorded(frames)
     with temporary_beside(path, path.suffix) as temporary:
-        writer: Any
-        with closing(iio.get_writer(temporary, mode="I", **options)) as writer:  # type: ignore[arg-type]
-            # An error of the source, Ctrl-C included, ends the video and is raised again once the file is complete.
-            # Only errors of the writer become an `OutputError`.
-            while ended is None:
-                try:
-                    frame = _of_shape(next(source), shape)
-                except BaseException as end:
-                    ended = end
-                else:
-                    shape = frame.shape
-                    writer.append_data(_with_even_sides(frame) if "codec" in options else frame)
-                    count += 1
-        if count:
-            _check_frames(temporary, count)
+        if path.suffix.lower() == GIF:
+            recorded.write_gif(temporary, fps)
+        else:
+            recorded.write_video(temporary, VIDEOS[path.suffix.lower()] | {"fps": fps})
+        if recorded.count:
+            _check_frames(temporary, recorded.count)
             replace_durably(temporary, path)
-    if not isinstance(ended, StopIteration):
-        raise ended
-    if not count:
+    if recorded.error is not None:
+        raise recorded.error
+    if not recorded.count:
         raise OutputError(f"cannot write {path}: there are no frames; render at least one")
     return path
+
+
+class _Recorded:
+    """Frames of a source, which end where it ends or raises an error, Ctrl-C included; the error is kept for later.
+
+    So the file is completed, and only errors of the writer become an `OutputError`.
+
+    Args:
+        source: The frames.
+    """
+
+    def __init__(self, source: Iterable[UInt8[np.ndarray, "_ _ 3"]]) -> None:
+        self.source, self.count = source, 0
+        self.shape: tuple[int, ...] | None = None
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        """Yield the frames, and count them."""
+        source = iter(self.source)
+        while True:
+            try:
+                frame = _of_shape(next(source), self.shape)
+            except StopIteration:
+                return
+            except BaseException as error:
+                self.error = error
+                return
+            self.shape = frame.shape
+            self.count += 1
+            yield frame
+
+    def write_gif(self, file: Path, fps: float) -> None:
+        """Write the frames to an animated image, unless there is none."""
+        frames = iter(self)
+        for first in frames:
+            file.write_bytes(encode_gif(itertools.chain([first], frames), fps))
+
+    def write_video(self, file: Path, options: Mapping[str, Any]) -> None:
+        """Write the frames to a video."""
+        writer: Any
+        with closing(iio.get_writer(file, mode="I", **options)) as writer:  # type: ignore[arg-type]
+            for frame in self:
+                writer.append_data(_with_even_sides(frame))
 
 
 def check_video(path: Path) -> None:
@@ -132,7 +166,7 @@ def check_video(path: Path) -> None:
             installed.
     """
     check_output(path, *VIDEOS)
-    if path.suffix.lower() != ".gif":
+    if path.suffix.lower() != GIF:
         _check_installed()
 
 
@@ -143,7 +177,7 @@ def _check_frames(path: Path, count: int) -> None:
         OSError: It cannot be read, or has another number of frames.
     """
     try:
-        if path.suffix == ".gif":  # equal frames are merged, so their number says nothing
+        if path.suffix == GIF:  # equal frames are merged, so their number says nothing
             with open_image(path) as picture:
                 picture.seek(getattr(picture, "n_frames", 1) - 1)
                 picture.load()

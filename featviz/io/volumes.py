@@ -41,12 +41,26 @@ def volume_picture(volume: Float[np.ndarray, "c d h w"]) -> UInt8[np.ndarray, "h
         8-bit RGB, (height, width, 3).
     """
     shown = stretched(volume)
-    middle = [np.take(shown, side // 2, axis) for axis, side in enumerate(shown.shape[1:], 1)]
-    panels = [_pixels(each, zoom_of(volume.shape[1:])) for each in (*middle, shown.max(1))]
-    height = max(len(panel) for panel in panels)
-    rows = [_centred(panel, height) for panel in panels]
-    gap = np.full((height, GAP, 3), PAGE, np.uint8)
-    return np.concatenate([part for row in rows for part in (row, gap)][:-1], 1)
+    return _row([*middle_slices(shown), _pixels(shown.max(1), zoom_of(volume.shape[1:]))])
+
+
+def slices_picture(volume: Float[np.ndarray, "c d h w"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Draw the middle slices across z, y and x side by side, enlarged as in `volume_picture`.
+
+    Args:
+        volume: As for `volume_picture`, in [0, 1].
+    """
+    return _row(middle_slices(volume))
+
+
+def middle_slices(volume: Float[np.ndarray, "c d h w"]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+    """Return the middle slices across z, y and x, enlarged as in `volume_picture`.
+
+    Args:
+        volume: As for `volume_picture`, in [0, 1].
+    """
+    middle = [np.take(volume, side // 2, axis) for axis, side in enumerate(volume.shape[1:], 1)]
+    return [_pixels(each, zoom_of(volume.shape[1:])) for each in middle]
 
 
 def slices(volume: Float[np.ndarray, "c d h w"], axis: int) -> list[UInt8[np.ndarray, "h2 w2 3"]]:
@@ -64,6 +78,14 @@ def slices(volume: Float[np.ndarray, "c d h w"], axis: int) -> list[UInt8[np.nda
 def zoom_of(size: tuple[int, ...]) -> int:
     """Return the factor by which slices of a volume are enlarged."""
     return max(1, round(PANEL_SIDE / max(size)))
+
+
+def _row(panels: list[UInt8[np.ndarray, "_ _ 3"]]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Return panels side by side, centred."""
+    height = max(len(panel) for panel in panels)
+    rows = [_centred(panel, height) for panel in panels]
+    gap = np.full((height, GAP, 3), PAGE, np.uint8)
+    return np.concatenate([part for row in rows for part in (row, gap)][:-1], 1)
 
 
 def _pixels(image: Float[np.ndarray, "c h w"], zoom: int) -> UInt8[np.ndarray, "h2 w2 3"]:

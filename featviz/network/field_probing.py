@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.interfaces import Size
+from featviz.interfaces import MAX_AXES, Size
 from featviz.network.activations import first_tensor
 from featviz.network.fast.weight_formats import convert_weights
 from featviz.network.hooks import PassDone, watch_outputs
@@ -24,7 +25,9 @@ FIELD_WIDTH = 256
 FIELD_HEIGHTS = (32, 64, 128)
 """Heights in px of those images that are tried, the cheapest first. The last one tried is the network's own.
 
-Of volumes, 8 planes of 16 rows are tried first, then twice as many."""
+Of volumes, thin ones are tried first, then those twice as thick."""
+THIN_SIDES = (8, 16, 16)
+"""Length in px of the axes of volumes along which nothing is measured."""
 
 
 def receptive_fields_of(network: Network) -> dict[str, ReceptiveField]:
@@ -36,15 +39,49 @@ def receptive_fields_of(network: Network) -> dict[str, ReceptiveField]:
     Returns:
         The receptive fields by layer name; empty if the network does not run on images of any size that is tried.
     """
-    strides = {name: layer.stride for name, layer in network.table.items() if layer.stride and layer.base is None}
-    for size in _sizes(network):
+    layers = {name: layer for name, layer in network.table.items() if layer.stride and layer.base is None}
+    fields = _measured(network, {name: layer.stride for name, layer in layers.items()}, _sizes(network), None)
+    if len(network.size) != MAX_AXES or not fields:
+        return fields
+    along = []
+    for axis in range(MAX_AXES - 1):
+        strides = {name: layers[name].strides[axis] for name in fields if layers[name].strides}
+        positive = {name: stride for name, stride in strides.items() if stride}
+        along.append(_measured(network, positive, _volumes(network, axis), axis))
+        if positive and not along[-1]:  # the network runs on no volume that is long enough along this axis
+            return fields
+    sides = {name: tuple(found[name].px if name in found else None for found in along) for name in fields}
+    return {name: replace(field, sides=(*sides[name], field.px)) for name, field in fields.items()}
+
+
+def _measured(
+    network: Network, strides: dict[str, int], sizes: list[Size], axis: int | None
+) -> dict[str, ReceptiveField]:
+    """Return the receptive fields along an axis, on images of the first size that the network accepts."""
+    for size in sizes:
         try:
-            return receptive_fields(partial(_run, network, set(strides)), strides, size, network.channels)
+            run = partial(_run, network, set(strides))
+            if axis is None:
+                return receptive_fields(run, strides, size, network.channels)
+            return receptive_fields(run, strides, size, network.channels, axis)
         except Exception as error:
             raise_unless_size_error(error)
             if size == network.size:
                 raise
     return {}
+
+
+def _volumes(network: Network, axis: int) -> list[Size]:
+    """Return sizes of volumes or clips that are long along one axis and thin along the others, the cheapest first."""
+    own = network.size
+    if network.fixed_size:
+        return [own]
+    thin = [[min(side, THIN_SIDES[i] * k) for i, side in enumerate(own)] for k in (1, 2)]
+    long = [
+        tuple(max(FIELD_WIDTH, own[axis]) if i == axis else side for i, side in enumerate(each))
+        for each in (*thin, own)
+    ]
+    return list(dict.fromkeys([*long, own]))
 
 
 def _sizes(network: Network) -> list[Size]:
@@ -53,9 +90,10 @@ def _sizes(network: Network) -> list[Size]:
     if network.fixed_size:
         return [network.size]
     wide = max(FIELD_WIDTH, width)
-    if len(sides) != 1:
-        thin = [tuple(min(side, most) for side, most in zip(sides, (8 * k, 16 * k), strict=False)) for k in (1, 2)]
-        return list(dict.fromkeys([*((*low, wide) for low in (*thin, tuple(sides))), network.size]))
+    if not sides:
+        return list(dict.fromkeys([(wide,), network.size]))
+    if len(sides) == MAX_AXES - 1:
+        return _volumes(network, MAX_AXES - 1)
     (height,) = sides
     return [*((low, wide) for low in FIELD_HEIGHTS), (max(FIELD_WIDTH, height), wide), network.size]
 

@@ -138,7 +138,7 @@ class LayerTable:
         for name in self.layers if names is None else names:
             layer, field = self.layers[name], self.fields.get(name)
             stride = "x".join(map(str, layer.strides)) if len(set(layer.strides)) > 1 else str(layer.stride)
-            field_cells = ("", "") if field is None else (str(field.px or "all"), stride)
+            field_cells = ("", "") if field is None else (str(field), stride)
             shape = "x".join(map(str, layer.shape))
             label = name or ("logit" if layer.layout.kind == "vector" else "(output)")
             rows.append((label, layer.layout.kind, shape, str(layer.channels), *field_cells))

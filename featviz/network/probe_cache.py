@@ -21,7 +21,7 @@ from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
 from featviz.network.receptive_fields import ReceptiveField
 
-FORMAT = 4
+FORMAT = 5
 """Version of the file format. Increase it when the content or the meaning of a measurement changes."""
 MEMORY_FORMATS = {str(each): each for each in (torch.channels_last, torch.contiguous_format)}
 SIMPLE = (int, float, str, bool, bytes, type(None))
@@ -62,7 +62,7 @@ def load(key: str) -> tuple[Probed, Fields | None] | None:
     try:
         found = json.loads(_file(key).read_text())
         return _probed(found["probed"]), found["fields"] and {
-            name: ReceptiveField(*values) for name, values in found["fields"].items()
+            name: ReceptiveField(px, stride, tuple(sides)) for name, (px, stride, sides) in found["fields"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -77,7 +77,7 @@ def save(key: str, probed: Probed, fields: Fields | None) -> None:
         fields: The receptive fields; `None` if they were not measured yet.
     """
     content = asdict(probed) | {"memory_format": str(probed.memory_format)}
-    pairs = None if fields is None else {name: (field.px, field.stride) for name, field in fields.items()}
+    pairs = None if fields is None else {name: (field.px, field.stride, field.sides) for name, field in fields.items()}
     write_cached(_file(key), json.dumps({"probed": content, "fields": pairs}).encode())
 
 

@@ -21,12 +21,20 @@ class ReceptiveField:
     """The part of the image on which one position of a feature map depends.
 
     Args:
-        px: Width of the receptive field in px; `None` if it reaches the border of the image, which clips it.
+        px: Width of the receptive field in px; `None` if it reaches the border of the image, which clips it. Of volumes
+            and video it is that along the last axis.
         stride: Distance of neighbouring positions in px.
+        sides: Lengths of the receptive field along each axis of volumes and video; empty for others.
     """
 
     px: int | None
     stride: int
+    sides: tuple[int | None, ...] = ()
+
+    def __str__(self) -> str:
+        """Return its length in px, or those along each axis where they differ; "all" where it is clipped."""
+        sides = self.sides or (self.px,)
+        return "x".join(str(side or "all") for side in (sides if len(set(sides)) > 1 else sides[:1]))
 
 
 Columns = Callable[[str, Tensor], None]
@@ -34,7 +42,11 @@ Columns = Callable[[str, Tensor], None]
 
 
 def receptive_fields(
-    run: Callable[[Float[Tensor, "n c *size"], Columns], None], strides: Mapping[str, int], size: Size, channels: int
+    run: Callable[[Float[Tensor, "n c *size"], Columns], None],
+    strides: Mapping[str, int],
+    size: Size,
+    channels: int,
+    axis: int | None = None,
 ) -> dict[str, ReceptiveField]:
     """Measure the receptive field and stride of feature maps.
 
@@ -48,6 +60,7 @@ def receptive_fields(
         strides: Distance in px of neighbouring columns, by layer name.
         size: Length in px of each axis of the images on which to measure.
         channels: Number of channels of the images.
+        axis: Index of the axis along which to measure, whose planes then are the columns; `None` for the last one.
 
     Returns:
         The receptive fields by layer name. Layers that did not run are left out.
@@ -63,12 +76,14 @@ def receptive_fields(
 
     def note(name: str, tensor: Tensor) -> None:
         hit = tensor.isnan().any(1)
+        hit = hit if axis is None else hit.movedim(1 + axis, -1)
         nan_columns.setdefault(name, []).append((hit.flatten(1, -2).any(1) if hit.ndim > 2 else hit).cpu())
 
     images = torch.zeros(phases, channels, *size)
-    first = size[-1] // 2 - phases // 2
+    columns = images.movedim(-1 if axis is None else 2 + axis, -1)  # a view
+    first = columns.shape[-1] // 2 - phases // 2
     for phase in range(phases):
-        images[phase, ..., first + phase] = math.nan
+        columns[phase, ..., first + phase] = math.nan
     for some in images.split(max(1, MAX_PASS_PIXELS // math.prod(size))):
         run(some, note)
     fields = {}

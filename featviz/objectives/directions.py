@@ -110,7 +110,8 @@ class DirectionNeuron(_VectorDirection):
     Args:
         layer: Dotted module name.
         vector: One number per channel; numbers, an array or a tensor.
-        at: Row and column in the feature map or patch grid; `"center"`; or a token off the grid, `"cls"` or `"reg0"`.
+        at: Row and column in the feature map or patch grid, or one index for signals, three for volumes and video;
+            `"center"`; or a token off the grid, `"cls"` or `"reg0"`.
         power: Weight of the angle, >= 0, as for `Direction`.
 
     Raises:
@@ -214,9 +215,10 @@ class ActivationWeights(Unit):
         weights: (channels,), (rows, columns) or (channels, rows, columns), with the positions of the map for signals
             and volumes; numbers, an array or a tensor. Weights of positions are those of the selected patch, or of the
             whole map.
-        at: Row and column of the one position that counts, or of the patch's top left corner; `None` for the whole
-            map.
-        patch: Rows and columns of the patch that starts at `at`, each >= 1.
+        at: Row and column of the one position that counts, or of the patch's top left corner; one index for signals,
+            three for volumes and video; `None` for the whole map.
+        patch: Rows and columns of the patch that starts at `at`, each >= 1; its length along each axis for signals and
+            volumes. One position along each axis by default.
 
     Raises:
         SettingError: The weights or the patch have another shape, or a patch is given without `at`.
@@ -227,25 +229,32 @@ class ActivationWeights(Unit):
 
     layer: str
     weights: Numbers
-    at: tuple[int, int] | None = None
-    patch: tuple[int, int] = (1, 1)
+    at: tuple[int, ...] | None = None
+    patch: tuple[int, ...] = (1, 1)
 
     def __post_init__(self) -> None:
         """Convert the fields to values that a recipe can hold, and check them."""
         super().__post_init__()
         object.__setattr__(self, "weights", Array.of(self.weights))
-        object.__setattr__(self, "at", None if self.at is None else _pair("at", self.at))
-        object.__setattr__(self, "patch", _pair("patch", self.patch))
+        object.__setattr__(self, "at", None if self.at is None else _indices("at", self.at))
+        patch = _indices("patch", self.patch)
+        if self.at is not None and set(patch) == {1}:
+            patch = (1,) * len(self.at)
+        object.__setattr__(self, "patch", patch)
         if not 1 <= len(self.weights.shape) <= 4:
             raise SettingError(
                 "weights must have shape (channels,), (rows, columns) or (channels, rows, columns), "
                 f"got {self.weights.shape}"
             )
         if min(self.patch) < 1:
-            raise SettingError(f"patch must be at least 1 x 1 positions, got {self.patch[0]} x {self.patch[1]}")
-        if self.patch != (1, 1) and self.at is None:
+            raise SettingError(f"patch must be at least 1 x 1 positions, got {show_size(self.patch)}")
+        if self.at is None and self.patch != (1, 1):
             raise SettingError(
-                f"a patch of {self.patch[0]} x {self.patch[1]} positions needs at=(row, column), its top left corner"
+                f"a patch of {show_size(self.patch)} positions needs at=(row, column), its top left corner"
+            )
+        if self.at is not None and len(self.patch) != len(self.at):
+            raise SettingError(
+                f"patch must have one length for each index of at, got {show_size(self.patch)} and at={self.at}"
             )
 
     @property
@@ -260,15 +269,12 @@ class ActivationWeights(Unit):
             AddressError: The layer is not a feature map, has no such positions, or does not fit the weights.
         """
         values, weights = _feature_map(acts, self.layer, "ActivationWeights"), self.weights.tensor
-        if self.at is not None and values.ndim != 4:
-            raise AddressError(
-                f"at of ActivationWeights is for maps of rows and columns, and {self.layer!r} has others"
-            )
         if self.at is not None:
-            (y, x), (rows, columns) = self.at, self.patch
-            acts.at(self.layer, (y, x))  # raises where the patch starts or ends outside of the map
-            acts.at(self.layer, (y + rows - 1, x + columns - 1))
-            values = values[:, :, y : y + rows, x : x + columns]
+            ends = tuple(first + length for first, length in zip(self.at, self.patch, strict=True))
+            acts.at(self.layer, self.at)  # raises where the patch starts or ends outside of the map
+            acts.at(self.layer, tuple(end - 1 for end in ends))
+            inside: list[Any] = [slice(first, end) for first, end in zip(self.at, ends, strict=True)]
+            values = acts.as_map(self.layer)[(..., *inside)]
         channels, *positions = values.shape[1:]
         ones = (1,) * len(positions)
         if weights.ndim == 1 and (len(positions) > 1 or len(weights) == channels):
@@ -293,11 +299,12 @@ def _check_power(power: float) -> None:
     check_number("power", power, at_least=0, note="(default 0, the dot product)")
 
 
-def _pair(name: str, pair: Any) -> Position:
-    """Return two whole numbers."""
-    if isinstance(pair, str):
-        raise SettingError(f"{name} of ActivationWeights must be two whole numbers, got {shown(pair)}")
-    return check_position(f"{name} of ActivationWeights", pair)
+def _indices(name: str, numbers: Any) -> tuple[int, ...]:
+    """Return one to three whole numbers, one for each axis."""
+    found = None if isinstance(numbers, str) else check_position(f"{name} of ActivationWeights", numbers)
+    if not isinstance(found, tuple):
+        raise SettingError(f"{name} of ActivationWeights must be a whole number for each axis, got {shown(numbers)}")
+    return found
 
 
 def _check_shape(layer: str, shape: tuple[int, ...], direction: Array) -> None:

@@ -26,7 +26,8 @@ class Neuron(Unit):
     Args:
         layer: Dotted module name.
         channel: Index of the channel, from 0.
-        at: Row and column in the feature map or patch grid; `"center"`; or a token off the grid, `"cls"` or `"reg0"`.
+        at: Row and column in the feature map or patch grid, or one index for signals, three for volumes and video;
+            `"center"`; or a token off the grid, `"cls"` or `"reg0"`.
 
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
     """

@@ -11,11 +11,12 @@ from torch import nn
 
 import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
-from featviz.apps.explain.axis_drawing import SLICE_SIDE, draw_clip, draw_signal, draw_volume
+from featviz.apps.explain.drawing import draw
 from featviz.apps.explain.methods.gradients import mean_color
 from featviz.apps.shared.inputs import read_input
 from featviz.errors import SettingError
 from featviz.io import fit_size, read_data
+from featviz.io.volumes import PANEL_SIDE
 from featviz.network import InputSpec
 
 SIZES = {1: (48,), 3: (6, 8, 10)}
@@ -26,7 +27,7 @@ METHODS = (
     "layercam", "scorecam", "guidedgradcam", "FeatureAblation(6)", "LRP('epsilon')", "LRP('zplus')", "LRP('cp_lrp')",
     "clear", "classattention", "smoothed",
 )  # fmt: skip
-ON_IMAGES = "compare, dream, evidence, examples, explain, gallery, render, replay, sweep or score"
+ON_IMAGES = "blocks, compare, dream, evidence, examples, explain, gallery, render, replay, sweep or score"
 
 
 def network(axes: int, rows: bool = False) -> fv.Network:
@@ -124,15 +125,14 @@ def test_attributions_are_saved_as_numbers_and_pictures(tmp_path):
             found.overlay()
         compared = fv.compare(net, torch.rand(1, *SIZES[axes]), [0, 1], ["gradient", "attention"], progress=None)
         assert "patch grid" in compared.problems["attention of logit:0"] and compared.sheet().ndim == 3
-        with pytest.raises(SettingError, match="pages compare maps of images; save those of signals"):
-            compared.save(tmp_path / "a.html")
     assert repr(found) == "<gradient of logit:0, logit:1: 2 x 6x8x10 px>"
 
 
 def test_lines_have_the_colour_of_their_contribution():
     strength = torch.zeros(60)
     strength[:20], strength[40:] = 1, -1
-    drawn = draw_signal(torch.full((2, 60), 0.5), strength, width=240).astype(float)
+    pytest.importorskip("matplotlib")
+    drawn = draw(torch.full((2, 60), 0.5), strength, "x", width=240).astype(float)
     assert drawn.shape == (120, 240, 3)
     red, none, blue = drawn[:, 10:70], drawn[:, 100:140], drawn[:, 180:230]
     assert red[..., 0].mean() > red[..., 2].mean() + 40 and blue[..., 2].mean() > blue[..., 0].mean() + 40
@@ -142,11 +142,14 @@ def test_lines_have_the_colour_of_their_contribution():
 def test_volumes_show_their_middle_slices_and_clips_their_frames():
     image, strength = torch.rand(1, 4, 8, 16), torch.zeros(4, 8, 16)
     strength[2, 4, 8] = 1
-    drawn, zoom = draw_volume(image, strength), SLICE_SIDE // 16
-    assert drawn.shape == (8 * zoom, 2 * 16 * zoom + 8 * round(SLICE_SIDE / 8) + 12, 3)
+    drawn, zoom = draw(image, strength, "zyx"), PANEL_SIDE // 16
+    assert drawn.shape == (8 * zoom, 2 * 16 * zoom + 8 * zoom + 12, 3)
     corner = drawn[4 * zoom, 8 * zoom]
     assert corner[0] > corner[2] + 80
-    assert draw_clip(image, strength).shape == (8 * zoom, 4 * 16 * zoom + 3 * 6, 3)
+    clip = draw(image, strength, "tyx")
+    assert clip.shape == (8 * zoom, 4 * 16 * zoom + 3 * 4, 3)
+    third = clip[4 * zoom, 2 * (16 * zoom + 4) + 8 * zoom]
+    assert third[0] > third[2] + 80
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -302,7 +305,6 @@ def test_functions_on_images_refuse_signals_and_volumes_in_one_line(folder):
             "accentuate": lambda net=net: fv.accentuate(net, "a.png", "3:1"),
             "atlas": lambda net=net: fv.atlas(net, data, ["3"], output),
             "attention": lambda net=net: fv.attention(net, "a.png"),
-            "blocks": lambda net=net: fv.blocks(net, "a.png", ["3"], output),
             "circuit": lambda net=net: fv.circuit(net, "3:1", output),
             "diff": lambda net=net: fv.diff(net, net, data, output),
             "doctor": lambda net=net: fv.doctor(net),

@@ -141,7 +141,7 @@ def test_page_and_its_icons(motifnet, photo, tmp_path, capsys):
     assert [layer["layer"] for layer in page["layers"]] == ["stage1", "stage2"]  # in the order in which they run
     assert page["classes"][0]["name"] == "moon" and len(page["classes"]) in (5, 6)
     for layer in page["layers"]:
-        assert (layer["rows"], layer["columns"]) == (2, 4) and len(layer["sheets"]["cells"]["icons"]) == 8
+        assert layer["grid"] == [1, 2, 4] and len(layer["sheets"]["cells"]["icons"]) == 8
         assert min(i for sheet in layer["sheets"].values() for i in sheet["icons"]) >= 0
         assert {k for cell in layer["cell_channels"] for k, _ in cell} <= set(layer["channels"])
 
@@ -166,7 +166,7 @@ def test_blocks_of_tokens(photo, tmp_path):
     vit = fv.load("motifvit", device="cpu")
     layer = "encoder.layers.encoder_layer_1"
     made = fv.blocks(vit, photo, layer, tmp_path / "page", cells=3, groups=2, steps=2)
-    assert made.problems == {} and data(tmp_path / "page")["layers"][0]["rows"] == 3
+    assert made.problems == {} and data(tmp_path / "page")["layers"][0]["grid"][1] == 3
 
 
 def test_softmax_is_not_applied_twice(motifnet, photo, tmp_path):

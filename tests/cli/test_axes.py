@@ -151,8 +151,11 @@ def test_a_saved_result_is_read_by_dream_examples_and_explain(name, here, capsys
     assert run(capsys, *words)[0] == 0
     assert (here / dreamt).is_file()
     assert run(capsys, "explain", f"data/{file}", "0:1", *model, "--method", "gradient", "-o", "map.png")[0] == 0
-    status, _, errors = run(capsys, "explain", f"data/{file}", "0:1", *model, "--method", "gradient", "-o", "map.html")
-    assert status == 2 and errors[0].startswith("featviz: pages compare maps of images")
+    assert run(capsys, "explain", f"data/{file}", "0:1", *model, "--method", "gradient", "-o", "map.html")[0] == 0
+    assert (
+        f'"axes": "{"zyx" if name == "volume" else "tyx" if name == "clip" else "x"}"'
+        in (here / "map.html").read_text()
+    )
     words = ("sweep", *model, "--layer", "0", "--size", size, "--steps", "2", "--quiet", "-o", "pages")
     assert run(capsys, *words)[0] == 0
 
@@ -170,3 +173,32 @@ def test_a_replayed_sound_keeps_its_rate(here, capsys):
     assert run(capsys, *words)[0] == 0
     assert run(capsys, "replay", "a.wav", "--model", "nets.py:signal", "-o", "b.wav")[0] == 0
     assert soundfile.info(here / "b.wav").samplerate == 8000
+
+
+@pytest.mark.parametrize(("name", "ending"), [("signal", ".wav"), ("volume", ".npy")])
+def test_dream_and_explain_take_folders(name, ending, here, capsys):
+    (here / "data" / "inner").mkdir(parents=True)
+    (here / "out").mkdir()
+    size, model = {"signal": (70,), "volume": (6, 8, 12)}[name], ["--model", f"nets.py:{name}"]
+    for i, folder in enumerate(("data", "data/inner")):
+        values = 0.4 + 0.1 * np.random.default_rng(i).standard_normal(size).astype("float32")
+        if ending == ".wav":
+            soundfile.write(here / folder / "a.wav", values, 8000, subtype="FLOAT")
+        else:
+            np.save(here / folder / "a.npy", values)
+    (here / "data" / f"broken{ending}").write_bytes(b"no numbers")
+    dream = ("dream", "data", *model, "--layer", "0", "--steps", "1", "--octaves", "1", "--quiet")
+    status, lines, errors = run(capsys, *dream, "-o", "out")
+    assert not status, errors
+    assert (status, sorted(lines)) == (0, ["out/a-dream.npy", "out/inner_a-dream.npy"])
+    assert len(errors) == 1 and errors[0].startswith(f"featviz: skipped data/broken{ending}: ")
+    assert np.load("out/a-dream.npy").shape == (1, 1, *size)
+    status, lines, errors = run(
+        capsys, "explain", "data", "0:1", *model, "--method", "gradient", "-o", "out", "--quiet"
+    )
+    assert status == 0 and {"out/a-explained.png", "out/inner_a-explained.png"} <= set(lines) and len(errors) == 1
+    alone = (*dream[:1], f"data/a{ending}", *dream[2:])
+    assert run(capsys, *alone) == (0, ["data/a-dream.npy"], [])
+    (here / "empty").mkdir()
+    status, _, errors = run(capsys, "dream", "empty", *model)
+    assert status == 2 and len(errors) == 1 and errors[0].startswith("featviz: no inputs in empty")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import featviz as fv
-from featviz.io import VIDEOS, check_video, read_video
+from featviz.io import VIDEOS, check_video, encode_gif, read_video
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pipes of imageio-ffmpeg
 FRAMES = [np.full((32, 48, 3), 40 * i, np.uint8) for i in range(4)]
@@ -101,3 +101,18 @@ def test_a_playlist_is_no_video(playlist, tmp_path):
     path.write_text(playlist)
     with pytest.raises(fv.OutputError, match="cannot read .*a.mp4 as a video"):
         read_video(path)
+
+
+def test_gif_files_are_written_frame_by_frame(tmp_path):
+    """Both writers share one encoder, which keeps one frame at a time, and stops where the frames end."""
+    taken = []
+
+    def frames():
+        for frame in FRAMES:
+            taken.append(len(taken))
+            yield frame
+
+    path = fv.save_video(frames(), tmp_path / "a.gif", fps=10)
+    assert path.read_bytes() == encode_gif(FRAMES, 10) and taken == list(range(len(FRAMES)))
+    with Image.open(path) as opened:
+        assert opened.n_frames == len(FRAMES) and opened.info["duration"] == 100 and opened.info["loop"] == 0

@@ -9,7 +9,7 @@ from torch import nn
 
 import featviz as fv
 from featviz import objectives as obj
-from featviz.errors import AddressError
+from featviz.errors import AddressError, SettingError
 
 SIZES = [(12,), (4, 6, 8)]
 
@@ -47,9 +47,59 @@ def test_weights_are_of_channels_or_positions_of_any_map(size):
     weights = torch.rand(size)
     expected = (values.sum(0) * weights).mean()
     assert torch.allclose(obj.ActivationWeights("0", weights)(acts)[0], expected, atol=1e-5)
-    with pytest.raises(AddressError) as caught:
-        obj.ActivationWeights("0", (1.0, -2.0, 0.5), at=(0, 0))(acts)
-    assert str(caught.value) == "at of ActivationWeights is for maps of rows and columns, and '0' has others"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_objectives_with_positions_read_one_index_for_each_axis(size):
+    net, weights = network(size), (1.0, -2.0, 0.5)
+    acts = net.capture(torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(1)), ["0"])
+    at, patch = tuple(side // 2 for side in size), (2, 3, 2)[: len(size)]
+    for i in range(2):
+        here = [acts["0"][(i, k, *at)].item() for k in range(3)]
+        dot = sum(weight * value for weight, value in zip(weights, here, strict=True))
+        assert obj.Neuron("0", 1, at)(acts)[i].item() == pytest.approx(here[1], rel=1e-5)
+        assert obj.Neuron("0", 1)(acts)[i].item() == pytest.approx(here[1], rel=1e-5)  # the centre
+        assert obj.DirectionNeuron("0", weights, at)(acts)[i].item() == pytest.approx(dot, rel=1e-4)
+        assert obj.ActivationWeights("0", weights, at)(acts)[i].item() == pytest.approx(dot, rel=1e-4)
+        places = [tuple(map(sum, zip(at, step, strict=True))) for step in itertools.product(*map(range, patch))]
+        total = sum(weights[k] * acts["0"][(i, k, *place)].item() for place in places for k in range(3))
+        found = obj.ActivationWeights("0", weights, at, patch)(acts)[i].item()
+        assert found == pytest.approx(total / math.prod(patch), rel=1e-4)
+        own = torch.rand(patch)
+        total = sum(
+            own.flatten()[j].item() * acts["0"][(i, k, *at)].item() for j, at in enumerate(places) for k in range(3)
+        )
+        if len(size) > 1:  # of signals, three numbers are the weights of the three channels
+            found = obj.ActivationWeights("0", own, at, patch)(acts)[i].item()
+            assert found == pytest.approx(total / math.prod(patch), rel=1e-4)
+    goals = (
+        obj.Neuron("0", 1, at),
+        obj.DirectionNeuron("0", weights, at),
+        obj.ActivationWeights("0", weights, at, patch),
+    )
+    assert obj.parse(f"0:1@{','.join(map(str, at))}") == goals[0]
+    for goal in goals:
+        rendering = fv.render(net, goal, steps=8, transforms=())
+        assert torch.equal(fv.replay(rendering.recipe, network=net).images, rendering.images)
+        assert rendering.history[-1] > rendering.history[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_positions_outside_of_the_map_or_of_other_axes_are_refused(size):
+    acts = network(size).capture(torch.rand(1, 1, *size), ["0"])
+    last, axes = tuple(side - 1 for side in size), "1 axis" if len(size) == 1 else "3 axes"
+    for goal in (obj.Neuron("0", 1, (0, 0)), obj.ActivationWeights("0", (1.0, 1.0, 1.0), (0, 0))):
+        with pytest.raises(AddressError, match=f"no position @0,0 in '0'; its map has {axes}, as in @"):
+            goal(acts)
+    with pytest.raises(AddressError, match="no position @"):
+        obj.ActivationWeights("0", (1.0, 1.0, 1.0), last, (2,) * len(size))(acts)
+
+
+def test_a_patch_has_a_length_for_each_index():
+    with pytest.raises(SettingError) as caught:
+        obj.ActivationWeights("0", (1.0,), at=(0,), patch=(2, 2))
+    assert str(caught.value) == "patch must have one length for each index of at, got 2 x 2 and at=(0,)"
+    assert obj.ActivationWeights("0", (1.0,), at=(0, 1, 2)).patch == (1, 1, 1)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,4 +1,4 @@
-"""Page of one image: features that each layer detects at each position, and their contributions to class logits."""
+"""Page of an image, signal, volume or video: features that each layer detects where, and their contributions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,15 +20,20 @@ from featviz.apps.shared.batches import Backend, copy_images, copy_precisions
 from featviz.apps.shared.classes import find_classes, network_title
 from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.input_images import as_images
+from featviz.apps.shared.inputs import separate_inputs
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.probe import check_positions
 from featviz.engine import entry_point
-from featviz.io import GivenImage, Store, auto_bar, is_folder, separate_images, slug
+from featviz.io import GivenImage, Store, auto_bar, is_folder, slug
 
 COSINE_POWER = 2.0
 """Exponent of the cosine in the objective of a cell or group. Higher values show what is specific to it."""
 LIKELIEST_CLASSES = 5
 """Number of most likely classes that are always shown."""
+KINDS = {"x": "a signal", "yx": "an image", "zyx": "a volume", "tyx": "a video"}
+"""What the title calls an input without a file name, by its axes."""
+CELLS = {1: 16, 2: 10, 3: 4}
+"""Default of the maximum number of cells along the longest side, by the number of spatial axes."""
 MIN_LENGTH = 1e-3
 """Value of each channel in the direction of a cell or group without any activation."""
 
@@ -40,17 +46,19 @@ def blocks(
     output: str | Path,
     *,
     classes: Sequence[str | int] = (),
-    cells: int = 10,
+    cells: int | None = None,
     groups: int = 6,
     sweep: str | Path | None = None,
     param: Any = None,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, ...] | None = None,
     steps: int = 256,
     seed: int = 0,
     backend: Backend | None = None,
     progress: Callable[[int, int], None] | None = auto_bar,
 ) -> Pages | Any:
     """Show what layers detect in each part of an image, and what that contributes to class logits.
+
+    Of a signal, the page shows the line, with cells along it; of a volume or a video, one plane at a time.
 
     Each cell of a layer's map is rendered as an icon of its activations. All icons start from the same noise and see
     the same transforms, so that similar cells look alike. The contribution of a cell is by how much a class logit falls
@@ -60,17 +68,18 @@ def blocks(
     Args:
         network: A classifier.
         image: A file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w); or several of them: a
-            folder, a batch or a list.
+            folder, a batch or a list. For signals, volumes and video as for `explain`.
         layers: Name of one or several feature maps, or token layers with a patch grid.
         output: A folder, or a URL that fsspec supports.
         classes: Names or indices of classes to show, besides the five most likely.
-        cells: Maximum number of cells along the longer side, >= 1. Finer maps are averaged.
+        cells: Maximum number of cells along the longest side, >= 1. Finer maps are averaged. `None` for 10, for signals
+            16, and for volumes and video 4.
         groups: Number of groups into which the activations of a layer are factorised, >= 1.
         sweep: Folder of a sweep. Channels that it has with the same size, steps, seed and param are copied; `None` to
             render all.
         param: Image parameterization of the icons: `param.CPPN()` for smooth ones, `param.Alpha()` for ones that are
             transparent where little matters (networks of 1 or 3 channels); `None` for `param.Image()`.
-        size: Height and width of an icon in px, or one side; `None` for the param's size, or else the network's.
+        size: Length of each axis of an icon in px, or one side; `None` for the param's size, or else the network's.
         steps: Steps of each icon, >= 0.
         seed: Seed of every icon, >= 0.
         backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
@@ -87,11 +96,12 @@ def blocks(
 
     Source: Olah et al. 2018, https://doi.org/10.23915/distill.00010.
     """
+    cells = CELLS[len(network.size)] if cells is None else cells
     for name, value in (("cells", cells), ("groups", groups)):
         if value < 1:
             raise fv.SettingError(f"{name} must be >= 1, got {value}")
     check_icon_param(param)
-    several = separate_images(image)
+    several = separate_inputs(network, image)
     if several is not None:
         how: dict[str, Any] = {
             "classes": classes, "cells": cells, "groups": groups, "sweep": sweep, "param": param, "size": size,
@@ -122,7 +132,7 @@ def blocks(
     ):
         missing = f"no image in {sweep} has these channels, {steps} steps, seed {seed}, this size and this param"
         warnings.warn(f"{missing}; all icons are rendered", fv.FeatvizWarning, stacklevel=2)
-    shown_image = Path(image).name if isinstance(image, str | Path) else "an image"
+    shown_image = Path(image).name if isinstance(image, str | Path) else KINDS[network.input.axes]
     title = f"What {network_title(network)} detects in {shown_image}"
 
     def write_pages(rendered: RenderedImages) -> list[str]:
@@ -171,7 +181,7 @@ def _plan_icons(
     part: Parts,
     *,
     param: Any,
-    size: int | tuple[int, int] | None,
+    size: int | tuple[int, ...] | None,
     steps: int,
     seed: int,
 ) -> tuple[Album, LayerIcons]:
@@ -180,12 +190,12 @@ def _plan_icons(
     Returns:
         The album, and the names of the icons by kind.
     """
-    layer, columns = part.layer, part.maps.shape[2]
+    layer, places = part.layer, np.ndindex(*part.maps.shape[1:])
     cells = [fv.objectives.Direction(layer, _nonzero(vector), COSINE_POWER) for vector in part.maps.flatten(1).T]
     groups = [fv.objectives.Direction(layer, _nonzero(vector), COSINE_POWER) for vector in part.groups]
     channels = icon_channels(part)
     kinds: dict[str, tuple[list[Any], list[str]]] = {
-        "cells": (cells, [f"{layer}: row {i // columns}, column {i % columns}" for i in range(len(cells))]),
+        "cells": (cells, [f"{layer}: {_cell_title(place)}" for place in places]),
         "groups": (groups, [f"{layer}: group {i + 1}" for i in range(len(groups))]),
         "channels": ([fv.objectives.Channel(layer, k) for k in channels], [f"{layer}:{k}" for k in channels]),
     }
@@ -194,6 +204,12 @@ def _plan_icons(
         if objectives:
             names[kind] = add_icons(album, objectives, titles, param=param, size=size, steps=steps, seed=seed)
     return album, names
+
+
+def _cell_title(place: Sequence[int]) -> str:
+    """Name a cell by its place along each axis."""
+    names = ("plane", "row", "column")[-len(place) :] if len(place) > 1 else ("cell",)
+    return ", ".join(f"{name} {at}" for name, at in zip(names, place, strict=True))
 
 
 def _nonzero(vector: Float[Tensor, " channel"]) -> Float[Tensor, " channel"]:

@@ -6,6 +6,7 @@ the measurements by which these were chosen.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,18 +42,18 @@ class Parts:
     """
 
     layer: str
-    maps: Float[Tensor, "channel rows columns"]
-    support: Float[Tensor, "classes rows columns"]
+    maps: Float[Tensor, "channel *cells"]
+    support: Float[Tensor, "classes *cells"]
     channels: Float[Tensor, "classes channel"]
     groups: Float[Tensor, "groups channel"]
-    shares: Float[Tensor, "groups rows columns"]
+    shares: Float[Tensor, "groups *cells"]
     effects: Float[Tensor, "classes groups"]
-    sources: Float[Tensor, "cells rows columns"] | None
+    sources: Float[Tensor, "count *previous"] | None
 
 
 def take_apart(
     network: fv.Network,
-    image: Float[Tensor, "1 c h w"],
+    image: Float[Tensor, "1 c *size"],
     layers: list[str],
     classes: list[int],
     *,
@@ -66,7 +67,7 @@ def take_apart(
         image: In [0, 1].
         layers: Names of layers with positions, in the order in which they run.
         classes: Indices of classes.
-        most: Maximum number of cells along the longer side, >= 1. The positions of finer maps are pooled.
+        most: Maximum number of cells along the longest side, >= 1. The positions of finer maps are pooled.
         groups: Maximum number of groups per layer, >= 1.
 
     Returns:
@@ -87,11 +88,11 @@ def take_apart(
 
 def _parts(
     forward: Forward,
-    image: Float[Tensor, "1 c h w"],
+    image: Float[Tensor, "1 c *size"],
     acts: Activations,
     layer: str,
     classes: list[int],
-    sources: Float[Tensor, "cells rows columns"] | None,
+    sources: Float[Tensor, "count *previous"] | None,
     most: int,
     groups: int,
 ) -> Parts:
@@ -104,7 +105,7 @@ def _parts(
     tensors = (
         maps,
         cell_contributions(forward, image, acts, layer, _cells(activations, cells), classes),
-        integrated_gradients(forward, image, acts, layer, of_class, zero, STEPS)[0].sum((2, 3)),
+        integrated_gradients(forward, image, acts, layer, of_class, zero, STEPS)[0].flatten(2).sum(2),
         directions,
         shares,
         _group_effects(forward, image, acts, layer, classes, directions, shares),
@@ -113,33 +114,39 @@ def _parts(
     return Parts(layer, *on_cpu, None if sources is None else sources.cpu())  # type: ignore[call-arg]
 
 
-def _cells(maps: Float[Tensor, "channel y x"], cells: tuple[int, int]) -> Float[Tensor, "rows columns y x"]:
-    """Return which part of each position lies in each cell, in [0, 1]."""
-    rows, columns = (_overlap(side, count).to(maps) for side, count in zip(maps.shape[1:], cells, strict=True))
-    return torch.einsum("ry,cx->rcyx", rows, columns)
+def _cells(maps: Float[Tensor, "channel *position"], cells: tuple[int, ...]) -> Float[Tensor, "*cells_and_position"]:
+    """Return which part of each position lies in each cell, in [0, 1]: axes of cells, then those of positions."""
+    found = maps.new_ones(())
+    for axis, (side, count) in enumerate(zip(maps.shape[1:], cells, strict=True)):
+        found = torch.tensordot(found, _overlap(side, count).to(maps), 0).movedim(-2, axis)
+    return found
 
 
-def _as_map(acts: Activations, layer: str, gradient: Tensor | None) -> Float[Tensor, "channel y x"]:
+def _as_map(acts: Activations, layer: str, gradient: Tensor | None) -> Float[Tensor, "channel *position"]:
     """Return a gradient of a layer's output as a map; zeros where there is no gradient."""
     tensor = torch.zeros_like(acts[layer]) if gradient is None else gradient
     return acts.replaced({layer: tensor}).as_map(layer)[0].detach()
 
 
-def _grid(maps: Float[Tensor, "channel y x"], most: int) -> tuple[int, int]:
-    """Return the rows and columns of cells: those of the map, reduced so that the longer side has at most `most`."""
-    rows, columns = maps.shape[1:]
-    shrink = max(1.0, max(rows, columns) / most)
-    return max(1, round(rows / shrink)), max(1, round(columns / shrink))
+def _grid(maps: Float[Tensor, "channel *position"], most: int) -> tuple[int, ...]:
+    """Return the cells along each axis: those of the map, reduced so that the longest side has at most `most`."""
+    shrink = max(1.0, max(maps.shape[1:]) / most)
+    return tuple(max(1, round(side / shrink)) for side in maps.shape[1:])
 
 
-def _pooled(maps: Float[Tensor, "*more y x"], cells: tuple[int, int]) -> Float[Tensor, "*more rows columns"]:
-    """Sum a map over each cell. A position on the border of cells is divided among them by area, so sums are kept."""
-    rows, columns = (_overlap(side, count).to(maps) for side, count in zip(maps.shape[-2:], cells, strict=True))
-    return torch.einsum("ry,...yx,cx->...rc", rows, maps, columns)
+def _pooled(maps: Tensor, cells: tuple[int, ...]) -> Tensor:
+    """Sum a map (*more, *position) over each cell.
+
+    A position on the border of cells is divided among them by area, so sums are kept.
+    """
+    for axis, count in enumerate(cells, maps.ndim - len(cells)):
+        overlap = _overlap(maps.shape[axis], count).to(maps)
+        maps = torch.tensordot(maps, overlap, ([axis], [1])).movedim(-1, axis)
+    return maps
 
 
-def _positions_per_cell(maps: Tensor, cells: tuple[int, int]) -> float:
-    return float(maps.shape[-2] * maps.shape[-1]) / (cells[0] * cells[1])
+def _positions_per_cell(maps: Tensor, cells: tuple[int, ...]) -> float:
+    return math.prod(maps.shape[-len(cells) :]) / math.prod(cells)
 
 
 def _overlap(positions: int, cells: int) -> Float[Tensor, "cells positions"]:
@@ -150,8 +157,8 @@ def _overlap(positions: int, cells: int) -> Float[Tensor, "cells positions"]:
 
 
 def _groups(
-    maps: Float[Tensor, "channel rows columns"], count: int
-) -> tuple[Float[Tensor, "groups channel"], Float[Tensor, "groups rows columns"]]:
+    maps: Float[Tensor, "channel *cells"], count: int
+) -> tuple[Float[Tensor, "groups channel"], Float[Tensor, "groups *cells"]]:
     """Factorise positive activations into groups: cells = weights of the groups times their directions, all >= 0.
 
     Returns:
@@ -173,23 +180,23 @@ def _groups(
 
 def _group_effects(
     forward: Forward,
-    image: Float[Tensor, "1 c h w"],
+    image: Float[Tensor, "1 c *size"],
     acts: Activations,
     layer: str,
     classes: list[int],
     directions: Float[Tensor, "groups channel"],
-    shares: Float[Tensor, "groups rows columns"],
+    shares: Float[Tensor, "groups *cells"],
 ) -> Float[Tensor, "classes groups"]:
     """Return by how much the logit of each class falls if the activations of a group are subtracted."""
     if not len(directions):
         return directions.new_zeros(len(classes), 0)
     size = tuple(acts.as_map(layer).shape[2:])
     wide = F.interpolate(shares[None], size, mode="nearest")[0]
-    changes = -torch.einsum("gc,gyx->gcyx", directions, wide)
+    changes = -torch.einsum("gc,g...->gc...", directions, wide)
     return ablation_effects(forward, image, acts, layer, changes, classes)
 
 
-def _sources(acts: Activations, previous: str, layer: str, most: int) -> Float[Tensor, "cells rows columns"]:
+def _sources(acts: Activations, previous: str, layer: str, most: int) -> Float[Tensor, "count *previous"]:
     """Return what each cell of the previous layer contributes to the activation of each cell of a layer.
 
     The activation of a cell is differentiated along its own direction, `grid · own / |own|`, which is its length.

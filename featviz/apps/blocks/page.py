@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,13 +16,20 @@ from featviz.apps.blocks.decompose import Parts
 from featviz.apps.shared.album import RenderedImages
 from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.icons import write_sprites
+from featviz.apps.shared.input_pictures import planes_of
 from featviz.apps.shared.page import MAX_SLUG, render_template
 from featviz.apps.shared.photographs import encode_webp
-from featviz.io import Store, unique_slug
+from featviz.io import Store, draw_lines, encode, unique_slug
 from featviz.param.color import collapse_channels
 
 TOP_CHANNELS = 4
 """Number of channels that are listed for a cell or a class."""
+INPUT_FILE = "photograph.webp"
+"""File of the picture of the decomposed input."""
+SIGNAL_WIDTH, SIGNAL_RATIO = 960, 0.16
+"""Width of the picture of a signal in px, and height of the row of each channel as a share of it."""
+MAX_WEBP_SIDE = 16383
+"""Largest side of a .webp file in px."""
 MAX_OPACITY = 0.85
 """Opacity over the image of the group colours in the cell where the groups are most active, in [0, 1]."""
 
@@ -31,7 +40,7 @@ LayerIcons = Mapping[str, tuple[str, ...]]
 def write_page(
     network: fv.Network,
     title: str,
-    image: Float[Tensor, "c h w"],
+    image: Float[Tensor, "c *size"],
     probabilities: Mapping[int, float],
     parts: Sequence[Parts],
     icons: Sequence[LayerIcons],
@@ -42,7 +51,7 @@ def write_page(
     Args:
         network: The network.
         title: Title of the page.
-        image: The decomposed image, in [0, 1].
+        image: The decomposed input, in [0, 1].
         probabilities: Probability of each shown class, by its index.
         parts: Its decomposition, by layer.
         icons: Names of the icons of each layer.
@@ -55,14 +64,29 @@ def write_page(
         OutputError: The store cannot be written to.
     """
     store = rendered.store
-    store.write("photograph.webp", encode_webp(image))
+    axes = network.input.axes
     data = {
+        **_write_input(store, image, axes),
+        "axes": axes,
         "classes": [{"name": class_title(network, k), "share": round(share, 4)} for k, share in probabilities.items()],
         "layers": [_layer_data(store, part, names, rendered.names) for part, names in zip(parts, icons, strict=True)],
-        "size": image.shape[-2:],
     }
     store.write("index.html", render_template("blocks/page.html", data, title=title))
     return "index.html"
+
+
+def _write_input(store: Store, image: Float[Tensor, "c *size"], axes: str) -> dict[str, Any]:
+    """Write the picture of the input, and return its size in px and the number of planes below each other in it."""
+    if axes == "yx":
+        store.write(INPUT_FILE, encode_webp(image))
+        return {"size": image.shape[-2:], "planes": 1}
+    if axes == "x":
+        planes = [draw_lines(image.numpy(), width=SIGNAL_WIDTH, ratio=SIGNAL_RATIO)]
+    else:
+        planes = planes_of(image, axes)
+        planes = planes[:: math.ceil(len(planes) * planes[0].shape[0] / MAX_WEBP_SIDE)]
+    store.write(INPUT_FILE, encode(np.concatenate(planes), ".webp"))
+    return {"size": planes[0].shape[:2], "planes": len(planes)}
 
 
 def icon_channels(part: Parts) -> list[int]:
@@ -80,8 +104,7 @@ def _layer_data(store: Store, part: Parts, icons: LayerIcons, existing: Collecti
     top, useful = flat.topk(count, dim=0), part.channels.topk(count, dim=1)
     return {
         "layer": part.layer,
-        "rows": part.maps.shape[1],
-        "columns": part.maps.shape[2],
+        "grid": _grid_of(part.maps[0]),
         "sheets": {kind: _sheet(store, part.layer, kind, names, existing) for kind, names in icons.items()},
         "channels": icon_channels(part),
         "activation": _rounded(flat.norm(dim=0)),
@@ -93,8 +116,13 @@ def _layer_data(store: Store, part: Parts, icons: LayerIcons, existing: Collecti
         **_group_colors(part),
         "sources": None
         if part.sources is None
-        else {"columns": part.sources.shape[2], "maps": [_rounded(one.flatten()) for one in part.sources]},
+        else {"grid": _grid_of(part.sources[0]), "maps": [_rounded(one.flatten()) for one in part.sources]},
     }
+
+
+def _grid_of(cells: Tensor) -> tuple[int, ...]:
+    """Return the number of planes, rows and columns of cells."""
+    return (*[1] * (3 - cells.ndim), *cells.shape)
 
 
 def _sheet(store: Store, layer: str, kind: str, names: Sequence[str], existing: Collection[str]) -> dict[str, Any]:
@@ -109,7 +137,7 @@ def _group_colors(part: Parts) -> dict[str, Any]:
     """Return the colour of each group, and that of each cell, which mixes its groups, with opacity; all in 0..255."""
     if not len(part.groups):
         return {"group_colors": [], "cell_colors": [[0, 0, 0, 0]] * part.maps[0].numel()}
-    activation = (part.shares * part.groups.norm(dim=1)[:, None, None]).flatten(1)
+    activation = (part.shares * part.groups.norm(dim=1).view(-1, *[1] * (part.shares.ndim - 1))).flatten(1)
     total, count = activation.norm(dim=0), len(activation)
     pure_and_mixed = torch.cat([torch.eye(count), activation / total.clamp(min=1e-12)], 1)
     colors = collapse_channels(pure_and_mixed[..., None])[..., 0]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from featviz.apps.explain.attention_flow import gradient_steps
 from featviz.apps.explain.attention_record import AttentionRecord
-from featviz.apps.explain.drawing import enlarged, rgb
+from featviz.apps.explain.drawing import enlarged
+from featviz.apps.shared.input_pictures import rgb
 from featviz.apps.shared.page import base64, compressed, counted, render_template
 from featviz.io import encode
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from featviz.apps.explain.axis_drawing import draw, plain
-from featviz.apps.explain.drawing import enlarged, rgb, tint, with_class_names, with_legend
-from featviz.apps.explain.request import Method
+from featviz.apps.explain.drawing import draw, enlarged, tint, with_class_names, with_legend
+from featviz.apps.explain.request import Method, box_averaged
+from featviz.apps.shared.input_pictures import plain, rgb
 from featviz.errors import SettingError
 from featviz.interfaces import ObjectiveLike, show_size
 from featviz.io import NPY, auto_bar, check_output, contact_sheet, encode, save_image, save_npy, text_tile, write
@@ -110,8 +109,7 @@ class Attribution:
         Neighbouring pixels of a gradient often have opposite signs, and red and blue dots mix to purple on a screen.
         """
         side = min(self.map.shape[1:]) // SMOOTHING_DIVISOR * 2 + 1 if self.per_channel is not None else 1
-        pool: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[self.map.ndim - 2]
-        return pool(self.map[:, None], side, 1, side // 2, count_include_pad=False)  # type: ignore[no-any-return]
+        return box_averaged(self.map[:, None], side)
 
     def to_bytes(self, full: Float[Tensor, " n"] | None = None) -> list[np.ndarray]:
         """Return the overlays as 8-bit RGB, (h, w, 3), with the names of the classes where there are several.
@@ -216,7 +214,8 @@ class Comparison:
         """Write the sheet to an image file, or everything to a page on which methods are chosen and compared.
 
         An image file also holds the recipes, as `explained` in its report. A page shows beside each map how faithful it
-        is, which takes 34 forward passes per map. It is one file, which opens from the disk.
+        is, which takes 34 forward passes per map. It is one file, which opens from the disk. Volumes and video are
+        shown one plane or frame at a time.
 
         Args:
             path: A .png, .jpg, .webp or .html file.
@@ -227,12 +226,9 @@ class Comparison:
 
         Raises:
             OutputError: The folder is missing or not writable, or the format is unknown.
-            SettingError: A page is to show a signal or a volume.
         """
         path = Path(path)
         if path.suffix.lower() in PAGE_ENDINGS:
-            if self.network.input.axes != "yx":
-                raise SettingError("pages compare maps of images; save those of signals and volumes as .png")
             from featviz.apps.explain.explain_page import explain_page
 
             check_output(path, *PAGE_ENDINGS)  # before anything is computed

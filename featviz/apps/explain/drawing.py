@@ -1,4 +1,4 @@
-"""Draw attribution maps over images, in the colours of their legend."""
+"""Draw attribution maps over images, volumes and clips and along signals, in the colours of their legend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from featviz.io import to_bytes, wrapped
+from featviz.apps.shared.input_pictures import SIGNAL_WIDTH, placed
+from featviz.io import draw_lines, stretched, to_bytes, wrapped
 
 POSITIVE_COLOR, NEGATIVE_COLOR = (0.85, 0.10, 0.05), (0.05, 0.25, 0.85)
 """RGB of positive and negative contributions."""
@@ -22,16 +23,18 @@ MIN_SHORTER_SIDE = 192
 """Shorter side in px below which images are enlarged."""
 CLASS_SATURATION, CLASS_BRIGHTNESS = 0.85, 0.9
 """HSV saturation and value of the colours of classes."""
+LINE_COLOR, BAND_OPACITY = (0.45, 0.45, 0.45), 0.3
+"""RGB of the line of a signal where nothing contributes, and opacity of the bands behind it at full strength."""
 LEGEND_MARGIN, BAR_WIDTH = 8, 120
 """Distance of a legend from the edge and the width of its colour bar, in px."""
 
 
 def tint(
-    images: Float[Tensor, "n c h w"],
-    strength: Float[Tensor, "n 1 h w"],
-    labels: Int[Tensor, "n h w"] | None = None,
+    images: Float[Tensor, "n c *size"],
+    strength: Float[Tensor, "n 1 *size"],
+    labels: Int[Tensor, "n *size"] | None = None,
     class_count: int = 0,
-) -> Float[Tensor, "n 3 h w"]:
+) -> Float[Tensor, "n 3 *size"]:
     """Colour images, which are shown in pale grey.
 
     Args:
@@ -43,13 +46,48 @@ def tint(
     Returns:
         RGB images in [0, 1].
     """
-    pale = torch.lerp(images.mean(1, keepdim=True).expand(-1, 3, -1, -1), torch.ones(()), FADE_TO_WHITE)
-    if labels is None:
-        color = torch.where(strength > 0, _as_pixel(POSITIVE_COLOR), _as_pixel(NEGATIVE_COLOR))
-    else:
-        color = torch.tensor([class_color(i, class_count) for i in range(class_count)])[labels].movedim(-1, 1)
+    grey = images.mean(1, keepdim=True)
+    pale = torch.lerp(grey.expand(-1, 3, *grey.shape[2:]), torch.ones(()), FADE_TO_WHITE)
+    color = _colors(strength[:, 0], labels, class_count)
     # The exponent < 1 makes weak contributions visible.
     return torch.lerp(pale, color.expand_as(pale), 0.9 * strength.abs() ** 0.75)
+
+
+def draw(
+    image: Float[Tensor, "c *size"],
+    strength: Float[Tensor, "*size"],
+    axes: str,
+    labels: Int[Tensor, "*size"] | None = None,
+    class_count: int = 0,
+    *,
+    width: int = SIGNAL_WIDTH,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw a map along the lines of a signal, or over the middle slices of a volume or the frames of a clip.
+
+    The lines of a signal are coloured by contribution, with bands of the same colour behind them.
+
+    Args:
+        image: In [0, 1]. Grey levels of a volume go from its lowest to its highest value.
+        strength: Contribution of each px, 1 or -1 at full colour.
+        axes: Names of its axes, as in `InputSpec`.
+        labels: Class of each px, to use the colours of classes; `None` for red and blue.
+        class_count: Number of classes.
+        width: Width of the picture of a signal in px.
+
+    Returns:
+        8-bit RGB.
+
+    Raises:
+        OutputError: matplotlib is not installed, and the image is a signal.
+    """
+    own = None if labels is None else labels[None]
+    if axes == "x":
+        color, weight = _colors(strength[None], own, class_count)[0].T, strength.abs().clamp(max=1)[:, None] ** 0.75
+        bands = torch.lerp(torch.ones(()), color, BAND_OPACITY * weight)
+        inks = torch.lerp(torch.tensor(LINE_COLOR), color, weight)
+        return draw_lines(image.numpy(), inks.numpy(), bands.numpy(), width=width)
+    shown = torch.from_numpy(stretched(image.numpy())) if axes == "zyx" else image
+    return placed(tint(shown[None], strength[None, None], own, class_count)[0].numpy(), axes)
 
 
 def class_color(i: int, count: int) -> tuple[float, float, float]:
@@ -100,10 +138,11 @@ def with_legend(sheet: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarra
     return np.concatenate([sheet, np.asarray(legend)])
 
 
-def rgb(images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n 3 *size"]:
-    """Return images with other than three channels as grey RGB images of their mean."""
-    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, *images.shape[2:])
-
-
-def _as_pixel(color: tuple[float, float, float]) -> Float[Tensor, "3 1 1"]:
-    return torch.tensor(color).view(3, 1, 1)
+def _colors(
+    strength: Float[Tensor, "n *size"], labels: Int[Tensor, "n *size"] | None, class_count: int
+) -> Float[Tensor, "n 3 *size"]:
+    """Return the colour of each px at full strength."""
+    if labels is None:
+        signs = torch.tensor([NEGATIVE_COLOR, POSITIVE_COLOR])
+        return signs[(strength > 0).long()].movedim(-1, 1)
+    return torch.tensor([class_color(i, class_count) for i in range(class_count)])[labels].movedim(-1, 1)

@@ -6,16 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from featviz.apps.explain.attribution import Attribution, Comparison, shared_strength
-from featviz.apps.explain.drawing import class_color, enlarged, rgb
+from featviz.apps.explain.drawing import class_color, enlarged
 from featviz.apps.explain.faithfulness import measure_faithfulness
 from featviz.apps.explain.request import Method
 from featviz.apps.explain.text import TextComparison
+from featviz.apps.shared.input_pictures import plane_indices, planes_of, rgb
 from featviz.apps.shared.page import base64, compressed, counted, render_template
-from featviz.io import encode
+from featviz.io import draw_lines, encode
 
 CHOICES = ("layer", "head")
 """Fields of methods that have a menu of their own where methods differ in nothing else."""
+SIGNAL_WIDTH, SIGNAL_RATIO = 960, 0.3
+"""Width of the picture of a signal in px, and height of the row of each channel as a share of it."""
 SIGNED_LEVELS = 127
 """Levels on either side of 0 of the maps in a page."""
 
@@ -42,9 +48,27 @@ def explain_page(found: Comparison | TextComparison, progress: Callable[[int, in
 
 
 def _image(found: Comparison) -> dict[str, Any]:
-    """Return the image as it is shown, and the sizes of it and of its maps."""
-    pixels = enlarged(rgb(found.image[None])[0])
-    return {"data": base64(encode(pixels, ".png")), "size": pixels.shape[:2], "map": found.image.shape[1:]}
+    """Return the image as it is shown, and the sizes of it and of its maps: planes, rows and columns.
+
+    The planes of a volume and the frames of a clip are one below the other in one picture.
+    """
+    image, axes = found.image, found.network.input.axes
+    if axes == "x":
+        planes = [draw_lines(image.numpy(), width=SIGNAL_WIDTH, ratio=SIGNAL_RATIO)]
+    else:
+        planes = [enlarged(rgb(image[None])[0])] if axes == "yx" else planes_of(image, axes)
+    rows = image.shape[-2] if axes != "x" else 1
+    return {
+        "data": base64(encode(np.concatenate(planes), ".png")),
+        "size": planes[0].shape[:2],
+        "map": (len(planes), rows, image.shape[-1]),
+        "axes": axes,
+    }
+
+
+def _shown_planes(values: Tensor, axes: str) -> Tensor:
+    """Return the planes of a map that the page shows, or the map of a signal or an image."""
+    return values if axes in ("x", "yx") else values[plane_indices(len(values))]
 
 
 def _cells(
@@ -69,7 +93,7 @@ def _cells(
 def _cell(found: Comparison | TextComparison, row: int, column: int, one: Attribution) -> dict[str, Any]:
     """Return the page's data of a map, with its measured faithfulness."""
     measured = measure_faithfulness(found.network, one.images[0], found.objectives[row], one.map[0])
-    shown, full = one.displayed()[0, 0], shared_strength(found.rows, found.layers, row, column)
+    shown, full = _shown_planes(one.displayed()[0, 0], one.axes), shared_strength(found.rows, found.layers, row, column)
     largest = shown.abs().max().clamp(min=1e-12)
     share = shown / largest
     levels = (share.sign() * share.abs().sqrt() * SIGNED_LEVELS).round() + SIGNED_LEVELS + 1
@@ -88,7 +112,7 @@ def _cell(found: Comparison | TextComparison, row: int, column: int, one: Attrib
         cell[name] = {"curve": [_rounded(score) for score in curve], "area": _rounded(area)}
     if one.labels is not None:
         count = len(one.class_names)
-        cell["labels"] = compressed(one.labels[0].byte().numpy().tobytes())
+        cell["labels"] = compressed(_shown_planes(one.labels[0], one.axes).byte().numpy().tobytes())
         cell["classes"] = [
             [name, [round(255 * part) for part in class_color(i, count)]] for i, name in enumerate(one.class_names)
         ]

@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.request import scores_of
+from featviz.apps.explain.request import box_averaged, scores_of
 from featviz.errors import AddressError, SettingError
 from featviz.interfaces import ObjectiveLike
+from featviz.io import linear_mode
 
 STEPS = 16
 """Number of equal parts in which the image is inserted or deleted."""
@@ -50,11 +51,11 @@ class Faithfulness:
 
 def measure_faithfulness(
     network: fv.Network,
-    image: Float[Tensor, "c h w"],
+    image: Float[Tensor, "c *size"],
     target: ObjectiveLike,
-    relevance: Float[Tensor, "h w"],
+    relevance: Float[Tensor, "*size"],
     *,
-    empty: Float[Tensor, "c h w"] | None = None,
+    empty: Float[Tensor, "c *size"] | None = None,
     steps: int = STEPS,
 ) -> Faithfulness:
     """Score an image while its pixels are inserted and deleted in the order of their relevance; or a text, its tokens.
@@ -64,7 +65,7 @@ def measure_faithfulness(
 
     Args:
         network: The network; one that reads text is bound to the text.
-        image: The image, in [0, 1], or the embedding sequence of the text.
+        image: The image, signal, volume or clip, in [0, 1], or the embedding sequence of the text.
         target: What was explained. For a class, score its probability if there is one.
         relevance: Contribution of each pixel or token.
         empty: What deleted pixels become; `None` for a blurred copy of the image, or for an empty text.
@@ -93,7 +94,7 @@ def measure_faithfulness(
     return Faithfulness(tuple(scores[: steps + 1].tolist()), tuple(scores[steps + 1 :].tolist()), str(goal))
 
 
-def revealed(relevance: Float[Tensor, "h w"], steps: int) -> Bool[Tensor, "n 1 h w"]:
+def revealed(relevance: Float[Tensor, "*size"], steps: int) -> Bool[Tensor, "n 1 *size"]:
     """Return which pixels are among the most relevant, from none of them to all in equal steps.
 
     Args:
@@ -101,14 +102,17 @@ def revealed(relevance: Float[Tensor, "h w"], steps: int) -> Bool[Tensor, "n 1 h
         steps: Number of steps; there is one mask more.
     """
     side = min(relevance.shape) // RANKING_DIVISOR | 1
-    smooth = F.avg_pool2d(relevance[None, None], side, 1, side // 2, count_include_pad=False)
+    smooth = box_averaged(relevance[None, None], side)
     order: Int[Tensor, " pixels"] = smooth.flatten().argsort(descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order))).view(1, *relevance.shape)
     return torch.stack([rank < len(order) * i / steps for i in range(steps + 1)])
 
 
-def blurred(image: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
-    """Return a copy that shows the colours of an image and none of its shapes."""
+def blurred(image: Float[Tensor, "c *size"]) -> Float[Tensor, "c *size"]:
+    """Return a copy that shows the colours of an image and none of its shapes; of a signal, its slow trend."""
+    if image.ndim != 3:  # means of parts, since signals and volumes are resized without antialiasing
+        small = F.interpolate(image[None], [min(BLURRED_SIDE, side) for side in image.shape[1:]], mode="area")
+        return F.interpolate(small, image.shape[1:], mode=linear_mode(small))[0]
     small = F.interpolate(image[None], (BLURRED_SIDE, BLURRED_SIDE), mode="bilinear", antialias=True)
     return F.interpolate(small, image.shape[1:], mode="bicubic")[0].clamp(0, 1)
 
@@ -141,7 +145,7 @@ def curve_area(scores: tuple[float, ...]) -> float:
 
 
 def _scored(
-    network: fv.Network, target: ObjectiveLike, views: Float[Tensor, "n c h w"]
+    network: fv.Network, target: ObjectiveLike, views: Float[Tensor, "n c *size"]
 ) -> tuple[ObjectiveLike, Float[Tensor, " n"]]:
     """Return the objective that is scored, and its scores: of a class the probability, where there is one."""
     if isinstance(target, fv.objectives.Logit):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -147,6 +147,17 @@ class LayerMethod(Protocol):
     def with_layer(self, layer: str) -> Self:
         """Return the same method for another layer."""
         return replace(self, layer=layer)  # type: ignore[type-var]
+
+
+def box_averaged(maps: Float[Tensor, "n 1 *size"], side: int) -> Float[Tensor, "n 1 *size"]:
+    """Return the mean of each px and its neighbours, at the border of those inside of the map.
+
+    Args:
+        maps: Maps of one, two or three axes.
+        side: Px along each axis, odd.
+    """
+    pool: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[maps.ndim - 3]
+    return pool(maps, side, 1, side // 2, count_include_pad=False)  # type: ignore[no-any-return]
 
 
 def resize_map(maps: Float[Tensor, "n *position"], size: Size) -> Float[Tensor, "n *size"]:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.axis_drawing import MAX_ROWS, ROW_RATIO, plain
 from featviz.apps.gallery.page import Photograph
-from featviz.apps.shared.photographs import encode_webp, read_whole
+from featviz.apps.shared.input_pictures import encode_input
+from featviz.apps.shared.photographs import read_whole
 from featviz.io import Store
+from featviz.io.plots import BARE_RATIO, BARE_ROWS
 
 
 def write_crops(store: Store, network: fv.Network, examples: Any) -> dict[int, list[Photograph]]:
@@ -66,21 +65,9 @@ def _marked(network: fv.Network, box: tuple[int, ...]) -> tuple[tuple[float, flo
         (height, width), (top, bottom, left, right) = size, box
         return (top / height, bottom / height, left / width, right / width), width / height
     if len(size) == 1:
-        rows = network.channels if network.channels <= MAX_ROWS else 1
-        return (0.0, 1.0, box[0] / size[0], box[1] / size[0]), 1 / (ROW_RATIO * rows)
+        rows = network.channels if network.channels <= BARE_ROWS else 1
+        return (0.0, 1.0, box[0] / size[0], box[1] / size[0]), 1 / (BARE_RATIO * rows)
     return (0.0, 1.0, 0.0, 1.0), 1.0
-
-
-def encode_input(image: Float[Tensor, "c *size"], axes: str) -> bytes:
-    """Compress an image for a page, or the picture of a signal or a volume.
-
-    Args:
-        image: In [0, 1].
-        axes: Names of its axes, as in `InputSpec`.
-    """
-    if axes == "yx":
-        return encode_webp(image)
-    return encode_webp(torch.from_numpy(plain(image, axes).copy()).permute(2, 0, 1) / 255)
 
 
 def _whole_file(examples: Any, photograph: Path) -> str:

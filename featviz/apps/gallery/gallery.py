@@ -12,13 +12,13 @@ from typing import Any
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.gallery.crops import encode_input
 from featviz.apps.gallery.page import Page, Photograph, make_card
 from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.judge import VERDICTS
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, image_file
 from featviz.apps.shared.classes import class_title, find_classes, network_title
+from featviz.apps.shared.input_pictures import encode_input
 from featviz.apps.shared.page import counted
 from featviz.apps.shared.photographs import photographs_of_classes
 from featviz.engine import entry_point

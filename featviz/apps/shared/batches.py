@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import featviz as fv
+from featviz.apps.shared.input_pictures import icon_pixels
 from featviz.apps.shared.page import counted
-from featviz.io import Store
+from featviz.io import Store, encode
 from featviz.network import PRECISIONS
 
 log = logging.getLogger("featviz")
@@ -30,6 +31,8 @@ IMAGES_FOLDER = "images"
 """Folder of the images in a store."""
 THUMBNAILS_FOLDER = "thumbs"
 """Folder of their small copies."""
+ICONS_FOLDER = "icons"
+"""Folder of pictures of signals, volumes and clips that are small and square."""
 MIN_ESTIMATED = 8
 """Smallest number of images for which the time is estimated before they are rendered."""
 WARM_UP_STEPS, TIMED_STEPS, TIMED_GPU_STEPS = 1, 4, 64
@@ -49,6 +52,11 @@ def image_file(name: str) -> str:
 def thumbnail_file(name: str) -> str:
     """Return the path of the small copy of an image in its store."""
     return f"{THUMBNAILS_FOLDER}/{name}.webp"
+
+
+def icon_file(name: str) -> str:
+    """Return the path of the icon of a signal, a volume or a clip in its store. Images have none but the small copy."""
+    return f"{ICONS_FOLDER}/{name}.webp"
 
 
 @dataclass(frozen=True)
@@ -365,8 +373,10 @@ def copy_images(other: Store, store: Store, names: Sequence[str]) -> int:
         OutputError: The store cannot be written to.
     """
     existing = rendered_names(other, names)
+    icons = {file.removesuffix(".webp") for file in other.names(ICONS_FOLDER)}
     for name in existing - rendered_names(store, existing):
-        for file in (thumbnail_file(name), image_file(name)):  # as in `render_batch`, the image comes last
+        icon = [icon_file(name)] if name in icons else []
+        for file in (*icon, thumbnail_file(name), image_file(name)):  # as in `write_image`, the image comes last
             store.write(file, other.read(file))
     return sum(name in existing for name in names)
 
@@ -433,5 +443,8 @@ def write_image(image: fv.Rendering, name: str, store: Store) -> None:
         OutputError: The store cannot be written to.
     """
     # The image comes last: where it exists, its thumbnail does too.
+    if image.recipe.input.axes != "yx":
+        icon = icon_pixels(image.images[0], image.recipe.input.axes)
+        store.write(icon_file(name), encode(icon, ".webp"))
     store.write(thumbnail_file(name), image.encoded(".webp", side=THUMBNAIL_SIZE))
     store.write(image_file(name), image.encoded())

@@ -6,6 +6,8 @@ zero, because before a mean over positions and a linear layer, a layer at its me
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,13 +22,13 @@ WINDOW = 2
 
 def integrated_gradients(
     forward: Forward,
-    images: Float[Tensor, "n c h w"],
+    images: Float[Tensor, "n c *size"],
     acts: Activations,
     layer: str,
     classes: Int[Tensor, "n k"],
-    baseline: Float[Tensor, "n channel y x"],
+    baseline: Float[Tensor, "n channel *position"],
     steps: int,
-) -> Float[Tensor, "n k channel y x"]:
+) -> Float[Tensor, "n k channel *position"]:
     """Return the contribution of each activation of a layer, by integrated gradients.
 
     The contributions to a class add up to the rise of its logit over the same image with the layer at the baseline, to
@@ -47,7 +49,7 @@ def integrated_gradients(
     maps = acts.as_map(layer).detach()
     change = baseline - maps
     whole, distance = acts[layer].detach(), _as_output(acts, layer, change)
-    total = torch.zeros_like(maps)[:, None].repeat(1, classes.shape[1], 1, 1, 1)
+    total = torch.stack([torch.zeros_like(maps)] * classes.shape[1], 1)
     for step in range(steps):
         leaf = (whole + (step + 0.5) / steps * distance).requires_grad_()
         logits = forward(images, replace={layer: lambda _, leaf=leaf: leaf}).logits().gather(1, classes)  # type: ignore[misc]
@@ -60,12 +62,12 @@ def integrated_gradients(
 
 def position_contributions(
     forward: Forward,
-    images: Float[Tensor, "n c h w"],
+    images: Float[Tensor, "n c *size"],
     acts: Activations,
     layer: str,
     classes: Int[Tensor, "n k"],
     steps: int,
-) -> Float[Tensor, "n k y x"]:
+) -> Float[Tensor, "n k *position"]:
     """Return the contribution of each position of a layer, by integrated gradients from the layer's mean.
 
     A constant makes the positions add up to the fall of the logit when the whole layer is set to zero.
@@ -79,7 +81,7 @@ def position_contributions(
         steps: Number of steps of the integration.
     """
     maps = acts.as_map(layer).detach()
-    mean = maps.mean((2, 3), keepdim=True).expand_as(maps)
+    mean = maps.flatten(2).mean(2).view(*maps.shape[:2], *[1] * (maps.ndim - 2)).expand_as(maps)
     found = integrated_gradients(forward, images, acts, layer, classes, mean, steps).sum(2)
     at_zero = acts[layer].detach() - _as_output(acts, layer, maps)
     with torch.no_grad():
@@ -90,10 +92,10 @@ def position_contributions(
 @torch.no_grad()
 def ablation_effects(
     forward: Forward,
-    image: Float[Tensor, "1 c h w"],
+    image: Float[Tensor, "1 c *size"],
     acts: Activations,
     layer: str,
-    changes: Float[Tensor, "m channel y x"],
+    changes: Float[Tensor, "m channel *position"],
     classes: list[int],
 ) -> Float[Tensor, "classes m"]:
     """Return by how much class logits fall when activations change.
@@ -110,60 +112,59 @@ def ablation_effects(
     after = []
     for some in changes.split(PASSES):
         changed = output + _as_output(acts, layer, some)
-        images = image.expand(len(some), -1, -1, -1)
+        images = image.expand(len(some), *image.shape[1:])
         after.append(forward(images, replace={layer: lambda _, changed=changed: changed}).logits()[:, classes])  # type: ignore[misc]
     return (before - torch.cat(after)).T
 
 
 def cell_contributions(
     forward: Forward,
-    image: Float[Tensor, "1 c h w"],
+    image: Float[Tensor, "1 c *size"],
     acts: Activations,
     layer: str,
-    cells: Float[Tensor, "rows columns y x"],
+    cells: Float[Tensor, "*cells_and_position"],
     classes: list[int],
-) -> Float[Tensor, "classes rows columns"]:
+) -> Float[Tensor, "classes *cells"]:
     """Return the contribution of each cell of a layer to class logits, by ablation.
 
-    Windows of 2 x 2 cells are replaced by the layer's mean, at every place. A cell gets its share of the fall of the
-    logit in each window over it, averaged. Single cells would say less: what one of them shows, its neighbours show
-    too. A constant makes the cells add up to the fall of the logit when the whole layer is set to zero.
+    Windows of two cells along each axis are replaced by the layer's mean, at every place. A cell gets its share of the
+    fall of the logit in each window over it, averaged. Single cells would say less: what one of them shows, its
+    neighbours show too. A constant makes the cells add up to the fall of the logit when the whole layer is set to zero.
 
     Args:
         forward: The network, opened with the layer and the output.
         image: In [0, 1].
         acts: What `forward` returned for it.
         layer: Name of a layer with positions.
-        cells: Which part of each position lies in each cell, in [0, 1].
+        cells: Which part of each position lies in each cell, in [0, 1]: axes of cells, then as many of positions.
         classes: Indices of classes.
 
     Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, section 4.2, occlusion of the image.
     Differs: activations of a layer are replaced, by their mean, and a constant is added.
     """
-    rows, columns = cells.shape[:2]
-    windows = [
-        (slice(max(y, 0), y + WINDOW), slice(max(x, 0), x + WINDOW))
-        for y in range(1 - WINDOW, rows)
-        for x in range(1 - WINDOW, columns)
-    ]
     maps = acts.as_map(layer)[0].detach()
-    masks = torch.stack([cells[window].sum((0, 1)) for window in windows])
-    changes = torch.cat([masks[:, None] * (maps.mean((1, 2), keepdim=True) - maps), -maps[None]])
+    sides = cells.shape[: maps.ndim - 1]
+    starts = product(*(range(1 - WINDOW, side) for side in sides))
+    windows = [tuple(slice(max(at, 0), at + WINDOW) for at in start) for start in starts]
+    masks = torch.stack([cells[window].flatten(0, len(sides) - 1).sum(0) for window in windows])
+    mean = maps.flatten(1).mean(1).view(-1, *[1] * len(sides))
+    changes = torch.cat([masks[:, None] * (mean - maps), -maps[None]])
     effects = ablation_effects(forward, image, acts, layer, changes, classes)
-    found = effects.new_zeros(len(classes), rows, columns)
+    found = effects.new_zeros(len(classes), *sides)
     for window, effect in zip(windows, effects[:, :-1].T, strict=True):
         share = found[:, *window]
-        share += effect[:, None, None] / (share[0].numel() * WINDOW**2)
+        share += effect.view(-1, *[1] * len(sides)) / (share[0].numel() * WINDOW ** len(sides))
     return _with_sum(found, effects[:, -1])
 
 
-def _with_sum(maps: Float[Tensor, "*n y x"], total: Float[Tensor, " *n"]) -> Float[Tensor, "*n y x"]:
-    """Add a constant to each map, so that it has a sum."""
-    return maps + ((total - maps.sum((-2, -1))) / (maps.shape[-2] * maps.shape[-1]))[..., None, None]
+def _with_sum(maps: Tensor, total: Float[Tensor, " *n"]) -> Tensor:
+    """Add a constant to each map (*n, *position), so that it has a sum."""
+    flat = maps.flatten(total.ndim)
+    return (flat + ((total - flat.sum(-1)) / flat.shape[-1])[..., None]).view(maps.shape)
 
 
 @torch.enable_grad()
-def _as_output(acts: Activations, layer: str, maps: Float[Tensor, "m channel y x"]) -> Tensor:
+def _as_output(acts: Activations, layer: str, maps: Float[Tensor, "m channel *position"]) -> Tensor:
     """Return maps in the form of the layer's output, with zeros at tokens that are not on the patch grid.
 
     `as_map` only selects and reorders, so its derivative puts each value where it was read.

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 import featviz as fv
 from featviz.apps.shared.album import Album
-from featviz.apps.shared.batches import thumbnail_file
+from featviz.apps.shared.batches import ICONS_FOLDER, icon_file, thumbnail_file
 from featviz.engine.shorthand import as_param
 from featviz.interfaces import Param
 from featviz.io import Store, open_image
@@ -71,7 +71,7 @@ def add_icons(
 
 
 def write_sprites(store: Store, names: Sequence[str], file: str) -> int:
-    """Write the thumbnails of images side by side into one .webp file, in rows that make it about square.
+    """Write the icons or thumbnails of images side by side into one .webp file, in rows that make it about square.
 
     A .json file of the same name lists the position of each icon, for use outside of featviz.
 
@@ -86,12 +86,14 @@ def write_sprites(store: Store, names: Sequence[str], file: str) -> int:
     Raises:
         OutputError: A thumbnail is missing, or the store cannot be written to.
     """
+    own = store.names(ICONS_FOLDER)
     columns = math.isqrt(max(1, len(names)) - 1) + 1
     sheet = Image.new("RGBA", (columns * ICON_SIZE, max(1, -(-len(names) // columns)) * ICON_SIZE))
     boxes = {}
     for i, name in enumerate(names):
         x, y = i % columns * ICON_SIZE, i // columns * ICON_SIZE
-        icon = open_image(store.read(thumbnail_file(name))).convert("RGBA")
+        source = icon_file(name) if f"{name}.webp" in own else thumbnail_file(name)
+        icon = open_image(store.read(source)).convert("RGBA")
         sheet.paste(ImageOps.pad(icon, (ICON_SIZE, ICON_SIZE), Image.Resampling.LANCZOS, (0, 0, 0, 0)), (x, y))
         boxes[name] = [x, y, ICON_SIZE, ICON_SIZE]
     data = BytesIO()

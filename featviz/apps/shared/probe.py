@@ -69,7 +69,7 @@ def check_channels(network: Network, layer: str, channels: Sequence[int] | None)
     return list(channels)
 
 
-def check_positions(network: Network, layer: str) -> tuple[int, int]:
+def check_positions(network: Network, layer: str) -> tuple[int, ...]:
     """Check that a layer has positions.
 
     Args:
@@ -77,10 +77,9 @@ def check_positions(network: Network, layer: str) -> tuple[int, int]:
         layer: Name of the layer.
 
     Returns:
-        Number of rows and columns at the network's input size.
+        Number of positions along each axis at the network's input size.
 
     Raises:
         AddressError: There is no such layer, or its output is one vector or tokens that are not on a grid.
     """
-    rows, columns = probe(network, [layer]).as_map(layer).shape[2:]
-    return rows, columns
+    return tuple(probe(network, [layer]).as_map(layer).shape[2:])
