@@ -9,7 +9,19 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import Device, Download, JudgeOptions, Own, Quiet, Rate, expand_groups, output_file, progress
+from featviz.cli.options import (
+    Device,
+    Download,
+    InputOptions,
+    JudgeOptions,
+    Own,
+    Quiet,
+    Rate,
+    expand_groups,
+    load_network,
+    output_file,
+    progress,
+)
 from featviz.cli.parsing import find_own, read_size
 from featviz.cli.render import save
 
@@ -128,18 +140,20 @@ def judge(
 
 
 @app.command()
+@expand_groups
 def fit_prior(
     folder: Annotated[
         Path, typer.Argument(help="Folder of images, or other data, of one kind; its subfolders are included.")
     ],
+    *,
     channels: Annotated[
         int | None, typer.Option(help="Number of channels: 1, 3, or those of .npy files. Default: 3.")
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="Side in px of the square to which the middle of each image is cut and resized. Default: 224, or the "
-            "network's input size."
+            help="Side in px of the square to which the middle of each image is cut and resized; with --model, the "
+            "length of each axis, as 16x64x64. Default: 224, or the network's input size."
         ),
     ] = None,
     model: Annotated[
@@ -149,6 +163,7 @@ def fit_prior(
             "FILE.py:FACTORY. Default: none, for images."
         ),
     ] = None,
+    inputs: InputOptions,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; ends in .json. Default: FOLDER-prior.json.")
     ] = None,
@@ -161,8 +176,15 @@ def fit_prior(
 
     path = output or output_file(None, f"{folder.resolve().name}-prior.json")
     check_output(path, ".json")
-    network = None if model is None else fv.load(model, weights="none", device="cpu")
+    if model is None and inputs != InputOptions():
+        raise fv.SettingError(f"{_first_given(inputs)} describes the input of a network; give --model FILE.py:FACTORY")
+    network = None if model is None else load_network(model, weights="none", device="cpu", **vars(inputs))
     typer.echo(fv.fit_prior(folder, channels=channels, size=read_size(size), network=network).save(path))
+
+
+def _first_given(inputs: InputOptions) -> str:
+    """Return the name of the first option of a group that was given."""
+    return next(f"--{name.replace('_', '-')}" for name, text in vars(inputs).items() if text is not None)
 
 
 def _replay_file(image: Path, output: Path | None, axes: str) -> Path:

@@ -86,8 +86,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class UntrainedOptions:
-    """Option group: a model and its input specification."""
+class ModelOptions:
+    """Option group: a model, and where it runs."""
 
     model: Annotated[
         str,
@@ -97,6 +97,12 @@ class UntrainedOptions:
         ),
     ] = "motifnet"
     device: Device = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """Option group: the input specification of a model."""
+
     input_size: Annotated[
         str | None,
         typer.Option(help="Input size of the network in px, as 224, 160x320 or 16x64x64. Default: the model's own."),
@@ -130,6 +136,12 @@ class UntrainedOptions:
             "deviations on both sides of the mean."
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UntrainedOptions(InputOptions, ModelOptions):  # the bases from the last to the first, as in the help
+    """Option group: a model and its input specification."""
+
     head: Annotated[
         str | None, typer.Option(help="Layer or output that puts out the class logits. Default: found by their number.")
     ] = None
@@ -297,9 +309,9 @@ def load_network(
     std: str | None,
     channel_order: str | None,
     layout: str | None,
-    head: str | None,
-    outputs: str | None,
-    class_names: str | None,
+    head: str | None = None,
+    outputs: str | None = None,
+    class_names: str | None = None,
     axes: str | None = None,
     value_range: str | None = None,
     dictionary: Sequence[str] | None = None,
