@@ -40,6 +40,10 @@ DEFAULT_UNITS = 8
 """Number of units that `examples` shows if none are chosen."""
 
 
+TEXT_ENDINGS = (".html",)
+"""File endings of an explanation of a text, besides those of images."""
+ENDINGS = (*TEXT_ENDINGS, ".npy", ".nii", ".nii.gz")
+"""File endings of an explanation of an input, besides those of images."""
 METHODS = (
     "attention, cam, classattention, clear, deconvnet, featureablation, gradcam, gradcamplusplus, gradient, "
     "gradientrollout, guidedbackprop, guidedgradcam, hirescam, inputxgradient, integratedgradients, layercam, lrp, "
@@ -83,7 +87,8 @@ def explain(
         typer.Option(
             "--output",
             "-o",
-            help="Image file, a .html file for a page that measures how faithful each map is, or a folder. Default: "
+            help="Image file, a .html file for a page that measures how faithful each map is, a .npy file for the "
+            "numbers of the maps (.nii or .nii.gz, too, for those of volumes), or a folder. Default: "
             "IMAGE-explained.png, or text-explained.png.",
         ),
     ] = None,
@@ -94,6 +99,7 @@ def explain(
     The attribution maps of several methods stand side by side. Red raises the score and blue lowers it; a method that
     separates classes gives each a colour. Some methods, such as gradient and smoothgrad, give magnitudes only, in red.
     """
+    from featviz.apps.explain.attribution import check_map_output
     from featviz.io import is_file, is_folder
 
     if text and image is not None:  # what looks like the image is the first objective
@@ -109,7 +115,7 @@ def explain(
     compare = partial(compare, methods=method) if method else compare
     measure = progress(quiet, "measure", "map")
     if image is None:
-        path = output_file(output, "text-explained.png", page=True)
+        path = output_file(output, "text-explained.png", more=TEXT_ENDINGS)
         loaded = _that_reads(network.load(), text=True)
         targets = [*parsed, *find_classes(loaded, classes)]
         _save_texts([compare(loaded, each, targets) for each in text or []], path, measure)
@@ -117,16 +123,16 @@ def explain(
     source = Path(image)
     if is_folder(source) and output is not None and not is_folder(output):
         raise fv.OutputError(f"{source} is a folder, so the output must be an existing folder, got {output}")
-    output_file(output, f"{source.stem}-explained.png", page=True)  # checked before anything is computed
+    output_file(output, f"{source.stem}-explained.png", more=ENDINGS)  # checked before anything is computed
     loaded = _that_reads(network.load(), text=False)
-    if output is not None and output.suffix.lower() == ".html" and loaded.input.axes != "yx":
-        raise fv.SettingError("pages compare maps of images; end the file in .png for those of signals and volumes")
+    if output is not None:
+        check_map_output(output, loaded.input.axes)
     targets = [*parsed, *find_classes(loaded, classes)]
     for file in readable_files(source) if is_folder(source) else [source]:
         found = compare(loaded, file, targets)
         _print_facts(found)
         name = name_in(source, file) if is_folder(source) else source.stem
-        path = output_file(output, f"{name}-explained.png", page=True)
+        path = output_file(output, f"{name}-explained.png", more=ENDINGS)
         typer.echo(found.save(path, progress=measure))
 
 

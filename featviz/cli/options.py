@@ -403,14 +403,14 @@ def attach_dictionary(network: fv.Network, text: str) -> fv.Network:
     return network.with_dictionary(layer or loaded.layer, loaded)
 
 
-def output_file(output: Path | None, name: str, *, page: bool = False) -> Path:
+def output_file(output: Path | None, name: str, *, more: Sequence[str] = ()) -> Path:
     """Return the file to write, and check that it can be written.
 
     Args:
         output: A file, which is replaced if it is there; an existing folder; or `None` for the current folder.
         name: File name for a folder. It gets a number where there is such a file already. Where it ends in .json or
             .html, the file must end so, too.
-        page: Whether a .html file can be written as well as an image.
+        more: Endings of files that can be written as well as images, such as `".html"`.
 
     Raises:
         OutputError: The file cannot be written.
@@ -423,7 +423,7 @@ def output_file(output: Path | None, name: str, *, page: bool = False) -> Path:
     if own in (".json", ".html"):
         check_output(path, own)
     else:
-        check_output(path, *([".html", *IMAGE_ENDINGS] if page else []))
+        check_output(path, *(() if is_folder(path) or not more else (*more, *IMAGE_ENDINGS)))
     return path
 
 

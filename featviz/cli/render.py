@@ -71,7 +71,13 @@ def render(
     lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.05.")] = None,
     match: Match = None,
     match_weight: MatchWeight = 9.0,
-    start: Annotated[Path | None, typer.Option(help="Image to start from. Default: noise.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Image to start from; .npy or .wav for signals, .npy or .nii.gz for volumes, .npy or .mp4 for video. "
+            "Default: noise."
+        ),
+    ] = None,
     at: Annotated[
         str | None, typer.Option(help="Size in px at which the result is drawn again; needs --param cppn.")
     ] = None,

@@ -39,7 +39,7 @@ from featviz.interfaces import (
     traits_of,
 )
 from featviz.io import check_unit_range, read_image, resize
-from featviz.network import CODES, Execution, Network, batch_statistics
+from featviz.network import CODES, Execution, Network, batch_statistics, read_start
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.random import Generators
@@ -47,7 +47,7 @@ from featviz.transforms import NEAR, Resize
 from featviz.transforms.presets import USUAL
 
 Start = str | Path | Float[Tensor, "..."] | Float[np.ndarray, "..."]
-"""An image file, or an image or a batch of them in [0, 1]."""
+"""A file of an image or of other data, or an image or a batch of them in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -359,9 +359,10 @@ def _size(param: Param, network: Network, start_images: Tensor | None) -> Size:
 
 def _start_images(start: str | Path | Tensor, network: Network, count: int) -> Float[Tensor, "n c *size"]:
     channels, axes = network.channels, len(network.size)
-    if not isinstance(start, Tensor) and axes != 2:
-        raise SettingError(f"start must be numbers in [0, 1], as {network.label} reads no image files, got {start}")
-    image = start if isinstance(start, Tensor) else torch.from_numpy(read_image(start, channels))
+    if isinstance(start, Tensor):
+        image = start
+    else:
+        image = torch.from_numpy(read_image(start, channels)) if axes == 2 else read_start(start, network)
     given, image = tuple(image.shape), image[None] if image.ndim == axes + 1 else image
     if image.ndim != axes + 2 or image.shape[0] not in (1, count) or image.shape[1] != channels:
         one = network.input.dims.removeprefix("n, ")

@@ -167,7 +167,7 @@ def test_a_saved_result_is_read_by_dream_examples_and_explain(name, here, capsys
     assert (here / dreamt).is_file()
     assert run(capsys, "explain", f"data/{file}", "0:1", *model, "--method", "gradient", "-o", "map.png")[0] == 0
     status, _, errors = run(capsys, "explain", f"data/{file}", "0:1", *model, "--method", "gradient", "-o", "map.html")
-    assert status == 2 and errors[0].startswith("featviz: pages compare maps of images")
+    assert status == 2 and errors[0].startswith("featviz: cannot write map.html: pages compare maps of im")
     words = ("sweep", *model, "--layer", "0", "--size", size, "--steps", "2", "--quiet", "-o", "pages")
     assert run(capsys, *words)[0] == 0
 
