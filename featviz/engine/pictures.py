@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from featviz.checks import check_number
 from featviz.errors import SettingError
@@ -62,6 +64,30 @@ def picture_of(
     if spec.axes == "zyx":
         return volume_picture(image)
     return clip_picture(image, alpha=alpha) if spec.axes == "tyx" else to_bytes(image, alpha=alpha)
+
+
+def in_range_of_data(images: Float[Tensor, "n c *size"], spec: InputSpec) -> Float[Tensor, "n c *size"]:
+    """Return images in [0, 1] in the range of the network's data. An alpha channel stays in [0, 1].
+
+    Args:
+        images: In [0, 1].
+        spec: The input of the network.
+    """
+    return torch.cat([spec.values(images[:, : spec.channels]), images[:, spec.channels :]], 1)
+
+
+def pictures_of(images: Float[Tensor, "n c *size"], spec: InputSpec) -> list[UInt8[np.ndarray, "h w rgba"]]:
+    """Draw results as `picture_of` does.
+
+    Args:
+        images: In [0, 1]; a channel more than the network reads is alpha.
+        spec: The input of the network.
+
+    Raises:
+        OutputError: matplotlib is not installed, and the results are signals.
+    """
+    numbers = zip(images.numpy(), in_range_of_data(images, spec).numpy(), strict=True)
+    return [picture_of(image, values, spec, alpha=images.shape[1] > spec.channels) for image, values in numbers]
 
 
 def save_numbers(
