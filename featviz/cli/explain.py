@@ -28,6 +28,7 @@ from featviz.cli.options import (
     output_file,
     progress,
     readable_files,
+    stem_of,
     steps_of,
 )
 from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
@@ -123,15 +124,15 @@ def explain(
     source = Path(image)
     if is_folder(source) and output is not None and not is_folder(output):
         raise fv.OutputError(f"{source} is a folder, so the output must be an existing folder, got {output}")
-    output_file(output, f"{source.stem}-explained.png", more=ENDINGS)  # checked before anything is computed
+    output_file(output, f"{stem_of(source)}-explained.png", more=ENDINGS)  # checked before anything is computed
     loaded = _that_reads(network.load(), text=False)
     if output is not None:
         check_map_output(output, loaded.input.axes)
     targets = [*parsed, *find_classes(loaded, classes)]
-    for file in readable_files(source) if is_folder(source) else [source]:
+    for file in readable_files(source, loaded) if is_folder(source) else [source]:
         found = compare(loaded, file, targets)
         _print_facts(found)
-        name = name_in(source, file) if is_folder(source) else source.stem
+        name = name_in(source, file) if is_folder(source) else stem_of(source)
         path = output_file(output, f"{name}-explained.png", more=ENDINGS)
         typer.echo(found.save(path, progress=measure))
 

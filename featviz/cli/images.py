@@ -23,7 +23,7 @@ from featviz.cli.options import (
     progress,
 )
 from featviz.cli.parsing import find_own, read_size
-from featviz.cli.render import save
+from featviz.cli.render import check_rate_applies, save
 
 
 @app.command(epilog=examples_of("replay"))
@@ -57,9 +57,10 @@ def replay(
 
     check_rate(rate)
     recipe = fv.Recipe.of(image)
+    check_rate_applies(rate, recipe.input.axes, recipe.model)
     if rate is None and ending_of(image) == ".wav":
         rate = read_wav(image)[1]
-    path = _replay_file(image, output, recipe.input.axes)
+    path = _replay_file(image, output, recipe.input.axes, len(recipe.seeds) if recipe.index is None else 1, rate)
     rendering = fv.replay(
         recipe,
         network=model,
@@ -187,19 +188,19 @@ def _first_given(inputs: InputOptions) -> str:
     return next(f"--{name.replace('_', '-')}" for name, text in vars(inputs).items() if text is not None)
 
 
-def _replay_file(image: Path, output: Path | None, axes: str) -> Path:
-    """Return the file to write, and check that it can be written.
+def _replay_file(image: Path, output: Path | None, axes: str, count: int, rate: float | None) -> Path:
+    """Return the file to write, and check that it can be written, as `check_save` does.
 
     Raises:
         OutputError: It cannot.
     """
-    from featviz.engine import NUMBERS
-    from featviz.io import check_result, ending_of, free_path, is_folder
+    from featviz.engine import NUMBERS, check_save
+    from featviz.io import ending_of, free_path, is_folder
 
     ending, folder = ending_of(image), output or image.parent
     name = f"{image.name.removesuffix(ending)}-replay{ending if ending in NUMBERS else '.png'}"
     path = free_path(folder / name) if is_folder(folder) else folder
-    check_result(path, axes)
+    check_save(path, axes, count=count, rate=rate)
     return path
 
 

@@ -429,23 +429,35 @@ def output_file(output: Path | None, name: str, *, more: Sequence[str] = ()) -> 
 
 def name_in(folder: Path, file: Path) -> str:
     """Return the stem of a file with the subfolders in which it lies, so that equal names in two of them differ."""
-    return "_".join([*file.relative_to(folder).parent.parts, file.stem])
+    return "_".join([*file.relative_to(folder).parent.parts, stem_of(file)])
 
 
-def readable_files(folder: Path) -> Iterator[Path]:
-    """Yield the images of a folder that can be read, and print which are skipped.
+def stem_of(file: Path) -> str:
+    """Return the name of a file without its ending, which is `.nii.gz` for `brain.nii.gz`."""
+    from featviz.io import ending_of
+
+    return file.name[: -len(ending_of(file)) or None]
+
+
+def readable_files(folder: Path, network: fv.Network) -> Iterator[Path]:
+    """Yield the files of a folder that can be read as input of a network, and print which are skipped.
 
     Args:
         folder: The folder; its subfolders are included.
+        network: The network.
 
     Raises:
-        OutputError: It has no image.
+        OutputError: It has no such file.
     """
-    from featviz.io import images_in, read_image
+    from featviz.apps.shared.inputs import inputs_in
+    from featviz.io import read_image
+    from featviz.network import read_values
 
-    for file in list(images_in(folder)):  # before results are written into the same folder
+    for file in list(inputs_in(folder, network.input)):  # before results are written into the same folder
         try:
-            if file.suffix.lower() != ".npy":
+            if network.input.axes != "yx":
+                read_values(file, network.input)
+            elif file.suffix.lower() != ".npy":
                 read_image(file, 4)
         except fv.FeatvizError as error:
             typer.echo(f"featviz: skipped {file}: {error}", err=True)

@@ -91,12 +91,14 @@ def _check_reads(function: str, network: Network) -> None:
     Raises:
         SettingError: The network reads text, signals or volumes, and the function does not.
     """
+    name = COMMANDS.get(function, function)
     if network.tokens is not None and function not in READ_TEXT:
-        raise SettingError(f"{network.label} reads text, and {function} works on images; {USE}")
+        raise SettingError(f"{network.label} reads text, and {name} works on images; {USE}")
     if len(network.size) != 2 and function not in ANY_AXES:
+        *most, last = sorted(ANY_AXES - {"score", "compare"})  # those that are commands, too
         raise SettingError(
-            f"{network.label} reads inputs of size {network.size}, and {function} works on images, which have height "
-            f"and width; use {', '.join(sorted(ANY_AXES - {'score'}))} or score"
+            f"{network.label} reads inputs of size {network.size}, and {name} works on images, which have height "
+            f"and width; use {', '.join(most)} or {last}"
         )
 
 
@@ -241,6 +243,11 @@ ANY_AXES = frozenset(
     ("compare", "dream", "evidence", "examples", "explain", "gallery", "render", "replay", "score", "sweep")
 )
 """Public functions that accept a network that reads signals, volumes or video."""
+COMMANDS = {
+    "matched": "--match", "fit_dictionary": "dictionary", "from_photographs": "concept",
+    "dream_video": "dream of a video", "dream_zoom": "dream --zoom",
+}  # fmt: skip
+"""Names on the command line of public functions that are called otherwise."""
 PER_IMAGE = frozenset(("render", "replay", "score"))
 """Public functions that accept a network with inputs that are given per image."""
 USE = "use explain, compare, attention or embeddings"

@@ -16,6 +16,7 @@ from featviz.io import (
     check_result,
     clip_picture,
     ending_of,
+    is_folder,
     pack_texts,
     plot_signal,
     save_clip,
@@ -34,6 +35,8 @@ from featviz.network import InputSpec
 
 NUMBERS = (NPY, WAV, *NIFTI, *VIDEOS)
 """Endings of files that hold all of a result, not a picture of it."""
+MIN_FRAME_RATE, MAX_FRAME_RATE = 0.01, 1000.0
+"""Limits of the frames per second of video; a GIF can show a frame for at most 655 s."""
 
 
 def picture_of(
@@ -120,8 +123,7 @@ def save_numbers(
         OutputError: The file cannot be written, the format does not fit the axes, or a package is not installed.
         SettingError: `rate` is out of its range, or a .wav file is to hold several signals.
     """
-    check_result(path, spec.axes)
-    check_rate(rate)
+    check_save(path, spec.axes, count=len(values), rate=rate)
     ending, packed = ending_of(path), pack_texts(*texts)
     if ending == NPY:
         return save_npy(values, path, texts[0])
@@ -129,12 +131,6 @@ def save_numbers(
         return save_nifti(values, path, packed)
     if ending in VIDEOS:
         return save_clip(sheets_of(images, labels, alpha=alpha), path, rate or FRAME_RATE, texts[0], packed)
-    if len(values) > 1:
-        raise SettingError(
-            f"a .wav file holds one signal, got {len(values)}; save each as rendering[i].save(...), or end the name in "
-            ".npy"
-        )
-    check_number("rate of a .wav file", rate or SAMPLE_RATE, at_least=1, at_most=MAX_RATE)
     return save_wav(values[0] / _loudest(spec), path, round(rate or SAMPLE_RATE), packed)
 
 
@@ -144,11 +140,43 @@ def _loudest(spec: InputSpec) -> float:
     return max(1.0, -min(lows), max(highs))
 
 
-def check_rate(rate: float | None) -> None:
-    """Check the number of samples or frames per second.
+def check_save(path: Path, axes: str, *, count: int = 1, rate: float | None = None) -> None:
+    """Check that results can be saved, before anything is computed.
+
+    Args:
+        path: A file, or an existing folder.
+        axes: Axes of the input, as in `InputSpec`.
+        count: Number of results.
+        rate: Samples or frames per second; `None` for the default.
 
     Raises:
-        SettingError: It is not > 0.
+        OutputError: The file cannot be written, the format does not fit the axes, or a package is not installed.
+        SettingError: `rate` is out of its range, or a .wav file is to hold several signals.
     """
-    if rate is not None:
-        check_number("rate", rate, above=0)
+    check_result(path, axes)
+    ending = "" if is_folder(path) else ending_of(path)
+    check_rate(rate, ending)
+    if ending == WAV and count > 1:
+        raise SettingError(
+            f"a .wav file holds one signal, got {count}; render one at a time, save each as rendering[i].save(...), or "
+            "end the name in .npy"
+        )
+
+
+def check_rate(rate: float | None, ending: str = "") -> None:
+    """Check the number of samples or frames per second.
+
+    Args:
+        rate: The number; `None` for the default.
+        ending: Ending of the file, whose format has limits of its own; empty for none.
+
+    Raises:
+        SettingError: It is out of its range.
+    """
+    if rate is None:
+        return
+    check_number("rate", rate, above=0)
+    if ending == WAV:
+        check_number("rate of a .wav file", rate, at_least=1, at_most=MAX_RATE)
+    if ending in VIDEOS:
+        check_number(f"rate of a {ending} file", rate, at_least=MIN_FRAME_RATE, at_most=MAX_FRAME_RATE)

@@ -176,7 +176,7 @@ def test_options_of_videos_need_a_network_of_images(here, capsys):
     np.save(here / "a.npy", np.full((1, 60), 0.4, np.float32))
     words = ("dream", "a.npy", "--model", "nets.py:signal", "--zoom", "1.1", "--layer", "0", "-o", "a.gif")
     status, _, errors = run(capsys, *words)
-    message = "featviz: --zoom, --carry and --fps need a network of images, which nets.py:signal is not"
+    message = "featviz: --zoom and --carry need a network of images, which nets.py:signal is not"
     assert (status, errors) == (2, [message])
 
 

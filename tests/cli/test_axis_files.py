@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import featviz as fv
 from featviz.cli import main
@@ -41,6 +43,10 @@ def image():
 
 def volume():
     return made(nn.Conv3d, (6, 8, 10))
+
+
+def clip():
+    return made(nn.Conv3d, (5, 16, 24), axes="tyx")
 """
 SIZES = {"signal": (60,), "volume": (6, 8, 10)}
 ENDINGS = {"signal": ("npy", "wav"), "volume": ("npy", "nii.gz")}
@@ -140,6 +146,72 @@ def test_maps_are_refused_before_anything_is_computed(name, output, message, her
     before, file = _files(here), "image.png" if name == "image" else f"{name}.npy"
     words = ("explain", file, "0:1", "--model", f"nets.py:{name}", "--method", "gradient", "-o", output)
     assert run(capsys, *words) == (2, [], [f"featviz: {message}"]) and _files(here) == before
+
+
+BEFORE = [
+    ("signal", ["-o", "a.flac"], "cannot write a.flac: end it in .png, .jpg, .jpeg, .webp, .npy; for signals in .wav, "
+     "for volumes in .nii or .nii.gz, for video in .gif, .mp4, .webm; or name an existing folder"),
+    ("signal", ["-o", "no/a.wav"], "cannot write no/a.wav: there is no folder no; make it first"),
+    ("signal", ["-o", "a.wav", "--batch", "2"], "a .wav file holds one signal, got 2; render one at a time, save each "
+     "as rendering[i].save(...), or end the name in .npy"),
+    ("signal", ["-o", "a.wav", "0:2"], "a .wav file holds one signal, got 2; render one at a time, save each "
+     "as rendering[i].save(...), or end the name in .npy"),
+    ("signal", ["-o", "a.wav", "--rate", "0.5"], "rate of a .wav file must be in [1, 2.14748e+09], got 0.5"),
+    ("clip", ["-o", "a.gif", "--rate", "0.001"], "rate of a .gif file must be in [0.01, 1000], got 0.001"),
+    ("image", ["--rate", "5"], "--rate is about signals and video, and nets.py:image reads images; leave it out"),
+    ("volume", ["--rate", "5"], "--rate is about signals and video, and nets.py:volume reads volumes; leave it out"),
+    ("signal", ["--match", "."], "nets.py:signal reads inputs of size (60,), and --match works on images, which have "
+     "height and width; use dream, evidence, examples, explain, gallery, render, replay or sweep"),
+]  # fmt: skip
+EXTRAS = [("matplotlib", "signal", "a.png"), ("soundfile", "signal", "a.wav"), ("nibabel", "volume", "a.nii.gz")]
+
+
+@pytest.mark.parametrize(("name", "words", "message"), BEFORE, ids=[" ".join(words) for _, words, _ in BEFORE])
+def test_outputs_are_checked_before_the_render(name, words, message, here, capsys, monkeypatch):
+    monkeypatch.setattr(fv, "render", lambda *_, **__: pytest.fail("rendered"))
+    before = _files(here)
+    assert run(capsys, "render", "0:1", "--model", f"nets.py:{name}", *words) == (2, [], [f"featviz: {message}"])
+    assert _files(here) == before
+
+
+@pytest.mark.parametrize(("missing", "name", "output"), EXTRAS)
+@pytest.mark.parametrize("command", ["render", "dream"])
+def test_missing_extras_are_named_before_the_render(command, missing, name, output, here, capsys, monkeypatch):
+    monkeypatch.setattr(fv, command, lambda *_, **__: pytest.fail("rendered"))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == missing else find(name, *more))
+    what = "0:1" if command == "render" else f"{name}.npy"
+    status, _, errors = run(capsys, command, what, "--model", f"nets.py:{name}", "-o", output)
+    assert status == 2 and errors[0].startswith(f"featviz: cannot write {output}: ") and f"need {missing}" in errors[0]
+
+
+def test_a_folder_of_signals_is_dreamt_and_explained(here, capsys):
+    (here / "data").mkdir()
+    for name in ("signal.npy", "signal.wav", "volume.npy"):
+        shutil.copy(name, here / "data")
+    shutil.copy("signal.npy", here / "data" / "b.c.npy")
+    skipped = "featviz: skipped data/volume.npy: data/volume.npy must have shape (1, length), got (1, 6, 8, 10)"
+    dream = ("dream", "data", "--layer", "0", "--steps", "1", "--octaves", "1", "--model", "nets.py:signal")
+    status, lines, errors = run(capsys, *dream)
+    assert (status, errors) == (0, [skipped])
+    assert sorted(lines) == ["data/b.c-dream.png", "data/signal-dream-2.png", "data/signal-dream.png"]
+    explain = ("explain", "data", "0:1", "--method", "gradient", "-o", ".", "--model", "nets.py:signal")
+    status, lines, errors = run(capsys, *explain)
+    assert (status, errors) == (0, [skipped]) and len(lines) == 3
+
+
+def test_names_of_results_leave_out_both_parts_of_an_ending(capsys):
+    model = ("--model", "nets.py:volume")
+    assert run(capsys, "dream", "volume.nii.gz", "--layer", "0", "--steps", "1", *model)[1] == ["volume-dream.png"]
+    assert run(capsys, "explain", "volume.nii.gz", "0:1", "--method", "gradient", *model)[1] == ["volume-explained.png"]
+
+
+def test_a_dream_on_a_clip_has_the_frame_rate_that_is_given(here, capsys):
+    np.save("clip.npy", np.random.default_rng(0).random((1, 5, 16, 24), np.float32))
+    words = ("dream", "clip.npy", "--layer", "0", "--steps", "1", "--octaves", "1", "--model", "nets.py:clip")
+    assert run(capsys, *words, "--fps", "5", "-o", "a.gif") == (0, ["a.gif"], [])
+    with Image.open(here / "a.gif") as opened:
+        assert (opened.n_frames, opened.info["duration"]) == (5, 200)
 
 
 def _files(folder):

@@ -292,7 +292,7 @@ BAD = [
     (["render", "stage1:3", "--size", "big"], "a size must be px as 224, height and width as 160x320, or three lengths as 16x64x64, got 'big'"),
     (["render", "stage1:3", "--mean", "a"], "numbers must be separated by commas, as 0.5,0.5,0.5, got 'a'"),
     (["render", "stage1:3", "-o", "no/a.png"], "cannot write no/a.png: there is no folder no; make it first"),
-    (["render", "stage1:3", "-o", "a.gif"], "cannot write a.gif: end it in .png, .jpg, .jpeg, .webp, or name an existing folder"),
+    (["render", "stage1:3", "-o", "a.gif"], "cannot write a.gif: .gif is for video; for images end it in .png, .jpg, .jpeg, .webp or .npy"),
     (["render", "stage1:3", "--steps", "-1"], "steps must be >= 0, got -1 (default 512; 0 returns the start)"),
     (["render", "stage1:3", "--batch", "0"], "batch must be a whole number in [1, 65536], got 0"),
     (["render", "stage1:3", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),

@@ -259,7 +259,7 @@ def test_pictures_are_saved_as_numbers_too(tmp_path):
     (tmp_path / "a.npy.json").unlink()
     with pytest.raises(fv.OutputError) as caught:
         fv.Recipe.of(file)
-    assert str(caught.value) == f"no recipe for {file}: it is in a.npy.json, in the same folder"
+    assert str(caught.value) == f"no recipe for {file}: there is no file a.npy.json beside it"
 
 
 def test_what_is_about_pictures_says_so():
@@ -267,7 +267,7 @@ def test_what_is_about_pictures_says_so():
     with pytest.raises(SettingError) as caught:
         fv.doctor(network)
     wrong = "Sequential reads inputs of size (40,), and doctor works on images, which have height and width"
-    usable = "compare, dream, evidence, examples, explain, gallery, render, replay, sweep or score"
+    usable = "dream, evidence, examples, explain, gallery, render, replay or sweep"
     assert str(caught.value) == f"{wrong}; use {usable}"
 
 
