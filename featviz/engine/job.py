@@ -21,16 +21,15 @@ from torch.nn import Module
 from featviz.engine.autotune import autotune
 from featviz.engine.memory import check_fits, is_out_of_memory
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
+from featviz.engine.scoring import bind
 from featviz.engine.view import View, size_of
 from featviz.errors import ModelError, RenderError, SettingError, shown
 from featviz.interfaces import (
-    Bindable,
     Geometric,
     Leaves,
     ObjectiveLike,
     Optimizer,
     Param,
-    RenderContext,
     Size,
     Transform,
     Transforms,
@@ -39,7 +38,7 @@ from featviz.interfaces import (
     traits_of,
 )
 from featviz.io import check_unit_range, read_image, resize
-from featviz.network import CODES, Execution, Network, batch_statistics, read_start
+from featviz.network import CODES, Execution, Network, read_start
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.random import Generators
@@ -115,13 +114,11 @@ class Job:
         view = View.prepare(transforms, network, images, execution.tile, _layers(objectives))
         for each in objectives:
             view.check(each)
-        statistics = partial(batch_statistics, network.module)
-        context = RenderContext(network.capture, network.channels, size, view.tile, network.embed_texts, statistics)
         passes = steps * len(view.tiles)
         return cls(
             network,
             objectives,
-            tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives),
+            bind(objectives, network, size, view.tile),
             param,
             transforms,
             view,
