@@ -9,18 +9,8 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import (
-    NetworkOptions,
-    Own,
-    Precision,
-    Quiet,
-    expand_groups,
-    name_in,
-    output_file,
-    progress,
-    readable_files,
-    stem_of,
-)
+from featviz.cli.files import name_in, output_file, readable_files, stem_of
+from featviz.cli.options import NetworkOptions, Own, Precision, Quiet, expand_groups, progress
 from featviz.cli.parsing import find_own, read_numbers, read_precision
 from featviz.cli.render import save
 

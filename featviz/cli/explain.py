@@ -14,22 +14,17 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
+from featviz.cli.files import name_in, output_file, readable_files, stem_of
 from featviz.cli.options import (
     Classes,
     NetworkOptions,
     Own,
     Photographs,
-    Quality,
     Quiet,
     Size,
-    Steps,
+    StepsOptions,
     expand_groups,
-    name_in,
-    output_file,
     progress,
-    readable_files,
-    stem_of,
-    steps_of,
 )
 from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
 
@@ -179,8 +174,7 @@ def examples(
         str | None, typer.Option(help="Channels of the layer, as 0-15,40, or all. Default: the first eight.")
     ] = None,
     size: Size = None,
-    quality: Quality = "usual",
-    steps: Steps = None,
+    optimisation: StepsOptions,
     network: NetworkOptions,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Image file, or a folder. Default: LAYER-examples.png.")
@@ -195,7 +189,7 @@ def examples(
 
     path = output_file(output, f"{slug(layer)}-examples.png")
     check_outside(path, photographs)
-    settings = steps_of(quality, steps)
+    settings = optimisation.settings
     loaded = network.load()
     chosen = None if channels in (None, "all") else read_channels(channels or "")
     found = fv.examples(loaded, photographs, layer, chosen, progress=progress(quiet, "examples", "photograph"))

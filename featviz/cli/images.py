@@ -9,6 +9,8 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
+from featviz.cli.files import output_file
+from featviz.cli.loading import load_network
 from featviz.cli.options import (
     Device,
     Download,
@@ -18,8 +20,6 @@ from featviz.cli.options import (
     Quiet,
     Rate,
     expand_groups,
-    load_network,
-    output_file,
     progress,
 )
 from featviz.cli.parsing import find_own, read_size
