@@ -15,25 +15,18 @@ from featviz.cli.options import (
     Classes,
     NetworkOptions,
     Own,
+    PageStepsOptions,
     Param,
     Photographs,
     Quiet,
     Size,
     expand_groups,
     progress,
-    steps_of,
 )
 from featviz.cli.parsing import find_own, read_image_size, read_size
 
 Layers = Annotated[
     list[str], typer.Option("--layer", help="Feature map, or tokens on a grid; may be given several times.")
-]
-PageQuality = Annotated[
-    str | None,
-    typer.Option("--quality", help="Quality preset: draft (320 steps), usual (512), best (1536). Default: 256 steps."),
-]
-PageSteps = Annotated[
-    int | None, typer.Option("--steps", help="Optimisation steps. Default: those of the quality preset, or 256.")
 ]
 
 
@@ -52,8 +45,7 @@ def atlas(
     size: Annotated[
         str | None, typer.Option(help="Size of each image in px: 96, or 96x128 (height x width). Default: 96.")
     ] = None,
-    quality: PageQuality = None,
-    steps: PageSteps = None,
+    optimisation: PageStepsOptions,
     seed: Annotated[int, typer.Option(help="Seed of the positions, the projection and the images.")] = 0,
     network: NetworkOptions,
     own: Own = None,
@@ -84,7 +76,7 @@ def atlas(
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photograph"),
         progress=progress(quiet, "atlas", "image"),
-        **steps_of(quality, steps),
+        **optimisation.settings,
     )
     for layer, facts in made.facts.items():
         shared = ""
@@ -115,8 +107,7 @@ def blocks(
     ] = None,
     param: Param = "fourier",
     size: Size = None,
-    quality: PageQuality = None,
-    steps: PageSteps = None,
+    optimisation: PageStepsOptions,
     seed: Annotated[int, typer.Option(help="Seed of every image.")] = 0,
     network: NetworkOptions,
     own: Own = None,
@@ -150,6 +141,6 @@ def blocks(
         seed=seed,
         backend=backend.open(),
         progress=progress(quiet, "blocks", "image"),
-        **steps_of(quality, steps),
+        **optimisation.settings,
     )
     print_pages(made)

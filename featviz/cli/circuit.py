@@ -15,13 +15,11 @@ from featviz.cli.options import (
     NetworkOptions,
     Own,
     Param,
-    Quality,
     Quiet,
     Size,
-    Steps,
+    StepsOptions,
     expand_groups,
     progress,
-    steps_of,
 )
 from featviz.cli.parsing import find_own, read_image_size
 
@@ -52,8 +50,7 @@ def circuit(
     ] = None,
     param: Param = "fourier",
     size: Size = None,
-    quality: Quality = "usual",
-    steps: Steps = None,
+    optimisation: StepsOptions,
     seed: Annotated[int, typer.Option(help="Seed of every image.")] = 0,
     network: NetworkOptions,
     own: Own = None,
@@ -91,7 +88,7 @@ def circuit(
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photograph"),
         progress=progress(quiet, "circuit", "image"),
-        **steps_of(quality, steps),
+        **optimisation.settings,
     )
     numbers = next(iter(made.facts.values()), {})
     if numbers:

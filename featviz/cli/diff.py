@@ -9,20 +9,19 @@ from typing import Annotated
 import typer
 
 import featviz as fv
-from featviz.cli.atlas import PageQuality, PageSteps
 from featviz.cli.command import app, examples_of
 from featviz.cli.gallery import print_pages
+from featviz.cli.loading import load_network
 from featviz.cli.options import (
     BackendOptions,
     Classes,
     JudgeOptions,
+    PageStepsOptions,
     Quiet,
     Size,
     UntrainedOptions,
     expand_groups,
-    load_network,
     progress,
-    steps_of,
 )
 from featviz.cli.parsing import read_image_size
 
@@ -60,8 +59,7 @@ def diff(
     most: Annotated[int, typer.Option(help="Largest number of units of each kind, and of classes, on the page.")] = 8,
     per_class: Annotated[int, typer.Option(help="Images of each class and network.")] = 2,
     size: Size = None,
-    quality: PageQuality = None,
-    steps: PageSteps = None,
+    optimisation: PageStepsOptions,
     seed: Annotated[int, typer.Option(help="Seed of the images.")] = 0,
     network: UntrainedOptions,
     backend: BackendOptions,
@@ -102,7 +100,7 @@ def diff(
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photograph"),
         progress=progress(quiet, "diff", "image"),
-        **steps_of(quality, steps),
+        **optimisation.settings,
     )
     typer.echo(found)
     if found.pages is not None:

@@ -9,17 +9,8 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import (
-    NetworkOptions,
-    Own,
-    Precision,
-    Quiet,
-    expand_groups,
-    name_in,
-    output_file,
-    progress,
-    readable_files,
-)
+from featviz.cli.files import name_in, output_file, readable_files, stem_of
+from featviz.cli.options import NetworkOptions, Own, Precision, Quiet, expand_groups, progress
 from featviz.cli.parsing import find_own, read_numbers, read_precision
 from featviz.cli.render import save
 
@@ -88,7 +79,8 @@ def dream(
     quiet: Quiet = False,
 ) -> None:
     """DeepDream: amplify what a network sees in an image or video."""
-    from featviz.io import NPY, VIDEOS, check_result, free_path, is_folder
+    from featviz.engine import check_save
+    from featviz.io import NPY, VIDEOS, free_path, is_folder
 
     path = _output_path(image, output, zoom)
     is_video = path.suffix.lower() in VIDEOS
@@ -104,20 +96,20 @@ def dream(
     }  # fmt: skip
     loaded = network.load()
     if loaded.tokens is None and loaded.input.axes != "yx":
-        if zoom is not None or carry is not None or fps is not None:
-            raise fv.SettingError(f"--zoom, --carry and --fps need a network of images, which {loaded.label} is not")
+        if zoom is not None or carry is not None:
+            raise fv.SettingError(f"--zoom and --carry need a network of images, which {loaded.label} is not")
         if path.suffix == ".png" and (output is None or is_folder(output)):
             path = free_path(path.with_suffix(NPY))
-        check_result(path, loaded.input.axes)
+        check_save(path, loaded.input.axes, rate=fps)
         is_video = False
     if is_folder(image):
         ending = ".png" if loaded.input.axes == "yx" else NPY
         for file in readable_files(image, loaded):
             rendering = fv.dream(loaded, file, target, **settings)
-            name = f"{name_in(image, file) if output else file.stem}-dream{ending}"
+            name = f"{name_in(image, file) if output else stem_of(file)}-dream{ending}"
             save(rendering, output_file(output or file.parent, name))
     elif not is_video:
-        save(fv.dream(loaded, image, target, **settings), path)
+        save(fv.dream(loaded, image, target, **settings), path, rate=fps)
     elif zoom is None:
         settings |= _given(carry=carry)
         _save_video(fv.dream_video(loaded, image, target, **settings), path, _fps_of(image) if fps is None else fps)
@@ -140,7 +132,7 @@ def _output_path(image: Path, output: Path | None, zoom: float | None) -> Path:
     if is_folder(image):
         return output or image
     ending = ".mp4" if zoom is not None or image.suffix.lower() in VIDEO_ONLY else ".png"
-    return free_path((output or image.parent) / f"{image.stem}-dream{ending}")
+    return free_path((output or image.parent) / f"{stem_of(image)}-dream{ending}")
 
 
 def _check_output(

@@ -9,7 +9,7 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import NetworkOptions, Quality, Quiet, Steps, expand_groups, progress, steps_of
+from featviz.cli.options import NetworkOptions, Quiet, StepsOptions, expand_groups, progress
 
 if TYPE_CHECKING:
     from featviz.apps.embeddings.embeddings import Embeddings
@@ -39,8 +39,7 @@ def embeddings(
     render: Annotated[
         Path | None, typer.Option(help="Image file in which the first query is rendered; for folders of images.")
     ] = None,
-    quality: Quality = "usual",
-    steps: Steps = None,
+    optimisation: StepsOptions,
     network: NetworkOptions,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A .html file for a map of all names. Default: no map.")
@@ -65,7 +64,7 @@ def embeddings(
         check_output(render)
     if not queries and output is None:
         raise fv.SettingError("there is nothing to do; give a name to look up, or -o map.html")
-    settings = steps_of(quality, steps)
+    settings = optimisation.settings
     found = _load(source, given, network, layer, limit, quiet)
     for file, reason in found.skipped.items():
         typer.echo(f"featviz: skipped {file}: {reason}", err=True)

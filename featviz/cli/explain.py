@@ -14,21 +14,17 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
+from featviz.cli.files import name_in, output_file, readable_files, stem_of
 from featviz.cli.options import (
     Classes,
     NetworkOptions,
     Own,
     Photographs,
-    Quality,
     Quiet,
     Size,
-    Steps,
+    StepsOptions,
     expand_groups,
-    name_in,
-    output_file,
     progress,
-    readable_files,
-    steps_of,
 )
 from featviz.cli.parsing import find_classes, find_own, read_channels, read_size
 
@@ -40,6 +36,10 @@ DEFAULT_UNITS = 8
 """Number of units that `examples` shows if none are chosen."""
 
 
+TEXT_ENDINGS = (".html",)
+"""File endings of an explanation of a text, besides those of images."""
+ENDINGS = (*TEXT_ENDINGS, ".npy", ".nii", ".nii.gz")
+"""File endings of an explanation of an input, besides those of images."""
 METHODS = (
     "attention, cam, classattention, clear, deconvnet, featureablation, gradcam, gradcamplusplus, gradient, "
     "gradientrollout, guidedbackprop, guidedgradcam, hirescam, inputxgradient, integratedgradients, layercam, lrp, "
@@ -83,7 +83,8 @@ def explain(
         typer.Option(
             "--output",
             "-o",
-            help="Image file, a .html file for a page that measures how faithful each map is, or a folder. Default: "
+            help="Image file, a .html file for a page that measures how faithful each map is, a .npy file for the "
+            "numbers of the maps (.nii or .nii.gz, too, for those of volumes), or a folder. Default: "
             "IMAGE-explained.png, or text-explained.png.",
         ),
     ] = None,
@@ -94,6 +95,7 @@ def explain(
     The attribution maps of several methods stand side by side. Red raises the score and blue lowers it; a method that
     separates classes gives each a colour. Some methods, such as gradient and smoothgrad, give magnitudes only, in red.
     """
+    from featviz.apps.explain.attribution import check_map_output
     from featviz.io import is_file, is_folder
 
     if text and image is not None:  # what looks like the image is the first objective
@@ -109,7 +111,7 @@ def explain(
     compare = partial(compare, methods=method) if method else compare
     measure = progress(quiet, "measure", "map")
     if image is None:
-        path = output_file(output, "text-explained.png", page=True)
+        path = output_file(output, "text-explained.png", more=TEXT_ENDINGS)
         loaded = _that_reads(network.load(), text=True)
         targets = [*parsed, *find_classes(loaded, classes)]
         _save_texts([compare(loaded, each, targets) for each in text or []], path, measure)
@@ -117,14 +119,16 @@ def explain(
     source = Path(image)
     if is_folder(source) and output is not None and not is_folder(output):
         raise fv.OutputError(f"{source} is a folder, so the output must be an existing folder, got {output}")
-    output_file(output, f"{source.stem}-explained.png", page=True)  # checked before anything is computed
+    output_file(output, f"{stem_of(source)}-explained.png", more=ENDINGS)  # checked before anything is computed
     loaded = _that_reads(network.load(), text=False)
+    if output is not None:
+        check_map_output(output, loaded.input.axes)
     targets = [*parsed, *find_classes(loaded, classes)]
     for file in readable_files(source, loaded) if is_folder(source) else [source]:
         found = compare(loaded, file, targets)
         _print_facts(found)
-        name = name_in(source, file) if is_folder(source) else source.stem
-        path = output_file(output, f"{name}-explained.png", page=True)
+        name = name_in(source, file) if is_folder(source) else stem_of(source)
+        path = output_file(output, f"{name}-explained.png", more=ENDINGS)
         typer.echo(found.save(path, progress=measure))
 
 
@@ -170,8 +174,7 @@ def examples(
         str | None, typer.Option(help="Channels of the layer, as 0-15,40, or all. Default: the first eight.")
     ] = None,
     size: Size = None,
-    quality: Quality = "usual",
-    steps: Steps = None,
+    optimisation: StepsOptions,
     network: NetworkOptions,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Image file, or a folder. Default: LAYER-examples.png.")
@@ -186,7 +189,7 @@ def examples(
 
     path = output_file(output, f"{slug(layer)}-examples.png")
     check_outside(path, photographs)
-    settings = steps_of(quality, steps)
+    settings = optimisation.settings
     loaded = network.load()
     chosen = None if channels in (None, "all") else read_channels(channels or "")
     found = fv.examples(loaded, photographs, layer, chosen, progress=progress(quiet, "examples", "photograph"))

@@ -15,14 +15,12 @@ from featviz.cli.options import (
     JudgeOptions,
     NetworkOptions,
     PageOutput,
-    Quality,
     Quiet,
     Seed,
     Size,
-    Steps,
+    StepsOptions,
     expand_groups,
     progress,
-    steps_of,
 )
 from featviz.cli.parsing import read_channels, read_size
 
@@ -62,8 +60,7 @@ def gallery(
     ] = None,
     judge_options: JudgeOptions,
     size: Size = None,
-    quality: Quality = "usual",
-    steps: Steps = None,
+    optimisation: StepsOptions,
     seed: Seed = 0,
     network: NetworkOptions,
     backend: BackendOptions,
@@ -92,7 +89,7 @@ def gallery(
         seed=seed,
         backend=backend.open(),
         progress=progress(quiet, "gallery", "image"),
-        **steps_of(quality, steps),
+        **optimisation.settings,
     )
     print_pages(made)
 
@@ -124,8 +121,7 @@ def sweep(
         Path | None, typer.Option(help="File of labels: lines of an image and its labels, separated by commas.")
     ] = None,
     size: Size = None,
-    quality: Quality = "usual",
-    steps: Steps = None,
+    optimisation: StepsOptions,
     seed: Seed = 0,
     network: NetworkOptions,
     backend: BackendOptions,
@@ -151,7 +147,7 @@ def sweep(
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photograph"),
         progress=progress(quiet, "sweep", "image"),
-        **steps_of(quality, steps),
+        **optimisation.settings,
     )
     print_pages(made)
 

@@ -9,9 +9,21 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import Device, Download, JudgeOptions, Own, Quiet, Rate, expand_groups, output_file, progress
+from featviz.cli.files import output_file
+from featviz.cli.loading import load_network
+from featviz.cli.options import (
+    Device,
+    Download,
+    InputOptions,
+    JudgeOptions,
+    Own,
+    Quiet,
+    Rate,
+    expand_groups,
+    progress,
+)
 from featviz.cli.parsing import find_own, read_size
-from featviz.cli.render import save
+from featviz.cli.render import check_rate_applies, save
 
 
 @app.command(epilog=examples_of("replay"))
@@ -45,9 +57,10 @@ def replay(
 
     check_rate(rate)
     recipe = fv.Recipe.of(image)
+    check_rate_applies(rate, recipe.input.axes, recipe.model)
     if rate is None and ending_of(image) == ".wav":
         rate = read_wav(image)[1]
-    path = _replay_file(image, output, recipe.input.axes)
+    path = _replay_file(image, output, recipe.input.axes, len(recipe.seeds) if recipe.index is None else 1, rate)
     rendering = fv.replay(
         recipe,
         network=model,
@@ -128,18 +141,20 @@ def judge(
 
 
 @app.command()
+@expand_groups
 def fit_prior(
     folder: Annotated[
         Path, typer.Argument(help="Folder of images, or other data, of one kind; its subfolders are included.")
     ],
+    *,
     channels: Annotated[
         int | None, typer.Option(help="Number of channels: 1, 3, or those of .npy files. Default: 3.")
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="Side in px of the square to which the middle of each image is cut and resized. Default: 224, or the "
-            "network's input size."
+            help="Side in px of the square to which the middle of each image is cut and resized; with --model, the "
+            "length of each axis, as 16x64x64. Default: 224, or the network's input size."
         ),
     ] = None,
     model: Annotated[
@@ -149,6 +164,7 @@ def fit_prior(
             "FILE.py:FACTORY. Default: none, for images."
         ),
     ] = None,
+    inputs: InputOptions,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; ends in .json. Default: FOLDER-prior.json.")
     ] = None,
@@ -161,23 +177,30 @@ def fit_prior(
 
     path = output or output_file(None, f"{folder.resolve().name}-prior.json")
     check_output(path, ".json")
-    network = None if model is None else fv.load(model, weights="none", device="cpu")
+    if model is None and inputs != InputOptions():
+        raise fv.SettingError(f"{_first_given(inputs)} describes the input of a network; give --model FILE.py:FACTORY")
+    network = None if model is None else load_network(model, weights="none", device="cpu", **vars(inputs))
     typer.echo(fv.fit_prior(folder, channels=channels, size=read_size(size), network=network).save(path))
 
 
-def _replay_file(image: Path, output: Path | None, axes: str) -> Path:
-    """Return the file to write, and check that it can be written.
+def _first_given(inputs: InputOptions) -> str:
+    """Return the name of the first option of a group that was given."""
+    return next(f"--{name.replace('_', '-')}" for name, text in vars(inputs).items() if text is not None)
+
+
+def _replay_file(image: Path, output: Path | None, axes: str, count: int, rate: float | None) -> Path:
+    """Return the file to write, and check that it can be written, as `check_save` does.
 
     Raises:
         OutputError: It cannot.
     """
-    from featviz.engine import NUMBERS
-    from featviz.io import check_result, ending_of, free_path, is_folder
+    from featviz.engine import NUMBERS, check_save
+    from featviz.io import ending_of, free_path, is_folder
 
     ending, folder = ending_of(image), output or image.parent
     name = f"{image.name.removesuffix(ending)}-replay{ending if ending in NUMBERS else '.png'}"
     path = free_path(folder / name) if is_folder(folder) else folder
-    check_result(path, axes)
+    check_save(path, axes, count=count, rate=rate)
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 import featviz as fv
-from featviz.cli.parsing import read_class_names, read_numbers, read_range, read_size
+from featviz.cli.loading import load_network
 
 Size = Annotated[
     str | None,
@@ -86,8 +86,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class UntrainedOptions:
-    """Option group: a model and its input specification."""
+class ModelOptions:
+    """Option group: a model, and where it runs."""
 
     model: Annotated[
         str,
@@ -97,6 +97,12 @@ class UntrainedOptions:
         ),
     ] = "motifnet"
     device: Device = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """Option group: the input specification of a model."""
+
     input_size: Annotated[
         str | None,
         typer.Option(help="Input size of the network in px, as 224, 160x320 or 16x64x64. Default: the model's own."),
@@ -130,6 +136,12 @@ class UntrainedOptions:
             "deviations on both sides of the mean."
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UntrainedOptions(InputOptions, ModelOptions):  # the bases from the last to the first, as in the help
+    """Option group: a model and its input specification."""
+
     head: Annotated[
         str | None, typer.Option(help="Layer or output that puts out the class logits. Default: found by their number.")
     ] = None
@@ -226,6 +238,44 @@ class JudgeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageStepsOptions:
+    """Option group: how long each of the many images of a page is optimised."""
+
+    quality: Annotated[
+        str | None,
+        typer.Option(help="Quality preset: draft (320 steps), usual (512), best (1536). Default: 256 steps."),
+    ] = None
+    steps: Annotated[
+        int | None, typer.Option(help="Optimisation steps. Default: those of the quality preset, or 256.")
+    ] = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The steps of each image, as a keyword argument; empty where neither is given, for the function's default.
+
+        Raises:
+            SettingError: There is no such preset.
+        """
+        from featviz.engine import preset
+
+        if self.steps is not None:
+            steps = self.steps
+        elif self.quality is not None:
+            steps = int(preset(self.quality)["steps"])
+        else:
+            return {}
+        return {"steps": steps}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepsOptions(PageStepsOptions):
+    """Option group: how long images are optimised."""
+
+    quality: Quality = "usual"
+    steps: Steps = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackendOptions:
     """Option group: where images are rendered."""
 
@@ -285,184 +335,6 @@ def _parameters(group: Any) -> Iterator[inspect.Parameter]:
     for field in fields(group):
         kind = inspect.Parameter.KEYWORD_ONLY
         yield inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])
-
-
-def load_network(
-    model: str,
-    *,
-    weights: str,
-    device: str,
-    input_size: str | None,
-    mean: str | None,
-    std: str | None,
-    channel_order: str | None,
-    layout: str | None,
-    head: str | None,
-    outputs: str | None,
-    class_names: str | None,
-    axes: str | None = None,
-    value_range: str | None = None,
-    dictionary: Sequence[str] | None = None,
-    smooth_pools: bool = False,
-    accept_any_size: bool = False,
-) -> fv.Network:
-    """Load a network from the text of its options.
-
-    Args:
-        model: As for `fv.load`.
-        weights: As for `fv.load`.
-        device: As for `fv.load`.
-        input_size: As for `read_size`; `None` for the model's own.
-        mean: As for `read_numbers`; `None` for the model's own.
-        std: As for `read_numbers`; `None` for the model's own.
-        channel_order: `RGB` or `BGR`; `None` for the model's own.
-        layout: `NCHW`, `NHWC` or `NTCHW`; `None` for the model's own.
-        head: As for `fv.load`.
-        outputs: As for `fv.load`.
-        class_names: File of class names; `None` for the model's own.
-        axes: As for `fv.load`.
-        value_range: As for `read_range`; `None` for the model's own.
-        dictionary: Files of dictionaries, each followed by `@` and a layer where the file does not name it.
-        smooth_pools: As for `fv.load`.
-        accept_any_size: Do not check that the network runs at its input size.
-
-    Returns:
-        The network.
-
-    Raises:
-        ModelError: There is no such model, or it does not run at `input_size`.
-        WeightsError: The weights cannot be read, downloaded or loaded into the model.
-        SettingError: An option is out of its range.
-    """
-    from featviz.checks import check_size
-    from featviz.interfaces import as_size
-
-    given, is_own = read_size(input_size), ":" in model  # a module of the user may have no size of its own
-    network = fv.load(
-        model,
-        weights=weights,
-        device=device,
-        input_size=given if is_own else None,
-        mean=read_numbers(mean),
-        std=read_numbers(std),
-        channel_order=channel_order and channel_order.upper(),
-        layout=layout and layout.upper(),
-        axes=axes,
-        value_range=read_range(value_range),
-        head=head,
-        outputs=outputs,
-        classes=None if class_names is None else read_class_names(Path(class_names)),
-        smooth_pools=smooth_pools,
-    )
-    size = network.size if given is None else as_size(given, len(network.size))
-    if size != network.size:
-        check_size("input_size", size)
-        if len(size) != len(network.size):
-            raise fv.SettingError(f"input_size must have {len(network.size)} number(s) for {model}, got {size}")
-        if not accept_any_size:
-            network.check_size(size)
-        network = network.with_input(size=size)
-    for text in dictionary or ():
-        network = attach_dictionary(network, text)
-    return network
-
-
-def attach_dictionary(network: fv.Network, text: str) -> fv.Network:
-    """Attach the dictionary of a file to a layer.
-
-    Args:
-        network: The network.
-        text: `FILE`, or `FILE@LAYER`.
-
-    Returns:
-        The network with the dictionary.
-
-    Raises:
-        WeightsError: The file cannot be read.
-        AddressError: There is no such layer, or it has another number of channels.
-        SettingError: Neither the text nor the file names the layer.
-    """
-    from featviz.io import is_file, is_folder
-
-    file, at, layer = (text, "", "") if is_file(text) or is_folder(text) else text.rpartition("@")
-    loaded = fv.Dictionary.load(file if at else text)
-    if not (layer or loaded.layer):
-        raise fv.SettingError(f"{text} does not name its layer; give --dictionary {text}@LAYER")
-    return network.with_dictionary(layer or loaded.layer, loaded)
-
-
-def output_file(output: Path | None, name: str, *, page: bool = False) -> Path:
-    """Return the file to write, and check that it can be written.
-
-    Args:
-        output: A file, which is replaced if it is there; an existing folder; or `None` for the current folder.
-        name: File name for a folder. It gets a number where there is such a file already. Where it ends in .json or
-            .html, the file must end so, too.
-        page: Whether a .html file can be written as well as an image.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    from featviz.io import check_output, free_path, is_folder
-    from featviz.io.files import IMAGE_ENDINGS
-
-    folder, own = Path() if output is None else output, Path(name).suffix
-    path = free_path(folder / name) if is_folder(folder) else folder
-    if own in (".json", ".html", ".npy"):
-        check_output(path, own)
-    else:
-        check_output(path, *([".html", *IMAGE_ENDINGS] if page else []))
-    return path
-
-
-def name_in(folder: Path, file: Path) -> str:
-    """Return the stem of a file with the subfolders in which it lies, so that equal names in two of them differ."""
-    return "_".join([*file.relative_to(folder).parent.parts, file.stem])
-
-
-def readable_files(folder: Path, network: fv.Network) -> Iterator[Path]:
-    """Yield the inputs of a folder that a network can read, and print which are skipped.
-
-    Args:
-        folder: The folder; its subfolders are included.
-        network: The network: of images, signals, volumes or video.
-
-    Raises:
-        OutputError: It has no input of that kind.
-    """
-    from featviz.apps.shared.inputs import inputs_in, read_input
-    from featviz.io import read_image
-
-    spec = network.input
-    for file in list(inputs_in(folder, spec)):  # before results are written into the same folder
-        try:
-            if spec.axes != "yx":
-                read_input(file, spec)
-            elif file.suffix.lower() != ".npy":
-                read_image(file, 4)
-        except fv.FeatvizError as error:
-            typer.echo(f"featviz: skipped {file}: {error}", err=True)
-        else:
-            yield file
-
-
-def steps_of(quality: str | None, steps: int | None) -> dict[str, Any]:
-    """Return the steps of each image, as a keyword argument for a function of featviz.
-
-    Args:
-        quality: Quality preset; `None` for none.
-        steps: Number that replaces those of the preset; `None` to keep them.
-
-    Returns:
-        `{"steps": …}`; empty if both are `None`, so that the function's default holds.
-
-    Raises:
-        SettingError: There is no such preset.
-    """
-    from featviz.engine import preset
-
-    found = {} if quality is None else {"steps": int(preset(quality)["steps"])}
-    return found if steps is None else {"steps": steps}
 
 
 def progress(quiet: bool, *labels: str) -> Any:

@@ -71,7 +71,13 @@ def render(
     lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.05.")] = None,
     match: Match = None,
     match_weight: MatchWeight = 9.0,
-    start: Annotated[Path | None, typer.Option(help="Image to start from. Default: noise.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Image to start from; .npy or .wav for signals, .npy or .nii.gz for volumes, .npy or .mp4 for video. "
+            "Default: noise."
+        ),
+    ] = None,
     at: Annotated[
         str | None, typer.Option(help="Size in px at which the result is drawn again; needs --param cppn.")
     ] = None,
@@ -98,7 +104,7 @@ def render(
 
     Several objectives are rendered as one batch.
     """
-    from featviz.engine import check_rate
+    from featviz.engine import check_rate, check_save
     from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms
     from featviz.interfaces import as_size
     from featviz.io import check_result
@@ -114,10 +120,12 @@ def render(
     image = None if param is None else as_param(param, None, batch, named)
     shown = _shown_size(at, param or "fourier", image)
     loaded = network.load(smooth_pools=smooth_pools)
-    if output is not None:
-        check_result(output, loaded.input.axes)
     image = None if param is None else as_param(param, None, batch, named, spec=loaded.input)
     parsed += find_classes(loaded, classes)
+    if loaded.tokens is None:
+        check_rate_applies(rate, loaded.input.axes, loaded.label)
+        count = len(parsed) * (batch if image is None else image.batch)
+        check_save(output or Path("image.npy"), loaded.input.axes, count=count, rate=rate)
     units = find_matched(loaded, parsed, match, match_weight)
     rendering = fv.render(
         loaded,
@@ -208,6 +216,23 @@ def save(
     if rendering.recipe.until != expected:
         typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
         raise typer.Exit(130)
+
+
+def check_rate_applies(rate: float | None, axes: str, label: str) -> None:
+    """Check that `--rate` is given only for a network that reads signals or video.
+
+    Args:
+        rate: Its value; `None` where it is left out.
+        axes: Axes of the input, as in `InputSpec`.
+        label: Name of the network.
+
+    Raises:
+        SettingError: The network reads something else.
+    """
+    from featviz.io import KINDS
+
+    if rate is not None and axes not in ("x", "tyx"):
+        raise fv.SettingError(f"--rate is about signals and video, and {label} reads {KINDS[axes]}; leave it out")
 
 
 def _shown_size(at: str | None, param: str, image: Any) -> int | tuple[int, ...] | None:

@@ -9,7 +9,7 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import NetworkOptions, Quality, Quiet, Steps, expand_groups, progress, steps_of
+from featviz.cli.options import NetworkOptions, Quiet, StepsOptions, expand_groups, progress
 
 
 @app.command(epilog=examples_of("texture"))
@@ -24,8 +24,7 @@ def texture(
     view: Annotated[int, typer.Option(help="Height and width in px of an image of the mesh.")] = 224,
     views: Annotated[int, typer.Option(help="Number of directions from which the network sees the mesh.")] = 64,
     elevation: Annotated[float, typer.Option(help="Largest angle in degrees above or below the horizon.")] = 30.0,
-    quality: Quality = "usual",
-    steps: Steps = None,
+    optimisation: StepsOptions,
     seed: Annotated[int, typer.Option(help="Seed of the start, the directions and the transforms.")] = 0,
     network: NetworkOptions,
     output: Annotated[
@@ -55,6 +54,6 @@ def texture(
         elevation=elevation,
         progress=progress(quiet, "texture"),
         seed=seed,
-        **steps_of(quality, steps),
+        **optimisation.settings,
     )
     typer.echo(found.save(folder))

@@ -9,19 +9,8 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import (
-    JudgeOptions,
-    NetworkOptions,
-    Quality,
-    Quiet,
-    Seed,
-    Size,
-    Steps,
-    expand_groups,
-    output_file,
-    progress,
-    steps_of,
-)
+from featviz.cli.files import output_file
+from featviz.cli.options import JudgeOptions, NetworkOptions, Quiet, Seed, Size, StepsOptions, expand_groups, progress
 from featviz.cli.parsing import read_image_size
 
 
@@ -40,8 +29,7 @@ def unit(
     ] = None,
     judge_options: JudgeOptions,
     size: Size = None,
-    quality: Quality = "usual",
-    steps: Steps = None,
+    optimisation: StepsOptions,
     seed: Seed = 0,
     network: NetworkOptions,
     output: Annotated[
@@ -72,7 +60,7 @@ def unit(
         seed=seed,
         scan_progress=progress(quiet, "photographs", "photograph"),
         progress=progress(quiet, "unit", "image"),
-        **steps_of(quality, steps),
+        **optimisation.settings,
     )
     typer.echo(made)
     typer.echo(made.save(path))

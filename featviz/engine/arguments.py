@@ -15,10 +15,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from featviz.checks import as_whole, check_flag, check_number, check_size, check_text
+from featviz.engine.pictures import pictures_of
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Progress
-from featviz.io import LiveImages, auto_bar, default_progress, named_progress
+from featviz.io import LiveImages, auto_bar, default_progress, has_matplotlib, named_progress
 from featviz.network import Execution, Network, neutral_state
 
 MAX_STEPS = 1_000_000
@@ -68,6 +69,8 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
                     _check_given(function.__name__, given[name])
         progress = {name: _own_progress(function.__name__, name, given) for name in automatic}
         shown = {name: each for name, each in progress.items() if name not in given or each is not given[name]}
+        for each in progress.values():
+            _draw_data(each, given.get("network"))
         kwargs.update(shown)  # type: ignore[arg-type]
         _calls.depth += 1
         try:
@@ -88,12 +91,14 @@ def _check_reads(function: str, network: Network) -> None:
     Raises:
         SettingError: The network reads text, signals or volumes, and the function does not.
     """
+    name = COMMANDS.get(function, function)
     if network.tokens is not None and function not in READ_TEXT:
-        raise SettingError(f"{network.label} reads text, and {function} works on images; {USE}")
+        raise SettingError(f"{network.label} reads text, and {name} works on images; {USE}")
     if len(network.size) != 2 and function not in ANY_AXES:
+        *most, last = sorted(ANY_AXES - {"score", "compare"})  # those that are commands, too
         raise SettingError(
-            f"{network.label} reads inputs of size {network.size}, and {function} works on images, which have height "
-            f"and width; use {', '.join(sorted(ANY_AXES - {'score'}))} or score"
+            f"{network.label} reads inputs of size {network.size}, and {name} works on images, which have height "
+            f"and width; use {', '.join(most)} or {last}"
         )
 
 
@@ -123,6 +128,14 @@ def _own_progress(function: str, name: str, given: Mapping[str, Any]) -> Progres
     if given[name] == "live" and not images:
         raise SettingError(f'{name}="live" works in {", ".join(HAVE_IMAGES)} only; give {function} "bar", or None')
     return named_progress(given[name], function) if isinstance(given[name], str) else given[name]
+
+
+def _draw_data(progress: Any, network: Any) -> None:
+    """Let images that form in a notebook be drawn as results are, where the network reads signals, volumes or video."""
+    if isinstance(progress, LiveImages) and isinstance(network, Network) and network.tokens is None:
+        spec = network.input
+        if spec.axes != "yx" and (spec.axes != "x" or has_matplotlib()):
+            progress.draw_with(functools.partial(pictures_of, spec=spec))
 
 
 def _anything(_name: str, _value: Any) -> None:
@@ -230,6 +243,11 @@ ANY_AXES = frozenset(
     ("blocks", "compare", "dream", "evidence", "examples", "explain", "gallery", "render", "replay", "score", "sweep")
 )
 """Public functions that accept a network that reads signals, volumes or video."""
+COMMANDS = {
+    "matched": "--match", "fit_dictionary": "dictionary", "from_photographs": "concept",
+    "dream_video": "dream of a video", "dream_zoom": "dream --zoom",
+}  # fmt: skip
+"""Names on the command line of public functions that are called otherwise."""
 PER_IMAGE = frozenset(("render", "replay", "score"))
 """Public functions that accept a network with inputs that are given per image."""
 USE = "use explain, compare, attention or embeddings"

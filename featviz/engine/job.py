@@ -21,16 +21,15 @@ from torch.nn import Module
 from featviz.engine.autotune import autotune
 from featviz.engine.memory import check_fits, is_out_of_memory
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
+from featviz.engine.scoring import bind
 from featviz.engine.view import View, size_of
 from featviz.errors import ModelError, RenderError, SettingError, shown
 from featviz.interfaces import (
-    Bindable,
     Geometric,
     Leaves,
     ObjectiveLike,
     Optimizer,
     Param,
-    RenderContext,
     Size,
     Transform,
     Transforms,
@@ -39,7 +38,7 @@ from featviz.interfaces import (
     traits_of,
 )
 from featviz.io import check_unit_range, read_image, resize
-from featviz.network import CODES, Execution, Network, batch_statistics
+from featviz.network import CODES, Execution, Network, read_start
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.random import Generators
@@ -47,7 +46,7 @@ from featviz.transforms import NEAR, Resize
 from featviz.transforms.presets import USUAL
 
 Start = str | Path | Float[Tensor, "..."] | Float[np.ndarray, "..."]
-"""An image file, or an image or a batch of them in [0, 1]."""
+"""A file of an image or of other data, or an image or a batch of them in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +114,11 @@ class Job:
         view = View.prepare(transforms, network, images, execution.tile, _layers(objectives))
         for each in objectives:
             view.check(each)
-        statistics = partial(batch_statistics, network.module)
-        context = RenderContext(network.capture, network.channels, size, view.tile, network.embed_texts, statistics)
         passes = steps * len(view.tiles)
         return cls(
             network,
             objectives,
-            tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives),
+            bind(objectives, network, size, view.tile),
             param,
             transforms,
             view,
@@ -359,9 +356,10 @@ def _size(param: Param, network: Network, start_images: Tensor | None) -> Size:
 
 def _start_images(start: str | Path | Tensor, network: Network, count: int) -> Float[Tensor, "n c *size"]:
     channels, axes = network.channels, len(network.size)
-    if not isinstance(start, Tensor) and axes != 2:
-        raise SettingError(f"start must be numbers in [0, 1], as {network.label} reads no image files, got {start}")
-    image = start if isinstance(start, Tensor) else torch.from_numpy(read_image(start, channels))
+    if isinstance(start, Tensor):
+        image = start
+    else:
+        image = torch.from_numpy(read_image(start, channels)) if axes == 2 else read_start(start, network)
     given, image = tuple(image.shape), image[None] if image.ndim == axes + 1 else image
     if image.ndim != axes + 2 or image.shape[0] not in (1, count) or image.shape[1] != channels:
         one = network.input.dims.removeprefix("n, ")

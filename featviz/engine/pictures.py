@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from featviz.checks import check_number
 from featviz.errors import SettingError
@@ -14,6 +16,7 @@ from featviz.io import (
     check_result,
     clip_picture,
     ending_of,
+    is_folder,
     pack_texts,
     plot_signal,
     save_clip,
@@ -32,6 +35,8 @@ from featviz.network import InputSpec
 
 NUMBERS = (NPY, WAV, *NIFTI, *VIDEOS)
 """Endings of files that hold all of a result, not a picture of it."""
+MIN_FRAME_RATE, MAX_FRAME_RATE = 0.01, 1000.0
+"""Limits of the frames per second of video; a GIF can show a frame for at most 655 s."""
 
 
 def picture_of(
@@ -64,6 +69,30 @@ def picture_of(
     return clip_picture(image, alpha=alpha) if spec.axes == "tyx" else to_bytes(image, alpha=alpha)
 
 
+def in_range_of_data(images: Float[Tensor, "n c *size"], spec: InputSpec) -> Float[Tensor, "n c *size"]:
+    """Return images in [0, 1] in the range of the network's data. An alpha channel stays in [0, 1].
+
+    Args:
+        images: In [0, 1].
+        spec: The input of the network.
+    """
+    return torch.cat([spec.values(images[:, : spec.channels]), images[:, spec.channels :]], 1)
+
+
+def pictures_of(images: Float[Tensor, "n c *size"], spec: InputSpec) -> list[UInt8[np.ndarray, "h w rgba"]]:
+    """Draw results as `picture_of` does.
+
+    Args:
+        images: In [0, 1]; a channel more than the network reads is alpha.
+        spec: The input of the network.
+
+    Raises:
+        OutputError: matplotlib is not installed, and the results are signals.
+    """
+    numbers = zip(images.numpy(), in_range_of_data(images, spec).numpy(), strict=True)
+    return [picture_of(image, values, spec, alpha=images.shape[1] > spec.channels) for image, values in numbers]
+
+
 def save_numbers(
     images: Float[np.ndarray, "n c *size"],
     values: Float[np.ndarray, "n c *size"],
@@ -94,8 +123,7 @@ def save_numbers(
         OutputError: The file cannot be written, the format does not fit the axes, or a package is not installed.
         SettingError: `rate` is out of its range, or a .wav file is to hold several signals.
     """
-    check_result(path, spec.axes)
-    check_rate(rate)
+    check_save(path, spec.axes, count=len(values), rate=rate)
     ending, packed = ending_of(path), pack_texts(*texts)
     if ending == NPY:
         return save_npy(values, path, texts[0])
@@ -103,12 +131,6 @@ def save_numbers(
         return save_nifti(values, path, packed)
     if ending in VIDEOS:
         return save_clip(sheets_of(images, labels, alpha=alpha), path, rate or FRAME_RATE, texts[0], packed)
-    if len(values) > 1:
-        raise SettingError(
-            f"a .wav file holds one signal, got {len(values)}; save each as rendering[i].save(...), or end the name in "
-            ".npy"
-        )
-    check_number("rate of a .wav file", rate or SAMPLE_RATE, at_least=1, at_most=MAX_RATE)
     return save_wav(values[0] / _loudest(spec), path, round(rate or SAMPLE_RATE), packed)
 
 
@@ -118,11 +140,43 @@ def _loudest(spec: InputSpec) -> float:
     return max(1.0, -min(lows), max(highs))
 
 
-def check_rate(rate: float | None) -> None:
-    """Check the number of samples or frames per second.
+def check_save(path: Path, axes: str, *, count: int = 1, rate: float | None = None) -> None:
+    """Check that results can be saved, before anything is computed.
+
+    Args:
+        path: A file, or an existing folder.
+        axes: Axes of the input, as in `InputSpec`.
+        count: Number of results.
+        rate: Samples or frames per second; `None` for the default.
 
     Raises:
-        SettingError: It is not > 0.
+        OutputError: The file cannot be written, the format does not fit the axes, or a package is not installed.
+        SettingError: `rate` is out of its range, or a .wav file is to hold several signals.
     """
-    if rate is not None:
-        check_number("rate", rate, above=0)
+    check_result(path, axes)
+    ending = "" if is_folder(path) else ending_of(path)
+    check_rate(rate, ending)
+    if ending == WAV and count > 1:
+        raise SettingError(
+            f"a .wav file holds one signal, got {count}; render one at a time, save each as rendering[i].save(...), or "
+            "end the name in .npy"
+        )
+
+
+def check_rate(rate: float | None, ending: str = "") -> None:
+    """Check the number of samples or frames per second.
+
+    Args:
+        rate: The number; `None` for the default.
+        ending: Ending of the file, whose format has limits of its own; empty for none.
+
+    Raises:
+        SettingError: It is out of its range.
+    """
+    if rate is None:
+        return
+    check_number("rate", rate, above=0)
+    if ending == WAV:
+        check_number("rate of a .wav file", rate, at_least=1, at_most=MAX_RATE)
+    if ending in VIDEOS:
+        check_number(f"rate of a {ending} file", rate, at_least=MIN_FRAME_RATE, at_most=MAX_FRAME_RATE)

@@ -80,7 +80,7 @@ def render(
         steps: Number of steps, >= 0. 0 returns the start. `None` for those of `quality`.
         seed: Image *i* draws from `seed + i`, or from the *i*-th of several seeds.
         start: An image file, or images in [0, 1] of shape (c, h, w) or (n, c, h, w), to start from; signals and
-            volumes as `network.input.images(values)` returns them. `None` for the
+            volumes as a .npy, .wav or .nii.gz file, or as `network.input.images(values)` returns them. `None` for the
             param's own initial noise.
         snapshots: Steps after which to keep a copy of the images.
         until: Stop after this many of the steps, as Ctrl-C would. `None` for all steps.

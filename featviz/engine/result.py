@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from featviz.engine.pictures import NUMBERS, picture_of, save_numbers
+from featviz.engine.pictures import NUMBERS, in_range_of_data, picture_of, save_numbers
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
 from featviz.interfaces import Size, as_size, show_size
@@ -119,8 +119,7 @@ class Rendering:
 
         They are the images themselves where that range is [0, 1]. An alpha channel stays in [0, 1].
         """
-        spec = self.recipe.input
-        return torch.cat([spec.values(self.images[:, : spec.channels]), self.images[:, spec.channels :]], 1)
+        return in_range_of_data(self.images, self.recipe.input)
 
     def __getitem__(self, image: int) -> Rendering:
         """Return one image as a rendering of its own.

@@ -44,6 +44,20 @@ class Scorer:
         return torch.stack([objective(acts) for objective in self.objectives], 1)
 
 
+def bind(objectives: Sequence[ObjectiveLike], network: Network, size: Size, view: Size) -> tuple[ObjectiveLike, ...]:
+    """Bind objectives to a network and a size: those that depend on either become ones that hold what they need.
+
+    Args:
+        objectives: The objectives.
+        network: What sees the images.
+        size: Length of each axis of the images in px.
+        view: The same of what the network sees of them at once: the images, or tiles of them.
+    """
+    statistics = partial(batch_statistics, network.module)
+    context = RenderContext(network.capture, network.channels, size, view, network.embed_texts, statistics)
+    return tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives)
+
+
 @contextmanager
 def open_scorer(
     network: Network,
@@ -70,9 +84,7 @@ def open_scorer(
         SettingError: There is no objective.
     """
     objectives = as_objectives(objective)
-    statistics = partial(batch_statistics, network.module)
-    context = RenderContext(network.capture, network.channels, size, size, network.embed_texts, statistics)
-    bound = tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives)
+    bound = bind(objectives, network, size, size)
     with network.session(frozenset(layers).union(*(each.layers for each in objectives)), execution) as forward:
         yield Scorer(bound, forward)
 

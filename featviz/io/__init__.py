@@ -18,7 +18,7 @@ from featviz.io.folders import (
     read_whole_photograph,
     warn_of_skipped,
 )
-from featviz.io.formats import FORMATS, check_result, read_numbers, recipe_in
+from featviz.io.formats import FORMATS, KINDS, check_result, read_numbers, recipe_in
 from featviz.io.gif import encode_gif
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images, separate_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
@@ -37,7 +37,7 @@ from featviz.io.images import (
 )
 from featviz.io.live import LiveImages
 from featviz.io.locks import locked
-from featviz.io.nifti import read_nifti, save_nifti
+from featviz.io.nifti import NIFTI, check_nibabel, read_nifti, save_nifti
 from featviz.io.npy import NPY, recipe_beside, save_npy
 from featviz.io.plots import check_matplotlib, draw_lines, has_matplotlib, plot_signal
 from featviz.io.progress import auto_bar, default_progress, named_progress, progress_bar
@@ -49,6 +49,8 @@ from featviz.io.volumes import slices_picture, stretched, volume_picture, zoom_o
 
 __all__ = [
     "FORMATS",
+    "KINDS",
+    "NIFTI",
     "NPY",
     "SAMPLE_ENDINGS",
     "VIDEOS",
@@ -63,6 +65,7 @@ __all__ = [
     "auto_bar",
     "cache_folder",
     "check_matplotlib",
+    "check_nibabel",
     "check_output",
     "check_outside",
     "check_result",

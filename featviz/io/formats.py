@@ -24,6 +24,11 @@ FORMATS = {
     "tyx": (*IMAGE_ENDINGS, NPY, *VIDEOS),
 }
 """File endings of results, by the axes of the input."""
+ALL_FORMATS = (
+    f"end it in {', '.join((*IMAGE_ENDINGS, NPY))}; for signals in {WAV}, for volumes in {' or '.join(NIFTI)}, "
+    f"for video in {', '.join(VIDEOS)}; or name an existing folder"
+)
+"""All endings, for a message."""
 KINDS = {"x": "signals", "yx": "images", "zyx": "volumes", "tyx": "video"}
 """What inputs with these axes are called."""
 BESIDE = (NPY, *(ending for ending in VIDEOS if ending != GIF))
@@ -42,8 +47,11 @@ def check_result(path: Path, axes: str | None = None) -> None:
             format is not installed.
     """
     ending = "" if is_folder(path) else ending_of(path)
-    known = {each for endings in FORMATS.values() for each in endings} if axes is None else FORMATS[axes]
-    if axes not in (None, "yx") and ending and ending not in known:
+    anywhere = {each for endings in FORMATS.values() for each in endings}
+    if ending and ending not in anywhere and axes in (None, "yx"):
+        raise OutputError(f"cannot write {path}: {ALL_FORMATS}")
+    known = anywhere if axes is None else FORMATS[axes]
+    if axes is not None and ending and ending not in known:
         others = [kind for other, kind in KINDS.items() if ending in FORMATS[other]]
         fits = f"{ending} is for {' and '.join(others)}" if others else "it has another ending"
         *most, last = FORMATS[axes]

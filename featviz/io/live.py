@@ -29,6 +29,8 @@ MAX_COLUMNS = 6
 """Up to this many images are laid out in one row."""
 MAX_IMAGES = 64
 """Largest number of images on the contact sheet; a note counts the others."""
+MAX_PICTURES = 8
+"""The same of signals and volumes, each of which takes more time and space."""
 
 
 class LiveImages(ImageProgress):
@@ -46,11 +48,20 @@ class LiveImages(ImageProgress):
         self._label, self._clock = label, clock
         self._begun = self._due = clock()
         self._share = 0.0
+        self._draw: Callable[[Float[Tensor, "n c *size"]], list[UInt8[np.ndarray, "h w rgba"]]] | None = None
         self._output: Any = None  # the display handle of IPython
 
     def __call__(self, done: int, steps: int) -> None:
         """Keep the progress for the next update."""
         self._share = done / steps if steps else 1.0
+
+    def draw_with(self, draw: Callable[[Float[Tensor, "n c *size"]], list[UInt8[np.ndarray, "h w rgba"]]]) -> None:
+        """Show pictures of signals or volumes, which have no height and width.
+
+        Args:
+            draw: Draws each result as 8-bit RGB; all pictures have one size.
+        """
+        self._draw = draw
 
     def wants_images(self, done: int, steps: int) -> bool:
         """Return whether the next update is due."""
@@ -59,11 +70,16 @@ class LiveImages(ImageProgress):
     def show(self, done: int, steps: int, images: Float[Tensor, "n c *size"]) -> None:
         """Update the images and the text."""
         began = self._clock()
-        left_out = len(images) - MAX_IMAGES
+        most = MAX_IMAGES if images.ndim == 4 else MAX_PICTURES
+        left_out = len(images) - most
         text = self._text + (f"; {left_out} more images are not shown" if left_out > 0 else "")
-        picture = ""
-        if images.ndim == 4:  # signals and volumes have the text alone
-            source = base64.b64encode(_jpeg(images.numpy())).decode()
+        picture, data = "", b""
+        if images.ndim == 4:
+            data = _jpeg(images.numpy())
+        elif self._draw is not None:
+            data = _jpeg_of_pictures(self._draw(images[:most]))
+        if data:  # without a way to draw signals and volumes, the text is alone
+            source = base64.b64encode(data).decode()
             picture = f'<img src="data:image/jpeg;base64,{source}" alt="images so far" style="max-width: 100%">'
         self._publish({"text/html": f"{picture}<div>{text}</div>", "text/plain": text})
         now = self._clock()
@@ -113,6 +129,16 @@ def _jpeg(images: Float[np.ndarray, "n c *size"]) -> bytes:
     tiles = [_resized(to_bytes(image, alpha=channels == 4), size) for image in small]
     data = BytesIO()
     Image.fromarray(tiles[0] if count == 1 else contact_sheet(tiles, columns=columns)).save(data, "JPEG", quality=85)
+    return data.getvalue()
+
+
+def _jpeg_of_pictures(pictures: list[UInt8[np.ndarray, "h w rgba"]]) -> bytes:
+    """Return a JPEG of pictures in one or two columns, at most `MAX_SIDE` px wide."""
+    sheet = pictures[0] if len(pictures) == 1 else contact_sheet(pictures, columns=1 if len(pictures) < 4 else 2)
+    height, width = sheet.shape[:2]
+    ratio = min(1.0, MAX_SIDE / width)
+    data = BytesIO()
+    Image.fromarray(_resized(sheet, (round(width * ratio), max(1, round(height * ratio))))).save(data, "JPEG")
     return data.getvalue()
 
 

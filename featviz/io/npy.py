@@ -50,4 +50,4 @@ def recipe_beside(path: Path) -> str:
     try:
         return recipe_file(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise OutputError(f"no recipe for {path}: it is in {recipe_file(path).name}, in the same folder") from error
+        raise OutputError(f"no recipe for {path}: there is no file {recipe_file(path).name} beside it") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
@@ -48,6 +48,7 @@ from featviz.network.passes import raise_unless_size_error
 from featviz.network.probing import probe
 from featviz.network.receptive_fields import ReceptiveField
 from featviz.network.session import Forward, call_of, open_session
+from featviz.network.state_hash import state_hash, tensors_of
 from featviz.network.token_spec import TokenSpec, as_token_spec
 from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance
@@ -252,17 +253,12 @@ class Network:
     @property
     def fingerprint(self) -> str:
         """Hash of its weights and of the values of given inputs, the same wherever they were loaded from."""
-        state = {key: value for key, value in sorted(self.module.state_dict().items()) if isinstance(value, Tensor)}
+        state = tensors_of(self.module.state_dict())
         now = [(value.data_ptr(), _version(value), value.sum().item()) for value in state.values()]
         known = self._measured.fingerprint
         if known is None or known[0] != now:
-            digest = hashlib.sha256()
-            for key, value in state.items():
-                digest.update(key.encode() + str(tuple(value.shape)).encode())
-                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-            for name, each in self.given.items():
-                digest.update(f"{name} {each.fingerprint}".encode())
-            known = self._measured.fingerprint = now, digest.hexdigest()[:16]
+            given = (f"{name} {each.fingerprint}" for name, each in self.given.items())
+            known = self._measured.fingerprint = now, state_hash(state, given)
         return known[1]
 
     @property
@@ -436,6 +432,10 @@ class Network:
         made = object.__new__(Network)
         vars(made).update(vars(self) | changes)
         return made
+
+    def copied(self) -> Network:
+        """Return the same network with a copy of its module, whose weights can change apart from those of this one."""
+        return self._replaced(module=copy.deepcopy(self.module), _measured=_Measured(self.probed))
 
     # ------------------------------------------------------------------------------------------ given inputs
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from featviz.errors import SettingError, shown
 from featviz.interfaces import Leaves, ParamTraits, Size
 from featviz.io import resize
 from featviz.network.activations import first_tensor
+from featviz.network.state_hash import state_hash, tensors_of
 from featviz.network.weights import load_weights
 from featviz.param.image import MAX_BATCH
 from featviz.random import Generators
@@ -108,7 +108,7 @@ class Generator:
         name, module = _own_copy(module)
         if weights is not None:
             load_weights(module, _path(weights))
-        found = _fingerprint(module)
+        found = state_hash(tensors_of(module.state_dict()))
         if fingerprint not in ("", found):
             raise SettingError(f"the weights of {name} must have the hash {fingerprint}, got {found}; load them first")
         vars(self).update(
@@ -297,17 +297,6 @@ def _path(weights: Any) -> Path:
 
 def _text(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape))
-
-
-def _fingerprint(module: nn.Module) -> str:
-    """Return a hash of the weights and buffers of a module."""
-    digest = hashlib.sha256()
-    state: Mapping[str, Tensor] = module.state_dict()
-    for key, value in state.items():
-        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        if value.numel():
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _on(module: nn.Module, device: torch.device) -> nn.Module:

@@ -264,7 +264,10 @@ def test_galleries_and_sweeps_have_pictures_of_signals_and_volumes(axes, folder)
     assert not pages.problems and pages.count == 2
     with pytest.raises(SettingError) as caught:
         fv.gallery(net, folder / "judged", judge=net)
-    assert str(caught.value) == f"judges see images, and Sequential reads inputs of size {SIZES[axes]}; leave out judge"
+    assert (
+        str(caught.value)
+        == f"judges see images, and Sequential reads inputs of size {SIZES[axes]}; leave out --judge (judge= in Python)"
+    )
     assert not (folder / "judged/images").exists()
 
 
@@ -281,7 +284,9 @@ def test_dreams_keep_their_size_and_are_replayed(axes, folder):
     for name, value in (("keep_color", True), ("guide", file), ("mask", file)):
         with pytest.raises(SettingError) as caught:
             fv.dream(net, file, "3", **{name: value})
-        assert str(caught.value) == f"{name} is about images, and Sequential reads inputs of size {SIZES[axes]}"
+        option = f"--{name.replace('_', '-')} ({name}= in Python)"
+        what = f"{option} is about images, and Sequential reads inputs of size {SIZES[axes]}; leave it out"
+        assert str(caught.value) == what
 
 
 @pytest.mark.parametrize(
@@ -313,7 +318,8 @@ def test_functions_on_images_refuse_signals_and_volumes_in_one_line(folder):
             "judge": lambda net=net: fv.judge("a.png", judge=net),
             "unit": lambda net=net: fv.unit(net, "3:1", data),
         }
-        for name, call in calls.items():
+        for function, call in calls.items():
+            name = function.removeprefix("fit_")  # as on the command line
             with pytest.raises(SettingError) as caught:
                 call()
             assert str(caught.value) == (

@@ -171,10 +171,10 @@ WRONG = {
         "'bn1' depends on, or leave the source out"
     )),
     "a neuron": ({"unit": "conv1:0@1,1"}, (
-        "the unit of a circuit must be LAYER:CHANNEL or logit:CLASS, got conv1:0@1,1"
+        "unit must be a channel or a class, as 'stage3:5' or 'logit:0', got 'conv1:0@1,1'"
     )),
     "a sum": ({"unit": "conv1:0 + conv1:1"}, (
-        "the unit of a circuit must be LAYER:CHANNEL or logit:CLASS, got conv1:0 + conv1:1"
+        "unit must be a channel or a class, as 'stage3:5' or 'logit:0', got 'conv1:0 + conv1:1'"
     )),
     "no inputs": ({"inputs": 0}, "inputs must be in [1, 50], got 0 (default 8)"),
     "too deep": ({"depth": 5}, "depth must be in [0, 4], got 5 (default 1)"),

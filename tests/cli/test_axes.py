@@ -138,6 +138,21 @@ def test_a_prior_is_fitted_for_a_network(here, capsys):
     assert status == 2 and "the prior was fitted to inputs with 1 axes, and the images have 3" in errors[0]
 
 
+def test_a_prior_is_fitted_for_a_bare_module(here, capsys):
+    (here / "data").mkdir()
+    for i in range(3):
+        np.save(here / "data" / f"{i}.npy", np.random.default_rng(i).normal(0, 0.2, (1, 200)))
+    bare = ("--model", "nets.py:bare", "--axes", "x", "--input-size", "60", "--mean", "0", "--std", "0.2")
+    fit = ("fit-prior", "data", *bare, "-o", "p.json", "--value-range")
+    assert run(capsys, *fit, "-1,1", "--size", "50") == (0, ["p.json"], [])
+    known = json.loads((here / "p.json").read_text())
+    assert run(capsys, *fit, "-2,2", "--size", "50") == (0, ["p.json"], [])
+    assert json.loads((here / "p.json").read_text()) != known and known["axes"] == "x"  # the range is used
+    status, _, errors = run(capsys, "fit-prior", "data", "--value-range", "-1,1", "-o", "q.json")
+    message = "featviz: --value-range describes the input of a network; give --model FILE.py:FACTORY"
+    assert (status, errors) == (2, [message])
+
+
 WRITTEN = {"signal": ("a.wav", "60"), "volume": ("a.nii.gz", "6x8x10"), "clip": ("a.gif", "5x16x24")}
 
 
@@ -164,7 +179,7 @@ def test_options_of_videos_need_a_network_of_images(here, capsys):
     np.save(here / "a.npy", np.full((1, 60), 0.4, np.float32))
     words = ("dream", "a.npy", "--model", "nets.py:signal", "--zoom", "1.1", "--layer", "0", "-o", "a.gif")
     status, _, errors = run(capsys, *words)
-    message = "featviz: --zoom, --carry and --fps need a network of images, which nets.py:signal is not"
+    message = "featviz: --zoom and --carry need a network of images, which nets.py:signal is not"
     assert (status, errors) == (2, [message])
 
 

@@ -13,11 +13,12 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import toys
+import typer
 from PIL import Image
 
 import featviz as fv
 from featviz.cli import app, main
-from featviz.cli.options import JudgeOptions, steps_of
+from featviz.cli.options import JudgeOptions, PageStepsOptions, StepsOptions
 from featviz.cli.parsing import find_classes, read_channels, read_image_size, read_numbers, read_range, read_size
 from featviz.io import read_image
 
@@ -292,7 +293,7 @@ BAD = [
     (["render", "stage1:3", "--size", "big"], "a size must be px as 224, height and width as 160x320, or three lengths as 16x64x64, got 'big'"),
     (["render", "stage1:3", "--mean", "a"], "numbers must be separated by commas, as 0.5,0.5,0.5, got 'a'"),
     (["render", "stage1:3", "-o", "no/a.png"], "cannot write no/a.png: there is no folder no; make it first"),
-    (["render", "stage1:3", "-o", "a.gif"], "cannot write a.gif: end it in .png, .jpg, .jpeg, .webp, or name an existing folder"),
+    (["render", "stage1:3", "-o", "a.gif"], "cannot write a.gif: .gif is for video; for images end it in .png, .jpg, .jpeg, .webp or .npy"),
     (["render", "stage1:3", "--steps", "-1"], "steps must be >= 0, got -1 (default 512; 0 returns the start)"),
     (["render", "stage1:3", "--batch", "0"], "batch must be a whole number in [1, 65536], got 0"),
     (["render", "stage1:3", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
@@ -757,9 +758,23 @@ def test_text_of_options():
 
 
 def test_a_quality_preset_sets_the_steps_unless_they_are_given():
-    assert steps_of(None, None) == {}
-    assert steps_of(None, 3) == steps_of("best", 3) == {"steps": 3}
-    assert steps_of("draft", None) == {"steps": fv.PRESETS["draft"]["steps"]}
+    assert PageStepsOptions().settings == {}
+    assert PageStepsOptions(steps=3).settings == StepsOptions(quality="best", steps=3).settings == {"steps": 3}
+    assert StepsOptions(quality="draft").settings == {"steps": fv.PRESETS["draft"]["steps"]}
+    assert StepsOptions().settings == {"steps": fv.PRESETS["usual"]["steps"]}
+
+
+def test_options_that_commands_share_are_spelled_once():
+    helps = [
+        option.help
+        for command in typer.main.get_command(app).commands.values()
+        for option in command.params
+        if getattr(option, "help", None)
+    ]
+    shared = {text for text in helps if helps.count(text) >= 3 and text != "Show this message and exit."}
+    folder = Path(fv.__file__).parent / "cli"
+    joined = re.sub(r'"\s*\n\s*f?"', "", "".join(file.read_text() for file in folder.glob("*.py")))
+    assert len(shared) > 20 and {text for text in shared if joined.count(f'"{text}"') > 1} == set()
 
 
 def test_a_judge_is_loaded_from_its_own_options():

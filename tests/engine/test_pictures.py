@@ -67,7 +67,7 @@ def test_a_sound_holds_the_amplitudes_and_is_scaled_where_they_exceed_1(tmp_path
     samples, rate = soundfile.read(path, dtype="float32")
     assert rate == 16_000 and np.allclose(samples, heart.values[0, 0] / 4)
     both, _ = rendered("x", ["0:1", "0:2"])
-    with pytest.raises(SettingError, match=r"^a .wav file holds one signal, got 2; save each as rendering\[i\].save"):
+    with pytest.raises(SettingError, match=r"^a .wav file holds one signal, got 2; render one at a time, save each as"):
         both.save(tmp_path / "c.wav")
     with pytest.raises(SettingError, match=r"^rate must be > 0, got 0$"):
         heart.save(tmp_path / "c.wav", rate=0)

@@ -259,7 +259,7 @@ def test_pictures_are_saved_as_numbers_too(tmp_path):
     (tmp_path / "a.npy.json").unlink()
     with pytest.raises(fv.OutputError) as caught:
         fv.Recipe.of(file)
-    assert str(caught.value) == f"no recipe for {file}: it is in a.npy.json, in the same folder"
+    assert str(caught.value) == f"no recipe for {file}: there is no file a.npy.json beside it"
 
 
 def test_what_is_about_pictures_says_so():
@@ -275,7 +275,6 @@ def test_what_is_about_pictures_says_so():
     ("arguments", "message"),
     [
         ({"size": (8, 8)}, "size must have 1 number(s), as the input (40,) of Sequential, got (8, 8)"),
-        ({"start": "a.png"}, "start must be numbers in [0, 1], as Sequential reads no image files, got a.png"),
         ({"start": torch.rand(3, 40)}, "start must have shape (2, length) or (1, 2, length), got (3, 40)"),
         ({"transforms": transforms.Rotate(5)}, "Rotate(degrees=5) needs images with two axes or more, and signals have "
          "one; leave it out"),

@@ -125,15 +125,20 @@ def test_comments_of_other_programs_hold_no_texts():
 SIGNALS = "for signals end it in .png, .jpg, .jpeg, .webp, .npy or .wav"
 VOLUMES = "for volumes end it in .png, .jpg, .jpeg, .webp, .npy, .nii or .nii.gz"
 VIDEO = "for video end it in .png, .jpg, .jpeg, .webp, .npy, .gif, .mp4 or .webm"
-IMAGES = "end it in .png, .jpg, .jpeg, .webp, or name an existing folder"
+IMAGES = "for images end it in .png, .jpg, .jpeg, .webp or .npy"
+ANY = (
+    "end it in .png, .jpg, .jpeg, .webp, .npy; for signals in .wav, for volumes in .nii or .nii.gz, for video in .gif, "
+    ".mp4, .webm; or name an existing folder"
+)
 MISFITS = [
     ("x", "a.nii", f".nii is for volumes; {SIGNALS}"),
     ("x", "a.txt", f"it has another ending; {SIGNALS}"),
     ("zyx", "a.wav", f".wav is for signals; {VOLUMES}"),
     ("zyx", "a.gz", f"it has another ending; {VOLUMES}"),
     ("tyx", "a.nii.gz", f".nii.gz is for volumes; {VIDEO}"),
-    ("yx", "a.wav", IMAGES),
-    (None, "a.txt", IMAGES),
+    ("yx", "a.wav", f".wav is for signals; {IMAGES}"),
+    ("yx", "a.bmp", ANY),
+    (None, "a.flac", ANY),
     ("x", "no/a.wav", "there is no folder no; make it first"),
 ]
 

@@ -197,6 +197,35 @@ def test_dream_and_replay_show_their_images(output, tmp_path):
     assert re.fullmatch(r"replay: 100% in \d+\.\d s", output.states[-1]["text/plain"])
 
 
+KINDS = [((40,), {}, (274, 720)), ((6, 8, 10), {}, None), ((5, 16, 24), {"axes": "tyx"}, None)]
+
+
+@pytest.mark.parametrize(("size", "more", "shape"), KINDS, ids=["signal", "volume", "clip"])
+def test_signals_and_volumes_are_drawn_as_results_are(size, more, shape, output, tmp_path):
+    conv = torch.nn.Conv1d if len(size) == 1 else torch.nn.Conv3d
+    net = fv.Network(torch.nn.Sequential(conv(1, 3, 3)), size=size, mean=(0,), std=(1,), **more)
+    found = fv.render(net, "0:1", steps=1, progress="live")
+    pixels = output.pictures[-1][0].astype(float)
+    expected = found.sheet().astype(float)
+    assert pixels.shape == expected.shape and np.abs(pixels - expected).mean() < 3
+    assert shape is None or pixels.shape[:2] == shape
+    output.states.clear()
+    found.save(tmp_path / "a.npy")
+    fv.replay(tmp_path / "a.npy", network=net, progress="live")  # the network is known within the call only
+    assert output.pictures[-1][0].shape == expected.shape
+    output.states.clear()
+    fv.dream(net, torch.full((1, *size), 0.5), "0:1", octaves=1, steps=1, progress="live")
+    assert output.pictures[-1][0].shape == expected.shape
+
+
+def test_several_signals_are_drawn_in_columns(output):
+    live = LiveImages("render", Clock())
+    live.draw_with(lambda images: [np.full((20, 30, 3), 9, np.uint8) for _ in images])
+    live.show(1, 2, torch.rand(10, 1, 40))
+    pixels, text = output.pictures[-1]
+    assert pixels.shape[1] < 2 * 30 + 40 and text.endswith("; 2 more images are not shown")
+
+
 def test_outside_of_notebooks_it_is_a_bar(capsys):
     assert not in_notebook()
     fv.render(toys.plain(), "conv2:1", steps=2, progress="live")

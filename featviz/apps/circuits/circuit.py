@@ -23,12 +23,11 @@ from featviz.apps.shared.album import Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, copy_precisions, image_file
 from featviz.apps.shared.icons import check_icon_param
 from featviz.apps.shared.input_images import as_images
-from featviz.apps.shared.probe import probe
-from featviz.apps.shared.targets import Target, as_target
+from featviz.apps.shared.targets import Target
+from featviz.apps.shared.unit_lookup import unit_of
 from featviz.engine import entry_point
 from featviz.io import Store, auto_bar, check_outside, is_folder, open_image
 from featviz.network import LayerLike
-from featviz.objectives import Channel, Logit
 
 MAX_INPUTS, MAX_DEPTH, MAX_GROUPS = 50, 4, 20
 """Largest number of inputs of each sign on a page, of steps from the unit, and of groups of inputs."""
@@ -99,7 +98,7 @@ def circuit(
     """
     _check(inputs=inputs, depth=depth, groups=groups)
     check_icon_param(param)
-    start = _as_unit(network, unit)
+    start = unit_of(network, unit)
     first = network.name_of(source)
     if first is not None:
         check_order(network, start[0], first)
@@ -150,23 +149,6 @@ def _check(**given: int) -> None:
         low, high, default = ranges[name]
         if not low <= value <= high:
             raise fv.SettingError(f"{name} must be in [{low}, {high}], got {value} (default {default})")
-
-
-def _as_unit(network: fv.Network, target: Target) -> Unit:
-    """Return the layer and the channel of a unit.
-
-    Raises:
-        AddressError: There is no such unit.
-        SettingError: It is no channel and no class.
-    """
-    objective = as_target(target)
-    if isinstance(objective, Logit):
-        acts = probe(network, [objective.network])
-        return objective.network, acts.class_index(objective.name, objective.network)
-    if isinstance(objective, Channel):
-        probe(network, [objective.layer]).check_channel(objective.layer, objective.channel)
-        return objective.layer, objective.channel
-    raise fv.SettingError(f"the unit of a circuit must be LAYER:CHANNEL or logit:CLASS, got {objective}")
 
 
 def _family(network: fv.Network, unit: Unit) -> list[tuple[Relative, Float[Tensor, "c side side"]]]:

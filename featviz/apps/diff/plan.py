@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,25 +62,9 @@ def combined(networks: Mapping[str, fv.Network]) -> fv.Network:
     seen: set[int] = set()
     parts = {}
     for name, network in networks.items():
-        parts[name] = _with_copied_module(network) if id(network.module) in seen else network
+        parts[name] = network.copied() if id(network.module) in seen else network
         seen.add(id(network.module))
     return fv.combine(**parts)
-
-
-def _with_copied_module(network: fv.Network) -> fv.Network:
-    """Return the same network with a module of its own."""
-    made = fv.Network(
-        copy.deepcopy(network.module),
-        **vars(network.input),
-        classes=network.classes,
-        heads=network.given_heads,
-        outputs=network.outputs,
-        smooth_pools=network.smooth_pools,
-        probed=network.probed,
-    )
-    for layer, dictionary in network.dictionaries.items():
-        made = made.with_dictionary(layer, dictionary)
-    return made
 
 
 def shown_matches(matches: Sequence[UnitMatch], most: int) -> list[UnitMatch]:

@@ -116,10 +116,16 @@ def _check_axes(network: fv.Network, settings: DreamSettings, guide: str | Path 
     Raises:
         SettingError: A setting is about images, and the network reads signals, volumes or video.
     """
-    given = {"keep_color": settings.keep_color, "guide": guide is not None, "mask": settings.mask is not None}
+    given = {
+        "smooth": settings.smooth > 0, "laplacian": settings.laplacian > 0, "keep_color": settings.keep_color,
+        "guide": guide is not None, "mask": settings.mask is not None,
+    }  # fmt: skip
     for name, is_given in given.items():
         if is_given and len(network.size) != 2:
-            raise fv.SettingError(f"{name} is about images, and {network.label} reads inputs of size {network.size}")
+            raise fv.SettingError(
+                f"--{name.replace('_', '-')} ({name}= in Python) is about images, and {network.label} reads inputs of "
+                f"size {network.size}; leave it out"
+            )
 
 
 def _dream_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,26 @@ from torch import Tensor
 from featviz.apps.explain.drawing import draw, enlarged, tint, with_class_names, with_legend
 from featviz.apps.explain.request import Method, box_averaged
 from featviz.apps.shared.input_pictures import plain, rgb
-from featviz.errors import SettingError
+from featviz.errors import OutputError, SettingError
 from featviz.interfaces import ObjectiveLike, show_size
-from featviz.io import NPY, auto_bar, check_output, contact_sheet, encode, save_image, save_npy, text_tile, write
+from featviz.io import (
+    KINDS,
+    NIFTI,
+    NPY,
+    auto_bar,
+    check_nibabel,
+    check_output,
+    contact_sheet,
+    encode,
+    ending_of,
+    is_folder,
+    pack_texts,
+    save_image,
+    save_nifti,
+    save_npy,
+    text_tile,
+    write,
+)
 from featviz.network import Network
 
 FULL_STRENGTH_QUANTILE = 0.995
@@ -27,6 +45,8 @@ SMOOTHING_DIVISOR = 96
 """Maps of single pixels are box-averaged for display, over the image's shorter side divided by this."""
 PAGE_ENDINGS = (".html",)
 """File endings of a page."""
+MAP_ENDINGS = (NPY, *NIFTI)
+"""File endings of maps as numbers."""
 LEGEND_OF_METHODS = (
     "Some methods give magnitudes only, in red; those that compare classes colour each pixel by its class."
 )
@@ -137,7 +157,7 @@ class Attribution:
 
         Args:
             path: A .png, .jpg or .webp file; or a .npy file for the numbers of `map`, with the recipe in a file beside
-                it.
+                it; or a .nii or .nii.gz file for those of volumes.
 
         Returns:
             The path.
@@ -146,9 +166,8 @@ class Attribution:
             OutputError: The folder is missing or not writable, or the format is unknown.
         """
         path, report = Path(path), json.dumps({"explained": [[dict(self.recipe)]]})
-        if path.suffix.lower() == NPY:
-            check_output(path, NPY)
-            return save_npy(self.map.numpy(), path, report)
+        if ending_of(path) in MAP_ENDINGS:
+            return _save_maps(self.map[:, None], path, self.axes, report, squeezed=1)
         return save_image(self.sheet(), path, report=report)
 
     def _repr_png_(self) -> bytes:
@@ -218,7 +237,9 @@ class Comparison:
         shown one plane or frame at a time.
 
         Args:
-            path: A .png, .jpg, .webp or .html file.
+            path: A .png, .jpg, .webp or .html file; or a .npy file for the maps as numbers, (targets, methods, *size),
+                NaN where a method does not apply, with the recipes in a file beside it; or a .nii or .nii.gz file for
+                those of volumes.
             progress: For a page, called after each map with the number of maps measured and the number of maps.
 
         Returns:
@@ -235,11 +256,56 @@ class Comparison:
             write(path, explain_page(self, progress).encode())
             return path
         recipes = [[None if one is None else dict(one.recipe) for one in row] for row in self.rows]
-        return save_image(self.sheet(), path, report=json.dumps({"explained": recipes}))
+        report = json.dumps({"explained": recipes})
+        if ending_of(path) in MAP_ENDINGS:
+            return _save_maps(self.maps, path, self.network.input.axes, report)
+        return save_image(self.sheet(), path, report=report)
+
+    @property
+    def maps(self) -> Float[Tensor, "targets methods *size"]:
+        """The attribution maps as one tensor; NaN where a method does not apply."""
+        none = torch.full(self.image.shape[1:], math.nan)
+        return torch.stack([torch.stack([none if one is None else one.map[0] for one in row]) for row in self.rows])
 
     def _repr_png_(self) -> bytes:
         """Show the sheet in Jupyter."""
         return encode(self.sheet(), ".png")
+
+
+def check_map_output(path: Path, axes: str) -> None:
+    """Check that a comparison of inputs with these axes can be written to a file, before anything is computed.
+
+    Args:
+        path: A file, or an existing folder for image files.
+        axes: As in `InputSpec`.
+
+    Raises:
+        OutputError: The ending is of a format for other axes, or its package is not installed.
+    """
+    ending, kind = "" if is_folder(path) else ending_of(path), KINDS[axes]
+    if ending in NIFTI and axes != "zyx":
+        raise OutputError(f"cannot write {path}: {ending} is for volumes; for maps of {kind} end it in {NPY}")
+    if ending in NIFTI:
+        check_nibabel(f"cannot write {path}")
+
+
+def _save_maps(
+    maps: Float[Tensor, "n m *size"], path: Path, axes: str, report: str, *, squeezed: int | None = None
+) -> Path:
+    """Write maps as numbers, with their recipes.
+
+    Args:
+        maps: The maps, with two dimensions before those of the input.
+        path: A file with one of the endings `MAP_ENDINGS`.
+        axes: As in `InputSpec`.
+        report: The recipes as JSON.
+        squeezed: Dimension to leave out of a .npy file; `None` for none.
+    """
+    check_output(path, *MAP_ENDINGS)
+    check_map_output(path, axes)
+    if ending_of(path) in NIFTI:
+        return save_nifti(maps.numpy(), path, pack_texts(None, report))
+    return save_npy((maps if squeezed is None else maps.squeeze(squeezed)).numpy(), path, report)
 
 
 def shared_strength(

@@ -76,8 +76,8 @@ class Units:
         return {
             "layer": layer,
             "channel": channel,
-            "address": str(unit_of(name, channel)),
-            "title": class_title(self._network, channel) if name == OUTPUT else str(unit_of(name, channel)),
+            "address": str(objective_of(name, channel)),
+            "title": class_title(self._network, channel) if name == OUTPUT else str(objective_of(name, channel)),
             "objectives": objectives_of(name, channel),
             "photographs": photographs,
             "photographs_state": state,
@@ -165,14 +165,14 @@ class Units:
         }
         return {
             kind: [
-                {"layer": name, "channel": k, "address": str(unit_of(name, k)), "weight": float(f"{weight:.4g}")}
+                {"layer": name, "channel": k, "address": str(objective_of(name, k)), "weight": float(f"{weight:.4g}")}
                 for name, k, weight in strongest(units)
             ]
             for kind, units in found.items()
         }
 
 
-def unit_of(layer: str, channel: int) -> fv.objectives.Objective:
+def objective_of(layer: str, channel: int) -> fv.objectives.Objective:
     """Return the objective of a unit.
 
     Args:
@@ -189,7 +189,7 @@ def objectives_of(layer: str, channel: int) -> dict[str, Any]:
         layer: Name of the layer; empty for the class logits.
         channel: Index of the channel or class.
     """
-    unit = unit_of(layer, channel)
+    unit = objective_of(layer, channel)
     compared = str(unit + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)) if layer else ""
     return {
         "picture": str(unit),

@@ -141,7 +141,8 @@ def _check_judge(network: fv.Network, judge: fv.Network, titles: Mapping[str, in
     """
     if len(network.size) != 2:
         raise fv.SettingError(
-            f"judges see images, and {network.label} reads inputs of size {network.size}; leave out judge"
+            f"judges see images, and {network.label} reads inputs of size {network.size}; leave out --judge "
+            "(judge= in Python)"
         )
     if store.path is None:
         raise fv.SettingError(f"a judge needs images in a local folder, got {store.url}; give a folder of this machine")

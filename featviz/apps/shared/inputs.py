@@ -17,14 +17,12 @@ from featviz.io import (
     GivenImage,
     check_unit_range,
     files_in,
-    fit_size,
     images_in,
     is_folder,
-    read_data,
     read_photograph,
     separate_images,
 )
-from featviz.network import InputSpec, Network
+from featviz.network import InputSpec, Network, fitted, read_values
 
 GivenInput = GivenImage
 """As `GivenImage`; for signals and volumes a .npy, .wav or .nii.gz file, or numbers (c, *size) in [0, 1]."""
@@ -60,7 +58,7 @@ def read_input(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
     """
     if len(spec.size) == 2:
         return read_photograph(file, size=spec.size, channels=spec.channels)
-    return _fitted(_read_one(file, spec), spec)
+    return fitted(_read_one(file, spec), spec)
 
 
 def separate_inputs(network: Network, given: GivenInput) -> list[Any] | None:
@@ -114,7 +112,7 @@ def as_data(network: Network, given: GivenInput) -> Float[Tensor, "n c *size"]:
     if isinstance(listed[0], str | Path):
         files = [_read_one(file, spec) for file in listed]
         alike = len({values.shape for values in files}) == 1 and not network.fixed_size
-        inputs = [spec.images(values[None])[0] if alike else _fitted(values, spec) for values in files]
+        inputs = [spec.images(values[None])[0] if alike else fitted(values, spec) for values in files]
     else:
         inputs = [_numbers(network, each) for each in listed]
     if len({each.shape for each in inputs}) > 1:
@@ -132,16 +130,10 @@ def _read_one(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
         OutputError: The file cannot be read.
         SettingError: It holds several, has other channels or axes, or most of its values are out of range.
     """
-    found = read_data(file, spec.channels, spec.axes)
+    found = read_values(file, spec)
     if len(found) != 1:
         raise SettingError(f"{file} holds {len(found)} inputs; save each in a file of its own")
-    spec.check_values(found, str(file))
     return found[0]
-
-
-def _fitted(values: Float[Tensor, "c *size"], spec: InputSpec) -> Float[Tensor, "c *size2"]:
-    """Return values at the input size of a network, in [0, 1]."""
-    return spec.images(fit_size(values, spec.size, torch.tensor(spec.mean))[None])[0]
 
 
 def _numbers(network: Network, given: Any) -> Float[Tensor, "c *size"]:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import featviz as fv
-from featviz.apps.shared.classes import class_index, class_title, network_title
+from featviz.apps.shared.classes import class_title, network_title
+from featviz.apps.shared.unit_lookup import unit_of
 from featviz.apps.units.images import UnitImage, unit_images
 from featviz.apps.units.labels import Labels, read_rows
 from featviz.apps.units.responses import Responses, read_responses
 from featviz.apps.units.summary import Summary, labels_of, summaries
 from featviz.engine import entry_point
-from featviz.errors import shown
 from featviz.io import auto_bar, check_output, free_path, slug, write
 from featviz.network import OUTPUT
-from featviz.objectives import Channel, Logit, ObjectiveSource, as_objective
+from featviz.objectives import Channel, Logit, ObjectiveSource
 
 PHOTOGRAPHS = 9
 """Number of photographs with the highest, near the median, and with the lowest response."""
@@ -155,7 +155,7 @@ def unit(
     https://arxiv.org/abs/2311.13594 (names); Dreyer et al. 2025, https://doi.org/10.1038/s42256-025-01084-w (clarity
     and polysemanticity); Goh et al. 2021, https://doi.org/10.23915/distill.00030 (facets).
     """
-    layer, channel = unit_of(network, unit)
+    layer, channel = unit_of(network, unit, heads=False)
     if labels is not None:
         read_rows(labels)  # errors come before anything is computed
     found = read_responses(
@@ -169,29 +169,3 @@ def unit(
     )
     judged = network_title(network if judge is None else judge)
     return UnitCard(network, layer, channel, summary, tuple(images), found, known, judged)
-
-
-def unit_of(network: fv.Network, unit: ObjectiveSource) -> tuple[str, int]:
-    """Return the layer and the index of a channel or class; the layer of a class is empty.
-
-    Args:
-        network: The network.
-        unit: The channel or class, as text or an objective.
-
-    Raises:
-        AddressError: There is no such layer, channel or class.
-        SettingError: It is something else.
-    """
-    objective = as_objective(unit)
-    if isinstance(objective, Logit) and not objective.network:
-        return OUTPUT, class_index(network, objective.name)
-    if not isinstance(objective, Channel):
-        raise fv.SettingError(
-            f"unit must be a channel or a class, as 'stage3:5' or 'logit:0', got {shown(str(objective))}"
-        )
-    row = network.layer(objective.layer)
-    if not 0 <= objective.channel < row.channels:
-        raise fv.AddressError(
-            f"no channel {objective.channel} in {objective.layer!r}; it has {row.channels}, 0 to {row.channels - 1}"
-        )
-    return row.name, objective.channel

@@ -1,0 +1,39 @@
+"""Hash of the weights and buffers of a module."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+HASH_LENGTH = 16
+"""Number of hexadecimal digits of a hash."""
+
+
+def tensors_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a `state_dict`, sorted by name. Modules may store other values in it, too.
+
+    Args:
+        state: What `module.state_dict()` returns.
+    """
+    return {key: value for key, value in sorted(state.items()) if isinstance(value, Tensor)}
+
+
+def state_hash(tensors: Mapping[str, Tensor], more: Iterable[str] = ()) -> str:
+    """Return a hash of tensors and their names, the same on each device.
+
+    Args:
+        tensors: From `tensors_of`.
+        more: Further texts to include.
+    """
+    digest = hashlib.sha256()
+    for key, value in tensors.items():
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        if value.numel():
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for text in more:
+        digest.update(text.encode())
+    return digest.hexdigest()[:HASH_LENGTH]
