@@ -47,7 +47,7 @@ def replay(
     recipe = fv.Recipe.of(image)
     if rate is None and ending_of(image) == ".wav":
         rate = read_wav(image)[1]
-    path = _replay_file(image, output, recipe.input.axes)
+    path = _replay_file(image, output, recipe.spec.axes)
     rendering = fv.replay(
         recipe,
         network=model,

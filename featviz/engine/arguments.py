@@ -66,6 +66,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
                 if isinstance(given[name], Network):
                     _check_reads(function.__name__, given[name])
                     _check_given(function.__name__, given[name])
+                    _check_inputs(function.__name__, given[name])
         progress = {name: _own_progress(function.__name__, name, given) for name in automatic}
         shown = {name: each for name, each in progress.items() if name not in given or each is not given[name]}
         kwargs.update(shown)  # type: ignore[arg-type]
@@ -108,6 +109,21 @@ def _check_given(function: str, network: Network) -> None:
         raise SettingError(
             f"{network.label} has the input(s) {own} per image, and {function} needs them for all images; give one row "
             "with net.with_given(...)"
+        )
+
+
+def _check_inputs(function: str, network: Network) -> None:
+    """Check that a public function that works on one input gets a network that optimises one.
+
+    Raises:
+        SettingError: It optimises several.
+    """
+    if network.inputs and function not in SEVERAL_INPUTS:
+        _, *others = network.inputs
+        values = ", ".join(f"{name!r}: ..." for name in others)
+        raise SettingError(
+            f"{network.label} optimises {' and '.join(network.inputs)}, and {function} works on one input; give a "
+            f"value for {', '.join(map(repr, others))}: net.with_given({{{values}}})"
         )
 
 
@@ -232,6 +248,8 @@ ANY_AXES = frozenset(
 """Public functions that accept a network that reads signals, volumes or video."""
 PER_IMAGE = frozenset(("render", "replay", "score"))
 """Public functions that accept a network with inputs that are given per image."""
+SEVERAL_INPUTS = PER_IMAGE
+"""Public functions that accept a network with several optimised inputs."""
 USE = "use explain, compare, attention or embeddings"
 """What to do instead."""
 CHECKS: Mapping[str, Callable[[str, Any], object]] = {

@@ -44,6 +44,7 @@ from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.random import Generators
 from featviz.transforms import NEAR, Resize
+from featviz.transforms.inputs import InputTransforms
 from featviz.transforms.presets import USUAL
 
 Start = str | Path | Float[Tensor, "..."] | Float[np.ndarray, "..."]
@@ -181,7 +182,9 @@ class Job:
             images = self.images(self.leaves)
         traits = [traits_of(objective) for objective in self.objectives]
         positional = any(each.needs_full_view or each.depends_on_position for each in traits)
-        transforms = (Resize(self.view.size),) if positional else ()
+        transforms: Transforms = (Resize(self.view.size),) if positional else ()
+        if self.network.inputs:  # packed images have no size to which they could be resized
+            transforms = tuple(each.plain for each in self.transforms if isinstance(each, InputTransforms))
         try:
             view = View.prepare(transforms, self.network, images, self.execution.tile, self.layers)
             for each in self.objectives:
@@ -247,6 +250,7 @@ class Job:
             weights=self.network.weights,
             fingerprint=self.network.fingerprint,
             input=self.network.input,
+            inputs=tuple(self.network.inputs.items()),
             smooth_pools=self.network.smooth_pools,
             head=self.network.head,
             given={name: (each.rows, each.shown, each.fingerprint) for name, each in self.network.given.items()},
