@@ -104,8 +104,8 @@ def _check_given(function: str, network: Network) -> None:
     Raises:
         SettingError: Inputs are given per image.
     """
-    if network.given_images is not None and function not in PER_IMAGE:
-        own = ", ".join(name for name, each in network.given.items() if each.rows == "own")
+    if network.given_per_image and function not in PER_IMAGE:
+        own = ", ".join(network.given_per_image)
         raise SettingError(
             f"{network.label} has the input(s) {own} per image, and {function} needs them for all images; give one row "
             "with net.with_given(...)"

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from featviz.engine.autotune import autotune
+from featviz.engine.context import context_of
 from featviz.engine.memory import check_fits, is_out_of_memory
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
 from featviz.engine.view import View, size_of
@@ -30,7 +31,6 @@ from featviz.interfaces import (
     ObjectiveLike,
     Optimizer,
     Param,
-    RenderContext,
     Size,
     Transform,
     Transforms,
@@ -39,7 +39,7 @@ from featviz.interfaces import (
     traits_of,
 )
 from featviz.io import check_unit_range, read_image, resize
-from featviz.network import CODES, Execution, Network, batch_statistics
+from featviz.network import CODES, Execution, Network
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.random import Generators
@@ -116,8 +116,7 @@ class Job:
         view = View.prepare(transforms, network, images, execution.tile, _layers(objectives))
         for each in objectives:
             view.check(each)
-        statistics = partial(batch_statistics, network.module)
-        context = RenderContext(network.capture, network.channels, size, view.tile, network.embed_texts, statistics)
+        context = context_of(network, size, view.tile)
         passes = steps * len(view.tiles)
         return cls(
             network,

@@ -126,6 +126,7 @@ def render(
     report = Reporter(progress, steps, current)
     kept: dict[int, Tensor] = {}
     done, at_start = 0, _sampled(job)
+    started = [leaf.detach().clone() for leaf in job.leaves] if network.inputs else []
     with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
         chunks = Chunks(job, forward, last)
         recorder = Recorder(job, chunks, stepper, steps, last)
@@ -148,6 +149,8 @@ def render(
             error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
             raise
         robustness = _robustness(job, chunks, monitor.history(done), robustness_views)
+    if done and isinstance(param, InputParams):
+        _warn_of_unchanged(param.unchanged(started, job.leaves), job.names)
     used = replace(job.execution, chunk_size=chunks.chunk_size, max_memory=None)
     with torch.no_grad():
         images = job.images(job.leaves).cpu()
@@ -173,6 +176,17 @@ def _sampled(job: Job) -> Float[Tensor, "n c *size2"]:
         images = job.images(job.leaves)
         some: tuple[Any, ...] = (..., *[slice(None, None, 7)] * (images.ndim - 2))
         return images[some].clone().cpu()
+
+
+def _warn_of_unchanged(inputs: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """Warn of optimised inputs that the objectives do not depend on."""
+    for each in inputs:
+        warnings.warn(
+            f"the input {each!r} did not change, as {', '.join(dict.fromkeys(names))} has no gradient there; choose a "
+            f"layer that depends on it, or give it a value with net.with_given({{{each!r}: ...}})",
+            FeatvizWarning,
+            stacklevel=3,
+        )
 
 
 def _check_counts(steps: int, until: int | None, robustness_views: int) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.engine.arguments import entry_point
-from featviz.interfaces import Bindable, ObjectiveLike, RenderContext, Size
+from featviz.engine.context import context_of
+from featviz.interfaces import Bindable, ObjectiveLike, Size
 from featviz.io import check_unit_range
-from featviz.network import Execution, Forward, Network, batch_statistics
+from featviz.network import Execution, Forward, Network
 from featviz.network.activations import Activations
 from featviz.objectives import ObjectiveSource, as_objectives
 
@@ -70,8 +70,7 @@ def open_scorer(
         SettingError: There is no objective.
     """
     objectives = as_objectives(objective)
-    statistics = partial(batch_statistics, network.module)
-    context = RenderContext(network.capture, network.channels, size, size, network.embed_texts, statistics)
+    context = context_of(network, size, size)
     bound = tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives)
     with network.session(frozenset(layers).union(*(each.layers for each in objectives)), execution) as forward:
         yield Scorer(bound, forward)

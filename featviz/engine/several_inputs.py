@@ -40,8 +40,8 @@ def params_of_inputs(
         starts: Whether start images are given, which is refused.
 
     Raises:
-        SettingError: There is no such input, a value is no param, sizes or batches do not fit, or there is a `size` or a
-            start image.
+        SettingError: There is no such input, a value is no param, sizes or batches do not fit, or there is a `size` or
+            a start image.
     """
     if starts:
         raise SettingError(
@@ -51,8 +51,8 @@ def params_of_inputs(
     if size is not None:
         first = next(iter(network.inputs))
         raise SettingError(
-            f"{network.label} optimises {_listed(network)}, which each have a size; give it in the param of each, "
-            f"as in param={{{first!r}: param.Image(size=...)}}"
+            f"{network.label} optimises {_listed(network)}, which each have a size; give it in the param of "
+            f"each, as in param={{{first!r}: param.Image(size=...)}}"
         )
     if isinstance(param, InputParams):
         _check_same(network, {name: (shape[0], len(shape) - 1) for name, _, shape in param.parts})

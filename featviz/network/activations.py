@@ -84,6 +84,7 @@ class Activations(Mapping[str, Tensor]):
         move_masks: Moves masks as the transforms of this step moved the images.
         has_alpha: Whether the last channel of the images is alpha.
         outputs_of: Returns what a head's outputs are.
+        inputs: Names of the optimised inputs, where there are several, whose images are packed into one signal.
     """
 
     tensors: Mapping[str, Tensor]
@@ -95,6 +96,7 @@ class Activations(Mapping[str, Tensor]):
     move_masks: MoveMasks = _unmoved
     has_alpha: bool = False
     outputs_of: Callable[[str], tuple[OutputKind, OutputScale]] = _logits_of_classes
+    inputs: tuple[str, ...] = ()
 
     def __getitem__(self, layer: str) -> Tensor:
         """Return the output of a layer, batch first."""
@@ -263,8 +265,14 @@ class Activations(Mapping[str, Tensor]):
         """The images before any transform, in [0, 1]; alpha is the last channel where they have one.
 
         Raises:
-            SettingError: These activations come from no images.
+            SettingError: These activations come from no images, or from several inputs.
         """
+        if self.inputs:
+            names = " and ".join(self.inputs)
+            raise SettingError(
+                f"the objective is about the images themselves, and the inputs {names} are optimised; leave out such "
+                "terms, or give values for all inputs but one with net.with_given(...)"
+            )
         if self.source is None:
             raise SettingError("these activations come from no images; attach them with acts.of(images)")
         return self.source

@@ -44,6 +44,7 @@ from featviz.network.modules import (
 )
 from featviz.network.neutral_state import neutral_state
 from featviz.network.output_scale import output_scale
+from featviz.network.packing import join
 from featviz.network.passes import raise_unless_size_error
 from featviz.network.probing import probe
 from featviz.network.receptive_fields import ReceptiveField
@@ -456,6 +457,30 @@ class Network:
         inputs = inputs_in(self.module).get("")
         return inputs.specs if inputs is not None and len(inputs.specs) > 1 else {}
 
+    def pack(self, images: Mapping[str, Tensor]) -> Float[Tensor, "n 1 length"]:
+        """Pack images of several optimised inputs into one signal, as `rendering.images`, for `fv.score` and `capture`.
+
+        Args:
+            images: By name of the input, (n, c, h, w) in [0, 1], or `(n, c, *size)`, of the size of the specification;
+                `net.inputs[name].images(values)` returns those of signals and volumes.
+
+        Raises:
+            SettingError: There is one input, or images are missing, or have another shape than the specification.
+        """
+        given = set(images) if isinstance(images, Mapping) else images
+        if given != set(self.inputs):
+            expected = " and ".join(self.inputs) or "one input, whose images are not packed"
+            raise SettingError(f"{self.label} optimises {expected}; images must be a dict by name, got {shown(given)}")
+        for name, spec in self.inputs.items():
+            spec.check(images[name], f"the input {name!r}")
+            if tuple(images[name].shape[2:]) != spec.size:
+                size = show_size(spec.size)
+                raise SettingError(f"images of {name!r} must be of {size} px, got {tuple(images[name].shape)}")
+        if len({len(each) for each in images.values()}) > 1:
+            counts = ", ".join(f"{name} {len(each)}" for name, each in images.items())
+            raise SettingError(f"inputs must be for the same number of images, got {counts}")
+        return join(images[name] for name in self.inputs)
+
     @property
     def _dims(self) -> str:
         """Dimensions of the images of each optimised input, for messages."""
@@ -476,6 +501,11 @@ class Network:
         """Number of images for which inputs are given per image; `None` where all images get the same."""
         counts = (inputs.count for inputs in inputs_in(self.module).values())
         return next((count for count in counts if count is not None), None)
+
+    @property
+    def given_per_image(self) -> tuple[str, ...]:
+        """Names of the inputs that are given per image."""
+        return tuple(name for name, each in self.given.items() if each.rows == "own")
 
     def with_given(self, values: Mapping[str, Any]) -> Network:
         """Return the same network with other values of given inputs. Of several optimised ones, some can be given.
@@ -672,6 +702,9 @@ class Network:
         Raises:
             SettingError: They are not.
         """
+        if self.inputs and tuple(getattr(images, "shape", ()))[1:] != (1, *self.size):
+            named = ", ".join(f"{name!r}: ..." for name in self.inputs)
+            raise SettingError(f"{self.label} optimises several inputs; give their images as net.pack({{{named}}})")
         self.input.check(images, self.label)
 
     # ------------------------------------------------------------------------------------------ running it

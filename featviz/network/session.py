@@ -125,9 +125,12 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
                     captured = run(images)
         captured = captured | {layer: captured[layer].transpose(0, 1) for layer in tokens_first}
         captured = {layer: tensor if tensor.ndim > 1 else tensor[:, None] for layer, tensor in captured.items()}
-        return Activations(captured, layouts, tuple(images.shape[2:]), network.heads, outputs_of=network.outputs_of)
+        return Activations(
+            captured, layouts, tuple(images.shape[2:]), network.heads, outputs_of=network.outputs_of, inputs=inputs
+        )
 
     normalise, chance, per_image = network.normaliser(), Chance(network.device), network.given_images
+    inputs = tuple(network.inputs)
     memory = network.probed.memory_format if execution.channels_last else torch.contiguous_format
     lower = execution.precision == "bfloat16"
     precision = torch.bfloat16 if lower else torch.float32

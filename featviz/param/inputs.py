@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -79,6 +80,16 @@ class InputParams:
                     f"{tuple(images[-1].shape[1:])}; with several inputs none can have an alpha channel"
                 )
         return join(images)
+
+    def unchanged(self, before: Leaves, after: Leaves) -> tuple[str, ...]:
+        """Return the names of the inputs whose tensors are the same as before."""
+        found, position = [], 0
+        for (name, *_), count in zip(self.parts, self._counts, strict=True):
+            some = slice(position, position + count)
+            if all(torch.equal(old, new) for old, new in zip(before[some], after[some], strict=True)):
+                found.append(name)
+            position += count
+        return tuple(found)
 
     @cached_property
     def _counts(self) -> list[int]:
