@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from featviz.engine.pictures import NUMBERS, picture_of, save_numbers
+from featviz.engine.pictures import NUMBERS, picture_of, same_size, save_numbers
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
 from featviz.interfaces import Shape, Size, as_size, show_size
@@ -230,7 +230,7 @@ class Rendering:
         Raises:
             OutputError: The results are signals, and matplotlib is not installed.
         """
-        pictures = self._pictures(rate)
+        pictures = same_size(self._pictures(rate)) if self.shapes else self._pictures(rate)
         return pictures[0] if len(pictures) == 1 else contact_sheet(pictures, self._labels if labels else ())
 
     def save(self, path: str | Path, *, labels: bool = True, rate: float | None = None) -> list[Path]:

@@ -7,13 +7,11 @@ from typing import Any
 
 from torch.nn import Module
 
-from featviz.checks import check_number
 from featviz.engine.shorthand import as_param, as_transforms
-from featviz.errors import SettingError, nearest, shown
+from featviz.errors import SettingError, shown
 from featviz.interfaces import Geometric, Param, Size, Spatial, Transform, Transforms, param_traits_of
 from featviz.network import InputSpec, Network
 from featviz.param import sized
-from featviz.param.image import MAX_BATCH
 from featviz.param.inputs import InputParams
 from featviz.transforms import NEAR
 from featviz.transforms.inputs import InputTransforms
@@ -59,14 +57,14 @@ def params_of_inputs(
         return param
     own, specs = _by_name(network, "param", param), network.inputs
     made = {name: as_param(own[name], spec=spec) for name, spec in specs.items()}
-    batch = batch if batch != 1 else max(each.batch for each in made.values())
-    check_number("batch", batch, at_least=1, at_most=MAX_BATCH, whole=True)
+    batches = {each.batch for each in made.values()} - {1} if batch == 1 else {batch}
+    batch = max(batches, default=1)
     made = {name: sized(each, None, batch) for name, each in made.items()}
-    for name, each in made.items():
-        if each.batch != batch:
-            raise SettingError(
-                f"params of several inputs need the same batch, got {each.batch} of {name!r}, and {batch} of others"
-            )
+    batches |= {each.batch for each in made.values()}
+    if len(batches) > 1:
+        raise SettingError(
+            f"params of several inputs need the same batch, got {' and '.join(map(str, sorted(batches)))}"
+        )
     return InputParams(tuple((name, each, _shape(name, each, specs[name])) for name, each in made.items()), batch)
 
 
@@ -119,10 +117,7 @@ def _by_name(network: Network, what: str, given: Any) -> dict[str, Any]:
     own = {str(name): each for name, each in given.items()}
     unknown = next((name for name in own if name not in network.inputs), None)
     if unknown is not None:
-        raise SettingError(
-            f"{what} has no input {unknown!r} of {network.label}, which optimises {_listed(network)}"
-            f"{nearest(unknown, network.inputs)}"
-        )
+        raise SettingError(f"{what} has no input {unknown!r} of {network.label}, which optimises {_listed(network)}")
     return dict.fromkeys(network.inputs) | own
 
 

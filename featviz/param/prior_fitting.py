@@ -91,8 +91,8 @@ def _input_of(network: Network) -> InputSpec:
         raise SettingError(f"{network.label} reads text, which has no spectrum; fit priors for other networks")
     if network.inputs:
         raise SettingError(
-            f"{network.label} optimises {' and '.join(network.inputs)}, and a prior is about one input; give values for "
-            "the others with net.with_given(...)"
+            f"{network.label} optimises {' and '.join(network.inputs)}, and a prior is about one input; give values "
+            "for the others with net.with_given(...)"
         )
     return network.input
 
