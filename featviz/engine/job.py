@@ -42,6 +42,7 @@ from featviz.io import check_unit_range, read_image, resize
 from featviz.network import CODES, Execution, Network
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
+from featviz.param.inputs import InputParams
 from featviz.random import Generators
 from featviz.transforms import NEAR, Resize
 from featviz.transforms.inputs import InputTransforms
@@ -156,6 +157,11 @@ class Job:
     def names(self) -> tuple[str, ...]:
         """Name of the objective of each image."""
         return tuple(str(objective) for objective in self.objectives for _ in range(self.param.batch))
+
+    @property
+    def packing(self) -> dict[str, Any]:
+        """What activations must know of packed images; empty for one input."""
+        return {"shapes": self.param.shapes} if isinstance(self.param, InputParams) else {}
 
     @property
     def groups(self) -> list[slice]:

@@ -15,7 +15,10 @@ from featviz import optimizers, param, transforms
 from featviz.apps.replay import RECIPE_NAMES
 from featviz.cli import main
 from featviz.engine import parse_repr
+from featviz.engine.draws import StepDraws
 from featviz.network.packing import join, split
+from featviz.random import Generators
+from featviz.transforms.fusing import apply_draws
 
 QUICK = {"steps": 12, "lr": 0.2, "progress": None, "transforms": (), "robustness_views": 0}
 SHAPES = {"image": (1, 24, 24), "audio": (1, 96)}
@@ -127,11 +130,20 @@ def test_chunks_and_batches_do_not_change_the_result(chunk_size):
 
 def test_the_steps_are_drawn_ahead_as_for_one_input():
     settings = QUICK | {"transforms": None}
-    long, short = (fv.render(matched_pair(), "logit:both", **settings | {"steps": steps}) for steps in (12, 6))
-    assert long.history.shape == (12, 1)
+    rendering = fv.render(matched_pair(), "logit:both", **settings)
     stopped = fv.render(matched_pair(), "logit:both", **settings, until=6)
-    assert torch.equal(stopped.history, long.history[:6])
-    assert not torch.equal(short.history, long.history[:6]) or torch.equal(short.images, stopped.images)
+    assert torch.equal(stopped.history, rendering.history[:6])
+    stack = parse_repr(rendering.recipe.transforms, RECIPE_NAMES)
+    ahead, one_by_one = (StepDraws(stack, Generators([3, 4]), 20) for _ in range(2))
+    images = torch.rand(2, 1, 24 * 24 + 96, generator=torch.Generator().manual_seed(0))
+    for step in range(20):
+        views = []
+        for draws in (ahead, one_by_one):
+            if draws is one_by_one:
+                draws._is_ahead = False
+            views.append(apply_draws(images, stack, draws.next())[0])
+        assert torch.equal(*views)
+        assert (ahead.ahead() is not None) == (step < 19)  # a CUDA graph needs that
 
 
 def test_an_interrupted_render_returns_both_inputs():
@@ -177,6 +189,19 @@ def test_params_with_other_tensors_split_as_they_were_joined(own):
     assert (rendering.history[-1] > rendering.history[0]).all()
     names = RECIPE_NAMES
     assert repr(parse_repr(rendering.recipe.param, names)) == rendering.recipe.param
+
+
+@pytest.mark.parametrize("term", ["tv", "l1", "l2", "blur", "boundary"])
+def test_regularizers_are_means_over_the_inputs(term):
+    net, rng = matched_pair(), torch.Generator().manual_seed(0)
+    images = {name: torch.rand(2, *shape, generator=rng) for name, shape in SHAPES.items()}
+    alone = [
+        fv.score(net.with_given({other: torch.zeros(1, *SHAPES[other])}), term, images[name])[:, 0]
+        for name, other in (("image", "audio"), ("audio", "image"))
+    ]
+    assert torch.allclose(fv.score(net, term, net.pack(images))[:, 0], sum(alone) / 2, atol=1e-6)
+    plain, smooth = (fv.render(net, text, **QUICK) for text in ("logit:both", f"logit:both - 30*{term}"))
+    assert fv.score(net, term, smooth.images) < fv.score(net, term, plain.images)
 
 
 @pytest.mark.parametrize("optimizer", [optimizers.Adam(), optimizers.Ascent()])
@@ -252,6 +277,12 @@ def test_notebooks_show_every_input():
 
 # ---------------------------------------------------------------------------------------------- messages
 
+
+@obj.objective("image")
+def brightness(acts):
+    return acts.images.flatten(1).mean(1) + acts["image"].flatten(1).mean(1)
+
+
 MANY = [
     ({"param": {"video": param.Pixel()}}, "param has no input 'video' of PairByName, which optimises image and audio"),
     ({"param": {"imag": "pixel"}}, "param has no input 'imag' of PairByName, which optimises image and audio"),
@@ -265,7 +296,8 @@ MANY = [
     ({"transforms": {"sound": ()}}, "transforms has no input 'sound' of PairByName, which optimises image and audio"),
 ]  # fmt: skip
 WITH_IMAGES = [
-    ("logit:both - tv", "the objective is about the images themselves, and the inputs image and audio are optimised; leave out such terms, or give values for all inputs but one with net.with_given(...)"),
+    (brightness, "the objective is about one image, and the inputs image and audio are optimised; leave out such terms, or give values for all inputs but one with net.with_given(...)"),
+    (obj.InputDifference(np.zeros((1, 24, 24), np.float32)), "the objective reads an image, and the inputs image and audio are optimised; give values for all but one with net.with_given(...), or leave it out"),
     (obj.Match("image", np.zeros((1, 24, 24), np.float32)), "the objective reads an image, and the inputs image and audio are optimised; give values for all but one with net.with_given(...), or leave it out"),
 ]  # fmt: skip
 
