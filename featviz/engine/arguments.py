@@ -64,9 +64,9 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
             if name in given and not (given[name] is None and signature.parameters[name].default is None):
                 check(name, given[name])
                 if isinstance(given[name], Network):
+                    _check_inputs(function.__name__, given[name])
                     _check_reads(function.__name__, given[name])
                     _check_given(function.__name__, given[name])
-                    _check_inputs(function.__name__, given[name])
         progress = {name: _own_progress(function.__name__, name, given) for name in automatic}
         shown = {name: each for name, each in progress.items() if name not in given or each is not given[name]}
         kwargs.update(shown)  # type: ignore[arg-type]

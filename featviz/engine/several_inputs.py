@@ -9,9 +9,18 @@ from torch.nn import Module
 
 from featviz.engine.shorthand import as_param, as_transforms
 from featviz.errors import SettingError, shown
-from featviz.interfaces import Geometric, Param, Size, Spatial, Transform, Transforms, param_traits_of
+from featviz.interfaces import (
+    Geometric,
+    Param,
+    Size,
+    Spatial,
+    Transform,
+    Transforms,
+    param_traits_of,
+    transform_traits_of,
+)
 from featviz.network import InputSpec, Network
-from featviz.param import sized
+from featviz.param import Masked, sized
 from featviz.param.inputs import InputParams
 from featviz.transforms import NEAR
 from featviz.transforms.inputs import InputTransforms
@@ -57,9 +66,12 @@ def params_of_inputs(
         return param
     own, specs = _by_name(network, "param", param), network.inputs
     made = {name: as_param(own[name], spec=spec) for name, spec in specs.items()}
+    masked = next((name for name, each in made.items() if isinstance(each, Masked)), None)
+    if masked is not None:
+        raise SettingError(f"param of the input {masked!r} needs a start image, and several inputs start from noise")
     batches = {each.batch for each in made.values()} - {1} if batch == 1 else {batch}
     batch = max(batches, default=1)
-    made = {name: sized(each, None, batch) for name, each in made.items()}
+    made = {name: sized(each, None, batch) if each.batch == 1 else each for name, each in made.items()}
     batches |= {each.batch for each in made.values()}
     if len(batches) > 1:
         raise SettingError(
@@ -125,7 +137,7 @@ def _as_tuple(name: str, given: Any) -> Transforms:
     """Return transforms as a tuple.
 
     Raises:
-        SettingError: One is none.
+        SettingError: One is none, or needs an alpha channel.
     """
     several = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
     for each in several:
@@ -133,6 +145,8 @@ def _as_tuple(name: str, given: Any) -> Transforms:
             raise SettingError(
                 f"{shown(each)} for the input {name!r} is not a transform: it needs `draw` and `apply`, or `place`"
             )
+        if transform_traits_of(each).consumes_alpha:
+            raise SettingError(f"{each} needs an alpha channel, and with several inputs none has one; leave it out")
     return several
 
 

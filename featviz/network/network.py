@@ -637,6 +637,8 @@ class Network:
             # The size is not at fault: let the network's own error surface.
             self._run_grey(self.copy_module(), self.size)
         given = f"{self.label} does not accept images of {show_size(size, 'x')} px"
+        if self.inputs:
+            raise ModelError(f"{given}; each input has the size of its fv.InputSpec: {self._dims}")
         if self.fixed_size:
             raise ModelError(f"{given}, only of {show_size(self.size, 'x')}")
         smallest = show_size(self._smallest(frozenset(layers)), "x")

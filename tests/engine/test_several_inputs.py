@@ -294,6 +294,9 @@ MANY = [
     ({"param": {"image": param.Image((7,))}}, "size of 'image' must have 2 number(s), as the input (24, 24), got (7,)"),
     ({"param": {"image": param.Alpha()}}, "param of the input 'image' must give images of shape (1, 24, 24), got (2, 24, 24); with several inputs none can have an alpha channel"),
     ({"param": {"image": param.Image(batch=2), "audio": param.Image(batch=3)}}, "params of several inputs need the same batch, got 2 and 3"),
+    ({"param": {"image": param.Masked(np.ones((24, 24), np.float32))}}, "param of the input 'image' needs a start image, and several inputs start from noise"),
+    ({"transforms": {"image": transforms.CompositeAlpha()}}, "CompositeAlpha() needs an alpha channel, and with several inputs none has one; leave it out"),
+    ({"transforms": {"audio": transforms.Rotate(5)}}, "Rotate(degrees=5) needs images with two axes or more, and signals have one; leave it out"),
     ({"size": 32}, "PairByName optimises image and audio, which each have a size; give it in the param of each, as in param={'image': param.Image(size=...)}"),
     ({"start": torch.rand(1, 24, 24)}, "PairByName optimises image and audio, which start from noise; leave out start, or give values for all but one with net.with_given(...)"),
     ({"transforms": {"image": 3}}, "3 for the input 'image' is not a transform: it needs `draw` and `apply`, or `place`"),
@@ -355,6 +358,8 @@ def test_what_works_on_one_input_says_so(tmp_path):
         "explain": lambda: fv.explain(net, torch.rand(1, 24, 24), "logit:both"),
         "dream": lambda: fv.dream(net, tmp_path / "a.png"),
         "examples": lambda: fv.examples(net, tmp_path, "image"),
+        "unit": lambda: fv.unit(net, "image:0", photographs=tmp_path),
+        "doctor": lambda: fv.doctor(net),
     }.items():
         with pytest.raises(fv.SettingError) as caught:
             call()
@@ -367,6 +372,7 @@ def test_what_works_on_one_input_says_so(tmp_path):
         (lambda: fv.fit_prior(torch.rand(4, 1, 24, 24), network=net), "PairByName optimises image and audio, and a prior is about one input; give values for the others with net.with_given(...)"),
         (lambda: net.with_input(size=48), "PairByName has an fv.InputSpec for each of image, audio; make another network with fv.Network(module, inputs=...)"),
         (lambda: net.with_given({"image": torch.rand(1, 1, 24, 24), "audio": torch.zeros(1, 1, 96)}), "one input must stay an fv.InputSpec to be optimised, got values for image, audio"),
+        (lambda: net.layers(48), "PairByName does not accept images of 48 px; each input has the size of its fv.InputSpec: image (1, 24, 24), audio (1, 96)"),
         (lambda: net.with_given({"video": 1}), "no given input 'video'; the given inputs are 'image', 'audio'"),
         (lambda: fv.score(net, "logit:both", torch.rand(1, 1, 24, 24)), "PairByName optimises several inputs; give their images as net.pack({'image': ..., 'audio': ...})"),
         (lambda: net.pack({"image": torch.rand(1, 1, 24, 24)}), "PairByName optimises image and audio; images must be a dict by name, got {'image'}"),
@@ -375,9 +381,18 @@ def test_what_works_on_one_input_says_so(tmp_path):
         (lambda: fv.render(net, "logit:both", **QUICK).values, "each optimised input has its own values; use rendering.inputs['image'].values"),
         (lambda: fv.render(net, "logit:both", **QUICK).at(12), "images of several inputs have a fixed size; give it in the param of each input"),
     ):  # fmt: skip
-        with pytest.raises(fv.SettingError) as caught:
+        with pytest.raises(fv.FeatvizError) as caught:
             call()
         assert str(caught.value) == message
+
+
+def test_a_stack_sets_the_batch_of_the_others():
+    stack = param.Stack((np.zeros((1, 24, 24), np.float32),))
+    rendering = fv.render(matched_pair(), "logit:both", param={"image": stack}, **QUICK)
+    images = rendering.inputs["image"].images
+    assert len(images) == len(rendering.inputs["audio"]) == 2
+    assert not images[0].any()
+    assert images[1].std() > 0
 
 
 def test_replay_refuses_a_network_with_other_inputs():
