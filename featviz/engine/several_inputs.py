@@ -50,17 +50,7 @@ def params_of_inputs(
         SettingError: There is no such input, a value is no param, sizes or batches do not fit, or there is a `size` or
             a start image.
     """
-    if starts:
-        raise SettingError(
-            f"{network.label} optimises {_listed(network)}, which start from noise; leave out start, or give "
-            "values for all but one with net.with_given(...)"
-        )
-    if size is not None:
-        first = next(iter(network.inputs))
-        raise SettingError(
-            f"{network.label} optimises {_listed(network)}, which each have a size; give it in the param of "
-            f"each, as in param={{{first!r}: param.Image(size=...)}}"
-        )
+    _refuse(network, size, starts)
     if isinstance(param, InputParams):
         _check_same(network, {name: (shape[0], len(shape) - 1) for name, _, shape in param.parts})
         return param
@@ -78,6 +68,25 @@ def params_of_inputs(
             f"params of several inputs need the same batch, got {' and '.join(map(str, sorted(batches)))}"
         )
     return InputParams(tuple((name, each, _shape(name, each, specs[name])) for name, each in made.items()), batch)
+
+
+def _refuse(network: Network, size: int | Size | None, starts: bool) -> None:
+    """Check that nothing is given that is for one input.
+
+    Raises:
+        SettingError: There is a size or a start image.
+    """
+    if starts:
+        raise SettingError(
+            f"{network.label} optimises {_listed(network)}, which start from noise; leave out start, or give "
+            "values for all but one with net.with_given(...)"
+        )
+    if size is not None:
+        first = next(iter(network.inputs))
+        raise SettingError(
+            f"{network.label} optimises {_listed(network)}, which each have a size; give it in the param of "
+            f"each, as in param={{{first!r}: param.Image(size=...)}}"
+        )
 
 
 def transforms_of_inputs(network: Network, param: InputParams, transforms: InputTransformSource) -> Transforms:
