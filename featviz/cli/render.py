@@ -114,15 +114,18 @@ def render(
     image = None if param is None else as_param(param, None, batch, named)
     shown = _shown_size(at, param or "fourier", image)
     loaded = network.load(smooth_pools=smooth_pools)
-    if output is not None:
-        check_result(output, loaded.input.axes)
-    image = None if param is None else as_param(param, None, batch, named, spec=loaded.input)
+    inputs = loaded.inputs or {"": loaded.input}
+    for spec in inputs.values():
+        check_result(output or Path("image.png"), "yx" if output is None else spec.axes)
+    params = {
+        name: None if param is None else as_param(param, None, batch, named, spec=spec) for name, spec in inputs.items()
+    }
     parsed += find_classes(loaded, classes)
     units = find_matched(loaded, parsed, match, match_weight)
     rendering = fv.render(
         loaded,
         [unit.objective for unit in units] if units else parsed,
-        param=image,
+        param=params if loaded.inputs else params[""],
         size=None if sides is None else as_size(sides, len(loaded.size)),
         batch=batch,
         transforms=as_transforms(transforms, named),

@@ -26,7 +26,7 @@ from featviz.transforms import NEAR
 from featviz.transforms.inputs import InputTransforms
 from featviz.transforms.presets import USUAL
 
-InputParamSource = Param | Spatial | str | Mapping[str, Param | Spatial | str] | None
+InputParamSource = Param | Spatial | str | Mapping[str, Param | Spatial | str | None] | None
 """A param for all inputs, or by name of the input."""
 InputTransformSource = (
     Transforms | Transform | Geometric | str | Mapping[str, Transforms | Transform | Geometric | str] | None

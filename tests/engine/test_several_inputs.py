@@ -434,5 +434,10 @@ def test_on_the_command_line(capsys):
     for name in ("image", "audio"):
         assert main(["replay", f"a-{name}.png", "--model", "pair.py:net", "--quiet"]) == 0
         assert "the same as the image, to the byte" in capsys.readouterr().out
+    assert main(["render", "logit:both", "--model", "pair.py:net", "--steps", "2", "--quiet", "-o", "b.wav"]) == 2
+    assert "cannot write b.wav: end it in .png" in capsys.readouterr().err  # before anything is rendered
+    assert main(["render", "logit:both", "--model", "pair.py:net", "--steps", "2", "--quiet", "--param", "pixel"]) == 0
+    assert fv.Recipe.of("logit_both-audio.png").param.count("Pixel(") == 2
+    assert "Standardized" in fv.Recipe.of("logit_both-audio.png").param
     assert main(["gallery", "--model", "pair.py:net", "--quiet", "-o", "g"]) == 2
     assert "works on one input; give a value for 'audio'" in capsys.readouterr().err
