@@ -191,6 +191,8 @@ class RenderContext:
             where there is no network that could.
         batch_statistics: Returns the mean and the standard deviation of each channel of a batch-norm layer's output
             over the training data, or `None` for a layer without them; `None` where there is no network.
+        inputs: Names of the optimised inputs, where there are several. The images are then packed into one signal.
+        per_image: Names of the inputs that are given per image, so that no other images can be run.
     """
 
     capture: Callable[[Tensor, Iterable[str]], Activations]
@@ -199,6 +201,8 @@ class RenderContext:
     view: Size
     embed_texts: Callable[[Sequence[str], str], Tensor] | None = None
     batch_statistics: Callable[[str], tuple[Tensor, Tensor] | None] | None = None
+    inputs: tuple[str, ...] = ()
+    per_image: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -16,13 +16,15 @@ from featviz.engine import entry_point
 from featviz.interfaces import ProgressSource, Transforms
 from featviz.io import Array, auto_bar, is_file, is_folder
 from featviz.network import is_on_this_machine
+from featviz.param.inputs import InputParams
+from featviz.transforms.inputs import InputTransforms
 
 RECIPE_NAMES = {
     name: value
     for package in (fv.objectives, fv.optimizers, fv.param, fv.transforms)
     for name in package.__all__
     if isinstance(value := getattr(package, name), type)
-} | {"Array": Array, "Execution": fv.Execution}
+} | {"Array": Array, "Execution": fv.Execution, "InputParams": InputParams, "InputTransforms": InputTransforms}
 """Classes that a recipe may name. There are no functions among them, so that a recipe can import or run nothing."""
 
 
@@ -86,6 +88,7 @@ def replay(
             "give the original file with --start, or start="
         )
     _warn_of_differences(recipe.machine, rendering.recipe.machine)
+    rendering = rendering.inputs[recipe.part] if recipe.part else rendering
     rendering = rendering if recipe.index is None else rendering[recipe.index]
     return rendering if recipe.shown is None else rendering.at(recipe.shown)
 
@@ -94,9 +97,16 @@ def check_weights(network: fv.Network, recipe: fv.Recipe) -> None:
     """Check that a network has the weights with which an image was rendered.
 
     Raises:
-        RecipeError: It has others.
+        RecipeError: It has others, or optimises other inputs.
     """
     check_given(network, recipe)
+    if network.inputs != dict(recipe.inputs):
+        then, now = (" and ".join(map(repr, some)) or "one input" for some in (dict(recipe.inputs), network.inputs))
+        now = "other specifications of them" if then == now else now
+        raise fv.RecipeError(
+            f"the image was rendered with {then} optimised, and {network.label} has {now}; give the original network "
+            "with --model, or network="
+        )
     if network.fingerprint != recipe.fingerprint:
         raise fv.RecipeError(
             f"the image was rendered with weights {recipe.fingerprint}, {network.label} has {network.fingerprint}; "
@@ -197,8 +207,8 @@ def load_recipe_network(
             f"the image was rendered with {recipe.model}, whose weights are not on this machine; "
             "add --download to get them, or give --weights FILE (download=True or weights= in Python)"
         )
-    spec = dict(vars(recipe.input))
-    size = spec.pop("size")
+    spec = dict(vars(recipe.input)) if not recipe.inputs else {}  # a network with several inputs has its own
+    size = spec.pop("size", None)
     return fv.load(
         model or recipe.model,
         weights=weights,

@@ -57,10 +57,11 @@ def replay(
 
     check_rate(rate)
     recipe = fv.Recipe.of(image)
-    check_rate_applies(rate, recipe.input.axes, recipe.model)
+    check_rate_applies(rate, recipe.spec.axes, recipe.model)
     if rate is None and ending_of(image) == ".wav":
         rate = read_wav(image)[1]
-    path = _replay_file(image, output, recipe.input.axes, len(recipe.seeds) if recipe.index is None else 1, rate)
+    count = len(recipe.seeds) if recipe.index is None else 1
+    path = _replay_file(image, output, recipe.spec.axes, count, rate)
     rendering = fv.replay(
         recipe,
         network=model,

@@ -120,17 +120,22 @@ def render(
     image = None if param is None else as_param(param, None, batch, named)
     shown = _shown_size(at, param or "fourier", image)
     loaded = network.load(smooth_pools=smooth_pools)
-    image = None if param is None else as_param(param, None, batch, named, spec=loaded.input)
+    inputs = loaded.inputs or {"": loaded.input}
+    params = {
+        name: None if param is None else as_param(param, None, batch, named, spec=spec) for name, spec in inputs.items()
+    }
     parsed += find_classes(loaded, classes)
     if loaded.tokens is None:
-        check_rate_applies(rate, loaded.input.axes, loaded.label)
-        count = len(parsed) * (batch if image is None else image.batch)
-        check_save(output or Path("image.npy"), loaded.input.axes, count=count, rate=rate)
+        for name, spec in inputs.items():
+            check_rate_applies(rate, spec.axes, loaded.label)
+            made = params[name]
+            count = len(parsed) * (batch if made is None else made.batch)
+            check_save(output or Path("image.npy"), spec.axes, count=count, rate=rate)
     units = find_matched(loaded, parsed, match, match_weight)
     rendering = fv.render(
         loaded,
         [unit.objective for unit in units] if units else parsed,
-        param=image,
+        param=params if loaded.inputs else params[""],
         size=None if sides is None else as_size(sides, len(loaded.size)),
         batch=batch,
         transforms=as_transforms(transforms, named),

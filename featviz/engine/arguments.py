@@ -65,6 +65,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
             if name in given and not (given[name] is None and signature.parameters[name].default is None):
                 check(name, given[name])
                 if isinstance(given[name], Network):
+                    _check_inputs(function.__name__, given[name])
                     _check_reads(function.__name__, given[name])
                     _check_given(function.__name__, given[name])
         progress = {name: _own_progress(function.__name__, name, given) for name in automatic}
@@ -108,11 +109,26 @@ def _check_given(function: str, network: Network) -> None:
     Raises:
         SettingError: Inputs are given per image.
     """
-    if network.given_images is not None and function not in PER_IMAGE:
-        own = ", ".join(name for name, each in network.given.items() if each.rows == "own")
+    if network.given_per_image and function not in PER_IMAGE:
+        own = ", ".join(network.given_per_image)
         raise SettingError(
             f"{network.label} has the input(s) {own} per image, and {function} needs them for all images; give one row "
             "with net.with_given(...)"
+        )
+
+
+def _check_inputs(function: str, network: Network) -> None:
+    """Check that a public function that works on one input gets a network that optimises one.
+
+    Raises:
+        SettingError: It optimises several.
+    """
+    if network.inputs and function not in SEVERAL_INPUTS:
+        _, *others = network.inputs
+        values = ", ".join(f"{name!r}: ..." for name in others)
+        raise SettingError(
+            f"{network.label} optimises {' and '.join(network.inputs)}, and {function} works on one input; give a "
+            f"value for {', '.join(map(repr, others))}: net.with_given({{{values}}})"
         )
 
 
@@ -250,6 +266,8 @@ COMMANDS = {
 """Names on the command line of public functions that are called otherwise."""
 PER_IMAGE = frozenset(("render", "replay", "score"))
 """Public functions that accept a network with inputs that are given per image."""
+SEVERAL_INPUTS = PER_IMAGE
+"""Public functions that accept a network with several optimised inputs."""
 USE = "use explain, compare, attention or embeddings"
 """What to do instead."""
 CHECKS: Mapping[str, Callable[[str, Any], object]] = {

@@ -152,6 +152,7 @@ def _key(network: Network, layers: Collection[str], count: int, view: Size, exec
     ]
     facts += [network.fingerprint, network.input.content, sorted(layers), count, view]
     facts += [asdict(execution), network.smooth_pools]
+    facts += [repr(network.inputs)] if network.inputs else []
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

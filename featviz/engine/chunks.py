@@ -153,7 +153,7 @@ class Chunks:
         images = job.images(leaves)
         views, move = job.view.look(images, draw)
         acts = self._forward(check_differentiable(views, BLOCKED), redirect=redirect, graph=False, rows=some)
-        acts = acts.of(images, done=done, move_masks=move, has_alpha=job.has_alpha)
+        acts = acts.of(images, done=done, move_masks=move, has_alpha=job.has_alpha, **job.packing)
         scores = check_differentiable(job.scores(acts, some), NOT_DIFFERENTIABLE)
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         return scores.detach(), torch.autograd.grad(-scores.sum(), wanted, allow_unused=True)
@@ -164,7 +164,7 @@ class Chunks:
         """Run the network on views, or on one tile of them, and score the images."""
         job = self._job
         acts = self._forward(seen, redirect=redirect, rows=some)
-        acts = acts.of(images, done=done, move_masks=move, has_alpha=job.has_alpha)
+        acts = acts.of(images, done=done, move_masks=move, has_alpha=job.has_alpha, **job.packing)
         return job.scores(acts, some)
 
     def _backward(

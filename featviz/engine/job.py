@@ -41,8 +41,10 @@ from featviz.io import check_unit_range, read_image, resize
 from featviz.network import CODES, Execution, Network, read_start
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
+from featviz.param.inputs import InputParams
 from featviz.random import Generators
 from featviz.transforms import NEAR, Resize
+from featviz.transforms.inputs import InputTransforms
 from featviz.transforms.presets import USUAL
 
 Start = str | Path | Float[Tensor, "..."] | Float[np.ndarray, "..."]
@@ -155,6 +157,11 @@ class Job:
         return tuple(str(objective) for objective in self.objectives for _ in range(self.param.batch))
 
     @property
+    def packing(self) -> dict[str, Any]:
+        """What activations must know of packed images; empty for one input."""
+        return {"shapes": self.param.shapes} if isinstance(self.param, InputParams) else {}
+
+    @property
     def groups(self) -> list[slice]:
         """Images that must run together because an objective or the param relates them; often one image each."""
         batch = self.param.batch
@@ -178,7 +185,9 @@ class Job:
             images = self.images(self.leaves)
         traits = [traits_of(objective) for objective in self.objectives]
         positional = any(each.needs_full_view or each.depends_on_position for each in traits)
-        transforms = (Resize(self.view.size),) if positional else ()
+        transforms: Transforms = (Resize(self.view.size),) if positional else ()
+        if self.network.inputs:  # packed images have no size to which they could be resized
+            transforms = tuple(each.plain for each in self.transforms if isinstance(each, InputTransforms))
         try:
             view = View.prepare(transforms, self.network, images, self.execution.tile, self.layers)
             for each in self.objectives:
@@ -244,6 +253,7 @@ class Job:
             weights=self.network.weights,
             fingerprint=self.network.fingerprint,
             input=self.network.input,
+            inputs=tuple(self.network.inputs.items()),
             smooth_pools=self.network.smooth_pools,
             head=self.network.head,
             given={name: (each.rows, each.shown, each.fingerprint) for name, each in self.network.given.items()},

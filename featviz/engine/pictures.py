@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,25 @@ def pictures_of(images: Float[Tensor, "n c *size"], spec: InputSpec) -> list[UIn
     """
     numbers = zip(images.numpy(), in_range_of_data(images, spec).numpy(), strict=True)
     return [picture_of(image, values, spec, alpha=images.shape[1] > spec.channels) for image, values in numbers]
+
+
+def same_size(pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Bring pictures to one size: small ones are enlarged by a whole number, and centred on white.
+
+    Args:
+        pictures: RGB pixels.
+    """
+    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    return [_centred(picture, height, width) for picture in pictures]
+
+
+def _centred(picture: UInt8[np.ndarray, "_ _ 3"], height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    times = min(height // picture.shape[0], width // picture.shape[1])
+    large = picture.repeat(times, 0).repeat(times, 1)
+    top, left = (height - large.shape[0]) // 2, (width - large.shape[1]) // 2
+    whole = np.full((height, width, 3), 255, np.uint8)
+    whole[top : top + large.shape[0], left : left + large.shape[1]] = large
+    return whole
 
 
 def save_numbers(

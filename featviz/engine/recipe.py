@@ -63,6 +63,9 @@ class Recipe:
             (`"one"` row for all, its `"own"` row for each, or `"none"`), the value if it is small, else its type and
             shape, and its hash.
         texts: The classes of a network whose classes are texts, which are part of its fingerprint.
+        inputs: Names and specifications of several optimised inputs; empty for one. `input` and `size` are then those
+            of all of them packed into one signal.
+        part: Of several optimised inputs, the one that this file shows; empty for all.
     """
 
     model: str
@@ -93,6 +96,8 @@ class Recipe:
     texts: tuple[str, ...] = ()
     accentuation: Mapping[str, Any] | None = None
     given: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    inputs: tuple[tuple[str, InputSpec], ...] = ()
+    part: str = ""
 
     TENSOR: ClassVar[str] = "an image made in Python"
     """Value of `start` for an image that came from no file."""
@@ -168,6 +173,11 @@ class Recipe:
                     "give the network with its original class names"
                 )
 
+    @property
+    def spec(self) -> InputSpec:
+        """Specification of the input that is shown."""
+        return dict(self.inputs)[self.part] if self.part else self.input
+
     def only(self, index: int) -> Recipe:
         """Return the recipe of one image of the batch."""
         return replace(self, index=index)
@@ -231,7 +241,7 @@ class Recipe:
         decisive["precision"] = parse_repr(self.execution, {"Execution": Execution}).precision
         decisive["dictionaries"] = {layer: content for layer, (_, content) in decisive["dictionaries"].items()}
         # Fields that older recipes do not have.
-        for later in ("classes", "head", "outputs", "dictionaries", "accentuation", "given"):
+        for later in ("classes", "head", "outputs", "dictionaries", "accentuation", "given", "inputs", "part"):
             if not decisive[later]:
                 del decisive[later]
         if self.dream is not None:
@@ -255,6 +265,7 @@ class Recipe:
                 raise RecipeError(f"the recipe has format {version}, this featviz reads {FORMAT}; use another version")
             known = {field.name for field in fields(cls)}
             found["input"] = _input_spec(found["input"])
+            found["inputs"] = tuple((name, _input_spec(spec)) for name, spec in found.get("inputs", ()))
             recipe = cls(**{key: _to_tuples(value) for key, value in found.items() if key in known})
             kinds = get_type_hints(cls)
             wrong = [name for name in known if not _is_kind(getattr(recipe, name), kinds[name])]
@@ -263,6 +274,7 @@ class Recipe:
             wrong += [] if recipe.shown is None or len(recipe.shown) == axes else ["shown"]
             images, objectives = len(recipe.seeds), len(recipe.objectives)
             uneven = not objectives or not images or images % objectives
+            wrong += ["part"] if recipe.part and recipe.part not in dict(recipe.inputs) else []
             if wrong or uneven or recipe.index not in (None, *range(images)):
                 raise ValueError(wrong)
             return recipe

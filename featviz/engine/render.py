@@ -20,13 +20,21 @@ from featviz.engine.monitor import Monitor
 from featviz.engine.recording import Recorder
 from featviz.engine.reporting import Reporter, copied
 from featviz.engine.result import Rendering, Robustness
+from featviz.engine.several_inputs import (
+    InputParamSource,
+    InputTransformSource,
+    check_one,
+    params_of_inputs,
+    transforms_of_inputs,
+)
 from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms, usual_param
 from featviz.errors import FeatvizWarning, SettingError
-from featviz.interfaces import Geometric, Optimizer, Param, ProgressSource, Size, Spatial, Transform, Transforms
+from featviz.interfaces import Optimizer, ProgressSource, Size
 from featviz.io import auto_bar
 from featviz.network import Execution, Network
 from featviz.objectives import ObjectiveSource
 from featviz.optimizers import Adam
+from featviz.param.inputs import InputParams
 
 MOVED = 0.01
 """An image has moved if a pixel differs from the start by more than this, in [0, 1]."""
@@ -38,10 +46,10 @@ def render(
     network: Network,
     objective: ObjectiveSource | Sequence[ObjectiveSource],
     *,
-    param: Param | Spatial | str | None = None,
+    param: InputParamSource = None,
     size: int | Size | None = None,
     batch: int = 1,
-    transforms: Transforms | Transform | Geometric | str | None = None,
+    transforms: InputTransformSource = None,
     optimizer: Optimizer | str = Adam(),
     lr: float | None = None,
     quality: str = "usual",
@@ -66,14 +74,16 @@ def render(
         objective: Text such as `"stage2:5 - 0.5*logit:spiral"`, an objective, or a sequence of either.
         param: Image parameterization, such as `param.Image(size=224, batch=4)`; the spatial part of one, such as
             `param.Pixel()`; or its text, such as `"cppn"`. `None` for
-            `param.Image()`, with another decay of the spectrum for signals, volumes and video.
+            `param.Image()`, with another decay of the spectrum for signals, volumes and video. With several optimised
+            inputs, a dict of these by name of the input; left out are defaults.
         size: Height and width of the images in px, or one side; for signals and volumes the length of each axis, as
             (4096,). `None` for the param's own, which is that of the start image or of the network unless it says
             otherwise.
         batch: Number of images of each objective; 1 for the param's own.
         transforms: One transform or a sequence of them; `()` for none; or text, such as `"lucid"`. `None` for
             `transforms.STANDARD`, for `transforms.NEAR` with a param that has the trait `close_views`, and for those of
-            `featviz.transforms.presets.USUAL` with signals, volumes and video.
+            `featviz.transforms.presets.USUAL` with signals, volumes and video. With several optimised inputs, a dict of
+            these by name of the input; left out are defaults.
         optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`.
         lr: Initial learning rate of Adam, > 0; `None` for that of `optimizer`.
         quality: `"draft"`, `"usual"` or `"best"`: the number of steps, 320, 512 or 1536.
@@ -99,9 +109,14 @@ def render(
         SettingError: An argument is out of its range.
         RenderError: No image receives a gradient, every score became NaN, or memory ran out.
     """
-    usual = usual_param(network.input, starts=start is not None)
-    param = as_param(usual if param is None else param, size, batch, spec=network.input)
-    transforms = as_transforms(transforms)
+    if network.inputs:
+        param = params_of_inputs(network, param, size, batch, starts=start is not None)
+        transforms = transforms_of_inputs(network, param, transforms)
+    else:
+        usual = usual_param(network.input, starts=start is not None)
+        given = check_one(network, "param", param)
+        param = as_param(usual if given is None else given, size, batch, spec=network.input)
+        transforms = as_transforms(check_one(network, "transforms", transforms))
     optimizer, steps = as_optimizer(optimizer, lr), as_steps(quality, steps)
     _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
@@ -111,6 +126,7 @@ def render(
     report = Reporter(progress, steps, current)
     kept: dict[int, Tensor] = {}
     done, at_start = 0, _sampled(job)
+    started = [leaf.detach().clone() for leaf in job.leaves] if network.inputs else []
     with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
         chunks = Chunks(job, forward, last)
         recorder = Recorder(job, chunks, stepper, steps, last)
@@ -133,6 +149,8 @@ def render(
             error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
             raise
         robustness = _robustness(job, chunks, monitor.history(done), robustness_views)
+    if done and isinstance(param, InputParams):
+        _warn_of_unchanged(param.unchanged(started, job.leaves), job.names)
     used = replace(job.execution, chunk_size=chunks.chunk_size, max_memory=None)
     with torch.no_grad():
         images = job.images(job.leaves).cpu()
@@ -148,6 +166,7 @@ def render(
         redraw=job.redraw(job.leaves),
         robustness=robustness,
         plan=recorder.plan(done),
+        shapes=param.shapes if isinstance(param, InputParams) else {},
     )
 
 
@@ -157,6 +176,17 @@ def _sampled(job: Job) -> Float[Tensor, "n c *size2"]:
         images = job.images(job.leaves)
         some: tuple[Any, ...] = (..., *[slice(None, None, 7)] * (images.ndim - 2))
         return images[some].clone().cpu()
+
+
+def _warn_of_unchanged(inputs: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """Warn of optimised inputs that the objectives do not depend on."""
+    for each in inputs:
+        warnings.warn(
+            f"the input {each!r} did not change, as {', '.join(dict.fromkeys(names))} has no gradient there; choose a "
+            f"layer that depends on it, or give it a value with net.with_given({{{each!r}: ...}})",
+            FeatvizWarning,
+            stacklevel=3,
+        )
 
 
 def _check_counts(steps: int, until: int | None, robustness_views: int) -> None:

@@ -16,10 +16,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from featviz.engine.pictures import NUMBERS, in_range_of_data, picture_of, save_numbers
+from featviz.engine.pictures import NUMBERS, in_range_of_data, picture_of, same_size, save_numbers
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
-from featviz.interfaces import Size, as_size, show_size
+from featviz.interfaces import Shape, Size, as_size, show_size
 from featviz.io import (
     NPY,
     check_result,
@@ -37,6 +37,7 @@ from featviz.io import (
 )
 from featviz.io.clips import FRAME_RATE
 from featviz.network import Execution, neutral_state
+from featviz.network.packing import split
 
 HISTORY_POINTS = 100
 """Largest number of scores that are stored in an image file."""
@@ -79,7 +80,8 @@ class Rendering:
 
     Args:
         images: In [0, 1], (n, c, h, w), or `(n, c, *size)` for signals and volumes, on the CPU. `values` has them in
-            the range of the network's data.
+            the range of the network's data. Those of several optimised inputs are packed into one signal,
+            (n, 1, length): `inputs` has each.
         history: Score of every step, (steps, n).
         names: What each image shows.
         recipe: Everything that determines the images.
@@ -90,6 +92,7 @@ class Rendering:
         redraw: Draws the same images at another size; `None` where the param has one size only.
         robustness: Scores of the finished images in new views; `None` where they were not computed.
         plan: How the steps ran: how many were replayed as a CUDA graph, or why none.
+        shapes: Of several optimised inputs, channels and length of each axis by name; empty for one.
     """
 
     images: Float[Tensor, "n c *size"]
@@ -103,6 +106,7 @@ class Rendering:
     redraw: Callable[[Size], Tensor] | None = None
     robustness: Robustness | None = None
     plan: str = ""
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -111,6 +115,8 @@ class Rendering:
     def __repr__(self) -> str:
         """Show what the images are of, their number, size and steps."""
         size = show_size(self.images.shape[2:], "x")
+        if self.shapes:
+            size = ", ".join(f"{name} {show_size(sides, 'x')}" for name, (_, *sides) in self.shapes.items())
         return f"<Rendering of {', '.join(self.names)}: {len(self)} x {size} px, {len(self.history)} steps>"
 
     @property
@@ -118,8 +124,31 @@ class Rendering:
         """The images in the range of the network's data: amplitudes of a signal, for example.
 
         They are the images themselves where that range is [0, 1]. An alpha channel stays in [0, 1].
+
+        Raises:
+            SettingError: There are several inputs, each with a range of its own.
         """
-        return in_range_of_data(self.images, self.recipe.input)
+        if self.shapes:
+            raise SettingError(
+                f"each optimised input has its own values; use rendering.inputs[{next(iter(self.shapes))!r}].values"
+            )
+        return in_range_of_data(self.images, self.recipe.spec)
+
+    @property
+    def inputs(self) -> dict[str, Rendering]:
+        """Of several optimised inputs, the result of each as a rendering of its own, by name; empty for one input."""
+        images = split(self.images, self.shapes) if self.shapes else {}
+        kept = {step: split(each, self.shapes) for step, each in self.snapshots.items()} if self.shapes else {}
+        return {
+            name: replace(
+                self,
+                images=each,
+                snapshots={step: images[name] for step, images in kept.items()},
+                recipe=replace(self.recipe, part=name),
+                shapes={},
+            )
+            for name, each in images.items()
+        }
 
     def __getitem__(self, image: int) -> Rendering:
         """Return one image as a rendering of its own.
@@ -153,6 +182,8 @@ class Rendering:
                 for each axis.
         """
         if self.redraw is None:
+            if self.recipe.inputs:
+                raise SettingError("images of several inputs have a fixed size; give it in the param of each input")
             raise SettingError("these images have a fixed size; render with param.CPPN() to draw them at any size")
         axes = self.images.ndim - 2
         size = as_size(size, axes)
@@ -177,17 +208,19 @@ class Rendering:
     def file_name(self) -> str:
         """Default file name: what the image shows, and of how many others there are on its sheet.
 
-        It ends in .png for images, and in .npy for signals and volumes.
+        It ends in .png for images, and in .npy for signals and volumes. That of one of several inputs has its name, and
+        for all of them it ends in .png.
         """
-        ending = ".png" if self.recipe.input.axes == "yx" else NPY
+        ending = ".png" if self.recipe.spec.axes == "yx" or self.shapes else NPY
         first = slug(self.names[0].replace("-", "minus ", 1) if self.names[0].startswith("-") else self.names[0])
-        return f"{first}{f'_and_{len(self) - 1}_more' if len(self) > 1 else ''}{ending}"
+        part = f"-{slug(self.recipe.part)}" if self.recipe.part else ""
+        return f"{first}{f'_and_{len(self) - 1}_more' if len(self) > 1 else ''}{part}{ending}"
 
     def sheet(self, *, labels: bool = True, rate: float | None = None) -> UInt8[np.ndarray, "h w rgba"]:
         """Return a contact sheet of all images. A single image stays as it is and keeps its alpha channel.
 
         A signal is drawn as a line per channel; a volume as its middle slices across z, y and x and its maximum along
-        z; a clip as up to 8 of its frames.
+        z; a clip as up to 8 of its frames. Each of several inputs has its own picture.
 
         Args:
             labels: Write under each image what it shows.
@@ -196,14 +229,15 @@ class Rendering:
         Raises:
             OutputError: The results are signals, and matplotlib is not installed.
         """
-        pictures = self._pictures(rate)
-        return pictures[0] if len(pictures) == 1 else contact_sheet(pictures, self.names if labels else ())
+        pictures = same_size(self._pictures(rate)) if self.shapes else self._pictures(rate)
+        return pictures[0] if len(pictures) == 1 else contact_sheet(pictures, self._labels if labels else ())
 
     def save(self, path: str | Path, *, labels: bool = True, rate: float | None = None) -> list[Path]:
         """Write the images: to a file as one contact sheet, to an existing folder as one file each.
 
         The recipe is stored in each file. Files in a folder are named after what they show, with a number where
-        there is such a file already.
+        there is such a file already. Several inputs are saved as one file each: `x.png` becomes `x-image.png` and
+        `x-audio.png`, each of which `fv.replay` renders again.
 
         Args:
             path: A file that ends in .png, .jpg, .jpeg or .webp gets the picture that `sheet` returns; it is replaced
@@ -224,21 +258,24 @@ class Rendering:
         """
         path = Path(path)
         if is_folder(path):
-            each = [self[i] for i in range(len(self))]
-            names = [f"{i:02d}-{one.file_name}" for i, one in enumerate(each)]
+            each = [(i, one) for i in range(len(self)) for one in (*self[i].inputs.values(),) or (self[i],)]
             return [
-                file
-                for one, name in zip(each, names, strict=True)
-                for file in one.save(free_path(path / name), rate=rate)
+                file for i, one in each for file in one.save(free_path(path / f"{i:02d}-{one.file_name}"), rate=rate)
             ]
+        if self.shapes:
+            named = {name: path.with_name(_with_input(path, name)) for name in self.shapes}
+            parts = self.inputs
+            for name, file in named.items():
+                check_result(file, parts[name].recipe.spec.axes)
+            return [f for name, file in named.items() for f in parts[name].save(file, labels=labels, rate=rate)]
         recipe, report = self.recipe.to_json(), json.dumps(self.report) if len(self) == 1 else None
-        check_result(path, self.recipe.input.axes)
+        check_result(path, self.recipe.spec.axes)
         if ending_of(path) not in NUMBERS:
             return [save_image(self.sheet(labels=labels, rate=rate), path, recipe, report)]
         numbers = self.images.numpy(), self.values.numpy()
         shown = self.names if labels else ()
         return [
-            save_numbers(*numbers, path, self.recipe.input, (recipe, report), labels=shown, alpha=self.alpha, rate=rate)
+            save_numbers(*numbers, path, self.recipe.spec, (recipe, report), labels=shown, alpha=self.alpha, rate=rate)
         ]
 
     @property
@@ -275,24 +312,39 @@ class Rendering:
 
     def _repr_png_(self) -> bytes | None:
         """Show the contact sheet in Jupyter; signals as text where matplotlib is not installed."""
-        return encode(self.sheet(), ".png") if self.recipe.input.axes != "x" or has_matplotlib() else None
+        specs = dict(self.recipe.inputs).values() if self.shapes else (self.recipe.spec,)
+        return encode(self.sheet(), ".png") if has_matplotlib() or all(spec.axes != "x" for spec in specs) else None
 
     def _repr_html_(self) -> str | None:
         """Show volumes in Jupyter as slices with sliders, and video as an animation; `None` for the others."""
-        if self.recipe.input.axes == "zyx":
+        if self.recipe.spec.axes == "zyx":
             shown = zip(self.images.numpy(), self.names, strict=True)
             return "".join(volume_html(volume, name) for volume, name in shown)
-        if self.recipe.input.axes == "tyx":
+        if self.recipe.spec.axes == "tyx":
             return clip_html(
                 sheets_of(self.images.numpy(), self.names, alpha=self.alpha), FRAME_RATE, ", ".join(self.names)
             )
         return None
 
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        """What each picture shows."""
+        return tuple(f"{name}, {part}" for name in self.names for part in self.shapes) if self.shapes else self.names
+
     def _pictures(self, rate: float | None = None) -> list[UInt8[np.ndarray, "h w rgba"]]:
         """Return the picture of each image, as `sheet` describes."""
+        if self.shapes:
+            parts = [each._pictures(rate) for each in self.inputs.values()]
+            return [picture for pictures in zip(*parts, strict=True) for picture in pictures]
         numbers = zip(self.images.numpy(), self.values.numpy(), strict=True)
-        spec = self.recipe.input
+        spec = self.recipe.spec
         return [picture_of(image, values, spec, alpha=self.alpha, rate=rate) for image, values in numbers]
+
+
+def _with_input(path: Path, name: str) -> str:
+    """Return a file name with the name of an input before its ending."""
+    stem = path.name[: len(path.name) - len(ending_of(path))]
+    return f"{stem}-{slug(name)}{path.name[len(stem) :]}"
 
 
 def _redraw_one(redraw: Callable[[Size], Tensor], image: int, size: Size) -> Float[Tensor, "1 c *size"]:

@@ -53,8 +53,16 @@ def bind(objectives: Sequence[ObjectiveLike], network: Network, size: Size, view
         size: Length of each axis of the images in px.
         view: The same of what the network sees of them at once: the images, or tiles of them.
     """
-    statistics = partial(batch_statistics, network.module)
-    context = RenderContext(network.capture, network.channels, size, view, network.embed_texts, statistics)
+    context = RenderContext(
+        network.capture,
+        network.channels,
+        size,
+        view,
+        network.embed_texts,
+        partial(batch_statistics, network.module),
+        tuple(network.inputs),
+        network.given_per_image,
+    )
     return tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives)
 
 

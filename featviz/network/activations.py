@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import AddressError, SettingError, UndeclaredLayerError, nearest, plain_spelling
-from featviz.interfaces import Position, Size
+from featviz.interfaces import Position, Shape, Size
+from featviz.network.packing import split
 
 OUTPUT = ""
 """Name of the whole network among its layers, as in `named_modules`: its output, the class logits."""
@@ -84,6 +85,8 @@ class Activations(Mapping[str, Tensor]):
         move_masks: Moves masks as the transforms of this step moved the images.
         has_alpha: Whether the last channel of the images is alpha.
         outputs_of: Returns what a head's outputs are.
+        shapes: Channels and length of each axis of the images of each optimised input by name, where there are several:
+            `source` has them packed into one signal.
     """
 
     tensors: Mapping[str, Tensor]
@@ -95,6 +98,7 @@ class Activations(Mapping[str, Tensor]):
     move_masks: MoveMasks = _unmoved
     has_alpha: bool = False
     outputs_of: Callable[[str], tuple[OutputKind, OutputScale]] = _logits_of_classes
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
 
     def __getitem__(self, layer: str) -> Tensor:
         """Return the output of a layer, batch first."""
@@ -263,8 +267,27 @@ class Activations(Mapping[str, Tensor]):
         """The images before any transform, in [0, 1]; alpha is the last channel where they have one.
 
         Raises:
+            SettingError: These activations come from no images, or from several inputs.
+        """
+        if self.shapes:
+            names = " and ".join(self.shapes)
+            raise SettingError(
+                f"the objective is about one image, and the inputs {names} are optimised; leave out such terms, or "
+                "give values for all inputs but one with net.with_given(...)"
+            )
+        return self._attached
+
+    @property
+    def each_input(self) -> list[Float[Tensor, "n c *size"]]:
+        """The images of each optimised input, in [0, 1]; one item for one input.
+
+        Raises:
             SettingError: These activations come from no images.
         """
+        return [*split(self._attached, self.shapes).values()] if self.shapes else [self._attached]
+
+    @property
+    def _attached(self) -> Tensor:
         if self.source is None:
             raise SettingError("these activations come from no images; attach them with acts.of(images)")
         return self.source

@@ -17,6 +17,7 @@ def axis_layout(passes: Passes, call: Call, shape: Shape, before: dict[Call, Lay
     - Dimensions that grow with the input are positions. If all others but one grow, that one is the channels.
     - Otherwise the channels are those that the kind of the module defines, as of a linear layer; else those of the last
       output before it with the same shape, as for an activation function; else the first that does not grow.
+    - Of several inputs, an output has as many axes as its shape has, since it may belong to any of them.
 
     Args:
         passes: The passes over the network at two sizes.
@@ -24,7 +25,7 @@ def axis_layout(passes: Passes, call: Call, shape: Shape, before: dict[Call, Lay
         shape: Its shape in the first pass, batch first.
         before: Layouts of the outputs before it.
     """
-    axes = len(passes.spec.size)
+    axes = len(shape) - 2 if passes.specs else len(passes.spec.size)
     growing = passes.growing(call)
     rest = [dim for dim in range(1, len(shape)) if dim not in growing]
     if not rest:
@@ -34,7 +35,13 @@ def axis_layout(passes: Passes, call: Call, shape: Shape, before: dict[Call, Lay
     else:
         known = defined_channel(passes.parts[call[0]], shape) or _inherited(passes, shape, before)
         channel = known if known in rest else rest[0]
-    is_tokens = axes > 1 and len(shape) == 3 and bool(growing) and _grows_as_product(passes, call, growing[0])
+    is_tokens = (
+        not passes.specs
+        and axes > 1
+        and len(shape) == 3
+        and bool(growing)
+        and _grows_as_product(passes, call, growing[0])
+    )
     return Layout("tokens" if is_tokens else "map", channel, axes=axes)
 
 

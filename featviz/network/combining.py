@@ -46,6 +46,12 @@ def combine(**networks: Network) -> Network:
         raise SettingError(
             f"combined networks need inputs that are the same for all images; {own[0]} has some per image"
         )
+    several = [name for name, network in networks.items() if network.inputs]
+    if several:
+        raise SettingError(
+            f"combined networks must each optimise one input; {several[0]} optimises "
+            f"{' and '.join(networks[several[0]].inputs)}"
+        )
     first, *others = networks.values()
     if len({id(network.module) for network in networks.values()}) < len(networks):
         raise SettingError("combined networks must not share a module; copy it with copy.deepcopy(module)")

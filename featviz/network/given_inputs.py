@@ -1,4 +1,4 @@
-"""Let a module with several inputs run on images alone: one input is optimised, and the others are given."""
+"""Let a module with several inputs run on images alone: some inputs are optimised, and the others are given."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from featviz.checks import check_flag
 from featviz.errors import SettingError, shown
 from featviz.network.input_spec import InputSpec
+from featviz.network.packing import module_inputs, packed_spec
 from featviz.network.replaced_forward import own_forward, with_forward, without_forward
 
 SMALL = 64
@@ -125,7 +126,7 @@ class GivenInput:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Inputs:
-    """Inputs of a module by name or by position: an `InputSpec` where the optimised one goes, and given values.
+    """Inputs of a module by name or by position: an `InputSpec` where an optimised one goes, and given values.
 
     Args:
         tree: A mapping or a tuple of inputs, which may hold further mappings and sequences.
@@ -148,6 +149,17 @@ class Inputs:
         return {name: each for name, each in self.leaves.items() if isinstance(each, GivenInput)}
 
     @property
+    def specs(self) -> dict[str, InputSpec]:
+        """The optimised inputs by path."""
+        return {name: each for name, each in self.leaves.items() if isinstance(each, InputSpec)}
+
+    @property
+    def spec(self) -> InputSpec:
+        """Specification of the optimised input; where there are several, of all of them packed into one signal."""
+        first, *others = self.specs.values()
+        return packed_spec([first, *others]) if others else first
+
+    @property
     def count(self) -> int | None:
         """Number of images for which values are given per image; `None` where none is."""
         counts = [len(each.value) for each in self.given.values() if each.rows == "own"]
@@ -162,12 +174,14 @@ class Inputs:
 
         Args:
             forward: The function.
-            images: What the optimised input gets.
+            images: What the optimised input gets; packed images in [0, 1] where there are several.
             rows: Which images of a render they are; `None` for others, which get the first rows.
         """
+        specs = self.specs
+        optimised = module_inputs(images, specs) if len(specs) > 1 else dict.fromkeys(specs, images)
 
-        def value(_: str, leaf: Any) -> Any:
-            return images if isinstance(leaf, InputSpec) else leaf.of(len(images), rows, images.device)
+        def value(name: str, leaf: Any) -> Any:
+            return optimised[name] if name in optimised else leaf.of(len(images), rows, images.device)
 
         filled = mapped(self.tree, value)
         if self.as_one:
@@ -184,7 +198,7 @@ class Inputs:
 
 
 def on_images(module: nn.Module, inputs: Inputs) -> nn.Module:
-    """Return a module with the same parts and weights, which gets the optimised input alone.
+    """Return a module with the same parts and weights, which gets the optimised inputs alone.
 
     The user's module is not changed: see `with_forward`.
 

@@ -15,19 +15,16 @@ from featviz.network.given_inputs import Given, GivenInput, Inputs, Rows, as_ten
 from featviz.network.input_spec import InputSpec
 
 
-def read_inputs(module: nn.Module, inputs: Any, label: str) -> tuple[Inputs, InputSpec]:
-    """Check the inputs of a module, and find the optimised one.
+def read_inputs(module: nn.Module, inputs: Any, label: str) -> Inputs:
+    """Check the inputs of a module.
 
     Args:
         module: The user's module.
         inputs: A mapping of names of arguments, or a sequence of positional ones; see `Network`.
         label: Name of the module for messages.
 
-    Returns:
-        The inputs, and the specification of the optimised one.
-
     Raises:
-        SettingError: There is not exactly one `InputSpec`, an input is missing or unknown, or a value cannot be given.
+        SettingError: There is no `InputSpec`, an input is missing or unknown, or a value cannot be given.
     """
     if not isinstance(inputs, Mapping | tuple | list) or not inputs:
         raise SettingError(
@@ -39,22 +36,16 @@ def read_inputs(module: nn.Module, inputs: Any, label: str) -> tuple[Inputs, Inp
     read = Inputs(tree, as_one=_is_one_mapping(module, tree))
     if not read.as_one:
         _check_signature(module, tree, label)
-    specs = [name for name, leaf in read.leaves.items() if isinstance(leaf, InputSpec)]
-    if not specs:
+    if not read.specs:
         raise SettingError(
             f"one of the inputs must be optimised, and none is an fv.InputSpec: {', '.join(read.leaves)}"
         )
-    if len(specs) > 1:
-        raise SettingError(
-            f"one input is optimised at a time, and {' and '.join(specs)} are each an fv.InputSpec; give all but one "
-            "as a tensor, and take turns"
-        )
     _check_counts(read)
-    return read, read.leaves[specs[0]]
+    return read
 
 
 def with_given(inputs: Inputs, values: Any, dtype: torch.dtype | None) -> Inputs:
-    """Return inputs with other given values.
+    """Return inputs with other given values. Of several optimised inputs, some can be given, too.
 
     Args:
         inputs: The inputs.
@@ -62,16 +53,20 @@ def with_given(inputs: Inputs, values: Any, dtype: torch.dtype | None) -> Inputs
         dtype: Floating-point type of the weights.
 
     Raises:
-        SettingError: There is no such given input, or a value cannot be given.
+        SettingError: There is no such given input, a value cannot be given, or nothing would be optimised.
     """
     if not isinstance(values, Mapping):
         raise SettingError(f"values must be a dict of given inputs by name, got {shown(values)}")
+    specs = inputs.specs
+    known = inputs.leaves if len(specs) > 1 else inputs.given
     for name in values:
-        if name not in inputs.given:
-            raise SettingError(f"no given input {name!r}; the given inputs are {', '.join(map(repr, inputs.given))}")
+        if name not in known:
+            raise SettingError(f"no given input {name!r}; the given inputs are {', '.join(map(repr, known))}")
         if isinstance(values[name], InputSpec):
             raise SettingError(f"input {name!r} must be a value here; make another network to optimise it")
     made = inputs.changed(lambda name, leaf: _read(name, values[name], dtype) if name in values else leaf)
+    if not made.specs:
+        raise SettingError(f"one input must stay an fv.InputSpec to be optimised, got values for {', '.join(values)}")
     _check_counts(made)
     return made
 

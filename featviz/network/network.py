@@ -44,6 +44,7 @@ from featviz.network.modules import (
 )
 from featviz.network.neutral_state import neutral_state
 from featviz.network.output_scale import output_scale
+from featviz.network.packing import join
 from featviz.network.passes import raise_unless_size_error
 from featviz.network.probing import probe
 from featviz.network.receptive_fields import ReceptiveField
@@ -54,6 +55,8 @@ from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance
 
 T = TypeVar("T")
+ANOTHER = "make another network with fv.Network(module, inputs=...)"
+"""What to do for other inputs of a module with several."""
 
 
 @dataclass
@@ -74,7 +77,7 @@ class Network:
     """A module with its input specification, its class names and its layer table. Immutable.
 
     It reads images, whose `size`, `mean` and `std` are given; or text, of which `tokens` says how it becomes token ids.
-    Of a module with several inputs, `inputs` says which one is optimised, and what the others get.
+    Of a module with several inputs, `inputs` says which ones are optimised, and what the others get.
 
     Nothing ever changes on the module: eval mode, frozen parameters and hooks are those of a working copy that shares
     the weights. So the module can run elsewhere meanwhile, and several threads can use one network.
@@ -99,7 +102,8 @@ class Network:
             `{"output.1": names}` for the second tensor of a network that puts out several. `None` for the output with
             `classes`; of several, the one with as many numbers as there are classes.
         inputs: For a module with several inputs: the arguments of its `forward` by name, or a tuple of positional ones.
-            One is an `InputSpec`, in place of `size`, `mean` and `std`: its images are optimised. The others are given:
+            An `InputSpec`, in place of `size`, `mean` and `std`, says that this input is optimised; several can be, in
+            `render`, `replay` and `score`, each with a param of its own. The others are given:
             a tensor as the module expects it, with the images first and one row, (1, ...), which every image gets;
             `fv.Given(tensor, per_image=True)` with row *i* for image *i* of a render; `fv.Given(tensor)` as it is,
             whatever the number of images; or a number, text, flag or `None`. They follow the device of the weights.
@@ -112,8 +116,8 @@ class Network:
 
     Raises:
         SettingError: A value of the input specification is out of its range, there is no such kind of outputs, or of
-            `inputs` one is missing, unknown or of another floating-point type than the weights, or not exactly one is
-            an `InputSpec`.
+            `inputs` one is missing, unknown or of another floating-point type than the weights, or none is an
+            `InputSpec`.
         ModelError: The module is not an `nn.Module`, has no weights yet, or is TorchScript.
     """
 
@@ -166,8 +170,8 @@ class Network:
             images = {"size": size, "mean": mean, "std": std, "value_range": value_range, "tokens": tokens}
             _refuse_beside_inputs(others | {key: value is not None for key, value in images.items()})
             module = without_inputs(module)
-            read, spec = read_inputs(module, inputs, name or type(module).__name__)
-            module = on_images(module, read)
+            read = read_inputs(module, inputs, name or type(module).__name__)
+            module, spec = on_images(module, read), read.spec
         elif tokens is None:
             spec = _image_spec(size, mean, std, channel_order, layout, axes, value_range)
         else:
@@ -204,6 +208,8 @@ class Network:
             reads = f"reads {self.tokens.size} tokens, sequences of at most {self.tokens.length}"
             return f"<Network {self.label}: {reads}, {len(self.classes)} class names, on {self.device}>"
         expects = f"{show_size(spec.size, 'x')} px, {spec.channels} channels, mean {spec.mean}, std {spec.std}"
+        if self.inputs:
+            expects = f"optimises {self._dims}"
         expects += "".join(f", {name} = {each.described}" for name, each in self.given.items())
         return f"<Network {self.label}: {expects}, {len(self.classes)} class names, on {self.device}>"
 
@@ -298,7 +304,7 @@ class Network:
             listed = "".join(f", {name} = {each.described}" for name, each in self.given.items())
             reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
             raise ModelError(
-                f"{self.label} does not run on images ({self.input.dims}){listed}: {reason}; give each input as the "
+                f"{self.label} does not run on images {self._dims}{listed}: {reason}; give each input as the "
                 "module expects it, with the images first"
             ) from error
 
@@ -310,7 +316,8 @@ class Network:
     @property
     def _cache_key(self) -> str:
         reads = "" if self.tokens is None else repr((self.tokens.length, lookup_of(self.module)))
-        return probe_cache.cache_key(self.module, self.input, self.fingerprint + reads)
+        several = repr(self.inputs) if self.inputs else ""
+        return probe_cache.cache_key(self.module, self.input, self.fingerprint + reads + several)
 
     @property
     def table(self) -> dict[str, Layer]:
@@ -375,6 +382,8 @@ class Network:
         Raises:
             SettingError: A value is out of its range.
         """
+        if self.inputs:
+            raise SettingError(f"{self.label} has an fv.InputSpec for each of {', '.join(self.inputs)}; {ANOTHER}")
         if self.tokens is not None:
             if changes.keys() - {"size"}:
                 raise SettingError(f"{self.label} reads text, whose input has a size only, got {', '.join(changes)}")
@@ -438,6 +447,49 @@ class Network:
         return self._replaced(module=copy.deepcopy(self.module), _measured=_Measured(self.probed))
 
     # ------------------------------------------------------------------------------------------ given inputs
+    # ------------------------------------------------------------------------------------------ several inputs
+
+    @property
+    def inputs(self) -> dict[str, InputSpec]:
+        """Specifications of the optimised inputs by name, where there are several; empty where there is one.
+
+        `input` then is that of all of them packed into one signal, as `rendering.images` is.
+        """
+        inputs = inputs_in(self.module).get("")
+        return inputs.specs if inputs is not None and len(inputs.specs) > 1 else {}
+
+    def pack(self, images: Mapping[str, Tensor]) -> Float[Tensor, "n 1 length"]:
+        """Pack images of several optimised inputs into one signal, as `rendering.images`, for `fv.score` and `capture`.
+
+        Args:
+            images: By name of the input, (n, c, h, w) in [0, 1], or `(n, c, *size)`, of the size of the specification;
+                `net.inputs[name].images(values)` returns those of signals and volumes.
+
+        Raises:
+            SettingError: There is one input, or images are missing, or have another shape than the specification.
+        """
+        given = set(images) if isinstance(images, Mapping) else images
+        if given != set(self.inputs):
+            expected = " and ".join(self.inputs) or "one input, whose images are not packed"
+            raise SettingError(f"{self.label} optimises {expected}; images must be a dict by name, got {shown(given)}")
+        for name, spec in self.inputs.items():
+            spec.check(images[name], f"the input {name!r}")
+            if tuple(images[name].shape[2:]) != spec.size:
+                size = show_size(spec.size)
+                raise SettingError(f"images of {name!r} must be of {size} px, got {tuple(images[name].shape)}")
+        if len({len(each) for each in images.values()}) > 1:
+            counts = ", ".join(f"{name} {len(each)}" for name, each in images.items())
+            raise SettingError(f"inputs must be for the same number of images, got {counts}")
+        return join(images[name] for name in self.inputs)
+
+    @property
+    def _dims(self) -> str:
+        """Dimensions of the images of each optimised input, for messages."""
+        if not self.inputs:
+            return f"({self.input.dims})"
+        return ", ".join(
+            f"{name} ({spec.channels}, {show_size(spec.size, ', ')})" for name, spec in self.inputs.items()
+        )
 
     @property
     def given(self) -> dict[str, GivenInput]:
@@ -451,8 +503,13 @@ class Network:
         counts = (inputs.count for inputs in inputs_in(self.module).values())
         return next((count for count in counts if count is not None), None)
 
+    @property
+    def given_per_image(self) -> tuple[str, ...]:
+        """Names of the inputs that are given per image."""
+        return tuple(name for name, each in self.given.items() if each.rows == "own")
+
     def with_given(self, values: Mapping[str, Any]) -> Network:
-        """Return the same network with other values of given inputs.
+        """Return the same network with other values of given inputs. Of several optimised ones, some can be given.
 
         Args:
             values: The other values by name of the input, as in the argument `inputs`; the rest stay as they are.
@@ -469,9 +526,10 @@ class Network:
                 f"{self.label} has no given inputs of its own; one that has is fv.Network(module, inputs=...)"
             )
         made = with_given(inputs, values, self._weight.dtype if self._weight.numel() else None)
-        alike = all(each.kind == made.given[name].kind for name, each in inputs.given.items())
+        kinds = [{name: each.kind for name, each in some.given.items()} for some in (inputs, made)]
+        alike = kinds[0] == kinds[1]
         measured = replace(self._measured, fingerprint=None, outputs={}) if alike else _Measured()
-        return self._replaced(module=on_images(self.module, made), _measured=measured)
+        return self._replaced(module=on_images(self.module, made), input=made.spec, _measured=measured)
 
     # ------------------------------------------------------------------------------------------ text
 
@@ -580,6 +638,8 @@ class Network:
             # The size is not at fault: let the network's own error surface.
             self._run_grey(self.copy_module(), self.size)
         given = f"{self.label} does not accept images of {show_size(size, 'x')} px"
+        if self.inputs:
+            raise ModelError(f"{given}; each input has the size of its fv.InputSpec: {self._dims}")
         if self.fixed_size:
             raise ModelError(f"{given}, only of {show_size(self.size, 'x')}")
         smallest = show_size(self._smallest(frozenset(layers)), "x")
@@ -645,6 +705,9 @@ class Network:
         Raises:
             SettingError: They are not.
         """
+        if self.inputs and tuple(getattr(images, "shape", ()))[1:] != (1, *self.size):
+            named = ", ".join(f"{name!r}: ..." for name in self.inputs)
+            raise SettingError(f"{self.label} optimises several inputs; give their images as net.pack({{{named}}})")
         self.input.check(images, self.label)
 
     # ------------------------------------------------------------------------------------------ running it

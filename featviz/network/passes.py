@@ -17,6 +17,7 @@ from featviz.network.hooks import Note, watch_outputs
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Shape
 from featviz.network.modules import noticed_checkpointing
+from featviz.network.packing import packed_length
 from featviz.network.working_copy import working_copy
 from featviz.random import Chance
 
@@ -93,6 +94,9 @@ class Passes:
         self.module, self.spec, self.longest = module, spec, longest
         self.normalise, self.device = spec.normaliser(like), like.device
         self.parts = dict(module.named_modules())
+        inputs = inputs_in(module).get("")
+        self.specs = inputs.specs if inputs is not None and len(inputs.specs) > 1 else {}
+        """Specifications of the optimised inputs by name, where there are several."""
         self.first, self.memory_format, self.writes_weights = self._first_pass()
         is_given = any(inputs.given for inputs in inputs_in(module).values())
         self.from_given = self.first.without_gradient if is_given else set[Call]()
@@ -137,21 +141,24 @@ class Passes:
         """Run the network at a larger size, or a smaller one of a volume.
 
         Returns:
-            The record, the last size that was tried, and whether all were refused. The record of a refused size is
-            kept, because it tells about the layers before the one that refused.
+            The record, the last size that was tried, and whether the network has one size only: all others were
+            refused, or there are several inputs. The record of a refused size is kept, because it tells about the
+            layers before the one that refused.
         """
         record, larger = Record(), self.spec.size
         for larger in self._larger_sizes():
             record = Record()
             try:
                 self.watch(self.grey(SECOND_BATCH, larger), record.note)
-                return record, larger, False
+                return record, larger, bool(self.specs)
             except Exception as error:
                 raise_unless_size_error(error)
         return record, larger, True
 
     def _larger_sizes(self) -> list[Size]:
         """Return the sizes to try in the second pass."""
+        if self.specs:
+            return [(packed_length(self.specs.values(), 2),)]
         if len(self.spec.size) != 2:
             return _other_sizes(self.spec.size)
         height, width = self.spec.size

@@ -169,7 +169,7 @@ def _layer(passes: Passes, call: Call, layout: Layout) -> Layer:
 
 def _strides(passes: Passes, layer: Layer, other: Shape | None) -> Shape:
     """Return the distance in px of neighbouring positions along each axis of a map of volumes or video; else empty."""
-    if layer.layout.kind != "map" or len(layer.map_size) != 3:
+    if passes.specs or layer.layout.kind != "map" or len(layer.map_size) != 3:
         return ()
     grown = replace(layer, shape=other[1:]).map_size if other else (None,) * 3
     return tuple(
@@ -178,7 +178,12 @@ def _strides(passes: Passes, layer: Layer, other: Shape | None) -> Shape:
 
 
 def _stride(passes: Passes, layer: Layer, other: Shape | None) -> int:
-    """Return the distance in px of neighbouring columns of a map; 0 where it has one column or row only."""
+    """Return the distance in px of neighbouring columns of a map; 0 where it has one column or row only.
+
+    It is also 0 with several inputs, since nothing tells in the px of which input it would be.
+    """
+    if passes.specs:
+        return 0
     if layer.layout.kind == "map" and layer.layout.axes != 2:
         grown = replace(layer, shape=other[1:]).map_size[-1] if other else None
         return axis_stride(passes, layer.map_size[-1], grown)

@@ -27,6 +27,7 @@ from featviz.network.hooks import Call, Replacement, hook_outputs
 from featviz.network.layers import Layer
 from featviz.network.modules import check_gradients, let_recurrent_layers_go_back
 from featviz.network.neutral_state import fast_on_gpu, neutral_state
+from featviz.network.packing import shape_of
 from featviz.network.working_copy import uncompiled
 from featviz.random import Chance
 
@@ -125,9 +126,12 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
                     captured = run(images)
         captured = captured | {layer: captured[layer].transpose(0, 1) for layer in tokens_first}
         captured = {layer: tensor if tensor.ndim > 1 else tensor[:, None] for layer, tensor in captured.items()}
-        return Activations(captured, layouts, tuple(images.shape[2:]), network.heads, outputs_of=network.outputs_of)
+        return Activations(
+            captured, layouts, tuple(images.shape[2:]), network.heads, outputs_of=network.outputs_of, shapes=shapes
+        )
 
     normalise, chance, per_image = network.normaliser(), Chance(network.device), network.given_images
+    shapes = {name: shape_of(spec) for name, spec in network.inputs.items()}
     memory = network.probed.memory_format if execution.channels_last else torch.contiguous_format
     lower = execution.precision == "bfloat16"
     precision = torch.bfloat16 if lower else torch.float32

@@ -18,10 +18,11 @@ from featviz.interfaces import RenderContext, Traits
 from featviz.io.array import Array
 from featviz.io.files import is_folder
 from featviz.io.folders import images_in
-from featviz.io.image_source import as_image_source, load_image_source
+from featviz.io.image_source import as_image_source
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective, quote_name
 from featviz.objectives.bound import Bound
+from featviz.objectives.reading import capture_for, read_for
 
 Photographs = Any
 """What `as_photographs` accepts: a folder, or a sequence of files or images. Values store a tuple."""
@@ -211,9 +212,9 @@ def sorted_means(
     moments: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for first in range(0, len(photographs), CHUNK):
         some = photographs[first : first + CHUNK]
-        images = torch.stack([load_image_source(each, context.channels, context.view) for each in some])
+        images = torch.stack([read_for(context, each, context.view) for each in some])
         with torch.no_grad():
-            acts = context.capture(images, layers)
+            acts = capture_for(context, images, layers)
             for layer in layers:
                 values = positions_of(acts.channels_first(layer), layer)
                 parts = values.sort(2).values.sum(0), values.sum((0, 2)), values.square().sum((0, 2))

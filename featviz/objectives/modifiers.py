@@ -11,10 +11,11 @@ from torch import Tensor
 from featviz.checks import check_number
 from featviz.errors import SettingError
 from featviz.interfaces import RenderContext, Traits
-from featviz.io.image_source import ImageSource, as_mask_source, load_image_source
+from featviz.io.image_source import ImageSource, as_mask_source
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Composite, Objective
 from featviz.objectives.parser import as_objective
+from featviz.objectives.reading import read_for
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +63,7 @@ class Within(Composite):
         Raises:
             OutputError: The file of the mask cannot be read.
         """
-        return _BoundWithin(self.objective.bind(context), load_image_source(self.mask, 1, context.size)[0])
+        return _BoundWithin(self.objective.bind(context), read_for(context, self.mask, context.size, 1)[0])
 
     def __repr__(self) -> str:
         """Return the call."""

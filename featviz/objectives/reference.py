@@ -11,11 +11,12 @@ from torch import Tensor
 from featviz.checks import check_number
 from featviz.errors import AddressError, SettingError
 from featviz.interfaces import RenderContext, Traits
-from featviz.io.image_source import ImageSource, as_image_source, load_image_source
+from featviz.io.image_source import ImageSource, as_image_source
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective
 from featviz.objectives.bound import Bound
 from featviz.objectives.directions import EPSILON, MIN_COSINE
+from featviz.objectives.reading import capture_for, read_for
 
 MAX_GUIDE_POSITIONS = 4096
 """Number of positions of a guide at most, because each is compared with each position of the image."""
@@ -263,7 +264,7 @@ class InputDifference(_Reference):
         Raises:
             OutputError: The file cannot be read.
         """
-        target = load_image_source(self.image, context.channels, context.size)
+        target = read_for(context, self.image, context.size)
 
         def score(acts: Activations) -> Tensor:
             images = acts.images[:, : len(target)]  # without alpha
@@ -275,9 +276,8 @@ class InputDifference(_Reference):
 def _reference_activations(
     layer: str, source: ImageSource, context: RenderContext
 ) -> Float[Tensor, "1 channel *position"]:
-    image = load_image_source(source, context.channels, context.view)
-    with torch.no_grad():
-        return context.capture(image[None], [layer]).channels_first(layer)
+    image = read_for(context, source, context.view)
+    return capture_for(context, image[None], [layer]).channels_first(layer)
 
 
 def _same_size_activations(layer: str, acts: Activations, target: Tensor) -> Tensor:

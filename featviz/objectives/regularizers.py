@@ -17,9 +17,22 @@ from featviz.transforms.blur import gaussian_blur
 
 
 class _Regularizer(Objective):
-    """An objective about the image alone."""
+    """An objective about the image alone. Of several optimised inputs, its score is the mean over them."""
 
     layers = frozenset()
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        """Return the score of each image."""
+        scores = [self.score(image) for image in acts.each_input]
+        return scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
+
+    def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
+        """Return the score of the images of one input.
+
+        Args:
+            image: In [0, 1].
+        """
+        raise NotImplementedError
 
     @property
     def family(self) -> Hashable:
@@ -41,9 +54,8 @@ class TotalVariation(_Regularizer):
 
     term = "tv"
 
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+    def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
         """Return the total variation; a side of 1 px has none."""
-        image = acts.images
         steps = [image.diff(dim=axis).abs() for axis in range(2, image.ndim)]
         means = (step.flatten(1).mean(1) for step in steps if step.numel())
         return sum(means, image.new_zeros(len(image)))
@@ -68,9 +80,9 @@ class L1(_Regularizer):
         """Check the grey."""
         check_number("grey of L1", self.grey, note=f"(default {L1.grey})")
 
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+    def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
         """Return the mean absolute difference."""
-        return (acts.images - self.grey).abs().flatten(1).mean(1)
+        return (image - self.grey).abs().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -93,9 +105,9 @@ class L2(_Regularizer):
         """Check the grey."""
         check_number("grey of L2", self.grey, note=f"(default {L2.grey})")
 
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+    def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
         """Return the mean squared difference."""
-        return (acts.images - self.grey).square().flatten(1).mean(1)
+        return (image - self.grey).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -120,10 +132,10 @@ class Blur(_Regularizer):
         """Check the standard deviation."""
         check_number("std of Blur", self.std, above=0, note="(default 1 px)")
 
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+    def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
         """Return half the mean squared difference from the blurred image."""
         # With the blurred image held constant, the gradient is image - blurred, so descending it blurs the image.
-        return (acts.images - gaussian_blur(acts.images, self.std).detach()).square().flatten(1).mean(1) / 2
+        return (image - gaussian_blur(image, self.std).detach()).square().flatten(1).mean(1) / 2
 
 
 @dataclass(frozen=True)
@@ -152,9 +164,8 @@ class BoundaryComplexity(_Regularizer):
         check_number("px of BoundaryComplexity", self.px, at_least=1, at_most=MAX_SIDE, whole=True, note="(default 20)")
         check_number("grey of BoundaryComplexity", self.grey, note=f"(default {BoundaryComplexity.grey})")
 
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+    def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
         """Return the mean over the border."""
-        image = acts.images
         border = torch.ones_like(image[:1, :1])
         inside: tuple[Any, ...] = (..., *[slice(self.px, -self.px)] * (image.ndim - 2))
         border[inside] = 0

@@ -84,11 +84,16 @@ def _input_of(network: Network) -> InputSpec:
     """Return the input of a network that reads images or other data with spatial axes.
 
     Raises:
-        SettingError: It is no network, or reads text.
+        SettingError: It is no network, reads text, or optimises several inputs.
     """
     check_kind("network", network, Network, "use fv.load(name), or fv.Network(module, size=..., mean=..., std=...)")
     if network.tokens is not None:
         raise SettingError(f"{network.label} reads text, which has no spectrum; fit priors for other networks")
+    if network.inputs:
+        raise SettingError(
+            f"{network.label} optimises {' and '.join(network.inputs)}, and a prior is about one input; give values "
+            "for the others with net.with_given(...)"
+        )
     return network.input
 
 

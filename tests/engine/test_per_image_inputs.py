@@ -4,15 +4,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from input_toys import GREEN, RED, KeywordOnly, Switched, switched
 
 import featviz as fv
+from featviz import objectives as obj
 from featviz.cli import main
 
 QUICK = {"steps": 25, "lr": 0.3, "size": 16, "progress": None, "transforms": (), "robustness_views": 0}
 PER_IMAGE = fv.Given(torch.cat([RED, GREEN, RED]), per_image=True)
+
+SEEN = np.random.default_rng(0).random((3, 16, 16), np.float32)
 
 
 def redness(images: torch.Tensor) -> torch.Tensor:
@@ -191,6 +195,31 @@ def test_what_makes_batches_of_its_own_refuses_inputs_per_image():
     with pytest.raises(fv.SettingError) as caught:
         fv.combine(one=net, other=switched())
     assert str(caught.value) == "combined networks need inputs that are the same for all images; one has some per image"
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [obj.Match("color", SEEN), obj.Style("color", SEEN), obj.Caricature("color", SEEN), obj.Guide("color", SEEN)],
+)
+def test_references_have_no_row_of_inputs_per_image(objective):
+    """Three references would even run, with the rows of other images."""
+    for render in (
+        lambda: fv.render(switched(PER_IMAGE), objective, batch=3, **QUICK),
+        lambda: fv.score(switched(PER_IMAGE), objective, torch.rand(3, 3, 16, 16)),
+    ):
+        with pytest.raises(fv.SettingError) as caught:
+            render()
+        assert str(caught.value) == (
+            "the objective runs the network on an image of its own, which has no row of the input(s) tabular given per "
+            "image; give one row for all with net.with_given(...)"
+        )
+    assert fv.render(switched(), objective, **QUICK).images.shape == (1, 3, 16, 16)
+
+
+def test_references_of_pixels_alone_go_with_inputs_per_image():
+    target = obj.InputDifference(SEEN)
+    rendering = fv.render(switched(PER_IMAGE), obj.parse("logit:seen") - 100 * target, batch=3, **QUICK)
+    assert (rendering.images - torch.from_numpy(SEEN)).abs().mean() < 0.2
 
 
 # ---------------------------------------------------------------------------------------------- command line

@@ -287,7 +287,7 @@ BAD = [
     (Positional, {"image": SPEC, "tabular": TABULAR.to_sparse()}, "input 'tabular' must be a dense tensor, got torch.sparse_coo; give tensor.to_dense()"),
     (Positional, {"image": SPEC, "tabular": np.array(["a"])}, "input 'tabular' must hold numbers, got an array of <U1"),
     (Positional, {"image": SPEC, "tabular": object}, "input 'tabular' must be an fv.InputSpec, a tensor, an fv.Given(tensor), a number or text, got <class 'object'>"),
-    (Positional, {"image": SPEC, "tabular": SPEC}, "one input is optimised at a time, and image and tabular are each an fv.InputSpec; give all but one as a tensor, and take turns"),
+    (Positional, {"image": SPEC, "tabular": SPEC}, "Positional does not run on images image (3, 32, 32), tabular (3, 32, 32): RuntimeError: mat1 and mat2 shapes cannot be multiplied (192x32 and 2x4); give each input as the module expects it, with the images first"),
     (Positional, {"image": IMAGES[:1], "tabular": TABULAR}, "one of the inputs must be optimised, and none is an fv.InputSpec: image, tabular"),
     (OneDict, {"batch": {"image": SPEC}}, "OneDict does not run on images (n, 3, h, w): KeyError: 'tabular'; give each input as the module expects it, with the images first"),
     (Positional, {}, f"inputs must be a dict of the arguments of Positional.forward by name, or a tuple of them, got {{}}; {EXAMPLE}"),

@@ -122,8 +122,8 @@ def subjects_of_targets(
 
 
 def _channels(recipe: fv.Recipe) -> int:
-    """Return the number of input channels of the network."""
-    return recipe.input.channels
+    """Return the number of channels of the input that is shown."""
+    return recipe.spec.channels
 
 
 def _from_rendering(rendering: fv.Rendering) -> Iterator[_NamedImage]:

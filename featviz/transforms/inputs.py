@@ -1,0 +1,97 @@
+"""The transforms of several inputs as one, which takes and returns packed images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featviz.errors import SettingError
+from featviz.interfaces import Shape, Size, Transform, Transforms, show_size
+from featviz.network.packing import join, split
+from featviz.random import Generators
+from featviz.transforms.fusing import apply_draws, drawing, fuse
+from featviz.transforms.geometry import Resize
+
+Stack = tuple[Transform, ...]
+
+
+@dataclass(frozen=True)
+class InputTransforms:
+    """Transforms for each of several inputs of a network. `fv.render` makes it from a dict of transforms.
+
+    Args:
+        parts: Name, transforms, channels and length of each axis of the images, and length of each axis of what the
+            network gets, of each input in the order of the network. Views of another size are resized to it.
+
+    Raises:
+        SettingError: Transforms draw the size of a view, or change the number of channels.
+    """
+
+    parts: tuple[tuple[str, Transforms, Shape, Size], ...]
+    _stacks: tuple[Stack, ...] = field(init=False, repr=False, compare=False)
+    _shapes: tuple[tuple[Shape, ...], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Fuse the transforms, and run them once to find the shapes that each gets."""
+        made = [_prepared(*part) for part in self.parts]
+        object.__setattr__(self, "_stacks", tuple(stack for stack, _ in made))
+        object.__setattr__(self, "_shapes", tuple(shapes for _, shapes in made))
+
+    @property
+    def plain(self) -> InputTransforms:
+        """The same without transforms, which brings the images to the size that the network gets."""
+        return InputTransforms(tuple((name, (), shape, size) for name, _, shape, size in self.parts))
+
+    def draw(self, rng: Generators, shape: Shape) -> list[list[Any]]:
+        """Draw the random numbers of each transform of each input."""
+        pairs = zip(self._stacks, self._shapes, strict=True)
+        return [[step.draw(rng, own) for step, own in zip(stack, shapes, strict=True)] for stack, shapes in pairs]
+
+    def apply(self, images: Float[Tensor, "n 1 length"], draw: list[list[Any]]) -> Float[Tensor, "n 1 length2"]:
+        """Transform the images of each input."""
+        views, several = [], split(images, {name: shape for name, _, shape, _ in self.parts})
+        for each, stack, drawn in zip(several.values(), self._stacks, draw, strict=True):
+            draws = iter(drawn)
+            views.append(apply_draws(each, stack, lambda *_, draws=draws: next(draws))[0])  # type: ignore[misc]
+        return join(views)
+
+
+def _prepared(name: str, transforms: Transforms, shape: Shape, size: Size) -> tuple[Stack, tuple[Shape, ...]]:
+    """Return fused transforms that end at the size that the network gets, and the shape that each of them takes.
+
+    Raises:
+        SettingError: The shapes differ from draw to draw, or the views have other channels than the images.
+    """
+    stack = fuse(transforms)
+    runs = [_shapes(stack, shape, seed) for seed in range(2)]
+    if runs[0] != runs[1]:
+        raise SettingError(
+            f"transforms of the input {name!r} must give views of one size, where several inputs are optimised; leave "
+            "out the one that draws the size"
+        )
+    *shapes, last = runs[0]
+    if last[0] != shape[0]:
+        raise SettingError(f"transforms of the input {name!r} must keep its {shape[0]} channels, got {last[0]}")
+    if last[1:] != size:
+        stack = fuse((*transforms, Resize(size)))
+        *shapes, last = _shapes(stack, shape, 0)
+    if last[1:] != size:
+        raise SettingError(f"transforms of the input {name!r} must give views of {show_size(size)} px, got {last[1:]}")
+    return stack, tuple(shapes)
+
+
+def _shapes(stack: Stack, shape: Shape, seed: int) -> list[Shape]:
+    """Return the shape that each transform gets, and that of the views."""
+    draw, shapes = drawing(Generators([seed])), list[Shape]()
+
+    def noted(transform: Transform, given: Shape) -> Any:
+        shapes.append(given)
+        return draw(transform, given)
+
+    with torch.no_grad():
+        views, _ = apply_draws(torch.full((1, *shape), 0.5), stack, noted)
+    return [*shapes, tuple(views.shape[1:])]
