@@ -18,7 +18,18 @@ from featviz.apps.explain.request import Method, box_averaged
 from featviz.apps.shared.input_pictures import plain, rgb
 from featviz.errors import SettingError
 from featviz.interfaces import ObjectiveLike, show_size
-from featviz.io import NPY, auto_bar, check_output, contact_sheet, encode, save_image, save_npy, text_tile, write
+from featviz.io import (
+    NPY,
+    auto_bar,
+    check_output,
+    contact_sheet,
+    encode,
+    has_matplotlib,
+    save_image,
+    save_npy,
+    text_tile,
+    write,
+)
 from featviz.network import Network
 
 FULL_STRENGTH_QUANTILE = 0.995
@@ -151,9 +162,9 @@ class Attribution:
             return save_npy(self.map.numpy(), path, report)
         return save_image(self.sheet(), path, report=report)
 
-    def _repr_png_(self) -> bytes:
-        """Show the overlays in Jupyter."""
-        return encode(self.sheet(), ".png")
+    def _repr_png_(self) -> bytes | None:
+        """Show the overlays in Jupyter; signals as text where matplotlib is not installed."""
+        return encode(self.sheet(), ".png") if self.axes != "x" or has_matplotlib() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +248,9 @@ class Comparison:
         recipes = [[None if one is None else dict(one.recipe) for one in row] for row in self.rows]
         return save_image(self.sheet(), path, report=json.dumps({"explained": recipes}))
 
-    def _repr_png_(self) -> bytes:
-        """Show the sheet in Jupyter."""
-        return encode(self.sheet(), ".png")
+    def _repr_png_(self) -> bytes | None:
+        """Show the sheet in Jupyter; signals as text where matplotlib is not installed."""
+        return encode(self.sheet(), ".png") if self.network.input.axes != "x" or has_matplotlib() else None
 
 
 def shared_strength(
