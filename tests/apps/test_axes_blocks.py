@@ -79,7 +79,7 @@ def clips() -> fv.Network:
 PAGES = [
     pytest.param(lambda: network(1), [1, 1, 4], 1, marks=pytest.mark.slow, id="x"),
     pytest.param(lambda: network(3), [1, 2, 2], 6, id="zyx"),
-    pytest.param(clips, [1, 1, 2], 4, id="tyx"),
+    pytest.param(clips, [2, 1, 2], 4, id="tyx"),
 ]
 
 

@@ -92,3 +92,11 @@ def test_pages_show_at_most_64_planes():
     shown = found.rows[0][0].displayed()[0, 0]
     shown = shown[np.unique(np.linspace(0, 99, 64).round().astype(int))] / found.rows[0][0].full_strength()
     assert torch.allclose(unpacked(data["cells"][0][0], (64, 4, 4)).float(), shown, atol=0.02 * shown.max().item())
+
+
+def test_explanations_of_signals_show_as_text_without_matplotlib(monkeypatch):
+    monkeypatch.setattr("featviz.apps.explain.attribution.has_matplotlib", lambda: False)
+    net = network(1)
+    x = torch.rand(1, *SIZES[1])
+    assert fv.explain(net, x, 1, "gradient")._repr_png_() is None
+    assert fv.compare(net, x, [1], ["gradient"], progress=None)._repr_png_() is None

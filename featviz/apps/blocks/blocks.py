@@ -73,7 +73,7 @@ def blocks(
         output: A folder, or a URL that fsspec supports.
         classes: Names or indices of classes to show, besides the five most likely.
         cells: Maximum number of cells along the longest side, >= 1. Finer maps are averaged. `None` for 10, for signals
-            16, and for volumes and video 4.
+            16, and for volumes and video 4. Time of video is counted on its own.
         groups: Number of groups into which the activations of a layer are factorised, >= 1.
         sweep: Folder of a sweep. Channels that it has with the same size, steps, seed and param are copied; `None` to
             render all.

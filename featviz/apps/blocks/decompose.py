@@ -79,10 +79,10 @@ def take_apart(
     """
     with network.session([*layers, OUTPUT]) as forward, torch.enable_grad():
         acts = forward(image.to(network.device).clone().requires_grad_())
-        parts = []
+        parts, axes = [], network.input.axes
         for i, layer in enumerate(layers):
-            sources = _sources(acts, layers[i - 1], layer, most) if i else None
-            parts.append(_parts(forward, image.to(network.device), acts, layer, classes, sources, most, groups))
+            sources = _sources(acts, layers[i - 1], layer, most, axes) if i else None
+            parts.append(_parts(forward, image.to(network.device), acts, layer, classes, sources, most, groups, axes))
         return parts
 
 
@@ -95,10 +95,11 @@ def _parts(
     sources: Float[Tensor, "count *previous"] | None,
     most: int,
     groups: int,
+    axes: str,
 ) -> Parts:
     """Decompose the activations of a layer."""
     activations = acts.as_map(layer)[0].detach()
-    cells = _grid(activations, most)
+    cells = _grid(activations, most, axes)
     maps = _pooled(activations, cells) / _positions_per_cell(activations, cells)
     directions, shares = _groups(maps, groups)
     of_class, zero = torch.tensor([classes], device=image.device), torch.zeros_like(activations)[None]
@@ -128,10 +129,16 @@ def _as_map(acts: Activations, layer: str, gradient: Tensor | None) -> Float[Ten
     return acts.replaced({layer: tensor}).as_map(layer)[0].detach()
 
 
-def _grid(maps: Float[Tensor, "channel *position"], most: int) -> tuple[int, ...]:
-    """Return the cells along each axis: those of the map, reduced so that the longest side has at most `most`."""
-    shrink = max(1.0, max(maps.shape[1:]) / most)
-    return tuple(max(1, round(side / shrink)) for side in maps.shape[1:])
+def _grid(maps: Float[Tensor, "channel *position"], most: int, axes: str) -> tuple[int, ...]:
+    """Return the cells along each axis: those of the map, reduced so that the longest side has at most `most`.
+
+    Time beside space is reduced on its own.
+    """
+    sides = tuple(maps.shape[1:])
+    if axes == "tyx" and len(sides) == len(axes):
+        return (min(sides[0], most), *_grid(maps[:, 0], most, "yx"))
+    shrink = max(1.0, max(sides) / most)
+    return tuple(max(1, round(side / shrink)) for side in sides)
 
 
 def _pooled(maps: Tensor, cells: tuple[int, ...]) -> Tensor:
@@ -196,18 +203,18 @@ def _group_effects(
     return ablation_effects(forward, image, acts, layer, changes, classes)
 
 
-def _sources(acts: Activations, previous: str, layer: str, most: int) -> Float[Tensor, "count *previous"]:
+def _sources(acts: Activations, previous: str, layer: str, most: int, axes: str) -> Float[Tensor, "count *previous"]:
     """Return what each cell of the previous layer contributes to the activation of each cell of a layer.
 
     The activation of a cell is differentiated along its own direction, `grid · own / |own|`, which is its length.
     """
     activations, before = acts.as_map(layer)[0], acts.as_map(previous)[0].detach()
-    cells = _grid(activations, most)
+    cells = _grid(activations, most, axes)
     grid = (_pooled(activations, cells) / _positions_per_cell(activations, cells)).flatten(1)
     sources = []
     for cell in range(grid.shape[1]):
         own = grid[:, cell].detach()
         length = (grid[:, cell] * own).sum() / own.norm().clamp(min=1e-9)
         (gradient,) = torch.autograd.grad(length, acts[previous], retain_graph=True, allow_unused=True)
-        sources.append(_pooled((_as_map(acts, previous, gradient) * before).sum(0), _grid(before, most)))
+        sources.append(_pooled((_as_map(acts, previous, gradient) * before).sum(0), _grid(before, most, axes)))
     return torch.stack(sources)

@@ -29,6 +29,7 @@ from featviz.io import (
     contact_sheet,
     encode,
     ending_of,
+    has_matplotlib,
     is_folder,
     pack_texts,
     save_image,
@@ -170,9 +171,9 @@ class Attribution:
             return _save_maps(self.map[:, None], path, self.axes, report, squeezed=1)
         return save_image(self.sheet(), path, report=report)
 
-    def _repr_png_(self) -> bytes:
-        """Show the overlays in Jupyter."""
-        return encode(self.sheet(), ".png")
+    def _repr_png_(self) -> bytes | None:
+        """Show the overlays in Jupyter; signals as text where matplotlib is not installed."""
+        return encode(self.sheet(), ".png") if self.axes != "x" or has_matplotlib() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,9 +268,9 @@ class Comparison:
         none = torch.full(self.image.shape[1:], math.nan)
         return torch.stack([torch.stack([none if one is None else one.map[0] for one in row]) for row in self.rows])
 
-    def _repr_png_(self) -> bytes:
-        """Show the sheet in Jupyter."""
-        return encode(self.sheet(), ".png")
+    def _repr_png_(self) -> bytes | None:
+        """Show the sheet in Jupyter; signals as text where matplotlib is not installed."""
+        return encode(self.sheet(), ".png") if self.network.input.axes != "x" or has_matplotlib() else None
 
 
 def check_map_output(path: Path, axes: str) -> None:

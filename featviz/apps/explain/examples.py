@@ -20,7 +20,7 @@ from featviz.apps.shared.input_pictures import plain
 from featviz.apps.shared.inputs import read_input
 from featviz.apps.shared.probe import check_channels, noise
 from featviz.engine import entry_point
-from featviz.io import auto_bar, contact_sheet, encode, resize, save_image, to_bytes
+from featviz.io import auto_bar, contact_sheet, encode, has_matplotlib, resize, save_image, to_bytes
 from featviz.network import OUTPUT, LayerLike, Rectifying
 
 CROP_SIDE = 128
@@ -202,9 +202,9 @@ class Examples:
         """
         return save_image(self.sheet(renderings), Path(path))
 
-    def _repr_png_(self) -> bytes:
-        """Show the sheet in Jupyter."""
-        return encode(self.sheet(), ".png")
+    def _repr_png_(self) -> bytes | None:
+        """Show the sheet in Jupyter; signals as text where matplotlib is not installed."""
+        return encode(self.sheet(), ".png") if self.network.input.axes != "x" or has_matplotlib() else None
 
     @property
     def _layer_title(self) -> str:
