@@ -31,9 +31,6 @@ from featviz.cli.parsing import find_classes, find_own, read_precision, read_siz
 if TYPE_CHECKING:
     from featviz.apps.match import Matched
 
-BATCH_NORM = "batch-norm"
-"""The value of `--match` for the network's own statistics."""
-
 
 @app.command(epilog=examples_of("render"))
 @expand_groups
@@ -155,7 +152,7 @@ def find_matched(
         OutputError: The folder is missing or has no images.
         SettingError: The weight is < 0, or the network has no batch norm.
     """
-    from featviz.apps.match import matched
+    from featviz.apps.match import BATCH_NORM, matched
 
     if match is None:
         return []

@@ -29,6 +29,8 @@ MATCH_WEIGHT = 9.0
 
 Source: measured; docs/quality.md compares the alternatives.
 """
+BATCH_NORM = "batch-norm"
+"""Value of `match`, on pages and the command line, for the network's own statistics."""
 COUNT = 50
 """Number of photographs per unit. Source: VITAL 2025, section 4."""
 DEPTHS = (0.1, 0.2, 0.4, 0.6)
