@@ -64,7 +64,7 @@ def gallery(
     ] = None,
     judge_options: JudgeOptions,
     match: Match = None,
-    match_weight: MatchWeight = 9.0,
+    match_weight: MatchWeight = 22.0,
     size: Size = None,
     quality: Quality = "usual",
     steps: Steps = None,
@@ -130,7 +130,7 @@ def sweep(
         Path | None, typer.Option(help="File of labels: lines of an image and its labels, separated by commas.")
     ] = None,
     match: Match = None,
-    match_weight: MatchWeight = 9.0,
+    match_weight: MatchWeight = 22.0,
     size: Size = None,
     quality: Quality = "usual",
     steps: Steps = None,

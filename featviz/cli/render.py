@@ -67,7 +67,7 @@ def render(
     ] = "adam",
     lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.05.")] = None,
     match: Match = None,
-    match_weight: MatchWeight = 9.0,
+    match_weight: MatchWeight = 22.0,
     start: Annotated[Path | None, typer.Option(help="Image to start from. Default: noise.")] = None,
     at: Annotated[
         str | None, typer.Option(help="Size in px at which the result is drawn again; needs --param cppn.")
@@ -116,13 +116,18 @@ def render(
     image = None if param is None else as_param(param, None, batch, named, spec=loaded.input)
     parsed += find_classes(loaded, classes)
     units = find_matched(loaded, parsed, match, match_weight)
+    views = as_transforms(transforms, named)
+    if units and views is None:
+        from featviz.apps.match import match_transforms
+
+        views = match_transforms(loaded, image)
     rendering = fv.render(
         loaded,
         [unit.objective for unit in units] if units else parsed,
         param=image,
         size=None if sides is None else as_size(sides, len(loaded.size)),
         batch=batch,
-        transforms=as_transforms(transforms, named),
+        transforms=views,
         optimizer=follows,
         steps=steps,
         seed=seed,

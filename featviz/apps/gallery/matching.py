@@ -11,9 +11,10 @@ import torch
 from PIL import Image as PillowImage
 
 import featviz as fv
-from featviz.apps.match import BATCH_NORM, Matched, Nearest, matched, nearest_photographs
+from featviz.apps.match import BATCH_NORM, Matched, Nearest, match_transforms, matched, nearest_photographs
 from featviz.apps.shared.album import Album, Pages, RenderedImages
 from featviz.apps.shared.batches import image_file
+from featviz.interfaces import Transforms
 from featviz.io import pillow_pixels
 from featviz.objectives import Objective
 
@@ -52,6 +53,12 @@ class Matching:
             return cls(network, list(units.values()), {})
         found = matched(network, list(units.values()), None if match == BATCH_NORM else match, weight=weight)
         return cls(network, [each.objective for each in found], dict(zip(units, found, strict=True)))
+
+    @property
+    def settings(self) -> dict[str, Transforms]:
+        """Further arguments of `fv.render` for these objectives."""
+        transforms = match_transforms(self.network) if self.units else None
+        return {} if transforms is None else {"transforms": transforms}
 
     def nearest(self, album: Album, rendered: RenderedImages) -> dict[str, Nearest]:
         """Return the nearest photograph of each image that was matched to photographs, by the name of the image.
