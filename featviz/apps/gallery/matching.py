@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
 import torch
-from PIL import Image as PillowImage
 
 import featviz as fv
 from featviz.apps.match import BATCH_NORM, Matched, Nearest, match_transforms, matched, nearest_photographs
 from featviz.apps.shared.album import Album, Pages, RenderedImages
 from featviz.apps.shared.batches import image_file
 from featviz.interfaces import Transforms
-from featviz.io import pillow_pixels
+from featviz.io import open_image, pillow_pixels
 from featviz.objectives import Objective
 
 
@@ -120,5 +118,5 @@ def facts_of(nearest: Mapping[str, Nearest]) -> dict[str, dict[str, str]]:
 
 def _pixels(rendered: RenderedImages, name: str, channels: int) -> torch.Tensor:
     """Read an image of the store."""
-    with PillowImage.open(BytesIO(rendered.store.read(image_file(name)))) as picture:
+    with open_image(rendered.store.read(image_file(name))) as picture:
         return torch.from_numpy(pillow_pixels(picture, channels))
