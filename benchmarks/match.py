@@ -25,23 +25,24 @@ from torch import Tensor
 import featviz as fv
 from featviz import objectives as obj
 from featviz import transforms as T
-from featviz.apps.match import MATCH_TRANSFORMS, nearest_photographs
+from featviz.apps.match import nearest_photographs
 from featviz.apps.match.match import compared_layers
 from featviz.interfaces import Transforms
 from featviz.io import images_in, save_image, to_bytes
 from featviz.network import OUTPUT, batch_norm_layers
 from featviz.random import Generators
 
+STEADY = tuple(each for each in T.STANDARD if not isinstance(each, T.ColorShift))
+"""The default transforms without colour shifts."""
 ROWS: dict[str, tuple[int, float, Transforms | None] | None] = {
     "default": None,
-    "fifty, colour shifts, weight 80": (50, 80, None),
-    "fifty, weight 200": (50, 200, MATCH_TRANSFORMS),
-    "three, weight 200": (3, 200, MATCH_TRANSFORMS),
-    "one, colour shifts, weight 200": (1, 200, None),
-    "one, weight 100": (1, 100, MATCH_TRANSFORMS),
-    "one, weight 200": (1, 200, MATCH_TRANSFORMS),
-    "one, weight 300": (1, 300, MATCH_TRANSFORMS),
-    "batch-norm statistics, weight 20": (0, 20, MATCH_TRANSFORMS),
+    "fifty, weight 200": (50, 200, None),
+    "three, weight 200": (3, 200, None),
+    "one, no colour shifts, weight 200": (1, 200, STEADY),
+    "one, weight 100": (1, 100, None),
+    "one, weight 200": (1, 200, None),
+    "one, weight 300": (1, 300, None),
+    "batch-norm statistics, weight 20": (0, 20, None),
 }
 """Number of references, weight and transforms of each row; no references for batch-norm statistics."""
 CLASSES_OF_COPIES = 10

@@ -17,7 +17,7 @@ from pictures import SEED, Bench, Ours, features
 from quality import CHANNELS, EXEMPLARS, LAYERS
 from torch import Tensor
 
-from featviz.apps.match import MATCH_TRANSFORMS, matched
+from featviz.apps.match import matched
 from featviz.io import images_in
 from featviz.objectives import Channel, Objective
 
@@ -68,7 +68,7 @@ def main() -> None:
             own = order[EXEMPLARS].tolist()
             chosen = {channel: files[i] for channel, i in zip(channels, own, strict=True)}
             aims = goals(bench, layer, chosen, Path(folder))
-            settings = {"steps": options.steps, "transforms": MATCH_TRANSFORMS}
+            settings = {"steps": options.steps}
             drawn = bench.pictures(f"match-units-{layer}", len(channels), Ours(bench.maker, aims, settings))
             places = F.normalize(features(bench.judge, drawn) / scale - center, dim=1)
             shares = share_right(known[own], known, order), share_right(places, known, order)

@@ -116,18 +116,13 @@ def render(
     image = None if param is None else as_param(param, None, batch, named, spec=loaded.input)
     parsed += find_classes(loaded, classes)
     units = find_matched(loaded, parsed, match, match_weight)
-    views = as_transforms(transforms, named)
-    if units and views is None:
-        from featviz.apps.match import match_transforms
-
-        views = match_transforms(loaded, image)
     rendering = fv.render(
         loaded,
         [unit.objective for unit in units] if units else parsed,
         param=image,
         size=None if sides is None else as_size(sides, len(loaded.size)),
         batch=batch,
-        transforms=views,
+        transforms=as_transforms(transforms, named),
         optimizer=follows,
         steps=steps,
         seed=seed,

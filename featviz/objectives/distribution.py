@@ -71,7 +71,7 @@ class MatchDistribution(_Distribution):
 
     Add it to a unit, with a weight, as `apps.match.matched` does: images then have the colours, textures and amounts of
     features of the photographs. One photograph that shows the unit gives the most natural images; those for the average
-    of many are more alike than photographs are (docs/quality.md). Leave out transforms that shift colours.
+    of many are more alike than photographs are (docs/quality.md).
 
     Args:
         layer: Dotted module name of a feature map or of tokens.

@@ -10,10 +10,8 @@ from PIL import Image
 import featviz as fv
 from featviz import objectives as obj
 from featviz.apps.match import (
-    MATCH_TRANSFORMS,
     Nearest,
     copies,
-    match_transforms,
     matched,
     nearest_photographs,
     with_copies_marked,
@@ -153,15 +151,6 @@ def test_render_prints_what_is_matched_and_the_nearest(folder, tmp_path, capsys,
     assert capsys.readouterr().err.strip().endswith("a copy, not a visualization")
     with Image.open(tmp_path / "copy.png") as saved:
         assert any("a copy, not a visualization" in str(text) for text in saved.text.values())
-    assert fv.Recipe.of(tmp_path / "copy.png").transforms == repr(MATCH_TRANSFORMS)
-    assert main([*words, "--transforms", "near", "-o", "near.png"]) == 1
-    assert fv.Recipe.of(tmp_path / "near.png").transforms == repr(fv.transforms.NEAR)
-
-
-def test_colours_of_matched_images_are_not_shifted(net):
-    assert (*MATCH_TRANSFORMS, fv.transforms.ColorShift(0.3)) == fv.transforms.STANDARD
-    assert match_transforms(net) == MATCH_TRANSFORMS
-    assert match_transforms(net, fv.param.Image(spatial=fv.param.CPPN())) is None
 
 
 def test_a_copy_is_closer_than_different_photographs_are(folder):

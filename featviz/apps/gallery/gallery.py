@@ -115,7 +115,7 @@ def gallery(
     objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
     matching = Matching.of(network, dict(zip(titles, objectives, strict=True)), match, match_weight)
     album = Album(network, store)
-    _add_classes(album, list(titles), matching, per_class, diversity, size=size, steps=steps, seed=seed)
+    _add_classes(album, list(titles), matching.objectives, per_class, diversity, size=size, steps=steps, seed=seed)
     if probability:
         chances = [fv.objectives.Probability(one.name) for one in objectives]
         seeds, notes = [seed] * len(chances), ["probability"] * len(chances)
@@ -166,7 +166,7 @@ def _check_judge(network: fv.Network, judge: fv.Network, titles: Mapping[str, in
 def _add_classes(
     album: Album,
     titles: Sequence[str],
-    matching: Matching,
+    objectives: Sequence[fv.objectives.Objective],
     per_class: int,
     diversity: str | None,
     *,
@@ -175,18 +175,17 @@ def _add_classes(
     seed: int,
 ) -> None:
     """Plan the images of each class: of different seeds, or one joint batch per class that maximises diversity."""
-    settings, objectives = {"steps": steps, **matching.settings}, matching.objectives
     if diversity is None:
         param = album.param(size)
         for i in range(per_class):
             notes = [f"{i + 1}" if per_class > 1 else ""] * len(objectives)
-            album.add(objectives, [seed + i] * len(objectives), titles, notes, param=param, **settings)
+            album.add(objectives, [seed + i] * len(objectives), titles, notes, steps=steps, param=param)
         return
     param = album.param(size, per_class)
     for title, objective in zip(titles, objectives, strict=True):
         diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(diversity)
         notes = [f"{i + 1}" for i in range(per_class)]
-        album.add([diverse], range(seed, seed + per_class), [title] * per_class, notes, param=param, **settings)
+        album.add([diverse], range(seed, seed + per_class), [title] * per_class, notes, steps=steps, param=param)
 
 
 def _add_pairs(album: Album, pairs: Sequence[Mapping[str, int]], *, size: Any, steps: int, seed: int) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 
 import featviz as fv
-from featviz.apps.match import BATCH_NORM, Matched, Nearest, match_transforms, matched, nearest_photographs
+from featviz.apps.match import BATCH_NORM, Matched, Nearest, matched, nearest_photographs
 from featviz.apps.shared.album import Album, Pages, RenderedImages
 from featviz.apps.shared.batches import image_file
-from featviz.interfaces import Transforms
 from featviz.io import open_image, pillow_pixels
 from featviz.objectives import Objective
 
@@ -51,12 +50,6 @@ class Matching:
             return cls(network, list(units.values()), {})
         found = matched(network, list(units.values()), None if match == BATCH_NORM else match, weight=weight)
         return cls(network, [each.objective for each in found], dict(zip(units, found, strict=True)))
-
-    @property
-    def settings(self) -> dict[str, Transforms]:
-        """Further arguments of `fv.render` for these objectives."""
-        transforms = match_transforms(self.network) if self.units else None
-        return {} if transforms is None else {"transforms": transforms}
 
     def nearest(self, album: Album, rendered: RenderedImages) -> dict[str, Nearest]:
         """Return the nearest photograph of each image that was matched to photographs, by the name of the image.

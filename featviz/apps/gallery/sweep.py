@@ -216,15 +216,13 @@ def _plan(
         signed["negative"] = [-unit for unit in units.values()]
     for note, goals in signed.items():
         param = album.param(size)
-        more = {} if note else matching.settings
-        album.add(goals, [seed] * len(goals), list(units), [note] * len(goals), steps=steps, param=param, **more)
+        album.add(goals, [seed] * len(goals), list(units), [note] * len(goals), steps=steps, param=param)
     if diverse_images:
         param = album.param(size, diverse_images)
         for title, objective in zip(units, matching.objectives, strict=True):
             diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)
             notes, seeds = [f"{i + 1}" for i in range(diverse_images)], range(seed, seed + diverse_images)
-            more = matching.settings
-            album.add([diverse], seeds, [title] * diverse_images, notes, steps=steps, param=param, **more)
+            album.add([diverse], seeds, [title] * diverse_images, notes, steps=steps, param=param)
 
 
 def _objective(layer: str, channel: int, neurons: bool) -> fv.objectives.Objective:

@@ -3,20 +3,16 @@
 from featviz.apps.match.copies import Nearest, nearest_photographs, with_copies_marked
 from featviz.apps.match.match import (
     BATCH_NORM,
-    MATCH_TRANSFORMS,
     MATCH_WEIGHT,
     Matched,
-    match_transforms,
     matched,
 )
 
 __all__ = [
     "BATCH_NORM",
-    "MATCH_TRANSFORMS",
     "MATCH_WEIGHT",
     "Matched",
     "Nearest",
-    "match_transforms",
     "matched",
     "nearest_photographs",
     "with_copies_marked",

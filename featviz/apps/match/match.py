@@ -19,12 +19,10 @@ from featviz.apps.shared.probe import noise
 from featviz.checks import check_number
 from featviz.engine import entry_point
 from featviz.errors import plain_spelling
-from featviz.interfaces import Param, Transforms, param_traits_of
 from featviz.io import is_folder
 from featviz.network import batch_norm_layers
 from featviz.objectives import Logit, MatchDistribution, MatchStatistics, Objective, Probability
 from featviz.objectives.distribution import MAX_PHOTOGRAPHS
-from featviz.transforms import STANDARD, ColorShift
 
 MATCH_WEIGHT = 22.0
 """Weight of the distributions, relative to the gain of the unit's score from noise to the best photograph.
@@ -41,11 +39,6 @@ Differs: VITAL 2025, section 4, averages fifty.
 """
 COMPARED = 50
 """Number of photographs per unit among which copies are looked for, those with the highest score."""
-MATCH_TRANSFORMS: Transforms = tuple(each for each in STANDARD if not isinstance(each, ColorShift))
-"""Transforms for matched images: the default ones without colour shifts, so that the colours are compared, too.
-
-Source: measured; docs/quality.md.
-"""
 DEPTHS = (0.1, 0.2, 0.4, 0.6)
 """Relative depths of the compared layers. Source: measured; later layers lower the recognition."""
 NOISE_IMAGES = 8
@@ -90,7 +83,7 @@ def matched(
     of the unit. One photograph gives each image an appearance of its own, as photographs have: only the amounts of
     features are those of the photograph, and not their positions. The distributions are compared in four early and
     middle blocks of the network. Their weight is relative to the gain of the unit's score from noise to its best
-    photograph, so that one weight suits units of any scale. Render them with the transforms of `match_transforms`.
+    photograph, so that one weight suits units of any scale.
 
     Args:
         network: The network.
@@ -119,21 +112,6 @@ def matched(
         for column, i in enumerate(mine):
             result[i] = _by_photographs(network, units[i], files, scores[:, column], (each, layers, weight, count))
     return [one for one in result if one is not None]
-
-
-def match_transforms(network: fv.Network, param: Param | None = None) -> Transforms | None:
-    """Return the transforms for matched images.
-
-    Args:
-        network: The network.
-        param: Image parameterization; `None` for the default.
-
-    Returns:
-        `MATCH_TRANSFORMS`; `None`, for the default of `fv.render`, with a param that has the trait `close_views`, and
-        for inputs other than images.
-    """
-    is_close = param is not None and param_traits_of(param).close_views
-    return MATCH_TRANSFORMS if network.input.axes == "yx" and not is_close else None
 
 
 def compared_layers(network: fv.Network) -> list[str]:
