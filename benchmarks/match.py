@@ -1,8 +1,10 @@
 """Measure images matched to photographs: `make match-bench MODELS=FOLDER PHOTOGRAPHS=FOLDER`.
 
-Classes that are not in the published table are rendered with other references, layers and weights, and judged as in
-`quality.py`. The folder has one photograph per class, so the references of a class are photographs of other classes,
-too: every n-th of the folder, or those with the highest logit. Seconds are those of the process, with the references.
+Classes that are not in the published table, or with `--held-out` the fifty that are, are rendered with other
+references, weights and transforms, and judged as in `quality.py`. The folder has one photograph per class. References
+are those with the highest logit among every other photograph, without that of the class itself. The last column is the
+Fréchet distance from the other half of the photographs, of which none was a reference. Seconds are those of the
+process.
 
 Copies: altered drawings of motifs (moved by 5 %, turned by 5 degrees, zoomed by 8 %, in other colours), and others of
 the same motif beside four references.
@@ -17,73 +19,82 @@ from pathlib import Path
 
 import torch
 from motifs.draw import draw as draw_motifs
-from pictures import SIZE, Bench, Ours, seen
+from pictures import SIZE, Bench, Ours, features, frechet, seen
 from torch import Tensor
 
 import featviz as fv
 from featviz import objectives as obj
 from featviz import transforms as T
 from featviz.apps.match import nearest_photographs
+from featviz.apps.match.match import compared_layers
+from featviz.interfaces import Transforms
 from featviz.io import images_in, save_image, to_bytes
 from featviz.network import OUTPUT, batch_norm_layers
 from featviz.random import Generators
 
-EARLY = ("features.2", "features.4", "features.7", "features.11")
-ALL = (*EARLY, "features.14", "features.17")
-COUNT = 50
-ROWS = {
+STEADY = tuple(each for each in T.STANDARD if not isinstance(each, T.ColorShift))
+"""The default transforms without colour shifts."""
+ROWS: dict[str, tuple[int, float, Transforms | None] | None] = {
     "default": None,
-    "all photographs, weight 80": (EARLY, "all", 80),
-    "all photographs, weight 160": (EARLY, "all", 160),
-    "highest logit, weight 80": (EARLY, "highest", 80),
-    "highest logit, six layers, weight 60": (ALL, "highest", 60),
-    "batch-norm statistics, weight 20": ("statistics", "", 20),
+    "fifty, weight 200": (50, 200, None),
+    "three, weight 200": (3, 200, None),
+    "one, no colour shifts, weight 200": (1, 200, STEADY),
+    "one, weight 100": (1, 100, None),
+    "one, weight 200": (1, 200, None),
+    "one, weight 300": (1, 300, None),
+    "batch-norm statistics, weight 20": (0, 20, None),
 }
-"""Layers, references and weight of each row."""
+"""Number of references, weight and transforms of each row; no references for batch-norm statistics."""
 CLASSES_OF_COPIES = 10
 ALTERED = (T.Warp((T.Shift(0.05), T.Rotate(5), T.Scale(T.LogUniform(0.92, 1.08)))), T.ColorShift(0.2))
 
 
-def references(files: list[Path], logits: Tensor, label: int, which: str) -> list[str]:
-    """Return the references of a class."""
-    chosen = range(0, len(files), len(files) // COUNT) if which == "all" else logits[:, label].topk(COUNT).indices
-    return [str(files[int(i)]) for i in chosen]
+def references(bench: Bench, files: list[Path], logits: Tensor, label: int, count: int) -> list[str]:
+    """Return the references of a class, among every other photograph, without its own."""
+    ranked = logits[:, label].argsort(descending=True).tolist()
+    own = list(bench.photographs).index(label)
+    return [str(files[i]) for i in ranked if i % 2 == 0 and i != own][:count]
 
 
-def goals(bench: Bench, files: list[Path], logits: Tensor, labels: list[int], row: tuple | None) -> list[obj.Objective]:
+def goals(
+    bench: Bench, files: list[Path], logits: Tensor, labels: list[int], count: int, weight: float
+) -> list[obj.Objective]:
     """Return the objective of each class for a row."""
-    if row is None:
-        return [obj.Logit(label) for label in labels]
-    layers, which, weight = row
-    if layers == "statistics":
+    if not count:
         norms = batch_norm_layers(bench.maker.module)
         return [obj.Logit(label) + weight * obj.MatchStatistics(norms[0], norms[1:]) for label in labels]
+    first, *others = compared_layers(bench.maker)
     return [
         obj.Logit(label)
-        + weight * obj.MatchDistribution(layers[0], references(files, logits, label, which), layers[1:])
+        + weight * obj.MatchDistribution(first, references(bench, files, logits, label, count), tuple(others))
         for label in labels
     ]
 
 
-def classes(bench: Bench, photographs: Path, count: int, steps: int) -> None:
+def classes(bench: Bench, photographs: Path, labels: list[int], steps: int, rows: list[str]) -> None:
     """Print the table of classes."""
-    files, labels = list(images_in(photographs)), bench.others[:count]
+    files = list(images_in(photographs))
     images = torch.stack(list(bench.photographs.values()))
     with torch.no_grad():
         logits = torch.cat([bench.maker.capture(part, [OUTPUT]).logits() for part in images.split(25)])
-    print(f"{count} classes, {steps} steps\n{'':38} s/image  top-1  top-5  mean p  Fréchet   slope")
+    known, scale = bench.known
+    print(f"{len(labels)} classes, {steps} steps\n{'':38} s/image  top-1  top-5  mean p  Fréchet   slope  other half")
     for name, row in {"photographs": None, **ROWS}.items():
+        if rows and name not in rows:
+            continue
         started = time.process_time()
         if name == "photographs":
             drawn = torch.stack([bench.photographs[label] for label in labels])
         else:
-            made = Ours(
-                bench.maker, goals(bench, files, logits, labels, row), {"steps": steps, "seed": 1000, "size": SIZE}
-            )
-            drawn = bench.pictures(f"match-{name}".replace(" ", "-"), count, made)
-        each = (time.process_time() - started) / count
+            count, weight, transforms = row or (0, 0, None)
+            aims = goals(bench, files, logits, labels, count, weight) if row else [obj.Logit(each) for each in labels]
+            settings = {"steps": steps, "seed": 1000, "size": SIZE, "transforms": transforms}
+            key = f"match-{len(labels)}-{name}".replace(" ", "-")
+            drawn = bench.pictures(key, len(labels), Ours(bench.maker, aims, settings))
+        each = (time.process_time() - started) / len(labels)
         figures = "  ".join(f"{number:5.2f}" for number in seen(bench, drawn, labels))
-        print(f"{name:38} {each:7.1f}  {figures}  {bench.nature(drawn)}", flush=True)
+        other = frechet(features(bench.judge, drawn) / scale, known[1::2])
+        print(f"{name:38} {each:7.1f}  {figures}  {bench.nature(drawn)}  {other:10.1f}", flush=True)
 
 
 def copies(network: fv.Network) -> None:
@@ -110,17 +121,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, required=True, help="folder with mobilenet_v2.safetensors and models.py")
     parser.add_argument("--photographs", type=Path, required=True, help="folder of 500 photographs named NNN_class.jpg")
-    parser.add_argument("--count", type=int, default=48, help="number of classes")
+    parser.add_argument("--count", type=int, default=50, help="largest number of classes")
+    parser.add_argument("--held-out", action="store_true", help="render the 50 classes of the published table")
+    parser.add_argument("--rows", help="names of rows, separated by semicolons (default: all)")
     parser.add_argument("--steps", type=int, default=512)
     parser.add_argument("--keep", type=Path, help="folder to cache images in")
     parser.add_argument("--device", default="cpu", help="device for rendering: cpu or cuda")
     options = parser.parse_args()
-    copies(fv.load("motifnet", device="cpu"))
+    rows = [name.strip() for name in options.rows.split(";")] if options.rows else []
+    if not rows:
+        copies(fv.load("motifnet", device="cpu"))
     with tempfile.TemporaryDirectory() as folder:
         keep = options.keep or Path(folder)
         keep.mkdir(exist_ok=True)
         bench = Bench(options.models, options.photographs, keep, options.device)
-        classes(bench, options.photographs, options.count, options.steps)
+        labels = bench.classes if options.held_out else bench.others
+        classes(bench, options.photographs, labels[: options.count], options.steps, rows)
 
 
 if __name__ == "__main__":

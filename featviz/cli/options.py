@@ -25,8 +25,9 @@ Quality = Annotated[str, typer.Option(help="Quality preset: draft (320 steps), u
 Match = Annotated[
     str | None,
     typer.Option(
-        help="Folder of photographs whose distribution of activations the images get: of its subfolder named after the "
-        "class or its index, else the 50 with the highest score. Or batch-norm, for the network's own statistics."
+        help="Folder of photographs for natural images: each gets the distribution of activations of the one with the "
+        "highest score, in the subfolder named after the class or its index where there is one. Or batch-norm, for the "
+        "network's own statistics."
     ),
 ]
 MatchWeight = Annotated[

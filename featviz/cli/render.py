@@ -31,9 +31,6 @@ from featviz.cli.parsing import find_classes, find_own, read_precision, read_siz
 if TYPE_CHECKING:
     from featviz.apps.match import Matched
 
-BATCH_NORM = "batch-norm"
-"""The value of `--match` for the network's own statistics."""
-
 
 @app.command(epilog=examples_of("render"))
 @expand_groups
@@ -70,7 +67,7 @@ def render(
     ] = "adam",
     lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.05.")] = None,
     match: Match = None,
-    match_weight: MatchWeight = 9.0,
+    match_weight: MatchWeight = 22.0,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -168,7 +165,7 @@ def find_matched(
         OutputError: The folder is missing or has no images.
         SettingError: The weight is < 0, or the network has no batch norm.
     """
-    from featviz.apps.match import matched
+    from featviz.apps.match import BATCH_NORM, matched
 
     if match is None:
         return []

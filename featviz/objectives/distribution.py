@@ -70,8 +70,9 @@ class MatchDistribution(_Distribution):
     mean (a - r)² / v, with the sorted activations a of the image and the variance v of the channel over positions and
     photographs. It is <= 0: 0 where the distributions are equal, about -1 for an image without any of the features.
 
-    Add it to a unit, with a weight: images then have the colours, textures and amounts of features of the photographs,
-    as `apps.match.matched` does. About fifty photographs of a class, or those that a unit responds to most, are enough.
+    Add it to a unit, with a weight, as `apps.match.matched` does: images then have the colours, textures and amounts of
+    features of the photographs. One photograph that shows the unit gives the most natural images; those for the average
+    of many are more alike than photographs are (docs/quality.md).
 
     Args:
         layer: Dotted module name of a feature map or of tokens.

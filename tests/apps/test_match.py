@@ -9,7 +9,13 @@ from PIL import Image
 
 import featviz as fv
 from featviz import objectives as obj
-from featviz.apps.match import Nearest, copies, matched, nearest_photographs, with_copies_marked
+from featviz.apps.match import (
+    Nearest,
+    copies,
+    matched,
+    nearest_photographs,
+    with_copies_marked,
+)
 from featviz.apps.match.match import class_folder, compared_layers
 from featviz.cli import main
 from featviz.io import save_image, to_bytes
@@ -46,14 +52,18 @@ def test_folders_of_classes_by_name_and_index(net, folder):
 def test_photographs_with_the_highest_score_are_chosen(net, folder):
     channel = obj.Channel("stage2", 5)
     star, unit = matched(net, [obj.Logit("star"), channel], folder, count=3)
-    assert star.photographs == (folder / "Star" / "a.png", folder / "Star" / "b.png")
+    assert set(star.photographs) == {folder / "Star" / "a.png", folder / "Star" / "b.png"}
     assert star.chosen == f"all 2 photographs in {folder / 'Star'}"
     files = sorted(folder.rglob("*.png"))
     images = torch.stack([fv.io.read_photograph(file, size=net.size) for file in files])
     scores = dict(zip(files, fv.score(net, channel, images)[:, 0].tolist(), strict=True))
-    assert set(unit.photographs) == set(sorted(files, key=scores.__getitem__)[-3:])
+    ranked = tuple(sorted(files, key=scores.__getitem__, reverse=True))
+    assert unit.photographs == ranked  # copies are looked for among all of them
     assert unit.chosen == f"the 3 of 6 photographs with the highest score in {folder}"
-    assert all(repr(str(file)) in repr(unit.objective) for file in unit.photographs)
+    assert [repr(str(file)) in repr(unit.objective) for file in ranked] == [True] * 3 + [False] * 3
+    (one,) = matched(net, [channel], folder)
+    assert one.chosen == f"the one of 6 photographs with the highest score in {folder}"
+    assert [repr(str(file)) in repr(one.objective) for file in ranked] == [True] + [False] * 5
     assert unit.objective.layers == {"stage2", *compared_layers(net)}
 
 
@@ -117,7 +127,7 @@ def test_an_altered_copy_is_found_and_marked(net, folder):
     ("given", "error", "message"),
     [
         ({"weight": -1}, fv.SettingError, "weight of match must be >= 0, got -1"),
-        ({"count": 1}, fv.SettingError, "count of match must be a whole number in .2, 1000., got 1"),
+        ({"count": 0}, fv.SettingError, "count of match must be a whole number in .1, 1000., got 0"),
         ({"match": "nowhere"}, fv.OutputError, "there is no folder nowhere; give a folder of photographs"),
     ],
 )
@@ -133,7 +143,8 @@ def test_render_prints_what_is_matched_and_the_nearest(folder, tmp_path, capsys,
     words = ["render", "--class", "star", "--match", str(folder), "--steps", "2", "--size", "64", "--quiet"]
     assert main([*words, "-o", "star.png"]) in (0, 1)
     said = capsys.readouterr()
-    assert said.err.startswith(f"logit:star matched to all 2 photographs in {folder / 'Star'}\n")
+    chosen = f"the one of 2 photographs with the highest score in {folder / 'Star'}"
+    assert said.err.startswith(f"logit:star matched to {chosen}\n")
     assert "logit:star: nearest photograph: " in said.err
     monkeypatch.setattr(Nearest, "is_copy", property(lambda self: True))
     assert main([*words, "-o", "copy.png"]) == 1

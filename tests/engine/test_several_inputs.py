@@ -441,7 +441,7 @@ def test_on_the_command_line(capsys):
         assert main(["replay", f"a-{name}.png", "--model", "pair.py:net", "--quiet"]) == 0
         assert "the same as the image, to the byte" in capsys.readouterr().out
     assert main(["render", "logit:both", "--model", "pair.py:net", "--steps", "2", "--quiet", "-o", "b.wav"]) == 2
-    assert "cannot write b.wav: .wav is for signals; for images end it in .png" in capsys.readouterr().err  # before anything is rendered
+    assert "b.wav: .wav is for signals; for images end it in .png" in capsys.readouterr().err  # before the render
     assert main(["render", "logit:both", "--model", "pair.py:net", "--steps", "2", "--quiet", "--param", "pixel"]) == 0
     assert fv.Recipe.of("logit_both-audio.png").param.count("Pixel(") == 2
     assert "Standardized" in fv.Recipe.of("logit_both-audio.png").param

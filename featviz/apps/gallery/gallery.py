@@ -12,9 +12,11 @@ from typing import Any
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.gallery.matching import Matching, facts_of, with_copies, with_copies_listed
 from featviz.apps.gallery.page import Page, Photograph, make_card
 from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.judge import VERDICTS
+from featviz.apps.match import MATCH_WEIGHT, Nearest
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, image_file
 from featviz.apps.shared.classes import class_title, find_classes, network_title
@@ -44,6 +46,8 @@ def gallery(
     probability: bool = False,
     photographs: str | Path | None = None,
     judge: fv.Network | None = None,
+    match: str | Path | None = None,
+    match_weight: float = MATCH_WEIGHT,
     size: int | tuple[int, ...] | None = None,
     steps: int = 512,
     seed: int = 0,
@@ -66,6 +70,10 @@ def gallery(
         photographs: Folder of images. Those whose file or folder is named after a class are shown next to it; `None`
             for none.
         judge: Network with the same classes that judges whether it recognises them in the images; `None` for none.
+        match: Folder of photographs whose distribution of activations the images of classes get, as in
+            `apps.match.matched`; `"batch-norm"` for the network's own statistics; `None` for neither. Images that are
+            copies of a photograph are marked on the page, and listed as problems.
+        match_weight: Weight of `match`, >= 0.
         size: Height and width of the images in px, or one side; `None` for the network's input size.
         steps: Steps of each image, >= 0.
         seed: Seed of the first image of each class, >= 0; the next image has the next seed.
@@ -105,18 +113,23 @@ def gallery(
         named = f"no photograph in {photographs} is named after a class, such as {names}"
         warnings.warn(f"{named}; none is shown", fv.FeatvizWarning, stacklevel=2)
     objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
+    matching = Matching.of(network, dict(zip(titles, objectives, strict=True)), match, match_weight)
     album = Album(network, store)
-    _add_classes(album, list(titles), objectives, per_class, diversity, size=size, steps=steps, seed=seed)
+    _add_classes(album, list(titles), matching.objectives, per_class, diversity, size=size, steps=steps, seed=seed)
     if probability:
         chances = [fv.objectives.Probability(one.name) for one in objectives]
         seeds, notes = [seed] * len(chances), ["probability"] * len(chances)
         album.add(chances, seeds, list(titles), notes, steps=steps, param=album.param(size))
     _add_pairs(album, ends, size=size, steps=steps, seed=seed)
 
-    def write_pages(rendered: RenderedImages) -> list[str]:
-        return [_write_page(network, list(titles), album, photos, judge, rendered)]
+    nearest: dict[str, Nearest] = {}
 
-    return render_pages(network, [album], store, write_pages, backend, progress)
+    def write_pages(rendered: RenderedImages) -> list[str]:
+        nearest.update(matching.nearest(album, rendered))
+        return [_write_page(network, list(titles), album, photos, judge, with_copies(rendered, nearest), nearest)]
+
+    made = render_pages(network, [album], store, write_pages, backend, progress)
+    return with_copies_listed(made, [album], nearest)
 
 
 def _titled(network: fv.Network, names: Sequence[str | int]) -> dict[str, int]:
@@ -154,7 +167,7 @@ def _check_judge(network: fv.Network, judge: fv.Network, titles: Mapping[str, in
 def _add_classes(
     album: Album,
     titles: Sequence[str],
-    objectives: Sequence[fv.objectives.Logit],
+    objectives: Sequence[fv.objectives.Objective],
     per_class: int,
     diversity: str | None,
     *,
@@ -193,18 +206,21 @@ def _write_page(
     photos: Mapping[str, Sequence[Tensor]],
     judge: fv.Network | None,
     rendered: RenderedImages,
+    nearest: Mapping[str, Nearest],
 ) -> str:
     """Write the page with its photographs and verdicts, and return its file."""
     store = rendered.store
     of_classes = [name for title in titles for name, _ in album.cards[title] if name in rendered.names]
     verdicts = {} if judge is None else _verdicts(store, of_classes, network, judge)
+    facts = facts_of(nearest)
+    facts.update({name: {**lines, **facts.get(name, {})} for name, lines in verdicts.items()})
     cards = []
     for i, (title, images) in enumerate(album.cards.items()):
         shown = []
         for k, photo in enumerate(photos.get(title, ())):
             shown.append(Photograph(f"photographs/{i}-{k}.webp", f"photograph {k + 1}"))
             store.write(shown[k].file, encode_input(photo, network.input.axes))
-        cards.append(make_card(rendered, title, images, shown, verdicts))
+        cards.append(make_card(rendered, title, images, shown, facts))
     about = f"{len(titles)} {'class' if len(titles) == 1 else 'classes'} of {network_title(network)}"
     if judge is not None:
         by_judge = (VERDICTS[True, True], VERDICTS[False, True])

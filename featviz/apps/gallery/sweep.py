@@ -12,8 +12,10 @@ import featviz as fv
 from featviz.apps.explain.examples import Examples
 from featviz.apps.gallery.crops import write_crops
 from featviz.apps.gallery.gallery import DIVERSITY_WEIGHT
+from featviz.apps.gallery.matching import Matching, facts_of, with_copies, with_copies_listed
 from featviz.apps.gallery.page import Card, Page, Photograph, card_image, make_card
 from featviz.apps.gallery.search import Search, make_search
+from featviz.apps.match import MATCH_WEIGHT, Nearest
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title, network_title
@@ -39,6 +41,8 @@ def sweep(
     diverse_images: int = 0,
     photographs: str | Path | None = None,
     labels: str | Path | None = None,
+    match: str | Path | None = None,
+    match_weight: float = MATCH_WEIGHT,
     size: int | tuple[int, ...] | None = None,
     steps: int = 512,
     seed: int = 0,
@@ -64,6 +68,10 @@ def sweep(
         photographs: Folder of images. Those with the highest activation are shown next to each unit, cropped to its
             receptive field, with a name and scores of the unit as in `fv.unit`; `None` for none.
         labels: A .csv file of photographs and their labels, beside the folders in which they lie; `None` for none.
+        match: Folder of photographs whose distribution of activations the images get, as in `apps.match.matched`;
+            `"batch-norm"` for the network's own statistics; `None` for neither. Images of what a unit responds to
+            least are not matched. Copies of a photograph are marked on the page, and listed as problems.
+        match_weight: Weight of `match`, >= 0.
         size: Height and width of the images in px, or one side; `None` for the network's input size.
         steps: Steps of each image, >= 0.
         seed: Seed of the first image of each unit, >= 0.
@@ -100,16 +108,20 @@ def sweep(
         }
     elif labels is not None:
         raise fv.SettingError("labels are of photographs; give the folder as photographs, too")
-    albums = {
-        layer: _plan(
-            network, store, layer, titles, neurons, negative, diverse_images, size=size, steps=steps, seed=seed
-        )
-        for layer, titles in units.items()
-    }
+    albums, matched = {}, {}
+    for layer, titles in units.items():
+        goals = {title: _objective(layer, channel, neurons) for title, channel in titles.items()}
+        matched[layer] = Matching.of(network, goals, match, match_weight)
+        album = albums[layer] = Album(network, store)
+        _plan(album, layer, goals, matched[layer], negative, diverse_images, size=size, steps=steps, seed=seed)
+    nearest: dict[str, Nearest] = {}
 
     def write_pages(rendered: RenderedImages) -> list[str]:
+        for layer, album in albums.items():
+            nearest.update(matched[layer].nearest(album, rendered))
+        marked = with_copies(rendered, nearest)
         pages = [
-            _write_layer(network, layer, units[layer], album, found.get(layer), rendered)
+            _write_layer(network, layer, units[layer], album, found.get(layer), marked, nearest)
             for layer, album in albums.items()
         ]
         cards = _layer_cards(network, store)
@@ -117,7 +129,8 @@ def sweep(
         store.write("index.html", Page("Layers", about, cards, wide=len(network.size) != 2).html())
         return ["index.html", *pages]
 
-    return render_pages(network, list(albums.values()), store, write_pages, backend, progress)
+    made = render_pages(network, list(albums.values()), store, write_pages, backend, progress)
+    return with_copies_listed(made, list(albums.values()), nearest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,47 +187,42 @@ def _titled(network: fv.Network, layer: str, channels: Sequence[int] | None) -> 
 
 
 def _plan(
-    network: fv.Network,
-    store: Store,
+    album: Album,
     layer: str,
-    titles: Mapping[str, int],
-    neurons: bool,
+    units: Mapping[str, fv.objectives.Objective],
+    matching: Matching,
     negative: bool,
     diverse_images: int,
     *,
     size: Any,
     steps: int,
     seed: int,
-) -> Album:
+) -> None:
     """Plan the images of a layer.
 
     Args:
-        network: The network.
-        store: Where the images will be.
+        album: The images of its page.
         layer: Name of the layer.
-        titles: Channels by title.
-        neurons: Whether to render neurons instead of channels.
+        units: Channels or neurons by title.
+        matching: What is rendered for each of them.
         negative: Whether to also render what each unit responds to least.
         diverse_images: Number of additional, differing images per unit.
         size: Of the images; `None` for the network's input size.
         steps: Steps of each image.
         seed: Seed of the first image of each unit.
     """
-    album = Album(network, store)
-    objectives = [_objective(layer, channel, neurons) for channel in titles.values()]
-    signed = {"": objectives}
+    signed = {"": matching.objectives}
     if negative:
-        signed["negative"] = [-objective for objective in objectives]
+        signed["negative"] = [-unit for unit in units.values()]
     for note, goals in signed.items():
         param = album.param(size)
-        album.add(goals, [seed] * len(goals), list(titles), [note] * len(goals), steps=steps, param=param)
+        album.add(goals, [seed] * len(goals), list(units), [note] * len(goals), steps=steps, param=param)
     if diverse_images:
         param = album.param(size, diverse_images)
-        for title, objective in zip(titles, objectives, strict=True):
+        for title, objective in zip(units, matching.objectives, strict=True):
             diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)
             notes, seeds = [f"{i + 1}" for i in range(diverse_images)], range(seed, seed + diverse_images)
             album.add([diverse], seeds, [title] * diverse_images, notes, steps=steps, param=param)
-    return album
 
 
 def _objective(layer: str, channel: int, neurons: bool) -> fv.objectives.Objective:
@@ -230,13 +238,14 @@ def _write_layer(
     album: Album,
     found: _Photographed | None,
     rendered: RenderedImages,
+    nearest: Mapping[str, Nearest],
 ) -> str:
     """Write the page of a layer, and the note from which index pages are made. Returns the file of the page."""
     store, page = rendered.store, _page_file(layer)
     crops, search = ({}, None) if found is None else _searchable(store, network, found)
-    known = {} if found is None else found.known
+    known, facts = {} if found is None else found.known, facts_of(nearest)
     cards = [
-        make_card(rendered, title, images, crops.get(titles[title], ()), known=known.get(titles[title]))
+        make_card(rendered, title, images, crops.get(titles[title], ()), facts, known.get(titles[title]))
         for title, images in album.cards.items()
     ]
     count = sum(bool(card.images) for card in cards)

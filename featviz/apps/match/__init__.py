@@ -1,6 +1,19 @@
 """Match the distribution of activations in photographs, so that images of units look like them."""
 
 from featviz.apps.match.copies import Nearest, nearest_photographs, with_copies_marked
-from featviz.apps.match.match import MATCH_WEIGHT, Matched, matched
+from featviz.apps.match.match import (
+    BATCH_NORM,
+    MATCH_WEIGHT,
+    Matched,
+    matched,
+)
 
-__all__ = ["MATCH_WEIGHT", "Matched", "Nearest", "matched", "nearest_photographs", "with_copies_marked"]
+__all__ = [
+    "BATCH_NORM",
+    "MATCH_WEIGHT",
+    "Matched",
+    "Nearest",
+    "matched",
+    "nearest_photographs",
+    "with_copies_marked",
+]

@@ -24,13 +24,21 @@ from featviz.network import batch_norm_layers
 from featviz.objectives import Logit, MatchDistribution, MatchStatistics, Objective, Probability
 from featviz.objectives.distribution import MAX_PHOTOGRAPHS
 
-MATCH_WEIGHT = 9.0
+MATCH_WEIGHT = 22.0
 """Weight of the distributions, relative to the gain of the unit's score from noise to the best photograph.
 
 Source: measured; docs/quality.md compares the alternatives.
 """
-COUNT = 50
-"""Number of photographs per unit. Source: VITAL 2025, section 4."""
+BATCH_NORM = "batch-norm"
+"""Value of `match`, on pages and the command line, for the network's own statistics."""
+COUNT = 1
+"""Number of photographs per unit whose distributions are averaged.
+
+Source: measured; docs/quality.md. Images that are matched to the average of many are more alike than photographs are.
+Differs: VITAL 2025, section 4, averages fifty.
+"""
+COMPARED = 50
+"""Number of photographs per unit among which copies are looked for, those with the highest score."""
 DEPTHS = (0.1, 0.2, 0.4, 0.6)
 """Relative depths of the compared layers. Source: measured; later layers lower the recognition."""
 NOISE_IMAGES = 8
@@ -48,8 +56,9 @@ class Matched:
     Args:
         objective: What to render: the unit, and the distributions with their weight.
         unit: The unit alone.
-        photographs: The files; empty where batch-norm statistics are matched.
-        chosen: How they were chosen, such as `"the 50 of 500 photographs with the highest score"`.
+        photographs: Files to compare the images with, to find copies: those with the highest score; empty where
+            batch-norm statistics are matched.
+        chosen: Which of them are matched, such as `"the one of 500 photographs with the highest score in FOLDER"`.
     """
 
     objective: Objective
@@ -71,15 +80,17 @@ def matched(
 
     The photographs of a class are those of its subfolder, where the folder has subfolders named after classes or their
     indices. Those of any other unit, and of a class without a subfolder, are those of the folder with the highest score
-    of the unit. The distributions are compared in four early and middle blocks of the network. Their weight is relative
-    to the gain of the unit's score from noise to its best photograph, so that one weight suits units of any scale.
+    of the unit. One photograph gives each image an appearance of its own, as photographs have: only the amounts of
+    features are those of the photograph, and not their positions. The distributions are compared in four early and
+    middle blocks of the network. Their weight is relative to the gain of the unit's score from noise to its best
+    photograph, so that one weight suits units of any scale.
 
     Args:
         network: The network.
         units: The units, such as `[fv.objectives.Logit("star")]`.
         match: A folder of photographs and its subfolders; `None` for the batch-norm statistics of the network.
         weight: Weight of the distributions, >= 0; larger values bring images closer to the photographs.
-        count: Number of photographs for a unit, >= 2.
+        count: Number of photographs for a unit whose distributions are averaged, >= 1.
 
     Returns:
         One for each unit.
@@ -89,7 +100,7 @@ def matched(
         SettingError: An argument is out of its range; or there are no photographs, and the network has no batch norm.
     """
     check_number("weight of match", weight, at_least=0, note=f"(default {MATCH_WEIGHT})")
-    check_number("count of match", count, at_least=2, at_most=MAX_PHOTOGRAPHS, whole=True, note=f"(default {COUNT})")
+    check_number("count of match", count, at_least=1, at_most=MAX_PHOTOGRAPHS, whole=True, note=f"(default {COUNT})")
     if match is None:
         return [_by_statistics(network, unit, weight) for unit in units]
     folder, layers = Path(match), compared_layers(network)
@@ -155,13 +166,14 @@ def _by_photographs(
         settings: The folder, the compared layers, the weight and the number of photographs.
     """
     folder, layers, weight, count = settings
-    best = scores.topk(min(count, len(files))).indices.sort().values.tolist()
-    picked = tuple(files[i] for i in best)
+    best = [files[i] for i in scores.topk(min(max(count, COMPARED), len(files))).indices.tolist()]
+    picked = best[:count]
     term = MatchDistribution(layers[0], [str(file) for file in picked], tuple(layers[1:]))
     amount = float(f"{weight * _gain(network, unit, scores.max().item()):.3g}")
-    which = f"the {len(best)} of {len(files)}" if len(best) < len(files) else f"all {len(files)}"
-    most = " with the highest score" if len(best) < len(files) else ""
-    return Matched(unit + amount * term, unit, picked, f"{which} photographs{most} in {folder}")
+    number = "one" if len(picked) == 1 else f"{len(picked)}"
+    which = f"the {number} of {len(files)}" if len(picked) < len(files) else f"all {len(files)}"
+    most = " with the highest score" if len(picked) < len(files) else ""
+    return Matched(unit + amount * term, unit, tuple(best), f"{which} photographs{most} in {folder}")
 
 
 def _by_statistics(network: fv.Network, unit: Objective, weight: float) -> Matched:
