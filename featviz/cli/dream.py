@@ -98,7 +98,7 @@ def dream(
     if loaded.tokens is None and loaded.input.axes != "yx":
         if zoom is not None or carry is not None:
             raise fv.SettingError(f"--zoom and --carry need a network of images, which {loaded.label} is not")
-        check_save(path, loaded.input.axes, rate=fps)
+        check_save(path / "image.png" if is_folder(path) else path, loaded.input.axes, rate=fps)
         is_video = False
     if is_folder(image):
         for file in readable_files(image, loaded):
