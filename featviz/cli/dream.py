@@ -100,7 +100,7 @@ def dream(
             raise fv.SettingError(f"--zoom and --carry need a network of images, which {loaded.label} is not")
         if path.suffix == ".png" and (output is None or is_folder(output)):
             path = free_path(path.with_suffix(NPY))
-        check_save(path, loaded.input.axes, rate=fps)
+        check_save(path / f"dream{NPY}" if is_folder(path) else path, loaded.input.axes, rate=fps)
         is_video = False
     if is_folder(image):
         ending = ".png" if loaded.input.axes == "yx" else NPY

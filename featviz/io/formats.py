@@ -33,6 +33,8 @@ KINDS = {"x": "signals", "yx": "images", "zyx": "volumes", "tyx": "video"}
 """What inputs with these axes are called."""
 BESIDE = (NPY, *(ending for ending in VIDEOS if ending != GIF))
 """Formats whose recipe is in a file beside them."""
+EXPLAINED = '{"explained"'
+"""Start of what an explanation stores in place of a recipe."""
 
 
 def check_result(path: Path, axes: str | None = None) -> None:
@@ -98,11 +100,13 @@ def recipe_in(path: Path) -> str:
         RecipeError: It holds no recipe.
     """
     ending = ending_of(path)
-    if ending in BESIDE:
-        return recipe_beside(path)
-    if ending != WAV and ending not in NIFTI:
+    if ending != WAV and ending not in (*NIFTI, *BESIDE):
         return read_recipe(path)
-    recipe = (wav_texts(path) if ending == WAV else nifti_texts(path)).get(RECIPE_KEY)
+    texts = {RECIPE_KEY: recipe_beside(path)} if ending in BESIDE else {}
+    texts = texts or (wav_texts(path) if ending == WAV else nifti_texts(path))
+    recipe = texts.get(RECIPE_KEY)
+    if any(text.startswith(EXPLAINED) for text in texts.values()):
+        raise RecipeError(f"{path} is an explanation, which cannot be replayed; run featviz explain again")
     if not recipe:
         raise RecipeError(f"{path} holds no recipe; give a file of a render as it was saved")
     return recipe

@@ -112,6 +112,14 @@ def test_maps_are_written_as_numbers(name, ending, capsys):
         assert np.allclose(read_numbers(Path("one.nii")), found.map[0])
 
 
+@pytest.mark.parametrize("ending", ENDINGS["volume"])
+def test_maps_are_not_replayed(ending, capsys):
+    words = ("explain", "volume.npy", "0:1", "--model", "nets.py:volume", "--method", "gradient", "-o", f"map.{ending}")
+    assert run(capsys, *words)[0] == 0
+    message = f"featviz: map.{ending} is an explanation, which cannot be replayed; run featviz explain again"
+    assert run(capsys, "replay", f"map.{ending}") == (2, [], [message])
+
+
 def test_maps_of_an_image_are_written_as_numbers(capsys):
     words = ("explain", "image.png", "0:1", "--model", "nets.py:image", "--method", "gradient", "-o", "map.npy")
     assert run(capsys, *words) == (0, ["map.npy"], [])
@@ -198,6 +206,14 @@ def test_a_folder_of_signals_is_dreamt_and_explained(here, capsys):
     explain = ("explain", "data", "0:1", "--method", "gradient", "-o", ".", "--model", "nets.py:signal")
     status, lines, errors = run(capsys, *explain)
     assert (status, errors) == (0, [skipped]) and len(lines) == 3
+
+
+def test_a_missing_extra_is_named_before_a_folder_is_dreamt(here, capsys, monkeypatch):
+    monkeypatch.setattr(fv, "dream", lambda *_, **__: pytest.fail("rendered"))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "matplotlib" else find(name))
+    status, _, errors = run(capsys, "dream", str(here), "--layer", "0", "--model", "nets.py:signal")
+    assert status == 2 and "plots need matplotlib" in errors[0]
 
 
 def test_names_of_results_leave_out_both_parts_of_an_ending(capsys):
