@@ -446,7 +446,6 @@ class Network:
         """Return the same network with a copy of its module, whose weights can change apart from those of this one."""
         return self._replaced(module=copy.deepcopy(self.module), _measured=_Measured(self.probed))
 
-    # ------------------------------------------------------------------------------------------ given inputs
     # ------------------------------------------------------------------------------------------ several inputs
 
     @property
@@ -490,6 +489,8 @@ class Network:
         return ", ".join(
             f"{name} ({spec.channels}, {show_size(spec.size, ', ')})" for name, spec in self.inputs.items()
         )
+
+    # ------------------------------------------------------------------------------------------ given inputs
 
     @property
     def given(self) -> dict[str, GivenInput]:
