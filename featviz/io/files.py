@@ -172,9 +172,11 @@ def free_path(path: Path) -> Path:
     Args:
         path: A path that was made from what a file shows, not chosen by the user.
     """
+    at = len(path.name) - len(ending_of(path))
+    stem, ending = path.name[:at], path.name[at:]
     found, number = path, 2
     while os.path.lexists(found):
-        found, number = path.with_stem(f"{path.stem}-{number}"), number + 1
+        found, number = path.with_name(f"{stem}-{number}{ending}"), number + 1
     return found
 
 

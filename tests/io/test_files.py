@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import featviz as fv
-from featviz.io import Store, cache_folder, check_output, locked, slug, unique_slug, write, write_cached
+from featviz.io import Store, cache_folder, check_output, free_path, locked, slug, unique_slug, write, write_cached
 from featviz.io import files as files_module
 
 
@@ -153,6 +153,24 @@ def test_unique_slugs_differ_wherever_names_do():
     names = ["a b", "a_b", "a:b", "a" * 200, "a" * 201, "é" * 99, "", "a/b", "a.b"]
     slugs = [unique_slug(name, 50) for name in names]
     assert len(set(slugs)) == len(names) and all(len(each.encode()) <= 50 and slug(each) == each for each in slugs)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a-replay.nii.gz", ["a-replay-2.nii.gz", "a-replay-3.nii.gz"]),
+        ("b.NII.GZ", ["b-2.NII.GZ", "b-3.NII.GZ"]),
+        ("cat.png", ["cat-2.png", "cat-3.png"]),
+        ("a.b.png", ["a.b-2.png", "a.b-3.png"]),
+        ("folder", ["folder-2", "folder-3"]),
+    ],
+)
+def test_a_free_path_has_a_number_before_the_whole_ending(name, expected, tmp_path):
+    assert free_path(tmp_path / name) == tmp_path / name
+    (tmp_path / name).touch()
+    for each in expected:
+        assert free_path(tmp_path / name) == tmp_path / each
+        (tmp_path / each).touch()
 
 
 def test_slug_has_a_maximum_length():
