@@ -11,6 +11,7 @@ import typer
 import featviz as fv
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
+    MATCH_WEIGHT,
     BackendOptions,
     JudgeOptions,
     Match,
@@ -62,7 +63,7 @@ def gallery(
     ] = None,
     judge_options: JudgeOptions,
     match: Match = None,
-    match_weight: MatchWeight = 22.0,
+    match_weight: MatchWeight = MATCH_WEIGHT,
     size: Size = None,
     optimisation: StepsOptions,
     seed: Seed = 0,
@@ -127,7 +128,7 @@ def sweep(
         Path | None, typer.Option(help="File of labels: lines of an image and its labels, separated by commas.")
     ] = None,
     match: Match = None,
-    match_weight: MatchWeight = 22.0,
+    match_weight: MatchWeight = MATCH_WEIGHT,
     size: Size = None,
     optimisation: StepsOptions,
     seed: Seed = 0,
@@ -163,13 +164,13 @@ def sweep(
 
 
 def print_pages(made: Pages) -> None:
-    """Print where the pages are, and what could not be rendered.
+    """Print where the pages are, and which images could not be rendered or are copies of a photograph.
 
     Args:
         made: What `gallery`, `sweep`, `atlas`, `blocks` or `circuit` returned.
 
     Raises:
-        Exit: Something could not be rendered; status 1.
+        Exit: There are such images; status 1.
     """
     for what, problem in made.problems.items():
         typer.echo(f"featviz: {what}: {problem}", err=True)

@@ -30,6 +30,8 @@ Match = Annotated[
         "network's own statistics."
     ),
 ]
+MATCH_WEIGHT = 22.0
+"""That of `apps.match`, which is imported only where it is needed."""
 MatchWeight = Annotated[
     float, typer.Option(help="Weight of --match, relative to the gain of the unit's score from noise to the best one.")
 ]

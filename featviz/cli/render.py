@@ -11,6 +11,7 @@ import typer
 import featviz as fv
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
+    MATCH_WEIGHT,
     Classes,
     Match,
     MatchWeight,
@@ -67,7 +68,7 @@ def render(
     ] = "adam",
     lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.05.")] = None,
     match: Match = None,
-    match_weight: MatchWeight = 22.0,
+    match_weight: MatchWeight = MATCH_WEIGHT,
     start: Annotated[
         Path | None,
         typer.Option(

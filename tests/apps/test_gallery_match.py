@@ -41,6 +41,7 @@ def test_images_of_classes_are_matched(motifnet, photographs, tmp_path):
     (expected,) = matched(motifnet, [fv.objectives.Logit("star")], photographs)
     assert [image["shows"] for image in card] == [str(expected.objective), "prob:star"]
     assert card[0]["facts"]["nearest photograph"].startswith(tuple("012"))
+    assert "nearest photograph" not in card[1]["facts"]  # the probability is not matched
 
 
 def test_weight_and_statistics(motifnet, photographs, tmp_path):
@@ -48,6 +49,7 @@ def test_weight_and_statistics(motifnet, photographs, tmp_path):
     (card,), _ = shown(tmp_path / "layer-stage2.html")
     (expected,) = matched(motifnet, [fv.objectives.Channel("stage2", 1)], photographs, weight=3)
     assert [image["shows"] for image in card] == [str(expected.objective), "-stage2:1"]
+    assert ["nearest photograph" in image["facts"] for image in card] == [True, False]
     fv.sweep(motifnet, tmp_path, "stage2", channels=[1], match="batch-norm", **FEW)
     (card,), _ = shown(tmp_path / "layer-stage2.html")
     assert "statistics(" in card[0]["shows"]
@@ -65,8 +67,9 @@ def test_diverse_images_are_matched(motifnet, photographs, tmp_path):
 def test_copies_are_marked_beside_their_image(motifnet, photographs, tmp_path, monkeypatch, call):
     def make(folder):
         if call == "gallery":
-            return fv.gallery(motifnet, folder, classes=["star"], match=photographs, **FEW), "star", "index.html"
-        chosen = {"channels": [1], "match": photographs, **FEW}
+            chosen = {"classes": ["star"], "probability": True, "match": photographs, **FEW}
+            return fv.gallery(motifnet, folder, **chosen), "star", "index.html"
+        chosen = {"channels": [1], "negative": True, "match": photographs, **FEW}
         return fv.sweep(motifnet, folder, "stage2", **chosen), "stage2:1", "layer-stage2.html"
 
     made, _, page = make(tmp_path / "fresh")
@@ -77,7 +80,8 @@ def test_copies_are_marked_beside_their_image(motifnet, photographs, tmp_path, m
     made, title, page = make(tmp_path / "copied")
     assert dict(made.problems) == {title: "nearest photograph: a copy, not a visualization"}
     assert "<span>nearest photograph: a copy, not a visualization</span>" in shown(tmp_path / "copied" / page)[1]
-    assert made.count == 1
+    assert made.count == 2
+    assert repr(made) == f"<2 images, 1 with problems: {tmp_path / 'copied' / 'index.html'}>"
 
 
 def test_messages_come_before_anything_is_written(motifnet, photographs, tmp_path):

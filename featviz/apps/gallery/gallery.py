@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.gallery.matching import Matching, facts_of, with_copies, with_copies_listed
+from featviz.apps.gallery.matching import PROBABILITY, Matching, add_copies_to_pages, facts_of, mark_copies
 from featviz.apps.gallery.page import Page, Photograph, make_card
 from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.judge import VERDICTS
@@ -81,7 +81,7 @@ def gallery(
         progress: Called after each image with the number of images done and the number to render.
 
     Returns:
-        The page and why images are missing, if any are.
+        The page, with the images that are missing or are copies, if there are any.
 
     Raises:
         AddressError: The network has no such class or layer.
@@ -118,7 +118,7 @@ def gallery(
     _add_classes(album, list(titles), matching.objectives, per_class, diversity, size=size, steps=steps, seed=seed)
     if probability:
         chances = [fv.objectives.Probability(one.name) for one in objectives]
-        seeds, notes = [seed] * len(chances), ["probability"] * len(chances)
+        seeds, notes = [seed] * len(chances), [PROBABILITY] * len(chances)
         album.add(chances, seeds, list(titles), notes, steps=steps, param=album.param(size))
     _add_pairs(album, ends, size=size, steps=steps, seed=seed)
 
@@ -126,10 +126,10 @@ def gallery(
 
     def write_pages(rendered: RenderedImages) -> list[str]:
         nearest.update(matching.nearest(album, rendered))
-        return [_write_page(network, list(titles), album, photos, judge, with_copies(rendered, nearest), nearest)]
+        return [_write_page(network, list(titles), album, photos, judge, mark_copies(rendered, nearest), nearest)]
 
     made = render_pages(network, [album], store, write_pages, backend, progress)
-    return with_copies_listed(made, [album], nearest)
+    return add_copies_to_pages(made, [album], nearest)
 
 
 def _titled(network: fv.Network, names: Sequence[str | int]) -> dict[str, int]:

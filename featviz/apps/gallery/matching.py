@@ -15,6 +15,9 @@ from featviz.apps.shared.batches import image_file
 from featviz.io import open_image, pillow_pixels
 from featviz.objectives import Objective
 
+NEGATIVE, PROBABILITY = "negative", "probability"
+"""Notes of images that stand beside those of a unit and are not matched."""
+
 
 @dataclass(frozen=True)
 class Matching:
@@ -63,7 +66,8 @@ class Matching:
         """
         found: dict[str, Nearest] = {}
         for title, images in album.cards.items():
-            unit, names = self.units.get(title), [name for name, _ in images if name in rendered.names]
+            unit, unmatched = self.units.get(title), (NEGATIVE, PROBABILITY)
+            names = [name for name, note in images if name in rendered.names and note not in unmatched]
             if unit is None or len(unit.photographs) < 2 or not names:
                 continue
             pixels = torch.stack([_pixels(rendered, name, self.network.channels) for name in names])
@@ -71,7 +75,7 @@ class Matching:
         return found
 
 
-def with_copies(rendered: RenderedImages, nearest: Mapping[str, Nearest]) -> RenderedImages:
+def mark_copies(rendered: RenderedImages, nearest: Mapping[str, Nearest]) -> RenderedImages:
     """Return images whose problems include that some are copies, which a page shows beside them.
 
     Args:
@@ -82,7 +86,7 @@ def with_copies(rendered: RenderedImages, nearest: Mapping[str, Nearest]) -> Ren
     return replace(rendered, problems={**copies, **rendered.problems})
 
 
-def with_copies_listed(pages: Pages, albums: Sequence[Album], nearest: Mapping[str, Nearest]) -> Pages:
+def add_copies_to_pages(pages: Pages, albums: Sequence[Album], nearest: Mapping[str, Nearest]) -> Pages:
     """Return pages whose problems include that some images are copies.
 
     Args:

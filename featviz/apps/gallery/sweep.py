@@ -12,7 +12,7 @@ import featviz as fv
 from featviz.apps.explain.examples import Examples
 from featviz.apps.gallery.crops import write_crops
 from featviz.apps.gallery.gallery import DIVERSITY_WEIGHT
-from featviz.apps.gallery.matching import Matching, facts_of, with_copies, with_copies_listed
+from featviz.apps.gallery.matching import NEGATIVE, Matching, add_copies_to_pages, facts_of, mark_copies
 from featviz.apps.gallery.page import Card, Page, Photograph, card_image, make_card
 from featviz.apps.gallery.search import Search, make_search
 from featviz.apps.match import MATCH_WEIGHT, Nearest
@@ -80,7 +80,7 @@ def sweep(
         progress: Called after each image with the number of images done and the number to render.
 
     Returns:
-        The pages and why images are missing, if any are.
+        The pages, with the images that are missing or are copies, if there are any.
 
     Raises:
         AddressError: The network has no such layer or channel.
@@ -119,7 +119,7 @@ def sweep(
     def write_pages(rendered: RenderedImages) -> list[str]:
         for layer, album in albums.items():
             nearest.update(matched[layer].nearest(album, rendered))
-        marked = with_copies(rendered, nearest)
+        marked = mark_copies(rendered, nearest)
         pages = [
             _write_layer(network, layer, units[layer], album, found.get(layer), marked, nearest)
             for layer, album in albums.items()
@@ -130,7 +130,7 @@ def sweep(
         return ["index.html", *pages]
 
     made = render_pages(network, list(albums.values()), store, write_pages, backend, progress)
-    return with_copies_listed(made, list(albums.values()), nearest)
+    return add_copies_to_pages(made, list(albums.values()), nearest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,7 @@ def _plan(
     """
     signed = {"": matching.objectives}
     if negative:
-        signed["negative"] = [-unit for unit in units.values()]
+        signed[NEGATIVE] = [-unit for unit in units.values()]
     for note, goals in signed.items():
         param = album.param(size)
         album.add(goals, [seed] * len(goals), list(units), [note] * len(goals), steps=steps, param=param)

@@ -97,7 +97,7 @@ class Pages:
         store: Folder or URL of all files.
         pages: Files of the pages; the first one links to all others.
         count: Number of images on them.
-        problems: Reason why an image is missing, by its objective.
+        problems: Why an image is missing, or that it is a copy of a photograph, by its objective.
         facts: Numbers about each layer or unit, by its address and name, such as the purity of an atlas.
     """
 
@@ -109,8 +109,8 @@ class Pages:
 
     def __repr__(self) -> str:
         """Show the number of images and the path of the first page."""
-        missing = f", {len(self.problems)} missing" if self.problems else ""
-        return f"<{counted(self.count, 'image')}{missing}: {self.page}>"
+        problems = f", {len(self.problems)} with problems" if self.problems else ""
+        return f"<{counted(self.count, 'image')}{problems}: {self.page}>"
 
     @property
     def page(self) -> str:
