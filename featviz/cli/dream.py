@@ -92,7 +92,6 @@ def dream(
         "octaves": octaves, "scale": scale, "steps": steps, "strength": strength, "jitter": jitter, "smooth": smooth,
         "laplacian": laplacian, "keep_color": keep_color, "mask": mask and str(mask), "guide": guide, "seed": seed,
         "execution": fv.Execution(read_precision(precision), tile=tile),
-        "progress": progress(quiet, "dream", "frame" if is_video else "x10kpx"),
     }  # fmt: skip
     loaded = network.load()
     if loaded.tokens is None and loaded.input.axes != "yx":
@@ -102,6 +101,7 @@ def dream(
             path = free_path(path.with_suffix(NPY))
         check_save(path / f"dream{NPY}" if is_folder(path) else path, loaded.input.axes, rate=fps)
         is_video = False
+    settings["progress"] = progress(quiet, "dream", "frame" if is_video else "x10kpx")
     if is_folder(image):
         ending = ".png" if loaded.input.axes == "yx" else NPY
         for file in readable_files(image, loaded):

@@ -56,16 +56,11 @@ def readable_files(folder: Path, network: fv.Network) -> Iterator[Path]:
     Raises:
         OutputError: It has no such file.
     """
-    from featviz.apps.shared.inputs import inputs_in
-    from featviz.io import read_image
-    from featviz.network import read_values
+    from featviz.apps.shared.inputs import inputs_in, read_input
 
     for file in list(inputs_in(folder, network.input)):  # before results are written into the same folder
         try:
-            if network.input.axes != "yx":
-                read_values(file, network.input)
-            elif file.suffix.lower() != ".npy":
-                read_image(file, 4)
+            read_input(file, network.input)
         except fv.FeatvizError as error:
             typer.echo(f"featviz: skipped {file}: {error}", err=True)
         else:

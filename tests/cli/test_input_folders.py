@@ -1,0 +1,64 @@
+"""Files of folders that commands read, and the labels of what they compute."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from torch import nn
+
+import featviz as fv
+from featviz.apps.match import MATCH_WEIGHT
+from featviz.cli import main, options
+from featviz.cli.files import readable_files
+from featviz.io import save_image
+
+
+def network(axes):
+    """A network of greyscale images, or of another kind of input."""
+    conv = {"x": nn.Conv1d, "yx": nn.Conv2d, "tyx": nn.Conv3d}[axes]
+    size = {"x": (40,), "yx": (16, 16), "tyx": (4, 16, 16)}[axes]
+    return fv.Network(nn.Sequential(conv(1, 2, 3, padding=1)), size=size, mean=(0.5,), std=(0.2,), axes=axes)
+
+
+def test_files_of_several_signals_are_skipped(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).random((1, 40), np.float32))
+    np.save(tmp_path / "b.npy", np.random.default_rng(0).random((2, 1, 40), np.float32))
+    np.save(tmp_path / "c.npy", np.random.default_rng(0).random((1, 30), np.float32))
+    found = list(readable_files(tmp_path, network("x")))
+    assert [file.name for file in found] == ["a.npy", "c.npy"]
+    file = tmp_path / "b.npy"
+    skipped = f"featviz: skipped {file}: {file} holds 2 inputs; save each in a file of its own\n"
+    assert capsys.readouterr().err == skipped
+
+
+def test_arrays_of_image_networks_are_checked(tmp_path, capsys):
+    save_image(np.zeros((20, 30, 3), np.uint8), tmp_path / "a.png")
+    np.save(tmp_path / "b.npy", np.random.default_rng(0).random((1, 20, 20), np.float32))
+    np.save(tmp_path / "c.npy", np.random.default_rng(0).random((2, 1, 20, 20), np.float32))
+    np.save(tmp_path / "d.npy", np.array(["text"]))
+    (tmp_path / "e.png").write_text("no image")
+    assert [file.name for file in readable_files(tmp_path, network("yx"))] == ["a.png", "b.npy"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[2].partition(":")[0] for line in lines] == [
+        f"skipped {tmp_path / name}" for name in ("c.npy", "d.npy", "e.png")
+    ]
+
+
+@pytest.mark.parametrize("output", ["a.mp4", "a.npy"])
+def test_a_dream_on_a_clip_counts_pixels(output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("clip.npy", np.random.default_rng(0).random((1, 4, 16, 16), np.float32))
+    labels = []
+    module = sys.modules["featviz.cli.dream"]
+    monkeypatch.setattr(options.NetworkOptions, "load", lambda self: network("tyx"))
+    monkeypatch.setattr(module, "progress", lambda quiet, *names: labels.append(names))
+    monkeypatch.setattr(module, "save", lambda *_, **__: None)
+    monkeypatch.setattr(fv, "dream", lambda *_, **__: None)
+    assert main(["dream", "clip.npy", "--layer", "0", "-o", output]) == 0
+    assert labels == [("dream", "x10kpx")]
+
+
+def test_the_default_weight_of_matching_is_that_of_the_library():
+    assert options.MATCH_WEIGHT == MATCH_WEIGHT
