@@ -147,8 +147,13 @@ def _own_progress(function: str, name: str, given: Mapping[str, Any]) -> Progres
 
 
 def _draw_data(progress: Any, network: Any) -> None:
-    """Let images that form in a notebook be drawn as results are, where the network reads signals, volumes or video."""
-    if isinstance(progress, LiveImages) and isinstance(network, Network) and network.tokens is None:
+    """Let images that form in a notebook be drawn as results are, where the network reads signals, volumes or video.
+
+    Several optimised inputs are packed into one tensor, which is not drawn.
+    """
+    if not isinstance(progress, LiveImages) or not isinstance(network, Network):
+        return
+    if network.tokens is None and not network.inputs:
         spec = network.input
         if spec.axes != "yx" and (spec.axes != "x" or has_matplotlib()):
             progress.draw_with(functools.partial(pictures_of, spec=spec))

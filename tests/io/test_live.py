@@ -5,6 +5,7 @@ import re
 import sys
 from io import BytesIO
 
+import input_toys
 import nbclient
 import nbformat
 import numpy as np
@@ -216,6 +217,12 @@ def test_signals_and_volumes_are_drawn_as_results_are(size, more, shape, output,
     output.states.clear()
     fv.dream(net, torch.full((1, *size), 0.5), "0:1", octaves=1, steps=1, progress="live")
     assert output.pictures[-1][0].shape == expected.shape
+
+
+def test_several_inputs_are_not_drawn_as_one_signal(output):
+    fv.render(input_toys.matched_pair(), "logit:both", steps=1, progress="live")
+    shown = [data["text/html"] for data in output.states if "text/html" in data]
+    assert shown and not any("<img" in text for text in shown)
 
 
 def test_several_signals_are_drawn_in_columns(output):
