@@ -281,7 +281,7 @@ def test_dreams_keep_their_size_and_are_replayed(axes, folder):
     )
     (saved,) = found.save(folder / "dream.npy")
     assert torch.equal(fv.replay(saved, network=net, progress=None).images, found.images)
-    for name, value in (("keep_color", True), ("guide", file), ("mask", file)):
+    for name, value in (("keep_color", True), ("guide", file), ("mask", file), ("smooth", 1.0), ("laplacian", 2)):
         with pytest.raises(SettingError) as caught:
             fv.dream(net, file, "3", **{name: value})
         option = f"--{name.replace('_', '-')} ({name}= in Python)"

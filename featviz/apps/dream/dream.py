@@ -69,7 +69,8 @@ def dream(
         steps: Number of steps per octave, >= 1.
         strength: Step size, > 0.
         jitter: Largest random shift of the image before each step, in px, >= 0.
-        smooth: Standard deviation of a Gaussian blur of the gradient, in px; 0 for none.
+        smooth: Standard deviation of a Gaussian blur of the gradient, in px; 0 for none. This and the next four are
+            for images only.
         laplacian: Number of frequency bands of the gradient that are normalised to equal strength; 0 for none.
         keep_color: Keep the colours of the image and change its brightness only.
         guide: An image whose features in the layer are amplified; `None` for none. The objective must be a layer.
@@ -87,7 +88,7 @@ def dream(
     Raises:
         OutputError: A file is missing or not an image.
         AddressError: The network has no such layer, channel, position or class.
-        SettingError: An argument is out of its range.
+        SettingError: An argument is out of its range, or is for images and the network reads signals, volumes or video.
 
     Source: Mordvintsev, Olah and Tyka 2015, google/deepdream, dream.ipynb, `deepdream`.
     Differs: Steps are normalised by the root mean square instead of the mean absolute gradient; octaves are downsampled
