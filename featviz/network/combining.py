@@ -50,7 +50,7 @@ def combine(**networks: Network) -> Network:
     if several:
         raise SettingError(
             f"combined networks must each optimise one input; {several[0]} optimises "
-            f"{' and '.join(networks[several[0]].inputs)}"
+            f"{' and '.join(networks[several[0]].inputs)}; give values for all but one with net.with_given(...)"
         )
     first, *others = networks.values()
     if len({id(network.module) for network in networks.values()}) < len(networks):

@@ -49,7 +49,7 @@ def test_blurred_signals_go_through_the_means_of_their_quarters():
 def test_curves_are_scores_of_inputs_put_together_part_by_part(axes):
     net, x = network(axes), torch.rand(1, *SIZES[axes], generator=torch.Generator().manual_seed(3))
     relevance = torch.rand(SIZES[axes], generator=torch.Generator().manual_seed(4))
-    found, masks, nothing = measure_faithfulness(net, x, fv.objectives.Logit("b"), relevance, steps=4), None, blurred(x)
+    found, nothing = measure_faithfulness(net, x, fv.objectives.Logit("b"), relevance, steps=4), blurred(x)
     masks = revealed(relevance, 4)
     for i in range(5):
         inserted, deleted = nothing.clone(), x.clone()

@@ -181,7 +181,7 @@ def test_given_inputs_stand_beside_several_optimised_ones():
     assert plain[1] < plain[0]
 
 
-def test_an_input_that_does_not_matter_is_told():
+def test_an_input_that_does_not_matter_is_warned_of():
     with pytest.warns(fv.FeatvizWarning) as caught:
         fv.render(matched_pair(), "logit:seen", **QUICK)
     assert [str(each.message) for each in caught] == [
@@ -373,7 +373,7 @@ def test_what_works_on_one_input_says_so(tmp_path):
             "net.with_given({'audio': ...})"
         )
     for call, message in (
-        (lambda: fv.combine(one=net, two=matched_pair()), "combined networks must each optimise one input; one optimises image and audio"),
+        (lambda: fv.combine(one=net, two=matched_pair()), "combined networks must each optimise one input; one optimises image and audio; give values for all but one with net.with_given(...)"),
         (lambda: fv.fit_prior(torch.rand(4, 1, 24, 24), network=net), "PairByName optimises image and audio, and a prior is about one input; give values for the others with net.with_given(...)"),
         (lambda: net.with_input(size=48), "PairByName has an fv.InputSpec for each of image, audio; make another network with fv.Network(module, inputs=...)"),
         (lambda: net.with_given({"image": torch.rand(1, 1, 24, 24), "audio": torch.zeros(1, 1, 96)}), "one input must stay an fv.InputSpec to be optimised, got values for image, audio"),

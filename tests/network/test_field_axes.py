@@ -46,6 +46,7 @@ def test_fields_are_those_of_the_recursion_along_each_axis(names):
         assert (found.px, found.stride) == (field[-1], stride[-1])
         assert found.sides == (tuple(field) if axes == 3 else ())
         rows.append(tuple("x".join(map(str, each if len(set(each)) > 1 else each[:1])) for each in (field, stride)))
+    assert len(rows) == len(LAYERS[axes])
     assert [row[4:] for row in net.layers().rows()][: len(rows)] == rows
 
 

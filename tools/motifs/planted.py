@@ -32,13 +32,13 @@ def moving_bar() -> Tensor:
     return torch.tensor([1.0, 0.2, -0.6])[:, None, None, None] * bar
 
 
-def one_kernel(kernel: Tensor, size: tuple[int, ...], axes: str | None = None) -> fv.Network:
+def one_kernel(kernel: Tensor, size: tuple[int, ...], axes: str = "") -> fv.Network:
     """Return a network whose only layer has one kernel, and whose logit is the highest response to it.
 
     Args:
         kernel: `(*size)`, or `(channel, *size)` of video.
         size: Size of the input.
-        axes: As for `fv.Network`; `None` for those that its size tells.
+        axes: As for `fv.Network`; `""` for those that follow from the length of `size`.
     """
     many = len(size) > 1
     conv, pool = ((nn.Conv1d, nn.AdaptiveMaxPool1d), (nn.Conv3d, nn.AdaptiveMaxPool3d))[many]
