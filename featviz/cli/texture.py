@@ -37,23 +37,23 @@ def texture(
 
     Writes the mesh as mesh.glb, the texture, and a page that turns the mesh.
     """
-    from featviz.io import Store, free_path, slug
+    from featviz.io import free_path, new_store, slug
 
     fv.objectives.parse(objective)
     folder = output or free_path(Path(slug(f"{Path(mesh).stem}-{objective}")))
     fv.transforms.MeshView(mesh, view, views, elevation)
     loaded = network.load()
-    Store(folder)
-    found = fv.texture(
-        loaded,
-        mesh,
-        objective,
-        size=size,
-        view=view,
-        views=views,
-        elevation=elevation,
-        progress=progress(quiet, "texture"),
-        seed=seed,
-        **optimisation.settings,
-    )
+    with new_store(folder):
+        found = fv.texture(
+            loaded,
+            mesh,
+            objective,
+            size=size,
+            view=view,
+            views=views,
+            elevation=elevation,
+            progress=progress(quiet, "texture"),
+            seed=seed,
+            **optimisation.settings,
+        )
     typer.echo(found.save(folder))

@@ -43,7 +43,7 @@ from featviz.io.plots import check_matplotlib, draw_lines, has_matplotlib, plot_
 from featviz.io.progress import auto_bar, default_progress, named_progress, progress_bar
 from featviz.io.resizing import linear_mode, resize
 from featviz.io.samples import SAMPLE_ENDINGS, fit_size, parts_of, read_data, read_samples
-from featviz.io.store import Store
+from featviz.io.store import Store, new_store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
 from featviz.io.volumes import slices_picture, stretched, volume_picture, zoom_of
 
@@ -95,6 +95,7 @@ __all__ = [
     "locked",
     "middle",
     "named_progress",
+    "new_store",
     "open_image",
     "over_checks",
     "pack_texts",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from featviz.errors import OutputError
-from featviz.io.files import TEMPORARY, remove_stale, write
+from featviz.io.files import TEMPORARY, is_folder, remove_stale, write
 from featviz.io.images import open_image
 
 
@@ -146,3 +146,25 @@ def _is_intact(file: Path) -> bool:
             return True
     except OutputError:
         return False
+
+
+@contextmanager
+def new_store(url: str | Path) -> Iterator[Store]:
+    """Open a store for a with statement. On an error, delete the folders that were made for it and are still empty.
+
+    Args:
+        url: As for `Store`.
+
+    Raises:
+        OutputError: As for `Store`.
+    """
+    path = Path(url).absolute()
+    made = [] if "://" in str(url) else [folder for folder in (path, *path.parents) if not is_folder(folder)]
+    store = Store(url)
+    try:
+        yield store
+    except BaseException:
+        with suppress(OSError):  # the first folder that is not empty
+            for folder in made:
+                folder.rmdir()
+        raise

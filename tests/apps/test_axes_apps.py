@@ -268,7 +268,7 @@ def test_galleries_and_sweeps_have_pictures_of_signals_and_volumes(axes, folder)
         str(caught.value)
         == f"judges see images, and Sequential reads inputs of size {SIZES[axes]}; leave out --judge (judge= in Python)"
     )
-    assert not (folder / "judged/images").exists()
+    assert not (folder / "judged").exists()
 
 
 @pytest.mark.parametrize("axes", [1, 3])

@@ -70,3 +70,9 @@ def test_bad_views_are_named(textured, given, message):
     with pytest.raises(fv.SettingError) as caught:
         textured.view(**given)
     assert str(caught.value) == message
+
+
+def test_an_error_leaves_no_folder(tmp_path, capsys):
+    words = ["--size", "32", "--view", "32", "--steps", "1", "--quiet", "-o", str(tmp_path / "out")]
+    assert main(["texture", "box", "nowhere:1", *words]) == 2
+    assert "nowhere" in capsys.readouterr().err and not (tmp_path / "out").exists()

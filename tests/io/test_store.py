@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import featviz as fv
-from featviz.io import Store
+from featviz.io import Store, new_store
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -39,6 +39,31 @@ def test_path_is_the_folder_on_this_machine(tmp_path):
     assert (tmp_path / "a" / "b").is_dir()
     assert Store("memory://results").path is None
     assert repr(Store("memory://results")) == "Store('memory://results')"
+
+
+def fail_in(url, *files):
+    """Write files to a store, and fail."""
+    with new_store(url) as store:
+        assert store.path is None or store.path.is_dir()
+        for file in files:
+            store.write(file, "done")
+        raise ZeroDivisionError
+
+
+def test_an_error_removes_the_folders_that_were_made_unless_they_hold_something(tmp_path):
+    (tmp_path / "old").mkdir()
+    for where in ("a/b", "old", "old/new"):
+        with pytest.raises(ZeroDivisionError):
+            fail_in(tmp_path / where)
+        assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {"old"}
+    with pytest.raises(ZeroDivisionError):
+        fail_in(tmp_path / "a" / "b", "page.html")
+    assert (tmp_path / "a" / "b" / "page.html").is_file()
+    with new_store(tmp_path / "fine"):
+        pass
+    assert (tmp_path / "fine").is_dir()
+    with pytest.raises(ZeroDivisionError):
+        fail_in("memory://results")
 
 
 def test_folders_that_cannot_be_made():

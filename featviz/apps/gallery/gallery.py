@@ -25,7 +25,7 @@ from featviz.apps.shared.page import counted
 from featviz.apps.shared.photographs import photographs_of_classes
 from featviz.engine import entry_point
 from featviz.engine.shorthand import as_param
-from featviz.io import Store, auto_bar
+from featviz.io import Store, auto_bar, new_store
 from featviz.network import OUTPUT
 
 PAIR_IMAGES = 5
@@ -103,33 +103,33 @@ def gallery(
     for pair, found in zip(pairs, ends, strict=True):
         if len(found) != 2:
             raise fv.SettingError(f"a pair must have two different classes, got {pair[0]!r} and {pair[-1]!r}")
-    store = Store(output)
-    if judge is not None:
-        _check_judge(network, judge, titles, store)
-    photos = {} if photographs is None else photographs_of_classes(list(titles), photographs, network.input)
-    if photographs is not None and not photos:
-        example, ending = next(iter(titles)), ".jpg" if network.input.axes == "yx" else ".npy"
-        names = f"'{example} 1{ending}' or '{example}/1{ending}'"
-        named = f"no photograph in {photographs} is named after a class, such as {names}"
-        warnings.warn(f"{named}; none is shown", fv.FeatvizWarning, stacklevel=2)
-    objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
-    matching = Matching.of(network, dict(zip(titles, objectives, strict=True)), match, match_weight)
-    album = Album(network, store)
-    _add_classes(album, list(titles), matching.objectives, per_class, diversity, size=size, steps=steps, seed=seed)
-    if probability:
-        chances = [fv.objectives.Probability(one.name) for one in objectives]
-        seeds, notes = [seed] * len(chances), [PROBABILITY] * len(chances)
-        album.add(chances, seeds, list(titles), notes, steps=steps, param=album.param(size))
-    _add_pairs(album, ends, size=size, steps=steps, seed=seed)
+    with new_store(output) as store:
+        if judge is not None:
+            _check_judge(network, judge, titles, store)
+        photos = {} if photographs is None else photographs_of_classes(list(titles), photographs, network.input)
+        if photographs is not None and not photos:
+            example, ending = next(iter(titles)), ".jpg" if network.input.axes == "yx" else ".npy"
+            names = f"'{example} 1{ending}' or '{example}/1{ending}'"
+            named = f"no photograph in {photographs} is named after a class, such as {names}"
+            warnings.warn(f"{named}; none is shown", fv.FeatvizWarning, stacklevel=2)
+        objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
+        matching = Matching.of(network, dict(zip(titles, objectives, strict=True)), match, match_weight)
+        album = Album(network, store)
+        _add_classes(album, list(titles), matching.objectives, per_class, diversity, size=size, steps=steps, seed=seed)
+        if probability:
+            chances = [fv.objectives.Probability(one.name) for one in objectives]
+            seeds, notes = [seed] * len(chances), [PROBABILITY] * len(chances)
+            album.add(chances, seeds, list(titles), notes, steps=steps, param=album.param(size))
+        _add_pairs(album, ends, size=size, steps=steps, seed=seed)
 
-    nearest: dict[str, Nearest] = {}
+        nearest: dict[str, Nearest] = {}
 
-    def write_pages(rendered: RenderedImages) -> list[str]:
-        nearest.update(matching.nearest(album, rendered))
-        return [_write_page(network, list(titles), album, photos, judge, mark_copies(rendered, nearest), nearest)]
+        def write_pages(rendered: RenderedImages) -> list[str]:
+            nearest.update(matching.nearest(album, rendered))
+            return [_write_page(network, list(titles), album, photos, judge, mark_copies(rendered, nearest), nearest)]
 
-    made = render_pages(network, [album], store, write_pages, backend, progress)
-    return add_copies_to_pages(made, [album], nearest)
+        made = render_pages(network, [album], store, write_pages, backend, progress)
+        return add_copies_to_pages(made, [album], nearest)
 
 
 def _titled(network: fv.Network, names: Sequence[str | int]) -> dict[str, int]:

@@ -25,7 +25,7 @@ from featviz.apps.units.labels import read_rows
 from featviz.apps.units.responses import Responses, read_responses
 from featviz.apps.units.summary import Summary, labels_of, summaries
 from featviz.engine import entry_point
-from featviz.io import Store, auto_bar, check_outside, unique_slug
+from featviz.io import Store, auto_bar, check_outside, new_store, unique_slug
 from featviz.network import OUTPUT
 
 
@@ -99,38 +99,38 @@ def sweep(
     units = {layer: _titled(network, layer, channels) for layer in dict.fromkeys(names)}
     if photographs is not None:
         check_outside(output, photographs)
-    store = Store(output)
-    found = {}
-    if photographs is not None:
-        found = {
-            layer: _photographed(network, photographs, layer, list(titles.values()), labels, scan_progress)
-            for layer, titles in units.items()
-        }
-    elif labels is not None:
-        raise fv.SettingError("labels are of photographs; give the folder as photographs, too")
-    albums, matched = {}, {}
-    for layer, titles in units.items():
-        goals = {title: _objective(layer, channel, neurons) for title, channel in titles.items()}
-        matched[layer] = Matching.of(network, goals, match, match_weight)
-        album = albums[layer] = Album(network, store)
-        _plan(album, layer, goals, matched[layer], negative, diverse_images, size=size, steps=steps, seed=seed)
-    nearest: dict[str, Nearest] = {}
+    with new_store(output) as store:
+        found = {}
+        if photographs is not None:
+            found = {
+                layer: _photographed(network, photographs, layer, list(titles.values()), labels, scan_progress)
+                for layer, titles in units.items()
+            }
+        elif labels is not None:
+            raise fv.SettingError("labels are of photographs; give the folder as photographs, too")
+        albums, matched = {}, {}
+        for layer, titles in units.items():
+            goals = {title: _objective(layer, channel, neurons) for title, channel in titles.items()}
+            matched[layer] = Matching.of(network, goals, match, match_weight)
+            album = albums[layer] = Album(network, store)
+            _plan(album, layer, goals, matched[layer], negative, diverse_images, size=size, steps=steps, seed=seed)
+        nearest: dict[str, Nearest] = {}
 
-    def write_pages(rendered: RenderedImages) -> list[str]:
-        for layer, album in albums.items():
-            nearest.update(matched[layer].nearest(album, rendered))
-        marked = mark_copies(rendered, nearest)
-        pages = [
-            _write_layer(network, layer, units[layer], album, found.get(layer), marked, nearest)
-            for layer, album in albums.items()
-        ]
-        cards = _layer_cards(network, store)
-        about = f"{counted(len(cards), 'layer')} of {network_title(network)}"
-        store.write("index.html", Page("Layers", about, cards, wide=len(network.size) != 2).html())
-        return ["index.html", *pages]
+        def write_pages(rendered: RenderedImages) -> list[str]:
+            for layer, album in albums.items():
+                nearest.update(matched[layer].nearest(album, rendered))
+            marked = mark_copies(rendered, nearest)
+            pages = [
+                _write_layer(network, layer, units[layer], album, found.get(layer), marked, nearest)
+                for layer, album in albums.items()
+            ]
+            cards = _layer_cards(network, store)
+            about = f"{counted(len(cards), 'layer')} of {network_title(network)}"
+            store.write("index.html", Page("Layers", about, cards, wide=len(network.size) != 2).html())
+            return ["index.html", *pages]
 
-    made = render_pages(network, list(albums.values()), store, write_pages, backend, progress)
-    return add_copies_to_pages(made, list(albums.values()), nearest)
+        made = render_pages(network, list(albums.values()), store, write_pages, backend, progress)
+        return add_copies_to_pages(made, list(albums.values()), nearest)
 
 
 @dataclass(frozen=True, eq=False)
