@@ -57,10 +57,14 @@ def readable_files(folder: Path, network: fv.Network) -> Iterator[Path]:
         OutputError: It has no such file.
     """
     from featviz.apps.shared.inputs import inputs_in, read_input
+    from featviz.io import read_image
 
     for file in list(inputs_in(folder, network.input)):  # before results are written into the same folder
         try:
-            read_input(file, network.input)
+            if network.input.axes == "yx":
+                read_image(file, 4)
+            else:
+                read_input(file, network.input)
         except fv.FeatvizError as error:
             typer.echo(f"featviz: skipped {file}: {error}", err=True)
         else:
