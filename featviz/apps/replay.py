@@ -100,7 +100,7 @@ def check_weights(network: fv.Network, recipe: fv.Recipe) -> None:
         RecipeError: It has others, or optimises other inputs.
     """
     check_given(network, recipe)
-    if network.inputs != dict(recipe.inputs):
+    if list(network.inputs.items()) != list(recipe.inputs):  # packed images depend on the order
         then, now = (" and ".join(map(repr, some)) or "one input" for some in (dict(recipe.inputs), network.inputs))
         now = "other specifications of them" if then == now else now
         raise fv.RecipeError(
@@ -115,7 +115,7 @@ def check_weights(network: fv.Network, recipe: fv.Recipe) -> None:
 
 
 def check_given(network: fv.Network, recipe: fv.Recipe) -> None:
-    """Check that a network gets the inputs with which an image was rendered, beside the optimised one.
+    """Check that a network gets the inputs with which an image was rendered, beside the optimised ones.
 
     Raises:
         RecipeError: It gets others.

@@ -121,8 +121,7 @@ def explain(
         raise fv.OutputError(f"{source} is a folder, so the output must be an existing folder, got {output}")
     output_file(output, f"{stem_of(source)}-explained.png", more=ENDINGS)  # checked before anything is computed
     loaded = _that_reads(network.load(), text=False)
-    if output is not None:
-        check_map_output(output, loaded.input.axes)
+    check_map_output(output or Path("map.png"), loaded.input.axes)
     targets = [*parsed, *find_classes(loaded, classes)]
     for file in readable_files(source, loaded) if is_folder(source) else [source]:
         found = compare(loaded, file, targets)

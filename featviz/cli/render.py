@@ -124,8 +124,11 @@ def render(
     }
     parsed += find_classes(loaded, classes)
     if loaded.tokens is None:
+        axes = [spec.axes for spec in inputs.values()]
+        check_rate_applies(rate, next((one for one in axes if one in ("x", "tyx")), axes[0]), loaded.label)
+        if shown and loaded.inputs:
+            raise fv.SettingError(f"--at is about one input, and {loaded.label} optimises several; leave it out")
         for name, spec in inputs.items():
-            check_rate_applies(rate, spec.axes, loaded.label)
             made = params[name]
             count = len(parsed) * (batch if made is None else made.batch)
             check_save(output or Path("image.npy"), spec.axes, count=count, rate=rate)
@@ -214,8 +217,10 @@ def save(
     """
     from featviz.io import free_path
 
-    for file in rendering.save(output or free_path(Path(rendering.file_name)), rate=rate):
-        typer.echo(file)
+    own = rendering.inputs if output is None else {}  # each input has a file, whose name must be free
+    for one in own.values() or [rendering]:
+        for file in one.save(output or free_path(Path(one.file_name)), rate=rate):
+            typer.echo(file)
     if rendering.recipe.until != expected:
         typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
         raise typer.Exit(130)

@@ -296,7 +296,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
         ("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps", "elevation", "weight"), check_number
     ),
     **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
-    **dict.fromkeys(("dictionary", "labels", "mesh"), _path),
+    **dict.fromkeys(("dictionary", "labels", "match", "mesh"), _path),
 }  # fmt: skip
 """Check of each argument, by name."""
 OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {

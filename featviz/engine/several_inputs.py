@@ -53,19 +53,25 @@ def params_of_inputs(
     _refuse(network, size, starts)
     if isinstance(param, InputParams):
         _check_same(network, {name: (shape[0], len(shape) - 1) for name, _, shape in param.parts})
+        if batch not in (1, param.batch):
+            raise SettingError(f"batch must be that of the params, {param.batch}, got {batch}; leave it out")
         return param
     own, specs = _by_name(network, "param", param), network.inputs
     made = {name: as_param(own[name], spec=spec) for name, spec in specs.items()}
     masked = next((name for name, each in made.items() if isinstance(each, Masked)), None)
     if masked is not None:
-        raise SettingError(f"param of the input {masked!r} needs a start image, and several inputs start from noise")
+        raise SettingError(
+            f"param of the input {masked!r} needs a start image, and several inputs start from noise; choose another "
+            "param, or give values for the other inputs with net.with_given(...)"
+        )
     batches = {each.batch for each in made.values()} - {1} if batch == 1 else {batch}
     batch = max(batches, default=1)
     made = {name: sized(each, None, batch) if each.batch == 1 else each for name, each in made.items()}
     batches |= {each.batch for each in made.values()}
     if len(batches) > 1:
         raise SettingError(
-            f"params of several inputs need the same batch, got {' and '.join(map(str, sorted(batches)))}"
+            f"params of several inputs need the same batch, got {' and '.join(map(str, sorted(batches)))}; give each "
+            "the same batch"
         )
     return InputParams(tuple((name, each, _shape(name, each, specs[name])) for name, each in made.items()), batch)
 
@@ -138,7 +144,7 @@ def _by_name(network: Network, what: str, given: Any) -> dict[str, Any]:
     own = {str(name): each for name, each in given.items()}
     unknown = next((name for name in own if name not in network.inputs), None)
     if unknown is not None:
-        raise SettingError(f"{what} has no input {unknown!r} of {network.label}, which optimises {_listed(network)}")
+        raise SettingError(f"no input {unknown!r} for {what}; {network.label} optimises {_listed(network)}")
     return dict.fromkeys(network.inputs) | own
 
 
@@ -178,10 +184,11 @@ def _check_same(network: Network, kinds: Mapping[str, tuple[int, int]]) -> None:
     Raises:
         SettingError: They are for others.
     """
-    if kinds != {name: (spec.channels, len(spec.size)) for name, spec in network.inputs.items()}:
+    own = [(name, (spec.channels, len(spec.size))) for name, spec in network.inputs.items()]
+    if list(kinds.items()) != own:  # packed images depend on the order
         raise SettingError(
             f"params and transforms are for the inputs {', '.join(kinds)}, and {network.label} optimises "
-            f"{_listed(network)} of other shapes or names"
+            f"{_listed(network)}, of other shapes, names or order; give them as a dict by name"
         )
 
 

@@ -61,7 +61,8 @@ def with_given(inputs: Inputs, values: Any, dtype: torch.dtype | None) -> Inputs
     known = inputs.leaves if len(specs) > 1 else inputs.given
     for name in values:
         if name not in known:
-            raise SettingError(f"no given input {name!r}; the given inputs are {', '.join(map(repr, known))}")
+            kind = "" if len(specs) > 1 else "given "
+            raise SettingError(f"no {kind}input {name!r}; the {kind}inputs are {', '.join(map(repr, known))}")
         if isinstance(values[name], InputSpec):
             raise SettingError(f"input {name!r} must be a value here; make another network to optimise it")
     made = inputs.changed(lambda name, leaf: _read(name, values[name], dtype) if name in values else leaf)

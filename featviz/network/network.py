@@ -467,9 +467,11 @@ class Network:
         Raises:
             SettingError: There is one input, or images are missing, or have another shape than the specification.
         """
+        if not self.inputs:
+            raise SettingError(f"{self.label} optimises one input; give its images without net.pack")
         given = set(images) if isinstance(images, Mapping) else images
-        if given != set(self.inputs):
-            expected = " and ".join(self.inputs) or "one input, whose images are not packed"
+        if not isinstance(images, Mapping) or given != set(self.inputs):
+            expected = " and ".join(self.inputs)
             raise SettingError(f"{self.label} optimises {expected}; images must be a dict by name, got {shown(given)}")
         for name, spec in self.inputs.items():
             spec.check(images[name], f"the input {name!r}")

@@ -27,7 +27,7 @@ METHODS = (
     "layercam", "scorecam", "guidedgradcam", "FeatureAblation(6)", "LRP('epsilon')", "LRP('zplus')", "LRP('cp_lrp')",
     "clear", "classattention", "smoothed",
 )  # fmt: skip
-ON_IMAGES = "blocks, compare, dream, evidence, examples, explain, gallery, render, replay, sweep or score"
+ON_IMAGES = "blocks, dream, evidence, examples, explain, gallery, render, replay or sweep"
 
 
 def network(axes: int, rows: bool = False) -> fv.Network:

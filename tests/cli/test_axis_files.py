@@ -135,7 +135,6 @@ STARTS = [
 MAPS = [
     ("signal", "map.nii", "cannot write map.nii: .nii is for volumes; for maps of signals end it in .npy"),
     ("image", "map.nii.gz", "cannot write map.nii.gz: .nii.gz is for volumes; for maps of images end it in .npy"),
-    ("signal", "map.html", "cannot write map.html: pages compare maps of images; for those of signals end it in .png"),
     ("signal", "map.wav", "cannot write map.wav: end it in .html, .npy, .nii, .nii.gz, .png, .jpg, .jpeg, .webp"),
     ("volume", "no/map.npy", "cannot write no/map.npy: there is no folder no; make it first"),
 ]
@@ -169,7 +168,7 @@ BEFORE = [
     ("image", ["--rate", "5"], "--rate is about signals and video, and nets.py:image reads images; leave it out"),
     ("volume", ["--rate", "5"], "--rate is about signals and video, and nets.py:volume reads volumes; leave it out"),
     ("signal", ["--match", "."], "nets.py:signal reads inputs of size (60,), and --match works on images, which have "
-     "height and width; use dream, evidence, examples, explain, gallery, render, replay or sweep"),
+     "height and width; use blocks, dream, evidence, examples, explain, gallery, render, replay or sweep"),
 ]  # fmt: skip
 EXTRAS = [("matplotlib", "signal", "a.png"), ("soundfile", "signal", "a.wav"), ("nibabel", "volume", "a.nii.gz")]
 
@@ -202,23 +201,25 @@ def test_a_folder_of_signals_is_dreamt_and_explained(here, capsys):
     dream = ("dream", "data", "--layer", "0", "--steps", "1", "--octaves", "1", "--model", "nets.py:signal")
     status, lines, errors = run(capsys, *dream)
     assert (status, errors) == (0, [skipped])
-    assert sorted(lines) == ["data/b.c-dream.png", "data/signal-dream-2.png", "data/signal-dream.png"]
+    assert sorted(lines) == ["data/b.c-dream.npy", "data/signal-dream-2.npy", "data/signal-dream.npy"]
     explain = ("explain", "data", "0:1", "--method", "gradient", "-o", ".", "--model", "nets.py:signal")
     status, lines, errors = run(capsys, *explain)
-    assert (status, errors) == (0, [skipped]) and len(lines) == 3
+    assert (status, errors) == (0, [skipped]) and len(lines) == 6  # the dreams, too
 
 
-def test_a_missing_extra_is_named_before_a_folder_is_dreamt(here, capsys, monkeypatch):
-    monkeypatch.setattr(fv, "dream", lambda *_, **__: pytest.fail("rendered"))
+@pytest.mark.parametrize("output", [[], ["-o", "map.png"], ["-o", "map.html"]], ids=" ".join)
+def test_a_missing_extra_is_named_before_anything_is_explained(output, capsys, monkeypatch):
+    monkeypatch.setattr(fv, "compare", lambda *_, **__: pytest.fail("computed"))
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "matplotlib" else find(name))
-    status, _, errors = run(capsys, "dream", str(here), "--layer", "0", "--model", "nets.py:signal")
+    words = ("explain", "signal.npy", "0:1", "--method", "gradient", "--model", "nets.py:signal")
+    status, _, errors = run(capsys, *words, *output)
     assert status == 2 and "plots need matplotlib" in errors[0]
 
 
 def test_names_of_results_leave_out_both_parts_of_an_ending(capsys):
     model = ("--model", "nets.py:volume")
-    assert run(capsys, "dream", "volume.nii.gz", "--layer", "0", "--steps", "1", *model)[1] == ["volume-dream.png"]
+    assert run(capsys, "dream", "volume.nii.gz", "--layer", "0", "--steps", "1", *model)[1] == ["volume-dream.npy"]
     assert run(capsys, "explain", "volume.nii.gz", "0:1", "--method", "gradient", *model)[1] == ["volume-explained.png"]
 
 

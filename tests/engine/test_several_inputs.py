@@ -293,19 +293,19 @@ def brightness(acts):
 
 
 MANY = [
-    ({"param": {"video": param.Pixel()}}, "param has no input 'video' of PairByName, which optimises image and audio"),
-    ({"param": {"imag": "pixel"}}, "param has no input 'imag' of PairByName, which optimises image and audio"),
+    ({"param": {"video": param.Pixel()}}, "no input 'video' for param; PairByName optimises image and audio"),
+    ({"param": {"imag": "pixel"}}, "no input 'imag' for param; PairByName optimises image and audio"),
     ({"param": {"image": 3}}, "3 is not a param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"),
     ({"param": {"image": param.Image((7,))}}, "size of 'image' must have 2 number(s), as the input (24, 24), got (7,)"),
     ({"param": {"image": param.Alpha()}}, "param of the input 'image' must give images of shape (1, 24, 24), got (2, 24, 24); with several inputs none can have an alpha channel"),
-    ({"param": {"image": param.Image(batch=2), "audio": param.Image(batch=3)}}, "params of several inputs need the same batch, got 2 and 3"),
-    ({"param": {"image": param.Masked(np.ones((24, 24), np.float32))}}, "param of the input 'image' needs a start image, and several inputs start from noise"),
+    ({"param": {"image": param.Image(batch=2), "audio": param.Image(batch=3)}}, "params of several inputs need the same batch, got 2 and 3; give each the same batch"),
+    ({"param": {"image": param.Masked(np.ones((24, 24), np.float32))}}, "param of the input 'image' needs a start image, and several inputs start from noise; choose another param, or give values for the other inputs with net.with_given(...)"),
     ({"transforms": {"image": transforms.CompositeAlpha()}}, "CompositeAlpha() needs an alpha channel, and with several inputs none has one; leave it out"),
     ({"transforms": {"audio": transforms.Rotate(5)}}, "Rotate(degrees=5) needs images with two axes or more, and signals have one; leave it out"),
     ({"size": 32}, "PairByName optimises image and audio, which each have a size; give it in the param of each, as in param={'image': param.Image(size=...)}"),
     ({"start": torch.rand(1, 24, 24)}, "PairByName optimises image and audio, which start from noise; leave out start, or give values for all but one with net.with_given(...)"),
     ({"transforms": {"image": 3}}, "3 for the input 'image' is not a transform: it needs `draw` and `apply`, or `place`"),
-    ({"transforms": {"sound": ()}}, "transforms has no input 'sound' of PairByName, which optimises image and audio"),
+    ({"transforms": {"sound": ()}}, "no input 'sound' for transforms; PairByName optimises image and audio"),
 ]  # fmt: skip
 WITH_IMAGES = [
     (brightness, "the objective is about one image, and the inputs image and audio are optimised; leave out such terms, or give values for all inputs but one with net.with_given(...)"),
@@ -378,7 +378,7 @@ def test_what_works_on_one_input_says_so(tmp_path):
         (lambda: net.with_input(size=48), "PairByName has an fv.InputSpec for each of image, audio; make another network with fv.Network(module, inputs=...)"),
         (lambda: net.with_given({"image": torch.rand(1, 1, 24, 24), "audio": torch.zeros(1, 1, 96)}), "one input must stay an fv.InputSpec to be optimised, got values for image, audio"),
         (lambda: net.layers(48), "PairByName does not accept images of 48 px; each input has the size of its fv.InputSpec: image (1, 24, 24), audio (1, 96)"),
-        (lambda: net.with_given({"video": 1}), "no given input 'video'; the given inputs are 'image', 'audio'"),
+        (lambda: net.with_given({"video": 1}), "no input 'video'; the inputs are 'image', 'audio'"),
         (lambda: fv.score(net, "logit:both", torch.rand(1, 1, 24, 24)), "PairByName optimises several inputs; give their images as net.pack({'image': ..., 'audio': ...})"),
         (lambda: net.pack({"image": torch.rand(1, 1, 24, 24)}), "PairByName optimises image and audio; images must be a dict by name, got {'image'}"),
         (lambda: net.pack({"image": torch.rand(1, 1, 24, 24), "audio": torch.rand(1, 1, 95)}), "images of 'audio' must be of 96 px, got (1, 1, 95)"),
@@ -406,6 +406,7 @@ def test_replay_refuses_a_network_with_other_inputs():
     for net, now in (
         (matched_pair().with_given({"audio": torch.zeros(1, 1, 96)}), None),
         (matched_pair(audio=fv.InputSpec((96,), (0.0,), (0.4,))), "other specifications of them"),
+        (fv.Network(PairByName(), inputs={"audio": AUDIO, "image": IMAGE}), "'audio' and 'image'"),
     ):
         with pytest.raises(fv.RecipeError) as caught:
             fv.replay(recipe, network=net, progress=None)
@@ -443,7 +444,13 @@ def test_on_the_command_line(capsys):
     assert main(["render", "logit:both", "--model", "pair.py:net", "--steps", "2", "--quiet", "-o", "b.wav"]) == 2
     assert "b.wav: .wav is for signals; for images end it in .png" in capsys.readouterr().err  # before the render
     assert main(["render", "logit:both", "--model", "pair.py:net", "--steps", "2", "--quiet", "--param", "pixel"]) == 0
-    assert fv.Recipe.of("logit_both-audio.png").param.count("Pixel(") == 2
-    assert "Standardized" in fv.Recipe.of("logit_both-audio.png").param
+    assert fv.Recipe.of("logit_both-audio.npy").param.count("Pixel(") == 2
+    assert "Standardized" in fv.Recipe.of("logit_both-audio.npy").param
+    capsys.readouterr()
+    again = ["render", "logit:both", "--model", "pair.py:net", "--steps", "2", "--quiet", "--rate", "100"]
+    assert main(again) == 0
+    assert capsys.readouterr().out.split() == ["logit_both-image-2.png", "logit_both-audio-2.npy"]
+    assert main([*again, "--param", "cppn", "--at", "64"]) == 2
+    assert "--at is about one input" in capsys.readouterr().err
     assert main(["gallery", "--model", "pair.py:net", "--quiet", "-o", "g"]) == 2
     assert "works on one input; give a value for 'audio'" in capsys.readouterr().err

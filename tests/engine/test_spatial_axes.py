@@ -267,7 +267,7 @@ def test_what_is_about_pictures_says_so():
     with pytest.raises(SettingError) as caught:
         fv.doctor(network)
     wrong = "Sequential reads inputs of size (40,), and doctor works on images, which have height and width"
-    usable = "blocks, compare, dream, evidence, examples, explain, gallery, render, replay, sweep or score"
+    usable = "blocks, dream, evidence, examples, explain, gallery, render, replay or sweep"
     assert str(caught.value) == f"{wrong}; use {usable}"
 
 

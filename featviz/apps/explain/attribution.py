@@ -24,6 +24,7 @@ from featviz.io import (
     NIFTI,
     NPY,
     auto_bar,
+    check_matplotlib,
     check_nibabel,
     check_output,
     contact_sheet,
@@ -168,7 +169,7 @@ class Attribution:
         """
         path, report = Path(path), json.dumps({"explained": [[dict(self.recipe)]]})
         if ending_of(path) in MAP_ENDINGS:
-            return _save_maps(self.map[:, None], path, self.axes, report, squeezed=1)
+            return _save_maps(self.map, path, self.axes, report)
         return save_image(self.sheet(), path, report=report)
 
     def _repr_png_(self) -> bytes | None:
@@ -288,25 +289,25 @@ def check_map_output(path: Path, axes: str) -> None:
         raise OutputError(f"cannot write {path}: {ending} is for volumes; for maps of {kind} end it in {NPY}")
     if ending in NIFTI:
         check_nibabel(f"cannot write {path}")
+    if axes == "x" and ending not in MAP_ENDINGS:
+        check_matplotlib(f"cannot write {path}")
 
 
-def _save_maps(
-    maps: Float[Tensor, "n m *size"], path: Path, axes: str, report: str, *, squeezed: int | None = None
-) -> Path:
+def _save_maps(maps: Float[Tensor, "..."], path: Path, axes: str, report: str) -> Path:
     """Write maps as numbers, with their recipes.
 
     Args:
-        maps: The maps, with two dimensions before those of the input.
+        maps: The maps, with one or two dimensions before those of the input.
         path: A file with one of the endings `MAP_ENDINGS`.
         axes: As in `InputSpec`.
         report: The recipes as JSON.
-        squeezed: Dimension to leave out of a .npy file; `None` for none.
     """
     check_output(path, *MAP_ENDINGS)
     check_map_output(path, axes)
     if ending_of(path) in NIFTI:
-        return save_nifti(maps.numpy(), path, pack_texts(None, report))
-    return save_npy((maps if squeezed is None else maps.squeeze(squeezed)).numpy(), path, report)
+        several = maps if maps.ndim == len(axes) + 2 else maps[:, None]
+        return save_nifti(several.numpy(), path, pack_texts(None, report))
+    return save_npy(maps.numpy(), path, report)
 
 
 def shared_strength(
