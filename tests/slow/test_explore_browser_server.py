@@ -66,6 +66,7 @@ def test_a_server_at_another_address_is_told(browser, process, tmp_path):
         until(lambda: "another address" in page.locator("#gone-text").inner_text())
 
 
+@pytest.mark.long
 def test_200_clicks_leave_memory_and_threads_as_they_were(browser, motifnet, tmp_path):
     with serve(motifnet, tmp_path / "store") as explorer, watched(browser, explorer.url) as desk:
         page = desk.open("steps=2&size=16&layer=stage2")

@@ -119,7 +119,13 @@ def folder(tmp_path):
     return tmp_path / "work"
 
 
-@pytest.mark.parametrize("extra", COMMANDS)
+LONG = ("atlas", "ray", "timm", "video")
+"""Extras that take longest to install."""
+
+
+@pytest.mark.parametrize(
+    "extra", [pytest.param(extra, marks=[pytest.mark.long] if extra in LONG else []) for extra in COMMANDS]
+)
 def test_commands_work_with_the_extra_and_name_it_otherwise(extra, wheel, without, folder, tmp_path):
     with_it = make_environment(tmp_path / "env", wheel, (extra,))
     for command, message in COMMANDS[extra]:

@@ -36,6 +36,7 @@ def test_render_units_of_a_trained_network_by_command(shared, capsys):
     assert capsys.readouterr().err.startswith("featviz: no class 'flamngo'; nearest: 'flamingo'")
 
 
+@pytest.mark.long
 def test_another_network_recognises_a_rendered_flamingo(shared):
     net = mobilenet(shared)
     rendering = fv.render(net, "logit:flamingo", param=param.Image(batch=4), steps=256)

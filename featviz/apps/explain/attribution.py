@@ -239,9 +239,9 @@ class Comparison:
         shown one plane or frame at a time.
 
         Args:
-            path: A .png, .jpg, .webp or .html file; or a .npy file for the maps as numbers, `(targets, methods, *size)`,
-                NaN where a method does not apply, with the recipes in a file beside it; or a .nii or .nii.gz file for
-                those of volumes.
+            path: A .png, .jpg, .webp or .html file; or a .npy file for the maps as numbers, of the shape
+                `(targets, methods, *size)`, NaN where a method does not apply, with the recipes in a file beside it; or
+                a .nii or .nii.gz file for those of volumes.
             progress: For a page, called after each map with the number of maps measured and the number of maps.
 
         Returns:
