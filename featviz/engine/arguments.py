@@ -192,6 +192,11 @@ def _path(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a path, got a name of more than {MAX_NAME_BYTES} bytes")
 
 
+def _path_or_none(name: str, value: Any) -> None:
+    if value is not None:
+        _path(name, value)
+
+
 def _progress(name: str, value: Any) -> None:
     if value is not None and not callable(value) and not (isinstance(value, str) and value in ("live", "bar")):
         raise SettingError(f'{name} must be a function, "live", "bar" or None, got {shown(value)}')
@@ -303,6 +308,7 @@ OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
     "from_photographs": {"positive": _path, "negative": _path},
     "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more
     "circuit": {"source": _layer},
+    "matched": {"match": _path_or_none},
     "embeddings": {"source": _anything},  # a file, a network or a pair
     "judge": {"network": _network_or_name},
     "replay": {"network": _network_or_name},
