@@ -43,9 +43,9 @@ from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
 from featviz.param.inputs import InputParams
 from featviz.random import Generators
-from featviz.transforms import NEAR, Resize
+from featviz.transforms import Resize
 from featviz.transforms.inputs import InputTransforms
-from featviz.transforms.presets import USUAL
+from featviz.transforms.presets import usual_transforms
 
 Start = str | Path | Float[Tensor, "..."] | Float[np.ndarray, "..."]
 """A file of an image or of other data, or an image or a batch of them in [0, 1]."""
@@ -417,7 +417,7 @@ def _complete_transforms(
     transforms: Transforms | Transform | Geometric | None, param: Param, network: Network
 ) -> Transforms:
     if transforms is None:
-        return NEAR if param_traits_of(param).close_views else USUAL[network.input.axes]
+        return usual_transforms(param, network.input.axes)
     given = transforms if isinstance(transforms, Sequence) else (transforms,)
     for transform in given:
         if not isinstance(transform, Transform | Geometric | Module):

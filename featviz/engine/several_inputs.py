@@ -16,15 +16,13 @@ from featviz.interfaces import (
     Spatial,
     Transform,
     Transforms,
-    param_traits_of,
     transform_traits_of,
 )
 from featviz.network import InputSpec, Network
 from featviz.param import Masked, sized
 from featviz.param.inputs import InputParams
-from featviz.transforms import NEAR
 from featviz.transforms.inputs import InputTransforms
-from featviz.transforms.presets import USUAL
+from featviz.transforms.presets import usual_transforms
 
 InputParamSource = Param | Spatial | str | Mapping[str, Param | Spatial | str | None] | None
 """A param for all inputs, or by name of the input."""
@@ -114,7 +112,7 @@ def transforms_of_inputs(network: Network, param: InputParams, transforms: Input
     for name, each, shape in param.parts:
         spec, given = network.inputs[name], as_transforms(own[name])
         if given is None:
-            given = NEAR if param_traits_of(each).close_views else USUAL[spec.axes]
+            given = usual_transforms(each, spec.axes)
         parts.append((name, _as_tuple(name, given), shape, spec.size))
     return (InputTransforms(tuple(parts)),)
 

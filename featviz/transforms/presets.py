@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featviz.interfaces import Transforms
+from featviz.interfaces import Param, Transforms, param_traits_of
 from featviz.transforms.color import ColorShift, Contrast
 from featviz.transforms.distributions import LogUniform, OneOf
 from featviz.transforms.geometry import Jitter, Pad, Resize, Rotate, Scale, Shift
@@ -54,3 +54,13 @@ NEAR: Transforms = (Shift(0.05),)
 
 NONE: Transforms = ()
 """No transforms: the network sees the image as it is."""
+
+
+def usual_transforms(param: Param, axes: str) -> Transforms:
+    """Return the default transforms of a param: close views for one with that trait, else those of the axes.
+
+    Args:
+        param: The param.
+        axes: Axes of its images, as in `InputSpec`.
+    """
+    return NEAR if param_traits_of(param).close_views else USUAL[axes]
