@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from featviz.network.downloads import PublishedFile
 from featviz.network.network import Network
 from featviz.network.weights import load_weights, read_weights
 
@@ -18,8 +19,22 @@ if TYPE_CHECKING:
 
 NAME = "inception_v1_lucid"
 """Name for `fv.load`."""
-URL = "https://github.com/ProGamerGov/pytorch-old-tensorflow-models/raw/master/inception5h.pth"
+WEIGHTS = PublishedFile(
+    "https://github.com/ProGamerGov/pytorch-old-tensorflow-models/raw/f8187b60fca8a3f5cfa541406dcbcefb80db5c78"
+    "/inception5h.pth",
+    "119f77db85c8352960933e025312b507d9a96ed7",
+    f"the weights of {NAME}",
+    "--weights",
+)
 """The weights that Lucent uses, converted from those of Lucid by ProGamerGov."""
+LABELS = PublishedFile(
+    "https://github.com/miyosuda/TensorFlowAndroidDemo/raw/35903e0221aa5f109ea2dbef27f20b52e317f42d"
+    "/app/src/main/assets/imagenet_comp_graph_label_strings.txt",
+    "0ac5a169d9211eb3b65d407125009681e089e263",
+    f"the class names of {NAME}",
+    "--classes",
+)
+"""The class names that TensorFlow published with the network, in the order of its logits."""
 SIZE = 224
 """Height and width in px of the images on which it was trained. It accepts other sizes."""
 CLASSES = 1008
@@ -157,9 +172,22 @@ def network() -> Network:
     """Build the network with random weights, on the CPU.
 
     Returns:
-        The network. Its classes have no names: see `docs/guide/coming-from.md`.
+        The network. Its classes have no names.
     """
     return Network(InceptionV1().eval(), size=SIZE, mean=MEAN, std=STD, heads={"softmax2_pre_activation": ()})
+
+
+def class_names() -> list[str]:
+    """Return the names of the classes, which are downloaded the first time.
+
+    Returns:
+        1008 names, of which `dummy` and `dummy 1001` to `dummy 1007` were never trained.
+
+    Raises:
+        WeightsError: They cannot be downloaded.
+    """
+    names = LABELS.fetch().read_text(encoding="utf-8").splitlines()
+    return names + [f"dummy {index}" for index in range(len(names), CLASSES)]
 
 
 def load_published(module: InceptionV1, path: Path) -> None:

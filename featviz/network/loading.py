@@ -94,7 +94,10 @@ def load(
     with _fixed_seed():
         network = _build(model, weights, input_size, mean, std, classes)
     if isinstance(network.module, inception_v1.InceptionV1) and weights != UNTRAINED:
-        inception_v1.load_published(network.module, _inception_weights() if weights == OWN_WEIGHTS else Path(weights))
+        published = weights == OWN_WEIGHTS
+        inception_v1.load_published(network.module, inception_v1.WEIGHTS.fetch() if published else Path(weights))
+        if classes is None and (published or inception_v1.LABELS.is_here()):
+            classes = inception_v1.class_names()
     elif weights not in (OWN_WEIGHTS, UNTRAINED) and not model.startswith(OPEN_CLIP):
         optional = AUXILIARY_HEAD_PREFIXES if model in INPUT_CONVERTING_MODELS else ()
         load_weights(network.module, Path(weights), optional_prefixes=optional)
@@ -153,7 +156,7 @@ def is_on_this_machine(model: str, weights: str | Path = OWN_WEIGHTS) -> bool:
     if ":" in model or model in bundled.BUNDLED or weights != OWN_WEIGHTS:
         return True
     if model == inception_v1.NAME:
-        return _is_in_hub_cache(inception_v1.URL)
+        return inception_v1.WEIGHTS.is_here() and inception_v1.LABELS.is_here()
     from torchvision import models as zoo
 
     return model not in zoo.list_models(module=zoo) or _is_in_hub_cache(zoo.get_model_weights(model).DEFAULT.url)
@@ -244,24 +247,6 @@ def _torchvision(model: str, *, trained: bool) -> Network:
     except OSError as error:  # the base class of urllib's errors
         raise WeightsError(f"cannot download the weights of {model} ({error}); give a file with --weights") from error
     return Network(module, size=size, mean=preprocessing.mean, std=preprocessing.std, classes=enum.meta["categories"])
-
-
-def _inception_weights() -> Path:
-    """Return the file of the weights of InceptionV1, downloaded into the cache of `torch.hub` the first time.
-
-    Raises:
-        WeightsError: It cannot be downloaded.
-    """
-    file = Path(torch.hub.get_dir(), "checkpoints", inception_v1.URL.rpartition("/")[2])
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(inception_v1.URL, str(file), progress=False)
-        except OSError as error:  # the base class of urllib's errors
-            raise WeightsError(
-                f"cannot download the weights of {inception_v1.NAME} ({error}); give a file with --weights"
-            ) from error
-    return file
 
 
 def _timm(model: str, *, trained: bool) -> Network:

@@ -2,12 +2,15 @@
 
 import hashlib
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import featviz as fv
 from featviz.network import inception_v1, is_on_this_machine
+from featviz.network.downloads import git_object
 from featviz.network.inception_v1 import BLOCKS, NORMS, InceptionV1, lucid_name
 
 NAME = "inception_v1_lucid"
@@ -137,30 +140,98 @@ def test_the_module_gets_images_in_the_range_of_lucid():
     torch.testing.assert_close(seen[0].amax((1, 2, 3)), torch.tensor([-117.0, 10.5, 138.0]))
 
 
-def test_weights_are_downloaded_once_and_a_failure_says_what_to_do(tmp_path, monkeypatch):
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A server with weights and class names, whose checksums are those of the published files; and what was asked."""
     asked = []
+    names = "dummy\nkit fox\n" + "\n".join(f"class {index}" for index in range(2, 1001))
+    torch.save(lucent_keys(random_state()), tmp_path / "weights")
+    served = {"WEIGHTS": (tmp_path / "weights").read_bytes(), "LABELS": names.encode()}
+    for name, data in served.items():
+        (tmp_path / name).write_bytes(data)
+        own = replace(getattr(inception_v1, name), git_object=git_object(tmp_path / name))
+        monkeypatch.setattr(inception_v1, name, own)
 
     def download(url, file, progress):
         asked.append(url)
-        torch.save(lucent_keys(random_state()), file)
+        Path(file).write_bytes(served["WEIGHTS" if url == inception_v1.WEIGHTS.url else "LABELS"])
 
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", download)
+    return asked
+
+
+def test_weights_and_class_names_are_downloaded_once(published):
     assert not is_on_this_machine(NAME)
-    first, second = (fv.load(NAME, device="cpu").fingerprint for _ in range(2))
-    assert first == second
-    assert asked == [inception_v1.URL]
+    first, second = (fv.load(NAME, device="cpu") for _ in range(2))
+    assert first.fingerprint == second.fingerprint
+    assert published == [inception_v1.WEIGHTS.url, inception_v1.LABELS.url]
     assert is_on_this_machine(NAME)
     assert is_on_this_machine(NAME, "none")
+    assert len(first.classes) == inception_v1.CLASSES
+    assert first.classes[:2] == ("dummy", "kit fox")
+    assert first.classes[1000:1002] == ("class 1000", "dummy 1001")
+    offline = fv.load(NAME, weights=inception_v1.WEIGHTS.path, device="cpu")
+    assert offline.classes == first.classes  # their file is in the cache
 
+
+def test_weights_from_a_file_download_nothing(published, tmp_path):
+    net = fv.load(NAME, weights=tmp_path / "WEIGHTS", device="cpu")
+    assert published == []
+    assert net.classes == ()
+
+
+def test_own_class_names_download_none(published):
+    names = [f"own {index}" for index in range(inception_v1.CLASSES)]
+    assert fv.load(NAME, device="cpu", classes=names).classes == tuple(names)
+    assert published == [inception_v1.WEIGHTS.url]
+
+
+def test_a_damaged_copy_is_downloaded_again(published):
+    fv.load(NAME, device="cpu")
+    inception_v1.WEIGHTS.path.write_bytes(inception_v1.WEIGHTS.path.read_bytes()[:-1])
+    assert not is_on_this_machine(NAME)
+    fv.load(NAME, device="cpu")
+    assert published.count(inception_v1.WEIGHTS.url) == 2
+    assert is_on_this_machine(NAME)
+
+
+def test_another_file_at_the_address_is_refused(published, monkeypatch):
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda url, file, progress: Path(file).write_bytes(b"other"))
+    expected = inception_v1.WEIGHTS.git_object
+    message = (
+        f"the weights of {NAME} at {inception_v1.WEIGHTS.url} must have the git object {expected}, "
+        f"got {git_object_of(b'other')}; try again, or give a file with --weights"
+    )
+    with pytest.raises(fv.WeightsError, match=f"^{re.escape(message)}$"):
+        fv.load(NAME)
+    assert list(inception_v1.WEIGHTS.path.parent.iterdir()) == []
+
+
+def test_a_download_that_fails_says_what_to_do(published, monkeypatch):
     def refuse(url, file, progress):
         raise OSError("no route to host")
 
-    (tmp_path / "checkpoints" / "inception5h.pth").unlink()
+    fv.load(NAME, device="cpu")
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-    message = f"cannot download the weights of {NAME} (no route to host); give a file with --weights"
-    with pytest.raises(fv.WeightsError, match=f"^{re.escape(message)}$"):
-        fv.load(NAME)
+    for file, content, option in (
+        (inception_v1.LABELS, "class names", "--classes"),
+        (inception_v1.WEIGHTS, "weights", "--weights"),
+    ):
+        file.path.unlink()
+        message = f"cannot download the {content} of {NAME} (no route to host); give a file with {option}"
+        with pytest.raises(fv.WeightsError, match=f"^{re.escape(message)}$"):
+            fv.load(NAME)
+
+
+def git_object_of(data):
+    return hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
+
+
+def test_a_git_object_is_named_as_by_git(tmp_path):
+    (tmp_path / "file").write_bytes(b"what is up, doc?")  # the example of Pro Git
+    assert git_object(tmp_path / "file") == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
+    assert git_object_of(b"what is up, doc?") == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
 
 
 def test_names_of_other_weights_stay():
