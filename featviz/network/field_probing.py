@@ -11,7 +11,7 @@ from torch import Tensor
 
 from featviz.interfaces import MAX_AXES, Size
 from featviz.network.activations import first_tensor
-from featviz.network.fast.weight_formats import convert_weights
+from featviz.network.fast.memory_formats import convert_weights
 from featviz.network.hooks import PassDone, watch_outputs
 from featviz.network.passes import raise_unless_size_error
 from featviz.network.receptive_fields import Columns, ReceptiveField, receptive_fields

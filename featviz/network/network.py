@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
@@ -15,16 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featviz.checks import check_kind
-from featviz.errors import ModelError, SettingError, shown
+from featviz.errors import SettingError, shown
 from featviz.interfaces import EmbedsTexts, Size, as_size, show_size
 from featviz.network import probe_cache
-from featviz.network.activations import (
-    OUTPUT,
-    OUTPUT_KINDS,
-    Activations,
-    OutputKind,
-    OutputScale,
-)
+from featviz.network.accepted_sizes import refuse_size, runs_on, smallest_size
+from featviz.network.activations import OUTPUT, OUTPUT_KINDS, Activations, OutputKind, OutputScale
 from featviz.network.dictionaries.attached import SUFFIX, check_fits, with_codes
 from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.embedding_input import lookup_of, on_embeddings, text_input
@@ -33,44 +28,23 @@ from featviz.network.fast.batch_norm_folding import Pair, foldable
 from featviz.network.fast.out_of_place import can_run_out_of_place
 from featviz.network.field_probing import receptive_fields_of
 from featviz.network.given_inputs import GivenInput, inputs_in, on_images, without_inputs
-from featviz.network.hooks import Call, hook_outputs
 from featviz.network.input_checks import read_inputs, with_given
 from featviz.network.input_spec import InputSpec
 from featviz.network.layer_lookup import LayerLike, find_layer, is_ambiguous, name_of, output_row
 from featviz.network.layers import Layer, LayerTable, Probed
-from featviz.network.modules import (
-    check_module,
-    explain_failure,
-)
+from featviz.network.measured import Measured, measure_outputs, probe_network, tried
+from featviz.network.modules import check_module
 from featviz.network.neutral_state import neutral_state
-from featviz.network.output_scale import output_scale
-from featviz.network.packing import join
-from featviz.network.passes import raise_unless_size_error
-from featviz.network.probing import probe
+from featviz.network.packing import checked_join
 from featviz.network.receptive_fields import ReceptiveField
-from featviz.network.session import Forward, call_of, open_session
+from featviz.network.session import Forward, open_session
 from featviz.network.state_hash import state_hash, tensors_of
 from featviz.network.token_spec import TokenSpec, as_token_spec
-from featviz.network.working_copy import uncompiled, working_copy
-from featviz.random import Chance
+from featviz.network.working_copy import working_copy
 
 T = TypeVar("T")
 ANOTHER = "make another network with fv.Network(module, inputs=...)"
 """What to do for other inputs of a module with several."""
-
-
-@dataclass
-class _Measured:
-    """Cached measurements of a network. They save time and never change a result."""
-
-    probed: Probed | None = None
-    table: dict[str, Layer] | None = None
-    outputs: dict[str, tuple[OutputKind, OutputScale]] = field(default_factory=dict)
-    pairs: tuple[Pair, ...] | None = None
-    out_of_place: bool | None = None
-    fields: dict[str, ReceptiveField] | None = None
-    fingerprint: tuple[object, str] | None = None
-    accepted: dict[tuple[Size, frozenset[str]], bool] = field(default_factory=dict)
 
 
 class Network:
@@ -132,7 +106,7 @@ class Network:
     outputs: OutputKind | None
     smooth_pools: bool
     dictionaries: Mapping[str, Dictionary]
-    _measured: _Measured
+    _measured: Measured
 
     def __init__(
         self,
@@ -190,7 +164,7 @@ class Network:
             outputs=outputs,
             smooth_pools=smooth_pools,
             dictionaries=MappingProxyType({}),
-            _measured=_Measured(probed),
+            _measured=Measured(probed),
         )
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -209,7 +183,7 @@ class Network:
             return f"<Network {self.label}: {reads}, {len(self.classes)} class names, on {self.device}>"
         expects = f"{show_size(spec.size, 'x')} px, {spec.channels} channels, mean {spec.mean}, std {spec.std}"
         if self.inputs:
-            expects = f"optimises {self._dims}"
+            expects = f"optimises {self.dims}"
         expects += "".join(f", {name} = {each.described}" for name, each in self.given.items())
         return f"<Network {self.label}: {expects}, {len(self.classes)} class names, on {self.device}>"
 
@@ -279,39 +253,10 @@ class Network:
             if fields is not None:
                 self._measured.fields = fields
             if probed is None:
-                probed = self._probe()
+                probed = probe_network(self, self._weight)
                 probe_cache.save(key, probed, None)
             self._measured.probed = probed
         return probed
-
-    def _probe(self) -> Probed:
-        try:
-            return probe(self.module, self.input, self._weight, self._longest)
-        except Exception as error:
-            explain_failure(self.module, self.input, self.label, error)
-            self._explain_given(error)
-            error.add_note(f"while running {self.label} on grey images of {show_size(self.size, 'x')} px")
-            raise
-
-    def _explain_given(self, error: Exception) -> None:
-        """Raise an error that lists the inputs, which may be at fault where a module does not run.
-
-        Raises:
-            ModelError: The network was made with `inputs`.
-        """
-        raise_unless_size_error(error)
-        if inputs_in(self.module):
-            listed = "".join(f", {name} = {each.described}" for name, each in self.given.items())
-            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            raise ModelError(
-                f"{self.label} does not run on images {self._dims}{listed}: {reason}; give each input as the "
-                "module expects it, with the images first"
-            ) from error
-
-    @property
-    def _longest(self) -> int | None:
-        """Number of tokens of the longest sequence; `None` for a network that reads images."""
-        return None if self.tokens is None else self.tokens.length
 
     @property
     def _cache_key(self) -> str:
@@ -389,7 +334,7 @@ class Network:
                 raise SettingError(f"{self.label} reads text, whose input has a size only, got {', '.join(changes)}")
             unbound = on_embeddings(self.module, replace(lookup_of(self.module), bound=()))
             spec = replace(self.input, **changes)
-            return self._replaced(module=unbound, input=spec, _measured=_Measured(probed))
+            return self._replaced(module=unbound, input=spec, _measured=Measured(probed))
         made = Network(
             self.module,
             **vars(replace(self.input, **changes)),
@@ -444,7 +389,7 @@ class Network:
 
     def copied(self) -> Network:
         """Return the same network with a copy of its module, whose weights can change apart from those of this one."""
-        return self._replaced(module=copy.deepcopy(self.module), _measured=_Measured(self.probed))
+        return self._replaced(module=copy.deepcopy(self.module), _measured=Measured(self.probed))
 
     # ------------------------------------------------------------------------------------------ several inputs
 
@@ -469,22 +414,10 @@ class Network:
         """
         if not self.inputs:
             raise SettingError(f"{self.label} optimises one input; give its images without net.pack")
-        given = set(images) if isinstance(images, Mapping) else images
-        if not isinstance(images, Mapping) or given != set(self.inputs):
-            expected = " and ".join(self.inputs)
-            raise SettingError(f"{self.label} optimises {expected}; images must be a dict by name, got {shown(given)}")
-        for name, spec in self.inputs.items():
-            spec.check(images[name], f"the input {name!r}")
-            if tuple(images[name].shape[2:]) != spec.size:
-                size = show_size(spec.size)
-                raise SettingError(f"images of {name!r} must be of {size} px, got {tuple(images[name].shape)}")
-        if len({len(each) for each in images.values()}) > 1:
-            counts = ", ".join(f"{name} {len(each)}" for name, each in images.items())
-            raise SettingError(f"inputs must be for the same number of images, got {counts}")
-        return join(images[name] for name in self.inputs)
+        return checked_join(images, self.inputs, self.label)
 
     @property
-    def _dims(self) -> str:
+    def dims(self) -> str:
         """Dimensions of the images of each optimised input, for messages."""
         if not self.inputs:
             return f"({self.input.dims})"
@@ -531,7 +464,7 @@ class Network:
         made = with_given(inputs, values, self._weight.dtype if self._weight.numel() else None)
         kinds = [{name: each.kind for name, each in some.given.items()} for some in (inputs, made)]
         alike = kinds[0] == kinds[1]
-        measured = replace(self._measured, fingerprint=None, outputs={}) if alike else _Measured()
+        measured = replace(self._measured, fingerprint=None, outputs={}) if alike else Measured()
         return self._replaced(module=on_images(self.module, made), input=made.spec, _measured=measured)
 
     # ------------------------------------------------------------------------------------------ text
@@ -635,32 +568,13 @@ class Network:
         Raises:
             ModelError: It does not; the message names the smallest square that it accepts.
         """
-        if self.accepts(size, layers):
-            return
-        if not self.accepts(self.size, layers):
-            # The size is not at fault: let the network's own error surface.
-            self._run_grey(self.copy_module(), self.size)
-        given = f"{self.label} does not accept images of {show_size(size, 'x')} px"
-        if self.inputs:
-            raise ModelError(f"{given}; each input has the size of its fv.InputSpec: {self._dims}")
-        if self.fixed_size:
-            raise ModelError(f"{given}, only of {show_size(self.size, 'x')}")
-        smallest = show_size(self._smallest(frozenset(layers)), "x")
-        raise ModelError(
-            f"{given}; the smallest {'square' if len(size) == 2 else 'size'} that it accepts is {smallest}"
-        )
+        if not self.accepts(size, layers):
+            refuse_size(self, size, layers)
 
     @property
     def smallest(self) -> int:
         """Side in px of the smallest square that it accepts; shortest side of the smallest signal or volume."""
-        return min(self._smallest(frozenset()))
-
-    def _smallest(self, layers: frozenset[str]) -> Size:
-        """Return the smallest size that it accepts, of those that are tried."""
-        if self.fixed_size:
-            return self.size
-        # No bisection: some modules accept multiples of a number only.
-        return next((size for size in _smaller_sizes(self.size) if self.accepts(size, layers)), self.size)
+        return min(smallest_size(self))
 
     @neutral_state()
     def accepts(self, size: Size, layers: Collection[str] = ()) -> bool:
@@ -671,25 +585,9 @@ class Network:
             layers: Layers up to which it must run; empty for the whole network.
         """
         key = size, frozenset(layers)
-        calls = {layer: call_of(self.layer(layer)) for layer in layers}
         if key not in self._measured.accepted:
-            module = self.copy_module()  # its errors are not about the size
-            try:
-                self._run_grey(module, size, calls)
-            except Exception as error:
-                raise_unless_size_error(error)
-                self._measured.accepted[key] = False
-            else:
-                self._measured.accepted[key] = True
+            self._measured.accepted[key] = runs_on(self, size, layers)
         return self._measured.accepted[key]
-
-    def _run_grey(self, module: nn.Module, size: Size, calls: Mapping[str, Call] = MappingProxyType({})) -> None:
-        """Run a working copy on a grey image, up to the last of some calls; without any, to its end."""
-        with Chance(self.device)(), torch.no_grad(), uncompiled():
-            if calls:
-                hook_outputs(module, calls)(lambda: module(self._grey(1, size)))
-            else:
-                module(self._grey(1, size))
 
     def copy_module(self) -> nn.Module:
         """Return a working copy, whose weights are copied only if the forward pass writes to them."""
@@ -763,13 +661,7 @@ class Network:
             AddressError: There is no such layer.
         """
         if head not in self._measured.outputs:
-            with torch.enable_grad():
-                noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
-                with self.session([head]) as forward:
-                    logits = forward(noise.requires_grad_().to(self.device), rows=slice(0, 1)).logits(head)
-                scale, is_sigmoid = output_scale(logits)
-            guess: OutputKind = "binary" if logits.shape[1] == 1 else "multilabel" if is_sigmoid else "classes"
-            self._measured.outputs[head] = self.outputs or guess, scale
+            self._measured.outputs[head] = measure_outputs(self, head)
         return self._measured.outputs[head]
 
     @property
@@ -778,7 +670,7 @@ class Network:
         """Convolutions with a batch normalisation that can be folded into them; measured on first use."""
         if self._measured.pairs is None:
             pairs: tuple[Pair, ...] = ()
-            self._measured.pairs = self._tried(foldable, pairs)
+            self._measured.pairs = tried(self, foldable, pairs)
         return self._measured.pairs
 
     @property
@@ -786,20 +678,8 @@ class Network:
     def runs_out_of_place(self) -> bool:
         """Whether activations can run out of place; measured on first use."""
         if self._measured.out_of_place is None:
-            self._measured.out_of_place = self._tried(can_run_out_of_place, False)
+            self._measured.out_of_place = tried(self, can_run_out_of_place, False)
         return self._measured.out_of_place
-
-    def _tried(self, trial: Callable[[nn.Module, Tensor], T], otherwise: T) -> T:
-        """Try a change of the module on noise. It keeps every layer's output, so memory may run out."""
-        noise = torch.rand(1, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
-        try:
-            return trial(self.module, self.normaliser()(noise.to(self.device)))
-        except torch.OutOfMemoryError:  # a render may still fit
-            return otherwise
-
-    def _grey(self, n: int, size: Size) -> Tensor:
-        """Return the module's input for n grey images."""
-        return self.normaliser()(torch.full((n, self.channels, *size), 0.5, device=self.device))
 
     @property
     def logits_layer(self) -> Layer | None:
@@ -844,14 +724,6 @@ def _image_spec(size: Any, mean: Sequence[float] | None, std: Sequence[float] | 
             f"{', '.join(missing)} not given"
         )
     return InputSpec(size, mean, std, *more)  # type: ignore[arg-type]
-
-
-def _smaller_sizes(size: Size) -> Iterator[Size]:
-    """Yield sizes from small to large: squares of every side, or for signals and volumes sixteenths of the size."""
-    if len(size) == 2:
-        yield from ((side, side) for side in range(1, min(size)))
-    else:
-        yield from (tuple(max(1, side * part // 16) for side in size) for part in range(1, 16))
 
 
 def _refuse_both(**of_images: Any) -> None:

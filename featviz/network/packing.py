@@ -15,13 +15,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.interfaces import Shape
+from featviz.errors import SettingError, shown
+from featviz.interfaces import Shape, show_size
 from featviz.network.input_spec import InputSpec
 
 
 def join(images: Iterable[Float[Tensor, "n c *size"]]) -> Float[Tensor, "n 1 length"]:
     """Pack the images of several inputs, in order."""
     return torch.cat([each.flatten(1) for each in images], 1)[:, None]
+
+
+def checked_join(
+    images: Mapping[str, Tensor], specs: Mapping[str, InputSpec], label: str
+) -> Float[Tensor, "n 1 length"]:
+    """Check images of several optimised inputs and pack them into one signal.
+
+    Args:
+        images: Images by name of the input, (n, c, *size).
+        specs: Specification of each input.
+        label: Name of the network, for messages.
+
+    Raises:
+        SettingError: Images are missing, or have another shape than the specification.
+    """
+    if not isinstance(images, Mapping) or set(images) != set(specs):
+        given = shown(set(images) if isinstance(images, Mapping) else images)
+        raise SettingError(f"{label} optimises {' and '.join(specs)}; images must be a dict by name, got {given}")
+    for name, spec in specs.items():
+        spec.check(images[name], f"the input {name!r}")
+        if tuple(images[name].shape[2:]) != spec.size:
+            size = show_size(spec.size)
+            raise SettingError(f"images of {name!r} must be of {size} px, got {tuple(images[name].shape)}")
+    if len({len(each) for each in images.values()}) > 1:
+        counts = ", ".join(f"{name} {len(each)}" for name, each in images.items())
+        raise SettingError(f"inputs must be for the same number of images, got {counts}")
+    return join(images[name] for name in specs)
 
 
 def split(packed: Float[Tensor, "n 1 length"], shapes: Mapping[str, Shape]) -> dict[str, Tensor]:

@@ -19,8 +19,8 @@ from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import fold
 from featviz.network.fast.conv_backward import speed_up_backward
 from featviz.network.fast.cuda_graphs import cuda_graphed
+from featviz.network.fast.memory_formats import convert_weights, in_memory_format
 from featviz.network.fast.out_of_place import run_out_of_place
-from featviz.network.fast.weight_formats import convert_weights
 from featviz.network.given_inputs import place_inputs, rows_of_images
 from featviz.network.gradients import SmoothPools, redirect_gradients
 from featviz.network.hooks import Call, Replacement, hook_outputs
@@ -104,17 +104,13 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
             SmoothPools() if network.smooth_pools else nullcontext(),
             uncompiled(),
         ):
-            return capture(lambda: module(normalise(images).contiguous(memory_format=memory)), replace)
+            return capture(lambda: module(in_memory_format(normalise(images), memory)), replace)
 
     def forward(
         images: Tensor, redirect: Tensor | None, replace: Mapping[str, Replacement], graph: bool, rows: slice | None
     ) -> Activations:
         if images.requires_grad:
             check_gradients(network.probed.checkpointed)
-        if images.requires_grad and not images.is_leaf:
-            # The backward pass of the first convolution puts out channels-last gradients. One copy here saves
-            # three slow strided passes in the transforms and the param.
-            images.register_hook(Tensor.contiguous)
         rows = _rows(network.label, per_image, len(images), rows)
         with chance() if network.probed.draws else nullcontext(), rows_of_images(rows):
             if replace:

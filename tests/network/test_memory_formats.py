@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from featviz.network.fast.weight_formats import convert_weights
+from featviz.network.fast.memory_formats import convert_weights, in_memory_format
 from featviz.network.working_copy import working_copy
 
 
@@ -71,3 +71,21 @@ def test_tied_weights_stay_tied():
     assert copy.linear.weight is copy.precise.weight
     assert copy.linear.weight.dtype == torch.bfloat16
     assert module.linear.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_images_get_the_format_and_their_gradient_is_contiguous(memory_format):
+    images = torch.rand(2, 3, 4, 5, requires_grad=True)
+    seen = []
+    scaled = images * 2
+    scaled.register_hook(seen.append)
+    converted = in_memory_format(scaled, memory_format)
+    assert converted.is_contiguous(memory_format=memory_format)
+    assert torch.equal(converted, scaled)
+    weight = torch.rand(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    (converted * weight).sum().backward()
+    assert seen[0].is_contiguous()
+    assert torch.equal(images.grad, 2 * weight)
+    torch.autograd.gradgradcheck(
+        lambda x: in_memory_format(x, memory_format) ** 3, torch.rand(1, 2, 2, 2).double().requires_grad_()
+    )

@@ -1,9 +1,11 @@
-"""Convert weights to the memory format and precision of fast kernels."""
+"""Convert weights and images to the memory format and precision of fast kernels."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 CAST_MODULES = (nn.modules.conv._ConvNd, nn.Linear)
 """Modules whose weights are converted to the lower precision. Autocast handles all others as they run."""
@@ -25,3 +27,26 @@ def convert_weights(module: nn.Module, memory_format: torch.memory_format, dtype
             layout = memory_format if weight.ndim == 4 else torch.preserve_format
             cast = dtype if weight.dtype == torch.float32 else weight.dtype
             weight.data = weight.data.to(cast, memory_format=layout)
+
+
+def in_memory_format(images: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Convert the memory format of images in the forward pass; make their gradient contiguous in the backward pass.
+
+    The backward pass of the first convolution puts out a channels-last gradient. With it, every following product with
+    a contiguous tensor is a strided pass, which takes three times as long.
+
+    Args:
+        images: The images.
+        memory_format: Their new format.
+    """
+    return _InMemoryFormat.apply(images, memory_format)  # type: ignore[no-untyped-call,no-any-return]
+
+
+class _InMemoryFormat(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, images: Tensor, memory_format: torch.memory_format) -> Tensor:
+        return images.contiguous(memory_format=memory_format)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.contiguous(), None

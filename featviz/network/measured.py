@@ -1,0 +1,111 @@
+"""What is measured of a network on first use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from featviz.errors import ModelError
+from featviz.interfaces import Size, show_size
+from featviz.network.fast.batch_norm_folding import Pair
+from featviz.network.given_inputs import inputs_in
+from featviz.network.layers import Layer, Probed
+from featviz.network.modules import explain_failure
+from featviz.network.output_scale import output_scale
+from featviz.network.passes import raise_unless_size_error
+from featviz.network.probing import probe
+from featviz.network.receptive_fields import ReceptiveField
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from featviz.network.activations import OutputKind, OutputScale
+    from featviz.network.network import Network
+
+T = TypeVar("T")
+
+
+@dataclass
+class Measured:
+    """Cached measurements of a network. They save time and never change a result."""
+
+    probed: Probed | None = None
+    table: dict[str, Layer] | None = None
+    outputs: dict[str, tuple[OutputKind, OutputScale]] = field(default_factory=dict)
+    pairs: tuple[Pair, ...] | None = None
+    out_of_place: bool | None = None
+    fields: dict[str, ReceptiveField] | None = None
+    fingerprint: tuple[object, str] | None = None
+    accepted: dict[tuple[Size, frozenset[str]], bool] = field(default_factory=dict)
+
+
+def probe_network(network: Network, like: Tensor) -> Probed:
+    """Find the layers of a network by running it.
+
+    Args:
+        network: The network.
+        like: A weight of its module, whose device and precision its input gets.
+
+    Raises:
+        ModelError: It was made with `inputs` and does not run. Other errors of the module get a note.
+    """
+    longest = None if network.tokens is None else network.tokens.length
+    try:
+        return probe(network.module, network.input, like, longest)
+    except Exception as error:
+        explain_failure(network.module, network.input, network.label, error)
+        _explain_inputs(network, error)
+        error.add_note(f"while running {network.label} on grey images of {show_size(network.size, 'x')} px")
+        raise
+
+
+def _explain_inputs(network: Network, error: Exception) -> None:
+    """Raise an error that lists the inputs, which may be at fault where a module does not run.
+
+    Raises:
+        ModelError: The network was made with `inputs`.
+    """
+    raise_unless_size_error(error)
+    if inputs_in(network.module):
+        listed = "".join(f", {name} = {each.described}" for name, each in network.given.items())
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise ModelError(
+            f"{network.label} does not run on images {network.dims}{listed}: {reason}; give each input as the "
+            "module expects it, with the images first"
+        ) from error
+
+
+def measure_outputs(network: Network, head: str) -> tuple[OutputKind, OutputScale]:
+    """Measure on noise what a head puts out, and whether it has turned logits into probabilities already.
+
+    Args:
+        network: The network.
+        head: Layer that puts out the logits.
+    """
+    with torch.enable_grad(), network.session([head]) as forward:
+        logits = forward(_noise(network).requires_grad_().to(network.device), rows=slice(0, 1)).logits(head)
+        scale, is_sigmoid = output_scale(logits)
+    guess: OutputKind = "binary" if logits.shape[1] == 1 else "multilabel" if is_sigmoid else "classes"
+    return network.outputs or guess, scale
+
+
+def tried(network: Network, trial: Callable[[nn.Module, Tensor], T], otherwise: T) -> T:
+    """Try a change of the module on noise. It keeps every layer's output, so memory may run out.
+
+    Args:
+        network: The network.
+        trial: Function of the module and its input.
+        otherwise: What is returned if memory runs out: a render may still fit.
+    """
+    try:
+        return trial(network.module, network.normaliser()(_noise(network).to(network.device)))
+    except torch.OutOfMemoryError:
+        return otherwise
+
+
+def _noise(network: Network) -> Tensor:
+    return torch.rand(1, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
