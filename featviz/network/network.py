@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Float
@@ -42,7 +42,6 @@ from featviz.network.state_hash import state_hash, tensors_of
 from featviz.network.token_spec import TokenSpec, as_token_spec
 from featviz.network.working_copy import working_copy
 
-T = TypeVar("T")
 ANOTHER = "make another network with fv.Network(module, inputs=...)"
 """What to do for other inputs of a module with several."""
 
