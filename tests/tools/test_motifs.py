@@ -4,14 +4,16 @@ import math
 
 import pytest
 import torch
-from motifs.corruptions import add_noise, destroy_motifs
+from motifs.corruptions import SURE, UNSURE, add_noise, blurred_copies, destroy_motifs, reveal_parts
 from motifs.draw import draw
-from motifs.train import accuracy, corrupted, update_class_losses
+from motifs.train import accuracy, corrupted, input_times_gradient, logits, partly_shown, update_class_losses
 
 import featviz as fv
 from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
+from featviz.apps.explain.faithfulness import blurred
+from featviz.apps.explain.request import box_averaged
 from featviz.network.bundled import IMAGE_NETWORKS, MOTIFS
 
 CLASSES = ("stripes", "checkerboard", "rings", "heart", "leaf", "smiley", "clouds", "bricks", "zigzag", "spiral")
@@ -69,6 +71,53 @@ def test_destroyed_motifs_have_equal_probabilities():
     images, truth = corrupted(drawings, labels, 1, 0.0, torch.Generator().manual_seed(0))
     assert torch.equal(images[1:], drawings[1:]) and not torch.equal(images[0], drawings[0])
     assert truth.argmax(1).tolist()[1:] == [2, 3] and truth[0].unique().tolist() == pytest.approx([1 / 27])
+
+
+def test_partly_shown_drawings_are_those_of_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    images, relevance = torch.rand(60, 3, 26, 39, generator=generator), torch.randn(60, 26, 39, generator=generator)
+    given, certainty = reveal_parts(images, relevance, torch.Generator().manual_seed(1))
+    kinds = set()
+    for image, each, view, sure in zip(images, relevance, given, certainty[:, 0].tolist(), strict=True):
+        visible = (view != blurred(image)).any(0)
+        assert torch.equal(view, torch.where(visible, image, blurred(image)))
+        smooth = box_averaged(each[None, None], 3)[0, 0]
+        fraction = visible.float().mean().item()
+        least = bool(smooth[visible].mean() < smooth[~visible].mean())
+        kinds.add(least)
+        below, above = (smooth[visible], smooth[~visible]) if least else (smooth[~visible], smooth[visible])
+        assert below.max() <= above.min()
+        truth = (fraction - UNSURE) / (1 - UNSURE) if least else fraction / SURE
+        assert sure == pytest.approx(min(max(truth, 0), 1), abs=0.02)
+    assert kinds == {True, False}
+    again, _ = reveal_parts(images, relevance, torch.Generator().manual_seed(1))
+    assert torch.equal(given, again)
+
+
+def test_contributions_add_up_to_the_logit_of_a_linear_network():
+    """Their sum is the difference of the logits of the image and of its blurred copy, whatever point is drawn."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, len(MOTIFS)))
+    images, labels = torch.rand(4, 3, 64, 64), torch.tensor([3, 0, 8, 3])
+    found = input_times_gradient(net, images, labels, torch.Generator().manual_seed(0))
+    assert found.shape == (4, 64, 64) and net.training
+    with torch.no_grad():
+        whole, empty = (logits(net, x).gather(1, labels[:, None])[:, 0] for x in (images, blurred_copies(images)))
+    assert torch.allclose(found.sum((1, 2)), whole - empty, atol=0.05)  # in bfloat16 where supported
+
+
+def test_the_truth_of_partly_shown_drawings_is_between_their_motif_and_equal_probabilities():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, len(MOTIFS)))
+    images, labels = torch.rand(40, 3, 64, 64), torch.arange(40) % len(MOTIFS)
+    shown, truth = partly_shown(net, images, labels, torch.Generator().manual_seed(0))
+    assert shown.shape == images.shape and torch.allclose(truth.sum(1), torch.ones(40))
+    own = truth.gather(1, labels[:, None])[:, 0]
+    others = truth.scatter(1, labels[:, None], torch.nan)
+    for p, rest in zip(own.tolist(), others, strict=True):
+        rest = rest[~rest.isnan()]
+        assert rest.tolist() == pytest.approx([(1 - p) / (len(MOTIFS) - 1)] * (len(MOTIFS) - 1), abs=1e-6)
+    assert own.min().item() == pytest.approx(1 / len(MOTIFS)) and own.max() == 1
 
 
 def test_drawings_depend_on_their_generator_only():

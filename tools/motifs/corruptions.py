@@ -1,4 +1,4 @@
-"""Corruptions of drawings for training: some destroy the motif, noise makes it harder to recognise.
+"""Corruptions of drawings for training: some destroy the motif, noise makes it harder to recognise, blur hides a part.
 
 Without drawings whose motif is destroyed, the transformer recognises rings by a few bent strips, and its
 visualization of rings shows strips.
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from featviz.apps.explain.faithfulness import RANKING_DIVISOR, blurred
 from featviz.network.bundled import MOTIFS
 from motifs.patterns import CENTRED
 
@@ -26,6 +27,12 @@ MAX_NOISE_EXPONENT = 1.5
 """Largest p of noise whose amplitudes fall as 1 / frequency^p."""
 SHUFFLED_FRACTION = 1 / 3
 """Fraction of drawings whose blocks are shuffled. Half of the others are enlarged, and half are warped."""
+LEAST_FRACTION = 0.35
+"""Fraction of partly shown drawings of which the least relevant pixels are shown."""
+SURE = 0.15
+"""Fraction of the most relevant pixels that should be enough to be certain of a motif."""
+UNSURE = 0.35
+"""Fraction of the least relevant pixels up to which a network should not know the motif."""
 
 SURVIVES_WARP = ("wood", "clouds", "giraffe", "maze")
 """Motifs that are still recognisable when they are warped."""
@@ -89,6 +96,43 @@ def add_noise(images: Float[Tensor, "n 3 h w"], max_std: float, generator: torch
     noise = torch.fft.irfft2(torch.fft.rfft2(noise) * spectrum, s=(height, width))
     noise = noise - zero_mean * noise.mean((2, 3), keepdim=True)
     return (images + max_std * strength * noise / noise.std((1, 2, 3), keepdim=True)).clamp(0, 1)
+
+
+def blurred_copies(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Return copies that show the colours of images and none of their shapes.
+
+    Args:
+        images: In [0, 1].
+    """
+    return torch.stack([blurred(image) for image in images])
+
+
+def reveal_parts(
+    images: Float[Tensor, "n 3 h w"], relevance: Float[Tensor, "n h w"], generator: torch.Generator
+) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 1"]]:
+    """Show a random fraction of each image, the most or the least relevant pixels, and blur the rest.
+
+    Views of measured insertion and deletion look like this.
+
+    Args:
+        images: In [0, 1].
+        relevance: Contribution of each pixel to the image's motif.
+        generator: Source of all random numbers, on the images' device.
+
+    Returns:
+        Images in [0, 1], and how certain a network should be of each motif, in [0, 1]. It grows with the fraction that
+        is shown, and is smaller for the least relevant pixels.
+    """
+    side = min(images.shape[2:]) // RANKING_DIVISOR | 1
+    smooth = F.avg_pool2d(relevance[:, None], side, 1, side // 2, count_include_pad=False)
+    with images.device:
+        fraction, kind = torch.rand((2, len(images), 1), generator=generator)
+    least = kind < LEAST_FRACTION
+    fraction = torch.where(least, fraction, fraction**2)
+    order = smooth.flatten(1).argsort(1, descending=True).argsort(1) / smooth[0].numel()
+    shown = torch.where(least, order >= 1 - fraction, order < fraction).view(smooth.shape)
+    surest = torch.where(least, (fraction - UNSURE) / (1 - UNSURE), fraction / SURE)
+    return torch.where(shown, images, blurred_copies(images)), surest.clamp(0, 1)
 
 
 def _enlarged_grid(images: Tensor, corner: Bool[Tensor, " n"], generator: torch.Generator) -> Float[Tensor, "n h w xy"]:

@@ -8,6 +8,12 @@ hide the difference. With `--further` they start at half of their length.
 
 A fraction of the drawings may have their motif destroyed. For these, the network is trained to put out equal
 probabilities for all motifs, also after an adversarial step (Hendrycks et al. 2018, https://arxiv.org/abs/1812.04606).
+
+Of another fraction only the pixels are shown that are most relevant for the network itself, or those that are least
+relevant, and the rest is blurred. The most relevant ones should be enough to recognise the motif, and the least
+relevant ones should not. Without such drawings in its training, a network is unsure of partly blurred ones because they
+are unusual, and insertion and deletion measure that (Hase et al. 2021, https://arxiv.org/abs/2106.00786). There is no
+adversarial step for these.
 """
 
 from __future__ import annotations
@@ -26,7 +32,7 @@ from tqdm import tqdm
 
 from featviz.network.bundled import IMAGE_NETWORKS, MOTIFS, weights
 from featviz.network.bundled.motifnet import MEAN, SIZE, STD
-from motifs.corruptions import add_noise, destroy_motifs
+from motifs.corruptions import add_noise, blurred_copies, destroy_motifs, reveal_parts
 from motifs.draw import draw
 
 MAX_LEARNING_RATE = {"motifnet": 4e-3, "motifvit": 1.5e-3}
@@ -41,6 +47,8 @@ STEPS_PER_SAVE = 300
 def main() -> None:
     """Train, print the accuracy on new drawings, and save the weights in half precision."""
     options = _parser().parse_args()
+    if options.spoilt + options.revealed > 1:
+        raise SystemExit(f"--spoilt and --revealed must add up to <= 1, got {options.spoilt} and {options.revealed}")
     output = options.output or weights(options.name)
     unfinished = output.with_suffix(".unfinished")
 
@@ -72,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         help="fraction of drawings whose motif is destroyed, in [0, 1] (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--revealed",
+        type=float,
+        default=0.0,
+        help="fraction of drawings of which only a part is shown; with --spoilt at most 1 (default: %(default)s)",
     )
     parser.add_argument(
         "--grain",
@@ -106,6 +120,7 @@ def train(net: nn.Module, options: argparse.Namespace, unfinished: Path) -> None
     generator = torch.Generator(options.device).manual_seed(options.seed)
     class_losses = torch.ones(len(MOTIFS), device=options.device)
     destroyed = round(options.spoilt * options.batch)
+    whole = options.batch - round(options.revealed * options.batch)
     first_strength = 0.5 if options.further else 0.0
     bar = tqdm(range(options.steps))
     for step in bar:
@@ -114,9 +129,11 @@ def train(net: nn.Module, options: argparse.Namespace, unfinished: Path) -> None
         images, labels = next(drawn)
         strength = min(1.0, first_strength + (1 - first_strength) * 2 * step / options.steps)
         images, truth = corrupted(images, labels, destroyed, options.grain * strength, generator)
-        images = adversarial_step(net, images, truth, options.push * strength, generator)
+        if whole < len(images):
+            images[whole:], truth[whole:] = partly_shown(net, images[whole:], labels[whole:], generator)
+        images[:whole] = adversarial_step(net, images[:whole], truth[:whole], options.push * strength, generator)
         losses = F.cross_entropy(logits(net, images), truth, reduction="none")
-        update_class_losses(class_losses, labels[destroyed:], losses[destroyed:].detach())
+        update_class_losses(class_losses, labels[destroyed:whole], losses[destroyed:whole].detach())
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
@@ -209,6 +226,50 @@ def logits(net: nn.Module, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n
     autocast = torch.autocast(images.device.type, torch.bfloat16, supported)
     with autocast, sdpa_kernel(SDPBackend.MATH):  # on a CPU, backward of the fused attention takes 1.8 times as long
         return net(images).float()
+
+
+def partly_shown(
+    net: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], generator: torch.Generator
+) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n classes"]]:
+    """Show the most or the least relevant pixels of each image, according to the network itself, and blur the rest.
+
+    Args:
+        net: The network.
+        images: In [0, 1].
+        labels: Their motifs.
+        generator: Source of all random numbers.
+
+    Returns:
+        The images, and the true probabilities of the motifs: between one for its own motif and equal ones, by what is
+        shown.
+    """
+    images, certainty = reveal_parts(images, input_times_gradient(net, images, labels, generator), generator)
+    return images, certainty * F.one_hot(labels, len(MOTIFS)) + (1 - certainty) / len(MOTIFS)
+
+
+def input_times_gradient(
+    net: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], generator: torch.Generator
+) -> Float[Tensor, "n h w"]:
+    """Return the contribution of each pixel to the logit of the image's motif.
+
+    It is the difference from a blurred copy times the gradient at a random point between both: one random term of
+    integrated gradients, because more would take too long for each step of a training.
+
+    Args:
+        net: The network. It is left in train mode.
+        images: In [0, 1].
+        labels: Their motifs.
+        generator: Source of all random numbers.
+
+    Source: Erion et al. 2021, https://arxiv.org/abs/1906.10670, for one random term in each step.
+    """
+    net.eval()
+    empty = blurred_copies(images)
+    shown = torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
+    between = empty.lerp(images, shown).requires_grad_()
+    gradient = torch.autograd.grad(logits(net, between).gather(1, labels[:, None]).sum(), between)[0]
+    net.train()
+    return ((images - empty) * gradient).sum(1)
 
 
 def adversarial_step(
