@@ -54,6 +54,9 @@ motifvit: $(READY)  ## train the bundled transformer again: several hours on two
 	$(TRAIN) motifvit --steps 2000 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 105 --further
 	$(TRAIN) motifvit --steps 1500 --push 5 --grain .2 --spoilt .3 --rate 1e-3 --seed 42 --further
 	$(TRAIN) motifvit --steps 1300 --push 5 --grain .2 --spoilt .25 --rate 1e-3 --seed 62 --further
+	$(TRAIN) motifvit --steps 300 --push 5 --grain .2 --spoilt .25 --revealed .4 --rate 7e-4 --seed 201 --further
+	$(TRAIN) motifvit --steps 500 --push 5 --grain .2 --spoilt .25 --revealed .4 --rate 7e-4 --seed 203 --further \
+		--average .5 --sharpen 1.25
 
 phraselstm: $(READY)  ## train the bundled LSTM again: minutes on one core
 	PYTHONPATH=tools $(BIN)/python -m language.train phraselstm --spread 0.25 --empty

@@ -27,7 +27,7 @@ def motifvit():
 
 @pytest.fixture(scope="module")
 def rendering(motifnet):
-    return fv.render(motifnet, ["logit:heart", "logit:leaf - 0.1*tv", "stage2:5"], param=param.Image(96), steps=192)
+    return fv.render(motifnet, ["logit:heart", "logit:eye - 0.1*tv", "stage2:5"], param=param.Image(96), steps=192)
 
 
 KINDS = len(MOTIFS)
@@ -48,9 +48,9 @@ def drawings(folder, count=54, kinds=KINDS, light=(1.0, 1.0, 1.0)):
 
 
 def test_classes_are_recognised_in_renderings_and_not_in_noise(motifnet, motifvit, rendering):
-    heart, leaf, unit = fv.judge(rendering, judge=motifvit, network=motifnet)
-    assert (heart.verdict, leaf.verdict) == (BOTH, BOTH)
-    assert (heart.unit, leaf.unit, unit.unit) == ("logit:heart", "logit:leaf", "stage2:5")
+    heart, eye, unit = fv.judge(rendering, judge=motifvit, network=motifnet)
+    assert (heart.verdict, eye.verdict) == (BOTH, BOTH)
+    assert (heart.unit, eye.unit, unit.unit) == ("logit:heart", "logit:eye", "stage2:5")
     assert heart.own_probability > 0.9 and heart.probability > 0.5 and heart.retained > 0.2 and heart.slope > 0.5
     assert (unit.rank, unit.probability, unit.own_probability) == (None, None, None)
     noise = fv.render(motifnet, ["logit:heart", "logit:leaf"], steps=0)
@@ -128,12 +128,12 @@ def test_crops_are_taken_along_the_longer_side():
 def test_files_get_the_verdicts_of_their_rendering(motifnet, motifvit, rendering, tmp_path):
     files = rendering.save(tmp_path)
     saved, rendered = fv.judge(files, judge=motifvit), fv.judge(rendering, judge=motifvit, network=motifnet)
-    assert [one.image for one in saved] == ["00-logit_heart", "01-logit_leaf_-_0.1___tv", "02-stage2_5"]
+    assert [one.image for one in saved] == ["00-logit_heart", "01-logit_eye_-_0.1___tv", "02-stage2_5"]
     for one, other in zip(saved, rendered, strict=True):
         assert one.rank == other.rank and one.verdict == other.verdict
         assert one.score == pytest.approx(other.score, abs=0.3)  # 8 bits
     (alone,) = fv.judge(rendering[1], judge=motifvit)
-    assert alone.unit == "logit:leaf"
+    assert alone.unit == "logit:eye"
 
 
 def test_the_score_is_compared_with_photographs(motifnet, motifvit, rendering, tmp_path):

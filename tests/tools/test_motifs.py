@@ -6,7 +6,16 @@ import pytest
 import torch
 from motifs.corruptions import SURE, UNSURE, add_noise, blurred_copies, destroy_motifs, reveal_parts
 from motifs.draw import draw
-from motifs.train import accuracy, corrupted, input_times_gradient, logits, partly_shown, update_class_losses
+from motifs.train import (
+    accuracy,
+    average,
+    corrupted,
+    input_times_gradient,
+    logits,
+    partly_shown,
+    sharpen,
+    update_class_losses,
+)
 
 import featviz as fv
 from featviz import objectives as obj
@@ -118,6 +127,21 @@ def test_the_truth_of_partly_shown_drawings_is_between_their_motif_and_equal_pro
         rest = rest[~rest.isnan()]
         assert rest.tolist() == pytest.approx([(1 - p) / (len(MOTIFS) - 1)] * (len(MOTIFS) - 1), abs=1e-6)
     assert own.min().item() == pytest.approx(1 / len(MOTIFS)) and own.max() == 1
+
+
+@pytest.mark.parametrize("name", IMAGE_NETWORKS)
+def test_weights_are_averaged_and_logits_multiplied(name):
+    before, after, net = (IMAGE_NETWORKS[name]().eval() for _ in range(3))
+    net.load_state_dict(after.state_dict())
+    average(net, before.state_dict(), 0.25)
+    for key, value in net.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, 0.25 * before.state_dict()[key] + 0.75 * after.state_dict()[key], atol=1e-6)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        once = net(images)
+        sharpen(net, 1.25)
+        assert torch.allclose(net(images), 1.25 * once, atol=1e-4)
 
 
 def test_drawings_depend_on_their_generator_only():

@@ -19,7 +19,7 @@ adversarial step for these.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -54,9 +54,12 @@ def main() -> None:
 
     torch.manual_seed(0)
     net = IMAGE_NETWORKS[options.name]().to(memory_format=torch.channels_last).to(options.device)
-    if options.further:
-        net.load_state_dict(load_file(weights(options.name)))
+    before = load_file(weights(options.name), str(options.device)) if options.further else {}
+    if before:
+        net.load_state_dict(before)
     train(net, options, unfinished)
+    average(net, before, options.average)
+    sharpen(net, options.sharpen)
     print(f"accuracy on new drawings: {accuracy(net):.4f}")
     save(net, unfinished)
     unfinished.replace(output)
@@ -94,6 +97,19 @@ def _parser() -> argparse.ArgumentParser:
         help="largest standard deviation of the added noise, >= 0 (default: %(default)s)",
     )
     parser.add_argument("--further", action="store_true", help="start from the weights that ship with featviz")
+    parser.add_argument(
+        "--average",
+        type=float,
+        default=0.0,
+        help="with --further, the share of the weights before in an average with those after, in [0, 1] "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sharpen",
+        type=float,
+        default=1.0,
+        help="after the training, multiply the logits by this, > 0 (default: %(default)s)",
+    )
     parser.add_argument("--rate", type=float, help=f"peak learning rate (default: {rates})")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawings (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=128, help="number of drawings per step (default: %(default)s)")
@@ -200,6 +216,41 @@ def update_class_losses(
     """
     total, count = (torch.zeros_like(class_losses).index_add(0, labels, x) for x in (losses, torch.ones_like(losses)))
     class_losses.lerp_(total / count.clamp(min=1), LOSS_AVERAGE_WEIGHT * (count > 0))
+
+
+def average(net: nn.Module, before: Mapping[str, Tensor], share: float) -> None:
+    """Average the weights of a network with those from before its training, in place.
+
+    Most of what the training improved is kept, and less of what it made worse, such as visualizations.
+
+    Args:
+        net: The network.
+        before: Its weights before.
+        share: Their share, in [0, 1].
+
+    Source: Wortsman et al. 2022, https://arxiv.org/abs/2109.01903.
+    """
+    if share:
+        for key, value in net.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(before[key].to(value.dtype), share)
+
+
+def sharpen(net: nn.Module, factor: float) -> None:
+    """Multiply the logits by a factor in place.
+
+    After adversarial training the probability of the right motif is much smaller than the accuracy.
+
+    Args:
+        net: A network whose last linear layer puts out its logits.
+        factor: > 1 for larger probabilities of the motifs with the highest logits.
+
+    Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2.
+    """
+    classifier = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        classifier.weight.mul_(factor)
+        classifier.bias.mul_(factor)
 
 
 def save(net: nn.Module, path: Path) -> None:
