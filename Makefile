@@ -41,6 +41,7 @@ motifnet: $(READY)  ## train the bundled CNN again: over an hour on two cores, m
 	$(TRAIN) motifnet --steps 1369 --batch 512 --rate 2e-3 --seed 5 --further
 	$(TRAIN) motifnet --steps 800 --rate 1e-3 --seed 72 --further
 
+# The stage with seed 201 was run with SURE = 0.2 and with adversarial steps for partly shown drawings, too.
 motifvit: $(READY)  ## train the bundled transformer again: several hours on two cores
 	$(TRAIN) motifvit --steps 1600
 	$(TRAIN) motifvit --steps 1600 --push 3 --further
