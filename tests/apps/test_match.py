@@ -16,7 +16,7 @@ from featviz.apps.match import (
     nearest_photographs,
     with_copies_marked,
 )
-from featviz.apps.match.match import class_folder, compared_layers
+from featviz.apps.match.match import class_folder, compared_layers, usual_count
 from featviz.cli import main
 from featviz.io import save_image, to_bytes
 
@@ -65,6 +65,24 @@ def test_photographs_with_the_highest_score_are_chosen(net, folder):
     assert one.chosen == f"the one of 6 photographs with the highest score in {folder}"
     assert [repr(str(file)) in repr(one.objective) for file in ranked] == [True] + [False] * 5
     assert unit.objective.layers == {"stage2", *compared_layers(net)}
+
+
+def test_a_class_is_matched_to_one_photograph_and_a_channel_to_ten_at_most():
+    assert [usual_count(obj.Logit("star"), n) for n in (1, 500)] == [1, 1]
+    assert [usual_count(obj.Probability(3), n) for n in (1, 500)] == [1, 1]
+    assert [usual_count(obj.Channel("stage2", 5), n) for n in (1, 9, 20, 99, 100, 500)] == [1, 1, 2, 9, 10, 10]
+
+
+def test_a_channel_is_matched_to_a_tenth_of_a_small_folder(net, tmp_path):
+    generator = torch.Generator().manual_seed(1)
+    for i in range(20):
+        save_image(to_bytes(torch.rand(3, 16, 16, generator=generator).numpy()), tmp_path / f"{i:02}.png")
+    channel = obj.Channel("stage2", 5)
+    star, unit, one = *matched(net, [obj.Logit("star"), channel], tmp_path), *matched(net, [channel], tmp_path, count=1)
+    assert star.chosen == f"the one of 20 photographs with the highest score in {tmp_path}"
+    assert unit.chosen == f"the 2 of 20 photographs with the highest score in {tmp_path}"
+    assert [repr(str(file)) in repr(unit.objective) for file in unit.photographs] == [True] * 2 + [False] * 18
+    assert one.chosen == star.chosen
 
 
 def test_the_weight_is_relative_to_the_gain_from_noise(net, folder):

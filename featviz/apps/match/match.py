@@ -32,11 +32,18 @@ Source: measured; docs/quality.md compares the alternatives.
 BATCH_NORM = "batch-norm"
 """Value of `match`, on pages and the command line, for the network's own statistics."""
 COUNT = 1
-"""Number of photographs per unit whose distributions are averaged.
+"""Number of photographs per class whose distributions are averaged.
 
 Source: measured; docs/quality.md. Images that are matched to the average of many are more alike than photographs are.
 Differs: VITAL 2025, section 4, averages fifty.
 """
+UNIT_COUNT = 10
+"""Largest number of photographs of any other unit whose distributions are averaged.
+
+Source: measured; docs/quality.md. One photograph shows much besides what excites a channel; an average shows less.
+"""
+UNIT_SHARE = 0.1
+"""Largest share of a folder that is averaged for such a unit, so that its photographs differ from the others."""
 COMPARED = 50
 """Number of photographs per unit among which copies are looked for, those with the highest score."""
 DEPTHS = (0.1, 0.2, 0.4, 0.6)
@@ -74,14 +81,15 @@ def matched(
     match: str | Path | None,
     *,
     weight: float = MATCH_WEIGHT,
-    count: int = COUNT,
+    count: int | None = None,
 ) -> list[Matched]:
     """Add to each unit the distribution of activations in photographs of it.
 
     The photographs of a class are those of its subfolder, where the folder has subfolders named after classes or their
     indices. Those of any other unit, and of a class without a subfolder, are those of the folder with the highest score
-    of the unit. One photograph gives each image an appearance of its own, as photographs have: only the amounts of
-    features are those of the photograph, and not their positions. The distributions are compared in four early and
+    of the unit. Only the amounts of features are those of the photographs, and not their positions. One photograph of a
+    class gives each image an appearance of its own, as photographs have; for inner units the distributions of ten are
+    averaged, as each shows more than what excites the unit. The distributions are compared in four early and
     middle blocks of the network. Their weight is relative to the gain of the unit's score from noise to its best
     photograph, so that one weight suits units of any scale.
 
@@ -90,7 +98,8 @@ def matched(
         units: The units, such as `[fv.objectives.Logit("star")]`.
         match: A folder of photographs and its subfolders; `None` for the batch-norm statistics of the network.
         weight: Weight of the distributions, >= 0; larger values bring images closer to the photographs.
-        count: Number of photographs for a unit whose distributions are averaged, >= 1.
+        count: Number of photographs for a unit whose distributions are averaged, >= 1; `None` for one of a class, and
+            of any other unit for ten, but at most a tenth of the folder.
 
     Returns:
         One for each unit.
@@ -100,7 +109,8 @@ def matched(
         SettingError: An argument is out of its range; or there are no photographs, and the network has no batch norm.
     """
     check_number("weight of match", weight, at_least=0, note=f"(default {MATCH_WEIGHT})")
-    check_number("count of match", count, at_least=1, at_most=MAX_PHOTOGRAPHS, whole=True, note=f"(default {COUNT})")
+    if count is not None:
+        check_number("count of match", count, at_least=1, at_most=MAX_PHOTOGRAPHS, whole=True)
     if match is None:
         return [_by_statistics(network, unit, weight) for unit in units]
     folder, layers = Path(match), compared_layers(network)
@@ -149,12 +159,24 @@ def class_folder(network: fv.Network, unit: Objective, folder: Path) -> Path | N
     return next((each for each in below if plain_spelling(each.name) in spellings), None)
 
 
+def usual_count(unit: Objective, photographs: int) -> int:
+    """Return the number of photographs that a unit is matched to by default.
+
+    Args:
+        unit: Any objective.
+        photographs: Number of photographs in its folder.
+    """
+    if isinstance(unit, Logit | Probability):
+        return COUNT
+    return max(1, min(UNIT_COUNT, int(UNIT_SHARE * photographs)))
+
+
 def _by_photographs(
     network: fv.Network,
     unit: Objective,
     files: Sequence[Path],
     scores: Float[Tensor, " n"],
-    settings: tuple[Path, Sequence[str], float, int],
+    settings: tuple[Path, Sequence[str], float, int | None],
 ) -> Matched:
     """Add to a unit the distribution in the photographs with the highest score.
 
@@ -163,9 +185,10 @@ def _by_photographs(
         unit: The unit.
         files: The photographs of a folder.
         scores: The unit's score in each.
-        settings: The folder, the compared layers, the weight and the number of photographs.
+        settings: The folder, the compared layers, the weight and the number of photographs, `None` for the usual one.
     """
-    folder, layers, weight, count = settings
+    folder, layers, weight, given = settings
+    count = usual_count(unit, len(files)) if given is None else given
     best = [files[i] for i in scores.topk(min(max(count, COMPARED), len(files))).indices.tolist()]
     picked = best[:count]
     term = MatchDistribution(layers[0], [str(file) for file in picked], tuple(layers[1:]))
