@@ -113,7 +113,8 @@ def rows(bench: Bench, judge: Judge, files: list[Path], folder: Path, options: a
 
     plain, seconds = draw("default", [Channel(layer, channel) for channel in channels])
     found = []
-    for name, half in HALVES.items() if not options.whole else {"ranks 11-20": slice(None)}.items():
+    halves = {name: HALVES[name] for name in options.halves.split(",")}
+    for name, half in ({"ranks 11-20": slice(None)} if options.whole else halves).items():
         if options.whole:
             order = judge.strengths.argsort(0, descending=True)[EXEMPLARS : 2 * EXEMPLARS]
             own = {c: [files[k] for k in order[:, i]] for i, c in enumerate(channels)}
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, required=True, help="folder of 500 photographs named NNN_class.jpg")
     parser.add_argument("--keep", type=Path, help="folder to cache images in")
     parser.add_argument("--layers", default=",".join(LAYERS))
+    parser.add_argument("--halves", default=",".join(HALVES), help="halves that channels are matched to")
     parser.add_argument("--size", type=int, default=SIDE)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--weight", type=float, help="weight of the distributions (default: that of --match)")

@@ -111,8 +111,11 @@ def matched(
     check_number("weight of match", weight, at_least=0, note=f"(default {MATCH_WEIGHT})")
     if count is not None:
         check_number("count of match", count, at_least=1, at_most=MAX_PHOTOGRAPHS, whole=True)
+    if not units:
+        return []
+    in_noise = fv.score(network, list(units), noise(network, NOISE_IMAGES))
     if match is None:
-        return [_by_statistics(network, unit, weight) for unit in units]
+        return [_by_statistics(network, unit, weight, each) for unit, each in zip(units, in_noise.T, strict=True)]
     folder, layers = Path(match), compared_layers(network)
     folders = [class_folder(network, unit, folder) or folder for unit in units]
     result: list[Matched | None] = [None] * len(units)
@@ -120,7 +123,8 @@ def matched(
         mine = [i for i, one in enumerate(folders) if one == each]
         files, scores = _scores(network, [units[i] for i in mine], each)
         for column, i in enumerate(mine):
-            result[i] = _by_photographs(network, units[i], files, scores[:, column], (each, layers, weight, count))
+            gain = _gain(in_noise[:, i], scores[:, column].max().item())
+            result[i] = _by_photographs(units[i], files, scores[:, column], (each, layers, weight * gain, count))
     return [one for one in result if one is not None]
 
 
@@ -172,7 +176,6 @@ def usual_count(unit: Objective, photographs: int) -> int:
 
 
 def _by_photographs(
-    network: fv.Network,
     unit: Objective,
     files: Sequence[Path],
     scores: Float[Tensor, " n"],
@@ -181,26 +184,32 @@ def _by_photographs(
     """Add to a unit the distribution in the photographs with the highest score.
 
     Args:
-        network: The network.
         unit: The unit.
         files: The photographs of a folder.
         scores: The unit's score in each.
-        settings: The folder, the compared layers, the weight and the number of photographs, `None` for the usual one.
+        settings: The folder, the compared layers, the weight beside the unit, and the number of photographs, `None`
+            for the usual one.
     """
     folder, layers, weight, given = settings
     count = usual_count(unit, len(files)) if given is None else given
     best = [files[i] for i in scores.topk(min(max(count, COMPARED), len(files))).indices.tolist()]
     picked = best[:count]
     term = MatchDistribution(layers[0], [str(file) for file in picked], tuple(layers[1:]))
-    amount = float(f"{weight * _gain(network, unit, scores.max().item()):.3g}")
+    amount = float(f"{weight:.3g}")
     number = "one" if len(picked) == 1 else f"{len(picked)}"
     which = f"the {number} of {len(files)}" if len(picked) < len(files) else f"all {len(files)}"
     most = " with the highest score" if len(picked) < len(files) else ""
     return Matched(unit + amount * term, unit, tuple(best), f"{which} photographs{most} in {folder}")
 
 
-def _by_statistics(network: fv.Network, unit: Objective, weight: float) -> Matched:
+def _by_statistics(network: fv.Network, unit: Objective, weight: float, in_noise: Float[Tensor, " n"]) -> Matched:
     """Add to a unit the batch-norm statistics of the network.
+
+    Args:
+        network: The network.
+        unit: The unit.
+        weight: Weight of the statistics, relative to the gain.
+        in_noise: The unit's score in images of noise.
 
     Raises:
         SettingError: The network has no batch norm.
@@ -209,7 +218,7 @@ def _by_statistics(network: fv.Network, unit: Objective, weight: float) -> Match
     if not norms:
         raise fv.SettingError(f"{network.label} has no batch-norm statistics to match; give a folder of photographs")
     term = MatchStatistics(norms[0], tuple(norms[1:]))
-    amount = weight * _gain(network, unit, None)
+    amount = weight * _gain(in_noise, None)
     return Matched(unit + float(f"{amount:.3g}") * term, unit, (), f"the statistics of {len(norms)} batch-norm layers")
 
 
@@ -229,14 +238,12 @@ def _scores(network: fv.Network, units: Sequence[Objective], folder: Path) -> tu
     return files, torch.cat(scores)
 
 
-def _gain(network: fv.Network, unit: Objective, score: float | None) -> float:
+def _gain(in_noise: Float[Tensor, " n"], score: float | None) -> float:
     """Return how much a unit's score in its best photograph exceeds that in noise.
 
     Args:
-        network: The network.
-        unit: The unit.
+        in_noise: The unit's score in images of noise.
         score: Score in the best photograph; `None` for an estimate by how much the score varies in noise.
     """
-    in_noise = fv.score(network, unit, noise(network, NOISE_IMAGES))
     gain = NOISE_STDS * in_noise.std().item() if score is None else abs(score - in_noise.mean().item())
     return max(gain, 1e-6)
