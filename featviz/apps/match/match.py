@@ -50,8 +50,11 @@ DEPTHS = (0.1, 0.2, 0.4, 0.6)
 """Relative depths of the compared layers. Source: measured; later layers lower the recognition."""
 NOISE_IMAGES = 8
 """Images of noise in which a unit is scored, for the scale of its score."""
-NOISE_STDS = 30.0
-"""Gain of a unit without photographs, in standard deviations of its score in noise."""
+NOISE_STDS = 1.4
+"""Gain that is assumed for a unit without photographs, in standard deviations of its score in noise.
+
+Source: measured; with 30, images showed the statistics instead of the unit (docs/quality.md).
+"""
 BATCH = 16
 """Photographs that the network sees at once."""
 
