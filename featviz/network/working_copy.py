@@ -22,6 +22,8 @@ MAX_OBJECT_DEPTH = 2
 """Objects of other classes are copied down to this depth below a module; deeper ones, as in a trainer, are shared."""
 RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random)
 """Generators that `copy.deepcopy` copies with their state."""
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device})
+"""Types of which most attributes of a module are; their values have no state, and are looked at no further."""
 CONTAINERS = (dict, list, deque, set, frozenset, tuple)
 """Types of containers that are copied together with their elements."""
 
@@ -91,6 +93,8 @@ class _Copier:
             value: Anything.
             depth: Number of objects of other classes between the module and the value.
         """
+        if type(value) in ATOMS:
+            return value
         if id(value) in self._made:
             return self._made[id(value)]
         if isinstance(value, nn.Module):
@@ -161,7 +165,11 @@ class _Copier:
             if all(new is item for new, item in zip(items, old, strict=True)):
                 return value
             return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-        made = self._remember(value, copy.copy(value))
+        # `copy.copy` calls `__reduce_ex__` of an `OrderedDict`, which is slow; its own `copy` leaves out attributes.
+        plain = type(value) is dict or (type(value) is OrderedDict and not vars(value))
+        made = self._remember(value, value.copy() if plain else copy.copy(value))
+        if plain and not made:  # as most dicts of hooks
+            return made
         if isinstance(value, dict):
             base: Any = OrderedDict if isinstance(value, OrderedDict) else dict  # a subclass may do more
             entries = list(base.items(made))

@@ -346,6 +346,14 @@ def shown(value):
     return repr(value)
 
 
+def test_attributes_of_a_state_dict_are_copied_whether_it_is_empty_or_not():
+    module = Wrapper()
+    module.full, module.empty = module.state_dict(), OrderedDict()
+    module.empty._metadata = {"version": 1}
+    made = working_copy(module)
+    assert made.full._metadata.keys() == module.full._metadata.keys() and made.empty._metadata == {"version": 1}
+
+
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_what_a_pass_writes_to_containers_and_objects_stays_on_the_copy(name):
     held, write = CONTAINERS[name]
