@@ -15,7 +15,7 @@ from featviz.apps.explain.attention_record import AttentionRecord
 from featviz.network.bundled import MOTIFS
 
 pytestmark = pytest.mark.slow
-WIDTHS = (390, 768, 1440)
+WIDTHS, HEIGHT = (390, 768, 1440), 800
 PAGES = {
     "gallery": "gallery/index.html",
     "judged gallery": "judged/index.html",
@@ -125,10 +125,10 @@ def folder(tmp_path_factory, motifnet):
     return folder
 
 
-@pytest.fixture(params=WIDTHS, ids="{} px".format)
-def opened(browser, folder, request):
+@pytest.fixture
+def opened(browser, folder):
     """Opens a page by its kind; any console message, error or request elsewhere fails the test."""
-    context = browser.new_context(viewport={"width": request.param, "height": 800})
+    context = browser.new_context(viewport={"width": WIDTHS[0], "height": HEIGHT})
     page, wrong = context.new_page(), []
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -151,23 +151,34 @@ def settle(page):
     page.wait_for_timeout(50)
 
 
+def at_each_width(page):
+    """Give each width after the page has got it, which is cheaper than to load the page again. The first is last."""
+    for width in (*WIDTHS[1:], WIDTHS[0]):
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        settle(page)
+        yield width
+
+
+def findings(page):
+    """Return what is wrong at each width."""
+    return [f"{width} px: {one}" for width in at_each_width(page) for one in page.evaluate(FINDINGS)]
+
+
 @pytest.mark.parametrize("kind", PAGES)
 def test_nothing_overflows_is_distorted_or_is_empty(opened, kind):
     page = opened(kind)
-    assert page.evaluate(FINDINGS) == []
+    assert findings(page) == []
     for button in page.locator("#cards li").first.locator("button.open").all():
         button.click()
-        settle(page)
-        assert page.evaluate(FINDINGS) == []
+        assert findings(page) == []
         page.keyboard.press("Escape")
     for tab in page.get_by_role("tab").all():
         tab.click()
-        settle(page)
-        assert page.evaluate(FINDINGS) == []
+        assert findings(page) == []
     if kind == "atlas":
         page.locator(".plane canvas").first.focus()  # describes a cell
         settle(page)
-        assert page.locator("#photos img").count() and page.evaluate(FINDINGS) == []
+        assert page.locator("#photos img").count() and findings(page) == []
 
 
 def test_crops_are_shown_large_with_their_place_in_the_whole_photograph(opened, folder):
@@ -178,15 +189,15 @@ def test_crops_are_shown_large_with_their_place_in_the_whole_photograph(opened, 
     found = fv.examples(fv.load("motifnet", device="cpu"), folder / "photos", "stage2", [0])
     for crop, place in zip(crops.all(), found.places(0), strict=False):
         crop.click()
-        settle(page)
-        assert place.file.name in page.locator("#facts").inner_text()
-        assert page.locator("#large").bounding_box()["width"] > 300 and not page.locator("#rendering").is_visible()
-        whole, mark = page.locator("#whole").bounding_box(), page.locator("#mark").bounding_box()
-        side = min(whole["width"], whole["height"])
-        top, bottom, left, right = (edge / 64 * side for edge in place.box)
-        assert mark["x"] == pytest.approx(whole["x"] + (whole["width"] - side) / 2 + left, abs=1)
-        assert mark["y"] == pytest.approx(whole["y"] + (whole["height"] - side) / 2 + top, abs=1)
-        assert (mark["width"], mark["height"]) == pytest.approx((right - left, bottom - top), abs=1)
+        for _ in at_each_width(page):
+            assert place.file.name in page.locator("#facts").inner_text()
+            assert page.locator("#large").bounding_box()["width"] > 300 and not page.locator("#rendering").is_visible()
+            whole, mark = page.locator("#whole").bounding_box(), page.locator("#mark").bounding_box()
+            side = min(whole["width"], whole["height"])
+            top, bottom, left, right = (edge / 64 * side for edge in place.box)
+            assert mark["x"] == pytest.approx(whole["x"] + (whole["width"] - side) / 2 + left, abs=1)
+            assert mark["y"] == pytest.approx(whole["y"] + (whole["height"] - side) / 2 + top, abs=1)
+            assert (mark["width"], mark["height"]) == pytest.approx((right - left, bottom - top), abs=1)
         page.keyboard.press("Escape")
     crops.last.click()
     assert page.locator("#shows").text_content() == "mean of 5 photographs"
@@ -210,8 +221,9 @@ def test_a_judge_from_a_file_is_named_without_its_folders(opened):
     page.locator("button.open").first.click()
     facts = page.locator("#facts")
     assert "a_folder_with_a_long_name" not in page.content()
-    widths = [value.bounding_box()["width"] for value in facts.locator("dd").all()]
-    assert min(widths) > 0.35 * facts.bounding_box()["width"]
+    for _ in at_each_width(page):
+        widths = [value.bounding_box()["width"] for value in facts.locator("dd").all()]
+        assert min(widths) > 0.35 * facts.bounding_box()["width"]
 
 
 def test_each_fault_is_found(browser, folder):
@@ -237,19 +249,25 @@ def test_each_fault_is_found(browser, folder):
     page.close()
 
 
-@pytest.mark.parametrize("kind", PAGES)
-def test_pages_work_over_http(browser, folder, kind):
-    """The policy of a page allows its own images also where it does not come from the disk."""
+@pytest.fixture(scope="module")
+def address(folder):
+    """Address of a server of the pages."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     handler.func.log_message = lambda *_: None
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page, wrong = browser.new_page(), []
-        page.on("console", lambda message: "favicon" in str(message.location) or wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(f"http://127.0.0.1:{server.server_port}/{PAGES[kind]}")
-        settle(page)
-        assert page.evaluate("[...document.images].every(image => !image.src || image.naturalWidth)")
-        assert not wrong
-        page.close()
+        threading.Thread(target=functools.partial(server.serve_forever, 0.05), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_pages_work_over_http(browser, address):
+    """The policy of a page allows its own images also where it does not come from the disk."""
+    page, wrong = browser.new_page(), []
+    page.on("console", lambda message: "favicon" in str(message.location) or wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    for kind, path in PAGES.items():
+        page.goto(f"{address}/{path}")
+        settle(page)
+        assert page.evaluate("[...document.images].every(image => !image.src || image.naturalWidth)"), kind
+        assert not wrong, kind
+    page.close()
