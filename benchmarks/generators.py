@@ -2,6 +2,7 @@
 
 Both are rendered on motifnet and judged by motifvit. The distance is 1 - cosine similarity to the nearest new drawing,
 whatever its class, in motifvit's features before the head; that of drawings to other drawings shows what is possible.
+"Decoded drawings" are fitted to drawings by `param.Generator.fit`, and show what the decoder can draw.
 `--weights` takes a decoder from `python -m motifs.vae FILE`; without it, one is trained first, for minutes.
 """
 
@@ -18,9 +19,12 @@ from motifs.vae import LATENT, MotifDecoder, train
 from torch import Tensor
 
 import featviz as fv
+from featviz import transforms as T
 
 RATE = 0.1
 """Learning rate of Adam for latents."""
+NEAR = (T.Shift(0.2), T.Rotate(15), T.Scale(T.LogUniform(0.8, 1.25)), T.ColorShift(0.3))
+"""The default transforms with a narrower zoom: a decoder draws motifs at the size that they have in its training."""
 STEPS = 800
 """Batches of the training, without `--weights`."""
 DRAWINGS = 8
@@ -32,9 +36,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, help="file of the decoder")
     parser.add_argument("--steps", type=int, default=320, help="steps of a render (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=2, help="images of each class (default: %(default)s)")
-    parser.add_argument("--only", help="params to render, by parts of their names, as Fourier,truncation")
-    parser.add_argument("--save", type=Path, help="save the images of the decoder to this file")
+    parser.add_argument("--seeds", type=int, default=3, help="images of each class (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="first seed (default: %(default)s)")
+    parser.add_argument("--only", help="rows, by parts of their names: Fourier;Generator, near")
+    parser.add_argument("--save", type=Path, help="save the images of the last row to this file")
     options = parser.parse_args()
     maker, judge = (fv.load(name, device="cpu") for name in ("motifnet", "motifvit"))
     decoder = train(STEPS, report=True) if options.weights is None else MotifDecoder()
@@ -44,23 +49,38 @@ def main() -> None:
     others = draw(labels, judge.size, torch.Generator().manual_seed(2))
     row("drawings", judge, others, labels, drawings, 0)
     few = {"size": maker.size, "batch": options.seeds}
-    params = {
-        "Fourier": fv.param.Image(**few),
-        "Generator, no prior": fv.param.Generator(decoder, LATENT, options.weights, **few),
-        "Generator, truncation 2": fv.param.Generator(decoder, LATENT, options.weights, truncation=2.0, **few),
-        "Generator, penalty 0.01": fv.param.Generator(decoder, LATENT, options.weights, penalty=0.01, **few),
+    generator = fv.param.Generator(decoder, LATENT, options.weights, **few)
+    labels = torch.arange(len(maker.classes)).repeat_interleave(options.seeds)
+    if wanted("decoded drawings", options.only):
+        start = time.perf_counter()
+        targets = draw(labels, maker.size, torch.Generator().manual_seed(3))
+        decoded = generator.images(generator.fit(targets), maker.size).detach()
+        row("decoded drawings", judge, decoded, labels, drawings, (time.perf_counter() - start) / len(labels))
+    bounded = fv.param.Generator(decoder, LATENT, options.weights, truncation=2.0, **few)
+    penalised = fv.param.Generator(decoder, LATENT, options.weights, penalty=0.01, **few)
+    rows = {
+        "Fourier": (fv.param.Image(**few), None),
+        "Fourier, near": (fv.param.Image(**few), NEAR),
+        "Generator": (generator, None),
+        "Generator, near": (generator, NEAR),
+        "Generator, truncation 2": (bounded, NEAR),
+        "Generator, penalty 0.01": (penalised, NEAR),
     }
     goals = [fv.objectives.Logit(name) for name in maker.classes]
-    labels = torch.arange(len(maker.classes)).repeat_interleave(options.seeds)
-    for name, param in params.items():
-        if options.only and not any(part in name for part in options.only.split(",")):
+    for name, (param, transforms) in rows.items():
+        if not wanted(name, options.only):
             continue
         start = time.perf_counter()
-        rate = RATE if name.startswith("Generator") else None
-        made = fv.render(maker, goals, param=param, steps=options.steps, robustness_views=0, lr=rate, progress=None)
+        how = {"steps": options.steps, "seed": options.first, "lr": RATE if name.startswith("Generator") else None}
+        made = fv.render(maker, goals, param=param, transforms=transforms, robustness_views=0, progress=None, **how)
         row(name, judge, made.images, labels, drawings, (time.perf_counter() - start) / len(labels))
-        if options.save is not None and name.startswith("Generator"):
+        if options.save is not None:
             made.save(options.save)
+
+
+def wanted(name: str, only: str | None) -> bool:
+    """Return whether the row is among those that were asked for."""
+    return not only or any(part in name for part in only.split(";"))
 
 
 def row(name: str, judge: fv.Network, images: Tensor, labels: Tensor, drawings: Tensor, seconds: float) -> None:

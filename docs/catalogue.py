@@ -161,8 +161,8 @@ SNIPPETS: dict[str, dict[str, str]] = {
             'fv.render(net, "logit:heart", param=param.Image(64, batch=3, spatial=param.CPPN()), steps=256).at(128)'
         ),
         "Generator": (
-            'fv.render(net, "logit:heart", '
-            "param=param.Generator(MotifDecoder, LATENT, decoder, batch=3, truncation=2.0), lr=0.1)"
+            'fv.render(net, "logit:heart", param=param.Generator(MotifDecoder, LATENT, decoder, batch=3), lr=0.1, '
+            "transforms=(T.Shift(0.2), T.Rotate(15), T.Scale(T.LogUniform(0.8, 1.25)), T.ColorShift(0.3)))"
         ),
         "Shared": (
             'fv.render(net, "interpolate(logit:heart, logit:leaf)", '
@@ -266,7 +266,7 @@ AXES_LINES = {
 """What the entries about signals, volumes and video show."""
 
 PARAM_TEXTS = {
-    "Generator": "Generator(MotifDecoder, (8, 8, 8), 'vae.safetensors', truncation=2.0)",
+    "Generator": "Generator(MotifDecoder, (8, 8, 8), 'vae.safetensors')",
     "Masked": "Masked('mask.png')",
     "Stack": "Stack(('drawing.png',))",
     "Decorrelated": "Fourier(prior='prior.json')",
@@ -322,7 +322,8 @@ def text_form(rendering: fv.Rendering, section: str, name: str) -> str:
     if section == "optimizers":
         return f'--optimizer "{recipe.optimizer}"'
     start = f" --start {recipe.start}" if recipe.start else ""
-    start += " --own tools/motifs/vae.py:MotifDecoder" if name == "Generator" else ""
+    if name == "Generator":
+        start += f' --lr 0.1 --transforms "{recipe.transforms}" --own tools/motifs/vae.py:MotifDecoder'
     return f'--param "{PARAM_TEXTS.get(name, name.lower())}"{start}'
 
 

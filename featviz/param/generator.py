@@ -48,6 +48,10 @@ class Generator:
     A recipe stores the name of the module and the weights file with its hash, or a hash of the weights. It runs no
     code, so a replay needs the module: `own={"MotifDecoder": MotifDecoder}`, or `--own vae.py:MotifDecoder`.
 
+    Use transforms with a narrower zoom than the default's 0.6 to 2, such as `(T.Shift(0.2), T.Rotate(15),
+    T.Scale(T.LogUniform(0.8, 1.25)), T.ColorShift(0.3))`, and `lr=0.1`: most generators draw objects at one size.
+    docs/quality.md compares the two.
+
     Args:
         module: Maps latents `(n, *shape)` to images (n, channels, h, w), as its output or the first tensor in it; or a
             class or function without arguments that makes such a module. A copy is used, in eval mode.
