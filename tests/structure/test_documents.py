@@ -69,7 +69,9 @@ def folder(tmp_path):
     (tmp_path / "my_net.py").write_text(f"{OWN}\n{TEXT_NET}\ntext_network = make\n")
     (tmp_path / "nets.py").write_text(TEXT_NET)
     (tmp_path / "signal_net.py").write_text(SIGNALS)
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    (tmp_path / "docs" / "catalogue").mkdir(parents=True)  # few images, since an atlas is made of the folder
+    for name in ("chelsea.webp", "motifs.webp", "catalogue/drawing.png", "catalogue/texture.png"):
+        shutil.copy(ROOT / "docs" / name, tmp_path / "docs" / name)
     cat = Image.open(ROOT / "docs" / "chelsea.webp").resize((96, 64))
     cat.save(tmp_path / "cat.jpg")
     (tmp_path / "photos").mkdir()
@@ -107,6 +109,10 @@ def hurried_words(command):
         words += ["--features", "8"]
     if words[0] == "circuit":  # one page, and steps enough to wake the inputs, which may be off at the start
         words += ["--depth", "0", "--inputs", "2", "--steps", "16"]
+    if words[0] == "atlas":  # UMAP compiles for a minute; tests/apps/test_atlas.py runs it
+        words += ["--method", "pca"]
+    if words[0] == "blocks" and "--cells" not in words:
+        words += ["--cells", "4", "--groups", "2"]
     if words[0] == "texture":
         words += ["--view", "32", "--views", "2"]
     if words[0] == "diff":
