@@ -23,7 +23,7 @@ from featviz import transforms as T
 
 RATE = 0.1
 """Learning rate of Adam for latents."""
-NEAR = (T.Shift(0.2), T.Rotate(15), T.Scale(T.LogUniform(0.8, 1.25)), T.ColorShift(0.3))
+NARROW_ZOOM = (T.Shift(0.2), T.Rotate(15), T.Scale(T.LogUniform(0.8, 1.25)), T.ColorShift(0.3))
 """The default transforms with a narrower zoom: a decoder draws motifs at the size that they have in its training."""
 STEPS = 800
 """Batches of the training, without `--weights`."""
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=320, help="steps of a render (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="images of each class (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="first seed (default: %(default)s)")
-    parser.add_argument("--only", help="rows, by parts of their names: Fourier;Generator, near")
+    parser.add_argument("--only", help="rows, by parts of their names: Fourier;Generator, narrow zoom")
     parser.add_argument("--save", type=Path, help="save the images of the last row to this file")
     options = parser.parse_args()
     maker, judge = (fv.load(name, device="cpu") for name in ("motifnet", "motifvit"))
@@ -60,11 +60,11 @@ def main() -> None:
     penalised = fv.param.Generator(decoder, LATENT, options.weights, penalty=0.01, **few)
     rows = {
         "Fourier": (fv.param.Image(**few), None),
-        "Fourier, near": (fv.param.Image(**few), NEAR),
+        "Fourier, narrow zoom": (fv.param.Image(**few), NARROW_ZOOM),
         "Generator": (generator, None),
-        "Generator, near": (generator, NEAR),
-        "Generator, truncation 2": (bounded, NEAR),
-        "Generator, penalty 0.01": (penalised, NEAR),
+        "Generator, narrow zoom": (generator, NARROW_ZOOM),
+        "Generator, truncation 2": (bounded, NARROW_ZOOM),
+        "Generator, penalty 0.01": (penalised, NARROW_ZOOM),
     }
     goals = [fv.objectives.Logit(name) for name in maker.classes]
     for name, (param, transforms) in rows.items():

@@ -25,9 +25,9 @@ Quality = Annotated[str, typer.Option(help="Quality preset: draft (320 steps), u
 Match = Annotated[
     str | None,
     typer.Option(
-        help="Folder of photographs for natural images: a class gets the distribution of activations of the one with "
-        "the highest score, in the subfolder named after it or its index where there is one; another unit the mean of "
-        "those of the ten highest. Or batch-norm, for the network's own statistics."
+        help="Folder of photographs for natural images. A class gets the distribution of activations of its photograph "
+        "with the highest score, from the subfolder named after it or its index where there is one; any other unit "
+        "gets the mean of its ten best. Or batch-norm, for the network's own statistics."
     ),
 ]
 MATCH_WEIGHT = 22.0

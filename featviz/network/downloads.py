@@ -11,7 +11,7 @@ from urllib.request import getproxies
 
 import torch
 
-from featviz.errors import WeightsError
+from featviz.errors import OutputError, WeightsError
 from featviz.io.files import temporary_beside
 
 CONNECTION_SECONDS = 5
@@ -70,10 +70,14 @@ class PublishedFile:
 
         Raises:
             WeightsError: It cannot be downloaded, or has another content.
+        OutputError: It cannot be written to the cache.
         """
         if self.is_here():
             return self.path
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {self.path.parent} ({error})") from error
         with temporary_beside(self.path) as temporary:
             try:
                 torch.hub.download_url_to_file(self.url, str(temporary), progress=False)

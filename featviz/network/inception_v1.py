@@ -34,7 +34,7 @@ LABELS = PublishedFile(
     f"the class names of {NAME}",
     "--classes",
 )
-"""The class names that TensorFlow published with the network, in the order of its logits."""
+"""The class names that TensorFlow published with the network, in the order of its logits; a copy by miyosuda."""
 SIZE = 224
 """Height and width in px of the images on which it was trained. It accepts other sizes."""
 CLASSES = 1008
@@ -181,7 +181,7 @@ def class_names() -> list[str]:
     """Return the names of the classes, which are downloaded the first time.
 
     Returns:
-        1008 names, of which `dummy` and `dummy 1001` to `dummy 1007` were never trained.
+        1008 names. The classes `dummy` and `dummy 1001` to `dummy 1007` were never trained.
 
     Raises:
         WeightsError: They cannot be downloaded.

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,8 @@ def load(
         published = weights == OWN_WEIGHTS
         inception_v1.load_published(network.module, inception_v1.WEIGHTS.fetch() if published else Path(weights))
         if classes is None and (published or inception_v1.LABELS.is_here()):
-            classes = inception_v1.class_names()
+            with suppress(WeightsError):  # without the names, classes are addressed by number
+                classes = inception_v1.class_names()
     elif weights not in (OWN_WEIGHTS, UNTRAINED) and not model.startswith(OPEN_CLIP):
         optional = AUXILIARY_HEAD_PREFIXES if model in INPUT_CONVERTING_MODELS else ()
         load_weights(network.module, Path(weights), optional_prefixes=optional)
@@ -156,7 +157,7 @@ def is_on_this_machine(model: str, weights: str | Path = OWN_WEIGHTS) -> bool:
     if ":" in model or model in bundled.BUNDLED or weights != OWN_WEIGHTS:
         return True
     if model == inception_v1.NAME:
-        return inception_v1.WEIGHTS.is_here() and inception_v1.LABELS.is_here()
+        return inception_v1.WEIGHTS.is_here()
     from torchvision import models as zoo
 
     return model not in zoo.list_models(module=zoo) or _is_in_hub_cache(zoo.get_model_weights(model).DEFAULT.url)

@@ -32,10 +32,10 @@ from featviz.network.input_checks import read_inputs, with_given
 from featviz.network.input_spec import InputSpec
 from featviz.network.layer_lookup import LayerLike, find_layer, is_ambiguous, name_of, output_row
 from featviz.network.layers import Layer, LayerTable, Probed
-from featviz.network.measured import Measured, measure_outputs, probe_network, tried
+from featviz.network.measurements import Measurements, measure_outputs, probe_network, try_on_noise
 from featviz.network.modules import check_module
 from featviz.network.neutral_state import neutral_state
-from featviz.network.packing import checked_join
+from featviz.network.packing import check_and_join
 from featviz.network.receptive_fields import ReceptiveField
 from featviz.network.session import Forward, open_session
 from featviz.network.state_hash import state_hash, tensors_of
@@ -105,7 +105,7 @@ class Network:
     outputs: OutputKind | None
     smooth_pools: bool
     dictionaries: Mapping[str, Dictionary]
-    _measured: Measured
+    _measured: Measurements
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class Network:
             outputs=outputs,
             smooth_pools=smooth_pools,
             dictionaries=MappingProxyType({}),
-            _measured=Measured(probed),
+            _measured=Measurements(probed),
         )
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -333,7 +333,7 @@ class Network:
                 raise SettingError(f"{self.label} reads text, whose input has a size only, got {', '.join(changes)}")
             unbound = on_embeddings(self.module, replace(lookup_of(self.module), bound=()))
             spec = replace(self.input, **changes)
-            return self._replaced(module=unbound, input=spec, _measured=Measured(probed))
+            return self._replaced(module=unbound, input=spec, _measured=Measurements(probed))
         made = Network(
             self.module,
             **vars(replace(self.input, **changes)),
@@ -388,7 +388,7 @@ class Network:
 
     def copied(self) -> Network:
         """Return the same network with a copy of its module, whose weights can change apart from those of this one."""
-        return self._replaced(module=copy.deepcopy(self.module), _measured=Measured(self.probed))
+        return self._replaced(module=copy.deepcopy(self.module), _measured=Measurements(self.probed))
 
     # ------------------------------------------------------------------------------------------ several inputs
 
@@ -413,7 +413,7 @@ class Network:
         """
         if not self.inputs:
             raise SettingError(f"{self.label} optimises one input; give its images without net.pack")
-        return checked_join(images, self.inputs, self.label)
+        return check_and_join(images, self.inputs, self.label)
 
     @property
     def dims(self) -> str:
@@ -463,7 +463,7 @@ class Network:
         made = with_given(inputs, values, self._weight.dtype if self._weight.numel() else None)
         kinds = [{name: each.kind for name, each in some.given.items()} for some in (inputs, made)]
         alike = kinds[0] == kinds[1]
-        measured = replace(self._measured, fingerprint=None, outputs={}) if alike else Measured()
+        measured = replace(self._measured, fingerprint=None, outputs={}) if alike else Measurements()
         return self._replaced(module=on_images(self.module, made), input=made.spec, _measured=measured)
 
     # ------------------------------------------------------------------------------------------ text
@@ -669,7 +669,7 @@ class Network:
         """Convolutions with a batch normalisation that can be folded into them; measured on first use."""
         if self._measured.pairs is None:
             pairs: tuple[Pair, ...] = ()
-            self._measured.pairs = tried(self, foldable, pairs)
+            self._measured.pairs = try_on_noise(self, foldable, pairs)
         return self._measured.pairs
 
     @property
@@ -677,7 +677,7 @@ class Network:
     def runs_out_of_place(self) -> bool:
         """Whether activations can run out of place; measured on first use."""
         if self._measured.out_of_place is None:
-            self._measured.out_of_place = tried(self, can_run_out_of_place, False)
+            self._measured.out_of_place = try_on_noise(self, can_run_out_of_place, False)
         return self._measured.out_of_place
 
     @property

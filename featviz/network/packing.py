@@ -25,7 +25,7 @@ def join(images: Iterable[Float[Tensor, "n c *size"]]) -> Float[Tensor, "n 1 len
     return torch.cat([each.flatten(1) for each in images], 1)[:, None]
 
 
-def checked_join(
+def check_and_join(
     images: Mapping[str, Tensor], specs: Mapping[str, InputSpec], label: str
 ) -> Float[Tensor, "n 1 length"]:
     """Check images of several optimised inputs and pack them into one signal.
@@ -34,6 +34,9 @@ def checked_join(
         images: Images by name of the input, (n, c, *size).
         specs: Specification of each input.
         label: Name of the network, for messages.
+
+    Returns:
+        The signal.
 
     Raises:
         SettingError: Images are missing, or have another shape than the specification.

@@ -23,7 +23,7 @@ MAX_OBJECT_DEPTH = 2
 RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random)
 """Generators that `copy.deepcopy` copies with their state."""
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device})
-"""Types of which most attributes of a module are; their values have no state, and are looked at no further."""
+"""Types of most attributes of modules. Their values are immutable, so they are returned without further checks."""
 CONTAINERS = (dict, list, deque, set, frozenset, tuple)
 """Types of containers that are copied together with their elements."""
 

@@ -49,8 +49,8 @@ class Generator:
     code, so a replay needs the module: `own={"MotifDecoder": MotifDecoder}`, or `--own vae.py:MotifDecoder`.
 
     Use transforms with a narrower zoom than the default's 0.6 to 2, such as `(T.Shift(0.2), T.Rotate(15),
-    T.Scale(T.LogUniform(0.8, 1.25)), T.ColorShift(0.3))`, and `lr=0.1`: most generators draw objects at one size.
-    docs/quality.md compares the two.
+    T.Scale(T.LogUniform(0.8, 1.25)), T.ColorShift(0.3))`, and `lr=0.1`: a generator draws objects at about the
+    sizes of its training images. docs/quality.md compares the two.
 
     Args:
         module: Maps latents `(n, *shape)` to images (n, channels, h, w), as its output or the first tensor in it; or a

@@ -30,7 +30,7 @@ def no_passes(monkeypatch):
         def fail(*_, **__):
             raise AssertionError("a pass ran")
 
-        for name in ("probe", "receptive_fields_of"):
+        for name in ("probe_network", "receptive_fields_of"):
             monkeypatch.setattr(network_module, name, fail)
 
     return stop
@@ -82,7 +82,7 @@ def test_a_table_without_fields_is_remembered_and_the_fields_are_added(no_passes
     module = toys.Plain()
     toys.network(module).table
     assert json.loads(files()[0].read_text())["fields"] is None
-    monkeypatch.setattr(network_module, "probe", lambda *_: pytest.fail("probed"))
+    monkeypatch.setattr(network_module, "probe_network", lambda *_: pytest.fail("probed"))
     fields = of(module).receptive_fields()
     no_passes()
     assert of(module).receptive_fields() == fields

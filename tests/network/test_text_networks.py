@@ -346,7 +346,7 @@ def test_the_repr_tells_what_it_reads():
 def test_the_measurements_are_remembered(monkeypatch):
     first = network("transformer")
     _ = first.table
-    monkeypatch.setattr("featviz.network.network.probe", None)  # would fail if it were called
+    monkeypatch.setattr("featviz.network.network.probe_network", None)  # would fail if it were called
     assert kinds(network("transformer")) == kinds(first)
 
 

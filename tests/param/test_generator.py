@@ -239,10 +239,10 @@ def test_class_images_of_a_trained_decoder_are_recognised():
 
     maker, judge = fv.load("motifnet", device="cpu"), fv.load("motifvit", device="cpu")
     names = ["bricks", "zigzag", "giraffe", "spiral", "weave", "sunburst"]
-    near = (T.Shift(0.2), T.Rotate(15), T.Scale(T.LogUniform(0.8, 1.25)), T.ColorShift(0.3))
+    narrow_zoom = (T.Shift(0.2), T.Rotate(15), T.Scale(T.LogUniform(0.8, 1.25)), T.ColorShift(0.3))
     file = Path(__file__).parents[2] / "docs" / "catalogue" / "vae.safetensors"
     used = param.Generator(MotifDecoder, LATENT, file)
     goals = [fv.objectives.Logit(name) for name in names]
-    images = fv.render(maker, goals, param=used, transforms=near, steps=96, lr=0.1, robustness_views=0).images
+    images = fv.render(maker, goals, param=used, transforms=narrow_zoom, steps=96, lr=0.1, robustness_views=0).images
     chances = judge.capture(images, [""]).probabilities("")
     assert [judge.classes[i] for i in chances.argmax(1)] == names

@@ -134,7 +134,7 @@ def test_the_inverse_fft_is_a_sum_of_waves_and_so_is_its_gradient(size):
     half = width // 2 + 1
     spectrum = torch.randn(1, 1, height, half, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     spectrum.requires_grad_()
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)[None]
+    rows, columns = torch.arange(height).double()[:, None], torch.arange(width).double()
     expected = torch.zeros(size, dtype=torch.float64)
     for v in range(height):
         for u in range(half):

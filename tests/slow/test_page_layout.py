@@ -152,7 +152,10 @@ def settle(page):
 
 
 def at_each_width(page):
-    """Give each width after the page has got it, which is cheaper than to load the page again. The first is last."""
+    """Resize the page to each width and yield the width, which is faster than loading the page again.
+
+    `WIDTHS[0]` comes last, so that the page is as before.
+    """
     for width in (*WIDTHS[1:], WIDTHS[0]):
         page.set_viewport_size({"width": width, "height": HEIGHT})
         settle(page)

@@ -49,6 +49,8 @@ def main() -> None:
     options = _parser().parse_args()
     if options.spoilt + options.revealed > 1:
         raise SystemExit(f"--spoilt and --revealed must add up to <= 1, got {options.spoilt} and {options.revealed}")
+    if options.average and not options.further:
+        raise SystemExit("--average needs --further, which reads the weights to average with")
     output = options.output or weights(options.name)
     unfinished = output.with_suffix(".unfinished")
 

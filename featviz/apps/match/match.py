@@ -116,19 +116,20 @@ def matched(
         check_number("count of match", count, at_least=1, at_most=MAX_PHOTOGRAPHS, whole=True)
     if not units:
         return []
-    in_noise = fv.score(network, list(units), noise(network, NOISE_IMAGES))
     if match is None:
-        return [_by_statistics(network, unit, weight, each) for unit, each in zip(units, in_noise.T, strict=True)]
+        statistics = _statistics_of(network)
+        in_noise = fv.score(network, list(units), noise(network, NOISE_IMAGES))
+        return [_by_statistics(unit, statistics, weight * _gain(in_noise[:, i])) for i, unit in enumerate(units)]
     folder, layers = Path(match), compared_layers(network)
     folders = [class_folder(network, unit, folder) or folder for unit in units]
-    result: list[Matched | None] = [None] * len(units)
-    for each in dict.fromkeys(folders):
-        mine = [i for i, one in enumerate(folders) if one == each]
-        files, scores = _scores(network, [units[i] for i in mine], each)
-        for column, i in enumerate(mine):
-            gain = _gain(in_noise[:, i], scores[:, column].max().item())
-            result[i] = _by_photographs(units[i], files, scores[:, column], (each, layers, weight * gain, count))
-    return [one for one in result if one is not None]
+    found = {each: _scores(network, units, each) for each in dict.fromkeys(folders)}
+    in_noise = fv.score(network, list(units), noise(network, NOISE_IMAGES))
+    result = []
+    for i, (unit, each) in enumerate(zip(units, folders, strict=True)):
+        files, scores = found[each]
+        gain = _gain(in_noise[:, i], scores[:, i].max().item())
+        result.append(_by_photographs(unit, files, scores[:, i], (each, layers, weight * gain, count)))
+    return result
 
 
 def compared_layers(network: fv.Network) -> list[str]:
@@ -205,24 +206,31 @@ def _by_photographs(
     return Matched(unit + amount * term, unit, tuple(best), f"{which} photographs{most} in {folder}")
 
 
-def _by_statistics(network: fv.Network, unit: Objective, weight: float, in_noise: Float[Tensor, " n"]) -> Matched:
-    """Add to a unit the batch-norm statistics of the network.
+def _statistics_of(network: fv.Network) -> MatchStatistics:
+    """Return the objective for the statistics of a network's batch-norm layers.
 
     Args:
         network: The network.
-        unit: The unit.
-        weight: Weight of the statistics, relative to the gain.
-        in_noise: The unit's score in images of noise.
 
     Raises:
-        SettingError: The network has no batch norm.
+        SettingError: It has no batch norm.
     """
     norms = [name for name in batch_norm_layers(network.module) if name in network.table]  # those that run
     if not norms:
         raise fv.SettingError(f"{network.label} has no batch-norm statistics to match; give a folder of photographs")
-    term = MatchStatistics(norms[0], tuple(norms[1:]))
-    amount = weight * _gain(in_noise, None)
-    return Matched(unit + float(f"{amount:.3g}") * term, unit, (), f"the statistics of {len(norms)} batch-norm layers")
+    return MatchStatistics(norms[0], tuple(norms[1:]))
+
+
+def _by_statistics(unit: Objective, statistics: MatchStatistics, weight: float) -> Matched:
+    """Add batch-norm statistics to a unit.
+
+    Args:
+        unit: The unit.
+        statistics: The objective for the statistics.
+        weight: Its weight beside the unit.
+    """
+    count = len(statistics.layers)
+    return Matched(unit + float(f"{weight:.3g}") * statistics, unit, (), f"the statistics of {count} batch-norm layers")
 
 
 def _scores(network: fv.Network, units: Sequence[Objective], folder: Path) -> tuple[list[Path], torch.Tensor]:
@@ -241,7 +249,7 @@ def _scores(network: fv.Network, units: Sequence[Objective], folder: Path) -> tu
     return files, torch.cat(scores)
 
 
-def _gain(in_noise: Float[Tensor, " n"], score: float | None) -> float:
+def _gain(in_noise: Float[Tensor, " n"], score: float | None = None) -> float:
     """Return how much a unit's score in its best photograph exceeds that in noise.
 
     Args:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -39,14 +37,6 @@ def in_memory_format(images: Tensor, memory_format: torch.memory_format) -> Tens
         images: The images.
         memory_format: Their new format.
     """
-    return _InMemoryFormat.apply(images, memory_format)  # type: ignore[no-untyped-call,no-any-return]
-
-
-class _InMemoryFormat(torch.autograd.Function):
-    @staticmethod
-    def forward(_: Any, images: Tensor, memory_format: torch.memory_format) -> Tensor:
-        return images.contiguous(memory_format=memory_format)
-
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.contiguous(), None
+    if images.requires_grad and not images.is_leaf:
+        images.register_hook(Tensor.contiguous)
+    return images.contiguous(memory_format=memory_format)

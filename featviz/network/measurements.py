@@ -1,4 +1,4 @@
-"""What is measured of a network on first use."""
+"""Measurements of a network that are made on first use and cached."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Measured:
+class Measurements:
     """Cached measurements of a network. They save time and never change a result."""
 
     probed: Probed | None = None
@@ -85,6 +85,9 @@ def measure_outputs(network: Network, head: str) -> tuple[OutputKind, OutputScal
     Args:
         network: The network.
         head: Layer that puts out the logits.
+
+    Returns:
+        Kind of the outputs, and their scale.
     """
     with torch.enable_grad(), network.session([head]) as forward:
         logits = forward(_noise(network).requires_grad_().to(network.device), rows=slice(0, 1)).logits(head)
@@ -93,13 +96,16 @@ def measure_outputs(network: Network, head: str) -> tuple[OutputKind, OutputScal
     return network.outputs or guess, scale
 
 
-def tried(network: Network, trial: Callable[[nn.Module, Tensor], T], otherwise: T) -> T:
+def try_on_noise(network: Network, trial: Callable[[nn.Module, Tensor], T], otherwise: T) -> T:
     """Try a change of the module on noise. It keeps every layer's output, so memory may run out.
 
     Args:
         network: The network.
         trial: Function of the module and its input.
-        otherwise: What is returned if memory runs out: a render may still fit.
+        otherwise: Result if memory runs out; a render may still fit.
+
+    Returns:
+        Result of the trial, or `otherwise`.
     """
     try:
         return trial(network.module, network.normaliser()(_noise(network).to(network.device)))
