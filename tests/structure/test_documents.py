@@ -70,7 +70,7 @@ def folder(tmp_path):
     (tmp_path / "nets.py").write_text(TEXT_NET)
     (tmp_path / "signal_net.py").write_text(SIGNALS)
     (tmp_path / "docs" / "catalogue").mkdir(parents=True)  # few images, since an atlas is made of the folder
-    for name in ("chelsea.webp", "motifs.webp", "catalogue/drawing.png", "catalogue/texture.png"):
+    for name in ("chelsea.webp", "motifs.webp", "catalogue/drawing.png", "catalogue/texture.png", "catalogue/mask.png"):
         shutil.copy(ROOT / "docs" / name, tmp_path / "docs" / name)
     cat = Image.open(ROOT / "docs" / "chelsea.webp").resize((96, 64))
     cat.save(tmp_path / "cat.jpg")
