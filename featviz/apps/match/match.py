@@ -122,13 +122,17 @@ def matched(
         return [_by_statistics(unit, statistics, weight * _gain(in_noise[:, i])) for i, unit in enumerate(units)]
     folder, layers = Path(match), compared_layers(network)
     folders = [class_folder(network, unit, folder) or folder for unit in units]
-    found = {each: _scores(network, units, each) for each in dict.fromkeys(folders)}
+    found: dict[int, tuple[list[Path], Tensor]] = {}
+    for each in dict.fromkeys(folders):  # each folder is read once, for its own units only
+        mine = [i for i, one in enumerate(folders) if one == each]
+        files, scores = _scores(network, [units[i] for i in mine], each)
+        found |= {i: (files, own) for i, own in zip(mine, scores.T, strict=True)}
     in_noise = fv.score(network, list(units), noise(network, NOISE_IMAGES))
     result = []
     for i, (unit, each) in enumerate(zip(units, folders, strict=True)):
-        files, scores = found[each]
-        gain = _gain(in_noise[:, i], scores[:, i].max().item())
-        result.append(_by_photographs(unit, files, scores[:, i], (each, layers, weight * gain, count)))
+        files, scores = found[i]
+        gain = _gain(in_noise[:, i], scores.max().item())
+        result.append(_by_photographs(unit, files, scores, (each, layers, weight * gain, count)))
     return result
 
 
