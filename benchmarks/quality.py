@@ -33,7 +33,7 @@ from peers import Contender, environment, open_contender
 from pictures import BATCH, MAKER, SEED, SIZE, Bench, Ours, Theirs, features, seen
 from torch import Tensor
 from torchvision.utils import make_grid
-from tried import spectra, tried
+from tried import optimizers, spectra, tried
 
 import featviz as fv
 from featviz.apps.judge.judge import class_rank
@@ -186,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, required=True, help="folder with mobilenet_v2.safetensors and models.py")
     parser.add_argument("--photographs", type=Path, required=True, help="folder of 500 photographs named NNN_class.jpg")
-    parser.add_argument("--parts", default="classes,motifs,units", help="also: features, tried, spectra")
+    parser.add_argument("--parts", default="classes,motifs,units", help="also: features, tried, spectra, optimizers")
     parser.add_argument("--peers", default=",".join(PEERS), help="other libraries to compare with")
     parser.add_argument("--keep", type=Path, help="folder to cache images in")
     parser.add_argument("--device", default="cpu", help="device for rendering: cpu or cuda")
@@ -209,6 +209,8 @@ def main() -> None:
             tried(bench)
         if "spectra" in parts:
             spectra(bench)
+        if "optimizers" in parts:
+            optimizers(bench)
         if "motifs" in parts:
             motifs(bench)
         if "units" in parts:

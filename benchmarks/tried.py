@@ -1,7 +1,9 @@
-"""Settings that were tried for the defaults: `benchmarks/quality.py --parts tried,spectra`."""
+"""Settings that were tried for the defaults: `benchmarks/quality.py --parts tried,spectra,optimizers`."""
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +33,9 @@ def views(
 
 LUCIDS = 2.5
 """Learning rates below are relative to Lucid's frequency scale, of which featviz uses two fifths."""
-STEEPER, LOOSE = param.Fourier(decay=1.25), fv.optimizers.Adam(0.05 * LUCIDS, anchor_decay=0.0)
+FORMER = partial(fv.optimizers.Adam, betas=(0.9, 0.999))
+"""Adam with the running means that it had when these settings were tried."""
+STEEPER, LOOSE = param.Fourier(decay=1.25), FORMER(0.05 * LUCIDS, anchor_decay=0.0)
 NEARER: dict[str, Any] = {"shift": 0.2, "rotation": 15, "zoom": (0.6, 2.0), "color_shift": 0.3}
 TRIED: dict[str, dict[str, Any]] = {
     "views of 224 px": {"transforms": views(px=224)},
@@ -39,7 +43,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "views of 128 px": {"transforms": views()},
     "views of 112 px": {"transforms": views(px=112), "steps": 168},
     "views of 96 px": {"transforms": views(px=96), "steps": 256},
-    "128 px, rate .1 falling to .01": {"transforms": views(), "optimizer": fv.optimizers.Adam(0.1 * LUCIDS, 0.1, 0.0)},
+    "128 px, rate .1 falling to .01": {"transforms": views(), "optimizer": FORMER(0.1 * LUCIDS, 0.1, 0.0)},
     "128 px, zoom .5 to 2": {"transforms": views(zoom=(0.5, 2.0))},
     "128 px, zoom .8 to 4": {"transforms": views(zoom=(0.8, 4.0))},
     "128 px, colour shift .6": {"transforms": views(color_shift=0.6)},
@@ -51,7 +55,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "128 px, decay 1.25, rate .03": {
         "transforms": views(),
         "param": STEEPER,
-        "optimizer": fv.optimizers.Adam(0.03 * LUCIDS, anchor_decay=0.0),
+        "optimizer": FORMER(0.03 * LUCIDS, anchor_decay=0.0),
     },
     "128 px, shift .2, rotation 15, zoom .6 to 2": {"transforms": views(0.2, 15, (0.6, 2.0))},
     "the same, decay 1.25, colour shift .3": {"transforms": views(**NEARER), "param": STEEPER},
@@ -85,7 +89,7 @@ def tried(bench: Bench) -> None:
 SPECTRA: dict[str, dict[str, Any]] = {
     "decay 1.25, rate .05, anchor decay .1": {
         "param": param.Fourier(decay=1.25),
-        "optimizer": fv.optimizers.Adam(0.05 * LUCIDS, anchor_decay=0.1 / LUCIDS),
+        "optimizer": FORMER(0.05 * LUCIDS, anchor_decay=0.1 / LUCIDS),
     },
     "decay 1.4, rate .02, anchor decay .25": {"param": param.Fourier(decay=1.4)},
     "decay 1.45, the same": {"param": param.Fourier(decay=1.45)},
@@ -100,7 +104,45 @@ def spectra(bench: Bench) -> None:
     goals = [f"logit:{label}" for label in bench.others]
     print(f"\n{'spectra':38}  top-1  top-5  mean p  Fréchet   slope")
     for name, settings in {"photographs": {}, **SPECTRA}.items():
-        draw = Ours(bench.maker, goals, {"seed": 1000, **settings})
+        draw = Ours(bench.maker, goals, {"seed": 1000, "optimizer": FORMER(0.05), **settings})
         images = real if name == "photographs" else bench.pictures(f"spectra-{name}", 48, draw)
         figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
         print(f"{name:38}  {figures}  {bench.nature(images)}", flush=True)
+
+
+SMALL: dict[str, Any] = {"param": param.Image(160), "steps": 224}
+"""Images of 160 px, whose default views have 112 px: 224 steps take about the time of 160 of images of 224 px."""
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "rate .05, betas .9, .999": {"steps": 160, "optimizer": FORMER(0.05)},
+    "rate .08, betas .9, .999": {"steps": 160, "optimizer": FORMER(0.08)},
+    "rate .05, betas .9, .95": {"steps": 160, "optimizer": fv.optimizers.Adam(0.05, betas=(0.9, 0.95))},
+    "rate .1, betas .9, .95": {"steps": 160, "optimizer": fv.optimizers.Adam(0.1, betas=(0.9, 0.95))},
+    "rate .08, betas .5, .95": {"steps": 160},
+    "rate .08, betas .5, .9": {"steps": 160, "optimizer": fv.optimizers.Adam(betas=(0.5, 0.9))},
+    "rate .08, betas .3, .9": {"steps": 160, "optimizer": fv.optimizers.Adam(betas=(0.3, 0.9))},
+    "rate .12, betas .5, .95, anchor decay .05": {"steps": 160, "optimizer": fv.optimizers.Adam(0.12, 0.2, 0.05)},
+    "rate .08, betas .5, .95, falling to 0": {"steps": 160, "optimizer": fv.optimizers.Adam(final_lr_ratio=0.02)},
+    "views of 112 px, rate .08, betas .5, .95": {"steps": 192, "transforms": views(px=112, **NEARER)},
+    "160 px, rate .05, betas .9, .999": {**SMALL, "optimizer": FORMER(0.05)},
+    "160 px, rate .08, betas .5, .95": SMALL,
+    "160 px, rate .08, betas .5, .9": {**SMALL, "optimizer": fv.optimizers.Adam(betas=(0.5, 0.9))},
+    "160 px, rate .08, betas .5, .99": {**SMALL, "optimizer": fv.optimizers.Adam(betas=(0.5, 0.99))},
+    "former draft: rate .05, betas .9, .999": {"steps": 320, "optimizer": FORMER(0.05)},
+    "rate .08, betas .5, .9, as long as draft": {"steps": 320, "optimizer": fv.optimizers.Adam(betas=(0.5, 0.9))},
+    "former default: rate .05, betas .9, .999": {"steps": 512, "optimizer": FORMER(0.05)},
+    "rate .08, betas .5, .95, as long as the default": {"steps": 512},
+    "rate .08, betas .5, .9, as long as the default": {"steps": 512, "optimizer": fv.optimizers.Adam(betas=(0.5, 0.9))},
+}
+"""Rates and running means of Adam that were tried, as long as draft, half as long, and as long as the default."""
+
+
+def optimizers(bench: Bench) -> None:
+    """Print the recognition with each optimizer, on other classes than those of the published table."""
+    print(f"\n{'optimizers':46} steps  s/image  top-1  top-5  mean p  Fréchet   slope")
+    goals = [f"logit:{label}" for label in bench.others]
+    for name, settings in OPTIMIZERS.items():
+        start = time.process_time()
+        images = bench.pictures(f"optimizers-{name}", 48, Ours(bench.maker, goals, {"seed": 1000, **settings}))
+        seconds = (time.process_time() - start) / len(goals)
+        figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
+        print(f"{name:46} {settings['steps']:5}  {seconds:7.1f}  {figures}  {bench.nature(images)}", flush=True)

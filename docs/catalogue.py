@@ -228,7 +228,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "OneOf": 'fv.render(net, "logit:star", param=three, transforms=T.Rotate(T.OneOf((0, 90, 180))))',
     },
     "optimizers": {
-        "Adam": 'fv.render(net, "logit:moon", param=three, optimizer=Z.Adam(lr=0.05))',
+        "Adam": 'fv.render(net, "logit:moon", param=three, optimizer=Z.Adam(lr=0.08))',
         "Ascent": 'fv.render(net, "logit:moon", param=three, optimizer=Z.Ascent(lr=2.0))',
         "Normalized": 'fv.render(net, "logit:moon", param=three, optimizer=Z.Normalized(Z.Ascent(lr=0.01)))',
         "Smoothed": (

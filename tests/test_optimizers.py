@@ -6,10 +6,12 @@ import torch
 import featviz as fv
 
 
-def test_adam_restated():
+@pytest.mark.parametrize("betas", [(0.5, 0.95), (0.9, 0.999), (0.0, 0.0)])
+def test_adam_restated(betas):
     leaf = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
     steps, lr, final_lr_ratio, anchor_decay = 5, 0.1, 0.2, 0.3
-    stepper = fv.optimizers.Adam(lr, final_lr_ratio, anchor_decay).begin([leaf], steps)
+    b1, b2 = betas
+    stepper = fv.optimizers.Adam(lr, final_lr_ratio, anchor_decay, betas).begin([leaf], steps)
     x, m, v = [1.0, -2.0], [0.0, 0.0], [0.0, 0.0]
     for step in range(steps):
         (leaf**2).sum().backward()
@@ -17,8 +19,8 @@ def test_adam_restated():
         rate = lr * final_lr_ratio + (lr - lr * final_lr_ratio) * (1 + math.cos(math.pi * step / steps)) / 2
         for i in range(2):
             g = 2 * x[i]
-            m[i], v[i] = 0.9 * m[i] + 0.1 * g, 0.999 * v[i] + 0.001 * g * g
-            x[i] -= rate * (m[i] / (1 - 0.9 ** (step + 1))) / (math.sqrt(v[i] / (1 - 0.999 ** (step + 1))) + 1e-8)
+            m[i], v[i] = b1 * m[i] + (1 - b1) * g, b2 * v[i] + (1 - b2) * g * g
+            x[i] -= rate * (m[i] / (1 - b1 ** (step + 1))) / (math.sqrt(v[i] / (1 - b2 ** (step + 1))) + 1e-8)
             x[i] += anchor_decay * rate * ([1.0, -2.0][i] - x[i])
         assert leaf.tolist() == pytest.approx(x, rel=1e-9)
 
@@ -94,15 +96,23 @@ def test_every_optimizer_raises_the_score_and_can_be_replayed(optimizer, tmp_pat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fv.optimizers.Adam(lr=0), "lr must be > 0, got 0 (default 0.05)"),
+        (lambda: fv.optimizers.Adam(lr=0), "lr must be > 0, got 0 (default 0.08)"),
         (lambda: fv.optimizers.Adam(final_lr_ratio=-3), "final_lr_ratio must be >= 0, got -3 (default 0.2)"),
         (
             lambda: fv.optimizers.Adam(anchor_decay=-1),
-            "anchor_decay must be >= 0 and < 1 / lr = 20, got -1 (default 0.1)",
+            "anchor_decay must be >= 0 and < 1 / lr = 12.5, got -1 (default 0.1)",
         ),
         (
             lambda: fv.optimizers.Adam(0.5, anchor_decay=2),
             "anchor_decay must be >= 0 and < 1 / lr = 2, got 2 (default 0.1)",
+        ),
+        (
+            lambda: fv.optimizers.Adam(betas=(0.9, 1)),
+            "betas must be two numbers in [0, 1), got (0.9, 1) (default (0.5, 0.95))",
+        ),
+        (
+            lambda: fv.optimizers.Adam(betas=0.9),
+            "betas must be two numbers in [0, 1), got 0.9 (default (0.5, 0.95))",
         ),
         (lambda: fv.optimizers.Ascent(0), "lr must be > 0, got 0 (default 1.0)"),
         (lambda: fv.optimizers.Clipped(0), "most must be > 0, got 0 (largest root mean square of a gradient)"),

@@ -66,7 +66,7 @@ def render(
     optimizer: Annotated[
         str, typer.Option(help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))".')
     ] = "adam",
-    lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.05.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.08.")] = None,
     match: Match = None,
     match_weight: MatchWeight = MATCH_WEIGHT,
     start: Annotated[

@@ -39,8 +39,8 @@ def test_adam_on_a_gpu_takes_the_same_steps():
         anchors, adam = [leaf.detach().clone()], optimizers.Adam(anchor_decay=0.3)
         stepper = adam.begin([leaf], 10)
         if kind == "recordable":
-            rates = [0.01 + 0.04 * (1 + torch.tensor(torch.pi * i / 10).cos().item()) / 2 for i in range(10)]
-            stepper = optimizers._RecordableAdam([leaf], anchors, rates, 0.3)
+            rates = [0.016 + 0.064 * (1 + torch.tensor(torch.pi * i / 10).cos().item()) / 2 for i in range(10)]
+            stepper = optimizers._RecordableAdam([leaf], anchors, rates, 0.3, adam.betas)
         for _ in range(10):
             (leaf.sin() * leaf).sum().backward()
             stepper.step()

@@ -60,4 +60,4 @@ class AccentuationSettings:
 
     def optimizer(self) -> Optimizer:
         """Return the optimizer."""
-        return fv.optimizers.Adam(self.lr)
+        return fv.optimizers.Adam(self.lr, betas=(0.9, 0.999))
