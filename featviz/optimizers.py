@@ -51,7 +51,7 @@ class Adam:
     lr: float = 0.08
     final_lr_ratio: float = 0.2
     anchor_decay: float = 0.1
-    betas: tuple[float, float] = (0.5, 0.95)
+    betas: tuple[float, float] = (0.5, 0.9)
 
     def __post_init__(self) -> None:
         """Check the values."""

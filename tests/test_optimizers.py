@@ -6,7 +6,7 @@ import torch
 import featviz as fv
 
 
-@pytest.mark.parametrize("betas", [(0.5, 0.95), (0.9, 0.999), (0.0, 0.0)])
+@pytest.mark.parametrize("betas", [(0.5, 0.9), (0.9, 0.999), (0.0, 0.0)])
 def test_adam_restated(betas):
     leaf = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
     steps, lr, final_lr_ratio, anchor_decay = 5, 0.1, 0.2, 0.3
@@ -108,11 +108,11 @@ def test_every_optimizer_raises_the_score_and_can_be_replayed(optimizer, tmp_pat
         ),
         (
             lambda: fv.optimizers.Adam(betas=(0.9, 1)),
-            "betas must be two numbers in [0, 1), got (0.9, 1) (default (0.5, 0.95))",
+            "betas must be two numbers in [0, 1), got (0.9, 1) (default (0.5, 0.9))",
         ),
         (
             lambda: fv.optimizers.Adam(betas=0.9),
-            "betas must be two numbers in [0, 1), got 0.9 (default (0.5, 0.95))",
+            "betas must be two numbers in [0, 1), got 0.9 (default (0.5, 0.9))",
         ),
         (lambda: fv.optimizers.Ascent(0), "lr must be > 0, got 0 (default 1.0)"),
         (lambda: fv.optimizers.Clipped(0), "most must be > 0, got 0 (largest root mean square of a gradient)"),
