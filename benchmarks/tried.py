@@ -128,7 +128,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
         "transforms": views(px=112, **NEARER),
         "optimizer": LONGER(),
     },
-    "160 px, rate .05, betas .9, .999": {**SMALL, "optimizer": FORMER(0.05)},
+    "160 px, rate .08, betas .9, .999": {**SMALL, "optimizer": FORMER(0.08)},
     "160 px, rate .08, betas .5, .95": {**SMALL, "optimizer": LONGER()},
     "160 px, rate .08, betas .5, .9": SMALL,
     "160 px, rate .08, betas .5, .99": {**SMALL, "optimizer": fv.optimizers.Adam(betas=(0.5, 0.99))},

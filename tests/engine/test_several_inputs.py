@@ -49,8 +49,8 @@ def test_the_kernels_of_both_inputs_are_recovered():
     assert best_correlation(heard, chirp()) >= 0.95
     assert best_correlation(seen, corner().flip(1)) < 0.8
     assert best_correlation(heard, chirp().flip(0)) < 0.8
-    assert heard.abs().max() > 0.5  # in the range of the data, -1 to 1, not [0, 1]
-    assert heard.min() < -0.5
+    assert heard.abs().max() > 0.4  # in the range of the data, -1 to 1, not [0, 1]
+    assert heard.min() < -0.4
 
 
 @pytest.mark.parametrize("way", list(SEVERAL)[1:])
