@@ -81,7 +81,7 @@ def test_the_kernels_of_a_signal_network_are_recovered(index):
     """Without the penalty, the strongest signal within the value range is a square wave: the kernel's sign."""
     kernels = [chirp(), heartbeat()]
     network = matched_filters(kernels, (256,))
-    found = fv.render(network, f"logit:{index} - 1000*l2", steps=192, progress=None).values[0, 0]
+    found = fv.render(network, f"logit:{index} - 1000*l2", progress=None).values[0, 0]
     assert largest_correlation(found, kernels[index]) >= 0.95
     assert largest_correlation(found, kernels[1 - index]) < 0.8
 
