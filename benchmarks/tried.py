@@ -122,7 +122,9 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "rate .08, betas .5, .9": {"steps": 160},
     "rate .08, betas .3, .9": {"steps": 160, "optimizer": fv.optimizers.Adam(betas=(0.3, 0.9))},
     "rate .12, betas .5, .95, anchor decay .05": {"steps": 160, "optimizer": LONGER(0.12, 0.2, 0.05)},
-    "rate .08, betas .5, .95, falling to 0": {"steps": 160, "optimizer": LONGER(final_lr_ratio=0.02)},
+    "rate .08, betas .5, .95, falling to .02": {"steps": 160, "optimizer": LONGER(final_lr_ratio=0.02)},
+    "rate .08, betas .5, .9, falling to .05": {"steps": 160, "optimizer": fv.optimizers.Adam(0.08, 0.05)},
+    "rate .12, betas .5, .9, falling to .02": {"steps": 160, "optimizer": fv.optimizers.Adam(0.12, 0.02)},
     "views of 112 px, rate .08, betas .5, .95": {
         "steps": 192,
         "transforms": views(px=112, **NEARER),
@@ -137,6 +139,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "former default: rate .05, betas .9, .999": {"steps": 512, "optimizer": FORMER(0.05)},
     "rate .08, betas .5, .95, as long as the default": {"steps": 512, "optimizer": LONGER()},
     "rate .08, betas .5, .9, as long as the default": {"steps": 512},
+    "the same, falling to .05": {"steps": 512, "optimizer": fv.optimizers.Adam(0.08, 0.05)},
 }
 """Rates and running means of Adam that were tried, as long as draft, half as long, and as long as the default."""
 
