@@ -132,7 +132,7 @@ def textures(network: fv.Network) -> None:
 def other_inputs() -> None:
     """Render a chirp in a signal and a ring in a volume, which networks of one kernel each look for."""
     signals, volumes = planted.signals(), planted.volumes()
-    found = fv.render(signals, "logit:0 - 1000*l2", steps=192)
+    found = fv.render(signals, "logit:0 - 1000*l2")
     kernel, shown = planted.chirp(), torch.zeros(1, 256)
     at = (256 - len(kernel)) // 2
     shown[:, at : at + len(kernel)] = found.values.abs().max() * kernel

@@ -59,5 +59,5 @@ class AccentuationSettings:
         return fv.transforms.ResizedView(fv.transforms.LogUniform(1.0, max(self.zoom, 1.0 + 1e-6)), size)
 
     def optimizer(self) -> Optimizer:
-        """Return the optimizer."""
+        """Return Adam with its usual betas, with which the default weight and rate were measured."""
         return fv.optimizers.Adam(self.lr, betas=(0.9, 0.999))
