@@ -33,8 +33,8 @@ Source: that of images of 224 px with the default decay.
 PHASE_STEP_SCALE = 4.0
 """Change of a phase, in radians, for a change of its leaf by 1.
 
-Source: chosen by visual inspection at a rate of 0.05. At the default rate another network recognises more of the images;
-    docs/quality.md. Fel et al. use NAdam at a rate of 1.
+Source: chosen by visual inspection at a rate of 0.05; at the default rate, another network recognises more images
+    (docs/quality.md). Fel et al. use NAdam at a rate of 1.
 """
 NATURAL_CANVAS_STD = (1.7, 1.4, 1.6)
 """Standard deviation of the canvases of natural images along the axes of `Decorrelated`: lightness, two of colour.
