@@ -11,6 +11,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -87,7 +88,7 @@ def as_position(at: Any) -> Position:
     >>> as_position([3, 4])
     (3, 4)
     """
-    return at if isinstance(at, str) else as_size(tuple(at))
+    return at if isinstance(at, str) else as_size(tuple(islice(at, MAX_AXES + 1)))  # a range may be huge
 
 
 # ---------------------------------------------------------------------------------------------- objectives

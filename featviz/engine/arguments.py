@@ -7,7 +7,7 @@ import inspect
 import operator
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -22,8 +22,8 @@ from featviz.interfaces import Progress
 from featviz.io import LiveImages, auto_bar, default_progress, has_matplotlib, named_progress
 from featviz.network import Execution, Network, neutral_state
 
-MAX_STEPS = 1_000_000
-"""Largest number of steps, and of frames of a video."""
+MAX_STEPS = MAX_CLASSES = 1_000_000
+"""Largest number of steps, of frames of a video, and of classes."""
 MAX_NAME_BYTES = 255
 """Longest name of a file or folder that file systems allow."""
 
@@ -222,7 +222,9 @@ def _layer(name: str, value: Any) -> None:
 
 
 def _classes(name: str, value: Any) -> None:
-    several = isinstance(value, Iterable) and not isinstance(value, str | bytes | nn.Module | Mapping)
+    several = isinstance(value, Collection) and not isinstance(value, str | bytes | nn.Module | Mapping)
+    if several and len(value) > MAX_CLASSES:
+        raise SettingError(f"{name} must be at most {MAX_CLASSES}, got {shown(value)}")
     if not several or not all(isinstance(each, str) or _is_whole(each) for each in value):
         raise SettingError(f"{name} must be a sequence of class names or indices, got {shown(value)}")
 

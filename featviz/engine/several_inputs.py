@@ -152,7 +152,7 @@ def _as_tuple(name: str, given: Any) -> Transforms:
     Raises:
         SettingError: One is none, or needs an alpha channel.
     """
-    several = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
     for each in several:
         if not isinstance(each, Transform | Geometric | Module):
             raise SettingError(
@@ -160,7 +160,7 @@ def _as_tuple(name: str, given: Any) -> Transforms:
             )
         if transform_traits_of(each).consumes_alpha:
             raise SettingError(f"{each} needs an alpha channel, and with several inputs none has one; leave it out")
-    return several
+    return tuple(several)
 
 
 def _shape(name: str, param: Param, spec: InputSpec) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from featviz.checks import check_number, check_size
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Size
 
+MAX_CHANNELS = 100_000
+"""Largest number of channels of an input."""
 CHANNEL_ORDERS = ("RGB", "BGR")
 LAYOUTS = {"NCHW": None, "NHWC": (1, -1), "NTCHW": (1, 2)}
 """Dimension orders of a batch, and from where to where the channels move."""
@@ -76,8 +79,10 @@ class InputSpec:
         object.__setattr__(self, "mean", _numbers("mean", self.mean))
         object.__setattr__(self, "std", _numbers("std", self.std))
         object.__setattr__(self, "axes", self.axes or USUAL_AXES[len(self.size)])
-        if len(self.mean) != len(self.std) or not self.mean:
-            raise SettingError(f"mean and std need one value per channel each, got {self.mean} and {self.std}")
+        if len(self.mean) != len(self.std) or not 1 <= len(self.mean) <= MAX_CHANNELS:
+            raise SettingError(
+                f"mean and std need one value per channel each, got {shown(self.mean)} and {shown(self.std)}"
+            )
         if not all(0 < each < math.inf for each in self.std):
             raise SettingError(f"std must be > 0, got {self.std}")
         self._check_range()
@@ -95,7 +100,9 @@ class InputSpec:
         if self.value_range is not None:
             object.__setattr__(self, "value_range", _numbers("value_range", self.value_range))
             if len(self.value_range) != 2:
-                raise SettingError(f"value_range must be the lowest and the highest value, got {self.value_range}")
+                raise SettingError(
+                    f"value_range must be the lowest and the highest value, got {shown(self.value_range)}"
+                )
             low, high = self.value_range
             check_number("the lowest value of value_range", low)
             check_number("the highest value of value_range", high, above=low)
@@ -224,7 +231,7 @@ def _numbers(name: str, given: Any) -> tuple[float, ...]:
     try:
         if isinstance(values, str):
             raise TypeError
-        return tuple(map(float, values))
+        return tuple(map(float, islice(values, MAX_CHANNELS + 1)))  # a range may be huge
     except (TypeError, ValueError) as error:
         raise SettingError(
             f"{name} must be a sequence with one number per channel, e.g. {name}=(0.1307,), got {shown(values)}"

@@ -43,12 +43,18 @@ class _Distribution(Objective):
     others: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Check the names of the layers."""
+        """Check the names of the layers.
+
+        Raises:
+            SettingError: They are not names.
+        """
         super().__post_init__()
-        others = (self.others,) if isinstance(self.others, str) else tuple(self.others)
+        others = (self.others,) if isinstance(self.others, str) else self.others
+        if not isinstance(others, tuple | list):
+            raise SettingError(f"others of {type(self).__name__} must be names of layers, got {shown(others)}")
         for name in others:
-            check_text(f"others of {type(self).__name__}", name)
-        object.__setattr__(self, "others", others)
+            check_text(f"each of the others of {type(self).__name__}", name)
+        object.__setattr__(self, "others", tuple(others))
 
     @property
     def layers(self) -> frozenset[str]:
@@ -181,9 +187,9 @@ def as_photographs(source: Photographs) -> tuple[str | Array, ...]:
         OutputError: The folder has no images.
     """
     if isinstance(source, str | Path):
-        listed: Sequence[Any] = list(images_in(source)) if is_folder(source) else [source]
+        listed: Sequence[Any] | Tensor = list(images_in(source)) if is_folder(source) else [source]
     elif isinstance(source, Sequence) or (isinstance(source, Tensor) and source.ndim == 4):
-        listed = list(source)
+        listed = source
     else:
         raise SettingError(f"photographs must be a folder, or a sequence of files or images, got {shown(source)}")
     found = tuple(map(as_image_source, listed[: MAX_PHOTOGRAPHS + 1]))

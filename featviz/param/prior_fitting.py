@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
-from itertools import pairwise
+from itertools import pairwise, tee
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +152,9 @@ def _tensors(images: Any, shape: str) -> list[Tensor]:
         SettingError: It is something else.
     """
     if isinstance(images, Iterable) and not isinstance(images, str | bytes | Mapping):
-        listed = list(images)
-        if all(isinstance(image, Tensor) for image in listed):
-            return listed
+        given, others = tee(images)
+        if all(isinstance(image, Tensor) for image in given):  # stops at the first other value: a range may be huge
+            return list(others)
     raise SettingError(f"images must be a folder or a sequence of tensors {shape}, got {shown(images)}")
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.checks import MAX_SIDE, check_kind, check_number
-from featviz.errors import SettingError
+from featviz.errors import SettingError, shown
 from featviz.interfaces import Leaves, ParamTraits, Size, Spatial, param_traits_of
 from featviz.io import linear_mode
 from featviz.param.fourier import Fourier
@@ -43,7 +43,9 @@ class Shared:
         check_number("std of Shared", self.std, at_least=0, note=f"(default {Shared.std})")
         check_kind("own of Shared", self.own, Spatial, "use e.g. param.Fourier()")
         if not isinstance(self.factors, tuple | list) or not self.factors:
-            raise SettingError(f"factors must be one or more integers >= 1, got {self.factors} (default (2, 4, 8))")
+            raise SettingError(
+                f"factors must be one or more integers >= 1, got {shown(self.factors)} (default (2, 4, 8))"
+            )
         object.__setattr__(self, "factors", tuple(self.factors))
         for factor in self.factors:
             check_number("each of the factors of Shared", factor, at_least=1, at_most=MAX_SIDE, whole=True)

@@ -31,6 +31,7 @@ BAD = {
     "true": True,
     "list": [],
     "list of None": [None],
+    "huge range": range(10**9),
     "dict": {},
     "bytes": b"bytes",
     "function": len,
