@@ -121,7 +121,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "Signal": 'fv.render(signals, "logit:0 - 1000*l2")',
         "SignalFourier": (
             'fv.render(signals, "logit:0 - 1000*l2", '
-            "param=param.Image((512,), spatial=param.Fourier(decay=2.0), color=param.Standardized()))"
+            "param=param.Image((512,), spatial=param.Fourier(decay=2.0), color=param.Standardized()), seed=1)"
         ),
         "SignalPixel": (
             'fv.render(signals, "logit:0", param=param.Image((256,), spatial=param.Pixel(), color=param.Plain()))'
