@@ -33,7 +33,7 @@ from peers import Contender, environment, open_contender
 from pictures import BATCH, MAKER, SEED, SIZE, Bench, Ours, Theirs, features, seen
 from torch import Tensor
 from torchvision.utils import make_grid
-from tried import optimizers, spectra, tried
+from tried import TABLES, table
 
 import featviz as fv
 from featviz.apps.judge.judge import class_rank
@@ -205,12 +205,9 @@ def main() -> None:
         parts = options.parts.split(",")
         if "classes" in parts:
             classes(bench, peers, weights)
-        if "tried" in parts:
-            tried(bench)
-        if "spectra" in parts:
-            spectra(bench)
-        if "optimizers" in parts:
-            optimizers(bench)
+        for part in TABLES:
+            if part in parts:
+                table(bench, part)
         if "motifs" in parts:
             motifs(bench)
         if "units" in parts:

@@ -73,19 +73,6 @@ TRIED: dict[str, dict[str, Any]] = {
 """Settings tried for the default, with 128 steps unless stated otherwise."""
 
 
-def tried(bench: Bench) -> None:
-    """Print the recognition with each setting, on other classes than those of the published table."""
-    print(f"\n{'tried':67} steps  top-1  top-5  mean p")
-    real = torch.stack([bench.photographs[label] for label in bench.others])
-    for name, settings in {"photographs": {}, **TRIED}.items():
-        given = {"seed": 1000, "steps": 128, "param": param.Fourier(decay=1.0), "optimizer": LOOSE, **settings}
-        goals = [f"logit:{label}{given.get('less', '')}" for label in bench.others]
-        given.pop("less", None)
-        images = bench.pictures(f"tried-{name}", 48, Ours(bench.maker, goals, given)) if settings else real
-        figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
-        print(f"{name:67} {given['steps'] if settings else 0:5}  {figures}", flush=True)
-
-
 SPECTRA: dict[str, dict[str, Any]] = {
     "decay 1.25, rate .05, anchor decay .1": {
         "param": param.Fourier(decay=1.25),
@@ -96,18 +83,6 @@ SPECTRA: dict[str, dict[str, Any]] = {
     "decay 1.5, the same": {"param": param.Fourier(decay=1.5)},
 }
 """Decays tried for spectra like those of photographs; the first uses the former learning rate."""
-
-
-def spectra(bench: Bench) -> None:
-    """Print the recognition with each decay and rate, on other classes than those of the published table."""
-    real = torch.stack([bench.photographs[label] for label in bench.others])
-    goals = [f"logit:{label}" for label in bench.others]
-    print(f"\n{'spectra':38}  top-1  top-5  mean p  Fréchet   slope")
-    for name, settings in {"photographs": {}, **SPECTRA}.items():
-        draw = Ours(bench.maker, goals, {"seed": 1000, "optimizer": FORMER(0.05), **settings})
-        images = real if name == "photographs" else bench.pictures(f"spectra-{name}", 48, draw)
-        figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
-        print(f"{name:38}  {figures}  {bench.nature(images)}", flush=True)
 
 
 SMALL: dict[str, Any] = {"param": param.Image(160), "steps": 224}
@@ -144,13 +119,32 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 """Rates and running means of Adam that were tried, as long as draft, half as long, and as long as the default."""
 
 
-def optimizers(bench: Bench) -> None:
-    """Print the recognition with each optimizer, on other classes than those of the published table."""
-    print(f"\n{'optimizers':46} steps  s/image  top-1  top-5  mean p  Fréchet   slope")
-    goals = [f"logit:{label}" for label in bench.others]
-    for name, settings in OPTIMIZERS.items():
+TABLES: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
+    "tried": ({"steps": 128, "param": param.Fourier(decay=1.0), "optimizer": LOOSE}, TRIED),
+    "spectra": ({"steps": 512, "optimizer": FORMER(0.05)}, SPECTRA),
+    "optimizers": ({}, OPTIMIZERS),
+}
+"""Settings of all rows of each table, and those of each row by its name."""
+
+
+def table(bench: Bench, part: str) -> None:
+    """Print what the judge recognises with each setting, on other classes than those of the published table.
+
+    Args:
+        bench: Networks, classes and photographs.
+        part: One of `TABLES`.
+    """
+    common, rows = TABLES[part]
+    print(f"\n{part:67} steps  s/image  top-1  top-5  mean p  Fréchet   slope")
+    for name, settings in {"photographs": {}, **rows}.items():
+        given = {"seed": 1000, **common, **settings}
+        goals = [f"logit:{label}{given.get('less', '')}" for label in bench.others]
+        given.pop("less", None)
         start = time.process_time()
-        images = bench.pictures(f"optimizers-{name}", 48, Ours(bench.maker, goals, {"seed": 1000, **settings}))
+        if settings:
+            images = bench.pictures(f"{part}-{name}", 48, Ours(bench.maker, goals, given))
+        else:
+            images = torch.stack([bench.photographs[label] for label in bench.others])
         seconds = (time.process_time() - start) / len(goals)
         figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
-        print(f"{name:46} {settings['steps']:5}  {seconds:7.1f}  {figures}  {bench.nature(images)}", flush=True)
+        print(f"{name:67} {given.get('steps', 0):5}  {seconds:7.1f}  {figures}  {bench.nature(images)}", flush=True)
