@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class Adam:
                 f"(default {Adam.anchor_decay})"
             )
         _check_betas(self.betas, Adam.betas)
-        object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "betas", tuple(map(float, self.betas)))
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Start an optimisation of these tensors over this many steps."""
@@ -170,7 +171,7 @@ def _check_lr(lr: float, default: float) -> None:
 
 def _check_betas(betas: Any, default: tuple[float, float]) -> None:
     is_pair = isinstance(betas, tuple | list) and len(betas) == 2
-    if not is_pair or not all(isinstance(each, int | float) and 0 <= each < 1 for each in betas):
+    if not is_pair or not all(isinstance(each, Real) and 0 <= float(each) < 1 for each in betas):
         raise SettingError(f"betas must be two numbers in [0, 1), got {shown(betas)} (default {default})")
 
 

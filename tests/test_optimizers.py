@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -139,3 +140,8 @@ def test_the_gradient_of_all_leaves_of_an_image_is_scaled_as_one():
     length = math.sqrt((4 * 100 + 6 * 0.01) / 10)
     assert torch.allclose(leaves[0], torch.tensor(-10 / length))
     assert torch.allclose(leaves[1], torch.tensor(-0.1 / length))  # the direction is kept
+
+
+def test_betas_may_be_numbers_of_numpy_and_a_list():
+    adam = fv.optimizers.Adam(betas=[np.float32(0.5), np.float64(0.75)])
+    assert adam == fv.optimizers.Adam(betas=(0.5, 0.75)) and repr(adam) == repr(fv.optimizers.Adam(betas=(0.5, 0.75)))
