@@ -115,6 +115,9 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "rate .08, betas .5, .95, as long as the default": {"steps": 512, "optimizer": LONGER()},
     "rate .08, betas .5, .9, as long as the default": {"steps": 512},
     "the same, falling to .05": {"steps": 512, "optimizer": fv.optimizers.Adam(0.08, 0.05)},
+    "rate .12, betas .5, .9, falling to .05": {"steps": 512, "optimizer": fv.optimizers.Adam(0.12, 0.05)},
+    "the same, anchor decay .05": {"steps": 512, "optimizer": fv.optimizers.Adam(0.12, 0.05, 0.05)},
+    "the same, as long as draft": {"steps": 320, "optimizer": fv.optimizers.Adam(0.12, 0.05, 0.05)},
 }
 """Rates and running means of Adam that were tried, as long as draft, half as long, and as long as the default."""
 
