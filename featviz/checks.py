@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Position, Size, as_position, as_size, show_size
@@ -182,7 +184,8 @@ def check_kind(name: str, value: Any, kind: type, instead: str) -> None:
 
 def _is_finite(value: Any) -> bool:
     try:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        known = isinstance(value, int | float | np.integer | np.floating)  # tensors refuse a `Fraction`
+        return known and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number that no float can hold, which is finite
         return True
 

@@ -99,7 +99,10 @@ def shown(value: object) -> str:
     >>> shown("a"), shown(list(range(100)))
     ("'a'", 'list')
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of lists that hold themselves, and of anything whose own repr fails
+        return type(value).__name__
     return text if len(text) <= MAX_SHOWN and "\n" not in text else type(value).__name__
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -171,7 +171,7 @@ def _check_lr(lr: float, default: float) -> None:
 
 def _check_betas(betas: Any, default: tuple[float, float]) -> None:
     is_pair = isinstance(betas, tuple | list) and len(betas) == 2
-    if not is_pair or not all(isinstance(each, Real) and 0 <= float(each) < 1 for each in betas):
+    if not is_pair or not all(isinstance(each, int | float | np.floating) and 0 <= each < 1 for each in betas):
         raise SettingError(f"betas must be two numbers in [0, 1), got {shown(betas)} (default {default})")
 
 

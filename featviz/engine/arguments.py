@@ -45,7 +45,8 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     Where it shows progress by default, only the outermost call does, and only in terminals and notebooks. `"live"` and
     `"bar"` are replaced by a progress callback.
 
-    An argument whose default is `None` may be `None`. Arguments without an entry in `CHECKS` are left to the function.
+    Numbers of numpy become those of Python. An argument whose default is `None` may be `None`. Arguments without an
+    entry in `CHECKS` are left to the function.
 
     Args:
         function: A public function.
@@ -60,6 +61,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        args, kwargs = tuple(map(_plain, args)), {name: _plain(each) for name, each in kwargs.items()}  # type: ignore
         given = signature.bind(*args, **kwargs).arguments
         for name, check in checks.items():
             if name in given and not (given[name] is None and signature.parameters[name].default is None):
@@ -84,6 +86,10 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
                     each.close()
 
     return run
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.bool_ | np.integer | np.floating) else value
 
 
 def _check_reads(function: str, network: Network) -> None:
@@ -188,7 +194,11 @@ def _whole_numbers(name: str, value: Any) -> None:
 def _path(name: str, value: Any) -> None:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise SettingError(f"{name} must be a path, got {shown(value)}")
-    if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in Path(value).parts):
+    try:
+        lengths = [len(os.fsencode(part)) for part in Path(value).parts]
+    except UnicodeEncodeError as error:
+        raise SettingError(f"{name} must be a path, got {shown(value)}") from error
+    if max(lengths, default=0) > MAX_NAME_BYTES:
         raise SettingError(f"{name} must be a path, got a name of more than {MAX_NAME_BYTES} bytes")
 
 
@@ -222,7 +232,8 @@ def _layer(name: str, value: Any) -> None:
 
 
 def _classes(name: str, value: Any) -> None:
-    several = isinstance(value, Collection) and not isinstance(value, str | bytes | nn.Module | Mapping)
+    several = isinstance(value, Collection) and getattr(value, "ndim", 1) == 1
+    several = several and not isinstance(value, str | bytes | nn.Module | Mapping)
     if several and len(value) > MAX_CLASSES:
         raise SettingError(f"{name} must be at most {MAX_CLASSES}, got {shown(value)}")
     if not several or not all(isinstance(each, str) or _is_whole(each) for each in value):

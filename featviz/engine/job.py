@@ -103,7 +103,7 @@ class Job:
         """Check and complete the arguments of `render`, whose docstring describes them and the errors."""
         _check_types(network, execution)
         objectives = _check_batch(as_objectives(objective), param)
-        start = torch.from_numpy(np.ascontiguousarray(start)) if isinstance(start, np.ndarray) else start
+        start = _tensor(start) if isinstance(start, np.ndarray) else start
         count = len(objectives) * param.batch
         _check_given(network, count)
         start_images = None if start is None else _start_images(start, network, count)
@@ -335,15 +335,29 @@ def _layers(objectives: Sequence[ObjectiveLike]) -> frozenset[str]:
     return frozenset().union(*(objective.layers for objective in objectives))
 
 
-def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
-    seed = seed.tolist() if isinstance(seed, np.ndarray | Tensor) else seed
+def _tensor(start: Float[np.ndarray, "..."]) -> Tensor:
+    """Return an array as a tensor.
+
+    Raises:
+        SettingError: It holds no numbers.
+    """
     try:
+        return torch.from_numpy(np.ascontiguousarray(start))
+    except TypeError as error:
+        raise SettingError(f"start must hold numbers, got an array of {start.dtype}") from error
+
+
+def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
+    try:
+        seed = seed.tolist() if isinstance(seed, np.ndarray | Tensor) else seed
         if not isinstance(seed, Sequence):
             seed = range(operator.index(seed), operator.index(seed) + count)
         given = len(seed)
         seeds = tuple(map(operator.index, islice(seed, count + 1)))  # a range may be huge
-    except (TypeError, OverflowError) as error:
-        raise SettingError(f"seed must be a whole number, or a sequence with one per image, got {seed!r}") from error
+    except (TypeError, OverflowError, RuntimeError) as error:
+        raise SettingError(
+            f"seed must be a whole number, or a sequence with one per image, got {shown(seed)}"
+        ) from error
     if given != count:
         raise SettingError(f"seed must be one number or one per image, got {given} seeds for {count} images")
     if min(seeds) < 0 or max(seeds) >= 2**63:

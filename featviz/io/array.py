@@ -73,7 +73,7 @@ class Array:
             values = np.asarray(numbers.detach().float().cpu() if isinstance(numbers, Tensor) else numbers, dtype="<f4")
         except SettingError:  # also a `ValueError`
             raise
-        except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        except (TypeError, ValueError, OverflowError, RuntimeError, MemoryError) as error:
             expected = "give numbers, nested lists of them, a numpy array or a tensor"
             raise SettingError(f"{shown(numbers)} is not an array of numbers; {expected}") from error
         if not np.isfinite(values).all():

@@ -85,7 +85,12 @@ def load_given_image(given: GivenImage, channels: int) -> Float[Tensor, "c h w"]
         return torch.from_numpy(pillow_pixels(given, channels))
     if not isinstance(given, np.ndarray | Tensor):
         raise SettingError(f"an image must be {ACCEPTED}, got {type(given).__name__}")
-    image = torch.from_numpy(given.copy()) if isinstance(given, np.ndarray) else given.detach().cpu()
+    try:
+        image = torch.from_numpy(given.copy()) if isinstance(given, np.ndarray) else given.detach().cpu().to_dense()
+    except (TypeError, RuntimeError) as error:
+        raise SettingError(f"an image must hold real numbers, got {given.dtype}") from error
+    if image.is_complex():
+        raise SettingError(f"an image must hold real numbers, got {given.dtype}")
     image = _channels_first(image, channels)
     if not image.is_floating_point():
         if not image.numel() or image.min() < 0 or image.max() > 255:

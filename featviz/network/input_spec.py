@@ -227,12 +227,12 @@ def without_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(name: str, given: Any) -> tuple[float, ...]:
-    values = given.tolist() if isinstance(given, Tensor) else given
     try:
+        values = given.tolist() if isinstance(given, Tensor) else given
         if isinstance(values, str):
             raise TypeError
         return tuple(map(float, islice(values, MAX_CHANNELS + 1)))  # a range may be huge
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise SettingError(
-            f"{name} must be a sequence with one number per channel, e.g. {name}=(0.1307,), got {shown(values)}"
+            f"{name} must be a sequence with one number per channel, e.g. {name}=(0.1307,), got {shown(given)}"
         ) from error

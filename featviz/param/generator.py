@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featviz.checks import check_number, check_size
+from featviz.checks import check_number, check_size, check_text
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Leaves, ParamTraits, Size
 from featviz.io import resize
@@ -109,6 +109,7 @@ class Generator:
         check_number("penalty of Generator", penalty, at_least=0, note="(default 0.0)")
         if truncation is not None:
             check_number("truncation of Generator", truncation, above=0, note="(usual: 2; None for no bound)")
+        check_text("fingerprint of Generator", fingerprint)
         name, module = _own_copy(module)
         if weights is not None:
             load_weights(module, _path(weights))

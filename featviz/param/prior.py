@@ -15,7 +15,7 @@ from torch import Tensor
 
 from featviz.errors import OutputError, SettingError
 from featviz.interfaces import Size
-from featviz.io import write
+from featviz.io import is_file, write
 from featviz.param.spectrum import frequencies
 
 LOGIT_MARGIN = 1 / 512
@@ -86,7 +86,10 @@ class Prior:
             OutputError: The file does not exist, or is not a prior.
         """
         try:
-            return _load(Path(path), Path(path).stat().st_mtime_ns)
+            changed = Path(path).stat().st_mtime_ns
+            if not is_file(path):  # a folder, or a device, which may have no end
+                raise ValueError
+            return _load(Path(path), changed)
         except FileNotFoundError as error:
             raise OutputError(f"no file {path}; create it with: featviz fit-prior FOLDER -o {path}") from error
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:

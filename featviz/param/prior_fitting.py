@@ -151,7 +151,11 @@ def _tensors(images: Any, shape: str) -> list[Tensor]:
     Raises:
         SettingError: It is something else.
     """
-    if isinstance(images, Iterable) and not isinstance(images, str | bytes | Mapping):
+    if (
+        isinstance(images, Iterable)
+        and getattr(images, "ndim", 1) != 0
+        and not isinstance(images, str | bytes | Mapping)
+    ):
         given, others = tee(images)
         if all(isinstance(image, Tensor) for image in given):  # stops at the first other value: a range may be huge
             return list(others)

@@ -173,7 +173,7 @@ class Rotate:
         """
         if len(size) < 2:
             raise SettingError(f"{self} needs images with two axes or more, and signals have one; leave it out")
-        degrees = Uniform(-self.degrees, self.degrees) if isinstance(self.degrees, int | float) else self.degrees
+        degrees = self.degrees if isinstance(self.degrees, Distribution) else Uniform(-self.degrees, self.degrees)
         angle = degrees.sample(rng) * (math.pi / 180)
         # Counter-clockwise as seen, because y points down.
         matrix = identity(len(rng), len(size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from featviz.checks import check_number
+from featviz.errors import SettingError, shown
 from featviz.interfaces import Shape
 from featviz.io.mesh import SHAPES, Mesh, read_mesh, sampling_grid
 from featviz.random import Generators
@@ -50,6 +52,10 @@ class MeshView:
 
     def __post_init__(self) -> None:
         """Check the values, and read the mesh."""
+        if not isinstance(self.mesh, str | Path):
+            raise SettingError(
+                f"mesh must be a file, or the name of a built-in mesh such as 'sphere', got {shown(self.mesh)}"
+            )
         object.__setattr__(self, "mesh", str(self.mesh))
         check_number("size of MeshView", self.size, at_least=8, at_most=1024, whole=True, note="(px, default 224)")
         check_number("views of MeshView", self.views, at_least=1, at_most=MAX_VIEWS, whole=True, note="(default 64)")

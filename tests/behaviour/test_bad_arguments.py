@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from fractions import Fraction
 from pathlib import Path
 
 import clip_toys
@@ -14,6 +15,7 @@ import pytest
 import torch
 import toys
 from PIL import Image
+from robustness.values import Unprintable
 from torch import nn
 
 import featviz as fv
@@ -37,6 +39,14 @@ BAD = {
     "function": len,
     "array": np.zeros((2, 2)),
     "tensor": torch.full((3, 2), math.nan),
+    "tensor without values": torch.ones(2, 3, device="meta"),
+    "sparse tensor": torch.ones(2, 3).to_sparse(),
+    "array of text": np.array("x"),
+    "array of objects": np.array([object()]),
+    "number of numpy": np.int64(-3),
+    "ratio": Fraction(1, 2),
+    "text that is no name of a file": "\ud800",
+    "no repr": Unprintable(),
 }
 """Values that are wrong for most arguments. Where one is right, the call may succeed."""
 

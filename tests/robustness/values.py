@@ -7,11 +7,14 @@ import inspect
 import math
 import random
 from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 import toys
 from PIL import Image
@@ -19,12 +22,31 @@ from robustness.trial import FINE, RAW, REFUSED, Trial
 
 import featviz as fv
 from featviz import objectives, optimizers, param, transforms
+from featviz.errors import shown
+
+
+class Unprintable:
+    """A value without a repr."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no repr")
+
+
+def nested(depth: int = 3000) -> list[Any]:
+    """Return lists in lists, deeper than Python's stack."""
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
 
 BAD: tuple[Any, ...] = (
     None, True, -1, 0, 1, 3, 10**6, 10**12, 10**30, 0.5, -2.5, 1e400, 1e-30, math.nan, "", "x", "conv2", "conv2:1", (),
     [], (1,), (1, 2), (0.1, 0.9), (None,), ("x", 2), [[]], {}, {"a": 1}, b"", object(), len, torch.zeros(0),
     torch.ones(3), torch.full((1, 3, 4, 4), math.nan), "photo.png", "no.png", "text.png", range(10**9), 1j, "\0",
-    "a" * 300,
+    "a" * 300, Fraction(1, 2), Decimal("0.5"), np.int64(-3), np.float32("nan"), np.array("x"), np.array([object()]),
+    torch.ones(2, 3, device="meta"), torch.ones(2, 3).to_sparse(), torch.ones(3, dtype=torch.complex64), set(),
+    nested(), Path("/dev/zero"), "\ud800", Unprintable(),
 )  # fmt: skip
 """Values of fields. Where one is right, the render may succeed."""
 RIGHT: dict[str, Any] = {
@@ -70,7 +92,7 @@ def trials(count: int | None = None, seed: int = 0) -> Iterator[Trial]:
     if count is not None:
         plans = random.Random(seed).sample(plans, count)
     for kind, found, field, bad in plans:
-        text = type(bad).__name__ if isinstance(bad, str | torch.Tensor) and len(repr(bad)) > 40 else repr(bad)
+        text = shown(bad)
         yield Trial(f"{kind} {found.__name__}({field}={text})"[:160], partial(_run, net, kind, found, field, bad))
 
 

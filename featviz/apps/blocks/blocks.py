@@ -156,7 +156,7 @@ def _shown_classes(
         AddressError: There is no such class.
     """
     likeliest = probabilities.topk(min(LIKELIEST_CLASSES, len(probabilities))).indices.tolist()
-    given = find_classes(network, classes) if classes else []
+    given = find_classes(network, classes) if len(classes) else []
     return list(dict.fromkeys([*given, *likeliest]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,15 +47,16 @@ def find_classes(network: Network, names: Iterable[str | int], head: str = OUTPU
 
 
 def as_class(network: Network, name: str | int, head: str = OUTPUT) -> str | int:
-    """Return digits as an index unless they are a class name, and anything else as it is.
+    """Return digits as an index unless they are a class name, a whole number as one of Python, and other text as it is.
 
     Args:
         network: A classifier.
         name: Class name or index.
         head: Layer that puts out the logits, for combined networks.
     """
-    is_index = isinstance(name, str) and name.isdecimal() and name not in network.heads.get(head, ())
-    return whole_number(name) if is_index else name  # type: ignore[arg-type]
+    if not isinstance(name, str):
+        return operator.index(name)
+    return whole_number(name) if name.isdecimal() and name not in network.heads.get(head, ()) else name
 
 
 def network_title(network: Network) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.errors import SettingError, shown
 from featviz.interfaces import ObjectiveLike, traits_of
 from featviz.objectives import Logit, ObjectiveSource, as_objective
 
@@ -43,7 +43,10 @@ def as_targets(targets: Target | Sequence[Target] | Tensor, count: int) -> list[
         SettingError: There is not one for each image, or one is no target or compares the images of a batch.
     """
     if isinstance(targets, Tensor):
-        targets = targets.tolist()
+        try:
+            targets = targets.tolist()
+        except RuntimeError as error:  # of the device meta, or sparse
+            raise SettingError(f"the targets must be numbers, got {shown(targets)}") from error
     if not isinstance(targets, list | tuple):
         return [as_target(targets)] * count  # type: ignore[arg-type]
     if len(targets) != count:
