@@ -33,7 +33,7 @@ from peers import Contender, environment, open_contender
 from pictures import BATCH, MAKER, SEED, SIZE, Bench, Ours, Theirs, features, seen
 from torch import Tensor
 from torchvision.utils import make_grid
-from tried import TABLES, table
+from tried import TABLES, print_table
 
 import featviz as fv
 from featviz.apps.judge.judge import class_rank
@@ -207,7 +207,7 @@ def main() -> None:
             classes(bench, peers, weights)
         for part in TABLES:
             if part in parts:
-                table(bench, part)
+                print_table(bench, part)
         if "motifs" in parts:
             motifs(bench)
         if "units" in parts:

@@ -130,7 +130,7 @@ TABLES: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
 """Settings of all rows of each table, and those of each row by its name."""
 
 
-def table(bench: Bench, part: str) -> None:
+def print_table(bench: Bench, part: str) -> None:
     """Print what the judge recognises with each setting, on other classes than those of the published table.
 
     Args:
@@ -139,15 +139,15 @@ def table(bench: Bench, part: str) -> None:
     """
     common, rows = TABLES[part]
     print(f"\n{part:67} steps  s/image  top-1  top-5  mean p  Fréchet   slope")
-    for name, settings in {"photographs": {}, **rows}.items():
+    for name, settings in {"photographs": {"steps": 0}, **rows}.items():
         given = {"seed": 1000, **common, **settings}
         goals = [f"logit:{label}{given.get('less', '')}" for label in bench.others]
         given.pop("less", None)
         start = time.process_time()
-        if settings:
+        if given["steps"]:
             images = bench.pictures(f"{part}-{name}", 48, Ours(bench.maker, goals, given))
         else:
             images = torch.stack([bench.photographs[label] for label in bench.others])
         seconds = (time.process_time() - start) / len(goals)
         figures = "  ".join(f"{number:5.2f}" for number in seen(bench, images, bench.others))
-        print(f"{name:67} {given.get('steps', 0):5}  {seconds:7.1f}  {figures}  {bench.nature(images)}", flush=True)
+        print(f"{name:67} {given['steps']:5}  {seconds:7.1f}  {figures}  {bench.nature(images)}", flush=True)

@@ -232,8 +232,8 @@ def _layer(name: str, value: Any) -> None:
 
 
 def _classes(name: str, value: Any) -> None:
-    several = isinstance(value, Collection) and getattr(value, "ndim", 1) == 1
-    several = several and not isinstance(value, str | bytes | nn.Module | Mapping)
+    several = isinstance(value, Collection) and not isinstance(value, str | bytes | nn.Module | Mapping)
+    several = several and getattr(value, "ndim", 1) == 1  # an array of one number has no length
     if several and len(value) > MAX_CLASSES:
         raise SettingError(f"{name} must be at most {MAX_CLASSES}, got {shown(value)}")
     if not several or not all(isinstance(each, str) or _is_whole(each) for each in value):

@@ -38,6 +38,7 @@ from featviz.interfaces import (
     traits_of,
 )
 from featviz.io import check_unit_range, read_image, resize
+from featviz.io.array import as_tensor
 from featviz.network import CODES, Execution, Network, read_start
 from featviz.network.activations import Activations
 from featviz.objectives import Objective, ObjectiveSource, as_objectives
@@ -103,7 +104,7 @@ class Job:
         """Check and complete the arguments of `render`, whose docstring describes them and the errors."""
         _check_types(network, execution)
         objectives = _check_batch(as_objectives(objective), param)
-        start = _tensor(start) if isinstance(start, np.ndarray) else start
+        start = as_tensor("start", start) if isinstance(start, np.ndarray) else start
         count = len(objectives) * param.batch
         _check_given(network, count)
         start_images = None if start is None else _start_images(start, network, count)
@@ -333,18 +334,6 @@ def _check_given(network: Network, count: int) -> None:
 
 def _layers(objectives: Sequence[ObjectiveLike]) -> frozenset[str]:
     return frozenset().union(*(objective.layers for objective in objectives))
-
-
-def _tensor(start: Float[np.ndarray, "..."]) -> Tensor:
-    """Return an array as a tensor.
-
-    Raises:
-        SettingError: It holds no numbers.
-    """
-    try:
-        return torch.from_numpy(np.ascontiguousarray(start))
-    except TypeError as error:
-        raise SettingError(f"start must hold numbers, got an array of {start.dtype}") from error
 
 
 def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from featviz.errors import SettingError, shown
@@ -85,6 +85,25 @@ class Array:
         """The numbers as a tensor, which is cached and must not be modified."""
         raw = bytearray(zlib.decompress(base64.b85decode(self.data)))
         return torch.frombuffer(raw, dtype=torch.float32).view(self.shape) if raw else torch.empty(self.shape)
+
+
+def as_tensor(name: str, values: Shaped[np.ndarray, "..."] | Tensor) -> Tensor:
+    """Return an array of a user as a tensor on the CPU, and a tensor without its gradient.
+
+    Args:
+        name: Name of the value, for the message.
+        values: Real numbers; those of an array are copied.
+
+    Raises:
+        SettingError: It holds something else.
+    """
+    try:
+        found = torch.from_numpy(values.copy()) if isinstance(values, np.ndarray) else values.detach().cpu().to_dense()
+    except (TypeError, RuntimeError) as error:  # an array of text or objects, a tensor without values
+        raise SettingError(f"{name} must hold real numbers, got {values.dtype}") from error
+    if found.is_complex():
+        raise SettingError(f"{name} must hold real numbers, got {values.dtype}")
+    return found
 
 
 def _count(numbers: Numbers) -> int:

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from featviz.errors import SettingError
+from featviz.io.array import as_tensor
 from featviz.io.files import is_folder
 from featviz.io.folders import images_in
 from featviz.io.image_source import check_unit_range
@@ -85,13 +86,7 @@ def load_given_image(given: GivenImage, channels: int) -> Float[Tensor, "c h w"]
         return torch.from_numpy(pillow_pixels(given, channels))
     if not isinstance(given, np.ndarray | Tensor):
         raise SettingError(f"an image must be {ACCEPTED}, got {type(given).__name__}")
-    try:
-        image = torch.from_numpy(given.copy()) if isinstance(given, np.ndarray) else given.detach().cpu().to_dense()
-    except (TypeError, RuntimeError) as error:
-        raise SettingError(f"an image must hold real numbers, got {given.dtype}") from error
-    if image.is_complex():
-        raise SettingError(f"an image must hold real numbers, got {given.dtype}")
-    image = _channels_first(image, channels)
+    image = _channels_first(as_tensor("an image", given), channels)
     if not image.is_floating_point():
         if not image.numel() or image.min() < 0 or image.max() > 255:
             raise SettingError(f"whole numbers of an image must be in 0…255, got {image.dtype}")

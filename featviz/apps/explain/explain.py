@@ -270,7 +270,7 @@ def _method(method: str | Method, layer: str | None) -> Method:
     """
     found: Any = parse_value(method.replace("++", "pp"), fv.methods) if isinstance(method, str) else method
     found = found() if isinstance(found, type) and hasattr(found, "attribute") else found
-    if isinstance(found, type) or not isinstance(found, Method):
+    if not isinstance(found, Method):
         raise fv.SettingError(
             f"a method needs `attribute`, got {shown(found)}; use one of fv.methods, such as 'gradcam'"
         )
