@@ -25,6 +25,7 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
+from featviz.engine.autotune import has_quick_bfloat16
 from featviz.network.fast.conv_backward import speed_up_backward
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -87,18 +88,24 @@ def fold(module: nn.Module) -> nn.Module:
     return module
 
 
+def lower_precision(device: str) -> torch.dtype:
+    """Return bfloat16, or single precision where a CPU emulates it and a pass would take seconds."""
+    return torch.bfloat16 if has_quick_bfloat16(torch.device(device)) else torch.float32
+
+
 def timed(name: str, layer: str, batch: int, size: int, count: int, device: str) -> tuple[torch.Tensor, fv.Execution]:
     """Return the seconds of each kind of pass and of a step of the render, as six rows, and its execution."""
     options = {"init_weights": False} if name == "googlenet" else {}
     module = torchvision.models.get_model(name, weights=None, **options)
+    lower = lower_precision(device)
     passes = [
         bare_pass(copy.deepcopy(module), layer, batch, size, device),
         bare_pass(fold(module), layer, batch, size, device),
-        bare_pass(fold(module), layer, batch, size, device, torch.bfloat16),
+        bare_pass(fold(module), layer, batch, size, device, lower),
     ]
     quick = [fold(module), fold(module)]
     passes += [bare_pass(quick[0], layer, batch, size, device)]
-    passes += [bare_pass(quick[1], layer, batch, size, device, torch.bfloat16)]
+    passes += [bare_pass(quick[1], layer, batch, size, device, lower)]
     network = fv.Network(module.to(device), size=size, **IMAGENET)
     marks: list[list[float]] = []
 
@@ -132,10 +139,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
+    lower = str(lower_precision(options.device)).removeprefix("torch.")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, {options.size} px")
     print(
-        "network       layer          ms: bare folded bfloat16  quick  render  render/limit (middle half)  render/quick"
-        "  execution"
+        f"network       layer          ms: bare folded {lower:>8}  quick  render  render/limit (middle half)"
+        "  render/quick  execution"
     )
     for name, layer in CASES:
         times, execution = timed(name, layer, options.batch, options.size, options.rounds, options.device)

@@ -52,6 +52,7 @@ def test_precision_is_measured_once_per_network_and_layer(monkeypatch):
         return len(measured) == 1
 
     monkeypatch.setattr(autotune_module, "_is_faster", is_faster)
+    monkeypatch.setattr(autotune_module, "has_quick_bfloat16", lambda _: True)
     net, single, lower = toys.plain(), fv.Execution("float32"), fv.Execution("bfloat16")
     assert fv.render(net, "conv2:1", steps=3).execution == single  # too short for a measurement
     assert not measured
@@ -67,6 +68,28 @@ def test_precision_is_measured_once_per_network_and_layer(monkeypatch):
     autotune_module._cache_file().write_text("corrupt")
     fv.render(net, "conv2:1", steps=4)
     assert measured[3][-1] == 0.85
+
+
+@pytest.mark.parametrize(("seconds", "quick"), [(0.0006, True), (0.0025, True), (0.04, False)])
+def test_a_processor_that_emulates_bfloat16_is_found_by_one_convolution(monkeypatch, seconds, quick):
+    """A CPU without AVX-512 takes 20 to 40 times as long: a trial on GoogLeNet took half a minute."""
+    tried, has_quick_bfloat16 = [], autotune_module.has_quick_bfloat16.__wrapped__
+
+    def repeat(run, **_):
+        tried.append(run().dtype)
+        return [0.001 if tried[-1] == torch.float32 else seconds, 9.0]
+
+    monkeypatch.setattr(autotune_module.timeit, "repeat", repeat)
+    assert has_quick_bfloat16(torch.device("cpu")) == quick
+    assert tried == [torch.float32, torch.bfloat16]
+    assert has_quick_bfloat16(torch.device("cuda")) and len(tried) == 2
+
+
+def test_a_network_is_not_tried_in_a_precision_that_is_emulated(monkeypatch):
+    monkeypatch.setattr(autotune_module, "MIN_PASSES", 1)
+    monkeypatch.setattr(autotune_module, "has_quick_bfloat16", lambda _: False)
+    monkeypatch.setattr(autotune_module, "_is_faster", lambda *_: pytest.fail("tried"))
+    assert fv.render(toys.plain(), "conv2:1", steps=2).execution == fv.Execution("float32")
 
 
 def passes(monkeypatch, ratio, *, error=0.0, noise=0.0, seed=0):
