@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,21 @@ from contenders import IMAGENET
 from peers import CASES, Contender, environment, live_channels, open_contender, response, save_weights
 
 import featviz as fv
-from featviz import transforms
+from featviz import param, transforms
 
 STEPS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-VIEWS = {"default views": None, "Lucid's transforms": transforms.LUCID}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "Lucid's transforms": {"transforms": transforms.LUCID},
+    "and its spectrum": {"transforms": transforms.LUCID, "param": param.Fourier(decay=1.0)},
+}
+"""Settings of featviz. The images of Lucid's spectrum, 1 / f, have stronger fine patterns than the default's."""
 LUCENT_STEPS = 512
 
 
-def reached(network: fv.Network, layer: str, channel: int, target: float, folder: Path, views: Any) -> str:
+def reached(
+    network: fv.Network, layer: str, channel: int, target: float, folder: Path, settings: Mapping[str, Any]
+) -> str:
     """Render with more and more steps until the response is reached, and describe that render."""
     images, found = folder / "featviz.pt", 0.0
     for steps in STEPS:
@@ -35,9 +43,9 @@ def reached(network: fv.Network, layer: str, channel: int, target: float, folder
             network,
             fv.objectives.Channel(layer, channel),
             steps=steps,
-            transforms=views,
             robustness_views=0,
             progress=None,
+            **settings,
         )
         seconds = time.perf_counter() - started
         torch.save(rendering.images, images)
@@ -62,9 +70,9 @@ def race(model: str, layer: str, weights: Path, lucent: Contender, size: int) ->
         print(f"{row} {lucent.failed}", flush=True)
         return
     target = response(network, layer, [channel], images)
-    for title, views in VIEWS.items():
-        fv.render(network, fv.objectives.Channel(layer, channel), steps=64, transforms=views, progress=None)
-        answer = reached(network, layer, channel, target, weights.parent, views)
+    for title, settings in SETTINGS.items():
+        fv.render(network, fv.objectives.Channel(layer, channel), steps=64, progress=None, **settings)
+        answer = reached(network, layer, channel, target, weights.parent, settings)
         print(f"{row} {target:9.3f} {done['seconds']:9.1f} s  {title:19} {answer}", flush=True)
 
 
