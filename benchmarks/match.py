@@ -16,6 +16,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from motifs.draw import draw as draw_motifs
@@ -30,21 +31,40 @@ from featviz.apps.match.match import compared_layers
 from featviz.interfaces import Transforms
 from featviz.io import images_in, save_image, to_bytes
 from featviz.network import OUTPUT, batch_norm_layers
+from featviz.param import Fourier, Image
 from featviz.random import Generators
 
 STEADY = tuple(each for each in T.STANDARD if not isinstance(each, T.ColorShift))
 """The default transforms without colour shifts."""
-ROWS: dict[str, tuple[int, float, Transforms | None] | None] = {
-    "default": None,
-    "fifty, weight 200": (50, 200, None),
-    "three, weight 200": (3, 200, None),
-    "one, no colour shifts, weight 200": (1, 200, STEADY),
-    "one, weight 100": (1, 100, None),
-    "one, weight 200": (1, 200, None),
-    "one, weight 300": (1, 300, None),
-    "batch-norm statistics, weight 20": (0, 20, None),
+
+
+class Row(NamedTuple):
+    """Settings of a row.
+
+    Args:
+        count: Number of references; 0 for batch-norm statistics.
+        weight: Weight of the match; 0 for none.
+        transforms: The transforms; `None` for the default.
+        decay: Exponent of the amplitude spectrum of the param.
+    """
+
+    count: int
+    weight: float
+    transforms: Transforms | None = None
+    decay: float = Fourier.decay
+
+
+ROWS = {
+    "default": Row(0, 0),
+    "fifty, weight 200": Row(50, 200),
+    "three, weight 200": Row(3, 200),
+    "one, no colour shifts, weight 200": Row(1, 200, STEADY),
+    "one, weight 100": Row(1, 100),
+    "one, weight 200": Row(1, 200),
+    "one, weight 200, decay 1.45": Row(1, 200, decay=1.45),
+    "one, weight 300": Row(1, 300),
+    "batch-norm statistics, weight 20": Row(0, 20),
 }
-"""Number of references, weight and transforms of each row; no references for batch-norm statistics."""
 CLASSES_OF_COPIES = 10
 ALTERED = (T.Warp((T.Shift(0.05), T.Rotate(5), T.Scale(T.LogUniform(0.92, 1.08)))), T.ColorShift(0.2))
 
@@ -56,10 +76,11 @@ def references(bench: Bench, files: list[Path], logits: Tensor, label: int, coun
     return [str(files[i]) for i in ranked if i % 2 == 0 and i != own][:count]
 
 
-def goals(
-    bench: Bench, files: list[Path], logits: Tensor, labels: list[int], count: int, weight: float
-) -> list[obj.Objective]:
+def goals(bench: Bench, files: list[Path], logits: Tensor, labels: list[int], row: Row) -> list[obj.Objective]:
     """Return the objective of each class for a row."""
+    count, weight, *_ = row
+    if not weight:
+        return [obj.Logit(label) for label in labels]
     if not count:
         norms = batch_norm_layers(bench.maker.module)
         return [obj.Logit(label) + weight * obj.MatchStatistics(norms[0], norms[1:]) for label in labels]
@@ -79,16 +100,15 @@ def classes(bench: Bench, photographs: Path, labels: list[int], steps: int, rows
         logits = torch.cat([bench.maker.capture(part, [OUTPUT]).logits() for part in images.split(25)])
     known, scale = bench.known
     print(f"{len(labels)} classes, {steps} steps\n{'':38} s/image  top-1  top-5  mean p  Fréchet   slope  other half")
-    for name, row in {"photographs": None, **ROWS}.items():
+    for name, row in {"photographs": Row(0, 0), **ROWS}.items():
         if rows and name not in rows:
             continue
         started = time.process_time()
         if name == "photographs":
             drawn = torch.stack([bench.photographs[label] for label in labels])
         else:
-            count, weight, transforms = row or (0, 0, None)
-            aims = goals(bench, files, logits, labels, count, weight) if row else [obj.Logit(each) for each in labels]
-            settings = {"steps": steps, "seed": 1000, "size": SIZE, "transforms": transforms}
+            aims, param = goals(bench, files, logits, labels, row), Image(SIZE, spatial=Fourier(decay=row.decay))
+            settings = {"steps": steps, "seed": 1000, "param": param, "transforms": row.transforms}
             key = f"match-{len(labels)}-{name}".replace(" ", "-")
             drawn = bench.pictures(key, len(labels), Ours(bench.maker, aims, settings))
         each = (time.process_time() - started) / len(labels)
