@@ -26,7 +26,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 import featviz as fv
 from featviz import methods as m
 from featviz.apps.explain import scan
-from featviz.apps.explain.faithfulness import blurred, measure_faithfulness
+from featviz.apps.explain.faithfulness import blur, measure_faithfulness
 from featviz.apps.explain.methods import train_scouter
 from featviz.apps.explain.request import AttributionRequest
 from featviz.apps.shared.image_batches import ImageBatch
@@ -159,7 +159,7 @@ def best_insertion(network: fv.Network, count: int, steps: int = 300) -> float:
     generator = torch.Generator().manual_seed(2)
     labels = torch.randint(len(MOTIFS), (count,), generator=generator)
     images = draw(labels, network.size, generator)
-    nothing = torch.stack([blurred(image) for image in images])
+    nothing = torch.stack([blur(image) for image in images])
     module, normalise = copy.deepcopy(network.module).eval(), network.normaliser()
     maps = (0.01 * torch.randn(count, 1, *network.size, generator=generator)).requires_grad_()
     optimizer = torch.optim.Adam([maps], lr=0.1)

@@ -27,7 +27,7 @@ from pictures import SEED, Bench, Ours, features
 from quality import CHANNELS, EXEMPLARS, LAYERS
 from torch import Tensor
 
-from featviz.apps.match import matched
+from featviz.apps.match import match_units
 from featviz.io import images_in, resize
 from featviz.objectives import Channel, Objective
 
@@ -63,7 +63,9 @@ def goals(bench: Bench, layer: str, folders: dict[int, Path], weight: dict[str, 
     for folder in dict.fromkeys(folders.values()):
         mine = [channel for channel, each in folders.items() if each == folder]
         units = [Channel(layer, channel) for channel in mine]
-        found |= {c: one.objective for c, one in zip(mine, matched(bench.maker, units, folder, **weight), strict=True)}
+        found |= {
+            c: one.objective for c, one in zip(mine, match_units(bench.maker, units, folder, **weight), strict=True)
+        }
     return [found[channel] for channel in folders]
 
 

@@ -111,10 +111,10 @@ def dream(
     elif not is_video:
         save(fv.dream(loaded, image, target, **settings), path, rate=fps)
     elif zoom is None:
-        settings |= _given(carry=carry)
+        settings |= _drop_unset(carry=carry)
         _save_video(fv.dream_video(loaded, image, target, **settings), path, _fps_of(image) if fps is None else fps)
     else:
-        settings |= _given(frames=frames, zoom=zoom, rotate=rotate, pan=_read_pan(pan))
+        settings |= _drop_unset(frames=frames, zoom=zoom, rotate=rotate, pan=_read_pan(pan))
         _save_video(fv.dream_zoom(loaded, image, target, **settings), path, DEFAULT_FPS if fps is None else fps)
 
 
@@ -172,7 +172,7 @@ def _read_pan(text: str | None) -> tuple[float, ...] | None:
     return pan
 
 
-def _given(**settings: Any) -> dict[str, Any]:
+def _drop_unset(**settings: Any) -> dict[str, Any]:
     """Drop the settings that are `None`."""
     return {name: value for name, value in settings.items() if value is not None}
 

@@ -169,11 +169,11 @@ def find_matched(
         OutputError: The folder is missing or has no images.
         SettingError: The weight is < 0, or the network has no batch norm.
     """
-    from featviz.apps.match import BATCH_NORM, matched
+    from featviz.apps.match import BATCH_NORM, match_units
 
     if match is None:
         return []
-    found = matched(network, units, None if match == BATCH_NORM else match, weight=weight)
+    found = match_units(network, units, None if match == BATCH_NORM else match, weight=weight)
     for each in found:
         typer.echo(f"{each.unit} matched to {each.chosen}", err=True)
     return found

@@ -61,7 +61,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        args, kwargs = tuple(map(_plain, args)), {name: _plain(each) for name, each in kwargs.items()}  # type: ignore
+        args, kwargs = tuple(map(_without_numpy, args)), {name: _without_numpy(each) for name, each in kwargs.items()}  # type: ignore
         given = signature.bind(*args, **kwargs).arguments
         for name, check in checks.items():
             if name in given and not (given[name] is None and signature.parameters[name].default is None):
@@ -88,7 +88,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def _plain(value: Any) -> Any:
+def _without_numpy(value: Any) -> Any:
     return value.item() if isinstance(value, np.bool_ | np.integer | np.floating) else value
 
 
@@ -283,7 +283,7 @@ ANY_AXES = frozenset(
 )
 """Public functions that accept a network that reads signals, volumes or video."""
 COMMANDS = {
-    "matched": "--match", "fit_dictionary": "dictionary", "from_photographs": "concept",
+    "match_units": "--match", "fit_dictionary": "dictionary", "from_photographs": "concept",
     "dream_video": "dream of a video", "dream_zoom": "dream --zoom",
 }  # fmt: skip
 """Names on the command line of public functions that are called otherwise."""
@@ -321,7 +321,7 @@ OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
     "from_photographs": {"positive": _path, "negative": _path},
     "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more
     "circuit": {"source": _layer},
-    "matched": {"match": _path_or_none},
+    "match_units": {"match": _path_or_none},
     "embeddings": {"source": _anything},  # a file, a network or a pair
     "judge": {"network": _network_or_name},
     "replay": {"network": _network_or_name},

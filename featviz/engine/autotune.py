@@ -76,18 +76,18 @@ def autotune(
     # The key names everything that the times depend on, so that the same call always gets the same precision.
     count = min(count, MAX_GPU_IMAGES if network.device.type == "cuda" else MAX_IMAGES)
     key = _key(network, layers, count, view, replace(execution, chunk_size=None, max_memory=None, tile=None))
-    known = _remembered().get(key)
+    known = _read_choices().get(key)
     for precision in PRECISIONS:
         if known == precision:
             return replace(execution, precision=precision)
     lower = replace(execution, precision="bfloat16")
     last_key = _key(network, (), 0, (0, 0), Execution())
-    shift = {"float32": -HYSTERESIS, "bfloat16": HYSTERESIS}.get(_remembered().get(last_key, ""), 0.0)
+    shift = {"float32": -HYSTERESIS, "bfloat16": HYSTERESIS}.get(_read_choices().get(last_key, ""), 0.0)
     required = REQUIRED_SPEEDUP + shift
     quick = has_quick_bfloat16(network.device) and _is_faster(network, layers, count, view, single, lower, required)
     found = lower if quick else single
     chosen = {key: found.precision, last_key: found.precision}
-    write_cached(_cache_file(), json.dumps(_remembered() | chosen, indent=1).encode())
+    write_cached(_cache_file(), json.dumps(_read_choices() | chosen, indent=1).encode())
     return found
 
 
@@ -191,7 +191,7 @@ def _cache_file() -> Path:
     return cache_folder() / "precision.json"
 
 
-def _remembered() -> dict[str, str]:
+def _read_choices() -> dict[str, str]:
     try:
         found = json.loads(_cache_file().read_text())
     except (OSError, ValueError):

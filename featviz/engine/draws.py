@@ -84,7 +84,10 @@ class StepDraws:
             return None
         if self._used == self._block.steps:
             self.rng.mark()
-            self._block, self._used = self._drawn(min(self.left, BLOCK_STEPS, max(1, BLOCK_BYTES // self._bytes))), 0
+            self._block, self._used = (
+                self._draw_block(min(self.left, BLOCK_STEPS, max(1, BLOCK_BYTES // self._bytes))),
+                0,
+            )
         return self._block, self._used
 
     def next(self) -> Draw:
@@ -121,7 +124,7 @@ class StepDraws:
     def _draw_all(self, rng: Generators) -> list[Any]:
         return [transform.draw(rng, shape) for transform, shape in zip(self.stack, self._shapes, strict=True)]
 
-    def _drawn(self, steps: int) -> Block:
+    def _draw_block(self, steps: int) -> Block:
         return Block(draw_steps(self._draw_all, self.rng, steps), steps)
 
     def _can_draw_ahead(self) -> bool:
@@ -130,7 +133,7 @@ class StepDraws:
         try:
             one_by_one = [self._draw_all(self.rng) for _ in range(COMPARED_STEPS)]
             self.rng.rewind()
-            block = self._drawn(COMPARED_STEPS)
+            block = self._draw_block(COMPARED_STEPS)
             return all(same(block.step(i), one_by_one[i]) for i in range(COMPARED_STEPS))
         except (TypeError, ValueError, RuntimeError):
             return False

@@ -188,7 +188,7 @@ class Job:
         positional = any(each.needs_full_view or each.depends_on_position for each in traits)
         transforms: Transforms = (Resize(self.view.size),) if positional else ()
         if self.network.inputs:  # packed images have no size to which they could be resized
-            transforms = tuple(each.plain for each in self.transforms if isinstance(each, InputTransforms))
+            transforms = tuple(each.without_transforms for each in self.transforms if isinstance(each, InputTransforms))
         try:
             view = View.prepare(transforms, self.network, images, self.execution.tile, self.layers)
             for each in self.objectives:

@@ -101,10 +101,10 @@ def same_size(pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[UInt8[np.n
         pictures: RGB pixels.
     """
     height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
-    return [_centred(picture, height, width) for picture in pictures]
+    return [_centre(picture, height, width) for picture in pictures]
 
 
-def _centred(picture: UInt8[np.ndarray, "_ _ 3"], height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+def _centre(picture: UInt8[np.ndarray, "_ _ 3"], height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     times = min(height // picture.shape[0], width // picture.shape[1])
     large = picture.repeat(times, 0).repeat(times, 1)
     top, left = (height - large.shape[0]) // 2, (width - large.shape[1]) // 2

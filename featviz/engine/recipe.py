@@ -292,7 +292,7 @@ def fingerprint(images: Float[Tensor, "n c *size"]) -> str:
 def files_of(*values: Any) -> dict[str, str]:
     """Return the files that objectives, params and transforms use, with a hash of their content."""
     return {
-        file: _content_hash(Path(file)) for value in _nested(*values) if isinstance(value, UsesFiles)
+        file: _content_hash(Path(file)) for value in _walk(*values) if isinstance(value, UsesFiles)
         for file in value.files
     }  # fmt: skip
 
@@ -305,7 +305,7 @@ def classes_of(heads: Mapping[str, Sequence[str]], *values: Any) -> dict[str, in
         values: Objectives.
     """
     found: dict[str, int] = {}
-    for value in _nested(*values):
+    for value in _walk(*values):
         if isinstance(value, NamesClass) and value.class_name is not None:
             head, name = value.class_name
             index = index_of_class(name, heads.get(head, ()))
@@ -319,14 +319,14 @@ def _names(objective: str, layer: str) -> bool:
     return repr(f"{layer}{CODES}") in objective
 
 
-def _nested(*values: Any) -> Iterator[Any]:
+def _walk(*values: Any) -> Iterator[Any]:
     """Yield frozen values and, recursively, the values of their fields."""
     for value in values:
         if isinstance(value, tuple | list):
-            yield from _nested(*value)
+            yield from _walk(*value)
         elif is_dataclass(value) and not isinstance(value, type):
             yield value
-            yield from _nested(*(getattr(value, field.name) for field in fields(value)))
+            yield from _walk(*(getattr(value, field.name) for field in fields(value)))
 
 
 def _content_hash(path: Path) -> str:

@@ -18,7 +18,7 @@ from featviz.engine.job import Job, Start
 from featviz.engine.memory import keep_freed_memory
 from featviz.engine.monitor import Monitor
 from featviz.engine.recording import Recorder
-from featviz.engine.reporting import Reporter, copied
+from featviz.engine.reporting import Reporter, copy_images
 from featviz.engine.result import Rendering, Robustness
 from featviz.engine.several_inputs import (
     InputParamSource,
@@ -125,7 +125,7 @@ def render(
     current = partial(job.images, job.leaves)
     report = Reporter(progress, steps, current)
     kept: dict[int, Tensor] = {}
-    done, at_start = 0, _sampled(job)
+    done, at_start = 0, _sample(job)
     started = [leaf.detach().clone() for leaf in job.leaves] if network.inputs else []
     with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
         chunks = Chunks(job, forward, last)
@@ -141,7 +141,7 @@ def render(
                 monitor.record(scores, gradients)
                 done += 1
                 if done in snapshots:
-                    kept[done] = copied(current)
+                    kept[done] = copy_images(current)
                 report(done)
         except KeyboardInterrupt:
             pass  # return the images so far
@@ -160,7 +160,7 @@ def render(
         job.names,
         replace(job.recipe(optimizer, steps), execution=repr(used), until=None if done == steps else done),
         kept,
-        monitor.problems((_sampled(job) - at_start).abs().flatten(1).amax(1) > MOVED),
+        monitor.problems((_sample(job) - at_start).abs().flatten(1).amax(1) > MOVED),
         alpha=job.has_alpha,
         execution=used,
         redraw=job.redraw(job.leaves),
@@ -170,7 +170,7 @@ def render(
     )
 
 
-def _sampled(job: Job) -> Float[Tensor, "n c *size2"]:
+def _sample(job: Job) -> Float[Tensor, "n c *size2"]:
     """Return every seventh pixel of the images along each axis."""
     with torch.no_grad():
         images = job.images(job.leaves)

@@ -37,11 +37,11 @@ class Reporter:
             return
         self._progress(done, self._steps)
         if self._shows is not None and self._shows.wants_images(done, self._steps):
-            self._shows.show(done, self._steps, copied(self._images))
+            self._shows.show(done, self._steps, copy_images(self._images))
 
 
 @torch.no_grad()
-def copied(images: Callable[[], Float[Tensor, "n c *size"]]) -> Float[Tensor, "n c *size"]:
+def copy_images(images: Callable[[], Float[Tensor, "n c *size"]]) -> Float[Tensor, "n c *size"]:
     """Return a copy of the images on the CPU.
 
     A param may return its leaf tensors as images. Without a copy, what a caller keeps would change in the next step,

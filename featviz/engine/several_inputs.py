@@ -82,13 +82,13 @@ def _refuse(network: Network, size: int | Size | None, starts: bool) -> None:
     """
     if starts:
         raise SettingError(
-            f"{network.label} optimises {_listed(network)}, which start from noise; leave out start, or give "
+            f"{network.label} optimises {_list_inputs(network)}, which start from noise; leave out start, or give "
             "values for all but one with net.with_given(...)"
         )
     if size is not None:
         first = next(iter(network.inputs))
         raise SettingError(
-            f"{network.label} optimises {_listed(network)}, which each have a size; give it in the param of "
+            f"{network.label} optimises {_list_inputs(network)}, which each have a size; give it in the param of "
             f"each, as in param={{{first!r}: param.Image(size=...)}}"
         )
 
@@ -142,7 +142,7 @@ def _by_name(network: Network, what: str, given: Any) -> dict[str, Any]:
     own = {str(name): each for name, each in given.items()}
     unknown = next((name for name in own if name not in network.inputs), None)
     if unknown is not None:
-        raise SettingError(f"no input {unknown!r} for {what}; {network.label} optimises {_listed(network)}")
+        raise SettingError(f"no input {unknown!r} for {what}; {network.label} optimises {_list_inputs(network)}")
     return dict.fromkeys(network.inputs) | own
 
 
@@ -186,9 +186,9 @@ def _check_same(network: Network, kinds: Mapping[str, tuple[int, int]]) -> None:
     if list(kinds.items()) != own:  # packed images depend on the order
         raise SettingError(
             f"params and transforms are for the inputs {', '.join(kinds)}, and {network.label} optimises "
-            f"{_listed(network)}, of other shapes, names or order; give them as a dict by name"
+            f"{_list_inputs(network)}, of other shapes, names or order; give them as a dict by name"
         )
 
 
-def _listed(network: Network) -> str:
+def _list_inputs(network: Network) -> str:
     return " and ".join(network.inputs)

@@ -4,7 +4,7 @@ from featviz.io.array import Array, Numbers
 from featviz.io.audio import read_wav, save_wav
 from featviz.io.cache import cache_folder, write_cached
 from featviz.io.clips import clip_picture, frames_of, save_clip, sheets_of
-from featviz.io.contact_sheet import contact_sheet, text_tile, wrapped
+from featviz.io.contact_sheet import contact_sheet, text_tile, wrap
 from featviz.io.display import clip_html, volume_html
 from featviz.io.files import check_output, ending_of, free_path, is_file, is_folder, slug, unique_slug, write
 from featviz.io.folders import (
@@ -45,7 +45,7 @@ from featviz.io.resizing import linear_mode, resize
 from featviz.io.samples import SAMPLE_ENDINGS, fit_size, parts_of, read_data, read_samples
 from featviz.io.store import Store, new_store
 from featviz.io.video import VIDEOS, check_video, read_video, save_video
-from featviz.io.volumes import slices_picture, stretched, volume_picture, zoom_of
+from featviz.io.volumes import slices_picture, stretch, volume_picture, zoom_of
 
 __all__ = [
     "FORMATS",
@@ -129,14 +129,14 @@ __all__ = [
     "sheets_of",
     "slices_picture",
     "slug",
-    "stretched",
+    "stretch",
     "text_tile",
     "to_bytes",
     "unique_slug",
     "volume_html",
     "volume_picture",
     "warn_of_skipped",
-    "wrapped",
+    "wrap",
     "write",
     "write_cached",
     "zoom_of",

@@ -58,7 +58,7 @@ def contact_sheet(
         page.paste(Image.fromarray(opaque).resize((width, height), Image.Resampling.NEAREST), (x, y))
         if labels:
             middle = x + width / 2, y + height + label_height / 2
-            pen.text(middle, _shortened(labels[i], font, width), fill=LABEL_COLOR, font=font, anchor="mm")
+            pen.text(middle, _shorten(labels[i], font, width), fill=LABEL_COLOR, font=font, anchor="mm")
     return np.asarray(page)
 
 
@@ -76,7 +76,7 @@ def text_tile(text: str, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     page = Image.new("RGB", (width, height), TILE_COLOR)
     points = max(9, min(16, width // 12))
     font = ImageFont.load_default(points)
-    lines = wrapped(text, font, width - 2 * GAP)[: max(1, (height - 2 * GAP) // round(points * 1.5))]
+    lines = wrap(text, font, width - 2 * GAP)[: max(1, (height - 2 * GAP) // round(points * 1.5))]
     middle = width / 2, height / 2
     ImageDraw.Draw(page).multiline_text(
         middle, "\n".join(lines), fill=LABEL_COLOR, font=font, anchor="mm", align="center", spacing=points * 0.3
@@ -84,7 +84,7 @@ def text_tile(text: str, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     return np.asarray(page)
 
 
-def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
+def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
     """Break text into lines of at most a width in px, between words. A word that is longer is cut.
 
     Args:
@@ -93,7 +93,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width
         width: Maximum width of a line in px.
     """
     lines: list[str] = []
-    for word in (_shortened(word, font, width) for word in text.split()):
+    for word in (_shorten(word, font, width) for word in text.split()):
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
         else:
@@ -108,7 +108,7 @@ def _column_count(count: int, height: int, width: int) -> int:
     return min(count, math.ceil(math.sqrt(count * 1.6 * height / width)))
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
     """Cut a label to a width in px, and end it in an ellipsis where it was cut."""
 
     def widths(ending: str) -> Callable[[int], float]:

@@ -126,7 +126,7 @@ def _jpeg(images: Float[np.ndarray, "n c *size"]) -> bytes:
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
     stride = max(1, int(0.5 / ratio))  # skip pixels of large images before the costlier steps; 2 per px are left
     small = images[:count, :, ::stride, ::stride]
-    tiles = [_resized(to_bytes(image, alpha=channels == 4), size) for image in small]
+    tiles = [_resize(to_bytes(image, alpha=channels == 4), size) for image in small]
     data = BytesIO()
     Image.fromarray(tiles[0] if count == 1 else contact_sheet(tiles, columns=columns)).save(data, "JPEG", quality=85)
     return data.getvalue()
@@ -138,11 +138,11 @@ def _jpeg_of_pictures(pictures: list[UInt8[np.ndarray, "h w rgba"]]) -> bytes:
     height, width = sheet.shape[:2]
     ratio = min(1.0, MAX_SIDE / width)
     data = BytesIO()
-    Image.fromarray(_resized(sheet, (round(width * ratio), max(1, round(height * ratio))))).save(data, "JPEG")
+    Image.fromarray(_resize(sheet, (round(width * ratio), max(1, round(height * ratio))))).save(data, "JPEG")
     return data.getvalue()
 
 
-def _resized(pixels: UInt8[np.ndarray, "h w rgba"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
+def _resize(pixels: UInt8[np.ndarray, "h w rgba"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Return RGB pixels of a width and height."""
     opaque = over_checks(pixels) if pixels.shape[2] == 4 else pixels
     image = Image.fromarray(opaque)

@@ -156,12 +156,12 @@ def _built_in(name: str) -> Any:
     angle = np.linspace(-math.pi / 2, math.pi / 2, SECTIONS // 2 + 1)
     if name == "torus":
         angle = np.linspace(-math.pi, math.pi, SECTIONS + 1)
-        return _revolved(0.68 + 0.32 * np.cos(angle), 0.32 * np.sin(angle))
+        return _revolve(0.68 + 0.32 * np.cos(angle), 0.32 * np.sin(angle))
     rises = np.sin(angle) + np.where(angle < 0, -1.0, 1.0) * (1.0 if name == "capsule" else 0.0)
-    return _revolved(np.cos(angle), rises)
+    return _revolve(np.cos(angle), rises)
 
 
-def _revolved(radius: Float[np.ndarray, " n"], height: Float[np.ndarray, " n"]) -> Any:
+def _revolve(radius: Float[np.ndarray, " n"], height: Float[np.ndarray, " n"]) -> Any:
     """Return the surface that a curve sweeps around the upward axis.
 
     The texture goes once around the axis from left to right, and along the curve, by its length, from bottom to top.

@@ -18,7 +18,7 @@ AXES = ("z", "y", "x")
 """Names of the axes of a volume."""
 
 
-def stretched(volume: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, "c d h w"]:
+def stretch(volume: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, "c d h w"]:
     """Return a volume in grey levels from its lowest value, black, to its highest one, white.
 
     Args:
@@ -40,7 +40,7 @@ def volume_picture(volume: Float[np.ndarray, "c d h w"]) -> UInt8[np.ndarray, "h
     Returns:
         8-bit RGB, (height, width, 3).
     """
-    shown = stretched(volume)
+    shown = stretch(volume)
     return _row([*middle_slices(shown), _pixels(shown.max(1), zoom_of(volume.shape[1:]))])
 
 
@@ -70,7 +70,7 @@ def slices(volume: Float[np.ndarray, "c d h w"], axis: int) -> list[UInt8[np.nda
         volume: As for `volume_picture`.
         axis: 0, 1 or 2 for z, y or x.
     """
-    shown = stretched(volume)
+    shown = stretch(volume)
     some = np.unique(np.linspace(0, volume.shape[1 + axis] - 1, MAX_SLICES).round().astype(int))
     return [_pixels(np.take(shown, i, 1 + axis), zoom_of(volume.shape[1:])) for i in some]
 
@@ -83,7 +83,7 @@ def zoom_of(size: tuple[int, ...]) -> int:
 def _row(panels: list[UInt8[np.ndarray, "_ _ 3"]]) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Return panels side by side, centred."""
     height = max(len(panel) for panel in panels)
-    rows = [_centred(panel, height) for panel in panels]
+    rows = [_centre(panel, height) for panel in panels]
     gap = np.full((height, GAP, 3), PAGE, np.uint8)
     return np.concatenate([part for row in rows for part in (row, gap)][:-1], 1)
 
@@ -95,7 +95,7 @@ def _pixels(image: Float[np.ndarray, "c h w"], zoom: int) -> UInt8[np.ndarray, "
     return to_bytes(image).repeat(zoom, 0).repeat(zoom, 1)
 
 
-def _centred(panel: UInt8[np.ndarray, "h w 3"], height: int) -> UInt8[np.ndarray, "h2 w 3"]:
+def _centre(panel: UInt8[np.ndarray, "h w 3"], height: int) -> UInt8[np.ndarray, "h2 w 3"]:
     """Return a panel of a height, with the colour of the page above and below it."""
     above = (height - len(panel)) // 2
     return np.pad(panel, ((above, height - len(panel) - above), (0, 0), (0, 0)), constant_values=PAGE)

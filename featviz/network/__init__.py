@@ -9,7 +9,7 @@ from featviz.network.execution import PRECISIONS, Execution
 from featviz.network.fast.conv_backward import plain_backward
 from featviz.network.given_inputs import Given
 from featviz.network.gradients import Rectifying
-from featviz.network.input_files import fitted, read_start, read_values
+from featviz.network.input_files import fit_to_input, read_start, read_values
 from featviz.network.input_spec import InputSpec
 from featviz.network.layer_lookup import LayerLike
 from featviz.network.layers import Layer, LayerTable
@@ -23,6 +23,6 @@ from featviz.network.zero_shot import zero_shot
 __all__ = [
     "CODES", "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Dictionary", "Execution", "Forward", "Given",
     "InputSpec", "Layer", "LayerLike", "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "TokenSpec",
-    "batch_norm_layers", "batch_statistics", "combine", "find", "fitted", "index_of_class", "is_on_this_machine",
+    "batch_norm_layers", "batch_statistics", "combine", "find", "fit_to_input", "index_of_class", "is_on_this_machine",
     "load", "models", "neutral_state", "plain_backward", "read_start", "read_values", "zero_shot",
 ]  # fmt: skip

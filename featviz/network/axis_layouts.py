@@ -33,7 +33,7 @@ def axis_layout(passes: Passes, call: Call, shape: Shape, before: dict[Call, Lay
     if growing and len(rest) == 1:
         channel = rest[0]
     else:
-        known = defined_channel(passes.parts[call[0]], shape) or _inherited(passes, shape, before)
+        known = defined_channel(passes.parts[call[0]], shape) or _inherit(passes, shape, before)
         channel = known if known in rest else rest[0]
     is_tokens = (
         not passes.specs
@@ -45,7 +45,7 @@ def axis_layout(passes: Passes, call: Call, shape: Shape, before: dict[Call, Lay
     return Layout("tokens" if is_tokens else "map", channel, axes=axes)
 
 
-def _inherited(passes: Passes, shape: Shape, before: dict[Call, Layout]) -> int:
+def _inherit(passes: Passes, shape: Shape, before: dict[Call, Layout]) -> int:
     """Return the channel dimension of the last output before this one that has its shape; 0 if there is none."""
     same = (layout.channel for call, layout in reversed(before.items()) if passes.shapes_of(call)[0] == shape)
     return next(same, 0)

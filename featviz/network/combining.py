@@ -109,10 +109,10 @@ class _Combined(nn.Module):
     def forward(self, images: Tensor) -> tuple[object, ...]:
         """Run the networks that have hooks, or all if none has."""
         hooked = [part for part in self.parts if any(module._forward_hooks for module in part[0].modules())]
-        return tuple(module(normalise(_resized(images, size))) for module, normalise, size in hooked or self.parts)
+        return tuple(module(normalise(_resize(images, size))) for module, normalise, size in hooked or self.parts)
 
 
-def _resized(images: Tensor, size: Size | None) -> Tensor:
+def _resize(images: Tensor, size: Size | None) -> Tensor:
     if size is None or images.shape[2:] == size:
         return images
     # The same as `featviz.io.resize`, which this package does not import.

@@ -40,21 +40,21 @@ def receptive_fields_of(network: Network) -> dict[str, ReceptiveField]:
         The receptive fields by layer name; empty if the network does not run on images of any size that is tried.
     """
     layers = {name: layer for name, layer in network.table.items() if layer.stride and layer.base is None}
-    fields = _measured(network, {name: layer.stride for name, layer in layers.items()}, _sizes(network), None)
+    fields = _measure(network, {name: layer.stride for name, layer in layers.items()}, _sizes(network), None)
     if len(network.size) != MAX_AXES or not fields:
         return fields
     along = []
     for axis in range(MAX_AXES - 1):
         strides = {name: layers[name].strides[axis] for name in fields if layers[name].strides}
         positive = {name: stride for name, stride in strides.items() if stride}
-        along.append(_measured(network, positive, _volumes(network, axis), axis))
+        along.append(_measure(network, positive, _volumes(network, axis), axis))
         if positive and not along[-1]:  # the network runs on no volume that is long enough along this axis
             return fields
     sides = {name: tuple(found[name].px if name in found else None for found in along) for name in fields}
     return {name: replace(field, sides=(*sides[name], field.px)) for name, field in fields.items()}
 
 
-def _measured(
+def _measure(
     network: Network, strides: dict[str, int], sizes: list[Size], axis: int | None
 ) -> dict[str, ReceptiveField]:
     """Return the receptive fields along an axis, on images of the first size that the network accepts."""

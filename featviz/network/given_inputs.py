@@ -97,7 +97,7 @@ class GivenInput:
             return repr(self.value)
         if self.value.numel() > SMALL or self.value.is_complex():
             return self.described
-        return json.dumps(_listed(self.value))
+        return json.dumps(_as_lists(self.value))
 
     @property
     def described(self) -> str:
@@ -140,7 +140,7 @@ class Inputs:
     def leaves(self) -> dict[str, Any]:
         """The inputs by path, as `"image"`, `"0"`, or `"batch.image"`."""
         found: dict[str, Any] = {}
-        mapped(self.tree, found.setdefault)
+        map_leaves(self.tree, found.setdefault)
         return found
 
     @property
@@ -167,7 +167,7 @@ class Inputs:
 
     def changed(self, change: Callable[[str, Any], Any]) -> Inputs:
         """Return the inputs with each leaf changed by a function of its path and itself."""
-        return replace(self, tree=mapped(self.tree, change))
+        return replace(self, tree=map_leaves(self.tree, change))
 
     def run(self, forward: Callable[..., Any], images: Tensor, rows: slice | None) -> Any:
         """Call a module's `forward` as it is declared.
@@ -183,7 +183,7 @@ class Inputs:
         def value(name: str, leaf: Any) -> Any:
             return optimised[name] if name in optimised else leaf.of(len(images), rows, images.device)
 
-        filled = mapped(self.tree, value)
+        filled = map_leaves(self.tree, value)
         if self.as_one:
             return forward(filled)
         if isinstance(filled, tuple):
@@ -261,12 +261,12 @@ def parameters_of(forward: Callable[..., Any]) -> Mapping[str, inspect.Parameter
         return {}
 
 
-def mapped(tree: Any, change: Callable[[str, Any], Any], path: str = "") -> Any:
+def map_leaves(tree: Any, change: Callable[[str, Any], Any], path: str = "") -> Any:
     """Return mappings and sequences with each leaf changed by a function of its path and itself."""
     if isinstance(tree, Mapping):
-        return {key: mapped(each, change, f"{path}.{key}".lstrip(".")) for key, each in tree.items()}
+        return {key: map_leaves(each, change, f"{path}.{key}".lstrip(".")) for key, each in tree.items()}
     if isinstance(tree, tuple | list):
-        items = [mapped(each, change, f"{path}.{i}".lstrip(".")) for i, each in enumerate(tree)]
+        items = [map_leaves(each, change, f"{path}.{i}".lstrip(".")) for i, each in enumerate(tree)]
         return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
     return change(path, tree)
 
@@ -290,7 +290,7 @@ def as_tensor(what: str, given: Any) -> Tensor:
         return value.clone()
 
 
-def _listed(value: Tensor) -> Any:
+def _as_lists(value: Tensor) -> Any:
     """Return a tensor as lists of the shortest numbers that are read as the same ones."""
     if not value.is_floating_point():
         return value.tolist()

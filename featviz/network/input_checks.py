@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import SettingError, nearest, shown
-from featviz.network.given_inputs import Given, GivenInput, Inputs, Rows, as_tensor, mapped, parameters_of
+from featviz.network.given_inputs import Given, GivenInput, Inputs, Rows, as_tensor, map_leaves, parameters_of
 from featviz.network.input_spec import InputSpec
 
 
@@ -32,7 +32,9 @@ def read_inputs(module: nn.Module, inputs: Any, label: str) -> Inputs:
             f"{shown(inputs)}; use e.g. inputs={{'image': fv.InputSpec(...), 'tabular': tensor}}"
         )
     dtype = next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), None)
-    tree = mapped(inputs if isinstance(inputs, Mapping) else tuple(inputs), lambda name, leaf: _read(name, leaf, dtype))
+    tree = map_leaves(
+        inputs if isinstance(inputs, Mapping) else tuple(inputs), lambda name, leaf: _read(name, leaf, dtype)
+    )
     read = Inputs(tree, as_one=_is_one_mapping(module, tree))
     if not read.as_one:
         _check_signature(module, tree, label)

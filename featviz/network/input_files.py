@@ -32,7 +32,7 @@ def read_values(file: str | Path, spec: InputSpec) -> Float[Tensor, "n c *whole"
     return found
 
 
-def fitted(values: Float[Tensor, "c *size"], spec: InputSpec) -> Float[Tensor, "c *size2"]:
+def fit_to_input(values: Float[Tensor, "c *size"], spec: InputSpec) -> Float[Tensor, "c *size2"]:
     """Return a signal or a volume at the input size of a network, in [0, 1]: cropped, or padded with the mean.
 
     Args:
@@ -59,4 +59,4 @@ def read_start(file: str | Path, network: Network) -> Float[Tensor, "n c *size"]
         SettingError: It has other channels or axes, or most of its values are out of range.
     """
     values, spec = read_values(file, network.input), network.input
-    return torch.stack([fitted(each, spec) for each in values]) if network.fixed_size else spec.images(values)
+    return torch.stack([fit_to_input(each, spec) for each in values]) if network.fixed_size else spec.images(values)

@@ -30,7 +30,7 @@ def check_module(module: object) -> None:
         ModelError: It is not.
     """
     if not isinstance(module, nn.Module):
-        raise ModelError(f"a network needs an nn.Module, got {_described(module)}")
+        raise ModelError(f"a network needs an nn.Module, got {_describe(module)}")
     label = type(module).__name__
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(f"{label} is TorchScript, whose layers cannot be hooked; give the original nn.Module")
@@ -44,7 +44,7 @@ def check_module(module: object) -> None:
             raise ModelError(f"{where} is quantized to integers, which have no gradients; give the float module")
 
 
-def _described(given: object) -> str:
+def _describe(given: object) -> str:
     """Return an error message for an argument that is no module."""
     if isinstance(given, str):
         return f"the text {given!r}; use fv.load({given!r})"

@@ -44,14 +44,14 @@ def load_open_clip(model: str, texts: Sequence[str] | None, *, trained: bool, we
         SettingError: The texts are no texts.
     """
     names = checked_texts(() if texts is None else list(texts))
-    open_clip = imported(model)
+    open_clip = import_open_clip(model)
     name, tag = split(model)
     _check_names(open_clip, model, name, tag, needs_tag=trained)
     if (trained or name.startswith("hf-hub:")) and not has_weights(model):
         listed = open_clip.get_pretrained_cfg(name, tag)
         check_reachable(model, listed["url"] if listed.get("url") and not listed.get("hf_hub") else HUB)
     with _without_log():
-        clip = _created(open_clip, model, name, tag if trained else None, trained=trained)
+        clip = _create(open_clip, model, name, tag if trained else None, trained=trained)
         if weights is not None:
             load_weights(clip, weights)
         spec = open_clip.get_model_preprocess_cfg(clip)
@@ -94,7 +94,7 @@ class _Tokenizer:
         return self.loaded(texts)  # type: ignore[misc]
 
 
-def imported(model: str) -> Any:
+def import_open_clip(model: str) -> Any:
     """Return the package.
 
     Raises:
@@ -127,7 +127,7 @@ def has_weights(model: str) -> bool:
     try:
         import huggingface_hub
 
-        open_clip = imported(model)
+        open_clip = import_open_clip(model)
     except (ImportError, ModelError):
         return False
     name, tag = split(model)
@@ -161,7 +161,7 @@ def _check_names(open_clip: Any, model: str, name: str, tag: str, *, needs_tag: 
         raise ModelError(f"{model} {what}; write {PREFIX}{name}/WEIGHTS, where WEIGHTS is one of: {listed}")
 
 
-def _created(open_clip: Any, model: str, name: str, tag: str | None, *, trained: bool) -> nn.Module:
+def _create(open_clip: Any, model: str, name: str, tag: str | None, *, trained: bool) -> nn.Module:
     """Return the model in eval mode.
 
     Raises:

@@ -171,7 +171,7 @@ class Perturbation:
     def _sequence(self, call: Call, shape: Shape) -> Layout:
         """Return the layout of a 3-dimensional output."""
         growing = self.passes.growing(call)
-        dim, order = self.orders.get(call) or self._inherited(call, shape)
+        dim, order = self.orders.get(call) or self._inherit(call, shape)
         if dim == 0:
             dim = growing[0] if len(growing) == 1 else 0
         if dim == 0:
@@ -189,7 +189,7 @@ class Perturbation:
                 return layout  # the grid of another size is not that of these patches
         return replace(layout, patch=patch, prefix=order.prefix, order=order.order)
 
-    def _inherited(self, call: Call, shape: Shape) -> tuple[int, TokenOrder | None]:
+    def _inherit(self, call: Call, shape: Shape) -> tuple[int, TokenOrder | None]:
         """Return the order that all other sequences of the same length have, where the output itself does not tell.
 
         The output of an attention is a mixture of all tokens: its positions are those of the queries, but perturbed

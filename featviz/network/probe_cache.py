@@ -61,7 +61,7 @@ def load(key: str) -> tuple[Probed, Fields | None] | None:
     """
     try:
         found = json.loads(_file(key).read_text())
-        return _probed(found["probed"]), found["fields"] and {
+        return _read_probed(found["probed"]), found["fields"] and {
             name: ReceptiveField(px, stride, tuple(sides)) for name, (px, stride, sides) in found["fields"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -85,7 +85,7 @@ def _file(key: str) -> Path:
     return cache_folder() / "layers" / f"{key}.json"
 
 
-def _probed(content: dict[str, Any]) -> Probed:
+def _read_probed(content: dict[str, Any]) -> Probed:
     def layer(row: dict[str, Any]) -> Layer:
         return Layer(**_tuples(row) | {"layout": Layout(**_tuples(row["layout"]))})
 

@@ -141,7 +141,7 @@ class TokenSpec:
                 or what the tokenizer returns are no ids.
         """
         if isinstance(given, str):
-            ids = self._tokenized(given)
+            ids = self._tokenize(given)
         elif isinstance(given, Sequence | np.ndarray | Tensor) and not isinstance(given, bytes | bytearray):
             ids = _whole_numbers(given, "token ids must be whole numbers")
         else:
@@ -157,7 +157,7 @@ class TokenSpec:
             )
         return tuple(ids)
 
-    def _tokenized(self, text: str) -> list[int]:
+    def _tokenize(self, text: str) -> list[int]:
         """Return the output of the tokenizer for a text."""
         if self.tokenizer is None:
             raise SettingError("text needs a tokenizer; give fv.TokenSpec(..., tokenizer=function), or token ids")

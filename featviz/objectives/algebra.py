@@ -176,7 +176,7 @@ def _argument_text(value: Any) -> str:
     return "…" if isinstance(value, Array) else str(int(value) if isinstance(value, bool) else value)
 
 
-def _bracketed(part: Objective, least: int, show: Callable[[Objective], str]) -> str:
+def _bracket(part: Objective, least: int, show: Callable[[Objective], str]) -> str:
     """Return the text of a part, in brackets if its precedence is lower than `least`."""
     return show(part) if part.precedence >= least else f"({show(part)})"
 
@@ -313,10 +313,10 @@ class Sum(Composite):
 
     def text(self, show: Callable[[Objective], str]) -> str:
         first, *rest = self.terms
-        text = _bracketed(first, SUM, show)
+        text = _bracket(first, SUM, show)
         for term in rest:
             minus = isinstance(term, Negative) or (isinstance(term, Constant) and term.value < 0)
-            text += f" - {_bracketed(-term, PRODUCT, show)}" if minus else f" + {_bracketed(term, PRODUCT, show)}"
+            text += f" - {_bracket(-term, PRODUCT, show)}" if minus else f" + {_bracket(term, PRODUCT, show)}"
         return text
 
 
@@ -352,7 +352,7 @@ class Negative(Composite):
         return self.part
 
     def text(self, show: Callable[[Objective], str]) -> str:
-        return f"-{_bracketed(self.part, TERM, show)}"
+        return f"-{_bracket(self.part, TERM, show)}"
 
 
 def _depth(objective: Objective) -> int:
@@ -401,7 +401,7 @@ class Product(_Binary):
         return self.left(acts) * self.right(acts)
 
     def text(self, show: Callable[[Objective], str]) -> str:
-        return f"{_bracketed(self.left, PRODUCT, show)} * {_bracketed(self.right, TERM, show)}"
+        return f"{_bracket(self.left, PRODUCT, show)} * {_bracket(self.right, TERM, show)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -423,7 +423,7 @@ class Quotient(_Binary):
         return self.left(acts) / self.right(acts)
 
     def text(self, show: Callable[[Objective], str]) -> str:
-        return f"{_bracketed(self.left, PRODUCT, show)} / {_bracketed(self.right, TERM, show)}"
+        return f"{_bracket(self.left, PRODUCT, show)} / {_bracket(self.right, TERM, show)}"
 
 
 # ---------------------------------------------------------------------------------------------- user functions

@@ -53,7 +53,7 @@ class Cosine(Unit):
         if as_whole("feature of Cosine", self.feature) < 0:
             raise SettingError(f"feature of Cosine must be >= 0, got {self.feature}")
         is_path = isinstance(self.vector, str | Path)
-        object.__setattr__(self, "vector", str(self.vector) if is_path else _checked(Array.of(self.vector)))
+        object.__setattr__(self, "vector", str(self.vector) if is_path else _check_vector(Array.of(self.vector)))
         object.__setattr__(self, "feature", as_whole("feature of Cosine", self.feature))
 
     @property
@@ -91,7 +91,7 @@ class Cosine(Unit):
         return (dot / (EPSILON + values.norm(dim=1)) / vector.norm()).mean(1)
 
 
-def _checked(vector: Array) -> Array:
+def _check_vector(vector: Array) -> Array:
     """Check that an array is a vector that has a direction."""
     if len(vector.shape) != 1 or not vector.shape[0]:
         raise SettingError(f"vector of Cosine must have one number per channel, got shape {vector.shape}")
@@ -109,4 +109,4 @@ def _read(file: str, feature: int) -> Array:
         raise SettingError(f"feature must be < {found.features}, the number of those in {file}, got {feature}")
     rows = found.encoder if found.kind == "probe" else found.decoder
     assert rows is not None  # it is filled in when a dictionary is made
-    return _checked(Array.of(rows[feature]))
+    return _check_vector(Array.of(rows[feature]))

@@ -132,7 +132,7 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
             number = match[0]
             yield _Token(column, value=whole_number(number) if number.isdecimal() else float(number))
         elif match := PATTERN.match(text, column):
-            yield _named(text, match, own)
+            yield _parse_name(text, match, own)
         else:
             raise AddressError(
                 f"cannot parse the objective: expected layer:channel@y,x or logit:class{caret(text, column)}"
@@ -140,7 +140,7 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
         column = match.end()
 
 
-def _named(text: str, match: re.Match[str], own: Mapping[str, Objective]) -> _Token:
+def _parse_name(text: str, match: re.Match[str], own: Mapping[str, Objective]) -> _Token:
     """Return the token of a name: a value of the user's, a term, or a unit. Terms with brackets have any spelling.
 
     Raises:

@@ -174,7 +174,7 @@ class Generator:
         if self.truncation is not None:
             latent = self.truncation * (latent / self.truncation).tanh()
         if self.penalty and latent.requires_grad:
-            latent = _penalised(latent, self.penalty)
+            latent = _penalise(latent, self.penalty)
         low, high = self.output_range
         output = _output(_on(self.module, latent.device), latent)
         return resize((output - low) / (high - low), size).clamp(0, 1)
@@ -250,7 +250,7 @@ class _Penalised(torch.autograd.Function):
         return gradient + ctx.weight * latent, None
 
 
-def _penalised(latent: Tensor, weight: float) -> Tensor:
+def _penalise(latent: Tensor, weight: float) -> Tensor:
     return _Penalised.apply(latent, weight)  # type: ignore[no-untyped-call,no-any-return]
 
 

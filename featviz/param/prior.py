@@ -121,15 +121,15 @@ class Prior:
             # Frequency 0 in space has no ring of its own: a flicker of whole frames gets the amplitude of the lowest.
             space = frequencies(size[1:], cpu).clamp(min=1 / max(size[1:]))
             along_time = torch.fft.fftfreq(size[0]).abs()
-            factor = _interpolated(torch.tensor(self.time_frequencies), torch.tensor(self.time_amplitudes), along_time)
-            amplitude = factor[:, :, None, None] * _interpolated(known, amplitudes, space.log())[:, None]
+            factor = _interpolate(torch.tensor(self.time_frequencies), torch.tensor(self.time_amplitudes), along_time)
+            amplitude = factor[:, :, None, None] * _interpolate(known, amplitudes, space.log())[:, None]
         else:
-            amplitude = _interpolated(known, amplitudes, frequencies(size, cpu).clamp(min=1e-6).log())
+            amplitude = _interpolate(known, amplitudes, frequencies(size, cpu).clamp(min=1e-6).log())
         amplitude.flatten(1)[:, 0] = 0
         return amplitude.to(device)
 
 
-def _interpolated(
+def _interpolate(
     known: Float[Tensor, " k"], amplitudes: Float[Tensor, "c k"], wanted: Float[Tensor, "*any"]
 ) -> Float[Tensor, "c *any"]:
     """Interpolate the logarithms of amplitudes linearly between known places, and continue them beyond the ends."""

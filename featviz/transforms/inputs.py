@@ -37,12 +37,12 @@ class InputTransforms:
 
     def __post_init__(self) -> None:
         """Fuse the transforms, and run them once to find the shapes that each gets."""
-        made = [_prepared(*part) for part in self.parts]
+        made = [_prepare(*part) for part in self.parts]
         object.__setattr__(self, "_stacks", tuple(stack for stack, _ in made))
         object.__setattr__(self, "_shapes", tuple(shapes for _, shapes in made))
 
     @property
-    def plain(self) -> InputTransforms:
+    def without_transforms(self) -> InputTransforms:
         """The same without transforms, which brings the images to the size that the network gets."""
         return InputTransforms(tuple((name, (), shape, size) for name, _, shape, size in self.parts))
 
@@ -60,7 +60,7 @@ class InputTransforms:
         return join(views)
 
 
-def _prepared(name: str, transforms: Transforms, shape: Shape, size: Size) -> tuple[Stack, tuple[Shape, ...]]:
+def _prepare(name: str, transforms: Transforms, shape: Shape, size: Size) -> tuple[Stack, tuple[Shape, ...]]:
     """Return fused transforms that end at the size that the network gets, and the shape that each of them takes.
 
     Raises:

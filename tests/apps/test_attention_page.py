@@ -12,7 +12,7 @@ import torch
 
 import featviz as fv
 from featviz.apps.explain.attention_flow import gradient_steps, rolled, rollout_steps
-from featviz.apps.explain.attention_page import packed
+from featviz.apps.explain.attention_page import pack
 from featviz.apps.explain.attention_record import AttentionRecord
 
 WILD = ("</script><script>alert(1)</script>", '"quoted"', "שלום", "🙂", "it's", "", " ", "a\nb")
@@ -118,11 +118,11 @@ def unpacked(text, count, *, companded):
 @pytest.mark.parametrize("companded", [False, True])
 def test_packed_numbers_are_as_precise_as_8_bits_allow(companded):
     matrix = matrices(1, 1, 50)[0][0].double()
-    found = unpacked(packed(matrix, companded=companded), 50, companded=companded)
+    found = unpacked(pack(matrix, companded=companded), 50, companded=companded)
     largest = matrix.amax(1, keepdim=True)
     bound = largest / 510 if not companded else largest * ((matrix / largest).sqrt() / 255 + 1 / 255**2)
     assert ((found - matrix).abs() <= bound + 1e-7).all() and (found - matrix).abs().max() > 0
-    assert unpacked(packed(torch.zeros(3, 3)), 3, companded=False).abs().max() == 0
+    assert unpacked(pack(torch.zeros(3, 3)), 3, companded=False).abs().max() == 0
 
 
 def test_the_page_holds_all_matrices_and_names_as_text(tmp_path):

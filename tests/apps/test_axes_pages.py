@@ -17,7 +17,7 @@ from test_explain_page import data_of, unpacked
 import featviz as fv
 from featviz.apps.explain.attribution import shared_strength
 from featviz.apps.explain.explain_page import explain_page
-from featviz.apps.explain.faithfulness import blurred, measure_faithfulness, revealed
+from featviz.apps.explain.faithfulness import blur, measure_faithfulness, reveal
 
 
 @pytest.mark.parametrize(("size", "side"), [((48,), 3), ((9,), 1), ((27, 28, 26), 3), ((6, 8, 10), 1)])
@@ -26,7 +26,7 @@ def test_the_most_relevant_samples_and_voxels_are_revealed_first(size, side):
     smooth = torch.empty_like(relevance)
     for at in product(*map(range, size)):
         smooth[at] = relevance[tuple(slice(max(0, i - side // 2), i + side // 2 + 1) for i in at)].mean()
-    masks = revealed(relevance, 5)
+    masks = reveal(relevance, 5)
     assert masks.shape == (6, 1, *size) and not masks[0].any() and masks[5].all()
     for i in range(1, 5):
         shown = masks[i, 0]
@@ -35,22 +35,22 @@ def test_the_most_relevant_samples_and_voxels_are_revealed_first(size, side):
 
 def test_blurred_signals_go_through_the_means_of_their_quarters():
     signal = torch.rand(2, 40)
-    means, found = signal.view(2, 4, 10).mean(2), blurred(signal)
+    means, found = signal.view(2, 4, 10).mean(2), blur(signal)
     for x in range(40):
         at = min(max((x + 0.5) / 10 - 0.5, 0), 3)
         low, share = int(at), at - int(at)
         expected = (1 - share) * means[:, low] + share * means[:, min(low + 1, 3)]
         assert torch.allclose(found[:, x], expected, atol=1e-6)
     volume = torch.rand(1, 3, 8, 12)
-    assert blurred(volume).shape == volume.shape and blurred(volume).std() < volume.std() / 3
+    assert blur(volume).shape == volume.shape and blur(volume).std() < volume.std() / 3
 
 
 @pytest.mark.parametrize("axes", [1, 3])
 def test_curves_are_scores_of_inputs_put_together_part_by_part(axes):
     net, x = network(axes), torch.rand(1, *SIZES[axes], generator=torch.Generator().manual_seed(3))
     relevance = torch.rand(SIZES[axes], generator=torch.Generator().manual_seed(4))
-    found, nothing = measure_faithfulness(net, x, fv.objectives.Logit("b"), relevance, steps=4), blurred(x)
-    masks = revealed(relevance, 4)
+    found, nothing = measure_faithfulness(net, x, fv.objectives.Logit("b"), relevance, steps=4), blur(x)
+    masks = reveal(relevance, 4)
     for i in range(5):
         inserted, deleted = nothing.clone(), x.clone()
         for at in product(*map(range, SIZES[axes])):

@@ -13,7 +13,7 @@ from featviz.apps.circuits.ablate import ablate, falls
 from featviz.apps.circuits.contributions import contributions
 from featviz.apps.circuits.expand import SKIP, expand, nearest_source
 from featviz.apps.circuits.factorise import group_inputs
-from featviz.apps.circuits.families import family_of, kernels_alike, rotated, similarities
+from featviz.apps.circuits.families import family_of, kernels_alike, rotate, similarities
 from featviz.apps.circuits.heads import Heads, circuits_of, strongest_pairs
 from featviz.apps.circuits.linearise import linearised
 from featviz.apps.explore.connections import Connections
@@ -411,8 +411,8 @@ def edge(degrees, side=15):
 
 def test_a_rotation_by_a_right_angle_moves_every_weight():
     kernel = torch.arange(27.0).view(1, 3, 3, 3)
-    assert rotated(kernel, 90) == pytest.approx(torch.rot90(kernel, 1, (2, 3)), abs=1e-4)
-    assert rotated(edge(0)[None], 30)[0] == pytest.approx(edge(30), abs=0.12)
+    assert rotate(kernel, 90) == pytest.approx(torch.rot90(kernel, 1, (2, 3)), abs=1e-4)
+    assert rotate(edge(0)[None], 30)[0] == pytest.approx(edge(30), abs=0.12)
 
 
 def test_a_family_of_edges_is_found_with_its_angles():
@@ -455,7 +455,7 @@ def test_a_kernel_and_its_half_turn_are_found_alike(rows, columns):
     maps[0, :, 2 : 2 + rows, 4 : 4 + columns] = kernel
     maps[1, :, 2 : 2 + rows, 4 : 4 + columns] = kernel.flip(1, 2)
     cut = kernels_alike(maps)
-    torch.testing.assert_close(rotated(cut, 180)[0], cut[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(rotate(cut, 180)[0], cut[1], atol=1e-5, rtol=0)
 
 
 # ------------------------------------------------------------------------------------------ attention heads

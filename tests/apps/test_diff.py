@@ -12,12 +12,12 @@ from torch import nn
 
 import featviz as fv
 from featviz.apps.diff import measure as measuring
-from featviz.apps.diff.classes import ClassChange, common_classes, divergence, recognised, transfer_loss
+from featviz.apps.diff.classes import ClassChange, common_classes, divergence, recognise, transfer_loss
 from featviz.apps.diff.diff import diff
 from featviz.apps.diff.layers import Layers, choose_layers
 from featviz.apps.diff.moments import Moments
 from featviz.apps.diff.page import network_titles
-from featviz.apps.diff.plan import combined
+from featviz.apps.diff.plan import combine
 from featviz.apps.diff.similarity import correlations, linear_cka, mutual, nearest
 from featviz.apps.diff.training import spread_units
 from featviz.cli import main
@@ -144,10 +144,10 @@ def test_what_a_judge_recognises_adds_up_to_one(net):
     images = [torch.rand(3, 32, 40, generator=torch.Generator().manual_seed(k)) for k in range(2)]
     for outputs in ("classes", "multilabel"):
         judge = toys.plain(outputs=outputs)
-        found = recognised(images, judge)
+        found = recognise(images, judge)
         assert found.shape == (5,) and float(found.sum()) == pytest.approx(1)
     with pytest.raises(fv.AddressError):
-        recognised(images, toys.plain(outputs="regression"))
+        recognise(images, toys.plain(outputs="regression"))
 
 
 def test_the_transfer_loss_by_loops():
@@ -305,7 +305,7 @@ def test_units_are_spread_over_layers():
 
 
 def test_a_network_that_occurs_twice_is_copied(net):
-    both = combined({"first": net, "second": net})
+    both = combine({"first": net, "second": net})
     assert both.module.first is net.module and both.module.second is not net.module
     image = torch.rand(1, 3, 32, 32)
     acts = both.capture(image, ["first.conv1", "second.conv1"])

@@ -17,7 +17,7 @@ import featviz as fv
 from featviz import methods
 from featviz.apps.explain.attribution import shared_strength
 from featviz.apps.explain.explain_page import explain_page
-from featviz.apps.explain.faithfulness import blurred, curve_area, empty_text, measure_faithfulness, revealed
+from featviz.apps.explain.faithfulness import blur, curve_area, empty_text, measure_faithfulness, reveal
 from featviz.cli import main
 
 
@@ -40,7 +40,7 @@ def averaged(relevance, side):
 @pytest.mark.parametrize(("size", "side"), [((64, 64), 5), ((20, 13), 1), ((26, 40), 3), ((1, 9), 1)])
 def test_the_most_relevant_pixels_are_revealed_first(size, side):
     relevance = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    smooth, masks = averaged(relevance, side), revealed(relevance, 7)
+    smooth, masks = averaged(relevance, side), reveal(relevance, 7)
     count = smooth.numel()
     assert masks.shape == (8, 1, *size) and not masks[0].any() and masks[7].all()
     for i in range(1, 7):
@@ -50,14 +50,14 @@ def test_the_most_relevant_pixels_are_revealed_first(size, side):
 
 
 def test_equal_pixels_are_revealed_row_by_row():
-    masks = revealed(torch.zeros(2, 4), 4)[:, 0].flatten(1)
+    masks = reveal(torch.zeros(2, 4), 4)[:, 0].flatten(1)
     assert [mask.tolist() for mask in masks] == [[j < 2 * i for j in range(8)] for i in range(5)]
 
 
 def test_curves_are_scores_of_images_put_together_pixel_by_pixel(motifnet, image):
     relevance = torch.randn(64, 64, generator=torch.Generator().manual_seed(2))
     found = measure_faithfulness(motifnet, image, fv.objectives.Logit("moon"), relevance, steps=4)
-    nothing, order = blurred(image), averaged(relevance.double(), 5).flatten().argsort(descending=True).tolist()
+    nothing, order = blur(image), averaged(relevance.double(), 5).flatten().argsort(descending=True).tolist()
     for curve, start, end in ((found.insertion, nothing, image), (found.deletion, image, nothing)):
         for i in range(5):
             view = start.clone()

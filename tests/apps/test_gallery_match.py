@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import featviz as fv
-from featviz.apps.match import Nearest, matched
+from featviz.apps.match import Nearest, match_units
 from featviz.cli import main
 from featviz.io import save_image, to_bytes
 
@@ -38,7 +38,7 @@ def shown(page):
 def test_images_of_classes_are_matched(motifnet, photographs, tmp_path):
     fv.gallery(motifnet, tmp_path / "out", classes=["star"], probability=True, match=photographs, **FEW)
     (card,), _ = shown(tmp_path / "out" / "index.html")
-    (expected,) = matched(motifnet, [fv.objectives.Logit("star")], photographs)
+    (expected,) = match_units(motifnet, [fv.objectives.Logit("star")], photographs)
     assert [image["shows"] for image in card] == [str(expected.objective), "prob:star"]
     assert card[0]["facts"]["nearest photograph"].startswith(tuple("012"))
     assert "nearest photograph" not in card[1]["facts"]  # the probability is not matched
@@ -47,7 +47,7 @@ def test_images_of_classes_are_matched(motifnet, photographs, tmp_path):
 def test_weight_and_statistics(motifnet, photographs, tmp_path):
     fv.sweep(motifnet, tmp_path, "stage2", channels=[1], negative=True, match=photographs, match_weight=3, **FEW)
     (card,), _ = shown(tmp_path / "layer-stage2.html")
-    (expected,) = matched(motifnet, [fv.objectives.Channel("stage2", 1)], photographs, weight=3)
+    (expected,) = match_units(motifnet, [fv.objectives.Channel("stage2", 1)], photographs, weight=3)
     assert [image["shows"] for image in card] == [str(expected.objective), "-stage2:1"]
     assert ["nearest photograph" in image["facts"] for image in card] == [True, False]
     fv.sweep(motifnet, tmp_path, "stage2", channels=[1], match="batch-norm", **FEW)

@@ -12,7 +12,7 @@ from featviz import objectives as obj
 from featviz.apps.match import (
     Nearest,
     copies,
-    matched,
+    match_units,
     nearest_photographs,
     with_copies_marked,
 )
@@ -51,7 +51,7 @@ def test_folders_of_classes_by_name_and_index(net, folder):
 
 def test_photographs_with_the_highest_score_are_chosen(net, folder):
     channel = obj.Channel("stage2", 5)
-    star, unit = matched(net, [obj.Logit("star"), channel], folder, count=3)
+    star, unit = match_units(net, [obj.Logit("star"), channel], folder, count=3)
     assert set(star.photographs) == {folder / "Star" / "a.png", folder / "Star" / "b.png"}
     assert star.chosen == f"all 2 photographs in {folder / 'Star'}"
     files = sorted(folder.rglob("*.png"))
@@ -61,7 +61,7 @@ def test_photographs_with_the_highest_score_are_chosen(net, folder):
     assert unit.photographs == ranked  # copies are looked for among all of them
     assert unit.chosen == f"the 3 of 6 photographs with the highest score in {folder}"
     assert [repr(str(file)) in repr(unit.objective) for file in ranked] == [True] * 3 + [False] * 3
-    (one,) = matched(net, [channel], folder)
+    (one,) = match_units(net, [channel], folder)
     assert one.chosen == f"the one of 6 photographs with the highest score in {folder}"
     assert [repr(str(file)) in repr(one.objective) for file in ranked] == [True] + [False] * 5
     assert unit.objective.layers == {"stage2", *compared_layers(net)}
@@ -78,7 +78,10 @@ def test_a_channel_is_matched_to_a_tenth_of_a_small_folder(net, tmp_path):
     for i in range(20):
         save_image(to_bytes(torch.rand(3, 16, 16, generator=generator).numpy()), tmp_path / f"{i:02}.png")
     channel = obj.Channel("stage2", 5)
-    star, unit, one = *matched(net, [obj.Logit("star"), channel], tmp_path), *matched(net, [channel], tmp_path, count=1)
+    star, unit, one = (
+        *match_units(net, [obj.Logit("star"), channel], tmp_path),
+        *match_units(net, [channel], tmp_path, count=1),
+    )
     assert star.chosen == f"the one of 20 photographs with the highest score in {tmp_path}"
     assert unit.chosen == f"the 2 of 20 photographs with the highest score in {tmp_path}"
     assert [repr(str(file)) in repr(unit.objective) for file in unit.photographs] == [True] * 2 + [False] * 18
@@ -88,7 +91,7 @@ def test_a_channel_is_matched_to_a_tenth_of_a_small_folder(net, tmp_path):
 def test_the_weight_is_relative_to_the_gain_from_noise(net, folder):
     unit = obj.Channel("stage2", 5)
     one, ten, scaled = (
-        matched(net, [each], folder, weight=weight)[0].objective
+        match_units(net, [each], folder, weight=weight)[0].objective
         for each, weight in ((unit, 1), (unit, 10), (7 * unit, 1))
     )
     weights = [float(re.search(r"\+ ([\d.e-]+) \* MatchDistribution", repr(each))[1]) for each in (one, ten, scaled)]
@@ -97,13 +100,13 @@ def test_the_weight_is_relative_to_the_gain_from_noise(net, folder):
 
 
 def test_without_photographs_batch_norm_statistics(net):
-    (found,) = matched(net, [obj.Logit("star")], None)
+    (found,) = match_units(net, [obj.Logit("star")], None)
     assert found.photographs == ()
     assert found.chosen == "the statistics of 11 batch-norm layers"
     assert len(found.objective.layers) == 12  # with the output
     message = "has no batch-norm statistics to match; give a folder of photographs"
     with pytest.raises(fv.SettingError, match=message):
-        matched(toys.network(toys.Vit()), [obj.Logit(1)], None)
+        match_units(toys.network(toys.Vit()), [obj.Logit(1)], None)
 
 
 def test_best_cosine_restated():
@@ -151,7 +154,7 @@ def test_an_altered_copy_is_found_and_marked(net, folder):
 )
 def test_messages(net, folder, given, error, message):
     with pytest.raises(error, match=message):
-        matched(net, [obj.Logit("star")], **{"match": folder, **given})
+        match_units(net, [obj.Logit("star")], **{"match": folder, **given})
     with pytest.raises(fv.SettingError, match="copies are told from two or more photographs, got 1"):
         nearest_photographs(net, torch.rand(1, 3, SIDE, SIDE), [folder / "c.png"])
 
@@ -178,5 +181,5 @@ def test_a_copy_is_closer_than_different_photographs_are(folder):
 
 
 def test_a_network_of_one_layer(folder):
-    (found,) = matched(toys.plain(), [obj.Channel("conv2", 1)], folder)
+    (found,) = match_units(toys.plain(), [obj.Channel("conv2", 1)], folder)
     assert found.objective.layers

@@ -100,7 +100,7 @@ def test_it_can_stop_the_render(method):
 
 
 def test_a_plain_function_is_not_given_images(monkeypatch):
-    monkeypatch.setattr("featviz.engine.reporting.copied", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("featviz.engine.reporting.copy_images", lambda *_: pytest.fail("computed"))
     fv.render(toys.plain(), "conv2:1", steps=2, progress=lambda done, steps: None)
     fv.render(toys.plain(), "conv2:1", steps=2, progress=Watching(()))
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import ImageFont
 
 import featviz as fv
-from featviz.io import contact_sheet, text_tile, wrapped
+from featviz.io import contact_sheet, text_tile, wrap
 from featviz.io.contact_sheet import GAP, MIN_LABELLED_WIDTH, SINGLE_ROW, TILE_COLOR
 
 
@@ -51,7 +51,7 @@ def test_text_stays_in_its_tile(text):
 
 def test_text_is_wrapped_between_words():
     font = ImageFont.load_default(14)
-    lines = wrapped("the quick  brown fox jumps over the extraordinarily_long_dog", font, 90)
+    lines = wrap("the quick  brown fox jumps over the extraordinarily_long_dog", font, 90)
     assert " ".join(lines).startswith("the quick brown fox jumps over the extrao") and lines[-1].endswith("…")
     assert all(font.getlength(line) <= 90 for line in lines)
     assert all(font.getlength(f"{line} {after.split()[0]}") > 90 for line, after in itertools.pairwise(lines))

@@ -135,7 +135,7 @@ def test_apps_run_on_the_gpu(name, tmp_path):
 def test_precision_is_measured_on_the_gpu(monkeypatch):
     monkeypatch.setattr(autotune, "MIN_PASSES", 1)
     found = fv.render(network_on("cuda"), "conv2:1", steps=8).execution.precision
-    assert set(autotune._remembered().values()) == {found}
+    assert set(autotune._read_choices().values()) == {found}
 
 
 # ---------------------------------------------------------------------------------------------- recorded steps

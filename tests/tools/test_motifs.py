@@ -21,7 +21,7 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz import param
 from featviz import transforms as T
-from featviz.apps.explain.faithfulness import blurred
+from featviz.apps.explain.faithfulness import blur
 from featviz.apps.explain.request import box_averaged
 from featviz.network.bundled import IMAGE_NETWORKS, MOTIFS
 
@@ -88,8 +88,8 @@ def test_partly_shown_drawings_are_those_of_a_loop():
     given, certainty = reveal_parts(images, relevance, torch.Generator().manual_seed(1))
     kinds = set()
     for image, each, view, sure in zip(images, relevance, given, certainty[:, 0].tolist(), strict=True):
-        visible = (view != blurred(image)).any(0)
-        assert torch.equal(view, torch.where(visible, image, blurred(image)))
+        visible = (view != blur(image)).any(0)
+        assert torch.equal(view, torch.where(visible, image, blur(image)))
         smooth = box_averaged(each[None, None], 3)[0, 0]
         fraction = visible.float().mean().item()
         least = bool(smooth[visible].mean() < smooth[~visible].mean())

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from featviz.apps.explain.faithfulness import RANKING_DIVISOR, blurred
+from featviz.apps.explain.faithfulness import RANKING_DIVISOR, blur
 from featviz.network.bundled import MOTIFS
 from motifs.patterns import CENTRED
 
@@ -104,7 +104,7 @@ def blurred_copies(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]
     Args:
         images: In [0, 1].
     """
-    return torch.stack([blurred(image) for image in images])
+    return torch.stack([blur(image) for image in images])
 
 
 def reveal_parts(

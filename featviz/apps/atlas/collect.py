@@ -158,7 +158,7 @@ def _collect(
         for batch in batches:
             rows = _rows(network, layer, classes, batch.images, per_image, seed, counts["photographs"])
             contents = {f"{name}.bin": values.tobytes() for name, values in rows.items()}
-            files.append({PHOTOGRAPHS_FILE: _listed(batch.files, photographs), **contents})
+            files.append({PHOTOGRAPHS_FILE: _list_paths(batch.files, photographs), **contents})
             counts["seen"] = batch.read
             counts["rows"] += len(rows["numbers"])
             counts["photographs"] += len(batch.files)
@@ -179,7 +179,7 @@ def _ignore(_file: Path, _reason: str) -> None:
     """Skip a file that cannot be read."""
 
 
-def _listed(files: Sequence[Path], photographs: Path) -> bytes:
+def _list_paths(files: Sequence[Path], photographs: Path) -> bytes:
     """Return lines with the paths of photographs, relative to their folder."""
     return "".join(f"{json.dumps(str(file.relative_to(photographs)))}\n" for file in files).encode()
 

@@ -100,7 +100,7 @@ def _parts(
     """Decompose the activations of a layer."""
     activations = acts.as_map(layer)[0].detach()
     cells = _grid(activations, most, axes)
-    maps = _pooled(activations, cells) / _positions_per_cell(activations, cells)
+    maps = _pool(activations, cells) / _positions_per_cell(activations, cells)
     directions, shares = _groups(maps, groups)
     of_class, zero = torch.tensor([classes], device=image.device), torch.zeros_like(activations)[None]
     tensors = (
@@ -141,7 +141,7 @@ def _grid(maps: Float[Tensor, "channel *position"], most: int, axes: str) -> tup
     return tuple(max(1, round(side / shrink)) for side in sides)
 
 
-def _pooled(maps: Tensor, cells: tuple[int, ...]) -> Tensor:
+def _pool(maps: Tensor, cells: tuple[int, ...]) -> Tensor:
     """Sum a map (*more, *position) over each cell.
 
     A position on the border of cells is divided among them by area, so sums are kept.
@@ -210,11 +210,11 @@ def _sources(acts: Activations, previous: str, layer: str, most: int, axes: str)
     """
     activations, before = acts.as_map(layer)[0], acts.as_map(previous)[0].detach()
     cells = _grid(activations, most, axes)
-    grid = (_pooled(activations, cells) / _positions_per_cell(activations, cells)).flatten(1)
+    grid = (_pool(activations, cells) / _positions_per_cell(activations, cells)).flatten(1)
     sources = []
     for cell in range(grid.shape[1]):
         own = grid[:, cell].detach()
         length = (grid[:, cell] * own).sum() / own.norm().clamp(min=1e-9)
         (gradient,) = torch.autograd.grad(length, acts[previous], retain_graph=True, allow_unused=True)
-        sources.append(_pooled((_as_map(acts, previous, gradient) * before).sum(0), _grid(before, most, axes)))
+        sources.append(_pool((_as_map(acts, previous, gradient) * before).sum(0), _grid(before, most, axes)))
     return torch.stack(sources)

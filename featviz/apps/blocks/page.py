@@ -107,16 +107,16 @@ def _layer_data(store: Store, part: Parts, icons: LayerIcons, existing: Collecti
         "grid": _grid_of(part.maps[0]),
         "sheets": {kind: _sheet(store, part.layer, kind, names, existing) for kind, names in icons.items()},
         "channels": icon_channels(part),
-        "activation": _rounded(flat.norm(dim=0)),
+        "activation": _round(flat.norm(dim=0)),
         "cell_channels": _pairs(top.indices.T, top.values.T),
         "class_channels": _pairs(useful.indices, useful.values),
-        "support": [_rounded(one.flatten()) for one in part.support],
-        "shares": [_rounded(one.flatten()) for one in part.shares],
-        "effects": [_rounded(one) for one in part.effects.T],
+        "support": [_round(one.flatten()) for one in part.support],
+        "shares": [_round(one.flatten()) for one in part.shares],
+        "effects": [_round(one) for one in part.effects.T],
         **_group_colors(part),
         "sources": None
         if part.sources is None
-        else {"grid": _grid_of(part.sources[0]), "maps": [_rounded(one.flatten()) for one in part.sources]},
+        else {"grid": _grid_of(part.sources[0]), "maps": [_round(one.flatten()) for one in part.sources]},
     }
 
 
@@ -149,9 +149,9 @@ def _group_colors(part: Parts) -> dict[str, Any]:
 def _pairs(indices: Int[Tensor, "n k"], values: Float[Tensor, "n k"]) -> list[list[tuple[int, float]]]:
     """Return indices and values as pairs, by row."""
     rows = zip(indices.tolist(), values, strict=True)
-    return [list(zip(of_row, _rounded(numbers), strict=True)) for of_row, numbers in rows]
+    return [list(zip(of_row, _round(numbers), strict=True)) for of_row, numbers in rows]
 
 
-def _rounded(numbers: Tensor) -> list[float]:
+def _round(numbers: Tensor) -> list[float]:
     """Return numbers with four significant digits."""
     return [float(f"{number:.4g}") for number in numbers.tolist()]

@@ -89,10 +89,10 @@ def falls(
         found = []
         for chosen in sets:
             if is_image:
-                changed = forward(_replaced(images, 1, chosen, baseline, 0.5))
+                changed = forward(_replace(images, 1, chosen, baseline, 0.5))
             else:
                 dim = acts.layouts[source].channel
-                changed = forward(images, replace={source: lambda out: _replaced(out, dim, chosen, baseline, 0.0)})  # noqa: B023
+                changed = forward(images, replace={source: lambda out: _replace(out, dim, chosen, baseline, 0.0)})  # noqa: B023
             found.append(response - _flat(changed, layer, channel).gather(1, at).mean().item())
     return response, found
 
@@ -148,7 +148,7 @@ def _flat(acts: Activations, layer: str, channel: int) -> Float[Tensor, "n posit
     return acts.channel(layer, channel).unsqueeze(-1).flatten(1)
 
 
-def _replaced(tensor: Tensor, dim: int, channels: Sequence[int], baseline: Tensor | None, otherwise: float) -> Tensor:
+def _replace(tensor: Tensor, dim: int, channels: Sequence[int], baseline: Tensor | None, otherwise: float) -> Tensor:
     """Return a tensor with some channels replaced by a number for each."""
     changed = tensor.clone()
     view = changed.movedim(dim, 1)

@@ -127,7 +127,7 @@ def circuit(
     def write_pages(rendered: RenderedImages) -> list[str]:
         pages = []
         for one in walk:
-            ablation = _ablated(network, one, rendered, names)
+            ablation = _ablate(network, one, rendered, names)
             facts[address(*one.unit)] = {} if ablation is None else _numbers(ablation)
             extra = (found, of_groups, relatives) if one is wiring else (None, (), [])
             shown = Illustrated(one, ablation, *extra, heads=heads.of(one.weights))
@@ -159,7 +159,7 @@ def _family(network: fv.Network, unit: Unit) -> list[tuple[Relative, Float[Tenso
     return [(one, kernels[one.channel]) for one in family_of(kernels, channel)]
 
 
-def _ablated(network: fv.Network, wiring: Wiring, rendered: RenderedImages, names: dict[Unit, str]) -> Ablation | None:
+def _ablate(network: fv.Network, wiring: Wiring, rendered: RenderedImages, names: dict[Unit, str]) -> Ablation | None:
     """Ablate the inputs of a unit for its exemplars: its photographs, or else its image; `None` where there is none."""
     if wiring.files:
         images = photographs_of(network, wiring.files)

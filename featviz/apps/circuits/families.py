@@ -49,7 +49,7 @@ def kernels_alike(maps: Float[Tensor, "n channel rows columns"]) -> Float[Tensor
     return padded[:, :, top : top + side, left : left + side]
 
 
-def rotated(kernels: Float[Tensor, "n channel rows columns"], degrees: float) -> Float[Tensor, "n channel side side"]:
+def rotate(kernels: Float[Tensor, "n channel rows columns"], degrees: float) -> Float[Tensor, "n channel side side"]:
     """Rotate square kernels counterclockwise around their centre, by bilinear interpolation; corners are cut off.
 
     Args:
@@ -86,7 +86,7 @@ def similarities(kernels: Float[Tensor, "n channel side side"], angles: int = AN
         return flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
     own = unit(kernels)
-    return torch.stack([unit(rotated(kernels, 360 * i / angles)) @ own.T for i in range(angles)])
+    return torch.stack([unit(rotate(kernels, 360 * i / angles)) @ own.T for i in range(angles)])
 
 
 def family_of(

@@ -16,14 +16,14 @@ import featviz as fv
 from featviz.apps.circuits.ablate import Ablation
 from featviz.apps.circuits.expand import IMAGE, SKIP
 from featviz.apps.circuits.factorise import InputGroups
-from featviz.apps.circuits.families import Relative, rotated
+from featviz.apps.circuits.families import Relative, rotate
 from featviz.apps.circuits.heads import HeadCircuits, strongest_pairs
 from featviz.apps.circuits.pictures import title_of
 from featviz.apps.circuits.walk import Unit, Wiring
 from featviz.apps.shared.album import RenderedImages
 from featviz.apps.shared.batches import image_file, thumbnail_file
 from featviz.apps.shared.classes import network_title
-from featviz.apps.shared.page import MAX_SLUG, base64, counted, render_template
+from featviz.apps.shared.page import MAX_SLUG, base64, count_of, render_template
 from featviz.io import to_bytes, unique_slug
 
 RED, BLUE = (206, 45, 28), (38, 92, 214)
@@ -92,7 +92,7 @@ def write_unit(
     readers = [each.unit for each in walk if wiring.unit in each.units]
     page = {
         "unit": view.picture(wiring.unit),
-        "about": f"{counted(len(weights.kernels), 'input')} in {weights.source} of {network_title(network)}",
+        "about": f"{count_of(len(weights.kernels), 'input')} in {weights.source} of {network_title(network)}",
         "source": weights.source,
         "contributes": wiring.contributions is not None,
         "kernel": " x ".join(map(str, weights.kernels.shape[1:])),
@@ -100,7 +100,7 @@ def write_unit(
         "readers": [view.link(unit) for unit in readers],
         "response": None
         if shown.ablation is None
-        else _response(shown.ablation, counted(len(wiring.files), "photograph")),
+        else _response(shown.ablation, count_of(len(wiring.files), "photograph")),
         "lists": [
             (title, [view.input(wiring, shown.ablation, channel, most) for channel in channels])
             for title, channels in (("Excitatory inputs", wiring.excitatory), ("Inhibitory inputs", wiring.inhibitory))
@@ -178,7 +178,7 @@ class _View:
         """Return the template's values of a family: each kernel on the image, and the same turned back."""
         found = []
         for one, kernel in family:
-            aligned = rotated(kernel[None], -one.angle)[0]
+            aligned = rotate(kernel[None], -one.angle)[0]
             found.append(
                 self.picture((layer, one.channel))
                 | {
@@ -252,9 +252,9 @@ def _response(ablation: Ablation, photographs: str) -> dict[str, Any]:
     exemplar = "its own image" if photographs.startswith("0 ") else f"the {photographs} with the highest activation"
     rows = [("with all inputs", ablation.response, "")]
     for name, fall in (
-        (f"without the {counted(ablation.count, 'strongest excitatory input')}", ablation.excitatory),
-        (f"without {counted(ablation.count, 'random input')}, on average", ablation.random),
-        (f"without the {counted(ablation.inhibitors, 'strongest inhibitory input')}", ablation.inhibitory),
+        (f"without the {count_of(ablation.count, 'strongest excitatory input')}", ablation.excitatory),
+        (f"without {count_of(ablation.count, 'random input')}, on average", ablation.random),
+        (f"without the {count_of(ablation.inhibitors, 'strongest inhibitory input')}", ablation.inhibitory),
     ):
         rows.append((name, ablation.response - fall, _change(fall, ablation.response)))
     most = max(1e-12, *(abs(value) for _, value, _ in rows))

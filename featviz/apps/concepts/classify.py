@@ -64,9 +64,9 @@ def fit_direction(
     penalty = RIDGE * rows.square().sum().clamp(min=1e-12)
     count, channels = rows.shape
     if count < channels:  # the same solution with a smaller system of equations
-        vector = rows.T @ _solved(rows @ rows.T, penalty, target)
+        vector = rows.T @ _solve(rows @ rows.T, penalty, target)
     else:
-        vector = _solved(rows.T @ rows, penalty, rows.T @ target)
+        vector = _solve(rows.T @ rows, penalty, rows.T @ target)
     vector = vector / vector.norm().clamp(min=1e-12)
     return vector.float(), -float(vector @ mean)
 
@@ -115,7 +115,7 @@ def random_accuracies(
     return found
 
 
-def _solved(gram: Tensor, penalty: Tensor, target: Tensor) -> Tensor:
+def _solve(gram: Tensor, penalty: Tensor, target: Tensor) -> Tensor:
     """Solve (gram + penalty · I) · x = target."""
     factor = torch.linalg.cholesky(gram + penalty * torch.eye(len(gram)).to(gram))
     return torch.cholesky_solve(target[:, None], factor)[:, 0]

@@ -90,7 +90,7 @@ def _index_in(first: fv.Network, index: int, second: fv.Network, count: int) -> 
     return index_of_class(first.classes[index], second.classes) if index < len(first.classes) else None
 
 
-def recognised(images: Sequence[Float[Tensor, "c h w"]], judge: fv.Network) -> Float[Tensor, " classes"]:
+def recognise(images: Sequence[Float[Tensor, "c h w"]], judge: fv.Network) -> Float[Tensor, " classes"]:
     """Return the class probabilities of a judge, averaged over images and over nine crops of each.
 
     Args:

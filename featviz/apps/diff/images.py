@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.diff.classes import ClassChange, divergence, recognised, transfer_loss
+from featviz.apps.diff.classes import ClassChange, divergence, recognise, transfer_loss
 from featviz.apps.diff.page import page_facts, write_page
 from featviz.apps.diff.plan import (
     FIRST,
@@ -18,7 +18,7 @@ from featviz.apps.diff.plan import (
     PlannedCard,
     checkpoint_cards,
     class_cards,
-    combined,
+    combine,
     compared_card,
     shown_matches,
     unit_cards,
@@ -70,7 +70,7 @@ class ComparisonImages:
             The comparison with the page and the changes of classes according to the judge.
         """
         names = [FIRST, *(f"checkpoint{k}" for k in range(1, len(self.networks) - 1)), SECOND]
-        network = combined(dict(zip(names, self.networks, strict=True)))
+        network = combine(dict(zip(names, self.networks, strict=True)))
         album = Album(network, self.store)
         # Without a judge only changed logits tell which classes to show.
         classes = found.classes if judge else [each for each in found.classes if is_changed_class(each)][: self.most]
@@ -81,7 +81,7 @@ class ComparisonImages:
 
         def write(rendered: RenderedImages) -> list[str]:
             compared = [
-                _compared(rendered, card, each, self.networks, judge)
+                _compare(rendered, card, each, self.networks, judge)
                 for card, each in zip(of_classes, classes, strict=True)
             ]
             results.append(_with_classes(found, compared))
@@ -116,7 +116,7 @@ def _class_order(change: ClassChange) -> tuple[bool, float, float]:
     return change.transfer_loss is None, -(change.transfer_loss or 0.0), change.correlation
 
 
-def _compared(
+def _compare(
     rendered: RenderedImages,
     card: PlannedCard,
     change: ClassChange,
@@ -133,12 +133,12 @@ def _compared(
     first, last = torch.stack(images[::2]), torch.stack(images[1::2])
     loss = transfer_loss((networks[0], networks[-1]), change, (first, last))
     change = replace(change, transfer_loss=loss)
-    return change if judge is None else _judged(change, list(first), list(last), judge)
+    return change if judge is None else _judge(change, list(first), list(last), judge)
 
 
-def _judged(change: ClassChange, first: Sequence[Tensor], last: Sequence[Tensor], judge: fv.Network) -> ClassChange:
+def _judge(change: ClassChange, first: Sequence[Tensor], last: Sequence[Tensor], judge: fv.Network) -> ClassChange:
     """Return the change of a class according to a judge."""
-    before, after = recognised(first, judge), recognised(last, judge)
+    before, after = recognise(first, judge), recognise(last, judge)
     index = index_of_class(change.title, judge.classes)
     known = None if index is None or index >= len(before) else (float(before[index]), float(after[index]))
     return replace(change, change=divergence(before, after), probabilities=known)

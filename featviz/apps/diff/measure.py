@@ -82,7 +82,7 @@ def measure(
         for batch in image_batches(photographs, size=size, channels=networks[0].channels, batch=BATCH, skipped=skipped):
             used += len(batch.files)
             images = batch.images.to(networks[0].device)
-            acts = [forward(_fitted(images, net)) for forward, net in zip(forwards, networks, strict=True)]
+            acts = [forward(_fit(images, net)) for forward, net in zip(forwards, networks, strict=True)]
             tables = [_rows(*each, grid) for each in zip(acts, layers, networks, strict=True)]
             for each, table in zip(moments, tables[:-1], strict=True):
                 each.add(table, tables[-1])
@@ -101,7 +101,7 @@ def _too_few(folder: Path, count: int) -> OutputError:
     return OutputError(f"diff needs at least {MIN_PHOTOGRAPHS} images, got {count} in {folder}; give more, 100 or so")
 
 
-def _fitted(images: Float[Tensor, "n c h w"], network: fv.Network) -> Float[Tensor, "n c h2 w2"]:
+def _fit(images: Float[Tensor, "n c h w"], network: fv.Network) -> Float[Tensor, "n c h2 w2"]:
     """Resize images to the input size of a network."""
     return images if images.shape[2:] == network.size else resize(images, network.size)
 

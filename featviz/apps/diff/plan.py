@@ -53,7 +53,7 @@ class WantedImage:
     seed: int
 
 
-def combined(networks: Mapping[str, fv.Network]) -> fv.Network:
+def combine(networks: Mapping[str, fv.Network]) -> fv.Network:
     """Combine networks to render them and their differences. A module that occurs twice is copied.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.embedding import pooled, uses_class_token
+from featviz.apps.shared.embedding import pool, uses_class_token
 from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, read_photograph, write_cached
@@ -105,7 +105,7 @@ def _vectors(network: fv.Network, images: Float[Tensor, "n c h w"], layer: str) 
     """Return the class token of each image where there is one, else the mean over positions."""
     with torch.no_grad():
         acts = network.capture(images, [layer])
-        found = pooled(acts, layer, class_token=uses_class_token(network, layer)).float().cpu()
+        found = pool(acts, layer, class_token=uses_class_token(network, layer)).float().cpu()
     return check_finite(found, network, layer)
 
 

@@ -63,7 +63,7 @@ def embeddings(
         raise fv.SettingError(f"center must be True, False or None, got {shown(center)}")
     if isinstance(source, fv.Network) and photographs is not None:
         found = _from_photographs(source, Path(photographs), layer, limit, progress)
-        return _centered(found, center is not False)
+        return _center(found, center is not False)
     for name, value in (("photographs", photographs), ("layer", layer)):
         if value is not None:
             raise fv.SettingError(f"{name} needs a network as source, with photographs=, a folder of images")
@@ -73,10 +73,10 @@ def embeddings(
         if not str(source) or "\0" in str(source):
             raise fv.SettingError(f"source must be a file of vectors, a network or names and vectors, got {source!r}")
         names, array = read_vectors(Path(source), limit, progress)
-        found = _named(names, torch.from_numpy(array), Path(source).name)
+        found = _name(names, torch.from_numpy(array), Path(source).name)
     else:
         found = _from_pair(source, limit)
-    return _centered(found, center is True)
+    return _center(found, center is True)
 
 
 def _from_photographs(
@@ -109,7 +109,7 @@ def _from_matrix(network: fv.Network, limit: int | None) -> Embeddings:
         )
     matrix = network.embedding.weight.detach()
     count = min(network.tokens.size, len(matrix), limit or len(matrix))  # some matrices are padded
-    return _named(network.tokens.words(range(count)), matrix[:count].float().cpu(), f"the tokens of {network.label}")
+    return _name(network.tokens.words(range(count)), matrix[:count].float().cpu(), f"the tokens of {network.label}")
 
 
 def _from_pair(source: Any, limit: int | None) -> Embeddings:
@@ -131,10 +131,10 @@ def _from_pair(source: Any, limit: int | None) -> Embeddings:
             f"{wanted}; of {len(names)} names the vectors must have shape ({len(names)}, numbers), "
             f"got {tuple(array.shape)}"
         )
-    return _named(list(names)[:limit], array[:limit], "given vectors")
+    return _name(list(names)[:limit], array[:limit], "given vectors")
 
 
-def _named(names: Sequence[str], vectors: Tensor, source: str) -> Embeddings:
+def _name(names: Sequence[str], vectors: Tensor, source: str) -> Embeddings:
     """Return embeddings of words, without names that come again.
 
     Raises:
@@ -150,7 +150,7 @@ def _named(names: Sequence[str], vectors: Tensor, source: str) -> Embeddings:
     return Embeddings(tuple(names), vectors, source, torch.zeros(vectors.shape[1]))
 
 
-def _centered(found: Embeddings, center: bool) -> Embeddings:
+def _center(found: Embeddings, center: bool) -> Embeddings:
     """Return embeddings with the mean subtracted, if that is wanted and there are several."""
     if not center or len(found) < 2:
         return found

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import Float
 
-from featviz.apps.shared.page import counted
+from featviz.apps.shared.page import count_of
 from featviz.errors import OutputError
 from featviz.io import is_file, is_folder
 
@@ -163,7 +163,7 @@ class _Reader:
             if values is None:
                 raise OutputError(
                     f"line {number} of {self.file} must be a word and "
-                    f"{counted(self.numbers, 'finite number')}, got {_excerpt(line)}"
+                    f"{count_of(self.numbers, 'finite number')}, got {_excerpt(line)}"
                 )
             words.append(parts[0].decode(errors="replace"))
             rows.append(values)
@@ -199,7 +199,7 @@ def _chunks(file: Path) -> Iterator[tuple[bytes, int]]:
     Raises:
         OutputError: The file is missing, damaged, or holds no text.
     """
-    with _opened(file) as (stream, raw):
+    with _open(file) as (stream, raw):
         while text := stream.read(CHUNK_BYTES):
             if not text.endswith(b"\n"):
                 text += stream.readline(MAX_LINE_BYTES)
@@ -214,7 +214,7 @@ def _chunks(file: Path) -> Iterator[tuple[bytes, int]]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def _open(file: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Open a file, decompressed if it is compressed; yields that and the raw file.
 
     Raises:

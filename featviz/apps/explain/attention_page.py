@@ -14,7 +14,7 @@ from featviz.apps.explain.attention_flow import gradient_steps
 from featviz.apps.explain.attention_record import AttentionRecord
 from featviz.apps.explain.drawing import enlarged
 from featviz.apps.shared.input_pictures import rgb
-from featviz.apps.shared.page import base64, compressed, counted, render_template
+from featviz.apps.shared.page import base64, compress, count_of, render_template
 from featviz.io import encode
 
 THUMBNAIL = 24
@@ -31,8 +31,8 @@ def attention_page(record: AttentionRecord) -> str:
         record: The attention weights.
     """
     heads = [len(matrix) for matrix in record.weights]
-    total = counted(sum(heads), "head")
-    about = f"{counted(len(record.tokens), 'token')}, {counted(len(record.layers), 'layer')}, {total}"
+    total = count_of(sum(heads), "head")
+    about = f"{count_of(len(record.tokens), 'token')}, {count_of(len(record.layers), 'layer')}, {total}"
     return render_template(
         "explain/attention.html",
         _facts(record) | {"heads": heads},
@@ -72,16 +72,16 @@ def _matrices(record: AttentionRecord) -> Iterator[tuple[str, str]]:
     The means of the heads are multiplied with each other on the page, where errors add up.
     """
     for layer, matrix in enumerate(record.weights):
-        yield f"mean-{layer}", packed(matrix.mean(0), companded=True)
+        yield f"mean-{layer}", pack(matrix.mean(0), companded=True)
     if record.gradients is not None:
         for layer, step in enumerate(gradient_steps(record.weights, record.gradients)):
-            yield f"class-{layer}", packed(step - torch.eye(len(step)), companded=True)
+            yield f"class-{layer}", pack(step - torch.eye(len(step)), companded=True)
     for layer, matrix in enumerate(record.weights):
         for head, weights in enumerate(matrix):
-            yield f"head-{layer}-{head}", packed(weights)
+            yield f"head-{layer}-{head}", pack(weights)
 
 
-def packed(matrix: Float[Tensor, "l l"], *, companded: bool = False) -> str:
+def pack(matrix: Float[Tensor, "l l"], *, companded: bool = False) -> str:
     """Return a matrix of numbers >= 0 as text: the largest number of each row, and each number with 8 bits.
 
     Args:
@@ -95,7 +95,7 @@ def packed(matrix: Float[Tensor, "l l"], *, companded: bool = False) -> str:
     share = (matrix / largest.clamp(min=1e-30)[:, None]).clamp(0, 1)
     cells: UInt8[Tensor, "l l"] = ((share.sqrt() if companded else share) * 255).round().byte()
     data = largest.float().numpy().astype("<f4").tobytes() + cells.numpy().tobytes()
-    return compressed(data)
+    return compress(data)
 
 
 def _thumbnails(matrices: Float[Tensor, "n l l"], side: int) -> UInt8[Tensor, "n side side"]:

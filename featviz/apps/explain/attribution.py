@@ -16,7 +16,7 @@ from torch import Tensor
 
 from featviz.apps.explain.drawing import draw, enlarged, tint, with_class_names, with_legend
 from featviz.apps.explain.request import Method, box_averaged
-from featviz.apps.shared.input_pictures import plain, rgb
+from featviz.apps.shared.input_pictures import draw_input, rgb
 from featviz.errors import OutputError, SettingError
 from featviz.interfaces import ObjectiveLike, show_size
 from featviz.io import (
@@ -214,7 +214,7 @@ class Comparison:
         A method that does not apply says why.
         """
         axes = self.network.input.axes
-        image = enlarged(rgb(self.image[None])[0]) if axes == "yx" else plain(self.image, axes)
+        image = enlarged(rgb(self.image[None])[0]) if axes == "yx" else draw_input(self.image, axes)
         cells, labels = [], []
         for i, (target, score) in enumerate(zip(self.targets, self.scores, strict=True)):
             cells += [image, *(self._cell(i, k, image.shape) for k in range(len(self.methods)))]

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from featviz.apps.shared.input_pictures import SIGNAL_WIDTH, placed
-from featviz.io import draw_lines, stretched, to_bytes, wrapped
+from featviz.apps.shared.input_pictures import SIGNAL_WIDTH, draw_colors
+from featviz.io import draw_lines, stretch, to_bytes, wrap
 
 POSITIVE_COLOR, NEGATIVE_COLOR = (0.85, 0.10, 0.05), (0.05, 0.25, 0.85)
 """RGB of positive and negative contributions."""
@@ -86,8 +86,8 @@ def draw(
         bands = torch.lerp(torch.ones(()), color, BAND_OPACITY * weight)
         inks = torch.lerp(torch.tensor(LINE_COLOR), color, weight)
         return draw_lines(image.numpy(), inks.numpy(), bands.numpy(), width=width)
-    shown = torch.from_numpy(stretched(image.numpy())) if axes == "zyx" else image
-    return placed(tint(shown[None], strength[None, None], own, class_count)[0].numpy(), axes)
+    shown = torch.from_numpy(stretch(image.numpy())) if axes == "zyx" else image
+    return draw_colors(tint(shown[None], strength[None, None], own, class_count)[0].numpy(), axes)
 
 
 def class_color(i: int, count: int) -> tuple[float, float, float]:
@@ -124,7 +124,7 @@ def with_legend(sheet: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarra
     width = sheet.shape[1]
     points = max(13, min(18, width // 60))
     font, line = ImageFont.load_default(points), round(1.5 * points)
-    lines = wrapped(text, font, width - 2 * LEGEND_MARGIN)
+    lines = wrap(text, font, width - 2 * LEGEND_MARGIN)
     legend = Image.new("RGB", (width, line * (1 + len(lines)) + 2 * LEGEND_MARGIN), "white")
     strength = torch.linspace(-1, 1, min(BAR_WIDTH, width // 3)).expand(1, 1, points, -1)
     bar = Image.fromarray(to_bytes(tint(torch.ones_like(strength), strength)[0].numpy()))

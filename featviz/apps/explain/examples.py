@@ -16,7 +16,7 @@ import featviz as fv
 from featviz.apps.explain.drawing import draw
 from featviz.apps.explain.methods.gradients import guided_rectifier
 from featviz.apps.explain.scan import RANGES, Range, Scan, scan_folder
-from featviz.apps.shared.input_pictures import plain
+from featviz.apps.shared.input_pictures import draw_input
 from featviz.apps.shared.inputs import read_input
 from featviz.apps.shared.probe import check_channels, noise
 from featviz.engine import entry_point
@@ -222,7 +222,7 @@ class Examples:
     def _pixels(self, image: Float[Tensor, "c *size"]) -> np.ndarray:
         """Return a crop as 8-bit RGB."""
         axes = self.network.input.axes
-        return _pixels(image) if axes == "yx" else plain(image, axes, SIGNAL_CELL)
+        return _pixels(image) if axes == "yx" else draw_input(image, axes, SIGNAL_CELL)
 
     def _gradient_pixels(self, crop: Float[Tensor, "c *size"], gradient: Float[Tensor, "c *size"]) -> np.ndarray:
         """Return a gradient as 8-bit RGB: an image on grey; of a signal or a volume, colours over the crop."""

@@ -196,7 +196,7 @@ def compare(
             own_layer = layer if isinstance(attributor, LayerMethod) else None
             run = partial(explain, network, image if reads_text else images, objective, method, layer=own_layer)
             try:
-                found, milliseconds = _timed(run)
+                found, milliseconds = _time(run)
             except (fv.SettingError, fv.AddressError) as error:
                 problems[f"{name} of {objective}"] = str(error)
                 found = milliseconds = None
@@ -215,7 +215,7 @@ def compare(
     return Comparison(images[0], *facts, *sources)
 
 
-def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
+def _time(run: Callable[[], Any]) -> tuple[Any, float]:
     """Call a function; return its result and its time in ms, without the import of packages."""
     for _ in range(2):
         imported, started = len(sys.modules), time.perf_counter()

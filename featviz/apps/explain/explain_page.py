@@ -15,7 +15,7 @@ from featviz.apps.explain.faithfulness import measure_faithfulness
 from featviz.apps.explain.request import Method
 from featviz.apps.explain.text import TextComparison
 from featviz.apps.shared.input_pictures import plane_indices, planes_of, rgb
-from featviz.apps.shared.page import base64, compressed, counted, render_template
+from featviz.apps.shared.page import base64, compress, count_of, render_template
 from featviz.io import draw_lines, encode
 
 CHOICES = ("layer", "head")
@@ -43,7 +43,7 @@ def explain_page(found: Comparison | TextComparison, progress: Callable[[int, in
         "methods": _menus(found.methods, found.attributors),
         "cells": _cells(found, progress),
     }
-    about = f"{counted(len(found.targets), 'target')}, {counted(len(found.methods), 'method')}"
+    about = f"{count_of(len(found.targets), 'target')}, {count_of(len(found.methods), 'method')}"
     return render_template("explain/explain.html", data, title=f"What explains {network.label}", about=about)
 
 
@@ -98,7 +98,7 @@ def _cell(found: Comparison | TextComparison, row: int, column: int, one: Attrib
     share = shown / largest
     levels = (share.sign() * share.abs().sqrt() * SIGNED_LEVELS).round() + SIGNED_LEVELS + 1
     cell: dict[str, Any] = {
-        "map": compressed(levels.byte().numpy().tobytes()),
+        "map": compress(levels.byte().numpy().tobytes()),
         "largest": float(largest / full.clamp(min=1e-12)),
         "signed": bool((one.map < 0).any()),
         "milliseconds": _rounded(found.milliseconds[row][column] or 0),
@@ -112,7 +112,7 @@ def _cell(found: Comparison | TextComparison, row: int, column: int, one: Attrib
         cell[name] = {"curve": [_rounded(score) for score in curve], "area": _rounded(area)}
     if one.labels is not None:
         count = len(one.class_names)
-        cell["labels"] = compressed(_shown_planes(one.labels[0], one.axes).byte().numpy().tobytes())
+        cell["labels"] = compress(_shown_planes(one.labels[0], one.axes).byte().numpy().tobytes())
         cell["classes"] = [
             [name, [round(255 * part) for part in class_color(i, count)]] for i, name in enumerate(one.class_names)
         ]

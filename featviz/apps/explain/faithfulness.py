@@ -86,15 +86,15 @@ def measure_faithfulness(
         raise SettingError(f"steps must be >= 1, got {steps} (default {STEPS})")
     steps = min(steps, relevance.numel())
     if empty is None:
-        empty = blurred(image) if network.tokens is None else empty_text(network)
+        empty = blur(image) if network.tokens is None else empty_text(network)
     image, nothing = image.cpu(), empty.cpu()
-    masks = revealed(relevance, steps)
+    masks = reveal(relevance, steps)
     views = torch.cat([torch.where(masks, image, nothing), torch.where(masks, nothing, image)])
-    goal, scores = _scored(network, target, views)
+    goal, scores = _score(network, target, views)
     return Faithfulness(tuple(scores[: steps + 1].tolist()), tuple(scores[steps + 1 :].tolist()), str(goal))
 
 
-def revealed(relevance: Float[Tensor, "*size"], steps: int) -> Bool[Tensor, "n 1 *size"]:
+def reveal(relevance: Float[Tensor, "*size"], steps: int) -> Bool[Tensor, "n 1 *size"]:
     """Return which pixels are among the most relevant, from none of them to all in equal steps.
 
     Args:
@@ -108,7 +108,7 @@ def revealed(relevance: Float[Tensor, "*size"], steps: int) -> Bool[Tensor, "n 1
     return torch.stack([rank < len(order) * i / steps for i in range(steps + 1)])
 
 
-def blurred(image: Float[Tensor, "c *size"]) -> Float[Tensor, "c *size"]:
+def blur(image: Float[Tensor, "c *size"]) -> Float[Tensor, "c *size"]:
     """Return a copy that shows the colours of an image and none of its shapes; of a signal, its slow trend."""
     if image.ndim != 3:  # means of parts, since signals and volumes are resized without antialiasing
         small = F.interpolate(image[None], [min(BLURRED_SIDE, side) for side in image.shape[1:]], mode="area")
@@ -144,7 +144,7 @@ def curve_area(scores: tuple[float, ...]) -> float:
     return sum((before + after) / 2 for before, after in pairwise(scores)) / (len(scores) - 1)
 
 
-def _scored(
+def _score(
     network: fv.Network, target: ObjectiveLike, views: Float[Tensor, "n c *size"]
 ) -> tuple[ObjectiveLike, Float[Tensor, " n"]]:
     """Return the objective that is scored, and its scores: of a class the probability, where there is one."""

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from featviz.apps.explain.drawing import NEGATIVE_COLOR, POSITIVE_COLOR, with_legend
 from featviz.apps.shared.page import render_template
 from featviz.apps.shared.text import printable
-from featviz.io import wrapped
+from featviz.io import wrap
 
 FULL_OPACITY = 0.72
 """Opacity of the strongest colour behind a token, so that the token stays readable in light and in dark."""
@@ -164,8 +164,8 @@ def _draw(
     small: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Draw the title of one strip and its rows of tokens."""
-    title = wrapped(shown_token(strip.title), small, WIDTH - 2 * MARGIN)
-    tokens = [(wrapped(shown_token(each), font, WIDTH - 2 * MARGIN - 2 * PADDING) or [" "])[0] for each in strip.tokens]
+    title = wrap(shown_token(strip.title), small, WIDTH - 2 * MARGIN)
+    tokens = [(wrap(shown_token(each), font, WIDTH - 2 * MARGIN - 2 * PADDING) or [" "])[0] for each in strip.tokens]
     places, x, row = [], MARGIN, 0
     for token in tokens:
         width = round(font.getlength(token)) + 2 * PADDING

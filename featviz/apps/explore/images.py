@@ -216,7 +216,7 @@ class Images:
     def _render(self, jobs: list[Job], between_steps: Callable[[], None]) -> None:
         """Render the images of jobs of one group."""
         started = time.perf_counter()
-        batch = joined([job.detail for job in jobs])
+        batch = join([job.detail for job in jobs])
         if len(self.existing(batch.names)) < len(batch):
             progress = StepProgress(jobs, between_steps, self._hub)
             running = replace(batch, settings={**batch.settings, "progress": progress})
@@ -246,7 +246,7 @@ class Images:
         return float(found) if isinstance(found, int | float) else None
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
+def join(batches: Sequence[Batch]) -> Batch:
     """Join batches of the same settings. Of a batch whose images are compared, there is only one.
 
     Args:

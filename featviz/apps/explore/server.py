@@ -218,7 +218,7 @@ class Server:
         for place, plan in zip(places, plans, strict=True):
             answers[place] = plan
         self._add(answers, page)
-        return JSONResponse({"images": [_planned(plan) for plan in answers]})
+        return JSONResponse({"images": [_describe(plan) for plan in answers]})
 
     async def _cancel(self, request: Request) -> Response:
         body = await json_body(request)
@@ -289,7 +289,7 @@ class Server:
     async def _started(self, plan: Callable[[], Planned], page: str) -> Response:
         planned = await self._in_worker(plan)
         self._add([planned], page)
-        return JSONResponse(_planned(planned))
+        return JSONResponse(_describe(planned))
 
     def _add(self, plans: list[Planned], page: str) -> None:
         """Add the jobs of plans, unless the page has gone since it asked: its jobs were cancelled when it went."""
@@ -324,7 +324,7 @@ class _Events(StreamingResponse):
             self._left()
 
 
-def _planned(plan: Planned) -> dict[str, Any]:
+def _describe(plan: Planned) -> dict[str, Any]:
     """Return what a page is told about an image that it asked for."""
     if plan.problem is not None:
         return {

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import featviz as fv
-from featviz.apps.match import BATCH_NORM, Matched, Nearest, matched, nearest_photographs
+from featviz.apps.match import BATCH_NORM, Matched, Nearest, match_units, nearest_photographs
 from featviz.apps.shared.album import Album, Pages, RenderedImages
 from featviz.apps.shared.batches import image_file
 from featviz.io import open_image, pillow_pixels
@@ -51,7 +51,7 @@ class Matching:
         """
         if match is None:
             return cls(network, list(units.values()), {})
-        found = matched(network, list(units.values()), None if match == BATCH_NORM else match, weight=weight)
+        found = match_units(network, list(units.values()), None if match == BATCH_NORM else match, weight=weight)
         return cls(network, [each.objective for each in found], dict(zip(units, found, strict=True)))
 
     def nearest(self, album: Album, rendered: RenderedImages) -> dict[str, Nearest]:

@@ -12,7 +12,7 @@ import featviz as fv
 from featviz.apps.gallery.search import Search
 from featviz.apps.shared.album import RenderedImages
 from featviz.apps.shared.batches import image_file, thumbnail_file
-from featviz.apps.shared.page import embedded, render_template
+from featviz.apps.shared.page import embed_json, render_template
 from featviz.apps.units.summary import Summary
 from featviz.interfaces import show_size
 from featviz.io import Store, is_file, read_report
@@ -130,7 +130,7 @@ class Page:
     def html(self) -> str:
         """Return the page as HTML."""
         data = [[*map(asdict, card.images), *map(asdict, card.photographs)] for card in self.cards]
-        searched = "" if self.search is None else embedded(asdict(self.search))
+        searched = "" if self.search is None else embed_json(asdict(self.search))
         return render_template(
             "gallery/page.html", data, title=self.title, page=self, search=self.search, searched=searched
         )

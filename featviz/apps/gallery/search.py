@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from featviz.apps.shared.page import compressed
+from featviz.apps.shared.page import compress
 from featviz.apps.shared.text import printable
 from featviz.apps.units.responses import Responses
 from featviz.apps.units.statistics import percentiles
@@ -50,14 +50,14 @@ def make_search(
     if len(responses) < MIN_PHOTOGRAPHS:
         return None
     limit = max(MIN_PHOTOGRAPHS, min(MAX_PHOTOGRAPHS, MAX_NUMBERS // len(units)))
-    rows = _chosen(responses.names, set(shown), limit)
+    rows = _choose(responses.names, set(shown), limit)
     shares = percentiles(responses.values[:, list(units)])[rows]
-    packed = compressed((255 * shares).round().byte().numpy().tobytes())
+    packed = compress((255 * shares).round().byte().numpy().tobytes())
     names = [responses.names[row] for row in rows]
     return Search([printable(name) for name in names], len(units), packed), {name: i for i, name in enumerate(names)}
 
 
-def _chosen(names: Sequence[str], shown: set[str], limit: int) -> list[int]:
+def _choose(names: Sequence[str], shown: set[str], limit: int) -> list[int]:
     """Return the indices of at most `limit` photographs: those that are shown, and others that are spread evenly."""
     if len(names) <= limit:
         return list(range(len(names)))

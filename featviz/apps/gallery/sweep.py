@@ -19,7 +19,7 @@ from featviz.apps.match import MATCH_WEIGHT, Nearest
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title, network_title
-from featviz.apps.shared.page import MAX_SLUG, counted
+from featviz.apps.shared.page import MAX_SLUG, count_of
 from featviz.apps.shared.probe import check_channels
 from featviz.apps.units.labels import read_rows
 from featviz.apps.units.responses import Responses, read_responses
@@ -125,7 +125,7 @@ def sweep(
                 for layer, album in albums.items()
             ]
             cards = _layer_cards(network, store)
-            about = f"{counted(len(cards), 'layer')} of {network_title(network)}"
+            about = f"{count_of(len(cards), 'layer')} of {network_title(network)}"
             store.write("index.html", Page("Layers", about, cards, wide=len(network.size) != 2).html())
             return ["index.html", *pages]
 
@@ -294,7 +294,7 @@ def _is_note(note: Any) -> bool:
 
 
 def _layer_card(store: Store, note: Mapping[str, Any]) -> Card:
-    title = f"{note['layer'] or 'logit'}, {counted(note['units'], 'unit')}"
+    title = f"{note['layer'] or 'logit'}, {count_of(note['units'], 'unit')}"
     if note["image"] is None or not rendered_names(store, [note["image"]]):
         return Card(title, link=_page_file(note["layer"]))
     return Card(title, [card_image(store, note["image"])], link=_page_file(note["layer"]))

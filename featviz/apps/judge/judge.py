@@ -180,7 +180,7 @@ def _verdict(case: Case, judge: fv.Network, percentile: float | None) -> Verdict
         return Verdict(**measured, rank=None, probability=None, own_probability=None, verdict=text)
 
     def own_probabilities(image: Float[Tensor, "c h w"]) -> Float[Tensor, " classes"]:
-        return predict(case.network, case.fitted(image), head)[0]
+        return predict(case.network, case.fit(image), head)[0]
 
     head, (own_index, judge_index) = unit.network, case.classes
     _, own_probability, by_own = _recognition(own_probabilities, image, noise.images[0], own_index)

@@ -58,9 +58,9 @@ class Case:
         """Score of the unit, without transforms."""
         if self.subject.depends_on_position:
             return self.robustness.clean.item()
-        return fv.score(self.network, self.subject.unit, self.fitted(self.subject.image)).item()
+        return fv.score(self.network, self.subject.unit, self.fit(self.subject.image)).item()
 
-    def fitted(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "1 c h2 w2"]:
+    def fit(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "1 c h2 w2"]:
         """Resize an image to the network's input size, keeping its aspect ratio where the network accepts that."""
         size = self.network.size
         return resize(image[None], size) if self.network.fixed_size else resize_to_cover(image, size)

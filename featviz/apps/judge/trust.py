@@ -130,7 +130,7 @@ def _trust(case: Case, layers: tuple[str, ...], photographs: Photographs, column
     scores = photographs.scores[:, column]
     own, labelled = _photographs_of_unit(case, photographs.files, scores)
     scale = photographs.scale(layers, own)
-    image = paths(case.network, case.fitted(case.subject.image), layers)
+    image = paths(case.network, case.fit(case.subject.image), layers)
     best = own[scores[own].argsort(descending=True)][:EXEMPLARS]
     started = paths(case.network, _from_photographs(case, [photographs.files[i] for i in best.tolist()]), layers)
     path, agreement = scale.late_similarity(image), scale.late_similarity(image, started)

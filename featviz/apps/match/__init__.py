@@ -5,7 +5,7 @@ from featviz.apps.match.match import (
     BATCH_NORM,
     MATCH_WEIGHT,
     Matched,
-    matched,
+    match_units,
 )
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "MATCH_WEIGHT",
     "Matched",
     "Nearest",
-    "matched",
+    "match_units",
     "nearest_photographs",
     "with_copies_marked",
 ]

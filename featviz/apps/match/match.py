@@ -78,7 +78,7 @@ class Matched:
 
 
 @entry_point
-def matched(
+def match_units(
     network: fv.Network,
     units: Sequence[Objective],
     match: str | Path | None,

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import featviz as fv
 from featviz.apps.shared.input_pictures import icon_pixels
-from featviz.apps.shared.page import counted
+from featviz.apps.shared.page import count_of
 from featviz.io import Store, encode
 from featviz.network import PRECISIONS
 
@@ -242,16 +242,16 @@ def run_overlapped(network: fv.Network, batches: Sequence[Batch], store: Store) 
         for batch in batches:
             writing: list[Future[None]] = []
             outcomes = render_batch(network, batch, store, partial(_submit, pool, writing))
-            yield from _written(*unwritten)
+            yield from _wait_for_files(*unwritten)
             unwritten = outcomes, writing
-        yield from _written(*unwritten)
+        yield from _wait_for_files(*unwritten)
 
 
 def _submit(pool: ThreadPoolExecutor, writing: list[Future[None]], write: Callable[[], None]) -> None:
     writing.append(pool.submit(write))
 
 
-def _written(outcomes: list[Outcome], writing: list[Future[None]]) -> list[Outcome]:
+def _wait_for_files(outcomes: list[Outcome], writing: list[Future[None]]) -> list[Outcome]:
     """Wait until the files of a batch are written, and return its outcomes."""
     for each in writing:
         each.result()
@@ -300,7 +300,7 @@ def render_missing(
 def _estimate(network: fv.Network, todo: Sequence[Batch], existing: int, *, is_local: bool) -> str:
     """Return how many images will be rendered, and about how long that takes, from a few steps of the first batch."""
     count, there = sum(map(len, todo)), f"{existing} are there already" if existing else ""
-    text = ", ".join(filter(None, (f"{counted(count, 'image')} to render", there)))
+    text = ", ".join(filter(None, (f"{count_of(count, 'image')} to render", there)))
     if count < MIN_ESTIMATED or not is_local:
         return text
     first, times = todo[0], []

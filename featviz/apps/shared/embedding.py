@@ -45,7 +45,7 @@ def uses_class_token(network: fv.Network, layer: str) -> bool:
     return layout.kind == "tokens" and CLASS_TOKEN in dict(layout.special)
 
 
-def pooled(acts: Activations, layer: str, *, class_token: bool) -> Float[Tensor, "n channels"]:
+def pool(acts: Activations, layer: str, *, class_token: bool) -> Float[Tensor, "n channels"]:
     """Return one vector per image.
 
     Args:

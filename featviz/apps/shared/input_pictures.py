@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from featviz.apps.shared.photographs import encode_webp
-from featviz.io import clip_picture, draw_lines, frames_of, slices_picture, stretched, to_bytes, zoom_of
+from featviz.io import clip_picture, draw_lines, frames_of, slices_picture, stretch, to_bytes, zoom_of
 from featviz.io.plots import BARE_ROWS
 
 SIGNAL_WIDTH = 480
@@ -24,7 +24,7 @@ def rgb(images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n 3 *size"]:
     return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, *images.shape[2:])
 
 
-def plain(image: Float[Tensor, "c *size"], axes: str, width: int = SIGNAL_WIDTH) -> UInt8[np.ndarray, "h w 3"]:
+def draw_input(image: Float[Tensor, "c *size"], axes: str, width: int = SIGNAL_WIDTH) -> UInt8[np.ndarray, "h w 3"]:
     """Draw the lines of a signal, the middle slices of a volume, frames of a clip side by side, or an image.
 
     Args:
@@ -41,10 +41,10 @@ def plain(image: Float[Tensor, "c *size"], axes: str, width: int = SIGNAL_WIDTH)
     if axes == "x":
         return draw_lines(image.numpy(), width=width)
     shown = rgb(image[None])[0].numpy()
-    return placed(stretched(shown) if axes == "zyx" else shown, axes)
+    return draw_colors(stretch(shown) if axes == "zyx" else shown, axes)
 
 
-def placed(image: Float[np.ndarray, "3 *size"], axes: str) -> UInt8[np.ndarray, "h w 3"]:
+def draw_colors(image: Float[np.ndarray, "3 *size"], axes: str) -> UInt8[np.ndarray, "h w 3"]:
     """Return an image, the middle slices of a volume or frames of a clip in a row, in given colours.
 
     Args:
@@ -80,7 +80,7 @@ def planes_of(image: Float[Tensor, "c *size"], axes: str) -> list[UInt8[np.ndarr
     shown = rgb(image[None])[0].numpy()
     some = plane_indices(shown.shape[1])
     zoom = zoom_of(shown.shape[2:])
-    colors = stretched(shown) if axes == "zyx" else shown
+    colors = stretch(shown) if axes == "zyx" else shown
     return [frame.repeat(zoom, 0).repeat(zoom, 1) for frame in frames_of(colors[:, some])]
 
 
@@ -98,4 +98,4 @@ def encode_input(image: Float[Tensor, "c *size"], axes: str) -> bytes:
     """
     if axes == "yx":
         return encode_webp(image)
-    return encode_webp(torch.from_numpy(plain(image, axes).copy()).permute(2, 0, 1) / 255)
+    return encode_webp(torch.from_numpy(draw_input(image, axes).copy()).permute(2, 0, 1) / 255)

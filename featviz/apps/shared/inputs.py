@@ -22,7 +22,7 @@ from featviz.io import (
     read_photograph,
     separate_images,
 )
-from featviz.network import InputSpec, Network, fitted, read_values
+from featviz.network import InputSpec, Network, fit_to_input, read_values
 
 GivenInput = GivenImage
 """As `GivenImage`; for signals and volumes a .npy, .wav or .nii.gz file, or numbers (c, *size) in [0, 1]."""
@@ -58,7 +58,7 @@ def read_input(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
     """
     if len(spec.size) == 2:
         return read_photograph(file, size=spec.size, channels=spec.channels)
-    return fitted(_read_one(file, spec), spec)
+    return fit_to_input(_read_one(file, spec), spec)
 
 
 def separate_inputs(network: Network, given: GivenInput) -> list[Any] | None:
@@ -84,7 +84,7 @@ def separate_inputs(network: Network, given: GivenInput) -> list[Any] | None:
     if not is_batch and not isinstance(given, list | tuple):
         return None
     if not len(given):
-        raise SettingError(f"there is no input in the list; give {_accepted(network)}")
+        raise SettingError(f"there is no input in the list; give {_list_accepted(network)}")
     return list(given)
 
 
@@ -112,7 +112,7 @@ def as_data(network: Network, given: GivenInput) -> Float[Tensor, "n c *size"]:
     if isinstance(listed[0], str | Path):
         files = [_read_one(file, spec) for file in listed]
         alike = len({values.shape for values in files}) == 1 and not network.fixed_size
-        inputs = [spec.images(values[None])[0] if alike else fitted(values, spec) for values in files]
+        inputs = [spec.images(values[None])[0] if alike else fit_to_input(values, spec) for values in files]
     else:
         inputs = [_numbers(network, each) for each in listed]
     if len({each.shape for each in inputs}) > 1:
@@ -144,7 +144,7 @@ def _numbers(network: Network, given: Any) -> Float[Tensor, "c *size"]:
     """
     axes = len(network.size)
     if not isinstance(given, np.ndarray | Tensor):
-        raise SettingError(f"an input of {network.label} must be {_accepted(network)}, got {type(given).__name__}")
+        raise SettingError(f"an input of {network.label} must be {_list_accepted(network)}, got {type(given).__name__}")
     found = torch.from_numpy(given.copy()) if isinstance(given, np.ndarray) else given.detach().cpu()
     found = found[0] if found.ndim == axes + 2 and len(found) == 1 else found
     found = found[None] if found.ndim == axes else found
@@ -158,7 +158,7 @@ def _numbers(network: Network, given: Any) -> Float[Tensor, "c *size"]:
     return found.float()
 
 
-def _accepted(network: Network) -> str:
+def _list_accepted(network: Network) -> str:
     """Return what an input may be, for messages."""
     dims = network.input.dims.removeprefix("n, ")
     return (

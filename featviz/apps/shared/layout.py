@@ -63,13 +63,13 @@ def lay_out(vectors: Rows, method: str, seed: int) -> np.ndarray:
     rows = len(vectors)
     generator = np.random.default_rng(seed)
     sample = np.sort(generator.choice(rows, FITTED, replace=False)) if rows > FITTED else np.arange(rows)
-    axes = _principal_axes(_normalised(np.asarray(vectors[sample], np.float32)))
-    fitted = _normalised(np.asarray(vectors[sample], np.float32)) @ axes
+    axes = _principal_axes(_normalise(np.asarray(vectors[sample], np.float32)))
+    fitted = _normalise(np.asarray(vectors[sample], np.float32)) @ axes
     plane = _fit(fitted, method, seed)
     if rows > FITTED:
         placed = np.empty((rows, 2), np.float32)
         for first in range(0, rows, CHUNK):
-            chunk = _normalised(np.asarray(vectors[first : first + CHUNK], np.float32)) @ axes
+            chunk = _normalise(np.asarray(vectors[first : first + CHUNK], np.float32)) @ axes
             placed[first : first + CHUNK] = _place_beside(chunk, fitted, plane)
         placed[sample] = plane
         plane = placed
@@ -133,7 +133,7 @@ def _fit(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
     return np.asarray(model.fit_transform(vectors), np.float32)
 
 
-def _normalised(vectors: np.ndarray) -> np.ndarray:
+def _normalise(vectors: np.ndarray) -> np.ndarray:
     """Return vectors of length 1."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
@@ -147,9 +147,9 @@ def _principal_axes(vectors: np.ndarray) -> np.ndarray:
 def _place_beside(vectors: np.ndarray, fitted: np.ndarray, plane: np.ndarray) -> np.ndarray:
     """Place vectors at the mean position of their nearest neighbours by cosine similarity, weighted by softmax."""
     placed = np.empty((len(vectors), 2), np.float32)
-    known, positions = torch.from_numpy(_normalised(fitted)).T, torch.from_numpy(plane)
+    known, positions = torch.from_numpy(_normalise(fitted)).T, torch.from_numpy(plane)
     for first in range(0, len(vectors), COMPARED):
-        similarity = torch.from_numpy(_normalised(vectors[first : first + COMPARED])) @ known
+        similarity = torch.from_numpy(_normalise(vectors[first : first + COMPARED])) @ known
         nearest = similarity.topk(min(NEIGHBOURS, len(fitted)), dim=1)
         weights = (SHARPNESS * (nearest.values - 1)).softmax(1)
         placed[first : first + COMPARED] = (positions[nearest.indices] * weights[..., None]).sum(1).numpy()

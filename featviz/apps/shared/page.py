@@ -43,14 +43,14 @@ def render_template(template: str, data: Any, **names: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(data=embedded(data), version=fv.__version__, **names)
+    page = environment.get_template(template).render(data=embed_json(data), version=fv.__version__, **names)
     return _with_policy(page)
 
 
-def embedded(data: Any) -> str:
+def embed_json(data: Any) -> str:
     r"""Return data as JSON that can stand in a script element: only markup could end it, so no `<` is left.
 
-    >>> embedded("</script>")
+    >>> embed_json("</script>")
     '"\\u003c/script>"'
     """
     return json.dumps(data).replace("<", "\\u003c")
@@ -76,15 +76,15 @@ def base64(data: bytes) -> str:
     return b64encode(data).decode()
 
 
-def compressed(data: bytes) -> str:
+def compress(data: bytes) -> str:
     """Return binary data, compressed by zlib, as text in base 64."""
     return base64(zlib.compress(data, COMPRESSION))
 
 
-def counted(count: int, noun: str) -> str:
+def count_of(count: int, noun: str) -> str:
     """Return a number with its noun in singular or plural.
 
-    >>> counted(2, "layer")
+    >>> count_of(2, "layer")
     '2 layers'
     """
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

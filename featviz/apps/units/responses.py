@@ -15,7 +15,7 @@ import featviz as fv
 from featviz.apps.explain.examples import Examples
 from featviz.apps.explain.scan import BATCH, Ranking, Scan, scan_of, strongest, tensors_of
 from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.embedding import last_layer, pooled, uses_class_token
+from featviz.apps.shared.embedding import last_layer, pool, uses_class_token
 from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.image_batches import ImageBatch, SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, read_photograph, write_cached
@@ -132,12 +132,12 @@ def _read(
         folder, size=network.size, channels=network.channels, spec=network.input, batch=BATCH, skipped=skipped
     ):
         first = ranking.seen
-        found, position = _passed(network, layer, batch)
+        found, position = _pass(network, layer, batch)
         ranking.update(batch.files, found["values"], position)
         chosen = [i for i in range(len(batch.files)) if first + i in sample]
         names += [batch.files[i].relative_to(folder).as_posix() for i in chosen]
         if judge is not None:
-            found["judged"] = _judged(network, judge, batch)
+            found["judged"] = _embed_by_judge(network, judge, batch)
         for name, values in found.items():
             rows[name].append(values[chosen])
         if progress:
@@ -155,14 +155,14 @@ def _sample(count: int) -> range | frozenset[int]:
     return frozenset(order[:MAX_SAMPLE].tolist())
 
 
-def _passed(network: fv.Network, layer: str, batch: ImageBatch) -> tuple[dict[str, Tensor], Int[Tensor, "n units"]]:
+def _pass(network: fv.Network, layer: str, batch: ImageBatch) -> tuple[dict[str, Tensor], Int[Tensor, "n units"]]:
     """Run the network once, and return the rows of a batch and the positions of the largest activations."""
     embedding = _embedding_layer(network)
     has_classes = network.logits_layer is not None
     with torch.no_grad():
         acts = network.capture(batch.images, {layer, embedding, *([OUTPUT] if has_classes else [])})
         values, position = strongest(acts, layer)
-        features = pooled(acts, embedding, class_token=uses_class_token(network, embedding)).float().cpu()
+        features = pool(acts, embedding, class_token=uses_class_token(network, embedding)).float().cpu()
         predicted = acts.logits().argmax(1).cpu() if has_classes else None
     values = values.float()
     check_finite(values, network, layer)
@@ -171,7 +171,7 @@ def _passed(network: fv.Network, layer: str, batch: ImageBatch) -> tuple[dict[st
     return rows if predicted is None else rows | {"predicted": predicted}, position
 
 
-def _judged(network: fv.Network, judge: fv.Network, batch: ImageBatch) -> Float[Tensor, "n features"]:
+def _embed_by_judge(network: fv.Network, judge: fv.Network, batch: ImageBatch) -> Float[Tensor, "n features"]:
     """Return the embedding of photographs by a judge, which may need them at another size."""
     images = batch.images
     if (judge.size, judge.channels) != (network.size, network.channels):
@@ -179,7 +179,7 @@ def _judged(network: fv.Network, judge: fv.Network, batch: ImageBatch) -> Float[
     layer = _embedding_layer(judge)
     with torch.no_grad():
         acts = judge.capture(images, [layer])
-        found = pooled(acts, layer, class_token=uses_class_token(judge, layer)).float().cpu()
+        found = pool(acts, layer, class_token=uses_class_token(judge, layer)).float().cpu()
     return check_finite(found, judge, layer)
 
 

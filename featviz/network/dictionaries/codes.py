@@ -111,7 +111,7 @@ def nonnegative_codes(
     step = 1 / torch.linalg.matrix_norm(gram, 2).clamp(min=torch.finfo(gram.dtype).tiny)
     target = x @ decoder.T
     with torch.no_grad():
-        codes = _settled(target, gram, step)
+        codes = _iterate(target, gram, step)
     before = codes
     for i in range(1, LAST_ITERATIONS + 1):
         ahead = codes + (i - 1) / (i + 2) * (codes - before)
@@ -119,7 +119,7 @@ def nonnegative_codes(
     return codes
 
 
-def _settled(
+def _iterate(
     target: Float[Tensor, "*n features"], gram: Float[Tensor, "features features"], step: Tensor
 ) -> Float[Tensor, "*n features"]:
     """Return codes that the iterations change no more, or those after `MOST_ITERATIONS`."""
@@ -136,6 +136,6 @@ def _settled(
     return codes
 
 
-def moved(values: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def move(values: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Return tensors on a device, in a floating-point type; other values as they are."""
     return values.to(device, dtype) if isinstance(values, Tensor) else values
