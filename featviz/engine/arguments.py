@@ -61,7 +61,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        args, kwargs = tuple(map(_without_numpy, args)), {name: _without_numpy(each) for name, each in kwargs.items()}  # type: ignore
+        args, kwargs = tuple(map(_to_python, args)), {name: _to_python(each) for name, each in kwargs.items()}  # type: ignore
         given = signature.bind(*args, **kwargs).arguments
         for name, check in checks.items():
             if name in given and not (given[name] is None and signature.parameters[name].default is None):
@@ -88,7 +88,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def _without_numpy(value: Any) -> Any:
+def _to_python(value: Any) -> Any:
     return value.item() if isinstance(value, np.bool_ | np.integer | np.floating) else value
 
 

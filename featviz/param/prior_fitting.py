@@ -68,7 +68,7 @@ def fit_prior(
     """
     spec = None if network is None else _input_of(network)
     axes = "yx" if spec is None else spec.axes
-    sides, channels = _check(size, channels, spec)
+    sides, channels = _check_sizes(size, channels, spec)
     parts = _squares(images, channels, sides) if spec is None or axes == "yx" else _parts(images, sides, spec)
     mean, covariance, cross_power = _moments(parts, channels, sides)
     color = _axes(covariance)
@@ -97,7 +97,7 @@ def _input_of(network: Network) -> InputSpec:
     return network.input
 
 
-def _check(size: int | Size | None, channels: int | None, spec: InputSpec | None) -> tuple[Size, int]:
+def _check_sizes(size: int | Size | None, channels: int | None, spec: InputSpec | None) -> tuple[Size, int]:
     """Return the length of each axis and the number of channels.
 
     Raises:

@@ -165,7 +165,7 @@ def _alike(found: Tensor, expected: Tensor) -> bool:
 
 def _logits(call: AttentionCall, tokens: Float[Tensor, "t c"]) -> Float[Tensor, "heads t+1 t+1"] | None:
     """Return the logits of an attention between tokens and a token of zeros, the last; `None` if there are several."""
-    found, _ = call.run(_shape(tokens, call.tokens))
+    found, _ = call.run(_lay_out(tokens, call.tokens))
     count = len(tokens) + 1
     if len(found) != 1 or found[0].numel() % count**2 or found[0].shape[-1] != count:
         return None
@@ -179,14 +179,14 @@ def _products(logits: Float[Tensor, "heads t+1 t+1"]) -> Float[Tensor, "heads t 
 
 def _output(call: AttentionCall, tokens: Float[Tensor, "t c"], weights: Tensor) -> Float[Tensor, "t out"]:
     """Return the output for each token, without that for a token of zeros, if it reads itself with a weight by head."""
-    _, out = call.run(_shape(tokens, call.tokens), weights)
+    _, out = call.run(_lay_out(tokens, call.tokens), weights)
     flat = torch.empty(0, 1) if out is None else out.reshape(-1, out.shape[-1])
     if len(flat) != len(tokens) + 1:
         raise ValueError(f"expected an output for each of {len(tokens) + 1} tokens, got {len(flat)}")
     return flat[:-1] - flat[-1]
 
 
-def _shape(tokens: Float[Tensor, "t c"], like: Tensor) -> Tensor:
+def _lay_out(tokens: Float[Tensor, "t c"], like: Tensor) -> Tensor:
     """Return tokens and one of zeros in the layout of another tensor: tokens first or second, or without a batch."""
     given = torch.cat([tokens, torch.zeros_like(tokens[:1])])
     return given if like.ndim == 2 else given[:, None] if like.shape[1] == 1 else given[None]

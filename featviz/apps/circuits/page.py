@@ -23,7 +23,7 @@ from featviz.apps.circuits.walk import Unit, Wiring
 from featviz.apps.shared.album import RenderedImages
 from featviz.apps.shared.batches import image_file, thumbnail_file
 from featviz.apps.shared.classes import network_title
-from featviz.apps.shared.page import MAX_SLUG, base64, count_of, render_template
+from featviz.apps.shared.page import MAX_SLUG, base64, pluralize, render_template
 from featviz.io import to_bytes, unique_slug
 
 RED, BLUE = (206, 45, 28), (38, 92, 214)
@@ -92,7 +92,7 @@ def write_unit(
     readers = [each.unit for each in walk if wiring.unit in each.units]
     page = {
         "unit": view.picture(wiring.unit),
-        "about": f"{count_of(len(weights.kernels), 'input')} in {weights.source} of {network_title(network)}",
+        "about": f"{pluralize(len(weights.kernels), 'input')} in {weights.source} of {network_title(network)}",
         "source": weights.source,
         "contributes": wiring.contributions is not None,
         "kernel": " x ".join(map(str, weights.kernels.shape[1:])),
@@ -100,7 +100,7 @@ def write_unit(
         "readers": [view.link(unit) for unit in readers],
         "response": None
         if shown.ablation is None
-        else _response(shown.ablation, count_of(len(wiring.files), "photograph")),
+        else _response(shown.ablation, pluralize(len(wiring.files), "photograph")),
         "lists": [
             (title, [view.input(wiring, shown.ablation, channel, most) for channel in channels])
             for title, channels in (("Excitatory inputs", wiring.excitatory), ("Inhibitory inputs", wiring.inhibitory))
@@ -252,9 +252,9 @@ def _response(ablation: Ablation, photographs: str) -> dict[str, Any]:
     exemplar = "its own image" if photographs.startswith("0 ") else f"the {photographs} with the highest activation"
     rows = [("with all inputs", ablation.response, "")]
     for name, fall in (
-        (f"without the {count_of(ablation.count, 'strongest excitatory input')}", ablation.excitatory),
-        (f"without {count_of(ablation.count, 'random input')}, on average", ablation.random),
-        (f"without the {count_of(ablation.inhibitors, 'strongest inhibitory input')}", ablation.inhibitory),
+        (f"without the {pluralize(ablation.count, 'strongest excitatory input')}", ablation.excitatory),
+        (f"without {pluralize(ablation.count, 'random input')}, on average", ablation.random),
+        (f"without the {pluralize(ablation.inhibitors, 'strongest inhibitory input')}", ablation.inhibitory),
     ):
         rows.append((name, ablation.response - fall, _change(fall, ablation.response)))
     most = max(1e-12, *(abs(value) for _, value, _ in rows))

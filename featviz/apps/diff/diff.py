@@ -94,7 +94,7 @@ def diff(
     check_number("threshold", threshold, at_least=0, at_most=1, note=f"(default {DEFAULT_THRESHOLD})")
     for name, value in (("most", most), ("per_class", per_class)):
         check_number(name, value, at_least=1, at_most=MAX_IMAGES, whole=True)
-    networks = [first, *_check(checkpoints), second]
+    networks = [first, *_check_checkpoints(checkpoints), second]
     for network in networks[:-1]:
         check_comparable(network, second)
     own, others = choose_layers(first, second, layers, second_layers)
@@ -122,7 +122,7 @@ def diff(
     return ComparisonImages(networks, store, most, per_class, seed, settings).render(found, judge, backend, progress)
 
 
-def _check(checkpoints: Any) -> list[fv.Network]:
+def _check_checkpoints(checkpoints: Any) -> list[fv.Network]:
     """Return networks that are given as a sequence.
 
     Raises:

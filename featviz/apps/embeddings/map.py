@@ -16,7 +16,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.embeddings.neighbours import MAX_NAME, neighbour_lists
 from featviz.apps.shared.layout import check_method, lay_out
-from featviz.apps.shared.page import count_of, render_template
+from featviz.apps.shared.page import pluralize, render_template
 from featviz.apps.shared.photographs import encode_webp
 from featviz.apps.shared.text import printable
 from featviz.checks import as_whole
@@ -66,7 +66,7 @@ def write_map(
     noun = "photograph" if embeddings.files else "name"
     source = printable(embeddings.source, most=MAX_NAME)
     total = f" of {len(embeddings)}" if len(rows) < len(embeddings) else ""
-    about = f"{len(rows)}{total} {count_of(len(embeddings), noun).partition(' ')[2]}, laid out by {LABELS[method]}"
+    about = f"{len(rows)}{total} {pluralize(len(embeddings), noun).partition(' ')[2]}, laid out by {LABELS[method]}"
     page = render_template("embeddings/page.html", data, title=f"Map of {source}", about=about, noun=noun)
     write(path, page.encode(errors="replace"))
     return path

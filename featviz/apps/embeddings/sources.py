@@ -73,7 +73,7 @@ def embeddings(
         if not str(source) or "\0" in str(source):
             raise fv.SettingError(f"source must be a file of vectors, a network or names and vectors, got {source!r}")
         names, array = read_vectors(Path(source), limit, progress)
-        found = _name(names, torch.from_numpy(array), Path(source).name)
+        found = _drop_repeats(names, torch.from_numpy(array), Path(source).name)
     else:
         found = _from_pair(source, limit)
     return _center(found, center is True)
@@ -109,7 +109,9 @@ def _from_matrix(network: fv.Network, limit: int | None) -> Embeddings:
         )
     matrix = network.embedding.weight.detach()
     count = min(network.tokens.size, len(matrix), limit or len(matrix))  # some matrices are padded
-    return _name(network.tokens.words(range(count)), matrix[:count].float().cpu(), f"the tokens of {network.label}")
+    return _drop_repeats(
+        network.tokens.words(range(count)), matrix[:count].float().cpu(), f"the tokens of {network.label}"
+    )
 
 
 def _from_pair(source: Any, limit: int | None) -> Embeddings:
@@ -131,10 +133,10 @@ def _from_pair(source: Any, limit: int | None) -> Embeddings:
             f"{wanted}; of {len(names)} names the vectors must have shape ({len(names)}, numbers), "
             f"got {tuple(array.shape)}"
         )
-    return _name(list(names)[:limit], array[:limit], "given vectors")
+    return _drop_repeats(list(names)[:limit], array[:limit], "given vectors")
 
 
-def _name(names: Sequence[str], vectors: Tensor, source: str) -> Embeddings:
+def _drop_repeats(names: Sequence[str], vectors: Tensor, source: str) -> Embeddings:
     """Return embeddings of words, without names that come again.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import Float
 
-from featviz.apps.shared.page import count_of
+from featviz.apps.shared.page import pluralize
 from featviz.errors import OutputError
 from featviz.io import is_file, is_folder
 
@@ -163,7 +163,7 @@ class _Reader:
             if values is None:
                 raise OutputError(
                     f"line {number} of {self.file} must be a word and "
-                    f"{count_of(self.numbers, 'finite number')}, got {_excerpt(line)}"
+                    f"{pluralize(self.numbers, 'finite number')}, got {_excerpt(line)}"
                 )
             words.append(parts[0].decode(errors="replace"))
             rows.append(values)

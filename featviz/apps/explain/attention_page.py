@@ -14,7 +14,7 @@ from featviz.apps.explain.attention_flow import gradient_steps
 from featviz.apps.explain.attention_record import AttentionRecord
 from featviz.apps.explain.drawing import enlarged
 from featviz.apps.shared.input_pictures import rgb
-from featviz.apps.shared.page import base64, compress, count_of, render_template
+from featviz.apps.shared.page import base64, compress, pluralize, render_template
 from featviz.io import encode
 
 THUMBNAIL = 24
@@ -31,8 +31,8 @@ def attention_page(record: AttentionRecord) -> str:
         record: The attention weights.
     """
     heads = [len(matrix) for matrix in record.weights]
-    total = count_of(sum(heads), "head")
-    about = f"{count_of(len(record.tokens), 'token')}, {count_of(len(record.layers), 'layer')}, {total}"
+    total = pluralize(sum(heads), "head")
+    about = f"{pluralize(len(record.tokens), 'token')}, {pluralize(len(record.layers), 'layer')}, {total}"
     return render_template(
         "explain/attention.html",
         _facts(record) | {"heads": heads},

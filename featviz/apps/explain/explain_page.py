@@ -15,7 +15,7 @@ from featviz.apps.explain.faithfulness import measure_faithfulness
 from featviz.apps.explain.request import Method
 from featviz.apps.explain.text import TextComparison
 from featviz.apps.shared.input_pictures import plane_indices, planes_of, rgb
-from featviz.apps.shared.page import base64, compress, count_of, render_template
+from featviz.apps.shared.page import base64, compress, pluralize, render_template
 from featviz.io import draw_lines, encode
 
 CHOICES = ("layer", "head")
@@ -43,7 +43,7 @@ def explain_page(found: Comparison | TextComparison, progress: Callable[[int, in
         "methods": _menus(found.methods, found.attributors),
         "cells": _cells(found, progress),
     }
-    about = f"{count_of(len(found.targets), 'target')}, {count_of(len(found.methods), 'method')}"
+    about = f"{pluralize(len(found.targets), 'target')}, {pluralize(len(found.methods), 'method')}"
     return render_template("explain/explain.html", data, title=f"What explains {network.label}", about=about)
 
 

@@ -13,7 +13,7 @@ from featviz.apps.explore.requests import IDS, RequestError, read_id, read_text
 from featviz.apps.gallery.page import Card, Page, card_image
 from featviz.apps.shared.batches import rendered_names
 from featviz.apps.shared.classes import network_title
-from featviz.apps.shared.page import count_of
+from featviz.apps.shared.page import pluralize
 from featviz.io import Store
 
 FILE = "board.json"
@@ -84,7 +84,7 @@ class Board:
                 cards.append(Card(item["note"] or image.shows, [image]))
         if not cards:
             raise RequestError("the board is empty; add an image first")
-        about = f"{count_of(len(cards), 'image')} of {network_title(self._network)}"
+        about = f"{pluralize(len(cards), 'image')} of {network_title(self._network)}"
         data = BytesIO()
         with ZipFile(data, "w", ZIP_STORED) as archive:  # the images are compressed already
             archive.writestr("index.html", Page("Board", about, cards).html(), ZIP_DEFLATED)

@@ -50,12 +50,14 @@ def _crops(network: fv.Network, examples: Any, channel: int) -> list[Photograph]
     for i, place in enumerate(places):
         facts = {"activation": f"{place.activation:.4g}", "photograph": place.file.name}
         whole = _whole_file(examples, place.file)
-        found.append(Photograph(f"{stem}-{i}.webp", f"photograph {i + 1}", facts, whole, *_mark(network, place.box)))
+        found.append(
+            Photograph(f"{stem}-{i}.webp", f"photograph {i + 1}", facts, whole, *_relative_box(network, place.box))
+        )
     mean = Photograph(f"{stem}-{len(places)}.webp", f"mean of {len(places)} photographs")
     return [*found, mean] if len(places) > 1 else found
 
 
-def _mark(network: fv.Network, box: tuple[int, ...]) -> tuple[tuple[float, float, float, float], float]:
+def _relative_box(network: fv.Network, box: tuple[int, ...]) -> tuple[tuple[float, float, float, float], float]:
     """Return a box as shares of the picture of the whole input, and the ratio of the picture's width to its height.
 
     A volume, whose slices do not show where a box lies, has none.

@@ -21,7 +21,7 @@ from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, 
 from featviz.apps.shared.batches import Backend, image_file
 from featviz.apps.shared.classes import class_title, find_classes, network_title
 from featviz.apps.shared.input_pictures import encode_input
-from featviz.apps.shared.page import count_of
+from featviz.apps.shared.page import pluralize
 from featviz.apps.shared.photographs import photographs_of_classes
 from featviz.engine import entry_point
 from featviz.engine.shorthand import as_param
@@ -71,8 +71,8 @@ def gallery(
             for none.
         judge: Network with the same classes that judges whether it recognises them in the images; `None` for none.
         match: Folder of photographs whose distribution of activations the images of classes get, as in
-            `apps.match.matched`; `"batch-norm"` for the network's own statistics; `None` for neither. Images that are
-            copies of a photograph are marked on the page, and listed as problems.
+            `apps.match.match_units`; `"batch-norm"` for the network's own statistics; `None` for neither. Images that
+            are copies of a photograph are marked on the page, and listed as problems.
         match_weight: Weight of `match`, >= 0.
         size: Height and width of the images in px, or one side; `None` for the network's input size.
         steps: Steps of each image, >= 0.
@@ -225,7 +225,7 @@ def _write_page(
     if judge is not None:
         by_judge = (VERDICTS[True, True], VERDICTS[False, True])
         recognised = sum(facts["verdict"] in by_judge for facts in verdicts.values())
-        about += f"; {network_title(judge)} recognises {recognised} of {count_of(len(verdicts), 'image')}"
+        about += f"; {network_title(judge)} recognises {recognised} of {pluralize(len(verdicts), 'image')}"
     store.write("index.html", Page("Classes", about, cards, wide=len(network.size) != 2).html())
     return "index.html"
 

@@ -43,7 +43,7 @@ class Matching:
             network: The network.
             units: The units by title.
             match: A folder of photographs, or `"batch-norm"`; `None` for no matching.
-            weight: Weight of the distributions, as for `apps.match.matched`.
+            weight: Weight of the distributions, as for `apps.match.match_units`.
 
         Raises:
             OutputError: The folder is missing or has no images.

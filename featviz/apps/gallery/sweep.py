@@ -19,7 +19,7 @@ from featviz.apps.match import MATCH_WEIGHT, Nearest
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title, network_title
-from featviz.apps.shared.page import MAX_SLUG, count_of
+from featviz.apps.shared.page import MAX_SLUG, pluralize
 from featviz.apps.shared.probe import check_channels
 from featviz.apps.units.labels import read_rows
 from featviz.apps.units.responses import Responses, read_responses
@@ -68,7 +68,7 @@ def sweep(
         photographs: Folder of images. Those with the highest activation are shown next to each unit, cropped to its
             receptive field, with a name and scores of the unit as in `fv.unit`; `None` for none.
         labels: A .csv file of photographs and their labels, beside the folders in which they lie; `None` for none.
-        match: Folder of photographs whose distribution of activations the images get, as in `apps.match.matched`;
+        match: Folder of photographs whose distribution of activations the images get, as in `apps.match.match_units`;
             `"batch-norm"` for the network's own statistics; `None` for neither. Images of what a unit responds to
             least are not matched. Copies of a photograph are marked on the page, and listed as problems.
         match_weight: Weight of `match`, >= 0.
@@ -125,7 +125,7 @@ def sweep(
                 for layer, album in albums.items()
             ]
             cards = _layer_cards(network, store)
-            about = f"{count_of(len(cards), 'layer')} of {network_title(network)}"
+            about = f"{pluralize(len(cards), 'layer')} of {network_title(network)}"
             store.write("index.html", Page("Layers", about, cards, wide=len(network.size) != 2).html())
             return ["index.html", *pages]
 
@@ -294,7 +294,7 @@ def _is_note(note: Any) -> bool:
 
 
 def _layer_card(store: Store, note: Mapping[str, Any]) -> Card:
-    title = f"{note['layer'] or 'logit'}, {count_of(note['units'], 'unit')}"
+    title = f"{note['layer'] or 'logit'}, {pluralize(note['units'], 'unit')}"
     if note["image"] is None or not rendered_names(store, [note["image"]]):
         return Card(title, link=_page_file(note["layer"]))
     return Card(title, [card_image(store, note["image"])], link=_page_file(note["layer"]))

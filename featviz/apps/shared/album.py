@@ -8,7 +8,7 @@ from typing import Any
 
 import featviz as fv
 from featviz.apps.shared.batches import IMAGES_FOLDER, Backend, Batch, LocalBackend, render_missing
-from featviz.apps.shared.page import count_of
+from featviz.apps.shared.page import pluralize
 from featviz.engine.shorthand import as_param
 from featviz.errors import OutputError, SettingError, shown
 from featviz.interfaces import Param, Size
@@ -110,7 +110,7 @@ class Pages:
     def __repr__(self) -> str:
         """Show the number of images and the path of the first page."""
         problems = f", {len(self.problems)} with problems" if self.problems else ""
-        return f"<{count_of(self.count, 'image')}{problems}: {self.page}>"
+        return f"<{pluralize(self.count, 'image')}{problems}: {self.page}>"
 
     @property
     def page(self) -> str:
@@ -157,7 +157,7 @@ def render_pages(
     vanished = {name for batch in batches for name in batch.names} - existing - problems.keys()
     if vanished:
         raise OutputError(
-            f"{count_of(len(vanished), 'image')} vanished from {store.url} during the run; was it deleted? run again"
+            f"{pluralize(len(vanished), 'image')} vanished from {store.url} during the run; was it deleted? run again"
         )
     wanted = [(title, *image) for album in albums for title, images in album.cards.items() for image in images]
     missing = {

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import featviz as fv
 from featviz.apps.shared.input_pictures import icon_pixels
-from featviz.apps.shared.page import count_of
+from featviz.apps.shared.page import pluralize
 from featviz.io import Store, encode
 from featviz.network import PRECISIONS
 
@@ -300,7 +300,7 @@ def render_missing(
 def _estimate(network: fv.Network, todo: Sequence[Batch], existing: int, *, is_local: bool) -> str:
     """Return how many images will be rendered, and about how long that takes, from a few steps of the first batch."""
     count, there = sum(map(len, todo)), f"{existing} are there already" if existing else ""
-    text = ", ".join(filter(None, (f"{count_of(count, 'image')} to render", there)))
+    text = ", ".join(filter(None, (f"{pluralize(count, 'image')} to render", there)))
     if count < MIN_ESTIMATED or not is_local:
         return text
     first, times = todo[0], []

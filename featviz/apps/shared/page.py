@@ -81,10 +81,10 @@ def compress(data: bytes) -> str:
     return base64(zlib.compress(data, COMPRESSION))
 
 
-def count_of(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """Return a number with its noun in singular or plural.
 
-    >>> count_of(2, "layer")
+    >>> pluralize(2, "layer")
     '2 layers'
     """
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -10,7 +10,7 @@ import torch
 
 import featviz as fv
 from featviz.apps.explain.examples import Place
-from featviz.apps.shared.page import base64, count_of, render_template
+from featviz.apps.shared.page import base64, pluralize, render_template
 from featviz.apps.shared.photographs import WHOLE_SIDE, encode_webp
 from featviz.apps.shared.text import printable
 from featviz.apps.units.images import UnitImage, facet_note
@@ -42,7 +42,7 @@ def unit_page(card: UnitCard) -> str:
         "units/page.html",
         data,
         title=printable(card.title),
-        about=f"{card.facts['unit'].partition(' of ')[2]}, {count_of(len(card.responses), 'photograph')}",
+        about=f"{card.facts['unit'].partition(' of ')[2]}, {pluralize(len(card.responses), 'photograph')}",
         groups=groups,
         known=card.summary,
         names=[(printable(name.text), f"{name.auroc:.3f}", name.count) for name in card.summary.names],
