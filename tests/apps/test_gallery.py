@@ -337,6 +337,7 @@ def test_a_folder_keeps_its_precision(motifnet, tmp_path, monkeypatch):
     for i, choice in enumerate([True, False]):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{i}"))
         monkeypatch.setattr("featviz.engine.autotune._is_faster", lambda *_, choice=choice: choice)
+        monkeypatch.setattr("featviz.engine.autotune.has_quick_bfloat16", lambda _: True)
         for channels in ([0, 1], [1, 2]):
             assert fv.sweep(motifnet, tmp_path / "out", "stage1", channels=channels, size=64, steps=2).count == 2
     fv.sweep(motifnet, tmp_path / "other", "stage1", channels=[0], size=64, steps=2)
