@@ -43,7 +43,7 @@ HYSTERESIS = 0.05
 
 So layers of one network that take nearly as long in both precisions are rendered in the same one.
 """
-HOPELESS = 3
+MAX_SLOWDOWN = 3
 """A precision in which one small convolution takes this many times as long is not tried on the whole network.
 
 Measured: 19 on one thread and 45 on two of a CPU without AVX-512; GoogLeNet takes 40 times as long there.
@@ -109,7 +109,7 @@ def has_quick_bfloat16(device: torch.device) -> bool:
         images = torch.ones(1, 64, 28, 28, dtype=precision)
         weights = torch.ones(64, 64, 3, 3, dtype=precision)
         fastest[precision] = min(timeit.repeat(partial(F.conv2d, images, weights), number=1, repeat=4))
-    return fastest[torch.bfloat16] < HOPELESS * fastest[torch.float32]
+    return fastest[torch.bfloat16] < MAX_SLOWDOWN * fastest[torch.float32]
 
 
 def _is_faster(
