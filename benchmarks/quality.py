@@ -90,17 +90,20 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     def their(peer: Contender, steps: int) -> Theirs:
         return Theirs(peer, bench.classes, task, steps, bench.maker.fingerprint)
 
+    def timed(quality: str, steps: int) -> Ours:
+        return Ours(bench.maker, goals, {"quality": quality, "steps": max(64, steps), "until": steps})
+
     each = clock(
         {
-            "featviz": lambda steps: Ours(bench.maker, goals, {"steps": max(64, steps), "until": steps}),
+            **{quality: partial(timed, quality) for quality in fv.PRESETS},
             **{name: partial(their, peer) for name, peer in peers.items()},
         }
     )
-    for quality, settings in fv.PRESETS.items():
-        draw = Ours(bench.maker, goals, settings)
-        row(f"featviz {quality}", settings["steps"], each["featviz"], bench.pictures(f"featviz-{quality}", 50, draw))
+    for quality, preset in fv.PRESETS.items():
+        images = bench.pictures(f"featviz-{quality}", 50, Ours(bench.maker, goals, {"quality": quality}))
+        row(f"featviz {quality}", preset.steps, each[quality], images)
     for name, peer in peers.items():
-        equal = round(fv.PRESETS["usual"]["steps"] * each["featviz"] / each[name])
+        equal = round(fv.PRESETS["usual"].steps * each["usual"] / each[name])
         for run, steps in ((name, PEERS[name]), (f"{name} as long", equal)):
             row(run, steps, each[name], bench.pictures(run.replace(" ", "-"), 50, their(peer, steps)))
     if LUCENT not in peers:
@@ -109,8 +112,8 @@ def classes(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
     side_by_side = make_grid(both, nrow=-(-50 // SHOWN))
     iio.imwrite(SHEET, (255 * side_by_side).round().byte().permute(1, 2, 0).numpy(), quality=88)
     lucents = PEERS[LUCENT] * each[LUCENT]
-    for quality, settings in fv.PRESETS.items():
-        print(f"{quality}: {settings['steps'] * each['featviz'] / lucents:.3f} of Lucent's time")
+    for quality, preset in fv.PRESETS.items():
+        print(f"{quality}: {preset.steps * each[quality] / lucents:.3f} of Lucent's time")
 
 
 def motifs(bench: Bench) -> None:
@@ -123,7 +126,7 @@ def motifs(bench: Bench) -> None:
         names = makers[maker].classes
         goals = [f"logit:{name}" for name in names]
         for first in SEEDS:
-            draw = Ours(makers[maker], goals, {**fv.PRESETS["usual"], "seed": first})
+            draw = Ours(makers[maker], goals, {"seed": first})
             images = bench.pictures(f"motifs-{maker}-{first}", len(names), draw)
             found = [class_rank(image, i, judges[judge]) for i, image in enumerate(images)]
             missed = ", ".join(name for name, (rank, _) in zip(names, found, strict=True) if rank > 1)
@@ -159,7 +162,7 @@ def units(bench: Bench, peers: dict[str, Contender], weights: Path) -> None:
             drawn[name] = bench.pictures(
                 f"units-{layer}-{name}",
                 len(channels),
-                Ours(bench.maker, [f"{layer}:{channel}" for channel in channels], fv.PRESETS[quality]),
+                Ours(bench.maker, [f"{layer}:{channel}" for channel in channels], {"quality": quality}),
             )
         task = {"model": MAKER, "layer": layer, "weights": str(weights), "size": SMALL, "device": bench.device}
         if LUCENT in peers:

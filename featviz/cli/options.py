@@ -18,10 +18,12 @@ Size = Annotated[
     str | None,
     typer.Option(
         help="Size of the image in px: 224, or 160x320 (height x width). Signals have one length, volumes and video "
-        "three, as 16x64x64. Default: the network's input size."
+        "three, as 16x64x64. Default: the network's input size, smaller for drafts."
     ),
 ]
-Quality = Annotated[str, typer.Option(help="Quality preset: draft (320 steps), usual (512), best (1536).")]
+Quality = Annotated[
+    str, typer.Option(help="Quality preset: draft (smaller images, 216 steps), usual (512), best (1536).")
+]
 Match = Annotated[
     str | None,
     typer.Option(
@@ -246,7 +248,7 @@ class PageStepsOptions:
 
     quality: Annotated[
         str | None,
-        typer.Option(help="Quality preset: draft (320 steps), usual (512), best (1536). Default: 256 steps."),
+        typer.Option(help="Steps of a quality preset: draft (216), usual (512), best (1536). Default: 256."),
     ] = None
     steps: Annotated[
         int | None, typer.Option(help="Optimisation steps. Default: those of the quality preset, or 256.")
@@ -259,15 +261,12 @@ class PageStepsOptions:
         Raises:
             SettingError: There is no such preset.
         """
-        from featviz.engine import preset
+        from featviz.engine import find_preset
 
+        preset = None if self.quality is None else find_preset(self.quality)
         if self.steps is not None:
-            steps = self.steps
-        elif self.quality is not None:
-            steps = int(preset(self.quality)["steps"])
-        else:
-            return {}
-        return {"steps": steps}
+            return {"steps": self.steps}
+        return {} if preset is None else {"steps": preset.steps}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +275,18 @@ class StepsOptions(PageStepsOptions):
 
     quality: Quality = "usual"
     steps: Steps = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The preset and the steps of each image, as keyword arguments.
+
+        Raises:
+            SettingError: There is no such preset.
+        """
+        from featviz.engine import find_preset
+
+        find_preset(self.quality)
+        return {"quality": self.quality, "steps": self.steps}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,8 +64,11 @@ def render(
         ),
     ] = None,
     optimizer: Annotated[
-        str, typer.Option(help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))".')
-    ] = "adam",
+        str | None,
+        typer.Option(
+            help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))". Default: adam.'
+        ),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.08.")] = None,
     match: Match = None,
     match_weight: MatchWeight = MATCH_WEIGHT,
@@ -102,14 +105,15 @@ def render(
 
     Several objectives are rendered as one batch.
     """
-    from featviz.engine import check_rate, check_save
-    from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms
+    from featviz.apps.match import matched_spatial
+    from featviz.engine import check_rate, check_save, find_preset
+    from featviz.engine.shorthand import as_optimizer, as_param, as_transforms
     from featviz.interfaces import as_size
     from featviz.io import check_result
 
     check_result(output or Path("image.png"))
-    named, steps = find_own(own), as_steps(quality, steps)
-    follows = as_optimizer(optimizer, lr, named)
+    named = find_own(own)
+    follows = as_optimizer(optimizer, lr, named, usual=find_preset(quality).optimizer)
     parsed = [fv.objectives.parse(text, named) for text in objectives or []]
     if not parsed and not classes:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
@@ -136,11 +140,12 @@ def render(
     rendering = fv.render(
         loaded,
         [unit.objective for unit in units] if units else parsed,
-        param=params if loaded.inputs else params[""],
+        param=params if loaded.inputs else params[""] or matched_spatial(units),
         size=None if sides is None else as_size(sides, len(loaded.size)),
         batch=batch,
         transforms=as_transforms(transforms, named),
         optimizer=follows,
+        quality=quality,
         steps=steps,
         seed=seed,
         start=start,

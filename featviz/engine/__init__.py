@@ -3,7 +3,7 @@
 from featviz.engine.arguments import entry_point
 from featviz.engine.job import Start
 from featviz.engine.pictures import NUMBERS, check_rate, check_save
-from featviz.engine.presets import PRESETS, preset
+from featviz.engine.presets import PRESETS, Preset, find_preset
 from featviz.engine.recipe import Recipe, fingerprint
 from featviz.engine.render import render
 from featviz.engine.repr_parser import parse_repr, parse_value
@@ -11,6 +11,6 @@ from featviz.engine.result import Rendering, Robustness
 from featviz.engine.scoring import Scorer, open_scorer, score
 
 __all__ = [
-    "NUMBERS", "PRESETS", "Recipe", "Rendering", "Robustness", "Scorer", "Start", "check_rate", "check_save",
-    "entry_point", "fingerprint", "open_scorer", "parse_repr", "parse_value", "preset", "render", "score",
+    "NUMBERS", "PRESETS", "Preset", "Recipe", "Rendering", "Robustness", "Scorer", "Start", "check_rate", "check_save",
+    "entry_point", "find_preset", "fingerprint", "open_scorer", "parse_repr", "parse_value", "render", "score",
 ]  # fmt: skip

@@ -3,37 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from featviz.errors import SettingError
+from featviz.interfaces import Optimizer, Size
+from featviz.network import Network
+from featviz.optimizers import Adam
 
-PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of a render that go together. Each holds unless the argument of `render` is given.
+
+    Args:
+        steps: Number of steps.
+        optimizer: How the image follows the gradient.
+        scale: Sides of images relative to the input size of the network, in (0, 1]. Networks that accept no other size
+            have 1, as do other inputs than images.
+        min_side: Sides in px below which images are not scaled.
+    """
+
+    steps: int
+    optimizer: Optimizer = Adam()
+    scale: float = 1.0
+    min_side: int = 128
+
+    def size(self, network: Network) -> Size | None:
+        """Return the size of images for a network, in px; `None` for its input size."""
+        if network.fixed_size or network.input.axes != "yx":
+            return None
+        scale = max(self.scale, self.min_side / min(network.size))
+        return tuple(round(scale * side) for side in network.size) if scale < 1 else None
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "draft": MappingProxyType({"steps": 320}),
-        "usual": MappingProxyType({"steps": 512}),
-        "best": MappingProxyType({"steps": 1536}),
+        "draft": Preset(216, Adam(0.12, 0.05), scale=4 / 7),
+        "usual": Preset(512),
+        "best": Preset(1536),
     }
 )
-"""Keyword arguments for `fv.render`, as in `fv.render(net, "stage2:5", **fv.PRESETS["best"])`; `usual` is the default.
+"""The settings by the name that `quality` takes, as in `fv.render(net, "stage2:5", quality="best")`; `usual` is the
+default.
 
 Source: measured; docs/quality.md lists what else was tried.
 """
 
 
-def preset(quality: str, **overrides: Any) -> dict[str, Any]:
-    """Return the settings of a quality preset.
+def find_preset(quality: str) -> Preset:
+    """Return a quality preset.
 
     Args:
         quality: `"draft"`, `"usual"` or `"best"`.
-        overrides: Settings that replace those of the preset; `None` leaves one as it is.
 
     Raises:
         SettingError: There is no such preset.
 
-    >>> preset("draft", steps=None)
-    {'steps': 320}
+    >>> find_preset("best").steps
+    1536
     """
     if quality not in PRESETS:
         raise SettingError(f"quality must be one of {', '.join(PRESETS)}, got {quality!r}")
-    return {**PRESETS[quality], **{name: value for name, value in overrides.items() if value is not None}}
+    return PRESETS[quality]

@@ -17,6 +17,7 @@ from featviz.engine.chunks import Chunks
 from featviz.engine.job import Job, Start
 from featviz.engine.memory import keep_freed_memory
 from featviz.engine.monitor import Monitor
+from featviz.engine.presets import find_preset
 from featviz.engine.recording import Recorder
 from featviz.engine.reporting import Reporter, copy_images
 from featviz.engine.result import Rendering, Robustness
@@ -27,13 +28,12 @@ from featviz.engine.several_inputs import (
     params_of_inputs,
     transforms_of_inputs,
 )
-from featviz.engine.shorthand import as_optimizer, as_param, as_steps, as_transforms, usual_param
+from featviz.engine.shorthand import as_optimizer, as_param, as_transforms, usual_param
 from featviz.errors import FeatvizWarning, SettingError
 from featviz.interfaces import Optimizer, ProgressSource, Size
 from featviz.io import auto_bar
 from featviz.network import Execution, Network
 from featviz.objectives import ObjectiveSource
-from featviz.optimizers import Adam
 from featviz.param.inputs import InputParams
 
 MOVED = 0.01
@@ -50,7 +50,7 @@ def render(
     size: int | Size | None = None,
     batch: int = 1,
     transforms: InputTransformSource = None,
-    optimizer: Optimizer | str = Adam(),
+    optimizer: Optimizer | str | None = None,
     lr: float | None = None,
     quality: str = "usual",
     steps: int | None = None,
@@ -77,16 +77,18 @@ def render(
             `param.Image()`, with another decay of the spectrum for signals, volumes and video. With several optimised
             inputs, a dict of these by name of the input; left out are defaults.
         size: Height and width of the images in px, or one side; for signals and volumes the length of each axis, as
-            (4096,). `None` for the param's own, which is that of the start image or of the network unless it says
-            otherwise.
+            (4096,). `None` for the param's own; it is that of the start image or of the network, smaller for drafts,
+            unless the param says otherwise.
         batch: Number of images of each objective; 1 for the param's own.
         transforms: One transform or a sequence of them; `()` for none; or text, such as `"lucid"`. `None` for
             `transforms.STANDARD`, for `transforms.NEAR` with a param that has the trait `close_views`, and for those of
             `featviz.transforms.presets.USUAL` with signals, volumes and video. With several optimised inputs, a dict of
             these by name of the input; left out are defaults.
-        optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`.
+        optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`. `None` for that of
+            `quality`, `Adam()` except for drafts.
         lr: Initial learning rate of Adam, > 0; `None` for that of `optimizer`.
-        quality: `"draft"`, `"usual"` or `"best"`: the number of steps, 320, 512 or 1536.
+        quality: `"usual"` (512 steps), `"best"` (1536), or `"draft"`: 216 steps at a larger rate, of images with 4/7 of
+            the sides of the network's input, at least 128 px, unless a size is given.
         steps: Number of steps, >= 0. 0 returns the start. `None` for those of `quality`.
         seed: Image *i* draws from `seed + i`, or from the *i*-th of several seeds.
         start: An image file, or images in [0, 1] of shape (c, h, w) or (n, c, h, w), to start from; signals and
@@ -109,15 +111,16 @@ def render(
         SettingError: An argument is out of its range.
         RenderError: No image receives a gradient, every score became NaN, or memory ran out.
     """
+    preset, starts = find_preset(quality), start is not None
     if network.inputs:
-        param = params_of_inputs(network, param, size, batch, starts=start is not None)
+        param = params_of_inputs(network, param, size, batch, starts=starts)
         transforms = transforms_of_inputs(network, param, transforms)
     else:
-        usual = usual_param(network.input, starts=start is not None)
+        usual, usual_size = usual_param(network.input, starts=starts), None if starts else preset.size(network)
         given = check_one(network, "param", param)
-        param = as_param(usual if given is None else given, size, batch, spec=network.input)
+        param = as_param(usual if given is None else given, size, batch, spec=network.input, usual_size=usual_size)
         transforms = as_transforms(check_one(network, "transforms", transforms))
-    optimizer, steps = as_optimizer(optimizer, lr), as_steps(quality, steps)
+    optimizer, steps = as_optimizer(optimizer, lr, usual=preset.optimizer), preset.steps if steps is None else steps
     _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps))

@@ -9,7 +9,6 @@ from typing import Any
 
 from featviz import optimizers, transforms
 from featviz import param as params
-from featviz.engine.presets import preset
 from featviz.engine.repr_parser import parse_value
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Geometric, Optimizer, Param, Size, Spatial, Transform, Transforms, as_size
@@ -28,6 +27,7 @@ def as_param(
     own: Mapping[str, Any] | None = None,
     *,
     spec: InputSpec | None = None,
+    usual_size: Size | None = None,
 ) -> Param:
     """Return a param from a param, the spatial part of one, or text.
 
@@ -39,6 +39,7 @@ def as_param(
         own: Values of the user that text may name.
         spec: Input that the param is for; `None` for an image. A spatial part gets the colour part of its default
             param, and `Fourier()` its spectrum.
+        usual_size: Size of a param that would have that of the network's input; `None` for that.
 
     Raises:
         SettingError: It is no param.
@@ -50,7 +51,8 @@ def as_param(
         raise SettingError(f"{shown(value)} is not a param{_missing(value)}")
     if not isinstance(value, Param):
         value = usual if value == params.Fourier() else replace(usual, spatial=value)
-    return params.sized(value, None if size is None else as_size(size, 2 if spec is None else len(spec.size)), batch)
+    made = params.sized(value, None if size is None else as_size(size, 2 if spec is None else len(spec.size)), batch)
+    return params.sized(made, usual_size, 1) if made.size is None else made
 
 
 def usual_param(spec: InputSpec, *, starts: bool = False) -> params.Image:
@@ -106,19 +108,27 @@ def as_transforms(
 
 
 def as_optimizer(
-    optimizer: Optimizer | str, lr: float | None = None, own: Mapping[str, Any] | None = None
+    optimizer: Optimizer | str | None,
+    lr: float | None = None,
+    own: Mapping[str, Any] | None = None,
+    *,
+    usual: Optimizer = Adam(),
 ) -> Optimizer:
     """Return an optimizer from an optimizer or text.
 
     Args:
-        optimizer: The value, its name such as `"adam"`, or its call such as `"Ascent(lr=2.0)"`.
+        optimizer: The value, its name such as `"adam"`, or its call such as `"Ascent(lr=2.0)"`; `None` for the usual
+            one, or Adam at a given rate.
         lr: Initial learning rate of Adam; `None` for that of the optimizer.
         own: Values of the user that text may name.
+        usual: The usual optimizer.
 
     Raises:
         SettingError: There is no such optimizer, or `lr` is given for another one than Adam with its defaults.
         RecipeError: The text cannot be parsed.
     """
+    if optimizer is None:
+        return usual if lr is None else Adam(lr)
     found = parse_value(optimizer, optimizers, own) if isinstance(optimizer, str) else optimizer
     if not isinstance(found, Optimizer):
         raise SettingError(f"{shown(found)} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
@@ -127,12 +137,3 @@ def as_optimizer(
     if found != Adam():
         raise SettingError(f"lr needs the optimizer adam, got {found}; give the rate there, as in Ascent(lr=2.0)")
     return Adam(lr)
-
-
-def as_steps(quality: str, steps: int | None) -> int:
-    """Return the number of steps: the one given, or that of a quality preset.
-
-    Raises:
-        SettingError: There is no such preset.
-    """
-    return int(preset(quality, steps=steps)["steps"])

@@ -430,9 +430,8 @@ def test_render_has_the_defaults_of_the_functions():
     assert {name: given[name] for name in ("quality", "steps", "lr", "batch", "seed", "size")} == {
         name: wanted[name] for name in ("quality", "steps", "lr", "batch", "seed", "size")
     }
-    assert wanted["optimizer"] == fv.optimizers.Adam()
-    assert given["param"] is wanted["param"] is None
-    assert given["transforms"] is wanted["transforms"] is None
+    for name in ("param", "transforms", "optimizer"):
+        assert given[name] is wanted[name] is None
 
 
 FUNCTIONS = {
@@ -455,10 +454,10 @@ def test_options_have_the_names_and_defaults_of_the_arguments(command):
     assert "seed" in shared or command in ("explain", "examples", "evidence")
     assert {name: given[name] for name in shared} == {name: wanted[name] for name in shared}
     if command in ("gallery", "sweep", "unit", "circuit"):
-        assert fv.PRESETS[given["quality"]]["steps"] == wanted["steps"]
+        assert given["quality"] == wanted["quality"] and given["steps"] is wanted["steps"] is None
     if command in ("atlas", "blocks", "diff"):
         assert given["quality"] is given["steps"] is None
-        assert f"Default: {wanted['steps']} steps." in help_of(command)
+        assert f"best (1536). Default: {wanted['steps']}." in help_of(command)
 
 
 NETWORK = (
@@ -524,10 +523,12 @@ def help_of(*words):
 
 
 def test_the_help_states_the_steps_of_the_presets():
-    counts = [settings["steps"] for settings in fv.PRESETS.values()]
+    counts = [preset.steps for preset in fv.PRESETS.values()]
+    whole = "Quality preset: draft (smaller images, {} steps), usual ({}), best ({}).".format(*counts)
+    steps_only = "Steps of a quality preset: draft ({}), usual ({}), best ({}).".format(*counts)
+    assert list(fv.PRESETS) == ["draft", "usual", "best"]
     for name in RENDERING:
-        wanted = "Quality preset: draft ({} steps), usual ({}), best ({}).".format(*counts)
-        assert list(fv.PRESETS) == ["draft", "usual", "best"] and wanted in help_of(name)
+        assert (steps_only if name in ("atlas", "blocks", "diff") else whole) in help_of(name)
 
 
 def test_explain_lists_all_methods():
@@ -757,11 +758,17 @@ def test_text_of_options():
         read_channels("5-2")
 
 
-def test_a_quality_preset_sets_the_steps_unless_they_are_given():
+def test_pages_take_the_steps_of_a_quality_preset_unless_they_are_given():
     assert PageStepsOptions().settings == {}
-    assert PageStepsOptions(steps=3).settings == StepsOptions(quality="best", steps=3).settings == {"steps": 3}
-    assert StepsOptions(quality="draft").settings == {"steps": fv.PRESETS["draft"]["steps"]}
-    assert StepsOptions().settings == {"steps": fv.PRESETS["usual"]["steps"]}
+    assert PageStepsOptions(steps=3).settings == PageStepsOptions(quality="best", steps=3).settings == {"steps": 3}
+    assert PageStepsOptions(quality="draft").settings == {"steps": fv.PRESETS["draft"].steps}
+
+
+def test_other_commands_take_the_whole_preset():
+    assert StepsOptions().settings == {"quality": "usual", "steps": None}
+    assert StepsOptions(quality="draft", steps=3).settings == {"quality": "draft", "steps": 3}
+    with pytest.raises(fv.SettingError, match="^quality must be one of draft, usual, best, got 'fine'$"):
+        _ = StepsOptions(quality="fine", steps=3).settings
 
 
 def test_options_that_commands_share_are_spelled_once():

@@ -7,7 +7,7 @@ from PIL import Image
 import featviz as fv
 from featviz import param
 from featviz import transforms as T
-from featviz.engine.shorthand import as_param, as_steps
+from featviz.engine.shorthand import as_param
 from featviz.io import auto_bar, default_progress
 
 
@@ -33,13 +33,6 @@ def recipe(**more):
 )
 def test_short_forms_mean_the_same(short, long):
     assert recipe(**short) == recipe(**long)
-
-
-@pytest.mark.parametrize("quality", list(fv.PRESETS))
-def test_quality_sets_the_steps_unless_they_are_given(quality):
-    assert as_steps(quality, None) == fv.PRESETS[quality]["steps"]
-    assert as_steps(quality, 3) == 3
-    assert recipe(steps=None, quality=quality, until=0).steps == fv.PRESETS[quality]["steps"]
 
 
 class WithoutFit:

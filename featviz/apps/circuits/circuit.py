@@ -48,7 +48,8 @@ def circuit(
     sweep: str | Path | None = None,
     param: Any = None,
     size: int | tuple[int, int] | None = None,
-    steps: int = 512,
+    quality: str = "usual",
+    steps: int | None = None,
     seed: int = 0,
     backend: Backend | None = None,
     scan_progress: Callable[[int, int], None] | None = auto_bar,
@@ -78,7 +79,8 @@ def circuit(
             render all.
         param: Image parameterization; `None` for `param.Image()`.
         size: Height and width of the images in px, or one side; `None` for the param's size, or else the network's.
-        steps: Steps of each image, >= 0.
+        quality: `"draft"`, `"usual"` or `"best"`, as for `fv.render`.
+        steps: Steps of each image, >= 0; `None` for those of `quality`.
         seed: Seed of every image, >= 0.
         backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
         scan_progress: Called with the number of photographs scanned and their total, for each layer from the start.
@@ -119,8 +121,9 @@ def circuit(
     units = [each for one in walk for each in (one.unit, *one.units)] + [
         (start[0], one.channel) for one, _ in relatives
     ]
-    album, names = plan_images(network, store, units, others, param=sized, steps=steps, seed=seed)
-    of_groups = () if found is None else plan_groups(album, wiring.source, found, param=sized, steps=steps, seed=seed)
+    settings: Any = {"param": sized, "quality": quality, "steps": steps, "seed": seed}
+    album, names = plan_images(network, store, units, others, **settings)
+    of_groups = () if found is None else plan_groups(album, wiring.source, found, **settings)
     facts: dict[str, dict[str, float]] = {}
     heads = Heads(network)
 

@@ -67,7 +67,7 @@ def plan_images(
         store: Where the images will be.
         units: The units.
         sweep: Store of a sweep; `None` for none.
-        settings: `param`, `steps` and `seed` of the images that are rendered.
+        settings: `param`, `quality`, `steps` and `seed` of the images that are rendered.
 
     Returns:
         The album of those to render, and the names of all images by unit.
@@ -96,7 +96,7 @@ def plan_groups(album: Album, layer: str, groups: InputGroups, *, seed: int, **s
         layer: Layer of the inputs.
         groups: The groups.
         seed: Seed of each image.
-        settings: `param` and `steps`.
+        settings: `param`, `quality` and `steps`.
 
     Returns:
         The names of the images.

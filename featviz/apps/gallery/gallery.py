@@ -49,7 +49,8 @@ def gallery(
     match: str | Path | None = None,
     match_weight: float = MATCH_WEIGHT,
     size: int | tuple[int, ...] | None = None,
-    steps: int = 512,
+    quality: str = "usual",
+    steps: int | None = None,
     seed: int = 0,
     backend: Backend | None = None,
     progress: Callable[[int, int], None] | None = auto_bar,
@@ -75,7 +76,8 @@ def gallery(
             are copies of a photograph are marked on the page, and listed as problems.
         match_weight: Weight of `match`, >= 0.
         size: Height and width of the images in px, or one side; `None` for the network's input size.
-        steps: Steps of each image, >= 0.
+        quality: `"draft"`, `"usual"` or `"best"`, as for `fv.render`.
+        steps: Steps of each image, >= 0; `None` for those of `quality`.
         seed: Seed of the first image of each class, >= 0; the next image has the next seed.
         backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
         progress: Called after each image with the number of images done and the number to render.
@@ -114,13 +116,13 @@ def gallery(
             warnings.warn(f"{named}; none is shown", fv.FeatvizWarning, stacklevel=2)
         objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
         matching = Matching.of(network, dict(zip(titles, objectives, strict=True)), match, match_weight)
-        album = Album(network, store)
-        _add_classes(album, list(titles), matching.objectives, per_class, diversity, size=size, steps=steps, seed=seed)
+        album, settings = Album(network, store), {"quality": quality, "steps": steps}
+        _add_classes(album, list(titles), matching, per_class, diversity, size, seed, settings)
         if probability:
             chances = [fv.objectives.Probability(one.name) for one in objectives]
             seeds, notes = [seed] * len(chances), [PROBABILITY] * len(chances)
-            album.add(chances, seeds, list(titles), notes, steps=steps, param=album.param(size))
-        _add_pairs(album, ends, size=size, steps=steps, seed=seed)
+            album.add(chances, seeds, list(titles), notes, param=album.param(size), **settings)
+        _add_pairs(album, ends, size, seed, settings)
 
         nearest: dict[str, Nearest] = {}
 
@@ -167,36 +169,38 @@ def _check_judge(network: fv.Network, judge: fv.Network, titles: Mapping[str, in
 def _add_classes(
     album: Album,
     titles: Sequence[str],
-    objectives: Sequence[fv.objectives.Objective],
+    matching: Matching,
     per_class: int,
     diversity: str | None,
-    *,
     size: Any,
-    steps: int,
     seed: int,
+    settings: Mapping[str, Any],
 ) -> None:
     """Plan the images of each class: of different seeds, or one joint batch per class that maximises diversity."""
+    objectives = matching.objectives
     if diversity is None:
-        param = album.param(size)
+        param = album.param(size, spatial=matching.spatial)
         for i in range(per_class):
             notes = [f"{i + 1}" if per_class > 1 else ""] * len(objectives)
-            album.add(objectives, [seed + i] * len(objectives), titles, notes, steps=steps, param=param)
+            album.add(objectives, [seed + i] * len(objectives), titles, notes, param=param, **settings)
         return
-    param = album.param(size, per_class)
+    param = album.param(size, per_class, matching.spatial)
     for title, objective in zip(titles, objectives, strict=True):
         diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(diversity)
         notes = [f"{i + 1}" for i in range(per_class)]
-        album.add([diverse], range(seed, seed + per_class), [title] * per_class, notes, steps=steps, param=param)
+        album.add([diverse], range(seed, seed + per_class), [title] * per_class, notes, param=param, **settings)
 
 
-def _add_pairs(album: Album, pairs: Sequence[Mapping[str, int]], *, size: Any, steps: int, seed: int) -> None:
+def _add_pairs(
+    album: Album, pairs: Sequence[Mapping[str, int]], size: Any, seed: int, settings: Mapping[str, Any]
+) -> None:
     """Plan the images between the classes of each pair. They share tensors, so that neighbours look alike."""
     param = as_param(fv.param.Shared(), size, PAIR_IMAGES, spec=album.network.input)
     for ends in pairs:
         path = fv.objectives.Interpolate(*(fv.objectives.Logit(index) for index in ends.values()))
         notes = [f"{round(100 * i / (PAIR_IMAGES - 1))} %" for i in range(PAIR_IMAGES)]
         titles, seeds = [" → ".join(ends)] * PAIR_IMAGES, range(seed, seed + PAIR_IMAGES)
-        album.add([path], seeds, titles, notes, steps=steps, param=param)
+        album.add([path], seeds, titles, notes, param=param, **settings)
 
 
 def _write_page(

@@ -44,7 +44,8 @@ def sweep(
     match: str | Path | None = None,
     match_weight: float = MATCH_WEIGHT,
     size: int | tuple[int, ...] | None = None,
-    steps: int = 512,
+    quality: str = "usual",
+    steps: int | None = None,
     seed: int = 0,
     backend: Backend | None = None,
     scan_progress: Callable[[int, int], None] | None = auto_bar,
@@ -73,7 +74,8 @@ def sweep(
             least are not matched. Copies of a photograph are marked on the page, and listed as problems.
         match_weight: Weight of `match`, >= 0.
         size: Height and width of the images in px, or one side; `None` for the network's input size.
-        steps: Steps of each image, >= 0.
+        quality: `"draft"`, `"usual"` or `"best"`, as for `fv.render`.
+        steps: Steps of each image, >= 0; `None` for those of `quality`.
         seed: Seed of the first image of each unit, >= 0.
         backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
         scan_progress: Called with the number of photographs scanned and their total, for each layer from the start.
@@ -108,12 +110,12 @@ def sweep(
             }
         elif labels is not None:
             raise fv.SettingError("labels are of photographs; give the folder as photographs, too")
-        albums, matched = {}, {}
+        albums, matched, settings = {}, {}, {"quality": quality, "steps": steps}
         for layer, titles in units.items():
             goals = {title: _objective(layer, channel, neurons) for title, channel in titles.items()}
             matched[layer] = Matching.of(network, goals, match, match_weight)
             album = albums[layer] = Album(network, store)
-            _plan(album, layer, goals, matched[layer], negative, diverse_images, size=size, steps=steps, seed=seed)
+            _plan(album, layer, goals, matched[layer], negative, diverse_images, size, seed, settings)
         nearest: dict[str, Nearest] = {}
 
         def write_pages(rendered: RenderedImages) -> list[str]:
@@ -193,10 +195,9 @@ def _plan(
     matching: Matching,
     negative: bool,
     diverse_images: int,
-    *,
     size: Any,
-    steps: int,
     seed: int,
+    settings: Mapping[str, Any],
 ) -> None:
     """Plan the images of a layer.
 
@@ -207,22 +208,22 @@ def _plan(
         matching: What is rendered for each of them.
         negative: Whether to also render what each unit responds to least.
         diverse_images: Number of additional, differing images per unit.
-        size: Of the images; `None` for the network's input size.
-        steps: Steps of each image.
+        size: Of the images; `None` for that of the quality preset.
         seed: Seed of the first image of each unit.
+        settings: Further arguments of `fv.render`.
     """
     signed = {"": matching.objectives}
     if negative:
         signed[NEGATIVE] = [-unit for unit in units.values()]
     for note, goals in signed.items():
-        param = album.param(size)
-        album.add(goals, [seed] * len(goals), list(units), [note] * len(goals), steps=steps, param=param)
+        param = album.param(size, spatial=None if note else matching.spatial)
+        album.add(goals, [seed] * len(goals), list(units), [note] * len(goals), param=param, **settings)
     if diverse_images:
-        param = album.param(size, diverse_images)
+        param = album.param(size, diverse_images, matching.spatial)
         for title, objective in zip(units, matching.objectives, strict=True):
             diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)
             notes, seeds = [f"{i + 1}" for i in range(diverse_images)], range(seed, seed + diverse_images)
-            album.add([diverse], seeds, [title] * diverse_images, notes, steps=steps, param=param)
+            album.add([diverse], seeds, [title] * diverse_images, notes, param=param, **settings)
 
 
 def _objective(layer: str, channel: int, neurons: bool) -> fv.objectives.Objective:

@@ -6,6 +6,7 @@ from featviz.apps.match.match import (
     MATCH_WEIGHT,
     Matched,
     match_units,
+    matched_spatial,
 )
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Matched",
     "Nearest",
     "match_units",
+    "matched_spatial",
     "nearest_photographs",
     "with_copies_marked",
 ]

@@ -141,8 +141,8 @@ def texture(
         view: Height and width in px of an image of the mesh, before the other transforms, in [8, 1024].
         views: Number of directions, in [1, 4096].
         elevation: Largest angle in degrees of a camera above or below the horizon, in [0, 90].
-        quality: `"draft"`, `"usual"` or `"best"`: the number of steps, 320, 512 or 1536.
-        steps: Number of steps, >= 0. `None` for those of `quality`.
+        quality: `"draft"`, `"usual"` or `"best"`, as for `fv.render`.
+        steps: Number of steps, >= 0; `None` for those of `quality`.
         seed: Seed of the start, the directions and the transforms.
         execution: How the network is run.
         progress: As for `fv.render`.

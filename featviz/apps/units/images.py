@@ -63,7 +63,7 @@ def unit_images(
         summary: Scores and facets of the unit.
         responses: Responses to the photographs.
         progress: Called after each image with the number of images done and the number to render.
-        settings: `size`, `steps` and `seed` of `fv.render`.
+        settings: `size`, `quality`, `steps` and `seed` of `fv.render`.
 
     Raises:
         KeyboardInterrupt: A render was interrupted.

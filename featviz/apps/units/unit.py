@@ -117,7 +117,8 @@ def unit(
     judge: fv.Network | None = None,
     labels: str | Path | None = None,
     size: int | tuple[int, int] | None = None,
-    steps: int = 512,
+    quality: str = "usual",
+    steps: int | None = None,
     seed: int = 0,
     scan_progress: Callable[[int, int], None] | None = auto_bar,
     progress: Callable[[int, int], None] | None = auto_bar,
@@ -138,7 +139,8 @@ def unit(
         judge: Network whose last layer tells how alike two photographs are; `None` for the network itself.
         labels: A .csv file of photographs and their labels; `None` for none.
         size: Height and width of the images in px, or one side; `None` for the network's input size.
-        steps: Steps of each image, >= 0.
+        quality: `"draft"`, `"usual"` or `"best"`, as for `fv.render`.
+        steps: Steps of each image, >= 0; `None` for those of `quality`.
         seed: Seed of the first image, >= 0.
         scan_progress: Called with the number of photographs read and their total.
         progress: Called after each image with the number of images done and the number to render.
@@ -165,7 +167,8 @@ def unit(
     summary = summaries(found, known, [channel])[channel]
     objective = Logit(channel) if layer == OUTPUT else Channel(layer, channel)
     images = unit_images(
-        network, objective, layer, channel, summary, found, progress, size=size, steps=steps, seed=seed
-    )
+        network, objective, layer, channel, summary, found, progress,
+        size=size, quality=quality, steps=steps, seed=seed,
+    )  # fmt: skip
     judged = network_title(network if judge is None else judge)
     return UnitCard(network, layer, channel, summary, tuple(images), found, known, judged)
