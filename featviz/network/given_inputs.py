@@ -58,7 +58,7 @@ class Given:
     def __post_init__(self) -> None:
         """Copy and check the value, so that later changes of the tensor do not matter."""
         check_flag("per_image", self.per_image)
-        object.__setattr__(self, "value", as_tensor("a given input", self.value))
+        object.__setattr__(self, "value", dense_copy("a given input", self.value))
         if self.per_image and not self.value.ndim:
             raise SettingError("a value per image must have one row per image, got a single number")
 
@@ -271,7 +271,7 @@ def map_leaves(tree: Any, change: Callable[[str, Any], Any], path: str = "") -> 
     return change(path, tree)
 
 
-def as_tensor(what: str, given: Any) -> Tensor:
+def dense_copy(what: str, given: Any) -> Tensor:
     """Return a dense copy of a tensor or array.
 
     Raises:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import SettingError, nearest, shown
-from featviz.network.given_inputs import Given, GivenInput, Inputs, Rows, as_tensor, map_leaves, parameters_of
+from featviz.network.given_inputs import Given, GivenInput, Inputs, Rows, dense_copy, map_leaves, parameters_of
 from featviz.network.input_spec import InputSpec
 
 
@@ -92,7 +92,7 @@ def _read(name: str, leaf: Any, dtype: torch.dtype | None) -> Any:
             f"input {name!r} must be an fv.InputSpec, a tensor, an fv.Given(tensor), a number or text, got "
             f"{shown(leaf)}"
         )
-    value = _of_dtype(name, as_tensor(f"input {name!r}", leaf), dtype)
+    value = _of_dtype(name, dense_copy(f"input {name!r}", leaf), dtype)
     if value.ndim and len(value) != 1:
         raise SettingError(
             f"input {name!r} must have one row for all images, (1, ...), got {tuple(value.shape)}; give tensor[None] "
