@@ -27,7 +27,7 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz import transforms as T
 from featviz.apps.match import nearest_photographs
-from featviz.apps.match.match import DECAY, compared_layers
+from featviz.apps.match.match import compared_layers
 from featviz.interfaces import Transforms
 from featviz.io import images_in, save_image, to_bytes
 from featviz.network import OUTPUT, batch_norm_layers
@@ -45,14 +45,13 @@ class Row(NamedTuple):
         count: Number of references; 0 for batch-norm statistics.
         weight: Weight of the match; 0 for none.
         transforms: The transforms; `None` for the default.
-        decay: Exponent of the amplitude spectrum of the param; `None` for that of `--match`, or without references for
-            the default.
+        decay: Exponent of the amplitude spectrum of the param.
     """
 
     count: int
     weight: float
     transforms: Transforms | None = None
-    decay: float | None = None
+    decay: float = Fourier.decay
 
 
 ROWS = {
@@ -62,8 +61,10 @@ ROWS = {
     "one, no colour shifts, weight 200": Row(1, 200, STEADY),
     "one, weight 100": Row(1, 100),
     "one, weight 200": Row(1, 200),
-    "one, weight 200, decay 1.4": Row(1, 200, decay=1.4),
+    "one, weight 200, decay 1.45": Row(1, 200, decay=1.45),
     "one, weight 200, decay 1.5": Row(1, 200, decay=1.5),
+    "one, weight 200, decay 1.55": Row(1, 200, decay=1.55),
+    "one, colour shifts of .15, weight 200": Row(1, 200, (*STEADY, T.ColorShift(0.15))),
     "one, weight 300": Row(1, 300),
     "batch-norm statistics, weight 20": Row(0, 20),
 }
@@ -109,8 +110,7 @@ def classes(bench: Bench, photographs: Path, labels: list[int], steps: int, rows
         if name == "photographs":
             drawn = torch.stack([bench.photographs[label] for label in labels])
         else:
-            aims, decay = goals(bench, files, logits, labels, row), row.decay or (DECAY if row.count else Fourier.decay)
-            param = Image(SIZE, spatial=Fourier(decay=decay))
+            aims, param = goals(bench, files, logits, labels, row), Image(SIZE, spatial=Fourier(decay=row.decay))
             settings = {"steps": steps, "seed": 1000, "param": param, "transforms": row.transforms}
             key = f"match-{len(labels)}-{name}".replace(" ", "-")
             drawn = bench.pictures(key, len(labels), Ours(bench.maker, aims, settings))

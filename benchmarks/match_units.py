@@ -28,10 +28,8 @@ from quality import CHANNELS, EXEMPLARS, LAYERS
 from torch import Tensor
 
 from featviz.apps.match import match_units
-from featviz.apps.match.match import DECAY
 from featviz.io import images_in, resize
 from featviz.objectives import Channel, Objective
-from featviz.param import Fourier
 
 SIDE, STEPS = 128, 192
 """Side of the images in px and their steps, as in the table of dictionary features."""
@@ -110,10 +108,9 @@ def rows(bench: Bench, judge: Judge, files: list[Path], folder: Path, options: a
     layer, channels = judge.layer, judge.channels
     given = {} if options.weight is None else {"weight": options.weight}
 
-    def draw(name: str, aims: Sequence[Objective], decay: float = Fourier.decay) -> tuple[Tensor, float]:
+    def draw(name: str, aims: Sequence[Objective]) -> tuple[Tensor, float]:
         started = time.process_time()
-        draws = Ours(bench.maker, aims, {**settings, "param": Fourier(decay=decay)})
-        drawn = bench.pictures(f"match-units-{layer}-{name}", len(channels), draws)
+        drawn = bench.pictures(f"match-units-{layer}-{name}", len(channels), Ours(bench.maker, aims, settings))
         return drawn, (time.process_time() - started) / len(channels)
 
     plain, seconds = draw("default", [Channel(layer, channel) for channel in channels])
@@ -128,7 +125,7 @@ def rows(bench: Bench, judge: Judge, files: list[Path], folder: Path, options: a
         else:
             folders = dict.fromkeys(channels, linked(files[half], folder / f"half-{name}"))
             judged = next(other for key, other in HALVES.items() if key != name)
-        drawn, each = draw(name.replace(" ", "-"), goals(bench, layer, folders, given), DECAY)
+        drawn, each = draw(name.replace(" ", "-"), goals(bench, layer, folders, given))
         (exemplars, right), (_, before) = judge.shares(drawn, judged), judge.shares(plain, judged)
         print(
             f"{layer:12} {name:12} {len(channels):8}  {exemplars:9.2f}  {before:7.2f}  {right:7.2f}  "

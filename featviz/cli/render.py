@@ -105,7 +105,6 @@ def render(
 
     Several objectives are rendered as one batch.
     """
-    from featviz.apps.match import matched_spatial
     from featviz.engine import check_rate, check_save, find_preset
     from featviz.engine.shorthand import as_optimizer, as_param, as_transforms
     from featviz.interfaces import as_size
@@ -140,7 +139,7 @@ def render(
     rendering = fv.render(
         loaded,
         [unit.objective for unit in units] if units else parsed,
-        param=params if loaded.inputs else params[""] or matched_spatial(units),
+        param=params if loaded.inputs else params[""],
         size=None if sides is None else as_size(sides, len(loaded.size)),
         batch=batch,
         transforms=as_transforms(transforms, named),

@@ -44,21 +44,6 @@ def test_images_of_classes_are_matched(motifnet, photographs, tmp_path):
     assert "nearest photograph" not in card[1]["facts"]  # the probability is not matched
 
 
-def params(folder):
-    """Return the spectrum of each image of a page, by whether it is matched."""
-    recipes = [fv.Recipe.of(file) for file in (folder / "images").glob("*.png")]
-    return {"Distribution" in str(recipe.objectives): recipe.param for recipe in recipes}
-
-
-def test_matched_images_have_a_steeper_spectrum(motifnet, photographs, tmp_path):
-    plain, steep = (repr(fv.param.Image((32, 32), spatial=fv.param.Fourier(decay=decay))) for decay in (1.4, 1.45))
-    fv.gallery(motifnet, tmp_path / "gallery", classes=["star"], probability=True, match=photographs, **FEW)
-    fv.sweep(motifnet, tmp_path / "sweep", "stage2", channels=[1], negative=True, match=photographs, **FEW)
-    assert params(tmp_path / "gallery") == params(tmp_path / "sweep") == {True: steep, False: plain}
-    fv.gallery(motifnet, tmp_path / "statistics", classes=["star"], match="batch-norm", **FEW)
-    assert params(tmp_path / "statistics") == {False: plain}
-
-
 def test_weight_and_statistics(motifnet, photographs, tmp_path):
     fv.sweep(motifnet, tmp_path, "stage2", channels=[1], negative=True, match=photographs, match_weight=3, **FEW)
     (card,), _ = shown(tmp_path / "layer-stage2.html")

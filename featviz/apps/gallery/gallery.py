@@ -117,7 +117,7 @@ def gallery(
         objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
         matching = Matching.of(network, dict(zip(titles, objectives, strict=True)), match, match_weight)
         album, settings = Album(network, store), {"quality": quality, "steps": steps}
-        _add_classes(album, list(titles), matching, per_class, diversity, size, seed, settings)
+        _add_classes(album, list(titles), matching.objectives, per_class, diversity, size, seed, settings)
         if probability:
             chances = [fv.objectives.Probability(one.name) for one in objectives]
             seeds, notes = [seed] * len(chances), [PROBABILITY] * len(chances)
@@ -169,7 +169,7 @@ def _check_judge(network: fv.Network, judge: fv.Network, titles: Mapping[str, in
 def _add_classes(
     album: Album,
     titles: Sequence[str],
-    matching: Matching,
+    objectives: Sequence[fv.objectives.Objective],
     per_class: int,
     diversity: str | None,
     size: Any,
@@ -177,14 +177,13 @@ def _add_classes(
     settings: Mapping[str, Any],
 ) -> None:
     """Plan the images of each class: of different seeds, or one joint batch per class that maximises diversity."""
-    objectives = matching.objectives
     if diversity is None:
-        param = album.param(size, spatial=matching.spatial)
+        param = album.param(size)
         for i in range(per_class):
             notes = [f"{i + 1}" if per_class > 1 else ""] * len(objectives)
             album.add(objectives, [seed + i] * len(objectives), titles, notes, param=param, **settings)
         return
-    param = album.param(size, per_class, matching.spatial)
+    param = album.param(size, per_class)
     for title, objective in zip(titles, objectives, strict=True):
         diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(diversity)
         notes = [f"{i + 1}" for i in range(per_class)]

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 
 import featviz as fv
-from featviz.apps.match import BATCH_NORM, Matched, Nearest, match_units, matched_spatial, nearest_photographs
+from featviz.apps.match import BATCH_NORM, Matched, Nearest, match_units, nearest_photographs
 from featviz.apps.shared.album import Album, Pages, RenderedImages
 from featviz.apps.shared.batches import image_file
-from featviz.interfaces import Spatial
 from featviz.io import open_image, pillow_pixels
 from featviz.objectives import Objective
 
@@ -33,11 +32,6 @@ class Matching:
     network: fv.Network
     objectives: Sequence[Objective]
     units: Mapping[str, Matched]
-
-    @property
-    def spatial(self) -> Spatial | None:
-        """The spatial part of the param of matched images; `None` for the default."""
-        return matched_spatial(list(self.units.values()))
 
     @classmethod
     def of(

@@ -216,10 +216,10 @@ def _plan(
     if negative:
         signed[NEGATIVE] = [-unit for unit in units.values()]
     for note, goals in signed.items():
-        param = album.param(size, spatial=None if note else matching.spatial)
+        param = album.param(size)
         album.add(goals, [seed] * len(goals), list(units), [note] * len(goals), param=param, **settings)
     if diverse_images:
-        param = album.param(size, diverse_images, matching.spatial)
+        param = album.param(size, diverse_images)
         for title, objective in zip(units, matching.objectives, strict=True):
             diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)
             notes, seeds = [f"{i + 1}" for i in range(diverse_images)], range(seed, seed + diverse_images)

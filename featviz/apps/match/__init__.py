@@ -6,7 +6,6 @@ from featviz.apps.match.match import (
     MATCH_WEIGHT,
     Matched,
     match_units,
-    matched_spatial,
 )
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "Matched",
     "Nearest",
     "match_units",
-    "matched_spatial",
     "nearest_photographs",
     "with_copies_marked",
 ]

@@ -55,12 +55,6 @@ NOISE_STDS = 1.4
 
 Source: measured; with 30, images showed the statistics instead of the unit (docs/quality.md).
 """
-DECAY = 1.45
-"""Exponent of the spectrum of matched images: the distributions add high frequencies, and the steeper spectrum leaves
-as many as photographs have.
-
-Source: measured; docs/quality.md.
-"""
 BATCH = 16
 """Photographs that the network sees at once."""
 
@@ -81,11 +75,6 @@ class Matched:
     unit: Objective
     photographs: tuple[Path, ...]
     chosen: str
-
-
-def matched_spatial(units: Sequence[Matched]) -> fv.param.Fourier | None:
-    """Return the spatial part of the param for units that are matched to photographs; `None` for the default."""
-    return fv.param.Fourier(decay=DECAY) if any(unit.photographs for unit in units) else None
 
 
 @entry_point

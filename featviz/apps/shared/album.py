@@ -11,7 +11,7 @@ from featviz.apps.shared.batches import IMAGES_FOLDER, Backend, Batch, LocalBack
 from featviz.apps.shared.page import pluralize
 from featviz.engine.shorthand import as_param
 from featviz.errors import OutputError, SettingError, shown
-from featviz.interfaces import Param, Size, Spatial
+from featviz.interfaces import Param, Size
 from featviz.io import Store, check_matplotlib
 
 MAX_IMAGES = 1000
@@ -35,15 +35,14 @@ class Album:
     batches: list[Batch] = field(default_factory=list)
     cards: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
-    def param(self, size: int | Size | None, batch: int = 1, spatial: Spatial | None = None) -> Param:
-        """Return a param for the network's input.
+    def param(self, size: int | Size | None, batch: int = 1) -> Param:
+        """Return the default param for the network's input.
 
         Args:
             size: Length of each axis in px, or one side; `None` for the network's input size.
             batch: Number of images per objective.
-            spatial: The spatial part; `None` for the default.
         """
-        return as_param(spatial, size, batch, spec=self.network.input)
+        return as_param(None, size, batch, spec=self.network.input)
 
     def add(
         self,
