@@ -69,7 +69,9 @@ def render(
             help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))". Default: adam.'
         ),
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.08.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Initial learning rate of adam. Default: 0.08, or 0.12 for drafts.")
+    ] = None,
     match: Match = None,
     match_weight: MatchWeight = MATCH_WEIGHT,
     start: Annotated[

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from featviz.checks import as_whole, check_flag, check_number, check_size, check_text
 from featviz.engine.pictures import pictures_of
+from featviz.engine.presets import find_preset
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Progress
@@ -269,6 +270,11 @@ def _execution(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a featviz.Execution, got {shown(value)}")
 
 
+def _quality(name: str, value: Any) -> None:
+    check_text(name, value)
+    find_preset(value)
+
+
 def _mapping(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
@@ -297,7 +303,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     **dict.fromkeys(("network", "judge", "first", "second"), _network),
     **dict.fromkeys(("layers", "second_layers"), _names), "layer": _layer, "classes": _classes,
     "only_class": _one_class, "size": check_size, "execution": _execution, "own": _mapping, "progress": _progress,
-    "quality": check_text, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
+    "quality": _quality, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
     "scan_progress": _progress,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
     **dict.fromkeys(

@@ -39,6 +39,15 @@ def test_unknown_preset(quality):
     assert str(caught.value) == f"quality must be one of draft, usual, best, got {quality!r}"
 
 
+@pytest.mark.parametrize("function", [fv.gallery, fv.sweep, fv.unit, fv.circuit, fv.texture, fv.render])
+def test_quality_is_checked_before_anything_else(function):
+    """Folders are not read, and nothing is written."""
+    required = [each for each in inspect.signature(function).parameters.values() if each.default is each.empty]
+    with pytest.raises(fv.SettingError) as caught:
+        function(toys.plain(), *["none"] * (len(required) - 1), quality="fine")
+    assert str(caught.value) == "quality must be one of draft, usual, best, got 'fine'"
+
+
 def network(*size, fixed=False):
     """A network of this input size; a fixed one has a weight for each position."""
     inputs = 2 * (size[0] - 2) * (size[1] - 2)

@@ -78,7 +78,8 @@ def circuit(
         sweep: Folder of a sweep. Images that it has of a unit are copied, whatever their size and steps; `None` to
             render all.
         param: Image parameterization; `None` for `param.Image()`.
-        size: Height and width of the images in px, or one side; `None` for the param's size, or else the network's.
+        size: Height and width of the images in px, or one side; `None` for the param's size, or else the network's,
+            smaller for drafts.
         quality: `"draft"`, `"usual"` or `"best"`, as for `fv.render`.
         steps: Steps of each image, >= 0; `None` for those of `quality`.
         seed: Seed of every image, >= 0.

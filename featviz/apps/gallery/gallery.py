@@ -75,7 +75,8 @@ def gallery(
             `apps.match.match_units`; `"batch-norm"` for the network's own statistics; `None` for neither. Images that
             are copies of a photograph are marked on the page, and listed as problems.
         match_weight: Weight of `match`, >= 0.
-        size: Height and width of the images in px, or one side; `None` for the network's input size.
+        size: Height and width of the images in px, or one side; `None` for the network's input size, and less for
+            drafts.
         quality: `"draft"`, `"usual"` or `"best"`, as for `fv.render`.
         steps: Steps of each image, >= 0; `None` for those of `quality`.
         seed: Seed of the first image of each class, >= 0; the next image has the next seed.

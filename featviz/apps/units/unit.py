@@ -138,7 +138,8 @@ def unit(
             more are needed for the interpretability, 32 for clarity and polysemanticity.
         judge: Network whose last layer tells how alike two photographs are; `None` for the network itself.
         labels: A .csv file of photographs and their labels; `None` for none.
-        size: Height and width of the images in px, or one side; `None` for the network's input size.
+        size: Height and width of the images in px, or one side; `None` for the network's input size, and less for
+            drafts.
         quality: `"draft"`, `"usual"` or `"best"`, as for `fv.render`.
         steps: Steps of each image, >= 0; `None` for those of `quality`.
         seed: Seed of the first image, >= 0.
