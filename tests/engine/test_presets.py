@@ -137,6 +137,8 @@ def test_a_param_of_ones_own_keeps_its_size():
 
 
 def test_a_draft_is_replayed_from_its_recipe():
-    drawn = fv.render(toys.plain(), "conv2:1", quality="draft", steps=3, robustness_views=0)
-    again = fv.replay(drawn.recipe, network=toys.plain())
+    large = network(160, 160)
+    drawn = fv.render(large, "0:1", quality="draft", steps=3, robustness_views=0)
+    again = fv.replay(drawn.recipe, network=large)
+    assert drawn.images.shape[2:] == (128, 128)
     assert torch.equal(drawn.images, again.images)
