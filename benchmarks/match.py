@@ -27,11 +27,12 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz import transforms as T
 from featviz.apps.match import nearest_photographs
-from featviz.apps.match.match import compared_layers
+from featviz.apps.match.match import SPECTRUM_WEIGHT, compared_layers
 from featviz.interfaces import Transforms
 from featviz.io import images_in, save_image, to_bytes
 from featviz.network import OUTPUT, batch_norm_layers
 from featviz.param import Fourier, Image
+from featviz.param.spectrum import slope
 from featviz.random import Generators
 
 STEADY = tuple(each for each in T.STANDARD if not isinstance(each, T.ColorShift))
@@ -46,12 +47,14 @@ class Row(NamedTuple):
         weight: Weight of the match; 0 for none.
         transforms: The transforms; `None` for the default.
         decay: Exponent of the amplitude spectrum of the param.
+        spectrum: Weight of the amplitude spectrum beside that of the distributions.
     """
 
     count: int
     weight: float
     transforms: Transforms | None = None
     decay: float = Fourier.decay
+    spectrum: float = 0
 
 
 ROWS = {
@@ -60,6 +63,7 @@ ROWS = {
     "three, weight 200": Row(3, 200),
     "one, no colour shifts, weight 200": Row(1, 200, STEADY),
     "one, weight 100": Row(1, 100),
+    "one, weight 200, spectrum": Row(1, 200, spectrum=SPECTRUM_WEIGHT),
     "one, weight 200": Row(1, 200),
     "one, weight 200, decay 1.45": Row(1, 200, decay=1.45),
     "one, weight 200, decay 1.5": Row(1, 200, decay=1.5),
@@ -81,18 +85,21 @@ def references(bench: Bench, files: list[Path], logits: Tensor, label: int, coun
 
 def goals(bench: Bench, files: list[Path], logits: Tensor, labels: list[int], row: Row) -> list[obj.Objective]:
     """Return the objective of each class for a row."""
-    count, weight, *_ = row
+    count, weight = row.count, row.weight
     if not weight:
         return [obj.Logit(label) for label in labels]
     if not count:
         norms = batch_norm_layers(bench.maker.module)
         return [obj.Logit(label) + weight * obj.MatchStatistics(norms[0], norms[1:]) for label in labels]
     first, *others = compared_layers(bench.maker)
-    return [
-        obj.Logit(label)
-        + weight * obj.MatchDistribution(first, references(bench, files, logits, label, count), tuple(others))
-        for label in labels
-    ]
+    made: list[obj.Objective] = []
+    for label in labels:
+        matched = references(bench, files, logits, label, count)
+        term: obj.Objective = obj.MatchDistribution(first, matched, tuple(others))
+        if row.spectrum:
+            term = term + row.spectrum * obj.MatchSpectrum(matched)
+        made.append(obj.Logit(label) + weight * term)
+    return made
 
 
 def classes(bench: Bench, photographs: Path, labels: list[int], steps: int, rows: list[str]) -> None:
@@ -102,6 +109,8 @@ def classes(bench: Bench, photographs: Path, labels: list[int], steps: int, rows
     with torch.no_grad():
         logits = torch.cat([bench.maker.capture(part, [OUTPUT]).logits() for part in images.split(25)])
     known, scale = bench.known
+    best = [files.index(Path(references(bench, files, logits, label, 1)[0])) for label in labels]
+    print(f"slope of the references, one for each class: {slope(images[best]).mean():.3f}")
     print(f"{len(labels)} classes, {steps} steps\n{'':38} s/image  top-1  top-5  mean p  Fréchet   slope  other half")
     for name, row in {"photographs": Row(0, 0), **ROWS}.items():
         if rows and name not in rows:

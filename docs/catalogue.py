@@ -84,6 +84,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "MatchDistribution": (
             'fv.render(net, obj.Logit("flower") + 40 * obj.MatchDistribution("stem", texture, "stage1"), param=three)'
         ),
+        "MatchSpectrum": 'fv.render(net, obj.Logit("flower") + 40 * obj.MatchSpectrum(texture), param=three)',
         "MatchStatistics": (
             'fv.render(net, obj.Logit("flower") + 20 * obj.MatchStatistics("stem.1", "stage1.1.norm1"), param=three)'
         ),

@@ -34,6 +34,7 @@ OBJECTIVES = {
     "Logit": obj.Logit("cat"),
     "Match": obj.Match("conv2", REFERENCE),
     "MatchDistribution": obj.MatchDistribution("conv2", (REFERENCE, 1 - REFERENCE), ("conv1",)),
+    "MatchSpectrum": obj.MatchSpectrum((REFERENCE, 1 - REFERENCE)),
     "MatchStatistics": obj.MatchStatistics("bn1"),
     "Neuron": obj.Neuron("conv2", 1, (3, 5)),
     "Opacity": -obj.Opacity(),

@@ -94,7 +94,7 @@ def test_the_weight_is_relative_to_the_gain_from_noise(net, folder):
         match_units(net, [each], folder, weight=weight)[0].objective
         for each, weight in ((unit, 1), (unit, 10), (7 * unit, 1))
     )
-    weights = [float(re.search(r"\+ ([\d.e-]+) \* MatchDistribution", repr(each))[1]) for each in (one, ten, scaled)]
+    weights = [float(re.search(r"\+ ([\d.e-]+) \* \(MatchDistribution", repr(each))[1]) for each in (one, ten, scaled)]
     assert weights[1] / weights[0] == pytest.approx(10, rel=0.02)
     assert weights[2] / weights[0] == pytest.approx(7, rel=0.02)
 

@@ -41,6 +41,7 @@ TEXTS = {
     "opacity": obj.Opacity(),
     "opacity(1)": obj.Opacity(True),
     "ramp(0, -2.5, 0.5)": obj.Ramp(0, -2.5, 0.5),
+    "spectrum(photographs)": obj.MatchSpectrum("photographs"),
     "statistics(stage2.0.norm1)": obj.MatchStatistics("stage2.0.norm1"),
     "style(stage2, cat.jpg, 0.9)": obj.Style("stage2", "cat.jpg", 0.9),
     'text("a red bicycle")': obj.Text("a red bicycle"),

@@ -1,4 +1,4 @@
-"""Add to units the distribution of activations in photographs that show them."""
+"""Add to units the distribution of activations, and the amplitude spectrum, of photographs that show them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from featviz.engine import entry_point
 from featviz.errors import plain_spelling
 from featviz.io import is_folder
 from featviz.network import batch_norm_layers
-from featviz.objectives import Logit, MatchDistribution, MatchStatistics, Objective, Probability
+from featviz.objectives import Logit, MatchDistribution, MatchSpectrum, MatchStatistics, Objective, Probability
 from featviz.objectives.distribution import MAX_PHOTOGRAPHS
 
 MATCH_WEIGHT = 22.0
@@ -29,6 +29,8 @@ MATCH_WEIGHT = 22.0
 
 Source: measured; docs/quality.md compares the alternatives.
 """
+SPECTRUM_WEIGHT = 1.0
+"""Weight of the amplitude spectrum relative to that of the distributions. Source: measured; docs/quality.md."""
 BATCH_NORM = "batch-norm"
 """Value of `match`, on pages and the command line, for the network's own statistics."""
 COUNT = 1
@@ -64,7 +66,7 @@ class Matched:
     """A unit with the photographs that it is matched to.
 
     Args:
-        objective: What to render: the unit, and the distributions with their weight.
+        objective: What to render: the unit, and what is matched with its weight.
         unit: The unit alone.
         photographs: Files to compare the images with, to find copies: those with the highest score; empty where
             batch-norm statistics are matched.
@@ -86,15 +88,15 @@ def match_units(
     weight: float = MATCH_WEIGHT,
     count: int | None = None,
 ) -> list[Matched]:
-    """Add to each unit the distribution of activations in photographs of it.
+    """Add to each unit the distribution of activations in photographs of it, and their amplitude spectrum.
 
     The photographs of a class are those of its subfolder, where the folder has subfolders named after classes or their
     indices. Those of any other unit, and of a class without a subfolder, are those of the folder with the highest score
     of the unit. Only the amounts of features are those of the photographs, and not their positions. One photograph of a
     class gives each image an appearance of its own, as photographs have; for inner units the distributions of ten are
     averaged, as each shows more than what excites the unit. The distributions are compared in four early and
-    middle blocks of the network. Their weight is relative to the gain of the unit's score from noise to its best
-    photograph, so that one weight suits units of any scale.
+    middle blocks of the network, and the amplitude spectra in the images themselves. Their weight is relative to the
+    gain of the unit's score from noise to its best photograph, so that one weight suits units of any scale.
 
     Args:
         network: The network.
@@ -202,7 +204,8 @@ def _by_photographs(
     count = usual_count(unit, len(files)) if given is None else given
     best = [files[i] for i in scores.topk(min(max(count, COMPARED), len(files))).indices.tolist()]
     picked = best[:count]
-    term = MatchDistribution(layers[0], [str(file) for file in picked], tuple(layers[1:]))
+    names = [str(file) for file in picked]
+    term = MatchDistribution(layers[0], names, tuple(layers[1:])) + SPECTRUM_WEIGHT * MatchSpectrum(names)
     amount = float(f"{weight:.3g}")
     number = "one" if len(picked) == 1 else f"{len(picked)}"
     which = f"the {number} of {len(files)}" if len(picked) < len(files) else f"all {len(files)}"
