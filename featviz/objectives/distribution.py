@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,19 +14,12 @@ from featviz.checks import check_text
 from featviz.errors import AddressError, SettingError, shown
 from featviz.interfaces import RenderContext, Traits
 from featviz.io.array import Array
-from featviz.io.files import is_folder
-from featviz.io.folders import images_in
-from featviz.io.image_source import as_image_source
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective, quote_name
 from featviz.objectives.bound import Bound
+from featviz.objectives.photographs import Photographs, as_photographs, files_among, show_photographs
 from featviz.objectives.reading import capture_for, read_for
 
-Photographs = Any
-"""What `as_photographs` accepts: a folder, or a sequence of files or images. Values store a tuple."""
-
-MAX_PHOTOGRAPHS = 1000
-"""Largest number of photographs: a recipe lists them all, and each is read before the render."""
 CHUNK = 16
 """Photographs that the network sees at once."""
 LEAST_VARIANCE = 0.01
@@ -109,13 +100,11 @@ class MatchDistribution(_Distribution):
     @property
     def files(self) -> tuple[str, ...]:
         """The photographs that are files."""
-        return tuple(each for each in self.photographs if isinstance(each, str))
+        return files_among(self.photographs)
 
     def __str__(self) -> str:
         """Return its text, with the number of photographs where there are several."""
-        several = len(self.photographs) > 1 or not self.files
-        source = f"{len(self.photographs)} photographs" if several else quote_name(self.files[0])
-        layers = ", ".join([quote_name(self.layer), source, *map(quote_name, self.others)])
+        layers = ", ".join([quote_name(self.layer), show_photographs(self.photographs), *map(quote_name, self.others)])
         return f"{self.term}({layers})"
 
     def bind(self, context: RenderContext) -> Objective:
@@ -172,35 +161,6 @@ class MatchStatistics(_Distribution):
             return -torch.stack(apart).mean(0)
 
         return Bound(self, score)
-
-
-def as_photographs(source: Photographs) -> tuple[str | Array, ...]:
-    """Convert photographs to values that a recipe can hold.
-
-    Args:
-        source: A folder, or a sequence of files or images in [0, 1].
-
-    Returns:
-        Paths and arrays. A path that is no folder stays as it is: it is read when a render starts.
-
-    Raises:
-        SettingError: There is no photograph, or there are too many.
-        OutputError: The folder has no images.
-    """
-    if isinstance(source, str | Path):
-        listed: Sequence[Any] | Tensor = list(images_in(source)) if is_folder(source) else [source]
-    elif isinstance(source, Sequence) or (isinstance(source, Tensor) and source.ndim == 4):
-        listed = source
-    else:
-        raise SettingError(f"photographs must be a folder, or a sequence of files or images, got {shown(source)}")
-    found = tuple(map(as_image_source, listed[: MAX_PHOTOGRAPHS + 1]))
-    if not found:
-        raise SettingError("there is no photograph to match; give a folder or a sequence of files")
-    if len(found) > MAX_PHOTOGRAPHS:
-        raise SettingError(
-            f"photographs must be at most {MAX_PHOTOGRAPHS}, got {len(listed)}; give about 50 that show the unit"
-        )
-    return found
 
 
 def sorted_means(

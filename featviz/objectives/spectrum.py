@@ -13,9 +13,9 @@ from torch import Tensor
 from featviz.interfaces import RenderContext, Size
 from featviz.network.activations import Activations
 from featviz.network.neutral_state import neutral_state
-from featviz.objectives.algebra import Objective, quote_name
+from featviz.objectives.algebra import Objective
 from featviz.objectives.bound import Bound
-from featviz.objectives.distribution import Photographs, as_photographs
+from featviz.objectives.photographs import Photographs, as_photographs, files_among, show_photographs
 from featviz.objectives.reading import read_for
 from featviz.param.spectrum import frequencies
 
@@ -59,13 +59,11 @@ class MatchSpectrum(Objective):
     @property
     def files(self) -> tuple[str, ...]:
         """The photographs that are files."""
-        return tuple(each for each in self.photographs if isinstance(each, str))
+        return files_among(self.photographs)
 
     def __str__(self) -> str:
         """Return its text, with the number of photographs where there are several."""
-        several = len(self.photographs) > 1 or not self.files
-        source = f"{len(self.photographs)} photographs" if several else quote_name(self.files[0])
-        return f"{self.term}({source})"
+        return f"{self.term}({show_photographs(self.photographs)})"
 
     def bind(self, context: RenderContext) -> Objective:
         """Read the photographs, and average the log amplitudes of their octaves.
@@ -79,7 +77,7 @@ class MatchSpectrum(Objective):
 
         def score(acts: Activations) -> Tensor:
             images = acts.images[:, : context.channels]  # without alpha
-            return -(log_amplitudes(images) - target.to(images)).square().mean(1)
+            return -(log_amplitudes(images) - target.to(images, non_blocking=True)).square().mean(1)
 
         return Bound(self, score)
 

@@ -22,7 +22,7 @@ from featviz.errors import plain_spelling
 from featviz.io import is_folder
 from featviz.network import batch_norm_layers
 from featviz.objectives import Logit, MatchDistribution, MatchSpectrum, MatchStatistics, Objective, Probability
-from featviz.objectives.distribution import MAX_PHOTOGRAPHS
+from featviz.objectives.photographs import MAX_PHOTOGRAPHS
 
 MATCH_WEIGHT = 22.0
 """Weight of the distributions, relative to the gain of the unit's score from noise to the best photograph.
