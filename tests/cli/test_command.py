@@ -1,10 +1,6 @@
-"""The command line: its commands, options, help and error messages."""
+"""The command line: what its commands make."""
 
-import contextlib
-import inspect
-import io
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,24 +8,12 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
-import toys
-import typer
+from command_line import OWN, QUICK, printed
 from PIL import Image
 
 import featviz as fv
-from featviz.cli import app, main
-from featviz.cli.options import JudgeOptions, PageStepsOptions, StepsOptions
-from featviz.cli.parsing import find_classes, read_channels, read_image_size, read_numbers, read_range, read_size
+from featviz.cli import main
 from featviz.io import read_image
-
-COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands}
-QUICK = ["--steps", "2", "--quiet"]
-
-
-def printed(capsys):
-    """Return the lines of standard output and of standard error."""
-    captured = capsys.readouterr()
-    return captured.out.strip().splitlines(), captured.err.strip().splitlines()
 
 
 def test_render_and_replay(tmp_path, capsys):
@@ -116,14 +100,6 @@ def test_a_negated_objective_is_no_option(goal, capsys):
     else:
         assert status == 0
         assert fv.Recipe.of("a.png").objectives == (repr(fv.objectives.parse(goal)),)
-
-
-def test_an_unknown_option_is_refused_and_words_after_dashes_are_kept(tmp_path, capsys):
-    assert main(["render", "stage1:3", "-x"]) == 2
-    assert printed(capsys)[1] == ["featviz: No such option: -x (featviz render --help)"]
-    (tmp_path / "-a.png").write_bytes(b"no image")
-    assert main(["replay", "--", "-a.png"]) == 2
-    assert printed(capsys)[1] == ["featviz: cannot read -a.png as an image; give a PNG, JPEG or WebP file"]
 
 
 @pytest.mark.parametrize("name", ["Spiral", "SPIRAL", "spiral"])
@@ -226,32 +202,6 @@ def test_layers_and_models(capsys):
     assert names[0] == "motifnet" and {"googlenet", "resnet50", "vit_b_16"} <= set(names)
 
 
-OWN = """
-import featviz as fv
-import torch
-from torch import nn
-from featviz import objectives as obj
-
-def bare():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-
-def whole():
-    return fv.Network(bare(), size=20, mean=(.5,) * 3, std=(.5,) * 3)
-
-def classifier():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
-
-def nothing():
-    return 3
-
-@obj.objective("0")
-def corner(acts):
-    return acts["0"][:, 1, 0, 0]
-"""
-
-
 def test_a_network_and_an_objective_of_the_user(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(OWN)
     assert (
@@ -264,8 +214,8 @@ def test_a_network_and_an_objective_of_the_user(tmp_path, capsys):
     printed(capsys)
     assert main(["replay", "a.png"]) == 2
     assert printed(capsys)[1] == [
-        "featviz: the image's network is the user's own 'mine.py:whole', and a recipe never runs code; give the network "
-        "with --model path/to/file.py:factory, or network= in Python"
+        "featviz: the image's network is the user's own 'mine.py:whole', and a recipe never runs code; give the "
+        "network with --model path/to/file.py:factory, or network= in Python"
     ]
     assert main(["replay", "a.png", "--model", "mine.py:whole", "--quiet"]) == 2
     (line,) = printed(capsys)[1]
@@ -277,272 +227,6 @@ def test_a_network_and_an_objective_of_the_user(tmp_path, capsys):
     assert main(["replay", "a.png", "--model", "mine.py:whole", "--own", "mine.py:corner", "--quiet"]) == 0
     assert printed(capsys)[0][-1] == "the same as the image, to the byte"
     assert main(["replay", "b.png", "--model", "mine.py:bare", "--quiet"]) == 0
-
-
-BAD = [
-    (["render", "stage1:3", "--model", "resnet5"], "no model 'resnet5'; nearest: 'resnet50', 'resnet152', 'resnet34' (list all: featviz models)"),
-    (["render", "stag1:3"], "no layer 'stag1' in motifnet; nearest: 'stage1', 'stage3.1', 'stage2.1' (list all: featviz layers --model motifnet)"),
-    (["render", "stage1:32"], "no channel 32 in 'stage1'; it has 32, 0 to 31"),
-    (["render", "stage1:3@32,0"], "no position @32,0 in 'stage1'; at this size its map has rows 0 to 31 and columns 0 to 31"),
-    (["render", "--class", "spirl"], "no class 'spirl'; nearest: 'spiral', 'smiley', 'star'"),
-    (["render", "stage1:3", "--weights", "no.pt"], "no weights file no.pt; give a safetensors or state_dict file"),
-    (["render", "logit:3", "--size", "4"], "motifnet does not accept images of 4x4 px; the smallest square that it accepts is 8x8"),
-    (["render", "stage1:3", "--size", "0"], "size must be at least 1 px on each side, got 0 x 0"),
-    (["render", "stage1:3", "--size", "1000000"], "size must be at most 65536 px on each side, got 1000000"),
-    (["render", "stage1:3", "--size", "65536", "--batch", "9999"], "out of memory with 9999 images of 65536 x 65536 px; give a smaller size"),
-    (["render", "stage1:3", "--size", "big"], "a size must be px as 224, height and width as 160x320, or three lengths as 16x64x64, got 'big'"),
-    (["render", "stage1:3", "--mean", "a"], "numbers must be separated by commas, as 0.5,0.5,0.5, got 'a'"),
-    (["render", "stage1:3", "-o", "no/a.png"], "cannot write no/a.png: there is no folder no; make it first"),
-    (["render", "stage1:3", "-o", "a.gif"], "cannot write a.gif: .gif is for video; for images end it in .png, .jpg, .jpeg, .webp or .npy"),
-    (["render", "stage1:3", "--steps", "-1"], "steps must be >= 0, got -1 (default 512; 0 returns the start)"),
-    (["render", "stage1:3", "--batch", "0"], "batch must be a whole number in [1, 65536], got 0"),
-    (["render", "stage1:3", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
-    (["judge", "a.png", "--judge", "motifnt"], "no model 'motifnt'; nearest: 'motifnet', 'motifvit', 'mobilenet_v2' (list all: featviz models)"),
-    (["render", "stage1:3", "--lr", "0"], "lr must be > 0, got 0.0 (default 0.08)"),
-    (["render", "stage1:3", "--optimizer", "ascent", "--lr", "2"], "lr needs the optimizer adam, got Ascent(lr=1.0); give the rate there, as in Ascent(lr=2.0)"),
-    (["render", "stage1:3", "--seed", "-1"], "seeds must be in [0, 2**63), got -1 to -1"),
-    (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' found; give auto, cpu, cuda or mps"),
-    (["render", "stage1:3", "--param", "fourir"], "there is no 'fourir' in param; nearest: 'Fourier'"),
-    (["render", "stage1:3", "--transforms", "standrd"], "there is no 'standrd' in transforms; nearest: 'STANDARD', 'GaussianBlur', 'Pad'"),
-    (["render", "stage1:3", "--param", "plain"], "Plain() is not a param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"),
-    (["render", "stage1:3", "--param", "Fourier(prior='no.json')"], "no file no.json; create it with: featviz fit-prior FOLDER -o no.json"),
-    (["render", "stage1:3", "--param", "Fourier(prior='plain.png')"], "plain.png is not a prior; create one with: featviz fit-prior FOLDER"),
-    (["render", "stage1:3", "--param", "Masked('plain.png')"], "Masked keeps an image outside of its mask and needs one to start from; use start=, or --start"),
-    (["render", "stage1:3", "--start", "no.png"], "no file no.png; check the path"),
-    (["render", "stage1:3", "--start", "plain.png", "--size", "32x64"], "start must have the aspect ratio of the image, 32 x 64 px, got 4 x 4 px; crop it first"),
-    (["render", "stage1:3", "--at", "100"], "--at needs --param cppn, got fourier; its images have a fixed size"),
-    (["render", "match(stage1, no.png)"], "no file no.png; check the path"),
-    (["render", "diversity(stage1)"], "diversity(stage1) compares images of a batch, and there is one; use batch=4, or --batch 4"),
-    (["render", "opacity"], "the image has no alpha channel; use param=param.Alpha(), or --param alpha"),
-    (["fit-prior", "nowhere"], "no folder nowhere; give a folder of images"),
-    (["fit-prior", ".", "-o", "prior.png"], "cannot write prior.png: end it in .json"),
-    (["render", "stage1:3", "--transforms", "jitter"], "'jitter' needs arguments; write it as a call, Jitter(...)"),
-    (["render", "stage1:3", "--transforms", "(Jitter(99),)"], "Jitter(px=99) leaves nothing of 64 x 64 px; use fewer px or a larger image"),
-    (["render", "stage1:3", "--precision", "float16"], "--precision must be auto, float32 or bfloat16, got 'float16'"),
-    (["render", "spiral"], "no layer 'spiral' in motifnet; a class is addressed as logit:spiral"),
-    (["render", "Spirl - tv"], "no layer 'Spirl' in motifnet; a class is addressed as logit:spiral"),
-    (["render", "stage9:1"], "no layer 'stage9' in motifnet; nearest: 'stage3', 'stage2', 'stage1' (list all: featviz layers --model motifnet)"),
-    (["render", "stage1:3", "--optimizer", "adm"], "there is no 'adm' in optimizers; nearest: 'Adam'"),
-    (["render"], "nothing to render; give an objective such as stage2:5, or --class NAME"),
-    (["render", "stage1:3", "--model", "no.py:net"], "no file no.py; give path/to/file.py:factory"),
-    (["render", "stage1:3", "--model", "no.such:net"], "no module 'no.such'; give path/to/file.py:net or package.module:net"),
-    (["render", "stage1:3", "--model", "broken.py"], "broken.py is a file; name the function in it that returns the network: broken.py:factory"),
-    (["replay", "no.png"], "no file no.png; check the path"),
-    (["replay", "plain.png"], "plain.png holds no recipe; give a file of a render or dream as it was saved"),
-    (["replay", "broken.png"], "cannot read broken.png as an image; give a PNG, JPEG or WebP file"),
-    (["gallery", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
-    (["atlas", ".", "--layer", "stage2", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
-    (["sweep", "--layer", "stage2", "--backend", "spark"], "backend must be local or ray, got 'spark'"),
-    (["gallery", "--pair", "heart"], "cannot read the pair 'heart'; give two classes as ONE:OTHER"),
-    (["layers", "--input-size", "4"], "motifnet does not accept images of 4x4 px; the smallest square that it accepts is 8x8"),
-    (["explain", "plain.png", "--input-size", "4"], "motifnet does not accept images of 4x4 px; the smallest square that it accepts is 8x8"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
-def test_bad_input_gives_one_line_and_status_2_and_writes_nothing(arguments, message, tmp_path, capsys):
-    iio.imwrite(tmp_path / "plain.png", np.zeros((4, 4, 3), np.uint8))
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG no")
-    before = sorted(tmp_path.iterdir())
-    assert main([*arguments, "--quiet"] if {"replay", "stage1:3", "logit:3"} & {*arguments} else arguments) == 2
-    out, err = printed(capsys)
-    assert out == []
-    assert err == [f"featviz: {message}"]
-    assert sorted(tmp_path.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message", "help_command"),
-    [
-        (["rendr"], "No such command 'rendr'", "featviz --help"),
-        (["render", "--stps", "3"], "No such option: --stps", "featviz render --help"),
-        (["render", "stage1:3", "--steps", "many"], "Invalid value for '--steps'", "featviz render --help"),
-        (["dream", "plain.png", "--size", "32"], "No such option: --size", "featviz dream --help"),
-        (["fit-prior"], "Missing argument", "featviz fit-prior --help"),
-        (["judge", "a.png"], "Missing option '--judge'", "featviz judge --help"),
-    ],
-)
-def test_usage_errors_name_the_help(arguments, message, help_command, capsys):
-    assert main(arguments) == 2
-    (line,) = printed(capsys)[1]
-    assert line.startswith(f"featviz: {message}") and line.endswith(f" ({help_command})")
-
-
-SELF_TERMINATING = """
-import os, signal
-import featviz as fv
-calls = []
-
-@fv.objectives.objective("stage1")
-def stopped(acts):
-    calls.append(1)
-    if len(calls) == 5:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return acts["stage1"].flatten(1).mean(1)
-"""
-
-
-def test_sigterm_keeps_what_there_is_so_far(tmp_path, capsys):
-    (tmp_path / "mine.py").write_text(SELF_TERMINATING)
-    before = signal.getsignal(signal.SIGTERM)
-    words = ["render", "stopped", "--own", "mine.py:stopped", "--steps", "100", "-o", "a.png", "--quiet"]
-    assert main(words) == 130
-    out, err = printed(capsys)
-    assert out == ["a.png"] and re.fullmatch(r"stopped at step \d of 100", err[-1])
-    assert read_image("a.png").shape == (3, 64, 64) and signal.getsignal(signal.SIGTERM) is before
-
-
-def test_an_unknown_model_of_timm_is_reported(capsys):
-    pytest.importorskip("timm")
-    assert main(["render", "stage1:3", "--model", "timm/nothing_here"]) == 2
-    (line,) = printed(capsys)[1]
-    assert line.startswith("featviz: no model 'nothing_here' in timm; nearest: ")
-
-
-def test_a_syntax_error_in_an_objective_is_marked_by_a_caret(capsys):
-    assert main(["render", "stage1:3 + * 2"]) == 2
-    assert printed(capsys)[1] == [
-        "featviz: cannot parse the objective: expected layer:channel, logit:class or a number here",
-        "  stage1:3 + * 2",
-        "             ^",
-    ]
-
-
-def test_errors_of_user_code_give_one_line_or_a_traceback(tmp_path, capsys):
-    (tmp_path / "broken.py").write_text("def net():\n    raise KeyError('mine')\n")
-    (tmp_path / "mine.py").write_text(OWN)
-    assert main(["render", "x", "--model", "broken.py:net"]) == 1
-    assert printed(capsys)[1] == ["featviz: KeyError: 'mine' (add --debug for a traceback)"]
-    with pytest.raises(KeyError):
-        main(["render", "x", "--model", "broken.py:net", "--debug"])
-    assert main(["render", "x", "--model", "mine.py:nothing"]) == 2
-    assert printed(capsys)[1] == ["featviz: mine.py:nothing returned int; return an nn.Module or a featviz.Network"]
-    assert main(["render", "0:1", "--model", "mine.py:bare"]) == 2
-    assert printed(capsys)[1] == [
-        "featviz: mine.py:bare returned a bare module, which needs input_size, mean and std (--input-size 32 "
-        "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; for a judge --judge-input-size …); or return a featviz.Network"
-    ]
-
-
-def test_render_has_the_defaults_of_the_functions():
-    given = {name: each.default for name, each in inspect.signature(COMMANDS["render"]).parameters.items()}
-    wanted = {name: each.default for name, each in inspect.signature(fv.render).parameters.items()}
-    assert {name: given[name] for name in ("quality", "steps", "lr", "batch", "seed", "size")} == {
-        name: wanted[name] for name in ("quality", "steps", "lr", "batch", "seed", "size")
-    }
-    for name in ("param", "transforms", "optimizer"):
-        assert given[name] is wanted[name] is None
-
-
-FUNCTIONS = {
-    name: getattr(fv, name)
-    for name in ("gallery", "sweep", "unit", "atlas", "blocks", "dream", "examples", "evidence", "circuit", "diff")
-}
-FUNCTIONS["explain"] = fv.compare  # several methods side by side
-FUNCTIONS["dictionary"] = fv.fit_dictionary
-FUNCTIONS["concept"] = fv.Concept.from_photographs
-FUNCTIONS["accentuate"] = fv.accentuate
-
-
-@pytest.mark.parametrize("command", FUNCTIONS)
-def test_options_have_the_names_and_defaults_of_the_arguments(command):
-    given = {name: each.default for name, each in inspect.signature(COMMANDS[command]).parameters.items()}
-    wanted = {name: each.default for name, each in inspect.signature(FUNCTIONS[command]).parameters.items()}
-    read_from_text = {"classes", "channels", "param", "output", "backend", "steps", "progress"}
-    read_from_text |= {"image"} if command == "explain" else set()  # which may be --text instead
-    shared = (given.keys() & wanted.keys()) - read_from_text
-    assert "seed" in shared or command in ("explain", "examples", "evidence")
-    assert {name: given[name] for name in shared} == {name: wanted[name] for name in shared}
-    if command in ("gallery", "sweep", "unit", "circuit"):
-        assert given["quality"] == wanted["quality"] and given["steps"] is wanted["steps"] is None
-    if command in ("atlas", "blocks", "diff"):
-        assert given["quality"] is given["steps"] is None
-        assert f"best (1536). Default: {wanted['steps']}." in help_of(command)
-
-
-NETWORK = (
-    "model",
-    "weights",
-    "device",
-    "input_size",
-    "mean",
-    "std",
-    "channel_order",
-    "layout",
-    "head",
-    "outputs",
-    "class_names",
-)
-LOADING = (
-    "render",
-    "dream",
-    "accentuate",
-    "gallery",
-    "sweep",
-    "explain",
-    "examples",
-    "evidence",
-    "atlas",
-    "blocks",
-    "circuit",
-    "dictionary",
-    "concept",
-    "unit",
-    "diff",
-    "embeddings",
-    "layers",
-    "doctor",
-)
-RENDERING = ("render", "gallery", "sweep", "examples", "atlas", "blocks", "circuit", "unit", "diff")
-
-
-def test_commands_share_the_options_of_networks_judges_and_backends():
-    given = {name: inspect.signature(command).parameters for name, command in COMMANDS.items()}
-    for name in LOADING:
-        assert given[name].keys() & set(NETWORK) == set(NETWORK) - (
-            {"weights"} if name in ("diff", "layers") else set()
-        )
-    load = inspect.signature(fv.load).parameters
-    for command in (given["render"], given["explain"]):
-        arguments = [name.replace("class_names", "classes") for name in NETWORK]
-        assert [command[name].default for name in NETWORK] == [load[name].default for name in arguments]
-    for name in ("diff", "gallery", "judge", "unit"):
-        assert {f"judge_{option}" for option in NETWORK[1:] if option != "device"} | {"judge"} <= given[name].keys()
-    for name in ("gallery", "sweep", "atlas", "blocks", "circuit", "diff"):
-        assert {"backend", "address", "workers"} <= given[name].keys()
-    for name in RENDERING:
-        assert {"size", "quality", "steps"} <= given[name].keys()
-    assert [name for name in LOADING if "size" in given[name]] == list(RENDERING)
-
-
-def help_of(*words):
-    """Return the help of a command, as one line."""
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        assert main([*words, "--help"]) == 0
-    return " ".join(out.getvalue().split())
-
-
-def test_the_help_states_the_steps_of_the_presets():
-    counts = [preset.steps for preset in fv.PRESETS.values()]
-    whole = "Quality preset: draft (smaller images, {} steps), usual ({}), best ({}).".format(*counts)
-    steps_only = "Steps of a quality preset: draft ({}), usual ({}), best ({}).".format(*counts)
-    assert list(fv.PRESETS) == ["draft", "usual", "best"]
-    for name in RENDERING:
-        assert (steps_only if name in ("atlas", "blocks", "diff") else whole) in help_of(name)
-
-
-def test_explain_lists_all_methods():
-    named = [
-        name.lower() for name in fv.methods.__all__ if inspect.isclass(getattr(fv.methods, name)) or name.isupper()
-    ]
-    assert f"There are {', '.join(sorted(named)[:-1])} and {sorted(named)[-1]}." in help_of("explain")
-
-
-def test_summaries_are_not_cut_in_narrow_terminals(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "50")
-    text = help_of()
-    for command in COMMANDS.values():
-        assert " ".join(command.__doc__.partition("\n\n")[0].split()) in text
 
 
 @pytest.mark.parametrize(
@@ -581,71 +265,6 @@ def test_a_sweep_tells_how_much_it_will_render_and_how_to_continue(tmp_path, cap
     assert re.search(r"^featviz: 9 images to render, about \d+ s$", "\n".join(printed(capsys)[1]), re.MULTILINE)
     assert main(line) == 0
     assert "featviz: 0 images to render, 9 are there already" in printed(capsys)[1]
-
-
-@pytest.mark.parametrize("command", ["sweep", "gallery"])
-def test_ctrl_c_says_how_to_continue(command, monkeypatch, capsys):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(fv, command, interrupt)
-    assert main([command, *(["--layer", "stage1"] if command == "sweep" else [])]) == 130
-    assert printed(capsys)[1] == ["featviz: interrupted; run the same command again to continue"]
-
-
-def test_the_help_fits_80_columns(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "80")
-    assert main(["--help"]) == 0
-    summaries = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
-    assert [line.split()[0] for line in summaries] == [name.replace("_", "-") for name in COMMANDS]
-    assert all(line.endswith(".") and not line.endswith("...") and len(line) <= 80 for line in summaries)
-
-
-def test_version_and_help(capsys):
-    assert main(["--version"]) == 0
-    assert printed(capsys)[0] == [f"featviz {fv.__version__}"]
-    assert main([]) == 0
-    text = "\n".join(printed(capsys)[0])
-    assert "Examples:" in text and "featviz render --class spiral" in text
-    for command in COMMANDS:
-        assert main([command.replace("_", "-"), "--help"]) == 0
-
-
-def test_ctrl_c_saves_the_image_so_far(tmp_path):
-    code = (
-        "import featviz as fv, sys\n"
-        "def interrupt(*_):\n"
-        "    import featviz as fv\n"
-        "    def progress(done, steps):\n"
-        "        if done == 3: raise KeyboardInterrupt\n"
-        "    return progress\n"
-        "from featviz.cli import main\n"
-        "fv.progress_bar = interrupt\n"
-        "sys.exit(main(['render', 'stage1:3', '--steps', '9', '-o', 'a.png']))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 130
-    assert done.stdout.split() == ["a.png"]
-    assert done.stderr == "stopped at step 3 of 9\n"
-    assert fv.Recipe.of(tmp_path / "a.png").until == 3
-
-
-def test_an_unwritable_folder_is_reported_before_the_render(monkeypatch, capsys):
-    import featviz.io.files as files
-
-    def refuse(**_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(files, "NamedTemporaryFile", refuse)
-    monkeypatch.setattr(fv, "render", None)
-    assert main(["render", "stage1:3", "-o", "a.png"]) == 2
-    assert printed(capsys)[1] == ["featviz: cannot write to the folder .: Permission denied"]
-
-
-def test_replaying_a_stopped_image_over_itself(tmp_path, capsys):
-    fv.render(fv.load(device="cpu"), "stage1:3", steps=9, until=3).save("a.png")
-    assert main(["replay", "a.png", "-o", "a.png", "--quiet"]) == 0
-    assert printed(capsys)[0] == ["a.png", "the same as the image, to the byte"]
 
 
 def test_replay_reports_a_changed_image(tmp_path, capsys):
@@ -703,16 +322,6 @@ def test_size_is_of_the_image_and_input_size_of_the_network(tmp_path, capsys):
     assert printed(capsys)[1] == [message]
 
 
-def test_values_that_are_no_objective_are_reported(tmp_path, capsys):
-    (tmp_path / "mine.py").write_text("def plain(acts):\n    return 3\n")
-    assert main(["render", "plain", "--own", "mine.py:plain", *QUICK]) == 2
-    assert printed(capsys)[1] == [
-        "featviz: 'plain' is not an objective; decorate the function with @objectives.objective('layer')"
-    ]
-    assert main(["render", "3", *QUICK]) == 2
-    assert printed(capsys)[1] == ["featviz: '3' is only a number; name a unit, e.g. layer:channel or logit:class"]
-
-
 def test_a_batch_logs_its_memory_and_is_split_to_fit(capsys):
     units = ["stage2:1", "stage2:2", "stage2:3"]
     assert main(["render", *units, "-o", "a.png", *QUICK]) == 0
@@ -722,69 +331,3 @@ def test_a_batch_logs_its_memory_and_is_split_to_fit(capsys):
         r"featviz: 3 images would take about \d+ MB; \d at a time take about \d+ MB", *printed(capsys)[1]
     )
     assert re.fullmatch(r"Execution\(precision='float32', chunk_size=[12]\)", fv.Recipe.of(Path("b.png")).execution)
-
-
-def test_an_unreadable_amount_of_memory_is_reported(capsys):
-    assert main(["render", "stage2:1", "--max-memory", "lots", *QUICK]) == 2
-    wanted = "featviz: max_memory must be a number of bytes > 0, or text such as 800MB or 4GB, got 'lots'"
-    assert printed(capsys)[1] == [wanted]
-
-
-def test_a_number_is_a_class_index_unless_it_is_a_class_name():
-    numbered = toys.plain(classes=("3", "4", "c", "d", "e"))
-    assert find_classes(numbered, ["3", "0", "c"]) == [fv.objectives.Logit(name) for name in ("3", 0, "c")]
-    assert find_classes(numbered, None) == []
-
-
-def test_text_of_options():
-    assert read_size(None) is None and read_size("224") == 224 and read_size("160X320") == (160, 320)
-    assert read_size("16x64x32") == (16, 64, 32) and read_image_size("224") == 224
-    with pytest.raises(fv.SettingError, match="^the size of an image must be px as 224, or height and width"):
-        read_image_size("16x64x32")
-    assert read_range("-1,1") == (-1.0, 1.0) and read_range(None) is None
-    with pytest.raises(fv.SettingError, match="^a range must be the lowest and the highest value, as -1,1, got '1'$"):
-        read_range("1")
-    assert read_numbers(None) is None and read_numbers("0.5, 1,2e-1") == (0.5, 1.0, 0.2)
-    assert read_channels("0-2, 40,7-7") == [0, 1, 2, 40, 7]
-    for text in ("1x2x3x4", "", "x", "-4", "4.0"):
-        wanted = "a size must be px as 224, height and width as 160x320, or three lengths as 16x64x64"
-        message = f"{wanted}, got {text!r}"
-        with pytest.raises(fv.SettingError, match=f"^{re.escape(message)}$"):
-            read_size(text)
-    with pytest.raises(fv.SettingError, match="^cannot read the channels '1-'; give numbers as 0-15,40, or all$"):
-        read_channels("1-")
-    message = "cannot read the channels '5-2'; give the smaller number first, as 2-5"
-    with pytest.raises(fv.SettingError, match=f"^{message}$"):
-        read_channels("5-2")
-
-
-def test_pages_take_the_steps_of_a_quality_preset_unless_they_are_given():
-    assert PageStepsOptions().settings == {}
-    assert PageStepsOptions(steps=3).settings == PageStepsOptions(quality="best", steps=3).settings == {"steps": 3}
-    assert PageStepsOptions(quality="draft").settings == {"steps": fv.PRESETS["draft"].steps}
-
-
-def test_other_commands_take_the_whole_preset():
-    assert StepsOptions().settings == {"quality": "usual", "steps": None}
-    assert StepsOptions(quality="draft", steps=3).settings == {"quality": "draft", "steps": 3}
-    with pytest.raises(fv.SettingError, match="^quality must be one of draft, usual, best, got 'fine'$"):
-        _ = StepsOptions(quality="fine", steps=3).settings
-
-
-def test_options_that_commands_share_are_spelled_once():
-    helps = [
-        option.help
-        for command in typer.main.get_command(app).commands.values()
-        for option in command.params
-        if getattr(option, "help", None)
-    ]
-    shared = {text for text in helps if helps.count(text) >= 3 and text != "Show this message and exit."}
-    folder = Path(fv.__file__).parent / "cli"
-    joined = re.sub(r'"\s*\n\s*f?"', "", "".join(file.read_text() for file in folder.glob("*.py")))
-    assert len(shared) > 20 and {text for text in shared if joined.count(f'"{text}"') > 1} == set()
-
-
-def test_a_judge_is_loaded_from_its_own_options():
-    options = JudgeOptions(judge_input_size="72", judge_channel_order="bgr", judge_weights="none")
-    judge = options.load("motifnet", "cpu")
-    assert (judge.size, judge.input.channel_order, judge.weights) == ((72, 72), "BGR", "none")

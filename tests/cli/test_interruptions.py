@@ -1,0 +1,71 @@
+"""The command line: commands that are interrupted keep what there is so far."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from command_line import printed
+
+import featviz as fv
+from featviz.cli import main
+from featviz.io import read_image
+
+SELF_TERMINATING = """
+import os, signal
+import featviz as fv
+calls = []
+
+@fv.objectives.objective("stage1")
+def stopped(acts):
+    calls.append(1)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return acts["stage1"].flatten(1).mean(1)
+"""
+
+
+def test_sigterm_keeps_what_there_is_so_far(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(SELF_TERMINATING)
+    before = signal.getsignal(signal.SIGTERM)
+    words = ["render", "stopped", "--own", "mine.py:stopped", "--steps", "100", "-o", "a.png", "--quiet"]
+    assert main(words) == 130
+    out, err = printed(capsys)
+    assert out == ["a.png"] and re.fullmatch(r"stopped at step \d of 100", err[-1])
+    assert read_image("a.png").shape == (3, 64, 64) and signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("command", ["sweep", "gallery"])
+def test_ctrl_c_says_how_to_continue(command, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fv, command, interrupt)
+    assert main([command, *(["--layer", "stage1"] if command == "sweep" else [])]) == 130
+    assert printed(capsys)[1] == ["featviz: interrupted; run the same command again to continue"]
+
+
+def test_ctrl_c_saves_the_image_so_far(tmp_path):
+    code = (
+        "import featviz as fv, sys\n"
+        "def interrupt(*_):\n"
+        "    import featviz as fv\n"
+        "    def progress(done, steps):\n"
+        "        if done == 3: raise KeyboardInterrupt\n"
+        "    return progress\n"
+        "from featviz.cli import main\n"
+        "fv.progress_bar = interrupt\n"
+        "sys.exit(main(['render', 'stage1:3', '--steps', '9', '-o', 'a.png']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stdout.split() == ["a.png"]
+    assert done.stderr == "stopped at step 3 of 9\n"
+    assert fv.Recipe.of(tmp_path / "a.png").until == 3
+
+
+def test_replaying_a_stopped_image_over_itself(tmp_path, capsys):
+    fv.render(fv.load(device="cpu"), "stage1:3", steps=9, until=3).save("a.png")
+    assert main(["replay", "a.png", "-o", "a.png", "--quiet"]) == 0
+    assert printed(capsys)[0] == ["a.png", "the same as the image, to the byte"]
