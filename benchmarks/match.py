@@ -27,7 +27,7 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz import transforms as T
 from featviz.apps.match import nearest_photographs
-from featviz.apps.match.match import SPECTRUM_WEIGHT, compared_layers
+from featviz.apps.match.match import compared_layers
 from featviz.interfaces import Transforms
 from featviz.io import images_in, save_image, to_bytes
 from featviz.network import OUTPUT, batch_norm_layers
@@ -47,14 +47,14 @@ class Row(NamedTuple):
         weight: Weight of the match; 0 for none.
         transforms: The transforms; `None` for the default.
         decay: Exponent of the amplitude spectrum of the param.
-        spectrum: Weight of the amplitude spectrum beside that of the distributions.
+        spectrum: Match the amplitude spectrum, too, with the same weight.
     """
 
     count: int
     weight: float
     transforms: Transforms | None = None
     decay: float = Fourier.decay
-    spectrum: float = 0
+    spectrum: bool = False
 
 
 ROWS = {
@@ -63,7 +63,7 @@ ROWS = {
     "three, weight 200": Row(3, 200),
     "one, no colour shifts, weight 200": Row(1, 200, STEADY),
     "one, weight 100": Row(1, 100),
-    "one, weight 200, spectrum": Row(1, 200, spectrum=SPECTRUM_WEIGHT),
+    "one, weight 200, spectrum": Row(1, 200, spectrum=True),
     "one, weight 200": Row(1, 200),
     "one, weight 200, decay 1.45": Row(1, 200, decay=1.45),
     "one, weight 200, decay 1.5": Row(1, 200, decay=1.5),
@@ -97,7 +97,7 @@ def goals(bench: Bench, files: list[Path], logits: Tensor, labels: list[int], ro
         matched = references(bench, files, logits, label, count)
         term: obj.Objective = obj.MatchDistribution(first, matched, tuple(others))
         if row.spectrum:
-            term = term + row.spectrum * obj.MatchSpectrum(matched)
+            term = term + obj.MatchSpectrum(matched)
         made.append(obj.Logit(label) + weight * term)
     return made
 

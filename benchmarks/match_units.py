@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--halves", default=",".join(HALVES), help="halves that channels are matched to")
     parser.add_argument("--size", type=int, default=SIDE)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--weight", type=float, help="weight of the distributions (default: that of --match)")
+    parser.add_argument("--weight", type=float, help="weight of distributions and spectrum (default: that of --match)")
     parser.add_argument("--whole", action="store_true", help="judge by all photographs")
     parser.add_argument("--others", action="store_true", help="channels that are not in the published table")
     parser.add_argument("--device", default="cpu", help="device for rendering: cpu or cuda")

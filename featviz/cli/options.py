@@ -27,9 +27,9 @@ Quality = Annotated[
 Match = Annotated[
     str | None,
     typer.Option(
-        help="Folder of photographs for natural images. A class gets the distribution of activations of its photograph "
-        "with the highest score, from the subfolder named after it or its index where there is one; any other unit "
-        "gets the mean of its ten best. Or batch-norm, for the network's own statistics."
+        help="Folder of photographs for natural images. A class gets the distribution of activations and the amplitude "
+        "spectrum of its photograph with the highest score, from the subfolder named after it or its index where there "
+        "is one; any other unit gets the means of its ten best. Or batch-norm, for the network's own statistics."
     ),
 ]
 MATCH_WEIGHT = 22.0

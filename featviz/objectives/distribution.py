@@ -67,10 +67,10 @@ class MatchDistribution(_Distribution):
     mean (a - r)² / v, with the sorted activations a of the image and the variance v of the channel over positions and
     photographs. It is <= 0: 0 where the distributions are equal, about -1 for an image without any of the features.
 
-    Add it to a unit, with a weight, as `apps.match.match_units` does: images then have the colours, textures and
-    amounts of features of the photographs. Of a class, one photograph gives the most natural images; those for the
-    average of many are more alike than photographs are. For channels, `apps.match.match_units` averages ten
-    (docs/quality.md).
+    Add it to a unit, with a weight, as `apps.match.match_units` does with it and `MatchSpectrum`: images then have the
+    colours, textures and amounts of features of the photographs. Of a class, one photograph gives the most natural
+    images; those for the average of many are more alike than photographs are. For channels, `apps.match.match_units`
+    averages ten (docs/quality.md).
 
     Args:
         layer: Dotted module name of a feature map or of tokens.

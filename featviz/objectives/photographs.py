@@ -1,4 +1,4 @@
-"""Photographs that objectives are matched to: a folder, or a sequence of files or images."""
+"""Photographs that images are matched to: a folder, or a sequence of files or images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def as_photographs(source: Photographs) -> tuple[str | Array, ...]:
         Paths and arrays. A path that is no folder stays as it is: it is read when a render starts.
 
     Raises:
-        SettingError: There is no photograph, or there are too many.
+        SettingError: There is no photograph, or there are too many, or one is neither a file nor numbers in [0, 1].
         OutputError: The folder has no images.
     """
     if isinstance(source, str | Path):

@@ -17,27 +17,31 @@ from featviz.objectives.algebra import Objective
 from featviz.objectives.bound import Bound
 from featviz.objectives.photographs import Photographs, as_photographs, files_among, show_photographs
 from featviz.objectives.reading import read_for
-from featviz.param.spectrum import frequencies
+from featviz.param.spectrum import column_counts, frequencies
 
 LOWEST = 2
-"""Lowest compared frequency, in cycles per shorter side. The window blurs the spectrum below."""
-LEAST_POWER = 1e-12
-"""Added to the power of each octave, so that a constant image has a logarithm."""
+"""Lowest compared frequency, in cycles per longest side. The window blurs the spectrum below."""
+LEAST_POWER = 1e-6
+"""Added to the power of each octave, so that its logarithm is finite. Rounding to 8 bits has 1/(12 · 255²)."""
+CONSTANT = 1e-3
+"""Standard deviation up to which a grey photograph has one colour, and no spectrum."""
 
 
 @dataclass(frozen=True)
 class MatchSpectrum(Objective):
-    """The similarity of the image's amplitude spectrum to that of photographs: how fine detail is beside coarse shapes.
+    """The similarity of the image's amplitude spectrum to that of photographs: how strong fine detail is.
 
-    The power of the grey image, before any transform, is averaged in each octave of frequency. Half its logarithm is
-    the log amplitude of the octave, of which the mean over all octaves is subtracted, so that contrast does not count.
-    The score is minus the mean squared difference from the mean over photographs. It is <= 0: 0 where the spectra have
-    the same shape, and about -1.4 e² for 1/f^(p + e) in place of 1/f^p in images of 224 px. Images with a side shorter
-    than 12 px have one octave, and therefore always 0.
+    The image before any transform, without its alpha channel, is converted to grey and multiplied by a Hann window. Its
+    power is averaged in each octave of frequency; the log amplitude is half the logarithm. Subtracting the mean over
+    octaves removes contrast. The score is minus the mean squared difference from the log amplitudes of the photographs,
+    averaged. It is <= 0: 0 where the octaves have the same ratios, and about -1.4 e² for 1/f^(p + e) in place of 1/f^p
+    in images of 224 px. It is always 0 if no side has 12 px, which leaves one octave.
 
     Args:
         photographs: A folder, with its subfolders; or a sequence of files, or of (channels, h, w) in [0, 1]; 1000 at
-            most. Each is centre-cropped to the aspect ratio of the image, then resized to it.
+            most. Each is centre-cropped to the aspect ratio of the image, then resized to it: photographs smaller than
+            the image lack fine detail, and so will the image. Photographs of one colour are left out. A folder is
+            listed once, when the objective is made; a recipe holds the files.
 
     Raises:
         SettingError: There is no photograph, or there are too many, or one is neither a file nor numbers in [0, 1].
@@ -71,13 +75,15 @@ class MatchSpectrum(Objective):
         Raises:
             OutputError: A file cannot be read.
         """
-        photographs = (read_for(context, each, context.size) for each in self.photographs)
-        shapes = [log_amplitudes(image[None]) for image in photographs]
-        target = torch.cat(shapes).mean(0)
+        photographs = (read_for(context, each, context.size)[None] for each in self.photographs)
+        known = [log_amplitudes(image) for image in photographs if image.mean(1).std(correction=0) > CONSTANT]
+        target = torch.cat(known).mean(0) if known else None
 
         def score(acts: Activations) -> Tensor:
             images = acts.images[:, : context.channels]  # without alpha
-            return -(log_amplitudes(images) - target.to(images, non_blocking=True)).square().mean(1)
+            found = log_amplitudes(images)
+            apart = 0 * found if target is None else found - target.to(found, non_blocking=True)
+            return -apart.square().mean(1)
 
         return Bound(self, score)
 
@@ -98,20 +104,22 @@ def log_amplitudes(images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n octav
     return logs - logs.mean(1, keepdim=True)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)
 @neutral_state()
 def _window(size: Size, device: torch.device) -> Float[Tensor, "*size"]:
-    """Return a Hann window, which hides that the opposite edges of an image differ."""
+    """Return a Hann window, so that the jump between opposite edges of an image does not leak into all frequencies."""
     sides = [torch.hann_window(side, device=device) for side in size]
     return reduce(lambda known, side: known[..., None] * side, sides)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)  # for the photographs and for the images, which may be on a GPU
 @neutral_state()
 def _octaves(size: Size, device: torch.device) -> Float[Tensor, "coefficient octave"]:
-    """Return the matrix that averages the coefficients of `torch.fft.rfftn` in each octave, up to the highest."""
-    lowest = LOWEST / min(size)
-    count = max(1, math.floor(math.log2(0.5 / lowest) + 0.5))  # a last octave of which more than half is there counts
-    octave = (1.0001 * frequencies(size, device) / lowest).log2().floor().flatten()  # exact powers of 2 may round down
-    member = octave[:, None] == torch.arange(count, device=device)
-    return member / member.sum(0).clamp(min=1)
+    """Return the matrix that averages the coefficients of `torch.fft.rfftn` in each octave."""
+    lowest = LOWEST / max(size)
+    # The last octave is kept if at least half of it, on a logarithmic scale, is below 0.5 cycles/px.
+    count = max(1, math.floor(math.log2(0.5 / lowest) + 0.5))
+    octave = (1.0001 * frequencies(size, device) / lowest).log2().floor()  # exact powers of 2 may round down
+    member = octave[..., None] == torch.arange(count, device=device)
+    weights = (member * column_counts(size[-1], device)[:, None]).flatten(0, -2)
+    return weights / weights.sum(0).clamp(min=1)

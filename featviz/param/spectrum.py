@@ -108,14 +108,26 @@ def canvas_std(amplitude: Float[Tensor, "*any"], size: Size) -> Float[Tensor, "*
     Returns:
         One number per channel; the standard deviation where the amplitude at frequency 0 is 0.
     """
-    # Parseval's theorem. `rfftn` stores only half of the spectrum, so each column stands for itself and its conjugate,
-    # except column 0 and, for an even width, the last: these are their own conjugates.
-    columns = torch.full((amplitude.shape[-1],), 2.0, device=amplitude.device)
-    columns[0] = 1
-    if size[-1] % 2 == 0:
-        columns[-1] = 1
     axes = tuple(range(-len(size), 0))
-    return ((amplitude.square() * columns).sum(axes, keepdim=True) / math.prod(size)).sqrt()
+    total = (amplitude.square() * column_counts(size[-1], amplitude.device)).sum(axes, keepdim=True)
+    return (total / math.prod(size)).sqrt()  # Parseval's theorem
+
+
+def column_counts(width: int, device: torch.device) -> Float[Tensor, " column"]:
+    """Return how many columns of the whole spectrum each column of `torch.fft.rfftn` stands for.
+
+    It stands for itself and its conjugate, except column 0 and, for an even width, the last: these are their own
+    conjugates.
+
+    Args:
+        width: Length of the last axis in px.
+        device: Device of the result.
+    """
+    columns = torch.full((width // 2 + 1,), 2.0, device=device)
+    columns[0] = 1
+    if width % 2 == 0:
+        columns[-1] = 1
+    return columns
 
 
 def inverse_fft(spectrum: Float[Tensor, "n c *half 2"], size: Size) -> Float[Tensor, "n c *size2"]:

@@ -71,9 +71,9 @@ def gallery(
         photographs: Folder of images. Those whose file or folder is named after a class are shown next to it; `None`
             for none.
         judge: Network with the same classes that judges whether it recognises them in the images; `None` for none.
-        match: Folder of photographs whose distribution of activations the images of classes get, as in
-            `apps.match.match_units`; `"batch-norm"` for the network's own statistics; `None` for neither. Images that
-            are copies of a photograph are marked on the page, and listed as problems.
+        match: Folder of photographs whose distribution of activations and amplitude spectrum the images of classes
+            get, as in `apps.match.match_units`; `"batch-norm"` for the network's own statistics; `None` for neither.
+            Images that are copies of a photograph are marked on the page, and listed as problems.
         match_weight: Weight of `match`, >= 0.
         size: Height and width of the images in px, or one side; `None` for the network's input size, and less for
             drafts.

@@ -25,7 +25,7 @@ class Matching:
 
     Args:
         network: The network, which also tells copies.
-        objectives: What to render for each unit: the unit alone, or with the distributions.
+        objectives: What to render for each unit: the unit alone, or with distributions and spectrum.
         units: Each unit with its photographs, by its title on the page; empty where nothing is matched.
     """
 
@@ -43,7 +43,7 @@ class Matching:
             network: The network.
             units: The units by title.
             match: A folder of photographs, or `"batch-norm"`; `None` for no matching.
-            weight: Weight of the distributions, as for `apps.match.match_units`.
+            weight: Weight of distributions and spectrum, as for `apps.match.match_units`.
 
         Raises:
             OutputError: The folder is missing or has no images.

@@ -69,9 +69,10 @@ def sweep(
         photographs: Folder of images. Those with the highest activation are shown next to each unit, cropped to its
             receptive field, with a name and scores of the unit as in `fv.unit`; `None` for none.
         labels: A .csv file of photographs and their labels, beside the folders in which they lie; `None` for none.
-        match: Folder of photographs whose distribution of activations the images get, as in `apps.match.match_units`;
-            `"batch-norm"` for the network's own statistics; `None` for neither. Images of what a unit responds to
-            least are not matched. Copies of a photograph are marked on the page, and listed as problems.
+        match: Folder of photographs whose distribution of activations and amplitude spectrum the images get, as in
+            `apps.match.match_units`; `"batch-norm"` for the network's own statistics; `None` for neither. Images of
+            what a unit responds to least are not matched. Copies of a photograph are marked on the page, and listed as
+            problems.
         match_weight: Weight of `match`, >= 0.
         size: Height and width of the images in px, or one side; `None` for the network's input size, and less for
             drafts.

@@ -1,4 +1,4 @@
-"""Match the distribution of activations in photographs, so that images of units look like them."""
+"""Match the distribution of activations and the amplitude spectrum of photographs, so that images look like them."""
 
 from featviz.apps.match.copies import Nearest, nearest_photographs, with_copies_marked
 from featviz.apps.match.match import (

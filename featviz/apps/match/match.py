@@ -25,22 +25,20 @@ from featviz.objectives import Logit, MatchDistribution, MatchSpectrum, MatchSta
 from featviz.objectives.photographs import MAX_PHOTOGRAPHS
 
 MATCH_WEIGHT = 22.0
-"""Weight of the distributions, relative to the gain of the unit's score from noise to the best photograph.
+"""Weight of distributions and spectrum, relative to the gain of the unit's score from noise to the best photograph.
 
 Source: measured; docs/quality.md compares the alternatives.
 """
-SPECTRUM_WEIGHT = 1.0
-"""Weight of the amplitude spectrum relative to that of the distributions. Source: measured; docs/quality.md."""
 BATCH_NORM = "batch-norm"
 """Value of `match`, on pages and the command line, for the network's own statistics."""
 COUNT = 1
-"""Number of photographs per class whose distributions are averaged.
+"""Number of photographs per class that are averaged.
 
 Source: measured; docs/quality.md. Images that are matched to the average of many are more alike than photographs are.
 Differs: VITAL 2025, section 4, averages fifty.
 """
 UNIT_COUNT = 10
-"""Largest number of photographs of any other unit whose distributions are averaged.
+"""Largest number of photographs of any other unit that are averaged.
 
 Source: measured; docs/quality.md. One photograph shows much besides what excites a channel; an average shows less.
 """
@@ -66,7 +64,7 @@ class Matched:
     """A unit with the photographs that it is matched to.
 
     Args:
-        objective: What to render: the unit, and what is matched with its weight.
+        objective: What to render: the unit, plus the weighted objectives for the distributions and the spectrum.
         unit: The unit alone.
         photographs: Files to compare the images with, to find copies: those with the highest score; empty where
             batch-norm statistics are matched.
@@ -95,16 +93,16 @@ def match_units(
     of the unit. Only the amounts of features are those of the photographs, and not their positions. One photograph of a
     class gives each image an appearance of its own, as photographs have; for inner units the distributions of ten are
     averaged, as each shows more than what excites the unit. The distributions are compared in four early and
-    middle blocks of the network, and the amplitude spectra in the images themselves. Their weight is relative to the
-    gain of the unit's score from noise to its best photograph, so that one weight suits units of any scale.
+    middle blocks of the network, and the amplitude spectra in the images themselves. The weight of both is relative to
+    the gain of the unit's score from noise to its best photograph, so that one weight suits units of any scale.
 
     Args:
         network: The network.
         units: The units, such as `[fv.objectives.Logit("star")]`.
         match: A folder of photographs and its subfolders; `None` for the batch-norm statistics of the network.
-        weight: Weight of the distributions, >= 0; larger values bring images closer to the photographs.
-        count: Number of photographs for a unit whose distributions are averaged, >= 1; `None` for one of a class, and
-            of any other unit for ten, but at most a tenth of the folder.
+        weight: Weight of distributions and spectrum, >= 0; larger values bring images closer to the photographs.
+        count: Number of photographs of a unit that are averaged, >= 1; `None` for one of a class, and of any other
+            unit for ten, but at most a tenth of the folder.
 
     Returns:
         One for each unit.
@@ -191,7 +189,7 @@ def _by_photographs(
     scores: Float[Tensor, " n"],
     settings: tuple[Path, Sequence[str], float, int | None],
 ) -> Matched:
-    """Add to a unit the distribution in the photographs with the highest score.
+    """Add to a unit the distribution and the spectrum of the photographs with the highest score.
 
     Args:
         unit: The unit.
@@ -205,7 +203,7 @@ def _by_photographs(
     best = [files[i] for i in scores.topk(min(max(count, COMPARED), len(files))).indices.tolist()]
     picked = best[:count]
     names = [str(file) for file in picked]
-    term = MatchDistribution(layers[0], names, tuple(layers[1:])) + SPECTRUM_WEIGHT * MatchSpectrum(names)
+    term = MatchDistribution(layers[0], names, tuple(layers[1:])) + MatchSpectrum(names)
     amount = float(f"{weight:.3g}")
     number = "one" if len(picked) == 1 else f"{len(picked)}"
     which = f"the {number} of {len(files)}" if len(picked) < len(files) else f"all {len(files)}"
