@@ -99,6 +99,26 @@ def test_the_weight_is_relative_to_the_gain_from_noise(net, folder):
     assert weights[2] / weights[0] == pytest.approx(7, rel=0.02)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_distributions_and_spectra_of_the_same_photographs_are_matched(net, folder, count):
+    unit = obj.Channel("stage2", 5)
+    (found,) = match_units(net, [unit], folder, count=count)
+    files, (first, *others) = [str(file) for file in found.photographs[:count]], compared_layers(net)
+    weight = float(re.search(r"\+ ([\d.e-]+) \*", repr(found.objective))[1])
+    match = obj.MatchDistribution(first, files, tuple(others)) + obj.MatchSpectrum(files)
+    assert repr(found.objective) == repr(unit + weight * match)
+
+
+def test_matched_images_are_closer_in_distribution_and_spectrum(net, folder):
+    unit = obj.Logit("star")
+    (found,) = match_units(net, [unit], folder)
+    files, (first, *others) = [str(found.photographs[0])], compared_layers(net)
+    parts = [obj.MatchDistribution(first, files, tuple(others)), obj.MatchSpectrum(files)]
+    options = {"steps": 48, "transforms": (), "robustness_views": 0}
+    matched, plain = (fv.render(net, each, **options).images for each in (found.objective, unit))
+    assert (fv.score(net, parts, matched) > fv.score(net, parts, plain)).all()
+
+
 def test_without_photographs_batch_norm_statistics(net):
     (found,) = match_units(net, [obj.Logit("star")], None)
     assert found.photographs == ()
