@@ -17,7 +17,7 @@ from featviz.io.array import Array
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective, quote_name
 from featviz.objectives.bound import Bound
-from featviz.objectives.photographs import Photographs, as_photographs, files_among, show_photographs
+from featviz.objectives.photographs import OfPhotographs, Photographs, show_photographs
 from featviz.objectives.reading import capture_for, read_for
 
 CHUNK = 16
@@ -59,7 +59,7 @@ class _Distribution(Objective):
 
 
 @dataclass(frozen=True)
-class MatchDistribution(_Distribution):
+class MatchDistribution(OfPhotographs, _Distribution):
     """The similarity of the distribution of activations to that in photographs, at any positions.
 
     For each channel of a layer, the activations at all positions are sorted. The sorted activations of the photographs
@@ -91,16 +91,6 @@ class MatchDistribution(_Distribution):
     photographs: Photographs
     others: tuple[str, ...] = ()
     term = "distribution"
-
-    def __post_init__(self) -> None:
-        """List the folder, and convert the photographs to values that a recipe can hold."""
-        super().__post_init__()
-        object.__setattr__(self, "photographs", as_photographs(self.photographs))
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The photographs that are files."""
-        return files_among(self.photographs)
 
     def __str__(self) -> str:
         """Return its text, with the number of photographs where there are several."""

@@ -13,13 +13,29 @@ from featviz.io.array import Array
 from featviz.io.files import is_folder
 from featviz.io.folders import images_in
 from featviz.io.image_source import as_image_source
-from featviz.objectives.algebra import quote_name
+from featviz.objectives.algebra import Objective, quote_name
 
 Photographs = Any
 """What `as_photographs` accepts: a folder, or a sequence of files or images. Values store a tuple."""
 
 MAX_PHOTOGRAPHS = 1000
 """Largest number of photographs: a recipe lists them all, and each is read before the render."""
+
+
+class OfPhotographs(Objective):
+    """An objective that reads photographs before a render."""
+
+    photographs: Photographs
+
+    def __post_init__(self) -> None:
+        """List the folder, and convert the photographs to values that a recipe can hold."""
+        super().__post_init__()
+        object.__setattr__(self, "photographs", as_photographs(self.photographs))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The photographs that are files."""
+        return files_among(self.photographs)
 
 
 def as_photographs(source: Photographs) -> tuple[str | Array, ...]:

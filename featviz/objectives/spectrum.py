@@ -15,7 +15,7 @@ from featviz.network.activations import Activations
 from featviz.network.neutral_state import neutral_state
 from featviz.objectives.algebra import Objective
 from featviz.objectives.bound import Bound
-from featviz.objectives.photographs import Photographs, as_photographs, files_among, show_photographs
+from featviz.objectives.photographs import OfPhotographs, Photographs, show_photographs
 from featviz.objectives.reading import read_for
 from featviz.param.spectrum import column_counts, frequencies
 
@@ -28,7 +28,7 @@ CONSTANT = 1e-3
 
 
 @dataclass(frozen=True)
-class MatchSpectrum(Objective):
+class MatchSpectrum(OfPhotographs):
     """The similarity of the image's amplitude spectrum to that of photographs: how strong fine detail is.
 
     The image before any transform, without its alpha channel, is converted to grey and multiplied by a Hann window. Its
@@ -54,16 +54,6 @@ class MatchSpectrum(Objective):
     photographs: Photographs
     term = "spectrum"
     layers = frozenset()
-
-    def __post_init__(self) -> None:
-        """List the folder, and convert the photographs to values that a recipe can hold."""
-        super().__post_init__()
-        object.__setattr__(self, "photographs", as_photographs(self.photographs))
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The photographs that are files."""
-        return files_among(self.photographs)
 
     def __str__(self) -> str:
         """Return its text, with the number of photographs where there are several."""
