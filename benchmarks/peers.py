@@ -43,6 +43,8 @@ CASES = (
     ("mobilenet_v2", "classifier.1"),
     ("vit_b_16", "encoder.layers.encoder_layer_5"),
 )
+OURS = ("featviz", "featviz_near")
+"""With the default views, and with views of the size of the image."""
 ROWS = ((1, 64, 3), (8, 16, 3), (32, 8, 1))
 """Images, steps and turns. Larger batches get fewer steps, or the slowest library would take a day."""
 
@@ -129,8 +131,8 @@ def race(
     rows: tuple[Any, ...],
     size: int,
     device: str,
-) -> None:
-    """Print the rows of one layer."""
+) -> list[str]:
+    """Print the rows of one layer, and return those of the summary."""
     options = {"init_weights": False} if model == "googlenet" else {}
     module = torchvision.models.get_model(model, weights=None, **options)
     module.load_state_dict(torch.load(weights, weights_only=True))
@@ -140,6 +142,7 @@ def race(
     task = {"model": model, "layer": layer, "weights": str(weights), "size": size, "device": device}
     with tempfile.TemporaryDirectory() as folder:
         pictures = {one.name: Path(folder, one.name) for one in contenders}
+        summary = []
         for first, (count, steps, turns) in zip([True] + [False] * len(rows), rows, strict=False):
             each = {one.name: channels[: 1 if one.name in ONE_AT_A_TIME else count] for one in contenders}
             seconds: dict[str, list[float]] = {one.name: [] for one in contenders}
@@ -162,8 +165,22 @@ def race(
                 shown = f"{response(network, layer, each[one.name], pictures[one.name]):9.3f}" if first else ""
                 times = f"{1e3 * median(seconds[one.name]):8.1f} ms {spread:24} {megabytes[one.name]:7.0f} MB {shown}"
                 print(f"{model:12} {layer[-15:]:15} {count:3} x {steps:3}  {one.name:12} {times}", flush=True)
+            summary.append(summarize(f"{model} {layer[-15:]}", count, seconds))
     for one in contenders:
         one.close()
+    return summary
+
+
+def summarize(name: str, count: int, seconds: dict[str, list[float]]) -> str:
+    """Return a Markdown row: milliseconds of featviz, and ratios to it with its default and with full views."""
+
+    def ratio(library: str, base: str) -> str:
+        turns = list(zip(seconds[library], seconds.get(base, ()), strict=False))
+        return f"{median(theirs / ours for theirs, ours in turns):.1f}" if turns else "-"
+
+    peers = [library for library in seconds if library not in OURS]
+    cells = [f"{ratio(library, OURS[0])}, {ratio(library, OURS[1])}" for library in peers]
+    return f"| {name} | {count} | {1e3 * median(seconds[OURS[0]]):.1f} | " + " | ".join(cells) + " |"
 
 
 def save_weights(model: str, folder: Path, mobilenet: Path | None) -> Path:
@@ -180,7 +197,7 @@ def save_weights(model: str, folder: Path, mobilenet: Path | None) -> Path:
 
 
 def main() -> None:
-    """Print a table of times, ratios, memory and responses."""
+    """Print a table of times, ratios, memory and responses, and a summary of the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mobilenet", type=Path, help="trained weights of MobileNetV2; default: random ones")
     parser.add_argument("--size", type=int, default=224, help="px")
@@ -196,12 +213,16 @@ def main() -> None:
     machine = torch.cuda.get_device_name(options.device) if on_gpu else platform.processor() or platform.machine()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {machine}, {options.size} px")
     print("model        layer       images x steps  library      per step and image, over featviz   peak  response")
+    libraries, summary = options.libraries.split(","), []
     with tempfile.TemporaryDirectory() as folder:
         for model, layer in CASES:
             if options.only is None or options.only in f"{model} {layer}":
                 weights = save_weights(model, Path(folder), options.mobilenet)
                 rows = tuple((count, steps * options.longer, turns) for count, steps, turns in ROWS[: options.rows])
-                race(model, layer, weights, options.libraries.split(","), python, rows, options.size, options.device)
+                summary += race(model, layer, weights, libraries, python, rows, options.size, options.device)
+    peers = [library for library in libraries if library not in OURS]
+    print(f"\n| network | images | featviz, ms | {' | '.join(peers)} |\n|{'---|' * (3 + len(peers))}")
+    print("\n".join(summary))
 
 
 if __name__ == "__main__":
