@@ -33,8 +33,17 @@ def views(
 
 LUCIDS = 2.5
 """Learning rates below are relative to Lucid's frequency scale, of which featviz uses two fifths."""
-FORMER = partial(fv.optimizers.Adam, betas=(0.9, 0.999))
-"""Adam with the running means that it had when these settings were tried."""
+
+
+def adam(
+    lr: float = 0.08, final_lr_ratio: float = 0.2, anchor_decay: float = 0.1, betas: tuple[float, float] = (0.5, 0.9)
+) -> fv.optimizers.Adam:
+    """Return Adam with the defaults that it had when these settings were tried."""
+    return fv.optimizers.Adam(lr, final_lr_ratio, anchor_decay, betas)
+
+
+FORMER = partial(adam, betas=(0.9, 0.999))
+"""Adam with the usual running means, its default before those."""
 STEEPER, LOOSE = param.Fourier(decay=1.25), FORMER(0.05 * LUCIDS, anchor_decay=0.0)
 NEARER: dict[str, Any] = {"shift": 0.2, "rotation": 15, "zoom": (0.6, 2.0), "color_shift": 0.3}
 TRIED: dict[str, dict[str, Any]] = {
@@ -89,20 +98,19 @@ SMALL: dict[str, Any] = {"param": param.Image(160), "steps": 224}
 """Images of 160 px, whose default views have 112 px: 224 steps take about the time of 160 of images of 224 px."""
 TINY: dict[str, Any] = {"param": param.Image(128), "transforms": views(px=96, **NEARER), "steps": 280}
 """Images of 128 px with views of 96 px, the same ratio: 280 steps take about the same time."""
-BEST_CANDIDATE = fv.optimizers.Adam(0.12, 0.05)
-LONGER = partial(fv.optimizers.Adam, betas=(0.5, 0.95))
+LONGER = partial(adam, betas=(0.5, 0.95))
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "rate .05, betas .9, .999": {"steps": 160, "optimizer": FORMER(0.05)},
     "rate .08, betas .9, .999": {"steps": 160, "optimizer": FORMER(0.08)},
-    "rate .05, betas .9, .95": {"steps": 160, "optimizer": fv.optimizers.Adam(0.05, betas=(0.9, 0.95))},
-    "rate .1, betas .9, .95": {"steps": 160, "optimizer": fv.optimizers.Adam(0.1, betas=(0.9, 0.95))},
+    "rate .05, betas .9, .95": {"steps": 160, "optimizer": adam(0.05, betas=(0.9, 0.95))},
+    "rate .1, betas .9, .95": {"steps": 160, "optimizer": adam(0.1, betas=(0.9, 0.95))},
     "rate .08, betas .5, .95": {"steps": 160, "optimizer": LONGER()},
     "rate .08, betas .5, .9": {"steps": 160},
-    "rate .08, betas .3, .9": {"steps": 160, "optimizer": fv.optimizers.Adam(betas=(0.3, 0.9))},
+    "rate .08, betas .3, .9": {"steps": 160, "optimizer": adam(betas=(0.3, 0.9))},
     "rate .12, betas .5, .95, anchor decay .05": {"steps": 160, "optimizer": LONGER(0.12, 0.2, 0.05)},
     "rate .08, betas .5, .95, falling to .02": {"steps": 160, "optimizer": LONGER(final_lr_ratio=0.02)},
-    "rate .08, betas .5, .9, falling to .05": {"steps": 160, "optimizer": fv.optimizers.Adam(0.08, 0.05)},
-    "rate .12, betas .5, .9, falling to .02": {"steps": 160, "optimizer": fv.optimizers.Adam(0.12, 0.02)},
+    "rate .08, betas .5, .9, falling to .05": {"steps": 160, "optimizer": adam(0.08, 0.05)},
+    "rate .12, betas .5, .9, falling to .02": {"steps": 160, "optimizer": adam(0.12, 0.02)},
     "views of 112 px, rate .08, betas .5, .95": {
         "steps": 192,
         "transforms": views(px=112, **NEARER),
@@ -111,24 +119,24 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "160 px, rate .08, betas .9, .999": {**SMALL, "optimizer": FORMER(0.08)},
     "160 px, rate .08, betas .5, .95": {**SMALL, "optimizer": LONGER()},
     "160 px, rate .08, betas .5, .9": SMALL,
-    "160 px, rate .08, betas .5, .99": {**SMALL, "optimizer": fv.optimizers.Adam(betas=(0.5, 0.99))},
-    "160 px, rate .12, betas .5, .9, falling to .05": {**SMALL, "optimizer": BEST_CANDIDATE},
+    "160 px, rate .08, betas .5, .99": {**SMALL, "optimizer": adam(betas=(0.5, 0.99))},
+    "160 px, rate .12, betas .5, .9, falling to .05": {**SMALL, "optimizer": adam(0.12, 0.05)},
     "128 px, rate .08, betas .5, .9": TINY,
-    "128 px, rate .12, betas .5, .9, falling to .05": {**TINY, "optimizer": BEST_CANDIDATE},
+    "128 px, rate .12, betas .5, .9, falling to .05": {**TINY, "optimizer": adam(0.12, 0.05)},
     "the same with default views, of 112 px": {
         "param": param.Image(128),
         "steps": 216,
-        "optimizer": BEST_CANDIDATE,
+        "optimizer": adam(0.12, 0.05),
     },
     "former draft: rate .05, betas .9, .999": {"steps": 320, "optimizer": FORMER(0.05)},
     "rate .08, betas .5, .9, as long as draft": {"steps": 320},
     "former default: rate .05, betas .9, .999": {"steps": 512, "optimizer": FORMER(0.05)},
     "rate .08, betas .5, .95, as long as the default": {"steps": 512, "optimizer": LONGER()},
     "rate .08, betas .5, .9, as long as the default": {"steps": 512},
-    "the same, falling to .05": {"steps": 512, "optimizer": fv.optimizers.Adam(0.08, 0.05)},
-    "rate .12, betas .5, .9, falling to .05": {"steps": 512, "optimizer": BEST_CANDIDATE},
-    "the same, anchor decay .05": {"steps": 512, "optimizer": fv.optimizers.Adam(0.12, 0.05, 0.05)},
-    "the same, as long as draft": {"steps": 320, "optimizer": fv.optimizers.Adam(0.12, 0.05, 0.05)},
+    "the same, falling to .05": {"steps": 512, "optimizer": adam(0.08, 0.05)},
+    "rate .12, betas .5, .9, falling to .05": {"steps": 512, "optimizer": adam(0.12, 0.05)},
+    "the same, anchor decay .05": {"steps": 512, "optimizer": adam(0.12, 0.05, 0.05)},
+    "the same, as long as draft": {"steps": 320, "optimizer": adam(0.12, 0.05, 0.05)},
 }
 """Rates and running means of Adam that were tried, as long as draft, half as long, and as long as the default."""
 
@@ -136,7 +144,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 TABLES: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
     "tried": ({"steps": 128, "param": param.Fourier(decay=1.0), "optimizer": LOOSE}, TRIED),
     "spectra": ({"steps": 512, "optimizer": FORMER(0.05)}, SPECTRA),
-    "optimizers": ({}, OPTIMIZERS),
+    "optimizers": ({"optimizer": adam()}, OPTIMIZERS),
 }
 """Settings of all rows of each table, and those of each row by its name."""
 

@@ -45,9 +45,9 @@ def check_number(
     Raises:
         SettingError: It is not.
 
-    >>> check_number("lr", -1, above=0, note="(default 0.08)")
+    >>> check_number("lr", -1, above=0, note="(default 0.12)")
     Traceback (most recent call last):
-    featviz.errors.SettingError: lr must be > 0, got -1 (default 0.08)
+    featviz.errors.SettingError: lr must be > 0, got -1 (default 0.12)
     """
     is_number = _is_whole(value) if whole else _is_finite(value)
     low, high = -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most

@@ -49,8 +49,8 @@ class Adam:
         usual (0.9, 0.999): views change with each step and images over hundreds of them; measured, docs/quality.md.
     """
 
-    lr: float = 0.08
-    final_lr_ratio: float = 0.2
+    lr: float = 0.12
+    final_lr_ratio: float = 0.05
     anchor_decay: float = 0.1
     betas: tuple[float, float] = (0.5, 0.9)
 

@@ -97,11 +97,11 @@ def test_every_optimizer_raises_the_score_and_can_be_replayed(optimizer, tmp_pat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fv.optimizers.Adam(lr=0), "lr must be > 0, got 0 (default 0.08)"),
-        (lambda: fv.optimizers.Adam(final_lr_ratio=-3), "final_lr_ratio must be >= 0, got -3 (default 0.2)"),
+        (lambda: fv.optimizers.Adam(lr=0), "lr must be > 0, got 0 (default 0.12)"),
+        (lambda: fv.optimizers.Adam(final_lr_ratio=-3), "final_lr_ratio must be >= 0, got -3 (default 0.05)"),
         (
             lambda: fv.optimizers.Adam(anchor_decay=-1),
-            "anchor_decay must be >= 0 and < 1 / lr = 12.5, got -1 (default 0.1)",
+            "anchor_decay must be >= 0 and < 1 / lr = 8.33333, got -1 (default 0.1)",
         ),
         (
             lambda: fv.optimizers.Adam(0.5, anchor_decay=2),

@@ -69,9 +69,7 @@ def render(
             help='adam, ascent, normalized, or an expression such as "Clipped(0.1, Ascent(lr=2.0))". Default: adam.'
         ),
     ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Initial learning rate of adam. Default: 0.08, or 0.12 for drafts.")
-    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.12.")] = None,
     match: Match = None,
     match_weight: MatchWeight = MATCH_WEIGHT,
     start: Annotated[
@@ -107,14 +105,14 @@ def render(
 
     Several objectives are rendered as one batch.
     """
-    from featviz.engine import check_rate, check_save, find_preset
+    from featviz.engine import check_rate, check_save
     from featviz.engine.shorthand import as_optimizer, as_param, as_transforms
     from featviz.interfaces import as_size
     from featviz.io import check_result
 
     check_result(output or Path("image.png"))
     named = find_own(own)
-    follows = as_optimizer(optimizer, lr, named, usual=find_preset(quality).optimizer)
+    follows = as_optimizer(optimizer, lr, named)
     parsed = [fv.objectives.parse(text, named) for text in objectives or []]
     if not parsed and not classes:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")

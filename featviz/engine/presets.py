@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from featviz.errors import SettingError
-from featviz.interfaces import Optimizer, Size
+from featviz.interfaces import Size
 from featviz.network import Network
-from featviz.optimizers import Adam
 
 
 @dataclass(frozen=True)
@@ -18,14 +17,12 @@ class Preset:
 
     Args:
         steps: Number of steps.
-        optimizer: How the image follows the gradient.
         scale: Sides of images relative to the input size of the network, in (0, 1]. Networks that accept no other size
             have 1, as do other inputs than images.
         min_side: Sides in px below which images are not scaled.
     """
 
     steps: int
-    optimizer: Optimizer = Adam()
     scale: float = 1.0
     min_side: int = 128
 
@@ -39,7 +36,7 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "draft": Preset(216, Adam(0.12, 0.05), scale=4 / 7),
+        "draft": Preset(216, scale=4 / 7),
         "usual": Preset(512),
         "best": Preset(1536),
     }

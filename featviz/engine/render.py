@@ -84,11 +84,10 @@ def render(
             `transforms.STANDARD`, for `transforms.NEAR` with a param that has the trait `close_views`, and for those of
             `featviz.transforms.presets.USUAL` with signals, volumes and video. With several optimised inputs, a dict of
             these by name of the input; left out are defaults.
-        optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`. `None` for that of
-            `quality`, `Adam()` except for drafts.
+        optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`. `None` for `Adam()`.
         lr: Initial learning rate of Adam, > 0; `None` for that of `optimizer`.
-        quality: `"usual"` (512 steps), `"best"` (1536), or `"draft"`: 216 steps at a larger rate, of images with 4/7 of
-            the sides of the network's input, at least 128 px, unless a size is given.
+        quality: `"usual"` (512 steps), `"best"` (1536), or `"draft"`: 216 steps, of images with 4/7 of the sides of the
+            network's input, at least 128 px, unless a size is given.
         steps: Number of steps, >= 0. 0 returns the start. `None` for those of `quality`.
         seed: Image *i* draws from `seed + i`, or from the *i*-th of several seeds.
         start: An image file, or images in [0, 1] of shape (c, h, w) or (n, c, h, w), to start from; signals and
@@ -120,7 +119,7 @@ def render(
         given = check_one(network, "param", param)
         param = as_param(usual if given is None else given, size, batch, spec=network.input, usual_size=usual_size)
         transforms = as_transforms(check_one(network, "transforms", transforms))
-    optimizer, steps = as_optimizer(optimizer, lr, usual=preset.optimizer), preset.steps if steps is None else steps
+    optimizer, steps = as_optimizer(optimizer, lr), preset.steps if steps is None else steps
     _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps))

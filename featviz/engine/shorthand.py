@@ -111,24 +111,20 @@ def as_optimizer(
     optimizer: Optimizer | str | None,
     lr: float | None = None,
     own: Mapping[str, Any] | None = None,
-    *,
-    usual: Optimizer = Adam(),
 ) -> Optimizer:
     """Return an optimizer from an optimizer or text.
 
     Args:
-        optimizer: The value, its name such as `"adam"`, or its call such as `"Ascent(lr=2.0)"`; `None` for the usual
-            one, or Adam at a given rate.
+        optimizer: The value, its name such as `"adam"`, or its call such as `"Ascent(lr=2.0)"`; `None` for Adam.
         lr: Initial learning rate of Adam; `None` for that of the optimizer.
         own: Values of the user that text may name.
-        usual: The usual optimizer.
 
     Raises:
         SettingError: There is no such optimizer, or `lr` is given for another one than Adam with its defaults.
         RecipeError: The text cannot be parsed.
     """
     if optimizer is None:
-        return usual if lr is None else Adam(lr)
+        return Adam() if lr is None else Adam(lr)
     found = parse_value(optimizer, optimizers, own) if isinstance(optimizer, str) else optimizer
     if not isinstance(found, Optimizer):
         raise SettingError(f"{shown(found)} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")

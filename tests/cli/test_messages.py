@@ -36,7 +36,7 @@ BAD = [
     (["render", "stage1:3", "--batch", "0"], "batch must be a whole number in [1, 65536], got 0"),
     (["render", "stage1:3", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
     (["judge", "a.png", "--judge", "motifnt"], "no model 'motifnt'; nearest: 'motifnet', 'motifvit', 'mobilenet_v2' (list all: featviz models)"),
-    (["render", "stage1:3", "--lr", "0"], "lr must be > 0, got 0.0 (default 0.08)"),
+    (["render", "stage1:3", "--lr", "0"], "lr must be > 0, got 0.0 (default 0.12)"),
     (["render", "stage1:3", "--optimizer", "ascent", "--lr", "2"], "lr needs the optimizer adam, got Ascent(lr=1.0); give the rate there, as in Ascent(lr=2.0)"),
     (["render", "stage1:3", "--seed", "-1"], "seeds must be in [0, 2**63), got -1 to -1"),
     (["render", "stage1:3", "--device", "tpu"], "no device 'tpu' found; give auto, cpu, cuda or mps"),

@@ -36,7 +36,7 @@ def test_adam_on_a_gpu_takes_the_same_steps():
     found = []
     for kind in ("plain", "recordable"):
         leaf = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        anchors, adam = [leaf.detach().clone()], optimizers.Adam(anchor_decay=0.3)
+        anchors, adam = [leaf.detach().clone()], optimizers.Adam(0.08, 0.2, 0.3)
         stepper = adam.begin([leaf], 10)
         if kind == "recordable":
             rates = [0.016 + 0.064 * (1 + torch.tensor(torch.pi * i / 10).cos().item()) / 2 for i in range(10)]
