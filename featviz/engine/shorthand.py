@@ -123,8 +123,7 @@ def as_optimizer(
         SettingError: There is no such optimizer, or `lr` is given for another one than Adam with its defaults.
         RecipeError: The text cannot be parsed.
     """
-    if optimizer is None:
-        return Adam() if lr is None else Adam(lr)
+    optimizer = Adam() if optimizer is None else optimizer
     found = parse_value(optimizer, optimizers, own) if isinstance(optimizer, str) else optimizer
     if not isinstance(found, Optimizer):
         raise SettingError(f"{shown(found)} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
