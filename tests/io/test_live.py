@@ -208,7 +208,7 @@ def test_signals_and_volumes_are_drawn_as_results_are(size, more, shape, output,
     found = fv.render(net, "0:1", steps=1, progress="live")
     pixels = output.pictures[-1][0].astype(float)
     expected = found.sheet().astype(float)
-    assert pixels.shape == expected.shape and np.abs(pixels - expected).mean() < 4  # lossy compression
+    assert pixels.shape == expected.shape and np.abs(pixels - expected).mean() < 8  # lossy compression
     assert shape is None or pixels.shape[:2] == shape
     output.states.clear()
     found.save(tmp_path / "a.npy")
