@@ -97,7 +97,7 @@ def test_tiles_are_drawn_as_they_scroll_into_view(desk):
     last = page.locator(".tile[data-channel='127']")
     assert last.count() == 0
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    until(lambda: last.count() == 1 and page.locator(".tile[data-channel='125'] img[src]").count() == 1)
+    until(lambda: last.count() == 1 and page.locator(".tile[data-channel='126'] img[src]").count() == 1)
     assert page.locator(".tile[data-channel='0']").count() == 0
     page.evaluate("scrollTo(0, 0)")
     until(lambda: page.locator(".tile[data-channel='0'] img[src]").count() == 1)
