@@ -35,7 +35,7 @@ def test_the_ascent_restated(net, photograph):
     )
     image = fv.param.Image((SIDE, SIDE))
     leaves = [leaf.requires_grad_() for leaf in image.fit(photograph)]
-    stepper = fv.optimizers.Adam(0.05, betas=(0.9, 0.999)).begin(leaves, steps)
+    stepper = fv.optimizers.Adam(0.05, 0.2, betas=(0.9, 0.999)).begin(leaves, steps)
     target = net.capture(photograph, ["conv1"])["conv1"].detach()
     noise = 0.01 * torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
     scores, total = [], torch.zeros(1, 3, SIDE, SIDE)

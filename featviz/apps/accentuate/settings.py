@@ -59,5 +59,5 @@ class AccentuationSettings:
         return fv.transforms.ResizedView(fv.transforms.LogUniform(1.0, max(self.zoom, 1.0 + 1e-6)), size)
 
     def optimizer(self) -> Optimizer:
-        """Return Adam with its usual betas, with which the default weight and rate were measured."""
-        return fv.optimizers.Adam(self.lr, betas=(0.9, 0.999))
+        """Return Adam with the betas and the fall of the rate with which the default weight and rate were measured."""
+        return fv.optimizers.Adam(self.lr, final_lr_ratio=0.2, betas=(0.9, 0.999))
