@@ -91,7 +91,7 @@ def diff(
         second_layers=second_layers,
         checkpoints=checkpoints,
         classes=classes,
-        judge=None if judge is None else judge_options.load(judge, network.device),
+        judge=judge_options.load_if_given(judge, network.device),
         threshold=threshold,
         most=most,
         per_class=per_class,

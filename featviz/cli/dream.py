@@ -16,7 +16,6 @@ from featviz.cli.render import save
 
 VIDEO_ONLY = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 """Endings of files that are always videos; a GIF may be a still image."""
-DEFAULT_FPS = 24.0
 
 
 @app.command(epilog=examples_of("dream"))
@@ -80,7 +79,7 @@ def dream(
 ) -> None:
     """DeepDream: amplify what a network sees in an image or video."""
     from featviz.engine import check_save
-    from featviz.io import NPY, VIDEOS, free_path, is_folder
+    from featviz.io import DEFAULT_FPS, NPY, VIDEOS, free_path, is_folder
 
     path = _output_path(image, output, zoom)
     is_video = path.suffix.lower() in VIDEOS
@@ -122,9 +121,14 @@ def _output_path(image: Path, output: Path | None, zoom: float | None) -> Path:
     """Return the file to which the dream on an image is written: named after the image, unless a file is given.
 
     For a folder of images, this is the folder of the files.
-    """
-    from featviz.io import free_path, is_folder
 
+    Raises:
+        OutputError: There is no such image, or the output for a folder is a file.
+    """
+    from featviz.io import free_path, is_file, is_folder
+
+    if not is_folder(image) and not is_file(image):
+        raise fv.OutputError(f"no file {image}; check the path")
     if output is not None and not is_folder(output):
         if is_folder(image):
             raise fv.OutputError(f"{image} is a folder, so the output must be an existing folder, got {output}")
@@ -151,7 +155,7 @@ def _check_output(
         SettingError: An option needs another kind of output.
         OutputError: The output cannot be written.
     """
-    from featviz.io import VIDEOS, check_result, check_video
+    from featviz.io import VIDEOS, check_fps, check_result, check_video
 
     endings = ", ".join(VIDEOS)
     if zoom is not None and not is_video:
@@ -163,6 +167,8 @@ def _check_output(
         raise fv.SettingError(f"--carry needs a video as input and output and no --zoom, got {image} and {path}")
     if fps is not None and not is_video:
         raise fv.SettingError(f"--fps needs a video as output, which must end in {endings}, got {path}")
+    if fps is not None:
+        check_fps(fps)
 
 
 def _read_pan(text: str | None) -> tuple[float, ...] | None:

@@ -11,11 +11,9 @@ import typer
 import featviz as fv
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
-    MATCH_WEIGHT,
     BackendOptions,
     JudgeOptions,
-    Match,
-    MatchWeight,
+    MatchOptions,
     NetworkOptions,
     PageOutput,
     Quiet,
@@ -62,8 +60,7 @@ def gallery(
         typer.Option(help="Another model, as for --model, that tells whether it recognises the class."),
     ] = None,
     judge_options: JudgeOptions,
-    match: Match = None,
-    match_weight: MatchWeight = MATCH_WEIGHT,
+    matching: MatchOptions,
     size: Size = None,
     optimisation: StepsOptions,
     seed: Seed = 0,
@@ -79,7 +76,7 @@ def gallery(
     """
     network, listed = _split_classes(network)
     classes = [*(chosen or []), *listed]
-    judging = judge_options.load(judge, network.device) if judge else None
+    judging = judge_options.load_if_given(judge, network.device)
     made = fv.gallery(
         network.load(),
         output,
@@ -90,12 +87,11 @@ def gallery(
         probability=probability,
         photographs=photographs,
         judge=judging,
-        match=match,
-        match_weight=match_weight,
         size=read_size(size),
         seed=seed,
         backend=backend.open(),
         progress=progress(quiet, "gallery", "image"),
+        **matching.settings,
         **optimisation.settings,
     )
     print_pages(made)
@@ -127,8 +123,7 @@ def sweep(
     labels: Annotated[
         Path | None, typer.Option(help="File of labels: lines of an image and its labels, separated by commas.")
     ] = None,
-    match: Match = None,
-    match_weight: MatchWeight = MATCH_WEIGHT,
+    matching: MatchOptions,
     size: Size = None,
     optimisation: StepsOptions,
     seed: Seed = 0,
@@ -151,13 +146,12 @@ def sweep(
         diverse_images=diverse_images,
         photographs=photographs,
         labels=labels,
-        match=match,
-        match_weight=match_weight,
         size=read_size(size),
         seed=seed,
         backend=backend.open(),
         scan_progress=progress(quiet, "photographs", "photograph"),
         progress=progress(quiet, "sweep", "image"),
+        **matching.settings,
         **optimisation.settings,
     )
     print_pages(made)

@@ -20,6 +20,7 @@ from featviz.cli.options import (
     Quiet,
     Rate,
     expand_groups,
+    first_given,
     progress,
 )
 from featviz.cli.parsing import find_own, read_size
@@ -28,7 +29,7 @@ from featviz.cli.render import check_rate_applies, save
 
 @app.command(epilog=examples_of("replay"))
 def replay(
-    image: Annotated[Path, typer.Argument(help="File of a render or a dream.")],
+    image: Annotated[Path, typer.Argument(help="File of a render, or of a dream on an image.")],
     model: Annotated[
         str | None, typer.Option(help="Factory of the network, as FILE.py:FACTORY, if the recipe's is your own.")
     ] = None,
@@ -179,14 +180,9 @@ def fit_prior(
     path = output or output_file(None, f"{folder.resolve().name}-prior.json")
     check_output(path, ".json")
     if model is None and inputs != InputOptions():
-        raise fv.SettingError(f"{_first_given(inputs)} describes the input of a network; give --model FILE.py:FACTORY")
+        raise fv.SettingError(f"{first_given(inputs)} describes the input of a network; give --model FILE.py:FACTORY")
     network = None if model is None else load_network(model, weights="none", device="cpu", **vars(inputs))
     typer.echo(fv.fit_prior(folder, channels=channels, size=read_size(size), network=network).save(path))
-
-
-def _first_given(inputs: InputOptions) -> str:
-    """Return the name of the first option of a group that was given."""
-    return next(f"--{name.replace('_', '-')}" for name, text in vars(inputs).items() if text is not None)
 
 
 def _replay_file(image: Path, output: Path | None, axes: str, count: int, rate: float | None) -> Path:
@@ -208,11 +204,14 @@ def _replay_file(image: Path, output: Path | None, axes: str, count: int, rate: 
 def _compare(image: Path, rendering: fv.Rendering, rate: float | None) -> str:
     """Return how a rendering differs from the image that it repeats."""
     from featviz.engine import NUMBERS
-    from featviz.io import ending_of, read_image
+    from featviz.io import OPAQUE_ENDINGS, ending_of, over_checks, read_image
 
     if ending_of(image) in NUMBERS:
         return _compare_numbers(image, rendering, rate)
-    now = rendering.sheet(rate=rate).transpose(2, 0, 1) / 255.0
+    pixels = rendering.sheet(rate=rate)
+    if image.suffix.lower() in OPAQUE_ENDINGS and pixels.shape[2] == 4:
+        pixels = over_checks(pixels)  # as it was saved
+    now = pixels.transpose(2, 0, 1) / 255.0
     then = read_image(image, len(now))
     if then.shape != now.shape:
         return "of another size than the image; the file was changed"

@@ -24,19 +24,6 @@ Size = Annotated[
 Quality = Annotated[
     str, typer.Option(help="Quality preset: draft (smaller images, 216 steps), usual (512), best (1536).")
 ]
-Match = Annotated[
-    str | None,
-    typer.Option(
-        help="Folder of photographs for natural images. A class gets the distribution of activations and the amplitude "
-        "spectrum of its photograph with the highest score, from the subfolder named after it or its index where there "
-        "is one; any other unit gets the means of its ten best. Or batch-norm, for the network's own statistics."
-    ),
-]
-MATCH_WEIGHT = 22.0
-"""That of `apps.match`, which is imported only where it is needed."""
-MatchWeight = Annotated[
-    float, typer.Option(help="Weight of --match, relative to the gain of the unit's score from noise to the best one.")
-]
 Steps = Annotated[int | None, typer.Option(help="Optimisation steps. Default: those of the quality preset.")]
 Seed = Annotated[int, typer.Option(help="Seed of the first image of each unit; further images count up from it.")]
 Param = Annotated[
@@ -227,6 +214,25 @@ class JudgeOptions:
         str | None, typer.Option("--judge-classes", help="File with the judge's class names, as for --classes.")
     ] = None
 
+    def load_if_given(self, model: str | None, device: str) -> fv.Network | None:
+        """Load the judge where there is one.
+
+        Args:
+            model: As for `fv.load`; `None` for no judge.
+            device: As for `fv.load`.
+
+        Returns:
+            The judge; `None` for none.
+
+        Raises:
+            SettingError: There is no judge, and one of its options was given.
+        """
+        if model is not None:
+            return self.load(model, device)
+        if self != JudgeOptions():
+            raise fv.SettingError(f"{first_given(self)} describes the judge; give --judge MODEL as well")
+        return None
+
     def load(self, model: str, device: str) -> fv.Network:
         """Load the judge; `load_network` describes the errors.
 
@@ -303,11 +309,58 @@ class BackendOptions:
         """Return the backend; `None` for this process.
 
         Raises:
-            SettingError: There is no such backend.
+            SettingError: There is no such backend, or an option of Ray is given for this process.
         """
         if self.backend not in ("local", "ray"):
             raise fv.SettingError(f"backend must be local or ray, got {self.backend!r}")
+        if self.backend == "local" and self != BackendOptions():
+            raise fv.SettingError(f"{first_given(self)} is about a Ray cluster; give --backend ray as well")
         return fv.RayBackend(self.address, self.workers) if self.backend == "ray" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchOptions:
+    """Option group: natural images."""
+
+    match: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of photographs for natural images. A class gets the distribution of activations and the "
+            "amplitude spectrum of its photograph with the highest score, from the subfolder named after it or its "
+            "index where there is one; any other unit gets the means of its ten best. Or batch-norm, for the network's "
+            "own statistics."
+        ),
+    ] = None
+    match_weight: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of --match, relative to the gain of the unit's score from noise to the best one. Default: 22."
+        ),
+    ] = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is given of the two, as keyword arguments.
+
+        Raises:
+            SettingError: There is a weight and nothing to match.
+        """
+        if self.match is None and self.match_weight is not None:
+            raise fv.SettingError("--match-weight needs --match; give a folder of photographs, or batch-norm")
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def first_given(group: Any) -> str:
+    """Return the first option of a group that was given.
+
+    Args:
+        group: The group; one of its options has another value than its default.
+
+    Returns:
+        The option, such as `--match-weight`.
+    """
+    name = next(field.name for field in fields(group) if getattr(group, field.name) != field.default)
+    return f"--{name.replace('_', '-')}"
 
 
 def expand_groups(command: Callable[..., None]) -> Callable[..., None]:

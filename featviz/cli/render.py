@@ -11,10 +11,8 @@ import typer
 import featviz as fv
 from featviz.cli.command import app, examples_of
 from featviz.cli.options import (
-    MATCH_WEIGHT,
     Classes,
-    Match,
-    MatchWeight,
+    MatchOptions,
     NetworkOptions,
     Own,
     Precision,
@@ -70,8 +68,7 @@ def render(
         ),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Initial learning rate of adam. Default: 0.12.")] = None,
-    match: Match = None,
-    match_weight: MatchWeight = MATCH_WEIGHT,
+    matching: MatchOptions,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -119,7 +116,7 @@ def render(
     check_rate(rate)
     sides = read_size(size)
     image = None if param is None else as_param(param, None, batch, named)
-    shown = _shown_size(at, param or "fourier", image)
+    shown, matched = _shown_size(at, param or "fourier", image), matching.settings
     loaded = network.load(smooth_pools=smooth_pools)
     inputs = loaded.inputs or {"": loaded.input}
     params = {
@@ -135,7 +132,7 @@ def render(
             made = params[name]
             count = len(parsed) * (batch if made is None else made.batch)
             check_save(output or Path("image.npy"), spec.axes, count=count, rate=rate)
-    units = find_matched(loaded, parsed, match, match_weight)
+    units = find_matched(loaded, parsed, **matched)
     rendering = fv.render(
         loaded,
         [unit.objective for unit in units] if units else parsed,
@@ -159,7 +156,10 @@ def render(
 
 
 def find_matched(
-    network: fv.Network, units: Sequence[fv.objectives.Objective], match: str | None, weight: float
+    network: fv.Network,
+    units: Sequence[fv.objectives.Objective],
+    match: str | None = None,
+    match_weight: float | None = None,
 ) -> list[Matched]:
     """Return the units with what `--match` adds to them, and print what that is. Empty without `--match`.
 
@@ -167,16 +167,17 @@ def find_matched(
         network: The network.
         units: The units.
         match: A folder, or `batch-norm`; `None` for no matching.
-        weight: As for `matched`.
+        match_weight: As for `match_units`; `None` for its default.
 
     Raises:
         OutputError: The folder is missing or has no images.
         SettingError: The weight is < 0, or the network has no batch norm.
     """
-    from featviz.apps.match import BATCH_NORM, match_units
+    from featviz.apps.match import BATCH_NORM, MATCH_WEIGHT, match_units
 
     if match is None:
         return []
+    weight = MATCH_WEIGHT if match_weight is None else match_weight
     found = match_units(network, units, None if match == BATCH_NORM else match, weight=weight)
     for each in found:
         typer.echo(f"{each.unit} matched to {each.chosen}", err=True)

@@ -54,7 +54,7 @@ def unit(
         loaded,
         unit,
         photographs,
-        judge=judge_options.load(judge, network.device) if judge else None,
+        judge=judge_options.load_if_given(judge, network.device),
         labels=labels,
         size=read_image_size(size),
         seed=seed,

@@ -192,6 +192,13 @@ def _whole_numbers(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a sequence of whole numbers, got {shown(value)}")
 
 
+def _pan(name: str, value: Any) -> None:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise SettingError(f"{name} must be two numbers, down and to the right, got {shown(value)} (default (0, 0))")
+    for share in value:
+        check_number(f"each number of {name}", share, at_least=-1, at_most=1)
+
+
 def _path(name: str, value: Any) -> None:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise SettingError(f"{name} must be a path, got {shown(value)}")
@@ -303,7 +310,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     **dict.fromkeys(("network", "judge", "first", "second"), _network),
     **dict.fromkeys(("layers", "second_layers"), _names), "layer": _layer, "classes": _classes,
     "only_class": _one_class, "size": check_size, "execution": _execution, "own": _mapping, "progress": _progress,
-    "quality": _quality, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
+    "quality": _quality, "pan": _pan, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
     "scan_progress": _progress,
     **dict.fromkeys(("channels", "grids", "snapshots"), _whole_numbers),
     **dict.fromkeys(

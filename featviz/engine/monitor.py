@@ -48,6 +48,10 @@ ROUNDING = 1e-6
 MAX_ROUNDING = 1e-5
 """The same of a score that does not rise."""
 NOT_FINITE = "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
+NOT_FINITE_AT_START = (
+    "the score is NaN or infinite from the first step; check the network's weights, mean and std, and the numbers in "
+    "the objective and the param"
+)
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,11 @@ class Monitor:
             if event is not None:
                 event.synchronize()
         if flag is not None and not flag:
-            raise RenderError(NOT_FINITE)
+            raise RenderError(self._not_finite(slice(None)))
+
+    def _not_finite(self, images: int | slice) -> str:
+        """Return what is wrong with images whose scores are not finite."""
+        return NOT_FINITE if self._scores[0][images].isfinite().any() else NOT_FINITE_AT_START
 
     def history(self, steps: int) -> Float[Tensor, "steps n"]:
         """Return the scores of the first steps."""
@@ -215,9 +223,10 @@ class Monitor:
         constant = (scores == scores[0]).all(0).cpu()
         dead = ~self._alive & (constant | (self.steps > self._redirect_steps))  # the others may still wake up
         if not finite.any():
-            raise RenderError(NOT_FINITE)
+            raise RenderError(self._not_finite(slice(None)))
         found = {
-            i: self._no_gradient if finite[i] else NOT_FINITE for i in (dead | ~finite).nonzero().flatten().tolist()
+            i: self._no_gradient if finite[i] else self._not_finite(i)
+            for i in (dead | ~finite).nonzero().flatten().tolist()
         }
         suspect = ~dead & finite & (torch.ones_like(finite) if moved is None else moved)
         for i in (self._is_constant(scores) & suspect).nonzero().flatten().tolist():

@@ -31,13 +31,11 @@ from featviz.io import (
 from featviz.io.audio import MAX_RATE, SAMPLE_RATE, WAV
 from featviz.io.clips import FRAME_RATE
 from featviz.io.nifti import NIFTI
-from featviz.io.video import VIDEOS
+from featviz.io.video import VIDEOS, check_fps
 from featviz.network import InputSpec
 
 NUMBERS = (NPY, WAV, *NIFTI, *VIDEOS)
 """Endings of files that hold all of a result, not a picture of it."""
-MIN_FRAME_RATE, MAX_FRAME_RATE = 0.01, 1000.0
-"""Limits of the frames per second of video; a GIF can show a frame for at most 655 s."""
 
 
 def picture_of(
@@ -199,4 +197,4 @@ def check_rate(rate: float | None, ending: str = "") -> None:
     if ending == WAV:
         check_number("rate of a .wav file", rate, at_least=1, at_most=MAX_RATE)
     if ending in VIDEOS:
-        check_number(f"rate of a {ending} file", rate, at_least=MIN_FRAME_RATE, at_most=MAX_FRAME_RATE)
+        check_fps(rate, f"rate of a {ending} file")

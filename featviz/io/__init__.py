@@ -23,6 +23,7 @@ from featviz.io.gif import encode_gif
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images, separate_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
 from featviz.io.images import (
+    OPAQUE_ENDINGS,
     decode_image,
     encode,
     open_image,
@@ -44,14 +45,16 @@ from featviz.io.progress import auto_bar, default_progress, named_progress, prog
 from featviz.io.resizing import linear_mode, resize
 from featviz.io.samples import SAMPLE_ENDINGS, fit_size, parts_of, read_data, read_samples
 from featviz.io.store import Store, new_store
-from featviz.io.video import VIDEOS, check_video, read_video, save_video
+from featviz.io.video import DEFAULT_FPS, VIDEOS, check_fps, check_video, read_video, save_video
 from featviz.io.volumes import slices_picture, stretch, volume_picture, zoom_of
 
 __all__ = [
+    "DEFAULT_FPS",
     "FORMATS",
     "KINDS",
     "NIFTI",
     "NPY",
+    "OPAQUE_ENDINGS",
     "SAMPLE_ENDINGS",
     "VIDEOS",
     "Array",
@@ -64,6 +67,7 @@ __all__ = [
     "as_mask_source",
     "auto_bar",
     "cache_folder",
+    "check_fps",
     "check_matplotlib",
     "check_nibabel",
     "check_output",

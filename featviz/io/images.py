@@ -254,7 +254,9 @@ def read_recipe(path: Path | bytes | PillowImage.Image) -> str:
     if not recipe and EXPLANATION_KEY in texts.get(REPORT_KEY, ""):
         raise RecipeError(f"{_label(path)} is an explanation, which cannot be replayed; run featviz explain again")
     if not recipe:
-        raise RecipeError(f"{_label(path)} holds no recipe; give a file of a render or dream as it was saved")
+        raise RecipeError(
+            f"{_label(path)} holds no recipe; give a file of a render, or of a dream on an image, as it was saved"
+        )
     return str(recipe)
 
 

@@ -13,6 +13,7 @@ import imageio.v2 as iio
 import numpy as np
 from jaxtyping import UInt8
 
+from featviz.checks import check_number
 from featviz.errors import OutputError, SettingError
 from featviz.io.files import check_output, is_file, replace_durably, temporary_beside
 from featviz.io.gif import GIF, encode_gif
@@ -35,6 +36,10 @@ PILLOW_ENDINGS = (".gif", ".webp", ".png", ".jpg", ".jpeg")
 READ_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,ogg,flv,asf"
 """ffmpeg's formats that are read, whatever the file is called. It knows playlists, too, which make it read other files
 and addresses."""
+MIN_FPS, MAX_FPS = 0.01, 1000.0
+"""Limits of the frames per second of a video; a GIF can show a frame for at most 655 s."""
+DEFAULT_FPS = 24
+"""Frames per second of a video that is written."""
 DEFAULT_FRAME_MS = 100
 """Duration of a frame in ms in animated images that do not state one."""
 
@@ -76,13 +81,13 @@ def read_video(path: str | Path) -> tuple[float, int, Iterator[UInt8[np.ndarray,
     return facts["fps"], round(facts["duration"] * facts["fps"]), _video_frames(path)
 
 
-def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *, fps: float = 24.0) -> Path:
+def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *, fps: float = DEFAULT_FPS) -> Path:
     """Write frames as they are computed. After Ctrl-C or an error, the file holds the frames up to there.
 
     Args:
         frames: RGB of 8 bits, (h, w, 3), all of one size.
         path: A file that ends in .mp4, .webm or .gif.
-        fps: Frames per second, > 0.
+        fps: Frames per second, in [0.01, 1000].
 
     Returns:
         The file.
@@ -94,8 +99,7 @@ def save_video(frames: Iterable[UInt8[np.ndarray, "h w 3"]], path: str | Path, *
     """
     path = Path(path)
     check_video(path)
-    if not fps > 0:
-        raise SettingError(f"fps must be > 0, got {fps} (default 24)")
+    check_fps(fps)
     recorded = _Recorded(frames)
     with temporary_beside(path, path.suffix) as temporary:
         if path.suffix.lower() == GIF:
@@ -153,6 +157,20 @@ class _Recorded:
         with closing(iio.get_writer(file, mode="I", **options)) as writer:  # type: ignore[arg-type]
             for frame in self:
                 writer.append_data(_with_even_sides(frame))
+
+
+def check_fps(fps: float, name: str = "fps") -> None:
+    """Check a number of frames per second.
+
+    Args:
+        fps: The number.
+        name: Name of the argument, for the message.
+
+    Raises:
+        SettingError: It is not in [0.01, 1000].
+    """
+    note = f"(default {DEFAULT_FPS})" if name == "fps" else ""
+    check_number(name, fps, at_least=MIN_FPS, at_most=MAX_FPS, note=note)
 
 
 def check_video(path: Path) -> None:

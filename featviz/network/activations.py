@@ -317,7 +317,10 @@ class Activations(Mapping[str, Tensor]):
             return logits.flatten(1)
         if logits.ndim != 2:
             shape = " x ".join(map(str, logits.shape[1:]))
-            raise AddressError(f"no class logits: the network's output is {shape} per image; address a layer instead")
+            raise AddressError(
+                f"no class logits: the network's output is {shape} per image; address a layer instead, or a channel "
+                """of the output as '"":0'"""
+            )
         return logits
 
     def probabilities(self, head: str = OUTPUT) -> Float[Tensor, "n classes"]:

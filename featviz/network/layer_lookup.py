@@ -10,7 +10,7 @@ from torch import nn
 from featviz.errors import AddressError, nearest, plain_spelling
 from featviz.network.activations import OUTPUT
 from featviz.network.dictionaries.attached import SUFFIX, problem_of_codes, row_of_codes
-from featviz.network.layers import Layer
+from featviz.network.layers import Layer, as_typed
 
 if TYPE_CHECKING:
     from featviz.network.network import Network
@@ -70,7 +70,8 @@ def _problem_of_logits(network: Network, unclear: bool) -> str:
     """Return why the class logits of a network cannot be found, and how to say which they are."""
     if OUTPUT in network.heads and unclear:
         several = ", ".join(f"{name} of {row.channels}" for name, row in network.probed.outputs.items())
-        return f"{network.label} puts out {several}; say which are the class logits: heads={{'output.1': class names}}"
+        first = next(iter(network.probed.outputs))
+        return f"{network.label} puts out {several}; say which are the class logits: heads={{{first!r}: class names}}"
     if OUTPUT not in network.heads:
         options = " or ".join(f"logit:NAME@{head}" for head in network.heads)
         return f"the network has several heads; name the one whose class is meant: {options}"
@@ -81,10 +82,18 @@ def _problem(network: Network, layer: str) -> str:
     """Return why a name is no layer that can be addressed, and which names are near."""
     if layer not in dict(network.module.named_modules()):
         command = f" (list all: featviz layers --model {network.name})" if network.name else " (list all: net.layers())"
-        hint = _class_hint(network, layer) or f"{nearest(layer, network.table)}{command}"
+        hint = _class_hint(network, layer) or f"{_nearest(network, layer)}{command}"
         return f"no layer {layer!r} in {network.label}{hint}"
     reason = network.probed.refused.get(layer, "it is not called in a forward pass in eval mode on grey images")
-    return f"layer {layer!r} of {network.label} cannot be addressed: {reason}{nearest(layer, network.table)}"
+    return f"layer {layer!r} of {network.label} cannot be addressed: {reason}{_nearest(network, layer)}"
+
+
+def _nearest(network: Network, layer: str) -> str:
+    """Return the layers with similar names, as they are typed, and when quotes are needed; empty if none is similar."""
+    typed = [as_typed(name) for name in network.table if name]
+    quoted = any(name.startswith('"') for name in typed)
+    quotes = "; a name with other characters than letters, digits, _ and . needs double quotes" if quoted else ""
+    return nearest(layer, typed) + quotes
 
 
 def _class_hint(network: Network, name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -140,7 +142,7 @@ class LayerTable:
             stride = "x".join(map(str, layer.strides)) if len(set(layer.strides)) > 1 else str(layer.stride)
             field_cells = ("", "") if field is None else (str(field), stride)
             shape = "x".join(map(str, layer.shape))
-            label = name or ("logit" if layer.layout.kind == "vector" else "(output)")
+            label = "logit" if not name and layer.layout.kind == "vector" else as_typed(name)
             rows.append((label, layer.layout.kind, shape, str(layer.channels), *field_cells))
         return rows
 
@@ -168,6 +170,15 @@ class LayerTable:
         return self.text()
 
     __repr__ = __str__
+
+
+def as_typed(name: str) -> str:
+    """Return the name of a layer as an objective needs it: in double quotes, unless it is plain.
+
+    >>> as_typed("layer1.0.conv1"), as_typed("block4.block4-1"), as_typed("")
+    ('layer1.0.conv1', '"block4.block4-1"', '""')
+    """
+    return name if re.fullmatch(r"[\w.]+(#\d+)?~?", name, re.ASCII) else json.dumps(name, ensure_ascii=False)
 
 
 def _parents(name: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -129,8 +130,7 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
             # files and layers need no token kinds of their own.
             yield _Token(column, value=Layer(match[1]))
         elif match := _NUMBER.match(text, column):
-            number = match[0]
-            yield _Token(column, value=whole_number(number) if number.isdecimal() else float(number))
+            yield _Token(column, value=_parse_number(text, match))
         elif match := PATTERN.match(text, column):
             yield _parse_name(text, match, own)
         else:
@@ -138,6 +138,19 @@ def _tokens(text: str, own: Mapping[str, Objective]) -> Iterator[_Token]:
                 f"cannot parse the objective: expected layer:channel@y,x or logit:class{caret(text, column)}"
             )
         column = match.end()
+
+
+def _parse_number(text: str, match: re.Match[str]) -> float:
+    """Return the value of a number.
+
+    Raises:
+        AddressError: It is larger than a floating-point number can be.
+    """
+    number = match[0]
+    value = whole_number(number) if number.isdecimal() else float(number)
+    if math.isinf(value):
+        raise AddressError(f"cannot parse the objective: the number is too large{caret(text, match.start())}")
+    return value
 
 
 def _parse_name(text: str, match: re.Match[str], own: Mapping[str, Objective]) -> _Token:

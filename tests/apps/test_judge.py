@@ -345,7 +345,7 @@ def test_the_table_and_the_command(rendering, tmp_path, capsys):
             "sheet.png",
             "each file must show one image, {} is a contact sheet of 3; save to a folder and judge the files in it",
         ),
-        ("bare.png", "{} holds no recipe; give a file of a render or dream as it was saved"),
+        ("bare.png", "{} holds no recipe; give a file of a render, or of a dream on an image, as it was saved"),
         ("none.png", "no file {}; check the path"),
     ],
 )

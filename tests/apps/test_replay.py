@@ -24,7 +24,10 @@ def test_an_image_without_a_recipe(tmp_path):
     Image.new("RGB", (8, 8)).save(file)
     with pytest.raises(fv.RecipeError) as caught:
         fv.replay(file)
-    assert message(caught) == f"{file} holds no recipe; give a file of a render or dream as it was saved"
+    assert (
+        message(caught)
+        == f"{file} holds no recipe; give a file of a render, or of a dream on an image, as it was saved"
+    )
     with pytest.raises(fv.OutputError) as caught:
         fv.replay(tmp_path / "b.png")
     assert message(caught) == f"no file {tmp_path / 'b.png'}; check the path"

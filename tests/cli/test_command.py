@@ -54,6 +54,9 @@ def test_other_formats_carry_the_recipe(ending, tmp_path, capsys):
         rf"within \d+ of 255 levels of the image \(.{ending} files are compressed with loss\)", printed(capsys)[0][-1]
     )
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert main(["render", "stage1:3", "--param", "alpha", "-o", f"clear.{ending}", *QUICK]) == 0
+    assert main(["replay", f"clear.{ending}", "--quiet"]) == 0
+    assert int(re.match(r"within (\d+) of 255 levels", printed(capsys)[0][-1])[1]) < 64
     with Image.open(f"a.{ending}") as opened:
         assert fv.Recipe.of(opened) == fv.Recipe.of("b.png")
         opened.save(f"plain.{ending}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import typing
 
 import numpy as np
 import pytest
@@ -63,5 +64,6 @@ def test_a_dream_on_a_clip_counts_pixels(output, tmp_path, monkeypatch):
     assert labels == [("dream", "x10kpx")]
 
 
-def test_the_default_weight_of_matching_is_that_of_the_library():
-    assert options.MATCH_WEIGHT == MATCH_WEIGHT
+def test_the_help_gives_the_default_weight_of_matching():
+    (option,) = typing.get_type_hints(options.MatchOptions, include_extras=True)["match_weight"].__metadata__
+    assert option.help.endswith(f" Default: {MATCH_WEIGHT:g}.")

@@ -7,6 +7,7 @@ from command_line import OWN, QUICK, printed
 
 import featviz as fv
 from featviz.cli import main
+from featviz.engine.monitor import NOT_FINITE_AT_START
 
 
 def test_an_unknown_option_is_refused_and_words_after_dashes_are_kept(tmp_path, capsys):
@@ -48,6 +49,18 @@ BAD = [
     (["render", "stage1:3", "--param", "Masked('plain.png')"], "Masked keeps an image outside of its mask and needs one to start from; use start=, or --start"),
     (["render", "stage1:3", "--start", "no.png"], "no file no.png; check the path"),
     (["render", "stage1:3", "--start", "plain.png", "--size", "32x64"], "start must have the aspect ratio of the image, 32 x 64 px, got 4 x 4 px; crop it first"),
+    (["render", "stage1:3", "--match-weight", "5"], "--match-weight needs --match; give a folder of photographs, or batch-norm"),
+    (["gallery", "--match-weight", "5"], "--match-weight needs --match; give a folder of photographs, or batch-norm"),
+    (["sweep", "--layer", "stage1", "--match-weight", "5"], "--match-weight needs --match; give a folder of photographs, or batch-norm"),
+    (["gallery", "--workers", "3"], "--workers is about a Ray cluster; give --backend ray as well"),
+    (["sweep", "--layer", "stage1", "--address", "auto"], "--address is about a Ray cluster; give --backend ray as well"),
+    (["gallery", "--judge-mean", "0.5"], "--judge-mean describes the judge; give --judge MODEL as well"),
+    (["unit", "stage1:3", "--photographs", ".", "-o", "../no.html", "--judge-input-size", "32"], "--judge-input-size describes the judge; give --judge MODEL as well"),
+    (["dream", "plain.png", "stage1", "--zoom", "1.1", "--pan", "nan,1", "-o", "a.gif"], "each number of pan must be a finite number in [-1, 1], got nan"),
+    (["dream", "plain.png", "stage1", "--zoom", "1.1", "--pan", "0,2", "-o", "a.gif"], "each number of pan must be in [-1, 1], got 2.0"),
+    (["dream", "plain.png", "stage1", "--zoom", "1.1", "--fps", "1e-9", "-o", "a.gif"], "fps must be in [0.01, 1000], got 1e-09 (default 24)"),
+    (["dream", "https://example.com/x.png", "stage1"], "no file https:/example.com/x.png; check the path"),
+    (["render", "stage1:3 + 1e308*stage1", "--quiet"], NOT_FINITE_AT_START),
     (["render", "stage1:3", "--at", "100"], "--at needs --param cppn, got fourier; its images have a fixed size"),
     (["render", "match(stage1, no.png)"], "no file no.png; check the path"),
     (["render", "diversity(stage1)"], "diversity(stage1) compares images of a batch, and there is one; use batch=4, or --batch 4"),
@@ -66,7 +79,7 @@ BAD = [
     (["render", "stage1:3", "--model", "no.such:net"], "no module 'no.such'; give path/to/file.py:net or package.module:net"),
     (["render", "stage1:3", "--model", "broken.py"], "broken.py is a file; name the function in it that returns the network: broken.py:factory"),
     (["replay", "no.png"], "no file no.png; check the path"),
-    (["replay", "plain.png"], "plain.png holds no recipe; give a file of a render or dream as it was saved"),
+    (["replay", "plain.png"], "plain.png holds no recipe; give a file of a render, or of a dream on an image, as it was saved"),
     (["replay", "broken.png"], "cannot read broken.png as an image; give a PNG, JPEG or WebP file"),
     (["gallery", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
     (["atlas", ".", "--layer", "stage2", "--quality", "fine"], "quality must be one of draft, usual, best, got 'fine'"),
@@ -118,6 +131,15 @@ def test_a_syntax_error_in_an_objective_is_marked_by_a_caret(capsys):
     assert printed(capsys)[1] == [
         "featviz: cannot parse the objective: expected layer:channel, logit:class or a number here",
         "  stage1:3 + * 2",
+        "             ^",
+    ]
+
+
+def test_an_infinite_number_in_an_objective_is_marked_by_a_caret(capsys):
+    assert main(["render", "stage1:3 - 1e400*tv"]) == 2
+    assert printed(capsys)[1] == [
+        "featviz: cannot parse the objective: the number is too large",
+        "  stage1:3 - 1e400*tv",
         "             ^",
     ]
 

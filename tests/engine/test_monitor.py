@@ -4,7 +4,15 @@ import pytest
 import torch
 
 import featviz as fv
-from featviz.engine.monitor import CHECK_STEPS, DEAD, FINITE_EVERY, NOT_FINITE, REDIRECT_STEPS, Gradients, Monitor
+from featviz.engine.monitor import (
+    CHECK_STEPS,
+    DEAD,
+    FINITE_EVERY,
+    NOT_FINITE_AT_START,
+    REDIRECT_STEPS,
+    Gradients,
+    Monitor,
+)
 
 NAN = float("nan")
 
@@ -129,20 +137,24 @@ def test_batch_without_finite_scores_raises(score):
     with pytest.raises(fv.RenderError) as caught:
         run(monitor, 1, [score, score])
     assert str(caught.value) == (
-        "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
+        "the score is NaN or infinite from the first step; check the network's weights, mean and std, and the numbers "
+        "in the objective and the param"
     )
     short = new_monitor()
-    run(short, 3, [score], ALIVE_GRADIENTS)
+    run(short, 1, [1.0], ALIVE_GRADIENTS)
+    run(short, 2, [score])
     with pytest.raises(fv.RenderError) as caught:
         short.problems()
-    assert str(caught.value) == NOT_FINITE
+    assert str(caught.value) == (
+        "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
+    )
 
 
 def test_batch_with_one_finite_score_goes_on():
     monitor = new_monitor(count=2, steps=1000)
     run(monitor, 2 * FINITE_EVERY, [NAN, 1.0], Gradients(flags(True, True), flags(True, True)), rise=0.1)
-    with pytest.warns(fv.FeatvizWarning, match="^image 0: the score became NaN or infinite; "):
-        assert monitor.problems() == {0: NOT_FINITE}
+    with pytest.warns(fv.FeatvizWarning, match="^image 0: the score is NaN or infinite from the first step; "):
+        assert monitor.problems() == {0: NOT_FINITE_AT_START}
 
 
 def test_problems_of_a_short_render():
@@ -229,7 +241,7 @@ def test_only_the_constant_images_of_a_batch_are_reported():
         scores = torch.tensor([1.0, float(step), 0.0, NAN])
         monitor.record(scores, reached if monitor.wants_gradients else None)
     with pytest.warns(fv.FeatvizWarning):
-        assert monitor.problems() == {0: constant_text("1", 80), 2: DEAD, 3: NOT_FINITE}
+        assert monitor.problems() == {0: constant_text("1", 80), 2: DEAD, 3: NOT_FINITE_AT_START}
 
 
 class Normed(torch.nn.Module):

@@ -79,7 +79,7 @@ def test_every_format_stores_recipe_and_report(ending):
     assert read_report(encode(RGB, ending, "the recipe")) == {}
     bare = encode(RGB, ending)
     assert read_report(bare) == {}
-    message = "^the image data holds no recipe; give a file of a render or dream as it was saved$"
+    message = "^the image data holds no recipe; give a file of a render, or of a dream on an image, as it was saved$"
     with pytest.raises(fv.RecipeError, match=message):
         read_recipe(bare)
 

@@ -1,6 +1,7 @@
 """Videos: errors, and files that are complete after an error."""
 
 import gc
+import math
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,20 @@ def test_without_frames_nothing_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("fps", [0, -1.0, float("nan")])
-def test_frames_per_second_must_be_positive(fps):
+@pytest.mark.parametrize("ending", VIDEOS)
+@pytest.mark.parametrize("fps", [0, -1.0, 1e-9, 1e9, float("nan"), float("inf")])
+def test_frames_per_second_must_be_in_a_range(fps, ending, tmp_path):
     with pytest.raises(fv.SettingError) as caught:
-        fv.save_video(FRAMES, "a.gif", fps=fps)
-    assert str(caught.value) == f"fps must be > 0, got {fps} (default 24)"
+        fv.save_video(FRAMES, tmp_path / f"a{ending}", fps=fps)
+    finite = "" if math.isfinite(fps) else "a finite number "
+    assert str(caught.value) == f"fps must be {finite}in [0.01, 1000], got {fps} (default 24)"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", VIDEOS)
+@pytest.mark.parametrize("fps", [0.01, 1000])
+def test_every_allowed_rate_can_be_written(fps, ending, tmp_path):
+    assert len(list(read_video(fv.save_video(FRAMES, tmp_path / f"a{ending}", fps=fps))[2])) == len(FRAMES)
 
 
 def test_frames_must_have_one_size():

@@ -1,5 +1,6 @@
 """The layer table: kind, shape, channels and stride of layers, and what else two passes tell about a network."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 import toys
 from torch import nn
 
+import featviz as fv
 from featviz.network.activations import Layout
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer
@@ -217,10 +219,44 @@ def test_many_layers_are_grouped():
     assert len(table.rows()) == 30 * 3 + 5
 
 
+class Named(nn.Module):
+    """A network whose only layer has any name that a module can have."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.add_module(name, nn.Conv2d(3, 4, 3, padding=1))
+
+    def forward(self, images):
+        return next(self.children())(images)
+
+
+@pytest.mark.parametrize(
+    "name", ["block4-1", "a/b", "a+b", "a b", "a,b", "a@b", "a:1", "ü", "a~b", "output", "a'b", "("]
+)
+def test_every_name_can_be_copied_from_the_table_into_an_objective(name):
+    net = toys.network(Named(name))
+    typed, *_ = net.layers().rows()[0]
+    assert fv.objectives.parse(typed) == fv.objectives.Layer(name)
+    assert fv.objectives.parse(f"{typed}:2 - tv") == fv.objectives.Channel(name, 2) - fv.objectives.parse("tv")
+    rendering = fv.render(net, f"{typed}:2", size=16, steps=1)
+    assert rendering.names == (str(fv.objectives.Channel(name, 2)),)
+    whole, *_ = net.layers().rows()[-1]
+    assert fv.objectives.parse(f"{whole}:2") == fv.objectives.Channel("", 2)
+    assert len(fv.render(net, f"{whole}:2", size=16, steps=1).images) == 1
+
+
+def test_a_name_that_is_read_as_a_difference_is_explained():
+    with pytest.raises(fv.AddressError) as caught:
+        fv.render(toys.network(Named("block4-1")), "block4-1:2", size=16, steps=1)
+    near = re.escape("; nearest: '\"block4-1\"'")
+    end = "; a name with other characters than letters, digits, _ and . needs double quotes (list all: net.layers())"
+    assert re.fullmatch(rf"no layer '(block4|1)' in Named({near})?{re.escape(end)}", str(caught.value))
+
+
 def test_output_is_called_logit_or_output():
     assert toys.plain().layers().rows()[-1] == ("logit", "vector", "5", "5", "", "")
     layers = toys.network(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))).layers()
-    assert layers.rows()[-1] == ("(output)", "map", "4x32x32", "4", "3", "1")
+    assert layers.rows()[-1] == ('""', "map", "4x32x32", "4", "3", "1")
 
 
 def test_channels_and_map_size_follow_the_layout():

@@ -62,7 +62,7 @@ def dream_zoom(
         frames: Number of frames, >= 1.
         zoom: Factor of enlargement per frame, >= 1.
         rotate: Rotation per frame in degrees, counter-clockwise.
-        pan: Shift of the centre per frame, down and to the right, as a share of the height and width.
+        pan: Shift of the centre per frame, down and to the right, as a share of the height and width, in [-1, 1].
         guide: As for `fv.dream`.
         seed: Seed of the random shifts; frame *i* uses `seed + i`.
         execution: As for `fv.dream`.
