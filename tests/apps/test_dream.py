@@ -410,6 +410,7 @@ def test_the_command_has_the_defaults_of_the_function():
 
 
 def test_missing_video_packages_are_named(tmp_path):
+    (tmp_path / "x.jpg").touch()
     code = """
 import importlib.util, sys
 real = importlib.util.find_spec
