@@ -193,7 +193,7 @@ def test_a_judge_with_constant_output_recognises_nothing(motifnet, rendering):
 
 @pytest.mark.long
 def test_a_neuron_is_scored_at_its_position(motifnet, motifvit, tmp_path):
-    made = fv.render(motifnet, "stage2:6@20,20", param=param.Image(128), steps=128)
+    made = fv.render(motifnet, "stage2:6@20,20", param=param.Image(128), steps=512)
     (one,) = fv.judge(made, judge=motifvit, network=motifnet, photographs=drawings(tmp_path / "drawings", 12))
     assert one.score == pytest.approx(made.robustness.clean.item(), abs=1e-3) and one.percentile > 0.5
 

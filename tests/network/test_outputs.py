@@ -136,7 +136,7 @@ def test_another_head_has_other_cached_results():
 
 def test_several_outputs_without_class_names_ask_for_the_head(images):
     net = net_of(Pair())
-    asks = "Pair puts out output.0 of 8, output.1 of 4; say which are the class logits: heads={'output.1': class names}"
+    asks = "Pair puts out output.0 of 8, output.1 of 4; say which are the class logits: heads={'output.0': class names}"
     for call in (
         lambda: fv.render(net, "logit:2", steps=1),
         lambda: fv.score(net, ["prob:2"], images),
