@@ -114,7 +114,10 @@ def test_nan_score_is_reported_with_a_remedy(tmp_path):
 
     with pytest.raises(fv.RenderError) as caught:
         fv.render(toys.plain(), not_a_number, steps=3)
-    message = "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
+    message = (
+        "the score is NaN or infinite from the first step; check the network's weights, mean and std, and the numbers "
+        "in the objective and the param"
+    )
     assert str(caught.value) == message
     with pytest.warns(fv.FeatvizWarning, match=f"^not_a_number: {message}$"):
         rendering = fv.render(toys.plain(), [not_a_number, "conv1:2"], steps=3)
