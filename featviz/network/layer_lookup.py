@@ -89,7 +89,7 @@ def _problem(network: Network, layer: str) -> str:
 
 
 def _nearest(network: Network, layer: str) -> str:
-    """Return the layers with similar names, as they are typed, and when quotes are needed; empty if none is similar."""
+    """Return the layers with similar names, as they are typed, and when a name needs quotes, if any of them does."""
     typed = [as_typed(name) for name in network.table if name]
     quoted = any(name.startswith('"') for name in typed)
     quotes = "; a name with other characters than letters, digits, _ and . needs double quotes" if quoted else ""

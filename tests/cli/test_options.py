@@ -40,9 +40,7 @@ def test_options_have_the_names_and_defaults_of_the_arguments(command):
     given = {name: each.default for name, each in inspect.signature(COMMANDS[command]).parameters.items()}
     wanted = {name: each.default for name, each in inspect.signature(FUNCTIONS[command]).parameters.items()}
     read_from_text = {"classes", "channels", "param", "output", "backend", "steps", "progress"}
-    read_from_text |= {
-        "match_weight"
-    }  # None there, to tell whether it was given; test_input_folders.py has its default
+    read_from_text |= {"match_weight"}  # None, to tell whether it was given; its help has the default
     read_from_text |= {"image"} if command == "explain" else set()  # which may be --text instead
     shared = (given.keys() & wanted.keys()) - read_from_text
     assert "seed" in shared or command in ("explain", "examples", "evidence")

@@ -220,7 +220,7 @@ def test_many_layers_are_grouped():
 
 
 class Named(nn.Module):
-    """A network whose only layer has any name that a module can have."""
+    """A network whose only layer has a given name."""
 
     def __init__(self, name):
         super().__init__()
@@ -233,7 +233,7 @@ class Named(nn.Module):
 @pytest.mark.parametrize(
     "name", ["block4-1", "a/b", "a+b", "a b", "a,b", "a@b", "a:1", "ü", "a~b", "output", "a'b", "("]
 )
-def test_every_name_can_be_copied_from_the_table_into_an_objective(name):
+def test_names_with_any_characters_can_be_copied_from_the_table_into_an_objective(name):
     net = toys.network(Named(name))
     typed, *_ = net.layers().rows()[0]
     assert fv.objectives.parse(typed) == fv.objectives.Layer(name)
