@@ -270,6 +270,25 @@ def test_a_sweep_tells_how_much_it_will_render_and_how_to_continue(tmp_path, cap
     assert "featviz: 0 images to render, 9 are there already" in printed(capsys)[1]
 
 
+def test_the_time_of_a_preset_is_estimated(tmp_path, capsys):
+    line = [
+        "sweep",
+        "--layer",
+        "stage1",
+        "--channels",
+        "0-7",
+        "--size",
+        "32",
+        "--quality",
+        "draft",
+        "-o",
+        "s",
+        "--quiet",
+    ]
+    assert main(line) == 0
+    assert re.search(r"^featviz: 8 images to render, about \d+ s$", "\n".join(printed(capsys)[1]), re.MULTILINE)
+
+
 def test_replay_reports_a_changed_image(tmp_path, capsys):
     import imageio.v3 as iio
     from PIL.PngImagePlugin import PngInfo

@@ -304,21 +304,20 @@ def _estimate(network: fv.Network, todo: Sequence[Batch], existing: int, *, is_l
     if count < MIN_ESTIMATED or not is_local:
         return text
     first, times = todo[0], []
-    steps = int(first.settings["steps"])
     objectives = first.objectives[0] if first.is_joint else list(first.objectives)
     timed = TIMED_GPU_STEPS if network.device.type == "cuda" else TIMED_STEPS
     options = {**first.settings, "until": WARM_UP_STEPS + timed, "robustness_views": 0}
     options["progress"] = lambda *_: times.append(time.perf_counter())
     try:
         with warnings.catch_warnings(record=True):
-            fv.render(network, objectives, seed=first.seeds, **options)
+            rendering = fv.render(network, objectives, seed=first.seeds, **options)
         end = time.perf_counter()  # a render ends when the GPU is done
     except Exception:  # the same error is reported when its images are rendered
         return text
     if len(times) <= WARM_UP_STEPS:
         return text
     each = (end - times[WARM_UP_STEPS - 1]) / (len(times) - WARM_UP_STEPS)
-    return f"{text}, about {_duration(each * steps * sum(map(len, todo)) / len(first))}"
+    return f"{text}, about {_duration(each * rendering.recipe.steps * sum(map(len, todo)) / len(first))}"
 
 
 def _duration(seconds: float) -> str:
