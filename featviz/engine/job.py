@@ -258,7 +258,7 @@ class Job:
             smooth_pools=self.network.smooth_pools,
             head=self.network.head,
             given={name: (each.rows, each.shown, each.fingerprint) for name, each in self.network.given.items()},
-            outputs=self.network.outputs,
+            outputs=self.network.outputs if isinstance(self.network.outputs, str) else None,
             texts=self.network.texts,
             objectives=tuple(repr(objective) for objective in self.objectives),
             param=repr(self.param),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 """File endings of the image formats that can be written."""
 TEMPORARY = ".part"
 """In the names of files that are being written."""
+_TEMPORARY_NAME = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part(?:\.\w+)*")
+"""The names that `temporary_beside` makes: of the machine, of the process, and a random part."""
 STALE_AFTER_S = 3600.0
 """Seconds after its last change at which a temporary file of another machine counts as left behind."""
 
@@ -139,11 +142,13 @@ def remove_stale(folder: Path) -> None:
         folder: The folder. Subfolders are left out.
     """
     for file in folder.glob(f".*{TEMPORARY}*"):
-        machine, _, rest = file.name[1:].partition("-")
-        number = rest.partition("-")[0]
+        name = _TEMPORARY_NAME.fullmatch(file.name)
+        if name is None:  # a file of the user's
+            continue
+        machine, process = name.groups()
         try:
-            if machine == _machine() and number.isdecimal():
-                stale = not psutil.pid_exists(int(number))
+            if machine == _machine():
+                stale = not psutil.pid_exists(int(process))
             else:
                 stale = time.time() - file.stat().st_mtime > STALE_AFTER_S
             if stale:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featviz.errors import SettingError
-from featviz.interfaces import Size
+from featviz.io import resize
+from featviz.network.activations import OutputKind
+from featviz.network.input_spec import ZERO_TO_ONE, InputSpec
 from featviz.network.layers import Layer, Probed
 from featviz.network.network import Network
 
@@ -27,7 +30,7 @@ def combine(**networks: Network) -> Network:
         A network whose layers are those of all given ones.
 
     Raises:
-        SettingError: Fewer than two networks, one of them twice, different numbers of channels, devices or
+        SettingError: Fewer than two networks, one of them twice, different axes, numbers of channels, devices or
             precisions, inputs that are given per image, or a name that cannot be used.
 
     >>> from featviz.network import load
@@ -56,41 +59,88 @@ def combine(**networks: Network) -> Network:
     if len({id(network.module) for network in networks.values()}) < len(networks):
         raise SettingError("combined networks must not share a module; copy it with copy.deepcopy(module)")
     for other in others:
-        kinds = [(net.channels, str(net.device), net.dtype) for net in (first, other)]
+        kinds = [(net.input.axes, net.channels, str(net.device), net.dtype) for net in (first, other)]
         if kinds[0] != kinds[1]:
             found = " and ".join(" ".join(map(str, kind)) for kind in kinds)
-            raise SettingError(f"combined networks must have equal channels, device and precision, got {found}")
+            raise SettingError(f"combined networks must have equal axes, channels, device and precision, got {found}")
     made = Network(
         _Combined(networks),
         size=first.size,
-        mean=(0.0,) * first.channels,
-        std=(1.0,) * first.channels,
-        heads={name: network.classes for name, network in networks.items()},
+        **_shared_range([network.input for network in networks.values()]),
+        heads={key: classes for name, network in networks.items() for key, classes in _heads(name, network).items()},
+        outputs={key: kind for name, network in networks.items() for key, kind in _outputs(name, network).items()},
         smooth_pools=any(network.smooth_pools for network in networks.values()),
         probed=_combined_layers(networks),
     )
     attached = {
-        f"{name}.{layer}".rstrip("."): dictionary
+        _full(name, layer): dictionary
         for name, network in networks.items()
         for layer, dictionary in network.dictionaries.items()
     }
     return made._with_dictionaries({layer: each.at(layer) for layer, each in attached.items()}) if attached else made
 
 
+def _full(name: str, layer: str) -> str:
+    """Return the name of a layer in the combined network. The output of a network has the network's name."""
+    return f"{name}.{layer}" if layer else name
+
+
+def _heads(name: str, network: Network) -> dict[str, tuple[str, ...]]:
+    """Return the heads of a network, by their names in the combined one, and their classes."""
+    return {_full(name, head): classes for head, classes in network.heads.items()}
+
+
+def _outputs(name: str, network: Network) -> dict[str, OutputKind | None]:
+    """Return the given kinds of the outputs of a network, by the names of its heads in the combined one."""
+    given = network.outputs
+    return {_full(name, head): given.get(head) if isinstance(given, Mapping) else given for head in network.heads}
+
+
+def _shared_range(specs: Sequence[InputSpec]) -> dict[str, Any]:
+    """Return the range of the data, and a normalisation that turns it into images in [0, 1], which the parts expect.
+
+    Args:
+        specs: What each network expects. If their ranges differ, the range is [0, 1], and each maps that to its own.
+    """
+    axes, bounds = specs[0].axes, {bound for spec in specs for bound in zip(*spec.bounds, strict=True)}
+    low, high = bounds.pop() if len(bounds) == 1 else (0.0, 1.0)
+    channels = specs[0].channels
+    value_range = None if axes in ZERO_TO_ONE and (low, high) == (0, 1) else (low, high)
+    return {"axes": axes, "value_range": value_range, "mean": (low,) * channels, "std": (high - low,) * channels}
+
+
 def _combined_layers(networks: dict[str, Network]) -> Probed:
-    """Combine the layer tables of the networks, whose layers are prefixed by the networks' names."""
-    table: dict[str, Layer] = {}
-    formats = set()
-    for name, network in networks.items():
-        probed = network.probed
-        size = network.size if probed.fixed_size else None
-        formats.add(probed.memory_format)
-        for layer in probed.table.values():
-            full_name = f"{name}.{layer.name}".rstrip(".")  # a network's output has no name of its own
-            table[full_name] = replace(layer, name=full_name, layout=replace(layer.layout, size=size))
-    memory_format = formats.pop() if len(formats) == 1 else torch.contiguous_format
-    draws = any(network.probed.draws for network in networks.values())
-    return Probed(table, fixed_size=False, memory_format=memory_format, draws=draws)
+    """Combine what is known about the networks, whose layers are prefixed by the networks' names."""
+    found = {name: network.probed for name, network in networks.items()}
+    formats = {probed.memory_format for probed in found.values()}
+
+    def rows(layers: Callable[[Network], Mapping[str, Layer]]) -> dict[str, Layer]:
+        return {
+            _full(name, key): _row(name, network, row)
+            for name, network in networks.items()
+            for key, row in layers(network).items()
+        }
+
+    return Probed(
+        # Of a network's own table, in which the row of its output is that of the class logits.
+        rows(lambda network: {key: row for key, row in network.table.items() if row.base is None}),
+        fixed_size=False,
+        memory_format=formats.pop() if len(formats) == 1 else torch.contiguous_format,
+        draws=any(probed.draws for probed in found.values()),
+        calls=rows(lambda network: network.probed.calls),
+        refused={_full(name, key): why for name, probed in found.items() for key, why in probed.refused.items()},
+        outputs=rows(lambda network: network.probed.outputs),
+        writes_weights=any(probed.writes_weights for probed in found.values()),
+        checkpointed=any(probed.checkpointed for probed in found.values()),
+    )
+
+
+def _row(name: str, network: Network, layer: Layer) -> Layer:
+    """Return the row of a layer in the combined network, with the size of the images that its own network gets."""
+    size = network.size if network.fixed_size else None
+    source = _full(name, layer.source) if layer.item else ""
+    layout = replace(layer.layout, size=size)
+    return replace(layer, name=_full(name, layer.name), source=source, layout=layout)
 
 
 class _Combined(nn.Module):
@@ -98,7 +148,10 @@ class _Combined(nn.Module):
 
     def __init__(self, networks: dict[str, Network]) -> None:
         super().__init__()
-        self.parts = [(net.module, net.normaliser(), net.size if net.fixed_size else None) for net in networks.values()]
+        self.specs = {name: network.input for name, network in networks.items()}
+        self.fixed_sizes = {name: network.size for name, network in networks.items() if network.fixed_size}
+        self.normalisers: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
+        """Made on first use, because the modules may move to another device."""
         for name, network in networks.items():
             if not name.isidentifier() or hasattr(self, name):
                 raise SettingError(
@@ -108,12 +161,13 @@ class _Combined(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[object, ...]:
         """Run the networks that have hooks, or all if none has."""
-        hooked = [part for part in self.parts if any(module._forward_hooks for module in part[0].modules())]
-        return tuple(module(normalise(_resize(images, size))) for module, normalise, size in hooked or self.parts)
+        hooked = [name for name, part in self.named_children() if any(each._forward_hooks for each in part.modules())]
+        return tuple(self._run(name, images) for name in hooked or self.specs)
 
-
-def _resize(images: Tensor, size: Size | None) -> Tensor:
-    if size is None or images.shape[2:] == size:
-        return images
-    # The same as `featviz.io.resize`, which this package does not import.
-    return F.interpolate(images, size, mode="bilinear", antialias=True)
+    def _run(self, name: str, images: Tensor) -> object:
+        key = name, images.device, images.dtype
+        if key not in self.normalisers:
+            self.normalisers[key] = self.specs[name].normaliser(images)
+        return self.get_submodule(name)(
+            self.normalisers[key](resize(images, self.fixed_sizes.get(name, images.shape[2:])))
+        )

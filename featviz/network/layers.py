@@ -35,9 +35,11 @@ class Layer:
             and video it is that along the last axis.
         calls: Number of times that the module runs in one pass. Its output is captured at the last call; `layer#1`
             addresses the first.
-        item: Path of the tensor in the module's output, such as `"logits"` or `"1"`; empty for the first one.
+        item: Path of the tensor in the output of `source`, such as `"logits"` or `"1"`; empty for the first tensor that
+            the module `name` puts out.
         base: Of the features of a dictionary, the layer whose activations it encodes; `None` for a layer of the module.
         strides: Distances along each axis of volumes and video; empty for others.
+        source: Name of the module that puts out `item`; empty for the whole network.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Layer:
     item: str = ""
     base: str | None = None
     strides: Shape = ()
+    source: str = ""
 
     @property
     def channels(self) -> int:

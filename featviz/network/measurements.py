@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -93,7 +94,8 @@ def measure_outputs(network: Network, head: str) -> tuple[OutputKind, OutputScal
         logits = forward(_noise(network).requires_grad_().to(network.device), rows=slice(0, 1)).logits(head)
         scale, is_sigmoid = output_scale(logits)
     guess: OutputKind = "binary" if logits.shape[1] == 1 else "multilabel" if is_sigmoid else "classes"
-    return network.outputs or guess, scale
+    given = network.outputs.get(head) if isinstance(network.outputs, Mapping) else network.outputs
+    return given or guess, scale
 
 
 def try_on_noise(network: Network, trial: Callable[[nn.Module, Tensor], T], otherwise: T) -> T:
@@ -101,14 +103,15 @@ def try_on_noise(network: Network, trial: Callable[[nn.Module, Tensor], T], othe
 
     Args:
         network: The network.
-        trial: Function of the module and its input.
+        trial: Function of a working copy of the module and its input.
         otherwise: Result if memory runs out; a render may still fit.
 
     Returns:
         Result of the trial, or `otherwise`.
     """
     try:
-        return trial(network.module, network.normaliser()(_noise(network).to(network.device)))
+        # A copy, because a forward pass may write to the weights; the copies that a trial makes share them.
+        return trial(network.copy_module(), network.normaliser()(_noise(network).to(network.device)))
     except torch.OutOfMemoryError:
         return otherwise
 

@@ -83,7 +83,7 @@ class Network:
             Dicts and tuples may hold further ones. A module whose only argument is a dict gets all of them in one.
         outputs: What the outputs are: `"classes"`, of which one is right; `"multilabel"`, independent labels;
             `"binary"`, one label; or `"regression"`, values without probabilities. `None` to tell from the network: one
-            output is binary, sigmoids at the end are independent labels, anything else is classes.
+            output is binary, sigmoids at the end are independent labels, anything else is classes. Or a dict by head.
         smooth_pools: Spread the gradient of max pooling over the whole window, which removes its grid pattern.
         probed: The layer table, where it is known already; `None` to find it by running the module when needed.
 
@@ -102,7 +102,7 @@ class Network:
     name: str
     weights: str | None
     head: str
-    outputs: OutputKind | None
+    outputs: OutputKind | Mapping[str, OutputKind | None] | None
     smooth_pools: bool
     dictionaries: Mapping[str, Dictionary]
     _measured: Measurements
@@ -124,12 +124,13 @@ class Network:
         name: str = "",
         weights: str | None = None,
         heads: Mapping[str, Sequence[str] | Mapping[int, str]] | None = None,
-        outputs: str | None = None,
+        outputs: str | Mapping[str, str | None] | None = None,
         smooth_pools: bool = False,
         probed: Probed | None = None,
     ) -> None:
-        if outputs not in (None, *OUTPUT_KINDS):
-            raise SettingError(f"outputs must be {', '.join(OUTPUT_KINDS)} or None, got {outputs!r}")
+        for kind in outputs.values() if isinstance(outputs, Mapping) else [outputs]:
+            if kind not in (None, *OUTPUT_KINDS):
+                raise SettingError(f"outputs must be {', '.join(OUTPUT_KINDS)} or None, got {kind!r}")
         check_module(module)
         names = {head: _in_output_order(own) for head, own in ({OUTPUT: classes} if heads is None else heads).items()}
         if len(names) == 1:  # the only head is the output, whatever layer it is

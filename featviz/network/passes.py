@@ -110,9 +110,13 @@ class Passes:
         """Return grey images."""
         return torch.full((count, self.spec.channels, *size), 0.5, device=self.device)
 
+    def copy_module(self) -> nn.Module:
+        """Return a working copy, whose weights are copied only if the forward pass writes to them."""
+        return working_copy(self.module, share_weights=not self.writes_weights)
+
     def watch(self, images: Float[Tensor, "n c *size"], note: Note, copy: nn.Module | None = None) -> Chance:
         """Run a working copy on images in [0, 1]; return the random state that it used."""
-        copy = working_copy(self.module, share_weights=not self.writes_weights) if copy is None else copy
+        copy = self.copy_module() if copy is None else copy
         chance = Chance(self.device)
         with chance():
             watch_outputs(copy, self.normalise(images).contiguous(memory_format=self.memory_format), note)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from featviz.errors import SettingError
-from featviz.network.activations import OUTPUT, Activations, Layout
+from featviz.network.activations import Activations, Layout
 from featviz.network.dictionaries.attached import codings_of
 from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import fold
@@ -177,4 +177,4 @@ def _batch_first(replacement: Replacement, layout: Layout) -> Replacement:
 def call_of(row: Layer) -> Call:
     """Return what to capture for a layer."""
     name, _, number = (row.name if row.base is None else row.base).partition("#")
-    return Call(OUTPUT if row.item else name, int(number) if number else row.calls, row.item)
+    return Call(row.source if row.item else name, int(number) if number else row.calls, row.item)

@@ -121,7 +121,7 @@ def read_token(passes: Passes, call: Call, dim: int, indices: list[int]) -> list
         dim: Its dimension of tokens.
         indices: The tokens to try. The others are the patches.
     """
-    copy, tensors, outputs = working_copy(passes.module), [], []
+    copy, tensors, outputs = passes.copy_module(), [], []
 
     def note(name: str, number: int, output: object) -> None:
         tensor = first_tensor(output)

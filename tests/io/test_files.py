@@ -124,10 +124,11 @@ def test_what_a_killed_process_left_is_removed(use, tmp_path):
     folder.mkdir()
     stale = [folder / f".{mine}-{int(ended.stdout)}-00000000.part", folder / ".00000000-1-00000000.part.mp4"]
     kept = [folder / f".{mine}-{os.getpid()}-00000000.part", folder / ".00000000-2-00000000.part"]
-    kept += [folder / "a.part", folder / ".part"]
+    users = [folder / name for name in ("a.part", ".part", ".my.partners.json", ".00000000-x-00000000.part", ".x.part")]
+    kept += users
     for path in [*stale, *kept]:
         path.write_bytes(b"half")
-    for path in (stale[1], folder / "a.part", folder / ".part"):
+    for path in (stale[1], *users):
         os.utime(path, (0, 0))
     use(folder)
     assert sorted(path for path in folder.iterdir() if path.name not in ("a.json", ".lock")) == sorted(kept)

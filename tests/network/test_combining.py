@@ -3,6 +3,7 @@
 import pytest
 import torch
 import toys
+from torch import nn
 
 import featviz as fv
 from featviz import objectives as obj
@@ -73,7 +74,7 @@ def test_networks_that_cannot_be_combined():
     grey = toys.network(toys.Plain(1), mean=(0.5,), std=(0.5,))
     with pytest.raises(
         fv.SettingError,
-        match="^combined networks must have equal channels, device and precision, got 3 cpu torch.float32 and ",
+        match="^combined networks must have equal axes, channels, device and precision, got yx 3 cpu torch.float32 a",
     ):
         fv.combine(a=toys.plain(), b=grey)
     net = toys.plain()
@@ -120,3 +121,77 @@ def test_combined_networks_that_draw_random_numbers_leave_the_global_generator_a
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(5)
     assert torch.equal(fv.render(both, "first.conv2:1", steps=2).images, one)
+
+
+def test_signals_reach_each_network_in_its_own_range():
+    torch.manual_seed(0)
+    parts = [nn.Sequential(nn.Conv1d(1, 4, 9), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()) for _ in range(2)]
+    for ranges in [((-1.0, 1.0), (-1.0, 1.0)), ((-1.0, 1.0), (0.0, 3.0)), (None, None)]:
+        first, second = (
+            fv.Network(part.eval(), size=(64,), mean=(0.5,), std=(0.2,), value_range=given)
+            for part, given in zip(parts, ranges, strict=True)
+        )
+        both = fv.combine(first=first, second=second)
+        assert both.input.axes == "x"
+        signals = torch.rand(2, 1, 64, generator=torch.Generator().manual_seed(1))
+        acts = both.capture(signals, ["first", "second"])
+        assert torch.allclose(acts["first"], first.capture(signals, [""])[""], atol=1e-5)
+        assert torch.allclose(acts["second"], second.capture(signals, [""])[""], atol=1e-5)
+        shared = ranges[0] == ranges[1]
+        assert torch.allclose(both.input.values(signals), first.input.values(signals), atol=1e-6) == shared
+
+
+class Several(toys.Plain):
+    """Puts out a dict of probabilities and logits."""
+
+    def forward(self, x):
+        logits = super().forward(x)
+        return {"likely": logits.softmax(1), "logits": logits, "value": logits[:, :2]}
+
+
+@pytest.mark.parametrize("head", ["output.logits", "output.likely"])
+def test_the_chosen_output_of_each_network_is_its_head(head):
+    torch.manual_seed(0)
+    names = ("one", "two", "three")
+    single = toys.network(Several(), heads={head: names})
+    both = fv.combine(other=toys.network(Several(), heads={"output.value": ("a", "b")}), single=single)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    for goal in ("logit:two", "prob:two"):
+        alone = fv.score(single, goal, images)
+        assert torch.allclose(fv.score(both, f"{goal}@single", images), alone, atol=1e-6)
+    assert torch.allclose(
+        fv.score(both, '"single.output.value":1 + 0*logit:a@other', images),
+        fv.score(single, "output.value:1", images),
+        atol=1e-6,
+    )
+
+
+def test_networks_with_several_heads_keep_them():
+    several = toys.network(Several(), heads={"output.logits": ("a", "b", "c"), "output.value": ("d", "e")})
+    both = fv.combine(first=several, second=toys.plain())
+    assert set(both.heads) == {"first.output.logits", "first.output.value", "second"}
+    images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert fv.score(both, "logit:e@first.output.value", images) == fv.score(several, "logit:e@output.value", images)
+
+
+def test_outputs_that_are_no_probabilities_stay_so():
+    both = fv.combine(first=toys.network(toys.Plain(), outputs="regression"), second=toys.plain())
+    with pytest.raises(fv.AddressError, match="^the network's outputs are values of a regression"):
+        fv.render(both, "prob:0@first", steps=1)
+    assert both.outputs_of("second")[0] == "classes"
+    assert both.with_input(size=48).outputs_of("first")[0] == "regression"
+
+
+def test_a_network_that_writes_its_weights_keeps_them():
+    class Writes(toys.Plain):
+        def forward(self, x):
+            with torch.no_grad():
+                self.conv1.weight.mul_(1.01)
+            return super().forward(x)
+
+    single = toys.network(Writes())
+    before = single.module.conv1.weight.clone()
+    both = fv.combine(first=single, second=toys.plain())
+    for network, goal in ((both, "first.conv2:1 + second.conv2:1"), (single, "conv2:1")):
+        fv.render(network, goal, steps=2)
+        assert torch.equal(single.module.conv1.weight, before)

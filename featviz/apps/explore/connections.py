@@ -20,7 +20,6 @@ from torch.nn.modules import activation, batchnorm, dropout, pooling
 import featviz as fv
 from featviz.network import OUTPUT
 from featviz.network.activations import first_tensor
-from featviz.network.working_copy import working_copy
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Modules whose weights connect channels."""
@@ -138,7 +137,7 @@ def _follow(network: fv.Network, values: dict[str, _Value]) -> None:
     made: dict[tuple[int, int, int], _Value] = {}
     kept: list[Tensor] = []  # so that no memory is used twice, and a tensor is known by its address
     table = network.table
-    module = working_copy(network.module, share_weights=not network.probed.writes_weights)
+    module = network.copy_module()
 
     sources: list[_Value | None] = []  # of the modules that run, the innermost last
 
