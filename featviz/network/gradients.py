@@ -103,9 +103,7 @@ class _Redirect(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rectifier: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.rectifier = rectifier
-        # Window attention has several rows per image, one after the other.
-        ctx.redirectable = images.to(x.device).repeat_interleave(len(x) // len(images))
+        ctx.rectifier, ctx.images = rectifier, images.to(x.device)
         return rectifier(x.clone())
 
     @staticmethod
@@ -114,13 +112,31 @@ class _Redirect(torch.autograd.Function):
         with torch.enable_grad():
             again = x.detach().requires_grad_()
             (own,) = torch.autograd.grad(ctx.rectifier(again.clone()), again, grad)
-        blocked = own.flatten(1).norm(dim=1) <= BLOCKED_RATIO * grad.flatten(1).norm(dim=1)
-        if len(ctx.redirectable) == len(blocked):
-            blocked &= ctx.redirectable
+        dim = _dim_of_images(x, len(ctx.images))
+        if dim is None:
+            return own, None, None
+        norms = [each.movedim(dim, 0).reshape(len(ctx.images), -1).norm(dim=1) for each in (own, grad)]
+        blocked = (norms[0] <= BLOCKED_RATIO * norms[1]) & ctx.images
         # `grad` is that of a loss, so a unit rises where it is negative. A unit that is off at or below 0 may only
         # rise; one that is flat above 0, as ReLU6 above 6, may only fall.
         redirected = torch.where(x <= 0, grad.clamp(max=0), grad.clamp(min=0))
-        return torch.where(blocked.view(-1, *[1] * (x.ndim - 1)), redirected, own), None, None
+        rows = blocked.repeat_interleave(x.shape[dim] // len(blocked))
+        rows = rows.view([-1 if i == dim else 1 for i in range(x.ndim)])
+        return torch.where(rows, redirected, own), None, None
+
+
+def _dim_of_images(x: Tensor, count: int) -> int | None:
+    """Return the dimension of the images of a batch; `None` where it is unclear.
+
+    It is the first, in which window attention has several rows per image, one after the other; or the second, where
+    tokens come first.
+    """
+    if len(x) == count:
+        return 0
+    has_windows, has_tokens_first = len(x) % count == 0, x.ndim > 2 and x.shape[1] == count
+    if has_windows == has_tokens_first:
+        return None
+    return 0 if has_windows else 1
 
 
 class SmoothPools(TorchFunctionMode):

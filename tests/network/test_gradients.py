@@ -9,8 +9,10 @@ from torch import nn
 import featviz as fv
 from featviz.network.gradients import SmoothPools, redirect_gradients
 
-ALL = torch.tensor([True])
-"""One entry is repeated for all samples."""
+
+def redirect_all(count=1):
+    """Redirect the gradients of all samples."""
+    return redirect_gradients(torch.ones(count, dtype=torch.bool))
 
 
 def gradient(unit, x, mode, weight=1.0):
@@ -41,7 +43,7 @@ def test_blocked_gradients_that_would_activate_a_unit_pass(name):
     unit, inactive = UNITS[name], -4.0
     x = torch.tensor([[inactive, inactive], [inactive, 2.0], [2.0, 1.0]])
     plain, own = gradient(unit, x, torch.enable_grad())
-    found, redirected = gradient(unit, x, redirect_gradients(ALL))
+    found, redirected = gradient(unit, x, redirect_all(3))
     assert torch.equal(plain, found)
     assert own[0].tolist() == [0, 0]
     assert redirected[0].tolist() == [-1, -1]  # both are pushed towards the active range
@@ -50,29 +52,50 @@ def test_blocked_gradients_that_would_activate_a_unit_pass(name):
 
 def test_gradients_that_would_push_a_unit_further_away_stay_blocked():
     x = torch.tensor([[-1.0, -2.0]])
-    _, redirected = gradient(F.relu, x, redirect_gradients(ALL), weight=torch.tensor([[1.0, -1.0]]))
+    _, redirected = gradient(F.relu, x, redirect_all(), weight=torch.tensor([[1.0, -1.0]]))
     assert redirected.tolist() == [[-1, 0]]
-    _, redirected = gradient(
-        F.relu6, torch.tensor([[7.0, 8.0]]), redirect_gradients(ALL), weight=torch.tensor([[1.0, -1.0]])
-    )
+    _, redirected = gradient(F.relu6, torch.tensor([[7.0, 8.0]]), redirect_all(), weight=torch.tensor([[1.0, -1.0]]))
     assert redirected.tolist() == [[0, 1]]  # above 6, only a decrease activates it
 
 
 @pytest.mark.parametrize(("unit", "inactive"), [(F.gelu, -8.0), (F.silu, -30.0), (F.mish, -40.0)])
 def test_smooth_activations_are_redirected_where_they_are_flat(unit, inactive):
     _, own = gradient(unit, torch.tensor([[inactive]]), torch.enable_grad())
-    _, redirected = gradient(unit, torch.tensor([[inactive]]), redirect_gradients(ALL))
+    _, redirected = gradient(unit, torch.tensor([[inactive]]), redirect_all())
     assert abs(own.item()) < 1e-4 and redirected.item() == -1
     near = torch.tensor([[-0.5, 0.3]])
-    assert torch.equal(gradient(unit, near, torch.enable_grad())[1], gradient(unit, near, redirect_gradients(ALL))[1])
+    assert torch.equal(gradient(unit, near, torch.enable_grad())[1], gradient(unit, near, redirect_all())[1])
 
 
 def test_other_functions_keep_their_gradients():
     x = torch.randn(2, 3)
     for unit in (torch.sigmoid, F.leaky_relu, lambda x: x.clamp(min=0), lambda x: x * 2):
-        assert torch.equal(gradient(unit, x, torch.enable_grad())[1], gradient(unit, x, redirect_gradients(ALL))[1])
-    with redirect_gradients(ALL):
+        assert torch.equal(gradient(unit, x, torch.enable_grad())[1], gradient(unit, x, redirect_all(len(x)))[1])
+    with redirect_all():
         assert F.relu(torch.tensor([-1.0, 2.0])).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("layout", ["batch first", "windows", "tokens first"])
+def test_an_image_is_blocked_only_as_a_whole(layout):
+    """Of the three images, the second has one active unit."""
+    images = torch.full((3, 4, 2), -1.0)  # images, tokens, channels
+    images[1, 2, 0] = 1.0
+    expected = torch.full((3, 4, 2), -1.0)
+    expected[1] = 0.0
+    expected[1, 2, 0] = -1.0
+    order = {
+        "batch first": lambda x: x,
+        "windows": lambda x: x.view(6, 2, 2),
+        "tokens first": lambda x: x.transpose(0, 1).contiguous(),
+    }[layout]
+    _, redirected = gradient(F.relu, order(images), redirect_all(3))
+    assert torch.equal(redirected, order(expected))
+
+
+def test_gradients_stay_where_the_dimension_of_images_is_unclear():
+    for shape in [(5, 4), (6, 3, 2)]:  # no multiple of the number of images; windows, or tokens first
+        _, redirected = gradient(F.relu, torch.full(shape, -1.0), redirect_all(3))
+        assert torch.equal(redirected, torch.zeros(shape))
 
 
 def test_redirection_is_per_step_and_leaves_the_module_unchanged():
@@ -141,7 +164,7 @@ def test_only_the_given_images_are_redirected():
 
 
 def test_units_at_exactly_zero_are_pushed_up():
-    _, redirected = gradient(F.relu, torch.zeros(1, 2), redirect_gradients(ALL))
+    _, redirected = gradient(F.relu, torch.zeros(1, 2), redirect_all())
     assert redirected.tolist() == [[-1, -1]]
 
 
