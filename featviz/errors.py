@@ -13,12 +13,18 @@ FeatvizWarning             some images of a batch failed, or a replay may differ
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import re
+import sys
+import warnings
 from collections.abc import Iterable
 
 MAX_SHOWN = 80
 """Number of characters of the longest repr that a message shows."""
+_INSIDE = (os.path.dirname(__file__) + os.sep, contextlib.__file__)  # noqa: PTH120
+"""Starts of the file names of code that is not the caller's: the package, and decorators made by `contextlib`."""
 
 
 class FeatvizError(Exception):
@@ -63,6 +69,18 @@ class OutputError(FeatvizError):
 
 class FeatvizWarning(UserWarning):
     """Some images of a batch failed, or a replay may differ. The result is usable."""
+
+
+def warn(message: str) -> None:
+    """Warn with a `FeatvizWarning` at the line that called featviz from outside.
+
+    Args:
+        message: What is wrong, and what to do.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, FeatvizWarning, stacklevel=level)
 
 
 def plain_spelling(name: str) -> str:

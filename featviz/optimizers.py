@@ -331,7 +331,8 @@ class LaplacianNormalized:
         for _ in range(self.levels):
             if min(rest.shape[2:]) < 2:
                 break
-            low = F.interpolate(rest, scale_factor=0.5, mode="bilinear", antialias=True)
+            # By size: with a factor, odd sides would be sampled at other places than `interpolate` enlarges them from.
+            low = F.interpolate(rest, [-(-side // 2) for side in rest.shape[2:]], mode="bilinear", antialias=True)
             bands.append(rest - F.interpolate(low, rest.shape[2:], mode="bilinear"))
             rest = low
         equalised = _unit_rms(rest)

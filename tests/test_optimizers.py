@@ -145,3 +145,17 @@ def test_the_gradient_of_all_leaves_of_an_image_is_scaled_as_one():
 def test_betas_may_be_numbers_of_numpy_and_a_list():
     adam = fv.optimizers.Adam(betas=[np.float32(0.5), np.float64(0.75)])
     assert adam == fv.optimizers.Adam(betas=(0.5, 0.75)) and repr(adam) == repr(fv.optimizers.Adam(betas=(0.5, 0.75)))
+
+
+@pytest.mark.parametrize("side", [64, 65])
+def test_equalised_gradients_stay_where_they_are(side):
+    """A symmetric gradient stays so: halving sides that are odd does not shift the bands."""
+    gradient = torch.zeros(1, 1, side, side)
+    gradient[..., side // 2 - 4 : side - side // 2 + 4, side // 2 - 4 : side - side // 2 + 4] = 1.0
+    found = fv.optimizers.LaplacianNormalized(4, fv.optimizers.Ascent(1.0))
+    stepper = found.begin([leaf := torch.zeros(1, 1, side, side, requires_grad=True)], 1)
+    leaf.grad = gradient.clone()
+    stepper.step()
+    moved = leaf.detach()
+    for flipped in (moved.flip(2), moved.flip(3)):
+        assert torch.allclose(moved, flipped, atol=1e-4)

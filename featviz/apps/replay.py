@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from numbers import Integral, Real
@@ -13,6 +12,7 @@ import featviz as fv
 from featviz.apps.accentuate.settings import AccentuationSettings
 from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import entry_point
+from featviz.errors import warn
 from featviz.interfaces import ProgressSource, Transforms
 from featviz.io import Array, auto_bar, is_file, is_folder
 from featviz.network import is_on_this_machine
@@ -302,4 +302,4 @@ def _warn_of_differences(then: Mapping[str, str], now: Mapping[str, str]) -> Non
     """Warn where the versions, the device or the number of threads differ from those of the original render."""
     changed = [f"{key} was {then.get(key)}, is {value} here" for key, value in now.items() if then.get(key) != value]
     if changed:
-        warnings.warn(f"the image may differ slightly: {'; '.join(changed)}", fv.FeatvizWarning, stacklevel=3)
+        warn(f"the image may differ slightly: {'; '.join(changed)}")

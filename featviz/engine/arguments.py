@@ -59,11 +59,15 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     checks = {name: CHECKS[name] for name in signature.parameters if name in CHECKS}
     automatic = {name for name, each in signature.parameters.items() if each.default is auto_bar}
     checks |= OWN_CHECKS.get(function.__name__, {})
+    further = next((name for name, each in signature.parameters.items() if each.kind is each.VAR_KEYWORD), "")
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         args, kwargs = tuple(map(_to_python, args)), {name: _to_python(each) for name, each in kwargs.items()}  # type: ignore
         given = signature.bind(*args, **kwargs).arguments
+        for name, value in given.get(further, {}).items():
+            if name in CHECKS and value is not None:
+                CHECKS[name](name, value)
         for name, check in checks.items():
             if name in given and not (given[name] is None and signature.parameters[name].default is None):
                 check(name, given[name])

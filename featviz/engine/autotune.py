@@ -8,6 +8,7 @@ import platform
 import time
 import timeit
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -17,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featviz.engine.memory import keep_freed_memory
+from featviz.engine.memory import is_out_of_memory, keep_freed_memory
+from featviz.errors import OutputError
 from featviz.interfaces import Size
-from featviz.io import cache_folder, write_cached
+from featviz.io import cache_folder, locked, write_cached
 from featviz.network import Execution, Forward, Network, neutral_state
 from featviz.network.execution import PRECISIONS
 
@@ -84,10 +86,14 @@ def autotune(
     last_key = _key(network, (), 0, (0, 0), Execution())
     shift = {"float32": -HYSTERESIS, "bfloat16": HYSTERESIS}.get(_read_choices().get(last_key, ""), 0.0)
     required = REQUIRED_SPEEDUP + shift
-    quick = has_quick_bfloat16(network.device) and _is_faster(network, layers, count, view, single, lower, required)
+    try:
+        quick = has_quick_bfloat16(network.device) and _is_faster(network, layers, count, view, single, lower, required)
+    except (RuntimeError, MemoryError, TypeError, ValueError) as error:  # it cannot run in lower precision, or at all
+        if is_out_of_memory(error):  # another time there may be enough
+            return single
+        quick = False
     found = lower if quick else single
-    chosen = {key: found.precision, last_key: found.precision}
-    write_cached(_cache_file(), json.dumps(_read_choices() | chosen, indent=1).encode())
+    _remember({key: found.precision, last_key: found.precision})
     return found
 
 
@@ -123,32 +129,29 @@ def _is_faster(
 ) -> bool:
     """Return whether the lower precision is accurate enough, and takes less than a fraction of the time.
 
-    Passes of both alternate, and the fastest of each count, because whatever else the machine does only adds time.
+    Passes of both alternate, and the fastest of each count: other processes can only slow a pass.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(count, network.channels, *view, generator=generator).to(network.device).requires_grad_()
-    try:
-        with (
-            keep_freed_memory(network.device),
-            network.session(layers, single) as forward_single,
-            network.session(layers, lower) as forward_lower,
-        ):
-            _, expected = _pass(forward_single, layers, images)
-            _, got = _pass(forward_lower, layers, images)
-            errors = {key: got[key] - expected[key] for key in expected}
-            if not all(_spread(errors[key]) <= MAX_ERROR * _spread(expected[key]) + 1e-6 for key in expected):
-                return False
-            times_single: list[float] = []
-            times_lower: list[float] = []
-            for done in range(1, MAX_ROUNDS + 1):
-                times_single.append(_pass(forward_single, layers, images)[0])
-                times_lower.append(_pass(forward_lower, layers, images)[0])
-                ratio = min(times_lower) / min(times_single)
-                if done >= MIN_ROUNDS and abs(ratio - required) > MARGIN:
-                    break
-            return ratio < required
-    except (RuntimeError, MemoryError, TypeError, ValueError):  # the network cannot run in lower precision, or at all
-        return False
+    with (
+        keep_freed_memory(network.device),
+        network.session(layers, single) as forward_single,
+        network.session(layers, lower) as forward_lower,
+    ):
+        _, expected = _pass(forward_single, layers, images)
+        _, got = _pass(forward_lower, layers, images)
+        errors = {key: got[key] - expected[key] for key in expected}
+        if not all(_spread(errors[key]) <= MAX_ERROR * _spread(expected[key]) + 1e-6 for key in expected):
+            return False
+        times_single: list[float] = []
+        times_lower: list[float] = []
+        for done in range(1, MAX_ROUNDS + 1):
+            times_single.append(_pass(forward_single, layers, images)[0])
+            times_lower.append(_pass(forward_lower, layers, images)[0])
+            ratio = min(times_lower) / min(times_single)
+            if done >= MIN_ROUNDS and abs(ratio - required) > MARGIN:
+                break
+        return ratio < required
 
 
 def _spread(values: Tensor) -> Tensor:
@@ -197,3 +200,10 @@ def _read_choices() -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _remember(chosen: dict[str, str | None]) -> None:
+    """Add choices to those of other processes."""
+    file = _cache_file()
+    with suppress(OutputError), locked(file.parent):
+        write_cached(file, json.dumps(_read_choices() | chosen, indent=1).encode())

@@ -197,7 +197,8 @@ def move(value: Any, device: torch.device) -> Any:
     if isinstance(value, Movable):
         return value.to(device)
     if isinstance(value, tuple | list):
-        return type(value)(move(each, device) for each in value)
+        items = [move(each, device) for each in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return {key: move(each, device) for key, each in value.items()} if isinstance(value, dict) else value
 
 

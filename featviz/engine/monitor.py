@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from featviz.errors import FeatvizWarning, RenderError
+from featviz.errors import RenderError, warn
 
 REDIRECT_STEPS = 32
 """Initial steps with redirected gradients; at most half of all steps.
@@ -177,7 +176,7 @@ class Monitor:
         Raises:
             RenderError: None of them is finite.
         """
-        flag, self._flag = self._flag, scores.isfinite().any().to("cpu", non_blocking=True)
+        flag, self._flag = self._flag, scores.isfinite().any().to("cpu", non_blocking=scores.is_cuda)
         if not scores.is_cuda:
             flag = self._flag
         else:
@@ -232,5 +231,5 @@ class Monitor:
         for i in (self._is_constant(scores) & suspect).nonzero().flatten().tolist():
             found[i] = CONSTANT.format(score=scores[-1, i].item(), steps=self.steps)
         for i, problem in found.items():
-            warnings.warn(f"{self.names[i]}: {problem}", FeatvizWarning, stacklevel=3)
+            warn(f"{self.names[i]}: {problem}")
         return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -29,7 +28,7 @@ from featviz.engine.several_inputs import (
     transforms_of_inputs,
 )
 from featviz.engine.shorthand import as_optimizer, as_param, as_transforms, usual_param
-from featviz.errors import FeatvizWarning, SettingError
+from featviz.errors import SettingError, warn
 from featviz.interfaces import Optimizer, ProgressSource, Size
 from featviz.io import auto_bar
 from featviz.network import Execution, Network
@@ -183,11 +182,9 @@ def _sample(job: Job) -> Float[Tensor, "n c *size2"]:
 def _warn_of_unchanged(inputs: tuple[str, ...], names: tuple[str, ...]) -> None:
     """Warn of optimised inputs that the objectives do not depend on."""
     for each in inputs:
-        warnings.warn(
+        warn(
             f"the input {each!r} did not change, as {', '.join(dict.fromkeys(names))} has no gradient there; choose a "
-            f"layer that depends on it, or give it a value with net.with_given({{{each!r}: ...}})",
-            FeatvizWarning,
-            stacklevel=3,
+            f"layer that depends on it, or give it a value with net.with_given({{{each!r}: ...}})"
         )
 
 
@@ -211,5 +208,5 @@ def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], vie
     except KeyboardInterrupt:
         return None  # keep the images
     except Exception as error:
-        warnings.warn(f"the finished images could not be scored: {error}", FeatvizWarning, stacklevel=3)
+        warn(f"the finished images could not be scored: {error}")
         return None

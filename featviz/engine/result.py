@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from featviz.checks import check_size
 from featviz.engine.pictures import NUMBERS, in_range_of_data, picture_of, same_size, save_numbers
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
@@ -186,11 +187,9 @@ class Rendering:
                 raise SettingError("images of several inputs have a fixed size; give it in the param of each input")
             raise SettingError("these images have a fixed size; render with param.CPPN() to draw them at any size")
         axes = self.images.ndim - 2
-        size = as_size(size, axes)
+        size = check_size("size", as_size(size, axes))
         if len(size) != axes:
             raise SettingError(f"size must have {axes} number(s), as the images, got {size}")
-        if min(size) < 1:
-            raise SettingError(f"size must be at least 1 px on each side, got {show_size(size)}")
         with torch.no_grad():
             return replace(self, images=self.redraw(size), recipe=replace(self.recipe, shown=size), snapshots={})
 
@@ -291,7 +290,8 @@ class Rendering:
         if 0 in self.problems:
             report["problem"] = self.problems[0]
         if self.robustness is not None:
-            report |= {"score": self.robustness.clean.item(), "robustness": self.robustness.retained.item()}
+            numbers = {"score": self.robustness.clean.item(), "robustness": self.robustness.retained.item()}
+            report |= {name: number if math.isfinite(number) else None for name, number in numbers.items()}
         return report
 
     def encoded(self, ending: str = ".png", *, side: int | None = None) -> bytes:

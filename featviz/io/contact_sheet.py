@@ -117,4 +117,4 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     counts = range(len(text) + 1)  # the width grows with the number of letters: find the longest that fits by bisection
     if bisect_right(counts, float(width), key=widths("")) > len(text):
         return text
-    return text[: bisect_right(counts, float(width), key=widths("…")) - 1] + "…"
+    return text[: max(0, bisect_right(counts, float(width), key=widths("…")) - 1)] + "…"

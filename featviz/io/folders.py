@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import FeatvizError, FeatvizWarning, OutputError, SettingError
+from featviz.errors import FeatvizError, OutputError, SettingError, warn
 from featviz.interfaces import Size, as_size
 from featviz.io.files import is_folder
 from featviz.io.image_source import center_crop, check_unit_range
@@ -60,7 +59,7 @@ def read_photographs(
 
 def warn_of_skipped(file: Path, reason: str) -> None:
     """Warn of a file that is skipped; for `skipped` of `read_photographs`."""
-    warnings.warn(f"skipped {file}: {reason}", FeatvizWarning, stacklevel=3)
+    warn(f"skipped {file}: {reason}")
 
 
 def read_photograph(file: str | Path, *, size: int | Size = 224, channels: int = 3) -> Float[Tensor, "c h w"]:

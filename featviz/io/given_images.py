@@ -89,8 +89,9 @@ def load_given_image(given: GivenImage, channels: int) -> Float[Tensor, "c h w"]
     image = _channels_first(as_tensor("an image", given), channels)
     if not image.is_floating_point():
         if not image.numel() or image.min() < 0 or image.max() > 255:
-            raise SettingError(f"whole numbers of an image must be in 0…255, got {image.dtype}")
-        image = image.float() / 255
+            found = f"{image.min().item()}…{image.max().item()}" if image.numel() else "none"
+            raise SettingError(f"whole numbers of an image must be in 0…255, got {found}")
+        image = image.float() / (1 if image.dtype == torch.bool else 255)
     check_unit_range(image, "the image")
     return _with_channels(image.float(), channels)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from featviz.errors import FeatvizWarning, OutputError, RecipeError
+from featviz.errors import OutputError, RecipeError, warn
 from featviz.io.files import IMAGE_ENDINGS, check_output, is_file, write
 
 RECIPE_KEY, REPORT_KEY = "featviz", "featviz-report"
@@ -130,11 +129,7 @@ def _exif_options(packed: bytes, ending: str) -> dict[str, PillowImage.Exif]:
     comment = ASCII_PREFIX + packed
     if ending in OPAQUE_ENDINGS and len(comment) > MAX_EXIF:
         if RECIPE_KEY in unpack_texts(packed):
-            warnings.warn(
-                "the recipe is too long for a JPEG, so the image cannot be replayed; save it as .png or .webp",
-                FeatvizWarning,
-                stacklevel=4,
-            )
+            warn("the recipe is too long for a JPEG, so the image cannot be replayed; save it as .png or .webp")
         return {}
     exif = PillowImage.Exif()
     exif.get_ifd(EXIF_IFD)[USER_COMMENT] = comment

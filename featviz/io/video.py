@@ -195,7 +195,7 @@ def _check_frames(path: Path, count: int) -> None:
         OSError: It cannot be read, or has another number of frames.
     """
     try:
-        if path.suffix == GIF:  # equal frames are merged, so their number says nothing
+        if path.suffix.lower() == GIF:  # equal frames are merged, so their number says nothing
             with open_image(path) as picture:
                 picture.seek(getattr(picture, "n_frames", 1) - 1)
                 picture.load()

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from featviz.checks import check_flag, check_number
 from featviz.errors import SettingError, shown
 
 Precision = Literal["float32", "bfloat16"]
@@ -55,10 +56,13 @@ class Execution:
         """Check the values."""
         if self.precision not in (None, *PRECISIONS):
             raise SettingError(f"precision must be {', '.join(PRECISIONS)} or None, got {self.precision!r}")
-        if self.chunk_size is not None and self.chunk_size < 1:
-            raise SettingError(f"chunk_size must be >= 1, or None for what fits in memory, got {self.chunk_size}")
-        if self.tile is not None and self.tile < MIN_TILE:
-            raise SettingError(f"tile must be >= {MIN_TILE} px, or None for no tiles, got {self.tile}")
+        for flag in ("channels_last", "fold", "graph", "benchmark"):
+            check_flag(flag, getattr(self, flag))
+        if self.chunk_size is not None:
+            note = "(or None for what fits in memory)"
+            check_number("chunk_size", self.chunk_size, at_least=1, whole=True, note=note)
+        if self.tile is not None:
+            check_number("tile", self.tile, at_least=MIN_TILE, whole=True, note="(px, or None for no tiles)")
         if self.max_memory is not None:
             parse_bytes(self.max_memory)
 

@@ -373,17 +373,24 @@ def _run_file(path: Path) -> Any:
     if spec is None or spec.loader is None:
         raise ModelError(f"cannot import {path}; give a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)  # dataclasses and pickle look the module up
-    with _importing_from(path.parent):
-        spec.loader.exec_module(module)
+    is_new = sys.modules.setdefault(path.stem, module) is module  # dataclasses and pickle look the module up
+    try:
+        with _importing_from(path.parent):
+            spec.loader.exec_module(module)
+    except BaseException:
+        if is_new:
+            del sys.modules[path.stem]
+        raise
     return module
 
 
 @contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
     """Make modules of a folder importable, as Python does for the folder of a script."""
-    sys.path.insert(0, str(folder.resolve()))
+    place = str(folder.resolve())
+    sys.path.insert(0, place)
     try:
         yield
     finally:
-        sys.path.remove(str(folder.resolve()))
+        with suppress(ValueError):  # the module removed it
+            sys.path.remove(place)

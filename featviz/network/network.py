@@ -135,6 +135,8 @@ class Network:
         names = {head: _in_output_order(own) for head, own in ({OUTPUT: classes} if heads is None else heads).items()}
         if len(names) == 1:  # the only head is the output, whatever layer it is
             (head, own_classes), *_ = names.items()
+            if len(classes) and _in_output_order(classes) != own_classes:
+                raise SettingError("give the class names in heads or in classes, not in both")
             names = {OUTPUT: own_classes}
         else:
             head, own_classes = OUTPUT, _in_output_order(classes)

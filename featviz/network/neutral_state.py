@@ -95,7 +95,9 @@ _BENCHMARK = _ProcessSetting(
 
 @contextmanager
 def fast_on_gpu(device: torch.device, *, benchmark: bool) -> Iterator[None]:
-    """Let a CUDA GPU compute products in TF32 within a context, as PyTorch's convolutions do by default.
+    """Make a CUDA GPU the current one within a context, and let it compute products in TF32.
+
+    PyTorch's convolutions do that by default. Events and CUDA graphs belong to the current GPU.
 
     Args:
         device: Where the network runs. Nothing changes for other devices.
@@ -103,6 +105,7 @@ def fast_on_gpu(device: torch.device, *, benchmark: bool) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if device.type == "cuda":
+            stack.enter_context(torch.cuda.device(device))
             stack.enter_context(_TF32.neutral())
             if benchmark:
                 stack.enter_context(_BENCHMARK.neutral())

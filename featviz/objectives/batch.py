@@ -13,7 +13,7 @@ from featviz.checks import check_number
 from featviz.interfaces import Traits
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Composite, Objective
-from featviz.objectives.parser import as_objective
+from featviz.objectives.parser import as_part
 
 MAX_NEIGHBORS = 4
 """Number of neighbours on each side with which an image is aligned. Source: Lucid, objectives.py, `alignment`."""
@@ -42,8 +42,8 @@ class Interpolate(Composite):
 
     def __post_init__(self) -> None:
         """Parse text."""
-        object.__setattr__(self, "first", as_objective(self.first))
-        object.__setattr__(self, "last", as_objective(self.last))
+        object.__setattr__(self, "first", as_part(self.first))
+        object.__setattr__(self, "last", as_part(self.last))
 
     @property
     def parts(self) -> tuple[Objective, ...]:
@@ -98,7 +98,7 @@ class Alignment(Objective):
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
-        check_number("decay of Alignment", self.decay, above=0, note=f"(default {Alignment.decay})")
+        check_number("decay of Alignment", self.decay, above=1, note=f"(default {Alignment.decay})")
 
     @property
     def traits(self) -> Traits:

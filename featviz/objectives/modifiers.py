@@ -14,7 +14,7 @@ from featviz.interfaces import RenderContext, Traits
 from featviz.io.image_source import ImageSource, as_mask_source
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Composite, Objective
-from featviz.objectives.parser import as_objective
+from featviz.objectives.parser import as_part
 from featviz.objectives.reading import read_for
 
 
@@ -44,7 +44,7 @@ class Within(Composite):
 
     def __post_init__(self) -> None:
         """Parse text, and convert the mask to a value that a recipe can hold."""
-        object.__setattr__(self, "objective", as_objective(self.objective))
+        object.__setattr__(self, "objective", as_part(self.objective))
         object.__setattr__(self, "mask", as_mask_source(self.mask))
 
     @property

@@ -92,6 +92,21 @@ def as_objective(source: ObjectiveSource, own: Mapping[str, Objective] | None = 
     raise SettingError(f"an objective must be text or an objective, got {shown(source)}; {hint}")
 
 
+def as_part(source: ObjectiveSource) -> Objective:
+    """Return an objective that can be a part of another one, from text or as it is.
+
+    Raises:
+        AddressError: The text cannot be parsed.
+        SettingError: It is not an `Objective`, with whose operators others are composed.
+    """
+    found = as_objective(source)
+    if not isinstance(found, Objective):
+        raise SettingError(
+            f"only a subclass of featviz.objectives.Objective can be a part of another objective, got {shown(found)}"
+        )
+    return found
+
+
 def as_objectives(source: ObjectiveSource | Sequence[ObjectiveSource]) -> tuple[ObjectiveLike, ...]:
     """Return objectives from one or several sources.
 

@@ -78,7 +78,7 @@ class L1(_Regularizer):
 
     def __post_init__(self) -> None:
         """Check the grey."""
-        check_number("grey of L1", self.grey, note=f"(default {L1.grey})")
+        check_number("grey of L1", self.grey, at_least=0, at_most=1, note=f"(default {L1.grey})")
 
     def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
         """Return the mean absolute difference."""
@@ -103,7 +103,7 @@ class L2(_Regularizer):
 
     def __post_init__(self) -> None:
         """Check the grey."""
-        check_number("grey of L2", self.grey, note=f"(default {L2.grey})")
+        check_number("grey of L2", self.grey, at_least=0, at_most=1, note=f"(default {L2.grey})")
 
     def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
         """Return the mean squared difference."""

@@ -278,6 +278,10 @@ class ResizedView:
         return matrix, view
 
 
+MAX_ENLARGEMENT = 64
+"""Largest factor by which `Resize` enlarges an image."""
+
+
 @dataclass(frozen=True)
 class Resize:
     """Resize the image.
@@ -301,9 +305,8 @@ class Resize:
         if isinstance(self.size, tuple):
             check_size("size of Resize", self.size)
         else:
-            check_number(
-                "size of Resize", self.size, above=0, at_most=MAX_SIDE, note="(px, or a fraction of the image)"
-            )
+            note = "(a fraction of the image's sides; or height and width in px, such as (224, 224))"
+            check_number("size of Resize", self.size, above=0, at_most=MAX_ENLARGEMENT, note=note)
 
     def place(self, rng: Generators, size: Size) -> AffineMap:
         """Scale about the outer edges of the pixels, as `interpolate` does with `align_corners=False`."""

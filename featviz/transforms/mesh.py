@@ -77,7 +77,7 @@ class MeshView:
     ) -> Float[Tensor, "n c size size"]:
         """Show the mesh with the images as its texture."""
         index, background = draw
-        grids, covered = _surfaces(self, images.device)
+        grids, covered = _surfaces(self, _version(self.mesh), images.device)
         index = index.to(images.device, non_blocking=True)
         shown = F.grid_sample(images, grids[index].to(images), padding_mode="border", align_corners=False)
         return CompositeAlpha().apply(torch.cat([shown, covered[index].to(images)], 1), background)
@@ -86,7 +86,8 @@ class MeshView:
         self, masks: Float[Tensor, "n masks h w"], draw: tuple[Int[Tensor, " n"], Spectrum]
     ) -> Float[Tensor, "n masks size size"]:
         """Show the mesh with the masks as its texture, over 0."""
-        grids, covered = (each[draw[0].to(masks.device)].to(masks) for each in _surfaces(self, masks.device))
+        found = _surfaces(self, _version(self.mesh), masks.device)
+        grids, covered = (each[draw[0].to(masks.device)].to(masks) for each in found)
         return F.grid_sample(masks, grids, padding_mode="border", align_corners=False) * covered
 
     @property
@@ -101,14 +102,27 @@ class MeshView:
         return [(i * GOLDEN_ANGLE % 360, math.degrees(math.asin(height))) for i, height in enumerate(heights)]
 
 
-@lru_cache(maxsize=8)
+def _version(mesh: str) -> tuple[float, int]:
+    """Return when a mesh's file changed, and its size; zeros for a mesh that has none."""
+    try:
+        found = Path(mesh).stat()
+    except OSError:
+        return 0.0, 0
+    return found.st_mtime, found.st_size
+
+
 def _read(mesh: str) -> Mesh:
+    return _read_version(mesh, _version(mesh))
+
+
+@lru_cache(maxsize=8)
+def _read_version(mesh: str, _: tuple[float, int]) -> Mesh:
     return read_mesh(mesh)
 
 
 @lru_cache(maxsize=4)
 def _surfaces(
-    view: MeshView, device: torch.device
+    view: MeshView, _: tuple[float, int], device: torch.device
 ) -> tuple[Float[Tensor, "views size size 2"], Float[Tensor, "views 1 size size"]]:
     """Return where in the texture each pixel of each view is, and which pixels show the mesh."""
     found = [view.geometry.surface(azimuth, elevation, view.size) for azimuth, elevation in view.directions()]

@@ -226,3 +226,11 @@ def test_the_command(file, tmp_path, capsys, monkeypatch):
         assert written.mode == "RGBA"
     assert main([*words, "--weight", "-1"]) == 2
     assert capsys.readouterr().err.startswith("featviz: weight must be >= 0, got -1")
+
+
+def test_a_class_whose_name_another_has_is_accentuated_itself(photograph):
+    likely = int(fv.load("motifnet", device="cpu").capture(photograph, [""]).logits().argmax())
+    names = ["same" if i in (0, likely) else str(i) for i in range(27)]
+    assert likely > 0
+    net = fv.load("motifnet", device="cpu", classes=names)
+    assert fv.accentuate(net, photograph, steps=1, crops=1).names == (f"logit:{likely}",)

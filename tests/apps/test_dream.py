@@ -204,7 +204,7 @@ def test_octaves():
         ({"strength": float("inf")}, "strength must be a finite number, got inf"),
         (
             {"image": torch.full((3, 40, 40), 256, dtype=torch.int32)},
-            "whole numbers of an image must be in 0…255, got torch.int32",
+            "whole numbers of an image must be in 0…255, got 256…256",
         ),
         ({"steps": 0}, "steps must be >= 1, got 0 (default 10)"),
         ({"jitter": -1}, "jitter must be >= 0, got -1 (default 32)"),
@@ -473,3 +473,23 @@ def test_a_picture_that_is_too_small_for_the_network_says_so():
     assert str(caught.value) == (
         "Picky does not accept images of 40x80 px; the smallest square that it accepts is 64x64"
     )
+
+
+def test_frames_are_rendered_in_the_neutral_state_and_the_caller_keeps_its_own(motifnet, image_file):
+    frames = {}
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            made = fv.dream_zoom(motifnet, image_file, "stage2", frames=2, **QUICK)
+            first = next(made)
+            assert torch.get_default_dtype() == dtype
+            frames[dtype] = [first, *made]
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert all((a == b).all() for a, b in zip(*frames.values(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["dream_zoom", "dream_video"])
+def test_settings_of_frames_are_checked(motifnet, image_file, name):
+    with pytest.raises(fv.SettingError, match=r"^octaves must be a whole number, got '4'"):
+        getattr(fv, name)(motifnet, image_file, octaves="4")

@@ -15,7 +15,7 @@ import featviz as fv
 from featviz import methods
 from featviz.apps.explain.methods import train_scouter
 from featviz.cli import main
-from featviz.engine import parse_repr, parse_value
+from featviz.engine import fingerprint, parse_repr, parse_value
 from featviz.io import contact_sheet, read_photograph, read_report
 from featviz.network.bundled import MOTIFS
 
@@ -197,6 +197,35 @@ def test_saved_files_hold_the_recipe_of_the_map(motifnet, mosaic, tmp_path):
 
 
 @pytest.mark.long
+def test_clear_compares_the_likely_classes_of_each_image(motifnet, mosaic):
+    """What an image is explained by does not depend on the others of its batch."""
+    two = torch.stack([mosaic, mosaic.flip(0).roll(30, -1)])
+    both = fv.explain(motifnet, two, None, methods.CLEAR(3))
+    for i, image in enumerate(two):
+        alone = fv.explain(motifnet, image, None, methods.CLEAR(3))
+        assert torch.allclose(both.map[i], alone.map[0], atol=1e-5)
+        named = [[found.class_names[k] for k in found.labels[j].flatten()] for found, j in ((both, i), (alone, 0))]
+        strong = (alone.map[0] > 1e-3 * alone.map.max()).flatten().tolist()
+        assert [a for a, kept in zip(named[0], strong, strict=True) if kept] == [
+            a for a, kept in zip(named[1], strong, strict=True) if kept
+        ]
+
+
+def test_the_recipe_of_several_images_names_each_target_and_all_images(motifnet, mosaic):
+    images = torch.stack([torch.rand_like(mosaic), mosaic, mosaic.flip(-1)])
+    found = fv.explain(motifnet, images, ["logit:star", "stage2:5", "logit:star"], "gradient")
+    star, channel, _ = found.recipe["target"]
+    assert "star" in star and "stage2" in channel and found.recipe["target"] == [star, channel, star]
+    assert found.recipe["images"] == fingerprint(images)
+    assert found.target == "logit:star, stage2:5, logit:star"
+
+
+def test_warnings_name_the_line_of_the_caller(motifnet, mosaic):
+    with pytest.warns(fv.FeatvizWarning) as caught:
+        fv.explain(motifnet, mosaic, "logit:star", methods.IntegratedGradients(steps=2))
+    assert {each.filename for each in caught} == {__file__}
+
+
 def test_maps_of_one_method_compare_where_targets_read_the_same_layer(motifnet, mosaic):
     """Of logits, the weaker map is drawn paler; a channel of another layer has a scale of its own."""
     targets = ["logit:star", "0.25 * logit:star", "stage2:5"]

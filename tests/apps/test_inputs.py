@@ -200,7 +200,7 @@ CALLS = {
         (
             torch.full((3, SIDE, SIDE), 300),
             fv.SettingError,
-            "whole numbers of an image must be in 0…255, got torch.int64",
+            "whole numbers of an image must be in 0…255, got 300…300",
         ),
     ],
 )

@@ -168,3 +168,23 @@ def test_replay_uses_the_recorded_execution(tmp_path):
 def test_unknown_precision():
     with pytest.raises(fv.SettingError, match=r"^precision must be float32, bfloat16 or None, got 'half'$"):
         fv.Execution("half")
+
+
+def test_a_trial_that_ran_out_of_memory_decides_nothing_for_good(monkeypatch):
+    monkeypatch.setattr(autotune_module, "MIN_PASSES", 1)
+    monkeypatch.setattr(autotune_module, "has_quick_bfloat16", lambda _: True)
+    failures = iter([MemoryError(), RuntimeError("no such operation in bfloat16")])
+
+    def is_faster(*_):
+        raise next(failures)
+
+    monkeypatch.setattr(autotune_module, "_is_faster", is_faster)
+    for known in (0, 2):  # of the network and layer, and of the network; after an error of the network itself
+        assert fv.render(toys.plain(), "conv2:1", steps=2).execution == fv.Execution("float32")
+        assert len(autotune_module._read_choices()) == known
+
+
+def test_choices_of_several_processes_are_kept():
+    autotune_module._remember({"first": "float32"})
+    autotune_module._remember({"second": "bfloat16"})
+    assert autotune_module._read_choices() == {"first": "float32", "second": "bfloat16"}

@@ -163,4 +163,4 @@ def test_max_memory_that_cannot_be_parsed(amount):
 def test_chunk_size_below_one():
     with pytest.raises(fv.SettingError) as caught:
         fv.Execution(chunk_size=0)
-    assert str(caught.value) == "chunk_size must be >= 1, or None for what fits in memory, got 0"
+    assert str(caught.value) == "chunk_size must be a whole number >= 1, got 0 (or None for what fits in memory)"

@@ -1,5 +1,7 @@
 """The draws of many steps at once: the same as those of one step after another."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from examples import TRANSFORMS
@@ -125,11 +127,20 @@ def test_draws_that_take_other_numbers_in_each_call_are_refused():
         draw_steps(lambda rng: rng.uniform(1 + next(calls)), Generators(SEEDS), 3)
 
 
+class Named(NamedTuple):
+    """A draw whose numbers have names."""
+
+    at: torch.Tensor
+    count: int
+
+
 def test_trees_keep_their_structure():
     tree = {"a": [torch.ones(2), (1, None, "x")], "b": T.Warp((T.Shift(0.2),)).draw(Generators([1]), (3, 8, 9))}
     doubled = map_tensors(lambda tensor: 2 * tensor, tree)
     assert same(tree, tree) and not same(tree, doubled)
     assert torch.equal(doubled["b"].coordinates, 2 * tree["b"].coordinates) and doubled["a"][1] == (1, None, "x")
+    named = map_tensors(torch.clone, Named(torch.ones(2), 3))
+    assert move(named, torch.device("cpu")) is not named and type(move(named, torch.device("cpu"))) is Named
     moved = move(tree, torch.device("cpu"))
     assert moved["b"].most == 0 and tree["b"].most is None and torch.equal(moved["a"][0], torch.ones(2))
     with pytest.raises(TypeError, match="object is neither a tensor nor a plain value"):

@@ -107,4 +107,4 @@ def test_network_of_fixed_size_sees_tiles_of_that_size():
 def test_tile_below_the_minimum():
     with pytest.raises(fv.SettingError) as caught:
         fv.Execution(tile=100)
-    assert str(caught.value) == "tile must be >= 128 px, or None for no tiles, got 100"
+    assert str(caught.value) == "tile must be a whole number >= 128, got 100 (px, or None for no tiles)"

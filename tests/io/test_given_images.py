@@ -165,8 +165,8 @@ ACCEPTED = "a file, a Pillow image, or numbers of shape (h, w, c) or (c, h, w), 
         ([RGB, None], f"an image must be {ACCEPTED}, got NoneType"),
         (torch.rand(7), "the image must have shape (3, h, w), (h, w, 3) or (h, w), got (7,)"),
         (torch.rand(5, 6, 7), "the image must have shape (3, h, w), (h, w, 3) or (h, w), got (5, 6, 7)"),
-        (torch.full((3, 4, 4), 300), "whole numbers of an image must be in 0…255, got torch.int64"),
-        (torch.full((3, 4, 4), -1), "whole numbers of an image must be in 0…255, got torch.int64"),
+        (torch.full((3, 4, 4), 300), "whole numbers of an image must be in 0…255, got 300…300"),
+        (torch.full((3, 4, 4), -1), "whole numbers of an image must be in 0…255, got -1…-1"),
     ],
 )  # fmt: skip
 def test_what_is_no_image(given, message):
@@ -200,3 +200,8 @@ def test_very_large_pictures_say_so(tmp_path, monkeypatch):
         load_given_image(path, 3)
     assert "large.png is too large: " in str(caught.value)
     assert str(caught.value).endswith("; make it smaller first")
+
+
+def test_masks_of_truth_values_are_black_and_white():
+    image = np.array([[True, False], [False, True]])
+    assert load_given_image(image, 1).tolist() == [[[1, 0], [0, 1]]]

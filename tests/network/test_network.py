@@ -392,3 +392,8 @@ def test_a_network_cannot_be_changed(name, remedy):
             change()
         assert str(caught.value) == f"a Network is immutable, {name!r} cannot change; {remedy}"
     assert net.name == ""
+
+
+def test_class_names_are_given_once():
+    with pytest.raises(fv.SettingError, match="^give the class names in heads or in classes, not in both$"):
+        toys.network(toys.Plain(), heads={"head": ("a", "b")}, classes=("c", "d"))

@@ -3,13 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import toys
 from sample import ACTS, IMAGES, REFERENCE, REFERENCE_MAP, H, N, W, assert_scores
 
+import featviz as fv
 from featviz import objectives as obj
 from featviz import transforms as T
 from featviz.errors import AddressError, SettingError
 from featviz.interfaces import RenderContext
 from featviz.network.activations import Activations
+from featviz.objectives.parser import as_part
 from featviz.random import Generators
 
 CORNER = torch.zeros(16, 24)
@@ -113,3 +116,18 @@ def test_invalid_ramp():
     with pytest.raises(SettingError) as caught:
         obj.Ramp(0, 1, 0.5, 0.5)
     assert str(caught.value) == "a ramp needs 0 <= begin < end <= 1, got begin=0.5 and end=0.5"
+
+
+class Foreign:
+    """An objective that is no `Objective`: it has the two members that the engine needs."""
+
+    layers = frozenset(["conv2"])
+
+    def __call__(self, acts):
+        return acts["conv2"].mean((1, 2, 3))
+
+
+def test_parts_must_have_the_operators_of_objectives():
+    fv.render(toys.plain(), Foreign(), steps=1)  # alone it is fine
+    with pytest.raises(SettingError, match="^only a subclass of featviz.objectives.Objective can be a part of"):
+        as_part(Foreign())

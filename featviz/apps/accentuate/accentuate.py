@@ -12,6 +12,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.accentuate.ascent import ascend
 from featviz.apps.accentuate.settings import AccentuationSettings
+from featviz.apps.shared.classes import unique_name
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.main_blocks import block_at
 from featviz.apps.shared.predictions import predict
@@ -147,7 +148,7 @@ def _goal(network: fv.Network, photograph: Float[Tensor, "1 c h w"], objective: 
     if objective is not None:
         return as_target(objective)
     best = int(predict(network, photograph)[0].argmax())
-    return fv.objectives.Logit(network.classes[best] if network.classes else best)
+    return fv.objectives.Logit(unique_name(network, best))
 
 
 def _as_rendering(

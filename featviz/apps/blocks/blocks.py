@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from featviz.apps.shared.inputs import separate_inputs
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.probe import check_positions
 from featviz.engine import entry_point
+from featviz.errors import warn
 from featviz.io import GivenImage, Store, auto_bar, is_folder, slug
 
 COSINE_POWER = 2.0
@@ -131,7 +131,7 @@ def blocks(
         Store(sweep), store, [name for album in albums for batch in album.batches for name in batch.names]
     ):
         missing = f"no image in {sweep} has these channels, {steps} steps, seed {seed}, this size and this param"
-        warnings.warn(f"{missing}; all icons are rendered", fv.FeatvizWarning, stacklevel=2)
+        warn(f"{missing}; all icons are rendered")
     shown_image = Path(image).name if isinstance(image, str | Path) else KINDS[network.input.axes]
     title = f"What {network_title(network)} detects in {shown_image}"
 

@@ -143,7 +143,7 @@ def _check(
 
 def _factorise(data: CollectedActivations, kind: str, features: int, seed: int, layer: str) -> fv.Dictionary:
     """Return the dictionary of a factorisation."""
-    rows = data.some(MAX_FACTOR_ROWS, seed)
+    rows = data.some(max(MAX_FACTOR_ROWS, features), seed)
     if kind == "pca":
         return principal_components(rows, features)
     if kind == "kmeans":

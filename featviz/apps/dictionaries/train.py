@@ -143,7 +143,7 @@ def train(
     Differs: atoms start at activations, archetypal ones at the same centres for every seed; activations are
         standardised by one mean and one scale; atoms of archetypal dictionaries have a mean length of 1 at the start.
     """
-    sample = data.some(CENTRE_ROWS, seed=0)
+    sample = data.some(max(CENTRE_ROWS, training.features), seed=0)
     mean = sample.mean(0)
     scale = (sample - mean).square().mean().sqrt().clamp(min=1e-12).item()
     standard = (sample - mean) / scale

@@ -19,7 +19,9 @@ from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import entry_point
 from featviz.interfaces import Progress
-from featviz.io import auto_bar, read_image, read_video, resize, to_bytes
+from featviz.io import auto_bar, read_video, to_bytes
+from featviz.io.image_source import load_image_source
+from featviz.network import neutral_state
 from featviz.objectives import ObjectiveSource
 
 CARRY = 0.7
@@ -90,10 +92,11 @@ def dream_zoom(
 
     def render_frames(current: Tensor, execution: fv.Execution) -> Iterator[Frame]:
         for frame in range(frames):
-            current = _move(current, zoom, rotate, pan) if frame else current
-            rendering = render_octaves(network, current, wanted, checked, seed=seed + frame, execution=execution)
-            execution = rendering.execution  # what was measured for the first frame holds for all
-            current = _match_statistics(rendering.images, original)
+            with neutral_state():  # not around the loop: the caller's state returns between two frames
+                current = _move(current, zoom, rotate, pan) if frame else current
+                rendering = render_octaves(network, current, wanted, checked, seed=seed + frame, execution=execution)
+                execution = rendering.execution  # what was measured for the first frame holds for all
+                current = _match_statistics(rendering.images, original)
             yield _to_frame(current)
             if progress:
                 progress(frame + 1, frames)
@@ -150,14 +153,17 @@ def dream_video(
     def render_frames(execution: fv.Execution) -> Iterator[Frame]:
         before, detail = None, torch.zeros(1)
         for done, frame in enumerate(frames, 1):
-            image = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float() / 255
-            image = image.mean(1, keepdim=True) if network.channels == 1 else image
-            free = torch.ones(1) if checked.mask is None else _load_mask(checked.mask, image)
-            carried = torch.zeros_like(image) if before is None else free * carry * _follow(detail, before, frame)
-            rendering = render_octaves(network, image, wanted, checked, detail=carried, seed=seed, execution=execution)
-            execution, detail = rendering.execution, rendering.images - image
-            detail = free * (detail - detail.mean() / free.mean().clamp(min=1e-6))
-            before = frame
+            with neutral_state():  # not around the loop: the caller's state returns between two frames
+                image = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float() / 255
+                image = image.mean(1, keepdim=True) if network.channels == 1 else image
+                free = torch.ones(1) if checked.mask is None else _load_mask(checked.mask, image)
+                carried = torch.zeros_like(image) if before is None else free * carry * _follow(detail, before, frame)
+                rendering = render_octaves(
+                    network, image, wanted, checked, detail=carried, seed=seed, execution=execution
+                )
+                execution, detail = rendering.execution, rendering.images - image
+                detail = free * (detail - detail.mean() / free.mean().clamp(min=1e-6))
+                before = frame
             yield _to_frame(image + detail)
             if progress:
                 progress(done, max(done, count))
@@ -168,9 +174,8 @@ def dream_video(
 
 
 def _load_mask(file: str, image: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 1 h w"]:
-    """Read a mask, resized to an image."""
-    mask = torch.from_numpy(read_image(file, 1))[None]
-    return resize(mask, (image.shape[2], image.shape[3]))
+    """Read a mask as `fv.dream` does: its largest centred part with the aspect ratio of the image, resized to it."""
+    return load_image_source(file, 1, (image.shape[2], image.shape[3]))[None]
 
 
 def _follow(detail: Float[Tensor, "1 c h w"], before: Frame, now: Frame) -> Float[Tensor, "1 c h w"]:

@@ -340,11 +340,12 @@ def mean_attribution(several: Sequence[Attribution]) -> Attribution:
     return replace(several[0], recipe=recipe, delta=None, **combined)
 
 
-def join_attributions(parts: Sequence[tuple[Sequence[int], Attribution]]) -> Attribution:
+def join_attributions(parts: Sequence[tuple[Sequence[int], Attribution]], images: str) -> Attribution:
     """Join attributions of different images of a batch for different targets.
 
     Args:
         parts: The positions in the batch, and the attribution of the images there.
+        images: Hash of all images, for the recipe.
     """
     places = torch.tensor([place for rows, _ in parts for place in rows]).argsort()
     found = [part for _, part in parts]
@@ -358,15 +359,14 @@ def join_attributions(parts: Sequence[tuple[Sequence[int], Attribution]]) -> Att
         None if part.labels is None else torch.tensor([names.index(name) for name in part.class_names])[part.labels]
         for part in found
     ]
-    targets = [part.target for place in places.tolist() for part in [_part_of(parts, place)]]
+    in_order = [_part_of(parts, place) for place in places.tolist()]
     tensors: dict[str, Any] = {
         name: joined([getattr(part, name) for part in found])
         for name in ("images", "map", "score", "per_channel", "delta")
     }
-    recipe = dict(found[0].recipe) | {"target": [part.recipe["target"] for part in found]}
-    return replace(
-        found[0], target=", ".join(targets), recipe=recipe, labels=joined(labels), class_names=names, **tensors
-    )
+    recipe = dict(found[0].recipe) | {"target": [part.recipe["target"] for part in in_order], "images": images}
+    target = ", ".join(part.target for part in in_order)
+    return replace(found[0], target=target, recipe=recipe, labels=joined(labels), class_names=names, **tensors)
 
 
 def _part_of(parts: Sequence[tuple[Sequence[int], Attribution]], place: int) -> Attribution:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import partial
@@ -24,11 +23,12 @@ from featviz.apps.explain.attribution import (
 )
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method, resize_map, scores_of
 from featviz.apps.explain.text import TextAttribution, TextComparison, check_no_text, read_text, separate_texts
+from featviz.apps.shared.classes import unique_name
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.inputs import separate_inputs
 from featviz.apps.shared.targets import Target, as_targets
 from featviz.engine import entry_point, fingerprint, parse_value
-from featviz.errors import shown
+from featviz.errors import shown, warn
 from featviz.interfaces import ObjectiveLike
 from featviz.io import GivenImage, auto_bar
 from featviz.network import OUTPUT, LayerLike
@@ -108,7 +108,7 @@ def _explain(network: fv.Network, images: Tensor, target: Any, method: str | Met
         rows = [i for i, own in enumerate(targets) if own == objective]
         found = [_attribution(network, images[rows], objective, each, _label(method)) for each in methods]
         parts.append((rows, found[0] if len(found) == 1 else mean_attribution(found)))
-    return parts[0][1] if len(parts) == 1 else join_attributions(parts)
+    return parts[0][1] if len(parts) == 1 else join_attributions(parts, fingerprint(images))
 
 
 def _attribution(
@@ -239,7 +239,7 @@ def _warn_unless_complete(found: AttributionMap, name: str) -> None:
     worst = found.delta.abs().max().item()
     if worst > TOLERANCE:
         missed = f"{name}: contributions miss the guaranteed sum by {worst:.2%}, more than {TOLERANCE:.0%}"
-        warnings.warn(f"{missed}; {found.remedy}", fv.FeatvizWarning, stacklevel=4)
+        warn(f"{missed}; {found.remedy}")
 
 
 def _targets(network: fv.Network, images: Tensor, target: Any) -> list[ObjectiveLike]:
@@ -252,14 +252,8 @@ def _targets(network: fv.Network, images: Tensor, target: Any) -> list[Objective
     if target is None:
         with torch.no_grad():
             indices = network.capture(images, [OUTPUT]).logits().argmax(1).tolist()
-        return [fv.objectives.Logit(_unique_name(network, index)) for index in indices]
+        return [fv.objectives.Logit(unique_name(network, index)) for index in indices]
     return as_targets(target, len(images))
-
-
-def _unique_name(network: fv.Network, index: int) -> str | int:
-    """Return the name of a class, or its index where the name is missing or not unique."""
-    name = network.classes[index] if index < len(network.classes) else ""
-    return name if name and network.classes.count(name) == 1 else index
 
 
 def _method(method: str | Method, layer: str | None) -> Method:

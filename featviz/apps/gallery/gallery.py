@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from featviz.apps.shared.page import pluralize
 from featviz.apps.shared.photographs import photographs_of_classes
 from featviz.engine import entry_point
 from featviz.engine.shorthand import as_param
+from featviz.errors import warn
 from featviz.io import Store, auto_bar, new_store
 from featviz.network import OUTPUT
 
@@ -114,7 +114,7 @@ def gallery(
             example, ending = next(iter(titles)), ".jpg" if network.input.axes == "yx" else ".npy"
             names = f"'{example} 1{ending}' or '{example}/1{ending}'"
             named = f"no photograph in {photographs} is named after a class, such as {names}"
-            warnings.warn(f"{named}; none is shown", fv.FeatvizWarning, stacklevel=2)
+            warn(f"{named}; none is shown")
         objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
         matching = Matching.of(network, dict(zip(titles, objectives, strict=True)), match, match_weight)
         album, settings = Album(network, store), {"quality": quality, "steps": steps}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from featviz.apps.shared.main_blocks import block_at
 from featviz.apps.shared.probe import noise
 from featviz.checks import check_number
 from featviz.engine import entry_point
-from featviz.errors import plain_spelling
+from featviz.errors import plain_spelling, warn
 from featviz.io import is_folder
 from featviz.network import batch_norm_layers
 from featviz.objectives import Logit, MatchDistribution, MatchSpectrum, MatchStatistics, Objective, Probability
@@ -250,7 +249,7 @@ def _scores(network: fv.Network, units: Sequence[Objective], folder: Path) -> tu
         raise skipped.error()
     if skipped.count:
         listed = "; ".join(f"{name}: {why}" for name, why in skipped.first.items())
-        warnings.warn(f"{skipped.count} files in {folder} were skipped: {listed}", fv.FeatvizWarning, stacklevel=2)
+        warn(f"{skipped.count} files in {folder} were skipped: {listed}")
     return files, torch.cat(scores)
 
 

@@ -314,6 +314,8 @@ def _estimate(network: fv.Network, todo: Sequence[Batch], existing: int, *, is_l
         end = time.perf_counter()  # a render ends when the GPU is done
     except Exception:  # the same error is reported when its images are rendered
         return text
+    if len(times) < WARM_UP_STEPS + timed < rendering.recipe.steps:
+        raise KeyboardInterrupt  # the render caught it and returned early
     if len(times) <= WARM_UP_STEPS:
         return text
     each = (end - times[WARM_UP_STEPS - 1]) / (len(times) - WARM_UP_STEPS)

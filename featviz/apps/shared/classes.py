@@ -59,6 +59,17 @@ def as_class(network: Network, name: str | int, head: str = OUTPUT) -> str | int
     return whole_number(name) if name.isdecimal() and name not in network.heads.get(head, ()) else name
 
 
+def unique_name(network: Network, index: int) -> str | int:
+    """Return the name of a class for an objective, or its index where the name is missing or not unique.
+
+    Args:
+        network: A classifier, with class names for all, some or none of its outputs.
+        index: Index of the class.
+    """
+    name = network.classes[index] if index < len(network.classes) else ""
+    return name if name and network.classes.count(name) == 1 else index
+
+
 def network_title(network: Network) -> str:
     """Return the name of a network for a page: without the folders of its file, which are long and private.
 

@@ -26,7 +26,7 @@ class CLEAR(LayerMethod):
     ignored.
 
     Args:
-        classes: Number of most likely classes to compare, >= 1.
+        classes: Number of most likely classes of each image to compare, >= 1.
         layer: Name of a feature map, or of tokens on a patch grid; `None` for the last one where the logits have a
             gradient.
 
@@ -53,14 +53,17 @@ class CLEAR(LayerMethod):
             raise fv.SettingError("CLEAR colours images by class; explain a text for each class, by GradCAM")
         with torch.no_grad():
             logits = network.capture(images, [OUTPUT]).logits()
-        likely = logits.softmax(1).mean(0).topk(min(self.classes, logits.shape[1])).indices.tolist()
+        # The likely classes of each image, in the order of the classes, so that each class has one label in all images.
+        likely = logits.topk(min(self.classes, logits.shape[1])).indices
+        classes = likely.unique().tolist()
         responses = []
-        for index in likely:
+        for index in classes:
             own = AttributionRequest(network, fv.objectives.Logit(index), request.size)
             maps, gradients = maps_and_gradients(own, images.detach().clone(), self.layer)
-            responses.append((maps * gradients).sum(1).relu())
+            compared = (likely == index).any(1).view(-1, *[1] * (maps.ndim - 2))
+            responses.append((maps * gradients).sum(1).relu() * compared)
         strength, which = torch.stack(responses, 1).max(1)
-        names = tuple(class_title(network, index) for index in likely)
+        names = tuple(class_title(network, index) for index in classes)
         return AttributionMap(strength, labels=which, class_names=names)
 
 

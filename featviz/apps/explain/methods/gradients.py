@@ -216,12 +216,13 @@ class NoiseTunnel:
         scale = self.noise * (1.0 if request.network.tokens is None else images.detach().std().item())
         for _ in range(self.samples):
             noise = torch.randn(images.shape, generator=generator).to(images)
-            # Double precision: the variance below is the difference of two nearly equal numbers.
-            noisy = self._map(request, images + scale * noise, generator).double()
+            # Double precision: the variance below is the difference of two nearly equal numbers. On the CPU, because
+            # Apple's GPUs have none.
+            noisy = self._map(request, images + scale * noise, generator).detach().cpu().double()
             total, squares = total + noisy, squares + noisy.square()
         mean, square = total / self.samples, squares / self.samples
         kinds = {"smoothgrad": mean, "smoothgrad_sq": square, "vargrad": (square - mean.square()).clamp(min=0)}
-        return AttributionMap(kinds[self.kind].float())
+        return AttributionMap(kinds[self.kind].float().to(images.device))
 
     def _map(
         self, request: AttributionRequest, images: Float[Tensor, "n c *size"], generator: torch.Generator
