@@ -43,7 +43,7 @@ def check_number(
         note: What to add to the message, such as the default in brackets.
 
     Raises:
-        SettingError: It is not.
+        SettingError: `value` is not a number, or is out of its range.
 
     >>> check_number("lr", -1, above=0, note="(default 0.12)")
     Traceback (most recent call last):
@@ -69,7 +69,7 @@ def check_flag(name: str, value: Any) -> None:
     """Check that a value is `True` or `False`.
 
     Raises:
-        SettingError: It is not.
+        SettingError: `value` is not a truth value.
     """
     if not isinstance(value, bool):
         raise SettingError(f"{name} must be True or False, got {shown(value)}")
@@ -79,7 +79,7 @@ def check_text(name: str, value: Any) -> None:
     """Check that a value is text.
 
     Raises:
-        SettingError: It is not.
+        SettingError: `value` is not text.
     """
     if not isinstance(value, str):
         raise SettingError(f"{name} must be text, got {shown(value)}")
@@ -94,7 +94,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         choices: Two or more names.
 
     Raises:
-        SettingError: It is not.
+        SettingError: `value` is not one of the names.
 
     >>> check_choice("kind", "pca", ("nmf", "kmeans"))
     Traceback (most recent call last):
@@ -112,7 +112,7 @@ def as_whole(name: str, value: Any) -> int:
         value: The value.
 
     Raises:
-        SettingError: It is none.
+        SettingError: `value` is not a whole number.
     """
     try:
         if isinstance(value, bool):
@@ -130,7 +130,7 @@ def check_position(name: str, at: Any) -> Position:
         at: Index along each axis, as row and column, from 0; or the name of a position, such as `"center"`.
 
     Raises:
-        SettingError: It is none.
+        SettingError: `at` is not a position.
     """
     try:
         return as_position(at)
@@ -174,7 +174,7 @@ def check_kind(name: str, value: Any, kind: type, instead: str) -> None:
         instead: What to give, such as `"use e.g. param.Pixel()"`.
 
     Raises:
-        SettingError: It is not.
+        SettingError: `value` is of another class.
     """
     if isinstance(value, type) or not isinstance(value, kind):
         noun = kind.__name__.lower()

@@ -23,7 +23,10 @@ def accentuate(
     ] = None,
     *,
     layer: Annotated[
-        str | None, typer.Option(help="Early layer that stays almost the same. Default: at a quarter of the depth.")
+        str | None,
+        typer.Option(
+            help="Early layer that stays almost the same. Default: the feature map nearest to a quarter of the depth."
+        ),
     ] = None,
     weight: Annotated[
         float, typer.Option(help="Weight of the change in the early layer; larger values keep the photograph.")

@@ -100,7 +100,7 @@ def dream(
             path = free_path(path.with_suffix(NPY))
         check_save(path / f"dream{NPY}" if is_folder(path) else path, loaded.input.axes, rate=fps)
         is_video = False
-    settings["progress"] = progress(quiet, "dream", "frame" if is_video else "x10kpx")
+    settings["progress"] = progress(quiet, "dream", "frame" if is_video else "10k px")
     if is_folder(image):
         ending = ".png" if loaded.input.axes == "yx" else NPY
         for file in readable_files(image, loaded):

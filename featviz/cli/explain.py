@@ -273,7 +273,9 @@ def _print_facts(found: Comparison | TextComparison) -> None:
         for one in row:
             if one is not None and one.delta is not None:
                 missed = f"{100 * one.delta.abs().max():.2f} %"
-                typer.echo(f"{one.target}: {one.method}: contributions miss the score by {missed} (0 % is exact)")
+                typer.echo(
+                    f"{one.target}: {one.method}: contributions miss the guaranteed sum by {missed} (0 % is exact)"
+                )
 
 
 def _print_skipped(files: Mapping[str, str]) -> None:

@@ -124,9 +124,9 @@ def judge(
     views. slope: the amplitude spectrum falls as frequency^-slope; 1 to 1.6 in photographs. percentile: share of the
     photographs in which the unit scores lower.
 
-    With --trust: paths: how alike image and photographs activate each layer; 1 as photographs of the unit, 0 as others.
-    path: the mean over the later half. agreement: the same of the image and images started from photographs. ALARM:
-    either is too low, as in a network that was manipulated.
+    With --trust: paths: similarity of the activations of the image to those of photographs of the unit, by layer; 1:
+    the same, 0: as of unrelated photographs. path: the mean over the later half. agreement: the same of the image and
+    images started from photographs. ALARM: either is too low, as in a network that was manipulated.
     """
     found = fv.judge(
         images,

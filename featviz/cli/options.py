@@ -42,15 +42,6 @@ Own = Annotated[
     typer.Option(help="FILE.py:NAME of your own objective, param or transform, to use by name."),
 ]
 Device = Annotated[str, typer.Option(help="auto (the first available of cuda, mps, cpu), cpu, cuda or mps.")]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        help="A .png, .jpg or .webp file for a contact sheet, or a folder for one file per image. Default: a name "
-        "made from the objectives.",
-    ),
-]
 RenderOutput = Annotated[
     Path | None,
     typer.Option(
@@ -201,7 +192,8 @@ class JudgeOptions:
         str | None, typer.Option(help="Channel order that the judge expects: RGB or BGR. Default: the judge's own.")
     ] = None
     judge_layout: Annotated[
-        str | None, typer.Option(help="Dimension order that the judge expects: NCHW or NHWC. Default: the judge's own.")
+        str | None,
+        typer.Option(help="Dimension order that the judge expects: NCHW, NHWC or NTCHW. Default: the judge's own."),
     ] = None
     judge_head: Annotated[
         str | None,
@@ -254,11 +246,11 @@ class PageStepsOptions:
 
     quality: Annotated[
         str | None,
-        typer.Option(help="Steps of a quality preset: draft (216), usual (512), best (1536). Default: 256."),
+        typer.Option(help="Take the steps of a quality preset: draft (216), usual (512), best (1536)."),
     ] = None
-    steps: Annotated[
-        int | None, typer.Option(help="Optimisation steps. Default: those of the quality preset, or 256.")
-    ] = None
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps. Default: those of --quality, or else 256.")] = (
+        None
+    )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -325,10 +317,10 @@ class MatchOptions:
     match: Annotated[
         str | None,
         typer.Option(
-            help="Folder of photographs for natural images. A class gets the distribution of activations and the "
-            "amplitude spectrum of its photograph with the highest score, from the subfolder named after it or its "
-            "index where there is one; any other unit gets the means of its ten best. Or batch-norm, for the network's "
-            "own statistics."
+            help="Folder of photographs to make images natural. Images of a class match the distribution of "
+            "activations and the amplitude spectrum of its photograph with the highest score, taken from the subfolder "
+            "with the name or index of the class if there is one; images of other units match the means of their ten "
+            "best. batch-norm: match the statistics that the network's batch normalisations store."
         ),
     ] = None
     match_weight: Annotated[
@@ -340,10 +332,10 @@ class MatchOptions:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What is given of the two, as keyword arguments.
+        """The given options, as keyword arguments.
 
         Raises:
-            SettingError: There is a weight and nothing to match.
+            SettingError: `--match-weight` is given without `--match`.
         """
         if self.match is None and self.match_weight is not None:
             raise fv.SettingError("--match-weight needs --match; give a folder of photographs, or batch-norm")

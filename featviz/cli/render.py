@@ -86,7 +86,7 @@ def render(
     max_memory: Annotated[
         str | None,
         typer.Option(
-            help="Memory limit, such as 4GB; a batch that needs more is split. Default: most of the free memory."
+            help="Memory limit, such as 4GB; a batch that needs more is split. Default: four fifths of the free memory."
         ),
     ] = None,
     tile: Annotated[

@@ -144,7 +144,7 @@ def _check_inputs(function: str, network: Network) -> None:
 
 
 def _own_progress(function: str, name: str, given: Mapping[str, Any]) -> Progress | None:
-    """Return the progress callback of a call: the one that is given, or for which its name or the default stands.
+    """Return the progress callback of a call, which gives a callback, a name (`"bar"`, `"live"`) or nothing.
 
     Raises:
         SettingError: `"live"` is given, and the function has no images to show.

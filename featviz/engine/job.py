@@ -323,7 +323,7 @@ def _check_given(network: Network, count: int) -> None:
     """Check that inputs that are given per image are for the images of the render.
 
     Raises:
-        SettingError: They are not.
+        SettingError: Inputs are given per image, for another number of images than those of the render.
     """
     if network.given_images not in (None, count):
         raise SettingError(

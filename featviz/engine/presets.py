@@ -13,7 +13,7 @@ from featviz.network import Network
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of a render that go together. Each holds unless the argument of `render` is given.
+    """Defaults of `render` that go together. An argument that is given overrides its default.
 
     Args:
         steps: Number of steps.

@@ -251,7 +251,7 @@ class _Recording:
         return self._chunks.gradients(self._draw(), self._done[0] / self._steps, self._redirect)
 
     def _draw(self) -> Draw:
-        """Return what returns the draws of the step at which the recording is."""
+        """Return a function that reads the draws of the current step from those of many steps."""
 
         def rows(tensor: Tensor) -> Tensor:
             return tensor.unflatten(0, (self._inputs.steps, -1)).index_select(0, self._index)[0]

@@ -74,15 +74,15 @@ def render(
         param: Image parameterization, such as `param.Image(size=224, batch=4)`; the spatial part of one, such as
             `param.Pixel()`; or its text, such as `"cppn"`. `None` for
             `param.Image()`, with another decay of the spectrum for signals, volumes and video. With several optimised
-            inputs, a dict of these by name of the input; left out are defaults.
+            inputs, a dict of these by name of the input; inputs that are not in the dict get the default.
         size: Height and width of the images in px, or one side; for signals and volumes the length of each axis, as
-            (4096,). `None` for the param's own; it is that of the start image or of the network, smaller for drafts,
-            unless the param says otherwise.
+            (4096,). `None` for the size of the param if it sets one, else that of the start image, else the input size
+            of the network (4/7 of it for drafts).
         batch: Number of images of each objective; 1 for the param's own.
         transforms: One transform or a sequence of them; `()` for none; or text, such as `"lucid"`. `None` for
             `transforms.STANDARD`, for `transforms.NEAR` with a param that has the trait `close_views`, and for those of
             `featviz.transforms.presets.USUAL` with signals, volumes and video. With several optimised inputs, a dict of
-            these by name of the input; left out are defaults.
+            these by name of the input; inputs that are not in the dict get the default.
         optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`. `None` for `Adam()`.
         lr: Initial learning rate of Adam, > 0; `None` for that of `optimizer`.
         quality: `"usual"` (512 steps), `"best"` (1536), or `"draft"`: 216 steps, of images with 4/7 of the sides of the

@@ -118,7 +118,7 @@ def transforms_of_inputs(network: Network, param: InputParams, transforms: Input
 
 
 def check_one(network: Network, what: str, given: Any) -> Any:
-    """Return what is given for a network that optimises one input.
+    """Return the value of an argument for the only input of a network.
 
     Raises:
         SettingError: It is a dict by name of the input.
@@ -132,7 +132,7 @@ def check_one(network: Network, what: str, given: Any) -> Any:
 
 
 def _by_name(network: Network, what: str, given: Any) -> dict[str, Any]:
-    """Return what is given for each input.
+    """Return the value of an argument for each input; `None` for the default.
 
     Raises:
         SettingError: There is no such input.

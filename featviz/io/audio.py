@@ -92,7 +92,7 @@ def check_soundfile(what: str) -> None:
         what: Start of the message.
 
     Raises:
-        OutputError: It is not.
+        OutputError: soundfile is not installed.
     """
     if importlib.util.find_spec("soundfile") is None:
         raise OutputError(f"{what}: sounds need soundfile; run: pip install 'featviz[signals]'")

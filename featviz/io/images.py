@@ -219,7 +219,7 @@ def pillow_pixels(picture: PillowImage.Image, channels: int = 3) -> Float[np.nda
         light = np.asarray(upright, np.float32) / WHITE_LEVELS[upright.mode]
         upright = PillowImage.fromarray((light.clip(0, 1) * 255).round().astype(np.uint8))
     if channels != 4 and upright.has_transparency_data:
-        # What is transparent has any color underneath, often black, that nobody has ever seen.
+        # Transparent pixels store arbitrary colors, often black; show them over white.
         over_white = PillowImage.new("RGBA", upright.size, "white")
         upright = PillowImage.alpha_composite(over_white, upright.convert("RGBA"))
     pixels = np.asarray(upright.convert(PILLOW_MODES[channels]))

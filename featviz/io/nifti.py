@@ -95,7 +95,7 @@ def check_nibabel(what: str) -> None:
         what: Start of the message.
 
     Raises:
-        OutputError: It is not.
+        OutputError: nibabel is not installed.
     """
     if importlib.util.find_spec("nibabel") is None:
         raise OutputError(f"{what}: NIfTI files need nibabel; run: pip install 'featviz[volumes]'")

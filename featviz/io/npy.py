@@ -45,7 +45,7 @@ def recipe_beside(path: Path) -> str:
     """Read the recipe beside a .npy file, as JSON.
 
     Raises:
-        OutputError: There is none.
+        OutputError: The file with the recipe is missing.
     """
     try:
         return recipe_file(path).read_text()

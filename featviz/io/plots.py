@@ -133,7 +133,7 @@ def check_matplotlib(what: str) -> None:
         what: Start of the message.
 
     Raises:
-        OutputError: It is not.
+        OutputError: matplotlib is not installed.
     """
     if not has_matplotlib():
         raise OutputError(f"{what}: plots need matplotlib; run: pip install 'featviz[signals]', or save as .npy")

@@ -37,10 +37,10 @@ def progress_bar(label: str = "", unit: str = "step") -> Progress:
 
 
 def auto_bar(done: int, steps: int) -> None:
-    """Stand for progress that suits the place: the default of `progress`.
+    """Do nothing: a sentinel for the default of `progress`, which `default_progress` replaces.
 
-    In notebooks, the images are shown as they form, or a bar where a function has no images to show. In terminals it is
-    a bar, and elsewhere nothing.
+    In notebooks, images are shown as they form, or a bar where a function has no images to show. In terminals a bar is
+    shown, and elsewhere nothing.
 
     Args:
         done: Number of steps done.
@@ -49,7 +49,7 @@ def auto_bar(done: int, steps: int) -> None:
 
 
 def default_progress(label: str, *, images: bool = False) -> Progress | None:
-    """Return the progress for which `auto_bar` stands; `None` where nobody would see it.
+    """Return the default progress of this process; `None` outside of notebooks and terminals.
 
     Args:
         label: Text before the bar, or before the number of steps.
@@ -61,7 +61,7 @@ def default_progress(label: str, *, images: bool = False) -> Progress | None:
 
 
 def named_progress(name: str, label: str) -> Progress:
-    """Return the progress for which a name stands.
+    """Return the progress callback with a name.
 
     Args:
         name: `"bar"`, or `"live"` for images as they form; outside of notebooks, that is a bar.

@@ -69,8 +69,8 @@ class PublishedFile:
         """Return the path of the copy, after downloading it if it is missing or damaged.
 
         Raises:
-            WeightsError: It cannot be downloaded, or has another content.
-        OutputError: It cannot be written to the cache.
+            WeightsError: The file cannot be downloaded, or has another content.
+            OutputError: The file cannot be written to the cache.
         """
         if self.is_here():
             return self.path

@@ -61,8 +61,6 @@ def _measure(
     for size in sizes:
         try:
             run = partial(_run, network, set(strides))
-            if axis is None:
-                return receptive_fields(run, strides, size, network.channels)
             return receptive_fields(run, strides, size, network.channels, axis)
         except Exception as error:
             raise_unless_size_error(error)

@@ -275,7 +275,7 @@ def dense_copy(what: str, given: Any) -> Tensor:
     """Return a dense copy of a tensor or array.
 
     Raises:
-        SettingError: It is none, or has no values.
+        SettingError: `given` is not a tensor or array of numbers, or is empty.
     """
     if not isinstance(given, Tensor | np.ndarray):
         raise SettingError(f"{what} must be a tensor, got {shown(given)}")

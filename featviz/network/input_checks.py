@@ -118,7 +118,7 @@ def _check_counts(inputs: Inputs) -> None:
     """Check that values per image are for the same number of images.
 
     Raises:
-        SettingError: They are not.
+        SettingError: The inputs have different numbers of rows, or none.
     """
     counts = {name: len(each.value) for name, each in inputs.given.items() if each.rows == "own"}
     if len(set(counts.values())) > 1:
@@ -144,7 +144,7 @@ def _check_signature(module: nn.Module, tree: Any, label: str) -> None:
     """Check that a `forward` takes the inputs, and needs no others.
 
     Raises:
-        SettingError: It does not.
+        SettingError: `forward` lacks one of the arguments, or needs another.
     """
     parameters = parameters_of(module.forward)
     fixed = {

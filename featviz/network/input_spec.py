@@ -206,7 +206,7 @@ class InputSpec:
             label: Name of the network, for the message.
 
         Raises:
-            SettingError: They are not.
+            SettingError: `images` is not a tensor of floating-point numbers with these axes and channels.
         """
         if not isinstance(images, Tensor):
             raise SettingError(f"{label} expects images as a tensor ({self.dims}), got {shown(images)}")

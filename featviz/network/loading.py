@@ -68,11 +68,11 @@ def load(
         device: A torch device, or `"auto"` for the first available one of cuda, mps and cpu.
         input_size: Height and width of the input in px, or one side; `None` for the model's own. A bare module of the
             user needs it. `(4096,)` for signals, `(32, 64, 64)` for volumes and video.
-        mean: Mean of each channel, in [0, 1]; `None` for the model's own.
+        mean: Mean of each channel, in [0, 1] for images; `None` for the model's own.
         std: Standard deviation of each channel, > 0; `None` for the model's own.
         classes: Class names in output order; `None` for the model's own. For open_clip, the texts that are the classes.
         channel_order: Order in which the module expects the channels, `"RGB"` or `"BGR"`; `None` for the model's own.
-        layout: Dimension order of a batch that the module expects, `"NCHW"` or `"NHWC"`; `None` for the
+        layout: Dimension order of a batch that the module expects, `"NCHW"`, `"NHWC"` or `"NTCHW"`; `None` for the
             model's own.
         axes: Names of the spatial axes: `"tyx"` for video; `None` for the model's own, or to tell from their number.
         value_range: Lowest and highest value of signals and volumes; `None` for the model's own.

@@ -27,7 +27,7 @@ def check_module(module: object) -> None:
         module: What the user gave as the network.
 
     Raises:
-        ModelError: It is not.
+        ModelError: `module` is not an `nn.Module`, or its layers cannot be hooked or differentiated.
     """
     if not isinstance(module, nn.Module):
         raise ModelError(f"a network needs an nn.Module, got {_describe(module)}")

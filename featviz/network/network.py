@@ -63,7 +63,8 @@ class Network:
         mean: Mean of each channel, in [0, 1] for images. Its length is the number of input channels.
         std: Standard deviation of each channel, > 0. The module gets `(image - mean) / std`.
         channel_order: Order in which the module expects the channels of an RGB image: `"RGB"` or `"BGR"`.
-        layout: Dimension order of a batch that the module expects: `"NCHW"`, channels first, or `"NHWC"`.
+        layout: Dimension order of a batch that the module expects: `"NCHW"`, channels first; `"NHWC"`, channels last;
+            or `"NTCHW"` for video.
         axes: Names of the spatial axes: `"tyx"` for video; empty for those of `InputSpec`.
         value_range: Lowest and highest value of signals and volumes; `None` for those of `InputSpec`.
         tokens: For a network that reads text: a `TokenSpec`, or a tokenizer of Hugging Face. Its input specification is
@@ -606,7 +607,7 @@ class Network:
             images: Any tensor.
 
         Raises:
-            SettingError: They are not.
+            SettingError: `images` is not a tensor of floating-point numbers with the network's axes and channels.
         """
         if self.inputs and tuple(getattr(images, "shape", ()))[1:] != (1, *self.size):
             named = ", ".join(f"{name!r}: ..." for name in self.inputs)

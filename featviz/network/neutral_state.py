@@ -72,7 +72,7 @@ def _matmul_precision() -> str | None:
 
 
 def _by_backend(operation: str) -> _ProcessSetting:
-    """Return the precision in which the CPU computes an operation of float32."""
+    """Return the setting for the precision of an operation of float32 on the CPU."""
     backend: Any = getattr(torch.backends.mkldnn, operation)
     return _ProcessSetting(
         lambda: backend.fp32_precision, lambda value: setattr(backend, "fp32_precision", value), "ieee", "none"

@@ -147,7 +147,7 @@ def _check_names(open_clip: Any, model: str, name: str, tag: str, *, needs_tag: 
     """Check that open_clip has a model and its weights.
 
     Raises:
-        ModelError: It does not.
+        ModelError: open_clip has no such model or weights.
     """
     if name.startswith(SCHEMAS):
         return

@@ -84,7 +84,7 @@ class Objective:
 
     @property
     def family(self) -> Hashable:
-        """What it has in common with objectives that are scored together by `score_family`; `None` if it has none."""
+        """Key of the objectives that one call of `score_family` scores together; `None` if it is scored alone."""
         return None
 
     def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:

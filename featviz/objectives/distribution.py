@@ -242,7 +242,7 @@ def _statistics(layer: str, context: RenderContext) -> tuple[Tensor, Tensor]:
     """Return the mean and standard deviation of the output of a batch-norm layer in training.
 
     Raises:
-        SettingError: It is none, or keeps no running statistics.
+        SettingError: The layer is not a batch normalisation, or keeps no running statistics.
     """
     found = None if context.batch_statistics is None else context.batch_statistics(layer)
     if found is None:

@@ -122,7 +122,7 @@ class OneOf:
         values: One or more numbers. A number that is given twice is twice as likely.
 
     Raises:
-        SettingError: There are none.
+        SettingError: `values` is empty, or holds other values than numbers.
     """
 
     values: tuple[float, ...]

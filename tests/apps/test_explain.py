@@ -188,7 +188,9 @@ def test_saved_files_hold_the_recipe_of_the_map(motifnet, mosaic, tmp_path):
     assert (recipe["model"], recipe["target"]) == ("motifnet", "Logit(name='star', network='')")
     assert parse_repr(recipe["method"], PUBLIC) == methods.LRP("zplus")
     assert found._repr_png_().startswith(b"\x89PNG")
-    assert repr(found).startswith("<LRP('zplus') of logit:star: 1 x 128x128 px, contributions miss the score by 0.0")
+    assert repr(found).startswith(
+        "<LRP('zplus') of logit:star: 1 x 128x128 px, contributions miss the guaranteed sum by 0.0"
+    )
     sheet = fv.compare(motifnet, mosaic, ["logit:star", "stage2:5"], ["cam", "clear", methods.Gradient()])
     assert sheet.methods == ("cam", "clear", "Gradient")
     assert sheet.problems == {"cam of stage2:5": "CAM needs a class logit as target, got stage2:5; use GradCAM"}
@@ -424,7 +426,7 @@ def test_the_explain_command(tmp_path, capsys, mosaic):
     assert main([*words, "--method", "rollout"]) == 0
     printed = capsys.readouterr()
     first, *_, last = printed.out.splitlines()
-    assert first.startswith("stage2:5: LRP('zplus'): contributions miss the score by 0.0")
+    assert first.startswith("stage2:5: LRP('zplus'): contributions miss the guaranteed sum by 0.0")
     assert first.endswith(" % (0 % is exact)") and last == "four-explained.png"
     assert printed.err.endswith("featviz: motifnet has no attention over the whole image; use e.g. GradCAM\n")
     assert "explain: 100%" in printed.err and "6/6" in printed.err

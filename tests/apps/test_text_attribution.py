@@ -219,7 +219,7 @@ def test_the_table_has_a_line_for_each_token(explained):
     assert [float(line.split()[1]) for line in lines[1:]] == pytest.approx(explained.relevance.tolist(), rel=1e-2)
     assert repr(explained) == "<inputxgradient of logit:positive: 7 tokens>"
     assert repr(fv.explain(network(), TEXT, "logit:positive")).startswith(
-        "<integratedgradients of logit:positive: 7 tokens, contributions miss the score by 0."
+        "<integratedgradients of logit:positive: 7 tokens, contributions miss the guaranteed sum by 0."
     )
 
 

@@ -165,7 +165,7 @@ def _check_layers(network: fv.Network, layers: str | Sequence[str]) -> list[str]
 
     Raises:
         AddressError: There is no such layer, or it has no positions.
-        SettingError: There is none.
+        SettingError: `layers` is empty.
     """
     names = [layers] if isinstance(layers, str) else layers
     if not names:

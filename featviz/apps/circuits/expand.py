@@ -205,7 +205,7 @@ def check_order(network: fv.Network, layer: str, source: str) -> None:
     """Check that a layer exists and that another one comes before it.
 
     Raises:
-        AddressError: It does not.
+        AddressError: There is no such layer, or `source` does not run before `layer`.
     """
     network.layer(layer)
     if source == IMAGE and IMAGE not in network.table:

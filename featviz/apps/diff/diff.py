@@ -126,7 +126,7 @@ def _check_checkpoints(checkpoints: Any) -> list[fv.Network]:
     """Return networks that are given as a sequence.
 
     Raises:
-        SettingError: They are not.
+        SettingError: `checkpoints` is not a sequence of networks that read images.
     """
     if not isinstance(checkpoints, list | tuple) or not all(isinstance(each, fv.Network) for each in checkpoints):
         raise fv.SettingError(f"checkpoints must be a sequence of Networks, got {shown(checkpoints)}; use fv.load(...)")

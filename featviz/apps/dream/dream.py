@@ -176,7 +176,7 @@ def load_image(image: GivenImage, channels: int) -> tuple[Float[Tensor, "1 c h w
     color, alpha = rgba[:, :3], rgba[:, 3:]
     if alpha.min() == 1:
         return color, None
-    # What is fully transparent has any color underneath, often black, that nobody has ever seen.
+    # Fully transparent pixels store arbitrary colors, often black; dream on white there.
     return torch.where(alpha == 0, torch.ones_like(color), color), alpha
 
 

@@ -43,7 +43,7 @@ def check_count(name: str, value: Any) -> int:
         value: Its value.
 
     Raises:
-        SettingError: It is none.
+        SettingError: `value` is not a whole number >= 1.
     """
     count = as_whole(name, value)
     if count < 1:

@@ -254,7 +254,7 @@ def _as_vector(query: Any, length: int) -> Tensor:
     """Return a query as a vector.
 
     Raises:
-        SettingError: It is none, or of other length.
+        SettingError: `query` is not a vector of finite numbers, or of another length.
     """
     values = as_numbers(query, "a query must be a name, an expression or a vector")
     if values.shape != (length,) or not values.isfinite().all():

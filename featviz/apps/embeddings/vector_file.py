@@ -111,7 +111,7 @@ class _Reader:
         """Return the words and their vectors.
 
         Raises:
-            OutputError: There are none.
+            OutputError: The file holds no word vectors.
         """
         if not self.rows:
             raise OutputError(f"no word vectors in {self.file}; each line must hold a word and its numbers")

@@ -89,7 +89,7 @@ class Attribution:
 
     def __repr__(self) -> str:
         """Name the method and the target; say how far the contributions miss a guaranteed sum."""
-        error = "" if self.delta is None else f", contributions miss the score by {self.delta.abs().max():.2%}"
+        error = "" if self.delta is None else f", contributions miss the guaranteed sum by {self.delta.abs().max():.2%}"
         return f"<{self.method} of {self.target}: {len(self)} x {show_size(self.map.shape[1:], 'x')} px{error}>"
 
     def __len__(self) -> int:

@@ -139,7 +139,7 @@ class LayerMethod(Protocol):
         """Check that the layer is a name, or `None` for the default.
 
         Raises:
-            SettingError: It is not.
+            SettingError: `layer` is neither text nor `None`.
         """
         if self.layer is not None:
             check_text(f"layer of {type(self).__name__}", self.layer)

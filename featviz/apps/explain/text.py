@@ -51,7 +51,7 @@ class TextAttribution(Attribution):
 
     def __repr__(self) -> str:
         """Name the method and the target; say how far the contributions miss a guaranteed sum."""
-        error = "" if self.delta is None else f", contributions miss the score by {self.delta.abs().max():.2%}"
+        error = "" if self.delta is None else f", contributions miss the guaranteed sum by {self.delta.abs().max():.2%}"
         return f"<{self.method} of {self.target}: {len(self.tokens)} tokens{error}>"
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class TextAttribution(Attribution):
         return ansi(self.strip())
 
     def overlay(self, full: Float[Tensor, " n"] | None = None) -> Float[Tensor, "n 3 h w"]:
-        """Refuse: a text is no image.
+        """Raise an error: attributions of texts are drawn as strips, not over an image.
 
         Raises:
             SettingError: Always.

@@ -46,7 +46,7 @@ def whole_number(text: str, name: str, most: int) -> int:
         most: The largest one.
 
     Raises:
-        RequestError: It is none, or out of its range.
+        RequestError: The text is not a whole number, or out of its range.
     """
     if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) > most:
         raise RequestError(f"{name} must be a whole number in 0…{most}")
@@ -61,7 +61,7 @@ async def json_body(request: Request, *, most: int = MAX_BODY) -> dict[str, Any]
         most: Largest number of bytes.
 
     Raises:
-        RequestError: It is none, or too large.
+        RequestError: The body is not JSON, or too large.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestError("the body must be JSON, with content-type: application/json", 415)

@@ -186,7 +186,7 @@ def _readers(value: _Value, channel: int, scale: float) -> Iterator[tuple[_Value
 
 
 def _after_activation(value: _Value) -> list[_Value]:
-    """Return a tensor, and those after it up to its activation: what one looks at for this unit."""
+    """Return a tensor, and those that follow through normalisations and activations, of which the last is displayed."""
     chain = [value]
     while len(chain[-1].readers) == 1 and isinstance(chain[-1].readers[0].module, (*NORMS, *POINTWISE)):
         chain.append(chain[-1].readers[0])

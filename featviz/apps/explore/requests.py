@@ -154,7 +154,7 @@ def read_choice(body: Mapping[str, Any], name: str, choices: Sequence[str], defa
     """Read a field with one of some texts; `null` stands for the default.
 
     Raises:
-        RequestError: It is none of them.
+        RequestError: The value is not one of the choices.
     """
     value = body.get(name)
     value = default if value is None else value
@@ -167,7 +167,7 @@ def read_id(body: Mapping[str, Any], name: str) -> str:
     """Read a field with an id.
 
     Raises:
-        RequestError: It is none.
+        RequestError: The value is not an id that the server gave.
     """
     value = body.get(name)
     if not isinstance(value, str) or not IDS.fullmatch(value):
@@ -179,7 +179,7 @@ def read_list(body: Mapping[str, Any], name: str, most: int) -> list[Any]:
     """Read a field with a list.
 
     Raises:
-        RequestError: It is none, or too long.
+        RequestError: The value is not a list, or too long.
     """
     value = body.get(name)
     if not isinstance(value, list) or len(value) > most:
@@ -192,7 +192,7 @@ def read_page(value: Any) -> str:
     """Read the id of a page.
 
     Raises:
-        RequestError: It is none.
+        RequestError: The value is not the id of a page.
     """
     if not isinstance(value, str) or not PAGES.fullmatch(value):
         raise RequestError(f"page must be 1…64 letters, digits, _ and -, got {shown(value)}")

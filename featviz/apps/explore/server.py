@@ -279,7 +279,7 @@ class Server:
         """Return the page that asks, which must listen to its events: otherwise its work would never be cancelled.
 
         Raises:
-            RequestError: It does not.
+            RequestError: The page has no open event stream.
         """
         page = read_page(body.get("page"))
         if not self._services.hub.listens(page):

@@ -73,7 +73,7 @@ def separate_inputs(network: Network, given: GivenInput) -> list[Any] | None:
 
     Raises:
         OutputError: A folder holds no input.
-        SettingError: There is none.
+        SettingError: The sequence is empty.
     """
     axes = len(network.size)
     if axes == 2:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -134,8 +133,3 @@ def _iterate(
         if i % CHECK_INTERVAL == 0 and bool((moved_by.abs() <= SETTLED * codes.abs().amax(-1, keepdim=True)).all()):
             break
     return codes
-
-
-def move(values: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Return tensors on a device, in a floating-point type; other values as they are."""
-    return values.to(device, dtype) if isinstance(values, Tensor) else values

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from featviz.checks import as_whole, check_text
 from featviz.errors import SettingError, nearest, shown
-from featviz.network.dictionaries.codes import Codec, move
+from featviz.network.dictionaries.codes import Codec
 from featviz.network.dictionaries.kinds import LINEAR, WITH_K, WITH_THRESHOLD, Kind
 
 _VECTORS = {"bias": 0.0, "gain": 1.0, "shift": 0.0, "threshold": 0.0}
@@ -172,7 +172,7 @@ class Dictionary:
             device: The device.
             dtype: Floating-point type.
         """
-        on_device = {name: move(tensor, device, dtype) for name, tensor in self.tensors.items()}
+        on_device = {name: tensor.to(device, dtype) for name, tensor in self.tensors.items()}
         return Codec(**on_device, k=self.k, is_linear=self.kind in LINEAR, is_nonnegative=self.kind == "nmf")
 
     def encode(self, x: Float[Tensor, "*n channels"]) -> Float[Tensor, "*n features"]:

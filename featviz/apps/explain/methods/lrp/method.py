@@ -202,7 +202,7 @@ def _check_target(request: AttributionRequest) -> None:
     """Check that the target is about layers of one network.
 
     Raises:
-        SettingError: It is not.
+        SettingError: The network is combined of several, or the target reads no layer.
     """
     network = request.network
     if OUTPUT not in network.heads:
