@@ -11,7 +11,7 @@ from typing import Any
 import featviz as fv
 from featviz.apps.accentuate.settings import AccentuationSettings
 from featviz.apps.dream.settings import DreamSettings
-from featviz.engine import entry_point
+from featviz.engine import check_network_or_name, entry_point
 from featviz.errors import warn
 from featviz.interfaces import ProgressSource, Transforms
 from featviz.io import Array, auto_bar, is_file, is_folder
@@ -28,7 +28,7 @@ RECIPE_NAMES = {
 """Classes that a recipe may name. There are no functions among them, so that a recipe can import or run nothing."""
 
 
-@entry_point
+@entry_point(any_axes=True, per_image=True, shows_images=True, checks={"network": check_network_or_name})
 def replay(
     recipe: fv.Recipe | str | Path,
     *,

@@ -1,6 +1,13 @@
 """Render images: prepare a job, run it in chunks, watch it, and return the result with its recipe."""
 
-from featviz.engine.arguments import entry_point
+from featviz.engine.arguments import (
+    check_layer,
+    check_network_or_name,
+    check_path,
+    check_path_or_none,
+    entry_point,
+    unchecked,
+)
 from featviz.engine.job import Start
 from featviz.engine.pictures import NUMBERS, check_rate, check_save
 from featviz.engine.presets import PRESETS, Preset, find_preset
@@ -11,6 +18,7 @@ from featviz.engine.result import Rendering, Robustness
 from featviz.engine.scoring import Scorer, open_scorer, score
 
 __all__ = [
-    "NUMBERS", "PRESETS", "Preset", "Recipe", "Rendering", "Robustness", "Scorer", "Start", "check_rate", "check_save",
-    "entry_point", "find_preset", "fingerprint", "open_scorer", "parse_repr", "parse_value", "render", "score",
+    "NUMBERS", "PRESETS", "Preset", "Recipe", "Rendering", "Robustness", "Scorer", "Start", "check_layer",
+    "check_network_or_name", "check_path", "check_path_or_none", "check_rate", "check_save", "entry_point",
+    "find_preset", "fingerprint", "open_scorer", "parse_repr", "parse_value", "render", "score", "unchecked",
 ]  # fmt: skip

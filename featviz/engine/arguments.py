@@ -8,8 +8,10 @@ import operator
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from types import MappingProxyType
+from typing import Any, ParamSpec, TypeVar, overload
 
 import numpy as np
 from torch import Tensor, nn
@@ -38,9 +40,44 @@ class _Calls(threading.local):
 _calls = _Calls()
 P = ParamSpec("P")
 R = TypeVar("R")
+Check = Callable[[str, Any], object]
+"""Check of an argument, given its name and value. Raises `SettingError`."""
 
 
-def entry_point(function: Callable[P, R]) -> Callable[P, R]:
+@dataclass(frozen=True)
+class EntryPoint:
+    """What a public function accepts that others do not.
+
+    Args:
+        name: Its name in messages: that of its command or option.
+        reads_text: Whether it accepts a network that reads text.
+        any_axes: Whether it accepts a network that reads signals, volumes or video.
+        per_image: Whether it accepts a network with inputs that are given per image, or with several optimised inputs.
+        shows_images: Whether it gives its images to an `ImageProgress`.
+        checks: Checks of arguments for which those in `CHECKS` do not suit.
+    """
+
+    name: str
+    reads_text: bool = False
+    any_axes: bool = False
+    per_image: bool = False
+    shows_images: bool = False
+    checks: Mapping[str, Check] = field(default_factory=dict)
+
+
+@overload
+def entry_point(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def entry_point(
+    *,
+    name: str = "",
+    reads_text: bool = False,
+    any_axes: bool = False,
+    per_image: bool = False,
+    shows_images: bool = False,
+    checks: Mapping[str, Check] = MappingProxyType({}),
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def entry_point(function: Callable[..., Any] | None = None, /, *, name: str = "", **accepted: Any) -> Any:
     """Check the arguments of a public function by their names, and run it in PyTorch's neutral state.
 
     Where it shows progress by default, only the outermost call does, and only in terminals and notebooks. `"live"` and
@@ -50,33 +87,42 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     entry in `CHECKS` are left to the function.
 
     Args:
-        function: A public function.
+        function: A public function that works on images, if the decorator has no arguments.
+        name: Name of the function in messages; empty for that in Python.
+        **accepted: Further fields of `EntryPoint`.
 
     Returns:
-        The same function, which raises `SettingError` for an argument that cannot be right.
+        The same function, which raises `SettingError` for an argument that cannot be right. Its attribute
+        `entry_point` holds what it accepts.
     """
+    if function is None:
+        return functools.partial(_checked, name=name, accepted=accepted)
+    return _checked(function, name="", accepted={})
+
+
+def _checked(function: Callable[P, R], *, name: str, accepted: Mapping[str, Any]) -> Callable[P, R]:
+    """Return a function that checks its arguments first. See `entry_point`."""
+    entry = EntryPoint(name or function.__name__, **accepted)
     signature = inspect.signature(function)
-    checks = {name: CHECKS[name] for name in signature.parameters if name in CHECKS}
-    automatic = {name for name, each in signature.parameters.items() if each.default is auto_bar}
-    checks |= OWN_CHECKS.get(function.__name__, {})
-    further = next((name for name, each in signature.parameters.items() if each.kind is each.VAR_KEYWORD), "")
+    checks = {each: CHECKS[each] for each in signature.parameters if each in CHECKS} | dict(entry.checks)
+    automatic = {each for each, parameter in signature.parameters.items() if parameter.default is auto_bar}
+    kinds = {parameter.kind: each for each, parameter in signature.parameters.items()}
+    further = kinds.get(inspect.Parameter.VAR_KEYWORD, "")
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        args, kwargs = tuple(map(_to_python, args)), {name: _to_python(each) for name, each in kwargs.items()}  # type: ignore
+        args, kwargs = tuple(map(_to_python, args)), {key: _to_python(each) for key, each in kwargs.items()}  # type: ignore
         given = signature.bind(*args, **kwargs).arguments
-        for name, value in given.get(further, {}).items():
-            if name in CHECKS and value is not None:
-                CHECKS[name](name, value)
-        for name, check in checks.items():
-            if name in given and not (given[name] is None and signature.parameters[name].default is None):
-                check(name, given[name])
-                if isinstance(given[name], Network):
-                    _check_inputs(function.__name__, given[name])
-                    _check_reads(function.__name__, given[name])
-                    _check_given(function.__name__, given[name])
-        progress = {name: _own_progress(function.__name__, name, given) for name in automatic}
-        shown = {name: each for name, each in progress.items() if name not in given or each is not given[name]}
+        for key, value in given.get(further, {}).items():
+            if key in CHECKS and value is not None:
+                CHECKS[key](key, value)
+        for key, check in checks.items():
+            if key in given and not (given[key] is None and signature.parameters[key].default is None):
+                check(key, given[key])
+                if isinstance(given[key], Network):
+                    _check_accepted(entry, given[key])
+        progress = {key: _own_progress(entry, key, given) for key in automatic}
+        shown = {key: each for key, each in progress.items() if key not in given or each is not given[key]}
         for each in progress.values():
             _draw_data(each, given.get("network"))
         kwargs.update(shown)  # type: ignore[arg-type]
@@ -90,6 +136,7 @@ def entry_point(function: Callable[P, R]) -> Callable[P, R]:
                 if isinstance(each, LiveImages):
                     each.close()
 
+    run.entry_point = entry  # type: ignore[attr-defined]
     return run
 
 
@@ -97,64 +144,46 @@ def _to_python(value: Any) -> Any:
     return value.item() if isinstance(value, np.bool_ | np.integer | np.floating) else value
 
 
-def _check_reads(function: str, network: Network) -> None:
-    """Check that a public function works on what a network reads.
+def _check_accepted(entry: EntryPoint, network: Network) -> None:
+    """Check that a public function works on a network.
 
     Raises:
-        SettingError: The network reads text, signals or volumes, and the function does not.
+        SettingError: The network has several inputs, or some per image, or reads something else than images, and the
+            function does not accept that.
     """
-    name = COMMANDS.get(function, function)
-    if network.tokens is not None and function not in READ_TEXT:
-        raise SettingError(f"{network.label} reads text, and {name} works on images; {USE}")
-    if len(network.size) != 2 and function not in ANY_AXES:
-        *most, last = sorted(ANY_AXES - {"score", "compare"})  # those that are commands, too
-        raise SettingError(
-            f"{network.label} reads inputs of size {network.size}, and {name} works on images, which have height "
-            f"and width; use {', '.join(most)} or {last}"
-        )
-
-
-def _check_given(function: str, network: Network) -> None:
-    """Check that a public function that makes batches of its own gets inputs that are the same for all images.
-
-    Raises:
-        SettingError: Inputs are given per image.
-    """
-    if network.given_per_image and function not in PER_IMAGE:
-        own = ", ".join(network.given_per_image)
-        raise SettingError(
-            f"{network.label} has the input(s) {own} per image, and {function} needs them for all images; give one row "
-            "with net.with_given(...)"
-        )
-
-
-def _check_inputs(function: str, network: Network) -> None:
-    """Check that a public function that works on one input gets a network that optimises one.
-
-    Raises:
-        SettingError: It optimises several.
-    """
-    if network.inputs and function not in SEVERAL_INPUTS:
+    if network.inputs and not entry.per_image:
         _, *others = network.inputs
         values = ", ".join(f"{name!r}: ..." for name in others)
         raise SettingError(
-            f"{network.label} optimises {' and '.join(network.inputs)}, and {function} works on one input; give a "
+            f"{network.label} optimises {' and '.join(network.inputs)}, and {entry.name} works on one input; give a "
             f"value for {', '.join(map(repr, others))}: net.with_given({{{values}}})"
+        )
+    if network.tokens is not None and not entry.reads_text:
+        raise SettingError(f"{network.label} reads text, and {entry.name} works on images; {FOR_TEXT}")
+    if len(network.size) != 2 and not entry.any_axes:
+        raise SettingError(
+            f"{network.label} reads inputs of size {network.size}, and {entry.name} works on images, which have height "
+            f"and width; {FOR_ANY_AXES}"
+        )
+    if network.given_per_image and not entry.per_image:
+        own = ", ".join(network.given_per_image)
+        raise SettingError(
+            f"{network.label} has the input(s) {own} per image, and {entry.name} needs them for all images; give one "
+            "row with net.with_given(...)"
         )
 
 
-def _own_progress(function: str, name: str, given: Mapping[str, Any]) -> Progress | None:
+def _own_progress(entry: EntryPoint, name: str, given: Mapping[str, Any]) -> Progress | None:
     """Return the progress callback of a call, which gives a callback, a name (`"bar"`, `"live"`) or nothing.
 
     Raises:
         SettingError: `"live"` is given, and the function has no images to show.
     """
-    images = function in HAVE_IMAGES
     if name not in given:
-        return None if _calls.depth else default_progress(function, images=images)
-    if given[name] == "live" and not images:
-        raise SettingError(f'{name}="live" works in {", ".join(HAVE_IMAGES)} only; give {function} "bar", or None')
-    return named_progress(given[name], function) if isinstance(given[name], str) else given[name]
+        return None if _calls.depth else default_progress(entry.name, images=entry.shows_images)
+    if given[name] == "live" and not entry.shows_images:
+        raise SettingError(f'{name}="live" works in {FOR_LIVE} only; give {entry.name} "bar", or None')
+    return named_progress(given[name], entry.name) if isinstance(given[name], str) else given[name]
 
 
 def _draw_data(progress: Any, network: Any) -> None:
@@ -170,7 +199,7 @@ def _draw_data(progress: Any, network: Any) -> None:
             progress.draw_with(functools.partial(pictures_of, spec=spec))
 
 
-def _anything(_name: str, _value: Any) -> None:
+def unchecked(_name: str, _value: Any) -> None:
     """Check nothing."""
 
 
@@ -180,7 +209,8 @@ def _network(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a Network, got {type(value).__name__}; {made}")
 
 
-def _network_or_name(name: str, value: Any) -> None:
+def check_network_or_name(name: str, value: Any) -> None:
+    """Check that a value is a network, or text that names one."""
     if not isinstance(value, str):
         _network(name, value)
 
@@ -203,7 +233,8 @@ def _pan(name: str, value: Any) -> None:
         check_number(f"each number of {name}", share, at_least=-1, at_most=1)
 
 
-def _path(name: str, value: Any) -> None:
+def check_path(name: str, value: Any) -> None:
+    """Check that a value is a path."""
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise SettingError(f"{name} must be a path, got {shown(value)}")
     try:
@@ -214,9 +245,10 @@ def _path(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a path, got a name of more than {MAX_NAME_BYTES} bytes")
 
 
-def _path_or_none(name: str, value: Any) -> None:
+def check_path_or_none(name: str, value: Any) -> None:
+    """Check that a value is a path or `None`."""
     if value is not None:
-        _path(name, value)
+        check_path(name, value)
 
 
 def _progress(name: str, value: Any) -> None:
@@ -237,7 +269,8 @@ def _name(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a layer's name, got {shown(value)}")
 
 
-def _layer(name: str, value: Any) -> None:
+def check_layer(name: str, value: Any) -> None:
+    """Check that a value is a layer, by name or as a module, or a sequence of them."""
     for each in value if isinstance(value, list | tuple) and value else [value]:
         if not isinstance(each, str | nn.Module):
             raise SettingError(f"{name} must be a layer, by name or as a module, got {shown(value)}")
@@ -266,9 +299,10 @@ def _pairs(name: str, value: Any) -> None:
         _classes(name, pair)
 
 
-def _start(name: str, value: Any) -> None:
+def check_start(name: str, value: Any) -> None:
+    """Check that a value is a path, or numbers of images."""
     if not isinstance(value, Tensor | np.ndarray):
-        _path(name, value)
+        check_path(name, value)
 
 
 def _recipe(name: str, value: Any) -> None:
@@ -291,28 +325,15 @@ def _mapping(name: str, value: Any) -> None:
         raise SettingError(f"{name} must be a dict of names and values, got {shown(value)}")
 
 
-HAVE_IMAGES = ("render", "dream", "replay", "accentuate")
-"""Public functions that give their images to an `ImageProgress`."""
-READ_TEXT = frozenset(("attention", "compare", "embeddings", "explain"))
-"""Public functions that accept a network that reads text."""
-ANY_AXES = frozenset(
-    ("blocks", "compare", "dream", "evidence", "examples", "explain", "gallery", "render", "replay", "score", "sweep")
-)
-"""Public functions that accept a network that reads signals, volumes or video."""
-COMMANDS = {
-    "match_units": "--match", "fit_dictionary": "dictionary", "from_photographs": "concept",
-    "dream_video": "dream of a video", "dream_zoom": "dream --zoom",
-}  # fmt: skip
-"""Names on the command line of public functions that are called otherwise."""
-PER_IMAGE = frozenset(("render", "replay", "score"))
-"""Public functions that accept a network with inputs that are given per image."""
-SEVERAL_INPUTS = PER_IMAGE
-"""Public functions that accept a network with several optimised inputs."""
-USE = "use explain, compare, attention or embeddings"
-"""What to do instead."""
-CHECKS: Mapping[str, Callable[[str, Any], object]] = {
+FOR_LIVE = "render, dream, replay, accentuate"
+"""Functions that show images as they form, for a message."""
+FOR_TEXT = "use explain, compare, attention or embeddings"
+"""Functions that accept a network that reads text, for a message."""
+FOR_ANY_AXES = "use blocks, dream, evidence, examples, explain, gallery, render, replay or sweep"
+"""Functions that accept a network that reads signals, volumes or video, and are commands, for a message."""
+CHECKS: Mapping[str, Check] = {
     **dict.fromkeys(("network", "judge", "first", "second"), _network),
-    **dict.fromkeys(("layers", "second_layers"), _names), "layer": _layer, "classes": _classes,
+    **dict.fromkeys(("layers", "second_layers"), _names), "layer": check_layer, "classes": _classes,
     "only_class": _one_class, "size": check_size, "execution": _execution, "own": _mapping, "progress": _progress,
     "quality": _quality, "pan": _pan, "lr": check_number, "batch": as_whole, "pairs": _pairs, "recipe": _recipe,
     "scan_progress": _progress,
@@ -330,20 +351,11 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     **dict.fromkeys(
         ("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps", "elevation", "weight"), check_number
     ),
-    **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights", "start"), _path),
-    **dict.fromkeys(("dictionary", "labels", "match", "mesh"), _path),
+    **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights"), check_path),
+    "start": check_path,
+    **dict.fromkeys(("dictionary", "labels", "match", "mesh"), check_path),
 }  # fmt: skip
 """Check of each argument, by name."""
-OWN_CHECKS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
-    "from_photographs": {"positive": _path, "negative": _path},
-    "render": {"seed": _anything, "start": _start},  # checked by the job, which accepts more
-    "circuit": {"source": _layer},
-    "match_units": {"match": _path_or_none},
-    "embeddings": {"source": _anything},  # a file, a network or a pair
-    "judge": {"network": _network_or_name},
-    "replay": {"network": _network_or_name},
-}
-"""Functions that accept something else under a name."""
 
 
 def _is_whole(value: Any) -> bool:

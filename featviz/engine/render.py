@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.engine.arguments import entry_point
+from featviz.engine.arguments import check_start, entry_point, unchecked
 from featviz.engine.chunks import Chunks
 from featviz.engine.job import Job, Start
 from featviz.engine.memory import keep_freed_memory
@@ -39,7 +39,7 @@ MOVED = 0.01
 """An image has moved if a pixel differs from the start by more than this, in [0, 1]."""
 
 
-@entry_point
+@entry_point(any_axes=True, per_image=True, shows_images=True, checks={"seed": unchecked, "start": check_start})
 @torch.enable_grad()
 def render(
     network: Network,

@@ -97,7 +97,7 @@ def open_scorer(
         yield Scorer(bound, forward)
 
 
-@entry_point
+@entry_point(any_axes=True, per_image=True)
 @torch.no_grad()
 def score(
     network: Network, objective: ObjectiveSource | Sequence[ObjectiveSource], images: Float[Tensor, "n c *size"]

@@ -213,6 +213,8 @@ def sized(param: Param | Spatial, size: Size | None, batch: int) -> Param:
         return Image(size, batch, param)
     if isinstance(param, Wrapper):
         return replace(param, param=sized(param.param, size, batch))  # type: ignore[type-var]
+    if not isinstance(param, Param):  # `render` says what is wrong
+        return param
     own = {"size": (param.size, size or param.size), "batch": (param.batch, batch if batch != 1 else param.batch)}
     for name, (there, wanted) in own.items():
         if there is not None and there != wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from fractions import Fraction
@@ -19,7 +20,7 @@ from robustness.values import Unprintable
 from torch import nn
 
 import featviz as fv
-from featviz.engine.arguments import CHECKS
+from featviz.engine.arguments import CHECKS, FOR_ANY_AXES, FOR_LIVE, FOR_TEXT
 
 BAD = {
     "object": object(),
@@ -140,6 +141,20 @@ def test_every_check_accepts_the_defaults():
         for argument, parameter in inspect.signature(getattr(fv, name)).parameters.items():
             if name != "fit_prior" and argument in CHECKS and parameter.default not in (parameter.empty, None):
                 CHECKS[argument](argument, parameter.default)
+
+
+def test_messages_name_the_functions_that_accept_something():
+    entries = [
+        found.entry_point for name in fv.__all__ if (found := getattr(fv, name)) and hasattr(found, "entry_point")
+    ]
+    listed = {
+        "any_axes": FOR_ANY_AXES.removeprefix("use "),
+        "reads_text": FOR_TEXT.removeprefix("use "),
+        "shows_images": FOR_LIVE,
+    }
+    for trait, text in listed.items():
+        known = {entry.name for entry in entries if getattr(entry, trait)}
+        assert set(re.split(", | or ", text)) == known - ({"score", "compare"} if trait == "any_axes" else set())
 
 
 METHODS = sorted(name for name in fv.methods.__all__ if inspect.isclass(getattr(fv.methods, name)))

@@ -33,7 +33,7 @@ OPAQUE_SHARE = 0.1
 """Share of the pixels, those with the largest accumulated gradient, that are opaque."""
 
 
-@entry_point
+@entry_point(shows_images=True)
 def accentuate(
     network: fv.Network,
     image: GivenImage,

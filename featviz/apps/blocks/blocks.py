@@ -38,7 +38,7 @@ MIN_LENGTH = 1e-3
 """Value of each channel in the direction of a cell or group without any activation."""
 
 
-@entry_point
+@entry_point(any_axes=True)
 def blocks(
     network: fv.Network,
     image: GivenImage,

@@ -25,7 +25,7 @@ from featviz.apps.shared.icons import check_icon_param
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.targets import Target
 from featviz.apps.shared.unit_lookup import unit_of
-from featviz.engine import entry_point
+from featviz.engine import check_layer, entry_point
 from featviz.io import Store, auto_bar, check_outside, is_folder, open_image
 from featviz.network import LayerLike
 
@@ -33,7 +33,7 @@ MAX_INPUTS, MAX_DEPTH, MAX_GROUPS = 50, 4, 20
 """Largest number of inputs of each sign on a page, of steps from the unit, and of groups of inputs."""
 
 
-@entry_point
+@entry_point(checks={"source": check_layer})
 def circuit(
     network: fv.Network,
     unit: Target,

@@ -17,7 +17,7 @@ from featviz.apps.concepts.photographs import activations_of
 from featviz.apps.concepts.sensitivity import concept_sensitivity
 from featviz.apps.shared.targets import Target
 from featviz.checks import check_flag, check_kind
-from featviz.engine import entry_point
+from featviz.engine import check_path, entry_point
 from featviz.io import auto_bar
 from featviz.network import LayerLike
 
@@ -57,7 +57,7 @@ class Concept:
             )
 
     @classmethod
-    @entry_point
+    @entry_point(name="concept", checks={"positive": check_path, "negative": check_path})
     def from_photographs(
         cls,
         network: fv.Network,

@@ -36,7 +36,7 @@ SMALLEST_K = 8
 """Smallest default of k."""
 
 
-@entry_point
+@entry_point(name="dictionary")
 def fit_dictionary(
     network: fv.Network,
     photographs: str | Path,

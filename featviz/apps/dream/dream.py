@@ -31,7 +31,7 @@ Outside of it, the blocks at this nesting level do not follow each other, such a
 """
 
 
-@entry_point
+@entry_point(any_axes=True, shows_images=True)
 def dream(
     network: fv.Network,
     image: GivenImage,

@@ -37,7 +37,7 @@ MIN_FLOW_SIDE = 16
 Frame = UInt8[np.ndarray, "h w 3"]
 
 
-@entry_point
+@entry_point(name="dream --zoom")
 def dream_zoom(
     network: fv.Network,
     image: str | Path | Float[Tensor, "... c h w"],
@@ -106,7 +106,7 @@ def dream_zoom(
     return render_frames(original, execution)
 
 
-@entry_point
+@entry_point(name="dream of a video")
 def dream_video(
     network: fv.Network,
     source: str | Path,

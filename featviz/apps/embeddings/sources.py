@@ -17,13 +17,13 @@ from featviz.apps.embeddings.embeddings import Embeddings
 from featviz.apps.embeddings.photographs import embed_folder
 from featviz.apps.embeddings.vector_file import read_vectors
 from featviz.apps.shared.embedding import last_layer
-from featviz.engine import entry_point
+from featviz.engine import entry_point, unchecked
 from featviz.errors import shown
 from featviz.io import auto_bar
 from featviz.network import LayerLike
 
 
-@entry_point
+@entry_point(reads_text=True, checks={"source": unchecked})
 def embeddings(
     source: str | Path | fv.Network | tuple[Sequence[str], Any],
     *,

@@ -116,7 +116,7 @@ class AttentionRecord:
         return path
 
 
-@entry_point
+@entry_point(reads_text=True)
 def attention(network: fv.Network, image: GivenImage, target: Target | None = None) -> AttentionRecord:
     """Record the attention weights of a transformer for one image or text, in every layer and head.
 

@@ -78,7 +78,7 @@ class Evidence:
         return "\n".join(f"{row[0]:{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]}" for row in rows)
 
 
-@entry_point
+@entry_point(any_axes=True)
 def evidence(
     network: fv.Network,
     photographs: str | Path,

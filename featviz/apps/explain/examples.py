@@ -293,7 +293,7 @@ class Examples:
         return gradient.cpu()
 
 
-@entry_point
+@entry_point(any_axes=True)
 def examples(
     network: fv.Network,
     photographs: str | Path,

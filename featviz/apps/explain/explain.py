@@ -43,7 +43,7 @@ TOLERANCE = 0.05
 """Relative error of a guaranteed sum above which a warning is given."""
 
 
-@entry_point
+@entry_point(reads_text=True, any_axes=True)
 def explain(
     network: fv.Network,
     image: GivenImage,
@@ -139,7 +139,7 @@ def _attribution(
     )
 
 
-@entry_point
+@entry_point(reads_text=True, any_axes=True)
 def compare(
     network: fv.Network,
     image: GivenImage,

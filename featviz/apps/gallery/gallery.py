@@ -34,7 +34,7 @@ DIVERSITY_WEIGHT = 10.0
 """Weight of `Diversity` beside the objective of a class or unit."""
 
 
-@entry_point
+@entry_point(any_axes=True)
 def gallery(
     network: fv.Network,
     output: str | Path,

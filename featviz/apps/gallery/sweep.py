@@ -29,7 +29,7 @@ from featviz.io import Store, auto_bar, check_outside, new_store, unique_slug
 from featviz.network import OUTPUT
 
 
-@entry_point
+@entry_point(any_axes=True)
 def sweep(
     network: fv.Network,
     output: str | Path,

@@ -23,7 +23,7 @@ from featviz.apps.replay import check_weights, load_recipe_network, with_recipe_
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.targets import Target
 from featviz.checks import check_flag
-from featviz.engine import entry_point
+from featviz.engine import check_network_or_name, entry_point
 from featviz.param.spectrum import slope
 
 TOP_SHARE = 0.005
@@ -52,7 +52,7 @@ NO_BETTER_THAN_NOISE = "scores no higher than noise"
 """The verdicts on an image of any other unit."""
 
 
-@entry_point
+@entry_point(checks={"network": check_network_or_name})
 def judge(
     images: Judgeable | Sequence[Judgeable],
     target: Target | Sequence[Target] | None = None,

@@ -16,7 +16,7 @@ from featviz.apps.shared.image_batches import SkippedFiles, image_batches
 from featviz.apps.shared.main_blocks import block_at
 from featviz.apps.shared.probe import noise
 from featviz.checks import check_number
-from featviz.engine import entry_point
+from featviz.engine import check_path_or_none, entry_point
 from featviz.errors import plain_spelling, warn
 from featviz.io import is_folder
 from featviz.network import batch_norm_layers
@@ -76,7 +76,7 @@ class Matched:
     chosen: str
 
 
-@entry_point
+@entry_point(name="--match", checks={"match": check_path_or_none})
 def match_units(
     network: fv.Network,
     units: Sequence[Objective],
