@@ -387,3 +387,33 @@ def test_other_files_are_not_read_as_priors(text, tmp_path):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(fv.OutputError, match=r"p.json is not a prior; create one with: featviz fit-prior FOLDER$"):
         Prior.load(tmp_path / "p.json")
+
+
+class Own:
+    """A param of a user that sets its own size."""
+
+    size, batch = (24, 24), 2
+
+    def start(self, rng, channels, size):
+        return [torch.zeros(len(rng), channels, *size, requires_grad=True)]
+
+    def fit(self, images):
+        return [images.clone().requires_grad_()]
+
+    def images(self, leaves, size):
+        return leaves[0].sigmoid()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"size": 32}, "Own has its own size, (24, 24); leave out size=(32, 32)"),
+        ({"batch": 3}, "Own has its own batch, 2; leave out batch=3"),
+    ],
+)
+def test_a_size_that_a_param_ignores_is_refused(given, message):
+    net = toys.plain()
+    assert fv.render(net, "conv2:1", param=Own(), steps=1).images.shape == (2, 3, 24, 24)
+    with pytest.raises(fv.SettingError) as caught:
+        fv.render(net, "conv2:1", param=Own(), steps=1, **given)
+    assert str(caught.value) == message
