@@ -50,7 +50,7 @@ class RayBackend:
         gpus = 1 if network.device.type == "cuda" else 0
         resources = ray.cluster_resources()
         available = int(resources.get("GPU", 0) if gpus else resources.get("CPU", 1) // self.threads)
-        count = max(1, min(self.workers or available, len(batches)))
+        count = min(self._worker_count(available, "GPU" if gpus else f"{self.threads} CPU thread(s)"), len(batches))
         _pickle_user_modules(ray, network)
         network_ref, worker_class = ray.put(network), ray.remote(_Worker)
         options = {"num_cpus": self.threads, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": -1}
@@ -70,6 +70,24 @@ class RayBackend:
         finally:
             for worker in workers:
                 ray.kill(worker)
+
+    def _worker_count(self, available: int, each: str) -> int:
+        """Return the number of workers. Those for which there is no room would be waited for without end.
+
+        Args:
+            available: Number of workers for which the cluster has room now.
+            each: What each worker needs, for the message.
+
+        Raises:
+            SettingError: There is no room for any, and the cluster is of this machine, or no number was given.
+        """
+        can_grow = self.address != "local"  # a cluster may start nodes when they are needed
+        if not available and not (can_grow and self.workers):
+            raise fv.SettingError(
+                f"the Ray cluster at {self.address!r} has no room for a worker, which needs a {each}; give fewer "
+                "threads, or another address"
+            )
+        return self.workers if self.workers and can_grow else min(self.workers or available, available)
 
 
 class _Worker:
