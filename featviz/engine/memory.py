@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import psutil
 import torch
@@ -39,6 +40,7 @@ second is twice that."""
 
 _open_contexts: list[None] = []
 """One item per open `keep_freed_memory`."""
+_lock = Lock()
 
 
 def free_bytes(device: torch.device) -> int:
@@ -113,14 +115,16 @@ def keep_freed_memory(device: torch.device) -> Iterator[None]:
         yield
         return
     try:
-        _open_contexts.append(None)
+        with _lock:
+            _open_contexts.append(None)
         if not mallopt(M_MMAP_THRESHOLD, UNLIMITED):  # glibc before 2.35 has an upper limit
             mallopt(M_MMAP_THRESHOLD, DEFAULT_MAX)
         mallopt(M_TRIM_THRESHOLD, UNLIMITED)
         yield
     finally:
-        _open_contexts.pop()
-        if not _open_contexts:  # the thresholds belong to the process: the last context to close resets them
-            mallopt(M_MMAP_THRESHOLD, DEFAULT_MAX)
-            mallopt(M_TRIM_THRESHOLD, 2 * DEFAULT_MAX)
-            trim(0)
+        with _lock:
+            _open_contexts.pop()
+            if not _open_contexts:  # the thresholds belong to the process: the last context to close resets them
+                mallopt(M_MMAP_THRESHOLD, DEFAULT_MAX)
+                mallopt(M_TRIM_THRESHOLD, 2 * DEFAULT_MAX)
+                trim(0)

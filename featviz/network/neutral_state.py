@@ -22,7 +22,7 @@ def neutral_state() -> Iterator[None]:
     """
     with ExitStack() as stack:
         for setting in _PROCESS_SETTINGS:
-            stack.enter_context(setting.neutral())
+            stack.enter_context(setting.applied())
         for kind in DEVICE_TYPES:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
@@ -38,28 +38,28 @@ class _ProcessSetting:
     Args:
         read: Returns its value.
         write: Sets it.
-        neutral: Values that are left as they are. The first one replaces any other.
+        wanted: Values that are left as they are. The first one replaces any other.
     """
 
-    def __init__(self, read: Callable[[], Any], write: Callable[[Any], Any], *neutral: Any) -> None:
-        self._read, self._write, self._neutral = read, write, neutral
-        self._lock, self._open, self._before = Lock(), 0, neutral[0]
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], Any], *wanted: Any) -> None:
+        self._read, self._write, self._wanted = read, write, wanted
+        self._lock, self._open, self._before = Lock(), 0, wanted[0]
 
     @contextmanager
-    def neutral(self) -> Iterator[None]:
-        """Set the neutral value, and restore the other one where the last of all open contexts ends."""
+    def applied(self) -> Iterator[None]:
+        """Set a wanted value, and restore the former one when the last of all open contexts ends."""
         with self._lock:
             if self._open == 0:
                 self._before = self._read()
-                if self._before not in self._neutral:
-                    self._write(self._neutral[0])
+                if self._before not in self._wanted:
+                    self._write(self._wanted[0])
             self._open += 1
         try:
             yield
         finally:
             with self._lock:
                 self._open -= 1
-                if self._open == 0 and self._before not in self._neutral:
+                if self._open == 0 and self._before not in self._wanted:
                     self._write(self._before)
 
 
@@ -106,7 +106,7 @@ def fast_on_gpu(device: torch.device, *, benchmark: bool) -> Iterator[None]:
     with ExitStack() as stack:
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
-            stack.enter_context(_TF32.neutral())
+            stack.enter_context(_TF32.applied())
             if benchmark:
-                stack.enter_context(_BENCHMARK.neutral())
+                stack.enter_context(_BENCHMARK.applied())
         yield
