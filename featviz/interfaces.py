@@ -112,6 +112,8 @@ class Traits:
             (`ramp(0, 5, 0.5)` has 0.5). A missing gradient is an error only after these steps.
         remembers: The score depends on earlier calls, as a running mean does. Steps are then not recorded as a CUDA
             graph, which would repeat the operations of one call.
+        aligned: The score compares each position with the same position of an image that is not transformed, as feature
+            inversion does. By default, the image is then not transformed either.
     """
 
     compares_images: bool = False
@@ -119,6 +121,7 @@ class Traits:
     depends_on_position: bool = False
     zero_until: float = 0.0
     remembers: bool = False
+    aligned: bool = False
 
     def __or__(self, other: Traits) -> Traits:
         """Combine the traits of two parts of one objective.
@@ -135,6 +138,7 @@ class Traits:
             self.depends_on_position or other.depends_on_position,
             max(self.zero_until, other.zero_until),
             self.remembers or other.remembers,
+            self.aligned or other.aligned,
         )
 
 

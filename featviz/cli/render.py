@@ -37,7 +37,8 @@ def render(
     objectives: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="OBJECTIVE...", help='Such as stage2:5, stage2:5@3,4 or "logit:spiral - tv + 2*diversity(stage2)".'
+            metavar="OBJECTIVE...",
+            help='Such as stage2:5, stage2:5@3,4 or "logit:spiral * (1 + diversity(stage2)) - tv".',
         ),
     ] = None,
     *,

@@ -113,7 +113,8 @@ class Job:
         seeds = _seeds(seed, count)
         rng = Generators(seeds)
         leaves, images = _first_images(param, rng, network, size, start_images)
-        transforms = _complete_transforms(transforms, param, network)
+        aligned = any(traits_of(each).aligned for each in objectives)
+        transforms = _complete_transforms(transforms, param, network, aligned=aligned)
         view = View.prepare(transforms, network, images, execution.tile, _layers(objectives))
         for each in objectives:
             view.check(each)
@@ -156,6 +157,12 @@ class Job:
     def names(self) -> tuple[str, ...]:
         """Name of the objective of each image."""
         return tuple(str(objective) for objective in self.objectives for _ in range(self.param.batch))
+
+    @property
+    def minimises(self) -> list[bool]:
+        """Whether the objective of each image has a negative sign."""
+        signs = [isinstance(each, Objective) and each.is_negative for each in self.objectives]
+        return [sign for sign in signs for _ in range(self.param.batch)]
 
     @property
     def packing(self) -> dict[str, Any]:
@@ -417,10 +424,10 @@ def _resized_start(images: Float[Tensor, "n c *size"], size: Size) -> Float[Tens
 
 
 def _complete_transforms(
-    transforms: Transforms | Transform | Geometric | None, param: Param, network: Network
+    transforms: Transforms | Transform | Geometric | None, param: Param, network: Network, *, aligned: bool
 ) -> Transforms:
     if transforms is None:
-        return usual_transforms(param, network.input.axes)
+        return usual_transforms(param, network.input.axes, aligned=aligned)
     given = transforms if isinstance(transforms, Sequence) else (transforms,)
     for transform in given:
         if not isinstance(transform, Transform | Geometric | Module):

@@ -24,8 +24,10 @@ FINITE_EVERY = 64
 
 DEAD = (
     "no gradient reaches the image, not even one that is redirected through inactive units; try another seed, a start "
-    "with more contrast: param=Fourier(std=0.25), or another objective, such as a logit instead of its probability"
+    "with more contrast (the param Fourier(std=0.25)), or another objective, such as a logit instead of its probability"
 )
+MINIMISED = "; a unit after a ReLU is never below 0, so there may be no image that shows its opposite"
+"""Added to `DEAD` for an objective with a negative sign."""
 FEW_STEPS = (
     f"; gradients are redirected in the first half of the steps only, so give steps={2 * REDIRECT_STEPS} or more"
 )
@@ -108,10 +110,18 @@ class Monitor:
         steps: Number of steps of the render.
         uses_network: For each image, whether its objective has layers.
         zero_steps: Number of initial steps during which the objective may have no gradient.
+        minimises: For each image, whether its objective has a negative sign; empty for none.
     """
 
-    def __init__(self, names: tuple[str, ...], steps: int, uses_network: Sequence[bool], zero_steps: int = 0) -> None:
-        self.names = names
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        steps: int,
+        uses_network: Sequence[bool],
+        zero_steps: int = 0,
+        minimises: Sequence[bool] = (),
+    ) -> None:
+        self.names, self._minimises = names, minimises or [False] * len(names)
         self._redirect_steps = min(REDIRECT_STEPS, steps // 2)
         self._last_check = max(self._redirect_steps, zero_steps) + CHECK_STEPS[-1]
         # Checks wait for the device, so they get rarer: 1, 2, 4, 8 and 16 steps after gradients are the network's own.
@@ -124,9 +134,10 @@ class Monitor:
         self._flag: Tensor | None = None  # whether any score of the last checked step was finite
         self._flag_copied: torch.cuda.Event | None = None
 
-    @property
-    def _no_gradient(self) -> str:
-        return DEAD if self._redirect_steps == REDIRECT_STEPS else DEAD + FEW_STEPS
+    def _no_gradient(self, minimises: bool) -> str:
+        """Return what is wrong with an image that gets no gradient."""
+        few = "" if self._redirect_steps == REDIRECT_STEPS else FEW_STEPS
+        return f"{DEAD}{few}{MINIMISED if minimises else ''}"
 
     @property
     def steps(self) -> int:
@@ -166,7 +177,7 @@ class Monitor:
             self._alive |= gradients.images & (gradients.views | ~self._uses_network)
             self._all_alive, self._dead = bool(self._alive.all()), ~self._alive
             if self.steps == self._last_check and not self._alive.any():
-                raise RenderError(self._no_gradient)
+                raise RenderError(self._no_gradient(all(self._minimises)))
         if self.steps % FINITE_EVERY == 0:
             self._check_finite(scores)
 
@@ -224,7 +235,7 @@ class Monitor:
         if not finite.any():
             raise RenderError(self._not_finite(slice(None)))
         found = {
-            i: self._no_gradient if finite[i] else self._not_finite(i)
+            i: self._no_gradient(self._minimises[i]) if finite[i] else self._not_finite(i)
             for i in (dead | ~finite).nonzero().flatten().tolist()
         }
         suspect = ~dead & finite & (torch.ones_like(finite) if moved is None else moved)

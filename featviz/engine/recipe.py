@@ -106,14 +106,47 @@ class Recipe:
     def of(cls, path: str | Path | bytes | Image) -> Recipe:
         """Read the recipe of a file that featviz saved, of its bytes, or of a Pillow image opened from one.
 
-        The recipe of a .npy, .mp4 or .webm file is in the file beside it, whose name has .json added.
+        The recipe of a .npy, .mp4 or .webm file is in the file beside it, whose name has .json added. Files that the
+        recipe names by relative paths are looked for in the current folder, then in those above the image.
 
         Raises:
             OutputError: The file is missing or no image.
             RecipeError: It holds no recipe, or one that cannot be read.
         """
         path = Path(path) if isinstance(path, str) else path
-        return cls.from_json(recipe_in(path) if isinstance(path, Path) else read_recipe(path))
+        if isinstance(path, Path):
+            return cls.from_json(recipe_in(path))._with_files_above(path)
+        return cls.from_json(read_recipe(path))
+
+    def _with_files_above(self, image: Path) -> Recipe:
+        """Return the recipe with the paths of its files as seen from here.
+
+        Relative paths are those from the folder in which the image was rendered, often one above that of the image.
+        """
+        named = [*self.files, self.start, self.weights, *(file for file, _ in self.dictionaries.values())]
+        moved = {name: _find_above(name, image) for name in named if name and name not in ("default", "none")}
+        moved = {name: file for name, file in moved.items() if file != name}
+
+        def follow(text: str) -> str:
+            for name, file in moved.items():
+                text = text.replace(repr(name), repr(file))
+            return text
+
+        def place(name: str | None) -> str | None:
+            return None if name is None else moved.get(name, name)
+
+        dream = self.dream and {key: place(value) if key == "mask" else value for key, value in self.dream.items()}
+        return replace(
+            self,
+            objectives=tuple(map(follow, self.objectives)),
+            param=follow(self.param),
+            transforms=follow(self.transforms),
+            files={moved.get(name, name): content for name, content in self.files.items()},
+            start=place(self.start),
+            weights=place(self.weights),
+            dictionaries={layer: (moved.get(file, file), which) for layer, (file, which) in self.dictionaries.items()},
+            dream=dream,
+        )
 
     def arguments(self, names: Mapping[str, Any], transforms: Any = None) -> dict[str, Any]:
         """Rebuild the arguments of `fv.render`, except the network.
@@ -154,6 +187,7 @@ class Recipe:
             if self.files.get(file) != content:
                 raise RecipeError(
                     f"the image was rendered with the file {file}, which is missing or has changed; restore the file"
+                    f"{'' if Path(file).is_absolute() else ', in the current folder or in one above the image'}"
                 )
 
     def check_classes(self, heads: Mapping[str, Sequence[str]], *objectives: Any) -> None:
@@ -369,3 +403,11 @@ def _to_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _to_tuples(inner) for key, inner in value.items()}
     return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
+
+
+def _find_above(name: str, image: Path) -> str:
+    """Return the path of a file with a relative path from the current folder, or from one above an image."""
+    if Path(name).is_absolute() or is_file(name):
+        return name
+    places = (folder / name for folder in image.absolute().parents)
+    return next((str(place) for place in places if is_file(place)), name)

@@ -80,8 +80,9 @@ def render(
             of the network (4/7 of it for drafts).
         batch: Number of images of each objective; 1 for the param's own.
         transforms: One transform or a sequence of them; `()` for none; or text, such as `"lucid"`. `None` for
-            `transforms.STANDARD`, for `transforms.NEAR` with a param that has the trait `close_views`, and for those of
-            `featviz.transforms.presets.USUAL` with signals, volumes and video. With several optimised inputs, a dict of
+            `transforms.STANDARD`, for none with an objective that has the trait `aligned`, for `transforms.NEAR` with a
+            param that has the trait `close_views`, and for those of `featviz.transforms.presets.USUAL` with signals,
+            volumes and video. With several optimised inputs, a dict of
             these by name of the input; inputs that are not in the dict get the default.
         optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`. `None` for `Adam()`.
         lr: Initial learning rate of Adam, > 0; `None` for that of `optimizer`.
@@ -121,7 +122,7 @@ def render(
     optimizer, steps = as_optimizer(optimizer, lr), preset.steps if steps is None else steps
     _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
-    monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps))
+    monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps), job.minimises)
     stepper, last = optimizer.begin(job.leaves, steps), steps if until is None else min(until, steps)
     current = partial(job.images, job.leaves)
     report = Reporter(progress, steps, current)

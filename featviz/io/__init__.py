@@ -41,7 +41,7 @@ from featviz.io.locks import locked
 from featviz.io.nifti import NIFTI, check_nibabel, read_nifti, save_nifti
 from featviz.io.npy import NPY, recipe_beside, save_npy
 from featviz.io.plots import check_matplotlib, draw_lines, has_matplotlib, plot_signal
-from featviz.io.progress import auto_bar, default_progress, named_progress, progress_bar
+from featviz.io.progress import auto_bar, close_bars, default_progress, named_progress, progress_bar
 from featviz.io.resizing import linear_mode, resize
 from featviz.io.samples import SAMPLE_ENDINGS, fit_size, parts_of, read_data, read_samples
 from featviz.io.store import Store, new_store
@@ -77,6 +77,7 @@ __all__ = [
     "check_video",
     "clip_html",
     "clip_picture",
+    "close_bars",
     "contact_sheet",
     "decode_image",
     "default_progress",

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
+from weakref import WeakSet
 
 from featviz.interfaces import Progress
 from featviz.io.live import LiveImages, in_notebook
+
+_open_bars: WeakSet[Any] = WeakSet()
+"""Bars that are not at their end."""
 
 
 def progress_bar(label: str = "", unit: str = "step") -> Progress:
@@ -28,12 +33,20 @@ def progress_bar(label: str = "", unit: str = "step") -> Progress:
         nonlocal bar
         if bar is None or done < bar.n:  # created here, so that a render that fails at once draws no bar
             bar = tqdm(desc=label or None, total=steps, unit=unit)
+            _open_bars.add(bar)
         bar.total = steps
         bar.update(done - bar.n)
         if done == steps:
             bar.close()
 
     return show
+
+
+def close_bars() -> None:
+    """End the bars that are not at their end, so that a message starts on a line of its own."""
+    for bar in list(_open_bars):
+        bar.close()
+    _open_bars.clear()
 
 
 def auto_bar(done: int, steps: int) -> None:

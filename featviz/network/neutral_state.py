@@ -105,7 +105,8 @@ def fast_on_gpu(device: torch.device, *, benchmark: bool) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if device.type == "cuda":
-            stack.enter_context(torch.cuda.device(device))
+            if torch.cuda.device_count() > 1:
+                stack.enter_context(torch.cuda.device(device))
             stack.enter_context(_TF32.applied())
             if benchmark:
                 stack.enter_context(_BENCHMARK.applied())

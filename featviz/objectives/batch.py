@@ -121,8 +121,8 @@ class Diversity(Objective):
     """The dissimilarity of an image to the others of the batch in a layer: minus the mean cosine of Gram matrices.
 
     The score is in [-1, 0]: -1 where all images have the same features in the same proportions, 0 where they share
-    none. Gram matrices are positive semi-definite, so their cosine is never negative. Add it:
-    `stage2:5 + 10*diversity(stage2)`.
+    none. Gram matrices are positive semi-definite, so their cosine is never negative. In a product, such as
+    `stage2:5 * (1 + diversity(stage2))`, it suits units of any scale; in a sum, it needs a weight of that scale.
 
     Args:
         layer: Dotted module name.

@@ -43,8 +43,8 @@ class Match(_Reference):
     """The similarity of a layer's output to that for a reference image: feature inversion.
 
     The score is -‖a - r‖² / ‖r‖² with the activations a of the image and r of the reference. It is <= 0: 0 where they
-    are equal, -1 for a layer whose output is 0. The reference is not transformed, so use transforms that move the
-    image little, such as `transforms=(T.Jitter(4),)`.
+    are equal, -1 for a layer whose output is 0. The reference is not transformed, and so by default the image is not
+    either. Give transforms that move it little, such as `transforms=(T.Jitter(2),)`, against noise of single pixels.
 
     Args:
         layer: Dotted module name.
@@ -63,8 +63,8 @@ class Match(_Reference):
 
     @property
     def traits(self) -> Traits:
-        """Compares positions of the whole view."""
-        return Traits(needs_full_view=True)
+        """Compares positions of the whole view with those of the reference."""
+        return Traits(needs_full_view=True, aligned=True)
 
     def bind(self, context: RenderContext) -> Objective:
         """Read the reference, and compute its activations.
@@ -114,8 +114,8 @@ class Caricature(_Reference):
 
     @property
     def traits(self) -> Traits:
-        """Compares positions of the whole view."""
-        return Traits(needs_full_view=True)
+        """Compares positions of the whole view with those of the reference."""
+        return Traits(needs_full_view=True, aligned=True)
 
     def bind(self, context: RenderContext) -> Objective:
         """Read the reference, and compute its activations.

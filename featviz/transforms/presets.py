@@ -56,11 +56,14 @@ NONE: Transforms = ()
 """No transforms: the network sees the image as it is."""
 
 
-def usual_transforms(param: Param, axes: str) -> Transforms:
+def usual_transforms(param: Param, axes: str, *, aligned: bool = False) -> Transforms:
     """Return the default transforms of a param: close views for one with that trait, else those of the axes.
 
     Args:
         param: The param.
         axes: Axes of its images, as in `InputSpec`.
+        aligned: Whether an objective compares positions with those of a reference; then there are no transforms.
     """
+    if aligned:
+        return NONE
     return NEAR if param_traits_of(param).close_views else USUAL[axes]

@@ -272,7 +272,7 @@ def test_a_changed_file_of_an_objective_is_an_error(motifnet, motifvit, tmp_path
     Image.new("RGB", (64, 64)).save(guide[0])
     with pytest.raises(
         fv.RecipeError,
-        match=r"^the image was rendered with the file guide\.png, which is missing or has changed; restore the file$",
+        match=r"^the image was rendered with the file guide\.png, which is missing or has changed; restore",
     ):
         fv.judge(made, judge=motifvit, network=motifnet)
 

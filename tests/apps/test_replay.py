@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import toys
 from PIL import Image
+from safetensors.torch import save_file
 
 import featviz as fv
 
@@ -200,3 +202,26 @@ def test_weights_that_are_on_this_machine_are_used(net, downloads, tmp_path):
     with pytest.raises(fv.RecipeError, match="was rendered with weights other"):
         fv.replay(untrained)
     assert not downloads
+
+
+def test_relative_files_are_found_above_the_image(motifnet, tmp_path, monkeypatch):
+    """The command on a page runs in the folder of the page, below that of the files."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "page" / "images").mkdir(parents=True)
+    Image.new("RGB", (24, 24), "red").save("files/red.png")
+    Image.new("L", (24, 24), 200).save("files/mask.png")
+    save_file(motifnet.module.state_dict(), "files/w.safetensors")
+    net = fv.load("motifnet", weights="files/w.safetensors", device="cpu")
+    goal = "within(match(stage1, 'files/red.png'), 'files/mask.png') + stage1:3"
+    image = Path("page", "images", "a.png")
+    made = fv.render(net, goal, size=24, steps=2, start="files/red.png")
+    made.save(image)
+    assert fv.Recipe.of(image) == made.recipe
+    monkeypatch.chdir(tmp_path / "page")
+    again = fv.replay("images/a.png", device="cpu")
+    assert again.images.equal(made.images)
+    assert again.recipe.hash == made.recipe.hash
+    monkeypatch.chdir(tmp_path / "files")
+    with pytest.raises(fv.RecipeError, match="^the image was rendered from files/red.png, which is missing"):
+        fv.replay(made.recipe, network=net)

@@ -87,7 +87,7 @@ def test_conversion_to_bytes_clamps():
 
 NO_GRADIENT = (
     "no gradient reaches the image, not even one that is redirected through inactive units; try another seed, a "
-    "start with more contrast: param=Fourier(std=0.25), or another objective, such as a logit instead of its "
+    "start with more contrast (the param Fourier(std=0.25)), or another objective, such as a logit instead of its "
     "probability"
 )
 FEW_STEPS = "; gradients are redirected in the first half of the steps only, so give steps=64 or more"

@@ -162,7 +162,8 @@ def test_terms(goal, capsys):
         iio.imwrite("photo.png", generator.integers(0, 255, (70, 64, 3), dtype=np.uint8))
         assert main(["replay", "a.png", "--quiet"]) == 2
         message = (
-            "featviz: the image was rendered with the file photo.png, which is missing or has changed; restore the file"
+            "featviz: the image was rendered with the file photo.png, which is missing or has changed; restore the "
+            "file, in the current folder or in one above the image"
         )
         assert printed(capsys)[1] == [message]
 

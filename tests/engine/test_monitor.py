@@ -105,7 +105,7 @@ def test_dead_batch_raises_at_the_last_check():
         monitor.record(torch.zeros(2), dead)
     assert str(caught.value) == (
         "no gradient reaches the image, not even one that is redirected through inactive units; try another seed, a "
-        "start with more contrast: param=Fourier(std=0.25), or another objective, such as a logit instead of its "
+        "start with more contrast (the param Fourier(std=0.25)), or another objective, such as a logit instead of its "
         "probability"
     )
 

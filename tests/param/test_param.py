@@ -333,7 +333,7 @@ def test_a_prior_recovers_mean_correlation_and_spectrum(channels, tmp_path):
     (saved,) = rendering.save(tmp_path / "a.png")
     assert fv.replay(saved, network=net).images.equal(rendering.images)
     fv.fit_prior(images[:5], channels=channels, size=64).save(path)
-    with pytest.raises(fv.RecipeError, match=r"prior.json, which is missing or has changed; restore the file$"):
+    with pytest.raises(fv.RecipeError, match=r"prior.json, which is missing or has changed; restore the file"):
         fv.replay(saved, network=net)
 
 

@@ -16,8 +16,8 @@ from featviz.apps.explore.images import COMPARED
 from featviz.apps.explore.requests import RequestError
 from featviz.apps.explore.worker import VISIBLE, Job, Worker
 from featviz.apps.gallery.crops import write_crops
-from featviz.apps.gallery.gallery import DIVERSITY_WEIGHT
 from featviz.apps.shared.classes import class_title
+from featviz.apps.shared.diverse import diverse_objective
 from featviz.errors import AddressError, FeatvizError
 from featviz.io import Store
 from featviz.network import OUTPUT
@@ -190,7 +190,7 @@ def objectives_of(layer: str, channel: int) -> dict[str, Any]:
         channel: Index of the channel or class.
     """
     unit = objective_of(layer, channel)
-    compared = str(unit + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)) if layer else ""
+    compared = str(diverse_objective(unit, layer)) if layer else ""
     return {
         "picture": str(unit),
         "negative": str(-unit),

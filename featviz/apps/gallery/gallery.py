@@ -19,6 +19,7 @@ from featviz.apps.match import MATCH_WEIGHT, Nearest
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, image_file
 from featviz.apps.shared.classes import class_title, find_classes, network_title
+from featviz.apps.shared.diverse import diverse_objective
 from featviz.apps.shared.input_pictures import encode_input
 from featviz.apps.shared.page import pluralize
 from featviz.apps.shared.photographs import photographs_of_classes
@@ -30,8 +31,6 @@ from featviz.network import OUTPUT
 
 PAIR_IMAGES = 5
 """Images from one class of a pair to the other, both ends included."""
-DIVERSITY_WEIGHT = 10.0
-"""Weight of `Diversity` beside the objective of a class or unit."""
 
 
 @entry_point(any_axes=True)
@@ -186,7 +185,7 @@ def _add_classes(
         return
     param = album.param(size, per_class)
     for title, objective in zip(titles, objectives, strict=True):
-        diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(diversity)
+        diverse = diverse_objective(objective, diversity)
         notes = [f"{i + 1}" for i in range(per_class)]
         album.add([diverse], range(seed, seed + per_class), [title] * per_class, notes, param=param, **settings)
 

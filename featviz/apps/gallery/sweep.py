@@ -11,7 +11,6 @@ from typing import Any
 import featviz as fv
 from featviz.apps.explain.examples import Examples
 from featviz.apps.gallery.crops import write_crops
-from featviz.apps.gallery.gallery import DIVERSITY_WEIGHT
 from featviz.apps.gallery.matching import NEGATIVE, Matching, add_copies_to_pages, facts_of, mark_copies
 from featviz.apps.gallery.page import Card, Page, Photograph, card_image, make_card
 from featviz.apps.gallery.search import Search, make_search
@@ -19,6 +18,7 @@ from featviz.apps.match import MATCH_WEIGHT, Nearest
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title, network_title
+from featviz.apps.shared.diverse import diverse_objective
 from featviz.apps.shared.page import MAX_SLUG, pluralize
 from featviz.apps.shared.probe import check_channels
 from featviz.apps.units.labels import read_rows
@@ -223,7 +223,7 @@ def _plan(
     if diverse_images:
         param = album.param(size, diverse_images)
         for title, objective in zip(units, matching.objectives, strict=True):
-            diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(layer)
+            diverse = diverse_objective(objective, layer)
             notes, seeds = [f"{i + 1}" for i in range(diverse_images)], range(seed, seed + diverse_images)
             album.add([diverse], seeds, [title] * diverse_images, notes, param=param, **settings)
 

@@ -13,14 +13,13 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.embeddings.direction import direction_objective
+from featviz.apps.shared.diverse import diverse_objective
 from featviz.apps.units.responses import Responses
 from featviz.apps.units.summary import Facet, Summary
 from featviz.network import OUTPUT
 
 DIVERSE = 4
 """Number of images that differ from each other."""
-DIVERSITY_WEIGHT = 10.0
-"""Weight of `Diversity` beside the objective of the unit."""
 FACET_WEIGHT = 1.0
 """Weight of the direction that leads to one facet, in units of the spread of the unit over the photographs.
 
@@ -74,7 +73,7 @@ def unit_images(
         (["negative"], [-objective], 1),
     ]
     if compared != OUTPUT:
-        diverse = objective + DIVERSITY_WEIGHT * fv.objectives.Diversity(compared)
+        diverse = diverse_objective(objective, compared)
         jobs.append(([f"diverse {i + 1}" for i in range(DIVERSE)], [diverse], DIVERSE))
     if summary.facets and responses.layer != OUTPUT:
         goals = facet_objectives(network, objective, unit, summary.facets, responses)
