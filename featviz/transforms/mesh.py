@@ -106,7 +106,7 @@ def _version(mesh: str) -> tuple[float, int]:
     """Return when a mesh's file changed, and its size; zeros for a mesh that has none."""
     try:
         found = Path(mesh).stat()
-    except OSError:
+    except (OSError, ValueError):  # no file, or no name of one
         return 0.0, 0
     return found.st_mtime, found.st_size
 

@@ -111,7 +111,10 @@ def test_photographs_named_after_classes_are_shown_next_to_them(motifnet, tmp_pa
     for file in (folder / "a.png", folder.parent / "007_smiley.png", folder.parent / "other.png"):
         image.save(file)
     fv.gallery(motifnet, tmp_path / "g", classes=["star", "smiley", "moon"], photographs=folder.parent, steps=STEPS)
-    assert [file.name for file in sorted((tmp_path / "g" / "photographs").iterdir())] == ["0-0.webp", "1-0.webp"]
+    assert [file.name for file in sorted((tmp_path / "g" / "photographs").iterdir())] == [
+        "smiley-0.webp",
+        "star-0.webp",
+    ]
 
 
 def test_photographs_of_numeric_class_names_and_unreadable_files(tmp_path):
@@ -481,3 +484,28 @@ def test_files_are_written_while_the_next_batch_renders(motifnet, tmp_path, monk
         seen.append((outcome.name, sum(rendered)))
     assert [name for name, _ in seen] == list(batch.names)
     assert [count for _, count in seen] == [16] * 8 + [20] * 12  # each batch is yielded after the next has rendered
+
+
+def test_runs_about_other_units_in_one_folder_share_its_pages(net, tmp_path):
+    """As the jobs of an array do. Each keeps the cards of the others, in the order of the channels."""
+
+    def names(page):
+        return re.findall('data-name="([^"]*)"', page)
+
+    given = {"size": 16, "steps": 1, "progress": None}
+    for channels in ([4, 2], [0], [2, 3]):
+        swept = fv.sweep(net, tmp_path / "sweep", "conv2", channels=channels, **given)
+    titles = names((tmp_path / "sweep" / swept.pages[1]).read_text())
+    assert titles == ["conv2:0", "conv2:2", "conv2:3", "conv2:4"]
+    fv.gallery(net, tmp_path / "classes", classes=["cat"], **given)
+    fv.gallery(net, tmp_path / "classes", classes=["ant", "bee"], per_class=2, **given)
+    page = (tmp_path / "classes" / "index.html").read_text()
+    assert names(page) == ["ant", "bee", "cat"]
+    assert "3 classes of" in page
+    (note, *_) = (tmp_path / "classes" / "cards").glob("*.json")
+    note.write_text("[1]")  # damaged: ignored
+    fv.gallery(net, tmp_path / "classes", classes=["dog"], **given)
+    other = toys.network(toys.Plain(), classes=("ant", "bee", "cat", "dog", "elk"))
+    other.module.conv1.weight.data += 1
+    fv.gallery(other, tmp_path / "classes", classes=["elk"], **given)
+    assert names((tmp_path / "classes" / "index.html").read_text()) == ["elk"]

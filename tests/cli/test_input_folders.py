@@ -61,7 +61,7 @@ def test_a_dream_on_a_clip_counts_pixels(output, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "save", lambda *_, **__: None)
     monkeypatch.setattr(fv, "dream", lambda *_, **__: None)
     assert main(["dream", "clip.npy", "--layer", "0", "-o", output]) == 0
-    assert labels == [("dream", "x10kpx")]
+    assert labels == [("dream", "10k px")]
 
 
 def test_the_help_gives_the_default_weight_of_matching():

@@ -49,7 +49,7 @@ def test_options_have_the_names_and_defaults_of_the_arguments(command):
         assert given["quality"] == wanted["quality"] and given["steps"] is wanted["steps"] is None
     if command in ("atlas", "blocks", "diff"):
         assert given["quality"] is given["steps"] is None
-        assert f"best (1536). Default: {wanted['steps']}." in help_of(command)
+        assert f"Default: those of --quality, or else {wanted['steps']}." in help_of(command)
 
 
 NETWORK = (
@@ -110,7 +110,7 @@ def test_commands_share_the_options_of_networks_judges_and_backends():
 def test_the_help_states_the_steps_of_the_presets():
     counts = [preset.steps for preset in fv.PRESETS.values()]
     whole = "Quality preset: draft (smaller images, {} steps), usual ({}), best ({}).".format(*counts)
-    steps_only = "Steps of a quality preset: draft ({}), usual ({}), best ({}).".format(*counts)
+    steps_only = "Take the steps of a quality preset: draft ({}), usual ({}), best ({}).".format(*counts)
     assert list(fv.PRESETS) == ["draft", "usual", "best"]
     for name in RENDERING:
         assert (steps_only if name in ("atlas", "blocks", "diff") else whole) in help_of(name)

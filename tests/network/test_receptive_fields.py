@@ -162,9 +162,9 @@ def test_all_layers_of_a_network_of_fixed_size_are_measured_at_that_size():
     net = toys.network(toys.Flattening())
     original = field_probing.receptive_fields
 
-    def noted(run, strides, size, channels):
+    def noted(run, strides, size, channels, axis):
         sizes.append(size)
-        return original(run, strides, size, channels)
+        return original(run, strides, size, channels, axis)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(field_probing, "receptive_fields", noted)

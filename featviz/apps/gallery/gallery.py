@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.gallery.earlier import with_earlier_cards
 from featviz.apps.gallery.matching import PROBABILITY, Matching, add_copies_to_pages, facts_of, mark_copies
 from featviz.apps.gallery.page import Page, Photograph, make_card
 from featviz.apps.judge.classes import check_judge, class_indices
@@ -26,7 +27,7 @@ from featviz.apps.shared.photographs import photographs_of_classes
 from featviz.engine import entry_point
 from featviz.engine.shorthand import as_param
 from featviz.errors import warn
-from featviz.io import Store, auto_bar, new_store
+from featviz.io import Store, auto_bar, new_store, unique_slug
 from featviz.network import OUTPUT
 
 PAIR_IMAGES = 5
@@ -128,7 +129,7 @@ def gallery(
 
         def write_pages(rendered: RenderedImages) -> list[str]:
             nearest.update(matching.nearest(album, rendered))
-            return [_write_page(network, list(titles), album, photos, judge, mark_copies(rendered, nearest), nearest)]
+            return [_write_page(network, titles, album, photos, judge, mark_copies(rendered, nearest), nearest)]
 
         made = render_pages(network, [album], store, write_pages, backend, progress)
         return add_copies_to_pages(made, [album], nearest)
@@ -204,7 +205,7 @@ def _add_pairs(
 
 def _write_page(
     network: fv.Network,
-    titles: Sequence[str],
+    titles: Mapping[str, int],
     album: Album,
     photos: Mapping[str, Sequence[Tensor]],
     judge: fv.Network | None,
@@ -218,13 +219,15 @@ def _write_page(
     facts = facts_of(nearest)
     facts.update({name: {**lines, **facts.get(name, {})} for name, lines in verdicts.items()})
     cards = []
-    for i, (title, images) in enumerate(album.cards.items()):
+    for title, images in album.cards.items():
         shown = []
         for k, photo in enumerate(photos.get(title, ())):
-            shown.append(Photograph(f"photographs/{i}-{k}.webp", f"photograph {k + 1}"))
+            shown.append(Photograph(f"photographs/{unique_slug(title)}-{k}.webp", f"photograph {k + 1}"))
             store.write(shown[k].file, encode_input(photo, network.input.axes))
         cards.append(make_card(rendered, title, images, shown, facts))
-    about = f"{len(titles)} {'class' if len(titles) == 1 else 'classes'} of {network_title(network)}"
+    cards = with_earlier_cards(rendered, "index.html", network, cards, album.cards, titles)
+    count = sum(" → " not in card.title for card in cards)
+    about = f"{count} {'class' if count == 1 else 'classes'} of {network_title(network)}"
     if judge is not None:
         by_judge = (VERDICTS[True, True], VERDICTS[False, True])
         recognised = sum(facts["verdict"] in by_judge for facts in verdicts.values())

@@ -11,6 +11,7 @@ from typing import Any
 import featviz as fv
 from featviz.apps.explain.examples import Examples
 from featviz.apps.gallery.crops import write_crops
+from featviz.apps.gallery.earlier import with_earlier_cards
 from featviz.apps.gallery.matching import NEGATIVE, Matching, add_copies_to_pages, facts_of, mark_copies
 from featviz.apps.gallery.page import Card, Page, Photograph, card_image, make_card
 from featviz.apps.gallery.search import Search, make_search
@@ -251,6 +252,7 @@ def _write_layer(
         make_card(rendered, title, images, crops.get(titles[title], ()), facts, known.get(titles[title]))
         for title, images in album.cards.items()
     ]
+    cards = with_earlier_cards(rendered, page, network, cards, album.cards, titles)
     count = sum(bool(card.images) for card in cards)
     row = network.table[layer]
     units = "channels" if row.base is None else "features"

@@ -1,0 +1,83 @@
+"""Cards that earlier runs put on a page, which stay there when a later run adds others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import featviz as fv
+from featviz.apps.gallery.page import Card, Photograph, make_card
+from featviz.apps.shared.album import RenderedImages
+
+FOLDER = "cards"
+"""Folder of the notes."""
+
+
+def with_earlier_cards(
+    rendered: RenderedImages,
+    page: str,
+    network: fv.Network,
+    cards: Sequence[Card],
+    images: Mapping[str, Sequence[tuple[str, str]]],
+    order: Mapping[str, int],
+) -> list[Card]:
+    """Return the cards of a page in order, with those of earlier runs about other classes or units.
+
+    Each run leaves a note of its own, so that jobs that share a folder do not overwrite each other's. Cards of earlier
+    runs keep their images and photographs, without names and scores of the unit.
+
+    Args:
+        rendered: The images that are in the store.
+        page: File of the page.
+        network: The network.
+        cards: The cards of this run.
+        images: Name and note of the images of each card of this run, by title.
+        order: Index of the class or unit of a title; titles without one come last.
+    """
+    store, stem = rendered.store, page.removesuffix(".html")
+    places = {card.title: order.get(card.title, len(cards) + max(order.values(), default=0)) for card in cards}
+    note = {
+        "network": network.fingerprint,
+        "cards": {
+            card.title: {
+                "place": places[card.title],
+                "images": images[card.title],
+                "photographs": [asdict(photograph) for photograph in card.photographs],
+            }
+            for card in cards
+        },
+    }
+    digest = hashlib.sha256(json.dumps(sorted(places)).encode()).hexdigest()[:16]
+    own = f"{stem}-{digest}.json"
+    store.write(f"{FOLDER}/{own}", json.dumps(note))
+    found = {card.title: card for card in cards}
+    for name in sorted(store.names(FOLDER)):
+        if name.startswith(f"{stem}-") and name != own:
+            for title, (place, card) in _read_note(rendered, network, store.read_json(f"{FOLDER}/{name}")).items():
+                if title not in found and card.images:
+                    found[title], places[title] = card, place
+    return sorted(found.values(), key=lambda card: places[card.title])
+
+
+def _read_note(rendered: RenderedImages, network: fv.Network, note: Any) -> dict[str, tuple[int, Card]]:
+    """Return the places and cards of a note by title; none of a note that is damaged or about another network."""
+    try:
+        if note["network"] != network.fingerprint:
+            return {}
+        return {
+            title: (
+                int(known["place"]),
+                make_card(
+                    rendered,
+                    title,
+                    [(name, text) for name, text in known["images"]],
+                    [replace(Photograph(**each), row=None) for each in known["photographs"]],
+                ),
+            )
+            for title, known in note["cards"].items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
