@@ -7,6 +7,7 @@ from torch import nn
 
 import featviz as fv
 from featviz.apps.doctor.dead_leaves import dead_leaves
+from featviz.apps.doctor.normalisation import _is_surely_more
 from featviz.cli import main
 from featviz.io import read_photographs
 from featviz.param.spectrum import slope
@@ -373,3 +374,15 @@ def test_the_command(folder, capsys):
     assert capsys.readouterr().err == "featviz: channel_order must be RGB or BGR, got 'RBG'\n"
     assert main(["doctor", "--photographs", "nowhere"]) == 2
     assert capsys.readouterr().err == "featviz: no folder nowhere; give a folder of images\n"
+
+
+def test_a_gain_must_hold_in_nearly_all_samples_of_the_photographs():
+    generator = torch.Generator().manual_seed(0)
+    right = torch.eye(10)[torch.arange(40) % 10] * 0.8 + 0.02
+    unsure = right.clone()
+    unsure[::2] = 0.1  # half of the photographs are not recognised
+    assert _is_surely_more(right, unsure) and not _is_surely_more(unsure, right)
+    by_chance = [torch.rand(40, 10, generator=generator).pow(4) for _ in range(2)]
+    one, other = (each / each.sum(1, keepdim=True) for each in by_chance)
+    assert not _is_surely_more(one, other) and not _is_surely_more(other, one)
+    assert _is_surely_more(right, None) and not _is_surely_more(None, right)
