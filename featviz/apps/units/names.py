@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,10 @@ MIN_GAIN = 0.015
 A unit that responds to two of 27 equally frequent labels alike gains 0.018 by their OR; of more labels, it gains less
 and keeps the name of one.
 """
+MAX_CHANCE = 0.05
+"""Largest probability that a unit that responds at random gets a name."""
 MIN_NOT_GAIN = 0.05
-"""The same for the NOT of a label, which describes almost all photographs and says little about the unit."""
+"""As `MIN_GAIN`, for the NOT of a label, which describes almost all photographs and says little about the unit."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def unit_names(ranked: Float[Tensor, "n units"], labels: Labels, shown: int = 5)
         shown: Largest number of names of a unit.
 
     Returns:
-        The names; none where there are no labels.
+        The names; none where there are no labels, or so few photographs that the best name may be due to chance.
 
     Source: INVERT, Bykov et al. 2023, https://arxiv.org/abs/2311.13594, AUROC of logical combinations of labels.
     Differs: at most two labels, and a combination must gain a fixed amount.
@@ -88,14 +91,37 @@ def _names(ranked: Float[Tensor, " n"], areas: Float[Tensor, " labels"], labels:
     pair = _best_pair(ranked, order, labels)
     if pair is not None and pair.auroc > best.auroc + MIN_GAIN:
         best = pair
+    # Single labels and their NOT, or pairs; half of the chance is for each of both kinds.
+    tried = 2 * len(labels.names) if len(best.labels) == 1 else len(_pairs(order))
+    if not _is_sure(best, len(ranked), 2 * tried):
+        return []
     return [best, *(name for name in single if name != best)][:shown]
+
+
+def _is_sure(name: Name, photographs: int, tried: int) -> bool:
+    """Whether the AUROC of a name is larger than by chance, given how many names were tried (Bonferroni).
+
+    Of photographs in random order, the AUROC of m among n is about normally distributed around 1/2, with a variance of
+    (n + 1) / (12 m (n - m)), as the Mann-Whitney U.
+    """
+    others = photographs - name.count
+    if not name.count or not others:
+        return False
+    deviation = math.sqrt((photographs + 1) / (12 * name.count * others))
+    chance = math.erfc((name.auroc - 0.5) / deviation / math.sqrt(2)) / 2
+    return chance * tried < MAX_CHANCE
+
+
+def _pairs(order: list[int]) -> list[tuple[int, int, str]]:
+    """Return the combinations of two labels that are tried, given the labels by descending AUROC."""
+    high, low = order[:CANDIDATES], order[-CANDIDATES:]
+    pairs = [(one, other, how) for i, one in enumerate(high) for other in high[i + 1 :] for how in ("AND", "OR")]
+    return pairs + [(one, other, "AND NOT") for one in high for other in dict.fromkeys([*high, *low]) if one != other]
 
 
 def _best_pair(ranked: Float[Tensor, " n"], order: list[int], labels: Labels) -> Name | None:
     """Return the combination of two labels with the largest AUROC; `None` where there is none."""
-    high, low = order[:CANDIDATES], order[-CANDIDATES:]
-    pairs = [(one, other, how) for i, one in enumerate(high) for other in high[i + 1 :] for how in ("AND", "OR")]
-    pairs += [(one, other, "AND NOT") for one in high for other in dict.fromkeys([*high, *low]) if one != other]
+    pairs = _pairs(order)
     if not pairs:
         return None
     members = torch.stack([combined(labels.members, *pair) for pair in pairs])

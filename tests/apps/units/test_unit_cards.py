@@ -118,7 +118,7 @@ def test_a_unit_that_is_always_off_has_a_card(drawings, tmp_path):
 
 
 def test_the_page_is_one_file_and_a_folder_holds_the_images(planted, drawings, tmp_path):
-    card = fv.unit(planted, "stage3~0", drawings, steps=2, size=64)
+    card = fv.unit(planted, "stage3~0", drawings, steps=8, size=64)
     assert [image.note for image in card.images][:2] == ["unit", "negative"] and len(card.images) == 8
     page = card.save(tmp_path / "card.html").read_text()
     assert "Content-Security-Policy" in page and "two: " in page
