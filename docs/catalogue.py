@@ -78,7 +78,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
             "param=param.Image(128, batch=5))"
         ),
         "Diversity": (
-            'fv.render(net, obj.Logit("spiral") * (1 + obj.Diversity("stage2")), param=param.Image(128, batch=4))'
+            'fv.render(net, obj.Logit("spiral") * (1.5 + obj.Diversity("stage2")), param=param.Image(128, batch=4))'
         ),
         "Match": 'fv.render(net, obj.Match("stage2", drawing) - obj.TotalVariation(), transforms=())',
         "MatchDistribution": (
@@ -172,7 +172,7 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "Alpha": 'fv.render(net, "logit:heart - 8 * opacity", param=param.Alpha(three))',
         "Masked": 'fv.render(net, "logit:heart", param=param.Masked(mask, param.Image(128)), start=drawing)',
         "Stack": (
-            'fv.render(net, "logit:eye * (1 + diversity(stage2))", '
+            'fv.render(net, "logit:eye * (1.5 + diversity(stage2))", '
             "param=param.Stack((drawing,), param.Image(128, batch=3)))"
         ),
         "Decorrelated": (

@@ -26,7 +26,7 @@ Examples:
   featviz render stage2:5 stage2:6 -o units.png   two channels on one sheet
   featviz render "inception4a:476" --model googlenet
   featviz render "stage3:7 - 0.5*logit:rings" --size 160x320 --steps 256
-  featviz render "stage2:5 * (1 + diversity(stage2)) - 2*tv" --batch 4
+  featviz render "stage2:5 * (1.5 + diversity(stage2)) - 2*tv" --batch 4
   featviz dream cat.jpg --layer inception4c --model googlenet
   featviz dream cat.jpg --zoom 1.03 --frames 96 -o zoom.mp4
   featviz texture sphere logit:bricks -o sphere   texture of a mesh, and a page that turns it

@@ -38,7 +38,7 @@ def render(
         list[str] | None,
         typer.Argument(
             metavar="OBJECTIVE...",
-            help='Such as stage2:5, stage2:5@3,4 or "logit:spiral * (1 + diversity(stage2)) - tv".',
+            help='Such as stage2:5, stage2:5@3,4 or "logit:spiral * (1.5 + diversity(stage2)) - tv".',
         ),
     ] = None,
     *,

@@ -122,7 +122,7 @@ class Diversity(Objective):
 
     The score is in [-1, 0]: -1 where all images have the same features in the same proportions, 0 where they share
     none. Gram matrices are positive semi-definite, so their cosine is never negative. In a product, such as
-    `stage2:5 * (1 + diversity(stage2))`, it suits units of any scale; in a sum, it needs a weight of that scale.
+    `stage2:5 * (1.5 + diversity(stage2))`, it suits units of any scale; in a sum, it needs a weight of that scale.
 
     Args:
         layer: Dotted module name.
