@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from featviz.apps.explain.attribution import Comparison
     from featviz.apps.explain.text import TextComparison
 
+SHOWN_MISS = 5e-5
+"""Smallest miss of the guaranteed sum that is printed; a smaller one would be 0.00 %."""
 DEFAULT_UNITS = 8
 """Number of units that `examples` shows if none are chosen."""
 
@@ -271,7 +273,7 @@ def _print_facts(found: Comparison | TextComparison) -> None:
         typer.echo(f"featviz: {problem}", err=True)
     for row in found.rows:
         for one in row:
-            if one is not None and one.delta is not None:
+            if one is not None and one.delta is not None and one.delta.abs().max() >= SHOWN_MISS:
                 missed = f"{100 * one.delta.abs().max():.2f} %"
                 typer.echo(
                     f"{one.target}: {one.method}: contributions miss the guaranteed sum by {missed} (0 % is exact)"

@@ -155,6 +155,8 @@ def _chain(node: ast.expr, names: Mapping[str, Any]) -> Any:
     for combine, node in reversed(chain):
         right = _parse(node, names)
         if isinstance(value, str | tuple) or isinstance(right, str | tuple):  # "a" * 10000000000 is no objective
-            raise RecipeError("only numbers and objectives can be added or multiplied")
+            raise RecipeError(
+                "only numbers and objectives can be added or multiplied; list transforms as (*standard, Noise(0.02))"
+            )
         value = combine(value, right)
     return value

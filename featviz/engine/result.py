@@ -205,7 +205,7 @@ class Rendering:
 
     @property
     def file_name(self) -> str:
-        """Default file name: what the image shows, and of how many others there are on its sheet.
+        """Default file name: what the image shows, and how many other objectives there are on its sheet.
 
         It ends in .png for images, and in .npy for signals and volumes. That of one of several inputs has its name, and
         for all of them it ends in .png.
@@ -213,7 +213,8 @@ class Rendering:
         ending = ".png" if self.recipe.spec.axes == "yx" or self.shapes else NPY
         first = slug(self.names[0].replace("-", "minus ", 1) if self.names[0].startswith("-") else self.names[0])
         part = f"-{slug(self.recipe.part)}" if self.recipe.part else ""
-        return f"{first}{f'_and_{len(self) - 1}_more' if len(self) > 1 else ''}{part}{ending}"
+        others = len(set(self.names)) - 1
+        return f"{first}{f'_and_{others}_more' if others else ''}{part}{ending}"
 
     def sheet(self, *, labels: bool = True, rate: float | None = None) -> UInt8[np.ndarray, "h w rgba"]:
         """Return a contact sheet of all images. A single image stays as it is and keeps its alpha channel.

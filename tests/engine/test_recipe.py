@@ -93,7 +93,10 @@ def test_unknown_names_have_to_be_given():
     ("text", "message"),
     [
         ("Channel('a'", r"cannot parse \"Channel\('a'\"; give a name, or a call as in Python"),
-        ("'a' * 3", "only numbers and objectives can be added or multiplied"),
+        (
+            "'a' * 3",
+            "only numbers and objectives can be added or multiplied; list transforms as (*standard, Noise(0.02))",
+        ),
         (
             "[1][0]",
             r"'\[1\]\[0\]' is not allowed; only calls of known names, numbers, strings, tuples and \+ - \* / are",

@@ -4,8 +4,11 @@ import math
 
 import pytest
 import torch
+import toys
+from PIL import Image
 from sample import ACTS, IMAGES, MAP, REFERENCE, REFERENCE_MAP, C, N, assert_scores
 
+import featviz as fv
 from featviz import objectives as obj
 from featviz.errors import AddressError, SettingError
 from featviz.interfaces import RenderContext
@@ -130,3 +133,24 @@ def test_reference_must_be_in_0_to_1():
     with pytest.raises(SettingError) as caught:
         obj.Match("a", torch.full((3, 6, 9), 2.0))
     assert str(caught.value) == "the image holds torch.float32 from 2 to 2; give floating-point numbers in [0, 1]"
+
+
+@pytest.mark.parametrize(
+    "text", ["match(conv2, {0})", "caricature(conv2, {0}) - 0.1*tv", "within(match(conv1, {0}), {0})"]
+)
+def test_objectives_that_compare_positions_are_not_transformed_by_default(text, tmp_path):
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    goal = text.format(f"'{tmp_path / 'red.png'}'")
+    net = toys.plain()
+    assert fv.render(net, goal, steps=1).recipe.transforms == "()"
+    assert fv.render(net, goal, steps=1, transforms=fv.transforms.LUCID).recipe.transforms != "()"
+    assert fv.render(net, "conv2:1", steps=1).recipe.transforms != "()"
+
+
+def test_an_inverted_layer_shows_the_image(tmp_path):
+    """With the default transforms it was noise."""
+    net = fv.load("motifnet", device="cpu")
+    drawn = torch.zeros(3, 64, 64)
+    drawn[0, 20:44, 20:44] = 1
+    found = fv.render(net, obj.Match("stage1", drawn.numpy()), size=64, steps=200).images[0]
+    assert torch.corrcoef(torch.stack([found.flatten(), drawn.flatten()]))[0, 1] > 0.8
