@@ -57,7 +57,7 @@ def render(
     start: Start | None = None,
     snapshots: Collection[int] = (),
     until: int | None = None,
-    robustness_views: int = 4,
+    robustness_views: int | None = None,
     execution: Execution = Execution(),
     progress: ProgressSource | None = auto_bar,
 ) -> Rendering:
@@ -95,7 +95,8 @@ def render(
             param's own initial noise.
         snapshots: Steps after which to keep a copy of the images.
         until: Stop after this many of the steps, as Ctrl-C would. `None` for all steps.
-        robustness_views: Number of new random views in which the finished images are scored; 0 skips this.
+        robustness_views: Number of new random views in which the finished images are scored; 0 skips this. `None` for
+            one per 32 steps, from 4 to 16: a score varies much between views.
         execution: How the network is run. What it leaves open is measured once per machine, network and layer.
         progress: Called after every step with the steps done and the number of steps; an `interfaces.ImageProgress` is
             also given the images. `"live"` shows the images as they form in a notebook, the default there, and is a bar
@@ -120,6 +121,8 @@ def render(
         param = as_param(usual if given is None else given, size, batch, spec=network.input, usual_size=usual_size)
         transforms = as_transforms(check_one(network, "transforms", transforms))
     optimizer, steps = as_optimizer(optimizer, lr), preset.steps if steps is None else steps
+    if robustness_views is None:
+        robustness_views = min(16, max(4, steps // 32))
     _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps), job.minimises)
@@ -195,7 +198,7 @@ def _check_counts(steps: int, until: int | None, robustness_views: int) -> None:
     if until is not None and until < 0:
         raise SettingError(f"until must be >= 0 or None, got {until}")
     if robustness_views < 0:
-        raise SettingError(f"robustness_views must be >= 0, got {robustness_views} (default 4; 0 skips them)")
+        raise SettingError(f"robustness_views must be >= 0, got {robustness_views} (0 skips them)")
 
 
 def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int) -> Robustness | None:

@@ -61,7 +61,7 @@ def test_robustness_does_not_change_images_and_is_per_image(net):
     assert torch.equal(scored[1].robustness.augmented, scored.robustness.augmented[:, 1:])
     alone = fv.render(net, OBJECTIVES[0], steps=4, robustness_views=3)
     assert torch.allclose(alone.robustness.augmented, scored[0].robustness.augmented, atol=1e-5)
-    with pytest.raises(fv.SettingError, match=r"^robustness_views must be >= 0, got -1 \(default 4; 0 skips them\)$"):
+    with pytest.raises(fv.SettingError, match=r"^robustness_views must be >= 0, got -1 \(0 skips them\)$"):
         fv.render(net, OBJECTIVES, robustness_views=-1)
 
 

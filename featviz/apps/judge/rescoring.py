@@ -19,7 +19,7 @@ from featviz.engine import Robustness
 from featviz.interfaces import Size
 from featviz.io import resize
 
-IMAGE_VIEWS = 8
+IMAGE_VIEWS = 16
 """Random views in which an image is scored."""
 NOISE_IMAGES, NOISE_VIEWS = 8, 2
 """Noise images with which an image is compared, and random views in which each is scored."""
