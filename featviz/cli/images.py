@@ -121,8 +121,8 @@ def judge(
 
     rank and p(JUDGE): rank and probability of the class according to the judge. p(own): its probability according to
     the network that rendered the image. robustness: share of the score gain over noise that is retained in new random
-    views. slope: the amplitude spectrum falls as frequency^-slope; 1 to 1.6 in photographs. percentile: share of the
-    photographs in which the unit scores lower.
+    views. slope, of images of 128 px or more: the amplitude spectrum falls as frequency^-slope; 1 to 1.6 in
+    photographs. percentile: share of the photographs in which the unit scores lower.
 
     With --trust: paths: similarity of the activations of the image to those of photographs of the unit, by layer; 1:
     the same, 0: as of unrelated photographs. path: the mean over the later half. agreement: the same of the image and

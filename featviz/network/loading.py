@@ -379,7 +379,7 @@ def _run_file(path: Path) -> Any:
             spec.loader.exec_module(module)
     except BaseException:
         if is_new:
-            del sys.modules[path.stem]
+            sys.modules.pop(path.stem, None)
         raise
     return module
 

@@ -39,6 +39,8 @@ MIN_RETAINED = 0.5
 CLASS_UNITS = (fv.objectives.Logit, fv.objectives.Probability)
 """Objectives about a class."""
 
+MIN_SLOPE_SIDE = 128
+"""Shorter side in px from which the spectrum has three octaves to fit a slope to; in two, a few lines decide."""
 VERDICTS = {
     (True, True): "recognised by both networks",
     (True, False): "recognised by its own network only",
@@ -165,13 +167,13 @@ def _verdict(case: Case, judge: fv.Network, percentile: float | None) -> Verdict
     noise_scores = case.robustness_of(noise).augmented
     # Gains are measured from noise: a rescored image has no first step.
     robustness = replace(case.robustness, start=noise_scores.mean()[None])
-    retained, spectrum_slope = robustness.retained.item(), slope(image[None]).item()
+    retained = robustness.retained.item()
     measured: dict[str, Any] = {
         "image": case.subject.name,
         "unit": str(unit),
         "score": case.score,
         "retained": retained,
-        "slope": None if spectrum_slope != spectrum_slope else spectrum_slope,  # NaN for small images
+        "slope": slope(image[None]).item() if min(image.shape[1:]) >= MIN_SLOPE_SIDE else None,
         "percentile": percentile,
     }
     if case.classes is None or not isinstance(unit, CLASS_UNITS):

@@ -28,7 +28,7 @@ class Verdict:
         score: Score of the unit by its own network, on the same image.
         retained: Share of the score gain over noise that is retained in new random views, in [0, 1].
         slope: Exponent of the amplitude spectrum, which falls as frequency^-slope: 1 to 1.6 in photographs; `None`
-            below 32 px.
+            below 128 px.
         percentile: Share of the photographs in which the unit scores lower, in [0, 1]; `None` without photographs.
         verdict: The verdict in words.
         trust: Signs that the network was manipulated to show something else; `None` if they were not asked for.
