@@ -177,7 +177,7 @@ def _notes(found: NetworkDiff, judge: fv.Network | None) -> list[str]:
     if not found.classes:
         notes.append("The networks have no class in common.")
     elif judge is None:
-        notes.append("Images of classes are compared if there is a judge: a network that was trained separately.")
+        notes.append("No judge tells which classes changed; give --judge with a network that was trained separately.")
     else:
         changed = sum(map(is_changed_class, found.classes))
         notes.append(f"{changed} of {len(found.classes)} classes changed; judge: {network_title(judge)}.")

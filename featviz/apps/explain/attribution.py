@@ -220,8 +220,10 @@ class Comparison:
             cells += [image, *(self._cell(i, k, image.shape) for k in range(len(self.methods)))]
             labels += [f"{target}: {score:.3g}", *self.methods]
         sheet = contact_sheet(cells, labels, columns=1 + len(self.methods))
-        scale = "Full colour: the largest contributions by the method to all targets of the same layer"
-        return with_legend(sheet, f"{scale}, so that these rows compare. {LEGEND_OF_METHODS}")
+        scale = "Full colour: the largest contributions by each method"
+        if len(self.targets) > 1:
+            scale += ", to all targets of the same layer, so that their rows can be compared"
+        return with_legend(sheet, f"{scale}. {LEGEND_OF_METHODS}")
 
     def _cell(self, row: int, column: int, shape: tuple[int, ...]) -> np.ndarray:
         """Draw the map of a target and method, or the reason why there is none."""
