@@ -223,7 +223,9 @@ class Chunks:
         limit = min(free, parse_bytes(job.execution.max_memory)) if job.execution.max_memory else free
         needed, fit = state + count * each, max(smallest, int((limit - state) // max(each, 1)))
         if needed <= limit:
-            log.info("%s about %s", "1 image takes" if count == 1 else f"{count} images take", format_bytes(needed))
+            log.info(
+                "%s about %s of memory", "1 image takes" if count == 1 else f"{count} images take", format_bytes(needed)
+            )
             return None
         if len(job.groups) == 1:
             log.warning(

@@ -348,7 +348,7 @@ def test_size_is_of_the_image_and_input_size_of_the_network(tmp_path, capsys):
 def test_a_batch_logs_its_memory_and_is_split_to_fit(capsys):
     units = ["stage2:1", "stage2:2", "stage2:3"]
     assert main(["render", *units, "-o", "a.png", *QUICK]) == 0
-    assert re.fullmatch(r"featviz: 3 images take about \d+ MB", *printed(capsys)[1])
+    assert re.fullmatch(r"featviz: 3 images take about \d+ MB of memory", *printed(capsys)[1])
     assert main(["render", *units, "-o", "b.png", "--max-memory", "3MB", *QUICK]) == 0
     assert re.fullmatch(
         r"featviz: 3 images would take about \d+ MB; \d at a time take about \d+ MB", *printed(capsys)[1]

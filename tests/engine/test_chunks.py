@@ -68,7 +68,7 @@ def test_max_memory_splits_the_batch_and_logs_it(caplog):
     large = {"param": param.Image(128), "steps": 2}
     whole = render(**large)
     assert whole.execution.chunk_size is None
-    assert re.fullmatch(r"5 images take about \d+ MB", caplog.messages[-1])
+    assert re.fullmatch(r"5 images take about \d+ MB of memory", caplog.messages[-1])
     limited = render(execution=fv.Execution("float32", max_memory="10MB"), **large)
     chunk_size = limited.execution.chunk_size
     assert 1 <= chunk_size < 5
