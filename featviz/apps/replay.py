@@ -8,6 +8,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 import featviz as fv
 from featviz.apps.accentuate.settings import AccentuationSettings
 from featviz.apps.dream.settings import DreamSettings
@@ -74,7 +76,7 @@ def replay(
         network = load_recipe_network(recipe, weights, device, network, download=download)
     check_weights(network, recipe)
     network = with_recipe_dictionaries(network, recipe, dictionary)
-    arguments = recipe.arguments(RECIPE_NAMES | dict(own or {}), transforms)
+    arguments = recipe.arguments(names_with(own), transforms)
     recipe.check_classes(network.heads, *arguments["objective"])
     if recipe.dream is not None:
         rendering = _dream(network, recipe, arguments, progress)
@@ -91,6 +93,16 @@ def replay(
     rendering = rendering.inputs[recipe.part] if recipe.part else rendering
     rendering = rendering if recipe.index is None else rendering[recipe.index]
     return rendering if recipe.shown is None else rendering.at(recipe.shown)
+
+
+def names_with(own: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the values that a recipe may name: those of featviz, and the user's own.
+
+    Args:
+        own: The user's own by name. Recipes name a module by its class, so modules have that name, too.
+    """
+    given = dict(own or {})
+    return RECIPE_NAMES | {type(each).__name__: each for each in given.values() if isinstance(each, nn.Module)} | given
 
 
 def check_weights(network: fv.Network, recipe: fv.Recipe) -> None:

@@ -118,6 +118,8 @@ def test_a_recipe_names_the_module_and_the_hash_of_its_weights(tmp_path):
     )
     again = fv.replay(tmp_path / "a.png", network=toys.plain(), own={"TinyDecoder": decoder()})
     assert torch.equal(again.images, rendering.images)
+    by_its_name = fv.replay(tmp_path / "a.png", network=toys.plain(), own={"my_decoder": decoder()})
+    assert torch.equal(by_its_name.images, rendering.images)
     other = decoder()
     nn.init.zeros_(other.layers[0].bias)
     changed = param.Generator(other, SHAPE).fingerprint

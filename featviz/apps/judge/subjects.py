@@ -15,7 +15,7 @@ from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.replay import RECIPE_NAMES
+from featviz.apps.replay import names_with
 from featviz.apps.shared.targets import Target, as_targets
 from featviz.engine import parse_repr
 from featviz.errors import shown
@@ -81,7 +81,7 @@ def load_subjects(images: Judgeable | Sequence[Judgeable], own: Mapping[str, Any
         SettingError: A file is a contact sheet, or an image shows no unit of a network.
         OutputError: A file cannot be read, or a folder holds no PNG.
     """
-    names = RECIPE_NAMES | dict(own or {})
+    names = names_with(own)
     for name, image, recipe in _named_images(images):
         unit = _shown_unit(recipe, names)
         recipe.check_files(unit)
