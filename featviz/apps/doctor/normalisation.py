@@ -201,8 +201,8 @@ def _information(probabilities: Float[Tensor, "n classes"] | None) -> float:
     """
     if probabilities is None:
         return 0.0
-    means = probabilities.mean(0), probabilities
-    of_mean, of_each = (-(p * p.clamp(min=1e-9).log()).sum(-1) for p in means)
+    both = probabilities.mean(0), probabilities
+    of_mean, of_each = (-(p * p.clamp(min=1e-9).log()).sum(-1) for p in both)
     return (of_mean - of_each.mean()).item()
 
 
