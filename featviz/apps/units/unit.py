@@ -77,8 +77,8 @@ class UnitCard:
         if known.polysemanticity is not None:
             found["polysemanticity"] = f"{known.polysemanticity:.2f}"
         if known.facets:
-            both = " and ".join(facet.label or f"facet {i + 1}" for i, facet in enumerate(known.facets))
-            found["two meanings"] = both
+            names = [facet.label or f"facet {i + 1}" for i, facet in enumerate(known.facets)]
+            found["two meanings"] = " and ".join(names) if len(set(names)) > 1 else f"two kinds of {names[0]}"
         return found
 
     def save(self, path: str | Path) -> Path:
