@@ -49,7 +49,7 @@ def unit_page(card: UnitCard) -> str:
         source=card.labels.source,
         judge=printable(card.judge),
         bars=_histogram(card),
-        facets=" and ".join(printable(facet.label or str(i + 1)) for i, facet in enumerate(card.summary.facets)),
+        facets=printable(card.facts.get("two meanings", "")),
     )
 
 
@@ -62,7 +62,7 @@ def _image(image: UnitImage) -> dict[str, Any]:
     if image.rendering is None:
         return {"note": image.note, "src": "", "problem": image.problem, "facts": {}}
     recipe, report = image.rendering.recipe.alone, image.rendering.report
-    numbers = {name: f"{report[name]:.4g}" for name in ("score", "robustness") if name in report}
+    numbers = {name: f"{report[name]:.4g}" for name in ("score", "robustness") if report.get(name) is not None}
     return {
         "note": image.note,
         "src": f"data:image/png;base64,{base64(image.rendering.encoded())}",

@@ -78,7 +78,7 @@ class UnitCard:
             found["polysemanticity"] = f"{known.polysemanticity:.2f}"
         if known.facets:
             names = [facet.label or f"facet {i + 1}" for i, facet in enumerate(known.facets)]
-            found["two meanings"] = " and ".join(names) if len(set(names)) > 1 else f"two kinds of {names[0]}"
+            found["two meanings"] = " and ".join(names) if len(set(names)) > 1 else f"both {names[0]}"
         return found
 
     def save(self, path: str | Path) -> Path:
