@@ -121,8 +121,6 @@ def render(
         param = as_param(usual if given is None else given, size, batch, spec=network.input, usual_size=usual_size)
         transforms = as_transforms(check_one(network, "transforms", transforms))
     optimizer, steps = as_optimizer(optimizer, lr), preset.steps if steps is None else steps
-    if robustness_views is None:
-        robustness_views = min(16, max(4, steps // 32))
     _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps), job.minimises)
@@ -192,17 +190,18 @@ def _warn_of_unchanged(inputs: tuple[str, ...], names: tuple[str, ...]) -> None:
         )
 
 
-def _check_counts(steps: int, until: int | None, robustness_views: int) -> None:
+def _check_counts(steps: int, until: int | None, robustness_views: int | None) -> None:
     if steps < 0:
         raise SettingError(f"steps must be >= 0, got {steps} (default 512; 0 returns the start)")
     if until is not None and until < 0:
         raise SettingError(f"until must be >= 0 or None, got {until}")
-    if robustness_views < 0:
+    if robustness_views is not None and robustness_views < 0:
         raise SettingError(f"robustness_views must be >= 0, got {robustness_views} (0 skips them)")
 
 
-def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int) -> Robustness | None:
+def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int | None) -> Robustness | None:
     """Score the finished images without transforms and in new random views; `None` where that is not possible."""
+    views = min(16, max(4, len(history) // 32)) if views is None else views
     plain = job.plain_view if views else None
     if plain is None:
         return None

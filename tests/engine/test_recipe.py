@@ -95,7 +95,7 @@ def test_unknown_names_have_to_be_given():
         ("Channel('a'", r"cannot parse \"Channel\('a'\"; give a name, or a call as in Python"),
         (
             "'a' * 3",
-            "only numbers and objectives can be added or multiplied; list transforms as (*standard, Noise(0.02))",
+            "only numbers and objectives can be added or multiplied; list transforms as .*",
         ),
         (
             "[1][0]",
