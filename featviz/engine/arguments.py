@@ -352,8 +352,7 @@ CHECKS: Mapping[str, Check] = {
         ("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps", "elevation", "weight"), check_number
     ),
     **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights"), check_path),
-    "start": check_path,
-    **dict.fromkeys(("dictionary", "labels", "match", "mesh"), check_path),
+    **dict.fromkeys(("start", "dictionary", "labels", "match", "mesh"), check_path),
 }  # fmt: skip
 """Check of each argument, by name."""
 

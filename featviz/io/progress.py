@@ -39,6 +39,7 @@ def progress_bar(label: str = "", unit: str = "step") -> Progress:
         bar.update(done - bar.n)
         if done == steps:
             bar.close()
+            _open_bars.discard(bar)
 
     return show
 
