@@ -509,3 +509,22 @@ def test_runs_about_other_units_in_one_folder_share_its_pages(net, tmp_path):
     other.module.conv1.weight.data += 1
     fv.gallery(other, tmp_path / "classes", classes=["elk"], **given)
     assert names((tmp_path / "classes" / "index.html").read_text()) == ["elk"]
+
+
+def test_cards_of_a_layer_with_a_longer_name_and_damaged_ones_stay_away(tmp_path):
+    def names(page):
+        return re.findall('data-name="([^"]*)"', (tmp_path / page).read_text())
+
+    layers = {"block": torch.nn.Conv2d(3, 4, 3), "block-1": torch.nn.Conv2d(4, 4, 3)}
+    module = torch.nn.Sequential()
+    for name, layer in layers.items():
+        module.add_module(name, layer)
+    net = fv.Network(module.eval(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    given = {"size": 16, "steps": 1, "progress": None}
+    fv.sweep(net, tmp_path, "block-1", channels=[2], **given)
+    fv.sweep(net, tmp_path, "block", channels=[0], **given)
+    assert names("layer-block.html") == ["block:0"] and names("layer-block-1.html") == ["block-1:2"]
+    for image in (tmp_path / "images").iterdir():
+        image.write_bytes(b"damaged")
+    fv.sweep(net, tmp_path, "block", channels=[1], **given)
+    assert names("layer-block.html") == ["block:1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -55,7 +56,7 @@ def with_earlier_cards(
     store.write(f"{FOLDER}/{own}", json.dumps(note))
     found = {card.title: card for card in cards}
     for name in sorted(store.names(FOLDER)):
-        if name.startswith(f"{stem}-") and name != own:
+        if name.rpartition("-")[0] == stem and name != own:
             for title, (place, card) in _read_note(rendered, network, store.read_json(f"{FOLDER}/{name}")).items():
                 if title not in found and card.images:
                     found[title], places[title] = card, place
@@ -63,21 +64,13 @@ def with_earlier_cards(
 
 
 def _read_note(rendered: RenderedImages, network: fv.Network, note: Any) -> dict[str, tuple[int, Card]]:
-    """Return the places and cards of a note by title; none of a note that is damaged or about another network."""
-    try:
-        if note["network"] != network.fingerprint:
-            return {}
-        return {
-            title: (
-                int(known["place"]),
-                make_card(
-                    rendered,
-                    title,
-                    [(name, text) for name, text in known["images"]],
-                    [replace(Photograph(**each), row=None) for each in known["photographs"]],
-                ),
-            )
-            for title, known in note["cards"].items()
-        }
-    except (AttributeError, KeyError, TypeError, ValueError):
+    """Return the places and cards of a note by title, without those that are damaged or about another network."""
+    if not isinstance(note, dict) or note.get("network") != network.fingerprint:
         return {}
+    found = {}
+    for title, known in note.get("cards", {}).items():
+        with suppress(fv.FeatvizError, AttributeError, KeyError, TypeError, ValueError):
+            images = [(name, text) for name, text in known["images"]]
+            photographs = [replace(Photograph(**each), row=None) for each in known["photographs"]]
+            found[title] = int(known["place"]), make_card(rendered, title, images, photographs)
+    return found
