@@ -280,7 +280,7 @@ def test_notebooks_show_every_input():
     assert len(rendering.images_pil) == 4
     assert rendering.images_pil[0].size == (24, 24)
     assert len(rendering[1].images_pil) == 2
-    assert rendering.file_name == "logit_both_and_1_more.png"
+    assert rendering.file_name == "logit_both.png"
     assert rendering.inputs["audio"][0].file_name == "logit_both-audio.npy"
 
 
