@@ -67,8 +67,8 @@ def _read_note(rendered: RenderedImages, network: fv.Network, note: Any) -> dict
     """Return the places and cards of a note by title, without those that are damaged or about another network."""
     if not isinstance(note, dict) or note.get("network") != network.fingerprint:
         return {}
-    found = {}
-    for title, known in note.get("cards", {}).items():
+    found, cards = {}, note.get("cards")
+    for title, known in cards.items() if isinstance(cards, dict) else ():
         with suppress(fv.FeatvizError, AttributeError, KeyError, TypeError, ValueError):
             images = [(name, text) for name, text in known["images"]]
             photographs = [replace(Photograph(**each), row=None) for each in known["photographs"]]
