@@ -85,7 +85,8 @@ def judge(
     images: Annotated[
         list[Path],
         typer.Argument(
-            help="Image files of renders, with one image each, or folders of PNGs. With --target: any image files."
+            help="Image files of renders, with one image each, or folders of PNGs, such as that of a gallery. "
+            "With --target: any image files."
         ),
     ],
     *,

@@ -88,9 +88,8 @@ class InputSpec:
         self._check_range()
         if self.channel_order not in CHANNEL_ORDERS:
             raise SettingError(f"channel_order must be {' or '.join(CHANNEL_ORDERS)}, got {self.channel_order!r}")
-        layouts = [name for name in LAYOUTS if name != "NTCHW" or len(self.size) == 3]
-        if self.layout not in layouts:
-            raise SettingError(f"layout must be {' or '.join(layouts)}, got {self.layout!r}")
+        if self.layout not in self.layouts:
+            raise SettingError(f"layout must be {' or '.join(self.layouts)}, got {self.layout!r}")
         if self.axes not in AXES or len(self.axes) != len(self.size):
             possible = [axes for axes in AXES if len(axes) == len(self.size)]
             raise SettingError(f"axes must be {' or '.join(possible)} for the size {self.size}, got {self.axes!r}")
@@ -119,6 +118,11 @@ class InputSpec:
     def channels(self) -> int:
         """Number of input channels."""
         return len(self.mean)
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The layouts that a batch with this number of axes can have."""
+        return tuple(name for name in LAYOUTS if name != "NTCHW" or len(self.size) == 3)
 
     @property
     def dims(self) -> str:

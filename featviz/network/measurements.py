@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -52,7 +52,8 @@ def probe_network(network: Network, like: Tensor) -> Probed:
         like: A weight of its module, whose device and precision its input gets.
 
     Raises:
-        ModelError: It was made with `inputs` and does not run. Other errors of the module get a note.
+        ModelError: It does not run, and was made with `inputs`, or runs with another layout of its input. Other errors
+            of the module get a note.
     """
     longest = None if network.tokens is None else network.tokens.length
     try:
@@ -60,6 +61,7 @@ def probe_network(network: Network, like: Tensor) -> Probed:
     except Exception as error:
         explain_failure(network.module, network.input, network.label, error)
         _explain_inputs(network, error)
+        _explain_layout(network, like, error)
         error.add_note(f"while running {network.label} on grey images of {show_size(network.size, 'x')} px")
         raise
 
@@ -73,11 +75,36 @@ def _explain_inputs(network: Network, error: Exception) -> None:
     raise_unless_size_error(error)
     if inputs_in(network.module):
         listed = "".join(f", {name} = {each.described}" for name, each in network.given.items())
-        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise ModelError(
-            f"{network.label} does not run on images {network.dims}{listed}: {reason}; give each input as the "
-            "module expects it, with the images first"
+            f"{network.label} does not run on images {network.dims}{listed}: {_first_line(error)}; give each input as "
+            "the module expects it, with the images first"
         ) from error
+
+
+def _explain_layout(network: Network, like: Tensor, error: Exception) -> None:
+    """Raise an error that names the layout with which a module runs, if there is one.
+
+    Raises:
+        ModelError: There is one.
+    """
+    given = network.input.layout
+    if network.tokens is not None:
+        return
+    for layout in network.input.layouts:
+        if layout == given:
+            continue
+        try:
+            probe(network.module, replace(network.input, layout=layout), like)
+        except Exception:
+            continue
+        raise ModelError(
+            f"{network.label} does not run on batches in the layout {given}: {_first_line(error)}; it runs with "
+            f"layout={layout!r}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def measure_outputs(network: Network, head: str) -> tuple[OutputKind, OutputScale]:

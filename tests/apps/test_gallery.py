@@ -84,6 +84,12 @@ def test_probability_pairs_and_diversity(motifnet, tmp_path):
         assert fv.Recipe.of(file).hash == file.stem
 
 
+def test_the_folder_of_a_gallery_can_be_judged(motifnet, tmp_path):
+    fv.gallery(motifnet, tmp_path, classes=["star", "moon"], steps=STEPS)
+    judged = fv.judge(tmp_path, judge=fv.load("motifvit", device="cpu"))
+    assert sorted(str(one.unit) for one in judged) == ["logit:moon", "logit:star"]
+
+
 def test_each_image_is_judged_once(motifnet, tmp_path, monkeypatch):
     judge = fv.load("motifvit", device="cpu")
     fv.gallery(motifnet, tmp_path, classes=["moon"], judge=judge, steps=STEPS)

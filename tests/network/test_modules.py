@@ -167,6 +167,25 @@ def test_another_number_of_input_channels(channels, given):
     )
 
 
+class ChannelsLast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(3, 8)
+
+    def forward(self, images):
+        return self.dense(images).mean((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("module", "given", "other"), [(ChannelsLast(), "NCHW", "NHWC"), (nn.Conv2d(3, 4, 3), "NHWC", "NCHW")]
+)
+def test_a_layout_with_which_the_module_runs_is_named(module, given, other):
+    message = failure(module, layout=given)
+    assert message.startswith(f"{type(module).__name__} does not run on batches in the layout {given}: RuntimeError: ")
+    assert message.endswith(f"; it runs with layout={other!r}")
+    assert fv.Network(module, layout=other, **HALF).layers()
+
+
 def test_the_authors_own_errors_surface():
     with pytest.raises(RuntimeError, match="^the author's own mistake") as caught:
         fv.Network(toys.Broken(), **HALF).layers()

@@ -32,7 +32,8 @@ def check_input_shape(network: fv.Network) -> Iterator[Finding]:
         return
     if isinstance(refusal, torch.OutOfMemoryError) or not isinstance(refusal, REFUSALS):
         raise refusal
-    message = (str(refusal).strip() or type(refusal).__name__).splitlines()[0][:MAX_MESSAGE]
+    own = refusal.__cause__ or refusal  # the module's, which an error of featviz may explain
+    message = (str(own).strip() or type(own).__name__).splitlines()[0][:MAX_MESSAGE]
     given = f"{network.channels} channels of {network.size[0]}x{network.size[1]} px"
     text = f"the module does not accept {given} ({message})"
     always_the_same = bool(str(refusal))

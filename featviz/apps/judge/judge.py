@@ -75,7 +75,8 @@ def judge(
 
     Args:
         images: Renderings, image files that featviz saved with one image each, Pillow images opened from such files, or
-            folders of them; one of these, or a sequence. With a target: any images, also arrays, tensors and batches.
+            folders of them, such as that of a gallery; one of these, or a sequence. With a target: any images, also
+            arrays, tensors and batches.
         target: What the images show, where they carry no recipe: an address, an objective or the index of a class, or
             a list with one for each image. Needs `network`. `None` for what the recipes say.
         judge: The judging network. It must know the classes, and should have been trained separately.

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.replay import names_with
+from featviz.apps.shared.batches import IMAGES_FOLDER
 from featviz.apps.shared.targets import Target, as_targets
 from featviz.engine import parse_repr
 from featviz.errors import shown
@@ -165,7 +166,10 @@ def _from_picture(picture: Image, name: str, recipe: fv.Recipe) -> _NamedImage:
 
 
 def _png_files(path: str | Path) -> list[Path]:
-    files = sorted(Path(path).glob("*.png")) if is_folder(path) else [Path(path)]
+    """Return a file, or the PNGs of a folder; of a folder that `gallery` wrote, those of its images."""
+    if not is_folder(path):
+        return [Path(path)]
+    files = sorted(Path(path).glob("*.png")) or sorted(Path(path, IMAGES_FOLDER).glob("*.png"))
     if not files:
         raise fv.OutputError(f"no PNG in {path}; give files that featviz saved, or a folder of them")
     return files

@@ -12,7 +12,7 @@ export class Settings {
     const numbers = {seed: [0, MAX_SEED, 1], size: [...limits.size, SIZE_STEP], steps: [...limits.steps, 8]};
     for (const [name, [min, max, step]] of Object.entries(numbers)) Object.assign(at(name), {min, max, step});
     at("param").replaceChildren(...params.map(name => make("option", {value: name}, name)));
-    const usual = state.about.defaults.transforms === null ? [make("option", {value: ""}, "usual")] : [];
+    const usual = state.about.defaults.transforms === null ? [make("option", {value: ""}, "default")] : [];
     at("transforms").replaceChildren(...usual, ...transforms.map(name => make("option", {value: name}, name)));
     for (const name of SETTINGS) at(name).addEventListener("change", () => this.change(name));
     for (const name of Object.keys(numbers)) at(name).addEventListener("input", () => this.write(name, at(name).value));
