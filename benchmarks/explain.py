@@ -25,7 +25,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 import featviz as fv
 from featviz import methods as m
-from featviz.apps.explain import scan
+from featviz.apps.examples import scan
 from featviz.apps.explain.faithfulness import blur, measure_faithfulness
 from featviz.apps.explain.methods import train_scouter
 from featviz.apps.explain.request import AttributionRequest

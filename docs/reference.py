@@ -31,7 +31,6 @@ RESULTS = {
     "attention_record": ("AttentionRecord",),
     "attribution": ("Attribution", "Comparison"),
     "evidence": ("Evidence",),
-    "examples": ("Example", "Examples"),
     "text": ("TextAttribution", "TextComparison"),
 }
 """What the functions of `featviz.apps.explain` return, by module."""
@@ -39,6 +38,7 @@ OTHER_RESULTS = {
     "doctor.findings": ("Diagnosis", "Finding"),
     "embeddings.embeddings": ("Embeddings",),
     "embeddings.neighbours": ("Neighbours",),
+    "examples.examples": ("Example", "Examples"),
     "judge.verdicts": ("Judgement", "Verdict"),
     "shared.album": ("Pages",),
     "texture.texture": ("Textured",),

@@ -17,10 +17,10 @@ from .apps.dream.dream import dream as dream
 from .apps.dream.video import dream_video as dream_video
 from .apps.dream.video import dream_zoom as dream_zoom
 from .apps.embeddings.sources import embeddings as embeddings
+from .apps.examples.examples import examples as examples
 from .apps.explain import methods as methods
 from .apps.explain.attention_record import attention as attention
 from .apps.explain.evidence import evidence as evidence
-from .apps.explain.examples import examples as examples
 from .apps.explain.explain import compare as compare
 from .apps.explain.explain import explain as explain
 from .apps.explore.explore import explore as explore

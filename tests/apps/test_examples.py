@@ -8,8 +8,8 @@ from motifs.draw import draw
 from PIL import Image
 
 import featviz as fv
-from featviz.apps.explain import scan
-from featviz.apps.explain.examples import Example, FieldOffsets
+from featviz.apps.examples import scan
+from featviz.apps.examples.examples import Example, FieldOffsets
 from featviz.apps.shared.image_batches import ImageBatch
 from featviz.cli import main
 from featviz.io import read_image, read_photographs

@@ -11,7 +11,7 @@ from PIL import Image
 import featviz as fv
 from featviz import param
 from featviz.apps.judge.judge import FRAGILE, NO_BETTER_THAN_NOISE, ROBUST, VERDICTS
-from featviz.apps.judge.views import crops
+from featviz.apps.shared.judge_crops import crops
 from featviz.apps.shared.predictions import predict
 from featviz.cli import main
 from featviz.network import find

@@ -16,8 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 import featviz as fv
 from featviz.apps.circuits.expand import FLOAT32
-from featviz.apps.explain.methods.attention_weights import SOFTMAXES
-from featviz.apps.explain.methods.fused_attention import fused_logits, mixed_values, multi_head_attention
+from featviz.apps.shared.attention_functions import SOFTMAXES, fused_logits, mixed_values, multi_head_attention
 from featviz.apps.shared.probe import GREY
 from featviz.network.activations import first_tensor
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import featviz as fv
 from featviz.apps.circuits.graph_paths import Node, find_paths, is_cut, names_on
 from featviz.apps.circuits.linearise import linearised
-from featviz.apps.explore.connections import WEIGHTED
+from featviz.apps.shared.connections import WEIGHTED
 from featviz.apps.shared.probe import GREY
 from featviz.network import OUTPUT, Activations, Forward
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from featviz.apps.explain.methods.fused_attention import multi_head_attention
+from featviz.apps.shared.attention_functions import multi_head_attention
 from featviz.network import Rectifying
 from featviz.network.gradients import LEAKY_RECTIFIERS, RECTIFIERS
 

@@ -17,9 +17,9 @@ from featviz.apps.diff.page import network_titles
 from featviz.apps.diff.result import NetworkDiff
 from featviz.apps.diff.similarity import correlations, linear_cka
 from featviz.apps.diff.training import match_checkpoints
-from featviz.apps.judge.classes import check_judge
 from featviz.apps.shared.album import MAX_IMAGES
 from featviz.apps.shared.batches import Backend
+from featviz.apps.shared.judge_classes import check_judge
 from featviz.checks import check_number
 from featviz.engine import entry_point
 from featviz.errors import shown

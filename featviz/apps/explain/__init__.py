@@ -1,4 +1,4 @@
-"""Attribution of scores to parts of an image, dataset examples of channels, and evidence for classes."""
+"""Attribution of scores to parts of an image, and evidence for classes."""
 
 from featviz.apps.explain import methods
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import featviz as fv
-from featviz.apps.explore.connections import Connections
 from featviz.apps.explore.events import Hub
 from featviz.apps.explore.images import COMPARED
 from featviz.apps.explore.requests import RequestError
 from featviz.apps.explore.worker import VISIBLE, Job, Worker
 from featviz.apps.gallery.crops import write_crops
 from featviz.apps.shared.classes import class_title
+from featviz.apps.shared.connections import Connections
 from featviz.apps.shared.diverse import diverse_objective
 from featviz.errors import AddressError, FeatvizError
 from featviz.io import Store

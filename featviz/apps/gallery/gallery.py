@@ -14,7 +14,6 @@ import featviz as fv
 from featviz.apps.gallery.earlier import with_earlier_cards
 from featviz.apps.gallery.matching import PROBABILITY, Matching, add_copies_to_pages, facts_of, mark_copies
 from featviz.apps.gallery.page import Page, Photograph, make_card
-from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.judge import VERDICTS
 from featviz.apps.match import MATCH_WEIGHT, Nearest
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
@@ -22,6 +21,7 @@ from featviz.apps.shared.batches import Backend, image_file
 from featviz.apps.shared.classes import class_title, find_classes, network_title
 from featviz.apps.shared.diverse import diverse_objective
 from featviz.apps.shared.input_pictures import encode_input
+from featviz.apps.shared.judge_classes import check_judge, class_indices
 from featviz.apps.shared.page import pluralize
 from featviz.apps.shared.photographs import photographs_of_classes
 from featviz.engine import entry_point

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import featviz as fv
-from featviz.apps.explain.examples import Examples
+from featviz.apps.examples.examples import Examples
 from featviz.apps.gallery.crops import write_crops
 from featviz.apps.gallery.earlier import with_earlier_cards
 from featviz.apps.gallery.matching import NEGATIVE, Matching, add_copies_to_pages, facts_of, mark_copies

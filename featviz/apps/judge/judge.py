@@ -13,13 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.judge.classes import check_judge, class_indices
 from featviz.apps.judge.rescoring import NOISE_VIEWS, Case, percentiles
 from featviz.apps.judge.subjects import Judgeable, Subject, load_subjects, subjects_of_targets
 from featviz.apps.judge.trust import trusts
 from featviz.apps.judge.verdicts import Judgement, Verdict
-from featviz.apps.judge.views import crops
 from featviz.apps.replay import check_weights, load_recipe_network, with_recipe_dictionaries
+from featviz.apps.shared.judge_classes import check_judge, class_indices
+from featviz.apps.shared.judge_crops import crops
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.targets import Target
 from featviz.checks import check_flag

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import featviz as fv
-from featviz.apps.explain.examples import Place
+from featviz.apps.examples.examples import Place
 from featviz.apps.shared.page import base64, pluralize, render_template
 from featviz.apps.shared.photographs import WHOLE_SIDE, encode_webp
 from featviz.apps.shared.text import printable

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.examples import Examples
-from featviz.apps.explain.scan import BATCH, Ranking, Scan, scan_of, strongest, tensors_of
+from featviz.apps.examples.examples import Examples
+from featviz.apps.examples.scan import BATCH, Ranking, Scan, scan_of, strongest, tensors_of
 from featviz.apps.shared.cache_key import cache_key
 from featviz.apps.shared.embedding import last_layer, pool, uses_class_token
 from featviz.apps.shared.finite import check_finite

@@ -15,10 +15,10 @@ from torch import nn
 import featviz as fv
 from featviz.apps.explore.about import about
 from featviz.apps.explore.complete import Completer
-from featviz.apps.explore.connections import Connections
 from featviz.apps.explore.facts import facts_of
 from featviz.apps.explore.requests import PARAMS, TRANSFORMS, RequestError, read_objective
 from featviz.apps.explore.worker import DRAFT, LIVE, MAX_JOBS, SOON, VISIBLE, Job, QueueFullError, Worker
+from featviz.apps.shared.connections import Connections
 from featviz.engine import parse_value
 from featviz.io import Store
 

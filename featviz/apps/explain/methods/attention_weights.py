@@ -17,18 +17,17 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import featviz as fv
-from featviz.apps.explain.methods.fused_attention import (
+from featviz.apps.explain.request import AttributionRequest
+from featviz.apps.shared.attention_functions import (
+    SOFTMAXES,
     fused_weights,
     mixed_values,
     multi_head_attention,
 )
-from featviz.apps.explain.request import AttributionRequest
 from featviz.interfaces import Size
 from featviz.network import OUTPUT, Layer, plain_backward
 from featviz.network.working_copy import uncompiled
 from featviz.random import Chance
-
-SOFTMAXES = frozenset((torch.softmax, Tensor.softmax, F.softmax, torch.special.softmax))
 
 
 @dataclass(frozen=True)

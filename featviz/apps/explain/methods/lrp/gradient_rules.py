@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from featviz.apps.explain.methods.fused_attention import fused_weights, mixed_values
 from featviz.apps.explain.methods.lrp.catalogue import MATRIX_PRODUCTS, PRODUCTS, QUOTIENTS, functions_named, signal_of
 from featviz.apps.explain.methods.lrp.compositions import COMPOSED
 from featviz.apps.explain.methods.lrp.relevance import Call
+from featviz.apps.shared.attention_functions import fused_weights, mixed_values
 
 MIN_INPUT = 1e-6
 """Magnitude to which the input of an activation function is raised before the output is divided by it."""

@@ -1,4 +1,4 @@
-"""The fused attention functions of PyTorch, composed of functions whose parts can be recorded and given rules."""
+"""The attention functions of PyTorch; fused ones composed of functions that can be recorded and given rules."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.errors import SettingError
+
+SOFTMAXES = frozenset((torch.softmax, Tensor.softmax, F.softmax, torch.special.softmax))
+"""The functions that compute a softmax."""
 
 
 def fused_logits(

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
+from featviz.apps.examples.scan import RANGES, Range, Scan, scan_folder
 from featviz.apps.explain.drawing import draw
 from featviz.apps.explain.methods.gradients import guided_rectifier
-from featviz.apps.explain.scan import RANGES, Range, Scan, scan_folder
 from featviz.apps.shared.input_pictures import draw_input
 from featviz.apps.shared.inputs import read_input
 from featviz.apps.shared.probe import check_channels, noise

@@ -1,0 +1,1 @@
+"""Dataset examples: the photographs to which channels respond most and least."""
