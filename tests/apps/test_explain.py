@@ -231,7 +231,7 @@ def test_warnings_name_the_line_of_the_caller(motifnet, mosaic):
 def test_maps_of_one_method_compare_where_targets_read_the_same_layer(motifnet, mosaic):
     """Of logits, the weaker map is drawn paler; a channel of another layer has a scale of its own."""
     targets = ["logit:star", "0.25 * logit:star", "stage2:5"]
-    found = fv.compare(motifnet, mosaic, targets, ["integratedgradients"])
+    found = fv.compare(motifnet, mosaic, targets, [methods.IntegratedGradients(steps=16)])
     strong, weak, other = (row[0] for row in found.rows)
     torch.testing.assert_close(weak.full_strength(), strong.full_strength() / 4, rtol=1e-3, atol=1e-6)
     shape = (*strong.to_bytes()[0].shape,)
@@ -253,7 +253,7 @@ def test_a_refused_method_says_why_and_sheets_have_a_legend(motifnet, mosaic):
         assert red.any() and blue.any() and np.nonzero(blue)[1].max() < np.nonzero(red)[1].min()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_slot_head_is_trained_and_explains_classes(motifnet, mosaic, tmp_path):
     def batches():
         generator = torch.Generator().manual_seed(0)

@@ -156,7 +156,7 @@ def test_the_alarm_is_raised_for_a_fooling_circuit_and_not_for_the_network_itsel
         assert ("ALARM" in str(judgement)) == alarm and "paths: similarity at" in str(judgement)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_channels_are_compared_with_the_photographs_of_their_highest_scores(motifnet, motifvit, tmp_path):
     folder = write_drawings(tmp_path, named=False)
     units = ["stage3.1:90", "stage3.1:34"]

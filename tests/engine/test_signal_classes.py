@@ -20,7 +20,7 @@ def test_signals_are_standardised_and_their_families_differ():
     assert not torch.equal(found, signals(labels, torch.Generator().manual_seed(1)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_class_signals_are_named_by_a_separately_trained_network():
     """Without limits of the power, a fifth of the samples is near the largest amplitude; see `make axes-bench`."""
     network, second, accuracies = trained_pair()

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 FRAMES = [np.full((32, 48, 3), 40 * i, np.uint8) for i in range(4)]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def no_leaked_pipes():
     """Collect the pipes of imageio-ffmpeg here, where their warnings are ignored, and not within another test."""
     yield

@@ -26,10 +26,10 @@ QUICK = [
 RENDERED_EVERY = 15
 """One in this many architectures is also rendered and explained, which takes most of the time."""
 TESTED = [
-    pytest.param(i, each, marks=[pytest.mark.long] if i % 3 or i % (2 * RENDERED_EVERY) == RENDERED_EVERY else [])
+    pytest.param(i, each, marks=[pytest.mark.long] if i % 5 or i % (2 * RENDERED_EVERY) == RENDERED_EVERY else [])
     for i, each in enumerate(QUICK)
 ]
-"""Each third one by `make test`, with half of those that are rendered; the others by `make test-long`."""
+"""Each fifth one by `make test`, with half of those that are rendered; the others by `make test-long`."""
 
 
 @pytest.fixture(autouse=True)

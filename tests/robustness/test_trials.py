@@ -1,4 +1,4 @@
-"""All trials of values, and a small sample of the others; `make breakit` runs all of them."""
+"""A small sample of the trials; `make breakit` runs all of them."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ import pytest
 from robustness.trial import DAMAGE, FINE, HUNG, RAW, REFUSED, Trial, run_all
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = 30
+SAMPLE = 20
 """Number of trials of each kind."""
-SAMPLES = {"interruptions": 10, "values": None}
-"""Number of trials of the kinds that take longer; `None` for all of a kind that is quick."""
+SAMPLES = {"interruptions": 6, "values": 300}
+"""Number of trials of the kinds that take more or less time."""
 
 
 def test_bad_outcomes_are_counted():
@@ -34,9 +34,9 @@ def test_nothing_breaks(kind):
     """In a process of its own, where no type checker refuses bad values before featviz does."""
     paths = os.pathsep.join(str(ROOT / name) for name in ("tests", "tools"))
     count = SAMPLES.get(kind, SAMPLE)
-    command = [sys.executable, "-m", "robustness", kind, *(["--sample", str(count)] if count else [])]
+    command = [sys.executable, "-m", "robustness", kind, "--sample", str(count)]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = [int(cell) for cell in done.stdout.splitlines()[-1].split("|")[2:7]]
-    assert sum(numbers) == count or (count is None and sum(numbers) > SAMPLE)
+    assert sum(numbers) == count
     assert numbers[2:] == [0, 0, 0]

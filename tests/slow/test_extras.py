@@ -119,7 +119,7 @@ def folder(tmp_path):
     return tmp_path / "work"
 
 
-LONG = ("atlas", "ray", "timm", "video")
+LONG = ("atlas", "ray", "signals", "timm", "video", "volumes")
 """Extras that take longest to install."""
 
 

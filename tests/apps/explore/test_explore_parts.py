@@ -159,6 +159,7 @@ def test_a_full_or_stopped_worker_takes_nothing():
         worker.add([recorder.job("more", LIVE)])
     worker.add([recorder.job("0", LIVE)])  # it is there already
     assert worker.count == MAX_JOBS
+    recorder.go.set()
     worker.start()
     worker.stop()
     with pytest.raises(QueueFullError):

@@ -80,7 +80,7 @@ def read(folder, names):
     return torch.stack([read_photograph(folder / name, size=(64, 64), channels=3) for name in names])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_facets_of_a_planted_unit_are_recognised(planted, drawings):
     """Each image shows one of the two motifs, and motifvit recognises it."""
     card = fv.unit(planted, "stage3~0", drawings, steps=192, progress=None, scan_progress=None)
