@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,6 +32,8 @@ log = logging.getLogger("featviz")
 
 LARGE_VIEW = 512 * 512
 """Views of more px than this have their memory estimated even if the batch cannot be split."""
+LARGE_RATIO = 4
+"""Views of so many times the px of the network's input are estimated from a part first."""
 
 _image_bytes: WeakKeyDictionary[Network, dict[object, float]] = WeakKeyDictionary()
 """Measured peak memory per image in bytes, by network and by what it depends on. Repeated renders measure once."""
@@ -212,6 +215,8 @@ class Chunks:
         smallest = group.stop - group.start
         if len(job.groups) == 1 and math.prod(job.view.tiles[0].weights.shape) < LARGE_VIEW:
             return None
+        if job.network.device.type == "cpu":
+            self._check_fits(group)
         try:
             each = self._bytes_per_image(group)
         except (RuntimeError, MemoryError) as error:
@@ -238,6 +243,33 @@ class Chunks:
             *(count, format_bytes(needed), fit, format_bytes(state + fit * each)),
         )
         return fit
+
+    def _check_fits(self, group: slice) -> None:
+        """Check that a pass of the smallest group can fit in memory, from a pass of a small part of its large views.
+
+        Where memory runs out, a GPU raises an error, but most operating systems kill the process.
+
+        Raises:
+            RenderError: The outputs of the layers alone exceed the free memory.
+        """
+        job, count = self._job, group.stop - group.start
+        whole, part = job.view.tiles[0].weights.shape, job.network.size
+        ratio = math.prod(whole) / math.prod(part)
+        if math.prod(whole) < LARGE_VIEW or ratio < LARGE_RATIO or any(map(operator.lt, whole, part)):
+            return
+        with torch.no_grad():
+            images = job.images([leaf[group] for leaf in job.leaves])
+            corner, _ = job.view.look(images, drawing(Generators(range(count))))
+            for axis, side in enumerate(part, start=2):
+                corner = corner.narrow(axis, 0, side)
+        corner = corner.clone().requires_grad_()
+        least = ratio * saved_bytes(lambda: self._forward(corner, rows=group), aside=job.network.storages)
+        free = free_bytes(job.network.device)
+        if least > free:
+            raise RenderError(
+                f"out of memory: {count} image(s) seen at {show_size(whole)} px take over {format_bytes(least)}, and "
+                f"{format_bytes(free)} are free; give a smaller size, or --tile"
+            )
 
     def _bytes_per_image(self, group: slice) -> float:
         """Estimate the peak memory of one image in bytes, from a forward pass of the smallest group."""

@@ -278,8 +278,8 @@ class ResizedView:
         return matrix, view
 
 
-MAX_ENLARGEMENT = 64
-"""Largest factor by which `Resize` enlarges an image."""
+MAX_ENLARGEMENT = 8
+"""Largest factor by which `Resize` enlarges an image: larger numbers are meant to be sides in px."""
 
 
 @dataclass(frozen=True)

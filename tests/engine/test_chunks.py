@@ -106,6 +106,32 @@ def test_out_of_memory_with_a_single_image_raises():
     assert str(caught.value) == "out of memory with 1 image(s) of 32 x 32 px; give a smaller size, or --tile"
 
 
+def test_large_views_that_cannot_fit_are_refused_before_they_run(monkeypatch):
+    """Most operating systems kill a process that takes more memory than there is."""
+    net, sizes = toys.plain(), []
+    fv.render(net, "conv2:1", steps=0)
+    # Without gradients, a pass takes little memory.
+    net.module.register_forward_pre_hook(
+        lambda _, inputs: sizes.append(inputs[0].shape[-1]) if torch.is_grad_enabled() else None
+    )
+    monkeypatch.setattr("featviz.engine.chunks.free_bytes", lambda _: 2**20)
+    with pytest.raises(fv.RenderError) as caught:
+        fv.render(net, "conv2:1", size=640, transforms=(), steps=1, execution=SINGLE)
+    assert set(sizes) == {32}
+    found = re.fullmatch(
+        r"out of memory: 1 image\(s\) seen at 640 x 640 px take over (\d+) MB, and 1 MB are free; give a smaller "
+        "size, or --tile",
+        str(caught.value),
+    )
+    images = torch.rand(1, 3, 640, 640, requires_grad=True)
+    with net.session(["conv2"]) as forward:
+        whole = memory.saved_bytes(lambda: forward(images), aside=net.storages)
+    assert int(found[1]) == pytest.approx(whole / 2**20, rel=0.1)
+    monkeypatch.setattr("featviz.engine.chunks.free_bytes", lambda _: 2 * whole)
+    fv.render(net, "conv2:1", size=640, transforms=(), steps=1, execution=SINGLE)
+    assert max(sizes) == 640
+
+
 def test_other_errors_surface_with_a_note():
     net, _ = out_of_memory_network(RuntimeError("mine"), most=0)
     with pytest.raises(RuntimeError, match="^mine\nwhile rendering .*, step 1 of 6$"):

@@ -276,7 +276,7 @@ def test_a_padding_transform_of_the_user_sets_the_fill():
         (lambda: T.CropOrPadTo((0, 5)), "size of CropOrPadTo must be at least 1 px on each side, got 0 x 5"),
         (
             lambda: T.Resize(0.0),
-            "size of Resize must be > 0 and at most 64, got 0.0 (a fraction of the image's sides; or height and width "
+            "size of Resize must be > 0 and at most 8, got 0.0 (a fraction of the image's sides; or height and width "
             "in px, such as (224, 224))",
         ),
         (lambda: T.Resize((0, 4)), "size of Resize must be at least 1 px on each side, got 0 x 4"),
