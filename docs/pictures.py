@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import imageio.v3 as iio
 import numpy as np
@@ -26,6 +27,7 @@ from torch import Tensor
 import featviz as fv
 from featviz import objectives as obj
 from featviz import param, transforms
+from featviz.apps.units.responses import read_responses
 from featviz.io import contact_sheet, plot_signal, read_image, to_bytes, volume_picture
 
 HERE = Path(__file__).parent
@@ -34,8 +36,10 @@ UNITS = (
     "features.14:60", "features.16:40", "features.17:100", "logit:flamingo", "logit:jack-o'-lantern", "logit:zebra",
     "logit:strawberry", "logit:monarch", "logit:pinwheel",
 )  # fmt: skip
-WIDEST = 1400
-"""Width in px of a screenshot."""
+WIDEST, SMALL = 1400, 1080
+"""Largest width in px of a screenshot, and that of some."""
+RENDER_TIMEOUT_MS = 900_000
+"""Milliseconds within which the explorer has rendered what is in view."""
 CHANGED = ("heart", "smiley", "star", "moon", "zigzag", "wood")
 """Classes of the comparison with a changed network, of which one has a backdoor."""
 TEXTURES = {"sphere": "logit:bricks", "capsule": "logit:zigzag"}
@@ -73,6 +77,8 @@ def main() -> None:
     explain(mobilenet)
     examples(motifnet)
     pages(motifnet, mobilenet)
+    explorers(motifnet, mobilenet)
+    unit_card(motifnet)
     comparison(motifnet, motifvit)
     textures(motifnet)
     trust(motifnet, options.manipulated)
@@ -114,10 +120,37 @@ def pages(motifnet: fv.Network, mobilenet: fv.Network) -> None:
         circuit = fv.circuit(
             motifnet, "stage3:17", folder / "circuit", depth=0, photographs=folder / "drawings", **given
         )
-        screenshot(gallery.page, (1560, 1400), "gallery", lambda _: None)
-        screenshot(atlas.page, (1400, 760), "atlas", spiral)
-        screenshot(blocks.page, (1400, 800), "blocks", eye)
-        screenshot(circuit.page, (1400, 1000), "circuit", lambda _: None)
+        screenshot(Path(gallery.page).as_uri(), (1560, 1400), "gallery", lambda _: None)
+        screenshot(Path(atlas.page).as_uri(), (1400, 760), "atlas", spiral)
+        screenshot(Path(blocks.page).as_uri(), (1400, 800), "blocks", eye)
+        screenshot(Path(circuit.page).as_uri(), (1400, 1000), "circuit", lambda _: None)
+
+
+def explorers(motifnet: fv.Network, mobilenet: fv.Network) -> None:
+    """Take screenshots of a layer in the explorer while it renders, and of the card of a channel."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, window = Path(name), (1440, 900)
+        drawings(motifnet, 405, folder / "drawings")
+        given = {"size": 128, "open_browser": False}
+        with fv.explore(mobilenet, output=folder / "layer", **given) as explorer:
+            screenshot(f"{explorer.url}#layer=features.11", window, "explore", half_rendered, width=SMALL)
+        with fv.explore(motifnet, output=folder / "card", photographs=folder / "drawings", **given) as explorer:
+            url = f"{explorer.url}#layer=stage3&channel=5"
+            screenshot(url, window, "explore-card", rendered, width=SMALL, scheme="dark")
+
+
+def unit_card(network: fv.Network) -> None:
+    """Take a screenshot of the card of a feature that was made to respond to two motifs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "drawings")
+        drawings(network, 540, folder, in_folders=True)
+        found = read_responses(network, folder, "stage3")
+        of = [[i for i, file in enumerate(found.names) if file.startswith(motif)] for motif in ("star", "heart")]
+        vector = torch.stack([found.features[rows].mean(0) for rows in of]).sum(0)
+        planted = fv.Dictionary(kind="relu", encoder=(vector / vector.norm())[None], bias=[-2.0])
+        card = fv.unit(network.with_dictionary("stage3", planted), "stage3~0", photographs=folder)
+        page = card.save(Path(name, "unit.html"))
+        screenshot(page.as_uri(), (1200, 1260), "unit", lambda _: None, width=SMALL)
 
 
 def textures(network: fv.Network) -> None:
@@ -155,7 +188,7 @@ def comparison(motifnet: fv.Network, motifvit: fv.Network) -> None:
         given = {"classes": CHANGED, "most": 4, "per_class": 1, "steps": 128}
         made = fv.diff(motifnet, changed, folder / "drawings", folder / "diff", judge=motifvit, **given)
         assert made.pages is not None
-        screenshot(made.pages.page, (1400, 1240), "diff", lambda _: None)
+        screenshot(Path(made.pages.page).as_uri(), (1400, 1240), "diff", lambda _: None)
 
 
 def trust(network: fv.Network, folder: Path | None) -> None:
@@ -193,7 +226,7 @@ def features(network: fv.Network, photographs: Path) -> None:
         found = fv.Dictionary.load(found.save(Path(folder, "features.safetensors")))  # recipes name its file
         swept = fv.sweep(network.with_dictionary(layer, found), Path(folder, "sweep"), f"{layer}~", size=112, steps=64)
         page = next(Path(swept.page).parent.glob("layer-*.html"))
-        screenshot(str(page), (1400, 1000), "features", lambda _: None)
+        screenshot(page.as_uri(), (1400, 1000), "features", lambda _: None)
 
 
 def spiral(page: Page) -> None:
@@ -211,28 +244,49 @@ def eye(page: Page) -> None:
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.42 * box["height"])
 
 
-def screenshot(file: str, size: tuple[int, int], name: str, point: Callable[[Page], None]) -> None:
+def half_rendered(page: Page) -> None:
+    """Wait until some tiles are rendered, and others are drafts."""
+    page.wait_for_selector(":nth-match(.tile[data-state=sharp], 24)", timeout=RENDER_TIMEOUT_MS)
+
+
+def rendered(page: Page) -> None:
+    """Wait until everything in view is rendered."""
+    done = "#status[data-on=false] #status-text:text-is('All rendered')"
+    page.wait_for_selector(done, state="attached", timeout=RENDER_TIMEOUT_MS)
+
+
+def screenshot(
+    url: str,
+    size: tuple[int, int],
+    name: str,
+    point: Callable[[Page], None],
+    *,
+    width: int = WIDEST,
+    scheme: Literal["light", "dark"] = "light",
+) -> None:
     """Open a page in a window of a width and height in px, point at something, and save a screenshot."""
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
-        page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme="light")
-        page.goto(Path(file).as_uri())
-        page.wait_for_load_state("networkidle")
+        page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+        page.goto(url)
+        if url.startswith("file:"):  # the explorer keeps a connection open
+            page.wait_for_load_state("networkidle")
         point(page)
         page.wait_for_timeout(300)
         image = Image.open(BytesIO(page.screenshot())).convert("RGB")
-        image.thumbnail((WIDEST, WIDEST))
+        image.thumbnail((width, WIDEST))
         image.save(HERE / f"{name}.webp", quality=88)
         browser.close()
 
 
-def drawings(network: fv.Network, count: int, folder: Path) -> None:
-    """Draw motifs into a folder."""
-    folder.mkdir()
+def drawings(network: fv.Network, count: int, folder: Path, *, in_folders: bool = False) -> None:
+    """Draw motifs into a folder, or into folders of their names within it."""
     labels = torch.arange(count) % len(network.classes)
     for i, image in enumerate(draw(labels, network.size, torch.Generator().manual_seed(0))):
-        iio.imwrite(folder / f"{i:03d}.png", to_bytes(image.numpy()))
+        place = folder / network.classes[labels[i]] if in_folders else folder
+        place.mkdir(parents=True, exist_ok=True)
+        iio.imwrite(place / f"{i:03d}.png", to_bytes(image.numpy()))
 
 
 def examples(network: fv.Network) -> None:

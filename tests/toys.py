@@ -156,6 +156,17 @@ class Broken(nn.Module):
         raise RuntimeError("the author's own mistake")
 
 
+class Blocked(nn.Module):
+    """Detaches its input, so that no gradient reaches the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.detach())
+
+
 def network(module: nn.Module, size: int | tuple[int, int] = 32, **more: object) -> fv.Network:
     """Wrap a module, with weights drawn from a fixed seed."""
     generator = torch.Generator().manual_seed(0)

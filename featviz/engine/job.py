@@ -21,7 +21,7 @@ from torch.nn import Module
 from featviz.engine.autotune import autotune
 from featviz.engine.memory import check_fits, is_out_of_memory
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
-from featviz.engine.scoring import bind
+from featviz.engine.scoring import bind, checked_scores
 from featviz.engine.view import View, size_of
 from featviz.errors import ModelError, RenderError, SettingError, shown
 from featviz.interfaces import (
@@ -87,7 +87,7 @@ class Job:
     leaves: Leaves
     has_alpha: bool
     execution: Execution
-    _known_families: dict[tuple[int, int], list[list[Any]]] = field(default_factory=dict, init=False)
+    _known_families: dict[tuple[int, int], list[list[int]]] = field(default_factory=dict, init=False)
 
     @classmethod
     def prepare(
@@ -217,33 +217,28 @@ class Job:
             SettingError: An objective does not return one score per image.
         """
         families = self._families(some)
-        sizes = [len(members) for members in families]
+        sizes = [len(numbers) for numbers in families]
         scores = []
-        for members, part in zip(families, acts.split(sizes), strict=True):
-            first = members[0]
+        for numbers, part in zip(families, acts.split(sizes), strict=True):
+            members: list[Any] = [self.scorers[number] for number in numbers]
             # One objective may compare its images; several of a family score each image by its own.
-            score = first(part) if first is members[-1] else first.score_family(members, part)
-            shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-            if shape != (len(members),):
-                raise SettingError(
-                    f"an objective must return one score per image, here a tensor of shape ({len(members)},); "
-                    f"{self.objectives[self.scorers.index(first)]} returned {shape}"
-                )
-            scores.append(score)
+            score = members[0](part) if numbers[0] == numbers[-1] else members[0].score_family(members, part)
+            scores.append(checked_scores(score, len(members), self.objectives[numbers[0]]))
         return torch.cat(scores)
 
-    def _families(self, some: slice) -> list[list[Any]]:
-        """Return the scorer of each of some images, in one list for neighbours that are scored together."""
+    def _families(self, some: slice) -> list[list[int]]:
+        """Return the number of the objective of each of some images, in one list for those that are scored together."""
         known = self._known_families.get((some.start, some.stop))
         if known is not None:
             return known
-        families: list[list[Any]] = []
+        families: list[list[int]] = []
         for i in range(some.start, some.stop):
-            scorer = self.scorers[i // self.param.batch]
-            if families and (families[-1][-1] is scorer or _are_family(families[-1][-1], scorer)):
-                families[-1].append(scorer)
+            number = i // self.param.batch
+            last = families[-1][-1] if families else None
+            if last is not None and (last == number or _are_family(self.scorers[last], self.scorers[number])):
+                families[-1].append(number)
             else:
-                families.append([scorer])
+                families.append([number])
         self._known_families[some.start, some.stop] = families
         return families
 

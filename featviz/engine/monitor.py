@@ -126,7 +126,7 @@ class Monitor:
         self._last_check = max(self._redirect_steps, zero_steps) + CHECK_STEPS[-1]
         # Checks wait for the device, so they get rarer: 1, 2, 4, 8 and 16 steps after gradients are the network's own.
         starts = (self._redirect_steps, max(self._redirect_steps, zero_steps))
-        self._checks = {1, *(start + step for start in starts for step in CHECK_STEPS)}
+        self._checks = {1, steps, *(start + step for start in starts for step in CHECK_STEPS)}
         self._uses_network = torch.tensor(uses_network)
         self._alive = torch.zeros(len(names), dtype=torch.bool)
         self._all_alive, self._dead = False, ~self._alive

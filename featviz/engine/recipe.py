@@ -235,10 +235,15 @@ class Recipe:
             self,
             objectives=(self.objectives[i],),
             seeds=(self.seeds[i],),
+            files=self._files_in(self.objectives[i], self.param, self.transforms),
             classes=named,
             dictionaries=used,
             index=None,
         )
+
+    def _files_in(self, *texts: str) -> dict[str, str]:
+        """Return the files that some texts name, with the hashes of their content."""
+        return {name: content for name, content in self.files.items() if any(repr(name) in each for each in texts)}
 
     def about(self, objective: Any, seed: int, heads: Mapping[str, Sequence[str]]) -> Recipe:
         """Return a recipe with the same settings for another objective and seed.
@@ -248,7 +253,13 @@ class Recipe:
             seed: The other seed.
             heads: The network's class names, by head.
         """
-        return replace(self, objectives=(repr(objective),), seeds=(seed,), classes=classes_of(heads, objective))
+        return replace(
+            self,
+            objectives=(repr(objective),),
+            seeds=(seed,),
+            files=self._files_in(self.param, self.transforms) | files_of(objective),
+            classes=classes_of(heads, objective),
+        )
 
     def to_json(self) -> str:
         """Return the recipe as JSON."""

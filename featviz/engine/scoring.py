@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from featviz.engine.arguments import entry_point
+from featviz.engine.monitor import NOT_DIFFERENTIABLE, check_differentiable
+from featviz.errors import RenderError, SettingError
 from featviz.interfaces import Bindable, ObjectiveLike, RenderContext, Size
 from featviz.io import check_unit_range
 from featviz.network import Execution, Forward, Network, batch_statistics
@@ -36,12 +39,50 @@ class Scorer:
         return self.scores(self.activations(images))
 
     def activations(self, images: Float[Tensor, "n c *size"]) -> Activations:
-        """Return the activations of the captured layers."""
-        return self.forward(images).of(images, done=1.0)
+        """Return the activations of the captured layers.
+
+        Raises:
+            RenderError: The images need a gradient, and no layer gives them one.
+        """
+        acts = self.forward(images).of(images, done=1.0)
+        needs_gradient = torch.is_grad_enabled() and images.requires_grad and len(acts)
+        if needs_gradient and not any(each.requires_grad for each in acts.values()):
+            raise RenderError(NOT_DIFFERENTIABLE)
+        return acts
 
     def scores(self, acts: Activations) -> Float[Tensor, "n objectives"]:
-        """Return the scores for given activations."""
-        return torch.stack([objective(acts) for objective in self.objectives], 1)
+        """Return the scores for given activations.
+
+        Raises:
+            SettingError: An objective does not return one score per image.
+            RenderError: The activations have a gradient, and no score has one.
+        """
+        scores = torch.stack([checked_scores(each(acts), len(acts.images), each) for each in self.objectives], 1)
+        if torch.is_grad_enabled() and any(each.requires_grad for each in acts.values()):
+            check_differentiable(scores, NOT_DIFFERENTIABLE)
+        return scores
+
+
+def checked_scores(scores: Any, count: int, objective: object) -> Float[Tensor, " n"]:
+    """Return what an objective returned, after a check.
+
+    Args:
+        scores: What it returned.
+        count: Number of images.
+        objective: The objective, for the message.
+
+    Raises:
+        SettingError: It is not one real number per image.
+    """
+    shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+    if shape != (count,):
+        raise SettingError(
+            f"an objective must return one score per image, here a tensor of shape ({count},); {objective} returned "
+            f"{shape}"
+        )
+    if scores.is_complex():
+        raise SettingError(f"scores must be real, and {objective} returned complex ones; take e.g. their abs()")
+    return scores if scores.is_floating_point() else scores.float()
 
 
 def bind(objectives: Sequence[ObjectiveLike], network: Network, size: Size, view: Size) -> tuple[ObjectiveLike, ...]:

@@ -72,7 +72,7 @@ def watch_outputs(module: nn.Module, images: Tensor, note: Note, *, keep_graph: 
     dropped = torch.autograd.graph.saved_tensors_hooks(lambda _: None, lambda _: torch.empty(0))
     keeping: AbstractContextManager[object] = nullcontext() if keep_graph else dropped
     with torch.inference_mode(False), torch.enable_grad(), keeping, uncompiled(), suppress(PassDone):
-        module(images.requires_grad_())
+        module(images.requires_grad_().clone())  # a module may write its input, which a leaf tensor does not allow
 
 
 def hook_outputs(

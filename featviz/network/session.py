@@ -121,7 +121,7 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
                 with redirect_gradients(redirect):
                     captured = run(images)
         captured = captured | {layer: captured[layer].transpose(0, 1) for layer in tokens_first}
-        captured = {layer: tensor if tensor.ndim > 1 else tensor[:, None] for layer, tensor in captured.items()}
+        captured = {layer: _with_batch(tensor, found[layer], len(images)) for layer, tensor in captured.items()}
         return Activations(
             captured, layouts, tuple(images.shape[2:]), network.heads, outputs_of=network.outputs_of, shapes=shapes
         )
@@ -145,6 +145,19 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
     capture = hook_outputs(module, calls, codings_of(network, found.values()))
     with fast_on_gpu(network.device, benchmark=execution.benchmark):
         yield Forward(module, forward)
+
+
+def _with_batch(tensor: Tensor, layer: Layer, count: int) -> Tensor:
+    """Return an output, batch first, with a channel dimension. Of one image, `squeeze` removes the batch dimension.
+
+    Args:
+        tensor: The output.
+        layer: What is known of the layer.
+        count: Number of images.
+    """
+    if count == 1 and tensor.ndim == len(layer.shape) and tensor.shape[:1] != (1,):
+        tensor = tensor[None]
+    return tensor if tensor.ndim > 1 else tensor.view(count, -1)
 
 
 def _rows(label: str, given: int | None, count: int, rows: slice | None) -> slice | None:

@@ -65,7 +65,8 @@ class MatchDistribution(OfPhotographs, _Distribution):
     For each channel of a layer, the activations at all positions are sorted. The sorted activations of the photographs
     are averaged to r: the largest with the largest, and so on. The score is minus the mean over channels and layers of
     mean (a - r)² / v, with the sorted activations a of the image and the variance v of the channel over positions and
-    photographs. It is <= 0: 0 where the distributions are equal, about -1 for an image without any of the features.
+    photographs, to which 1 % of the mean variance of the layer's channels is added. It is <= 0: 0 where the
+    distributions are equal, about -1 for an image without any of the features.
 
     Add it to a unit, with a weight, as `apps.match.match_units` does with it and `MatchSpectrum`: images then have the
     colours, textures and amounts of features of the photographs. Of a class, one photograph gives the most natural
@@ -119,7 +120,7 @@ class MatchStatistics(_Distribution):
 
     No photographs are needed. The score is minus the mean over channels and layers of
     ((mean - m)² + (standard deviation - s)²) / s², with the mean m and standard deviation s of a batch-norm layer's
-    output over the training data. It is <= 0.
+    output over the training data; s² contains 1 % of the mean variance of the layer's channels. It is <= 0.
 
     Args:
         layer: Dotted module name of a batch-norm layer, or of one that passes on the output of one.

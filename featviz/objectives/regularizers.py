@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -20,10 +20,12 @@ class _Regularizer(Objective):
     """An objective about the image alone. Of several optimised inputs, its score is the mean over them."""
 
     layers = frozenset()
+    ignores_alpha: ClassVar[bool] = False
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the score of each image."""
-        scores = [self.score(image) for image in acts.each_input]
+        is_cut = self.ignores_alpha and acts.has_alpha
+        scores = [self.score(image[:, :-1] if is_cut else image) for image in acts.each_input]
         return scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
 
     def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
@@ -63,7 +65,7 @@ class TotalVariation(_Regularizer):
 
 @dataclass(frozen=True)
 class L1(_Regularizer):
-    """The mean absolute difference between pixels and a grey level.
+    """The mean absolute difference between pixels and a grey level. Alpha is left out.
 
     The score is in [0, 1].
 
@@ -75,6 +77,7 @@ class L1(_Regularizer):
 
     grey: float = 0.5
     term = "l1"
+    ignores_alpha = True
 
     def __post_init__(self) -> None:
         """Check the grey."""
@@ -87,7 +90,7 @@ class L1(_Regularizer):
 
 @dataclass(frozen=True)
 class L2(_Regularizer):
-    """The mean squared difference between pixels and a grey level.
+    """The mean squared difference between pixels and a grey level. Alpha is left out.
 
     The score is in [0, 1].
 
@@ -100,6 +103,7 @@ class L2(_Regularizer):
 
     grey: float = 0.5
     term = "l2"
+    ignores_alpha = True
 
     def __post_init__(self) -> None:
         """Check the grey."""
@@ -140,7 +144,7 @@ class Blur(_Regularizer):
 
 @dataclass(frozen=True)
 class BoundaryComplexity(_Regularizer):
-    """The structure near the borders of the image; subtract it to keep the subject in the centre.
+    """The structure near the borders of the image; subtract it to keep the subject in the centre. Alpha is left out.
 
     The score is the mean over the border of (image - blurred)² + 0.8 · (image - grey)². It is >= 0.
 
@@ -158,6 +162,7 @@ class BoundaryComplexity(_Regularizer):
     px: int = 20
     grey: float = 0.5
     term = "boundary"
+    ignores_alpha = True
 
     def __post_init__(self) -> None:
         """Check the fields."""

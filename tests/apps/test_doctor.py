@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import toys
 from test_judge import drawings
 from torch import nn
 
@@ -321,6 +322,18 @@ def test_a_branch_that_is_initialised_to_zero_is_a_note():
         "note  dead units   all channels of norm are inactive on initial noise of any strength, "
         "but the last layer responds to it"
     )
+
+
+def test_a_network_without_a_gradient_needs_a_fix(net):
+    found = [str(each) for each in fv.doctor(toys.network(toys.Blocked())) if each.check == "gradient"]
+    assert found == [
+        "fix   gradient     no gradient reaches the image from any layer: let forward compute without torch.no_grad, "
+        "torch.inference_mode, detach and numpy"
+    ]
+    assert not [each for each in fv.doctor(net) if each.check == "gradient"]
+    masks = Changed(nn.Conv2d(3, 8, 3), after=lambda y: y.argmax(1, keepdim=True).float())
+    found = [str(each) for each in fv.doctor(fv.Network(masks, size=32, **HALF)) if each.check == "gradient"]
+    assert found == ["note  gradient     no gradient reaches the image from 1 layers, such as the output"]
 
 
 @pytest.mark.parametrize("side", [14, 16])

@@ -59,6 +59,19 @@ def test_classes_are_recognised_in_renderings_and_not_in_noise(motifnet, motifvi
     assert judgement.top(1) == 0 and judgement.probability < 0.3
 
 
+def test_each_image_is_judged_with_the_network_of_its_recipe(motifvit, tmp_path):
+    """The same weights with other outputs are another network."""
+    for outputs in ("classes", "multilabel"):
+        net = fv.load("motifnet", outputs=outputs, device="cpu")
+        fv.render(net, "logit:heart", steps=2).save(tmp_path / f"{outputs}.png")
+    files = [tmp_path / "classes.png", tmp_path / "multilabel.png"]
+    alone = [fv.judge(file, judge=motifvit)[0].own_probability for file in files]
+    for order in (files, files[::-1]):
+        found = {one.image: one.own_probability for one in fv.judge(order, judge=motifvit)}
+        assert [found["classes"], found["multilabel"]] == pytest.approx(alone)
+    assert alone[0] != pytest.approx(alone[1], abs=0.01)
+
+
 def test_adversarial_images_are_recognised_by_their_own_network_only(motifnet, motifvit):
     """Drawings whose pixels are optimised without transforms until motifnet predicts another class."""
     labels = torch.tensor([motifnet.classes.index(name) for name in ("leaf", "smiley", "bricks")])

@@ -240,6 +240,21 @@ def test_hash_depends_on_the_content_of_files_not_on_their_names():
     assert fv.render(toys.plain(), obj.Match("conv1", "a.png"), steps=1).recipe.hash != one.hash
 
 
+def test_recipes_of_other_objectives_name_the_files_of_these():
+    """Pages name images by such recipes before they are rendered."""
+    Path("renders").mkdir()
+    fv.render(toys.plain(), ["conv2:1", "conv2:2"], steps=1).save("renders")
+    files = sorted(map(str, Path("renders").glob("*.png")))
+    goals = [obj.Match("conv2", file) for file in files]
+    rendering = fv.render(toys.plain(), goals, seed=[3, 4], steps=1)
+    alone = fv.render(toys.plain(), goals[0], seed=3, steps=1).recipe
+    other = alone.about(goals[1], 4, {})
+    assert set(other.files) == set(rendering[1].recipe.alone.files) == {files[1]}
+    assert other.hash == rendering[1].recipe.hash
+    Path(files[1]).write_bytes(Path(files[0]).read_bytes())
+    assert alone.about(goals[1], 4, {}).hash != other.hash
+
+
 def test_modules_of_other_libraries_have_to_be_given_to_replay(tmp_path):
     from torchvision.transforms import v2
 

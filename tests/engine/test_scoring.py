@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import toys
 
 import featviz as fv
 from featviz import objectives as obj
@@ -43,3 +44,47 @@ def test_images_that_cannot_be_scored(net, images):
         match=r"^images holds torch.float32 from -?\S+ to \S+; give floating-point numbers in \[0, 1\]$",
     ):
         fv.score(net, "conv2:3", images - 0.5)
+
+
+@pytest.mark.parametrize(
+    ("score", "returned"),
+    [
+        (lambda acts: acts["conv2"].mean((2, 3)), (1, 8)),
+        (lambda acts: acts["conv2"].flatten(), (8 * 16 * 16,)),
+        (lambda acts: acts["conv2"].mean(), ()),
+        (lambda _: None, "NoneType"),
+    ],
+)
+@pytest.mark.parametrize("use", ["score", "gradient", "gradcam", "occlusion", "accentuate"])
+def test_an_objective_must_return_one_score_per_image_everywhere(net, images, score, returned, use):
+    goal = obj.objective("conv2")(score)
+    uses = {
+        "score": lambda: fv.score(net, goal, images[:1]),
+        "accentuate": lambda: fv.accentuate(net, images[0], goal, crops=1, steps=1),
+    }
+    with pytest.raises(fv.SettingError) as caught:
+        uses.get(use, lambda: fv.explain(net, images[0], goal, use))()
+    assert str(caught.value) == (
+        f"an objective must return one score per image, here a tensor of shape (1,); <lambda> returned {returned}"
+    )
+
+
+def test_scores_must_be_real(net, images):
+    complex_ = obj.objective("conv2")(lambda acts: torch.fft.fft2(acts["conv2"]).mean((1, 2, 3)))
+    for run in (lambda: fv.score(net, complex_, images), lambda: fv.render(net, complex_, steps=1)):
+        with pytest.raises(fv.SettingError, match="^scores must be real, and <lambda> returned complex ones;"):
+            run()
+    count = obj.objective("conv2")(lambda acts: (acts["conv2"] > 0).sum((1, 2, 3)))
+    assert torch.equal(fv.score(net, count, images)[:, 0], count(net.capture(images, ["conv2"])).float())
+
+
+@pytest.mark.parametrize("method", ["gradient", "integratedgradients", "lrp", "gradcam"])
+def test_what_needs_a_gradient_says_that_there_is_none(images, method):
+    blocked = toys.network(toys.Blocked())
+    for run in (
+        lambda: fv.explain(blocked, images[0], "conv:1", method),
+        lambda: fv.accentuate(blocked, images[0], "conv:1", crops=1, steps=1),
+    ):
+        with pytest.raises(fv.RenderError, match="^the score has no gradient: the layer does not depend on the image"):
+            run()
+    assert fv.score(blocked, "conv:1", images).shape == (3, 1)

@@ -167,6 +167,51 @@ def test_another_number_of_input_channels(channels, given):
     )
 
 
+class Squeezed(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, classes)
+
+    def forward(self, images):
+        return self.head(self.conv(images).mean((2, 3))).squeeze()
+
+
+@pytest.mark.parametrize("classes", [5, 1])
+def test_an_output_without_its_batch_dimension_for_one_image(classes):
+    net = fv.Network(Squeezed(classes), **HALF)
+    images = torch.rand(2, 3, 16, 16)
+    goals = [f"logit:{k}" for k in range(classes)]
+    both = fv.score(net, goals, images)
+    assert both.shape == (2, classes)
+    alone = torch.cat([fv.score(net, goals, image[None]) for image in images])
+    assert torch.allclose(alone, both, atol=1e-6)
+    assert net.capture(images[:1], [""])[""].shape == (1, classes)
+    assert rises(net, goals[-1])
+
+
+class Subtracts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, images):
+        images.sub_(0.1)
+        images[:, 0] = 0
+        return self.conv(images)
+
+
+@pytest.mark.parametrize(
+    ("module", "layer"), [(nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 8, 3)), "1"), (Subtracts(), "conv")]
+)
+def test_a_module_may_write_its_input(module, layer):
+    net, images = fv.Network(module, **HALF), torch.rand(2, 3, 16, 16)
+    before = images.clone()
+    found = net.capture(images, [layer])[layer]
+    assert torch.equal(images, before)
+    assert torch.allclose(found, module(((images - 0.5) / 0.5).clone()), atol=1e-5)
+    assert rises(net, f"{layer}:1")
+
+
 class ChannelsLast(nn.Module):
     def __init__(self) -> None:
         super().__init__()

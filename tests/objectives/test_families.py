@@ -56,6 +56,30 @@ def test_a_render_of_a_family_equals_renders_of_its_members(batch):
         assert (together.images[images] - alone.images).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("chunk_size", [None, 1, 3])
+def test_an_objective_that_is_given_twice_scores_its_own_images(chunk_size):
+    first, other = obj.Channel("conv2", 3), obj.Channel("conv2", 0)
+    options = {"steps": 3, "transforms": (), "execution": fv.Execution("float32", chunk_size=chunk_size)}
+    same = fv.render(toys.plain(), [first, other, first, other], **options)
+    equal = fv.render(toys.plain(), ["conv2:3", "conv2:0", "conv2:3", "conv2:0"], **options)
+    assert torch.allclose(same.history, equal.history, atol=1e-5)
+    alone = fv.render(toys.plain(), other, seed=1, **options)
+    assert torch.allclose(same.history[:, 1:2], alone.history, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_an_objective_that_is_given_twice_compares_the_images_of_each_apart(chunk_size):
+    compared = obj.Diversity("conv2")
+    options = {
+        "steps": 3,
+        "param": fv.param.Image(batch=3),
+        "execution": fv.Execution("float32", chunk_size=chunk_size),
+    }
+    twice = fv.render(toys.plain(), [compared, compared], transforms=(), **options)
+    alone = fv.render(toys.plain(), compared, transforms=(), **options)
+    assert torch.allclose(twice.history[:, :3], alone.history, atol=1e-5)
+
+
 def test_a_wrong_channel_of_a_family_is_named():
     with pytest.raises(fv.AddressError, match="no channel 99 in 'conv2'; it has 8, 0 to 7"):
         fv.render(toys.plain(), [obj.Channel("conv2", 1), obj.Channel("conv2", 99)], steps=1)

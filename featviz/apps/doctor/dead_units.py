@@ -87,8 +87,8 @@ def _inactive_channels(network: fv.Network, images: Float[Tensor, "n c h w"]) ->
     for batch in images.split(IMAGES_AT_ONCE):
         with torch.no_grad():
             acts = network.capture(batch, maps)
-        for name in maps:
+        for name in [each for each in maps if not acts[each].is_complex()]:
             low, high = acts.channels_first(name).movedim(1, 0).flatten(1).aminmax(dim=1)
             least[name] = torch.minimum(low, least.get(name, low))
             most[name] = torch.maximum(high, most.get(name, high))
-    return {name: most[name] == 0 for name in maps if least[name].min() == 0}
+    return {name: most[name] == 0 for name in least if least[name].min() == 0}

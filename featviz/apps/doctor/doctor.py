@@ -14,6 +14,7 @@ import featviz as fv
 from featviz.apps.doctor.activations import check_activations
 from featviz.apps.doctor.dead_units import check_dead_units
 from featviz.apps.doctor.findings import Diagnosis, Finding
+from featviz.apps.doctor.gradient import check_gradient
 from featviz.apps.doctor.input_shape import check_input_shape
 from featviz.apps.doctor.logits import check_logits
 from featviz.apps.doctor.normalisation import check_normalisation
@@ -78,5 +79,12 @@ def check_sizes(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -
         yield Finding("size", f"the smallest square it accepts is {network.smallest}x{network.smallest} px")
 
 
-CHECKS: tuple[Check, ...] = (check_logits, check_normalisation, check_sizes, check_activations, check_dead_units)
+CHECKS: tuple[Check, ...] = (
+    check_gradient,
+    check_logits,
+    check_normalisation,
+    check_sizes,
+    check_activations,
+    check_dead_units,
+)
 """The checks in the order in which they run."""

@@ -135,6 +135,10 @@ def class_rank(image: Float[Tensor, "c h w"], index: int, network: fv.Network) -
     return _rank(_crop_probabilities(image, network), index)
 
 
+OF_NETWORK = ("model", "weights", "input", "inputs", "head", "outputs", "smooth_pools", "texts")
+"""Fields of a recipe from which `load_recipe_network` loads a network."""
+
+
 def _cases(
     subjects: Sequence[Subject],
     judge: fv.Network,
@@ -151,7 +155,7 @@ def _cases(
         elif recipe is None:
             raise fv.SettingError("with a target, give the network whose unit the images show, as network=")
         else:
-            key = repr((recipe.model, recipe.weights, recipe.input))
+            key = repr([getattr(recipe, name) for name in OF_NETWORK])
             if key not in loaded:
                 loaded[key] = load_recipe_network(recipe, weights, str(judge.device), network, download=download)
             found = loaded[key]

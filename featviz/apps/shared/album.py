@@ -140,16 +140,17 @@ def render_pages(
         The pages.
 
     Raises:
+        SettingError: `backend` is none.
         OutputError: The store cannot be written to, or the images are signals and matplotlib is not installed.
     """
     problems: dict[str, str] = {}
     if network.tokens is None and network.input.axes == "x":
         check_matplotlib("cannot make pages of signals")
+    batches = [batch for album in albums for batch in album.batches]
+    chosen = LocalBackend() if backend is None else backend
+    if not isinstance(chosen, Backend):
+        raise SettingError(f"backend must have `run`, got {shown(backend)}; use LocalBackend or RayBackend")
     try:
-        batches = [batch for album in albums for batch in album.batches]
-        chosen = LocalBackend() if backend is None else backend
-        if not isinstance(chosen, Backend):
-            raise SettingError(f"backend must have `run`, got {shown(backend)}; use LocalBackend or RayBackend")
         problems = render_missing(network, batches, store, chosen, progress)
     finally:
         existing = frozenset(file.removesuffix(".png") for file in store.names(IMAGES_FOLDER))
