@@ -199,7 +199,7 @@ def examples(
     rendering = fv.render(
         loaded,
         found.objectives,
-        param=fv.param.Image(read_size(size)),
+        size=read_size(size),
         progress=progress(quiet, "render"),
         **settings,
     )

@@ -79,10 +79,21 @@ def read_wav(path: Path) -> tuple[Float[np.ndarray, "c length"], int]:
     import soundfile
 
     try:
+        is_complete = _is_complete(path)
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, OSError) as error:
         raise OutputError(f"cannot read {path} as a sound; give a WAV file") from error
+    if not is_complete:
+        raise OutputError(f"{path} is truncated; was it copied completely?")
     return np.ascontiguousarray(samples.T), int(rate)
+
+
+def _is_complete(path: Path) -> bool:
+    """Return whether a RIFF file has the length that its header says; 0 and the largest one stand for any length."""
+    with path.open("rb") as file:
+        header = file.read(8)
+    length = int.from_bytes(header[4:], "little")  # of what follows; some writers count the header of 8 bytes, too
+    return header[:4] != b"RIFF" or length in (0, 2**32 - 1) or path.stat().st_size >= length
 
 
 def check_soundfile(what: str) -> None:

@@ -15,9 +15,10 @@ from featviz.network.given_inputs import inputs_in
 from featviz.network.layers import Layer, Probed
 from featviz.network.modules import explain_failure
 from featviz.network.output_scale import output_scale
-from featviz.network.passes import raise_unless_size_error
+from featviz.network.passes import FIRST_BATCH, raise_unless_size_error
 from featviz.network.probing import probe
 from featviz.network.receptive_fields import ReceptiveField
+from featviz.network.working_copy import working_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +53,8 @@ def probe_network(network: Network, like: Tensor) -> Probed:
         like: A weight of its module, whose device and precision its input gets.
 
     Raises:
-        ModelError: It does not run, and was made with `inputs`, or runs with another layout of its input. Other errors
-            of the module get a note.
+        ModelError: It does not run, and was made with `inputs`, or runs with another layout of its input or on single
+            images. Other errors of the module get a note.
     """
     longest = None if network.tokens is None else network.tokens.length
     try:
@@ -62,6 +63,7 @@ def probe_network(network: Network, like: Tensor) -> Probed:
         explain_failure(network.module, network.input, network.label, error)
         _explain_inputs(network, error)
         _explain_layout(network, like, error)
+        _explain_count(network, like, error)
         error.add_note(f"while running {network.label} on grey images of {show_size(network.size, 'x')} px")
         raise
 
@@ -101,6 +103,26 @@ def _explain_layout(network: Network, like: Tensor, error: Exception) -> None:
             f"{network.label} does not run on batches in the layout {given}: {_first_line(error)}; it runs with "
             f"layout={layout!r}"
         ) from error
+
+
+def _explain_count(network: Network, like: Tensor, error: Exception) -> None:
+    """Raise an error if a module runs on a single image.
+
+    Raises:
+        ModelError: It does.
+    """
+    if network.tokens is not None:
+        return
+    image = torch.full((1, network.channels, *network.size), 0.5, device=like.device)
+    try:
+        with torch.no_grad():
+            working_copy(network.module, share_weights=False)(network.input.normaliser(like)(image))
+    except Exception:
+        return
+    raise ModelError(
+        f"{network.label} runs on one image, and not on {FIRST_BATCH}: {_first_line(error)}; let it accept any number "
+        "of images, as with x.view(len(x), ...)"
+    ) from error
 
 
 def _first_line(error: Exception) -> str:

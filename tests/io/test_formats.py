@@ -68,6 +68,19 @@ def test_a_comment_is_found_behind_other_chunks_and_a_broken_one_holds_nothing(t
         assert str(wrong.value) == f"cannot read {path} as a sound; give a WAV file"
 
 
+def test_a_sound_that_was_cut_off_is_refused(tmp_path):
+    path = save_wav(np.linspace(-1, 1, 400, dtype=np.float32)[None], tmp_path / "a.wav", 8000)
+    whole = path.read_bytes()
+    assert read_wav(path)[0].shape == (1, 400)
+    path.write_bytes(whole[:800])
+    with pytest.raises(OutputError) as caught:
+        read_wav(path)
+    assert str(caught.value) == f"{path} is truncated; was it copied completely?"
+    for length in (0, 2**32 - 1):  # of a stream, which ends where it ends
+        path.write_bytes(whole[:4] + length.to_bytes(4, "little") + whole[8:])
+        assert read_wav(path)[0].shape == (1, 400)
+
+
 @pytest.mark.parametrize(("count", "channels"), [(1, 1), (1, 2), (3, 1), (3, 2)])
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_a_volume_has_the_axes_of_the_values_in_its_file(count, channels, ending, tmp_path):

@@ -231,6 +231,22 @@ def test_a_layout_with_which_the_module_runs_is_named(module, given, other):
     assert fv.Network(module, layout=other, **HALF).layers()
 
 
+class OneByOne(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, images):
+        return self.conv(images.view(1, 3, SIDE, SIDE))
+
+
+def test_a_module_of_single_images_is_told_to_accept_several():
+    assert failure(OneByOne()) == (
+        "OneByOne runs on one image, and not on 2: RuntimeError: shape '[1, 3, 16, 16]' is invalid for input of size "
+        "1536; let it accept any number of images, as with x.view(len(x), ...)"
+    )
+
+
 def test_the_authors_own_errors_surface():
     with pytest.raises(RuntimeError, match="^the author's own mistake") as caught:
         fv.Network(toys.Broken(), **HALF).layers()

@@ -109,3 +109,14 @@ def test_invalid_regularizers(make, message):
     with pytest.raises(SettingError) as caught:
         make()
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2(0)", "boundary(4)"])
+def test_penalties_of_pixels_leave_alpha_alone(penalty):
+    images = torch.rand(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    opaque = images.clone()
+    opaque[:, 3] = 1
+    goal, none = obj.parse(penalty), Activations({}, {}, (16, 16))
+    found = goal(none.of(images, has_alpha=True))
+    assert torch.equal(found, goal(none.of(opaque, has_alpha=True)))
+    assert torch.equal(found, goal(none.of(images[:, :3])))
