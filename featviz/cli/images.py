@@ -125,9 +125,10 @@ def judge(
     views. slope, of images of 128 px or more: the amplitude spectrum falls as frequency^-slope; 1 to 1.6 in
     photographs. percentile: share of the photographs in which the unit scores lower.
 
-    With --trust: paths: similarity of the activations of the image to those of photographs of the unit, by layer; 1:
-    the same, 0: as of unrelated photographs. path: the mean over the later half. agreement: the same of the image and
-    images started from photographs. ALARM: either is too low, as in a network that was manipulated.
+    With --trust: paths: for each layer, how similar the activations of the image are to those of photographs of the
+    unit; 1: as similar as these are to each other, 0: as unrelated photographs. path: the mean over the later half.
+    agreement: the same of the image and images started from photographs. ALARM: either is too low, as in a network that
+    was manipulated.
     """
     found = fv.judge(
         images,

@@ -42,8 +42,8 @@ def unit(
 ) -> None:
     """Write a card of a unit: images, photographs, a name and scores.
 
-    The scores tell how interpretable the unit is, and whether it responds to two unlike things; each of them then has
-    an image of its own.
+    The scores tell how interpretable the unit is, and whether it is polysemantic; if so, an image is rendered for each
+    of two meanings.
     """
     from featviz.io import check_outside, is_folder, slug
 

@@ -1,4 +1,4 @@
-"""Split a batch into chunks that fit in memory; results do not depend on the chunk size."""
+"""Split a batch into chunks that fit in memory; the chunk size changes results by rounding only."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ class _Recording:
 
 
 class _Constants(TorchDispatchMode):
-    """Keep what a step copies from the CPU to the GPU, since a graph would read the memory of the CPU later.
+    """Keep the GPU copies of CPU tensors: a replayed graph would read CPU memory that has been freed or changed.
 
     A step runs twice with this mode: without a graph, and while it is recorded. The second time, the copies of the
     first time are used, and the values are compared with those of the first time.

@@ -24,7 +24,7 @@ class Matching:
     """The units of a page with the photographs that they are matched to.
 
     Args:
-        network: The network, which also tells copies.
+        network: The network; it also detects copies.
         objectives: What to render for each unit: the unit alone, or with distributions and spectrum.
         units: Each unit with its photographs, by its title on the page; empty where nothing is matched.
     """

@@ -21,14 +21,13 @@ from featviz.network import OUTPUT
 MIN_PATH = 0.72
 """Path similarity below which the alarm is raised.
 
-Source: measured; docs/quality.md. Between the largest of a class of a network that was manipulated by fine-tuning, .69,
-and the smallest but one of the 54 classes of the bundled networks, .76.
+Source: measured; docs/quality.md. Networks that were manipulated by fine-tuning have at most .59 in their images of
+decoys but for one (.76), and the classes of the bundled networks .75 or more.
 """
 MIN_AGREEMENT = 0.4
 """Agreement of images started from noise and from photographs below which the alarm is raised.
 
-Source: measured; docs/quality.md. Fooling circuits have up to .32, and the classes of the bundled networks .58 or more
-but for one.
+Source: measured; docs/quality.md. Fooling circuits have up to .47, and the classes of the bundled networks .64 or more.
 """
 MIN_LATE_CONTRAST = 0.4
 """Smallest difference between the correlations of photographs with and without the unit for a verdict.

@@ -17,7 +17,7 @@ from featviz.engine import entry_point
 from featviz.io import read_photograph, resize
 
 DUPLICATE = 0.98
-"""Similarity of two files of the same photograph, which say nothing about different photographs."""
+"""Photographs with at least this similarity count as duplicates, and are left out of the limit."""
 LOWEST_LIMIT = 0.65
 """Smallest limit, as few photographs tell little about how similar two can be.
 

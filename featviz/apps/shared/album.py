@@ -97,7 +97,7 @@ class Pages:
         store: Folder or URL of all files.
         pages: Files of the pages; the first one links to all others.
         count: Number of images on them.
-        problems: Why an image is missing, or that it is a copy of a photograph, by its objective.
+        problems: By objective, why its image is missing, or which photograph it copies.
         facts: Numbers about each layer or unit, by its address and name, such as the purity of an atlas.
     """
 

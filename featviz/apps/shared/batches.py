@@ -61,7 +61,7 @@ def icon_file(name: str) -> str:
 
 @dataclass(frozen=True)
 class Template:
-    """What images of the same layers and settings have in common, so that the name of each is found without a render.
+    """Recipe and settings that images of the same layers share; file names are computed from them without rendering.
 
     Args:
         recipe: Recipe of the first of them.

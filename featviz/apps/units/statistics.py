@@ -51,7 +51,7 @@ def auroc(ranked: Float[Tensor, "n units"], members: Bool[Tensor, "labels n"]) -
 
 
 def interpretability(strongest: Float[Tensor, "k features"], weakest: Float[Tensor, "k features"]) -> float:
-    """Return how often a machine makes the right choice of two photographs, given references (MIS).
+    """Return the machine interpretability score (MIS): accuracy in choosing the strong one of two photographs.
 
     Each choice is between one of the strongest photographs and one of the weakest, with the others as references. The
     machine takes the one that is more similar to the strong references than to the weak ones. There is a choice for
