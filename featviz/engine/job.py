@@ -390,19 +390,44 @@ def _first_images(
 
     Raises:
         RenderError: They do not fit in memory.
+        SettingError: A param of the user's returns others than it should.
     """
     try:
         if start_images is None:
             leaves = param.start(rng, network.channels, size)
         else:
             leaves = param.fit(_resized_start(start_images, size))
+        _check_leaves(leaves, param, len(rng))
         leaves = [leaf.to(network.device).requires_grad_() for leaf in leaves]
         with torch.no_grad():
-            return leaves, param.images(leaves, size)
+            images = param.images(leaves, size)
+        if images.shape[:1] != (len(rng),) or size_of(images) != size:
+            raise SettingError(
+                f"images of {param} must have the shape ({len(rng)}, channels, {', '.join(map(str, size))}), got "
+                f"{tuple(images.shape)}"
+            )
+        return leaves, images
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise RenderError(f"out of memory with images of {show_size(size)} px; give a smaller size") from error
         raise
+
+
+def _check_leaves(leaves: object, param: Param, count: int) -> None:
+    """Check the tensors that a param starts with.
+
+    Raises:
+        SettingError: They are no floating-point tensors with one row per image, or with any rows if images share them.
+    """
+    listed: Sequence[Any] = leaves if isinstance(leaves, Sequence) and leaves else [None]
+    shared = param_traits_of(param).couples_batch
+    for leaf in listed:
+        is_tensor = isinstance(leaf, Tensor) and leaf.dtype in (torch.float32, torch.float64)
+        if not is_tensor or not (shared or leaf.shape[:1] == (count,)):
+            got = f"{leaf.dtype} {tuple(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaves).__name__
+            raise SettingError(
+                f"{param} must start with a list of float32 tensors, with a row for each of {count} image(s), got {got}"
+            )
 
 
 def _resized_start(images: Float[Tensor, "n c *size"], size: Size) -> Float[Tensor, "n c *size2"]:

@@ -57,7 +57,7 @@ class Scorer:
             SettingError: An objective does not return one score per image.
             RenderError: The activations have a gradient, and no score has one.
         """
-        scores = torch.stack([checked_scores(each(acts), len(acts.images), each) for each in self.objectives], 1)
+        scores = torch.stack([checked_scores(each(acts), len(acts.each_input[0]), each) for each in self.objectives], 1)
         if torch.is_grad_enabled() and any(each.requires_grad for each in acts.values()):
             check_differentiable(scores, NOT_DIFFERENTIABLE)
         return scores

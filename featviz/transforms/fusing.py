@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.errors import SettingError
 from featviz.interfaces import Geometric, MovesMasks, Padding, Shape, Transform, Transforms, transform_traits_of
 from featviz.network.activations import MoveMasks
 from featviz.random import Generators
@@ -92,12 +93,17 @@ def apply_draws(
 
     Returns:
         The views, and a function that moves masks as the images were moved.
+
+    Raises:
+        SettingError: A transform returns another number of images.
     """
     moves: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = []
     images = images.view_as(images)  # another tensor even without transforms, so that views have their own gradient
     for transform in stack:
         drawn = draw(transform, tuple(images.shape[1:]))
-        images = transform.apply(images, drawn)
+        count, images = len(images), transform.apply(images, drawn)
+        if len(images) != count:
+            raise SettingError(f"{transform} must return as many images as it gets, {count}, got {len(images)}")
         if isinstance(transform, MovesMasks):
             moves.append((transform.move, drawn))
 

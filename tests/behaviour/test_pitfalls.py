@@ -418,3 +418,71 @@ def test_steps_do_not_synchronize_with_the_device(net, monkeypatch):
     count(20)
     assert count(20) == count(60)
     assert count(20) > 0  # reads are counted at all
+
+
+class Constant:
+    """A param of the user's, whose tensors and images are given."""
+
+    def __init__(self, leaves, images=lambda leaves: leaves[0].sigmoid()):
+        self.leaves, self.made = leaves, images
+
+    def start(self, rng, channels, size):
+        return self.leaves(len(rng), channels, size)
+
+    def fit(self, canvas):
+        return [canvas]
+
+    def canvas(self, leaves, size):
+        return self.made(leaves)
+
+    def __repr__(self):
+        return "Constant()"
+
+
+@pytest.mark.parametrize(
+    ("leaves", "got"),
+    [
+        (lambda n, c, size: torch.zeros(n, c, *size), "Tensor"),
+        (lambda n, c, size: [], "list"),
+        (lambda n, c, size: [torch.zeros(n, c, *size, dtype=torch.int64)], "torch.int64 (2, 3, 32, 32)"),
+        (lambda n, c, size: [torch.zeros(n, c, *size, dtype=torch.bfloat16)], "torch.bfloat16 (2, 3, 32, 32)"),
+        (lambda n, c, size: [torch.zeros(1, c, *size)], "torch.float32 (1, 3, 32, 32)"),
+    ],
+)
+def test_an_own_param_must_start_with_a_row_for_each_image(net, leaves, got):
+    with pytest.raises(fv.SettingError) as caught:
+        fv.render(net, ["conv2:1", "conv2:2"], param=Constant(leaves), steps=1)
+    assert str(caught.value).endswith(
+        f" must start with a list of float32 tensors, with a row for each of 2 image(s), got {got}"
+    )
+
+
+def test_an_own_param_must_return_images_of_the_size_of_the_render(net):
+    small = Constant(lambda n, c, size: [torch.zeros(n, c, 16, 16)])
+    with pytest.raises(fv.SettingError, match=r" must have the shape \(1, channels, 32, 32\), got \(1, 3, 16, 16\)$"):
+        fv.render(net, "conv2:1", param=small, steps=1)
+
+
+def test_an_own_transform_must_return_as_many_images_as_it_gets(net):
+    class First:
+        def draw(self, rng, shape):
+            return None
+
+        def apply(self, images, draw):
+            return images[:1]
+
+        def __repr__(self):
+            return "First()"
+
+    with pytest.raises(fv.SettingError) as caught:
+        fv.render(net, ["conv2:1", "conv2:2"], transforms=(First(),), steps=1)
+    assert str(caught.value) == "First() must return as many images as it gets, 2, got 1"
+
+
+def test_an_image_whose_objective_rises_late_is_no_failure(net):
+    @obj.objective("conv2")
+    def late(acts):
+        return acts["conv2"][:, 1].mean((1, 2)) * (1.0 if acts.done > 0.5 else 0.0)
+
+    rendering = fv.render(net, [late, "conv2:2"], transforms=(), steps=128)
+    assert not rendering.problems and rendering.history[-1, 0] > rendering.history[0, 0]
