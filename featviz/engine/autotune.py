@@ -165,8 +165,8 @@ def _pass(forward: Forward, layers: Collection[str], images: Tensor) -> tuple[fl
     acts = forward(images, rows=slice(0, len(images)))
     found = {layer: acts.channels_first(layer) for layer in layers}
     torch.autograd.grad([values.mean() for values in found.values()], images)
-    if images.is_cuda:
-        torch.cuda.synchronize()
+    if images.device.type != "cpu":
+        torch.accelerator.synchronize(images.device)
     return time.perf_counter() - start, {layer: values.detach() for layer, values in found.items()}
 
 
