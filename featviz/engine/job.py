@@ -102,7 +102,6 @@ class Job:
         steps: int,
     ) -> Job:
         """Check and complete the arguments of `render`, whose docstring describes them and the errors."""
-        _check_types(network, execution)
         objectives = _check_batch(as_objectives(objective), param)
         start = as_tensor("start", start) if isinstance(start, np.ndarray) else start
         count = len(objectives) * param.batch
@@ -298,16 +297,6 @@ def _are_family(one: ObjectiveLike, two: ObjectiveLike) -> bool:
     if not isinstance(one, Objective) or not isinstance(two, Objective):
         return False
     return one.family is not None and one.family == two.family
-
-
-def _check_types(network: object, execution: object) -> None:
-    if not isinstance(network, Network):
-        raise SettingError(
-            f"network must be a Network, got {type(network).__name__}; use fv.load(name), or "
-            "fv.Network(module, size=..., mean=..., std=...)"
-        )
-    if not isinstance(execution, Execution):
-        raise SettingError(f"execution must be an Execution, got {execution!r}; use e.g. fv.Execution('float32')")
 
 
 def _check_batch(objectives: tuple[ObjectiveLike, ...], param: Param) -> tuple[ObjectiveLike, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor
 
 from featviz.checks import check_number
@@ -14,6 +13,7 @@ from featviz.interfaces import RenderContext, Traits
 from featviz.io.image_source import ImageSource, as_mask_source
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Composite, Objective
+from featviz.objectives.bound import Bound
 from featviz.objectives.parser import as_part
 from featviz.objectives.reading import read_for
 
@@ -63,28 +63,14 @@ class Within(Composite):
         Raises:
             OutputError: The file of the mask cannot be read.
         """
-        return _BoundWithin(self.objective.bind(context), read_for(context, self.mask, context.size, 1)[0])
+        inner, mask = self.objective.bind(context), read_for(context, self.mask, context.size, 1)[0]
+        return Bound(self, lambda acts: inner(acts.within(mask, self.layers)))
 
     def __repr__(self) -> str:
         """Return the call."""
         return f"Within({self.objective!r}, {self.mask!r})"
 
     __str__ = Objective.__str__
-
-
-@dataclass(frozen=True, eq=False)
-class _BoundWithin(Objective):
-    """An objective with its mask as a tensor."""
-
-    objective: Objective
-    mask: Float[Tensor, "*size"]
-
-    @property
-    def layers(self) -> frozenset[str]:
-        return self.objective.layers
-
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        return self.objective(acts.within(self.mask, self.layers))
 
 
 @dataclass(frozen=True)

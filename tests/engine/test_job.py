@@ -165,16 +165,22 @@ def test_start_file_that_does_not_exist():
 # ---------------------------------------------------------------------------------------------- types of arguments
 
 
-@pytest.mark.parametrize("given", ["float32", None, {"tile": 224}])
-def test_execution_of_another_type(given):
-    message = f"execution must be an Execution, got {given!r}; use e.g. fv.Execution('float32')"
-    assert message_of(execution=given) == message
-
-
-def test_network_of_another_type():
-    assert message_of(network=toys.Plain()) == (
-        "network must be a Network, got Plain; use fv.load(name), or fv.Network(module, size=..., mean=..., std=...)"
-    )
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"execution": "float32"}, "execution must be a featviz.Execution, got 'float32'"),
+        ({"execution": {"tile": 224}}, "execution must be a featviz.Execution, got {'tile': 224}"),
+        (
+            {"network": toys.Plain()},
+            "network must be a Network, got Plain; use fv.load(name), or fv.Network(module, size=..., mean=..., "
+            "std=...)",
+        ),
+    ],
+)
+def test_arguments_of_another_type(given, message):
+    with pytest.raises(fv.SettingError) as caught:
+        fv.render(**{"network": toys.plain(), "objective": "conv2:1", "steps": 1, **given})
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("given", [3, (T.Roll(1), 3), [3]])

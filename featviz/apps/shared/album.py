@@ -140,7 +140,7 @@ def render_pages(
         The pages.
 
     Raises:
-        SettingError: `backend` is none.
+        SettingError: `backend` cannot render batches.
         OutputError: The store cannot be written to, or the images are signals and matplotlib is not installed.
     """
     problems: dict[str, str] = {}
