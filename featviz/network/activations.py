@@ -123,10 +123,8 @@ class Activations(Mapping[str, Tensor]):
         Args:
             layer: Name of the layer.
         """
-        tensor = self[layer]
-        tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
         layout = self.layouts[layer]
-        values = tensor.movedim(layout.channel, 1)
+        values = in_single_precision(self[layer]).movedim(layout.channel, 1)
         return values.transpose(2, 3) if layout.transposed else values
 
     def channel(self, layer: str, index: int) -> Float[Tensor, "n *position"]:
@@ -169,8 +167,7 @@ class Activations(Mapping[str, Tensor]):
         layout, tensor = self.layouts[layer], self[layer]
         for index in set(indices):
             self.check_channel(layer, index)
-        picked = pick_channels(tensor.movedim(layout.channel, 1), indices)
-        values = picked.float() if picked.dtype in (torch.float16, torch.bfloat16) else picked
+        values = in_single_precision(pick_channels(tensor.movedim(layout.channel, 1), indices))
         return values.transpose(1, 2) if layout.transposed else values
 
     def neuron(self, layer: str, index: int, at: Position) -> Float[Tensor, " n"]:
@@ -508,6 +505,15 @@ def _gradient_weighted(tensor: Tensor, weight: Tensor) -> Tensor:
     """Return the same values with a gradient multiplied by weights."""
     constant = tensor.detach()
     return constant + weight * (tensor - constant)  # the difference is 0, but has the gradient of `tensor`
+
+
+def in_single_precision(values: Tensor) -> Tensor:
+    """Return values in single precision if they are in half precision; double precision and integers stay.
+
+    Args:
+        values: Any tensor.
+    """
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def first_tensor(output: object) -> Tensor | None:

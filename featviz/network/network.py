@@ -19,7 +19,14 @@ from featviz.errors import SettingError, shown
 from featviz.interfaces import EmbedsTexts, Size, as_size, show_size
 from featviz.network import probe_cache
 from featviz.network.accepted_sizes import refuse_size, runs_on, smallest_size
-from featviz.network.activations import OUTPUT, OUTPUT_KINDS, Activations, OutputKind, OutputScale
+from featviz.network.activations import (
+    OUTPUT,
+    OUTPUT_KINDS,
+    Activations,
+    OutputKind,
+    OutputScale,
+    in_single_precision,
+)
 from featviz.network.dictionaries.attached import SUFFIX, check_fits, with_codes
 from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.embedding_input import lookup_of, on_embeddings, text_input
@@ -517,8 +524,7 @@ class Network:
         given = torch.tensor([tokens.read(ids)], device=self.device)
         with torch.no_grad():
             vectors = working_copy(self.embedding, share_weights=False).forward(given)
-        vectors = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
-        return vectors.transpose(1, 2)[:, :, None].contiguous()
+        return in_single_precision(vectors).transpose(1, 2)[:, :, None].contiguous()
 
     def _check_reads_text(self) -> TokenSpec:
         if self.tokens is None:
