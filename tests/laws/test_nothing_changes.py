@@ -93,8 +93,14 @@ def test_every_public_function_that_takes_a_network_is_called():
     assert own <= called | text | no_pass
 
 
-OWN_ERRORS = {toys.Broken: RuntimeError, toys.Functional: RuntimeError, toys.Unpadded: AssertionError}
-"""What networks raise themselves; `Functional` overwrites what its own gradient needs."""
+OWN_ERRORS = {
+    toys.Broken: RuntimeError,
+    toys.Functional: RuntimeError,
+    toys.Unpadded: AssertionError,
+    toys.Blocked: RuntimeError,
+}
+"""What networks raise themselves, or PyTorch where `capture` is differentiated here: `Functional` overwrites what its own
+gradient needs, and `Blocked` has none."""
 
 
 class Interruption(Exception):  # noqa: N818
