@@ -99,8 +99,8 @@ OWN_ERRORS = {
     toys.Unpadded: AssertionError,
     toys.Blocked: RuntimeError,
 }
-"""What networks raise themselves, or PyTorch where `capture` is differentiated here: `Functional` overwrites what its own
-gradient needs, and `Blocked` has none."""
+"""What networks raise themselves, or PyTorch where captures are differentiated here: `Functional` overwrites what its
+own gradient needs, and `Blocked` has none."""
 
 
 class Interruption(Exception):  # noqa: N818
