@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import toys
+from motifs.draw import draw
 from PIL import Image
 
 import featviz as fv
@@ -198,6 +199,20 @@ def test_a_copy_is_closer_than_different_photographs_are(folder):
     text = "nearest photograph: c.png (similarity {}; different photographs have up to 0.50)"
     assert str(Nearest(folder / "c.png", 0.25, 0.5)) == text.format("0.25")
     assert str(Nearest(folder / "c.png", 0.75, 0.5)) == f"{text.format('0.75')}: a copy, not a visualization"
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_different_photographs_may_be_alike_when_mirrored(net, tmp_path, mirrored):
+    """As images are compared with photographs, so are photographs with each other."""
+    labels = torch.tensor([net.classes.index(name) for name in ("fish", "leaf", "bricks", "waves", "eye")])
+    drawn = draw(labels, (64, 64), torch.Generator().manual_seed(0))
+    mixed = 0.8 * drawn[0] + 0.2 * drawn[1]
+    drawn[1] = mixed.flip(-1) if mirrored else mixed
+    files = [tmp_path / f"{i}.png" for i in range(len(drawn))]
+    for image, file in zip(drawn, files, strict=True):
+        save_image(to_bytes(image.numpy()), file)
+    (found,) = nearest_photographs(net, drawn[2:3], files)
+    assert found.limit > 0.9
 
 
 def test_a_network_of_one_layer(folder):

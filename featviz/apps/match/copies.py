@@ -84,15 +84,16 @@ def nearest_photographs(
     if len(files) < 2:
         raise fv.SettingError(f"copies are told from two or more photographs, got {len(files)}; give more of the unit")
     layer = block_at(network, DEPTH, (0.0, 1.0))
-    known = torch.cat(
-        [_maps(network, layer, read_photograph(file, size=network.size, channels=network.channels)[None])
-         for file in files]
-    )  # fmt: skip
+    read = (read_photograph(file, size=network.size, channels=network.channels)[None] for file in files)
+    pairs = [_both_maps(network, layer, each) for each in read]
+    known, mirrored = (torch.cat(maps) for maps in zip(*pairs, strict=True))
     center = known.mean(0)
-    given = images[:, : network.channels].float()
-    both = torch.stack([_maps(network, layer, resize(part, network.size)) for part in (given, given.flip(-1))])
-    similarity = torch.stack([best_cosine(each - center, known - center) for each in both]).amax(0)
-    among = best_cosine(known - center, known - center).fill_diagonal_(-1)
+    given = _both_maps(network, layer, resize(images[:, : network.channels].float(), network.size))
+    similarity, among = (
+        torch.maximum(*[best_cosine(maps - center, known - center) for maps in both])
+        for both in (given, (known, mirrored))
+    )
+    among.fill_diagonal_(-1)
     limit = max(among[among < DUPLICATE].amax().item(), LOWEST_LIMIT)
     best = similarity.max(1)
     found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -138,8 +139,11 @@ def _part(maps: Tensor, dy: int, dx: int) -> Tensor:
     return maps[:, :, max(dy, 0) : rows + min(dy, 0), max(dx, 0) : columns + min(dx, 0)]
 
 
-def _maps(network: fv.Network, layer: str, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n channel row column"]:
-    """Return the feature maps of a layer, averaged to a small grid."""
-    with torch.no_grad():
-        maps = network.capture(images, [layer]).as_map(layer).float().cpu()
-    return F.adaptive_avg_pool2d(maps, (min(GRID, maps.shape[2]), min(GRID, maps.shape[3])))
+def _both_maps(network: fv.Network, layer: str, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
+    """Return the feature maps of images and of their mirror images, averaged to a small grid."""
+    found = []
+    for given in (images, images.flip(-1)):
+        with torch.no_grad():
+            maps = network.capture(given, [layer]).as_map(layer).float().cpu()
+        found.append(F.adaptive_avg_pool2d(maps, (min(GRID, maps.shape[2]), min(GRID, maps.shape[3]))))
+    return found
