@@ -316,3 +316,26 @@ def test_only_operations_between_image_and_target_count():
         fv.SettingError, match=r"^LRP has no rule for group_norm in Beside; use LRP\('attn_lrp'\) or GradCAM$"
     ):
         fv.explain(network, IMAGES, "logit:1", "LRP('flat')")
+
+
+class Autocast(nn.Module):
+    """Computes in bfloat16, whatever the caller does."""
+
+    def __init__(self, module, enabled):
+        super().__init__()
+        self.module, self.enabled = module, enabled
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.enabled):
+            return self.module(x)
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "zplus", "gamma", "epsilon_gamma_box", "cp_lrp"])
+def test_autocast_inside_of_a_module_changes_maps_by_rounding(rule):
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(1), nn.Linear(4 * 12 * 12, 5))
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps = [
+        fv.explain(toys.network(Autocast(module, enabled), 16), image, "module.4:1", methods.LRP(rule)).map.flatten()
+        for enabled in (False, True)
+    ]
+    assert torch.corrcoef(torch.stack(maps))[0, 1] > 0.99

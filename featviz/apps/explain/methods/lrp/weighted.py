@@ -164,14 +164,15 @@ class WeightedRules:
 
     def share(self, operation: Operation) -> Share:
         """Return how a weighted sum distributes relevance."""
-        x = operation.x.detach()
+        dtype = operation.module.weight.dtype  # the input has another one where a module uses autocast
+        x = operation.x.detach().to(dtype)
 
         def backward(relevance: Tensor) -> tuple[Tensor]:
             hook = self._hook(operation.rule, operation.bounds or (x, x))
             # What zennit's hooks do on a module, without hooks: give the rule the input, and ask for its relevance.
             hook.stored_tensors["input"] = (x,)
-            (found,) = hook.backward(operation.module, (x,), (relevance,))
-            return (found,)
+            (found,) = hook.backward(operation.module, (x,), (relevance.to(dtype),))
+            return (found.to(operation.x.dtype),)
 
         return Share((operation.x,), backward, operation)
 
