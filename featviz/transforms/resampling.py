@@ -12,7 +12,7 @@ from jaxtyping import Complex64, Float, Int64
 from torch import Tensor
 
 from featviz.errors import SettingError, shown
-from featviz.interfaces import Geometric, Padding, Shape, Size
+from featviz.interfaces import Geometric, Padding, Shape, Size, show_size
 from featviz.network.neutral_state import neutral_state
 from featviz.random import Generators
 
@@ -105,12 +105,20 @@ class Sampling(NamedTuple):
             matrix: From pixels of the image to those of the view.
             old: Length of each axis of the images in px.
             size: Length of each axis of the views in px.
+
+        Raises:
+            SettingError: A map cannot be inverted, or the size is empty.
         """
         axes = len(size)
         if axes == 2:
             area = matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
         else:
             area = torch.linalg.det(matrix[:, :axes, :axes])
+        if not (area != 0).all() or not area.isfinite().all() or min(size) < 1:
+            raise SettingError(
+                f"`place` of a geometric transform must return maps that can be inverted, and a size of at least 1 px, "
+                f"got a determinant of {area.abs().min():g} and {show_size(size)} px"
+            )
         # Rounded down: floor(-log2(area) / axes). 1e-4 keeps an exact half from being rounded down by floating-point
         # errors. A side of 1 px cannot be halved.
         halvings = area.abs().clamp(min=1e-6).log2().div(-axes).add(1e-4).floor().clamp(min=0)

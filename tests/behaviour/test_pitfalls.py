@@ -479,6 +479,23 @@ def test_an_own_transform_must_return_as_many_images_as_it_gets(net):
     assert str(caught.value) == "First() must return as many images as it gets, 2, got 1"
 
 
+@pytest.mark.parametrize(
+    ("factor", "size", "got"),
+    [(0.0, (32, 32), "0 and 32 x 32"), (float("nan"), (32, 32), "nan and 32 x 32"), (1.0, (0, 0), "1 and 0 x 0")],
+)
+def test_an_own_geometric_transform_must_return_an_invertible_map(net, factor, size, got):
+    class Own:
+        def place(self, rng, _size):
+            return torch.diag(torch.tensor([factor, 1.0, 1.0])).repeat(len(rng), 1, 1), size
+
+    with pytest.raises(fv.SettingError) as caught:
+        fv.render(net, "conv2:1", transforms=(Own(),), steps=1)
+    assert str(caught.value) == (
+        "`place` of a geometric transform must return maps that can be inverted, and a size of at least 1 px, got a "
+        f"determinant of {got} px"
+    )
+
+
 def test_an_image_whose_objective_rises_late_is_no_failure(net):
     @obj.objective("conv2")
     def late(acts):
