@@ -106,23 +106,27 @@ def _explain_layout(network: Network, like: Tensor, error: Exception) -> None:
 
 
 def _explain_count(network: Network, like: Tensor, error: Exception) -> None:
-    """Raise an error if a module runs on a single image.
+    """Raise an error if a module runs on a single image, but not on several.
 
     Raises:
         ModelError: It does.
     """
-    if network.tokens is not None:
-        return
-    image = torch.full((1, network.channels, *network.size), 0.5, device=like.device)
+    if network.tokens is None and _runs_on(network, like, 1) and not _runs_on(network, like, FIRST_BATCH):
+        raise ModelError(
+            f"{network.label} runs on one image, and not on {FIRST_BATCH}: {_first_line(error)}; let it accept any "
+            "number of images, as with x.view(len(x), ...)"
+        ) from error
+
+
+def _runs_on(network: Network, like: Tensor, count: int) -> bool:
+    """Return whether a module runs on a number of grey images, without gradients."""
+    images = torch.full((count, network.channels, *network.size), 0.5, device=like.device)
     try:
         with torch.no_grad():
-            working_copy(network.module, share_weights=False)(network.input.normaliser(like)(image))
+            working_copy(network.module, share_weights=False)(network.input.normaliser(like)(images))
     except Exception:
-        return
-    raise ModelError(
-        f"{network.label} runs on one image, and not on {FIRST_BATCH}: {_first_line(error)}; let it accept any number "
-        "of images, as with x.view(len(x), ...)"
-    ) from error
+        return False
+    return True
 
 
 def _first_line(error: Exception) -> str:
