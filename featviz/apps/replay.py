@@ -180,6 +180,10 @@ def with_recipe_dictionaries(network: fv.Network, recipe: fv.Recipe, moved: str 
     return network
 
 
+OF_NETWORK = ("model", "weights", "input", "inputs", "head", "outputs", "smooth_pools", "texts")
+"""Fields of a recipe that `load_recipe_network` reads: recipes that agree in them have the same network."""
+
+
 def load_recipe_network(
     recipe: fv.Recipe,
     weights: str | Path | None = None,

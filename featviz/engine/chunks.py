@@ -33,7 +33,7 @@ log = logging.getLogger("featviz")
 LARGE_VIEW = 512 * 512
 """Views of more px than this have their memory estimated even if the batch cannot be split."""
 LARGE_RATIO = 4
-"""Views of so many times the px of the network's input are estimated from a part first."""
+"""Views with at least this many times the pixels of the network's input are checked by a pass of a part of them."""
 
 _image_bytes: WeakKeyDictionary[Network, dict[object, float]] = WeakKeyDictionary()
 """Measured peak memory per image in bytes, by network and by what it depends on. Repeated renders measure once."""

@@ -333,7 +333,7 @@ def test_a_network_without_a_gradient_needs_a_fix(net):
     assert not [each for each in fv.doctor(net) if each.check == "gradient"]
     masks = Changed(nn.Conv2d(3, 8, 3), after=lambda y: y.argmax(1, keepdim=True).float())
     found = [str(each) for each in fv.doctor(fv.Network(masks, size=32, **HALF)) if each.check == "gradient"]
-    assert found == ["note  gradient     no gradient reaches the image from 1 layers, such as the output"]
+    assert found == ["note  gradient     no gradient reaches the image from 1 layer, such as the output"]
 
 
 @pytest.mark.parametrize("side", [14, 16])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
+from featviz.apps.shared.page import pluralize
 from featviz.apps.shared.probe import GREY
 
 
@@ -23,5 +24,6 @@ def check_gradient(network: fv.Network, _images: Float[Tensor, "n c h w"] | None
         fix = "let forward compute without torch.no_grad, torch.inference_mode, detach and numpy"
         yield Finding("gradient", "no gradient reaches the image from any layer", fix)
     elif blocked:
-        text = f"no gradient reaches the image from {len(blocked)} layers, such as {blocked[-1] or 'the output'}"
+        layers = pluralize(len(blocked), "layer")
+        text = f"no gradient reaches the image from {layers}, such as {blocked[-1] or 'the output'}"
         yield Finding("gradient", text, note=True)

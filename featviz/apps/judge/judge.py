@@ -17,7 +17,7 @@ from featviz.apps.judge.rescoring import NOISE_VIEWS, Case, percentiles
 from featviz.apps.judge.subjects import Judgeable, Subject, load_subjects, subjects_of_targets
 from featviz.apps.judge.trust import trusts
 from featviz.apps.judge.verdicts import Judgement, Verdict
-from featviz.apps.replay import check_weights, load_recipe_network, with_recipe_dictionaries
+from featviz.apps.replay import OF_NETWORK, check_weights, load_recipe_network, with_recipe_dictionaries
 from featviz.apps.shared.judge_classes import check_judge, class_indices
 from featviz.apps.shared.judge_crops import crops
 from featviz.apps.shared.predictions import predict
@@ -133,10 +133,6 @@ def class_rank(image: Float[Tensor, "c h w"], index: int, network: fv.Network) -
         The rank, from 1, and the probability, in [0, 1].
     """
     return _rank(_crop_probabilities(image, network), index)
-
-
-OF_NETWORK = ("model", "weights", "input", "inputs", "head", "outputs", "smooth_pools", "texts")
-"""Fields of a recipe from which `load_recipe_network` loads a network."""
 
 
 def _cases(
