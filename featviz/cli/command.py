@@ -124,10 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except typer.TyperException as error:
             return _print_error(f"{error.format_message()} ({_help_command(given)})", status=2)
         except (typer.Abort, KeyboardInterrupt):
-            resumes = given[:1] and given[0] in RESUMABLE
-            return _print_error(
-                f"interrupted{'; run the same command again to continue' if resumes else ''}", status=130
-            )
+            more = "; run the same command again to continue" if _command_of(given) in RESUMABLE else ""
+            return _print_error(f"interrupted{more}", status=130)
         except Exception as error:
             if debug:
                 raise
@@ -156,7 +154,13 @@ def _as_arguments(words: Sequence[str]) -> list[str]:
 def _help_command(given: Sequence[str]) -> str:
     """Return the command line that shows the help of the command that was given."""
     known = {command.callback.__name__.replace("_", "-") for command in app.registered_commands if command.callback}
-    return " ".join(["featviz", *(word for word in given[:1] if word in known), "--help"])
+    named = _command_of(given)
+    return " ".join(["featviz", *([named] if named in known else []), "--help"])
+
+
+def _command_of(given: Sequence[str]) -> str:
+    """Return the name of the command: the first word that is no option, as in `--debug gallery`; empty for none."""
+    return next((word for word in given if not word.startswith("-")), "")
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def _reason(error: OSError | ValueError) -> str:
 
 @cache
 def _machine() -> str:
-    """Return a short name of the machine, or of the container: what numbers its own processes."""
+    """Return a hash of the host name and of the PID namespace, within which process ids are unique."""
     try:
         space = str(Path("/proc/self/ns/pid").readlink())
     except OSError:  # not on Linux

@@ -41,8 +41,9 @@ def read_samples(
 ) -> Iterator[tuple[Path, Float[Tensor, "n c *size"]]]:
     """Read the files of a folder and of its subfolders, one at a time, as parts of one size.
 
-    Recordings and videos are cut into consecutive parts along time, at most 32 of each file, and never resampled in
-    time. Frames and volumes are cropped to the largest centred part with the aspect ratio of `size`, and resized.
+    Of each recording at most 32 parts are cut out, evenly spaced in time; of a video, parts of its first
+    32 · `size[0]` frames. Neither is resampled in time. Frames and volumes are cropped to the largest centred part with
+    the aspect ratio of `size`, and resized.
 
     Args:
         folder: The folder.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from featviz.interfaces import Shape
 from featviz.network.activations import Layout
-from featviz.network.layers import Shape
 from featviz.network.passes import Call, Passes, defined_channel
 
 MATRIX = "all dimensions of its output grow with the input, as those of attention weights do"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import SettingError
+from featviz.interfaces import Size
 from featviz.io import resize
 from featviz.network.activations import OutputKind
 from featviz.network.input_spec import ZERO_TO_ONE, InputSpec
@@ -70,7 +71,6 @@ def combine(**networks: Network) -> Network:
         heads={key: classes for name, network in networks.items() for key, classes in _heads(name, network).items()},
         outputs={key: kind for name, network in networks.items() for key, kind in _outputs(name, network).items()},
         smooth_pools=any(network.smooth_pools for network in networks.values()),
-        probed=_combined_layers(networks),
     )
     attached = {
         _full(name, layer): dictionary
@@ -109,8 +109,8 @@ def _shared_range(specs: Sequence[InputSpec]) -> dict[str, Any]:
     return {"axes": axes, "value_range": value_range, "mean": (low,) * channels, "std": (high - low,) * channels}
 
 
-def _combined_layers(networks: dict[str, Network]) -> Probed:
-    """Combine what is known about the networks, whose layers are prefixed by the networks' names."""
+def _combined_layers(networks: Mapping[str, Network]) -> Probed:
+    """Combine the layer tables of networks, whose layers are prefixed by the networks' names."""
     found = {name: network.probed for name, network in networks.items()}
     formats = {probed.memory_format for probed in found.values()}
 
@@ -143,15 +143,29 @@ def _row(name: str, network: Network, layer: Layer) -> Layer:
     return replace(layer, name=_full(name, layer.name), source=source, layout=layout)
 
 
+class _Parts:
+    """Holds networks. Without a `__dict__` it is shared by working copies of a module."""
+
+    __slots__ = ("networks",)
+
+    def __init__(self, networks: Mapping[str, Network]) -> None:
+        self.networks = networks
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Parts:
+        """Return itself, as networks are immutable."""
+        return self
+
+
 class _Combined(nn.Module):
     """Runs several networks on the same images. A pass that captures layers skips networks without such a layer."""
 
     def __init__(self, networks: dict[str, Network]) -> None:
         super().__init__()
-        self.specs = {name: network.input for name, network in networks.items()}
+        self.parts = _Parts(networks)
         self.fixed_sizes = {name: network.size for name, network in networks.items() if network.fixed_size}
         self.normalisers: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
         """Made on first use, because the modules may move to another device."""
+        self.captured: tuple[str, ...] = ()
         for name, network in networks.items():
             if not name.isidentifier() or hasattr(self, name):
                 raise SettingError(
@@ -159,15 +173,21 @@ class _Combined(nn.Module):
                 )
             self.add_module(name, network.module)
 
+    def probed_at(self, size: Size) -> Probed:
+        """Return the layer table at another input size."""
+        networks = self.parts.networks.items()
+        changed = {name: net if net.fixed_size else net.with_input(size=size) for name, net in networks}
+        return _combined_layers(changed)
+
     def forward(self, images: Tensor) -> tuple[object, ...]:
-        """Run the networks that have hooks, or all if none has."""
-        hooked = [name for name, part in self.named_children() if any(each._forward_hooks for each in part.modules())]
-        return tuple(self._run(name, images) for name in hooked or self.specs)
+        """Run the networks whose layers are captured, or all if no layer is."""
+        captured = {layer.partition(".")[0] for layer in self.captured}
+        return tuple(self._run(name, images) for name in self.parts.networks if name in captured or not captured)
 
     def _run(self, name: str, images: Tensor) -> object:
         key = name, images.device, images.dtype
         if key not in self.normalisers:
-            self.normalisers[key] = self.specs[name].normaliser(images)
+            self.normalisers[key] = self.parts.networks[name].input.normaliser(images)
         return self.get_submodule(name)(
             self.normalisers[key](resize(images, self.fixed_sizes.get(name, images.shape[2:])))
         )

@@ -39,12 +39,14 @@ class Lookup:
         neutral: Id of a token that stands for text.
         frame: Ids of special tokens before and after a text.
         bound: Ids of the text that is being read; empty for none.
+        batch_second: Whether the embedding gets the ids as (length, n).
     """
 
     embedding: str
     neutral: int
     frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     bound: tuple[int, ...] = ()
+    batch_second: bool = False
 
     def ids(self, length: int) -> tuple[int, ...]:
         """Return token ids of a length: those of the bound text, or neutral ones at any other length."""
@@ -83,13 +85,13 @@ def _forward(self: nn.Module, images: Float[Tensor, "n d 1 length"]) -> Any:
     # Copied, because modules may write to the output of an embedding, and to the ids.
     embedded = images[:, :, 0].transpose(1, 2).clone(memory_format=torch.contiguous_format)
     ids = torch.tensor(lookup.ids(embedded.shape[1]), device=images.device).repeat(len(images), 1)
-    with _looked_up(self.get_submodule(lookup.embedding), ids, embedded):
+    with _looked_up(self.get_submodule(lookup.embedding), ids, embedded, batch_second=lookup.batch_second):
         return own_forward(self)(ids)
 
 
 @contextmanager
 def _looked_up(
-    embedding: nn.Module, ids: Int[Tensor, "n length"], embedded: Float[Tensor, "n length d"]
+    embedding: nn.Module, ids: Int[Tensor, "n length"], embedded: Float[Tensor, "n length d"], *, batch_second: bool
 ) -> Iterator[None]:
     """Let the embedding of a working copy return given vectors for given ids, within a context.
 
@@ -97,9 +99,9 @@ def _looked_up(
     """
     before = vars(embedding).get("forward")
     own = embedding.forward
-    # The ids as they are, with the batch second, as one row, and the only sequence of a batch on its own.
     forms = [(ids, embedded), (ids.T, embedded.transpose(0, 1)), (ids.flatten(), embedded.flatten(0, 1))]
-    forms += [(ids[0], embedded[0])] if len(ids) == 1 else []
+    if batch_second:  # tried first: of as many texts as tokens, the transposed ids can equal the ids
+        forms[:2] = forms[1::-1]
 
     def look_up(input: Tensor) -> Any:  # noqa: A002, the name that callers of `nn.Embedding` may use
         for known, vectors in forms:
@@ -173,8 +175,8 @@ def find_lookup(module: nn.Module, tokens: TokenSpec, label: str) -> tuple[Looku
         raise AddressError(f"no nn.Embedding {tokens.embedding!r} in {label}{nearest(tokens.embedding, tables)}")
     _check_rows(tables, tokens.embedding or max(tables, key=lambda name: tables[name].num_embeddings), tokens, label)
     lookup = Lookup("", tokens.neutral, tokens.frame)
-    called, length = _embeddings_with_ids(module, tokens, lookup)
-    fitting = [name for name in called if tables[name].num_embeddings >= tokens.size] or called
+    called, length = _embeddings_with_ids(module, tokens, lookup)  # whether the batch is second, by embedding
+    fitting = [name for name in called if tables[name].num_embeddings >= tokens.size] or list(called)
     named = fitting if tokens.embedding is None else [name for name in called if name == tokens.embedding]
     if not named:
         which = "no nn.Embedding" if tokens.embedding is None else f"the nn.Embedding {tokens.embedding!r}"
@@ -186,7 +188,7 @@ def find_lookup(module: nn.Module, tokens: TokenSpec, label: str) -> tuple[Looku
             f"several embeddings of {label} get the token ids: {listed}; name one: embedding={named[0]!r}"
         )
     _check_rows(tables, named[0], tokens, label)
-    return replace(lookup, embedding=named[0]), length
+    return replace(lookup, embedding=named[0], batch_second=called[named[0]]), length
 
 
 def _check_rows(tables: Mapping[str, nn.Embedding], name: str, tokens: TokenSpec, label: str) -> None:
@@ -203,20 +205,25 @@ def _check_rows(tables: Mapping[str, nn.Embedding], name: str, tokens: TokenSpec
         )
 
 
-def _embeddings_with_ids(module: nn.Module, tokens: TokenSpec, lookup: Lookup) -> tuple[list[str], int]:
-    """Return the embeddings that are called with token ids, and the number of tokens that the module takes."""
+def _embeddings_with_ids(module: nn.Module, tokens: TokenSpec, lookup: Lookup) -> tuple[dict[str, bool], int]:
+    """Return the embeddings that are called with token ids, and the number of tokens that the module takes.
+
+    Returns:
+        For each embedding by name, whether it gets the ids with the batch second; and the number of tokens.
+    """
     device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
     for length in dict.fromkeys((probed_length(tokens.length), tokens.length)):
         copy = working_copy(module, share_weights=False)
-        called: list[str] = []
-        ids = torch.tensor(lookup.ids(length), device=device).repeat(FIRST_BATCH, 1)
+        called: dict[str, bool] = {}
+        count = FIRST_BATCH + (length == FIRST_BATCH)  # another number than that of tokens, to tell them apart
+        ids = torch.tensor(lookup.ids(length), device=device).repeat(count, 1)
         for name, part in copy.named_modules():
             if isinstance(part, nn.Embedding):
                 part.register_forward_pre_hook(_notes_ids(name, ids, called))
         try:
             with Chance(device)(), torch.no_grad(), uncompiled():
                 copy(ids.clone())
-            return list(dict.fromkeys(called)), length
+            return called, length
         except Exception as error:
             raise_unless_size_error(error)
             explain_inputs(module, type(module).__name__, error, "token ids")
@@ -226,13 +233,13 @@ def _embeddings_with_ids(module: nn.Module, tokens: TokenSpec, lookup: Lookup) -
     raise AssertionError
 
 
-def _notes_ids(name: str, ids: Tensor, called: list[str]) -> Any:
+def _notes_ids(name: str, ids: Tensor, called: dict[str, bool]) -> Any:
     def note(_: nn.Module, given: tuple[Any, ...]) -> None:
         first = given[0] if given else None
         if not isinstance(first, Tensor) or first.is_floating_point():
             return
         for known in (ids, ids.T, ids.flatten()):
             if first.shape == known.shape and bool((first == known).all()):
-                called.append(name)
+                called.setdefault(name, known.shape == ids.T.shape)
 
     return note

@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Protocol, runtime_checkable
 
 import torch
 
+from featviz.interfaces import Shape, Size
 from featviz.network.activations import Layout
 from featviz.network.receptive_fields import ReceptiveField
 
@@ -19,8 +21,6 @@ MAX_ROWS = 40
 """Largest number of layers that the text of a table shows."""
 LONG_RUN = 8
 """Number of successive layers of one map size from which more than the last one is suggested."""
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,21 @@ class Probed:
     outputs: dict[str, Layer] = field(default_factory=dict)
     writes_weights: bool = False
     checkpointed: bool = False
+
+
+@runtime_checkable
+class CombinesNetworks(Protocol):
+    """A module that runs several networks. The name of a layer starts with the name of its network."""
+
+    captured: tuple[str, ...]
+    """Layers that a pass captures: networks without one are skipped. Empty to run all networks."""
+
+    def probed_at(self, size: Size) -> Probed:
+        """Return the layer table at an input size.
+
+        Args:
+            size: Length of each axis in px.
+        """
 
 
 class LayerTable:

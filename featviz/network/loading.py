@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +90,11 @@ def load(
     """
     if axes and isinstance(input_size, int):
         input_size = as_size(input_size, len(axes))
+    given: dict[str, Any] = {"size": input_size, "mean": mean, "std": std, "channel_order": channel_order}
+    given |= {"layout": layout, "axes": axes, "value_range": value_range}
+    given = {key: value for key, value in given.items() if value is not None}
     with _fixed_seed():
-        network = _build(model, weights, input_size, mean, std, classes)
+        network = _build(model, weights, given, classes)
     if isinstance(network.module, inception_v1.InceptionV1) and weights != UNTRAINED:
         published = weights == OWN_WEIGHTS
         inception_v1.load_published(network.module, inception_v1.WEIGHTS.fetch() if published else Path(weights))
@@ -102,26 +104,18 @@ def load(
     elif weights not in (OWN_WEIGHTS, UNTRAINED) and not model.startswith(OPEN_CLIP):
         optional = AUXILIARY_HEAD_PREFIXES if model in INPUT_CONVERTING_MODELS else ()
         load_weights(network.module, Path(weights), optional_prefixes=optional)
-    size = None if input_size is None else as_size(input_size, 2 if network.tokens else len(network.size))
-    given = {"size": size, "mean": mean, "std": std, "channel_order": channel_order, "layout": layout}
-    given |= {"axes": axes, "value_range": value_range}
-    given = {key: value for key, value in given.items() if value is not None}
-    heads = network.given_heads
-    if OUTPUT in network.heads and (head is not None or classes is not None):
-        heads = {network.head if head is None else head: tuple(network.classes if classes is None else classes)}
-    module = network.module.to(_device(device))
     if network.tokens is not None and given:
         names = ", ".join("input_size" if name == "size" else name for name in given)
         raise SettingError(f"{model} reads text, which has no {names}; leave out {names}")
-    spec: dict[str, Any] = {"tokens": network.tokens} if network.tokens else vars(replace(network.input, **given))  # type: ignore[arg-type]
-    return Network(
-        module,
-        **spec,
-        name=model,
-        weights=str(weights),
-        heads=heads,
-        outputs=outputs or network.outputs,
-        smooth_pools=smooth_pools or network.smooth_pools,
+    if input_size is not None:
+        given["size"] = as_size(input_size, len(network.size))
+    heads = network.given_heads
+    if OUTPUT in network.heads and (head is not None or classes is not None):
+        heads = {network.head if head is None else head: tuple(network.classes if classes is None else classes)}
+    network.module.to(_device(device))
+    network = network.with_input(**given) if given else network
+    return network._labelled(
+        model, str(weights), heads, outputs or network.outputs, smooth_pools or network.smooth_pools
     )
 
 
@@ -199,14 +193,7 @@ def _fixed_seed() -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def _build(
-    model: str,
-    weights: str | Path,
-    input_size: int | Size | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    classes: Sequence[str] | None,
-) -> Network:
+def _build(model: str, weights: str | Path, given: Mapping[str, Any], classes: Sequence[str] | None) -> Network:
     """Build a network by name, with its own weights if `weights` is `"default"`, else with random ones.
 
     Networks of open_clip get the weights of a file here, as those embed the texts.
@@ -221,7 +208,7 @@ def _build(
             model, classes, trained=trained, weights=None if weights in (OWN_WEIGHTS, UNTRAINED) else Path(weights)
         )
     if ":" in model:
-        return _from_factory(model, input_size, mean, std)
+        return _from_factory(model, given)
     if model in bundled.BUNDLED:
         return bundled.network(model, trained=trained)
     if model == inception_v1.NAME:
@@ -318,10 +305,8 @@ def _is_in_hub_cache(url: str) -> bool:
     return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2]).is_file()
 
 
-def _from_factory(
-    model: str, size: int | Size | None, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> Network:
-    """Call a factory function of the user."""
+def _from_factory(model: str, given: Mapping[str, Any]) -> Network:
+    """Call a factory function of the user. The given input specification is that of a bare module."""
     factory = find(model)
     if not callable(factory):
         raise ModelError(f"{model} must be a function that returns the network, got {type(factory).__name__}")
@@ -330,12 +315,12 @@ def _from_factory(
         return made
     if not isinstance(made, nn.Module):
         raise ModelError(f"{model} returned {type(made).__name__}; return an nn.Module or a featviz.Network")
-    if not (size and mean and std):
+    if not {"size", "mean", "std"} <= given.keys():
         raise ModelError(
             f"{model} returned a bare module, which needs input_size, mean and std (--input-size 32 "
             "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; for a judge --judge-input-size …); or return a featviz.Network"
         )
-    return Network(made, size=size, mean=mean, std=std)
+    return Network(made, **given)
 
 
 def _device(name: str) -> torch.device:

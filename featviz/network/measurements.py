@@ -12,7 +12,7 @@ from featviz.errors import ModelError
 from featviz.interfaces import Size, show_size
 from featviz.network.fast.batch_norm_folding import Pair
 from featviz.network.given_inputs import inputs_in
-from featviz.network.layers import Layer, Probed
+from featviz.network.layers import CombinesNetworks, Layer, Probed
 from featviz.network.modules import explain_failure
 from featviz.network.output_scale import output_scale
 from featviz.network.passes import FIRST_BATCH, raise_unless_size_error
@@ -56,6 +56,8 @@ def probe_network(network: Network, like: Tensor) -> Probed:
         ModelError: It does not run, and was made with `inputs`, or runs with another layout of its input or on single
             images. Other errors of the module get a note.
     """
+    if isinstance(network.module, CombinesNetworks):
+        return network.module.probed_at(network.size)
     longest = None if network.tokens is None else network.tokens.length
     try:
         return probe(network.module, network.input, like, longest)

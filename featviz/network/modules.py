@@ -179,10 +179,10 @@ def check_gradients(checkpointed: bool) -> None:
         )
 
 
-def let_recurrent_layers_go_back(module: nn.Module) -> None:
-    """Let the recurrent layers of a working copy have gradients on a GPU, where cuDNN has them in training mode only.
+def enable_recurrent_gradients(module: nn.Module) -> None:
+    """Set recurrent layers of a working copy to training mode without dropout.
 
-    Without dropout, both modes compute the same.
+    cuDNN computes their gradients in that mode only. Without dropout, both modes compute the same.
 
     Args:
         module: A working copy, whose recurrent layers are changed.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from featviz.network.activations import (
     OutputScale,
     in_single_precision,
 )
+from featviz.network.code_hash import code_hash
 from featviz.network.dictionaries.attached import SUFFIX, check_fits, with_codes
 from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.embedding_input import lookup_of, on_embeddings, text_input
@@ -96,9 +97,8 @@ class Network:
         probed: The layer table, where it is known already; `None` to find it by running the module when needed.
 
     Raises:
-        SettingError: A value of the input specification is out of its range, there is no such kind of outputs, or of
-            `inputs` one is missing, unknown or of another floating-point type than the weights, or none is an
-            `InputSpec`.
+        SettingError: A value of the input specification is out of its range; `outputs` is unknown; or an entry of
+            `inputs` is missing, unknown or of another floating-point type than the weights, or none is an `InputSpec`.
         ModelError: The module is not an `nn.Module`, has no weights yet, or is TorchScript.
     """
 
@@ -136,18 +136,9 @@ class Network:
         smooth_pools: bool = False,
         probed: Probed | None = None,
     ) -> None:
-        for kind in outputs.values() if isinstance(outputs, Mapping) else [outputs]:
-            if kind not in (None, *OUTPUT_KINDS):
-                raise SettingError(f"outputs must be {', '.join(OUTPUT_KINDS)} or None, got {kind!r}")
+        outputs = _checked_outputs(outputs)
         check_module(module)
-        names = {head: _in_output_order(own) for head, own in ({OUTPUT: classes} if heads is None else heads).items()}
-        if len(names) == 1:  # the only head is the output, whatever layer it is
-            (head, own_classes), *_ = names.items()
-            if len(classes) and _in_output_order(classes) != own_classes:
-                raise SettingError("give the class names in heads or in classes, not in both")
-            names = {OUTPUT: own_classes}
-        else:
-            head, own_classes = OUTPUT, _in_output_order(classes)
+        head, own_classes, names = _heads(heads, classes)
         module = getattr(module, "_orig_mod", module)
         if inputs is not None:
             others = {"channel_order": channel_order != "RGB", "layout": layout != "NCHW", "axes": bool(axes)}
@@ -252,6 +243,11 @@ class Network:
         return known[1]
 
     @property
+    def code_hash(self) -> str:
+        """Hash of the code and the plain attributes of its modules; it differs between versions of Python."""
+        return code_hash(self.module)
+
+    @property
     @neutral_state()
     def probed(self) -> Probed:
         """The layers and what else two passes tell about the network; measured on first use."""
@@ -272,7 +268,7 @@ class Network:
     def _cache_key(self) -> str:
         reads = "" if self.tokens is None else repr((self.tokens.length, lookup_of(self.module)))
         several = repr(self.inputs) if self.inputs else ""
-        return probe_cache.cache_key(self.module, self.input, self.fingerprint + reads + several)
+        return probe_cache.cache_key(self.input, self.code_hash, self.fingerprint + reads + several)
 
     @property
     def table(self) -> dict[str, Layer]:
@@ -339,24 +335,15 @@ class Network:
         """
         if self.inputs:
             raise SettingError(f"{self.label} has an fv.InputSpec for each of {', '.join(self.inputs)}; {ANOTHER}")
+        if self.tokens is not None and changes.keys() - {"size"}:
+            raise SettingError(f"{self.label} reads text, whose input has a size only, got {', '.join(changes)}")
+        spec, module = replace(self.input, **changes), self.module
+        inputs = inputs_in(module).get("")
         if self.tokens is not None:
-            if changes.keys() - {"size"}:
-                raise SettingError(f"{self.label} reads text, whose input has a size only, got {', '.join(changes)}")
-            unbound = on_embeddings(self.module, replace(lookup_of(self.module), bound=()))
-            spec = replace(self.input, **changes)
-            return self._replaced(module=unbound, input=spec, _measured=Measurements(probed))
-        made = Network(
-            self.module,
-            **vars(replace(self.input, **changes)),
-            classes=self.classes,
-            name=self.name,
-            weights=self.weights,
-            heads=self.given_heads,
-            outputs=self.outputs,
-            smooth_pools=self.smooth_pools,
-            probed=probed,
-        )
-        return made._replaced(dictionaries=self.dictionaries)
+            module = on_embeddings(module, replace(lookup_of(module), bound=()))
+        elif inputs is not None:
+            module = on_images(module, inputs.changed(lambda _, leaf: spec if isinstance(leaf, InputSpec) else leaf))
+        return self._replaced(module=module, input=spec, _measured=Measurements(probed))
 
     def with_dictionary(self, layer: LayerLike, dictionary: Dictionary | str | Path) -> Network:
         """Return a network with a dictionary attached to a layer, whose features are addressed as `layer~5`.
@@ -396,6 +383,15 @@ class Network:
         made = object.__new__(Network)
         vars(made).update(vars(self) | changes)
         return made
+
+    def _labelled(
+        self, name: str, weights: str, heads: Mapping[str, Sequence[str]], outputs: Any, smooth_pools: bool
+    ) -> Network:
+        """Return the same network under a name, with other heads and kinds of outputs."""
+        head, classes, names = _heads(heads, ())
+        changes = {"head": head, "classes": classes, "heads": names, "outputs": _checked_outputs(outputs)}
+        measured = Measurements(self._measured.probed)
+        return self._replaced(name=name, weights=weights, smooth_pools=smooth_pools, _measured=measured, **changes)
 
     def copied(self) -> Network:
         """Return the same network with a copy of its module, whose weights can change apart from those of this one."""
@@ -622,23 +618,26 @@ class Network:
 
     # ------------------------------------------------------------------------------------------ running it
 
-    def session(self, layers: Iterable[str], execution: Execution = Execution()) -> AbstractContextManager[Forward]:
+    @contextmanager
+    def session(self, layers: Iterable[str], execution: Execution = Execution()) -> Iterator[Forward]:
         """Open the network: a working copy of the module, frozen, hooked, folded and laid out for speed.
 
         The forward pass stops at the last layer needed. A module that runs several times in one pass is captured at
-        its last call.
+        its last call. Within the context, settings of PyTorch that change results, such as autocast, inference mode
+        and the default floating-point type, have their defaults.
 
         Args:
             layers: Names of the layers to capture.
             execution: How to run the network.
 
-        Returns:
-            A context manager whose value is a function from images in [0, 1] to activations.
+        Yields:
+            A function from images in [0, 1] to activations.
 
         Raises:
-            AddressError: There is no such layer; when the context is entered.
+            AddressError: There is no such layer.
         """
-        return open_session(self, layers, execution)
+        with neutral_state(), open_session(self, layers, execution) as forward:
+            yield forward
 
     @neutral_state()
     def capture(self, images: Float[Tensor, "n c *size"], layers: Iterable[str]) -> Activations:
@@ -765,6 +764,35 @@ def _refuse_change(name: str) -> NoReturn:
 def _version(tensor: Tensor) -> int:
     """Return PyTorch's version counter, which changes with every in-place write, but not with writes to `.data`."""
     return -1 if tensor.is_inference() else tensor._version  # inference tensors have none
+
+
+def _checked_outputs(outputs: Any) -> Any:
+    """Return kinds of outputs.
+
+    Raises:
+        SettingError: There is no such kind.
+    """
+    for kind in outputs.values() if isinstance(outputs, Mapping) else [outputs]:
+        if kind not in (None, *OUTPUT_KINDS):
+            raise SettingError(f"outputs must be {', '.join(OUTPUT_KINDS)} or None, got {kind!r}")
+    return outputs
+
+
+def _heads(
+    heads: Mapping[str, Sequence[str] | Mapping[int, str]] | None, classes: Sequence[str] | Mapping[int, str]
+) -> tuple[str, tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Return the layer of the only head, the class names of the output, and the class names of all heads.
+
+    Raises:
+        SettingError: Class names are given in both arguments.
+    """
+    names = {head: _in_output_order(own) for head, own in ({OUTPUT: classes} if heads is None else heads).items()}
+    if len(names) != 1:
+        return OUTPUT, _in_output_order(classes), names
+    (head, own_classes), *_ = names.items()  # the only head is the output, whatever layer it is
+    if len(classes) and _in_output_order(classes) != own_classes:
+        raise SettingError("give the class names in heads or in classes, not in both")
+    return head, own_classes, {OUTPUT: own_classes}
 
 
 def _in_output_order(classes: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Several inputs as one signal: their images one after another, so that everything that takes one input takes them.
+"""Concatenate the images of several inputs into one signal, so that code for a single input handles several.
 
 A signal of this kind has one channel, and the values of all images of one sample: of (3, 32, 32) and (1, 1000) a packed
-signal has 4072 px. Batches, chunks, gradients and recorded steps then need to know nothing about several inputs.
+signal has 4072 px.
 """
 
 from __future__ import annotations

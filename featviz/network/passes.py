@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featviz.interfaces import Size
+from featviz.interfaces import Shape, Size
 from featviz.network.activations import OUTPUT, first_tensor, tensors_in
 from featviz.network.given_inputs import inputs_in
 from featviz.network.hooks import Note, watch_outputs
 from featviz.network.input_spec import InputSpec
-from featviz.network.layers import Shape
 from featviz.network.modules import noticed_checkpointing
 from featviz.network.packing import packed_length
 from featviz.network.working_copy import working_copy

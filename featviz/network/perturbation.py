@@ -10,9 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from featviz.interfaces import Size
+from featviz.interfaces import Shape, Size
 from featviz.network.activations import Layout, first_tensor
-from featviz.network.layers import Shape
 from featviz.network.passes import Call, Passes, defined_channel, show
 from featviz.network.token_grids import MAX_EXTRA, Codes, TokenOrder, agrees, contrasts, find_order
 
@@ -58,7 +57,7 @@ class Perturbation:
                 self.layouts[call] = self.maps[call]
             else:
                 found = f"which dimensions of its output {show(shape[1:])} are channels, rows and columns"
-                self.refused[call] = f"perturbed images do not tell {found}"
+                self.refused[call] = f"it is unclear {found}"
 
     def _grids(self, count: int) -> list[Size]:
         """Return possible grids of a sequence, the most likely first."""

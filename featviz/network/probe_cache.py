@@ -1,19 +1,15 @@
-"""Remember on disk what probing a network told, so that a large network is probed once per machine."""
+"""Cache the layer table and receptive fields on disk, so that a network is probed once per machine."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import types
-from collections.abc import Hashable, Iterator
 from dataclasses import asdict, astuple
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from featviz.io import cache_folder, write_cached
 from featviz.network.activations import Layout
@@ -21,33 +17,23 @@ from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
 from featviz.network.receptive_fields import ReceptiveField
 
-FORMAT = 5
+FORMAT = 6
 """Version of the file format. Increase it when the content or the meaning of a measurement changes."""
 MEMORY_FORMATS = {str(each): each for each in (torch.channels_last, torch.contiguous_format)}
-SIMPLE = (int, float, str, bool, bytes, type(None))
-"""Types of attributes whose values belong to the structure of a module."""
 
 Fields = dict[str, ReceptiveField]
 
 
-def cache_key(module: nn.Module, spec: InputSpec, fingerprint: str) -> str:
-    """Return a hash of everything that the probing of a network depends on.
-
-    Besides the weights these are the code of its classes and its plain attributes: with the same weights, another
-    `forward` has other layers.
+def cache_key(spec: InputSpec, code: str, fingerprint: str) -> str:
+    """Return a hash of everything that the measurements depend on.
 
     Args:
-        module: The network.
-        spec: What it expects of its input.
+        spec: What the network expects of its input.
+        code: Hash of its code: with the same weights, another `forward` has other layers.
         fingerprint: Hash of its weights.
     """
-    digest = hashlib.sha256(repr((FORMAT, version("featviz"), torch.__version__, astuple(spec), fingerprint)).encode())
-    for name, part in module.named_modules():
-        attributes = {key: value for key, value in vars(part).items() if _is_simple(value) and key != "training"}
-        own = [(key, _code(value)) for key, value in vars(part).items() if isinstance(value, types.FunctionType)]
-        kind: Any = type(part)
-        digest.update(repr((name, _class_code(kind), sorted(attributes.items()), own)).encode())
-    return digest.hexdigest()[:32]
+    known = FORMAT, version("featviz"), torch.__version__, astuple(spec), code, fingerprint
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
 
 
 def load(key: str) -> tuple[Probed, Fields | None] | None:
@@ -69,7 +55,7 @@ def load(key: str) -> tuple[Probed, Fields | None] | None:
 
 
 def save(key: str, probed: Probed, fields: Fields | None) -> None:
-    """Remember what probing told. A machine that cannot write its cache probes again.
+    """Write the measurements to the cache. If it cannot be written, nothing is cached.
 
     Args:
         key: As `cache_key` returns it.
@@ -101,40 +87,3 @@ def _tuples(row: dict[str, Any]) -> dict[str, Any]:
 
 def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
-
-
-def _is_simple(value: object) -> bool:
-    return isinstance(value, SIMPLE) or (isinstance(value, tuple | list) and all(map(_is_simple, value)))
-
-
-@lru_cache(maxsize=4096)
-def _class_code(kind: Hashable) -> str:
-    """Return a hash of the code of a class and of the classes it is derived from, up to those of PyTorch."""
-    assert isinstance(kind, type)
-    own = [each for each in kind.__mro__ if not each.__module__.startswith(("torch.", "builtins"))]
-    code = [(each.__qualname__, name, _code(value)) for each in own for name, value in vars(each).items()]
-    return hashlib.sha256(repr((kind.__module__, kind.__qualname__, code)).encode()).hexdigest()
-
-
-def _code(value: object, depth: int = 0) -> object:
-    """Return the bytecode and constants of a function, and of the functions that it calls."""
-    if not isinstance(value, types.FunctionType):
-        return value if _is_simple(value) else type(value).__name__
-    called = value.__code__.co_names if depth == 0 else ()
-    functions = [value.__globals__.get(name) for name in called]
-    inner = [_code(each, depth + 1) for each in functions if isinstance(each, types.FunctionType)]
-    return (list(_instructions(value.__code__)), inner, _code_of_defaults(value))
-
-
-def _code_of_defaults(function: types.FunctionType) -> str:
-    return repr([each for each in function.__defaults__ or () if _is_simple(each)])
-
-
-def _instructions(code: types.CodeType) -> Iterator[object]:
-    yield code.co_code
-    yield code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _instructions(constant)
-        elif _is_simple(constant):
-            yield constant

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from featviz.interfaces import Shape
 from featviz.network.activations import Layout
 from featviz.network.axis_layouts import axis_layout, axis_stride
 from featviz.network.input_spec import InputSpec
-from featviz.network.layers import Layer, Probed, Shape
+from featviz.network.layers import Layer, Probed
 from featviz.network.passes import FIRST_BATCH, SECOND_BATCH, Call, Passes, defined_channel, show
 from featviz.network.perturbation import Perturbation
 from featviz.network.sequences import name_class_token, sequence_layout
@@ -39,7 +40,8 @@ def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None 
     layouts, refused = _layouts(passes)
     layers = {call: _layer(passes, call, layout) for call, layout in layouts.items()}
     last = {name: count - 1 for name, count in passes.first.counts.items()}
-    # Of a module that also reads a given input, as an encoder of two images may, the last call on the optimised one.
+    # A module that reads a given input as well, as an encoder shared by two images, is captured at its last call on the
+    # optimised one.
     last |= {name: call for name, call in passes.first.shapes if (name, call) not in passes.from_given}
     table = {name: replace(layers[name, call], calls=call + 1) for name, call in last.items() if (name, call) in layers}
     numbered = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from featviz.interfaces import Shape
 from featviz.network.activations import Layout
-from featviz.network.layers import Shape
 from featviz.network.passes import Call, Passes, defined_channel
 from featviz.network.special_tokens import read_token
 

@@ -24,9 +24,9 @@ from featviz.network.fast.out_of_place import run_out_of_place
 from featviz.network.given_inputs import place_inputs, rows_of_images
 from featviz.network.gradients import SmoothPools, redirect_gradients
 from featviz.network.hooks import Call, Replacement, hook_outputs
-from featviz.network.layers import Layer
-from featviz.network.modules import check_gradients, let_recurrent_layers_go_back
-from featviz.network.neutral_state import fast_on_gpu, neutral_state
+from featviz.network.layers import CombinesNetworks, Layer
+from featviz.network.modules import check_gradients, enable_recurrent_gradients
+from featviz.network.neutral_state import fast_on_gpu
 from featviz.network.packing import shape_of
 from featviz.network.working_copy import uncompiled
 from featviz.random import Chance
@@ -72,7 +72,6 @@ class Forward:
 
 
 @contextmanager
-@neutral_state()
 def open_session(network: Network, layers: Iterable[str], execution: Execution) -> Iterator[Forward]:
     """Open a network: a working copy of the module, frozen, hooked, folded and laid out for speed.
 
@@ -135,13 +134,15 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
     module = network.copy_module()
     place_inputs(module, network.device)
     if network.device.type == "cuda":
-        let_recurrent_layers_go_back(module)
+        enable_recurrent_gradients(module)
     if execution.fold:
         fold(module, [pair for pair in network.foldable if not pair.hidden & read])
     if network.runs_out_of_place:
         run_out_of_place(module)
     convert_weights(module, memory, precision)
     speed_up_backward(module)
+    if isinstance(module, CombinesNetworks):
+        module.captured = tuple(found)
     capture = hook_outputs(module, calls, codings_of(network, found.values()))
     with fast_on_gpu(network.device, benchmark=execution.benchmark):
         yield Forward(module, forward)

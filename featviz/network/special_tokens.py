@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from featviz.interfaces import Shape
 from featviz.network.activations import Layout, first_tensor
 from featviz.network.hooks import PassDone, watch_outputs
-from featviz.network.layers import Shape
 from featviz.network.passes import FIRST_BATCH, Call, Passes
 from featviz.network.working_copy import working_copy
 from featviz.random import Chance

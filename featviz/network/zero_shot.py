@@ -63,7 +63,7 @@ class ZeroShot(nn.Module):
     """The image side of a model, and the cosine of its embedding to each of some texts; see `zero_shot`.
 
     The state_dict holds the texts as bytes instead of their embeddings, whose last bits depend on the device: the
-    fingerprint of the weights is then the same everywhere, and differs for other texts.
+    fingerprint of the weights is then the same everywhere, and differs for other texts. A given scale is part of them.
 
     Args:
         model: The model.
@@ -88,7 +88,8 @@ class ZeroShot(nn.Module):
             float(model.logit_bias.detach()) if isinstance(model, _HasBias) and model.logit_bias is not None else 0.0
         )
         self.has_texts = bool(texts)
-        as_bytes = torch.tensor(list("\0".join(texts).encode()), dtype=torch.uint8)
+        stated = [*texts, *([] if scale is None else [f"\0scale {scale!r}"])]
+        as_bytes = torch.tensor(list("\0".join(stated).encode()), dtype=torch.uint8)
         self.register_buffer("texts", as_bytes)
         embedded = self.embed_texts(texts) if texts else torch.empty(0, 0)
         self.register_buffer("text_embeddings", embedded, persistent=False)

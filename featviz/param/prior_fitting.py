@@ -52,8 +52,8 @@ def fit_prior(
             into parts of the length of the input; volumes are resized.
         channels: Number of channels: 1 or 3 for image files, any for .npy files and tensors. `None` for those of the
             network, or 3.
-        size: Side in px, >= 8. The central square of each image is cut out and resized to it. With a network, the
-            length of each axis. `None` for that of the network, or 224.
+        size: Side in px, >= 8; with a network, the length of each axis. The largest centred part of each image with
+            this aspect ratio is cut out and resized to it. `None` for that of the network, or 224.
         network: Network whose input the prior is for, with its axes and value range; `None` for images.
 
     Returns:

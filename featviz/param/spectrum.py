@@ -166,7 +166,7 @@ class _InverseFFT(torch.autograd.Function):
         return spectrum, None
 
 
-def slope(images: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
+def slope(images: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
     """Measure the exponent d of the amplitude spectrum 1 / frequency^d of each image.
 
     Photographs have 1 to 1.6, white noise has 0. The mean over the channels is windowed, and a line is fitted to the

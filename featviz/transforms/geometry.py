@@ -131,7 +131,9 @@ class CropOrPadTo:
 
 @dataclass(frozen=True)
 class Shift:
-    """Shift the image by a random distance and keep its size. What enters is mirrored or padding.
+    """Shift the image by a random distance and keep its size.
+
+    Pixels that enter are mirrored; after a transform that pads, they have its fill value.
 
     Args:
         share: Largest shift in both directions, as a fraction of each side.

@@ -79,23 +79,27 @@ class Warp:
         return next((step.fill for step in self.steps if isinstance(step, Padding)), None)
 
 
+Halvings = tuple[int, ...]
+"""Numbers of halvings along x and y (and z)."""
+
+
 class Sampling(NamedTuple):
     """Where the pixels of each view come from.
 
     Args:
         coordinates: Coefficients of x and y (and z) in the image, as `torch.grid_sampler` expects these: of the column
             and the row (and the plane) of a pixel of the view, and a constant.
-        halvings: How many times the sides of each image are halved first, by averages over blocks of pixels. Bilinear
-            interpolation reads 4 pixels; at half the size or less it would skip pixels, which aliases, and which leaves
-            them without a gradient.
+        halvings: How many times x and y (and z) of each image are halved first, by averages over blocks of pixels.
+            Bilinear interpolation reads 4 pixels; at half the size or less it would skip pixels, which aliases, and
+            which leaves them without a gradient.
         size: Length of each axis of the views in px.
-        most: Largest number of halvings, where they are on a GPU; `None` on the CPU, where they can be read at once.
+        used: The different rows of `halvings`, where it is on a GPU; `None` on the CPU, where they can be read at once.
     """
 
     coordinates: Float[Tensor, "n axes1 axes"]
-    halvings: Int64[Tensor, " n"]
+    halvings: Int64[Tensor, "n axes"]
     size: Size
-    most: int | None = None
+    used: tuple[Halvings, ...] | None = None
 
     @classmethod
     def of(cls, matrix: Matrices, old: Size, size: Size) -> Sampling:
@@ -119,49 +123,54 @@ class Sampling(NamedTuple):
                 f"`place` of a geometric transform must return maps that can be inverted, and a size of at least 1 px, "
                 f"got a determinant of {area.abs().min():g} and {show_size(size)} px"
             )
-        # Rounded down: floor(-log2(area) / axes). 1e-4 keeps an exact half from being rounded down by floating-point
-        # errors. A side of 1 px cannot be halved.
-        halvings = area.abs().clamp(min=1e-6).log2().div(-axes).add(1e-4).floor().clamp(min=0)
-        side = torch.minimum(2**halvings, torch.tensor(float(min(old))))
+        # A column of the matrix is a step of 1 px in the image, as it is seen in the view. Rounded down; 1e-4 keeps an
+        # exact half from being rounded down by floating-point errors. A side of 1 px cannot be halved.
+        step = torch.linalg.vector_norm(matrix[:, :axes, :axes], dim=1)
+        halvings = step.clamp(min=1e-6).log2().neg().add(1e-4).floor().clamp(min=0)
+        side = torch.minimum(2**halvings, torch.tensor(old[::-1], dtype=step.dtype))
         # Block k covers the pixels side * k to side * k + side - 1, so its centre is at side * k + (side - 1) / 2.
         inverse = torch.linalg.inv(matrix)[:, :axes]
-        inverse[:, :, -1] -= (side[:, None] - 1) / 2
-        inverse = inverse / side[:, None, None]
+        inverse[:, :, -1] -= (side - 1) / 2
+        inverse = inverse / side[:, :, None]
         # Coordinate p of a side of n px becomes 2 * p / (n - 1) - 1, because -1 and 1 are the centres of the outer
         # pixels. There are ceil(n / side) blocks along a side.
-        blocks = (torch.tensor(old[::-1]) / side[:, None]).ceil()
+        blocks = (torch.tensor(old[::-1]) / side).ceil()
         inverse = inverse * (2 / (blocks - 1).clamp(min=1))[:, :, None]
         inverse[:, :, -1] -= 1
         return cls(inverse.mT.contiguous(), halvings.long(), size)
 
     def to(self, device: torch.device) -> Sampling:
-        """Copy the tensors to a device, and note the largest number of halvings.
+        """Copy the tensors to a device, and note the numbers of halvings.
 
         Args:
             device: Where the images are.
         """
         coordinates, halvings = (each.to(device, non_blocking=True) for each in self[:2])
-        return Sampling(coordinates, halvings, self.size, int(self.halvings.max()))
+        rows = set(map(tuple, self.halvings.tolist()))
+        # Smaller numbers, too: most zooms then have the same ones, and passes of the same structure are recorded once.
+        rows |= {(count,) * len(self.size) for count in range(max(map(min, rows)))}
+        return Sampling(coordinates, halvings, self.size, tuple(sorted(rows)))
 
 
 def _resample(images: Tensor, draw: Sampling, fill: float | None) -> Tensor:
     """Resample images bilinearly; those that shrink by 2 or more are first averaged over blocks of pixels."""
-    if draw.most is None:
+    if draw.used is None:
         return _resample_groups(images, draw, fill)
     # All images are sampled in each resolution, because the GPU would have to wait to learn which ones need which.
-    views = _warp(images, draw.coordinates, draw.size, fill)
-    for count in range(1, draw.most + 1):
+    first, *others = draw.used
+    views = _warp(_average_blocks(images, first), draw.coordinates, draw.size, fill)
+    for count in others:
         smaller = _warp(_average_blocks(images, count), draw.coordinates, draw.size, fill)
-        chosen = (draw.halvings == count).view(-1, *[1] * (views.ndim - 1))
-        views = torch.where(chosen, smaller, views)
+        chosen = draw.halvings[:, 0] == count[0]
+        for axis in range(1, len(count)):
+            chosen = chosen & (draw.halvings[:, axis] == count[axis])
+        views = torch.where(chosen.view(-1, *[1] * (views.ndim - 1)), smaller, views)
     return views
 
 
 def _resample_groups(images: Tensor, draw: Sampling, fill: float | None) -> Tensor:
-    """Resample images with the same number of halvings together, and put them back into their order."""
-    halvings = draw.halvings.tolist()
-    if not any(halvings):
-        return _warp(images, draw.coordinates, draw.size, fill)
+    """Resample images with the same numbers of halvings together, and put them back into their order."""
+    halvings = [tuple(row) for row in draw.halvings.tolist()]
     if len(set(halvings)) == 1:
         return _warp(_average_blocks(images, halvings[0]), draw.coordinates, draw.size, fill)
     order = sorted(range(len(halvings)), key=halvings.__getitem__)
@@ -175,17 +184,18 @@ def _resample_groups(images: Tensor, draw: Sampling, fill: float | None) -> Tens
     return torch.cat(parts).index_select(0, back.to(images.device, non_blocking=True))
 
 
-def _average_blocks(images: Tensor, halvings: int) -> Tensor:
-    """Average blocks of 2^halvings px, or as many as the image has."""
-    side = min(2**halvings, *images.shape[2:])
-    if side == 1:
+def _average_blocks(images: Tensor, halvings: Halvings) -> Tensor:
+    """Average blocks of 2^halvings px along x and y (and z), or as many as the image has."""
+    sides = tuple(min(2**count, length) for count, length in zip(halvings[::-1], images.shape[2:], strict=True))
+    if max(sides) == 1:
         return images
     if images.ndim != 4:
         pool = F.avg_pool1d if images.ndim == 3 else F.avg_pool3d
-        return pool(images, side, ceil_mode=True)
-    if images.is_cuda and not any(each % side for each in images.shape[2:]):  # several times as fast there
-        return images.unflatten(3, (-1, side)).unflatten(2, (-1, side)).mean((3, 5))
-    return F.avg_pool2d(images, side, ceil_mode=True)
+        return pool(images, sides, ceil_mode=True)
+    if images.is_cuda and not any(length % side for length, side in zip(images.shape[2:], sides, strict=True)):
+        height, width = sides  # several times as fast there as pooling
+        return images.unflatten(3, (-1, width)).unflatten(2, (-1, height)).mean((3, 5))
+    return F.avg_pool2d(images, sides, ceil_mode=True)
 
 
 def _warp(images: Tensor, coordinates: Tensor, size: Size, fill: float | None) -> Tensor:

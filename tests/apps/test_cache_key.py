@@ -30,6 +30,20 @@ def test_a_key_depends_on_everything_that_decides_the_result():
     assert all(re.fullmatch("[0-9a-f]{16}", key) for key in keys)
 
 
+class Reversed(toys.Plain):
+    """Has the weights of `Plain`, and computes something else."""
+
+    def forward(self, x):
+        return super().forward(-x)
+
+
+def test_a_key_depends_on_the_code():
+    net, other = toys.plain(), Reversed()
+    other.load_state_dict(net.module.state_dict())
+    assert fv.Network(other, size=32, **toys.HALF).fingerprint == net.fingerprint
+    assert cache_key(fv.Network(other, size=32, **toys.HALF)) != cache_key(fv.Network(net.module, size=32, **toys.HALF))
+
+
 def test_a_key_is_the_same_for_the_same():
     assert cache_key(toys.plain(), "conv1", 3) == cache_key(toys.plain(), "conv1", 3)
 

@@ -446,3 +446,9 @@ def test_the_explain_command(tmp_path, capsys, mosaic):
     assert capsys.readouterr().out.splitlines() == ["own.png"]
     assert main(["explain", "four.png", "--class", "12", "--method", "gradcam", "--input-size", "96", "-o", "out"]) == 0
     assert capsys.readouterr().out.splitlines() == ["out/four-explained.png"]
+
+
+def test_class_labels_of_several_layers_have_no_mean(motifnet):
+    message = "a map that names the class of each position has no mean over layers; give one layer"
+    with pytest.raises(fv.SettingError, match=message):
+        fv.explain(motifnet, torch.rand(3, 64, 64), None, methods.CLEAR(2), layer=["stage2", "stage3"])

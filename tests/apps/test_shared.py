@@ -42,10 +42,17 @@ def test_batches_have_equal_sizes_and_the_last_one_is_shorter(folder):
         ["3.png", "4.png"],
         ["5.png"],
     ]
-    assert [batch.read for batch in found] == [2, 5, 6]  # the broken file is read between the first two batches
+    assert [batch.read for batch in found] == [3, 5, 6]  # the broken file counts with the first batch
     ((file, reason),) = skipped
     assert file == folder / "2.png"
     assert reason == f"cannot read {file} as an image; give a PNG, JPEG or WebP file"
+
+
+def test_the_last_batch_counts_files_after_it_that_cannot_be_read(folder):
+    for name in ("6.png", "7.png"):
+        (folder / name).write_bytes(b"\x89PNG no")
+    found = image_batches(folder, size=(8, 8), channels=1, batch=5, skipped=lambda *_: None)
+    assert [(len(batch.files), batch.read) for batch in found] == [(5, 8)]
 
 
 def test_without_a_callback_an_unreadable_file_is_an_error(folder):

@@ -42,8 +42,9 @@ def test_ctrl_c_says_how_to_continue(command, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fv, command, interrupt)
-    assert main([command, *(["--layer", "stage1"] if command == "sweep" else [])]) == 130
-    assert printed(capsys)[1] == ["featviz: interrupted; run the same command again to continue"]
+    for before in ([], ["--debug"]):
+        assert main([*before, command, *(["--layer", "stage1"] if command == "sweep" else [])]) == 130
+        assert printed(capsys)[1] == ["featviz: interrupted; run the same command again to continue"]
 
 
 def test_ctrl_c_saves_the_image_so_far(tmp_path):

@@ -142,7 +142,7 @@ def test_trees_keep_their_structure():
     named = map_tensors(torch.clone, Named(torch.ones(2), 3))
     assert move(named, torch.device("cpu")) is not named and type(move(named, torch.device("cpu"))) is Named
     moved = move(tree, torch.device("cpu"))
-    assert moved["b"].most == 0 and tree["b"].most is None and torch.equal(moved["a"][0], torch.ones(2))
+    assert moved["b"].used == ((0, 0),) and tree["b"].used is None and torch.equal(moved["a"][0], torch.ones(2))
     with pytest.raises(TypeError, match="object is neither a tensor nor a plain value"):
         map_tensors(torch.clone, [object()])
 

@@ -195,3 +195,19 @@ def test_a_network_that_writes_its_weights_keeps_them():
     for network, goal in ((both, "first.conv2:1 + second.conv2:1"), (single, "conv2:1")):
         fv.render(network, goal, steps=2)
         assert torch.equal(single.module.conv1.weight, before)
+
+
+def test_other_sizes_and_heads_keep_the_patches_of_each_network(pair, monkeypatch):
+    block = pair.table["second.block"].layout
+    assert block.patch and pair.with_input(size=64).table["second.block"].layout == block
+    assert pair.with_input(size=64).table["first.conv2"].shape[1:] == (32, 32)
+    monkeypatch.setattr("featviz.network.loading.find", lambda _: lambda: pair)
+    loaded = fv.load("networks.py:both", device="cpu", head="first")
+    assert loaded.table["second.block"].layout == block
+    assert fv.score(loaded, "second.block:1@3,3", torch.rand(1, 3, 32, 32)).shape == (1, 1)
+
+
+def test_hooks_of_the_user_do_not_decide_which_networks_run(pair):
+    pair.module.get_submodule("first").register_forward_hook(lambda *_: None)
+    assert pair.accepts((36, 36))
+    assert pair.capture(torch.rand(1, 3, 32, 32), ["second.block"])["second.block"].shape == (1, 37, 12)

@@ -347,3 +347,13 @@ def test_errors_of_with_given():
     assert str(caught.value) == (
         "motifnet has no given inputs of its own; one that has is fv.Network(module, inputs=...)"
     )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_another_input_specification_stays_when_given_values_change(way):
+    kind, inputs = WAYS[way]
+    net = fv.Network(kind(), inputs=inputs).with_input(size=48, std=(0.25,) * 3)
+    name = next(iter(net.given))
+    changed = net.with_given({name: 2 * TABULAR})
+    assert changed.input == net.input and changed.size == (48, 48) and changed.input.std == (0.25,) * 3
+    assert inputs_in(changed.module)[""].spec == net.input

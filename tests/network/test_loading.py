@@ -4,6 +4,8 @@ import re
 
 import pytest
 import torch
+import toys
+from sample_dictionaries import dictionary
 
 import featviz as fv
 from featviz.network import find
@@ -92,3 +94,24 @@ def test_an_unreachable_server_of_weights_is_told_at_once(monkeypatch):
     assert text.startswith("cannot download the weights of timm/resnet10t: ")
     assert text.endswith(" cannot be reached; give a file with --weights")
     assert fv.load("timm/resnet10t", weights="none").classes
+
+
+def made_by_a_factory(monkeypatch, made, **given):
+    monkeypatch.setattr("featviz.network.loading.find", lambda _: lambda: made)
+    return fv.load("networks.py:make", device="cpu", **given)
+
+
+@pytest.mark.parametrize("given", [{}, {"input_size": 40}, {"mean": (0.3,) * 3}, {"classes": list("abcde")}])
+def test_a_network_that_a_factory_returns_keeps_its_dictionaries(monkeypatch, given):
+    net = made_by_a_factory(monkeypatch, toys.plain().with_dictionary("conv2", dictionary()), **given)
+    assert "conv2~" in net.table and net.name == "networks.py:make"
+    assert net.size == ((40, 40) if "input_size" in given else (32, 32))
+    assert net.classes == tuple(given.get("classes", toys.plain().classes))
+
+
+def test_a_bare_module_takes_the_whole_input_specification(monkeypatch):
+    given = {"input_size": 32, "mean": (117.0,) * 3, "std": (58.0,) * 3, "value_range": (0.0, 255.0)}
+    net = made_by_a_factory(monkeypatch, toys.Plain(), **given)
+    assert net.input == fv.InputSpec(32, (117.0,) * 3, (58.0,) * 3, value_range=(0.0, 255.0))
+    with pytest.raises(fv.ModelError, match="returned a bare module, which needs input_size, mean and std"):
+        made_by_a_factory(monkeypatch, toys.Plain(), input_size=32, mean=(0.5,) * 3)

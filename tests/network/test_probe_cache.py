@@ -4,6 +4,7 @@ import copy
 import importlib
 import json
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,9 @@ def test_training_mode_hooks_and_own_functions():
     module.head.forward = lambda x: inner(x) * 2  # a function on an instance
     of(module).layers()
     assert len(files()) == 2
+    module.head.forward = types.MethodType(lambda self, x: inner(x) * 3, module.head)  # a method of an instance
+    of(module).layers()
+    assert len(files()) == 3
 
 
 # ---------------------------------------------------------------------------------------------- files

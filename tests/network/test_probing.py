@@ -148,7 +148,7 @@ def test_attention_weights_in_a_network_of_fixed_size_are_no_map():
     assert net.fixed_size
     for name, shape in (("softmax", "2 x 16 x 16"), ("per_head", "2 x 16 x 6")):
         assert refusal(net, f"body.{name}").startswith(
-            f"layer 'body.{name}' of Fixed cannot be addressed: perturbed images do not tell which dimensions of its "
+            f"layer 'body.{name}' of Fixed cannot be addressed: it is unclear which dimensions of its "
             f"output {shape} are channels, rows and columns"
         )
 

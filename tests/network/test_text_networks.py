@@ -357,3 +357,19 @@ def test_a_working_copy_looks_up_as_the_module_does():
     found = []
     watch_outputs(working_copy(net.module), net.embed(IDS), lambda name, *_: found.append(name))
     assert found == ["embedding", "lstm", "head", ""]
+
+
+def test_as_many_texts_as_neutral_tokens_are_not_mixed_up_where_the_batch_is_second():
+    net = fv.Network(Transposed().eval(), tokens=SPEC)
+    n = 5  # the ids of as many tokens without special ones equal their transpose
+    sequences = torch.rand(n, net.channels, 1, n, generator=torch.Generator().manual_seed(0))
+    together = net.capture(sequences, [""]).logits()
+    alone = torch.cat([net.capture(each[None], [""]).logits() for each in sequences])
+    assert torch.allclose(together, alone, atol=1e-6) and (alone[0] - alone[1]).abs().max() > 1e-4
+
+
+def test_two_tokens_and_two_texts_are_told_apart():
+    net = fv.Network(Transposed().eval(), tokens=fv.TokenSpec(WORDS, 2, pad=0))
+    sequences = torch.rand(2, net.channels, 1, 2, generator=torch.Generator().manual_seed(0))
+    alone = torch.cat([net.capture(each[None], [""]).logits() for each in sequences])
+    assert torch.allclose(net.capture(sequences, [""]).logits(), alone, atol=1e-6)

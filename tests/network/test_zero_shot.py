@@ -93,6 +93,11 @@ def test_the_fingerprint_depends_on_the_texts_and_not_on_the_bits_of_their_embed
     assert "text_embeddings" not in one.module.state_dict()
 
 
+def test_the_fingerprint_depends_on_a_given_scale():
+    prints = [network().fingerprint, *(network(scale=scale).fingerprint for scale in (1, 50))]
+    assert len(set(prints)) == 3
+
+
 def test_texts_of_combined_networks():
     both = fv.combine(first=network(), second=network(()))
     one, two = (fv.score(net, "text(blue)", IMAGES) for net in (network(), network(())))

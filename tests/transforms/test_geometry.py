@@ -109,6 +109,28 @@ def test_images_with_different_numbers_of_halvings_keep_their_order():
     assert torch.allclose(together, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_each_axis_is_halved_as_often_as_it_shrinks(on_gpu):
+    """`on_gpu` runs the code of a GPU, which samples each image in all resolutions."""
+    columns = (torch.arange(64.0) % 2).expand(1, 1, 64, 64)  # of one pixel each
+    (warp,) = T.fuse((T.Resize((8, 64)),))
+    draw = warp.draw(Generators([0]), (1, 64, 64))
+    assert torch.allclose(warp.apply(columns, draw.to(torch.device("cpu")) if on_gpu else draw), columns[:, :, :8], atol=1e-4)
+    clip = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 1, 8, 32, 32)
+    (warp,) = T.fuse((T.Scale(T.OneOf((0.3,)), axes=2),))
+    draw = warp.draw(Generators([0]), (1, 8, 32, 32))
+    seen = warp.apply(clip, draw.to(torch.device("cpu")) if on_gpu else draw)
+    assert torch.allclose(seen, clip[..., : seen.shape[3], : seen.shape[4]], atol=1e-5)
+
+
+def test_on_a_gpu_images_with_different_numbers_of_halvings_equal_those_on_a_cpu():
+    images = torch.rand(6, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    (warp,) = T.fuse((T.Scale(T.LogUniform(0.1, 1.5)), T.Resize((20, 8))))
+    draw = warp.draw(Generators(range(6)), (3, 32, 40))
+    assert len(set(map(tuple, draw.halvings.tolist()))) > 2
+    assert torch.allclose(warp.apply(images, draw.to(torch.device("cpu"))), warp.apply(images, draw), atol=1e-6)
+
+
 def test_a_warp_multiplies_the_maps_of_its_steps_in_order():
     steps = (T.Crop(1), T.Shift(0.2), T.Rotate(20), T.Scale(T.LogUniform(0.8, 1.2)), T.Resize((5, 6)))
     coordinates, _, size, _ = T.Warp(steps).draw(Generators([5]), (3, 9, 14))

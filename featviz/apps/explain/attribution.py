@@ -328,7 +328,13 @@ def shared_strength(
 
 
 def mean_attribution(several: Sequence[Attribution]) -> Attribution:
-    """Return the mean of maps of the same images and target, each divided by its largest absolute value."""
+    """Return the mean of maps of the same images and target, each divided by its largest absolute value.
+
+    Raises:
+        SettingError: The maps name a class for each position.
+    """
+    if any(each.labels is not None for each in several):
+        raise SettingError("a map that names the class of each position has no mean over layers; give one layer")
 
     def mean(maps: Sequence[Tensor]) -> Tensor:
         largest = [each.abs().flatten(1).amax(1).clamp(min=1e-12) for each in maps]

@@ -39,7 +39,7 @@ WARM_UP_STEPS, TIMED_STEPS, TIMED_GPU_STEPS = 1, 4, 64
 """Number of steps that run before the time is taken, of those that are timed, and the same on a GPU, where the first
 steps are recorded and the CPU launches later ones ahead of time."""
 SECONDS_SHOWN, MINUTES_SHOWN = 90, 90
-"""Durations below are told in seconds, or in minutes."""
+"""Durations below these are shown in seconds, or in minutes."""
 PRECISION_FILE = "precision.json"
 """File of a store with the precision that was chosen first, by network and layers. All its images have the same one."""
 

@@ -10,7 +10,9 @@ import featviz as fv
 
 
 def cache_key(network: fv.Network, *facts: object) -> str:
-    """Return a hash of a network, its input, its heads, its dictionaries and other facts: 16 hexadecimal digits.
+    """Return a hash of a network and other facts: 16 hexadecimal digits.
+
+    Of the network it hashes the weights, code, input specification, heads and dictionaries.
 
     Args:
         network: The network.
@@ -18,5 +20,5 @@ def cache_key(network: fv.Network, *facts: object) -> str:
     """
     dictionaries = [(name, each.fingerprint) for name, each in sorted(network.dictionaries.items())]
     facts = (asdict(network.input), sorted(network.given_heads), dictionaries, *facts)
-    text = json.dumps([network.fingerprint, *facts])
+    text = json.dumps([network.fingerprint, network.code_hash, *facts])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -29,7 +29,7 @@ class ImageBatch:
     Args:
         files: Their paths.
         images: In [0, 1], (n, c, h, w), or `(n, c, *size)` for signals and volumes.
-        read: Number of files of the folder that were read or skipped so far, these included.
+        read: Number of files of the folder that were read or skipped so far, these included; of the last batch, all.
     """
 
     files: list[Path]
@@ -92,17 +92,17 @@ def image_batches(
     found = images_in(folder) if spec is None else inputs_in(folder, spec)
     for read, file in enumerate(islice(found, first, None), first + 1):
         try:
-            images.append(
-                read_photograph(file, size=size, channels=channels) if spec is None else read_input(file, spec)
-            )
-            files.append(file)
+            image = read_photograph(file, size=size, channels=channels) if spec is None else read_input(file, spec)
         except FeatvizError as error:
             if skipped is None:
                 raise
             skipped(file, str(error))
-        if len(images) == batch:
-            yield ImageBatch(files, torch.stack(images), read)
+            continue
+        if len(images) == batch:  # only now, so that the last batch counts files after it that cannot be read
+            yield ImageBatch(files, torch.stack(images), read - 1)
             files, images = [], []
+        files.append(file)
+        images.append(image)
     if images:
         yield ImageBatch(files, torch.stack(images), read)
 

@@ -42,7 +42,8 @@ class Dictionary:
         offset: One number per channel; `None` for 0.
         gain: One number > 0 per feature; `None` for 1.
         shift: One number per feature; `None` for 0.
-        threshold: One number per feature; `None` for 0. Lower ones than that at which the code is 0 are raised to it.
+        threshold: One number per feature; `None` for 0. Values below `-shift / gain`,
+            where the code would be negative, are raised to it.
         k: Largest number of codes above 0 at a position, >= 1; needed for `topk`.
         layer: Name of the layer whose activations it encodes; empty if that is not known.
         facts: Numbers that `fv.fit_dictionary` measured, such as `"explained_variance"`.

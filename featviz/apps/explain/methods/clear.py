@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.methods.cams import maps_and_gradients
+from featviz.apps.explain.methods.cams import gradient_layer, maps_and_gradients
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod
 from featviz.apps.shared.classes import class_title
 from featviz.checks import check_number
@@ -56,10 +56,11 @@ class CLEAR(LayerMethod):
         # The likely classes of each image, in the order of the classes, so that each class has one label in all images.
         likely = logits.topk(min(self.classes, logits.shape[1])).indices
         classes = likely.unique().tolist()
+        requests = [AttributionRequest(network, fv.objectives.Logit(index), request.size) for index in classes]
+        layer = gradient_layer(requests[0], images.detach().clone(), self.layer)  # the same for all classes
         responses = []
-        for index in classes:
-            own = AttributionRequest(network, fv.objectives.Logit(index), request.size)
-            maps, gradients = maps_and_gradients(own, images.detach().clone(), self.layer)
+        for index, own in zip(classes, requests, strict=True):
+            maps, gradients = maps_and_gradients(own, images.detach().clone(), layer)
             compared = (likely == index).any(1).view(-1, *[1] * (maps.ndim - 2))
             responses.append((maps * gradients).sum(1).relu() * compared)
         strength, which = torch.stack(responses, 1).max(1)
