@@ -115,7 +115,9 @@ def test_each_axis_is_halved_as_often_as_it_shrinks(on_gpu):
     columns = (torch.arange(64.0) % 2).expand(1, 1, 64, 64)  # of one pixel each
     (warp,) = T.fuse((T.Resize((8, 64)),))
     draw = warp.draw(Generators([0]), (1, 64, 64))
-    assert torch.allclose(warp.apply(columns, draw.to(torch.device("cpu")) if on_gpu else draw), columns[:, :, :8], atol=1e-4)
+    assert torch.allclose(
+        warp.apply(columns, draw.to(torch.device("cpu")) if on_gpu else draw), columns[:, :, :8], atol=1e-4
+    )
     clip = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 1, 8, 32, 32)
     (warp,) = T.fuse((T.Scale(T.OneOf((0.3,)), axes=2),))
     draw = warp.draw(Generators([0]), (1, 8, 32, 32))
