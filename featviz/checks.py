@@ -164,6 +164,16 @@ def check_size(name: str, size: Any) -> Size:
     return sides
 
 
+def check_axes(size: Size, axes: int) -> None:
+    """Check that a size has one number for each axis of the images.
+
+    Raises:
+        SettingError: It has more or fewer.
+    """
+    if len(size) != axes:
+        raise SettingError(f"size must have {axes} number(s), as the images, got {size}")
+
+
 def check_kind(name: str, value: Any, kind: type, instead: str) -> None:
     """Check that a value is of a class, or has the methods of a protocol.
 

@@ -21,7 +21,12 @@ VIDEO_ONLY = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 @app.command(epilog=examples_of("dream"))
 @expand_groups
 def dream(
-    image: Annotated[Path, typer.Argument(help="Image, signal or volume file, or a folder of them; or a video.")],
+    image: Annotated[
+        Path,
+        typer.Argument(
+            help="Image, signal or volume file, or a folder of them, without results of earlier runs; or a video."
+        ),
+    ],
     objective: Annotated[
         str | None, typer.Argument(help="As for render. Default: a layer two thirds into the network.")
     ] = None,
@@ -103,7 +108,7 @@ def dream(
     settings["progress"] = progress(quiet, "dream", "frame" if is_video else "10k px")
     if is_folder(image):
         ending = ".png" if loaded.input.axes == "yx" else NPY
-        for file in readable_files(image, loaded):
+        for file in readable_files(image, loaded, "-dream"):
             rendering = fv.dream(loaded, file, target, **settings)
             name = f"{name_in(image, file) if output else stem_of(file)}-dream{ending}"
             save(rendering, output_file(output or file.parent, name))

@@ -54,7 +54,10 @@ METHODS = (
 @expand_groups
 def explain(
     image: Annotated[
-        str | None, typer.Argument(help="Image file, or a folder of them. With --text, the first objective.")
+        str | None,
+        typer.Argument(
+            help="Image file, or a folder of them, without results of earlier runs. With --text, the first objective."
+        ),
     ] = None,
     objectives: Annotated[
         list[str] | None,
@@ -125,7 +128,7 @@ def explain(
     loaded = _that_reads(network.load(), text=False)
     check_map_output(output or Path("map.png"), loaded.input.axes)
     targets = [*parsed, *find_classes(loaded, classes)]
-    for file in readable_files(source, loaded) if is_folder(source) else [source]:
+    for file in readable_files(source, loaded, "-explained") if is_folder(source) else [source]:
         found = compare(loaded, file, targets)
         _print_facts(found)
         name = name_in(source, file) if is_folder(source) else stem_of(source)

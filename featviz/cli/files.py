@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -46,21 +47,26 @@ def stem_of(file: Path) -> str:
     return file.name[: -len(ending_of(file)) or None]
 
 
-def readable_files(folder: Path, network: fv.Network) -> Iterator[Path]:
+def readable_files(folder: Path, network: fv.Network, results: str) -> Iterator[Path]:
     """Yield the files of a folder that can be read as input of a network, and print which are skipped.
+
+    Results that the same command wrote into the folder are left out.
 
     Args:
         folder: The folder; its subfolders are included.
         network: The network.
+        results: Ending of the names of results, such as `-dream`.
 
     Raises:
         OutputError: It has no such file.
     """
     from featviz.apps.shared.inputs import inputs_in, read_input
-    from featviz.io import read_image
+    from featviz.io import is_result, read_image
 
     for file in list(inputs_in(folder, network.input)):  # before results are written into the same folder
         try:
+            if re.search(rf"{results}(-\d+)?$", stem_of(file)) and is_result(file):
+                continue
             if network.input.axes == "yx":
                 read_image(file, 4)
             else:

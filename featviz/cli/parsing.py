@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from featviz.interfaces import Size
     from featviz.network.execution import Precision
 
-MAX_AXES = 3
-"""Largest number of lengths of a size."""
 MAX_DIGITS = 12
 """Largest number of digits of a size or channel."""
 MAX_CHANNELS = 1_000_000
@@ -36,6 +34,8 @@ def read_size(text: str | None) -> int | Size | None:
     Raises:
         SettingError: The text is neither.
     """
+    from featviz.interfaces import MAX_AXES
+
     if text is None:
         return None
     sides = text.lower().split("x")
@@ -144,24 +144,30 @@ def read_channels(text: str) -> list[int]:
     return found
 
 
-def read_class_names(file: Path) -> list[str]:
+def read_class_names(file: Path) -> list[str] | dict[int, str]:
     """Read class names in output order: one per line, or a JSON list, or a JSON object of names by index.
 
     Args:
         file: A text or JSON file.
 
     Raises:
-        SettingError: The file is missing, or holds no names.
+        SettingError: The file is missing, or holds no names, or one is empty.
     """
+    is_json = file.suffix.lower() == ".json"
     try:
-        text = file.read_text(encoding="utf-8")
-        found = json.loads(text) if file.suffix.lower() == ".json" else text.strip("\ufeff\n").splitlines()
+        text = file.read_text(encoding="utf-8-sig")
+        found = json.loads(text) if is_json else text.rstrip().splitlines()
     except (OSError, ValueError) as error:
         raise fv.SettingError(f"cannot read class names from {file}; give a file with one name per line") from error
-    if isinstance(found, dict) and all(key.isdecimal() for key in found):
-        found = [found[key] for key in sorted(found, key=int)]
-    if not isinstance(found, list) or not found or not all(isinstance(name, str) and name.strip() for name in found):
+    names = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
+    if not names or not found:
         raise fv.SettingError(f"{file} must hold one class name per line, or a JSON list of names")
+    for place, name in names:
+        if not isinstance(name, str) or not name.strip():
+            where = f"the name of class {place}" if is_json else f"line {place + 1}"
+            raise fv.SettingError(f"{where} in {file} must be a class name, got {shown(name)}")
+    if isinstance(found, dict):
+        return {key: name.strip() for key, name in found.items()}
     return [name.strip() for name in found]
 
 

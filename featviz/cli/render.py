@@ -103,6 +103,7 @@ def render(
 
     Several objectives are rendered as one batch.
     """
+    from featviz.checks import check_axes
     from featviz.engine import check_rate, check_save
     from featviz.engine.shorthand import as_optimizer, as_param, as_transforms
     from featviz.interfaces import as_size
@@ -127,12 +128,14 @@ def render(
     if loaded.tokens is None:
         axes = [spec.axes for spec in inputs.values()]
         check_rate_applies(rate, next((one for one in axes if one in ("x", "tyx")), axes[0]), loaded.label)
-        if shown and loaded.inputs:
+        if shown is not None and loaded.inputs:
             raise fv.SettingError(f"--at is about one input, and {loaded.label} optimises several; leave it out")
         for name, spec in inputs.items():
             made = params[name]
             count = len(parsed) * (batch if made is None else made.batch)
             check_save(output or Path("image.npy"), spec.axes, count=count, rate=rate)
+    if shown is not None:
+        check_axes(as_size(shown, len(loaded.size)), len(loaded.size))
     units = find_matched(loaded, parsed, **matched)
     rendering = fv.render(
         loaded,
@@ -149,7 +152,7 @@ def render(
         execution=fv.Execution(read_precision(precision), max_memory=max_memory, tile=tile),
         progress=progress(quiet, "render"),
     )
-    rendering = rendering.at(shown) if shown else rendering
+    rendering = rendering if shown is None else rendering.at(shown)
     marked = mark_copies(loaded, rendering, units) if units else rendering
     save(marked, output, rate=rate)
     if marked.names != rendering.names:
@@ -251,9 +254,13 @@ def check_rate_applies(rate: float | None, axes: str, label: str) -> None:
 
 def _shown_size(at: str | None, param: str, image: Any) -> int | tuple[int, ...] | None:
     """Return the size of `--at`, after a check that the param can be drawn at any size."""
+    from featviz.checks import check_size
     from featviz.interfaces import param_traits_of
 
     size = read_size(at)
-    if size and (image is None or not param_traits_of(image).any_size):
+    if size is None:
+        return None
+    if image is None or not param_traits_of(image).any_size:
         raise fv.SettingError(f"--at needs --param cppn, got {param}; its images have a fixed size")
+    check_size("size", size)
     return size

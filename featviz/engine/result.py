@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from featviz.checks import check_size
+from featviz.checks import check_axes, check_size
 from featviz.engine.pictures import NUMBERS, in_range_of_data, picture_of, same_size, save_numbers
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
@@ -188,8 +188,7 @@ class Rendering:
             raise SettingError("these images have a fixed size; render with param.CPPN() to draw them at any size")
         axes = self.images.ndim - 2
         size = check_size("size", as_size(size, axes))
-        if len(size) != axes:
-            raise SettingError(f"size must have {axes} number(s), as the images, got {size}")
+        check_axes(size, axes)
         with torch.no_grad():
             return replace(self, images=self.redraw(size), recipe=replace(self.recipe, shown=size), snapshots={})
 

@@ -18,7 +18,7 @@ from featviz.io.folders import (
     read_whole_photograph,
     warn_of_skipped,
 )
-from featviz.io.formats import FORMATS, KINDS, check_result, read_numbers, recipe_in
+from featviz.io.formats import FORMATS, KINDS, check_result, is_result, read_numbers, recipe_in
 from featviz.io.gif import encode_gif
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images, separate_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
@@ -93,6 +93,7 @@ __all__ = [
     "images_in",
     "is_file",
     "is_folder",
+    "is_result",
     "linear_mode",
     "load_given_image",
     "load_given_images",

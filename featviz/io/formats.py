@@ -11,9 +11,9 @@ from featviz.io.audio import WAV, check_soundfile, read_wav, wav_texts
 from featviz.io.files import IMAGE_ENDINGS, check_output, ending_of, is_folder
 from featviz.io.folders import read_npy
 from featviz.io.gif import GIF
-from featviz.io.images import RECIPE_KEY, read_recipe
+from featviz.io.images import RECIPE_KEY, REPORT_KEY, read_recipe, stored_texts
 from featviz.io.nifti import NIFTI, check_nibabel, nifti_texts, read_nifti
-from featviz.io.npy import NPY, recipe_beside
+from featviz.io.npy import NPY, recipe_beside, recipe_file
 from featviz.io.plots import check_matplotlib
 from featviz.io.video import VIDEOS, check_video
 
@@ -99,14 +99,39 @@ def recipe_in(path: Path) -> str:
         OutputError: The file is missing or of another format.
         RecipeError: It holds no recipe.
     """
-    ending = ending_of(path)
-    if ending != WAV and ending not in (*NIFTI, *BESIDE):
+    if _is_image(path):
         return read_recipe(path)
-    texts = {RECIPE_KEY: recipe_beside(path)} if ending in BESIDE else {}
-    texts = texts or (wav_texts(path) if ending == WAV else nifti_texts(path))
+    texts = _texts_of(path)
     recipe = texts.get(RECIPE_KEY)
     if any(text.startswith(EXPLAINED) for text in texts.values()):
         raise RecipeError(f"{path} is an explanation, which cannot be replayed; run featviz explain again")
     if not recipe:
         raise RecipeError(f"{path} holds no recipe; give a file of a render as it was saved")
     return recipe
+
+
+def is_result(path: Path) -> bool:
+    """Return whether featviz wrote a file: whether a recipe or report is in it, or in the file beside it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OutputError: The file is missing or of another format.
+    """
+    if ending_of(path) in BESIDE:
+        return recipe_file(path).is_file()
+    texts = stored_texts(path) if _is_image(path) else _texts_of(path)
+    return not texts.keys().isdisjoint((RECIPE_KEY, REPORT_KEY))
+
+
+def _is_image(path: Path) -> bool:
+    return ending_of(path) not in (WAV, *NIFTI, *BESIDE)
+
+
+def _texts_of(path: Path) -> dict[str, str]:
+    """Return the recipe and the report of a result that is no image."""
+    ending = ending_of(path)
+    if ending in BESIDE:
+        return {RECIPE_KEY: recipe_beside(path)}
+    return wav_texts(path) if ending == WAV else nifti_texts(path)

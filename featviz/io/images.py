@@ -41,6 +41,8 @@ READ_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 """What Pillow raises for a file that is broken or not an image."""
 WHITE_LEVELS = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535, "F": 1}
 """Value of white in greyscale modes of more than 8 bits, which Pillow would clip at 255 instead of scaling."""
+ROUNDING = 1e-3
+"""How far values may lie outside of black and white, as a share of white; interpolation and rounding exceed them."""
 READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are read, by content and not by name. JPEG includes MPO. Of Pillow's others, EPS runs a program."""
 MULTI_IMAGE_FORMATS = ("MPO", "TIFF")
@@ -187,14 +189,19 @@ def _still_pixels(picture: PillowImage.Image, name: str, channels: int) -> Float
     """Return the pixels of an image that is not animated.
 
     Raises:
-        OutputError: It is animated.
+        OutputError: It is animated, or its values do not tell what is white.
     """
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format not in MULTI_IMAGE_FORMATS:
         raise OutputError(
             f"{name} is animated ({frames} frames); give a still image, or use featviz dream with -o FILE.gif"
         )
-    return pillow_pixels(picture, channels)
+    if picture.format == "TIFF" and picture.mode == "I":
+        raise OutputError(f"{name} has 32-bit integers, whose white level is unknown; save it with 8 or 16 bits")
+    try:
+        return pillow_pixels(picture, channels)
+    except OutputError as error:
+        raise OutputError(f"cannot read {name}: {error}") from error
 
 
 def pillow_pixels(picture: PillowImage.Image, channels: int = 3) -> Float[np.ndarray, "c h w"]:
@@ -208,7 +215,7 @@ def pillow_pixels(picture: PillowImage.Image, channels: int = 3) -> Float[np.nda
         The image in [0, 1], (channels, h, w), in single precision.
 
     Raises:
-        OutputError: `channels` is not 1, 3 or 4.
+        OutputError: `channels` is not 1, 3 or 4, or a greyscale image has values outside of the range of its mode.
     """
     _check_channels(channels)
     try:
@@ -216,7 +223,7 @@ def pillow_pixels(picture: PillowImage.Image, channels: int = 3) -> Float[np.nda
     except (OSError, SyntaxError, ValueError, TypeError):  # broken EXIF data do not make the image unreadable
         upright = picture
     if upright.mode in WHITE_LEVELS:
-        light = np.asarray(upright, np.float32) / WHITE_LEVELS[upright.mode]
+        light = _light(upright)
         upright = PillowImage.fromarray((light.clip(0, 1) * 255).round().astype(np.uint8))
     if channels != 4 and upright.has_transparency_data:
         # Transparent pixels store arbitrary colors, often black; show them over white.
@@ -224,6 +231,23 @@ def pillow_pixels(picture: PillowImage.Image, channels: int = 3) -> Float[np.nda
         upright = PillowImage.alpha_composite(over_white, upright.convert("RGBA"))
     pixels = np.asarray(upright.convert(PILLOW_MODES[channels]))
     return np.moveaxis(np.atleast_3d(pixels).astype(np.float32) / 255, -1, 0)
+
+
+def _light(picture: PillowImage.Image) -> Float[np.ndarray, "h w"]:
+    """Return a greyscale image of more than 8 bits, with white as 1.
+
+    Raises:
+        OutputError: It has values outside of the range of its mode.
+    """
+    white = WHITE_LEVELS[picture.mode]
+    values = np.asarray(picture, np.float32)
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if not (low >= -ROUNDING * white and high <= (1 + ROUNDING) * white):
+        raise OutputError(
+            f"the image has values from {low:g} to {high:g}, where black is 0 and white {white}; scale them, or save "
+            "it with 8 bits"
+        )
+    return values / white
 
 
 def _check_channels(channels: int) -> None:
@@ -244,7 +268,7 @@ def read_recipe(path: Path | bytes | PillowImage.Image) -> str:
         OutputError: The file is missing or not an image.
         RecipeError: It holds no recipe.
     """
-    texts = _stored_texts(path)
+    texts = stored_texts(path)
     recipe = texts.get(RECIPE_KEY)
     if not recipe and EXPLANATION_KEY in texts.get(REPORT_KEY, ""):
         raise RecipeError(f"{_label(path)} is an explanation, which cannot be replayed; run featviz explain again")
@@ -267,7 +291,7 @@ def read_report(path: Path | bytes) -> dict[str, Any]:
     Raises:
         OutputError: The file is missing or not an image.
     """
-    report = _stored_texts(path).get(REPORT_KEY)
+    report = stored_texts(path).get(REPORT_KEY)
     return dict(json.loads(report)) if report else {}
 
 
@@ -327,8 +351,15 @@ def open_image(path: Path | bytes, *, max_pixels: int | None = None) -> PillowIm
     return picture
 
 
-def _stored_texts(path: Path | bytes | PillowImage.Image) -> dict[str, str]:
-    """Return the texts that `encode` stored in an image; of a PNG, all of its text entries."""
+def stored_texts(path: Path | bytes | PillowImage.Image) -> dict[str, str]:
+    """Return the texts that `encode` stored in an image; of a PNG, all of its text entries.
+
+    Args:
+        path: The file, its content, or a Pillow image that was opened from it.
+
+    Raises:
+        OutputError: The file is missing or not an image.
+    """
     if isinstance(path, PillowImage.Image):
         path.load()  # the entries of a PNG may come after the pixels
         return {str(key): value for key, value in path.info.items() if isinstance(value, str)} | _comment_texts(path)

@@ -18,6 +18,7 @@ from featviz.interfaces import Size, as_size
 from featviz.io import is_file
 from featviz.network import bundled, inception_v1
 from featviz.network.activations import OUTPUT
+from featviz.network.class_names import in_output_order
 from featviz.network.downloads import check_reachable
 from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
@@ -47,7 +48,7 @@ def load(
     input_size: int | Size | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | Mapping[int, str] | None = None,
     channel_order: str | None = None,
     layout: str | None = None,
     axes: str | None = None,
@@ -69,7 +70,8 @@ def load(
             user needs it. `(4096,)` for signals, `(32, 64, 64)` for volumes and video.
         mean: Mean of each channel, in [0, 1] for images; `None` for the model's own.
         std: Standard deviation of each channel, > 0; `None` for the model's own.
-        classes: Class names in output order; `None` for the model's own. For open_clip, the texts that are the classes.
+        classes: Class names in output order, or by index from 0; `None` for the model's own. For open_clip, the texts
+            that are the classes.
         channel_order: Order in which the module expects the channels, `"RGB"` or `"BGR"`; `None` for the model's own.
         layout: Dimension order of a batch that the module expects, `"NCHW"`, `"NHWC"` or `"NTCHW"`; `None` for the
             model's own.
@@ -93,6 +95,8 @@ def load(
     given: dict[str, Any] = {"size": input_size, "mean": mean, "std": std, "channel_order": channel_order}
     given |= {"layout": layout, "axes": axes, "value_range": value_range}
     given = {key: value for key, value in given.items() if value is not None}
+    if classes is not None:
+        classes = in_output_order(classes)
     with _fixed_seed():
         network = _build(model, weights, given, classes)
     if isinstance(network.module, inception_v1.InceptionV1) and weights != UNTRAINED:

@@ -27,6 +27,7 @@ from featviz.network.activations import (
     OutputScale,
     in_single_precision,
 )
+from featviz.network.class_names import in_output_order
 from featviz.network.code_hash import code_hash
 from featviz.network.dictionaries.attached import SUFFIX, check_fits, with_codes
 from featviz.network.dictionaries.dictionary import Dictionary
@@ -77,7 +78,7 @@ class Network:
         value_range: Lowest and highest value of signals and volumes; `None` for those of `InputSpec`.
         tokens: For a network that reads text: a `TokenSpec`, or a tokenizer of Hugging Face. Its input specification is
             that of embedding sequences, which are images of one row with a channel per dimension of the embedding.
-        classes: Class names in output order, or by index.
+        classes: Class names in output order, or by index from 0; outputs that are left out get empty names.
         name: Name under which `fv.load` finds the network, for messages and recipes; empty for a module made in Python.
         weights: File of the weights, or `"default"` or `"none"`, for recipes.
         heads: Layers or outputs that put out class logits, and their class names: `{"head": names}`, or
@@ -97,8 +98,9 @@ class Network:
         probed: The layer table, where it is known already; `None` to find it by running the module when needed.
 
     Raises:
-        SettingError: A value of the input specification is out of its range; `outputs` is unknown; or an entry of
-            `inputs` is missing, unknown or of another floating-point type than the weights, or none is an `InputSpec`.
+        SettingError: A value of the input specification is out of its range; `outputs` is unknown; the index of a class
+            is not a whole number >= 0; or an entry of `inputs` is missing, unknown or of another floating-point type
+            than the weights, or none is an `InputSpec`.
         ModelError: The module is not an `nn.Module`, has no weights yet, or is TorchScript.
     """
 
@@ -786,14 +788,10 @@ def _heads(
     Raises:
         SettingError: Class names are given in both arguments.
     """
-    names = {head: _in_output_order(own) for head, own in ({OUTPUT: classes} if heads is None else heads).items()}
+    names = {head: in_output_order(own) for head, own in ({OUTPUT: classes} if heads is None else heads).items()}
     if len(names) != 1:
-        return OUTPUT, _in_output_order(classes), names
+        return OUTPUT, in_output_order(classes), names
     (head, own_classes), *_ = names.items()  # the only head is the output, whatever layer it is
-    if len(classes) and _in_output_order(classes) != own_classes:
+    if len(classes) and in_output_order(classes) != own_classes:
         raise SettingError("give the class names in heads or in classes, not in both")
     return head, own_classes, {OUTPUT: own_classes}
-
-
-def _in_output_order(classes: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:
-    return tuple(classes[key] for key in sorted(classes, key=int)) if isinstance(classes, Mapping) else tuple(classes)

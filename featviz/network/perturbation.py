@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from featviz.interfaces import Shape, Size
 from featviz.network.activations import Layout, first_tensor
 from featviz.network.passes import Call, Passes, defined_channel, show
+from featviz.network.receptive_fields import MAX_PASS_PIXELS
 from featviz.network.token_grids import MAX_EXTRA, Codes, TokenOrder, agrees, contrasts, find_order
 
-MAX_PASS_PIXELS = 8 * 224**2
-"""Number of pixels of the images that run at once on perturbed images."""
 MAX_CODED_PASSES = 3
 """Maximum number of grids whose codes are tried. The first one covers all layers of most networks."""
 MIN_POSITION_VARIATION = 0.02

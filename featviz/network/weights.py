@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
@@ -16,6 +16,8 @@ STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts save the state_dict in a checkpoint."""
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
 """Prefixes that nn.DataParallel, torch.compile and Lightning put before the names of weights."""
+WRAPPER_KEYS = ("n_averaged",)
+"""Names of what wrappers save besides the weights: the number of steps that AveragedModel has averaged."""
 MAX_LISTED_KEYS = 3
 
 
@@ -75,9 +77,7 @@ def load_weights(
     weights, own = read_weights(path), module.state_dict()
     if rename is not None:
         weights = {rename(key): value for key, value in weights.items()}
-    for prefix in WRAPPER_PREFIXES:
-        if not any(key in own for key in weights):
-            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    weights = _unwrapped(weights, own)
     weights = {key: value for key, value in weights.items() if key in own or not key.startswith(optional_prefixes)}
     differences = {
         "missing": [key for key in own if key not in weights and not key.endswith("num_batches_tracked")],
@@ -90,6 +90,22 @@ def load_weights(
             f"{path} does not fit {type(module).__name__}: {'; '.join(listed)}; give weights of the same model"
         )
     module.load_state_dict(weights, strict=False)
+
+
+def _unwrapped(weights: dict[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
+    """Return weights without the prefixes of wrappers, in whatever order these were combined.
+
+    Args:
+        weights: The weights by key.
+        own: The keys of the module.
+    """
+    found = {key: value for key, value in weights.items() if key in own or key not in WRAPPER_KEYS}
+    while not any(key in own for key in found):
+        prefix = next((each for each in WRAPPER_PREFIXES if any(key.startswith(each) for key in found)), None)
+        if prefix is None:
+            return weights
+        found = {key.removeprefix(prefix): value for key, value in found.items()}
+    return found
 
 
 def _first_keys(keys: list[str]) -> str:

@@ -214,6 +214,9 @@ def test_dream_and_explain_take_folders(name, ending, here, capsys):
     assert status == 0 and {"out/a-explained.png", "out/inner_a-explained.png"} <= set(lines) and len(errors) == 1
     alone = (*dream[:1], f"data/a{ending}", *dream[2:])
     assert run(capsys, *alone) == (0, ["data/a-dream.npy"], [])
+    again = run(capsys, *dream)[1]  # the dream in the folder is no input
+    assert sorted(again) == ["data/a-dream-2.npy", "data/inner/a-dream.npy"]
+    assert sorted(run(capsys, *dream)[1]) == ["data/a-dream-3.npy", "data/inner/a-dream-2.npy"]
     (here / "empty").mkdir()
     status, _, errors = run(capsys, "dream", "empty", *model)
     assert status == 2 and len(errors) == 1 and errors[0].startswith("featviz: no inputs in empty")

@@ -235,7 +235,12 @@ def test_a_network_and_an_objective_of_the_user(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("content", "file"),
-    [("ant\nbee\n\n", "n.txt"), ('["ant", "bee"]', "n.json"), ('{"1": "bee", "0": "ant"}', "n.json")],
+    [
+        ("ant\nbee\n\n", "n.txt"),
+        ('["ant", "bee"]', "n.json"),
+        ('{"1": "bee", "0": "ant"}', "n.json"),
+        ('{"1": "bee"}', "n.json"),
+    ],
 )
 def test_class_names_of_the_users_own_model(content, file, tmp_path, capsys):
     (tmp_path / "mine.py").write_text(OWN)
@@ -247,10 +252,21 @@ def test_class_names_of_the_users_own_model(content, file, tmp_path, capsys):
     assert fv.Recipe.of("a.png").outputs == "multilabel"
     assert main(["render", "logit:1", *model, "--head", "1", "-o", "a.png", *QUICK]) == 0
     assert fv.Recipe.of("a.png").head == "1"
-    (tmp_path / "empty.txt").write_text("\n")
+    for name, text in {
+        "empty.txt": "\n",
+        "first.txt": "\nant\nbee\n",
+        "middle.txt": "ant\n \nbee",
+        "number.json": '["ant", 3]',
+        "words.json": '{"one": "bee"}',
+    }.items():
+        (tmp_path / name).write_text(text)
     for bad, message in (
         ("none.txt", "cannot read class names from none.txt; give a file with one name per line"),
         ("empty.txt", "empty.txt must hold one class name per line, or a JSON list of names"),
+        ("first.txt", "line 1 in first.txt must be a class name, got ''"),
+        ("middle.txt", "line 2 in middle.txt must be a class name, got ' '"),
+        ("number.json", "the name of class 1 in number.json must be a class name, got 3"),
+        ("words.json", "class names must be by index, from 0 to 1000000, got the index 'one'"),
     ):
         printed(capsys)
         assert main(["render", "logit:bee", *model, "--classes", bad, "-o", "b.png", *QUICK]) == 2

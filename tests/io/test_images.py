@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from featviz.io import (
     save_image,
     to_bytes,
 )
-from featviz.io.images import READ_FORMATS
+from featviz.io.images import READ_FORMATS, pillow_pixels
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (9, 14, 3), np.uint8)
@@ -140,6 +141,24 @@ def test_white_is_one_in_every_bit_depth(mode, values, white, tmp_path):
     found = read_image(tmp_path / "a.tif", 1)
     assert found.shape == (1, 4, 6) and found.dtype == np.float32
     assert found[0, 0].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("values", "low", "high"), [(np.float32, 0, 255), (np.float32, -1, 1), (np.int32, 0, 255)])
+def test_numbers_whose_white_is_unknown_are_refused(values, low, high, tmp_path):
+    path = tmp_path / "a.tif"
+    picture = Image.fromarray(np.linspace(low, high, 24).reshape(4, 6).astype(values))
+    picture.save(path)
+    message = (
+        f"{path} has 32-bit integers, whose white level is unknown; save it with 8 or 16 bits"
+        if values is np.int32
+        else f"cannot read {path}: the image has values from {low} to {high}, where black is 0 and white 1; "
+        "scale them, or save it with 8 bits"
+    )
+    with pytest.raises(fv.OutputError, match=f"^{re.escape(message)}$"):
+        read_image(path)
+    if values is np.float32:
+        with pytest.raises(fv.OutputError, match="^the image has values from"):
+            pillow_pixels(picture)
 
 
 def test_images_that_cannot_be_read(tmp_path):

@@ -397,3 +397,13 @@ def test_a_network_cannot_be_changed(name, remedy):
 def test_class_names_are_given_once():
     with pytest.raises(fv.SettingError, match="^give the class names in heads or in classes, not in both$"):
         toys.network(toys.Plain(), heads={"head": ("a", "b")}, classes=("c", "d"))
+
+
+def test_class_names_by_index_stay_at_their_index():
+    net = toys.plain(classes={"1": "bee", 4: "cat"})
+    assert net.classes == ("", "bee", "", "", "cat") and toys.plain(classes={}).classes == ()
+    images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert fv.score(net, ["logit:cat"], images) == fv.score(net, ["logit:4"], images)
+    for index in (-1, "x", 2.5, 10**9):
+        with pytest.raises(fv.SettingError, match="class names must be by index, from 0 to 1000000, got the index"):
+            toys.plain(classes={index: "bee"})

@@ -21,6 +21,9 @@ STATE = toys.plain().module.state_dict()
         lambda s: {f"module.{k}": v for k, v in s.items()},
         lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
         lambda s: {f"model.{k}": v for k, v in s.items()},
+        lambda s: {f"model._orig_mod.{k}": v for k, v in s.items()},
+        lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()},
+        lambda s: {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in s.items()},
     ],
 )
 def test_state_dicts_as_training_scripts_save_them(tmp_path, wrap):

@@ -87,7 +87,7 @@ def class_title(network: Network, index: int) -> str:
         network: A classifier, with class names for all, some or none of its outputs.
         index: Index of the class.
     """
-    if index >= len(network.classes):
+    name = network.classes[index] if index < len(network.classes) else ""
+    if not name:
         return f"logit {index}"
-    name = network.classes[index]
     return name if network.classes.count(name) < 2 else f"{name} ({index})"
