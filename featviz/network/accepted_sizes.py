@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, NoReturn
-
-import torch
 
 from featviz.errors import ModelError
 from featviz.interfaces import Size, show_size
-from featviz.network.hooks import Call, hook_outputs
+from featviz.network.grey_images import run_on_grey
+from featviz.network.hooks import hook_outputs
 from featviz.network.passes import raise_unless_size_error
 from featviz.network.session import call_of
-from featviz.network.working_copy import uncompiled
-from featviz.random import Chance
 
 if TYPE_CHECKING:
-    from torch import nn
 
     from featviz.network.network import Network
 
@@ -36,7 +31,7 @@ def runs_on(network: Network, size: Size, layers: Collection[str] = ()) -> bool:
     calls = {layer: call_of(network.layer(layer)) for layer in layers}
     module = network.copy_module()  # its errors are not about the size
     try:
-        _run_grey(network, module, size, calls)
+        run_on_grey(network, module, size=size, capture=hook_outputs(module, calls) if calls else None)
     except Exception as error:
         raise_unless_size_error(error)
         return False
@@ -69,7 +64,7 @@ def refuse_size(network: Network, size: Size, layers: Collection[str] = ()) -> N
             own error.
     """
     if not network.accepts(network.size, layers):
-        _run_grey(network, network.copy_module(), network.size)
+        run_on_grey(network, network.copy_module())
     given = f"{network.label} does not accept images of {show_size(size, 'x')} px"
     if network.inputs:
         raise ModelError(f"{given}; each input has the size of its fv.InputSpec: {network.dims}")
@@ -77,18 +72,6 @@ def refuse_size(network: Network, size: Size, layers: Collection[str] = ()) -> N
         raise ModelError(f"{given}, only of {show_size(network.size, 'x')}")
     smallest = show_size(smallest_size(network, frozenset(layers)), "x")
     raise ModelError(f"{given}; the smallest {'square' if len(size) == 2 else 'size'} that it accepts is {smallest}")
-
-
-def _run_grey(
-    network: Network, module: nn.Module, size: Size, calls: Mapping[str, Call] = MappingProxyType({})
-) -> None:
-    """Run a working copy on a grey image, up to the last of some calls; without any, to its end."""
-    grey = network.normaliser()(torch.full((1, network.channels, *size), 0.5, device=network.device))
-    with Chance(network.device)(), torch.no_grad(), uncompiled():
-        if calls:
-            hook_outputs(module, calls)(lambda: module(grey))
-        else:
-            module(grey)
 
 
 def _smaller_sizes(size: Size) -> Iterator[Size]:

@@ -6,12 +6,12 @@ import math
 
 from featviz.interfaces import Shape
 from featviz.network.activations import Layout
-from featviz.network.passes import Call, Passes, defined_channel
+from featviz.network.passes import CallIndex, Passes, defined_channel
 
 MATRIX = "all dimensions of its output grow with the input, as those of attention weights do"
 
 
-def axis_layout(passes: Passes, call: Call, shape: Shape, before: dict[Call, Layout]) -> Layout | str:
+def axis_layout(passes: Passes, call: CallIndex, shape: Shape, before: dict[CallIndex, Layout]) -> Layout | str:
     """Return the layout of an output of three or more dimensions, or why it has none.
 
     - Dimensions that grow with the input are positions. If all others but one grow, that one is the channels.
@@ -45,13 +45,13 @@ def axis_layout(passes: Passes, call: Call, shape: Shape, before: dict[Call, Lay
     return Layout("tokens" if is_tokens else "map", channel, axes=axes)
 
 
-def _inherit(passes: Passes, shape: Shape, before: dict[Call, Layout]) -> int:
+def _inherit(passes: Passes, shape: Shape, before: dict[CallIndex, Layout]) -> int:
     """Return the channel dimension of the last output before this one that has its shape; 0 if there is none."""
     same = (layout.channel for call, layout in reversed(before.items()) if passes.shapes_of(call)[0] == shape)
     return next(same, 0)
 
 
-def _grows_as_product(passes: Passes, call: Call, dim: int) -> bool:
+def _grows_as_product(passes: Passes, call: CallIndex, dim: int) -> bool:
     """Whether a dimension grows as the number of positions in the input does, rather than as one of its axes."""
     shape, other = passes.shapes_of(call)
     assert shape is not None

@@ -27,7 +27,7 @@ Capture = Callable[..., dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Call:
+class CapturedCall:
     """One output of one call of a module.
 
     Args:
@@ -76,7 +76,7 @@ def watch_outputs(module: nn.Module, images: Tensor, note: Note, *, keep_graph: 
 
 
 def hook_outputs(
-    module: nn.Module, calls: Mapping[str, Call], codings: Mapping[str, Coding] = MappingProxyType({})
+    module: nn.Module, calls: Mapping[str, CapturedCall], codings: Mapping[str, Coding] = MappingProxyType({})
 ) -> Capture:
     """Hook layers of a working copy during each pass.
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from featviz.network.downloads import PublishedFile
 from featviz.network.network import Network
-from featviz.network.weights import load_weights, read_weights
+from featviz.network.weights import load_weights
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -200,8 +200,7 @@ def load_published(module: InceptionV1, path: Path) -> None:
     Raises:
         WeightsError: The file cannot be read, or does not match; the message names the keys.
     """
-    keys = read_weights(path).keys()
-    load_weights(module, path, optional_prefixes=CAPTUM_AUXILIARY_HEADS, rename=lucid_name)
+    keys = load_weights(module, path, optional_prefixes=CAPTUM_AUXILIARY_HEADS, rename=lucid_name)
     module.use_norm(NORMS["captum" if any(key.startswith(("conv1.", "mixed3a.")) for key in keys) else "lucent"])
 
 

@@ -12,6 +12,7 @@ from featviz.errors import ModelError
 from featviz.interfaces import Size, show_size
 from featviz.network.fast.batch_norm_folding import Pair
 from featviz.network.given_inputs import inputs_in
+from featviz.network.grey_images import run_on_grey
 from featviz.network.layers import CombinesNetworks, Layer, Probed
 from featviz.network.modules import explain_failure
 from featviz.network.output_scale import output_scale
@@ -65,7 +66,7 @@ def probe_network(network: Network, like: Tensor) -> Probed:
         explain_failure(network.module, network.input, network.label, error)
         _explain_inputs(network, error)
         _explain_layout(network, like, error)
-        _explain_count(network, like, error)
+        _explain_count(network, error)
         error.add_note(f"while running {network.label} on grey images of {show_size(network.size, 'x')} px")
         raise
 
@@ -107,25 +108,23 @@ def _explain_layout(network: Network, like: Tensor, error: Exception) -> None:
         ) from error
 
 
-def _explain_count(network: Network, like: Tensor, error: Exception) -> None:
+def _explain_count(network: Network, error: Exception) -> None:
     """Raise an error if a module runs on a single image, but not on several.
 
     Raises:
         ModelError: It does.
     """
-    if network.tokens is None and _runs_on(network, like, 1) and not _runs_on(network, like, FIRST_BATCH):
+    if network.tokens is None and _runs_on(network, 1) and not _runs_on(network, FIRST_BATCH):
         raise ModelError(
             f"{network.label} runs on one image, and not on {FIRST_BATCH}: {_first_line(error)}; let it accept any "
             "number of images, as with x.view(len(x), ...)"
         ) from error
 
 
-def _runs_on(network: Network, like: Tensor, count: int) -> bool:
-    """Return whether a module runs on a number of grey images, without gradients."""
-    images = torch.full((count, network.channels, *network.size), 0.5, device=like.device)
+def _runs_on(network: Network, count: int) -> bool:
+    """Return whether a module runs on a number of grey images."""
     try:
-        with torch.no_grad():
-            working_copy(network.module, share_weights=False)(network.input.normaliser(like)(images))
+        run_on_grey(network, working_copy(network.module, share_weights=False), count=count)
     except Exception:
         return False
     return True

@@ -32,7 +32,7 @@ CHANNELS_FIRST_MODULES = (
 FIRST_BATCH, SECOND_BATCH = 2, 3
 """Number of images in the first two passes. They differ, so that the batch dimension can be recognised."""
 
-Call = tuple[str, int]
+CallIndex = tuple[str, int]
 """Name of a module, and the number of the call in one pass, from 0."""
 
 
@@ -55,10 +55,10 @@ def raise_unless_size_error(error: Exception) -> None:
 class Record:
     """Shapes of the outputs in one pass, by call, in the order of the calls; `None` for an output without tensors."""
 
-    shapes: dict[Call, Shape | None] = field(default_factory=dict)
+    shapes: dict[CallIndex, Shape | None] = field(default_factory=dict)
     items: dict[str, Shape] = field(default_factory=dict)  # shapes of the tensors in the network's output, by path
     draws: bool = False
-    without_gradient: set[Call] = field(default_factory=set)  # outputs from which no gradient reaches the images
+    without_gradient: set[CallIndex] = field(default_factory=set)  # outputs from which no gradient reaches the images
 
     def note(self, name: str, call: int, output: object) -> None:
         """Record the output of one call of a module."""
@@ -98,7 +98,7 @@ class Passes:
         """Specifications of the optimised inputs by name, where there are several."""
         self.first, self.memory_format, self.writes_weights = self._first_pass()
         is_given = any(inputs.given for inputs in inputs_in(module).values())
-        self.from_given = self.first.without_gradient if is_given else set[Call]()
+        self.from_given = self.first.without_gradient if is_given else set[CallIndex]()
         """Outputs that are computed from given inputs only, and are the same for all images."""
         self.second, self.larger, self.fixed_size = self._larger_pass()
         self.tokens_first = {
@@ -171,13 +171,13 @@ class Passes:
         # The second size is a multiple of the network's own, for networks that accept multiples of some number only.
         return [(height + 32, width + 64), (2 * height, 3 * width)]
 
-    def _has_tokens_first(self, call: Call, shape: Shape) -> bool:
+    def _has_tokens_first(self, call: CallIndex, shape: Shape) -> bool:
         """Whether an output is (tokens, batch, channels), the default of PyTorch's transformer layers."""
         other = self.second.shapes.get(call)
         batch_is_second = len(shape) == 3 and shape[0] != FIRST_BATCH == shape[1]
         return batch_is_second and (other is None or other[1:2] == (SECOND_BATCH,))
 
-    def shapes_of(self, call: Call) -> tuple[Shape | None, Shape | None]:
+    def shapes_of(self, call: CallIndex) -> tuple[Shape | None, Shape | None]:
         """Return the shapes of both passes, batch first."""
         found = self.first.shapes.get(call), self.second.shapes.get(call)
         if call not in self.tokens_first:
@@ -185,7 +185,7 @@ class Passes:
         first, second = ((shape[1], shape[0], *shape[2:]) if shape else None for shape in found)
         return first, second
 
-    def growing(self, call: Call) -> list[int]:
+    def growing(self, call: CallIndex) -> list[int]:
         """Return the dimensions that grow with the size of the image."""
         shape, other = self.shapes_of(call)
         return [i for i in range(1, len(shape)) if other[i] != shape[i]] if shape and other else []

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from featviz.interfaces import Shape, Size
 from featviz.network.activations import Layout, first_tensor
-from featviz.network.passes import Call, Passes, defined_channel, show
+from featviz.network.passes import CallIndex, Passes, defined_channel, show
 from featviz.network.receptive_fields import MAX_PASS_PIXELS
 from featviz.network.token_grids import MAX_EXTRA, Codes, TokenOrder, agrees, contrasts, find_order
 
@@ -33,13 +33,17 @@ class Perturbation:
     """
 
     def __init__(
-        self, passes: Passes, unclear: dict[Call, Shape], layouts: dict[Call, Layout], refused: dict[Call, str]
+        self,
+        passes: Passes,
+        unclear: dict[CallIndex, Shape],
+        layouts: dict[CallIndex, Layout],
+        refused: dict[CallIndex, str],
     ) -> None:
         self.passes, self.unclear, self.layouts, self.refused = passes, unclear, layouts, refused
-        self.orders: dict[Call, tuple[int, TokenOrder]] = {}  # dimension of the tokens, and their order
-        self.maps: dict[Call, Layout] = {}
-        self.constant: set[Call] = set()  # outputs without a batch dimension
-        self.contradicting: dict[tuple[Call, int], tuple[Tensor, Codes]] = {}  # dimensions in an unknown order
+        self.orders: dict[CallIndex, tuple[int, TokenOrder]] = {}  # dimension of the tokens, and their order
+        self.maps: dict[CallIndex, Layout] = {}
+        self.constant: set[CallIndex] = set()  # outputs without a batch dimension
+        self.contradicting: dict[tuple[CallIndex, int], tuple[Tensor, Codes]] = {}  # dimensions in an unknown order
         self.size = passes.spec.size
 
     def tell(self) -> None:
@@ -89,7 +93,7 @@ class Perturbation:
         """Whether the cells of a grid are square."""
         return self.size[0] * grid[1] == self.size[1] * grid[0]
 
-    def _codes(self, sequences: set[Call]) -> Iterator[Codes]:
+    def _codes(self, sequences: set[CallIndex]) -> Iterator[Codes]:
         """Yield codes to try: for each length the most likely grid, the finest first; then the second most likely."""
         grids = {count: self._grids(count)[:2] for call in sequences for count in self._lengths(call)}
         tried: list[Codes] = []
@@ -102,20 +106,20 @@ class Perturbation:
                     tried.append(Codes(*grid))
                     yield tried[-1]
 
-    def _lengths(self, call: Call) -> list[int]:
+    def _lengths(self, call: CallIndex) -> list[int]:
         """Return the lengths of the dimensions that may be the tokens."""
         return [self.unclear[call][dim] for dim in self._sequence_dims(call)]
 
-    def _sequence_dims(self, call: Call) -> list[int]:
+    def _sequence_dims(self, call: CallIndex) -> list[int]:
         """Return the dimensions that may be the tokens."""
         growing = self.passes.growing(call)
         channel = defined_channel(self.passes.parts[call[0]], self.unclear[call])
         return growing if len(growing) == 1 else [1 + 2 - channel] if channel else [1, 2]
 
-    def _measure(self, codes: Codes, calls: set[Call]) -> None:
+    def _measure(self, codes: Codes, calls: set[CallIndex]) -> None:
         """Run the images of the codes, and record the response of some outputs."""
         images = codes.images(self.size, self.passes.spec.channels).to(self.passes.device)
-        found: dict[Call, list[list[Tensor]]] = {}
+        found: dict[CallIndex, list[list[Tensor]]] = {}
         number_of_images = 0
 
         def note(name: str, number: int, output: object) -> None:
@@ -142,7 +146,7 @@ class Perturbation:
             else:
                 self._note_map(call, contrast, codes)
 
-    def _note_sequence(self, call: Call, contrast: list[Tensor], codes: Codes) -> None:
+    def _note_sequence(self, call: CallIndex, contrast: list[Tensor], codes: Codes) -> None:
         shape = self.unclear[call]
         for dim in self._sequence_dims(call):
             grids = self._grids(shape[dim])
@@ -154,7 +158,7 @@ class Perturbation:
             if found.contradicts:
                 self.contradicting[call, dim] = contrast[dim - 1], codes
 
-    def _note_map(self, call: Call, contrast: list[Tensor], codes: Codes) -> None:
+    def _note_map(self, call: CallIndex, contrast: list[Tensor], codes: Codes) -> None:
         """Note the layout of a map: one dimension tells the rows of the images apart, and another one the columns."""
         dims = []
         for bits in (slice(0, codes.bits[0]), slice(codes.bits[0], None)):
@@ -166,7 +170,7 @@ class Perturbation:
         if dims[0] != dims[1]:
             self.maps[call] = Layout("map", 1 + (0 + 1 + 2 - sum(dims)), transposed=dims[0] > dims[1])
 
-    def _sequence(self, call: Call, shape: Shape) -> Layout:
+    def _sequence(self, call: CallIndex, shape: Shape) -> Layout:
         """Return the layout of a 3-dimensional output."""
         growing = self.passes.growing(call)
         dim, order = self.orders.get(call) or self._inherit(call, shape)
@@ -187,7 +191,7 @@ class Perturbation:
                 return layout  # the grid of another size is not that of these patches
         return replace(layout, patch=patch, prefix=order.prefix, order=order.order)
 
-    def _inherit(self, call: Call, shape: Shape) -> tuple[int, TokenOrder | None]:
+    def _inherit(self, call: CallIndex, shape: Shape) -> tuple[int, TokenOrder | None]:
         """Return the order that all other sequences of the same length have, where the output itself does not tell.
 
         The output of an attention is a mixture of all tokens: its positions are those of the queries, but perturbed

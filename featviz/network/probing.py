@@ -11,7 +11,7 @@ from featviz.network.activations import Layout
 from featviz.network.axis_layouts import axis_layout, axis_stride
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
-from featviz.network.passes import FIRST_BATCH, SECOND_BATCH, Call, Passes, defined_channel, show
+from featviz.network.passes import FIRST_BATCH, SECOND_BATCH, CallIndex, Passes, defined_channel, show
 from featviz.network.perturbation import Perturbation
 from featviz.network.sequences import name_class_token, sequence_layout
 from featviz.network.special_tokens import name_special_tokens
@@ -68,11 +68,11 @@ def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None 
     )
 
 
-def _layouts(passes: Passes) -> tuple[dict[Call, Layout], dict[Call, str]]:
+def _layouts(passes: Passes) -> tuple[dict[CallIndex, Layout], dict[CallIndex, str]]:
     """Return the layout of each output that can be addressed, and why the others cannot."""
-    layouts: dict[Call, Layout] = {}
-    refused: dict[Call, str] = {}
-    unclear: dict[Call, Shape] = {}
+    layouts: dict[CallIndex, Layout] = {}
+    refused: dict[CallIndex, str] = {}
+    unclear: dict[CallIndex, Shape] = {}
     for call in passes.first.shapes:
         shape, other = passes.shapes_of(call)
         if shape is None:
@@ -116,13 +116,13 @@ def _layouts(passes: Passes) -> tuple[dict[Call, Layout], dict[Call, str]]:
     return layouts, refused
 
 
-def _sequence_or_map(passes: Passes, call: Call, shape: Shape, other: Shape | None) -> Layout | str | None:
+def _sequence_or_map(passes: Passes, call: CallIndex, shape: Shape, other: Shape | None) -> Layout | str | None:
     """Return the layout of an output, why it has none, or `None` if its shape does not tell."""
     found = None if passes.longest is None else sequence_layout(passes, call, shape)
     return _map(passes, call, shape, other) if found is None else found
 
 
-def _map(passes: Passes, call: Call, shape: Shape, other: Shape | None) -> Layout | str | None:
+def _map(passes: Passes, call: CallIndex, shape: Shape, other: Shape | None) -> Layout | str | None:
     """Return the layout of a 4-dimensional output, why it has none, or `None` if its growth does not tell."""
     growing = passes.growing(call)
     if len(growing) == 2 and other:
@@ -161,7 +161,7 @@ def _grows_in_proportion(
     return all(abs(shape[dim] - length) <= 1 for dim, length in zip(dims, expected, strict=True))
 
 
-def _layer(passes: Passes, call: Call, layout: Layout) -> Layer:
+def _layer(passes: Passes, call: CallIndex, layout: Layout) -> Layer:
     shape, other = passes.shapes_of(call)
     assert shape is not None
     layout = replace(layout, batch=int(call in passes.tokens_first))

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from featviz.interfaces import Shape
 from featviz.network.activations import Layout
-from featviz.network.passes import Call, Passes, defined_channel
+from featviz.network.passes import CallIndex, Passes, defined_channel
 from featviz.network.special_tokens import read_token
 
 MATRIX = "its output is a matrix of tokens by tokens, as attention weights are"
 HEADS = "its output has one dimension of positions and two others, as heads and their channels"
 
 
-def sequence_layout(passes: Passes, call: Call, shape: Shape) -> Layout | str | None:
+def sequence_layout(passes: Passes, call: CallIndex, shape: Shape) -> Layout | str | None:
     """Return the layout of an output of 3 or 4 dimensions, why it has none, or `None` if sequences tell nothing.
 
     - (n, length, channels) are tokens, one for each of the text, so that `@0,3` is the one with index 3.
@@ -42,7 +42,7 @@ def sequence_layout(passes: Passes, call: Call, shape: Shape) -> Layout | str | 
     return Layout("tokens" if shape[dim] > lengths[0] else "map", 3 - dim)
 
 
-def _positions(passes: Passes, call: Call, shape: Shape) -> list[int]:
+def _positions(passes: Passes, call: CallIndex, shape: Shape) -> list[int]:
     """Return the dimensions of positions: those that grow, or where nothing grew those as long as the text."""
     _, other = passes.shapes_of(call)
     if other and not passes.fixed_size:
@@ -62,7 +62,7 @@ def _map(dim: int, shape: Shape) -> Layout | str:
     return Layout("map", channel, transposed=dim < single[0])
 
 
-def name_class_token(passes: Passes, layouts: dict[Call, Layout]) -> None:
+def name_class_token(passes: Passes, layouts: dict[CallIndex, Layout]) -> None:
     """Name the first or last token `@cls` where the network's output reads it much more than all others.
 
     Args:

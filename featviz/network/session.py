@@ -23,7 +23,7 @@ from featviz.network.fast.memory_formats import convert_weights, in_memory_forma
 from featviz.network.fast.out_of_place import run_out_of_place
 from featviz.network.given_inputs import place_inputs, rows_of_images
 from featviz.network.gradients import SmoothPools, redirect_gradients
-from featviz.network.hooks import Call, Replacement, hook_outputs
+from featviz.network.hooks import CapturedCall, Replacement, hook_outputs
 from featviz.network.layers import CombinesNetworks, Layer
 from featviz.network.modules import check_gradients, enable_recurrent_gradients
 from featviz.network.neutral_state import fast_on_gpu
@@ -188,7 +188,7 @@ def _batch_first(replacement: Replacement, layout: Layout) -> Replacement:
     return (lambda output: replacement(output.transpose(0, 1)).transpose(0, 1)) if layout.batch else replacement
 
 
-def call_of(row: Layer) -> Call:
+def call_of(row: Layer) -> CapturedCall:
     """Return what to capture for a layer."""
     name, _, number = (row.name if row.base is None else row.base).partition("#")
-    return Call(row.source if row.item else name, int(number) if number else row.calls, row.item)
+    return CapturedCall(row.source if row.item else name, int(number) if number else row.calls, row.item)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from featviz.interfaces import Shape
 from featviz.network.activations import Layout, first_tensor
 from featviz.network.hooks import PassDone, watch_outputs
-from featviz.network.passes import FIRST_BATCH, Call, Passes
+from featviz.network.passes import FIRST_BATCH, CallIndex, Passes
 from featviz.network.working_copy import working_copy
 from featviz.random import Chance
 
@@ -21,7 +21,7 @@ READ_RATIO = 10
 """A token counts as read by the output if its gradient is this many times that of the mean patch."""
 
 
-def name_special_tokens(passes: Passes, sequences: dict[Call, Shape], layouts: dict[Call, Layout]) -> None:
+def name_special_tokens(passes: Passes, sequences: dict[CallIndex, Shape], layouts: dict[CallIndex, Layout]) -> None:
     """Name the tokens besides those of the grid: `cls`, and `reg0`, `reg1` … for all others.
 
     Args:
@@ -29,7 +29,7 @@ def name_special_tokens(passes: Passes, sequences: dict[Call, Shape], layouts: d
         sequences: Shapes of outputs that may be token sequences, batch first.
         layouts: Their layouts, to which the names are added.
     """
-    extras: dict[tuple[int, int, int], list[Call]] = {}  # by length, prefix and number of tokens without a place
+    extras: dict[tuple[int, int, int], list[CallIndex]] = {}  # by length, prefix and number of tokens without a place
     for call in sequences:
         layout = layouts.get(call)
         if layout and layout.kind == "tokens" and layout.patch:
@@ -53,7 +53,7 @@ def name_special_tokens(passes: Passes, sequences: dict[Call, Shape], layouts: d
             layouts[call] = replace(layouts[call], special=tuple(names))
 
 
-def _class_tokens(passes: Passes, calls: list[Call], dim: int, length: int, indices: list[int]) -> list[int]:
+def _class_tokens(passes: Passes, calls: list[CallIndex], dim: int, length: int, indices: list[int]) -> list[int]:
     """Return the index of the class token; none if there is no such token."""
     known: dict[int, str] = {}
     places = {index % length: index for index in indices}
@@ -88,7 +88,7 @@ def _token_parameters(passes: Passes, count: int) -> list[str]:
     return sorted(candidates, key=lambda name: not likely.search(name.rpartition(".")[2]))[:MAX_TOKEN_PARAMETERS]
 
 
-def _tokens(passes: Passes, call: Call, dim: int, parameter: str | None = None) -> Tensor | None:
+def _tokens(passes: Passes, call: CallIndex, dim: int, parameter: str | None = None) -> Tensor | None:
     """Return the tokens of an output for a grey image, (tokens, values), after a change of one parameter."""
     copy = working_copy(passes.module, share_weights=False)
     if parameter is not None:
@@ -98,7 +98,7 @@ def _tokens(passes: Passes, call: Call, dim: int, parameter: str | None = None) 
     return None if found is None else found[:1].movedim(dim, 1).flatten(2)[0]
 
 
-def _output(passes: Passes, call: Call, copy: nn.Module) -> Tensor | None:
+def _output(passes: Passes, call: CallIndex, copy: nn.Module) -> Tensor | None:
     """Return one output for a grey image, batch first, and end the pass there."""
     found: list[Tensor] = []
 
@@ -112,7 +112,7 @@ def _output(passes: Passes, call: Call, copy: nn.Module) -> Tensor | None:
     return found[0] if found else None
 
 
-def read_token(passes: Passes, call: Call, dim: int, indices: list[int]) -> list[int]:
+def read_token(passes: Passes, call: CallIndex, dim: int, indices: list[int]) -> list[int]:
     """Return which tokens of an output the network's own output reads much more than the patches.
 
     Args:

@@ -62,7 +62,7 @@ def load_weights(
     *,
     optional_prefixes: tuple[str, ...] = (),
     rename: Callable[[str], str] | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Load the weights of a file into a module. Every key and shape must match.
 
     Args:
@@ -71,10 +71,14 @@ def load_weights(
         optional_prefixes: Prefixes of keys that are ignored in the file if the module does not have them.
         rename: Returns the name in the module of a key of the file; `None` where the names are the same.
 
+    Returns:
+        The keys in the file.
+
     Raises:
         WeightsError: The file cannot be read, or does not match; the message names the keys.
     """
     weights, own = read_weights(path), module.state_dict()
+    keys = tuple(weights)
     if rename is not None:
         weights = {rename(key): value for key, value in weights.items()}
     weights = _unwrapped(weights, own)
@@ -90,6 +94,7 @@ def load_weights(
             f"{path} does not fit {type(module).__name__}: {'; '.join(listed)}; give weights of the same model"
         )
     module.load_state_dict(weights, strict=False)
+    return keys
 
 
 def _unwrapped(weights: dict[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:

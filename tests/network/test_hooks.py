@@ -7,7 +7,7 @@ import toys
 from torch import nn
 
 import featviz as fv
-from featviz.network.hooks import Call, hook_outputs
+from featviz.network.hooks import CapturedCall, hook_outputs
 from featviz.network.working_copy import working_copy
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -19,7 +19,7 @@ def module_of(kind):
 
 def hooked(module, calls):
     """Return a function that runs a pass and returns the outputs of the last calls of layers."""
-    return hook_outputs(module, {layer: Call(layer, number) for layer, number in calls.items()})
+    return hook_outputs(module, {layer: CapturedCall(layer, number) for layer, number in calls.items()})
 
 
 def capture(module, calls, images=IMAGES):

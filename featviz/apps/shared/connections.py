@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules import activation, batchnorm, dropout, pooling
@@ -20,6 +19,7 @@ from torch.nn.modules import activation, batchnorm, dropout, pooling
 import featviz as fv
 from featviz.network import OUTPUT
 from featviz.network.activations import first_tensor
+from featviz.network.grey_images import run_on_grey
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Modules whose weights connect channels."""
@@ -164,8 +164,7 @@ def _follow(network: fv.Network, values: dict[str, _Value]) -> None:
     handles = [part.register_forward_pre_hook(before) for part in module.modules()]
     handles += [part.register_forward_hook(partial(after, name)) for name, part in module.named_modules()]
     try:
-        with torch.no_grad():
-            module(network.normaliser()(torch.full((1, network.channels, *network.size), 0.5, device=network.device)))
+        run_on_grey(network, module)
     finally:
         for handle in handles:
             handle.remove()

@@ -24,7 +24,7 @@ from featviz.io import (
 )
 from featviz.network import InputSpec, Network, fit_to_input, read_values
 
-GivenInput = GivenImage
+InputLike = GivenImage
 """As `GivenImage`; for signals and volumes a .npy, .wav or .nii.gz file, or numbers (c, *size) in [0, 1]."""
 
 
@@ -61,7 +61,7 @@ def read_input(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
     return fit_to_input(_read_one(file, spec), spec)
 
 
-def separate_inputs(network: Network, given: GivenInput) -> list[Any] | None:
+def separate_inputs(network: Network, given: InputLike) -> list[Any] | None:
     """Return the inputs of a folder, a batch or a sequence, as `separate_images` does for images.
 
     Args:
@@ -88,7 +88,7 @@ def separate_inputs(network: Network, given: GivenInput) -> list[Any] | None:
     return list(given)
 
 
-def as_data(network: Network, given: GivenInput) -> Float[Tensor, "n c *size"]:
+def as_data(network: Network, given: InputLike) -> Float[Tensor, "n c *size"]:
     """Return signals, volumes or clips as a batch.
 
     Files keep their size, unless the network accepts its input size only or they have different sizes: then their

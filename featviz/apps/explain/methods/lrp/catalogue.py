@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from featviz.apps.explain.methods.lrp.relevance import Call, Rule, Share
+from featviz.apps.explain.methods.lrp.relevance import FunctionCall, Rule, Share
 from featviz.apps.explain.methods.lrp.weighted import Weighted, WeightedRules, biased, folded, source
 from featviz.network.dictionaries import above_limit
 
@@ -86,7 +86,7 @@ def rules_of(weighted: WeightedRules) -> dict[Any, Rule]:
     Args:
         weighted: The rules of weighted sums.
     """
-    weighted_rules: dict[Callable[[WeightedRules, Call], Share | None], Iterable[Any]] = {
+    weighted_rules: dict[Callable[[WeightedRules, FunctionCall], Share | None], Iterable[Any]] = {
         _convolution: CONVOLUTIONS,
         _transposed_convolution: TRANSPOSED_CONVOLUTIONS,
         _linear: [F.linear],
@@ -119,7 +119,7 @@ def _pass_to(x: Tensor) -> Share:
     return Share((x,), lambda relevance: (relevance.sum_to_size(shape),))
 
 
-def _pass_first(call: Call) -> Share | None:
+def _pass_first(call: FunctionCall) -> Share | None:
     """Give all relevance to the first argument: the value, or the numerator."""
     first = next(iter([*call.args, *call.kwargs.values()]))
     live = call.live
@@ -128,7 +128,7 @@ def _pass_first(call: Call) -> Share | None:
     return _pass_to(live[0]) if len(live) == 1 else None
 
 
-def _pass_only(call: Call) -> Share | None:
+def _pass_only(call: FunctionCall) -> Share | None:
     return _pass_to(call.live[0]) if len(call.live) == 1 else None
 
 
@@ -149,7 +149,7 @@ def _by_magnitude(function: Callable[..., Tensor], *terms: Tensor) -> Share:
     return Share(terms, backward)
 
 
-def _sum(call: Call) -> Share:
+def _sum(call: FunctionCall) -> Share:
     """Distribute over the terms of a sum or difference. A constant term gets no relevance."""
     live = call.live
     if len(live) == 1:
@@ -158,7 +158,7 @@ def _sum(call: Call) -> Share:
     return _by_magnitude(lambda one, other: torch.add(one, other, alpha=alpha), *live[:2])
 
 
-def _mean(call: Call) -> Share:
+def _mean(call: FunctionCall) -> Share:
     """Distribute over the terms of a mean, a sum along dimensions, or an average pool."""
     (x,) = call.live
 
@@ -183,12 +183,12 @@ def signal_of(factors: Sequence[Tensor]) -> Tensor:
     return max(factors, key=lambda factor: _signal_rank(factor.detach()))
 
 
-def _product(call: Call) -> Share:
+def _product(call: FunctionCall) -> Share:
     """Give all relevance to the signal, and none to the gate."""
     return _pass_to(signal_of(call.live))
 
 
-def _glu(call: Call) -> Share:
+def _glu(call: FunctionCall) -> Share:
     """Give all relevance to the first half of the channels; the second half is the gate."""
     given = call.given("input", "dim")
     x, dim = given["input"], given.get("dim", -1)
@@ -198,7 +198,7 @@ def _glu(call: Call) -> Share:
 # ------------------------------------------------------------------------------------------------------- weighted sums
 
 
-def _convolution(rules: WeightedRules, call: Call, *, transposed: bool = False) -> Share | None:
+def _convolution(rules: WeightedRules, call: FunctionCall, *, transposed: bool = False) -> Share | None:
     given = call.given("input", "weight", "bias")
     x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
     if not x.requires_grad:  # the kernel only depends on the image
@@ -212,7 +212,7 @@ def _convolution(rules: WeightedRules, call: Call, *, transposed: bool = False) 
     return rules.share(rules.operation(x, module, "convolution", depthwise=depthwise, outputs=outputs))
 
 
-def _transposed_convolution(rules: WeightedRules, call: Call) -> Share | None:
+def _transposed_convolution(rules: WeightedRules, call: FunctionCall) -> Share | None:
     return _convolution(rules, call, transposed=True)
 
 
@@ -228,7 +228,7 @@ def _dense(
     return rules.share(rules.operation(x, module, "dense", depthwise=False, outputs=outputs))
 
 
-def _linear(rules: WeightedRules, call: Call) -> Share | None:
+def _linear(rules: WeightedRules, call: FunctionCall) -> Share | None:
     given = call.given("input", "weight", "bias")
     x = given["input"]
     if not x.requires_grad:
@@ -236,7 +236,7 @@ def _linear(rules: WeightedRules, call: Call) -> Share | None:
     return _dense(rules, x, F.linear, given["weight"], given.get("bias"), outputs=0 if x.ndim == 2 else None)
 
 
-def _matrix_product(rules: WeightedRules, call: Call) -> Share | None:
+def _matrix_product(rules: WeightedRules, call: FunctionCall) -> Share | None:
     """Return the rule of a product with a constant matrix on either side; there is none for two activations."""
     one, other = [*call.args, *call.kwargs.values()]
     if one.requires_grad and other.requires_grad:
@@ -246,7 +246,7 @@ def _matrix_product(rules: WeightedRules, call: Call) -> Share | None:
     return _dense(rules, other, lambda y, w, _: torch.matmul(w, y), one)
 
 
-def _matrix_sum(rules: WeightedRules, call: Call) -> Share | None:
+def _matrix_sum(rules: WeightedRules, call: FunctionCall) -> Share | None:
     """Return the rule of a constant plus a product with a constant matrix."""
     given = call.given("input", "mat1", "mat2")
     bias, beta, alpha = given["input"], given.get("beta", 1), given.get("alpha", 1)
@@ -258,7 +258,7 @@ def _matrix_sum(rules: WeightedRules, call: Call) -> Share | None:
     return _dense(rules, other, lambda y, w, b: alpha * torch.matmul(w, y) + b, one, beta * bias)
 
 
-def _einsum(rules: WeightedRules, call: Call) -> Share | None:
+def _einsum(rules: WeightedRules, call: FunctionCall) -> Share | None:
     """Return the rule of a sum of products with a constant; there is none for two activations."""
     equation, *operands = call.args
     operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
@@ -270,7 +270,7 @@ def _einsum(rules: WeightedRules, call: Call) -> Share | None:
     return _dense(rules, other, lambda y, w, _: torch.einsum(equation, w, y), one)
 
 
-def _batch_norm(rules: WeightedRules, call: Call) -> Share | None:
+def _batch_norm(rules: WeightedRules, call: FunctionCall) -> Share | None:
     """Fold a normalisation by running statistics into the weighted sum that it follows; otherwise pass relevance on.
 
     The weighted sum's own output may be used elsewhere, too: relevance that comes from there takes its own rule.
@@ -286,7 +286,7 @@ def _batch_norm(rules: WeightedRules, call: Call) -> Share | None:
     return rules.share(folded(operation, scale, shift))
 
 
-def _biased(rules: WeightedRules, call: Call) -> Share:
+def _biased(rules: WeightedRules, call: FunctionCall) -> Share:
     """Take a constant that is added to a weighted sum without a bias for its bias; other sums share by magnitude."""
     terms = [*call.args, *call.kwargs.values()][:2]
     (x, *others) = call.live

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featviz.apps.explain.methods.lrp.catalogue import functions_named
-from featviz.apps.explain.methods.lrp.relevance import Call
+from featviz.apps.explain.methods.lrp.relevance import FunctionCall
 from featviz.apps.shared.attention_functions import multi_head_attention
 from featviz.errors import SettingError
 
@@ -24,14 +24,14 @@ Cell = Callable[[Tensor, tuple[Tensor, ...], Tensor, Tensor | None], tuple[Tenso
 
 def gated_linear_unit(*args: Any, **kwargs: Any) -> Tensor:
     """Compute `F.glu`: the first half of the channels, with the second half as gate."""
-    given = Call(F.glu, args, kwargs).given("input", "dim")
+    given = FunctionCall(F.glu, args, kwargs).given("input", "dim")
     signal, gate = given["input"].chunk(2, given.get("dim", -1))
     return signal * gate.sigmoid()  # type: ignore[no-any-return]
 
 
 def matrix_sum(*args: Any, **kwargs: Any) -> Tensor:
     """Compute `torch.addmm` and `torch.baddbmm`: a product of matrices and a term, such as a bias."""
-    given = Call(torch.addmm, args, kwargs).given("input", "mat1", "mat2")
+    given = FunctionCall(torch.addmm, args, kwargs).given("input", "mat1", "mat2")
     one, other = (given[old if old in given else new] for old, new in (("mat1", "batch1"), ("mat2", "batch2")))
     term, beta, alpha = given["input"], given.get("beta", 1), given.get("alpha", 1)
     if term.ndim == 1 and not term.requires_grad and not other.requires_grad:

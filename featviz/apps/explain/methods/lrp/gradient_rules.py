@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from featviz.apps.explain.methods.lrp.catalogue import MATRIX_PRODUCTS, PRODUCTS, QUOTIENTS, functions_named, signal_of
 from featviz.apps.explain.methods.lrp.compositions import COMPOSED
-from featviz.apps.explain.methods.lrp.relevance import Call
+from featviz.apps.explain.methods.lrp.relevance import FunctionCall
 from featviz.apps.shared.attention_functions import fused_weights, mixed_values
 
 MIN_INPUT = 1e-6
@@ -40,7 +40,7 @@ STATISTICS = functions_named("reciprocal rsqrt std std_mean var var_mean")
 """Functions whose output only scales a value, as in a normalisation that is written out. They count as constant."""
 POWERS = functions_named("float_power pow __pow__")
 
-Replacement = Callable[[Call], Any]
+Replacement = Callable[[FunctionCall], Any]
 """Returns the output of a call, with the gradient of a rule."""
 
 
@@ -75,7 +75,7 @@ class GradientMode(TorchFunctionMode):
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Call a function, or what replaces it where an argument depends on the image."""
-        call = Call(func, args, kwargs or {})
+        call = FunctionCall(func, args, kwargs or {})
         if not torch.is_grad_enabled() or (func not in self.replaced and func not in self.composed) or not call.live:
             return func(*args, **call.kwargs)
         if func in self.composed:
@@ -96,7 +96,7 @@ def _may_write(function: Callable[..., Any]) -> bool:
         return False
 
 
-def _written_back(call: Call, rule: Replacement) -> Any:
+def _written_back(call: FunctionCall, rule: Replacement) -> Any:
     """Return the result of a rule. If the call is in place, also write it to the caller's tensor."""
     first = call.args[0] if call.args else None
     if not isinstance(first, Tensor):
@@ -108,7 +108,7 @@ def _written_back(call: Call, rule: Replacement) -> Any:
         call.function(probe, *call.args[1:], **call.kwargs)
     if probe._version == before:
         return rule(call)
-    return first.copy_(rule(Call(call.function, (copy, *call.args[1:]), call.kwargs)))
+    return first.copy_(rule(FunctionCall(call.function, (copy, *call.args[1:]), call.kwargs)))
 
 
 def gradient_rules(rules: GradientRules) -> dict[Any, Replacement]:
@@ -138,7 +138,7 @@ def gradient_rules(rules: GradientRules) -> dict[Any, Replacement]:
 # ------------------------------------------------------------------------------------------------------ single values
 
 
-def _activation(call: Call) -> Tensor:
+def _activation(call: FunctionCall) -> Tensor:
     """Return x · (f(x) / x) with a constant factor, so that x gets all relevance of f(x)."""
     x = call.live[0]
     with torch.no_grad():
@@ -177,13 +177,13 @@ def _scaled(x: Any, factor: float) -> Any:
     return _Scaled.apply(x, factor) if isinstance(x, Tensor) and x.requires_grad else x  # type: ignore[no-untyped-call]
 
 
-def _constant(call: Call) -> Any:
+def _constant(call: FunctionCall) -> Any:
     """Return the output as a constant."""
     with torch.no_grad():
         return call.function(*call.args, **call.kwargs)
 
 
-def _power(call: Call) -> Any:
+def _power(call: FunctionCall) -> Any:
     """Return a negative power, such as 1 / √x, as a constant; another one as it is."""
     exponent = call.given("input", "exponent").get("exponent")
     if isinstance(exponent, int | float) and exponent < 0:
@@ -191,13 +191,13 @@ def _power(call: Call) -> Any:
     return call.function(*call.args, **call.kwargs)
 
 
-def _with_argument(call: Call, argument: Tensor, instead: Tensor) -> Any:
+def _with_argument(call: FunctionCall, argument: Tensor, instead: Tensor) -> Any:
     """Call the function with another tensor in place of one of its arguments."""
     args, kwargs = tree_map(lambda arg: instead if arg is argument else arg, (call.args, dict(call.kwargs)))
     return call.function(*args, **kwargs)
 
 
-def _without_gradient(call: Call, constant: Tensor) -> Any:
+def _without_gradient(call: FunctionCall, constant: Tensor) -> Any:
     """Call the function with one of its arguments as a constant."""
     return _with_argument(call, constant, constant.detach())
 
@@ -217,14 +217,14 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
 
 
-def _layer_norm(call: Call) -> Tensor:
+def _layer_norm(call: FunctionCall) -> Tensor:
     given = call.given("input", "normalized_shape", "weight", "bias", "eps")
     dims = range(-len(_as_shape(given["normalized_shape"])), 0)
     normalised = _normalised(given["input"], tuple(dims), given.get("eps", 1e-5))
     return _affine(normalised, given.get("weight"), given.get("bias"))
 
 
-def _rms_norm(call: Call) -> Tensor:
+def _rms_norm(call: FunctionCall) -> Tensor:
     given = call.given("input", "normalized_shape", "weight", "eps")
     x, eps = given["input"], given.get("eps")
     dims = range(-len(_as_shape(given["normalized_shape"])), 0)
@@ -236,7 +236,7 @@ def _as_shape(given: int | Sequence[int]) -> Sequence[int]:
     return (given,) if isinstance(given, int) else given
 
 
-def _group_norm(call: Call) -> Tensor:
+def _group_norm(call: FunctionCall) -> Tensor:
     given = call.given("input", "num_groups", "weight", "bias", "eps")
     x = given["input"]
     grouped = x.unflatten(1, (given["num_groups"], -1))
@@ -244,7 +244,7 @@ def _group_norm(call: Call) -> Tensor:
     return _affine(normalised, *(_per_channel(given.get(name), x) for name in ("weight", "bias")))
 
 
-def _instance_norm(call: Call) -> Tensor:
+def _instance_norm(call: FunctionCall) -> Tensor:
     names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
     given = call.given(*names)
     if not given.get("use_input_stats", True):  # running statistics are constants already
@@ -261,7 +261,7 @@ def _per_channel(value: Tensor | None, like: Tensor) -> Tensor | None:
 # ------------------------------------------------------------------------------------------------- products, quotients
 
 
-def _quotient(call: Call) -> Any:
+def _quotient(call: FunctionCall) -> Any:
     """Give the numerator all relevance: the denominator counts as constant."""
     numerator = next(iter([*call.args, *call.kwargs.values()]))
     _, denominator = [*call.args, *call.kwargs.values()][:2]
@@ -270,7 +270,7 @@ def _quotient(call: Call) -> Any:
     return _without_gradient(call, denominator)
 
 
-def _product(rules: GradientRules, call: Call) -> Any:
+def _product(rules: GradientRules, call: FunctionCall) -> Any:
     """Give each of two factors half of the relevance, or the signal all of it."""
     if len(call.live) < 2:
         return call.function(*call.args, **call.kwargs)
@@ -280,7 +280,7 @@ def _product(rules: GradientRules, call: Call) -> Any:
     return _without_gradient(call, next(factor for factor in call.live if factor is not signal))
 
 
-def _matrix_product(rules: GradientRules, call: Call) -> Any:
+def _matrix_product(rules: GradientRules, call: FunctionCall) -> Any:
     """Give each of two factors half of the relevance. Attention weights may count as constant."""
     if len(call.live) < 2:
         return _constant_product(rules, call)
@@ -291,7 +291,7 @@ def _matrix_product(rules: GradientRules, call: Call) -> Any:
     return _halved(call)
 
 
-def _constant_product(rules: GradientRules, call: Call) -> Any:
+def _constant_product(rules: GradientRules, call: FunctionCall) -> Any:
     """Return a product with a constant matrix, which is a weighted sum."""
     x = call.live[0]
     factors = [arg for arg in tree_leaves((call.args, dict(call.kwargs))) if isinstance(arg, Tensor)]
@@ -309,7 +309,7 @@ def _constant_product(rules: GradientRules, call: Call) -> Any:
     return _distributed(rules, summed, x, weight, None)
 
 
-def _halved(call: Call) -> Any:
+def _halved(call: FunctionCall) -> Any:
     args, kwargs = tree_map(lambda arg: _scaled(arg, 0.5), (call.args, dict(call.kwargs)))
     return call.function(*args, **kwargs)
 
@@ -324,7 +324,7 @@ def are_attention_weights(matrix: Tensor) -> bool:
     return rows.ndim > 1 and bool((rows >= 0).all()) and bool(((rows.sum(-1) - 1).abs() < ROW_TOLERANCE).all())
 
 
-def _attention(rules: GradientRules, call: Call) -> Tensor:
+def _attention(rules: GradientRules, call: FunctionCall) -> Tensor:
     """Return fused attention whose weights count as constant, or get half of the relevance.
 
     The values get the other half. Queries and keys share that of the weights: a quarter each.
@@ -345,7 +345,7 @@ WEIGHTED_SUMS = functions_named(
 )
 
 
-def _weighted_sum(rules: GradientRules, call: Call) -> Tensor:
+def _weighted_sum(rules: GradientRules, call: FunctionCall) -> Tensor:
     """Return a linear layer or convolution whose inputs get relevance by the rules gamma and epsilon."""
     given = call.given("input", "weight", "bias")
     x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)

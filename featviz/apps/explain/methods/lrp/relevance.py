@@ -47,7 +47,7 @@ class Share:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class FunctionCall:
     """One call of a function.
 
     Args:
@@ -75,7 +75,7 @@ class Call:
         return dict(zip(names, self.args, strict=False)) | dict(self.kwargs)
 
 
-Rule = Callable[[Call], Share | None]
+Rule = Callable[[FunctionCall], Share | None]
 """Tells how one call distributes relevance; `None` if the rule does not apply to it."""
 
 
@@ -98,7 +98,7 @@ class RelevanceMode(TorchFunctionMode):
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run functions that have a rule with another backward pass, and call any other function."""
-        call = Call(func, args, kwargs or {})
+        call = FunctionCall(func, args, kwargs or {})
         # Within `no_grad`, also within the forward pass of an autograd function, nothing has a backward pass.
         rule = self.rules.get(func) if torch.is_grad_enabled() else None
         named = self.refused.get(func)
@@ -111,7 +111,7 @@ class RelevanceMode(TorchFunctionMode):
         return _run(call, share)
 
 
-def _run(call: Call, share: Share) -> Any:
+def _run(call: FunctionCall, share: Share) -> Any:
     """Return the output of a call, whose backward pass is the rule's."""
     detached = tree_map(lambda arg: arg.detach() if isinstance(arg, Tensor) else arg, (call.args, dict(call.kwargs)))
     args, kwargs = list(detached[0]), detached[1]
