@@ -90,7 +90,15 @@ def link_short_names(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, contnode)
 
 
+def collapse_navigation(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:  # noqa: ARG001
+    """List the pages above and beside the current one in its sidebar, not all of the site, which takes 70 kB a page."""
+    if "toctree" in context:
+        whole = context["toctree"]
+        context["toctree"] = lambda **options: whole(**options | {"collapse": True})
+
+
 def setup(app: Any) -> None:
     """Connect the handlers."""
     app.connect("autodoc-process-docstring", split_sections, priority=100)  # before napoleon
     app.connect("missing-reference", link_short_names)
+    app.connect("html-page-context", collapse_navigation, priority=400)  # before furo, which renders the sidebar

@@ -13,7 +13,6 @@ from featviz.network.passes import raise_unless_size_error
 from featviz.network.session import call_of
 
 if TYPE_CHECKING:
-
     from featviz.network.network import Network
 
 

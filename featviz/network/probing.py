@@ -13,7 +13,7 @@ from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
 from featviz.network.passes import FIRST_BATCH, SECOND_BATCH, CallIndex, Passes, defined_channel, show
 from featviz.network.perturbation import Perturbation
-from featviz.network.sequences import name_class_token, sequence_layout
+from featviz.network.sequences import HEADS, MATRIX, name_class_token, sequence_layout
 from featviz.network.special_tokens import name_special_tokens
 
 
@@ -129,7 +129,7 @@ def _map(passes: Passes, call: CallIndex, shape: Shape, other: Shape | None) -> 
         one, two = growing
         lengths = {shape[1:] for shape in passes.first.shapes.values() if shape and len(shape) == 3}
         if shape[one] == shape[two] and other[one] == other[two] and any(shape[one] in both for both in lengths):
-            return "its output is a matrix of tokens by tokens, as attention weights are"
+            return MATRIX
         more = [other[i] - shape[i] for i in growing]
         by = [passes.larger[i] - passes.spec.size[i] for i in (0, 1)]
         # Rows grow as the height does, columns as the width: then more[0] / by[0] = more[1] / by[1].
@@ -145,7 +145,7 @@ def _map(passes: Passes, call: CallIndex, shape: Shape, other: Shape | None) -> 
     if len(growing) == 1 and other:
         rest = [i for i in (1, 2, 3) if i not in growing]
         if not any(shape[i] == 1 for i in rest):
-            return "its output has one dimension of positions and two others, as heads and their channels"
+            return HEADS
     if shape[2:] == (1, 1):
         return Layout("map", 1)
     # A linear layer or a normalisation of the last dimension may have heads and tokens before it.

@@ -11,6 +11,7 @@ from featviz.network.special_tokens import read_token
 
 MATRIX = "its output is a matrix of tokens by tokens, as attention weights are"
 HEADS = "its output has one dimension of positions and two others, as heads and their channels"
+"""Why outputs cannot be addressed."""
 
 
 def sequence_layout(passes: Passes, call: CallIndex, shape: Shape) -> Layout | str | None:

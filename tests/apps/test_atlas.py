@@ -268,7 +268,7 @@ def test_scan_progress_is_reported(motifnet, folder, tmp_path):
     calls = []
     given = {"per_image": 1, "steps": STEPS, "method": "pca", "scan_progress": lambda *done: calls.append(done)}
     fv.atlas(motifnet, folder, ["stage3", "stage2"], tmp_path / "a", **given)
-    assert calls == 2 * [(done, 81) for done in (16, 32, 48, 64, 80, 81)]  # the last file cannot be read
+    assert calls == 2 * [(done, 81) for done in (16, 32, 48, 64, 81)]  # the last file cannot be read
     calls.clear()
     fv.atlas(motifnet, folder, "stage3", tmp_path / "a", **given)
     assert not calls  # a finished collection is not scanned again

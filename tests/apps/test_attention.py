@@ -218,7 +218,7 @@ def test_without_a_class_token_the_map_is_the_mean_over_patches():
 def test_attention_over_windows_is_refused(method):
     timm = pytest.importorskip("timm")
     module = timm.models.SwinTransformer(32, 4, embed_dim=16, depths=(2, 2), num_heads=(2, 2), window_size=4)
-    message = "^attention of SwinTransformer is over windows of 16 tokens, not over the whole image; use e.g. GradCAM$"
+    message = "^attention of SwinTransformer is over windows of 16 tokens, not over the whole input; use e.g. GradCAM$"
     with pytest.raises(fv.SettingError, match=message):
         map_of(network_of(module, size=32), method)
 

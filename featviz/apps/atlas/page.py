@@ -14,8 +14,8 @@ from featviz.apps.atlas.cells import Cell
 from featviz.apps.atlas.collect import Collected
 from featviz.apps.shared.classes import class_title, network_title
 from featviz.apps.shared.icons import ICON_SIZE, write_sprites
+from featviz.apps.shared.input_pictures import encode_webp
 from featviz.apps.shared.page import MAX_SLUG, render_template
-from featviz.apps.shared.photographs import encode_webp
 from featviz.io import Store, read_photograph, unique_slug
 
 SHOWN_PHOTOGRAPHS = 4

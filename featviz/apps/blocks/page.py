@@ -16,9 +16,8 @@ from featviz.apps.blocks.decompose import Parts
 from featviz.apps.shared.album import RenderedImages
 from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.icons import write_sprites
-from featviz.apps.shared.input_pictures import planes_of
+from featviz.apps.shared.input_pictures import encode_webp, planes_of
 from featviz.apps.shared.page import MAX_SLUG, render_template
-from featviz.apps.shared.photographs import encode_webp
 from featviz.io import Store, draw_lines, encode, unique_slug
 from featviz.param.color import collapse_channels
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explain.attention_flow import gradient_steps, rolled, rollout_steps
-from featviz.apps.explain.methods.attention_weights import TokenAttention, TokenGrid, attention_layers
+from featviz.apps.explain.methods.attention_weights import TokenAttention, TokenGrid, attention_layers, check_whole
 from featviz.apps.explain.request import AttributionRequest
 from featviz.apps.explain.text import check_no_text, read_text, separate_texts
 from featviz.apps.shared.input_images import as_images
@@ -188,12 +188,7 @@ def _check_alike(network: fv.Network, layers: Sequence[TokenAttention]) -> None:
     Raises:
         SettingError: Attention is over windows, or the number of queries or tokens differs.
     """
-    window = next((layer.window for layer in layers if layer.window), 0)
-    if window:
-        raise fv.SettingError(
-            f"attention of {network.label} is over windows of {window} tokens, not over the whole input; use e.g. "
-            "GradCAM"
-        )
+    check_whole(network.label, layers)
     shapes = list(dict.fromkeys(tuple(layer.weights.shape[-2:]) for layer in layers))
     if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:
         sizes = ", ".join(f"{queries} x {tokens}" for queries, tokens in shapes)

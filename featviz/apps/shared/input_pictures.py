@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import imageio.v3 as iio
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from featviz.apps.shared.photographs import encode_webp
 from featviz.io import clip_picture, draw_lines, frames_of, slices_picture, stretch, to_bytes, zoom_of
 from featviz.io.plots import BARE_ROWS
 
@@ -22,6 +22,19 @@ MAX_PLANES = 64
 def rgb(images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n 3 *size"]:
     """Return images with other than three channels as grey RGB images of their mean."""
     return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, *images.shape[2:])
+
+
+def encode_webp(image: Float[Tensor, "c h w"]) -> bytes:
+    """Compress an image for a page.
+
+    Args:
+        image: In [0, 1]. Of an image that is not RGB, the mean of the channels is shown in grey.
+
+    Returns:
+        The bytes of a .webp file.
+    """
+    pixels = (255 * rgb(image[None])[0].clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
+    return iio.imwrite("<bytes>", pixels, extension=".webp", quality=85)
 
 
 def draw_input(image: Float[Tensor, "c *size"], axes: str, width: int = SIGNAL_WIDTH) -> UInt8[np.ndarray, "h w 3"]:

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import imageio.v3 as iio
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,20 +16,6 @@ from featviz.network import InputSpec
 
 WHOLE_SIDE = 256
 """Longer side in px to which whole photographs are reduced for a page."""
-
-
-def encode_webp(image: Float[Tensor, "c h w"]) -> bytes:
-    """Compress an image for a page.
-
-    Args:
-        image: In [0, 1]. Of an image that is not RGB, the first channel is shown in grey.
-
-    Returns:
-        The bytes of a .webp file.
-    """
-    image = image if len(image) == 3 else image[:1]
-    pixels = (255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).expand(-1, -1, 3).numpy()
-    return iio.imwrite("<bytes>", pixels, extension=".webp", quality=85)
 
 
 def photographs_of_classes(

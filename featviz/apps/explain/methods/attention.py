@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.methods.attention_weights import TokenAttention, TokenGrid, attention_layers
+from featviz.apps.explain.methods.attention_weights import TokenAttention, TokenGrid, attention_layers, check_whole
 from featviz.apps.explain.request import AttributionMap, AttributionRequest
 from featviz.checks import check_number
 from featviz.errors import shown
@@ -65,7 +65,7 @@ class Attention:
                 "attention layers"
             )
         chosen = layers[self.layer]
-        _check_whole(label, [chosen])
+        check_whole(label, [chosen])
         weights = chosen.weights
         if self.head is not None and not 0 <= self.head < weights.shape[1]:
             raise fv.SettingError(f"head must be in [0, {weights.shape[1] - 1}] or None, got {self.head}")
@@ -96,7 +96,7 @@ class Rollout:
                 change from layer to layer.
         """
         layers, label = attention_layers(request, images), request.network.label
-        _check_whole(label, layers)
+        check_whole(label, layers)
         rolled = _Rolled(label, layers[0])
         for layer in layers:
             rolled.mix(layer)
@@ -124,7 +124,7 @@ class GradientRollout:
                 change from layer to layer.
         """
         layers, label = attention_layers(request, images, gradients=True), request.network.label
-        _check_whole(label, layers)
+        check_whole(label, layers)
         rolled = _Rolled(label, layers[0], attention_share=1.0, residual_share=1.0)
         for layer in layers:
             assert layer.gradients is not None
@@ -218,19 +218,6 @@ def _sources(before: TokenGrid, after: TokenGrid) -> list[int | None] | None:
     if after.class_token is not None and before.class_token is not None:
         found[after.class_token] = before.class_token
     return [found.get(i) for i in range(after.count)]
-
-
-def _check_whole(label: str, layers: Sequence[TokenAttention]) -> None:
-    """Check that attention is over the whole image.
-
-    Raises:
-        SettingError: One is over windows.
-    """
-    window = next((layer.window for layer in layers if layer.window), 0)
-    if window:
-        raise fv.SettingError(
-            f"attention of {label} is over windows of {window} tokens, not over the whole image; use e.g. GradCAM"
-        )
 
 
 def _read(mixed: Float[Tensor, "n queries tokens"], grid: TokenGrid | None) -> Float[Tensor, "n tokens"]:

@@ -333,3 +333,20 @@ class _Recorder(TorchFunctionMode):
 
     def _add(self, weights: Tensor, *, certain: bool) -> None:
         self.found.append(_Recorded(weights if self.live and weights.requires_grad else weights.detach(), certain))
+
+
+def check_whole(label: str, layers: Sequence[TokenAttention]) -> None:
+    """Check that attention is over the whole input.
+
+    Args:
+        label: Name of the network for the message.
+        layers: Attention of some layers.
+
+    Raises:
+        SettingError: One is over windows.
+    """
+    window = next((layer.window for layer in layers if layer.window), 0)
+    if window:
+        raise fv.SettingError(
+            f"attention of {label} is over windows of {window} tokens, not over the whole input; use e.g. GradCAM"
+        )
