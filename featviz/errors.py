@@ -13,7 +13,6 @@ FeatvizWarning             some images of a batch failed, or a replay may differ
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import re
@@ -23,8 +22,9 @@ from collections.abc import Iterable
 
 MAX_SHOWN = 80
 """Number of characters of the longest repr that a message shows."""
-_INSIDE = (os.path.dirname(__file__) + os.sep, contextlib.__file__)  # noqa: PTH120
-"""Starts of the file names of code that is not the caller's: the package, and decorators made by `contextlib`."""
+_PACKAGE = os.path.dirname(__file__) + os.sep  # noqa: PTH120
+_DECORATORS = (f"{os.sep}contextlib.py", f"{os.sep}_contextlib.py")
+"""Ends of the names of files whose decorators the package uses: that of Python, and that of PyTorch."""
 
 
 class FeatvizError(Exception):
@@ -78,9 +78,14 @@ def warn(message: str) -> None:
         message: What is wrong, and what to do.
     """
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+    while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, FeatvizWarning, stacklevel=level)
+
+
+def _is_inside(file: str) -> bool:
+    """Return whether code of this file is not the caller's."""
+    return file.startswith(_PACKAGE) or file.endswith(_DECORATORS)
 
 
 def plain_spelling(name: str) -> str:

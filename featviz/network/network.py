@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -620,26 +620,23 @@ class Network:
 
     # ------------------------------------------------------------------------------------------ running it
 
-    @contextmanager
-    def session(self, layers: Iterable[str], execution: Execution = Execution()) -> Iterator[Forward]:
+    def session(self, layers: Iterable[str], execution: Execution = Execution()) -> AbstractContextManager[Forward]:
         """Open the network: a working copy of the module, frozen, hooked, folded and laid out for speed.
 
         The forward pass stops at the last layer needed. A module that runs several times in one pass is captured at
-        its last call. Within the context, settings of PyTorch that change results, such as autocast, inference mode
-        and the default floating-point type, have their defaults.
+        its last call. Unlike `capture`, it runs in the state of PyTorch that the caller has set, such as autocast.
 
         Args:
             layers: Names of the layers to capture.
             execution: How to run the network.
 
-        Yields:
-            A function from images in [0, 1] to activations.
+        Returns:
+            A context manager whose value is a function from images in [0, 1] to activations.
 
         Raises:
-            AddressError: There is no such layer.
+            AddressError: There is no such layer; when the context is entered.
         """
-        with neutral_state(), open_session(self, layers, execution) as forward:
-            yield forward
+        return open_session(self, layers, execution)
 
     @neutral_state()
     def capture(self, images: Float[Tensor, "n c *size"], layers: Iterable[str]) -> Activations:

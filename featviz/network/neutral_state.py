@@ -16,7 +16,7 @@ DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 def neutral_state() -> Iterator[None]:
     """Reset, within a context, settings of the caller that would change the image of a recipe.
 
-    - Of the thread: autocast, the default device, inference mode. Whether gradients are enabled stays as it is.
+    - Of the thread: autocast, the default device, inference mode. Gradients are enabled, as by leaving inference mode.
     - Of the process: the default floating-point type, and lower precision for products and convolutions of float32.
       They are restored when the last context of all threads ends.
     """

@@ -27,7 +27,7 @@ def test_files_of_several_signals_are_skipped(tmp_path, capsys):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).random((1, 40), np.float32))
     np.save(tmp_path / "b.npy", np.random.default_rng(0).random((2, 1, 40), np.float32))
     np.save(tmp_path / "c.npy", np.random.default_rng(0).random((1, 30), np.float32))
-    found = list(readable_files(tmp_path, network("x")))
+    found = list(readable_files(tmp_path, network("x"), "-dream"))
     assert [file.name for file in found] == ["a.npy", "c.npy"]
     file = tmp_path / "b.npy"
     skipped = f"featviz: skipped {file}: {file} holds 2 inputs; save each in a file of its own\n"
@@ -39,7 +39,7 @@ def test_image_networks_skip_arrays_and_broken_files(tmp_path, capsys):
     save_image(np.zeros((20, 30, 3), np.uint8), tmp_path / "a.png")
     np.save(tmp_path / "b.npy", np.random.default_rng(0).random((1, 20, 20), np.float32))
     (tmp_path / "c.png").write_text("no image")
-    (read,) = readable_files(tmp_path, network("yx"))
+    (read,) = readable_files(tmp_path, network("yx"), "-dream")
     assert read == tmp_path / "a.png"
     fv.explain(network("yx"), read, "0:1", "gradient")
     message = "as an image; give a PNG, JPEG or WebP file"

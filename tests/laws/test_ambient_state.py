@@ -188,10 +188,9 @@ def test_the_state_is_restored_after_an_error():
         assert torch.get_default_dtype() == torch.float64
 
 
-def test_a_session_runs_in_the_default_state_and_restores_that_of_the_caller():
-    with torch.inference_mode(), default_dtype(torch.float64), toys.plain().session(["conv1"]) as forward:
-        image = IMAGE.clone().requires_grad_()
-        with torch.enable_grad():
-            forward(image)["conv1"].sum().backward()
-        assert image.grad is not None and torch.zeros(1).dtype == torch.float32
-    assert torch.get_default_dtype() == torch.float32 and not torch.is_inference_mode_enabled()
+def test_gradients_are_enabled_in_a_neutral_state_and_as_before_after_it():
+    for outside in (torch.no_grad(), torch.inference_mode()):
+        with outside:
+            with neutral_state():
+                assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+            assert not torch.is_grad_enabled()

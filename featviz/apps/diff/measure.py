@@ -77,7 +77,7 @@ def measure(
     grid, skipped, used = _grid(networks, layers), SkippedFiles(photographs), 0
     size = max((network.size for network in networks), key=lambda sides: sides[0])
     wanted = [[*each.names, *([OUTPUT] if logits else [])] for each in layers]
-    with ExitStack() as opened, torch.no_grad():
+    with torch.no_grad(), ExitStack() as opened:
         forwards = [opened.enter_context(net.session(names)) for net, names in zip(networks, wanted, strict=True)]
         for batch in image_batches(photographs, size=size, channels=networks[0].channels, batch=BATCH, skipped=skipped):
             used += len(batch.files)
