@@ -122,7 +122,8 @@ def render(
     loaded = network.load(smooth_pools=smooth_pools)
     inputs = loaded.inputs or {"": loaded.input}
     params = {
-        name: None if param is None else as_param(param, None, batch, named, spec=spec) for name, spec in inputs.items()
+        name: None if param is None else as_param(param, None, batch, named, spec=spec, starts=start is not None)
+        for name, spec in inputs.items()
     }
     parsed += find_classes(loaded, classes)
     if loaded.tokens is None:

@@ -349,9 +349,9 @@ CHECKS: Mapping[str, Check] = {
     ),
     **dict.fromkeys(("steps", "until", "frames"), _steps),
     **dict.fromkeys(
-        ("scale", "strength", "smooth", "zoom", "rotate", "carry", "fps", "elevation", "weight"), check_number
+        ("scale", "strength", "smooth", "zoom", "rotate", "carry", "elevation", "weight"), check_number
     ),
-    **dict.fromkeys(("photographs", "output", "path", "sweep", "source", "guide", "mask", "weights"), check_path),
+    **dict.fromkeys(("photographs", "output", "sweep", "source", "guide", "mask", "weights"), check_path),
     **dict.fromkeys(("start", "dictionary", "labels", "match", "mesh"), check_path),
 }  # fmt: skip
 """Check of each argument, by name."""

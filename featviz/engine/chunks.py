@@ -127,7 +127,7 @@ class Chunks:
         larger = math.prod(view.tile) > math.prod(job.view.tile)
         chunks = [small for chunk in self._all for small in self._split(chunk, 1)] if larger else self._all
         for chunk in chunks:
-            images = job.images([leaf[chunk.some] for leaf in job.leaves])
+            images = job.images(job.leaves_of(chunk.some))
             chunk.draws.settle()
             views, move = view.look(images, drawing(chunk.draws.rng))
             tiles = [self._score(tile.cut(views), images, _then(move, tile), chunk.some, 1.0) for tile in view.tiles]
@@ -258,7 +258,7 @@ class Chunks:
         if math.prod(whole) < LARGE_VIEW or ratio < LARGE_RATIO or any(map(operator.lt, whole, part)):
             return
         with torch.no_grad():
-            images = job.images([leaf[group] for leaf in job.leaves])
+            images = job.images(job.leaves_of(group))
             corner, _ = job.view.look(images, drawing(Generators(range(count))))
             for axis, side in enumerate(part, start=2):
                 corner = corner.narrow(axis, 0, side)
@@ -274,7 +274,7 @@ class Chunks:
     def _bytes_per_image(self, group: slice) -> float:
         """Estimate the peak memory of one image in bytes, from a forward pass of the smallest group."""
         job, count = self._job, group.stop - group.start
-        leaves = [leaf.detach()[group].requires_grad_() for leaf in job.leaves]
+        leaves = [leaf.detach().requires_grad_() for leaf in job.leaves_of(group)]
 
         def run() -> object:
             views, _ = job.view.look(job.images(leaves), drawing(Generators(range(count))))

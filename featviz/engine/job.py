@@ -41,7 +41,7 @@ from featviz.io import check_unit_range, read_image, resize
 from featviz.io.array import as_tensor
 from featviz.network import CODES, Execution, Network, read_start
 from featviz.network.activations import Activations
-from featviz.objectives import Objective, ObjectiveSource, as_objectives
+from featviz.objectives import Objective
 from featviz.param.inputs import InputParams
 from featviz.random import Generators
 from featviz.transforms import Resize
@@ -62,12 +62,12 @@ class Job:
         scorers: The same, bound to this render.
         param: The image parameterization.
         transforms: The transforms as given.
-        view: The transforms as the network sees through them.
+        view: The fused transforms and the tiles.
         size: Length of each axis of the images in px, as height and width.
         seeds: One per image.
         rng: Random generators with these seeds.
         start: What to start from, as given.
-        start_images: The same as images; `None` for the param's own initial noise.
+        start_images: `start` as images in [0, 1]; `None` for the param's own initial noise.
         leaves: The leaf tensors to optimise.
         has_alpha: Whether the last channel of the images is alpha.
         execution: How the network is run.
@@ -93,7 +93,7 @@ class Job:
     def prepare(
         cls,
         network: Network,
-        objective: ObjectiveSource | Sequence[ObjectiveSource],
+        objectives: tuple[ObjectiveLike, ...],
         param: Param,
         transforms: Transforms | Transform | Geometric | None,
         seed: int | Sequence[int],
@@ -102,7 +102,7 @@ class Job:
         steps: int,
     ) -> Job:
         """Check and complete the arguments of `render`, whose docstring describes them and the errors."""
-        objectives = _check_batch(as_objectives(objective), param)
+        _check_batch(objectives, param)
         start = as_tensor("start", start) if isinstance(start, np.ndarray) else start
         count = len(objectives) * param.batch
         _check_given(network, count)
@@ -119,18 +119,18 @@ class Job:
             view.check(each)
         passes = steps * len(view.tiles)
         return cls(
-            network,
-            objectives,
-            bind(objectives, network, size, view.tile),
-            param,
-            transforms,
-            view,
-            size,
-            seeds,
-            rng,
-            start,
-            start_images,
-            leaves,
+            network=network,
+            objectives=objectives,
+            scorers=bind(objectives, network, size, view.tile),
+            param=param,
+            transforms=transforms,
+            view=view,
+            size=size,
+            seeds=seeds,
+            rng=rng,
+            start=start,
+            start_images=start_images,
+            leaves=leaves,
             has_alpha=images.shape[1] == network.channels + 1,
             execution=autotune(network, _layers(objectives), len(seeds), view.tile, execution, passes),
         )
@@ -182,11 +182,11 @@ class Job:
             for first in range(i * batch, (i + 1) * batch, size)
         ]
 
-    @property
     def plain_view(self) -> View | None:
-        """The finished images without transforms; `None` where the network or an objective cannot be applied to them.
+        """Return a view of the finished images without transforms.
 
-        Objectives that depend on position are scored at view size, so the images are resized to it.
+        Objectives that depend on position are scored at view size, so the images are resized to it. It is `None` where
+        the network or an objective cannot be applied to the images.
         """
         with torch.no_grad():
             images = self.images(self.leaves)
@@ -208,6 +208,10 @@ class Job:
     def images(self, leaves: Leaves) -> Float[Tensor, "n c *size"]:
         """Compute the images in [0, 1] from leaf tensors."""
         return self.param.images(leaves, self.size)
+
+    def leaves_of(self, some: slice) -> Leaves:
+        """Return the leaf tensors of some images, which are all where the images share them."""
+        return self.leaves if param_traits_of(self.param).couples_batch else [leaf[some] for leaf in self.leaves]
 
     def scores(self, acts: Activations, some: slice) -> Float[Tensor, " n"]:
         """Score some of the images, each by its own objective.
@@ -299,15 +303,18 @@ def _are_family(one: ObjectiveLike, two: ObjectiveLike) -> bool:
     return one.family is not None and one.family == two.family
 
 
-def _check_batch(objectives: tuple[ObjectiveLike, ...], param: Param) -> tuple[ObjectiveLike, ...]:
-    """Check that objectives that compare images get several, and that images that share tensors get one objective."""
+def _check_batch(objectives: Sequence[ObjectiveLike], param: Param) -> None:
+    """Check that objectives that compare images get several, and that images that share tensors get one objective.
+
+    Raises:
+        SettingError: An objective gets one image to compare, or a param shares tensors between objectives.
+    """
     for each in objectives:
         if traits_of(each).compares_images and param.batch == 1:
             raise SettingError(f"{each} compares images of a batch, and there is one; use batch=4, or --batch 4")
     if param_traits_of(param).couples_batch and len(objectives) > 1:
         name = type(param).__name__
         raise SettingError(f"{name} shares tensors between the images of a batch; render one objective at a time")
-    return objectives
 
 
 def _check_given(network: Network, count: int) -> None:

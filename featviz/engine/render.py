@@ -27,12 +27,12 @@ from featviz.engine.several_inputs import (
     params_of_inputs,
     transforms_of_inputs,
 )
-from featviz.engine.shorthand import as_optimizer, as_param, as_transforms, usual_param
+from featviz.engine.shorthand import as_optimizer, as_param, as_transforms
 from featviz.errors import SettingError, warn
-from featviz.interfaces import Optimizer, ProgressSource, Size
+from featviz.interfaces import Optimizer, ProgressSource, Size, traits_of
 from featviz.io import auto_bar
 from featviz.network import Execution, Network
-from featviz.objectives import ObjectiveSource
+from featviz.objectives import ObjectiveSource, as_objectives
 from featviz.param.inputs import InputParams
 
 MOVED = 0.01
@@ -111,18 +111,18 @@ def render(
         SettingError: An argument is out of its range.
         RenderError: No image receives a gradient, every score became NaN, or memory ran out.
     """
-    preset, starts = find_preset(quality), start is not None
+    preset, starts, objectives = find_preset(quality), start is not None, as_objectives(objective)
     if network.inputs:
         param = params_of_inputs(network, param, size, batch, starts=starts)
-        transforms = transforms_of_inputs(network, param, transforms)
+        aligned = any(traits_of(each).aligned for each in objectives)
+        transforms = transforms_of_inputs(network, param, transforms, aligned=aligned)
     else:
-        usual, usual_size = usual_param(network.input, starts=starts), None if starts else preset.size(network)
-        given = check_one(network, "param", param)
-        param = as_param(usual if given is None else given, size, batch, spec=network.input, usual_size=usual_size)
+        own, usual_size = check_one(network, "param", param), None if starts else preset.size(network)
+        param = as_param(own, size, batch, spec=network.input, usual_size=usual_size, starts=starts)
         transforms = as_transforms(check_one(network, "transforms", transforms))
     optimizer, steps = as_optimizer(optimizer, lr), preset.steps if steps is None else steps
     _check_counts(steps, until, robustness_views)
-    job = Job.prepare(network, objective, param, transforms, seed, start, execution, steps)
+    job = Job.prepare(network, objectives, param, transforms, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps), job.minimises)
     stepper, last = optimizer.begin(job.leaves, steps), steps if until is None else min(until, steps)
     current = partial(job.images, job.leaves)
@@ -202,7 +202,7 @@ def _check_counts(steps: int, until: int | None, robustness_views: int | None) -
 def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int | None) -> Robustness | None:
     """Score the finished images without transforms and in new random views; `None` where that is not possible."""
     views = min(16, max(4, len(history) // 32)) if views is None else views
-    plain = job.plain_view if views else None
+    plain = job.plain_view() if views else None
     if plain is None:
         return None
     try:

@@ -93,13 +93,16 @@ def _refuse(network: Network, size: int | Size | None, starts: bool) -> None:
         )
 
 
-def transforms_of_inputs(network: Network, param: InputParams, transforms: InputTransformSource) -> Transforms:
+def transforms_of_inputs(
+    network: Network, param: InputParams, transforms: InputTransformSource, *, aligned: bool
+) -> Transforms:
     """Return the transforms of all optimised inputs, as one.
 
     Args:
         network: A network that optimises several inputs.
         param: Their param.
         transforms: Those for all inputs, or by name; the others get the default transforms of their specification.
+        aligned: Whether the default is none, as an objective has the trait `aligned`.
 
     Raises:
         SettingError: There is no such input, a value is no transform, or views do not have one size.
@@ -112,7 +115,7 @@ def transforms_of_inputs(network: Network, param: InputParams, transforms: Input
     for name, each, shape in param.parts:
         spec, given = network.inputs[name], as_transforms(own[name])
         if given is None:
-            given = usual_transforms(each, spec.axes)
+            given = usual_transforms(each, spec.axes, aligned=aligned)
         parts.append((name, _as_tuple(name, given), shape, spec.size))
     return (InputTransforms(tuple(parts)),)
 

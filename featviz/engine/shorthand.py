@@ -28,6 +28,7 @@ def as_param(
     *,
     spec: InputSpec | None = None,
     usual_size: Size | None = None,
+    starts: bool = False,
 ) -> Param:
     """Return a param from a param, the spatial part of one, or text.
 
@@ -40,12 +41,13 @@ def as_param(
         spec: Input that the param is for; `None` for an image. A spatial part gets the colour part of its default
             param, and `Fourier()` its spectrum.
         usual_size: Size of a param that would have that of the network's input; `None` for that.
+        starts: Whether the render starts from a given signal, which may be quiet.
 
     Raises:
         SettingError: It is no param.
     """
     value = parse_value(param, params, own) if isinstance(param, str) else param
-    usual = params.Image() if spec is None else usual_param(spec)
+    usual = params.Image() if spec is None else usual_param(spec, starts=starts)
     value = usual if value is None else value
     if not isinstance(value, Param | Spatial):
         raise SettingError(f"{shown(value)} is not a param{_missing(value)}")
@@ -60,7 +62,7 @@ def usual_param(spec: InputSpec, *, starts: bool = False) -> params.Image:
 
     Args:
         spec: The input.
-        starts: Whether it starts at a given signal, which may be as quiet as it is.
+        starts: Whether the render starts from a given signal, which may be quiet.
     """
     if spec.axes == "yx":
         return params.Image()

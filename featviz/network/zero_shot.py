@@ -22,8 +22,6 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 """Mean and standard deviation of the images that CLIP was trained on. Source: openai/CLIP, clip/clip.py."""
 SCALE = 100.0
 """Factor of the cosines, for models without their own. Source: Radford et al. 2021, section 2.5, its largest value."""
-EMBEDDING = "embedding"
-"""Name of the layer that puts out the embedding of an image."""
 
 Tokenizer = Callable[[list[str]], Tensor]
 """Returns the token ids of texts, (n, length), as the model expects them."""

@@ -167,7 +167,9 @@ class BoundaryComplexity(_Regularizer):
     def __post_init__(self) -> None:
         """Check the fields."""
         check_number("px of BoundaryComplexity", self.px, at_least=1, at_most=MAX_SIDE, whole=True, note="(default 20)")
-        check_number("grey of BoundaryComplexity", self.grey, note=f"(default {BoundaryComplexity.grey})")
+        check_number(
+            "grey of BoundaryComplexity", self.grey, at_least=0, at_most=1, note=f"(default {BoundaryComplexity.grey})"
+        )
 
     def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
         """Return the mean over the border."""

@@ -5,6 +5,8 @@ import platform
 import re
 import subprocess
 import sys
+import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ import featviz as fv
 from featviz import param
 from featviz import transforms as T
 from featviz.engine import memory
+from featviz.interfaces import ParamTraits
 from featviz.random import Generators
 
 OBJECTIVES = ["conv2:1", "logit:bee", "bn1:2", "conv2:3 - tv", "conv1:0"]
@@ -190,3 +193,31 @@ def test_chunk_size_below_one():
     with pytest.raises(fv.SettingError) as caught:
         fv.Execution(chunk_size=0)
     assert str(caught.value) == "chunk_size must be a whole number >= 1, got 0 (or None for what fits in memory)"
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Images that are mixtures of more patterns than there are images; the patterns are optimised."""
+
+    size: tuple[int, int] | None = (16, 16)
+    batch: int = 2
+    traits = ParamTraits(couples_batch=True)
+
+    def start(self, rng, channels, size):
+        generator = torch.Generator().manual_seed(len(rng))
+        return [torch.rand(5, channels, *size, generator=generator) for _ in range(1)]
+
+    def fit(self, images):
+        raise NotImplementedError
+
+    def images(self, leaves, size):
+        shares = torch.linspace(0, 1, 5 * self.batch).view(self.batch, 5).softmax(1)
+        return torch.einsum("np,pchw->nchw", shares, leaves[0]).sigmoid()
+
+
+def test_images_may_share_tensors_of_any_number_of_rows():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = fv.render(toys.plain(), "conv2:1", param=Codebook(), steps=8, transforms=(), progress=None)
+    assert found.images.shape == (2, 3, 16, 16) and (found.history[-1] > found.history[0]).all()
+    assert found.robustness is not None

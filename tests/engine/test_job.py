@@ -12,6 +12,7 @@ from featviz import transforms as T
 from featviz.engine.job import Job
 from featviz.engine.shorthand import as_param
 from featviz.io import save_image
+from featviz.objectives import as_objectives
 
 
 def prepare(objective="conv2:1", **more):
@@ -25,7 +26,7 @@ def prepare(objective="conv2:1", **more):
         "steps": 8,
     }
     settings = {**given, **more}
-    return Job.prepare(objective=objective, **{**settings, "param": as_param(settings["param"])})
+    return Job.prepare(objectives=as_objectives(objective), **{**settings, "param": as_param(settings["param"])})
 
 
 def message_of(error=fv.SettingError, objective="conv2:1", **more):
@@ -321,9 +322,9 @@ def test_images_that_share_tensors_run_together(given):
 
 def test_plain_view_is_that_of_the_images():
     stack = (T.Roll(2), T.Resize(0.5))
-    assert prepare(transforms=stack).plain_view.size == (32, 32)
-    assert prepare(transforms=stack).plain_view.transforms == ()
-    assert prepare("conv2:1@2,3", transforms=stack).plain_view.size == (16, 16)  # positions are those of the views
+    assert prepare(transforms=stack).plain_view().size == (32, 32)
+    assert prepare(transforms=stack).plain_view().transforms == ()
+    assert prepare("conv2:1@2,3", transforms=stack).plain_view().size == (16, 16)  # positions are those of the views
 
 
 def test_drawing_at_other_sizes():

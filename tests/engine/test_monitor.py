@@ -1,7 +1,10 @@
 """The monitor: when gradients are redirected and checked, and what happens to images that fail."""
 
+import warnings
+
 import pytest
 import torch
+import toys
 
 import featviz as fv
 from featviz.engine.monitor import (
@@ -277,3 +280,10 @@ def test_a_probability_that_has_reached_1_warns():
     with pytest.warns(fv.FeatvizWarning) as caught:
         fv.render(net, "prob:0", steps=20, transforms=(), robustness_views=0)
     assert str(caught[0].message) == "prob:0: " + constant_text("1", 20)
+
+
+def test_warnings_name_the_line_that_called_featviz():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fv.render(toys.plain(), ["conv2:1", "0 * conv2:1"], steps=40, size=16, transforms=(), progress=None)
+    assert caught and {each.filename for each in caught} == {__file__}

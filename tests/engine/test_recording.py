@@ -8,6 +8,7 @@ import featviz as fv
 from featviz import optimizers
 from featviz.engine.job import Job
 from featviz.engine.recording import Recorder, _first, _place
+from featviz.objectives import as_objectives
 from featviz.optimizers import state_of
 
 
@@ -72,6 +73,8 @@ def test_ramps_take_the_progress_as_a_tensor():
 
 
 def test_a_recorder_on_a_cpu_runs_no_step():
-    job = Job.prepare(toys.plain(), "conv2:1", fv.param.Image(), (), 0, None, fv.Execution("float32"), 30)
+    job = Job.prepare(
+        toys.plain(), as_objectives("conv2:1"), fv.param.Image(), (), 0, None, fv.Execution("float32"), 30
+    )
     recorder = Recorder(job, None, None, 30, 30)
     assert recorder.step(5, None) is None and recorder.replayed == 0

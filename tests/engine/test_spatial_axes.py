@@ -316,4 +316,5 @@ def test_the_named_default_param_of_a_signal_is_the_default():
 def test_a_render_of_a_signal_starts_at_the_given_one():
     net = fv.Network(nn.Sequential(nn.Conv1d(1, 4, 5)), size=(64,), mean=(0.0,), std=(1.0,))
     quiet = 0.5 + 0.01 * torch.rand(1, 64, generator=torch.Generator().manual_seed(0))
-    assert (fv.render(net, "0:1", start=quiet, steps=0).images[0] - quiet).abs().max() < 1e-3
+    for given in (None, "fourier", param.Fourier(), param.Pixel()):
+        assert (fv.render(net, "0:1", start=quiet, steps=0, param=given).images[0] - quiet).abs().max() < 1e-3

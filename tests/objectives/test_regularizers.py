@@ -103,6 +103,7 @@ def test_opacity_needs_an_alpha_channel():
             lambda: obj.BoundaryComplexity(0),
             "px of BoundaryComplexity must be a whole number in [1, 65536], got 0 (default 20)",
         ),
+        (lambda: obj.BoundaryComplexity(grey=7), "grey of BoundaryComplexity must be in [0, 1], got 7 (default 0.5)"),
     ],
 )
 def test_invalid_regularizers(make, message):

@@ -16,6 +16,9 @@ from featviz.errors import FeatvizError
 from featviz.io import read_report, slug
 from featviz.objectives import parse
 
+STAND_IN = "start.png"
+"""Name in calls and commands for a start image that is in no file, such as a crop of an uploaded photograph."""
+
 
 def facts_of(network: fv.Network, name: str, data: bytes, seconds: float | None) -> dict[str, Any]:
     """Return what is known about an image.
@@ -91,13 +94,15 @@ class _Render:
         if transforms != "standard":
             found["transforms"] = transforms or recipe.transforms
         if recipe.start is not None:
-            found["start"] = recipe.start
+            found["start"] = STAND_IN if recipe.start == fv.Recipe.TENSOR else recipe.start
         return found
 
     def python(self) -> str:
         """Return the lines of Python that render the image."""
-        given = "".join(f", {name}={value!r}" for name, value in self.settings().items())
-        return f"{self._network()}\nfv.render(net, {self.text!r}{given}).save({self.file!r})"
+        settings = self.settings()
+        note = f"  # {STAND_IN}: the photograph, cropped" if settings.get("start") == STAND_IN else ""
+        given = "".join(f", {name}={value!r}" for name, value in settings.items())
+        return f"{self._network()}\nfv.render(net, {self.text!r}{given}).save({self.file!r}){note}"
 
     def command(self) -> str | None:
         """Return the command that renders the image; `None` for a network that has no name."""

@@ -340,6 +340,13 @@ def test_the_call_and_the_command_render_the_same_image(text, more, motifnet, tm
     assert facts["objective"] == text
 
 
+def test_a_start_that_is_in_no_file_has_a_name_to_fill_in(motifnet):
+    rendering = fv.render(motifnet, "stage2:5", size=32, steps=1, start=torch.full((3, 32, 32), 0.4), progress=None)
+    facts = facts_of(motifnet, "0" * 16, rendering.encoded(), None)
+    assert facts["python"].endswith("start='start.png').save('stage2_5.png')  # start.png: the photograph, cropped")
+    assert "--start start.png" in facts["command"]
+
+
 def test_a_page_knows_what_may_be_asked_for(motifnet, tmp_path):
     found = about(motifnet, Store(tmp_path / "store"), None, has_photographs=False)
     assert [layer["name"] for layer in found["layers"]] == [name for name in motifnet.table if name]
