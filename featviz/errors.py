@@ -23,7 +23,7 @@ from collections.abc import Iterable
 MAX_SHOWN = 80
 """Number of characters of the longest repr that a message shows."""
 _PACKAGE = os.path.dirname(__file__) + os.sep  # noqa: PTH120
-_DECORATORS = (f"{os.sep}contextlib.py", f"{os.sep}_contextlib.py", os.sep.join(["jaxtyping", "_decorator.py"]))
+_DECORATORS = (f"{os.sep}contextlib.py", f"{os.sep}_contextlib.py", f"jaxtyping{os.sep}_decorator.py")
 """Ends of the names of files whose decorators may be around a function: of Python, PyTorch and jaxtyping."""
 
 

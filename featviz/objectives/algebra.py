@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
 from numbers import Real
-from operator import add, or_
+from operator import add, mul, or_, truediv
 from typing import Any
 
 from jaxtyping import Float
@@ -256,14 +256,6 @@ class Composite(Objective):
     def traits(self) -> Traits:
         return reduce(or_, map(traits_of, self.parts), Traits())
 
-    def _family_of_parts(self) -> Hashable:
-        families = tuple(part.family for part in self.parts)
-        return None if None in families else (type(self), families)
-
-    def _score_parts(self, members: Sequence[Any], acts: Activations) -> list[Any]:
-        columns = zip(*(member.parts for member in members), strict=True)
-        return [part.score_family(column, acts) for part, column in zip(self.parts, columns, strict=True)]
-
     def shown_unit(self, position: float = 0.0) -> Objective | None:
         return next(filter(None, (part.shown_unit(position) for part in self.parts)), None)
 
@@ -291,7 +283,32 @@ class Composite(Objective):
 
 
 @dataclass(frozen=True, repr=False)
-class Sum(Composite):
+class Arithmetic(Composite):
+    """Base class of sums, products, quotients and negatives, whose score follows from the scores of their parts."""
+
+    def combined(self, *scores: Any) -> Float[Tensor, " n"]:
+        """Return the score.
+
+        Args:
+            scores: The score of each part, (n,); a number for a constant.
+        """
+        raise NotImplementedError
+
+    @property
+    def family(self) -> Hashable:
+        families = tuple(part.family for part in self.parts)
+        return None if None in families else (type(self), families)
+
+    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+        columns = zip(*(member.parts for member in members), strict=True)
+        return self.combined(*(part.score_family(each, acts) for part, each in zip(self.parts, columns, strict=True)))
+
+    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
+        return self.combined(*(part(acts) for part in self.parts))
+
+
+@dataclass(frozen=True, repr=False)
+class Sum(Arithmetic):
     """The sum of several terms."""
 
     terms: tuple[Objective, ...]
@@ -301,15 +318,8 @@ class Sum(Composite):
     def parts(self) -> tuple[Objective, ...]:
         return self.terms
 
-    @property
-    def family(self) -> Hashable:
-        return self._family_of_parts()
-
-    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
-        return reduce(add, self._score_parts(members, acts))
-
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        return reduce(add, (term(acts) for term in self.terms))
+    def combined(self, *scores: Any) -> Float[Tensor, " n"]:
+        return reduce(add, scores)
 
     def text(self, show: Callable[[Objective], str]) -> str:
         first, *rest = self.terms
@@ -321,7 +331,7 @@ class Sum(Composite):
 
 
 @dataclass(frozen=True, repr=False)
-class Negative(Composite):
+class Negative(Arithmetic):
     """The negative of an objective."""
 
     part: Objective
@@ -338,15 +348,8 @@ class Negative(Composite):
     def shown_unit(self, position: float = 0.0) -> Objective | None:
         return None
 
-    @property
-    def family(self) -> Hashable:
-        return self._family_of_parts()
-
-    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
-        return -self._score_parts(members, acts)[0]  # type: ignore[no-any-return]
-
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        return -self.part(acts)
+    def combined(self, *scores: Any) -> Float[Tensor, " n"]:
+        return -scores[0]  # type: ignore[no-any-return]
 
     def __neg__(self) -> Objective:
         return self.part
@@ -361,7 +364,7 @@ def _depth(objective: Objective) -> int:
 
 
 @dataclass(frozen=True, repr=False)
-class _Binary(Composite):
+class _Binary(Arithmetic):
     """Two objectives joined by `*` or `/`."""
 
     left: Objective
@@ -389,16 +392,8 @@ class Product(_Binary):
     def shown_unit(self, position: float = 0.0) -> Objective | None:
         return None if self.is_negative else super().shown_unit(position)
 
-    @property
-    def family(self) -> Hashable:
-        return self._family_of_parts()
-
-    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
-        left, right = self._score_parts(members, acts)
-        return left * right  # type: ignore[no-any-return]
-
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        return self.left(acts) * self.right(acts)
+    def combined(self, *scores: Any) -> Float[Tensor, " n"]:
+        return mul(*scores)  # type: ignore[no-any-return]
 
     def text(self, show: Callable[[Objective], str]) -> str:
         return f"{_bracket(self.left, PRODUCT, show)} * {_bracket(self.right, TERM, show)}"
@@ -411,16 +406,8 @@ class Quotient(_Binary):
     def shown_unit(self, position: float = 0.0) -> Objective | None:
         return None if self.is_negative else self.left.shown_unit(position)
 
-    @property
-    def family(self) -> Hashable:
-        return self._family_of_parts()
-
-    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
-        left, right = self._score_parts(members, acts)
-        return left / right  # type: ignore[no-any-return]
-
-    def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
-        return self.left(acts) / self.right(acts)
+    def combined(self, *scores: Any) -> Float[Tensor, " n"]:
+        return truediv(*scores)  # type: ignore[no-any-return]
 
     def text(self, show: Callable[[Objective], str]) -> str:
         return f"{_bracket(self.left, PRODUCT, show)} / {_bracket(self.right, TERM, show)}"
