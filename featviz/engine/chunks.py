@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from featviz.engine.chunk_size import fitting_chunk_size
 from featviz.engine.draws import StepDraws
 from featviz.engine.job import Job
-from featviz.engine.memory import PEAK_RATIO, free_bytes, is_out_of_memory, saved_bytes
+from featviz.engine.memory import is_out_of_memory
 from featviz.engine.monitor import BLOCKED, NOT_DIFFERENTIABLE, Gradients, check_differentiable
 from featviz.engine.tiles import Tile
 from featviz.engine.view import View
 from featviz.errors import RenderError
 from featviz.interfaces import Leaves, show_size
-from featviz.network import Forward, Network
+from featviz.network import Forward
 from featviz.network.activations import MoveMasks
-from featviz.network.execution import format_bytes, parse_bytes
-from featviz.random import Generators
 from featviz.transforms.fusing import Draw, drawing
 
 log = logging.getLogger("featviz")
-
-LARGE_VIEW = 512 * 512
-"""Views of more px than this have their memory estimated even if the batch cannot be split."""
-LARGE_RATIO = 4
-"""Views with at least this many times the pixels of the network's input are checked by a pass of a part of them."""
-
-_image_bytes: WeakKeyDictionary[Network, dict[object, float]] = WeakKeyDictionary()
-"""Measured peak memory per image in bytes, by network and by what it depends on. Repeated renders measure once."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +81,7 @@ class Chunks:
             RenderError: Not even the smallest chunk fits in memory, or no gradient can reach the images.
         """
         if not self._split_once:
-            chunk_size = self._job.execution.chunk_size or self._fitting_size()
+            chunk_size = self._job.execution.chunk_size or fitting_chunk_size(self._job, self._forward)
             self._all = self._split(self._all[0], chunk_size) if chunk_size else self._all
             self._split_once = True
         scores: list[Tensor] = []
@@ -155,18 +144,26 @@ class Chunks:
         leaves = [leaf.detach().requires_grad_(leaf.requires_grad) for leaf in job.leaves]
         images = job.images(leaves)
         views, move = job.view.look(images, draw)
-        acts = self._forward(check_differentiable(views, BLOCKED), redirect=redirect, graph=False, rows=some)
-        acts = acts.of(images, done=done, move_masks=move, has_alpha=job.has_alpha, **job.packing)
-        scores = check_differentiable(job.scores(acts, some), NOT_DIFFERENTIABLE)
+        check_differentiable(views, BLOCKED)
+        scores = self._score(views, images, move, some, done, redirect, graph=False)
+        check_differentiable(scores, NOT_DIFFERENTIABLE)
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         return scores.detach(), torch.autograd.grad(-scores.sum(), wanted, allow_unused=True)
 
     def _score(
-        self, seen: Tensor, images: Tensor, move: MoveMasks, some: slice, done: float, redirect: Tensor | None = None
+        self,
+        seen: Tensor,
+        images: Tensor,
+        move: MoveMasks,
+        some: slice,
+        done: float | Tensor,
+        redirect: Tensor | None = None,
+        *,
+        graph: bool = True,
     ) -> Float[Tensor, " n"]:
         """Run the network on views, or on one tile of them, and score the images."""
         job = self._job
-        acts = self._forward(seen, redirect=redirect, rows=some)
+        acts = self._forward(seen, redirect=redirect, graph=graph, rows=some)
         acts = acts.of(images, done=done, move_masks=move, has_alpha=job.has_alpha, **job.packing)
         return job.scores(acts, some)
 
@@ -207,84 +204,6 @@ class Chunks:
             Chunk(slice(low, high), StepDraws(draws.stack, draws.rng[low - first : high - first], draws.left))
             for low, high in bounds
         ]
-
-    def _fitting_size(self) -> int | None:
-        """Estimate how many images fit in memory at once, by running the smallest group; `None` for all of them."""
-        job = self._job
-        group, count = job.groups[0], len(job.seeds)
-        smallest = group.stop - group.start
-        if len(job.groups) == 1 and math.prod(job.view.tiles[0].weights.shape) < LARGE_VIEW:
-            return None
-        if job.network.device.type == "cpu":
-            self._check_fits(group)
-        try:
-            each = self._bytes_per_image(group)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                return smallest  # `backward` then reports that not even this fits
-            raise
-        state = 4 * sum(leaf.nbytes for leaf in job.leaves)  # the tensors, their gradients and two moments of Adam
-        free = free_bytes(job.network.device)
-        limit = min(free, parse_bytes(job.execution.max_memory)) if job.execution.max_memory else free
-        needed, fit = state + count * each, max(smallest, int((limit - state) // max(each, 1)))
-        if needed <= limit:
-            log.info(
-                "%s about %s of memory", "1 image takes" if count == 1 else f"{count} images take", format_bytes(needed)
-            )
-            return None
-        if len(job.groups) == 1:
-            log.warning(
-                "a batch that cannot be split takes about %s of %s; --tile cuts views into tiles",
-                *map(format_bytes, (needed, limit)),
-            )
-            return None
-        log.warning(
-            "%d images would take about %s; %d at a time take about %s",
-            *(count, format_bytes(needed), fit, format_bytes(state + fit * each)),
-        )
-        return fit
-
-    def _check_fits(self, group: slice) -> None:
-        """Check that a pass of the smallest group can fit in memory, from a pass of a small part of its large views.
-
-        Where memory runs out, a GPU raises an error, but most operating systems kill the process.
-
-        Raises:
-            RenderError: The outputs of the layers alone exceed the free memory.
-        """
-        job, count = self._job, group.stop - group.start
-        whole, part = job.view.tiles[0].weights.shape, job.network.size
-        ratio = math.prod(whole) / math.prod(part)
-        if math.prod(whole) < LARGE_VIEW or ratio < LARGE_RATIO or any(map(operator.lt, whole, part)):
-            return
-        with torch.no_grad():
-            images = job.images(job.leaves_of(group))
-            corner, _ = job.view.look(images, drawing(Generators(range(count))))
-            for axis, side in enumerate(part, start=2):
-                corner = corner.narrow(axis, 0, side)
-        corner = corner.clone().requires_grad_()
-        least = ratio * saved_bytes(lambda: self._forward(corner, rows=group), aside=job.network.storages)
-        free = free_bytes(job.network.device)
-        if least > free:
-            raise RenderError(
-                f"out of memory: {count} image(s) seen at {show_size(whole)} px take over {format_bytes(least)}, and "
-                f"{format_bytes(free)} are free; give a smaller size, or --tile"
-            )
-
-    def _bytes_per_image(self, group: slice) -> float:
-        """Estimate the peak memory of one image in bytes, from a forward pass of the smallest group."""
-        job, count = self._job, group.stop - group.start
-        leaves = [leaf.detach().requires_grad_() for leaf in job.leaves_of(group)]
-
-        def run() -> object:
-            views, _ = job.view.look(job.images(leaves), drawing(Generators(range(count))))
-            return self._forward(job.view.tiles[0].cut(views), rows=group)
-
-        known = _image_bytes.setdefault(job.network, {})
-        key = (job.layers, job.size, job.view.tiles[0].weights.shape, job.execution, repr(job.param))
-        if key not in known:
-            known[key] = PEAK_RATIO * saved_bytes(run, aside=job.network.storages) / count
-        return known[key]
 
 
 def _copy_gradients(leaves: Sequence[Tensor], whole: Sequence[Tensor], some: slice) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from featviz.checks import check_flag, check_number
 from featviz.interfaces import Leaves, ParamTraits, Size
+from featviz.param.fitting import fit_leaves
 from featviz.random import Generators
 
 COORDINATE_RANGE = 3**0.5
@@ -82,18 +83,12 @@ class CPPN:
         size = tuple(max(1, round(shrink * side)) for side in canvas.shape[2:])
         # tanh(x / 2) is 2 * sigmoid(x) - 1, so errors count as they are seen in an image with a sigmoid.
         target = (F.interpolate(canvas, size, mode="area") / 2).tanh()
-        with torch.inference_mode(False), torch.enable_grad():
-            leaves = self.start(Generators(range(len(canvas))), canvas.shape[1], size)
-            leaves = [leaf.to(canvas.device).requires_grad_() for leaf in leaves]
-            optimizer = torch.optim.Adam(leaves, lr=FIT_LR)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, FIT_STEPS)
-            for _ in range(FIT_STEPS):
-                optimizer.zero_grad()
-                # Mean per image, sum over images: the gradient of an image does not depend on the batch size.
-                ((self.canvas(leaves, size) / 2).tanh() - target).square().flatten(1).mean(1).sum().backward()
-                optimizer.step()
-                schedule.step()
-        return [leaf.detach() for leaf in leaves]
+        leaves = [leaf.to(canvas.device) for leaf in self.start(Generators(range(len(canvas))), canvas.shape[1], size)]
+
+        def seen(leaves: Leaves) -> Float[Tensor, "n c *size2"]:
+            return (self.canvas(leaves, size) / 2).tanh()
+
+        return fit_leaves(leaves, seen, target, steps=FIT_STEPS, lr=FIT_LR)
 
     def canvas(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c *size"]:
         """Evaluate each image's network at the centre of every pixel."""

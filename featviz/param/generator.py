@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,6 +21,7 @@ from featviz.io import resize
 from featviz.network.activations import first_tensor
 from featviz.network.state_hash import state_hash, tensors_of
 from featviz.network.weights import load_weights
+from featviz.param.fitting import fit_leaves
 from featviz.param.image import MAX_BATCH
 from featviz.random import Generators
 
@@ -156,17 +158,8 @@ class Generator:
         """Find with Adam latents whose images have the smallest squared error."""
         self._check(images.shape[1])
         size = (images.shape[2], images.shape[3])
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = torch.zeros(len(images), *self.shape, device=images.device, requires_grad=True)
-            optimizer = torch.optim.Adam([leaf], lr=FIT_LR)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, FIT_STEPS)
-            for _ in range(FIT_STEPS):
-                optimizer.zero_grad()
-                # Mean per image, sum over images: the gradient of an image does not depend on the batch size.
-                (self.images([leaf], size) - images).square().flatten(1).mean(1).sum().backward()
-                optimizer.step()
-                schedule.step()
-        return [leaf.detach()]
+        start = [torch.zeros(len(images), *self.shape, device=images.device)]
+        return fit_leaves(start, partial(self.images, size=size), images, steps=FIT_STEPS, lr=FIT_LR)
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
         """Compute the images in [0, 1], differentiably."""

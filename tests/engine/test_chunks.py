@@ -117,7 +117,7 @@ def test_large_views_that_cannot_fit_are_refused_before_they_run(monkeypatch):
     net.module.register_forward_pre_hook(
         lambda _, inputs: sizes.append(inputs[0].shape[-1]) if torch.is_grad_enabled() else None
     )
-    monkeypatch.setattr("featviz.engine.chunks.free_bytes", lambda _: 2**20)
+    monkeypatch.setattr("featviz.engine.chunk_size.free_bytes", lambda _: 2**20)
     with pytest.raises(fv.RenderError) as caught:
         fv.render(net, "conv2:1", size=640, transforms=(), steps=1, execution=SINGLE)
     assert set(sizes) == {32}
@@ -130,7 +130,7 @@ def test_large_views_that_cannot_fit_are_refused_before_they_run(monkeypatch):
     with net.session(["conv2"]) as forward:
         whole = memory.saved_bytes(lambda: forward(images), aside=net.storages)
     assert int(found[1]) == pytest.approx(whole / 2**20, rel=0.1)
-    monkeypatch.setattr("featviz.engine.chunks.free_bytes", lambda _: 2 * whole)
+    monkeypatch.setattr("featviz.engine.chunk_size.free_bytes", lambda _: 2 * whole)
     fv.render(net, "conv2:1", size=640, transforms=(), steps=1, execution=SINGLE)
     assert max(sizes) == 640
 

@@ -11,14 +11,9 @@ from featviz.apps.circuits.walk import Unit
 from featviz.apps.shared.album import Album
 from featviz.apps.shared.batches import IMAGES_FOLDER, copy_images, image_file, rendered_names
 from featviz.apps.shared.classes import class_title
+from featviz.apps.shared.unit_lookup import objective_of
 from featviz.io import Store
 from featviz.network import OUTPUT
-
-
-def objective_of(unit: Unit) -> Any:
-    """Return the objective that a unit's image maximises, as in a sweep."""
-    layer, channel = unit
-    return fv.objectives.Logit(channel) if layer == OUTPUT else fv.objectives.Channel(layer, channel)
 
 
 def title_of(network: fv.Network, unit: Unit) -> str:
@@ -38,7 +33,7 @@ def images_of_sweep(network: fv.Network, store: Store, units: Iterable[Unit]) ->
     Returns:
         Names of images by unit.
     """
-    wanted = {repr(objective_of(unit)): unit for unit in units}
+    wanted = {repr(objective_of(*unit)): unit for unit in units}
     found: dict[Unit, tuple[int, str]] = {}
     names = rendered_names(store, [file.removesuffix(".png") for file in sorted(store.names(IMAGES_FOLDER))])
     for name in sorted(names):
@@ -83,7 +78,7 @@ def plan_images(
     for layer in dict.fromkeys(layer for layer, _ in missing):
         own = [unit for unit in missing if unit[0] == layer]
         titles = [title_of(network, unit) for unit in own]
-        made = album.add([objective_of(unit) for unit in own], [seed] * len(own), titles, **settings)
+        made = album.add([objective_of(*unit) for unit in own], [seed] * len(own), titles, **settings)
         names |= dict(zip(own, made, strict=True))
     return album, names
 

@@ -18,6 +18,7 @@ from featviz.apps.gallery.crops import write_crops
 from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.connections import Connections
 from featviz.apps.shared.diverse import diverse_objective
+from featviz.apps.shared.unit_lookup import objective_of
 from featviz.errors import AddressError, FeatvizError
 from featviz.io import Store
 from featviz.network import OUTPUT
@@ -170,16 +171,6 @@ class Units:
             ]
             for kind, units in found.items()
         }
-
-
-def objective_of(layer: str, channel: int) -> fv.objectives.Objective:
-    """Return the objective of a unit.
-
-    Args:
-        layer: Name of the layer; empty for the class logits.
-        channel: Index of the channel or class.
-    """
-    return fv.objectives.Logit(channel) if layer == OUTPUT else fv.objectives.Channel(layer, channel)
 
 
 def objectives_of(layer: str, channel: int) -> dict[str, Any]:

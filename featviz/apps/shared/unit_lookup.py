@@ -6,8 +6,18 @@ from featviz.apps.shared.classes import class_index
 from featviz.apps.shared.probe import check_channels
 from featviz.apps.shared.targets import Target, as_target
 from featviz.errors import SettingError, shown
-from featviz.network import Network
+from featviz.network import OUTPUT, Network
 from featviz.objectives import Channel, Logit
+
+
+def objective_of(layer: str, channel: int) -> Logit | Channel:
+    """Return the objective of a channel or class, the inverse of `unit_of`.
+
+    Args:
+        layer: Name of the layer; empty for the class logits.
+        channel: Index of the channel or class.
+    """
+    return Logit(channel) if layer == OUTPUT else Channel(layer, channel)
 
 
 def unit_of(network: Network, unit: Target, *, heads: bool = True) -> tuple[str, int]:

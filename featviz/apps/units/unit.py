@@ -8,7 +8,7 @@ from pathlib import Path
 
 import featviz as fv
 from featviz.apps.shared.classes import class_title, network_title
-from featviz.apps.shared.unit_lookup import unit_of
+from featviz.apps.shared.unit_lookup import objective_of, unit_of
 from featviz.apps.units.images import UnitImage, unit_images
 from featviz.apps.units.labels import Labels, read_rows
 from featviz.apps.units.responses import Responses, read_responses
@@ -16,7 +16,7 @@ from featviz.apps.units.summary import Summary, labels_of, summaries
 from featviz.engine import entry_point
 from featviz.io import auto_bar, check_output, free_path, slug, write
 from featviz.network import OUTPUT
-from featviz.objectives import Channel, Logit, ObjectiveSource
+from featviz.objectives import Channel, ObjectiveSource
 
 PHOTOGRAPHS = 9
 """Number of photographs with the highest, near the median, and with the lowest response."""
@@ -166,7 +166,7 @@ def unit(
     )
     known = labels_of(network, found, labels)
     summary = summaries(found, known, [channel])[channel]
-    objective = Logit(channel) if layer == OUTPUT else Channel(layer, channel)
+    objective = objective_of(layer, channel)
     images = unit_images(
         network, objective, layer, channel, summary, found, progress,
         size=size, quality=quality, steps=steps, seed=seed,
