@@ -147,7 +147,8 @@ def check_size(name: str, size: Any) -> Size:
             px.
 
     Raises:
-        SettingError: It is no size, or a side is not in [1, `MAX_SIDE`]; a signal may have `MAX_LENGTH`.
+        SettingError: `size` is not one side or 1 to 3 lengths, or one is not in [1, `MAX_SIDE`]; a signal may have
+            `MAX_LENGTH`.
     """
     try:
         if isinstance(size, bool | str):
@@ -168,7 +169,7 @@ def check_axes(size: Size, axes: int) -> None:
     """Check that a size has one number for each axis of the images.
 
     Raises:
-        SettingError: It has more or fewer.
+        SettingError: `size` has more or fewer.
     """
     if len(size) != axes:
         raise SettingError(f"size must have {axes} number(s), as the images, got {size}")

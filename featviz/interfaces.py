@@ -190,8 +190,7 @@ class RenderContext:
         capture: Runs the network on images in [0, 1] and returns the activations of the named layers.
         channels: Channels of the network's input.
         size: Length of each axis of the optimised images, in px.
-        view: The same of what the network sees at once, in px: a tile, or the whole view where there are no
-            tiles.
+        view: Size of one network input in px: of a tile, or of the whole view where there are no tiles.
         embed_texts: Returns the embeddings of texts, (n, d), that compare with the output of the named layer; `None`
             where there is no network that could.
         batch_statistics: Returns the mean and the standard deviation of each channel of a batch-norm layer's output

@@ -99,7 +99,7 @@ class _AnchoredAdam:
 
 
 class _RecordableAdam:
-    """The same with the rates on the device, and a counter there of the steps done, so that steps can be recorded."""
+    """Adam whose learning rates and count of steps are on the device, so that its steps can be recorded."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ def _check_inner(owner: object, optimizer: object) -> None:
 
 @dataclass(frozen=True)
 class Normalized:
-    """Another optimizer with gradients that are scaled to a root mean square of 1 per image.
+    """Scale the gradient of each image to a root mean square of 1 for another optimizer.
 
     With `Ascent` the rate alone then sets the length of a step. Tensors that a batch shares are scaled on their own.
 
@@ -208,7 +208,7 @@ class Normalized:
 
 @dataclass(frozen=True)
 class Clipped:
-    """Another optimizer with gradients whose root mean square is limited per image.
+    """Limit the root mean square of the gradient of each image for another optimizer.
 
     Longer gradients are shortened and keep their direction. Tensors that a batch shares are limited on their own.
 
@@ -244,7 +244,7 @@ class _ScaledGradients:
 
     @property
     def state(self) -> Sequence[Tensor] | None:
-        """That of the other optimizer."""
+        """State of the wrapped optimizer; `None` if its steps cannot be recorded."""
         return state_of(self.stepper)
 
     def step(self) -> None:
@@ -267,7 +267,7 @@ class _ScaledGradients:
 
 @dataclass(frozen=True)
 class Smoothed:
-    """Another optimizer with blurred gradients, which keeps fine noise out of images parameterized by pixels.
+    """Blur the gradients for another optimizer, to keep fine noise out of images parameterized by pixels.
 
     Args:
         std: Standard deviation of the Gaussian in px, > 0.
@@ -297,7 +297,7 @@ class Smoothed:
 
 @dataclass(frozen=True)
 class LaplacianNormalized:
-    """Another optimizer with gradients in which every octave of spatial frequency is equally strong.
+    """Make every octave of spatial frequency of the gradients equally strong for another optimizer.
 
     Gradients of networks are strongest at high frequencies; this makes large shapes appear as well.
 
@@ -351,7 +351,7 @@ class _FilteredGradients:
 
     @property
     def state(self) -> Sequence[Tensor] | None:
-        """That of the other optimizer."""
+        """State of the wrapped optimizer; `None` if its steps cannot be recorded."""
         return state_of(self.stepper)
 
     def step(self) -> None:

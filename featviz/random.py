@@ -93,10 +93,10 @@ class Generators:
 
 
 def draw_steps(draw: Callable[[Generators], T], rng: Generators, steps: int) -> T:
-    """Make the random draws of several steps in one call, which costs little more than those of one step.
+    """Draw for several steps with one call of `draw`, which costs little more than drawing for one step.
 
-    The first step is drawn to learn which numbers it takes. The same numbers are then taken for the other steps, in the
-    order in which they would be drawn one step after another, and `draw` is called once for all of them.
+    A first call records which random numbers one step takes. Numbers of the same kinds are taken for the other steps in
+    the order of the steps, and `draw` is called once with all of them. Results equal those of drawing step by step.
 
     Args:
         draw: Makes the draws of one step. Those of an image may depend on its own numbers only.

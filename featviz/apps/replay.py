@@ -109,7 +109,7 @@ def check_weights(network: fv.Network, recipe: fv.Recipe) -> None:
     """Check that a network has the weights with which an image was rendered.
 
     Raises:
-        RecipeError: It has others, or optimises other inputs.
+        RecipeError: The network has other weights, or optimises other inputs.
     """
     check_given(network, recipe)
     if list(network.inputs.items()) != list(recipe.inputs):  # packed images depend on the order

@@ -58,7 +58,7 @@ def readable_files(folder: Path, network: fv.Network, results: str) -> Iterator[
         results: Ending of the names of results, such as `-dream`.
 
     Raises:
-        OutputError: It has no such file.
+        OutputError: The folder has no such file.
     """
     from featviz.apps.shared.inputs import inputs_in, read_input
     from featviz.io import is_result, read_image

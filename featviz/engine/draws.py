@@ -38,7 +38,7 @@ class Block:
     """The draws of several steps.
 
     Args:
-        draws: Those of each transform in turn: tensors with a row for each image of each step, and other values,
+        draws: The draws of each transform in turn: tensors with a row for each image of each step, and other values,
             possibly in tuples, lists and dicts.
         steps: Number of steps.
     """

@@ -59,7 +59,7 @@ class Job:
     Args:
         network: What sees the images.
         objectives: The objectives as given. Image *i* has number *i* // `param.batch`.
-        scorers: The same, bound to this render.
+        scorers: The objectives bound to this render.
         param: The image parameterization.
         transforms: The transforms as given.
         view: The fused transforms and the tiles.
@@ -356,7 +356,7 @@ def _size(param: Param, network: Network, start_images: Tensor | None) -> Size:
     """Return the size of the images: that of the param, of the start image or of the network's input.
 
     Raises:
-        SettingError: It has another number of axes than the network's input.
+        SettingError: The size has another number of axes than the network's input.
     """
     size = param.size or (network.size if start_images is None else size_of(start_images))
     if len(size) != len(network.size):

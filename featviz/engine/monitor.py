@@ -47,7 +47,7 @@ MIN_STEPS_OF_CONSTANT = 16
 ROUNDING = 1e-6
 """Largest change of a constant score, relative to the score or to 1, whichever is larger."""
 MAX_ROUNDING = 1e-5
-"""The same of a score that does not rise."""
+"""Largest relative change at which a score that does not rise counts as constant."""
 NOT_FINITE = "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
 NOT_FINITE_AT_START = (
     "the score is NaN or infinite from the first step; check the network's weights, mean and std, and the numbers in "
@@ -92,7 +92,7 @@ def check_differentiable(tensor: Tensor, message: str) -> Tensor:
         message: `BLOCKED` or `NOT_DIFFERENTIABLE`.
 
     Raises:
-        RenderError: It has none.
+        RenderError: The tensor has no gradient.
     """
     if not tensor.requires_grad:
         raise RenderError(message)

@@ -50,7 +50,7 @@ def picture_of(
 
     Args:
         image: In [0, 1].
-        values: The same in the range of the data.
+        values: The image in the range of the data.
         spec: The input of the network.
         alpha: Whether the last channel is alpha.
         rate: Samples per second of a signal; `None` for a time axis in samples.
@@ -126,7 +126,7 @@ def save_numbers(
 
     Args:
         images: In [0, 1].
-        values: The same in the range of the data.
+        values: The images in the range of the data.
         path: A file with one of the endings `NUMBERS`.
         spec: The input of the network.
         texts: Recipe, and report or `None`, as JSON.
@@ -189,7 +189,7 @@ def check_rate(rate: float | None, ending: str = "") -> None:
         ending: Ending of the file, whose format has limits of its own; empty for none.
 
     Raises:
-        SettingError: It is out of its range.
+        SettingError: `rate` is out of its range.
     """
     if rate is None:
         return

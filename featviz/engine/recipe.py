@@ -301,7 +301,7 @@ class Recipe:
         """Read a recipe from JSON.
 
         Raises:
-            RecipeError: It is no recipe, or one of another format.
+            RecipeError: `text` is no recipe, or one of another format.
         """
         try:
             found = json.loads(text)

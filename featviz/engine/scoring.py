@@ -72,7 +72,7 @@ def checked_scores(scores: Any, count: int, objective: object) -> Float[Tensor, 
         objective: The objective, for the message.
 
     Raises:
-        SettingError: It is not one real number per image.
+        SettingError: `scores` is not one real number per image.
     """
     shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
     if shape != (count,):
@@ -86,13 +86,13 @@ def checked_scores(scores: Any, count: int, objective: object) -> Float[Tensor, 
 
 
 def bind(objectives: Sequence[ObjectiveLike], network: Network, size: Size, view: Size) -> tuple[ObjectiveLike, ...]:
-    """Bind objectives to a network and a size: those that depend on either become ones that hold what they need.
+    """Bind objectives to a network and a size, for those that must read or compute something first.
 
     Args:
         objectives: The objectives.
         network: What sees the images.
         size: Length of each axis of the images in px.
-        view: The same of what the network sees of them at once: the images, or tiles of them.
+        view: Size of one network input in px: of the view, or of one of its tiles.
     """
     context = RenderContext(
         network.capture,

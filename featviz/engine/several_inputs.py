@@ -124,7 +124,7 @@ def check_one(network: Network, what: str, given: Any) -> Any:
     """Return the value of an argument for the only input of a network.
 
     Raises:
-        SettingError: It is a dict by name of the input.
+        SettingError: `given` is a dict by name of the input.
     """
     if isinstance(given, Mapping):
         raise SettingError(

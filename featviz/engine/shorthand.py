@@ -44,7 +44,7 @@ def as_param(
         starts: Whether the render starts from a given signal, which may be quiet.
 
     Raises:
-        SettingError: It is no param.
+        SettingError: `param` is no param.
     """
     value = parse_value(param, params, own) if isinstance(param, str) else param
     usual = params.Image() if spec is None else usual_param(spec, starts=starts)

@@ -27,7 +27,7 @@ class View:
     Args:
         transforms: The fused transforms. The last one resizes to the network's size where it accepts no other.
         size: Length of each axis of the views in px, as height and width.
-        tile: The same of the tiles; often the size of the view itself.
+        tile: Length of each axis of a tile in px; that of the views where there is one tile.
     """
 
     transforms: tuple[Transform, ...]

@@ -75,7 +75,7 @@ def read_photograph(file: str | Path, *, size: int | Size = 224, channels: int =
 
     Raises:
         OutputError: The file cannot be read.
-        SettingError: It has another number of channels, or values outside of [0, 1].
+        SettingError: The image has another number of channels, or values outside of [0, 1].
     """
     return middle(_read(file, channels), channels, as_size(size))
 
@@ -93,7 +93,7 @@ def read_whole_photograph(file: str | Path, *, longer_side: int, channels: int =
 
     Raises:
         OutputError: The file cannot be read.
-        SettingError: It has another number of channels, or values outside of [0, 1].
+        SettingError: The image has another number of channels, or values outside of [0, 1].
     """
     image = _read(file, channels)
     _check_channels(image, channels)
@@ -125,7 +125,7 @@ def read_npy(file: str | Path) -> np.ndarray:
         file: The file.
 
     Raises:
-        OutputError: It is missing or broken.
+        OutputError: The file is missing or broken.
     """
     try:
         # Mapped, a file that claims to be larger than it is is refused before any memory is taken.
@@ -235,7 +235,7 @@ def _check_channels(image: Tensor, channels: int) -> None:
     """Check the number of dimensions and channels of an image.
 
     Raises:
-        SettingError: It has others.
+        SettingError: The image has others.
     """
     if image.ndim != 3 or image.shape[0] != channels:
         raise SettingError(

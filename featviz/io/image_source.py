@@ -99,7 +99,7 @@ def _resized_volume(image: Float[Tensor, "c *size"], size: Size) -> Float[Tensor
     """Resize a signal or a volume along each axis; nothing is cropped.
 
     Raises:
-        SettingError: It has another number of axes.
+        SettingError: The image has another number of axes.
     """
     image = image[:, 0] if image.ndim == 3 and image.shape[1] == 1 == len(size) else image  # a mask of one row
     if image.ndim != 1 + len(size):

@@ -189,7 +189,7 @@ def _still_pixels(picture: PillowImage.Image, name: str, channels: int) -> Float
     """Return the pixels of an image that is not animated.
 
     Raises:
-        OutputError: It is animated, or its values do not tell what is white.
+        OutputError: The image is animated, or its values do not tell what is white.
     """
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format not in MULTI_IMAGE_FORMATS:
@@ -237,7 +237,7 @@ def _light(picture: PillowImage.Image) -> Float[np.ndarray, "h w"]:
     """Return a greyscale image of more than 8 bits, with white as 1.
 
     Raises:
-        OutputError: It has values outside of the range of its mode.
+        OutputError: The image has values outside of the range of its mode.
     """
     white = WHITE_LEVELS[picture.mode]
     values = np.asarray(picture, np.float32)
@@ -307,7 +307,7 @@ def decode_image(data: bytes, channels: int = 3, *, max_pixels: int) -> Float[np
         The image in [0, 1], (channels, h, w), in single precision.
 
     Raises:
-        OutputError: It is too large, broken, animated or not an image.
+        OutputError: The image is too large, broken, animated or not an image.
     """
     with open_image(data, max_pixels=max_pixels) as picture:
         return _still_pixels(picture, _label(data), channels)

@@ -30,7 +30,7 @@ MAX_COLUMNS = 6
 MAX_IMAGES = 64
 """Largest number of images on the contact sheet; a note counts the others."""
 MAX_PICTURES = 8
-"""The same of signals and volumes, each of which takes more time and space."""
+"""Largest number of signals or volumes on it, each of which takes more time and space."""
 
 
 class LiveImages(ImageProgress):

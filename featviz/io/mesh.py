@@ -185,7 +185,7 @@ def _from_file(path: Path) -> Any:
     """Read a file.
 
     Raises:
-        SettingError: It is no mesh that can be read.
+        SettingError: The file is no mesh that can be read.
     """
     wanted = f"give a {', '.join(FORMATS)} file, or {', '.join(SHAPES)}"
     if not is_file(path):
@@ -205,7 +205,7 @@ def _trimesh() -> Any:
     """Import the package that reads meshes.
 
     Raises:
-        SettingError: It is not installed.
+        SettingError: trimesh is not installed.
     """
     if any(find_spec(package) is None for package in ("trimesh", "embreex", "xatlas")):
         raise SettingError("meshes need trimesh, embreex and xatlas; run: pip install 'featviz[mesh]'")

@@ -82,7 +82,7 @@ def parts_of(values: Float[Tensor, "c *whole"], size: Size, axes: str, name: str
         name: What messages call it.
 
     Raises:
-        SettingError: It is shorter than a part.
+        SettingError: A recording or clip is shorter than a part.
     """
     if axes == "zyx":
         return _middle(values, size, clip=False)[None]
@@ -113,7 +113,7 @@ def read_data(file: str | Path, channels: int, axes: str, most: int | None = Non
 
     Raises:
         OutputError: The file is missing or cannot be read, or the package for its format is not installed.
-        SettingError: It has other axes or channels, or values that are not finite.
+        SettingError: The file has other axes or channels, or values that are not finite.
     """
     path, endings = Path(file), SAMPLE_ENDINGS[axes]
     if not is_file(path):

@@ -167,7 +167,7 @@ def check_fps(fps: float, name: str = "fps") -> None:
         name: Name of the argument, for the message.
 
     Raises:
-        SettingError: It is not in [0.01, 1000].
+        SettingError: `fps` is not in [0.01, 1000].
     """
     note = f"(default {DEFAULT_FPS})" if name == "fps" else ""
     check_number(name, fps, at_least=MIN_FPS, at_most=MAX_FPS, note=note)

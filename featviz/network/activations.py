@@ -35,7 +35,7 @@ class Layout:
         transposed: Whether a feature map's columns come before its rows.
         size: Height and width in px to which the layer's network resizes its images; `None` if it does not.
         batch: Index of the batch dimension in the layer's output. In captured activations it is always 0.
-        axes: Number of spatial axes of the network's input. In a network with two, a sequence is a map of one row.
+        axes: Number of spatial axes of the network's input. With 2, outputs (n, c, length) are maps (n, c, 1, length).
     """
 
     kind: Literal["map", "tokens", "vector"]

@@ -67,7 +67,7 @@ def axis_stride(passes: Passes, length: int, other: int | None, axis: int = -1) 
     Args:
         passes: The passes over the network at two sizes.
         length: Length of the map along the axis in the first pass.
-        other: The same in the second pass; `None` if it was refused.
+        other: Length of the map along the axis in the second pass; `None` if it was refused.
         axis: Index of the axis.
     """
     side, larger = passes.spec.size[axis], passes.larger[axis]

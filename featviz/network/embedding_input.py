@@ -195,7 +195,7 @@ def _check_rows(tables: Mapping[str, nn.Embedding], name: str, tokens: TokenSpec
     """Check that an embedding has a row for each token of the vocabulary.
 
     Raises:
-        SettingError: It has not.
+        SettingError: The embedding has fewer rows.
     """
     rows = tables[name].num_embeddings
     if rows < tokens.size:

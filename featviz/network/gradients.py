@@ -31,7 +31,7 @@ IN_PLACE: Set[Callable[..., Any]] = frozenset(
         F.leaky_relu_, F.rrelu_, torch.relu_, Tensor.relu_, F.hardtanh_, F.elu_, F.selu_, F.celu_,
     )
 )  # fmt: skip
-"""Those that always work in place. Others do so if `inplace` is given."""
+"""Functions that always work in place. Others do so if `inplace` is given."""
 BLOCKED_RATIO = 1e-4
 """An image's gradient counts as blocked if a rectifier passes less than this fraction of its norm."""
 POOL_EPSILON = 1e-2

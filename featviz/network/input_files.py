@@ -25,7 +25,7 @@ def read_values(file: str | Path, spec: InputSpec) -> Float[Tensor, "n c *whole"
 
     Raises:
         OutputError: The file cannot be read.
-        SettingError: It has other channels or axes, or most of its values are out of range.
+        SettingError: The file has other channels or axes, or most of its values are out of range.
     """
     found = read_data(file, spec.channels, spec.axes)
     spec.check_values(found, str(file))
@@ -56,7 +56,7 @@ def read_start(file: str | Path, network: Network) -> Float[Tensor, "n c *size"]
 
     Raises:
         OutputError: The file cannot be read.
-        SettingError: It has other channels or axes, or most of its values are out of range.
+        SettingError: The file has other channels or axes, or most of its values are out of range.
     """
     values, spec = read_values(file, network.input), network.input
     return torch.stack([fit_to_input(each, spec) for each in values]) if network.fixed_size else spec.images(values)

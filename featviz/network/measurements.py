@@ -112,7 +112,7 @@ def _explain_count(network: Network, error: Exception) -> None:
     """Raise an error if a module runs on a single image, but not on several.
 
     Raises:
-        ModelError: It does.
+        ModelError: The module runs on a single image only.
     """
     if network.tokens is None and _runs_on(network, 1) and not _runs_on(network, FIRST_BATCH):
         raise ModelError(

@@ -362,7 +362,7 @@ class Network:
 
         Raises:
             AddressError: There is no such layer, or it has another number of channels.
-            SettingError: It is no dictionary.
+            SettingError: `dictionary` is no dictionary.
             WeightsError: The file cannot be read.
         """
         if isinstance(dictionary, str | Path):
@@ -573,7 +573,7 @@ class Network:
             layers: Layers up to which it must run; empty for the whole network.
 
         Raises:
-            ModelError: It does not; the message names the smallest square that it accepts.
+            ModelError: The network does not accept it; the message names the smallest square that it accepts.
         """
         if not self.accepts(size, layers):
             refuse_size(self, size, layers)

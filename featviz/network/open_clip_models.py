@@ -98,7 +98,7 @@ def import_open_clip(model: str) -> Any:
     """Return the package.
 
     Raises:
-        ModelError: It is not installed.
+        ModelError: open_clip is not installed.
     """
     try:
         with _without_log():

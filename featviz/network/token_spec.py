@@ -79,7 +79,7 @@ class TokenSpec:
             embedding: Name of the `nn.Embedding` that looks the token ids up; `None` for the one that gets them.
 
         Raises:
-            SettingError: It is no such tokenizer, or it has no maximum length.
+            SettingError: `tokenizer` is no tokenizer of Hugging Face, or has no maximum length.
         """
         if not is_hugging_face(tokenizer):
             raise SettingError(
@@ -196,7 +196,7 @@ def as_token_spec(tokens: Any) -> TokenSpec:
     """Return a specification as it is, and that of a tokenizer of Hugging Face.
 
     Raises:
-        SettingError: It is neither.
+        SettingError: `tokens` is neither a specification nor a tokenizer.
     """
     return tokens if isinstance(tokens, TokenSpec) else TokenSpec.of(tokens)
 

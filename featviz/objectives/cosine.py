@@ -66,7 +66,7 @@ class Cosine(Unit):
 
         Raises:
             WeightsError: The file is missing, or holds no vector.
-            SettingError: It has no such feature.
+            SettingError: The dictionary has no such feature.
         """
         if isinstance(self.vector, Array):
             return self

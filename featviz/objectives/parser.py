@@ -80,7 +80,7 @@ def as_objective(source: ObjectiveSource, own: Mapping[str, Objective] | None = 
 
     Raises:
         AddressError: The text cannot be parsed.
-        SettingError: It is neither text nor an objective.
+        SettingError: `source` is neither text nor an objective.
     """
     if isinstance(source, str):
         return parse(source, own)
@@ -97,7 +97,7 @@ def as_part(source: ObjectiveSource) -> Objective:
 
     Raises:
         AddressError: The text cannot be parsed.
-        SettingError: It is not an `Objective`, with whose operators others are composed.
+        SettingError: `source` is not an `Objective`, with whose operators others are composed.
     """
     found = as_objective(source)
     if not isinstance(found, Objective):
@@ -159,7 +159,7 @@ def _parse_number(text: str, match: re.Match[str]) -> float:
     """Return the value of a number.
 
     Raises:
-        AddressError: It is larger than a floating-point number can be.
+        AddressError: The number is larger than a floating-point number can be.
     """
     number = match[0]
     value = whole_number(number) if number.isdecimal() else float(number)
@@ -172,7 +172,7 @@ def _parse_name(text: str, match: re.Match[str], own: Mapping[str, Objective]) -
     """Return the token of a name: a value of the user's, a term, or a unit. Terms with brackets have any spelling.
 
     Raises:
-        AddressError: It is called like a term, and there is no such term.
+        AddressError: The name is called like a term, and there is no such term.
     """
     name, column, known = match[0], match.start(), terms()
     if name in own:

@@ -211,7 +211,7 @@ class Generator:
         """Run the module on one latent, and check its output.
 
         Raises:
-            SettingError: It is no image with this number of channels.
+            SettingError: The module puts out no image with this number of channels.
         """
         device = next((each.device for each in self.module.parameters()), torch.device("cpu"))
         try:
@@ -251,7 +251,7 @@ def _own_copy(given: nn.Module | Callable[[], nn.Module]) -> tuple[str, nn.Modul
     """Return the name of a module and a frozen copy of it in eval mode.
 
     Raises:
-        SettingError: It is no module, and makes none.
+        SettingError: `given` is no module, and makes none.
     """
     module, name = given, type(given).__name__
     if not isinstance(given, nn.Module) and callable(given):

@@ -63,7 +63,7 @@ class Image:
 
     @property
     def traits(self) -> ParamTraits:
-        """Those of the spatial part."""
+        """Traits of the spatial part."""
         return param_traits_of(self.spatial)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:

@@ -186,7 +186,7 @@ def as_prior(prior: Any) -> str | None:
         The path; `None` for `None`.
 
     Raises:
-        SettingError: It is something else.
+        SettingError: `prior` is neither a prior nor the path of one.
     """
     if prior is None or isinstance(prior, str | Path):
         return None if prior is None else str(prior)

@@ -84,7 +84,7 @@ def _input_of(network: Network) -> InputSpec:
     """Return the input of a network that reads images or other data with spatial axes.
 
     Raises:
-        SettingError: It is no network, reads text, or optimises several inputs.
+        SettingError: `network` is no network, reads text, or optimises several inputs.
     """
     check_kind("network", network, Network, "use fv.load(name), or fv.Network(module, size=..., mean=..., std=...)")
     if network.tokens is not None:
@@ -149,7 +149,7 @@ def _tensors(images: Any, shape: str) -> list[Tensor]:
     """Return the tensors of a sequence.
 
     Raises:
-        SettingError: It is something else.
+        SettingError: `images` is no sequence of tensors.
     """
     if (
         isinstance(images, Iterable)

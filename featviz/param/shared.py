@@ -52,7 +52,7 @@ class Shared:
 
     @property
     def traits(self) -> ParamTraits:
-        """Those of the images' own part; the batch is coupled, and the shared canvases fix the size."""
+        """Traits of the images' own part, with a coupled batch and one size, as the shared canvases have."""
         return replace(param_traits_of(self.own), couples_batch=True, any_size=False)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:

@@ -40,7 +40,7 @@ class Wrapper:
 
     @property
     def traits(self) -> ParamTraits:
-        """Those of the inner param."""
+        """Traits of the inner param."""
         return self.param.traits
 
 
@@ -109,7 +109,7 @@ class Masked(Wrapper):
 
     @property
     def traits(self) -> ParamTraits:
-        """Those of the inner param; the size is that of the start image."""
+        """Traits of the inner param, with one size, which is that of the start image."""
         return replace(self.param.traits, any_size=False)
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
@@ -168,7 +168,7 @@ class Stack(Wrapper):
 
     @property
     def traits(self) -> ParamTraits:
-        """Those of the inner param; the batch is coupled, and the fixed images have one size."""
+        """Traits of the inner param, with a coupled batch and one size, as the fixed images have."""
         return replace(self.param.traits, couples_batch=True, any_size=False)
 
     @property

@@ -20,7 +20,7 @@ def check_draws(
         note: What to add to the message.
 
     Raises:
-        SettingError: It is neither, or may be out of the range.
+        SettingError: `value` is neither a number nor a distribution, or may be out of the range.
     """
     if not isinstance(value, Distribution):
         check_number(name, value, above=above, at_least=at_least, note=note)
@@ -39,7 +39,7 @@ def check_px(name: str, px: int) -> None:
         px: The distance.
 
     Raises:
-        SettingError: It is negative, too large or not a whole number.
+        SettingError: `px` is negative, too large or not a whole number.
     """
     check_number(name, px, at_least=0, at_most=MAX_SIDE, whole=True)
 
@@ -52,7 +52,7 @@ def check_fill(name: str, fill: float | None) -> None:
         fill: Value of the padding; `None` to mirror the image.
 
     Raises:
-        SettingError: It is out of its range.
+        SettingError: `fill` is out of its range.
     """
     if fill is not None:
         check_number(name, fill, at_least=0, at_most=1, note="(default 0.5; None mirrors the image)")

@@ -346,7 +346,7 @@ def _for_axes(transform: object, size: int | Size, axes: int) -> Size:
     """Return a size of a transform for images with this number of axes; one side of a square is one of each axis.
 
     Raises:
-        SettingError: It has another number of axes.
+        SettingError: `size` has another number of axes.
     """
     sides = as_size(size, axes)
     if len(sides) != axes:

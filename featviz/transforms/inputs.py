@@ -43,7 +43,7 @@ class InputTransforms:
 
     @property
     def without_transforms(self) -> InputTransforms:
-        """The same without transforms, which brings the images to the size that the network gets."""
+        """The same inputs without transforms; their images are resized to the input size."""
         return InputTransforms(tuple((name, (), shape, size) for name, _, shape, size in self.parts))
 
     def draw(self, rng: Generators, shape: Shape) -> list[list[Any]]:

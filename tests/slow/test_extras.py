@@ -119,7 +119,7 @@ def folder(tmp_path):
     return tmp_path / "work"
 
 
-LONG = ("atlas", "ray", "signals", "timm", "video", "volumes")
+LONG = ("atlas", "explain", "ray", "signals", "timm", "video", "volumes")
 """Extras that take longest to install."""
 
 
@@ -170,6 +170,7 @@ def test_notebooks_show_images_with_the_extra(wheel, folder, tmp_path, monkeypat
     assert line["data"]["text/plain"].startswith("render: 100% in ") and "image/png" in picture["data"]
 
 
+@pytest.mark.long
 def test_without_notebooks_live_is_a_bar(wheel, folder, tmp_path):
     python = make_environment(tmp_path / "env", wheel) / "python"
     code = f"import contextlib, sys\nwith contextlib.redirect_stderr(sys.stdout):\n    {RENDER.replace(chr(10), '; ')}"

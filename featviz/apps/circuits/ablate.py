@@ -24,7 +24,7 @@ class Ablation:
     Args:
         response: Mean activation at the strongest position of each exemplar.
         excitatory: Fall of the response without the strongest excitatory inputs.
-        inhibitory: The same without the strongest inhibitory inputs; negative where the response rises.
+        inhibitory: Fall of the response without the strongest inhibitory inputs; negative where the response rises.
         random: The mean fall without as many random inputs as `excitatory` has.
         single: Fall without each input alone, by channel.
         count: Number of excitatory inputs that are ablated together.

@@ -37,7 +37,7 @@ class Concept:
         dictionary: A dictionary of kind `"probe"` with one feature, which names its layer.
 
     Raises:
-        SettingError: It is another dictionary.
+        SettingError: `dictionary` is of another kind.
 
     Source: Kim et al. 2018, https://arxiv.org/abs/1711.11279.
     Differs: one number per channel instead of one per channel and position, so that the concept may be anywhere.

@@ -148,7 +148,7 @@ def divergence(p: Float[Tensor, " n"], q: Float[Tensor, " n"]) -> float:
 
     Args:
         p: Probabilities that add up to 1.
-        q: The same.
+        q: Probabilities that add up to 1.
 
     Returns:
         In [0, 1]: 0 for equal distributions, 1 for distributions without a common class.

@@ -140,7 +140,7 @@ def _check_judge(networks: Sequence[fv.Network], judge: fv.Network) -> None:
     """Check that a network may judge the images of others.
 
     Raises:
-        SettingError: It is one of them, takes other images, or puts out no probabilities.
+        SettingError: The judge is one of the networks, takes other images, or puts out no probabilities.
     """
     for network in (networks[0], networks[-1]):
         check_judge(network, judge)
@@ -157,7 +157,7 @@ def _open_store(output: str | Path, photographs: str | Path) -> Store:
     """Return the folder of the page.
 
     Raises:
-        SettingError: It is not on this machine.
+        SettingError: `output` is not on this machine.
         OutputError: It lies within the folder of photographs.
     """
     next(images_in(photographs))

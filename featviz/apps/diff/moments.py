@@ -18,7 +18,7 @@ class Moments:
 
     Args:
         first: Number of columns in each block of the first table.
-        second: The same for the second table.
+        second: Number of columns in each block of the second table.
 
     Source: Chan, Golub and LeVeque 1983, https://doi.org/10.1080/00031305.1983.10483115, shifted data.
     """

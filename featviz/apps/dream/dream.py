@@ -151,7 +151,7 @@ def load_start(network: fv.Network, image: GivenImage) -> tuple[Float[Tensor, "1
 
     Raises:
         OutputError: The file is missing or cannot be read.
-        SettingError: It has another shape, or values outside of [0, 1].
+        SettingError: `image` has another shape, or values outside of [0, 1].
     """
     return load_image(image, network.channels) if len(network.size) == 2 else (as_data(network, image), None)
 

@@ -101,7 +101,7 @@ def _from_matrix(network: fv.Network, limit: int | None) -> Embeddings:
     """Return the rows of a text network's embedding matrix, by their tokens.
 
     Raises:
-        SettingError: It is no text network.
+        SettingError: The network does not read text.
     """
     if network.tokens is None:
         raise fv.SettingError(

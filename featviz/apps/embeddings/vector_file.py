@@ -218,7 +218,7 @@ def _open(file: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Open a file, decompressed if it is compressed; yields that and the raw file.
 
     Raises:
-        OutputError: It is missing or cannot be read, now or later.
+        OutputError: The file is missing or cannot be read, now or later.
     """
     if not is_file(file) and os.path.exists(file):  # noqa: PTH110  # a pipe would be waited for
         raise OutputError(f"{file} is {'a folder' if is_folder(file) else 'no regular file'}; give a file of vectors")

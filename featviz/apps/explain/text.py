@@ -262,7 +262,7 @@ def read_text(network: fv.Network, given: Any) -> tuple[fv.Network, Float[Tensor
         given: A str, or token ids.
 
     Raises:
-        SettingError: It is an image or something else, or the network does not take it.
+        SettingError: `given` is no text, or the network does not take it.
     """
     tokens = network.tokens
     assert tokens is not None
@@ -279,7 +279,7 @@ def check_no_text(network: fv.Network, given: Any) -> None:
     """Check that what is given for a network that reads images is no text.
 
     Raises:
-        SettingError: It is a str that names no file and does not look like a path.
+        SettingError: `given` is a str that names no file and does not look like a path.
     """
     for each in given if isinstance(given, list | tuple) else [given]:
         if (

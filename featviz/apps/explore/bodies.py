@@ -76,7 +76,7 @@ async def body_of(request: Request, most: int) -> bytes:
         most: Largest number of bytes.
 
     Raises:
-        RequestError: It is too large.
+        RequestError: The body is too large.
     """
     too_large = RequestError(f"at most {most // 1024} kB are accepted", 413)
     length = request.headers.get("content-length", "0")

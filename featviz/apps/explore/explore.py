@@ -194,7 +194,7 @@ def _listen(port: int) -> socket.socket:
     """Open a port of this machine.
 
     Raises:
-        OutputError: It is in use, or may not be opened.
+        OutputError: The port is in use, or may not be opened.
     """
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:

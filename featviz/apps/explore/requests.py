@@ -116,7 +116,7 @@ def read_text(body: Mapping[str, Any], name: str, default: str | None = None, *,
         most: Largest number of characters.
 
     Raises:
-        RequestError: It is missing, too long, or not text.
+        RequestError: The value is missing, too long, or not text.
     """
     value = body.get(name, default)
     if not isinstance(value, str):
@@ -130,7 +130,7 @@ def read_whole(body: Mapping[str, Any], name: str, least: int, most: int, defaul
     """Read a field with a whole number.
 
     Raises:
-        RequestError: It is missing without a default, no whole number, or out of its range.
+        RequestError: The value is missing without a default, no whole number, or out of its range.
     """
     value = body.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -142,7 +142,7 @@ def read_number(body: Mapping[str, Any], name: str, least: float, most: float, d
     """Read a field with a number.
 
     Raises:
-        RequestError: It is no number, or out of its range.
+        RequestError: The value is no number, or out of its range.
     """
     value = body.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
@@ -266,7 +266,7 @@ def read_size(found: Mapping[str, Any], default: Size, most: int) -> Size:
     """Read the size of an image: one side, height and width, or `null` for the default.
 
     Raises:
-        RequestError: It is out of its range.
+        RequestError: The size is out of its range.
     """
     value = found.get("size")
     if value is None:

@@ -56,7 +56,7 @@ class Uploads:
             Its id.
 
         Raises:
-            OutputError: It is no image, or too large.
+            OutputError: `data` is no image, or too large.
         """
         with self._lock:
             image = torch.from_numpy(decode_image(data, self._file_channels, max_pixels=MAX_PIXELS))

@@ -55,7 +55,8 @@ class Trust:
             as similar as photographs of the unit are to each other, 0 as they are to other photographs; NaN at a layer
             that does not separate the two.
         path: Mean over the later half of the layers, weighted by how well each separates the two.
-        agreement: The same mean for the image and images of the unit that were started from photographs of it.
+        agreement: Mean over these layers of the similarity between the paths of the image and of images of the unit
+            that were started from photographs of it.
         labelled: Whether the photographs of the unit are named after its class; otherwise they are those with its
             highest scores.
         alarm: Whether `path` is below `MIN_PATH` or `agreement` below `MIN_AGREEMENT`; `None` if undecided, as the

@@ -217,7 +217,7 @@ def _statistics_of(network: fv.Network) -> MatchStatistics:
         network: The network.
 
     Raises:
-        SettingError: It has no batch norm.
+        SettingError: The network has no batch norm.
     """
     norms = [name for name in batch_norm_layers(network.module) if name in network.table]  # those that run
     if not norms:

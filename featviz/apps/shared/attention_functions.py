@@ -55,8 +55,8 @@ def fused_weights(*args: Any, **kwargs: Any) -> Float[Tensor, "*n queries tokens
     """Return the weights that `F.scaled_dot_product_attention` computes and does not return.
 
     Args:
-        args: The arguments of the function.
-        kwargs: The same.
+        args: The positional arguments of the function.
+        kwargs: Its keyword arguments.
     """
     logits = fused_logits(*args, **kwargs)
     # A query that may read nothing reads nothing, where a softmax would be NaN.
@@ -68,8 +68,8 @@ def mixed_values(weights: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
     Args:
         weights: The attention weights, from `fused_weights`.
-        args: The arguments of the function.
-        kwargs: The same.
+        args: The positional arguments of the function.
+        kwargs: Its keyword arguments.
     """
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
     given = dict(zip(names, args, strict=False)) | kwargs

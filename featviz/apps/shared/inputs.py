@@ -54,7 +54,7 @@ def read_input(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
 
     Raises:
         OutputError: The file cannot be read.
-        SettingError: It has other channels or axes.
+        SettingError: The file has other channels or axes.
     """
     if len(spec.size) == 2:
         return read_photograph(file, size=spec.size, channels=spec.channels)
@@ -140,7 +140,7 @@ def _numbers(network: Network, given: Any) -> Float[Tensor, "c *size"]:
     """Return one array or tensor as an input in [0, 1].
 
     Raises:
-        SettingError: It is something else, has other axes, or numbers outside of [0, 1].
+        SettingError: `given` is no array, has other axes, or numbers outside of [0, 1].
     """
     axes = len(network.size)
     if not isinstance(given, np.ndarray | Tensor):

@@ -86,7 +86,7 @@ def check_method(method: str) -> None:
         method: Name of the method.
 
     Raises:
-        SettingError: It does not exist, or what it needs is not installed.
+        SettingError: There is no such method, or a package that it needs is not installed.
     """
     if method not in METHODS:
         raise fv.SettingError(f"method must be one of {', '.join(METHODS)}, got {method!r}")

@@ -56,7 +56,7 @@ def read_whole(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
 
     Raises:
         OutputError: The file cannot be read.
-        SettingError: It has other channels or axes.
+        SettingError: The file has other channels or axes.
     """
     if len(spec.size) != 2:
         return read_input(file, spec)

@@ -23,7 +23,7 @@ def as_target(target: Target) -> ObjectiveLike:
 
     Raises:
         AddressError: The text cannot be parsed.
-        SettingError: It is no target, or it compares the images of a batch.
+        SettingError: `target` is no target, or compares the images of a batch.
     """
     objective = as_objective(class_or_objective(target))
     if traits_of(objective).compares_images:

@@ -30,7 +30,7 @@ def unit_of(network: Network, unit: Target, *, heads: bool = True) -> tuple[str,
 
     Raises:
         AddressError: There is no such layer, channel or class.
-        SettingError: It is something else.
+        SettingError: `unit` is something else.
     """
     objective = as_target(unit)
     if isinstance(objective, Logit) and (heads or not objective.network):

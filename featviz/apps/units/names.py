@@ -91,7 +91,7 @@ def _names(ranked: Float[Tensor, " n"], areas: Float[Tensor, " labels"], labels:
     pair = _best_pair(ranked, order, labels)
     if pair is not None and pair.auroc > best.auroc + MIN_GAIN:
         best = pair
-    # Single labels and their NOT, or pairs; half of the chance is for each of both kinds.
+    # Bonferroni: single labels with their NOT, and pairs, are two families of tests; each gets half of the chance.
     tried = 2 * len(labels.names) if len(best.labels) == 1 else len(_pairs(order))
     if not _is_sure(best, len(ranked), 2 * tried):
         return []

@@ -237,7 +237,7 @@ def _count_of(kind: str, k: Any, features: int) -> int | None:
     """Return the number of codes above 0 at a position.
 
     Raises:
-        SettingError: It is missing, or out of its range.
+        SettingError: `k` is missing, or out of its range.
     """
     if kind == "kmeans":
         return 1

@@ -298,7 +298,7 @@ def captum() -> Any:
     """Import captum's attribution methods.
 
     Raises:
-        SettingError: It is not installed.
+        SettingError: captum is not installed.
     """
     try:
         import captum.attr

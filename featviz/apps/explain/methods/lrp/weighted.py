@@ -245,7 +245,7 @@ def bounds_between(low: Sequence[Tensor], high: Sequence[Tensor]) -> list[Bounds
 
     Args:
         low: Inputs of the first layers for black images.
-        high: The same for white images.
+        high: Inputs of the first layers for white images.
     """
     return [(torch.minimum(one, other), torch.maximum(one, other)) for one, other in zip(low, high, strict=True)]
 
@@ -254,7 +254,7 @@ def zennit() -> tuple[Any, Any]:
     """Import the rules of zennit and what they are made of.
 
     Raises:
-        SettingError: It is not installed.
+        SettingError: zennit is not installed.
     """
     try:
         from zennit import core, rules
