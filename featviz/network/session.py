@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -35,17 +34,34 @@ if TYPE_CHECKING:
     from featviz.network.network import Network
 
 
-@dataclass(frozen=True, eq=False)
 class Forward:
-    """Runs a working copy of the network up to the last layer needed.
+    """Runs a working copy of a network up to the last layer needed.
 
     Args:
-        module: The working copy. It may be changed: it ends with the session.
-        run: Runs it on images, redirects the gradients of some of them, and replaces outputs of layers.
+        network: The network.
+        layers: The rows of the layers to capture, by name.
+        execution: How to run the network.
     """
 
     module: nn.Module
-    run: Callable[[Tensor, Tensor | None, Mapping[str, Replacement], bool, slice | None], Activations]
+    """The working copy. It may be changed: it ends with the session."""
+
+    def __init__(self, network: Network, layers: Mapping[str, Layer], execution: Execution) -> None:
+        self._network, self._layers = network, layers
+        self._layouts = {name: row.layout for name, row in layers.items()}
+        self._shapes = {name: shape_of(spec) for name, spec in network.inputs.items()}
+        self._normalise, self._chance = network.normaliser(), Chance(network.device)
+        self._draws, self._checkpointed = network.probed.draws, network.probed.checkpointed
+        self._given_count = network.given_images
+        self._memory = network.probed.memory_format if execution.channels_last else torch.contiguous_format
+        self._precision = torch.bfloat16 if execution.precision == "bfloat16" else torch.float32
+        self.module = _prepared_module(network, layers, self._memory, self._precision, fold_pairs=execution.fold)
+        # At one call, a layer is captured before its codes are computed, so that these depend on what is captured.
+        in_order = sorted(layers, key=lambda name: layers[name].base is not None)
+        calls = {name: call_of(layers[name]) for name in in_order}
+        self._capture = hook_outputs(self.module, calls, codings_of(network, layers.values()))
+        # Without layers nothing runs.
+        self._recorded = cuda_graphed(self._run) if execution.graph and layers else self._run
 
     def __call__(
         self,
@@ -68,7 +84,34 @@ class Forward:
         Raises:
             SettingError: Inputs are given per image, `rows` is `None`, and there are not as many images.
         """
-        return self.run(images, redirect, replace, graph, rows)
+        network = self._network
+        if images.requires_grad:
+            check_gradients(self._checkpointed)
+        rows = _rows(network.label, self._given_count, len(images), rows)
+        with self._chance() if self._draws else nullcontext(), rows_of_images(rows):
+            if replace:
+                batch_first = {layer: _batch_first(each, self._layouts[layer]) for layer, each in replace.items()}
+                captured = self._run(images, batch_first)
+            elif redirect is None:
+                captured = self._recorded(images) if graph and rows is None else self._run(images)
+            else:
+                with redirect_gradients(redirect):
+                    captured = self._run(images)
+        tensors = {}
+        for layer, tensor in captured.items():
+            first = tensor.transpose(0, 1) if self._layouts[layer].batch else tensor
+            tensors[layer] = _with_batch(first, self._layers[layer], len(images))
+        size, heads = tuple(images.shape[2:]), network.heads
+        return Activations(tensors, self._layouts, size, heads, outputs_of=network.outputs_of, shapes=self._shapes)
+
+    def _run(self, images: Tensor, replace: Mapping[str, Replacement] = MappingProxyType({})) -> dict[str, Tensor]:
+        """Return the outputs of the captured layers as the module puts them out."""
+        with (
+            torch.autocast(images.device.type, self._precision, enabled=self._precision is torch.bfloat16),
+            SmoothPools() if self._network.smooth_pools else nullcontext(),
+            uncompiled(),
+        ):
+            return self._capture(lambda: self.module(in_memory_format(self._normalise(images), self._memory)), replace)
 
 
 @contextmanager
@@ -89,63 +132,42 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
     Raises:
         AddressError: There is no such layer.
     """
-    found = {layer: network.layer(layer) for layer in frozenset(layers)}
-    layouts = {layer: row.layout for layer, row in found.items()}
-    # At one call, a layer is captured before its codes are computed, so that these depend on what is captured.
-    in_order = sorted(found, key=lambda layer: found[layer].base is not None)
-    calls = {layer: call_of(found[layer]) for layer in in_order}
-    read = {layer if row.base is None else row.base for layer, row in found.items()}
-    tokens_first = [layer for layer, layout in layouts.items() if layout.batch]
+    forward = Forward(network, {layer: network.layer(layer) for layer in frozenset(layers)}, execution)
+    with fast_on_gpu(network.device, benchmark=execution.benchmark):
+        yield forward
 
-    def run(images: Tensor, replace: Mapping[str, Replacement] = MappingProxyType({})) -> dict[str, Tensor]:
-        with (
-            torch.autocast(images.device.type, precision, enabled=lower),
-            SmoothPools() if network.smooth_pools else nullcontext(),
-            uncompiled(),
-        ):
-            return capture(lambda: module(in_memory_format(normalise(images), memory)), replace)
 
-    def forward(
-        images: Tensor, redirect: Tensor | None, replace: Mapping[str, Replacement], graph: bool, rows: slice | None
-    ) -> Activations:
-        if images.requires_grad:
-            check_gradients(network.probed.checkpointed)
-        rows = _rows(network.label, per_image, len(images), rows)
-        with chance() if network.probed.draws else nullcontext(), rows_of_images(rows):
-            if replace:
-                captured = run(images, {layer: _batch_first(each, layouts[layer]) for layer, each in replace.items()})
-            elif redirect is None:
-                captured = recorded(images) if graph and rows is None else run(images)
-            else:
-                with redirect_gradients(redirect):
-                    captured = run(images)
-        captured = captured | {layer: captured[layer].transpose(0, 1) for layer in tokens_first}
-        captured = {layer: _with_batch(tensor, found[layer], len(images)) for layer, tensor in captured.items()}
-        return Activations(
-            captured, layouts, tuple(images.shape[2:]), network.heads, outputs_of=network.outputs_of, shapes=shapes
-        )
+def _prepared_module(
+    network: Network,
+    layers: Mapping[str, Layer],
+    memory: torch.memory_format,
+    precision: torch.dtype,
+    *,
+    fold_pairs: bool,
+) -> nn.Module:
+    """Return a working copy of the module that runs fast.
 
-    normalise, chance, per_image = network.normaliser(), Chance(network.device), network.given_images
-    shapes = {name: shape_of(spec) for name, spec in network.inputs.items()}
-    memory = network.probed.memory_format if execution.channels_last else torch.contiguous_format
-    lower = execution.precision == "bfloat16"
-    precision = torch.bfloat16 if lower else torch.float32
-    recorded = cuda_graphed(run) if execution.graph and layouts else run  # without layers nothing runs
+    Args:
+        network: The network.
+        layers: The rows of the layers to capture, by name.
+        memory: Memory format of the weights.
+        precision: Floating-point type in which convolutions and products run.
+        fold_pairs: Fold batch normalisations into convolutions whose output is not captured.
+    """
     module = network.copy_module()
     place_inputs(module, network.device)
     if network.device.type == "cuda":
         enable_recurrent_gradients(module)
-    if execution.fold:
+    if fold_pairs:
+        read = {name if row.base is None else row.base for name, row in layers.items()}
         fold(module, [pair for pair in network.foldable if not pair.hidden & read])
     if network.runs_out_of_place:
         run_out_of_place(module)
     convert_weights(module, memory, precision)
     speed_up_backward(module)
     if isinstance(module, CombinesNetworks):
-        module.captured = tuple(found)
-    capture = hook_outputs(module, calls, codings_of(network, found.values()))
-    with fast_on_gpu(network.device, benchmark=execution.benchmark):
-        yield Forward(module, forward)
+        module.captured = tuple(layers)
+    return module
 
 
 def _with_batch(tensor: Tensor, layer: Layer, count: int) -> Tensor:
