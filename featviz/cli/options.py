@@ -195,6 +195,12 @@ class JudgeOptions:
         str | None,
         typer.Option(help="Dimension order that the judge expects: NCHW, NHWC or NTCHW. Default: the judge's own."),
     ] = None
+    judge_axes: Annotated[
+        str | None, typer.Option(help="Spatial axes of the judge's input, as for --axes. Default: the judge's own.")
+    ] = None
+    judge_value_range: Annotated[
+        str | None, typer.Option(help="Lowest and highest value for the judge, as -1,1. Default: the judge's own.")
+    ] = None
     judge_head: Annotated[
         str | None,
         typer.Option(help="Layer or output of the judge that puts out the class logits. Default: found."),

@@ -33,16 +33,16 @@ class Chunk:
     """Images that run together.
 
     Args:
-        some: Their indices in the batch.
+        rows: Their indices in the batch.
         draws: What their transforms draw in each step.
     """
 
-    some: slice
+    rows: slice
     draws: StepDraws
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return self.some.stop - self.some.start
+        return self.rows.stop - self.rows.start
 
 
 class Chunks:
@@ -90,7 +90,7 @@ class Chunks:
         while i < len(self._all):
             chunk = self._all[i]
             try:
-                wanted = None if redirect is None else redirect[chunk.some]
+                wanted = None if redirect is None else redirect[chunk.rows]
                 found, reached = self._backward(chunk, done, wanted, want_gradients)
                 scores.append(found)
                 gradients += [] if reached is None else [reached]
@@ -116,10 +116,10 @@ class Chunks:
         larger = math.prod(view.tile) > math.prod(job.view.tile)
         chunks = [small for chunk in self._all for small in self._split(chunk, 1)] if larger else self._all
         for chunk in chunks:
-            images = job.images(job.leaves_of(chunk.some))
+            images = job.images(job.leaves_of(chunk.rows))
             chunk.draws.settle()
-            views, move = view.look(images, drawing(chunk.draws.rng))
-            tiles = [self._score(tile.cut(views), images, _then(move, tile), chunk.some, 1.0) for tile in view.tiles]
+            views, move = view.apply(images, drawing(chunk.draws.rng))
+            tiles = [self._score(tile.cut(views), images, _then(move, tile), chunk.rows, 1.0) for tile in view.tiles]
             scores.append(torch.stack(tiles).mean(0))
         return torch.cat(scores)
 
@@ -139,13 +139,13 @@ class Chunks:
             done: Fraction of the render that is done, in [0, 1].
             redirect: Images whose gradients are redirected through inactive units; `None` for none of them.
         """
-        job, some = self._job, self._all[0].some
+        job, rows = self._job, self._all[0].rows
         # Other tensors with the same memory. The autograd nodes of the leaf tensors may belong to another stream.
         leaves = [leaf.detach().requires_grad_(leaf.requires_grad) for leaf in job.leaves]
         images = job.images(leaves)
-        views, move = job.view.look(images, draw)
+        views, move = job.view.apply(images, draw)
         check_differentiable(views, BLOCKED)
-        scores = self._score(views, images, move, some, done, redirect, graph=False)
+        scores = self._score(views, images, move, rows, done, redirect, graph=False)
         check_differentiable(scores, NOT_DIFFERENTIABLE)
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         return scores.detach(), torch.autograd.grad(-scores.sum(), wanted, allow_unused=True)
@@ -155,7 +155,7 @@ class Chunks:
         seen: Tensor,
         images: Tensor,
         move: MoveMasks,
-        some: slice,
+        rows: slice,
         done: float | Tensor,
         redirect: Tensor | None = None,
         *,
@@ -163,25 +163,25 @@ class Chunks:
     ) -> Float[Tensor, " n"]:
         """Run the network on views, or on one tile of them, and score the images."""
         job = self._job
-        acts = self._forward(seen, redirect=redirect, graph=graph, rows=some)
+        acts = self._forward(seen, redirect=redirect, graph=graph, rows=rows)
         acts = acts.of(images, done=done, move_masks=move, has_alpha=job.has_alpha, **job.packing)
-        return job.scores(acts, some)
+        return job.scores(acts, rows)
 
     def _backward(
         self, chunk: Chunk, done: float, redirect: Tensor | None, want_gradients: bool
     ) -> tuple[Tensor, Gradients | None]:
-        job, some = self._job, chunk.some
+        job, rows = self._job, chunk.rows
         is_whole = len(chunk) == len(job.seeds)
-        leaves = job.leaves if is_whole else [leaf.detach()[some].requires_grad_() for leaf in job.leaves]
+        leaves = job.leaves if is_whole else [leaf.detach()[rows].requires_grad_() for leaf in job.leaves]
         images = job.images(leaves)
-        views, move = job.view.look(images, chunk.draws.next())
+        views, move = job.view.apply(images, chunk.draws.next())
         check_differentiable(views, BLOCKED)
         if want_gradients:
             views.retain_grad()
             images.retain_grad()
 
         def score(seen: Tensor, images: Tensor, move: MoveMasks) -> Tensor:
-            scores = self._score(seen, images, move, some, done, redirect)
+            scores = self._score(seen, images, move, rows, done, redirect)
             return check_differentiable(scores, NOT_DIFFERENTIABLE)
 
         if len(job.view.tiles) == 1:
@@ -190,28 +190,28 @@ class Chunks:
         else:
             scores = _backward_by_tiles(score, job.view.tiles, views, images, leaves, move)
         if not is_whole:
-            _copy_gradients(leaves, job.leaves, some)
+            _copy_gradients(leaves, job.leaves, rows)
         return scores.detach(), Gradients.of(images, views) if want_gradients else None
 
     def _split(self, chunk: Chunk, chunk_size: int) -> list[Chunk]:
         """Cut a chunk into smaller ones without separating images that are compared with each other."""
-        first, cuts = chunk.some.start, [chunk.some.start]
+        first, cuts = chunk.rows.start, [chunk.rows.start]
         for group in self._job.groups:
-            if cuts[-1] < group.start < chunk.some.stop and group.stop - cuts[-1] > chunk_size:
+            if cuts[-1] < group.start < chunk.rows.stop and group.stop - cuts[-1] > chunk_size:
                 cuts.append(group.start)
-        bounds, draws = pairwise([*cuts, chunk.some.stop]), chunk.draws
+        bounds, draws = pairwise([*cuts, chunk.rows.stop]), chunk.draws
         return [
             Chunk(slice(low, high), StepDraws(draws.stack, draws.rng[low - first : high - first], draws.left))
             for low, high in bounds
         ]
 
 
-def _copy_gradients(leaves: Sequence[Tensor], whole: Sequence[Tensor], some: slice) -> None:
+def _copy_gradients(leaves: Sequence[Tensor], whole: Sequence[Tensor], rows: slice) -> None:
     """Write the gradients of a chunk's tensors into those of the whole batch."""
     for target, own in zip(whole, leaves, strict=True):
         if own.grad is not None:
             target.grad = torch.zeros_like(target) if target.grad is None else target.grad
-            target.grad[some] = own.grad
+            target.grad[rows] = own.grad
 
 
 def _backward_by_tiles(

@@ -209,17 +209,17 @@ class Job:
         """Compute the images in [0, 1] from leaf tensors."""
         return self.param.images(leaves, self.size)
 
-    def leaves_of(self, some: slice) -> Leaves:
-        """Return the leaf tensors of some images, which are all where the images share them."""
-        return self.leaves if param_traits_of(self.param).couples_batch else [leaf[some] for leaf in self.leaves]
+    def leaves_of(self, rows: slice) -> Leaves:
+        """Return the rows of the leaf tensors; the whole tensors where images share them."""
+        return self.leaves if param_traits_of(self.param).couples_batch else [leaf[rows] for leaf in self.leaves]
 
-    def scores(self, acts: Activations, some: slice) -> Float[Tensor, " n"]:
-        """Score some of the images, each by its own objective.
+    def scores(self, acts: Activations, rows: slice) -> Float[Tensor, " n"]:
+        """Score images, each by its own objective.
 
         Raises:
             SettingError: An objective does not return one score per image.
         """
-        families = self._families(some)
+        families = self._families(rows)
         sizes = [len(numbers) for numbers in families]
         scores = []
         for numbers, part in zip(families, acts.split(sizes), strict=True):
@@ -229,20 +229,20 @@ class Job:
             scores.append(checked_scores(score, len(members), self.objectives[numbers[0]]))
         return torch.cat(scores)
 
-    def _families(self, some: slice) -> list[list[int]]:
-        """Return the number of the objective of each of some images, in one list for those that are scored together."""
-        known = self._known_families.get((some.start, some.stop))
+    def _families(self, rows: slice) -> list[list[int]]:
+        """Return the number of the objective of each image, in one list for those that are scored together."""
+        known = self._known_families.get((rows.start, rows.stop))
         if known is not None:
             return known
         families: list[list[int]] = []
-        for i in range(some.start, some.stop):
+        for i in range(rows.start, rows.stop):
             number = i // self.param.batch
             last = families[-1][-1] if families else None
             if last is not None and (last == number or _are_family(self.scorers[last], self.scorers[number])):
                 families[-1].append(number)
             else:
                 families.append([number])
-        self._known_families[some.start, some.stop] = families
+        self._known_families[rows.start, rows.stop] = families
         return families
 
     def redraw(self, leaves: Leaves) -> Callable[[Size], Tensor] | None:
@@ -323,10 +323,10 @@ def _check_given(network: Network, count: int) -> None:
     Raises:
         SettingError: Inputs are given per image, for another number of images than those of the render.
     """
-    if network.given_images not in (None, count):
+    if network.given_count not in (None, count):
         raise SettingError(
-            f"{network.label} has inputs per image, for {network.given_images} image(s), and {count} are rendered; "
-            f"give batch={network.given_images} or as many objectives, or other inputs with net.with_given(...)"
+            f"{network.label} has inputs per image, for {network.given_count} image(s), and {count} are rendered; "
+            f"give batch={network.given_count} or as many objectives, or other inputs with net.with_given(...)"
         )
 
 

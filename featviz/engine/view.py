@@ -100,7 +100,7 @@ class View:
             cut = f"a view of {show_size(self.size)} px is cut into tiles of {show_size(self.tile)}"
             raise SettingError(f"{objective} needs the full view, but {cut}; use a smaller image or larger tiles")
 
-    def look(self, images: Float[Tensor, "n c *size"], draw: Draw) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
+    def apply(self, images: Float[Tensor, "n c *size"], draw: Draw) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
         """Transform the images.
 
         Args:

@@ -45,7 +45,7 @@ def combine(**networks: Network) -> Network:
     reading = [name for name, network in networks.items() if network.tokens is not None]
     if reading:
         raise SettingError(f"combined networks must read images; {reading[0]} reads text")
-    own = [name for name, network in networks.items() if network.given_images is not None]
+    own = [name for name, network in networks.items() if network.given_count is not None]
     if own:
         raise SettingError(
             f"combined networks need inputs that are the same for all images; {own[0]} has some per image"

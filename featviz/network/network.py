@@ -442,7 +442,7 @@ class Network:
         return {f"{part}.{name}".lstrip("."): each for part, inputs in parts for name, each in inputs.given.items()}
 
     @property
-    def given_images(self) -> int | None:
+    def given_count(self) -> int | None:
         """Number of images for which inputs are given per image; `None` where all images get the same."""
         counts = (inputs.count for inputs in inputs_in(self.module).values())
         return next((count for count in counts if count is not None), None)

@@ -52,7 +52,7 @@ class Forward:
         self._shapes = {name: shape_of(spec) for name, spec in network.inputs.items()}
         self._normalise, self._chance = network.normaliser(), Chance(network.device)
         self._draws, self._checkpointed = network.probed.draws, network.probed.checkpointed
-        self._given_count = network.given_images
+        self._given_count = network.given_count
         self._memory = network.probed.memory_format if execution.channels_last else torch.contiguous_format
         self._precision = torch.bfloat16 if execution.precision == "bfloat16" else torch.float32
         self.module = _prepared_module(network, layers, self._memory, self._precision, fold_pairs=execution.fold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import typing
 
@@ -67,3 +68,21 @@ def test_a_dream_on_a_clip_counts_pixels(output, tmp_path, monkeypatch):
 def test_the_help_gives_the_default_weight_of_matching():
     (option,) = typing.get_type_hints(options.MatchOptions, include_extras=True)["match_weight"].__metadata__
     assert option.help.endswith(f" Default: {MATCH_WEIGHT:g}.")
+
+
+def test_a_judge_has_all_options_of_an_input_specification():
+    own = {f"judge_{field.name}" for field in dataclasses.fields(options.InputOptions)}
+    assert own <= {field.name for field in dataclasses.fields(options.JudgeOptions)}
+
+
+def test_a_bare_module_of_signals_judges_signals(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n\n\ndef bare():\n"
+        "    return nn.Sequential(nn.Conv1d(1, 2, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten())\n"
+    )
+    given = {"model": "nets.py:bare", "device": "cpu"}
+    judge = options.JudgeOptions(
+        judge_input_size="40", judge_mean="0", judge_std="1", judge_axes="x", judge_value_range="-2,2"
+    ).load(**given)
+    assert judge.input == fv.InputSpec((40,), (0.0,), (1.0,), axes="x", value_range=(-2.0, 2.0))
