@@ -83,11 +83,9 @@ class StepDraws:
         if not self._is_ahead or not self.left:
             return None
         if self._used == self._block.steps:
+            steps = min(self.left, BLOCK_STEPS, max(1, BLOCK_BYTES // self._bytes))
             self.rng.mark()
-            self._block, self._used = (
-                self._draw_block(min(self.left, BLOCK_STEPS, max(1, BLOCK_BYTES // self._bytes))),
-                0,
-            )
+            self._block, self._used = self._draw_block(steps), 0
         return self._block, self._used
 
     def next(self) -> Draw:
@@ -103,7 +101,10 @@ class StepDraws:
         return lambda transform, shape: self._take(next(position), transform, shape)
 
     def restart(self) -> None:
-        """Return the generators to their state before the current step, which will be drawn again."""
+        """Return the generators to their state before the current step, so that others can draw it again.
+
+        Afterwards only `stack`, `rng` and `left` are valid: the step is drawn by new values for fewer images each.
+        """
         self._return()
         self.left += 1
 
@@ -114,9 +115,11 @@ class StepDraws:
             self._block, self._used = Block([], 0), 0
 
     def _return(self) -> None:
+        """Return the generators to their state before the current step."""
         self._redo(self._used - 1 if self._is_ahead else 0)
 
     def _redo(self, steps: int) -> None:
+        """Return the generators to the last mark, which is before the block, and draw some steps of it again."""
         self.rng.rewind()
         for _ in range(steps):
             self._draw_all(self.rng)
