@@ -91,7 +91,7 @@ def _check_views_fit(job: Job, forward: Forward, group: slice) -> None:
         return
     with torch.no_grad():
         images = job.images(job.leaves_of(group))
-        corner, _ = job.view.apply(images, drawing(Generators(range(count))))
+        corner, _ = job.view.transformed(images, drawing(Generators(range(count))))
         for axis, side in enumerate(part, start=2):
             corner = corner.narrow(axis, 0, side)
     corner = corner.clone().requires_grad_()
@@ -110,7 +110,7 @@ def _bytes_per_image(job: Job, forward: Forward, group: slice) -> float:
     leaves = [leaf.detach().requires_grad_() for leaf in job.leaves_of(group)]
 
     def run() -> object:
-        views, _ = job.view.apply(job.images(leaves), drawing(Generators(range(count))))
+        views, _ = job.view.transformed(job.images(leaves), drawing(Generators(range(count))))
         return forward(job.view.tiles[0].cut(views), rows=group)
 
     known = _image_bytes.setdefault(job.network, {})

@@ -118,7 +118,7 @@ class Chunks:
         for chunk in chunks:
             images = job.images(job.leaves_of(chunk.rows))
             chunk.draws.settle()
-            views, move = view.apply(images, drawing(chunk.draws.rng))
+            views, move = view.transformed(images, drawing(chunk.draws.rng))
             tiles = [self._score(tile.cut(views), images, _then(move, tile), chunk.rows, 1.0) for tile in view.tiles]
             scores.append(torch.stack(tiles).mean(0))
         return torch.cat(scores)
@@ -143,7 +143,7 @@ class Chunks:
         # Other tensors with the same memory. The autograd nodes of the leaf tensors may belong to another stream.
         leaves = [leaf.detach().requires_grad_(leaf.requires_grad) for leaf in job.leaves]
         images = job.images(leaves)
-        views, move = job.view.apply(images, draw)
+        views, move = job.view.transformed(images, draw)
         check_differentiable(views, BLOCKED)
         scores = self._score(views, images, move, rows, done, redirect, graph=False)
         check_differentiable(scores, NOT_DIFFERENTIABLE)
@@ -174,7 +174,7 @@ class Chunks:
         is_whole = len(chunk) == len(job.seeds)
         leaves = job.leaves if is_whole else [leaf.detach()[rows].requires_grad_() for leaf in job.leaves]
         images = job.images(leaves)
-        views, move = job.view.apply(images, chunk.draws.next())
+        views, move = job.view.transformed(images, chunk.draws.next())
         check_differentiable(views, BLOCKED)
         if want_gradients:
             views.retain_grad()

@@ -100,8 +100,10 @@ class View:
             cut = f"a view of {show_size(self.size)} px is cut into tiles of {show_size(self.tile)}"
             raise SettingError(f"{objective} needs the full view, but {cut}; use a smaller image or larger tiles")
 
-    def apply(self, images: Float[Tensor, "n c *size"], draw: Draw) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
-        """Transform the images.
+    def transformed(
+        self, images: Float[Tensor, "n c *size"], draw: Draw
+    ) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
+        """Return the images transformed.
 
         Args:
             images: In [0, 1].
