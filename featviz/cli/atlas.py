@@ -143,4 +143,4 @@ def blocks(
         progress=progress(quiet, "blocks", "image"),
         **optimisation.settings,
     )
-    print_pages(made)
+    print_pages(*(made if isinstance(made, list) else [made]))

@@ -9,7 +9,8 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import NetworkOptions, Quiet, StepsOptions, expand_groups, progress
+from featviz.cli.files import exit_if_stopped
+from featviz.cli.options import NetworkOptions, Quiet, StepsOptions, expand_groups, first_given, progress
 
 if TYPE_CHECKING:
     from featviz.apps.embeddings.embeddings import Embeddings
@@ -62,6 +63,10 @@ def embeddings(
             raise fv.SettingError("--render needs a folder of images and a query, such as a.png")
         check_outside(render, source)
         check_output(render)
+    if method is not None and output is None:
+        raise fv.SettingError("--method is about the map; give -o map.html as well")
+    if optimisation != StepsOptions() and render is None:
+        raise fv.SettingError(f"{first_given(optimisation)} is about the image of --render; give that as well")
     if not queries and output is None:
         raise fv.SettingError("there is nothing to do; give a name to look up, or -o map.html")
     settings = optimisation.settings
@@ -76,6 +81,7 @@ def embeddings(
         bar = progress(quiet, "render")
         rendering = fv.render(found.network, found.objective(queries[0]), progress=bar, **settings)
         typer.echo("\n".join(map(str, rendering.save(render))))
+        exit_if_stopped(rendering)
 
 
 def _load(

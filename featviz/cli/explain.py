@@ -14,7 +14,7 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.files import name_in, output_file, readable_files, stem_of
+from featviz.cli.files import exit_if_stopped, name_in, output_file, readable_files, stem_of
 from featviz.cli.options import (
     Classes,
     NetworkOptions,
@@ -207,6 +207,7 @@ def examples(
         **settings,
     )
     typer.echo(found.save(path, rendering))
+    exit_if_stopped(rendering)
 
 
 @app.command(epilog=examples_of("evidence"))

@@ -75,3 +75,18 @@ def readable_files(folder: Path, network: fv.Network, results: str) -> Iterator[
             typer.echo(f"featviz: skipped {file}: {error}", err=True)
         else:
             yield file
+
+
+def exit_if_stopped(rendering: fv.Rendering, expected: int | None = None) -> None:
+    """Exit with status 130 if a render stopped early, after its images were saved.
+
+    Args:
+        rendering: What was rendered.
+        expected: Step at which the render was meant to stop early; `None` for after all of its steps.
+
+    Raises:
+        Exit: It stopped at another step, after Ctrl-C.
+    """
+    if rendering.recipe.until != expected:
+        typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
+        raise typer.Exit(130)

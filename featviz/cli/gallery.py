@@ -157,7 +157,7 @@ def sweep(
     print_pages(made)
 
 
-def print_pages(made: Pages) -> None:
+def print_pages(*made: Pages) -> None:
     """Print where the pages are, and which images could not be rendered or are copies of a photograph.
 
     Args:
@@ -166,10 +166,11 @@ def print_pages(made: Pages) -> None:
     Raises:
         Exit: There are such images; status 1.
     """
-    for what, problem in made.problems.items():
-        typer.echo(f"featviz: {what}: {problem}", err=True)
-    typer.echo(made.page)
-    if made.problems:
+    for pages in made:
+        for what, problem in pages.problems.items():
+            typer.echo(f"featviz: {what}: {problem}", err=True)
+        typer.echo(pages.page)
+    if any(pages.problems for pages in made):
         raise typer.Exit(1)
 
 

@@ -10,6 +10,7 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
+from featviz.cli.files import exit_if_stopped
 from featviz.cli.options import (
     Classes,
     MatchOptions,
@@ -231,9 +232,7 @@ def save(
     for one in own.values() or [rendering]:
         for file in one.save(output or free_path(Path(one.file_name)), rate=rate):
             typer.echo(file)
-    if rendering.recipe.until != expected:
-        typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
-        raise typer.Exit(130)
+    exit_if_stopped(rendering, expected)
 
 
 def check_rate_applies(rate: float | None, axes: str, label: str) -> None:

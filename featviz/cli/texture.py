@@ -9,6 +9,7 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
+from featviz.cli.files import exit_if_stopped
 from featviz.cli.options import NetworkOptions, Quiet, StepsOptions, expand_groups, progress
 
 
@@ -57,3 +58,4 @@ def texture(
             **optimisation.settings,
         )
     typer.echo(found.save(folder))
+    exit_if_stopped(found.rendering)

@@ -193,17 +193,19 @@ def files_in(folder: str | Path, endings: tuple[str, ...], none: str = "no image
         raise OutputError(f"{none} {folder}; it needs files that end in {', '.join(endings)}")
 
 
-def check_outside(output: str | Path, folder: str | Path) -> None:
-    """Check that results are not written into the folder of photographs that is read.
+def check_outside(output: str | Path, *folders: str | Path | None) -> None:
+    """Check that results are not written into a folder of photographs that is read.
 
     Args:
         output: A file, a folder or a URL.
-        folder: The folder of photographs.
+        folders: The folders of photographs; `None` for none.
 
     Raises:
-        OutputError: The output is that folder or lies in it.
+        OutputError: The output is one of the folders or lies in it.
     """
-    if "://" not in str(output) and Path(output).resolve().is_relative_to(Path(folder).resolve()):
+    for folder in folders:
+        if folder is None or "://" in str(output) or not Path(output).resolve().is_relative_to(Path(folder).resolve()):
+            continue
         raise OutputError(f"{output} lies in {folder}, and would be taken for photographs; give an output elsewhere")
 
 

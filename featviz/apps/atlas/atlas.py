@@ -135,7 +135,8 @@ def atlas(
         facts[layer] = {"activations": len(kept)}
         if collected.classes and label is None:
             labels, numbers = (np.asarray(part[kept])[:, 0] for part in (collected.labels, collected.numbers))
-            facts[layer]["purity"] = purity(positions, labels, numbers)
+            share = purity(positions, labels, numbers)
+            facts[layer] |= {} if share is None else {"purity": share}
 
     def write_pages(rendered: RenderedImages) -> list[str]:
         only = "" if label is None else f", class {class_title(network, label)}"

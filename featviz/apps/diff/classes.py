@@ -151,7 +151,7 @@ def divergence(p: Float[Tensor, " n"], q: Float[Tensor, " n"]) -> float:
         q: Probabilities that add up to 1.
 
     Returns:
-        In [0, 1]: 0 for equal distributions, 1 for distributions without a common class.
+        In [0, 1]: 0 for equal distributions, 1 for distributions that do not overlap.
 
     Source: Lin 1991, https://doi.org/10.1109/18.61115.
 

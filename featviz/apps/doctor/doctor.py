@@ -53,12 +53,17 @@ def doctor(network: fv.Network, *, photographs: str | Path | None = None) -> Dia
         return Diagnosis(tuple(wrong_shape))
     images = None
     if photographs is not None:
-        images = torch.stack(list(_readable(network, list(images_in(photographs)))))
+        images = torch.stack(list(_readable(network, Path(photographs))))
     return Diagnosis(tuple(finding for check in CHECKS for finding in check(network, images)))
 
 
-def _readable(network: fv.Network, files: list[Path]) -> Iterator[Float[Tensor, "c h w"]]:
-    """Yield some photographs, evenly spread over the files. A file that cannot be read is skipped."""
+def _readable(network: fv.Network, folder: Path) -> Iterator[Float[Tensor, "c h w"]]:
+    """Yield some photographs of a folder, evenly spread over its files. A file that cannot be read is skipped.
+
+    Raises:
+        OutputError: The folder is missing, or has no image that can be read.
+    """
+    files = list(images_in(folder))
     some, reasons = files[:: math.ceil(len(files) / MAX_PHOTOGRAPHS)], []
     for file in some:
         try:
@@ -67,7 +72,7 @@ def _readable(network: fv.Network, files: list[Path]) -> Iterator[Float[Tensor, 
             reasons.append(str(error))
             warn_of_skipped(file, str(error))
     if len(reasons) == len(some):
-        raise fv.OutputError(f"no photograph of {files[0].parent} can be read: {reasons[0]}")
+        raise fv.OutputError(f"no photograph of {folder} can be read: {reasons[0]}")
 
 
 def check_sizes(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import featviz as fv
@@ -14,6 +15,7 @@ from featviz.apps.replay import RECIPE_NAMES
 from featviz.engine import parse_repr
 from featviz.errors import FeatvizError
 from featviz.io import read_report, slug
+from featviz.network import OUTPUT, InputSpec
 from featviz.objectives import parse
 
 STAND_IN = "start.png"
@@ -71,6 +73,32 @@ def _text(recipe: fv.Recipe) -> str:
         return shown
 
 
+def changes_of(network: fv.Network) -> dict[str, Any]:
+    """Return the arguments of `fv.load` besides model and weights with which a network is loaded as it is.
+
+    Args:
+        network: A network with a name.
+    """
+    own, spec = _own_input(network.name), network.input
+    same = InputSpec(spec.size, spec.mean, spec.std) if own is None else own
+    found: dict[str, Any] = {}
+    for name, value in vars(spec).items():
+        is_needed = own is None and name in ("size", "mean", "std")  # a factory may return a bare module
+        if is_needed or value != getattr(same, name):
+            found["input_size" if name == "size" else name] = value
+    if network.head != OUTPUT:
+        found["head"] = network.head
+    if isinstance(network.outputs, str):
+        found["outputs"] = network.outputs
+    return found
+
+
+@lru_cache
+def _own_input(model: str) -> InputSpec | None:
+    """Return the input specification with which `fv.load` makes a model; `None` for one of the user's."""
+    return None if ":" in model else fv.load(model, weights="none", device="cpu").input
+
+
 class _Render:
     """Writes the call and the command of a render, without default settings."""
 
@@ -113,8 +141,12 @@ class _Render:
         name, weights = self.network.name, self.network.weights
         if not name:
             return "import featviz as fv\n\nnet = fv.Network(...)  # your own network"
-        given = "" if weights in (None, "default") else f", weights={weights!r}"
-        return f"import featviz as fv\n\nnet = fv.load({name!r}{given})"
+        changed = {} if weights in (None, "default") else {"weights": weights}
+        changed |= changes_of(self.network)
+        given = "".join(f", {key}={value!r}" for key, value in changed.items())
+        attached = [(layer, each.file) for layer, each in self.network.dictionaries.items() if each.file]
+        features = "".join(f".with_dictionary({layer!r}, {file!r})" for layer, file in attached)
+        return f"import featviz as fv\n\nnet = fv.load({name!r}{given}){features}"
 
     def _command(self, command: str, words: list[str], settings: dict[str, Any]) -> str | None:
         if not self.network.name:
@@ -123,6 +155,12 @@ class _Render:
             words += ["--model", self.network.name]
         if self.network.weights not in (None, "default"):
             words += ["--weights", str(self.network.weights)]
+        for name, value in changes_of(self.network).items():
+            joint = "x" if name == "input_size" else ","
+            text = joint.join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{name.replace('_', '-')}", text]
+        for layer, each in self.network.dictionaries.items():
+            words += ["--dictionary", f"{each.file}@{layer}"] if each.file else []
         for name, value in settings.items():
             text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
             words += [f"--{name.replace('_', '-')}", text]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from featviz.apps.shared.batches import (
     rendered_names,
     write_image,
 )
+from featviz.apps.shared.cache_key import cache_key
 from featviz.apps.shared.probe import check_positions
 from featviz.io import Store, encode, open_image
 from featviz.objectives import Objective
@@ -187,8 +187,7 @@ class Photographs:
         return self._store.read(f"{folder}/{file}"), ending
 
     def _hash(self, *facts: str) -> str:
-        text = json.dumps([fv.__version__, self._network.fingerprint, *facts])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return cache_key(self._network, fv.__version__, list(self._network.classes), *facts)
 
 
 class _Interruptible:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -42,7 +43,9 @@ class Uploads:
 
     def __init__(self, network: fv.Network, store: Store) -> None:
         self._network, self._store = network, store
-        names = sorted(name.removesuffix(".png") for name in store.names(FOLDER))
+        folder = None if store.path is None else store.path / FOLDER
+        files = store.names(FOLDER) if folder is None else sorted(store.names(FOLDER), key=partial(_written_at, folder))
+        names = [name.removesuffix(".png") for name in files]
         self._known: OrderedDict[str, None] = OrderedDict.fromkeys(name for name in names if IDS.fullmatch(name))
         self._lock = Lock()
 
@@ -136,3 +139,11 @@ class Uploads:
             {"index": i, "name": classes[i] if i < len(classes) else str(i), "probability": round(p, 4)}
             for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)
         ]
+
+
+def _written_at(folder: Path, name: str) -> float:
+    """Return when a file was written; 0 if it is gone."""
+    try:
+        return (folder / name).stat().st_mtime
+    except OSError:
+        return 0.0

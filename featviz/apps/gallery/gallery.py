@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,11 @@ from featviz.apps.gallery.earlier import with_earlier_cards
 from featviz.apps.gallery.matching import PROBABILITY, Matching, add_copies_to_pages, facts_of, mark_copies
 from featviz.apps.gallery.page import Page, Photograph, make_card
 from featviz.apps.judge.judge import VERDICTS
-from featviz.apps.match import MATCH_WEIGHT, Nearest
+from featviz.apps.match import BATCH_NORM, MATCH_WEIGHT, Nearest
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, image_file
-from featviz.apps.shared.classes import class_title, find_classes, network_title
+from featviz.apps.shared.cache_key import cache_key
+from featviz.apps.shared.classes import class_title, find_classes, network_title, unique_name
 from featviz.apps.shared.diverse import diverse_objective
 from featviz.apps.shared.input_pictures import encode_input
 from featviz.apps.shared.judge_classes import check_judge, class_indices
@@ -27,7 +27,7 @@ from featviz.apps.shared.photographs import photographs_of_classes
 from featviz.engine import entry_point
 from featviz.engine.shorthand import as_param
 from featviz.errors import warn
-from featviz.io import Store, auto_bar, new_store, unique_slug
+from featviz.io import Store, auto_bar, check_outside, new_store, unique_slug
 from featviz.network import OUTPUT
 
 PAIR_IMAGES = 5
@@ -58,7 +58,7 @@ def gallery(
     """Render the classes of a network, as a page that opens from the disk.
 
     Images that are in the folder are not rendered again, so an interrupted gallery continues where it stopped. The
-    page shows what the last call asked for; images of other settings stay in the folder for later calls.
+    page also keeps the classes of earlier calls, with their images and photographs; those of this call replace theirs.
 
     Args:
         network: A classifier.
@@ -99,6 +99,7 @@ def gallery(
         raise fv.SettingError(f"diversity needs per_class >= 2, got {per_class}")
     if classes is not None and not len(classes):
         raise fv.SettingError("classes must not be empty; give some, or None for all")
+    check_outside(output, photographs, None if match == BATCH_NORM else match)
     if OUTPUT not in network.table:
         raise fv.SettingError(f"a gallery needs a single network, got {network.label} combined; give one of them")
     titles = _titled(network, range(network.table[OUTPUT].channels) if classes is None else classes)
@@ -115,7 +116,7 @@ def gallery(
             names = f"'{example} 1{ending}' or '{example}/1{ending}'"
             named = f"no photograph in {photographs} is named after a class, such as {names}"
             warn(f"{named}; none is shown")
-        objectives = [fv.objectives.Logit(_name(network, title, index)) for title, index in titles.items()]
+        objectives = [fv.objectives.Logit(unique_name(network, index)) for index in titles.values()]
         matching = Matching.of(network, dict(zip(titles, objectives, strict=True)), match, match_weight)
         album, settings = Album(network, store), {"quality": quality, "steps": steps}
         _add_classes(album, list(titles), matching.objectives, per_class, diversity, size, seed, settings)
@@ -142,11 +143,6 @@ def _titled(network: fv.Network, names: Sequence[str | int]) -> dict[str, int]:
         AddressError: There is no such class.
     """
     return {class_title(network, index): index for index in find_classes(network, names)}
-
-
-def _name(network: fv.Network, title: str, index: int) -> str | int:
-    """Return the name of a class, or its index where it has no name or shares it with another class."""
-    return title if title in network.classes else index
 
 
 def _check_judge(network: fv.Network, judge: fv.Network, titles: Mapping[str, int], store: Store) -> None:
@@ -243,10 +239,8 @@ def _verdicts(store: Store, names: Sequence[str], network: fv.Network, judge: fv
         Lines of the dialog, by the name of the image.
     """
     assert store.path is not None
-    # A verdict depends on the judge, on its normalisation, and on the wording.
-    facts = judge.fingerprint, judge.input, sorted(VERDICTS.values())
-    key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-    found = {}
+    heads = [(net.head, *net.classes) for net in (judge, network)]
+    key, found = cache_key(judge, heads, sorted(VERDICTS.values())), {}
     for name in names:
         file = f"verdicts/{name}-{key}.json"
         found[name] = store.read_json(file)

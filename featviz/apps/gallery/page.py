@@ -82,6 +82,7 @@ class Card:
         problem: Why an image is missing; empty if none is.
         link: Page to which the card links; empty if it opens its images.
         known: Name and scores of the unit; `None` without photographs.
+        column: Column of the unit in the page's search; `None` if it is not there.
     """
 
     title: str
@@ -90,6 +91,7 @@ class Card:
     problem: str = ""
     link: str = ""
     known: Summary | None = None
+    column: int | None = None
 
     @property
     def score(self) -> float | None:

@@ -41,7 +41,7 @@ def make_search(
 
     Args:
         responses: Responses of the layer to the photographs.
-        units: The units of the page, in the order of its cards.
+        units: The units, in the order of the columns.
         shown: Paths of photographs that are on the page, relative to their folder, which are kept.
 
     Returns:

@@ -15,7 +15,7 @@ from featviz.apps.gallery.earlier import with_earlier_cards
 from featviz.apps.gallery.matching import NEGATIVE, Matching, add_copies_to_pages, facts_of, mark_copies
 from featviz.apps.gallery.page import Card, Page, Photograph, card_image, make_card
 from featviz.apps.gallery.search import Search, make_search
-from featviz.apps.match import MATCH_WEIGHT, Nearest
+from featviz.apps.match import BATCH_NORM, MATCH_WEIGHT, Nearest
 from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title, network_title
@@ -55,8 +55,8 @@ def sweep(
     """Render the channels of layers, as one page per layer and an index page.
 
     Images that are in the folder are not rendered again, so an interrupted sweep continues where it stopped, and one
-    with more channels renders only those. The page of a layer shows what the last call asked for. The index links to
-    all layers of the network in the folder, also to those of earlier sweeps.
+    with more channels renders only those. The page of a layer also keeps the units of earlier calls, with their images
+    and photographs; those of this call replace theirs. The index links to all layers of the network in the folder.
 
     Args:
         network: The network.
@@ -102,8 +102,7 @@ def sweep(
     if neurons:
         _check_neurons(network, names)
     units = {layer: _titled(network, layer, channels) for layer in dict.fromkeys(names)}
-    if photographs is not None:
-        check_outside(output, photographs)
+    check_outside(output, photographs, None if match == BATCH_NORM else match)
     with new_store(output) as store:
         found = {}
         if photographs is not None:
@@ -248,8 +247,12 @@ def _write_layer(
     store, page = rendered.store, _page_file(layer)
     crops, search = ({}, None) if found is None else _searchable(store, network, found)
     known, facts = {} if found is None else found.known, facts_of(nearest)
+    columns = {} if search is None or found is None else {k: i for i, k in enumerate(found.examples.channels)}
     cards = [
-        make_card(rendered, title, images, crops.get(titles[title], ()), facts, known.get(titles[title]))
+        replace(
+            make_card(rendered, title, images, crops.get(titles[title], ()), facts, known.get(titles[title])),
+            column=columns.get(titles[title]),
+        )
         for title, images in album.cards.items()
     ]
     cards = with_earlier_cards(rendered, page, network, cards, album.cards, titles)

@@ -96,7 +96,7 @@ def judge(
     Raises:
         RecipeError: A file holds no recipe, or the network cannot be loaded, needs a download or has other weights.
         SettingError: The judge rendered the images itself or does not know a class, or a file is a contact sheet; or
-            `trust` has no photographs or too few.
+            `trust` has no photographs or too few, or images that started from a given one.
         ModelError: The output of a network is not finite, or the network does not accept images of this size.
         OutputError: A file or the folder cannot be read.
     """
@@ -109,7 +109,7 @@ def judge(
         if isinstance(network, str):
             network = fv.load(network, weights=weights or "default", device=str(judge.device))
         subjects = subjects_of_targets(images, target, judge.channels)
-    cases = list(_cases(list(subjects), judge, network, weights, download))
+    cases = list(_cases(list(subjects), judge, network, weights, download=download, trust=trust))
     shares = [None] * len(cases) if photographs is None else percentiles(cases, photographs)
     trusted = [None] * len(cases) if photographs is None or not trust else trusts(cases, photographs)
     verdicts = tuple(
@@ -140,10 +140,12 @@ def _cases(
     judge: fv.Network,
     network: fv.Network | str | None,
     weights: str | Path | None,
+    *,
     download: bool,
+    trust: bool,
 ) -> Iterator[Case]:
     """Find the network and the class of each image, so that errors come before anything is computed."""
-    loaded: dict[str, fv.Network] = {}
+    loaded: dict[str, fv.Network] = {}  # one for all images of a network: photographs are read once for each
     for subject in subjects:
         recipe, unit = subject.recipe, subject.unit
         if isinstance(network, fv.Network):
@@ -156,8 +158,13 @@ def _cases(
                 loaded[key] = load_recipe_network(recipe, weights, str(judge.device), network, download=download)
             found = loaded[key]
         if recipe is not None:
+            if trust and recipe.start is not None:
+                raise fv.SettingError(
+                    f"{subject.name} was started from an image; trust compares images that were rendered from noise"
+                )
             check_weights(found, recipe)
-            found = with_recipe_dictionaries(found, recipe)
+            key = f"{id(found)} {recipe.dictionaries!r}"
+            found = loaded[key] = loaded.get(key) or with_recipe_dictionaries(found, recipe)
         check_judge(found, judge)
         yield Case(subject, found, class_indices(unit, found, judge) if isinstance(unit, CLASS_UNITS) else None)
 

@@ -94,7 +94,7 @@ def check_method(method: str) -> None:
         raise fv.SettingError(f"method {method!r} is not installed; run: pip install 'featviz[atlas]', or give 'pca'")
 
 
-def purity(plane: np.ndarray, labels: np.ndarray, numbers: np.ndarray) -> float:
+def purity(plane: np.ndarray, labels: np.ndarray, numbers: np.ndarray) -> float | None:
     """Return how often the nearest neighbour in the plane has the same label.
 
     Args:
@@ -103,16 +103,18 @@ def purity(plane: np.ndarray, labels: np.ndarray, numbers: np.ndarray) -> float:
         numbers: Index of each row's photograph. Rows of the same photograph do not count as neighbours.
 
     Returns:
-        The share, in [0, 1], estimated from at most `PURITY_SAMPLE` rows.
+        The share, in [0, 1], estimated from at most `PURITY_SAMPLE` rows; `None` for one photograph.
     """
     sample = np.random.default_rng(0).permutation(len(plane))[:PURITY_SAMPLE]
     plane, labels, numbers = plane[sample], labels[sample], numbers[sample]
-    same = 0
+    same = count = 0
     for first in range(0, len(plane), 1000):
         distances = ((plane[first : first + 1000, None] - plane[None]) ** 2).sum(2)
         distances[numbers[first : first + 1000, None] == numbers[None]] = np.inf
-        same += (labels[distances.argmin(1)] == labels[first : first + 1000]).sum()
-    return float(same) / max(1, len(plane))
+        has_neighbour = np.isfinite(distances.min(1))
+        same += (has_neighbour & (labels[distances.argmin(1)] == labels[first : first + 1000])).sum()
+        count += has_neighbour.sum()
+    return float(same) / count if count else None
 
 
 def _fit(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:

@@ -61,7 +61,7 @@ def unit_images(
         unit: Index of the channel or class.
         summary: Scores and facets of the unit.
         responses: Responses to the photographs.
-        progress: Called after each image with the number of images done and the number to render.
+        progress: Called after each render, of one or several images, with the number of images done and that of all.
         settings: `size`, `quality`, `steps` and `seed` of `fv.render`.
 
     Raises:

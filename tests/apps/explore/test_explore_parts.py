@@ -1,10 +1,12 @@
 """The parts of the explorer on their own: the worker, completions, connections, and how an image is made again."""
 
+import os
 import shlex
 import threading
 import time
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import pytest
 import torch
 import toys
@@ -15,12 +17,15 @@ from torch import nn
 import featviz as fv
 from featviz.apps.explore.about import about
 from featviz.apps.explore.complete import Completer
+from featviz.apps.explore.events import Hub
 from featviz.apps.explore.facts import facts_of
+from featviz.apps.explore.photographs import Photographs
 from featviz.apps.explore.requests import PARAMS, TRANSFORMS, RequestError, read_objective
+from featviz.apps.explore.uploads import Uploads
 from featviz.apps.explore.worker import DRAFT, LIVE, MAX_JOBS, SOON, VISIBLE, Job, QueueFullError, Worker
 from featviz.apps.shared.connections import Connections
 from featviz.engine import parse_value
-from featviz.io import Store
+from featviz.io import Store, encode
 
 # ------------------------------------------------------------------------------------------ the worker
 
@@ -338,6 +343,45 @@ def test_the_call_and_the_command_render_the_same_image(text, more, motifnet, tm
     (saved,) = tmp_path.glob("*.png")
     assert fv.Recipe.of(saved).alone.hash == rendering.recipe.hash
     assert facts["objective"] == text
+
+
+def test_the_call_loads_a_network_with_other_settings_as_it_is(motifnet, tmp_path):
+    dictionary = fv.Dictionary(kind="relu", encoder=torch.eye(64)[:5])
+    dictionary.save("five.safetensors")
+    changed = {"mean": (0.4, 0.5, 0.6), "channel_order": "BGR", "size": (48, 64)}
+    net = motifnet.with_input(**changed).with_dictionary("stage2", fv.Dictionary.load("five.safetensors"))
+    rendering = fv.render(net, "stage2~1", steps=1, size=32, progress=None)
+    facts = facts_of(net, "0" * 16, rendering.encoded(), None)
+    names = {}
+    exec(facts["python"], names)
+    assert names["net"].input == net.input and "stage2~" in names["net"].table
+    words = shlex.split(facts["command"])
+    assert words[words.index("--input-size") + 1] == "48x64" and words[words.index("--mean") + 1] == "0.4,0.5,0.6"
+    assert words[words.index("--dictionary") + 1].endswith("five.safetensors@stage2")
+    from featviz.cli import main
+
+    assert main([*words[1:], "--quiet"]) == 0
+    (saved,) = tmp_path.glob("*.png")
+    assert fv.Recipe.of(saved).alone.hash == rendering.recipe.hash
+
+
+def test_maps_and_blocks_are_kept_by_everything_that_decides_them(tmp_path):
+    ids = []
+    nets = (toys.plain(), toys.plain().with_input(mean=(0.4,) * 3), toys.plain(classes=("a", "b", "c", "d", "e")))
+    for net in nets:
+        store = Store(tmp_path / "store")
+        photographs = Photographs(net, store, Hub(lambda _: None), Uploads(net, store))
+        ids.append(photographs._hash("upload", "logit:1"))
+    assert len(set(ids)) == 3
+
+
+def test_the_uploads_that_are_deleted_first_are_the_oldest(tmp_path):
+    store = Store(tmp_path / "store")
+    first = Uploads(toys.plain(), store)
+    names = [first.add(encode(np.full((8, 8, 3), level, np.uint8), ".png")) for level in (10, 20, 30)]
+    for age, name in enumerate(names):
+        os.utime(tmp_path / "store" / "uploads" / f"{name}.png", (1000 + age, 1000 + age))
+    assert list(Uploads(toys.plain(), store)._known) == names
 
 
 def test_a_start_that_is_in_no_file_has_a_name_to_fill_in(motifnet):
