@@ -128,7 +128,7 @@ def render(
     current = partial(job.images, job.leaves)
     report = Reporter(progress, steps, current)
     kept: dict[int, Tensor] = {}
-    done, at_start = 0, _sample(job)
+    done, stopped, at_start = 0, False, _sample(job)
     started = [leaf.detach().clone() for leaf in job.leaves] if network.inputs else []
     with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
         chunks = Chunks(job, forward, last)
@@ -147,11 +147,14 @@ def render(
                     kept[done] = copy_images(current)
                 report(done)
         except KeyboardInterrupt:
-            pass  # return the images so far
+            stopped = True  # return the images so far
         except Exception as error:
             error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
             raise
-        robustness = _robustness(job, chunks, monitor.history(done), robustness_views)
+        try:
+            robustness = _robustness(job, chunks, monitor.history(done), robustness_views)
+        except KeyboardInterrupt:
+            robustness, stopped = None, True
     if done and isinstance(param, InputParams):
         _warn_of_unchanged(param.unchanged(started, job.leaves), job.names)
     used = replace(job.execution, chunk_size=chunks.chunk_size, max_memory=None)
@@ -161,7 +164,7 @@ def render(
         images,
         monitor.history(done),
         job.names,
-        replace(job.recipe(optimizer, steps), execution=repr(used), until=None if done == steps else done),
+        replace(job.recipe(optimizer, steps), execution=repr(used), until=done if stopped or done < steps else None),
         kept,
         monitor.problems((_sample(job) - at_start).abs().flatten(1).amax(1) > MOVED),
         alpha=job.has_alpha,
@@ -208,8 +211,6 @@ def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], vie
     try:
         augmented = torch.stack([chunks.score(job.view) for _ in range(views)]).cpu()
         return Robustness(chunks.score(plain).cpu(), augmented, history[0] if len(history) else augmented.mean(0))
-    except KeyboardInterrupt:
-        return None  # keep the images
     except Exception as error:
         warn(f"the finished images could not be scored: {error}")
         return None

@@ -16,6 +16,9 @@ from featviz.io.array import Array
 from featviz.io.images import read_image
 from featviz.io.resizing import linear_mode, resize
 
+ROUNDING = 1e-5
+"""How far pixels may lie outside of [0, 1]: resizing makes white 1.0000001."""
+
 ImageSource = Any
 """What `as_image_source` accepts: a file, or (channels, h, w) in [0, 1]. Values store a `str` or an `Array`."""
 
@@ -129,7 +132,7 @@ def center_crop(image: Float[Tensor, "c *size"], crop: Size, size: Size) -> Floa
 
 
 def check_unit_range(images: Tensor, name: str) -> None:
-    """Check that images are floating-point numbers in [0, 1].
+    """Check that images are floating-point numbers in [0, 1], up to the rounding of a resized image.
 
     Args:
         images: A tensor of any shape.
@@ -141,6 +144,6 @@ def check_unit_range(images: Tensor, name: str) -> None:
     if not images.numel():
         raise SettingError(f"{name} of shape {tuple(images.shape)} has no pixels")
     low, high = images.min().item(), images.max().item()
-    if not images.is_floating_point() or not (low >= 0 and high <= 1):
+    if not images.is_floating_point() or not (low >= -ROUNDING and high <= 1 + ROUNDING):
         found = f"{images.dtype} from {low:g} to {high:g}"
         raise SettingError(f"{name} holds {found}; give floating-point numbers in [0, 1]")

@@ -116,11 +116,15 @@ def read_mesh(source: Path | str) -> Mesh:
     radius = float(np.linalg.norm(centered, axis=1).max())
     if not radius > 0:
         raise SettingError(f"{source} has no extent: all of its vertices are the same point")
-    return Mesh(np.asarray(centered / radius), np.asarray(shape.faces), np.asarray(uv) % (1 + 1e-9))
+    return Mesh(np.asarray(centered / radius), np.asarray(shape.faces), np.asarray(uv))
 
 
 def sampling_grid(uv: Float[np.ndarray, "... 2"]) -> Float[Tensor, "... 2"]:
-    """Return texture coordinates as those of `torch.nn.functional.grid_sample`, in [-1, 1], downwards."""
+    """Return texture coordinates as those of `torch.nn.functional.grid_sample`, in [-1, 1], downwards.
+
+    A texture repeats outside of [0, 1], so that tiled and UDIM coordinates wrap. They must be interpolated before.
+    """
+    uv = np.where((uv >= 0) & (uv <= 1), uv, uv % 1)
     grid = torch.from_numpy(np.ascontiguousarray(uv, np.float32)) * 2 - 1
     return grid * torch.tensor([1.0, -1.0])
 

@@ -133,7 +133,7 @@ def atlas(
         albums.append(album)
         planes.append(Plane(layer, icons, collected, Path(photographs), len(kept)))
         facts[layer] = {"activations": len(kept)}
-        if collected.classes and label is None:
+        if collected.classes > 1 and label is None:
             labels, numbers = (np.asarray(part[kept])[:, 0] for part in (collected.labels, collected.numbers))
             share = purity(positions, labels, numbers)
             facts[layer] |= {} if share is None else {"purity": share}

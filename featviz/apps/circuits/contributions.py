@@ -8,6 +8,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.circuits.expand import IMAGE, check_order, run_linearised
+from featviz.apps.shared.finite import check_finite
 
 GREY_BASELINE = 0.5
 """Value of a colour of the image that contributes nothing."""
@@ -41,13 +42,14 @@ def contributions(
         The mean over the images, on the CPU.
 
     Raises:
+        ModelError: The response to an image is NaN or infinite.
         AddressError: There is no such layer or channel, the source does not come before the layer, or no weights lie
             between them.
     """
     check_order(network, layer, source)
     with run_linearised(network, layer, source, images) as (acts, leaf, _):
         acts.check_channel(layer, channel)
-        values = acts.channel(layer, channel).unsqueeze(-1).flatten(1)
+        values = check_finite(acts.channel(layer, channel), network, layer).unsqueeze(-1).flatten(1)
         if not values.requires_grad:
             return torch.zeros(network.channels if source == IMAGE else network.layer(source).channels)
         (weights,) = torch.autograd.grad(values.amax(1).sum(), leaf)

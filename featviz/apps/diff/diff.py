@@ -15,7 +15,7 @@ from featviz.apps.diff.measure import measure
 from featviz.apps.diff.moments import Moments
 from featviz.apps.diff.page import network_titles
 from featviz.apps.diff.result import NetworkDiff
-from featviz.apps.diff.similarity import correlations, linear_cka
+from featviz.apps.diff.similarity import correlations, linear_cka, varying
 from featviz.apps.diff.training import match_checkpoints
 from featviz.apps.shared.album import MAX_IMAGES
 from featviz.apps.shared.batches import Backend
@@ -27,6 +27,8 @@ from featviz.io import Store, auto_bar, check_outside, images_in
 
 DEFAULT_THRESHOLD = 0.5
 """Smallest correlation of a match."""
+MIN_DEVIATION = 1e-6
+"""Standard deviation of a logit over the photographs below which it is constant."""
 
 
 @entry_point
@@ -173,6 +175,8 @@ def _classes_of(
 ) -> tuple[ClassChange, ...]:
     """Return classes with the correlations and deviations of their logits, the lowest correlation first.
 
+    Classes whose logit is constant over the photographs in one of the networks are left out: they have no correlation.
+
     Args:
         compared: Title, and index in both networks, of each class.
         moments: Covariances of the logits.
@@ -181,12 +185,14 @@ def _classes_of(
     if moments is None:
         return ()
     correlation = correlations(moments)
-    deviations = [moments.variance(table).clamp(min=1e-24).sqrt() for table in (0, 1)]
+    deviations = [moments.variance(table).sqrt() for table in (0, 1)]
+    varies = [varying(moments, table) & (deviations[table] > MIN_DEVIATION) for table in (0, 1)]
     found = [
         ClassChange(
             title, (i, j), float(correlation[i, j]), deviations=(float(deviations[0][i]), float(deviations[1][j]))
         )
         for title, i, j in compared
+        if varies[0][i] and varies[1][j]
     ]
     found.sort(key=lambda change: change.correlation)
     return tuple(found[:MAX_CLASSES] if limited else found)

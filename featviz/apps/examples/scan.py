@@ -14,6 +14,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.shared.cache_key import cache_key
+from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, write_cached
 from featviz.network import Activations
@@ -205,7 +206,9 @@ def _scan(
         folder, size=network.size, channels=network.channels, spec=network.input, batch=BATCH, skipped=skipped
     ):
         with torch.no_grad():
-            ranking.update(batch.files, *strongest(network.capture(batch.images, [layer]), layer))
+            found = strongest(network.capture(batch.images, [layer]), layer)
+        check_finite(found[0], network, layer)
+        ranking.update(batch.files, *found)
         if progress:
             progress(min(count, batch.read), count)
     return ranking.scan(skipped)
@@ -225,7 +228,7 @@ def _read_cache(file: Path, folder: Path) -> Scan | None:
         with safe_open(file, "pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
             return scan_of(tensors, opened.metadata() or {}, folder)
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, IndexError):
         return None
 
 

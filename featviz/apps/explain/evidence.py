@@ -14,6 +14,7 @@ import featviz as fv
 from featviz.apps.explain.methods.cams import gradient_layer
 from featviz.apps.explain.request import AttributionRequest
 from featviz.apps.shared.classes import class_title
+from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.image_batches import SkippedFiles, image_batches
 from featviz.apps.shared.inputs import inputs_in
 from featviz.apps.shared.probe import noise
@@ -103,7 +104,8 @@ def evidence(
 
     Raises:
         AddressError: There is no such layer, or the network does not put out class logits.
-        SettingError: `top` is < 1, the network has several heads, or the class logits have no gradient in the layer.
+        SettingError: `top` is < 1, the network has several heads or a single output, or the class logits have no
+            gradient in the layer.
         OutputError: The folder is missing, or has no image that can be read.
     """
     if top < 1:
@@ -111,6 +113,11 @@ def evidence(
     if OUTPUT not in network.heads:
         heads = ", ".join(network.heads)
         raise fv.SettingError(f"evidence needs a network with one head, got {heads}; pass each network on its own")
+    if network.table[OUTPUT].channels < 2:
+        raise fv.SettingError(
+            f"evidence is about the predicted classes, and {network.label} has one output; use fv.examples, or "
+            "fv.explain for single images"
+        )
     name = _contributing_layer(network, network.name_of(layer))
     files = sum(1 for _ in inputs_in(photographs, network.input)) if progress else 0
     classes, channels = network.table[OUTPUT].channels, network.table[name].channels
@@ -149,7 +156,7 @@ def _contributions(
     """Return the contribution of each channel to the logit of the predicted class, and the index of that class."""
     with network.session([layer, OUTPUT]) as forward, torch.enable_grad():
         acts = forward(images.to(network.device).requires_grad_())
-        logits = acts.logits()
+        logits = check_finite(acts.logits(), network, OUTPUT)
         labels = logits.argmax(1)
         # An image's logit depends on this image only, so the gradient of the sum holds the gradient of each.
         (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), acts[layer])

@@ -72,7 +72,7 @@ def class_indices(
                 "give another network as --judge"
             )
         return index, judge.classes.index(names[index])
-    outputs = network.table[unit.network].channels
+    outputs = network.layer(unit.network).channels
     judge_outputs = judge.table[OUTPUT].channels if OUTPUT in judge.table else 0
     if judge_outputs != outputs:
         raise fv.SettingError(
@@ -86,7 +86,7 @@ def _own_index(
     unit: fv.objectives.Logit | fv.objectives.Probability, network: fv.Network, names: tuple[str, ...]
 ) -> int:
     """Return the index of a class in the network that rendered it, and check the number of its class names."""
-    outputs = network.table[unit.network].channels
+    outputs = network.layer(unit.network).channels
     if names and len(names) != outputs:
         raise fv.SettingError(
             f"{network.label} must have one class name per output, got {len(names)} names for {outputs} outputs; "

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import featviz as fv
+from featviz.apps.shared.ranks import ranks
 
 METHODS = ("umap", "pca", "tsne")
 FITTED = 10_000
@@ -25,6 +26,8 @@ OUTLIER_PERCENT = 0.5
 """Percentage at each edge that is clipped, since a few outliers would leave little room for the rest."""
 RANK_WEIGHT = 0.6
 """How far each coordinate is moved to its rank, in [0, 1]: dense clusters would leave most of the page empty."""
+PLACE_DIGITS = 5
+"""Digits of a coordinate by which its rank is told."""
 AXES = 64
 """Number of principal axes along which similarity is measured."""
 PURITY_SAMPLE = 5000
@@ -75,8 +78,9 @@ def lay_out(vectors: Rows, method: str, seed: int) -> np.ndarray:
         plane = placed
     low, high = np.percentile(plane, [OUTLIER_PERCENT, 100 - OUTLIER_PERCENT], axis=0)
     plane = ((plane - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
-    ranks = plane.argsort(0, kind="stable").argsort(0, kind="stable") / max(1, rows - 1)  # argsort inverts itself
-    return (plane + RANK_WEIGHT * (ranks - plane)).astype(np.float32)
+    # Rounded, so that equal activations have one rank, and lie at one place.
+    places = (ranks(torch.from_numpy(plane.round(PLACE_DIGITS))) - 1).numpy() / max(1, rows - 1)
+    return (plane + RANK_WEIGHT * (places - plane)).astype(np.float32)
 
 
 def check_method(method: str) -> None:
