@@ -405,3 +405,17 @@ def test_layers_that_are_dead_or_nan_are_named(factor, message, tmp_path):
     with pytest.raises(fv.ModelError) as caught:
         fv.atlas(network, tmp_path, "scaled", tmp_path.parent / f"{tmp_path.name}-out", method="pca")
     assert str(caught.value) == message
+
+
+def test_equal_activations_lie_at_one_place():
+    vectors = np.random.default_rng(0).random((60, 8), np.float32)
+    vectors[20:50] = vectors[20]
+    plane = lay_out(vectors, "pca", 0)
+    assert np.ptp(plane[20:50], axis=0).max() < 1e-5 and len(np.unique(plane.round(4), axis=0)) > 25
+    assert np.ptp(lay_out(np.ones((9, 1), np.float32), "pca", 0), axis=0).max() < 1e-5
+
+
+def test_one_photograph_has_no_purity():
+    plane, labels = np.random.default_rng(0).random((8, 2)), np.zeros(8, int)
+    assert purity(plane, labels, np.zeros(8, int)) is None
+    assert purity(plane, labels, np.arange(8)) == 1

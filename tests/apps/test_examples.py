@@ -6,13 +6,16 @@ import torch
 import toys
 from motifs.draw import draw
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
 
 import featviz as fv
 from featviz.apps.examples import scan
 from featviz.apps.examples.examples import Example, FieldOffsets
 from featviz.apps.shared.image_batches import ImageBatch
 from featviz.cli import main
-from featviz.io import read_image, read_photographs
+from featviz.io import cache_folder, read_image, read_photographs
 
 NAMES = ["moon", "bricks", "spiral"]
 
@@ -171,3 +174,40 @@ def test_the_examples_and_evidence_commands(folder, tmp_path, capsys):
     assert read_image(tmp_path / "stage2-examples.png").shape[2] > 11 * 128
     assert main(["evidence", "photos", "--layer", "stage2", "--quiet"]) == 0
     assert "moon" in capsys.readouterr().out
+
+
+class Exploding(toys.Plain):
+    """Puts out NaN for dark images."""
+
+    def forward(self, x):
+        return super().forward(x / (x.mean((1, 2, 3), keepdim=True) > -0.9))
+
+
+def test_activations_that_are_not_finite_are_refused(tmp_path):
+    for i in (0, 200, 220, 250):
+        Image.new("RGB", (32, 32), (i, i, i)).save(tmp_path / f"{i}.png")
+    net = toys.network(Exploding(), classes=("a", "b", "c", "d", "e"))
+    for call in (
+        lambda: fv.examples(net, tmp_path, "conv2", [0]),
+        lambda: fv.evidence(net, tmp_path, "conv2"),
+    ):
+        with pytest.raises(fv.ModelError, match="puts out NaN or infinite numbers for these photographs"):
+            call()
+
+
+def test_a_single_output_has_no_predicted_class_and_so_no_evidence(tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    net = toys.network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)))
+    with pytest.raises(fv.SettingError, match="^evidence is about the predicted classes, and Sequential has one"):
+        fv.evidence(net, tmp_path)
+
+
+@pytest.mark.parametrize("files", ["[]", '{"0": 5}', "{}"])
+def test_a_cached_scan_with_other_content_is_read_again(motifnet, folder, monkeypatch, files):
+    found = fv.examples(motifnet, folder, "stage2", [0])
+    (cached,) = [file for file in (cache_folder() / "examples").rglob("*") if file.is_file()]
+    with safe_open(cached, "pt") as opened:
+        tensors, about = {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()  # noqa: SIM118
+    save_file(tensors, cached, {**about, "files": files})
+    again = fv.examples(motifnet, folder, "stage2", [0])
+    assert [place.file for place in again.places(0)] == [place.file for place in found.places(0)]

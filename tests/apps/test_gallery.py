@@ -135,12 +135,39 @@ def test_photographs_of_numeric_class_names_and_unreadable_files(tmp_path):
     assert {name: len(images) for name, images in found.items()} == {"3": 1, "4": 1, "dot two": 1}
 
 
+def test_results_are_not_written_among_the_photographs(motifnet, tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "moon.png")
+    for given in ({"photographs": tmp_path}, {"match": tmp_path}):
+        with pytest.raises(fv.OutputError, match="and would be taken for photographs; give an output elsewhere$"):
+            fv.gallery(motifnet, tmp_path / "page", classes=["moon"], steps=STEPS, **given)
+        with pytest.raises(fv.OutputError, match="and would be taken for photographs; give an output elsewhere$"):
+            fv.sweep(motifnet, tmp_path / "page", "stage2", channels=[0], steps=STEPS, **given)
+    assert [file.name for file in tmp_path.iterdir()] == ["moon.png"]
+
+
+def test_ctrl_c_while_images_are_scored_stops_a_gallery_and_is_told_by_a_render(motifnet, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    whole = fv.render(motifnet, "logit:moon", steps=STEPS, size=32, progress=None)
+    with monkeypatch.context() as patched:
+        patched.setattr("featviz.engine.chunks.Chunks.score", interrupt)
+        found = fv.render(motifnet, "logit:moon", steps=STEPS, size=32, progress=None)
+        assert torch.equal(found.images, whole.images) and found.robustness is None and found.recipe.until == STEPS
+        with pytest.raises(KeyboardInterrupt):
+            fv.gallery(motifnet, tmp_path / "page", classes=["moon"], steps=STEPS, size=32, progress=None)
+    made = fv.gallery(motifnet, tmp_path / "page", classes=["moon"], steps=STEPS, size=32, progress=None)
+    (image,) = (Path(made.page).parent / "images").iterdir()
+    assert read_report(image)["robustness"] is not None
+
+
 def test_warns_if_no_photograph_is_named_after_a_class(motifnet, tmp_path):
-    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "photos" / "a.png")
     with pytest.warns(
         fv.FeatvizWarning, match=r"is named after a class, such as 'moon 1.jpg' or 'moon/1.jpg'; none is shown$"
     ):
-        fv.gallery(motifnet, tmp_path / "page", classes=["moon"], photographs=tmp_path, steps=STEPS)
+        fv.gallery(motifnet, tmp_path / "page", classes=["moon"], photographs=tmp_path / "photos", steps=STEPS)
 
 
 def test_photographs_for_units_of_a_network_with_four_input_channels(tmp_path):

@@ -1,5 +1,6 @@
 """Judging rendered images with a second network."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -441,3 +442,21 @@ def test_the_network_must_be_that_of_the_recipe(motifnet, rendering, net):
         match="^the image's network was made in Python, and a recipe never runs code; give the network with",
     ):
         fv.judge(made, judge=motifnet)
+
+
+def test_white_images_are_judged_at_any_size(motifnet, motifvit):
+    for side in (80, 90, 100):
+        verdict = fv.judge(torch.ones(3, side, side), "logit:star", judge=motifvit, network=motifnet)[0]
+        assert math.isfinite(verdict.score)
+
+
+def test_a_head_that_does_not_exist_is_named(motifnet, motifvit):
+    with pytest.raises(fv.AddressError, match="^no layer 'x' in motifnet"):
+        fv.judge(torch.rand(3, 64, 64), fv.objectives.Logit("star", "x"), judge=motifvit, network=motifnet)
+
+
+def test_trust_needs_images_that_were_rendered_from_noise(motifnet, motifvit, tmp_path):
+    start = torch.full((3, 64, 64), 0.4)
+    fv.render(motifnet, "logit:star", steps=1, start=start, progress=None).save(tmp_path / "a.png")
+    with pytest.raises(fv.SettingError, match="was started from an image; trust compares images that were rendered"):
+        fv.judge(tmp_path / "a.png", judge=motifvit, network=motifnet, photographs=tmp_path, trust=True)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import featviz as fv
 from featviz.cli import main
-from featviz.io import read_image
+from featviz.io import read_image, save_image
 
 
 def test_render_and_replay(tmp_path, capsys):
@@ -370,3 +370,22 @@ def test_a_batch_logs_its_memory_and_is_split_to_fit(capsys):
         r"featviz: 3 images would take about \d+ MB; \d at a time take about \d+ MB", *printed(capsys)[1]
     )
     assert re.fullmatch(r"Execution\(precision='float32', chunk_size=[12]\)", fv.Recipe.of(Path("b.png")).execution)
+
+
+def test_blocks_of_a_folder_are_a_page_each(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    for name in "ab":
+        save_image(np.full((64, 64, 3), 80, np.uint8), tmp_path / "photos" / f"{name}.png")
+    given = ["--layer", "stage3", "--cells", "4", "--groups", "2", "--steps", "2", "--size", "32", "--quiet"]
+    assert main(["blocks", "photos", *given, "-o", "pages"]) in (0, 1)
+    assert sum(line.endswith("index.html") for line in printed(capsys)[0]) == 2
+
+
+def test_options_of_embeddings_that_do_nothing_are_refused(tmp_path, capsys):
+    (tmp_path / "v.txt").write_text("a 1 0\nb 0 1\n")
+    for words, message in (
+        (["--method", "pca"], "--method is about the map; give -o map.html as well"),
+        (["--steps", "3"], "--steps is about the image of --render; give that as well"),
+    ):
+        assert main(["embeddings", "v.txt", "a", *words]) == 2
+        assert printed(capsys)[1] == [f"featviz: {message}"]

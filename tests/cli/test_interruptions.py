@@ -4,13 +4,15 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import printed
 
 import featviz as fv
 from featviz.cli import main
-from featviz.io import read_image
+from featviz.io import read_image, save_image
 
 SELF_TERMINATING = """
 import os, signal
@@ -70,3 +72,27 @@ def test_replaying_a_stopped_image_over_itself(tmp_path, capsys):
     fv.render(fv.load(device="cpu"), "stage1:3", steps=9, until=3).save("a.png")
     assert main(["replay", "a.png", "-o", "a.png", "--quiet"]) == 0
     assert printed(capsys)[0] == ["a.png", "the same as the image, to the byte"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["render", "stage1:0", "-o", "a.png"],
+        ["texture", "box", "stage1:0", "--view", "32", "--views", "1", "-o", "box"],
+        ["examples", "photos", "--layer", "stage1", "--channels", "0", "-o", "a.png"],
+        ["embeddings", "photos", "a.png", "--layer", "stage1", "--render", "a2.png"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_render_that_ctrl_c_stops_exits_with_130_after_its_files_are_written(words, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    for name in "abc":
+        save_image(np.random.default_rng(ord(name)).integers(0, 255, (64, 64, 3), np.uint8), Path(f"photos/{name}.png"))
+    stopped = fv.render
+
+    def render(*given, **named):
+        return stopped(*given, **{**named, "steps": 4, "until": 2, "size": 32})
+
+    monkeypatch.setattr(fv, "render", render)
+    assert main([*words, "--quiet"]) == 130
+    assert [file for file in tmp_path.iterdir() if file.name != "photos"]

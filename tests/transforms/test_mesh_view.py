@@ -1,5 +1,6 @@
 """The image as the texture of a mesh."""
 
+import numpy as np
 import pytest
 import torch
 import toys
@@ -74,3 +75,15 @@ def test_bad_settings_are_named(make, message):
     with pytest.raises(fv.SettingError) as caught:
         make()
     assert str(caught.value) == message
+
+
+def test_textures_repeat_outside_of_the_unit_square(tmp_path):
+    square = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
+    for low, high in ((0, 1), (1, 2), (-1, 0), (0.5, 1.5)):
+        texture = "".join(f"vt {u} {v}\n" for u, v in ((low, 0), (high, 0), (high, 1), (low, 1)))
+        (tmp_path / "a.obj").write_text(square + texture + "f 1/1 2/2 3/3\nf 1/1 3/3 4/4\n")
+        mesh = read_mesh(str(tmp_path / "a.obj"))
+        assert np.allclose(sorted({*mesh.uv[:, 0].tolist()}), [low, high])
+        inside = sampling_grid(np.array([[low + 0.25, 0.5]]))
+        assert torch.allclose(inside, sampling_grid(np.array([[(low + 0.25) % 1, 0.5]])))
+    assert sampling_grid(np.array([[1.0, 0.0]])).tolist() == [[1.0, 1.0]]

@@ -249,12 +249,14 @@ def scan_of(tensors: Mapping[str, Tensor], about: Mapping[str, str], folder: Pat
 
     Raises:
         KeyError: Something is missing.
-        ValueError: The metadata cannot be read.
+        ValueError: The metadata cannot be read, or do not fit the tensors.
     """
     ranked: dict[str, Ranked] = {
         name: Ranked(*(tensors[f"{name}.{column}"] for column in Ranked._fields)) for name in RANGES
     }
     files = {int(index): folder / name for index, name in json.loads(about["files"]).items()}
+    if not all(files.keys() >= set(each.photographs.flatten().tolist()) for each in ranked.values()):
+        raise ValueError("a photograph of the scan has no path")
     return Scan(ranked, files, json.loads(about["skipped"]), int(about["skipped_count"]))
 
 

@@ -101,3 +101,21 @@ def test_percentiles_do_not_depend_on_the_other_units(motifnet, drawings):
     responses = read_responses(motifnet, drawings, "stage2")
     alone = percentiles(responses.values[:, 5:6])[:, 0]
     assert torch.equal(alone, percentiles(responses.values)[:, 5])
+
+
+def columns_of(page):
+    found = re.findall(r'data-column="(\d*)" data-name="([^"]*)"', page)
+    return {name: int(column) if column else None for column, name in found}
+
+
+def test_cards_know_their_column_in_any_order_and_beside_those_of_earlier_runs(motifnet, drawings, tmp_path):
+    given = {"photographs": drawings, "steps": 1, "progress": None, "scan_progress": None}
+    fv.sweep(motifnet, tmp_path / "a", "stage2", channels=[16, 3], **given)
+    page = (tmp_path / "a" / "layer-stage2.html").read_text()
+    assert columns_of(page) == {"stage2:3": 1, "stage2:16": 0}
+    fv.sweep(motifnet, tmp_path / "a", "stage2", channels=[7], **given)
+    page = (tmp_path / "a" / "layer-stage2.html").read_text()
+    assert columns_of(page) == {"stage2:3": None, "stage2:7": 0, "stage2:16": None}
+    _, numbers = searched(page)
+    wanted = 255 * percentiles(read_responses(motifnet, drawings, "stage2").values)[:, [7]]
+    assert np.abs(numbers - wanted.numpy()).max() <= 0.5 + 1e-3
