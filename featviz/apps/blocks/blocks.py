@@ -61,9 +61,9 @@ def blocks(
     Of a signal, the page shows the line, with cells along it; of a volume or a video, one plane at a time.
 
     Each cell of a layer's map is rendered as an icon of its activations. All icons start from the same noise and see
-    the same transforms, so that similar cells look alike. The contribution of a cell is by how much a class logit falls
-    when the cell and its neighbours are replaced by the layer's mean, plus a constant by which all cells add up to the
-    fall when the layer is set to zero.
+    the same transforms, so that similar cells look alike. The contribution of a cell is the fall of a class logit when
+    the cell and its neighbours are replaced by the layer's mean. A constant is added to all cells, so that their sum is
+    the fall when the whole layer is zero.
 
     Args:
         network: A classifier.

@@ -1,7 +1,7 @@
 """Decompose the activations of one image by cell, by channel and by group, each with its contribution to class logits.
 
-Cells and groups contribute what the logit loses without them; channels, their integrated gradients. docs/explain.md has
-the measurements by which these were chosen.
+The contribution of a cell or group is the fall of the logit without it; that of a channel is its integrated gradients.
+docs/explain.md has the measurements by which these were chosen.
 """
 
 from __future__ import annotations

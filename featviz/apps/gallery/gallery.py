@@ -226,7 +226,7 @@ def _write_page(
     about = f"{count} {'class' if count == 1 else 'classes'} of {network_title(network)}"
     if judge is not None:
         by_judge = (VERDICTS[True, True], VERDICTS[False, True])
-        recognised = sum(facts["verdict"] in by_judge for facts in verdicts.values())
+        recognised = sum(lines["verdict"] in by_judge for lines in verdicts.values())
         about += f"; {network_title(judge)} recognises {recognised} of {pluralize(len(verdicts), 'image')}"
     store.write("index.html", Page("Classes", about, cards, wide=len(network.size) != 2).html())
     return "index.html"

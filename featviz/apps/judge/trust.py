@@ -51,9 +51,9 @@ class Trust:
 
     Args:
         layers: Layers at which paths are compared.
-        similarities: Similarity of the paths of the image and of photographs of the unit at each of these layers: 1 is
-            as similar as photographs of the unit are to each other, 0 as they are to other photographs; NaN at a layer
-            that does not separate the two.
+        similarities: Correlation of the activations of the image with those of photographs of the unit at each of these
+            layers, scaled so that 1 is the mean correlation of these photographs with each other, and 0 that with other
+            photographs; NaN at a layer where both are equal.
         path: Mean over the later half of the layers, weighted by how well each separates the two.
         agreement: Mean over these layers of the similarity between the paths of the image and of images of the unit
             that were started from photographs of it.

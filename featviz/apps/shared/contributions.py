@@ -1,7 +1,7 @@
 """Contributions of the parts of a layer to class logits: by integrated gradients, and by ablation to the mean.
 
-Positions are compared with the layer's mean, since zero is far from what the network knows. Sums are measured from
-zero, because before a mean over positions and a linear layer, a layer at its mean has the same logits.
+Positions are compared with the layer's mean, since zero is outside of the range of its activations. Sums are measured
+from zero, because before a mean over positions and a linear layer, a layer at its mean has the same logits.
 """
 
 from __future__ import annotations
