@@ -217,4 +217,4 @@ def test_different_photographs_may_be_alike_when_mirrored(net, tmp_path, mirrore
 
 def test_a_network_of_one_layer(folder):
     (found,) = match_units(toys.plain(), [obj.Channel("conv2", 1)], folder)
-    assert found.objective.layers
+    assert found.objective.layers > {"conv2"} and found.photographs

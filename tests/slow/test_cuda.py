@@ -129,7 +129,8 @@ APPS = {
 @pytest.mark.parametrize("name", APPS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of umap and its dependencies
 def test_apps_run_on_the_gpu(name, tmp_path):
-    APPS[name](fv.load("motifnet", device="cuda"), tmp_path)
+    made = APPS[name](fv.load("motifnet", device="cuda"), tmp_path)
+    assert not getattr(made, "problems", None)
 
 
 def test_precision_is_measured_on_the_gpu(monkeypatch):

@@ -117,11 +117,8 @@ class Embeddings:
             SettingError: The query is not of these kinds, or `count` is < 1.
         """
         count = check_count("count", count)
-        vector, used = self._resolve(query)
-        similarity = similarities(self.vectors, self._lengths, vector)
-        rows = most_similar(similarity, count, used).tolist()
         label = query if isinstance(query, str) else "vector"
-        return Neighbours(label, tuple(self.names[row] for row in rows), tuple(similarity[rows].tolist()))
+        return self._neighbours(label, *self._resolve(query), count)
 
     def analogy(self, a: str, b: str, c: str, count: int = 5) -> Neighbours:
         """Complete "a is to b as c is to …": find the names nearest to b - a + c, without these three.
@@ -144,11 +141,13 @@ class Embeddings:
         """
         count = check_count("count", count)
         terms = [Term(sign, self._check_name(name)) for sign, name in ((1, b), (-1, a), (1, c))]
-        vector, used = self._sum(terms)
+        return self._neighbours(f"{a} : {b} = {c} : …", *self._sum(terms), count)
+
+    def _neighbours(self, label: str, vector: Tensor, used: Any, count: int) -> Neighbours:
+        """Return the names nearest to a vector, without those that it was made of."""
         similarity = similarities(self.vectors, self._lengths, vector)
         rows = most_similar(similarity, count, used).tolist()
-        names = tuple(self.names[row] for row in rows)
-        return Neighbours(f"{a} : {b} = {c} : …", names, tuple(similarity[rows].tolist()))
+        return Neighbours(label, tuple(self.names[row] for row in rows), tuple(similarity[rows].tolist()))
 
     def objective(self, query: Query, *, power: float = 2.0) -> Any:
         """Return an objective that renders the vector of a query as an image: a direction of the layer's channels.

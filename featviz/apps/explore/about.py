@@ -101,18 +101,17 @@ def _settings_of_sweep(store: Store) -> dict[str, Any]:
     """Return the settings of the images of a sweep; empty where there is none."""
     notes = [store.read_json(f"layers/{name}") for name in sorted(store.names("layers"))]
     names = [note["image"] for note in notes if isinstance(note, dict) and isinstance(note.get("image"), str)]
-    settings: Counter[tuple[Size, int, int, str]] = Counter()
+    settings: Counter[tuple[Size, int, int, str | None]] = Counter()
     for name in names:
         try:
             recipe = fv.Recipe.of(store.read(image_file(name))).alone
         except FeatvizError:
             continue
-        settings[recipe.size, recipe.steps, recipe.seeds[0], recipe.transforms] += 1
+        settings[recipe.size, recipe.steps, recipe.seeds[0], transforms_name(recipe)] += 1
     if not settings:
         return {}
     (size, steps, seed, transforms), _ = settings.most_common(1)[0]
-    known = [name for name in TRANSFORMS if repr(as_transforms(name)) == transforms]
-    return {"size": _plain(size), "steps": steps, "seed": seed, "transforms": known[0] if known else None}
+    return {"size": _plain(size), "steps": steps, "seed": seed, "transforms": transforms}
 
 
 def param_name(recipe: fv.Recipe) -> str | None:

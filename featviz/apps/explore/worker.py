@@ -95,11 +95,6 @@ class Worker:
             self._thread.join(STOP_TIMEOUT_S)
 
     @property
-    def stopping(self) -> bool:
-        """Whether the worker ends."""
-        return self._stopping
-
-    @property
     def count(self) -> int:
         """Number of jobs that wait or run."""
         return len(self._waiting) + len(self._running)

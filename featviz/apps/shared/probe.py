@@ -14,13 +14,12 @@ from featviz.network import Activations, Network
 GREY = 0.5
 
 
-def probe(network: Network, layers: Iterable[str], *, size: tuple[int, int] | None = None) -> Activations:
+def probe(network: Network, layers: Iterable[str]) -> Activations:
     """Return the activations of layers for one grey image.
 
     Args:
         network: The network.
         layers: Names of the layers; empty text for the output.
-        size: Height and width of the image in px; `None` for the network's input size.
 
     Returns:
         The activations, for a batch of one image.
@@ -28,7 +27,7 @@ def probe(network: Network, layers: Iterable[str], *, size: tuple[int, int] | No
     Raises:
         AddressError: There is no such layer.
     """
-    return network.capture(torch.full((1, network.channels, *(size or network.size)), GREY), layers)
+    return network.capture(torch.full((1, network.channels, *network.size), GREY), layers)
 
 
 def noise(network: Network, count: int = 1) -> Float[Tensor, "count c h w"]:

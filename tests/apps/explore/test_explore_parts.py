@@ -231,6 +231,7 @@ def test_completed_text_parses():
     completer = Completer(toys.plain())
     for text in ("logit:", "prob:"):
         _, found = items(completer, text)
+        assert len(found) == len(toys.plain().classes)
         for each in found:
             fv.objectives.parse(text + each)
 
