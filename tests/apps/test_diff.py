@@ -392,9 +392,20 @@ def test_layers_with_nan_are_refused(net, photos):
 def test_files_that_cannot_be_read_are_skipped_and_do_not_count(net, tmp_path):
     folder = save(torch.rand(3, 3, 32, 32), tmp_path / "some")
     (folder / "z.png").write_text("no image")
-    assert message(lambda: diff(net, net, folder)).startswith("diff needs at least 4 images, got 3 in ")
+    warned = r"^skipped 1 file\(s\) in .* that cannot be used; the first: cannot read .*z\.png as an image"
+    with pytest.warns(fv.FeatvizWarning, match=warned):
+        assert message(lambda: diff(net, net, folder)).startswith("diff needs at least 4 images, got 3 in ")
     save(torch.rand(5, 3, 32, 32), folder)
-    assert diff(net, net, folder, **QUIET).photographs == 5
+    with pytest.warns(fv.FeatvizWarning, match=warned):
+        assert diff(net, net, folder, **QUIET).photographs == 5
+
+
+def test_classes_whose_logit_is_constant_are_left_out(tmp_path):
+    one = toys.plain()
+    with torch.no_grad():
+        one.module.head.weight[1].zero_()
+    found = diff(one, one, save(torch.rand(6, 3, 32, 32), tmp_path / "some"), **QUIET)
+    assert len(found.classes) == 4 and "bee" not in [each.title for each in found.classes]
 
 
 # ---------------------------------------------------------------------------------------------- the page

@@ -44,6 +44,7 @@ def concept_sensitivity(
                 progress(batch.read, count)
     if not total:
         raise skipped.error()
+    skipped.warn()
     if not reached:
         raise fv.SettingError(
             f"{objective} does not depend on layer {dictionary.layer!r} in these photographs; give a later target"

@@ -113,6 +113,7 @@ def collect_activations(
             raise fv.OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
     if not files.counts["rows"]:
         raise skipped.error()
+    skipped.warn()
     return CollectedActivations(folder, files.counts["rows"], files.counts["photographs"], channels)
 
 

@@ -92,6 +92,7 @@ def measure(
                 progress(batch.read, count)
     if not used:
         raise skipped.error()
+    skipped.warn()
     if used < MIN_PHOTOGRAPHS:
         raise _too_few(photographs, used)
     return Measured(moments, of_logits, used)

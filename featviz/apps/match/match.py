@@ -17,7 +17,7 @@ from featviz.apps.shared.main_blocks import block_at
 from featviz.apps.shared.probe import noise
 from featviz.checks import check_number
 from featviz.engine import check_path_or_none, entry_point
-from featviz.errors import plain_spelling, warn
+from featviz.errors import plain_spelling
 from featviz.io import is_folder
 from featviz.network import batch_norm_layers
 from featviz.objectives import Logit, MatchDistribution, MatchSpectrum, MatchStatistics, Objective, Probability
@@ -247,9 +247,7 @@ def _scores(network: fv.Network, units: Sequence[Objective], folder: Path) -> tu
         scores.append(fv.score(network, units, batch.images))
     if not files:
         raise skipped.error()
-    if skipped.count:
-        listed = "; ".join(f"{name}: {why}" for name, why in skipped.first.items())
-        warn(f"{skipped.count} files in {folder} were skipped: {listed}")
+    skipped.warn()
     return files, torch.cat(scores)
 
 

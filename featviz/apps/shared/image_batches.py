@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.apps.shared.inputs import inputs_in, read_input
-from featviz.errors import FeatvizError, OutputError
+from featviz.errors import FeatvizError, OutputError, warn
 from featviz.interfaces import Size
 from featviz.io import images_in, read_photograph
 from featviz.network import InputSpec
@@ -53,6 +53,12 @@ class SkippedFiles:
         self.count += 1
         if len(self.first) < MAX_LISTED:
             self.first[str(file.relative_to(self.folder))] = reason
+
+    def warn(self) -> None:
+        """Warn if files were skipped, with the reason for the first of them."""
+        if self.count:
+            reason = next(iter(self.first.values()))
+            warn(f"skipped {self.count} file(s) in {self.folder} that cannot be used; the first: {reason}")
 
     def error(self) -> OutputError:
         """Return the error for a folder in which no file could be read."""

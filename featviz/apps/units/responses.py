@@ -143,6 +143,7 @@ def _read(
         if progress:
             progress(min(count, batch.read), count)
     scan = ranking.scan(skipped)
+    skipped.warn()
     tensors = {name: torch.cat(parts) if parts else torch.empty(0) for name, parts in rows.items()}
     return _Read(scan, tuple(names), tensors)
 
