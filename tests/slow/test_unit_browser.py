@@ -16,6 +16,9 @@ from featviz.apps.units.statistics import percentiles
 
 pytestmark = pytest.mark.slow
 UNITS = (3, 8, 21, 40, 41)
+"""Units of the sweep in the order of the page, which is not the one in which they are given."""
+EARLIER = 60
+"""Unit of an earlier sweep into the same folder, whose card comes last and has no ranks."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,8 @@ def folder(tmp_path_factory, motifnet):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().numpy()).save(file)
     given = {"photographs": folder / "photos", "steps": 1, "scan_progress": None, "progress": None}
-    fv.sweep(motifnet, folder / "sweep", "stage3", channels=UNITS, **given)
+    fv.sweep(motifnet, folder / "sweep", "stage3", channels=[EARLIER], **given)
+    fv.sweep(motifnet, folder / "sweep", "stage3", channels=UNITS[::-1], **given)
     fv.unit(motifnet, "stage3:3", **given).save(folder / "card.html")
     return folder
 
@@ -71,12 +75,14 @@ def test_units_are_ranked_by_a_photograph(page, folder, motifnet):
         page.fill("#photograph", responses.names[row])
         page.locator("#ranked").wait_for()
         page.wait_for_timeout(100)
-        found = [shares[row, card].item() for card in order(page)]
+        *ranked, last = order(page)
+        assert last == len(UNITS) and not page.locator("#cards li").last.locator(".rank:visible").count()
+        found = [shares[row, card].item() for card in ranked]
         assert all(a >= b - 1 / 255 for a, b in itertools.pairwise(found))
         note = page.locator("#cards li .rank").first.inner_text()
         assert note == f"more than {round(100 * round(255 * found[0]) / 255)} %"
     page.click("#clear")
-    assert order(page) == list(range(5)) and not page.locator("#ranked").is_visible()
+    assert order(page) == list(range(6)) and not page.locator("#ranked").is_visible()
     assert page.input_value("#photograph") == ""
 
 
@@ -94,10 +100,16 @@ def test_the_dialog_ranks_by_its_photograph_and_by_likeness(page, folder, motifn
     page.locator("#ranked").wait_for()
     page.wait_for_timeout(100)
     correlation = np.corrcoef(percentiles(responses.values)[:, list(UNITS)].numpy().T)[1]
-    assert order(page) == sorted(range(5), key=lambda card: -correlation[card])
+    assert order(page) == [*sorted(range(5), key=lambda card: -correlation[card]), 5]
     second = order(page)[1]
     note = page.locator("#cards li .rank").nth(1).inner_text()
     assert float(note.removeprefix("likeness ")) == pytest.approx(correlation[second], abs=0.01)
+
+
+def test_units_of_earlier_sweeps_offer_no_ranks(page, folder):
+    open_sweep(page, folder)
+    page.locator("#cards li").last.locator("button.open").first.click()
+    assert page.locator("#dialog").is_visible() and not page.locator("#rank").is_visible()
 
 
 def test_the_card_opens_by_keyboard(page, folder):
