@@ -246,6 +246,7 @@ def test_examples_show_where_a_peak_excites_a_unit(axes, folder):
     assert found.save(folder / "a.png", rendering).stat().st_size > 100
 
 
+@pytest.mark.filterwarnings("ignore:skipped 1 file")
 @pytest.mark.parametrize("axes", [1, 3])
 def test_galleries_and_sweeps_have_pictures_of_signals_and_volumes(axes, folder):
     net, data = network(axes), folder / f"data{axes}"

@@ -18,7 +18,7 @@ from featviz.apps.shared.cache_key import cache_key
 from featviz.apps.shared.contributions import position_contributions
 from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.growing_files import GrowingFiles
-from featviz.apps.shared.image_batches import folder_fingerprint, image_batches
+from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.apps.shared.probe import probe
 from featviz.io import locked
 from featviz.network import OUTPUT
@@ -130,9 +130,10 @@ def collect(
     classes = 0 if head is None else min(CLASSES, head.channels)
     files = GrowingFiles(folder, [PHOTOGRAPHS_FILE, *(f"{name}.bin" for name in COLUMNS)], COUNTS)
     with locked(folder):
-        _collect(network, photographs, layer, files, classes, count, per_image, seed, progress)
+        skipped = _collect(network, photographs, layer, files, classes, count, per_image, seed, progress)
     if not files.counts["rows"]:
         raise fv.OutputError(f"none of the {count} images in {photographs} can be read")
+    skipped.warn()
     return Collected(folder, files.counts["rows"], files.counts["photographs"], channels, classes)
 
 
@@ -146,14 +147,19 @@ def _collect(
     per_image: int,
     seed: int,
     progress: Callable[[int, int], None] | None,
-) -> None:
-    """Collect the data that is missing in the files. See `collect`; `count` is the number of images."""
+) -> SkippedFiles:
+    """Collect the data that is missing in the files. See `collect`; `count` is the number of images.
+
+    Returns:
+        The files that cannot be read, of those that were read now.
+    """
+    skipped = SkippedFiles(photographs)
     try:
         files.resume()
         counts = files.counts
         first = counts["seen"]
         batches = image_batches(
-            photographs, size=network.size, channels=network.channels, batch=BATCH, skipped=_ignore, first=first
+            photographs, size=network.size, channels=network.channels, batch=BATCH, skipped=skipped, first=first
         )
         for batch in batches:
             rows = _rows(network, layer, classes, batch.images, per_image, seed, counts["photographs"])
@@ -173,10 +179,7 @@ def _collect(
             files.save()
     except OSError as error:
         raise fv.OutputError(f"cannot write to {files.folder}: {error.strerror or error}") from error
-
-
-def _ignore(_file: Path, _reason: str) -> None:
-    """Skip a file that cannot be read."""
+    return skipped
 
 
 def _list_paths(files: Sequence[Path], photographs: Path) -> bytes:
