@@ -29,7 +29,7 @@ from featviz.engine.several_inputs import (
 )
 from featviz.engine.shorthand import as_optimizer, as_param, as_transforms
 from featviz.errors import SettingError, warn
-from featviz.interfaces import Optimizer, ProgressSource, Size, traits_of
+from featviz.interfaces import ObjectiveLike, Optimizer, Param, ProgressSource, Size, traits_of
 from featviz.io import auto_bar
 from featviz.network import Execution, Network
 from featviz.objectives import ObjectiveSource, as_objectives
@@ -112,17 +112,11 @@ def render(
         RenderError: No image receives a gradient, every score became NaN, or memory ran out.
     """
     preset, starts, objectives = find_preset(quality), start is not None, as_objectives(objective)
-    if network.inputs:
-        param = params_of_inputs(network, param, size, batch, starts=starts)
-        aligned = any(traits_of(each).aligned for each in objectives)
-        transforms = transforms_of_inputs(network, param, transforms, aligned=aligned)
-    else:
-        own, usual_size = check_one(network, "param", param), None if starts else preset.size(network)
-        param = as_param(own, size, batch, spec=network.input, usual_size=usual_size, starts=starts)
-        transforms = as_transforms(check_one(network, "transforms", transforms))
+    usual_size = None if starts or network.inputs else preset.size(network)
+    made, stack = _completed(network, objectives, param, transforms, size, batch, usual_size, starts=starts)
     optimizer, steps = as_optimizer(optimizer, lr), preset.steps if steps is None else steps
     _check_counts(steps, until, robustness_views)
-    job = Job.prepare(network, objectives, param, transforms, seed, start, execution, steps)
+    job = Job.prepare(network, objectives, made, stack, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps), job.minimises)
     stepper, last = optimizer.begin(job.leaves, steps), steps if until is None else min(until, steps)
     current = partial(job.images, job.leaves)
@@ -155,8 +149,8 @@ def render(
             robustness = _robustness(job, chunks, monitor.history(done), robustness_views)
         except KeyboardInterrupt:
             robustness, stopped = None, True
-    if done and isinstance(param, InputParams):
-        _warn_of_unchanged(param.unchanged(started, job.leaves), job.names)
+    if done and isinstance(made, InputParams):
+        _warn_of_unchanged(made.unchanged(started, job.leaves), job.names)
     used = replace(job.execution, chunk_size=chunks.chunk_size, max_memory=None)
     with torch.no_grad():
         images = job.images(job.leaves).cpu()
@@ -172,8 +166,29 @@ def render(
         redraw=job.redraw(job.leaves),
         robustness=robustness,
         plan=recorder.plan(done),
-        shapes=param.shapes if isinstance(param, InputParams) else {},
+        shapes=made.shapes if isinstance(made, InputParams) else {},
     )
+
+
+def _completed(
+    network: Network,
+    objectives: Sequence[ObjectiveLike],
+    param: Any,
+    transforms: Any,
+    size: int | Size | None,
+    batch: int,
+    usual_size: Size | None,
+    *,
+    starts: bool,
+) -> tuple[Param, Any]:
+    """Return the param and the transforms of a render, as values. See `render`, `as_param` and `as_transforms`."""
+    if network.inputs:
+        params = params_of_inputs(network, param, size, batch, starts=starts)
+        aligned = any(traits_of(each).aligned for each in objectives)
+        return params, transforms_of_inputs(network, params, transforms, aligned=aligned)
+    own = check_one(network, "param", param)
+    made = as_param(own, size, batch, spec=network.input, usual_size=usual_size, starts=starts)
+    return made, as_transforms(check_one(network, "transforms", transforms))
 
 
 def _sample(job: Job) -> Float[Tensor, "n c *size2"]:
