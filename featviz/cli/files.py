@@ -87,6 +87,6 @@ def exit_if_stopped(rendering: fv.Rendering, expected: int | None = None) -> Non
     Raises:
         Exit: It stopped at another step, after Ctrl-C.
     """
-    if rendering.recipe.until != expected:
+    if rendering.recipe.until not in (None, expected):
         typer.echo(f"stopped at step {rendering.recipe.until} of {rendering.recipe.steps}", err=True)
         raise typer.Exit(130)

@@ -96,3 +96,15 @@ def test_a_render_that_ctrl_c_stops_exits_with_130_after_its_files_are_written(w
     monkeypatch.setattr(fv, "render", render)
     assert main([*words, "--quiet"]) == 130
     assert [file for file in tmp_path.iterdir() if file.name != "photos"]
+
+
+def test_an_image_whose_scoring_was_stopped_is_saved_and_replayed(tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("featviz.engine.chunks.Chunks.score", interrupt)
+        assert main(["render", "stage1:0", "--steps", "3", "--size", "32", "-o", "a.png", "--quiet"]) == 130
+    assert printed(capsys)[1][-1] == "stopped at step 3 of 3" and fv.Recipe.of("a.png").until == 3
+    assert main(["replay", "a.png", "--quiet"]) == 0
+    assert "the same as the image, to the byte" in printed(capsys)[0]
