@@ -113,10 +113,10 @@ def render(
     """
     preset, starts, objectives = find_preset(quality), start is not None, as_objectives(objective)
     usual_size = None if starts or network.inputs else preset.size(network)
-    made, stack = _completed(network, objectives, param, transforms, size, batch, usual_size, starts=starts)
+    own_param, views = _completed(network, objectives, param, transforms, size, batch, usual_size, starts=starts)
     optimizer, steps = as_optimizer(optimizer, lr), preset.steps if steps is None else steps
     _check_counts(steps, until, robustness_views)
-    job = Job.prepare(network, objectives, made, stack, seed, start, execution, steps)
+    job = Job.prepare(network, objectives, own_param, views, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps), job.minimises)
     stepper, last = optimizer.begin(job.leaves, steps), steps if until is None else min(until, steps)
     current = partial(job.images, job.leaves)
@@ -149,8 +149,8 @@ def render(
             robustness = _robustness(job, chunks, monitor.history(done), robustness_views)
         except KeyboardInterrupt:
             robustness, stopped = None, True
-    if done and isinstance(made, InputParams):
-        _warn_of_unchanged(made.unchanged(started, job.leaves), job.names)
+    if done and isinstance(own_param, InputParams):
+        _warn_of_unchanged(own_param.unchanged(started, job.leaves), job.names)
     used = replace(job.execution, chunk_size=chunks.chunk_size, max_memory=None)
     with torch.no_grad():
         images = job.images(job.leaves).cpu()
@@ -166,7 +166,7 @@ def render(
         redraw=job.redraw(job.leaves),
         robustness=robustness,
         plan=recorder.plan(done),
-        shapes=made.shapes if isinstance(made, InputParams) else {},
+        shapes=own_param.shapes if isinstance(own_param, InputParams) else {},
     )
 
 
@@ -186,9 +186,9 @@ def _completed(
         params = params_of_inputs(network, param, size, batch, starts=starts)
         aligned = any(traits_of(each).aligned for each in objectives)
         return params, transforms_of_inputs(network, params, transforms, aligned=aligned)
-    own = check_one(network, "param", param)
-    made = as_param(own, size, batch, spec=network.input, usual_size=usual_size, starts=starts)
-    return made, as_transforms(check_one(network, "transforms", transforms))
+    given = check_one(network, "param", param)
+    own = as_param(given, size, batch, spec=network.input, usual_size=usual_size, starts=starts)
+    return own, as_transforms(check_one(network, "transforms", transforms))
 
 
 def _sample(job: Job) -> Float[Tensor, "n c *size2"]:

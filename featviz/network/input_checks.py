@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -171,3 +171,52 @@ def _check_signature(module: nn.Module, tree: Any, label: str) -> None:
         raise SettingError(
             f"{label}.forward needs the input(s) {', '.join(missing)}, not given; give each as a tensor in inputs"
         )
+
+
+def image_spec(size: Any, mean: Sequence[float] | None, std: Sequence[float] | None, *more: Any) -> InputSpec:
+    """Return the input specification of a network that reads images.
+
+    Args:
+        size: As for `Network`, as are the others.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        more: Further fields of `InputSpec`, in order.
+
+    Raises:
+        SettingError: A value is missing, or out of its range.
+    """
+    missing = [name for name, value in {"size": size, "mean": mean, "std": std}.items() if value is None]
+    if missing:
+        raise SettingError(
+            f"a network needs size, mean and std of its images, or tokens=fv.TokenSpec(...) if it reads text; "
+            f"{', '.join(missing)} not given"
+        )
+    return InputSpec(size, mean, std, *more)  # type: ignore[arg-type]
+
+
+def refuse_both(**of_images: Any) -> None:
+    """Check that the specification of images is not given beside that of tokens.
+
+    Args:
+        of_images: Fields of the specification of images; `None` for those that are not given.
+
+    Raises:
+        SettingError: One is given.
+    """
+    given = [name for name, value in of_images.items() if value is not None]
+    if given:
+        raise SettingError(f"a network that reads text has tokens only; leave out {', '.join(given)}")
+
+
+def refuse_beside_inputs(others: Mapping[str, bool]) -> None:
+    """Check that what an `InputSpec` says is not given beside `inputs`.
+
+    Args:
+        others: Whether other arguments are given, by name.
+
+    Raises:
+        SettingError: One is.
+    """
+    given = [name for name, is_given in others.items() if is_given]
+    if given:
+        raise SettingError(f"inputs has the fv.InputSpec of the optimised input; leave out {', '.join(given)}")

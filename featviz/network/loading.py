@@ -18,8 +18,8 @@ from featviz.interfaces import Size, as_size
 from featviz.io import is_file
 from featviz.network import bundled, inception_v1
 from featviz.network.activations import OUTPUT
-from featviz.network.class_names import in_output_order
 from featviz.network.downloads import check_reachable
+from featviz.network.heads import in_output_order
 from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
 from featviz.network.open_clip_models import PREFIX as OPEN_CLIP

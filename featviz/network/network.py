@@ -21,13 +21,11 @@ from featviz.network import probe_cache
 from featviz.network.accepted_sizes import refuse_size, runs_on, smallest_size
 from featviz.network.activations import (
     OUTPUT,
-    OUTPUT_KINDS,
     Activations,
     OutputKind,
     OutputScale,
     in_single_precision,
 )
-from featviz.network.class_names import in_output_order
 from featviz.network.code_hash import code_hash
 from featviz.network.dictionaries.attached import SUFFIX, check_fits, with_codes
 from featviz.network.dictionaries.dictionary import Dictionary
@@ -37,7 +35,8 @@ from featviz.network.fast.batch_norm_folding import Pair, foldable
 from featviz.network.fast.out_of_place import can_run_out_of_place
 from featviz.network.field_probing import receptive_fields_of
 from featviz.network.given_inputs import GivenInput, inputs_in, on_images, without_inputs
-from featviz.network.input_checks import read_inputs, with_given
+from featviz.network.heads import checked_outputs, heads_of
+from featviz.network.input_checks import image_spec, read_inputs, refuse_beside_inputs, refuse_both, with_given
 from featviz.network.input_spec import InputSpec
 from featviz.network.layer_lookup import LayerLike, find_layer, is_ambiguous, name_of, output_row
 from featviz.network.layers import Layer, LayerTable, Probed
@@ -138,21 +137,21 @@ class Network:
         smooth_pools: bool = False,
         probed: Probed | None = None,
     ) -> None:
-        outputs = _checked_outputs(outputs)
+        outputs = checked_outputs(outputs)
         check_module(module)
-        head, own_classes, names = _heads(heads, classes)
+        head, own_classes, names = heads_of(heads, classes)
         module = getattr(module, "_orig_mod", module)
         if inputs is not None:
             others = {"channel_order": channel_order != "RGB", "layout": layout != "NCHW", "axes": bool(axes)}
             images = {"size": size, "mean": mean, "std": std, "value_range": value_range, "tokens": tokens}
-            _refuse_beside_inputs(others | {key: value is not None for key, value in images.items()})
+            refuse_beside_inputs(others | {key: value is not None for key, value in images.items()})
             module = without_inputs(module)
             read = read_inputs(module, inputs, name or type(module).__name__)
             module, spec = on_images(module, read), read.spec
         elif tokens is None:
-            spec = _image_spec(size, mean, std, channel_order, layout, axes, value_range)
+            spec = image_spec(size, mean, std, channel_order, layout, axes, value_range)
         else:
-            _refuse_both(size=size, mean=mean, std=std)
+            refuse_both(size=size, mean=mean, std=std)
             tokens = as_token_spec(tokens)
             module, spec = text_input(module, tokens, name or type(module).__name__)
         vars(self).update(
@@ -390,8 +389,8 @@ class Network:
         self, name: str, weights: str, heads: Mapping[str, Sequence[str]], outputs: Any, smooth_pools: bool
     ) -> Network:
         """Return the same network under a name, with other heads and kinds of outputs."""
-        head, classes, names = _heads(heads, ())
-        changes = {"head": head, "classes": classes, "heads": names, "outputs": _checked_outputs(outputs)}
+        head, classes, names = heads_of(heads, ())
+        changes = {"head": head, "classes": classes, "heads": names, "outputs": checked_outputs(outputs)}
         measured = Measurements(self._measured.probed)
         return self._replaced(name=name, weights=weights, smooth_pools=smooth_pools, _measured=measured, **changes)
 
@@ -718,42 +717,6 @@ class Network:
         return find_layer(self, layer)
 
 
-def _image_spec(size: Any, mean: Sequence[float] | None, std: Sequence[float] | None, *more: Any) -> InputSpec:
-    """Return the input specification of a network that reads images.
-
-    Raises:
-        SettingError: A value is missing, or out of its range.
-    """
-    missing = [name for name, value in {"size": size, "mean": mean, "std": std}.items() if value is None]
-    if missing:
-        raise SettingError(
-            f"a network needs size, mean and std of its images, or tokens=fv.TokenSpec(...) if it reads text; "
-            f"{', '.join(missing)} not given"
-        )
-    return InputSpec(size, mean, std, *more)  # type: ignore[arg-type]
-
-
-def _refuse_both(**of_images: Any) -> None:
-    """Check that the specification of images is not given beside that of tokens."""
-    given = [name for name, value in of_images.items() if value is not None]
-    if given:
-        raise SettingError(f"a network that reads text has tokens only; leave out {', '.join(given)}")
-
-
-def _refuse_beside_inputs(others: Mapping[str, bool]) -> None:
-    """Check that what an `InputSpec` says is not given beside `inputs`.
-
-    Args:
-        others: Whether other arguments are given, by name.
-
-    Raises:
-        SettingError: One is.
-    """
-    given = [name for name, is_given in others.items() if is_given]
-    if given:
-        raise SettingError(f"inputs has the fv.InputSpec of the optimised input; leave out {', '.join(given)}")
-
-
 def _refuse_change(name: str) -> NoReturn:
     is_input = name in {field.name for field in fields(InputSpec)}
     remedy = f"net.with_input({name}=...) makes another" if is_input else "create another with fv.Network or fv.load"
@@ -763,32 +726,3 @@ def _refuse_change(name: str) -> NoReturn:
 def _version(tensor: Tensor) -> int:
     """Return PyTorch's version counter, which changes with every in-place write, but not with writes to `.data`."""
     return -1 if tensor.is_inference() else tensor._version  # inference tensors have none
-
-
-def _checked_outputs(outputs: Any) -> Any:
-    """Return kinds of outputs.
-
-    Raises:
-        SettingError: There is no such kind.
-    """
-    for kind in outputs.values() if isinstance(outputs, Mapping) else [outputs]:
-        if kind not in (None, *OUTPUT_KINDS):
-            raise SettingError(f"outputs must be {', '.join(OUTPUT_KINDS)} or None, got {kind!r}")
-    return outputs
-
-
-def _heads(
-    heads: Mapping[str, Sequence[str] | Mapping[int, str]] | None, classes: Sequence[str] | Mapping[int, str]
-) -> tuple[str, tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Return the layer of the only head, the class names of the output, and the class names of all heads.
-
-    Raises:
-        SettingError: Class names are given in both arguments.
-    """
-    names = {head: in_output_order(own) for head, own in ({OUTPUT: classes} if heads is None else heads).items()}
-    if len(names) != 1:
-        return OUTPUT, in_output_order(classes), names
-    (head, own_classes), *_ = names.items()  # the only head is the output, whatever layer it is
-    if len(classes) and in_output_order(classes) != own_classes:
-        raise SettingError("give the class names in heads or in classes, not in both")
-    return head, own_classes, {OUTPUT: own_classes}

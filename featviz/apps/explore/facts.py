@@ -90,13 +90,15 @@ def changes_of(network: fv.Network) -> dict[str, Any]:
         found["head"] = network.head
     if isinstance(network.outputs, str):
         found["outputs"] = network.outputs
-    return found
+    return found | ({"smooth_pools": True} if network.smooth_pools else {})
 
 
 @lru_cache
 def _own_input(model: str) -> InputSpec | None:
-    """Return the input specification with which `fv.load` makes a model; `None` for one of the user's."""
-    return None if ":" in model else fv.load(model, weights="none", device="cpu").input
+    """Return the input specification of a model; `None` for one whose loading runs the user's code or downloads."""
+    if ":" in model or model.startswith("open_clip/"):
+        return None
+    return fv.load(model, weights="none", device="cpu").input
 
 
 class _Render:
@@ -158,7 +160,7 @@ class _Render:
         for name, value in changes_of(self.network).items():
             joint = "x" if name == "input_size" else ","
             text = joint.join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words += [f"--{name.replace('_', '-')}", text]
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [text])]
         for layer, each in self.network.dictionaries.items():
             words += ["--dictionary", f"{each.file}@{layer}"] if each.file else []
         for name, value in settings.items():

@@ -271,7 +271,7 @@ def check_objective(network: fv.Network, objective: Any) -> None:
         objective: The objective.
 
     Raises:
-        FeatvizError: It has not.
+        FeatvizError: The network has no such layer, channel or class.
     """
     grey = torch.full((2, network.channels, *network.size), 0.5)
     fv.score(network, objective, grey)

@@ -82,7 +82,7 @@ class Services:
             text: What was typed.
 
         Raises:
-            RequestError: It has not; with the column of the name that is at fault, where it can be found.
+            RequestError: There is no such layer, channel or class; with the column of the name at fault, if known.
         """
         try:
             for layer in objective.layers:

@@ -22,6 +22,7 @@ from featviz.apps.shared.classes import class_title, network_title
 from featviz.apps.shared.diverse import diverse_objective
 from featviz.apps.shared.page import MAX_SLUG, pluralize
 from featviz.apps.shared.probe import check_channels
+from featviz.apps.shared.unit_lookup import objective_of
 from featviz.apps.units.labels import read_rows
 from featviz.apps.units.responses import Responses, read_responses
 from featviz.apps.units.summary import Summary, labels_of, summaries
@@ -229,9 +230,7 @@ def _plan(
 
 
 def _objective(layer: str, channel: int, neurons: bool) -> fv.objectives.Objective:
-    if layer == OUTPUT:
-        return fv.objectives.Logit(channel)
-    return fv.objectives.Neuron(layer, channel) if neurons else fv.objectives.Channel(layer, channel)
+    return fv.objectives.Neuron(layer, channel) if neurons and layer != OUTPUT else objective_of(layer, channel)
 
 
 def _write_layer(

@@ -63,8 +63,7 @@ class Case:
     def fit(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "1 c h2 w2"]:
         """Resize an image to the network's input size, keeping its aspect ratio where the network accepts that."""
         size = self.network.size
-        fitted = resize(image[None], size) if self.network.fixed_size else resize_to_cover(image, size)
-        return fitted.clamp(0, 1)  # rounding makes white brighter than 1
+        return resize(image[None], size) if self.network.fixed_size else resize_to_cover(image, size)
 
     def rescore(self, images: Float[Tensor, "n c h w"] | None, views: int = IMAGE_VIEWS) -> fv.Rendering:
         """Score images without optimising them: a render of 0 steps.

@@ -51,9 +51,9 @@ class Trust:
 
     Args:
         layers: Layers at which paths are compared.
-        similarities: Correlation of the activations of the image with those of photographs of the unit at each of these
-            layers, scaled so that 1 is the mean correlation of these photographs with each other, and 0 that with other
-            photographs; NaN at a layer where both are equal.
+        similarities: Rank correlation of the activations of the image with those of photographs of the unit at each of
+            these layers, scaled so that 1 is the mean correlation of these photographs with each other, and 0 that with
+            other photographs; NaN at a layer where these hardly differ.
         path: Mean over the later half of the layers, weighted by how well each separates the two.
         agreement: Mean over these layers of the similarity between the paths of the image and of images of the unit
             that were started from photographs of it.

@@ -45,7 +45,7 @@ def resize_to_cover(image: Float[Tensor, "c h w"], size: Size, scale: float = 1.
     sides = image.shape[-2:]
     factor = scale * max(wanted / side for wanted, side in zip(size, sides, strict=True))
     height, width = (max(wanted, round(side * factor)) for wanted, side in zip(size, sides, strict=True))
-    return resize(image[None], (height, width)).clamp(0, 1)  # rounding makes white brighter than 1
+    return resize(image[None], (height, width))
 
 
 def _crop(images: Float[Tensor, "n c h w"], size: Size, position: float) -> Float[Tensor, "n c h2 w2"]:

@@ -366,6 +366,14 @@ def test_the_call_loads_a_network_with_other_settings_as_it_is(motifnet, tmp_pat
     assert fv.Recipe.of(saved).alone.hash == rendering.recipe.hash
 
 
+def test_the_call_says_how_the_gradient_of_pools_is_spread():
+    net = fv.load("motifnet", smooth_pools=True)
+    facts = facts_of(net, "0" * 16, fv.render(net, "stage1:1", steps=1, size=32, progress=None).encoded(), None)
+    names = {}
+    exec(facts["python"], names)
+    assert names["net"].smooth_pools and "--smooth-pools --size" in facts["command"]
+
+
 def test_maps_and_blocks_are_kept_by_everything_that_decides_them(tmp_path):
     ids = []
     nets = (toys.plain(), toys.plain().with_input(mean=(0.4,) * 3), toys.plain(classes=("a", "b", "c", "d", "e")))

@@ -1,0 +1,69 @@
+"""The heads of a network: class names in output order, and kinds of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featviz.errors import SettingError, shown
+from featviz.network.activations import OUTPUT, OUTPUT_KINDS
+
+MAX_INDEX = 10**6
+"""Largest index of a class in a mapping: every smaller index takes a place in the list of names."""
+
+
+def in_output_order(names: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:
+    """Return class names in output order. Outputs that a mapping leaves out get empty names.
+
+    Args:
+        names: In output order, or by index from 0; the indices may be text, as in JSON.
+
+    Raises:
+        SettingError: A key is not a whole number in [0, 10^6].
+
+    >>> in_output_order({"0": "ant", "2": "cat"})
+    ('ant', '', 'cat')
+    """
+    if not isinstance(names, Mapping):
+        return tuple(names)
+    wrong = [key for key in names if not str(key).isdecimal() or int(key) > MAX_INDEX]
+    if wrong:
+        raise SettingError(f"class names must be by index, from 0 to {MAX_INDEX}, got the index {shown(wrong[0])}")
+    by_index = {int(key): name for key, name in names.items()}
+    return tuple(by_index.get(index, "") for index in range(max(by_index, default=-1) + 1))
+
+
+def checked_outputs(outputs: Any) -> Any:
+    """Return kinds of outputs.
+
+    Args:
+        outputs: One kind, `None`, or either of them by head.
+
+    Raises:
+        SettingError: There is no such kind.
+    """
+    for kind in outputs.values() if isinstance(outputs, Mapping) else [outputs]:
+        if kind not in (None, *OUTPUT_KINDS):
+            raise SettingError(f"outputs must be {', '.join(OUTPUT_KINDS)} or None, got {kind!r}")
+    return outputs
+
+
+def heads_of(
+    heads: Mapping[str, Sequence[str] | Mapping[int, str]] | None, classes: Sequence[str] | Mapping[int, str]
+) -> tuple[str, tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Return the layer of the only head, the class names of the output, and the class names of all heads.
+
+    Args:
+        heads: Class names by layer, as for `Network`; `None` for the output with `classes`.
+        classes: Class names of the output.
+
+    Raises:
+        SettingError: Class names are given in both arguments.
+    """
+    names = {head: in_output_order(own) for head, own in ({OUTPUT: classes} if heads is None else heads).items()}
+    if len(names) != 1:
+        return OUTPUT, in_output_order(classes), names
+    (head, own_classes), *_ = names.items()  # the only head is the output, whatever layer it is
+    if len(classes) and in_output_order(classes) != own_classes:
+        raise SettingError("give the class names in heads or in classes, not in both")
+    return head, own_classes, {OUTPUT: own_classes}
