@@ -138,13 +138,14 @@ def check_position(name: str, at: Any) -> Position:
         raise SettingError(f'{name} must be (row, column), "center", "cls" or "reg0", got {shown(at)}') from error
 
 
-def check_size(name: str, size: Any) -> Size:
+def check_size(name: str, size: Any, axes: int = 2) -> Size:
     """Return a size as the length of each axis.
 
     Args:
         name: Name of the size, for the message.
-        size: One side of an image; or its height and width, the length of a signal, or the three sides of a volume, in
-            px.
+        size: One side, which all axes get; or height and width of an image, the length of a signal, or the three sides
+            of a volume, in px.
+        axes: Number of axes for one side.
 
     Raises:
         SettingError: `size` is not one side or 1 to 3 lengths, or one is not in [1, `MAX_SIDE`]; a signal may have
@@ -153,7 +154,7 @@ def check_size(name: str, size: Any) -> Size:
     try:
         if isinstance(size, bool | str):
             raise TypeError
-        sides = as_size(size)
+        sides = as_size(size, axes)
     except (TypeError, ValueError) as error:
         more = ", or 1 to 3 lengths" if isinstance(size, tuple | list) else ""
         raise SettingError(f"{name} must be one side or (height, width) in px{more}, got {shown(size)}") from error
@@ -175,6 +176,14 @@ def check_axes(size: Size, axes: int) -> None:
         raise SettingError(f"size must have {axes} number(s), as the images, got {size}")
 
 
+def is_made(value: Any, *kinds: type) -> bool:
+    """Return whether a value is an object of one of these classes or protocols.
+
+    `isinstance` alone takes a class, such as `param.Pixel` without brackets, for an object with its methods.
+    """
+    return isinstance(value, kinds) and not isinstance(value, type)
+
+
 def check_kind(name: str, value: Any, kind: type, instead: str) -> None:
     """Check that a value is of a class, or has the methods of a protocol.
 
@@ -187,7 +196,7 @@ def check_kind(name: str, value: Any, kind: type, instead: str) -> None:
     Raises:
         SettingError: `value` is of another class.
     """
-    if isinstance(value, type) or not isinstance(value, kind):
+    if not is_made(value, kind):
         noun = kind.__name__.lower()
         article = "an" if noun[0] in "aeiou" else "a"
         raise SettingError(f"{name} must be {article} {noun}, got {shown(value)}; {instead}")

@@ -269,6 +269,7 @@ class ParamTraits:
         any_size: The same tensors can be computed at any size, as those of a CPPN can.
         close_views: Optimise through `transforms.NEAR` by default instead of `transforms.STANDARD`, because views from
             far away would drive the image to one flat colour.
+        pixels: The leaf tensors are images of any resolution: neighbours in a tensor are neighbours in the image.
         color_prior: Path of the prior whose colour axes the default colour part uses; `None` for the constants of
             ImageNet.
     """
@@ -276,6 +277,7 @@ class ParamTraits:
     couples_batch: bool = False
     any_size: bool = False
     close_views: bool = False
+    pixels: bool = False
     color_prior: str | None = None
 
 
@@ -558,6 +560,15 @@ class Optimizer(Protocol):
         Returns:
             The running optimizer.
         """
+
+
+@runtime_checkable
+class FiltersPixels(Protocol):
+    """An optimizer that filters gradients over neighbouring pixels."""
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether the leaf tensors must be pixels, as params with the trait `pixels` declare."""
 
 
 Progress = Callable[[int, int], None]

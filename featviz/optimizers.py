@@ -31,8 +31,8 @@ MIN_RMS = 1e-12
 class Adam:
     """Adam with a rate that decreases along half a cosine, and with decay towards the start.
 
-    Each step also moves the leaf tensors a small fraction of the way back to their initial values. What the gradient
-    keeps supporting remains and the rest fades, so that more steps make an image clearer, and not ever harsher.
+    Each step also moves the leaf tensors a small fraction of the way back to their initial values. Features
+    without a lasting gradient fade, so that more steps make an image clearer without adding contrast.
 
     Args:
         lr: Rate of the first step, > 0. Its effect depends on the scale of the param's leaf tensors.
@@ -61,8 +61,8 @@ class Adam:
         check_number("anchor_decay", self.anchor_decay, note=f"(default {Adam.anchor_decay})")
         if not 0 <= self.lr * self.anchor_decay < 1:
             raise SettingError(
-                f"anchor_decay must be >= 0 and < 1 / lr = {1 / self.lr:g}, got {self.anchor_decay} "
-                f"(default {Adam.anchor_decay})"
+                f"lr * anchor_decay must be in [0, 1), got {self.lr:g} * {self.anchor_decay:g} "
+                f"(defaults {Adam.lr} * {Adam.anchor_decay})"
             )
         _check_betas(self.betas, Adam.betas)
         object.__setattr__(self, "betas", tuple(map(float, self.betas)))
@@ -274,13 +274,18 @@ class Smoothed:
         optimizer: What follows the blurred gradients.
 
     Raises:
-        SettingError: `std` is out of its range; or, at `begin`, the leaf tensors are not pixels.
+        SettingError: `std` is out of its range; or, in `render`, the param does not optimise the pixels of images.
 
     Source: ProGamerGov, neural-dream, and other descendants of google/deepdream.
     """
 
     std: float
     optimizer: Optimizer = Normalized()
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether the leaf tensors must be pixels."""
+        return True
 
     def __post_init__(self) -> None:
         """Check the standard deviation."""
@@ -289,7 +294,7 @@ class Smoothed:
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Start an optimisation of these tensors over this many steps."""
-        return _FilteredGradients(self.optimizer.begin(leaves, steps), _pixel_leaves(self, leaves), self._blur)
+        return _FilteredGradients(self.optimizer.begin(leaves, steps), leaves, self._blur)
 
     def _blur(self, gradient: Tensor) -> Tensor:
         return gaussian_blur(gradient, self.std)
@@ -306,13 +311,18 @@ class LaplacianNormalized:
         optimizer: What follows the filtered gradients.
 
     Raises:
-        SettingError: `levels` is out of its range; or, at `begin`, the leaf tensors are not pixels.
+        SettingError: `levels` is out of its range; or, in `render`, the param does not optimise the pixels of images.
 
     Source: TensorFlow's deepdream tutorial, deepdream.ipynb, "Laplacian Pyramid Gradient Normalization".
     """
 
     levels: int = 4
     optimizer: Optimizer = Normalized()
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether the leaf tensors must be pixels."""
+        return True
 
     def __post_init__(self) -> None:
         """Check the number of levels."""
@@ -322,8 +332,7 @@ class LaplacianNormalized:
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Start an optimisation of these tensors over this many steps."""
-        stepper = self.optimizer.begin(leaves, steps)
-        return _FilteredGradients(stepper, _pixel_leaves(self, leaves), self._equalise)
+        return _FilteredGradients(self.optimizer.begin(leaves, steps), leaves, self._equalise)
 
     def _equalise(self, gradient: Tensor) -> Tensor:
         """Split a gradient into a Laplacian pyramid, scale each level to a root mean square of 1, and add them up."""
@@ -368,11 +377,3 @@ def state_of(stepper: Stepper) -> Sequence[Tensor] | None:
 
 def _unit_rms(band: Tensor) -> Tensor:
     return band / band.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=MIN_RMS)
-
-
-def _pixel_leaves(optimizer: Optimizer, leaves: Leaves) -> Leaves:
-    """Return the tensors that are optimised, and check that their last two dimensions can be rows and columns."""
-    optimised = [leaf for leaf in leaves if leaf.requires_grad]
-    if any(leaf.ndim != 4 or leaf.is_complex() for leaf in optimised):
-        raise SettingError(f"{optimizer} needs a param that optimises pixels; use param.Image(spatial=param.Pixel())")
-    return optimised

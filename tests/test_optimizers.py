@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import toys
 
 import featviz as fv
 
@@ -101,11 +102,11 @@ def test_every_optimizer_raises_the_score_and_can_be_replayed(optimizer, tmp_pat
         (lambda: fv.optimizers.Adam(final_lr_ratio=-3), "final_lr_ratio must be >= 0, got -3 (default 0.05)"),
         (
             lambda: fv.optimizers.Adam(anchor_decay=-1),
-            "anchor_decay must be >= 0 and < 1 / lr = 8.33333, got -1 (default 0.1)",
+            "lr * anchor_decay must be in [0, 1), got 0.12 * -1 (defaults 0.12 * 0.1)",
         ),
         (
             lambda: fv.optimizers.Adam(0.5, anchor_decay=2),
-            "anchor_decay must be >= 0 and < 1 / lr = 2, got 2 (default 0.1)",
+            "lr * anchor_decay must be in [0, 1), got 0.5 * 2 (defaults 0.12 * 0.1)",
         ),
         (
             lambda: fv.optimizers.Adam(betas=(0.9, 1)),
@@ -119,11 +120,6 @@ def test_every_optimizer_raises_the_score_and_can_be_replayed(optimizer, tmp_pat
         (lambda: fv.optimizers.Clipped(0), "most must be > 0, got 0 (largest root mean square of a gradient)"),
         (lambda: fv.optimizers.Smoothed(0), "std of Smoothed must be > 0, got 0"),
         (lambda: fv.optimizers.LaplacianNormalized(0), "levels must be a whole number in [1, 32], got 0 (default 4)"),
-        (
-            lambda: fv.optimizers.Smoothed(1.0).begin([torch.zeros(1, 3, 8, 5, 2, requires_grad=True)], 1),
-            "Smoothed(std=1.0, optimizer=Normalized(optimizer=Ascent(lr=1.0))) needs a param that optimises pixels; "
-            "use param.Image(spatial=param.Pixel())",
-        ),
     ],
 )
 def test_wrong_arguments_are_refused(make, message):
@@ -159,3 +155,27 @@ def test_equalised_gradients_stay_where_they_are(side):
     moved = leaf.detach()
     for flipped in (moved.flip(2), moved.flip(3)):
         assert torch.allclose(moved, flipped, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [lambda: fv.optimizers.Smoothed(1.0), lambda: fv.optimizers.LaplacianNormalized(2)])
+def test_gradients_are_filtered_over_pixels_of_images_only(make):
+    optimizer, net = make(), toys.plain()
+    for spatial in (fv.param.Pixel(), fv.param.Pyramid(), fv.param.Shared(fv.param.Pixel())):
+        fv.render(
+            net, "conv2:1", param=fv.param.Alpha(fv.param.Image(16, spatial=spatial)), optimizer=optimizer, steps=1
+        )
+    for spatial in (fv.param.Fourier(), fv.param.Phase(), fv.param.CPPN(), fv.param.Shared()):
+        refused(net, "conv2:1", spatial, optimizer, "16 x 16")
+    signal = fv.Network(torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3)), size=(24,), mean=(0.0,), std=(1.0,))
+    for spatial in (fv.param.Fourier(), fv.param.Pixel()):
+        refused(signal, "0:1", spatial, optimizer, "24")
+
+
+def refused(net, objective, spatial, optimizer, size):
+    image = fv.param.Image(size=None if net.size == (24,) else 16, spatial=spatial)
+    with pytest.raises(fv.SettingError) as caught:
+        fv.render(net, objective, param=image, optimizer=optimizer, steps=1)
+    assert str(caught.value) == (
+        f"{optimizer} needs images whose param optimises pixels, got {image} for {size} px; use "
+        "param.Image(spatial=param.Pixel()), or another optimizer"
+    )

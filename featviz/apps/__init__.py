@@ -1,1 +1,1 @@
-"""What is built on featviz's public names alone: `import featviz as fv`, and one another."""
+"""Applications on the public packages of featviz: DeepDream, galleries, attribution, circuits and others."""

@@ -17,7 +17,7 @@ from featviz.engine import check_network_or_name, entry_point
 from featviz.errors import warn
 from featviz.interfaces import ProgressSource, Transforms
 from featviz.io import Array, auto_bar, is_file, is_folder
-from featviz.network import is_on_this_machine
+from featviz.network import index_of_class, is_on_this_machine
 from featviz.param.inputs import InputParams
 from featviz.transforms.inputs import InputTransforms
 
@@ -225,7 +225,7 @@ def load_recipe_network(
         )
     spec = dict(vars(recipe.input)) if not recipe.inputs else {}  # a network with several inputs has its own
     size = spec.pop("size", None)
-    return fv.load(
+    network = fv.load(
         model or recipe.model,
         weights=weights,
         device=device,
@@ -236,6 +236,12 @@ def load_recipe_network(
         outputs=recipe.outputs,
         smooth_pools=recipe.smooth_pools,
     )
+    known = network.heads.get("")
+    if known is None or recipe.texts:
+        return network
+    # Names that were given beside the network, as with --classes, are in the recipe only.
+    lacking = {index: name for name, index in recipe.classes.items() if index_of_class(name, known) is None}
+    return network.with_classes(dict(enumerate(known)) | lacking) if lacking else network
 
 
 def _with_start(recipe: fv.Recipe, start: str | Path | None) -> fv.Recipe:

@@ -19,7 +19,7 @@ from featviz.cli.render import save
 def accentuate(
     image: Annotated[Path, typer.Argument(help="Image file.")],
     objective: Annotated[
-        str | None, typer.Argument(help="As for render. Default: the class that the network sees.")
+        str | None, typer.Argument(help="As for render. Default: the logit of the predicted class.")
     ] = None,
     *,
     layer: Annotated[

@@ -36,7 +36,10 @@ def circuit(
         ),
     ] = None,
     inputs: Annotated[int, typer.Option(help="Excitatory inputs on a page, and inhibitory ones.")] = 8,
-    depth: Annotated[int, typer.Option(help="Steps from the unit to inputs that have a page of their own.")] = 1,
+    depth: Annotated[
+        int,
+        typer.Option(help="Depth of the linked pages: 1 for the unit's inputs, 2 for theirs, too."),
+    ] = 1,
     groups: Annotated[int, typer.Option(help="Groups into which all inputs of the unit are collapsed.")] = 4,
     family: Annotated[
         bool, typer.Option("--family", help="Also find units of the layer whose kernels are rotations of the unit's.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -118,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    with _warnings_as_lines(), _log_as_lines(), _sigterm_as_ctrl_c():
+    with _warnings_as_lines(), _log_as_lines(), _signals_as_ctrl_c():
         try:
             return app(_as_arguments(given), standalone_mode=False) or 0
         except typer.TyperException as error:
@@ -140,15 +141,21 @@ def _as_arguments(words: Sequence[str]) -> list[str]:
     """Return the words for Typer: without --debug, and negated objectives, as -stage2:5, with a space before.
 
     The space keeps them from being read as options. Short options are one letter, or with their value, as in -oFILE.
+    Names of existing files get their folder, ./, and the value of -o stays as it is.
     """
 
     def is_negated(word: str) -> bool:
-        is_short = len(word) <= 2 or (word[1] in SHORT_OPTIONS and ":" not in word)
+        names_unit = ":" in word and "://" not in word
+        is_short = len(word) <= 2 or (word[1] in SHORT_OPTIONS and not names_unit)
         return word.startswith("-") and not word.startswith("--") and not is_short
 
     end = words.index("--") if "--" in words else len(words)  # what follows is no option in any case
-    before = [f" {word}" if is_negated(word) else word for word in words[:end] if word != "--debug"]
-    return [*before, *words[end:]]
+    own = [word for word in words[:end] if word != "--debug"]
+    found = []
+    for word, before in zip(own, ["", *own], strict=False):
+        start = "" if before in ("-o", "--output") or not is_negated(word) else "./" if os.path.lexists(word) else " "
+        found.append(start + word)
+    return [*found, *words[end:]]
 
 
 def _help_command(given: Sequence[str]) -> str:
@@ -180,8 +187,11 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Treat SIGTERM, which clusters send before they stop a job, as Ctrl-C: what there is so far is kept."""
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """Treat SIGTERM, which clusters send before they stop a job, and SIGHUP, of a closed terminal, as Ctrl-C.
+
+    A signal that is ignored, as SIGHUP under `nohup`, stays so.
+    """
     if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
         yield
         return
@@ -189,11 +199,16 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has one
+    before = {number: signal.getsignal(number) for number in numbers}
+    handled = [number for number in numbers if before[number] is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in handled:
+            signal.signal(number, before[number])
 
 
 @contextmanager

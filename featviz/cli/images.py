@@ -127,8 +127,8 @@ def judge(
 
     With --trust: paths: for each layer, how similar the activations of the image are to those of photographs of the
     unit; 1: as similar as these are to each other, 0: as unrelated photographs. path: the mean over the later half.
-    agreement: the same of the image and images started from photographs. ALARM: either is too low, as in a network that
-    was manipulated.
+    agreement: the same similarity between the image and images started from photographs. ALARM: either is too low, and
+    the network may have been manipulated.
     """
     found = fv.judge(
         images,

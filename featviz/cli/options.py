@@ -332,7 +332,8 @@ class MatchOptions:
     match_weight: Annotated[
         float | None,
         typer.Option(
-            help="Weight of --match, relative to the gain of the unit's score from noise to the best one. Default: 22."
+            help="Weight of --match, in multiples of the unit's score in the best photograph minus that in noise. "
+            "Default: 22."
         ),
     ] = None
 

@@ -46,7 +46,7 @@ Check = Callable[[str, Any], object]
 
 @dataclass(frozen=True)
 class EntryPoint:
-    """What a public function accepts that others do not.
+    """Kinds of networks and arguments that a public function accepts.
 
     Args:
         name: Its name in messages: that of its command or option.
@@ -83,8 +83,8 @@ def entry_point(function: Callable[..., Any] | None = None, /, *, name: str = ""
     Where it shows progress by default, only the outermost call does, and only in terminals and notebooks. `"live"` and
     `"bar"` are replaced by a progress callback.
 
-    Numbers of numpy become those of Python. An argument whose default is `None` may be `None`. Arguments without an
-    entry in `CHECKS` are left to the function.
+    Numbers of numpy are converted to those of Python. An argument whose default is `None` may be `None`. Arguments
+    without an entry in `CHECKS` are left to the function.
 
     Args:
         function: A public function that works on images, if the decorator has no arguments.
@@ -92,8 +92,8 @@ def entry_point(function: Callable[..., Any] | None = None, /, *, name: str = ""
         **accepted: Further fields of `EntryPoint`.
 
     Returns:
-        The same function, which raises `SettingError` for an argument that cannot be right. Its attribute
-        `entry_point` holds what it accepts.
+        The same function, which raises `SettingError` for an invalid argument. Its attribute `entry_point` is the
+        `EntryPoint`.
     """
     if function is None:
         return functools.partial(_checked, name=name, accepted=accepted)
@@ -187,7 +187,7 @@ def _own_progress(entry: EntryPoint, name: str, given: Mapping[str, Any]) -> Pro
 
 
 def _draw_data(progress: Any, network: Any) -> None:
-    """Let images that form in a notebook be drawn as results are, where the network reads signals, volumes or video.
+    """Draw live images of signals, volumes and video in a notebook with the same function as results.
 
     Several optimised inputs are packed into one tensor, which is not drawn.
     """

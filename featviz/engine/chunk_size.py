@@ -40,7 +40,7 @@ def fitting_chunk_size(job: Job, forward: Forward) -> int | None:
         The number of images; `None` for all of them.
 
     Raises:
-        RenderError: Not even the smallest group fits, as far as a pass of a part of it tells.
+        RenderError: The smallest group does not fit, as estimated from a pass over part of its view.
     """
     group, count = job.groups[0], len(job.seeds)
     smallest = group.stop - group.start

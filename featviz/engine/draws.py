@@ -59,8 +59,8 @@ class StepDraws:
     """Random draws of the transforms for some images, step by step.
 
     A call of PyTorch takes much longer than the arithmetic of a few small matrices, so the draws of a block of steps
-    are made at once. They equal those of one step after another. Transforms of which that is not true, because they
-    draw the size of a view for example, are drawn step by step.
+    are made at once. They equal those of one step after another. Transforms whose draws would differ, for example
+    because they draw the size of a view, are drawn step by step.
 
     Args:
         stack: The fused transforms.

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Module
 
+from featviz.checks import is_made
 from featviz.engine.autotune import autotune
 from featviz.engine.memory import check_fits, is_out_of_memory
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
@@ -165,7 +166,7 @@ class Job:
 
     @property
     def packing(self) -> dict[str, Any]:
-        """What activations must know of packed images; empty for one input."""
+        """Shapes by which several packed inputs are told apart; empty for one input."""
         return {"shapes": self.param.shapes} if isinstance(self.param, InputParams) else {}
 
     @property
@@ -446,6 +447,6 @@ def _complete_transforms(
         return usual_transforms(param, network.input.axes, aligned=aligned)
     given = transforms if isinstance(transforms, Sequence) else (transforms,)
     for transform in given:
-        if not isinstance(transform, Transform | Geometric | Module):
+        if not is_made(transform, Transform, Geometric, Module):
             raise SettingError(f"{shown(transform)} is not a transform: it needs `draw` and `apply`, or `place`")
     return tuple(given)

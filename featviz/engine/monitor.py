@@ -32,7 +32,10 @@ FEW_STEPS = (
     f"; gradients are redirected in the first half of the steps only, so give steps={2 * REDIRECT_STEPS} or more"
 )
 """Added to `DEAD` for a render of fewer steps."""
-BLOCKED = "the transforms pass no gradient to the image, as rounding does not; leave out the one that blocks it"
+BLOCKED = (
+    "no gradient passes through the transforms to the image; leave out the one that is not differentiable, such as "
+    "rounding"
+)
 NOT_DIFFERENTIABLE = (
     "the score has no gradient: the layer does not depend on the image, or the network or the objective computes it "
     "under torch.no_grad, in numpy or with argmax; choose another layer, or compute it with differentiable operations"
@@ -211,7 +214,7 @@ class Monitor:
         if self.steps < MIN_STEPS_OF_CONSTANT:
             return torch.zeros(len(self.names), dtype=torch.bool)
         spread, largest = scores.amax(0) - scores.amin(0), scores.abs().amax(0).clamp(min=1)
-        # Normalising a flat image amplifies rounding. A score that small which is optimised rises all the same.
+        # Normalising a flat image amplifies rounding, so a small change counts only if the score rises.
         half = self.steps // 2
         rises = scores[half:].mean(0) - scores[:half].mean(0) > spread / 4
         return ((spread <= ROUNDING * largest) | ((spread <= MAX_ROUNDING * largest) & ~rises)).cpu()

@@ -19,7 +19,7 @@ class Preset:
         steps: Number of steps.
         scale: Sides of images relative to the input size of the network, in (0, 1]. Networks that accept no other size
             have 1, as do other inputs than images.
-        min_side: Sides in px below which images are not scaled.
+        min_side: Smallest shorter side in px after scaling.
     """
 
     steps: int

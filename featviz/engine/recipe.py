@@ -37,11 +37,11 @@ class Recipe:
         fingerprint: Hash of the weights.
         input: The network's input specification.
         smooth_pools: The network's `smooth_pools`.
-        objectives: Their reprs.
-        param: Its repr.
-        transforms: Their repr.
-        optimizer: Its repr.
-        execution: Its repr.
+        objectives: `repr` of each objective.
+        param: `repr` of the param.
+        transforms: `repr` of the transforms.
+        optimizer: `repr` of the optimizer.
+        execution: `repr` of the execution.
         size: Height and width in px.
         steps: Number of steps of the whole render.
         until: Step after which the render stopped, if that was earlier.
@@ -218,7 +218,7 @@ class Recipe:
 
     @property
     def alone(self) -> Recipe:
-        """The recipe of the image that is shown, without the rest of its batch where that had no influence on it."""
+        """Recipe of the shown image alone, if the other images of its batch cannot have influenced it."""
         if self.index is None or self.start is not None or len(self.objectives) != len(self.seeds):
             return self
         if any(rows == "own" for rows, _, _ in self.given.values()):
@@ -267,7 +267,7 @@ class Recipe:
 
     @property
     def _content(self) -> dict[str, Any]:
-        """The fields by name, without those of the input that recipes of images do not need."""
+        """The fields by name, without default `axes` and `value_range` of the input."""
         content = asdict(self)
         return content | {"input": without_defaults(content["input"])}
 

@@ -106,7 +106,7 @@ class Recorder:
         """
         if self.replayed:
             return f"{self.replayed} of {done} steps were replayed as a CUDA graph"
-        return f"no step was replayed as a CUDA graph: {self.obstacle or 'images without a gradient kept it waiting'}"
+        return f"no step was replayed as a CUDA graph: {self.obstacle or 'some images had no gradient'}"
 
     def _begin(self, block: Block, redirect: Tensor | None) -> None:
         """Copy the draws of a block to the GPU, and record a step if their structure is new."""

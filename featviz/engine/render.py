@@ -29,7 +29,18 @@ from featviz.engine.several_inputs import (
 )
 from featviz.engine.shorthand import as_optimizer, as_param, as_transforms
 from featviz.errors import SettingError, warn
-from featviz.interfaces import ObjectiveLike, Optimizer, Param, ProgressSource, Size, traits_of
+from featviz.interfaces import (
+    FiltersPixels,
+    ObjectiveLike,
+    Optimizer,
+    Param,
+    ProgressSource,
+    Size,
+    Stepper,
+    param_traits_of,
+    show_size,
+    traits_of,
+)
 from featviz.io import auto_bar
 from featviz.network import Execution, Network
 from featviz.objectives import ObjectiveSource, as_objectives
@@ -118,7 +129,7 @@ def render(
     _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objectives, own_param, views, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps), job.minimises)
-    stepper, last = optimizer.begin(job.leaves, steps), steps if until is None else min(until, steps)
+    stepper, last = _begin(optimizer, job, steps), steps if until is None else min(until, steps)
     current = partial(job.images, job.leaves)
     report = Reporter(progress, steps, current)
     kept: dict[int, Tensor] = {}
@@ -215,6 +226,18 @@ def _check_counts(steps: int, until: int | None, robustness_views: int | None) -
         raise SettingError(f"until must be >= 0 or None, got {until}")
     if robustness_views is not None and robustness_views < 0:
         raise SettingError(f"robustness_views must be >= 0, got {robustness_views} (0 skips them)")
+
+
+def _begin(optimizer: Optimizer, job: Job, steps: int) -> Stepper:
+    """Start an optimisation of the leaf tensors of a job."""
+    needs_pixels = isinstance(optimizer, FiltersPixels) and optimizer.needs_pixels
+    are_images = all(leaf.ndim == 4 for leaf in job.leaves if leaf.requires_grad)
+    if needs_pixels and not (are_images and param_traits_of(job.param).pixels):
+        raise SettingError(
+            f"{optimizer} needs images whose param optimises pixels, got {job.param} for {show_size(job.size)} px; use "
+            "param.Image(spatial=param.Pixel()), or another optimizer"
+        )
+    return optimizer.begin(job.leaves, steps)
 
 
 def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int | None) -> Robustness | None:

@@ -16,11 +16,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from featviz.checks import check_axes, check_size
+from featviz.checks import as_whole, check_axes, check_size
 from featviz.engine.pictures import NUMBERS, in_range_of_data, picture_of, same_size, save_numbers
 from featviz.engine.recipe import Recipe
 from featviz.errors import SettingError
-from featviz.interfaces import Shape, Size, as_size, show_size
+from featviz.interfaces import Shape, Size, show_size
 from featviz.io import (
     NPY,
     check_result,
@@ -156,8 +156,9 @@ class Rendering:
 
         Raises:
             IndexError: There is no such image.
+            SettingError: The index is not a whole number.
         """
-        i = range(len(self))[image]
+        i = range(len(self))[as_whole("the index of an image", image)]
         kept = {step: images[i : i + 1] for step, images in self.snapshots.items()}
         return replace(
             self,
@@ -187,7 +188,7 @@ class Rendering:
                 raise SettingError("images of several inputs have a fixed size; give it in the param of each input")
             raise SettingError("these images have a fixed size; render with param.CPPN() to draw them at any size")
         axes = self.images.ndim - 2
-        size = check_size("size", as_size(size, axes))
+        size = check_size("size", size, axes)
         check_axes(size, axes)
         with torch.no_grad():
             return replace(self, images=self.redraw(size), recipe=replace(self.recipe, shown=size), snapshots={})
@@ -206,8 +207,8 @@ class Rendering:
     def file_name(self) -> str:
         """Default file name: what the image shows, and how many other objectives there are on its sheet.
 
-        It ends in .png for images, and in .npy for signals and volumes. That of one of several inputs has its name, and
-        for all of them it ends in .png.
+        It ends in .png for images, and in .npy for signals and volumes. For one of several
+        inputs it contains the input's name, and for all of them it ends in .png.
         """
         ending = ".png" if self.recipe.spec.axes == "yx" or self.shapes else NPY
         first = slug(self.names[0].replace("-", "minus ", 1) if self.names[0].startswith("-") else self.names[0])

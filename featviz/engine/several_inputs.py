@@ -7,6 +7,7 @@ from typing import Any
 
 from torch.nn import Module
 
+from featviz.checks import is_made
 from featviz.engine.shorthand import as_param, as_transforms
 from featviz.errors import SettingError, shown
 from featviz.interfaces import (
@@ -157,7 +158,7 @@ def _as_tuple(name: str, given: Any) -> Transforms:
     """
     several = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
     for each in several:
-        if not isinstance(each, Transform | Geometric | Module):
+        if not is_made(each, Transform, Geometric, Module):
             raise SettingError(
                 f"{shown(each)} for the input {name!r} is not a transform: it needs `draw` and `apply`, or `place`"
             )

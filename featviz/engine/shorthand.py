@@ -9,6 +9,7 @@ from typing import Any
 
 from featviz import optimizers, transforms
 from featviz import param as params
+from featviz.checks import is_made
 from featviz.engine.repr_parser import parse_value
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Geometric, Optimizer, Param, Size, Spatial, Transform, Transforms, as_size
@@ -40,7 +41,7 @@ def as_param(
         own: Values of the user that text may name.
         spec: Input that the param is for; `None` for an image. A spatial part gets the colour part of its default
             param, and `Fourier()` its spectrum.
-        usual_size: Size of a param that would have that of the network's input; `None` for that.
+        usual_size: Image size if neither `size` nor the param sets one; `None` for the network's input size.
         starts: Whether the render starts from a given signal, which may be quiet.
 
     Raises:
@@ -49,7 +50,7 @@ def as_param(
     value = parse_value(param, params, own) if isinstance(param, str) else param
     usual = params.Image() if spec is None else usual_param(spec, starts=starts)
     value = usual if value is None else value
-    if not isinstance(value, Param | Spatial):
+    if not is_made(value, Param, Spatial):
         raise SettingError(f"{shown(value)} is not a param{_missing(value)}")
     if not isinstance(value, Param):
         value = usual if value == params.Fourier() else replace(usual, spatial=value)
@@ -127,7 +128,7 @@ def as_optimizer(
     """
     optimizer = Adam() if optimizer is None else optimizer
     found = parse_value(optimizer, optimizers, own) if isinstance(optimizer, str) else optimizer
-    if not isinstance(found, Optimizer):
+    if not is_made(found, Optimizer):
         raise SettingError(f"{shown(found)} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
     if lr is None:
         return found

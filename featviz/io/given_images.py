@@ -88,8 +88,9 @@ def load_given_image(given: GivenImage, channels: int) -> Float[Tensor, "c h w"]
         raise SettingError(f"an image must be {ACCEPTED}, got {type(given).__name__}")
     image = _channels_first(as_tensor("an image", given), channels)
     if not image.is_floating_point():
-        if not image.numel() or image.min() < 0 or image.max() > 255:
-            found = f"{image.min().item()}…{image.max().item()}" if image.numel() else "none"
+        numbers = image.double()  # uint16 has no minimum
+        if not image.numel() or numbers.min() < 0 or numbers.max() > 255:
+            found = f"{numbers.min().item():g}…{numbers.max().item():g}" if image.numel() else "none"
             raise SettingError(f"whole numbers of an image must be in 0…255, got {found}")
         image = image.float() / (1 if image.dtype == torch.bool else 255)
     check_unit_range(image, "the image")

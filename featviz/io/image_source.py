@@ -143,7 +143,10 @@ def check_unit_range(images: Tensor, name: str) -> None:
     """
     if not images.numel():
         raise SettingError(f"{name} of shape {tuple(images.shape)} has no pixels")
-    low, high = images.min().item(), images.max().item()
+    if images.is_complex():
+        raise SettingError(f"{name} holds {images.dtype}; give floating-point numbers in [0, 1]")
+    numbers = images if images.is_floating_point() else images.double()  # uint16 has no minimum
+    low, high = numbers.min().item(), numbers.max().item()
     if not images.is_floating_point() or not (low >= -ROUNDING and high <= 1 + ROUNDING):
         found = f"{images.dtype} from {low:g} to {high:g}"
         raise SettingError(f"{name} holds {found}; give floating-point numbers in [0, 1]")

@@ -49,5 +49,7 @@ def recipe_beside(path: Path) -> str:
     """
     try:
         return recipe_file(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
+    except FileNotFoundError as error:
         raise OutputError(f"no recipe for {path}: there is no file {recipe_file(path).name} beside it") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputError(f"no recipe for {path}: cannot read {recipe_file(path).name} beside it") from error

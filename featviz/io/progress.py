@@ -31,6 +31,8 @@ def progress_bar(label: str = "", unit: str = "step") -> Progress:
 
     def show(done: int, steps: int) -> None:
         nonlocal bar
+        if sys.stderr is None:  # closed, as in some services
+            return
         if bar is None or done < bar.n:  # created here, so that a render that fails at once draws no bar
             # The speed is the mean of the whole run, since a batch of images ends all at once.
             bar = tqdm(desc=label or None, total=steps, unit=unit, smoothing=0)

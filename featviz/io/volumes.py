@@ -22,7 +22,7 @@ def stretch(volume: Float[np.ndarray, "c d h w"]) -> Float[np.ndarray, "c d h w"
     """Return a volume in grey levels from its lowest value, black, to its highest one, white.
 
     Args:
-        volume: Any numbers. Those that are not finite become grey.
+        volume: Any numbers.
     """
     finite = volume[np.isfinite(volume)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from types import SimpleNamespace
@@ -49,10 +50,33 @@ class Layout:
     transposed: bool = False
     axes: int = 2
 
+    def grid(self, size: Size) -> tuple[int, int] | None:
+        """Return the number of rows and columns of the patch grid; `None` where tokens are not on a grid.
+
+        Args:
+            size: Height and width in px of the network's input.
+        """
+        if self.patch is None:
+            return None
+        height, width = self.size or size
+        return height // self.patch[0], width // self.patch[1]
+
+    def cell(self, token: int, size: Size) -> tuple[int, int] | None:
+        """Return the row and column of a token on the patch grid; `None` for a token that is not on it.
+
+        Args:
+            token: Index of the token among all of its sequence, >= 0.
+            size: Height and width in px of the network's input.
+        """
+        grid, index = self.grid(size), token - self.prefix
+        if grid is None or not 0 <= index < math.prod(grid):
+            return None
+        row, column = divmod(index if self.order is None else self.order.index(index), grid[1])
+        return row, column
+
 
 OutputKind = Literal["classes", "multilabel", "binary", "regression"]
-"""What the numbers are that a network puts out: classes of which one is right, independent labels, one label, or values
-without probabilities."""
+"""Kind of a network's outputs: mutually exclusive classes, independent labels, one label, or regression values."""
 OUTPUT_KINDS: tuple[OutputKind, ...] = ("classes", "multilabel", "binary", "regression")
 """The kinds of output of a network."""
 OutputScale = Literal["logits", "probabilities", "log-probabilities"]
@@ -245,8 +269,9 @@ class Activations(Mapping[str, Tensor]):
 
     def _grid(self, layout: Layout) -> tuple[int, int]:
         """Return the number of rows and columns of the patch grid."""
-        size, patch = layout.size or self.size, layout.patch or (1, 1)
-        return size[0] // patch[0], size[1] // patch[1]
+        grid = layout.grid(self.size)
+        assert grid is not None, "callers check that there are patches"
+        return grid
 
     @staticmethod
     def _inside(layer: str, at: Position, grid: Sequence[int]) -> tuple[int, ...]:
@@ -366,7 +391,7 @@ class Activations(Mapping[str, Tensor]):
         return index
 
     def of(self, images: Float[Tensor, "n c *size"], **more: Any) -> Activations:
-        """Return a copy that knows the images before any transform.
+        """Return a copy with the images before any transform.
 
         Args:
             images: In [0, 1].
@@ -468,6 +493,8 @@ def index_of_class(name: str, classes: Sequence[str]) -> int | None:
     Returns:
         The first index of the name; `None` if there is no such class.
     """
+    if not name:  # outputs without a name have an empty one
+        return None
     if name in classes:
         return classes.index(name)
     alike = [i for i, each in enumerate(classes) if plain_spelling(each) == plain_spelling(name)]
@@ -567,5 +594,5 @@ def _at(place: tuple[int, ...]) -> tuple[Any, ...]:
 
 
 def _axis_names(grid: Sequence[int]) -> tuple[str, ...]:
-    """Return the names of the axes of a map for a message, of which a signal's has columns only."""
+    """Return the names of the axes of a map for a message."""
     return ("planes", "rows", "columns")[-len(grid) :] if len(grid) > 1 else ("positions",)

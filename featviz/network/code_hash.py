@@ -56,13 +56,22 @@ def _code(value: object, depth: int = 0) -> object:
     if not isinstance(value, types.FunctionType):
         return value if _is_simple(value) else getattr(value, "__qualname__", type(value).__qualname__)
     called = value.__code__.co_names if depth == 0 else ()
-    functions = [value.__globals__.get(name) for name in called]
+    functions = [value.__globals__.get(name) for name in called] + _enclosed(value)
     inner = [_code(each, depth + 1) for each in functions if isinstance(each, types.FunctionType)]
-    return (list(_instructions(value.__code__)), inner, _code_of_defaults(value))
+    return (list(_instructions(value.__code__)), inner, _given_values(value))
 
 
-def _code_of_defaults(function: types.FunctionType) -> str:
-    return repr([each for each in function.__defaults__ or () if _is_simple(each)])
+def _enclosed(function: types.FunctionType) -> list[object]:
+    """Return the variables of the functions around a function that it uses, as far as they have a value."""
+    cells = function.__closure__ or ()
+    return [cell.cell_contents for cell in cells if cell != types.CellType()]
+
+
+def _given_values(function: types.FunctionType) -> str:
+    """Return the plain values among the defaults of a function and the variables that it uses."""
+    named = (function.__kwdefaults__ or {}).items()
+    values = [*(function.__defaults__ or ()), *named, *_enclosed(function)]
+    return repr([each for each in values if _is_simple(each)])
 
 
 def _instructions(code: types.CodeType) -> Iterator[object]:

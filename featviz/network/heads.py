@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featviz.errors import SettingError, shown
+from featviz.errors import SettingError, shown, warn
 from featviz.network.activations import OUTPUT, OUTPUT_KINDS
+from featviz.network.layers import Layer
 
 MAX_INDEX = 10**6
 """Largest index of a class in a mapping: every smaller index takes a place in the list of names."""
@@ -19,17 +20,25 @@ def in_output_order(names: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]
         names: In output order, or by index from 0; the indices may be text, as in JSON.
 
     Raises:
-        SettingError: A key is not a whole number in [0, 10^6].
+        SettingError: The names are one text, a name is no text, or an index occurs twice or is not a whole number in
+            [0, 10^6].
 
     >>> in_output_order({"0": "ant", "2": "cat"})
     ('ant', '', 'cat')
     """
+    if isinstance(names, str):
+        raise SettingError(f"class names must be a list of names, got the text {shown(names)}")
+    no_text = [name for name in (names.values() if isinstance(names, Mapping) else names) if not isinstance(name, str)]
+    if no_text:
+        raise SettingError(f"class names must be text, got {shown(no_text[0])}")
     if not isinstance(names, Mapping):
         return tuple(names)
     wrong = [key for key in names if not str(key).isdecimal() or int(key) > MAX_INDEX]
     if wrong:
         raise SettingError(f"class names must be by index, from 0 to {MAX_INDEX}, got the index {shown(wrong[0])}")
     by_index = {int(key): name for key, name in names.items()}
+    if len(by_index) < len(names):
+        raise SettingError("class names by index must have each index once, as a number or as text")
     return tuple(by_index.get(index, "") for index in range(max(by_index, default=-1) + 1))
 
 
@@ -46,6 +55,27 @@ def checked_outputs(outputs: Any) -> Any:
         if kind not in (None, *OUTPUT_KINDS):
             raise SettingError(f"outputs must be {', '.join(OUTPUT_KINDS)} or None, got {kind!r}")
     return outputs
+
+
+def warn_of_counts(heads: Mapping[str, Sequence[str]], table: Mapping[str, Layer], label: str) -> None:
+    """Warn if a head has more class names than outputs, or fewer, so that names may belong to other outputs.
+
+    Fewer names are fine where some outputs are left out by an empty name.
+
+    Args:
+        heads: Class names by layer.
+        table: The layers of the network.
+        label: Name of the network.
+    """
+    for head, names in heads.items():
+        row = table.get(head)
+        if not names or row is None or row.layout.kind != "vector" or row.channels == len(names):
+            continue
+        if len(names) > row.channels or "" not in names:
+            warn(
+                f"{label} has {row.channels} outputs{f' in {head}' if head else ''} and {len(names)} class names, so "
+                "names may belong to other outputs; give one name per output, in output order"
+            )
 
 
 def heads_of(

@@ -132,7 +132,7 @@ def _check_counts(inputs: Inputs) -> None:
 
 
 def _is_one_mapping(module: nn.Module, tree: Any) -> bool:
-    """Whether a module gets a mapping as its only argument: it has one, and none of several names is its name."""
+    """Whether all inputs are one mapping: `forward` has one argument, and several inputs are given without its name."""
     parameters = parameters_of(module.forward)
     several = isinstance(tree, Mapping) and len(tree) > 1 and not tree.keys() & parameters.keys()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -76,13 +76,15 @@ class InputSpec:
     def __post_init__(self) -> None:
         """Convert and check the values."""
         object.__setattr__(self, "size", check_size("size", self.size))
-        object.__setattr__(self, "mean", _numbers("mean", self.mean))
-        object.__setattr__(self, "std", _numbers("std", self.std))
+        object.__setattr__(self, "mean", _numbers("mean", self.mean, "one number per channel, e.g. mean=(0.1307,)"))
+        object.__setattr__(self, "std", _numbers("std", self.std, "one number per channel, e.g. std=(0.3081,)"))
         object.__setattr__(self, "axes", self.axes or USUAL_AXES[len(self.size)])
         if len(self.mean) != len(self.std) or not 1 <= len(self.mean) <= MAX_CHANNELS:
             raise SettingError(
                 f"mean and std need one value per channel each, got {shown(self.mean)} and {shown(self.std)}"
             )
+        if not all(map(math.isfinite, self.mean)):
+            raise SettingError(f"mean must be finite, got {self.mean}")
         if not all(0 < each < math.inf for each in self.std):
             raise SettingError(f"std must be > 0, got {self.std}")
         self._check_range()
@@ -90,14 +92,16 @@ class InputSpec:
             raise SettingError(f"channel_order must be {' or '.join(CHANNEL_ORDERS)}, got {self.channel_order!r}")
         if self.layout not in self.layouts:
             raise SettingError(f"layout must be {' or '.join(self.layouts)}, got {self.layout!r}")
-        if self.axes not in AXES or len(self.axes) != len(self.size):
+        if not isinstance(self.axes, str) or self.axes not in AXES or len(self.axes) != len(self.size):
             possible = [axes for axes in AXES if len(axes) == len(self.size)]
             raise SettingError(f"axes must be {' or '.join(possible)} for the size {self.size}, got {self.axes!r}")
 
     def _check_range(self) -> None:
         """Check that the lowest value is below the highest one, and the mean between them."""
         if self.value_range is not None:
-            object.__setattr__(self, "value_range", _numbers("value_range", self.value_range))
+            object.__setattr__(
+                self, "value_range", _numbers("value_range", self.value_range, "the lowest and the highest value")
+            )
             if len(self.value_range) != 2:
                 raise SettingError(
                     f"value_range must be the lowest and the highest value, got {shown(self.value_range)}"
@@ -230,13 +234,11 @@ def without_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in usual or value != usual[key]}
 
 
-def _numbers(name: str, given: Any) -> tuple[float, ...]:
+def _numbers(name: str, given: Any, needed: str) -> tuple[float, ...]:
     try:
         values = given.tolist() if isinstance(given, Tensor) else given
         if isinstance(values, str):
             raise TypeError
         return tuple(map(float, islice(values, MAX_CHANNELS + 1)))  # a range may be huge
     except (TypeError, ValueError, RuntimeError) as error:
-        raise SettingError(
-            f"{name} must be a sequence with one number per channel, e.g. {name}=(0.1307,), got {shown(given)}"
-        ) from error
+        raise SettingError(f"{name} must be a sequence with {needed}, got {shown(given)}") from error

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from featviz.checks import check_size
 from featviz.errors import ModelError, SettingError, WeightsError, nearest, shown
-from featviz.interfaces import Size, as_size
+from featviz.interfaces import Size
 from featviz.io import is_file
 from featviz.network import bundled, inception_v1
 from featviz.network.activations import OUTPUT
@@ -27,7 +28,7 @@ from featviz.network.open_clip_models import has_weights, is_elsewhere, load_ope
 from featviz.network.weights import load_weights
 
 TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
-"""Prefixes of names of timm that say where else it finds a model."""
+"""Prefixes of the names of timm's models on the Hugging Face Hub or in a local folder."""
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of weights files in the cache of huggingface_hub."""
 OWN_WEIGHTS = "default"
@@ -90,8 +91,8 @@ def load(
         WeightsError: The weights cannot be read or downloaded, or do not fit.
         SettingError: A value of the input specification is out of its range.
     """
-    if axes and isinstance(input_size, int):
-        input_size = as_size(input_size, len(axes))
+    if input_size is not None and axes:
+        input_size = check_size("input_size", input_size, len(axes))
     given: dict[str, Any] = {"size": input_size, "mean": mean, "std": std, "channel_order": channel_order}
     given |= {"layout": layout, "axes": axes, "value_range": value_range}
     given = {key: value for key, value in given.items() if value is not None}
@@ -112,7 +113,7 @@ def load(
         names = ", ".join("input_size" if name == "size" else name for name in given)
         raise SettingError(f"{model} reads text, which has no {names}; leave out {names}")
     if input_size is not None:
-        given["size"] = as_size(input_size, len(network.size))
+        given["size"] = check_size("input_size", input_size, len(network.size))
     heads = network.given_heads
     if OUTPUT in network.heads and (head is not None or classes is not None):
         heads = {network.head if head is None else head: tuple(network.classes if classes is None else classes)}
@@ -284,7 +285,7 @@ def _check_connection(name: str) -> None:
 
 
 def _is_elsewhere(model: str) -> bool:
-    """Return whether timm finds a model outside of its own list, and says itself if it cannot."""
+    """Return whether a name refers to the Hugging Face Hub or a local folder, which timm checks itself."""
     return model.removeprefix("timm/").startswith(TIMM_SOURCES)
 
 
@@ -314,7 +315,8 @@ def _from_factory(model: str, given: Mapping[str, Any]) -> Network:
     factory = find(model)
     if not callable(factory):
         raise ModelError(f"{model} must be a function that returns the network, got {type(factory).__name__}")
-    made = factory()
+    with _running_code_of(model):
+        made = factory()
     if isinstance(made, Network):
         return made
     if not isinstance(made, nn.Module):
@@ -327,7 +329,8 @@ def _from_factory(model: str, given: Mapping[str, Any]) -> Network:
     return Network(made, **given)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str | int | torch.device) -> torch.device:
+    name = f"cuda:{name}" if isinstance(name, int) else str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -347,7 +350,7 @@ def _import_module(source: str, name: str) -> Any:
     if not all(part.isidentifier() for part in source.split(".")):
         raise ModelError(f"no module {shown(source)}; give path/to/file.py:{name or 'NAME'} or package.module:NAME")
     try:
-        with _importing_from(Path.cwd()):
+        with _importing_from(Path.cwd()), _running_code_of(source):
             return importlib.import_module(source)
     except ModuleNotFoundError as error:
         if error.name and not f"{source}.".startswith(f"{error.name}."):
@@ -364,13 +367,28 @@ def _run_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     is_new = sys.modules.setdefault(path.stem, module) is module  # dataclasses and pickle look the module up
     try:
-        with _importing_from(path.parent):
+        with _importing_from(path.parent), _running_code_of(str(path)):
             spec.loader.exec_module(module)
     except BaseException:
         if is_new:
             sys.modules.pop(path.stem, None)
         raise
     return module
+
+
+@contextmanager
+def _running_code_of(source: str) -> Iterator[None]:
+    """Name the user's file or function in the errors that its code raises, and refuse that it ends the process."""
+    try:
+        yield
+    except SystemExit as error:
+        raise ModelError(
+            f"{source} ended with sys.exit({error.code!r}), as argparse does; put what it does as a script under "
+            'if __name__ == "__main__":'
+        ) from error
+    except Exception as error:
+        error.add_note(f"while running {source}")
+        raise
 
 
 @contextmanager

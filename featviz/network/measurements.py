@@ -54,8 +54,8 @@ def probe_network(network: Network, like: Tensor) -> Probed:
         like: A weight of its module, whose device and precision its input gets.
 
     Raises:
-        ModelError: The module does not run, and was made with `inputs`, or runs with another layout of its input or on
-            single images. Other errors of the module get a note.
+        ModelError: The module fails because of its `inputs`, a wrong `layout`, or a `forward` that accepts single
+            images only. Other errors of the module get a note.
     """
     if isinstance(network.module, CombinesNetworks):
         return network.module.probed_at(network.size)

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featviz.checks import check_kind
+from featviz.checks import check_kind, check_size
 from featviz.errors import SettingError, shown
-from featviz.interfaces import EmbedsTexts, Size, as_size, show_size
+from featviz.interfaces import EmbedsTexts, Size, show_size
 from featviz.network import probe_cache
 from featviz.network.accepted_sizes import refuse_size, runs_on, smallest_size
 from featviz.network.activations import (
@@ -35,7 +35,7 @@ from featviz.network.fast.batch_norm_folding import Pair, foldable
 from featviz.network.fast.out_of_place import can_run_out_of_place
 from featviz.network.field_probing import receptive_fields_of
 from featviz.network.given_inputs import GivenInput, inputs_in, on_images, without_inputs
-from featviz.network.heads import checked_outputs, heads_of
+from featviz.network.heads import checked_outputs, heads_of, in_output_order, warn_of_counts
 from featviz.network.input_checks import image_spec, read_inputs, refuse_beside_inputs, refuse_both, with_given
 from featviz.network.input_spec import InputSpec
 from featviz.network.layer_lookup import LayerLike, find_layer, is_ambiguous, name_of, output_row
@@ -279,6 +279,7 @@ class Network:
             output = output_row(self)
             own = self.probed.table | ({} if output is None else {OUTPUT: output})
             table = self._measured.table = with_codes(own, self.dictionaries)
+            warn_of_counts(self.heads, table, self.label)
         return table
 
     @property
@@ -298,8 +299,9 @@ class Network:
 
         Raises:
             ModelError: The network does not accept images of this size.
+            SettingError: `size` is not a size.
         """
-        size = self.size if size is None else as_size(size, len(self.size))
+        size = self.size if size is None else check_size("size", size, len(self.size))
         if size == self.size:
             return LayerTable(self.table, self.receptive_fields())
         self.check_size(size)
@@ -394,6 +396,23 @@ class Network:
         measured = Measurements(self._measured.probed)
         return self._replaced(name=name, weights=weights, smooth_pools=smooth_pools, _measured=measured, **changes)
 
+    def with_classes(self, classes: Sequence[str] | Mapping[int, str]) -> Network:
+        """Return the network with other class names.
+
+        Args:
+            classes: Names in output order, or by index from 0.
+
+        Returns:
+            The network. The module and what was measured are shared, nothing is copied.
+
+        Raises:
+            SettingError: The network has several heads, or the names are not text.
+        """
+        if OUTPUT not in self.heads:
+            raise SettingError(f"{self.label} has the heads {', '.join(self.heads)}; give their names in fv.Network")
+        names = in_output_order(classes)
+        return self._labelled(self.name, self.weights or "", {self.head: names}, self.outputs, self.smooth_pools)
+
     def copied(self) -> Network:
         """Return the same network with a copy of its module, whose weights can change apart from those of this one."""
         return self._replaced(module=copy.deepcopy(self.module), _measured=Measurements(self.probed))
@@ -458,7 +477,7 @@ class Network:
             values: The other values by name of the input, as in the argument `inputs`; the rest stay as they are.
 
         Returns:
-            The network. The module is shared, nothing is copied; what was measured is, where only numbers changed.
+            The network. The module is shared. Measurements are kept if the new values have the same types and shapes.
 
         Raises:
             SettingError: There is no such given input, or a value cannot be given.
@@ -638,12 +657,12 @@ class Network:
         return open_session(self, layers, execution)
 
     @neutral_state()
-    def capture(self, images: Float[Tensor, "n c *size"], layers: Iterable[str]) -> Activations:
+    def capture(self, images: Float[Tensor, "n c *size"], layers: str | Iterable[str]) -> Activations:
         """Return the activations of layers for images.
 
         Args:
             images: In [0, 1], on any device. If they need a gradient, so do the activations.
-            layers: Names of the layers to capture.
+            layers: Names of the layers to capture, or one name.
 
         Returns:
             The activations, on the network's device.
@@ -653,7 +672,7 @@ class Network:
             SettingError: The images do not have the network's channels, or are not as many as inputs per image.
         """
         self.check_images(images)
-        with self.session(layers) as forward:
+        with self.session([layers] if isinstance(layers, str) else layers) as forward:
             return forward(images.to(self.device))
 
     @neutral_state()

@@ -19,7 +19,7 @@ from featviz.network.zero_shot import Tokenizer, ZeroShot, checked_texts
 PREFIX = "open_clip/"
 """Start of the names of these networks."""
 SCHEMAS = ("hf-hub:", "local-dir:")
-"""Prefixes of names that say where else open_clip finds a model and its weights."""
+"""Prefixes of the names of models on the Hugging Face Hub or in a local folder."""
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 """Names of weights files on the hub, where open_clip's list names none."""
 HUB = "https://huggingface.co"
@@ -41,7 +41,7 @@ def load_open_clip(model: str, texts: Sequence[str] | None, *, trained: bool, we
     Raises:
         ModelError: open_clip is not installed, or there is no such model.
         WeightsError: The weights cannot be downloaded, or do not fit.
-        SettingError: The texts are no texts.
+        SettingError: `texts` is not a sequence of different texts that are not empty.
     """
     names = checked_texts(() if texts is None else list(texts))
     open_clip = import_open_clip(model)

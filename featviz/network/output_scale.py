@@ -41,5 +41,5 @@ def output_scale(output: Float[Tensor, "n classes"]) -> tuple[OutputScale, bool]
 
 
 def _sums_to_one(output: Float[Tensor, "n classes"]) -> bool:
-    """Return whether the numbers of each image sum to 1; a single number says nothing."""
+    """Return whether the numbers of each image sum to 1; false for one output, which cannot show it."""
     return output.shape[1] > 1 and bool((output.sum(1) - 1).abs().max() < SUM_TOLERANCE)

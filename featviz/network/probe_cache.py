@@ -17,7 +17,7 @@ from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
 from featviz.network.receptive_fields import ReceptiveField
 
-FORMAT = 6
+FORMAT = 7
 """Version of the file format. Increase it when the content or the meaning of a measurement changes."""
 MEMORY_FORMATS = {str(each): each for each in (torch.channels_last, torch.contiguous_format)}
 

@@ -15,7 +15,7 @@ HEADS = "its output has one dimension of positions and two others, as heads and 
 
 
 def sequence_layout(passes: Passes, call: CallIndex, shape: Shape) -> Layout | str | None:
-    """Return the layout of an output of 3 or 4 dimensions, why it has none, or `None` if sequences tell nothing.
+    """Return the layout of an output of 3 or 4 dimensions, why it has none, or `None` if the lengths are ambiguous.
 
     - (n, length, channels) are tokens, one for each of the text, so that `@0,3` is the one with index 3.
     - (n, channels, length), and a length that differs from that of the text, are feature maps of one row.

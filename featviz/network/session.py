@@ -1,4 +1,4 @@
-"""Run a network for a while: a working copy of its module, prepared for speed and hooked where it is read."""
+"""Prepare a working copy of a network's module for many fast passes, with hooks on the captured layers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Forward:
         Args:
             images: In [0, 1].
             redirect: Images for which blocked gradients are redirected through rectifiers; `None` for none of them.
-            replace: For captured layers, functions from their output to the one with which the pass goes on.
+            replace: For captured layers, functions whose result replaces the layer's output.
             graph: Whether the pass may be recorded as a CUDA graph of its own.
             rows: Of inputs that are given per image, the rows that these images get; `None` for all, one each.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -32,11 +33,11 @@ def name_special_tokens(passes: Passes, sequences: dict[CallIndex, Shape], layou
     extras: dict[tuple[int, int, int], list[CallIndex]] = {}  # by length, prefix and number of tokens without a place
     for call in sequences:
         layout = layouts.get(call)
-        if layout and layout.kind == "tokens" and layout.patch:
-            length = sequences[call][1 + 2 - layout.channel]
-            grid = (passes.spec.size[0] // layout.patch[0]) * (passes.spec.size[1] // layout.patch[1])
-            if length > grid:
-                extras.setdefault((length, layout.prefix, length - grid), []).append(call)
+        grid = layout.grid(passes.spec.size) if layout and layout.kind == "tokens" else None
+        if layout and grid:
+            length, patches = sequences[call][1 + 2 - layout.channel], math.prod(grid)
+            if length > patches:
+                extras.setdefault((length, layout.prefix, length - patches), []).append(call)
     for (length, prefix, count), calls in extras.items():
         after = count - prefix
         indices = [*range(prefix), *range(-after, 0)]

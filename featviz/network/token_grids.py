@@ -205,7 +205,7 @@ def find_order(contrast: Float[Tensor, "bits tokens"], codes: Codes, grids: list
 def agrees(contrast: Float[Tensor, "bits tokens"], codes: Codes, order: TokenOrder) -> bool:
     """Return whether an order that is known from other layers agrees with contrasts.
 
-    A few tokens whose contrast has the wrong sign do not matter, other than where an order is to be found.
+    A few tokens may have a contrast of the wrong sign; `find_order` allows none.
 
     Args:
         contrast: As `contrasts` returns it, along the tokens.

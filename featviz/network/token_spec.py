@@ -15,7 +15,7 @@ from featviz.checks import as_whole, check_number
 from featviz.errors import SettingError, shown
 
 MAX_LENGTH = 100_000
-"""Longest sequence. Tokenizers of Hugging Face that know no limit say 10³⁰."""
+"""Longest sequence. For no limit, tokenizers of Hugging Face have 10³⁰."""
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 """What a decoder puts out for a part of a character."""
 

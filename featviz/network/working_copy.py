@@ -206,7 +206,7 @@ class _Copier:
         return made
 
     def _callee(self, value: Any) -> Any:
-        """Return the copy of what refers to a module. Other values stay the user's, as a list that a hook fills."""
+        """Copy a value that refers to a module. Others are shared, such as a list of the user that a hook fills."""
         return self(value) if _refers_to_module(value) else value
 
     def _object(self, value: Any, depth: int) -> Any:
@@ -298,7 +298,7 @@ class _Uncompiled(nn.Module):
 
 
 class _Reference(weakref.ref[nn.Module]):
-    """A reference to the copy of a module to which the user's module refers weakly, and which it keeps alive."""
+    """A weak reference to the copy of a module that also keeps the copy alive."""
 
     def __init__(self, target: nn.Module) -> None:
         super().__init__(target)  # type: ignore[call-arg]

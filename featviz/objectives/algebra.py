@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
@@ -188,6 +189,8 @@ def _as_term(value: Objective | float) -> Objective:
     if isinstance(value, Objective):
         return value
     if isinstance(value, Real):
+        if not math.isfinite(value):
+            raise SettingError(f"numbers in an objective must be finite, got {value}")
         return Constant(value if isinstance(value, int | float) else float(value))
     raise SettingError(f"an objective composes with numbers and objectives, not with {value!r}")
 

@@ -64,7 +64,9 @@ class Interpolate(Composite):
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the weighted mean of both scores."""
-        first, last = self.first(acts), self.last(acts)
+        scores = self.first(acts), self.last(acts)
+        like = scores[0] if isinstance(scores[0], Tensor) else scores[1]  # a ramp is one number for all images
+        first, last = (each if isinstance(each, Tensor) else torch.full_like(like, each) for each in scores)
         return torch.lerp(first, last, torch.linspace(0, 1, len(first), device=first.device, dtype=first.dtype))
 
     def __repr__(self) -> str:
@@ -142,6 +144,6 @@ class Diversity(Objective):
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the dissimilarity of each image to the others; 0 for a single image."""
         values = acts.channels_first(self.layer).unsqueeze(-1).flatten(2)
-        gram = F.normalize((values @ values.mT).flatten(1), dim=1, eps=1e-10)
+        gram = F.normalize((values @ values.mT).flatten(1), dim=1, eps=1e-20)
         cosines = gram @ gram.T
         return (cosines.diagonal() - cosines.sum(1)) / max(1, len(values) - 1)

@@ -15,7 +15,7 @@ from featviz.interfaces import RenderContext
 from featviz.io import Array, is_file
 from featviz.network import Activations, Dictionary
 from featviz.objectives.algebra import Objective, Unit
-from featviz.objectives.directions import EPSILON
+from featviz.objectives.directions import lengths
 
 VectorSource = Any
 """What `Cosine` accepts as a vector: a file, or one number per channel. Values store a `str` or an `Array`."""
@@ -88,7 +88,7 @@ class Cosine(Unit):
             )
         vector = self.vector.tensor.to(values, non_blocking=True)
         dot = (values * vector[:, None]).sum(1)
-        return (dot / (EPSILON + values.norm(dim=1)) / vector.norm()).mean(1)
+        return (dot / lengths(values) / vector.norm()).mean(1)
 
 
 def _check_vector(vector: Array) -> Array:
@@ -101,7 +101,7 @@ def _check_vector(vector: Array) -> Array:
 
 
 def _read(file: str, feature: int) -> Array:
-    """Read the direction of a feature: of linear probes that which they read, of dictionaries that which they add."""
+    """Read the vector of a feature: the encoder row of a linear probe, the decoder row of any other dictionary."""
     if not is_file(file):
         raise WeightsError(f"no file {file}; cosine needs a vector as {', '.join(VECTOR_ENDINGS)}, or a dictionary")
     found = Dictionary.load(file)

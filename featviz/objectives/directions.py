@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,8 +22,8 @@ MIN_COSINE = 0.1
 
 Source: Lucid, lucid/optvis/objectives.py, `_dot_cossim`.
 """
-EPSILON = 1e-4
-"""Added to a length before dividing by it. Source: as above."""
+MIN_LENGTH = 1e-4
+"""Smallest length that a cosine divides by, as a fraction of the largest one of the image."""
 
 
 class _VectorDirection(Unit):
@@ -324,5 +325,16 @@ def _dot_cosine(values: Tensor, vector: Tensor, power: float) -> Tensor:
     dot = (values * vector).sum(1)
     if not power:
         return dot
-    cosine = dot / (EPSILON + values.norm(dim=1)) / (EPSILON + vector.norm(dim=0))
+    cosine = dot / lengths(values) / lengths(vector[None])[0]
     return dot * cosine.clamp(min=MIN_COSINE) ** power
+
+
+def lengths(values: Float[Tensor, "n k *position"]) -> Float[Tensor, "n *position"]:
+    """Return lengths along dimension 1 to divide by: at least `MIN_LENGTH` of the largest one of the image.
+
+    A fixed minimum would make cosines of small activations smaller, and none would make gradients at 0 infinite.
+    """
+    found = values.norm(dim=1)
+    largest = found.detach().flatten(1).amax(1) if found.ndim > 1 else found.detach()
+    least = MIN_LENGTH * torch.where(largest > 0, largest, 1)
+    return torch.maximum(found, least.view(-1, *[1] * (found.ndim - 1)))

@@ -69,9 +69,9 @@ class MatchDistribution(OfPhotographs, _Distribution):
     distributions are equal, about -1 for an image without any of the features.
 
     Add it to a unit, with a weight, as `apps.match.match_units` does with it and `MatchSpectrum`: images then have the
-    colours, textures and amounts of features of the photographs. Of a class, one photograph gives the most natural
-    images; those for the average of many are more alike than photographs are. For channels, `apps.match.match_units`
-    averages ten (docs/quality.md).
+    colours, textures and amounts of features of the photographs. For a class, use one photograph: images that are
+    matched to the average of many are more alike than photographs are. For channels, `apps.match.match_units` averages
+    ten (docs/quality.md).
 
     Args:
         layer: Dotted module name of a feature map or of tokens.
@@ -169,6 +169,7 @@ def sorted_means(
         AddressError: A layer has no positions.
     """
     moments: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    centres: dict[str, Tensor] = {}
     for first in range(0, len(photographs), CHUNK):
         some = photographs[first : first + CHUNK]
         images = torch.stack([read_for(context, each, context.view) for each in some])
@@ -176,7 +177,9 @@ def sorted_means(
             acts = capture_for(context, images, layers)
             for layer in layers:
                 values = positions_of(acts.channels_first(layer), layer)
-                parts = values.sort(2).values.sum(0), values.sum((0, 2)), values.square().sum((0, 2))
+                # Without a subtracted centre, the variance would be a small difference of large numbers.
+                centred = values - centres.setdefault(layer, values.mean((0, 2)))[:, None]
+                parts = values.sort(2).values.sum(0), centred.sum((0, 2)), centred.square().sum((0, 2))
                 known = moments[layer]
                 moments[layer] = [a + b for a, b in zip(known, parts, strict=True)] if known else list(parts)
     found, count = {}, len(photographs)

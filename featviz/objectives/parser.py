@@ -6,8 +6,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
+from featviz.checks import is_made
 from featviz.errors import AddressError, SettingError, caret, nearest, plain_spelling, shown
 from featviz.interfaces import ObjectiveLike
 from featviz.io.folders import READABLE_ENDINGS
@@ -84,7 +85,7 @@ def as_objective(source: ObjectiveSource, own: Mapping[str, Objective] | None = 
     """
     if isinstance(source, str):
         return parse(source, own)
-    if isinstance(source, ObjectiveLike):
+    if is_made(source, ObjectiveLike):
         return source
     hint = (
         "decorate the function with @objectives.objective('layer')" if callable(source) else "use e.g. 'layer:channel'"
@@ -195,12 +196,12 @@ def _refuse_call(text: str, column: int, name: str, known: Sequence[str]) -> NoR
     raise AddressError(f"cannot parse the objective: there is no function {name!r}{hint}{caret(text, column)}")
 
 
-def _convert(kind: Any, value: Objective | float) -> Any:
+def _convert(kind: Any, value: Objective | float | tuple[Objective | float, ...]) -> Any:
     """Convert a parsed argument to the type of the field that it is for.
 
     Args:
         kind: The field's type. Fields that hold text take the name that was parsed as a layer.
-        value: An objective or a number.
+        value: An objective, a number, or a tuple of objectives for a field that holds several names.
 
     Raises:
         TypeError: The argument does not fit.
@@ -216,7 +217,14 @@ def _convert(kind: Any, value: Objective | float) -> Any:
             return value
     elif isinstance(value, Layer):
         return value.layer
+    elif isinstance(value, tuple):
+        return tuple(_convert(str, each) for each in value)
     raise TypeError
+
+
+def _takes_several(kind: Any) -> bool:
+    """Whether a field holds any number of names."""
+    return get_origin(kind) is tuple and get_args(kind) == (str, ...)
 
 
 def _field_types(term: type[Objective]) -> dict[str, Any]:
@@ -297,6 +305,9 @@ class _Parser:
             if not self.take(")"):
                 self.fail("expected , or ) here")
         names, kinds = [field.name for field in fields(term)], _field_types(term)  # type: ignore[arg-type]
+        fixed = len(names) - 1
+        if names and _takes_several(kinds[names[-1]]) and len(given) > fixed:
+            given[fixed:] = [tuple(given[fixed:])]
         try:
             if len(given) > len(names):
                 raise TypeError

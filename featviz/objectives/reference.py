@@ -15,7 +15,7 @@ from featviz.io.image_source import ImageSource, as_image_source
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective
 from featviz.objectives.bound import Bound
-from featviz.objectives.directions import EPSILON, MIN_COSINE
+from featviz.objectives.directions import MIN_COSINE, lengths
 from featviz.objectives.reading import capture_for, read_for
 
 MAX_GUIDE_POSITIONS = 4096
@@ -73,7 +73,7 @@ class Match(_Reference):
             OutputError: The file cannot be read.
         """
         target = _reference_activations(self.layer, self.image, context)
-        energy = target.square().sum().clamp(min=EPSILON)
+        energy = _energy(target)
 
         def score(acts: Activations) -> Tensor:
             difference = _same_size_activations(self.layer, acts, target) - target
@@ -124,12 +124,12 @@ class Caricature(_Reference):
             OutputError: The file cannot be read.
         """
         target = _reference_activations(self.layer, self.image, context)
-        energy = target.square().sum().clamp(min=EPSILON)
+        energy = _energy(target)
 
         def score(acts: Activations) -> Tensor:
             values = _same_size_activations(self.layer, acts, target).flatten(1)
             dot = (values * target.flatten(1)).sum(1)
-            cosine = dot / (EPSILON + values.norm(dim=1)) / energy.sqrt()
+            cosine = dot / lengths(values) / energy.sqrt()
             return dot / energy * cosine.clamp(min=MIN_COSINE) ** self.power
 
         return Bound(self, score)
@@ -223,7 +223,7 @@ class Style(_Reference):
             OutputError: The file cannot be read.
         """
         target = _gram(_reference_activations(self.layer, self.image, context))
-        energy = target.square().sum().clamp(min=EPSILON**2)
+        energy = _energy(target)
         past: list[Tensor] = []
 
         def score(acts: Activations) -> Tensor:
@@ -289,6 +289,12 @@ def _same_size_activations(layer: str, acts: Activations, target: Tensor) -> Ten
             f"and {tuple(target.shape[1:])}; use transforms that keep the size"
         )
     return values
+
+
+def _energy(target: Tensor) -> Float[Tensor, ""]:
+    """Return the sum of squares of a reference to divide by: 1 where it is 0."""
+    found = target.square().sum()
+    return torch.where(found > 0, found, 1)
 
 
 def _gram(values: Float[Tensor, "n channel *position"]) -> Float[Tensor, "n channel channel2"]:

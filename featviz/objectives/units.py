@@ -151,7 +151,7 @@ class _Class(Unit):
     def __post_init__(self) -> None:
         """Convert integers of numpy and torch, and check the fields."""
         check_text(f"network of {type(self).__name__}", self.network)
-        name = self.name if isinstance(self.name, str) else as_whole("a class without a name", self.name)
+        name = self.name if isinstance(self.name, str) else as_whole("a class that is not given by name", self.name)
         object.__setattr__(self, "name", name)
 
     @property

@@ -28,7 +28,7 @@ Source: measured; docs/quality.md. Lucid uses 0.25 with the same initial standar
 USUAL_CANVAS_STD = 3.0
 """Standard deviation of the canvases of signals and volumes for leaves of standard deviation 1.
 
-Source: that of images of 224 px with the default decay.
+Source: standard deviation of canvases of images of 224 px with the default decay.
 """
 PHASE_STEP_SCALE = 4.0
 """Change of a phase, in radians, for a change of its leaf by 1.
@@ -39,7 +39,7 @@ Source: chosen by visual inspection at a rate of 0.05; at the default rate, anot
 NATURAL_CANVAS_STD = (1.7, 1.4, 1.6)
 """Standard deviation of the canvases of natural images along the axes of `Decorrelated`: lightness, two of colour.
 
-Source: measured on 200 photographs of ImageNet: their ratios, and the standard deviation of 0.21 of the pixels.
+Source: ratios measured on 200 photographs of ImageNet, scaled so that pixels have a standard deviation of 0.21.
 """
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from featviz.checks import check_number, check_size, check_text
 from featviz.errors import SettingError, shown
-from featviz.interfaces import Leaves, ParamTraits, Size
+from featviz.interfaces import Leaves, Size
 from featviz.io import resize
 from featviz.network.activations import first_tensor
 from featviz.network.state_hash import state_hash, tensors_of
@@ -70,7 +70,8 @@ class Generator:
         fingerprint: Hash that the weights must have, for recipes; empty for any.
 
     Raises:
-        SettingError: A value is out of its range, the module is none, or it has other weights than `fingerprint` says.
+        SettingError: A value is out of its range, `module` is no `nn.Module`, or its weights do not have the hash
+            `fingerprint`.
         WeightsError: The file cannot be read or does not fit; the message names the keys.
 
     Source: Nguyen et al. 2016, https://arxiv.org/abs/1605.09304, a generator's latent instead of pixels; truncation:
@@ -137,11 +138,6 @@ class Generator:
         """Path of the weights, if they come from a file."""
         return () if self.weights is None else (self.weights,)
 
-    @property
-    def traits(self) -> ParamTraits:
-        """The defaults."""
-        return ParamTraits()
-
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:
         """Draw the latent of each image.
 
@@ -159,15 +155,18 @@ class Generator:
         self._check(images.shape[1])
         size = (images.shape[2], images.shape[3])
         start = [torch.zeros(len(images), *self.shape, device=images.device)]
-        return fit_leaves(start, partial(self.images, size=size), images, steps=FIT_STEPS, lr=FIT_LR)
+        return fit_leaves(start, partial(self._images, size=size), images, steps=FIT_STEPS, lr=FIT_LR)
 
     def images(self, leaves: Leaves, size: Size) -> Float[Tensor, "n c h w"]:
         """Compute the images in [0, 1], differentiably."""
+        return self._images(leaves, size, self.penalty)
+
+    def _images(self, leaves: Leaves, size: Size, penalty: float = 0.0) -> Float[Tensor, "n c h w"]:
         latent = leaves[0]
         if self.truncation is not None:
             latent = self.truncation * (latent / self.truncation).tanh()
-        if self.penalty and latent.requires_grad:
-            latent = _penalise(latent, self.penalty)
+        if penalty and latent.requires_grad:
+            latent = _penalise(latent, penalty)
         low, high = self.output_range
         output = _output(_on(self.module, latent.device), latent)
         return resize((output - low) / (high - low), size).clamp(0, 1)

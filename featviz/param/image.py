@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.checks import check_kind, check_number, check_size
-from featviz.errors import SettingError
+from featviz.checks import check_kind, check_number, check_size, is_made
+from featviz.errors import SettingError, shown
 from featviz.interfaces import Color, Leaves, ParamTraits, Size, Spatial, param_traits_of
 from featviz.param.color import default_color
 from featviz.param.fourier import Fourier
@@ -49,12 +49,10 @@ class Image:
         spatial: Spatial = Fourier(),
         color: Color | None = None,
     ) -> None:
-        if not isinstance(spatial, Spatial):
+        if not is_made(spatial, Spatial):
             missing = [name for name in ("start", "fit", "canvas") if not hasattr(spatial, name)]
-            raise SettingError(
-                "the spatial part of a param needs the methods start, fit and canvas; "
-                f"{type(spatial).__name__} lacks {', '.join(missing)}"
-            )
+            lacks = f"{type(spatial).__name__} lacks {', '.join(missing)}" if missing else f"got {shown(spatial)}"
+            raise SettingError(f"the spatial part of a param needs the methods start, fit and canvas; {lacks}")
         size = None if size is None else check_size("size", size)
         check_number("batch", batch, at_least=1, at_most=MAX_BATCH, whole=True)
         if color is not None:

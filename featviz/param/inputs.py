@@ -45,7 +45,10 @@ class InputParams:
     @property
     def traits(self) -> ParamTraits:
         """The batch is coupled where that of an input is."""
-        return ParamTraits(couples_batch=any(param_traits_of(param).couples_batch for _, param, _ in self.parts))
+        each = [param_traits_of(param) for _, param, _ in self.parts]
+        return ParamTraits(
+            couples_batch=any(traits.couples_batch for traits in each), pixels=all(traits.pixels for traits in each)
+        )
 
     @property
     def shapes(self) -> dict[str, Shape]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.checks import check_number
-from featviz.interfaces import Leaves, Size
+from featviz.interfaces import Leaves, ParamTraits, Size
 from featviz.random import Generators
 
 
@@ -26,6 +26,11 @@ class Pixel:
     """
 
     std: float = 0.01
+
+    @property
+    def traits(self) -> ParamTraits:
+        """The leaf tensors are pixels."""
+        return ParamTraits(pixels=True)
 
     def __post_init__(self) -> None:
         """Check the standard deviation."""

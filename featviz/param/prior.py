@@ -146,6 +146,9 @@ def _load(path: Path, modified: int) -> Prior:  # noqa: ARG001
     if found.pop("kind") != FILE_KIND:
         raise ValueError("kind")
     prior = Prior(**{key: as_tuples(value) for key, value in found.items()})
+    numbers = [prior.mean, prior.correlation, prior.frequencies, prior.amplitudes, prior.time_frequencies]
+    if not all(np.isfinite(np.asarray(each, np.float64)).all() for each in numbers):
+        raise ValueError("finite numbers")
     shapes = [np.shape(prior.correlation), np.shape(prior.amplitudes)]
     shapes.append(np.shape(prior.time_amplitudes))
     times = (prior.channels, len(prior.time_frequencies)) if prior.time_frequencies else (0,)

@@ -111,9 +111,7 @@ def _check_sizes(size: int | Size | None, channels: int | None, spec: InputSpec 
         return as_size(side), given
     if channels not in (None, spec.channels):
         raise SettingError(f"channels must be those of the network, {spec.channels}, got {shown(channels)}")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
-        size = check_size("size", size)
-    sides = spec.size if size is None else as_size(size, len(spec.size))
+    sides = spec.size if size is None else check_size("size", size, len(spec.size))
     if len(sides) != len(spec.size):
         raise SettingError(f"size must have {len(spec.size)} number(s), as the network's input, got {sides}")
     if min(sides) < MIN_AXIS or max(sides) < MIN_SIZE:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.checks import check_number
-from featviz.interfaces import Leaves, Size
+from featviz.interfaces import Leaves, ParamTraits, Size
 from featviz.io import linear_mode
 from featviz.random import Generators
 
@@ -37,6 +37,11 @@ class Pyramid:
 
     levels: int = 4
     std: float = 0.01
+
+    @property
+    def traits(self) -> ParamTraits:
+        """The leaf tensors are pixels."""
+        return ParamTraits(pixels=True)
 
     def __post_init__(self) -> None:
         """Check the values."""

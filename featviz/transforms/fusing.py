@@ -22,9 +22,9 @@ Draw = Callable[[Transform, Shape], Any]
 def fuse(stack: Transforms) -> tuple[Transform, ...]:
     """Fuse neighbouring geometric transforms into one resampling, and wrap modules of other libraries.
 
-    A padding transform starts a new resampling: a map cannot say that an earlier transform has cropped what is outside,
-    so cropped pixels would show instead of the padding. Pointwise transforms between two geometric ones are applied
-    after both, which gives the same result for linear changes, because bilinear weights add up to 1.
+    A padding transform starts a new resampling: an affine map does not record that an earlier transform cropped the
+    image, so cropped pixels would show instead of the padding. Pointwise transforms between two geometric ones are
+    applied after both, which gives the same result for linear changes, because bilinear weights add up to 1.
 
     Args:
         stack: Transforms and modules in the order in which they apply.

@@ -238,7 +238,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class ResizedView:
-    """Crop a window of random size at a random position, and resize it. The canvas may be larger than the view.
+    """Crop a window of random size at a random position, and resize it. The image may be larger than the view.
 
     Args:
         zoom: Side of the image divided by the side of the window, >= 1: a number or a distribution.
@@ -343,7 +343,7 @@ def _about_center(matrix: Matrices, size: Size) -> Matrices:
 
 
 def _for_axes(transform: object, size: int | Size, axes: int) -> Size:
-    """Return a size of a transform for images with this number of axes; one side of a square is one of each axis.
+    """Return the length of each axis of a transform's size; one number is the length of all axes.
 
     Raises:
         SettingError: `size` has another number of axes.

@@ -57,7 +57,7 @@ NONE: Transforms = ()
 
 
 def usual_transforms(param: Param, axes: str, *, aligned: bool = False) -> Transforms:
-    """Return the default transforms of a param: close views for one with that trait, else those of the axes.
+    """Return the default transforms: `NEAR` for a param with the trait `close_views`, else `USUAL[axes]`.
 
     Args:
         param: The param.

@@ -56,6 +56,8 @@ class Warp:
         """Check the transforms."""
         if not isinstance(self.steps, tuple | list) or not all(isinstance(each, Geometric) for each in self.steps):
             raise SettingError(f"steps of Warp must be geometric transforms, got {shown(self.steps)}")
+        if any(isinstance(each, Padding) for each in self.steps[1:]):
+            raise SettingError(f"only the first of the steps of Warp may pad, got {shown(self.steps)}; use fuse")
         object.__setattr__(self, "steps", tuple(self.steps))
 
     def draw(self, rng: Generators, shape: Shape) -> Sampling:
@@ -147,7 +149,7 @@ class Sampling(NamedTuple):
         """
         coordinates, halvings = (each.to(device, non_blocking=True) for each in self[:2])
         rows = set(map(tuple, self.halvings.tolist()))
-        # Smaller numbers, too: most zooms then have the same ones, and passes of the same structure are recorded once.
+        # Include all smaller numbers, so that most draws have the same set and share one CUDA graph.
         rows |= {(count,) * len(self.size) for count in range(max(map(min, rows)))}
         return Sampling(coordinates, halvings, self.size, tuple(sorted(rows)))
 

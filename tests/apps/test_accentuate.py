@@ -191,7 +191,8 @@ def test_progress_counts_steps_and_gets_images(net, photograph):
     [
         ({"weight": -1}, "weight must be >= 0, got -1 (default 4)"),
         ({"crops": 0}, "crops must be a whole number in [1, 1024], got 0 (default 16)"),
-        ({"zoom": 0.5}, "zoom must be >= 1, got 0.5 (default 1.3)"),
+        ({"zoom": 0.5}, "zoom must be in [1, 64], got 0.5 (default 1.3)"),
+        ({"zoom": 1e9}, "zoom must be in [1, 64], got 1000000000.0 (default 1.3)"),
         ({"steps": 0}, "steps must be a whole number >= 1, got 0 (default 100)"),
         ({"lr": 0}, "lr must be > 0, got 0 (default 0.05)"),
         (

@@ -186,3 +186,11 @@ def test_a_layer_that_the_next_one_changes_in_place_still_has_a_gradient():
         (gradient,) = torch.autograd.grad(acts["conv2"].sum(), acts["bn1"])
     assert (acts["bn1"] < 0).any() and gradient[acts["bn1"] < 0].abs().max() == 0
     assert gradient[acts["bn1"] > 0].abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["smoothgrad", "smoothgrad_sq", "vargrad"])
+def test_the_noise_of_an_image_does_not_depend_on_its_batch(small, kind):
+    method = methods.NoiseTunnel(methods.Gradient(absolute=False), kind, 6, 0.2, seed=3)
+    alone = fv.explain(small, IMAGES[1:], "logit:bee", method).map[0]
+    for targets in ("logit:bee", ["logit:cat", "logit:bee"]):
+        torch.testing.assert_close(fv.explain(small, IMAGES, targets, method).map[1], alone)

@@ -353,3 +353,11 @@ def test_colours_of_the_image_are_ablated_to_grey():
     _, (lost,) = falls(net, "0", 1, "image", image, [[0, 1, 2]])
     at = net.capture(image, ["0"])["0"][0, 1].max().item()
     assert lost == pytest.approx(at - net.module[0].bias[1].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("softmax", [torch.softmax, torch.nn.functional.softmax, torch.special.softmax])
+def test_every_softmax_is_a_constant(softmax):
+    x = torch.randn(4, requires_grad=True)
+    with linearised():
+        (found,) = torch.autograd.grad((softmax(x, dim=0) * x).sum(), x)
+    assert torch.allclose(found, torch.softmax(x.detach(), 0))

@@ -271,7 +271,7 @@ def test_units_are_correlated_over_the_positions_of_all_images(net, photos):
 
 def test_networks_of_other_sizes_and_architectures_are_compared(photos):
     first = toys.network(toys.Plain(), size=64, classes=("ant", "bee", "x", "y", "z"))
-    second = toys.network(toys.Vit(), classes=("bee", "ant"))
+    second = toys.network(toys.Vit(), classes=("bee", "ant", "yak"))
     found = diff(first, second, photos, **QUIET)
     assert set(found.layers[0]) <= set(first.table) and set(found.layers[1]) <= set(second.table)
     assert not found.of("shared") and found.of("lost")
@@ -421,7 +421,7 @@ def page(photos, tmp_path_factory):
     first = toys.plain(classes=WILD)
     order = torch.randperm(first.table["conv1"].channels, generator=torch.Generator().manual_seed(1))
     middle, last = permuted(first, order), fv.Network(toys.Plain(), size=32, classes=WILD, **toys.HALF)
-    judge = toys.network(toys.Dict(), classes=WILD)
+    judge = toys.network(toys.Dict(), classes=WILD[:4])
     found = diff(
         first,
         last,
@@ -524,3 +524,10 @@ def test_bad_command_lines_end_with_one_line(words, expected, photos, tmp_path, 
     assert main(["diff", *words, "-o", "out", "--device", "cpu"]) == 2
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_one_layer_may_be_given_as_text(net, photos):
+    one, several = (diff(net, net, photos, layers=layers, **QUIET) for layers in ("conv1", ["conv1"]))
+    assert one.layers == several.layers
+    acts = net.capture(torch.rand(1, 3, *net.size), "conv1")
+    assert torch.equal(acts["conv1"], net.capture(torch.rand(1, 3, *net.size), ["conv1"])["conv1"]) or "conv1" in acts

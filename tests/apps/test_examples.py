@@ -211,3 +211,46 @@ def test_a_cached_scan_with_other_content_is_read_again(motifnet, folder, monkey
     save_file(tensors, cached, {**about, "files": files})
     again = fv.examples(motifnet, folder, "stage2", [0])
     assert [place.file for place in again.places(0)] == [place.file for place in found.places(0)]
+
+
+class Patches(nn.Module):
+    """The brightness of each patch of 8 px as a token: row by row, or in columns, or before a class token."""
+
+    def __init__(self, *, columns=False, last=False):
+        super().__init__()
+        self.columns, self.last = columns, last
+        self.patches = nn.Conv2d(3, 4, 8, stride=8)
+        self.tokens, self.head = nn.Identity(), nn.Linear(4, 3)
+        with torch.no_grad():
+            self.patches.weight.fill_(1 / 192).add_(
+                torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) / 1e4
+            )
+            self.patches.bias.zero_()
+
+    def forward(self, x):
+        grid = self.patches(x)
+        tokens = (grid.transpose(2, 3) if self.columns else grid).flatten(2).transpose(1, 2)
+        if self.last:
+            tokens = torch.cat([tokens, torch.zeros_like(tokens[:, :1])], 1)
+        return self.head(self.tokens(tokens).mean(1))
+
+
+def patches(size=(32, 48), **kind):
+    return fv.Network(Patches(**kind).eval(), size=size, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+@pytest.mark.parametrize("kind", [{}, {"columns": True}, {"last": True}, None], ids=str)
+def test_the_crop_of_a_token_is_its_patch(kind, tmp_path):
+    for row, column in ((0, 3), (2, 1), (3, 5)):
+        image = np.zeros((32, 48, 3), np.uint8)
+        image[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 255
+        Image.fromarray(image).save(tmp_path / f"{row}-{column}.png")
+    if kind is None:  # the images of a combined network are resized for each part
+        net, layer = fv.combine(small=patches(), large=patches((64, 96))), "small.tokens"
+    else:
+        net, layer = patches(**kind), "tokens"
+    found, scale = fv.examples(net, tmp_path, layer, [1]), net.size[0] // 32
+    for place in found.places(1):
+        row, column = map(int, place.file.stem.split("-"))
+        top, bottom, left, right = (edge / scale for edge in place.box)
+        assert top <= 8 * row + 4 < bottom and left <= 8 * column + 4 < right and bottom - top <= 16, place

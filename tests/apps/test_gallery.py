@@ -561,3 +561,18 @@ def test_cards_of_a_layer_with_a_longer_name_and_damaged_ones_stay_away(tmp_path
         image.write_bytes(b"damaged")
     fv.sweep(net, tmp_path, "block", channels=[1], **given)
     assert names("layer-block.html") == ["block:1"]
+
+
+def test_cards_of_other_class_names_or_another_input_are_left_out(tmp_path):
+    def names(page):
+        return re.findall('data-name="([^"]*)"', (tmp_path / page).read_text())
+
+    given, net = {"size": 16, "steps": 1, "progress": None}, toys.plain()
+    fv.gallery(net.with_classes(["a", "b", "c", "d", "e"]), tmp_path, classes=["a", "b", "e"], **given)
+    fv.gallery(net.with_classes(["ant", "bee", "cat", "dog", "elk"]), tmp_path, classes=["ant", "bee"], **given)
+    assert names("index.html") == ["ant", "bee", "e"]
+    fv.gallery(net.with_input(mean=(0.1, 0.1, 0.1)), tmp_path, classes=["cat"], **given)
+    assert names("index.html") == ["cat"]
+    fv.sweep(net, tmp_path / "sweep", "conv2", channels=[0, 1], **given)
+    fv.sweep(net.with_input(std=(0.1, 0.1, 0.1)), tmp_path / "sweep", "conv2", channels=[2], **given)
+    assert names("sweep/layer-conv2.html") == ["conv2:2"]

@@ -386,6 +386,7 @@ def test_a_judge_that_rendered_the_images_is_refused(motifnet, rendering, net):
         fv.judge(rendering, judge=both, network=motifnet)
 
 
+@pytest.mark.filterwarnings("ignore:.*class names, so names may:featviz.FeatvizWarning")
 def test_networks_without_usable_output_or_names_are_refused(motifnet, motifvit, rendering):
     module = torch.nn.Sequential(fv.load("motifvit", device="cpu").module, NotANumber())
     nan = fv.Network(module, size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -460,3 +461,11 @@ def test_trust_needs_images_that_were_rendered_from_noise(motifnet, motifvit, tm
     fv.render(motifnet, "logit:star", steps=1, start=start, progress=None).save(tmp_path / "a.png")
     with pytest.raises(fv.SettingError, match="was started from an image; trust compares images that were rendered"):
         fv.judge(tmp_path / "a.png", judge=motifvit, network=motifnet, photographs=tmp_path, trust=True)
+
+
+def test_weights_are_those_of_a_network_by_name(motifnet, motifvit):
+    images = torch.rand(1, 3, 64, 64)
+    with pytest.raises(fv.SettingError) as caught:
+        fv.judge(images, target="logit:moon", judge=motifvit, network=motifnet, weights="other.safetensors")
+    message = "weights is about a network that is given by name; load them into the network instead"
+    assert str(caught.value) == message

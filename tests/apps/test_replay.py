@@ -225,3 +225,19 @@ def test_relative_files_are_found_above_the_image(motifnet, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "files")
     with pytest.raises(fv.RecipeError, match="^the image was rendered from files/red.png, which is missing"):
         fv.replay(made.recipe, network=net)
+
+
+@pytest.mark.parametrize("named", [{}, {"classes": ["K1", "K2", "K3", "K4", "K5"]}])
+def test_names_that_were_given_beside_the_network_are_in_the_recipe(named, tmp_path, monkeypatch):
+    """As `--classes` does, for a network with other names, or without any."""
+    (tmp_path / "mine.py").write_text(
+        "import toys\n\ndef net():\n    return toys.network(toys.Plain(), classes="
+        + repr(named.get("classes", ()))
+        + ")\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    own = fv.load("mine.py:net").with_classes(["ant", "bee", "cat", "dog", "elk"])
+    for objective in ("logit:bee", "logit:bee - logit:elk", "prob:dog"):
+        rendering = fv.render(own, objective, steps=2)
+        (file,) = rendering.save(tmp_path / "a.png")
+        assert torch.equal(fv.replay(file, network="mine.py:net").images, rendering.images)

@@ -105,6 +105,13 @@ def test_a_negated_objective_is_no_option(goal, capsys):
         assert fv.Recipe.of("a.png").objectives == (repr(fv.objectives.parse(goal)),)
 
 
+def test_names_of_files_may_begin_with_a_dash():
+    assert main(["render", "logit:moon", "-o", "-a.png", *QUICK]) == 0
+    assert Path("-a.png").is_file()
+    assert main(["sweep", "--layer", "stem", "--channels", "0", "-omemory://dashes", *QUICK]) == 0
+    assert main(["explain", "-a.png", "--method", "gradient", "-o", "c.png", "--quiet"]) == 0
+
+
 @pytest.mark.parametrize("name", ["Spiral", "SPIRAL", "spiral"])
 def test_class_names_have_any_spelling(name):
     assert main(["render", "--class", name, f"logit:{name}", "-o", "a.png", *QUICK]) == 0

@@ -23,19 +23,20 @@ calls = []
 def stopped(acts):
     calls.append(1)
     if len(calls) == 5:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.{signal})
     return acts["stage1"].flatten(1).mean(1)
 """
 
 
-def test_sigterm_keeps_what_there_is_so_far(tmp_path, capsys):
-    (tmp_path / "mine.py").write_text(SELF_TERMINATING)
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_keep_what_there_is_so_far(name, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(SELF_TERMINATING.format(signal=name))
+    before = signal.getsignal(getattr(signal, name))
     words = ["render", "stopped", "--own", "mine.py:stopped", "--steps", "100", "-o", "a.png", "--quiet"]
     assert main(words) == 130
     out, err = printed(capsys)
     assert out == ["a.png"] and re.fullmatch(r"stopped at step \d of 100", err[-1])
-    assert read_image("a.png").shape == (3, 64, 64) and signal.getsignal(signal.SIGTERM) is before
+    assert read_image("a.png").shape == (3, 64, 64) and signal.getsignal(getattr(signal, name)) is before
 
 
 @pytest.mark.parametrize("command", ["sweep", "gallery"])
@@ -108,3 +109,20 @@ def test_an_image_whose_scoring_was_stopped_is_saved_and_replayed(tmp_path, monk
     assert printed(capsys)[1][-1] == "stopped at step 3 of 3" and fv.Recipe.of("a.png").until == 3
     assert main(["replay", "a.png", "--quiet"]) == 0
     assert "the same as the image, to the byte" in printed(capsys)[0]
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path):
+    """As `nohup` does."""
+    (tmp_path / "mine.py").write_text(SELF_TERMINATING.format(signal="SIGHUP"))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        words = ["render", "stopped", "--own", "mine.py:stopped", "--steps", "8", "-o", "a.png", "--quiet"]
+        assert main(words) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_stderr_is_no_error(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["render", "logit:moon", "--steps", "2", "--size", "16", "-o", "a.png"]) == 0
+    assert Path("a.png").is_file()

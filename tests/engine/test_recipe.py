@@ -267,6 +267,7 @@ def test_modules_of_other_libraries_have_to_be_given_to_replay(tmp_path):
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*class names:featviz.FeatvizWarning")  # one text for all outputs
 @pytest.mark.parametrize("wrong", ["x", -1, 3.5, [], {}, ["a"], True])
 def test_recipe_with_values_of_the_wrong_type_cannot_be_read(motifnet, wrong):
     right = json.loads(fv.render(motifnet, "stage1:0", steps=0).recipe.to_json())

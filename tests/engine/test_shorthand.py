@@ -113,3 +113,27 @@ def test_a_bar_is_drawn_by_default_in_terminals_only(monkeypatch, tmp_path):
     fv.sweep(toys.plain(), tmp_path, "conv2", channels=[0, 1], steps=1, size=16)
     assert "sweep: 100%" in terminal.text and "render" not in terminal.text  # the renders inside draw no bars
     assert auto_bar(1, 2) is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"param": param.Pixel},
+        {"param": param.Image},
+        {"optimizer": fv.optimizers.Adam},
+        {"transforms": (fv.transforms.Flip,)},
+        {"transforms": fv.transforms.Flip},
+        {"objective": fv.objectives.TotalVariation},
+    ],
+    ids=str,
+)
+def test_a_class_in_place_of_an_object_is_refused(given):
+    with pytest.raises(fv.SettingError):
+        fv.render(toys.plain(), **{"objective": "conv2:1", "steps": 1, **given})
+
+
+def test_a_class_is_no_spatial_part():
+    with pytest.raises(fv.SettingError) as caught:
+        param.Image(spatial=param.Pixel)
+    message = "the spatial part of a param needs the methods start, fit and canvas; got <class "
+    assert str(caught.value).startswith(message)

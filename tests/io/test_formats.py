@@ -129,6 +129,16 @@ def test_the_recipe_of_numbers_and_videos_is_beside_them(tmp_path):
         assert recipe_in(tmp_path / name) == LONG == (tmp_path / f"{name}.json").read_text()
 
 
+def test_a_recipe_that_is_no_text_is_told_apart_from_a_missing_one(tmp_path):
+    save_npy(np.zeros((1, 1, 4)), tmp_path / "a.npy", LONG)
+    (tmp_path / "a.npy.json").write_bytes(b"\xff\xfe\x00")
+    for what in ("cannot read a.npy.json", "there is no file a.npy.json"):
+        with pytest.raises(OutputError) as caught:
+            recipe_in(tmp_path / "a.npy")
+        assert str(caught.value) == f"no recipe for {tmp_path / 'a.npy'}: {what} beside it"
+        (tmp_path / "a.npy.json").unlink(missing_ok=True)
+
+
 def test_comments_of_other_programs_hold_no_texts():
     assert unpack_texts(pack_texts("{}", "{}")) == {"featviz": "{}", "featviz-report": "{}"}
     for comment in (b"", b"Created with GIMP", b"[1]", b'{"featviz": 3}', b"\xff\xfe", b"[" * 100_000):

@@ -166,6 +166,8 @@ ACCEPTED = "a file, a Pillow image, or numbers of shape (h, w, c) or (c, h, w), 
         (torch.rand(7), "the image must have shape (3, h, w), (h, w, 3) or (h, w), got (7,)"),
         (torch.rand(5, 6, 7), "the image must have shape (3, h, w), (h, w, 3) or (h, w), got (5, 6, 7)"),
         (torch.full((3, 4, 4), 300), "whole numbers of an image must be in 0…255, got 300…300"),
+        (np.full((3, 4, 4), 300, np.uint16), "whole numbers of an image must be in 0…255, got 300…300"),
+        (np.zeros((3, 4, 4), np.complex64), "an image must hold real numbers, got complex64"),
         (torch.full((3, 4, 4), -1), "whole numbers of an image must be in 0…255, got -1…-1"),
     ],
 )  # fmt: skip

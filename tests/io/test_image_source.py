@@ -95,6 +95,13 @@ def test_loading_leaves_the_array_as_it_is():
     assert torch.equal(source.tensor, NUMBERS)
 
 
+@pytest.mark.parametrize("kind", [torch.uint16, torch.complex64])
+def test_numbers_of_any_type_are_checked(kind):
+    with pytest.raises(fv.SettingError) as caught:
+        check_unit_range(torch.zeros(3, 2, 2).to(kind), "start")
+    assert str(caught.value).endswith("; give floating-point numbers in [0, 1]")
+
+
 def test_check_unit_range():
     check_unit_range(torch.tensor([0.0, 1.0]), "images")
     check_unit_range(torch.rand(2, 3, dtype=torch.float64), "images")

@@ -88,6 +88,14 @@ def test_str_of_an_objective_parses_to_an_equal_one(objective):
     assert obj.parse(str(objective)) == objective
 
 
+@pytest.mark.parametrize("others", [(), ("b",), ("b", "c.0", "d")])
+def test_terms_with_any_number_of_layers_parse_to_equal_ones(others):
+    for objective in (obj.MatchStatistics("a", others), obj.MatchDistribution("a", "photos", others)):
+        if isinstance(objective, obj.MatchStatistics):
+            assert obj.parse(str(objective)) == objective
+        assert eval(repr(objective), vars(obj) | {}) == objective
+
+
 @given(OBJECTIVES)
 def test_repr_of_an_objective_evaluates_to_an_equal_one(objective):
     assert eval(repr(objective), vars(obj) | {}) == objective

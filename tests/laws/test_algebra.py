@@ -85,6 +85,15 @@ def test_operands_must_be_numbers_or_objectives(value):
     assert str(caught.value) == f"an objective composes with numbers and objectives, not with {value!r}"
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -float("inf")])
+def test_numbers_must_be_finite(value):
+    for make in (lambda: value * A, lambda: A + value, lambda: A / value):
+        with pytest.raises(fv.SettingError, match=r"^numbers in an objective must be finite, got -?(inf|nan)$"):
+            make()
+    with pytest.raises(fv.SettingError, match=r"^numbers in an objective must be finite, got inf$"):
+        obj.parse("1e308 * 10 * conv2:1")
+
+
 @pytest.mark.parametrize("value", [None, [1]])
 def test_only_text_and_objectives_can_be_rendered(value):
     with pytest.raises(fv.SettingError) as caught:

@@ -213,6 +213,12 @@ def test_vectors_of_probes(tmp_path):
     assert torch.allclose(several.encode(X), X @ torch.from_numpy(vectors).T + torch.tensor([1.0, 2.0, 3.0]), atol=1e-5)
 
 
+def test_vectors_of_another_kind(tmp_path):
+    np.save(tmp_path / "atoms.npy", numbers(3, CHANNELS).numpy())
+    found = fv.Dictionary.load(tmp_path / "atoms.npy", kind="topk", k=2)
+    assert (found.kind, found.k) == ("topk", 2) and ((found.encode(X) != 0).sum(1) <= 2).all()
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("code ran",))

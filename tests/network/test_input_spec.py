@@ -51,12 +51,14 @@ def test_values_are_converted():
             "and std by 255",
         ),
         ({"mean": 0.5}, "mean must be a sequence with one number per channel, e.g. mean=(0.1307,), got 0.5"),
-        ({"std": None}, "std must be a sequence with one number per channel, e.g. std=(0.1307,), got None"),
-        ({"std": "0.5"}, "std must be a sequence with one number per channel, e.g. std=(0.1307,), got '0.5'"),
+        ({"std": None}, "std must be a sequence with one number per channel, e.g. std=(0.3081,), got None"),
+        ({"std": "0.5"}, "std must be a sequence with one number per channel, e.g. std=(0.3081,), got '0.5'"),
         (
             {"mean": ("a", "b", "c")},
             "mean must be a sequence with one number per channel, e.g. mean=(0.1307,), got ('a', 'b', 'c')",
         ),
+        ({"value_range": 3}, "value_range must be a sequence with the lowest and the highest value, got 3"),
+        ({"axes": ["yx"]}, "axes must be yx for the size (8, 8), got ['yx']"),
         ({"channel_order": "rgb"}, "channel_order must be RGB or BGR, got 'rgb'"),
         ({"channel_order": None}, "channel_order must be RGB or BGR, got None"),
         ({"layout": "CHW"}, "layout must be NCHW or NHWC, got 'CHW'"),
@@ -143,3 +145,8 @@ def test_images_that_are_no_batch_of_the_right_kind(images, message):
 def test_batches_of_any_size_pass_the_check():
     spec().check(torch.rand(2, 3, 5, 9), "net")
     spec(layout="NHWC").check(torch.rand(2, 3, 5, 9).double(), "net")  # the layout is the module's, not the images'
+
+
+def test_the_mean_of_signals_is_finite():
+    with pytest.raises(fv.SettingError, match=r"^mean must be finite, got \(inf,\)$"):
+        fv.InputSpec((16,), (float("inf"),), (1.0,))

@@ -115,3 +115,67 @@ def test_a_bare_module_takes_the_whole_input_specification(monkeypatch):
     assert net.input == fv.InputSpec(32, (117.0,) * 3, (58.0,) * 3, value_range=(0.0, 255.0))
     with pytest.raises(fv.ModelError, match="returned a bare module, which needs input_size, mean and std"):
         made_by_a_factory(monkeypatch, toys.Plain(), input_size=32, mean=(0.5,) * 3)
+
+
+def test_a_device_may_be_an_object_or_an_index():
+    assert fv.load("motifnet", device=torch.device("cpu")).device.type == "cpu"
+    if not torch.cuda.device_count():
+        for device in (0, torch.device("cuda")):
+            with pytest.raises(fv.ModelError, match=r"^no CUDA GPU found; leave out --device, or give --device cpu$"):
+                fv.load("motifnet", device=device)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"classes": "cat"}, "class names must be a list of names, got the text 'cat'"),
+        ({"classes": list(range(27))}, "class names must be text, got 0"),
+        ({"classes": {0: "a", "0": "b"}}, "class names by index must have each index once, as a number or as text"),
+        ({"input_size": 64.0}, "input_size must be one side or (height, width) in px, got 64.0"),
+        ({"input_size": (1, 2, 3, 4)}, "input_size must be one side or (height, width) in px, or 1 to 3 lengths, got "
+         "(1, 2, 3, 4)"),
+    ],
+)  # fmt: skip
+def test_class_names_and_sizes_that_are_refused(given, message):
+    with pytest.raises(fv.SettingError) as caught:
+        fv.load("motifnet", **given)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("count", "first"), [(26, 1), (28, 0)])
+def test_another_number_of_class_names_is_told(count, first):
+    names = [f"K{i + first}" for i in range(count)]
+    with pytest.warns(fv.FeatvizWarning) as caught:
+        fv.load("motifnet", classes=names).layers()
+    assert [str(each.message) for each in caught] == [
+        f"motifnet has 27 outputs and {count} class names, so names may belong to other outputs; give one name per "
+        "output, in output order"
+    ]
+    fv.load("motifnet", classes={3: "three", 20: "twenty"}).layers()  # some are left out on purpose
+
+
+def test_with_classes():
+    net = fv.load("motifnet").with_classes({2: "two"})
+    assert net.classes == ("", "", "two") and fv.load("motifnet").classes[2] != "two"
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(fv.score(net, "logit:two", images), fv.score(net, "logit:2", images))
+    with pytest.raises(fv.AddressError):
+        fv.score(net, fv.objectives.Logit(""), images)
+
+
+def test_code_that_ends_the_process_is_named(tmp_path):
+    for text, code in (
+        ("import argparse\nargparse.ArgumentParser().parse_args(['x'])", "2"),
+        ("raise SystemExit", "None"),
+    ):
+        (tmp_path / "script.py").write_text(text)
+        with pytest.raises(fv.ModelError) as caught:
+            fv.load(f"{tmp_path}/script.py:net")
+        assert str(caught.value) == (
+            f"{tmp_path}/script.py ended with sys.exit({code}), as argparse does; put what it does as a script under "
+            'if __name__ == "__main__":'
+        )
+    (tmp_path / "script.py").write_text("def net(x):\n    pass\n")
+    with pytest.raises(TypeError) as caught:
+        fv.load(f"{tmp_path}/script.py:net")
+    assert caught.value.__notes__ == [f"while running {tmp_path}/script.py:net"]

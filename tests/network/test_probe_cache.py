@@ -16,6 +16,7 @@ import featviz as fv
 from featviz.io import cache_folder
 from featviz.network import network as network_module
 from featviz.network import probe_cache
+from featviz.network.code_hash import code_hash
 
 
 def files():
@@ -284,3 +285,33 @@ def test_a_folder_in_place_of_the_file_does_not_matter():
     path.unlink()
     path.mkdir()
     assert rows(of(module)) == expected
+
+
+class Pooled(torch.nn.Module):
+    """A network whose `forward` uses a value of the function around it."""
+
+    def __init__(self, step, default):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3, padding=1)
+
+        def pool(x):
+            return torch.nn.functional.avg_pool2d(x, step)
+
+        def forward(x, *, again=default):
+            found = pool(self.conv(x))
+            return torch.nn.functional.avg_pool2d(found, again)
+
+        self.forward = forward
+
+
+def test_values_of_enclosing_functions_and_keyword_defaults_are_code():
+    first = Pooled(2, 1)
+    assert code_hash(first) == code_hash(Pooled(2, 1))
+    assert len({code_hash(each) for each in (first, Pooled(4, 1), Pooled(2, 2))}) == 3
+    networks = [of(module) for module in (first, with_weights_of(first, Pooled(4, 1)))]
+    assert [network.table[""].shape for network in networks] == [(4, 16, 16), (4, 8, 8)]
+
+
+def with_weights_of(module, other):
+    other.load_state_dict(module.state_dict())
+    return other

@@ -1,8 +1,11 @@
 """Objectives that compare the images of a batch, each restated by loops, in double precision."""
 
 import pytest
+import torch
+import toys
 from sample import ACTS, MAP, N, assert_scores
 
+import featviz as fv
 from featviz import objectives as obj
 from featviz.network.activations import Activations
 
@@ -14,6 +17,12 @@ def test_interpolate_changes_linearly_along_the_batch():
     first, last = obj.Channel("map", 0), obj.Channel("map", 1)
     a, b = first(ACTS).tolist(), last(ACTS).tolist()
     assert_scores(obj.Interpolate(first, last)(ACTS), [a[0], (a[1] + b[1]) / 2, b[2]])
+
+
+def test_a_score_for_all_images_is_interpolated():
+    images, net = torch.rand(3, 3, 32, 32), toys.plain()
+    found = fv.score(net, obj.Interpolate(obj.Ramp(0, 1), obj.Channel("conv2", 1)), images)
+    assert found[-1] == pytest.approx(fv.score(net, "conv2:1", images)[-1].item())
 
 
 def test_alignment_adds_up_to_that_of_lucid():

@@ -17,7 +17,7 @@ VECTOR = [0.5, -1.0, 2.0, 0.25]
 
 def cosine(values, vector=VECTOR):
     dot = sum(value * weight for value, weight in zip(values, vector, strict=True))
-    return dot / (1e-4 + math.sqrt(sum(v * v for v in values))) / math.sqrt(sum(v * v for v in vector))
+    return dot / math.sqrt(sum(v * v for v in values)) / math.sqrt(sum(v * v for v in vector))
 
 
 def test_cosine():

@@ -16,7 +16,7 @@ def dot_cosine(values, vector, power):
     dot = sum(value * weight for value, weight in zip(values, vector, strict=True))
     if power == 0:
         return dot
-    lengths = (1e-4 + math.sqrt(sum(v * v for v in values))) * (1e-4 + math.sqrt(sum(v * v for v in vector)))
+    lengths = math.sqrt(sum(v * v for v in values)) * math.sqrt(sum(v * v for v in vector))
     return dot * max(0.1, dot / lengths) ** power
 
 

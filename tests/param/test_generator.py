@@ -92,8 +92,9 @@ def test_nothing_changes_on_the_module():
     assert all(weight.grad is None for weight in module.parameters())
 
 
-def test_a_start_image_is_fitted():
-    generator = made()
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_a_start_image_is_fitted(penalty):
+    generator = made(penalty=penalty)
     target = generator.images([torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(5))], (12, 12))
     fitted = generator.images(generator.fit(target), (12, 12))
     assert (fitted - target).abs().max() < 0.02

@@ -382,7 +382,18 @@ def test_wrong_arguments_are_refused(make, message):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"kind": "featviz prior 1"}', '{"kind": "x"}', "\x00"])
+NO_NUMBERS = (
+    '{"kind": "featviz prior 1", "mean": %s, "correlation": [[1]], "frequencies": [0.1, 0.2], "amplitudes": [[1, 2]]}'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", '{"kind": "featviz prior 1"}', '{"kind": "x"}', "\x00", NO_NUMBERS % '["a"]', NO_NUMBERS % "[NaN]",
+        NO_NUMBERS % "[Infinity]",
+    ],
+)  # fmt: skip
 def test_other_files_are_not_read_as_priors(text, tmp_path):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(fv.OutputError, match=r"p.json is not a prior; create one with: featviz fit-prior FOLDER$"):

@@ -309,6 +309,10 @@ def test_a_padding_transform_of_the_user_sets_the_fill():
         (lambda: T.Jitter(-2), "px of Jitter must be a whole number in [0, 65536], got -2"),
         (lambda: T.Roll(-1), "px of Roll must be a whole number in [0, 65536], got -1"),
         (lambda: T.LogUniform(0, 1), "low of LogUniform must be > 0, got 0"),
+        (
+            lambda: T.Warp((T.Crop(4), T.Pad(4, 0.0))),
+            "only the first of the steps of Warp may pad, got (Crop(px=4), Pad(px=4, fill=0.0)); use fuse",
+        ),
         (lambda: T.OneOf(()), "values of OneOf must hold at least one number, got ()"),
     ],
 )

@@ -10,6 +10,8 @@ from featviz.interfaces import Optimizer, Size
 
 MAX_CROPS = 1024
 """Largest number of crops in a step."""
+MAX_ZOOM = 64.0
+"""Largest zoom: crops of a few px of a photograph."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class AccentuationSettings:
         weight: Weight of their change, >= 0, relative to the objective: the gradients of both have the same size where
             the layer has changed by 1 / (2 weight) of its length.
         crops: Number of random crops in each step, from 1 to `MAX_CROPS`.
-        zoom: Side of the image divided by the side of the smallest crop, >= 1.
+        zoom: Side of the image divided by the side of the smallest crop, from 1 to `MAX_ZOOM`.
         steps: Number of steps, >= 1.
         lr: Learning rate of the Fourier coefficients, > 0.
         opaque: Leave the alpha channel out.
@@ -44,7 +46,7 @@ class AccentuationSettings:
         check_text("layer", self.layer)
         check_number("weight", self.weight, at_least=0, note=f"(default {default.weight:g})")
         check_number("crops", self.crops, at_least=1, at_most=MAX_CROPS, whole=True, note=f"(default {default.crops})")
-        check_number("zoom", self.zoom, at_least=1, note=f"(default {default.zoom:g})")
+        check_number("zoom", self.zoom, at_least=1, at_most=MAX_ZOOM, note=f"(default {default.zoom:g})")
         check_number("steps", self.steps, at_least=1, whole=True, note=f"(default {default.steps})")
         if not self.lr > 0:
             raise fv.SettingError(f"lr must be > 0, got {self.lr:g} (default {default.lr})")

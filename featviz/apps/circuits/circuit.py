@@ -70,7 +70,7 @@ def circuit(
         source: Layer of the inputs, before the unit's; `"image"` for the colours of the image; `None` for the nearest
             earlier layer that all paths to the unit pass.
         inputs: Largest number of excitatory inputs on a page, and of inhibitory ones, in [1, 50].
-        depth: Number of steps from the unit to inputs with a page of their own, in [0, 4].
+        depth: Depth of the linked pages, in [0, 4]: 1 for the unit's inputs, 2 for theirs, too.
         groups: Largest number of groups into which all inputs of the unit are collapsed, in [0, 20].
         family: Also find the units of the same layer whose kernels on the image are rotations of the unit's.
         photographs: Folder of images. Those with the highest activation are the exemplars of a unit, and its inputs are

@@ -169,8 +169,8 @@ def _is_weightless(parts: dict[str, Tensor]) -> bool:
 def nearest_source(network: fv.Network, layer: str) -> str:
     """Return the nearest earlier layer that all paths to a layer pass, with weights in between.
 
-    Of the names of one output, the outermost is returned. Layers between which a depthwise convolution keeps all
-    channels apart are passed over. Without any such layer, it is the image.
+    If several modules return the same tensor, the outermost name is returned. Layers that only depthwise
+    convolutions join are skipped. Without any such layer, it is the image.
 
     Args:
         network: A network that reads images.

@@ -11,6 +11,7 @@ from torch import Tensor
 STEPS = 400
 """Number of multiplicative updates."""
 EPSILON = 1e-9
+"""Added to denominators. The kernels of a unit are scaled to a sum of squares of 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +51,10 @@ def group_inputs(kernels: Float[Tensor, "channel rows columns"], groups: int, st
     is always the same.
     """
     data = kernels.flatten(1).double()  # channels x positions
-    size = data.square().sum()
+    size = data.norm()
     if not size:
         return InputGroups(kernels.new_zeros(0, len(data)), kernels.new_zeros(0, *kernels.shape[1:]), 0.0)
+    data = data / size
     shares = _start(data, groups)
     for _ in range(steps):
         bases = torch.linalg.pinv(shares) @ data
@@ -66,8 +68,8 @@ def group_inputs(kernels: Float[Tensor, "channel rows columns"], groups: int, st
     shares = shares / length
     bases = torch.linalg.pinv(shares) @ data
     order = bases.norm(dim=1).argsort(descending=True, stable=True)
-    error = (data - shares @ bases).square().sum() / size
-    found = bases[order].unflatten(1, kernels.shape[1:])
+    error = (data - shares @ bases).square().sum()
+    found = size * bases[order].unflatten(1, kernels.shape[1:])
     return InputGroups(shares.T[order].to(kernels), found.to(kernels), 1 - error.item())
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from featviz.apps.shared.attention_functions import multi_head_attention
+from featviz.apps.shared.attention_functions import SOFTMAXES, multi_head_attention
 from featviz.network import Rectifying
 from featviz.network.gradients import LEAKY_RECTIFIERS, RECTIFIERS
 
@@ -25,8 +25,6 @@ IDENTITIES: Set[Function] = (RECTIFIERS | LEAKY_RECTIFIERS | TANHS) - {F.hardsig
 """Activation functions whose gradient is replaced by that of the identity."""
 GATES: Set[Function] = frozenset((torch.sigmoid, Tensor.sigmoid, F.sigmoid, F.hardsigmoid))
 """Functions that are constants where another value is multiplied by them, as in squeeze-and-excitation."""
-CONSTANTS: Set[Function] = frozenset((torch.softmax, Tensor.softmax, F.softmax))
-"""Functions that are constants: attention weights."""
 PRODUCTS: Set[Function] = frozenset(
     (torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__)
 )
@@ -70,7 +68,7 @@ class _Linearise(TorchFunctionMode):
         if func in ADAPTIVE_MAX_POOLS:
             pooled = func(*args, **kwargs)
             return _with_gradient_of(pooled, _adaptive_average(args[0], pooled.shape[2:]))
-        if func in CONSTANTS:
+        if func in SOFTMAXES:
             return func(*args, **kwargs).detach()
         if func in GATES:
             self._gates.append(func(*args, **kwargs))

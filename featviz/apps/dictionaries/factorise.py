@@ -43,6 +43,8 @@ def k_means(rows: Rows, count: int, seed: int) -> Float[Tensor, "count channels"
 
     Source: Arthur and Vassilvitskii 2007, k-means++.
     """
+    mean = rows.mean(0)
+    rows = rows - mean  # distances are differences of squares, which are inexact far from 0
     centres = _first_centres(rows, count, torch.Generator().manual_seed(seed))
     spread = rows.std(0).norm().clamp(min=1e-12)
     for _ in range(ITERATIONS):
@@ -57,7 +59,7 @@ def k_means(rows: Rows, count: int, seed: int) -> Float[Tensor, "count channels"
         centres = moved
         if change <= TOLERANCE * spread:
             break
-    return centres
+    return centres + mean
 
 
 def cluster_dictionary(rows: Rows, count: int, seed: int) -> fv.Dictionary:
@@ -90,7 +92,7 @@ def _least_squares_step(
     """Set each factor in turn to the best one >= 0 for the others."""
     factors = factors.clone()
     for j in range(len(factors)):
-        factors[j] += (product[j] - gram[j] @ factors) / gram[j, j].clamp(min=1e-12)
+        factors[j] += (product[j] - gram[j] @ factors) / gram[j, j].clamp(min=torch.finfo(gram.dtype).tiny)
         factors[j].clamp_(min=0)
     return factors
 

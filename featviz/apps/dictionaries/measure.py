@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 import featviz as fv
@@ -14,12 +14,12 @@ from featviz.apps.dictionaries.activations import CollectedActivations
 CHUNK = 4096
 """Number of rows that are encoded at once."""
 ZERO = 1e-6
-"""Codes up to this absolute value count as 0."""
+"""Codes up to this fraction of the largest absolute value of their position count as 0."""
 
 
 @torch.no_grad()
 def measured(dictionary: fv.Dictionary, data: CollectedActivations, first_held_out: int) -> dict[str, float]:
-    """Return what tells whether a dictionary is good.
+    """Measure explained variance, L0 and the share of dead features.
 
     Args:
         dictionary: The dictionary.
@@ -37,10 +37,10 @@ def measured(dictionary: fv.Dictionary, data: CollectedActivations, first_held_o
         codes = dictionary.encode(rows)
         error += (dictionary.decode(codes) - rows).double().square().sum().item()
         variance += (rows - mean).double().square().sum().item()
-        active += (codes.abs() > ZERO).sum().item()
+        active += _is_active(codes).sum().item()
     alive = torch.zeros(dictionary.features, dtype=torch.bool)
     for rows in _chunks(data, range(data.rows)):
-        alive |= (dictionary.encode(rows).abs() > ZERO).any(0)
+        alive |= _is_active(dictionary.encode(rows)).any(0)
         if bool(alive.all()):
             break
     return {
@@ -72,6 +72,10 @@ def stability(one: fv.Dictionary, other: fv.Dictionary) -> float:
 def _unit(atoms: Float[Tensor, "n channels"] | None) -> Float[Tensor, "n channels"]:
     assert atoms is not None
     return atoms / atoms.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def _is_active(codes: Float[Tensor, "n features"]) -> Bool[Tensor, "n features"]:
+    return codes.abs() > ZERO * codes.abs().amax(1, keepdim=True)
 
 
 def _chunks(data: CollectedActivations, rows: range) -> Iterator[Float[Tensor, "n channels"]]:

@@ -38,8 +38,8 @@ def diff(
     photographs: str | Path,
     output: str | Path | None = None,
     *,
-    layers: Sequence[str] | None = None,
-    second_layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
+    second_layers: str | Sequence[str] | None = None,
     checkpoints: Sequence[fv.Network] = (),
     classes: Sequence[str | int] | None = None,
     judge: fv.Network | None = None,
@@ -99,7 +99,8 @@ def diff(
     networks = [first, *_check_checkpoints(checkpoints), second]
     for network in networks[:-1]:
         check_comparable(network, second)
-    own, others = choose_layers(first, second, layers, second_layers)
+    named = [[each] if isinstance(each, str) else each for each in (layers, second_layers)]
+    own, others = choose_layers(first, second, *named)
     compared = common_classes(first, second, classes)
     if judge is not None:
         _check_judge(networks, judge)

@@ -123,8 +123,7 @@ def _sides(network: fv.Network, row: fv.network.Layer) -> Size:
     if row.layout.kind == "map":
         height, width = row.map_size
         return height, width
-    patch = row.layout.patch or network.size
-    return network.size[0] // patch[0], network.size[1] // patch[1]
+    return row.layout.grid(network.size) or (1, 1)
 
 
 def _rows(acts: Activations, layers: Layers, network: fv.Network, grid: Size) -> Float[Tensor, "rows units"]:

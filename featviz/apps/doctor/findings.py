@@ -14,7 +14,7 @@ class Finding:
         check: Name of the check.
         text: The finding in words.
         fix: Options of the command line that fix it, or other advice; empty where nothing is wrong.
-        note: Whether it is worth knowing although there is nothing to fix, or could not be determined.
+        note: Whether it is information without a fix, or a check that could not decide.
     """
 
     check: str

@@ -237,11 +237,7 @@ class Examples:
     def _grid(self) -> tuple[int, ...] | None:
         """Number of the layer's positions along each axis; `None` where it has none."""
         found = self.network.table[self.layer]
-        if found.layout.kind == "map":
-            return found.map_size
-        if found.layout.patch:
-            return self.network.size[0] // found.layout.patch[0], self.network.size[1] // found.layout.patch[1]
-        return None
+        return found.map_size if found.layout.kind == "map" else found.layout.grid(self.network.size)
 
     @cached_property
     def receptive_field(self) -> FieldOffsets | None:
@@ -271,11 +267,13 @@ class Examples:
     def _box(self, position: int) -> Box:
         """Return the part of the photograph that a position sees: all of it for a class token or a vector."""
         size, grid, field = self.network.size, self._grid, self.receptive_field
-        position -= self.network.table[self.layer].layout.prefix
-        if grid is None or field is None or position < 0:
+        layout = self.network.table[self.layer].layout
+        cells: Sequence[int] | None = layout.cell(position, size)
+        if layout.kind == "map" and grid:
+            cells = [int(each) for each in np.unravel_index(position, grid)]
+        if grid is None or field is None or cells is None:
             return tuple(edge for side in size for edge in (0, side))
         box: list[int] = []
-        cells = np.unravel_index(position, grid)
         for cell, count, side, low, high in zip(cells, grid, size, field.first, field.end, strict=True):
             center = (int(cell) + 0.5) * side / count
             length = min(side, max(1, round(high - low)))

@@ -23,7 +23,7 @@ from featviz.network import Network
 
 @dataclass(frozen=True)
 class AttributionRequest:
-    """What a method has to attribute: the score of a target, for images of one size.
+    """Input of an attribution method: a network, a target and the size of the images.
 
     Args:
         network: The network.
@@ -83,7 +83,7 @@ class AttributionRequest:
 
 @dataclass(frozen=True, eq=False)
 class AttributionMap:
-    """What a method returns.
+    """Result of an attribution method.
 
     Args:
         map: Contribution of each pixel, or of each position of a coarser grid, to the score: > 0 raises it, < 0 lowers
@@ -180,7 +180,7 @@ def scores_of(
 
     Args:
         network: The network.
-        objectives: What is scored.
+        objectives: Objectives to score.
         images: Images, or embedding sequences, which are not in [0, 1] as `fv.score` demands.
     """
     with open_scorer(network, objectives, tuple(images.shape[2:])) as scorer:

@@ -1,4 +1,4 @@
-"""What a page does with a photograph: dream on it, explain it, take it apart."""
+"""Actions of the explorer on a photograph: dream, explain, decompose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server of one network is made of."""
+"""Services behind the explorer's routes, for one network."""
 
 from __future__ import annotations
 

@@ -103,6 +103,8 @@ def judge(
     check_flag("trust", trust)
     if trust and photographs is None:
         raise fv.SettingError("trust needs photographs to compare with; give a folder of them as --photographs")
+    if weights is not None and isinstance(network, fv.Network):
+        raise fv.SettingError("weights is about a network that is given by name; load them into the network instead")
     if target is None:
         subjects = load_subjects(images, own)
     else:

@@ -21,6 +21,8 @@ MIN_CONTRAST = 0.05
 
 Early layers do not separate them; division by a difference near 0 would amplify noise.
 """
+MIN_STD = 1e-6
+"""Smallest standard deviation that channels are divided by, as a fraction of the layer's largest activation."""
 
 LayerMeans = list[Tensor]
 """The path of images: mean activation of each channel, (n, channels), at each of the compared layers."""
@@ -135,7 +137,8 @@ class PathScale:
         found = []
         for layer, (own, others) in enumerate(zip(self.own, self.others, strict=True)):
             photographs = torch.cat([own, others])
-            mean, std = photographs.mean(0), photographs.std(0).clamp(min=1e-6)
+            mean, std = photographs.mean(0), photographs.std(0)
+            std = std.clamp(min=MIN_STD * photographs.abs().max().item())
             compared = own if reference is None else reference[layer]
             mine, theirs, image, with_unit = ((each - mean) / std for each in (own, others, images[layer], compared))
             pairs = spearman(mine, mine)

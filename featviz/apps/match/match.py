@@ -89,7 +89,7 @@ def match_units(
 
     The photographs of a class are those of its subfolder, where the folder has subfolders named after classes or their
     indices. Those of any other unit, and of a class without a subfolder, are those of the folder with the highest score
-    of the unit. The amounts of features are matched, their positions are not. One photograph of a class gives each
+    of the unit. Sorted activations are matched, so positions do not matter. One photograph of a class gives each
     image an appearance of its own, as photographs have; for inner units the distributions of ten are averaged, as each
     shows more than what excites the unit. The distributions are compared in four early and middle blocks of the
     network, and the amplitude spectra in the images themselves. The weight of both is relative to the gain of the

@@ -25,7 +25,7 @@ COMPARED = 2_000
 OUTLIER_PERCENT = 0.5
 """Percentage at each edge that is clipped, since a few outliers would leave little room for the rest."""
 RANK_WEIGHT = 0.6
-"""How far each coordinate is moved to its rank, in [0, 1]: dense clusters would leave most of the page empty."""
+"""Weight of the rank of each coordinate, in [0, 1]. Without it, dense clusters leave most of a page empty."""
 PLACE_DIGITS = 5
 """Digits of a coordinate by which its rank is told."""
 AXES = 64

@@ -1,4 +1,4 @@
-"""What a user asks about an image: an objective, its text, or the index of a class; one for all images or for each."""
+"""Parse targets: an objective, its text, or the index of a class; one for all images or one for each."""
 
 from __future__ import annotations
 

@@ -144,7 +144,8 @@ def unit(
         steps: Steps of each image, >= 0; `None` for those of `quality`.
         seed: Seed of the first image, >= 0.
         scan_progress: Called with the number of photographs read and their total.
-        progress: Called after each image with the number of images done and the number to render.
+        progress: Called after each render, of one or more images, with the number of images done and the number to
+            render.
 
     Returns:
         The card.

@@ -67,7 +67,7 @@ def _in_folder(folder: Path) -> Path:
 
 def _read(file: Path, kind: str | None, k: int | None) -> Dictionary:
     if file.suffix.lower() in ARRAYS:
-        return from_arrays(read_arrays(file), kind)
+        return from_arrays(read_arrays(file), kind, k)
     about = _metadata(file)
     if "featviz_dictionary" in about:
         return _read_own(file, about)

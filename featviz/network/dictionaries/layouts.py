@@ -51,15 +51,16 @@ def from_tensors(tensors: Tensors, settings: Settings, kind: str | None = None) 
         return _autoencoder(tensors, settings, kind)
     if is_overcomplete(tensors):
         return from_overcomplete(tensors, _given_count(settings), kind)
-    return from_arrays({name: tensor.numpy() for name, tensor in tensors.items()}, kind)
+    return from_arrays({name: tensor.numpy() for name, tensor in tensors.items()}, kind, _given_count(settings))
 
 
-def from_arrays(arrays: Mapping[str, np.ndarray], kind: str | None = None) -> Dictionary:
+def from_arrays(arrays: Mapping[str, np.ndarray], kind: str | None = None, k: int | None = None) -> Dictionary:
     """Return the dictionary of arrays, as of scikit-learn.
 
     Args:
         arrays: By name.
-        kind: The kind, as `"nmf"`; `None` for what the names tell. Components without a mean are those of NMF.
+        kind: The kind, as `"nmf"`; `None` to determine it from the names. Components without a mean are those of NMF.
+        k: Largest number of codes above 0 at a position; `None` for no limit.
 
     Raises:
         SettingError: The names are those of no dictionary that is known.
@@ -78,9 +79,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray], kind: str | None = None) -> Di
         if name in numbers:
             vectors = numbers[name].reshape(-1, numbers[name].shape[-1]) if numbers[name].ndim else numbers[name]
             bias = numbers.get("intercept_")
-            return Dictionary(
-                kind=kind or "probe", encoder=_matrix(name, vectors), bias=None if bias is None else bias.flatten()
-            )
+            bias = None if bias is None else bias.flatten()
+            return Dictionary(kind=kind or "probe", encoder=_matrix(name, vectors), bias=bias, k=k)
     found = ", ".join(list(arrays)[:3]) or "nothing"
     raise SettingError(f"no dictionary in the file: it must hold {KNOWN}; it holds {found}")
 

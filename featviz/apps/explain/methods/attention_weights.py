@@ -159,12 +159,10 @@ def token_grids(request: AttributionRequest) -> dict[int, TokenGrid | None]:
 
 def _grid(layer: Layer, size: Size) -> TokenGrid | None:
     """Return where the tokens of a layer lie; `None` if they are not on a patch grid."""
-    layout, (count,) = layer.layout, layer.map_size
-    if layout.patch is None:
+    layout, (count,), grid = layer.layout, layer.map_size, layer.layout.grid(size)
+    if grid is None or math.prod(grid) + layout.prefix > count:
         return None
-    rows, columns = (side // patch for side, patch in zip(layout.size or size, layout.patch, strict=True))
-    if rows * columns + layout.prefix > count:
-        return None
+    rows, columns = grid
     special = dict(layout.special)
     class_token = special["cls"] % count if "cls" in special else None
     return TokenGrid(rows, columns, layout.prefix, count, class_token, layout.order)

@@ -215,7 +215,8 @@ class NoiseTunnel:
         total = squares = torch.zeros(())
         scale = self.noise * (1.0 if request.network.tokens is None else images.detach().std().item())
         for _ in range(self.samples):
-            noise = torch.randn(images.shape, generator=generator).to(images)
+            # One draw for all images, so that the map of an image does not depend on the rest of its batch.
+            noise = torch.randn(images.shape[1:], generator=generator).to(images)
             # Double precision: the variance below is the difference of two nearly equal numbers. On the CPU, because
             # Apple's GPUs have none.
             noisy = self._map(request, images + scale * noise, generator).detach().cpu().double()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import featviz as fv
 from featviz.apps.explain.request import AttributionMap, AttributionRequest
-from featviz.checks import check_flag
+from featviz.checks import check_flag, check_number
 from featviz.errors import shown
 from featviz.io import check_output, write
 from featviz.network import OUTPUT
@@ -167,12 +167,17 @@ def train_scouter(
 
     Raises:
         AddressError: The layer has no positions.
-        SettingError: There are no batches.
+        SettingError: There are no batches, the network's output is no vector of classes, or an argument is out of its
+            range.
         OutputError: The file cannot be written.
     """
     from safetensors.torch import save
 
     check_output(Path(output), ".safetensors")
+    check_number("lr", lr, above=0, note="(default 0.002)")
+    check_number("seed", seed, at_least=0, whole=True, note="(default 0)")
+    if network.table[OUTPUT].layout.kind != "vector":
+        raise fv.SettingError(f"{network.label} must put out a vector of classes, got {network.table[OUTPUT].shape}")
     sign = -1 if against else 1
     classes = network.table[OUTPUT].channels
     head: SlotHead | None = None

@@ -20,7 +20,7 @@ from featviz.apps.explain.methods.lrp.weighted import Weighted, WeightedRules, b
 from featviz.network.dictionaries import above_limit
 
 MIN_MAGNITUDE = 1e-6
-"""Added to magnitudes before they are divided by their sum."""
+"""Added to magnitudes before they are divided by their sum, as a fraction of the largest one."""
 
 
 def functions_named(names: str, owners: Iterable[Any] = (torch, Tensor, F)) -> list[Any]:
@@ -45,8 +45,7 @@ ELEMENTWISE = [
     ),
     above_limit,
 ]
-"""Functions of one value, such as the rectifier of dictionaries. A value that has one input only gives it all its
-relevance."""
+"""Functions of one value, such as the rectifier of dictionaries. They pass all relevance to their input."""
 NORMALISING = functions_named("local_response_norm normalize batch_norm softmax log_softmax")
 """Functions that divide by a statistic which counts as constant, so that each value keeps its relevance.
 
@@ -137,7 +136,9 @@ def _by_magnitude(function: Callable[..., Tensor], *terms: Tensor) -> Share:
 
     The derivative of a sum of magnitudes, of any shape and with any weights, tells which terms it consists of.
     """
-    sizes = [term.detach().abs() + MIN_MAGNITUDE for term in terms]
+    sizes = [term.detach().abs() for term in terms]
+    least = torch.stack([MIN_MAGNITUDE * size.max() for size in sizes]).max()
+    sizes = [size + torch.where(least > 0, least, 1) for size in sizes]
 
     def backward(relevance: Tensor) -> list[Tensor]:
         with torch.enable_grad():

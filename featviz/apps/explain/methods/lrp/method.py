@@ -139,7 +139,7 @@ class LRP:
             )
         zennit()  # raises an error if it is not installed
         with request.open() as scorer, torch.no_grad():
-            scorer(images)  # so that everything that is measured once per network is
+            scorer(images)  # measures what is measured once per network before a pass is recorded
         bounds = self._bounds(request, images) if COMPOSITES[self.rule].needs_bounds else None
         with request.open() as scorer, torch.enable_grad():
             acts, _ = self._run(scorer, images.requires_grad_(), bounds)
