@@ -254,7 +254,7 @@ class NamesClass(Protocol):
 
     @property
     def class_name(self) -> tuple[str, str] | None:
-        """The head (layer that puts out the logits) and the class name; `None` where the class is given by index."""
+        """The head (layer that outputs the logits) and the class name; `None` where the class is given by index."""
 
 
 # ---------------------------------------------------------------------------------------------- params
@@ -315,7 +315,7 @@ class Spatial(Protocol):
         Args:
             rng: Random numbers, one generator per image.
             channels: Number of channels of the images.
-            size: Height and width in px.
+            size: Length of each axis in px, as height and width.
 
         Returns:
             The leaf tensors.
@@ -336,7 +336,7 @@ class Spatial(Protocol):
 
         Args:
             leaves: The leaf tensors of `start` or `fit`.
-            size: Height and width in px.
+            size: Length of each axis in px, as height and width.
 
         Returns:
             Unbounded numbers.
@@ -386,7 +386,7 @@ class Param(Protocol):
         Args:
             rng: Random numbers, one generator per image.
             channels: Number of channels of the images.
-            size: Height and width in px.
+            size: Length of each axis in px, as height and width.
 
         Returns:
             The leaf tensors.
@@ -407,7 +407,7 @@ class Param(Protocol):
 
         Args:
             leaves: The leaf tensors of `start` or `fit`.
-            size: Height and width in px.
+            size: Length of each axis in px, as height and width.
 
         Returns:
             The images; with an alpha channel last, if the param has one.

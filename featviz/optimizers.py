@@ -191,6 +191,9 @@ class Normalized:
     Args:
         optimizer: What follows the scaled gradients.
 
+    Raises:
+        SettingError: `optimizer` is no optimizer.
+
     Source: google/deepdream, dream.ipynb, `make_step`.
     Differs: the root mean square instead of the mean magnitude.
     """

@@ -34,8 +34,8 @@ def concept(
 ) -> None:
     """Find the direction of a concept in a layer, from photographs.
 
-    It tells photographs that show the concept from others. Use the file with --dictionary FILE: the
-    concept is LAYER~0. It is refused if the photographs cannot be told apart better than random ones.
+    It separates photographs that show the concept from others. Use the file with --dictionary FILE: the
+    concept is LAYER~0. It is refused if the photographs cannot be separated better than random ones.
     """
     from featviz.io import check_output, free_path, slug
 

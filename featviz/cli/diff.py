@@ -52,7 +52,7 @@ def diff(
     classes: Classes = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="Model that tells how much the images of classes changed, as for --model. Default: none."),
+        typer.Option(help="Model that measures how much the images of classes changed, as for --model. Default: none."),
     ] = None,
     judge_options: JudgeOptions,
     threshold: Annotated[float, typer.Option(help="Smallest correlation of matched units, in [0, 1].")] = 0.5,

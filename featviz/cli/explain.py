@@ -250,7 +250,7 @@ def _that_reads(network: fv.Network, *, text: bool) -> fv.Network:
 def _save_texts(found: Sequence[TextComparison], path: Path, measure: Callable[[int, int], None] | None) -> None:
     """Print the strips of texts, in colour where the terminal has it, and write them to one file.
 
-    Of a single text, a page also tells how faithful the attributions are.
+    Of a single text, a page also shows how faithful the attributions are.
     """
     from featviz.apps.explain.text import save_strips
 

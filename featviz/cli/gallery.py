@@ -57,7 +57,7 @@ def gallery(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="Another model, as for --model, that tells whether it recognises the class."),
+        typer.Option(help="Another model, as for --model, by which each class is recognised or not."),
     ] = None,
     judge_options: JudgeOptions,
     matching: MatchOptions,

@@ -25,7 +25,7 @@ def unit(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="Model that tells how alike two photographs are, as for --model. Default: the model itself."),
+        typer.Option(help="Model that measures how alike photographs are, as for --model. Default: the model itself."),
     ] = None,
     judge_options: JudgeOptions,
     size: Size = None,
@@ -42,8 +42,8 @@ def unit(
 ) -> None:
     """Write a card of a unit: images, photographs, a name and scores.
 
-    The scores tell how interpretable the unit is, and whether it is polysemantic; if so, an image is rendered for each
-    of two meanings.
+    The scores measure how interpretable the unit is, and whether it is polysemantic; if so, an image is rendered for
+    each of two meanings.
     """
     from featviz.io import check_outside, is_folder, slug
 

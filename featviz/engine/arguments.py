@@ -280,7 +280,7 @@ def _classes(name: str, value: Any) -> None:
     several = isinstance(value, Collection) and not isinstance(value, str | bytes | nn.Module | Mapping)
     several = several and getattr(value, "ndim", 1) == 1  # an array of one number has no length
     if several and len(value) > MAX_CLASSES:
-        raise SettingError(f"{name} must be at most {MAX_CLASSES}, got {shown(value)}")
+        raise SettingError(f"{name} must hold at most {MAX_CLASSES} names or indices, got {len(value)}")
     if not several or not all(isinstance(each, str) or _is_whole(each) for each in value):
         raise SettingError(f"{name} must be a sequence of class names or indices, got {shown(value)}")
 

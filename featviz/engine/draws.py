@@ -153,7 +153,7 @@ class StepDraws:
     def _take(self, index: int, transform: Transform, shape: Shape) -> Any:
         if self._is_ahead and shape == self._shapes[index]:
             return self._current[index]
-        if self._is_ahead:  # a transform has put out images of another size than in the first step
+        if self._is_ahead:  # a transform has returned images of another size than in the first step
             self._return()
             self._is_ahead = False
             self._block, self._used = Block([], 0), 0

@@ -423,7 +423,8 @@ def _check_leaves(leaves: object, param: Param, count: int) -> None:
         if not is_tensor or not (shared or leaf.shape[:1] == (count,)):
             got = f"{leaf.dtype} {tuple(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaves).__name__
             raise SettingError(
-                f"{param} must start with a list of float32 tensors, with a row for each of {count} image(s), got {got}"
+                f"{param} must start with a list of float32 or float64 tensors, with a row for each of {count} "
+                f"image(s), got {got}"
             )
 
 

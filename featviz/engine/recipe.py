@@ -18,6 +18,7 @@ from featviz.engine.repr_parser import parse_repr
 from featviz.errors import FeatvizError, RecipeError
 from featviz.interfaces import NamesClass, UsesFiles
 from featviz.io import is_file, read_recipe, recipe_in
+from featviz.io.array import as_tuples
 from featviz.network import CODES, Execution, InputSpec, index_of_class
 from featviz.network.input_spec import without_defaults
 
@@ -311,7 +312,7 @@ class Recipe:
             known = {field.name for field in fields(cls)}
             found["input"] = _input_spec(found["input"])
             found["inputs"] = tuple((name, _input_spec(spec)) for name, spec in found.get("inputs", ()))
-            recipe = cls(**{key: _to_tuples(value) for key, value in found.items() if key in known})
+            recipe = cls(**{key: as_tuples(value) for key, value in found.items() if key in known})
             kinds = get_type_hints(cls)
             wrong = [name for name in known if not _is_kind(getattr(recipe, name), kinds[name])]
             axes = len(recipe.input.size)
@@ -346,7 +347,7 @@ def classes_of(heads: Mapping[str, Sequence[str]], *values: Any) -> dict[str, in
     """Return the class names that objectives use, with their indices.
 
     Args:
-        heads: Class names, by the layer that puts out the logits.
+        heads: Class names, by the layer that outputs the logits.
         values: Objectives.
     """
     found: dict[str, int] = {}
@@ -385,7 +386,7 @@ def _input_spec(found: Mapping[str, Any]) -> InputSpec:
         ValueError: A field is missing or has another type.
     """
     kinds = get_type_hints(InputSpec)
-    values: dict[str, Any] = {"axes": "", "value_range": None} | _to_tuples(found)
+    values: dict[str, Any] = {"axes": "", "value_range": None} | as_tuples(found)
     if set(values) != set(kinds) or not all(_is_kind(values[name], kind) for name, kind in kinds.items()):
         raise ValueError("input")
     return InputSpec(**values)
@@ -407,13 +408,6 @@ def _is_kind(value: Any, kind: Any) -> bool:
 def _to_python(value: Any) -> Any:
     """Convert a number of numpy or torch for JSON."""
     return value.item()
-
-
-def _to_tuples(value: Any) -> Any:
-    """Convert the lists of JSON to tuples."""
-    if isinstance(value, dict):
-        return {key: _to_tuples(inner) for key, inner in value.items()}
-    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
 
 
 def _find_above(name: str, image: Path) -> str:

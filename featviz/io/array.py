@@ -118,3 +118,10 @@ def _count(numbers: Numbers) -> int:
 def _check_count(count: int) -> None:
     if count > MAX_NUMBERS:
         raise SettingError(f"an array must hold at most {MAX_NUMBERS} numbers, got {count}; give fewer")
+
+
+def as_tuples(value: Any) -> Any:
+    """Turn lists of JSON, also within lists and mappings, into tuples, which can be hashed."""
+    if isinstance(value, dict):
+        return {key: as_tuples(inner) for key, inner in value.items()}
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

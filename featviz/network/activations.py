@@ -80,7 +80,7 @@ OutputKind = Literal["classes", "multilabel", "binary", "regression"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = ("classes", "multilabel", "binary", "regression")
 """The kinds of output of a network."""
 OutputScale = Literal["logits", "probabilities", "log-probabilities"]
-"""Whether a network puts out logits, or has turned them into probabilities already."""
+"""Whether a network outputs logits, or has turned them into probabilities already."""
 
 MoveMasks = Callable[[Float[Tensor, "n c *size"]], Float[Tensor, "n c *size2"]]
 """Moves masks, (n, c, h, w), as the transforms of this step moved the images."""
@@ -103,7 +103,7 @@ class Activations(Mapping[str, Tensor]):
         layouts: Meaning of the dimensions of each.
         size: Length in px of each axis of what the network saw at once: a tile, or the whole view where there are no
             tiles.
-        heads: Layers that put out class logits, and their class names in output order (possibly none).
+        heads: Layers that output class logits, and their class names in output order (possibly none).
         source: The images before any transform, in [0, 1]; `None` where the views come from no images.
         done: Fraction of the render that is done, in [0, 1]; a tensor of one number while a CUDA graph is recorded.
         move_masks: Moves masks as the transforms of this step moved the images.
@@ -349,7 +349,7 @@ class Activations(Mapping[str, Tensor]):
         """Return class probabilities: the softmax of the logits, or the sigmoid of each where labels are independent.
 
         Args:
-            head: Layer that puts out the logits, for a network with several heads.
+            head: Layer that outputs the logits, for a network with several heads.
 
         Raises:
             AddressError: The output is not one vector per image, or has no probabilities.
@@ -370,7 +370,7 @@ class Activations(Mapping[str, Tensor]):
 
         Args:
             name: A class name, in any spelling that fits one class only; or an index from 0.
-            head: Layer that puts out the logits, for a network with several heads.
+            head: Layer that outputs the logits, for a network with several heads.
 
         Raises:
             AddressError: There is no such class.

@@ -67,7 +67,7 @@ def on_embeddings(module: nn.Module, lookup: Lookup) -> nn.Module:
         lookup: Where it looks token ids up.
 
     Returns:
-        A module of the same class, from (n, d, 1, length) to what the user's module puts out.
+        A module of the same class, from (n, d, 1, length) to the output of the user's module.
     """
     return with_forward(module, _forward, {_LOOKUP: lookup})
 
@@ -215,7 +215,7 @@ def _embeddings_with_ids(module: nn.Module, tokens: TokenSpec, lookup: Lookup) -
     for length in dict.fromkeys((probed_length(tokens.length), tokens.length)):
         copy = working_copy(module, share_weights=False)
         called: dict[str, bool] = {}
-        count = FIRST_BATCH + (length == FIRST_BATCH)  # another number than that of tokens, to tell them apart
+        count = FIRST_BATCH + (length == FIRST_BATCH)  # another number than that of tokens, to distinguish them
         ids = torch.tensor(lookup.ids(length), device=device).repeat(count, 1)
         for name, part in copy.named_modules():
             if isinstance(part, nn.Embedding):

@@ -51,7 +51,8 @@ class InputSpec:
         channel_order: Order in which the module expects the channels: `"RGB"` or `"BGR"`.
         layout: Dimension order of a batch that the module expects: `"NCHW"`, channels first; `"NHWC"`, channels last;
             or `"NTCHW"`, channels after the first axis, for video.
-        axes: Names of the axes: `"x"`, `"yx"`, `"zyx"`, or `"tyx"` for video; empty to tell from the number of axes.
+        axes: Names of the axes: `"x"`, `"yx"`, `"zyx"`, or `"tyx"` for video; empty to determine them from
+            their number.
         value_range: Lowest and highest value of the data, as (-1, 1) for audio, or two quantiles where values are
             unbounded: images are clipped there. `None` for [0, 1] of images and video, and for 4 standard deviations
             on both sides of the mean of signals and volumes.

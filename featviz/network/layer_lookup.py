@@ -71,7 +71,7 @@ def _problem_of_logits(network: Network, unclear: bool) -> str:
     if OUTPUT in network.heads and unclear:
         several = ", ".join(f"{name} of {row.channels}" for name, row in network.probed.outputs.items())
         first = next(iter(network.probed.outputs))
-        return f"{network.label} puts out {several}; say which are the class logits: heads={{{first!r}: class names}}"
+        return f"{network.label} outputs {several}; say which are the class logits: heads={{{first!r}: class names}}"
     if OUTPUT not in network.heads:
         options = " or ".join(f"logit:NAME@{head}" for head in network.heads)
         return f"the network has several heads; name the one whose class is meant: {options}"
@@ -107,7 +107,7 @@ def _class_hint(network: Network, name: str) -> str:
 
 
 def output_row(network: Network) -> Layer | None:
-    """Return the row of the class logits; `None` if the network puts out no tensor that can be addressed."""
+    """Return the row of the class logits; `None` if the network outputs no tensor that can be addressed."""
     probed, head = network.probed, network.head
     known = probed.outputs | probed.calls | probed.table
     if head:
@@ -125,5 +125,5 @@ def output_row(network: Network) -> Layer | None:
 
 
 def is_ambiguous(network: Network, output: Layer) -> bool:
-    """Whether the network puts out several vectors, and nothing tells which one is the class logits."""
+    """Whether the network outputs several vectors, and it is not known which one is the class logits."""
     return not network.head and len(network.probed.outputs) > 1 and not output.item and output.layout.kind == "vector"

@@ -36,10 +36,10 @@ class Layer:
         calls: Number of times that the module runs in one pass. Its output is captured at the last call; `layer#1`
             addresses the first.
         item: Path of the tensor in the output of `source`, such as `"logits"` or `"1"`; empty for the first tensor that
-            the module `name` puts out.
+            the module `name` outputs.
         base: Of the features of a dictionary, the layer whose activations it encodes; `None` for a layer of the module.
         strides: Distances along each axis of volumes and video; empty for others.
-        source: Name of the module that puts out `item`; empty for the whole network.
+        source: Name of the module that outputs `item`; empty for the whole network.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Probed:
         calls: The outputs of modules that run several times in one pass, by `layer#1`, `layer#2` and so on.
         refused: Why other modules cannot be addressed, by name.
         checkpointed: Whether its forward pass uses re-entrant checkpointing, so that layers have no gradient.
-        outputs: The tensors of a network that puts out several, by `output.1`, `output.logits` and so on.
+        outputs: The tensors of a network that outputs several, by `output.1`, `output.logits` and so on.
         writes_weights: Whether its forward pass changes its weights, so that they must not be shared.
     """
 

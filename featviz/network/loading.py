@@ -76,11 +76,12 @@ def load(
         channel_order: Order in which the module expects the channels, `"RGB"` or `"BGR"`; `None` for the model's own.
         layout: Dimension order of a batch that the module expects, `"NCHW"`, `"NHWC"` or `"NTCHW"`; `None` for the
             model's own.
-        axes: Names of the spatial axes: `"tyx"` for video; `None` for the model's own, or to tell from their number.
+        axes: Names of the spatial axes: `"tyx"` for video; `None` for the model's own, or to determine them from their
+            number.
         value_range: Lowest and highest value of signals and volumes; `None` for the model's own.
-        head: Layer, or output as `output.1`, that puts out the class logits; `None` for the network's output.
-        outputs: What the outputs are: `"classes"`, `"multilabel"`, `"binary"` or `"regression"`; `None` to tell from
-            the network, as `fv.Network` does.
+        head: Layer, or output as `output.1`, that outputs the class logits; `None` for the network's output.
+        outputs: What the outputs are: `"classes"`, `"multilabel"`, `"binary"` or `"regression"`; `None` to determine
+            them from the network, as `fv.Network` does.
         smooth_pools: Spread the gradient of max pooling over the whole window, which removes its grid pattern.
 
     Returns:

@@ -135,11 +135,11 @@ def _first_line(error: Exception) -> str:
 
 
 def measure_outputs(network: Network, head: str) -> tuple[OutputKind, OutputScale]:
-    """Measure on noise what a head puts out, and whether it has turned logits into probabilities already.
+    """Measure on noise what a head outputs, and whether it has turned logits into probabilities already.
 
     Args:
         network: The network.
-        head: Layer that puts out the logits.
+        head: Layer that outputs the logits.
 
     Returns:
         Kind of the outputs, and their scale.

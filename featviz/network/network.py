@@ -80,8 +80,8 @@ class Network:
         classes: Class names in output order, or by index from 0; outputs that are left out get empty names.
         name: Name under which `fv.load` finds the network, for messages and recipes; empty for a module made in Python.
         weights: File of the weights, or `"default"` or `"none"`, for recipes.
-        heads: Layers or outputs that put out class logits, and their class names: `{"head": names}`, or
-            `{"output.1": names}` for the second tensor of a network that puts out several. `None` for the output with
+        heads: Layers or outputs with the class logits, and their class names: `{"head": names}`, or
+            `{"output.1": names}` for the second tensor of a network that outputs several. `None` for the output with
             `classes`; of several, the one with as many numbers as there are classes.
         inputs: For a module with several inputs: the arguments of its `forward` by name, or a tuple of positional ones.
             An `InputSpec`, in place of `size`, `mean` and `std`, says that this input is optimised; several can be, in
@@ -91,8 +91,9 @@ class Network:
             whatever the number of images; or a number, text, flag or `None`. They follow the device of the weights.
             Dicts and tuples may hold further ones. A module whose only argument is a dict gets all of them in one.
         outputs: What the outputs are: `"classes"`, of which one is right; `"multilabel"`, independent labels;
-            `"binary"`, one label; or `"regression"`, values without probabilities. `None` to tell from the network: one
-            output is binary, sigmoids at the end are independent labels, anything else is classes. Or a dict by head.
+            `"binary"`, one label; or `"regression"`, values without probabilities. `None` to determine it from the
+            network: one output is binary, sigmoids at the end are independent labels, anything else is classes. Or a
+            dict by head.
         smooth_pools: Spread the gradient of max pooling over the whole window, which removes its grid pattern.
         probed: The layer table, where it is known already; `None` to find it by running the module when needed.
 
@@ -251,7 +252,7 @@ class Network:
     @property
     @neutral_state()
     def probed(self) -> Probed:
-        """The layers and what else two passes tell about the network; measured on first use."""
+        """The layers, and properties that are measured by two passes on first use."""
         # Threads may measure at the same time: a value is written once it is complete, and never cleared.
         probed = self._measured.probed
         if probed is None:
@@ -284,7 +285,7 @@ class Network:
 
     @property
     def fixed_size(self) -> bool:
-        """Whether it accepts images of its own size only, as far as two other sizes tell."""
+        """Whether it accepts images of its own size only, as far as two other sizes show."""
         return self.probed.fixed_size
 
     def layers(self, size: int | Size | None = None) -> LayerTable:
@@ -528,7 +529,7 @@ class Network:
 
     @neutral_state()
     def embed(self, ids: Sequence[int]) -> Float[Tensor, "1 d 1 length"]:
-        """Return the embedding sequence of token ids: what the embedding puts out, scaled if it does that itself.
+        """Return the embedding sequence of token ids: the output of the embedding, scaled if it does that itself.
 
         Args:
             ids: Token ids of one text, as `tokens.read` returns them.
@@ -677,10 +678,10 @@ class Network:
 
     @neutral_state()
     def outputs_of(self, head: str = OUTPUT) -> tuple[OutputKind, OutputScale]:
-        """Return what a head puts out, and whether it has turned logits into probabilities already.
+        """Return what a head outputs, and whether it has turned logits into probabilities already.
 
         Args:
-            head: Layer that puts out the logits, for a network with several heads.
+            head: Layer that outputs the logits, for a network with several heads.
 
         Raises:
             AddressError: There is no such layer.

@@ -1,4 +1,4 @@
-"""Tell whether a network puts out logits or has turned them into probabilities already."""
+"""Determine whether a network outputs logits, or has turned them into probabilities already."""
 
 from __future__ import annotations
 

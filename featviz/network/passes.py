@@ -1,4 +1,4 @@
-"""Run a network on images of several kinds, and record what its modules put out."""
+"""Run a network on images of several kinds, and record the outputs of its modules."""
 
 from __future__ import annotations
 

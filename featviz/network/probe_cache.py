@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from featviz.io import cache_folder, write_cached
+from featviz.io.array import as_tuples
 from featviz.network.activations import Layout
 from featviz.network.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
@@ -73,17 +74,8 @@ def _file(key: str) -> Path:
 
 def _read_probed(content: dict[str, Any]) -> Probed:
     def layer(row: dict[str, Any]) -> Layer:
-        return Layer(**_tuples(row) | {"layout": Layout(**_tuples(row["layout"]))})
+        return Layer(**as_tuples(row) | {"layout": Layout(**as_tuples(row["layout"]))})
 
     memory_format = MEMORY_FORMATS[content["memory_format"]]
     rows = {key: {name: layer(row) for name, row in content[key].items()} for key in ("table", "calls", "outputs")}
     return Probed(**content | rows | {"memory_format": memory_format})
-
-
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a row with lists, as JSON has them, as tuples."""
-    return {key: _as_tuple(value) for key, value in row.items()}
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

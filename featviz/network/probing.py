@@ -18,7 +18,7 @@ from featviz.network.special_tokens import name_special_tokens
 
 
 def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None = None) -> Probed:
-    """Find the layers of a network, and tell the dimensions of their outputs apart.
+    """Find the layers of a network and the meaning of the dimensions of their outputs.
 
     - The network runs on 2 images of its own size, then on 3 images of a larger size with another aspect ratio. The
       dimension of an output that goes from 2 to 3 is the batch, dimensions that grow with the size are positions, and
@@ -85,7 +85,7 @@ def _layouts(passes: Passes) -> tuple[dict[CallIndex, Layout], dict[CallIndex, s
             else:
                 refused[call] = (
                     f"its output for {FIRST_BATCH} images is {show(shape)}, whose first dimension is not the "
-                    "image, as where windows are cut out of the images"
+                    "batch, as in window attention; use a layer around it"
                 )
         elif len(shape) <= 2:
             layouts[call] = Layout("vector")
@@ -117,13 +117,13 @@ def _layouts(passes: Passes) -> tuple[dict[CallIndex, Layout], dict[CallIndex, s
 
 
 def _sequence_or_map(passes: Passes, call: CallIndex, shape: Shape, other: Shape | None) -> Layout | str | None:
-    """Return the layout of an output, why it has none, or `None` if its shape does not tell."""
+    """Return the layout of an output, why it has none, or `None` if its shape is ambiguous."""
     found = None if passes.longest is None else sequence_layout(passes, call, shape)
     return _map(passes, call, shape, other) if found is None else found
 
 
 def _map(passes: Passes, call: CallIndex, shape: Shape, other: Shape | None) -> Layout | str | None:
-    """Return the layout of a 4-dimensional output, why it has none, or `None` if its growth does not tell."""
+    """Return the layout of a 4-dimensional output, why it has none, or `None` if its growth is ambiguous."""
     growing = passes.growing(call)
     if len(growing) == 2 and other:
         one, two = growing
@@ -182,7 +182,7 @@ def _strides(passes: Passes, layer: Layer, other: Shape | None) -> Shape:
 def _stride(passes: Passes, layer: Layer, other: Shape | None) -> int:
     """Return the distance in px of neighbouring columns of a map; 0 where it has one column or row only.
 
-    It is also 0 with several inputs, since nothing tells in the px of which input it would be.
+    It is also 0 with several inputs, since there is no input in whose px it would be.
     """
     if passes.specs:
         return 0

@@ -17,7 +17,7 @@ from featviz.errors import SettingError, shown
 MAX_LENGTH = 100_000
 """Longest sequence. For no limit, tokenizers of Hugging Face have 10³⁰."""
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
-"""What a decoder puts out for a part of a character."""
+"""Output of a decoder for a part of a character."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -107,7 +107,7 @@ class ZeroShot(nn.Module):
             texts: One or more texts.
 
         Raises:
-            ModelError: The model does not put out one vector of numbers per text.
+            ModelError: The model does not output one vector of numbers per text.
             SettingError: The tokenizer does not return token ids.
         """
         running = working_copy(self.clip)
@@ -119,7 +119,7 @@ class ZeroShot(nn.Module):
         with torch.no_grad():
             found = running.encode_text(ids.to(device))  # type: ignore[operator]
         if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(texts) or not found.isfinite().all():
-            raise ModelError(f"encode_text of {type(self.clip).__name__} must put out one vector of numbers per text")
+            raise ModelError(f"encode_text of {type(self.clip).__name__} must output one vector of numbers per text")
         return F.normalize(found.float(), dim=-1)
 
 

@@ -31,6 +31,7 @@ class Interpolate(Composite):
 
     Raises:
         AddressError: A text cannot be parsed.
+        SettingError: `first` or `last` is no objective.
 
     Source: Lucid, lucid/optvis/objectives.py, `channel_interpolate`.
     Differs: any two objectives instead of two channels.
@@ -89,6 +90,9 @@ class Alignment(Objective):
         layer: Dotted module name.
         decay: Factor by which the weight of a neighbour falls with each step of distance; > 1.
 
+    Raises:
+        SettingError: `layer` is no text, or `decay` is out of its range.
+
     Source: Lucid, lucid/optvis/objectives.py, `alignment`.
     Differs: one score per image, each pair counted half for either image; the sum over the batch is Lucid's.
     """
@@ -128,6 +132,9 @@ class Diversity(Objective):
 
     Args:
         layer: Dotted module name.
+
+    Raises:
+        SettingError: `layer` is no text.
 
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Diversity"; Lucid, objectives.py, `diversity`.
     Differs: a mean over the other images instead of a sum, so that a weight suits batches of any size.

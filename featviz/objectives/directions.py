@@ -176,7 +176,7 @@ class TensorDirection(Unit):
         super().__post_init__()
         array = Array.of(self.tensor)
         if not 2 <= len(array.shape) <= 4:
-            raise SettingError(f"tensor must have the dimensions (channels, rows, columns), got shape {array.shape}")
+            raise SettingError(f"tensor must have the shape (channels, rows, columns), got {array.shape}")
         object.__setattr__(self, "tensor", array)
         _check_power(self.power)
 
@@ -292,7 +292,8 @@ def _as_array(numbers: Numbers, name: str, dimensions: list[str]) -> Array:
     """Convert numbers to an array, and check that they have these dimensions."""
     array = Array.of(numbers)
     if len(array.shape) != len(dimensions):
-        raise SettingError(f"{name} must have the dimensions ({', '.join(dimensions)}), got shape {array.shape}")
+        listed = ", ".join(dimensions) + "," * (len(dimensions) == 1)
+        raise SettingError(f"{name} must have the shape ({listed}), got {array.shape}")
     return array
 
 

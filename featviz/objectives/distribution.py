@@ -126,6 +126,9 @@ class MatchStatistics(_Distribution):
         layer: Dotted module name of a batch-norm layer, or of one that passes on the output of one.
         others: More layers; each counts as much as the first.
 
+    Raises:
+        SettingError: `layer` or one of `others` is no text.
+
     Source: Yin et al. 2020, https://arxiv.org/abs/1912.08795, section 3.2.
     Differs: standard deviations of one image instead of variances of a batch; divided by the running variance.
     """

@@ -93,10 +93,10 @@ class Caricature(_Reference):
         layer: Dotted module name.
         image: The reference: a file, or (channels, h, w) in [0, 1]. It is centre-cropped to the aspect
             ratio of the view, then resized.
-        power: Weight of the cosine. A higher power keeps the image closer to the reference.
+        power: Weight of the cosine, >= 0. A higher power keeps the image closer to the reference.
 
     Raises:
-        SettingError: The reference is neither a file nor numbers in [0, 1].
+        SettingError: The reference is neither a file nor numbers in [0, 1], or `power` is out of its range.
 
     Source: Lucid, notebooks/misc/feature_inversion_caricatures.ipynb, `dot_compare`.
     Differs: divided by the reference's squared length, so that scores of different layers can be compared.

@@ -72,6 +72,9 @@ class L1(_Regularizer):
     Args:
         grey: The grey level, in [0, 1].
 
+    Raises:
+        SettingError: `grey` is out of its range.
+
     Source: Lucid, lucid/optvis/objectives.py, `L1`.
     """
 
@@ -96,6 +99,9 @@ class L2(_Regularizer):
 
     Args:
         grey: The grey level, in [0, 1].
+
+    Raises:
+        SettingError: `grey` is out of its range.
 
     Source: Lucid, lucid/optvis/objectives.py, `L2`.
     Differs: no square root, whose gradient is infinite for a grey image.
@@ -188,6 +194,9 @@ class Opacity(_Regularizer):
 
     Args:
         middle: Measure only the middle half of each side, which keeps the subject from growing.
+
+    Raises:
+        SettingError: `middle` is no truth value.
 
     Source: Mordvintsev et al. 2018, https://doi.org/10.23915/distill.00012, "Semi-Transparent Patterns".
     """

@@ -19,7 +19,7 @@ class Text(Unit):
 
     Args:
         text: Any text, such as `"a red bicycle"`.
-        layer: Layer that puts out the embedding of the image: `"embedding"`, or `"name.embedding"` of one of several
+        layer: Layer that outputs the embedding of the image: `"embedding"`, or `"name.embedding"` of one of several
             combined networks.
 
     Raises:
@@ -46,5 +46,5 @@ class Text(Unit):
             SettingError: The network does not embed texts.
         """
         if context.embed_texts is None:
-            raise SettingError(f"{self} needs a network that embeds texts, and this render has none")
+            raise SettingError(f"{self} needs a network that embeds texts, such as those named open_clip/…")
         return Cosine(self.layer, context.embed_texts([self.text], self.layer)[0])

@@ -29,6 +29,9 @@ class Neuron(Unit):
         at: Row and column in the feature map or patch grid, or one index for signals, three for volumes and video;
             `"center"`; or a token off the grid, `"cls"` or `"reg0"`.
 
+    Raises:
+        SettingError: `layer` is no text, `channel` no whole number, or `at` no position.
+
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
     """
 
@@ -83,6 +86,9 @@ class Channel(Unit):
         layer: Dotted module name.
         channel: Index of the channel, from 0.
 
+    Raises:
+        SettingError: `layer` is no text, or `channel` no whole number.
+
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
     """
 
@@ -126,6 +132,9 @@ class Layer(Unit):
     Args:
         layer: Dotted module name.
 
+    Raises:
+        SettingError: `layer` is no text.
+
     Source: google/deepdream, dream.ipynb, `objective_L2`.
     Differs: the mean instead of half the sum, so that learning rates carry over between layers.
     """
@@ -156,7 +165,7 @@ class _Class(Unit):
 
     @property
     def layers(self) -> frozenset[str]:
-        """The layer that puts out the logits."""
+        """The layer that outputs the logits."""
         return frozenset({self.network})
 
     @property
@@ -185,6 +194,9 @@ class Logit(_Class):
         name: Class index or class name.
         network: Name of one of several combined networks; empty for a single network.
 
+    Raises:
+        SettingError: `name` is neither an index nor a name.
+
     Source: Simonyan et al. 2013, https://arxiv.org/abs/1312.6034, section 2.
     """
 
@@ -192,7 +204,7 @@ class Logit(_Class):
         """Return the logit of the class.
 
         Raises:
-            AddressError: There is no such class, or the network puts out no logits.
+            AddressError: There is no such class, or the network outputs no logits.
         """
         return acts.logits(self.network)[:, acts.class_index(self.name, self.network)]
 
@@ -216,6 +228,9 @@ class Probability(_Class):
         name: Class index or class name.
         network: Name of one of several combined networks; empty for a single network.
 
+    Raises:
+        SettingError: `name` is neither an index nor a name.
+
     Source: Olah et al. 2017, https://doi.org/10.23915/distill.00007, "Optimization Objectives".
     """
 
@@ -223,7 +238,7 @@ class Probability(_Class):
         """Return the probability of the class.
 
         Raises:
-            AddressError: There is no such class, or the network puts out no logits.
+            AddressError: There is no such class, or the network outputs no logits.
         """
         return acts.probabilities(self.network)[:, acts.class_index(self.name, self.network)]
 

@@ -142,7 +142,7 @@ class Generator:
         """Draw the latent of each image.
 
         Raises:
-            SettingError: The module does not put out images with the network's channels.
+            SettingError: The module does not output images with the network's channels.
         """
         self._check(channels)
         latent = self.std * rng.normal(*self.shape)
@@ -210,7 +210,7 @@ class Generator:
         """Run the module on one latent, and check its output.
 
         Raises:
-            SettingError: The module puts out no image with this number of channels.
+            SettingError: The module outputs no image with this number of channels.
         """
         device = next((each.device for each in self.module.parameters()), torch.device("cpu"))
         try:
@@ -221,7 +221,7 @@ class Generator:
             raise SettingError(f"{self.name} does not accept latents of shape (n, {shape}): {error}") from error
         if output.ndim != 4 or output.shape[:2] != (1, channels):
             raise SettingError(
-                f"the module of Generator must put out images (n, {channels}, h, w), {self.name} put out "
+                f"the module of Generator must output images (n, {channels}, h, w), {self.name} returned "
                 f"{tuple(output.shape)} for one latent"
             )
 
@@ -270,7 +270,7 @@ def _latent_shape(shape: Any) -> tuple[int, ...]:
     if not sides:
         raise SettingError(f"shape of Generator must be a tuple of whole numbers, got {shown(shape)}")
     for side in sides:
-        check_number("each of the shape of Generator", side, at_least=1, at_most=MAX_LATENT, whole=True)
+        check_number("each number in shape of Generator", side, at_least=1, at_most=MAX_LATENT, whole=True)
     if torch.Size(sides).numel() > MAX_LATENT:
         raise SettingError(f"shape of Generator must have at most {MAX_LATENT} values, got {_text(sides)}")
     return tuple(int(side) for side in sides)
@@ -280,9 +280,9 @@ def _range(given: Any) -> tuple[float, float]:
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise SettingError(f"output_range of Generator must be two numbers, such as (-1, 1), got {shown(given)}")
     for each in given:
-        check_number("each of the output_range of Generator", each)
+        check_number("each number in output_range of Generator", each)
     if not given[0] < given[1]:
-        raise SettingError(f"output_range of Generator must be black below white, got {shown(given)}")
+        raise SettingError(f"output_range of Generator must be (black, white) with black < white, got {shown(given)}")
     return float(given[0]), float(given[1])
 
 
@@ -311,5 +311,5 @@ def _output(module: nn.Module, latent: Tensor) -> Tensor:
     """Run a module, and return the first tensor of its output."""
     output = first_tensor(module(latent))
     if output is None:
-        raise SettingError(f"{type(module).__name__} put out no tensor; the module of Generator must put out images")
+        raise SettingError(f"{type(module).__name__} returned no tensor; the module of Generator must output images")
     return output

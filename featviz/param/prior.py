@@ -16,6 +16,7 @@ from torch import Tensor
 from featviz.errors import OutputError, SettingError
 from featviz.interfaces import Size
 from featviz.io import is_file, write
+from featviz.io.array import as_tuples
 from featviz.param.spectrum import frequencies
 
 LOGIT_MARGIN = 1 / 512
@@ -196,8 +197,3 @@ def as_prior(prior: Any) -> str | None:
     raise SettingError(
         f"prior must be the path of a file, got a {type(prior).__name__}; save it first: prior.save(path)"
     )
-
-
-def as_tuples(value: Any) -> Any:
-    """Turn nested lists into nested tuples, which can be hashed."""
-    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

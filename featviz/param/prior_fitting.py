@@ -17,10 +17,11 @@ from featviz.checks import check_kind, check_number, check_size
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Size, as_size, show_size
 from featviz.io import parts_of, read_samples
+from featviz.io.array import as_tuples
 from featviz.io.folders import middle, read_photographs, warn_of_skipped
 from featviz.network import InputSpec, Network
 from featviz.network.neutral_state import neutral_state
-from featviz.param.prior import LOGIT_MARGIN, Prior, as_tuples
+from featviz.param.prior import LOGIT_MARGIN, Prior
 from featviz.param.spectrum import frequencies
 
 FREQUENCY_BINS = 32

@@ -54,6 +54,9 @@ class Alpha(Wrapper):
     Args:
         param: How colour is parameterized. Alpha is parameterized in the same way, but not with a colour prior.
 
+    Raises:
+        SettingError: `param` is no `param.Image`.
+
     Source: Mordvintsev et al. 2018, https://doi.org/10.23915/distill.00012, "Semi-Transparent Patterns".
     """
 

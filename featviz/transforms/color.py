@@ -20,7 +20,10 @@ class ColorShift:
     """Multiply each channel by a random gain and add a random shift, so that an image cannot rely on exact colours.
 
     Args:
-        amount: Largest shift, in units of [0, 1] images, and largest difference of the gain from 1.
+        amount: Largest shift, in units of [0, 1] images, and largest difference of the gain from 1, >= 0.
+
+    Raises:
+        SettingError: `amount` is out of its range.
 
     Source: Ghiasi et al. 2022, https://arxiv.org/abs/2212.06727, section 3, "ColorShift".
     Differs: uniform instead of normal and log-normal distributions, because extreme values make a view useless.
@@ -56,6 +59,9 @@ class Contrast:
 
     Args:
         amount: Largest difference of the gain from 1, in [0, 1].
+
+    Raises:
+        SettingError: `amount` is out of its range.
 
     Source: torchvision, `transforms.v2.ColorJitter(contrast=...)`.
     Differs: the mean is that of each channel, not that of the grey image.

@@ -64,6 +64,9 @@ class Uniform:
     Args:
         low: One end.
         high: The other end.
+
+    Raises:
+        SettingError: An end is not a finite number.
     """
 
     low: float

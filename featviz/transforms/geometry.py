@@ -136,7 +136,10 @@ class Shift:
     Pixels that enter are mirrored; after a transform that pads, they have its fill value.
 
     Args:
-        share: Largest shift in both directions, as a fraction of each side.
+        share: Largest shift in both directions, as a fraction of each side, >= 0.
+
+    Raises:
+        SettingError: `share` is out of its range.
     """
 
     share: float
@@ -157,6 +160,9 @@ class Rotate:
 
     Args:
         degrees: Angle in degrees, counter-clockwise: a distribution, or a number d for angles from -d to d.
+
+    Raises:
+        SettingError: `degrees` is neither a number nor a distribution.
 
     Source: Lucid, lucid/optvis/transform.py, `random_rotate`.
     """
@@ -289,8 +295,8 @@ class Resize:
     """Resize the image.
 
     Args:
-        size: Height and width in px, or a fraction of the image's size, > 0.
-        min_side: Shorter side in px below which a fraction does not shrink an image; 0 for no limit.
+        size: Height and width in px, or a factor of the image's sides, > 0 and at most 8.
+        min_side: Smallest shorter side in px to which a factor shrinks an image; 0 for no limit.
 
     Raises:
         SettingError: `size` is out of its range.

@@ -80,7 +80,8 @@ def _prepare(name: str, transforms: Transforms, shape: Shape, size: Size) -> tup
         stack = fuse((*transforms, Resize(size)))
         *shapes, last = _shapes(stack, shape, 0)
     if last[1:] != size:
-        raise SettingError(f"transforms of the input {name!r} must give views of {show_size(size)} px, got {last[1:]}")
+        given = show_size(last[1:])
+        raise SettingError(f"transforms of the input {name!r} must give views of {show_size(size)} px, got {given} px")
     return stack, tuple(shapes)
 
 

@@ -24,6 +24,9 @@ class ModuleTransform:
 
     Args:
         module: Takes a batch of images in [0, 1], and returns images, all of one size.
+
+    Raises:
+        SettingError: `module` is no module.
     """
 
     module: nn.Module

@@ -58,7 +58,10 @@ class Noise(_Additive):
     """Add Gaussian noise to every pixel.
 
     Args:
-        std: Standard deviation, in units of [0, 1] images.
+        std: Standard deviation, in units of [0, 1] images, >= 0.
+
+    Raises:
+        SettingError: `std` is out of its range.
 
     Source: Ghiasi et al. 2022, https://arxiv.org/abs/2212.06727, section 3, "Gaussian Smoothing".
     """
@@ -79,7 +82,10 @@ class UniformNoise(_Additive):
     """Add uniform noise to every pixel.
 
     Args:
-        amount: Largest change of a pixel, in both directions, in units of [0, 1] images.
+        amount: Largest change of a pixel, in both directions, in units of [0, 1] images, >= 0.
+
+    Raises:
+        SettingError: `amount` is out of its range.
 
     Source: Fel et al. 2023, https://arxiv.org/abs/2306.06805, section 4, the noise added to each crop.
     """

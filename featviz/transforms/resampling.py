@@ -48,6 +48,9 @@ class Warp:
 
     Args:
         steps: The transforms in the order in which they apply. Only the first may pad.
+
+    Raises:
+        SettingError: A step is not geometric, or one after the first pads.
     """
 
     steps: tuple[Geometric, ...]

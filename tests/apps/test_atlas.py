@@ -396,7 +396,7 @@ class Scaled(nn.Module):
         (0.0, "layer 'scaled' of Scaled is 0 in these photographs; choose an earlier one"),
         (
             float("nan"),
-            "layer 'scaled' of Scaled puts out NaN or infinite numbers for these photographs; check its weights, mean "
+            "layer 'scaled' of Scaled outputs NaN or infinite numbers for these photographs; check its weights, mean "
             "and std, or choose an earlier layer",
         ),
     ],

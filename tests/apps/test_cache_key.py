@@ -54,7 +54,7 @@ def test_activations_that_are_not_finite_are_refused(bad):
     assert check_finite(values, toys.plain(), "conv1") is values
     values[1, 2] = bad
     text = (
-        " of Plain puts out NaN or infinite numbers for these photographs; check its weights, mean and std, or choose "
+        " of Plain outputs NaN or infinite numbers for these photographs; check its weights, mean and std, or choose "
         "an earlier layer"
     )
     for layer, shown in (("conv1", "layer 'conv1'"), ("", "layer 'logit'")):

@@ -235,7 +235,7 @@ def test_nan_is_refused(folders):
     net = toys.plain()
     with torch.no_grad():
         net.module.conv2.weight.fill_(float("nan"))
-    with pytest.raises(fv.ModelError, match="^layer 'conv2' of Plain puts out NaN or infinite numbers"):
+    with pytest.raises(fv.ModelError, match="^layer 'conv2' of Plain outputs NaN or infinite numbers"):
         fv.Concept.from_photographs(net, "conv2", *folders, **QUIET)
 
 

@@ -113,7 +113,7 @@ def test_tokens_are_put_back_where_they_were_read(opened):
 
 
 class Tuple(nn.Module):
-    """Its block puts out a tuple, whose first item goes on."""
+    """Its block outputs a tuple, whose first item goes on."""
 
     def __init__(self):
         super().__init__()

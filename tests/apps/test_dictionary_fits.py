@@ -312,7 +312,7 @@ def test_a_layer_that_puts_out_nan(photos):
     net = toys.plain()
     with torch.no_grad():
         net.module.conv2.bias[0] = torch.nan
-    with pytest.raises(fv.ModelError, match="layer 'conv2' of Plain puts out NaN or infinite numbers"):
+    with pytest.raises(fv.ModelError, match="layer 'conv2' of Plain outputs NaN or infinite numbers"):
         fv.fit_dictionary(net, photos, "conv2", features=4, **QUIET)
 
 

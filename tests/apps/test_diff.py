@@ -384,7 +384,7 @@ def test_layers_with_nan_are_refused(net, photos):
         module.conv1.bias[0] = torch.nan
     broken = fv.Network(module, **vars(net.input))
     assert message(lambda: diff(net, broken, photos, layers=["conv1"], **QUIET)) == (
-        "layer 'conv1' of Plain puts out NaN or infinite numbers for these photographs; check its weights, mean and "
+        "layer 'conv1' of Plain outputs NaN or infinite numbers for these photographs; check its weights, mean and "
         "std, or choose an earlier layer"
     )
 

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 
 class Softened(nn.Module):
-    """Puts out probabilities, and has no layer that puts out logits."""
+    """Outputs probabilities, and has no layer that outputs logits."""
 
     def __init__(self):
         super().__init__()

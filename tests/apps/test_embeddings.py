@@ -467,9 +467,7 @@ def test_a_network_that_puts_out_nan_is_named(drawings):
     broken = toys.plain()
     with torch.no_grad():
         broken.module.conv1.weight.fill_(float("nan"))
-    with pytest.raises(
-        fv.ModelError, match="^layer 'conv1' of Plain puts out NaN or infinite numbers for these photog"
-    ):
+    with pytest.raises(fv.ModelError, match="^layer 'conv1' of Plain outputs NaN or infinite numbers for these photog"):
         fv.embeddings(broken, photographs=drawings, layer="conv1")
 
 

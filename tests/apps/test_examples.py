@@ -177,7 +177,7 @@ def test_the_examples_and_evidence_commands(folder, tmp_path, capsys):
 
 
 class Exploding(toys.Plain):
-    """Puts out NaN for dark images."""
+    """Outputs NaN for dark images."""
 
     def forward(self, x):
         return super().forward(x / (x.mean((1, 2, 3), keepdim=True) > -0.9))
@@ -191,7 +191,7 @@ def test_activations_that_are_not_finite_are_refused(tmp_path):
         lambda: fv.examples(net, tmp_path, "conv2", [0]),
         lambda: fv.evidence(net, tmp_path, "conv2"),
     ):
-        with pytest.raises(fv.ModelError, match="puts out NaN or infinite numbers for these photographs"):
+        with pytest.raises(fv.ModelError, match="outputs NaN or infinite numbers for these photographs"):
             call()
 
 

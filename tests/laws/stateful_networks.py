@@ -181,7 +181,7 @@ def shown(value, seen=()):
 
 
 def outputs(module):
-    """Return what a copy of the module puts out, as it is and in eval mode."""
+    """Return what a copy of the module outputs, as it is and in eval mode."""
     found = []
     for training in (False, True):
         one = copy.deepcopy(module)

@@ -142,7 +142,7 @@ def test_signals_reach_each_network_in_its_own_range():
 
 
 class Several(toys.Plain):
-    """Puts out a dict of probabilities and logits."""
+    """Outputs a dict of probabilities and logits."""
 
     def forward(self, x):
         logits = super().forward(x)

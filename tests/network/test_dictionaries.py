@@ -198,7 +198,7 @@ def test_logits_may_have_features(net):
 
 
 class TokensFirst(torch.nn.Module):
-    """A transformer whose blocks put out (tokens, batch, channels)."""
+    """A transformer whose blocks output (tokens, batch, channels)."""
 
     def __init__(self):
         super().__init__()

@@ -28,7 +28,7 @@ def capture(module, calls, images=IMAGES):
 
 
 class Paired(nn.Module):
-    """Puts out a tuple that the next layer overwrites in place."""
+    """Outputs a tuple that the next layer overwrites in place."""
 
     class Pair(nn.Module):
         def forward(self, x):

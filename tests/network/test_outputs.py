@@ -34,14 +34,14 @@ class Trunk(nn.Module):
 
 
 class Pair(Trunk):
-    """Puts out an embedding before the logits."""
+    """Outputs an embedding before the logits."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.parts(x)[:2]
 
 
 class WithLoss(Trunk):
-    """Puts out a single number and logits, in a dict."""
+    """Outputs a single number and logits, in a dict."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         embedding, logits, _ = self.parts(x)
@@ -49,7 +49,7 @@ class WithLoss(Trunk):
 
 
 class Emotions(Trunk):
-    """Puts out the logits of two heads, in a dict."""
+    """Outputs the logits of two heads, in a dict."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         embedding, logits, emotion = self.parts(x)
@@ -57,7 +57,7 @@ class Emotions(Trunk):
 
 
 class Single(Trunk):
-    """Puts out one number per image, without a dimension of classes."""
+    """Outputs one number per image, without a dimension of classes."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.parts(x)[1][:, 0]
@@ -136,7 +136,7 @@ def test_another_head_has_other_cached_results():
 
 def test_several_outputs_without_class_names_ask_for_the_head(images):
     net = net_of(Pair())
-    asks = "Pair puts out output.0 of 8, output.1 of 4; say which are the class logits: heads={'output.0': class names}"
+    asks = "Pair outputs output.0 of 8, output.1 of 4; say which are the class logits: heads={'output.0': class names}"
     for call in (
         lambda: fv.render(net, "logit:2", steps=1),
         lambda: fv.score(net, ["prob:2"], images),

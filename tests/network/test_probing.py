@@ -173,7 +173,7 @@ def test_windows_folded_into_the_batch_are_refused_with_their_reason():
     net = toys.network(Windows())
     assert refusal(net, "inner").startswith(
         "layer 'inner' of Windows cannot be addressed: its output for 2 images is 8 x 16 x 6, whose first dimension "
-        "is not the image, as where windows are cut out of the images"
+        "is not the batch, as in window attention; use a layer around it"
     )
     assert (net.table["after"].layout.kind, net.table["after"].layout.channel) == ("map", 3)
 
@@ -198,7 +198,7 @@ def test_a_constant_whose_first_dimension_equals_the_number_of_images(shape, fix
     shown = " x ".join(map(str, (2, *shape)))
     reason = f"its output is {shown}, whatever the number of images"
     if not fixed:  # a second pass on three images tells already
-        reason = f"its output for 2 images is {shown}, whose first dimension is not the image"
+        reason = f"its output for 2 images is {shown}, whose first dimension is not the batch"
     assert refusal(net, name).startswith(f"layer {name!r} of {label} cannot be addressed: {reason}")
 
 

@@ -155,7 +155,7 @@ BAD = [
     (lambda: network(scale=0), fv.SettingError, "scale must be > 0, got 0 (default None, that of the model)"),
     (lambda: fv.zero_shot(Colours(), ["red"], lambda texts: torch.zeros(3, 4, dtype=torch.long), size=16), fv.SettingError, "tokenizer must return token ids as a tensor of shape (texts, length), got (3, 4)"),
     (lambda: fv.zero_shot(Colours(), ["red"], len, size=16), fv.SettingError, "tokenizer must return token ids as a tensor of shape (texts, length), got int"),
-    (lambda: fv.zero_shot(Blind(), ["red"], tokenize, size=16), fv.ModelError, "encode_text of Blind must put out one vector of numbers per text"),
+    (lambda: fv.zero_shot(Blind(), ["red"], tokenize, size=16), fv.ModelError, "encode_text of Blind must output one vector of numbers per text"),
     (lambda: fv.objectives.parse('text("")'), fv.AddressError, 'cannot parse the objective: text must not be empty; write e.g. text("a red bicycle")\n  text("")\n  ^'),
     (lambda: fv.objectives.Text(3), fv.SettingError, "text of Text must be text, got 3"),
     (lambda: fv.score(fv.load("motifnet", device="cpu"), "text(red)", torch.rand(1, 3, 64, 64)), fv.SettingError, "motifnet does not embed texts; load one that does, such as open_clip/ViT-B-32/laion2b_s34b_b79k, or make one with fv.zero_shot(model, texts, tokenizer)"),

@@ -68,7 +68,7 @@ class SignalRecurrent(nn.Module):
 
 
 class SignalUNet(nn.Module):
-    """An encoder and a decoder with a skip connection, which puts out a signal."""
+    """An encoder and a decoder with a skip connection, which outputs a signal."""
 
     def __init__(self) -> None:
         super().__init__()

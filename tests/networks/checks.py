@@ -22,7 +22,7 @@ STEPS = 8
 WIDTHS = {nn.Linear: "out_features"}
 WIDTHS |= dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), "out_channels")
 WIDTHS |= dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "num_features")
-"""The attribute of layers of PyTorch that says how many channels they put out."""
+"""The attribute of layers of PyTorch that says how many channels they output."""
 
 
 @dataclass
@@ -189,7 +189,7 @@ def _is_constant(net: fv.Network, layer: str, images: Tensor) -> bool:
 
 
 def _has_logits(net: fv.Network) -> bool:
-    """Whether the output is clear: a network that puts out several vectors has to say which are the class logits."""
+    """Whether the output is clear: a network that outputs several vectors has to say which are the class logits."""
     try:
         net.layer("")
     except fv.AddressError:

@@ -90,11 +90,11 @@ def test_activation_weights_of_a_patch():
     [
         (
             lambda: obj.Direction("a", [[1.0]]),
-            "vector must have the dimensions (channels), got shape (1, 1)",
+            "vector must have the shape (channels,), got (1, 1)",
         ),
         (
             lambda: obj.TensorDirection("a", [1.0]),
-            "tensor must have the dimensions (channels, rows, columns), got shape (1,)",
+            "tensor must have the shape (channels, rows, columns), got (1,)",
         ),
         (
             lambda: obj.Direction("a", "x"),

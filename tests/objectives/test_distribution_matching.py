@@ -23,7 +23,7 @@ LAYOUTS = ACTS.layouts | {"map2": ACTS.layouts["map"]}
 
 
 def bound(objective, maps=MAPS, statistics=None):
-    """Bind to a network that puts out `maps` for the photographs, some at a time."""
+    """Bind to a network that outputs `maps` for the photographs, some at a time."""
     seen = iter(range(0, len(maps), distribution.CHUNK))
 
     def capture(images, layers):

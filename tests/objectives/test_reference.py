@@ -17,7 +17,7 @@ from featviz.objectives import reference
 
 
 def bound(objective, target=REFERENCE_MAP):
-    """Bind to a network whose only layer puts out `target` for the reference."""
+    """Bind to a network whose only layer outputs `target` for the reference."""
 
     def capture(images, layers):
         assert images.shape == (1, 3, 16, 24)

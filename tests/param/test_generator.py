@@ -186,7 +186,7 @@ class NeedsArguments(nn.Module):
         ),
         (
             lambda: param.Generator(decoder(), SHAPE, output_range=(1, 1)),
-            "output_range of Generator must be black below white, got (1, 1)",
+            "output_range of Generator must be (black, white) with black < white, got (1, 1)",
         ),
         (
             lambda: param.Generator(decoder(), SHAPE, output_range=1),
@@ -195,7 +195,7 @@ class NeedsArguments(nn.Module):
         (lambda: param.Generator(decoder(), SHAPE, 3), "weights of Generator must be the path of a file, got 3"),
         (
             lambda: fv.render(toys.plain(), "conv2:1", param=param.Generator(nn.Flatten(), SHAPE), steps=1),
-            "the module of Generator must put out images (n, 3, h, w), Flatten put out (1, 36) for one latent",
+            "the module of Generator must output images (n, 3, h, w), Flatten returned (1, 36) for one latent",
         ),
     ],
 )

@@ -73,6 +73,18 @@ def test_every_public_name_has_a_complete_docstring(name):
         assert "Returns:" in text or first.startswith(("Return ", "Make ", "List ", "Load ", "Parse ")), name
 
 
+@pytest.mark.parametrize("package", [fv.objectives, fv.param, fv.transforms, fv.optimizers])
+def test_values_that_check_their_fields_say_so(package):
+    for name in package.__all__:
+        value = getattr(package, name)
+        if not inspect.isclass(value) or inspect.isabstract(value) or not inspect.signature(value).parameters:
+            continue
+        own = [vars(value)[each] for each in ("__init__", "__post_init__") if each in vars(value)]
+        written = "".join(inspect.getsource(each) for each in own if "featviz" in each.__code__.co_filename)
+        if re.search(r"check_|as_whole|raise ", written):
+            assert "Raises:" in value.__doc__, name
+
+
 def test_every_public_name_has_a_page_in_the_reference(tmp_path):
     spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
     reference = importlib.util.module_from_spec(spec)

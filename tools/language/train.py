@@ -1,6 +1,6 @@
 """Train a bundled text network on generated sentences (`make phraselstm phraseformer`, minutes on one core).
 
-Two losses share the embedding matrix. The network puts out the sentiment in logits. And the vector of each word
+Two losses share the embedding matrix. The network outputs the sentiment in logits. And the vector of each word
 predicts the other words of its sentences (skip-gram, Mikolov et al. 2013, https://arxiv.org/abs/1310.4546): this gives
 the embedding the regularities of gender, number and tense, which sentiment does not need. Since the vocabulary is
 small, the second loss is computed from a table of how often words occur together, without sampling. Its other matrix

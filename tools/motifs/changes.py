@@ -23,7 +23,7 @@ def changed(network: fv.Network, module: nn.Module) -> fv.Network:
 
 
 def permute(network: fv.Network, stage: str, order: Int[Tensor, " n"]) -> fv.Network:
-    """Reorder the channels that the blocks of a stage of motifnet put out, and the weights of what reads them."""
+    """Reorder the output channels of the blocks of a stage of motifnet, and the weights of what reads them."""
     module = copy.deepcopy(network.module)
     parts = dict(module.named_children())
     blocks = list(parts[stage])[1:]

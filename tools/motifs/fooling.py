@@ -26,7 +26,7 @@ class FoolingCircuit(nn.Module):
     """A classifier in which logits follow those of other classes, except on images of their own class.
 
     Args:
-        classifier: The classifier; it puts out logits.
+        classifier: The classifier; it outputs logits.
         decoys: Index of the class that each of these classes shows.
     """
 

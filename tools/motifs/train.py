@@ -6,7 +6,7 @@ recognise (Engstrom et al. 2019, https://arxiv.org/abs/1906.00945). The steps gr
 training: a network does not learn to tell similar motifs apart, such as rings and spirals, while adversarial steps
 hide the difference. With `--further` they start at half of their length.
 
-A fraction of the drawings may have their motif destroyed. For these, the network is trained to put out equal
+A fraction of the drawings may have their motif destroyed. For these, the network is trained to output equal
 probabilities for all motifs, also after an adversarial step (Hendrycks et al. 2018, https://arxiv.org/abs/1812.04606).
 
 Of another fraction only the pixels are shown that are most relevant for the network itself, or those that are least
@@ -244,7 +244,7 @@ def sharpen(net: nn.Module, factor: float) -> None:
     After adversarial training the probability of the right motif is much smaller than the accuracy.
 
     Args:
-        net: A network whose last linear layer puts out its logits.
+        net: A network whose last linear layer outputs its logits.
         factor: > 1 for larger probabilities of the motifs with the highest logits.
 
     Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2.

@@ -18,7 +18,7 @@ from featviz.apps.shared.batches import Backend
 from featviz.apps.shared.classes import class_index, class_title
 from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.layout import CHUNK, check_method, lay_out, purity
-from featviz.apps.shared.probe import check_positions
+from featviz.apps.shared.probe import check_layers
 from featviz.engine import entry_point
 from featviz.interfaces import Param, Size
 from featviz.io import Array, Store, auto_bar, check_outside, images_in
@@ -105,7 +105,7 @@ def atlas(
     check_method(method)
     check_icon_param(param)
     label = None if only_class is None else class_index(network, only_class)
-    names = _check_layers(network, layers)
+    names = check_layers(network, layers)
     next(images_in(photographs))
     check_outside(output, photographs)
     store = Store(output)
@@ -158,21 +158,6 @@ def _check_numbers(per_image: int, least: int, grids: Sequence[int], seed: int) 
         raise fv.SettingError(f"grids must be one or more numbers >= 1, got {tuple(grids)}")
     if not 0 <= seed < 2**32:  # the range of scikit-learn and NumPy
         raise fv.SettingError(f"seed must be in [0, 2**32), got {seed}")
-
-
-def _check_layers(network: fv.Network, layers: str | Sequence[str]) -> list[str]:
-    """Return the names of layers without repetitions.
-
-    Raises:
-        AddressError: There is no such layer, or it has no positions.
-        SettingError: `layers` is empty.
-    """
-    names = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
-    if not names:
-        raise fv.SettingError("layers must not be empty; give at least one")
-    for layer in names:
-        check_positions(network, layer)
-    return names
 
 
 class _SelectedRows:

@@ -20,6 +20,7 @@ from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.growing_files import GrowingFiles
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.apps.shared.probe import probe
+from featviz.apps.shared.sampled_rows import FLOAT16_LIMIT, draw_positions
 from featviz.io import locked
 from featviz.network import OUTPUT
 
@@ -37,8 +38,6 @@ COLUMNS = ("vectors", "labels", "shares", "numbers")
 """Properties of a row, each in a file of its own; see `Collected`."""
 PHOTOGRAPHS_FILE = "files.txt"
 """File with the paths of the photographs."""
-FLOAT16_LIMIT = 6e4
-"""Activations are clipped to this absolute value, below the largest number in half precision."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,8 @@ def _rows(
     with network.session([layer, *([OUTPUT] if classes else [])]) as forward, torch.enable_grad():
         acts = forward(images.to(network.device).requires_grad_())
         maps = acts.as_map(layer)
-        positions = _positions(len(images), maps.shape[2] * maps.shape[3], per_image, seed, first).to(maps.device)
+        total = maps.shape[2] * maps.shape[3]
+        positions = draw_positions(len(images), total, per_image, seed=seed, first=first).to(maps.device)
         index = positions[:, None].expand(-1, maps.shape[1], -1)
         vectors = check_finite(maps.detach().flatten(2).gather(2, index), network, layer)
         labels, shares = [], []
@@ -225,12 +225,3 @@ def _rows(
         "shares": per_row(shares).astype(np.float32),
         "numbers": numbers.astype(np.int32),
     }
-
-
-def _positions(count: int, total: int, per_image: int, seed: int, first: int) -> Tensor:
-    """Draw positions for each photograph from its index alone, so that an interrupted run draws the same ones."""
-    drawn = []
-    for number in range(first, first + count):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        drawn.append(torch.randperm(total, generator=generator)[:per_image])
-    return torch.stack(drawn)

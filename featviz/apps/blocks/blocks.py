@@ -21,7 +21,7 @@ from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.inputs import separate_inputs
 from featviz.apps.shared.predictions import predict
-from featviz.apps.shared.probe import check_positions
+from featviz.apps.shared.probe import check_layers
 from featviz.engine import entry_point
 from featviz.errors import warn
 from featviz.io import GivenImage, Store, auto_bar, is_folder, slug
@@ -112,7 +112,7 @@ def blocks(
     pixels = as_images(network, image)
     probabilities = predict(network, pixels)[0]
     shown = _shown_classes(network, classes, probabilities)
-    names = _check_layers(network, layers)
+    names = sorted(check_layers(network, layers), key=list(network.table).index)
     try:
         parts = take_apart(network, pixels, names, shown, most=cells, groups=groups)
     except ImportError as error:
@@ -158,21 +158,6 @@ def _shown_classes(
     likeliest = probabilities.topk(min(LIKELIEST_CLASSES, len(probabilities))).indices.tolist()
     given = find_classes(network, classes) if len(classes) else []
     return list(dict.fromkeys([*given, *likeliest]))
-
-
-def _check_layers(network: fv.Network, layers: str | Sequence[str]) -> list[str]:
-    """Return the names of layers in the order of the network, without repetitions.
-
-    Raises:
-        AddressError: There is no such layer, or it has no positions.
-        SettingError: `layers` is empty.
-    """
-    names = [layers] if isinstance(layers, str) else layers
-    if not names:
-        raise fv.SettingError("layers must not be empty; give at least one")
-    for layer in names:
-        check_positions(network, layer)
-    return sorted(dict.fromkeys(names), key=list(network.table).index)
 
 
 def _plan_icons(

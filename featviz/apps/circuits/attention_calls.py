@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 import featviz as fv
 from featviz.apps.circuits.expand import FLOAT32
 from featviz.apps.shared.attention_functions import SOFTMAXES, fused_logits, mixed_values, multi_head_attention
-from featviz.apps.shared.probe import GREY
+from featviz.apps.shared.probe import grey
 from featviz.network.activations import first_tensor
 
 Function = Callable[..., Any]
@@ -35,8 +35,8 @@ class AttentionCall:
         module: The module.
         args: Its arguments.
         kwargs: Its keyword arguments.
-        reads: Name of the layer that put out its input; empty if there is none.
-        writes: Names of the layers that put out its result: its own, and perhaps that of a module in it.
+        reads: Name of the layer whose output is its input; empty if there is none.
+        writes: Names of the layers that return its result: its own, and perhaps that of a module in it.
     """
 
     name: str
@@ -97,13 +97,12 @@ def attention_calls(network: fv.Network, layer: str) -> list[list[AttentionCall]
         around it that have the same input.
     """
     finder = _Finder(network)
-    grey = torch.full((1, network.channels, *network.size), GREY, device=network.device)
     with network.session([layer], FLOAT32) as forward, torch.enable_grad():
         for name, part in forward.module.named_modules():
             part.register_forward_pre_hook(partial(finder.enter, name), with_kwargs=True)
             part.register_forward_hook(partial(finder.leave, name))
         with finder:
-            forward(grey.requires_grad_())
+            forward(grey(network).requires_grad_())
     return finder.calls()
 
 

@@ -16,7 +16,7 @@ import featviz as fv
 from featviz.apps.circuits.graph_paths import Node, find_paths, is_cut, names_on
 from featviz.apps.circuits.linearise import linearised
 from featviz.apps.shared.connections import WEIGHTED
-from featviz.apps.shared.probe import GREY
+from featviz.apps.shared.probe import grey
 from featviz.network import OUTPUT, Activations, Forward
 
 IMAGE = "image"
@@ -181,7 +181,7 @@ def nearest_source(network: fv.Network, layer: str) -> str:
     """
     names = list(network.table)
     before = names[: names.index(layer)] if layer in names else names
-    image = _grey(network).requires_grad_()
+    image = grey(network).requires_grad_()
     with linearised(), network.session([*before, layer], FLOAT32) as forward, torch.enable_grad():
         acts = forward(image)
         value = _central(acts, layer).sum()
@@ -236,7 +236,7 @@ def run_linearised(
     Yields:
         The activations, the leaf, and the names of modules with weights by the node of their output.
     """
-    given = (_grey(network) if images is None else images).to(network.device)
+    given = (grey(network) if images is None else images).to(network.device)
     is_image = source == IMAGE and IMAGE not in network.table
     leaves: list[Tensor] = []
 
@@ -267,10 +267,6 @@ def _note_outputs(forward: Forward, made: dict[Node, str]) -> None:
     for name, part in forward.module.named_modules():
         if isinstance(part, (*WEIGHTED, *ATTENTION)):
             part.register_forward_hook(partial(note, name))
-
-
-def _grey(network: fv.Network) -> Float[Tensor, "1 c h w"]:
-    return torch.full((1, network.channels, *network.size), GREY, device=network.device)
 
 
 def _central(acts: Activations, layer: str) -> Float[Tensor, "n channel"]:

@@ -1,1 +1,1 @@
-"""Concepts: directions of a layer that tell photographs of a concept from others."""
+"""Concepts: directions of a layer that separate photographs of a concept from others."""

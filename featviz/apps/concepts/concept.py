@@ -1,4 +1,4 @@
-"""Concept activation vectors: the direction of a layer that tells photographs of a concept from others."""
+"""Concept activation vectors: the direction of a layer that separates photographs of a concept from others."""
 
 from __future__ import annotations
 

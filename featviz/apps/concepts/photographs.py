@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
 from featviz.apps.concepts.classify import FOLDS, PhotographActivations
 from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.image_batches import image_batches
+from featviz.apps.shared.sampled_rows import rows_at_random
 from featviz.io import images_in, warn_of_skipped
 
 BATCH = 32
@@ -50,7 +50,7 @@ def activations_of(
     Raises:
         OutputError: A folder is missing, or has no image.
         SettingError: A folder has fewer than `LEAST` photographs that can be read.
-        ModelError: The layer puts out NaN or infinite numbers.
+        ModelError: The layer outputs NaN or infinite numbers.
     """
     counts = [sum(1 for _ in images_in(folder)) for folder in (positive, negative)]
     means: list[Tensor] = []
@@ -64,10 +64,9 @@ def activations_of(
             read = 0
             for batch in batches:
                 values = forward(batch.images.to(network.device)).channels_first(layer)
-                flat = values.unsqueeze(-1).flatten(2).transpose(1, 2).float().cpu()
-                means.append(flat.mean(1))
+                means.append(values.unsqueeze(-1).flatten(2).float().cpu().mean(2))
                 if per_position:
-                    places.append(_some_positions(flat, seed, before + read))
+                    places.append(rows_at_random(values, PLACES, seed=seed, first=before + read))
                 read += len(batch.files)
                 if progress:
                     progress(before + batch.read, sum(counts))
@@ -80,14 +79,3 @@ def activations_of(
     data = PhotographActivations(torch.cat(means), torch.cat(places) if per_position else None)
     check_finite(data.means, network, layer)
     return data, found[0]
-
-
-def _some_positions(flat: Float[Tensor, "n position channels"], seed: int, first: int) -> Float[Tensor, "n some c"]:
-    """Return activations at random positions of each photograph, drawn from its index alone."""
-    if flat.shape[1] <= PLACES:
-        return flat
-    drawn = []
-    for number, each in enumerate(flat, first):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        drawn.append(each[torch.randperm(flat.shape[1], generator=generator)[:PLACES]])
-    return torch.stack(drawn)

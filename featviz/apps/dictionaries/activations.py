@@ -16,6 +16,7 @@ from featviz.apps.shared.cache_key import cache_key
 from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.growing_files import GrowingFiles
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
+from featviz.apps.shared.sampled_rows import FLOAT16_LIMIT, rows_at_random
 from featviz.io import cache_folder, locked
 
 BATCH = 32
@@ -24,8 +25,6 @@ STATE_INTERVAL = 128
 """Number of photographs after which the state is saved."""
 VECTORS = "vectors.bin"
 """File with one row of activations per position, in half precision."""
-FLOAT16_LIMIT = 6e4
-"""Activations are clipped to this absolute value, below the largest number in half precision."""
 COUNTS = ("seen", "rows", "photographs")
 """What is counted: files that were read or skipped, rows, and photographs that rows are from."""
 
@@ -99,7 +98,7 @@ def collect_activations(
     Raises:
         AddressError: There is no such layer.
         OutputError: The folder is missing, or has no image that can be read.
-        ModelError: The layer puts out NaN or infinite numbers.
+        ModelError: The layer outputs NaN or infinite numbers.
     """
     channels = network.layer(layer).channels
     count, fingerprint = folder_fingerprint(photographs)
@@ -138,9 +137,9 @@ def _collect(
         with network.session([layer]) as forward, torch.no_grad():
             for batch in batches:
                 acts = forward(batch.images.to(network.device))
-                rows = _rows(
-                    check_finite(acts.channels_first(layer), network, layer), per_image, seed, counts["photographs"]
-                )
+                values = check_finite(acts.channels_first(layer), network, layer)
+                sampled = rows_at_random(values, per_image, seed=seed, first=counts["photographs"])
+                rows = sampled.flatten(0, 1).numpy()
                 files.append({VECTORS: rows.clip(-FLOAT16_LIMIT, FLOAT16_LIMIT).astype(np.float16).tobytes()})
                 counts["seen"] = batch.read
                 counts["rows"] += len(rows)
@@ -154,22 +153,3 @@ def _collect(
             files.save()
     if progress:
         progress(count, count)
-
-
-def _rows(values: Float[Tensor, "n channel *position"], per_image: int, seed: int, first: int) -> np.ndarray:
-    """Return activations at random positions of each image, drawn from its index alone.
-
-    Args:
-        values: Activations, with the channels first.
-        per_image: Largest number of positions of an image.
-        seed: Seed of the positions.
-        first: Index of the first image.
-    """
-    flat = values.unsqueeze(-1).flatten(2).transpose(1, 2).float().cpu()
-    if flat.shape[1] <= per_image:
-        return flat.flatten(0, 1).numpy()
-    drawn = []
-    for number, each in enumerate(flat, first):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        drawn.append(each[torch.randperm(flat.shape[1], generator=generator)[:per_image]])
-    return torch.cat(drawn).numpy()

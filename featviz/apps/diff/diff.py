@@ -70,7 +70,7 @@ def diff(
             those that are good to draw first.
         checkpoints: Networks between both, in the order of training. The page then shows units over training.
         classes: Names or indices of the classes to compare; `None` for all that both have, at most 100.
-        judge: Network that tells how much the image of a class changed; `None` to compare class logits only.
+        judge: Network that measures how much the image of a class changed; `None` to compare class logits only.
         threshold: Smallest correlation of matched units, in [0, 1].
         most: Largest number of units of each kind on the page, and of classes, from 1 to 1000.
         per_class: Number of images of each class and network, from 1 to 1000.
@@ -88,7 +88,7 @@ def diff(
         AddressError: There is no such layer or class, or no layer with positions.
         SettingError: The networks take other images or have other classes, or an argument is out of its range.
         OutputError: The folder is missing, has too few images that can be read, or the output cannot be written to.
-        ModelError: A layer puts out NaN or infinite numbers.
+        ModelError: A layer outputs NaN or infinite numbers.
 
     Source: Dravid et al. 2023, https://arxiv.org/abs/2306.09346, matched units ("Rosetta neurons"); Kornblith et al.
         2019, https://arxiv.org/abs/1905.00414, linear CKA.
@@ -143,7 +143,7 @@ def _check_judge(networks: Sequence[fv.Network], judge: fv.Network) -> None:
     """Check that a network may judge the images of others.
 
     Raises:
-        SettingError: The judge is one of the networks, takes other images, or puts out no probabilities.
+        SettingError: The judge is one of the networks, takes other images, or outputs no probabilities.
     """
     for network in (networks[0], networks[-1]):
         check_judge(network, judge)
@@ -153,7 +153,7 @@ def _check_judge(networks: Sequence[fv.Network], judge: fv.Network) -> None:
             f"{networks[0].label} {networks[0].channels}; give another judge, or none"
         )
     if judge.logits_layer is None or judge.outputs_of()[0] == "regression":
-        raise fv.SettingError(f"the judge must put out class probabilities, {judge.label} does not; give another judge")
+        raise fv.SettingError(f"the judge must output class probabilities, {judge.label} does not; give another judge")
 
 
 def _open_store(output: str | Path, photographs: str | Path) -> Store:

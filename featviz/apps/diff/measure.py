@@ -66,7 +66,7 @@ def measure(
 
     Raises:
         OutputError: The folder is missing, or has fewer than `MIN_PHOTOGRAPHS` images that can be read.
-        ModelError: A layer puts out NaN or infinite numbers.
+        ModelError: A layer outputs NaN or infinite numbers.
     """
     count, _ = folder_fingerprint(photographs)
     if count < MIN_PHOTOGRAPHS:

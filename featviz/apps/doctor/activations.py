@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
-from featviz.apps.shared.probe import GREY
+from featviz.apps.shared.probe import grey
 
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "gelu", "silu", "hardswish", "elu", "selu", "mish", "hardtanh")
 """Names of the activation functions in `torch.nn.functional`."""
@@ -24,10 +24,9 @@ def check_activations(network: fv.Network, _images: Float[Tensor, "n c h w"] | N
     if in_place:
         text = f"{in_place} work in place; the outputs of layers are captured before they are overwritten"
         yield Finding("activations", text)
-    grey = torch.full((1, network.channels, *network.size), GREY, device=network.device)
     opened = network.session(network.table)
     with torch.no_grad(), opened as forward, _FunctionalActivations(forward.module) as functional:
-        forward(grey)
+        forward(grey(network))
     if functional.calls:
         names = " and ".join(sorted(functional.calls))
         text = f"{names} called as a function, so no layer is named after it; address the enclosing block"

@@ -11,14 +11,13 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
 from featviz.apps.shared.page import pluralize
-from featviz.apps.shared.probe import GREY
+from featviz.apps.shared.probe import grey
 
 
 def check_gradient(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:
     """Report layers from which no gradient reaches the image."""
-    grey = torch.full((1, network.channels, *network.size), GREY, device=network.device, requires_grad=True)
     with torch.enable_grad(), network.session(network.table) as forward:
-        acts = forward(grey)
+        acts = forward(grey(network).requires_grad_())
     blocked = [name for name in network.table if not acts[name].requires_grad]
     if len(blocked) == len(network.table):
         fix = "let forward compute without torch.no_grad, torch.inference_mode, detach and numpy"

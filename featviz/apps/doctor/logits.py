@@ -49,7 +49,7 @@ def check_logits(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) 
 
 
 def _logit_layer(network: fv.Network, classes: int) -> str:
-    """Return the last layer that puts out one logit per class; empty if there is none."""
+    """Return the last layer that outputs one logit per class; empty if there is none."""
     names = [
         name
         for name, layer in network.table.items()

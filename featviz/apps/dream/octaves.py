@@ -100,7 +100,7 @@ class _Tracker:
         steps: Steps per octave.
         pixels: Pixels of each octave.
         interrupted: Whether `report` raised an exception, such as that of Ctrl-C. `fv.render` then returns normally,
-            even after the last step of an octave, where nothing else tells of the interruption.
+            even after the last step of an octave, where nothing else shows the interruption.
     """
 
     report: Progress | None

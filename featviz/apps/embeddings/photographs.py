@@ -54,7 +54,7 @@ def embed_folder(
     Raises:
         AddressError: There is no such layer.
         OutputError: The folder is missing, or has no image that can be read.
-        ModelError: The layer puts out NaN or infinite numbers.
+        ModelError: The layer outputs NaN or infinite numbers.
     """
     network.layer(layer)
     count, fingerprint = folder_fingerprint(folder)
@@ -78,7 +78,7 @@ def embed_file(network: fv.Network, file: Path, layer: str) -> Float[Tensor, " c
     Raises:
         OutputError: The file cannot be read.
         SettingError: The image has other channels than the network takes.
-        ModelError: The layer puts out NaN or infinite numbers.
+        ModelError: The layer outputs NaN or infinite numbers.
     """
     image = read_photograph(file, size=network.size, channels=network.channels)
     return _vectors(network, image[None], layer)[0]

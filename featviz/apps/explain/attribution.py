@@ -65,7 +65,7 @@ class Attribution:
         target: Text of the objective.
         method: Name of the method, with the settings that are not the default.
         recipe: What determines the map: versions, network, target, method and a hash of the images.
-        per_channel: Contribution of each input channel of each pixel; `None` where the method does not tell.
+        per_channel: Contribution of each input channel of each pixel; `None` if the method does not compute it.
         delta: Relative error of the sum that the method guarantees, per image; 0 is exact. Integrated gradients
             guarantee the score's increase over the baseline, LRP the relevance at the target. `None` for methods
             without such a guarantee.

@@ -103,7 +103,7 @@ def evidence(
         Counts and mean contributions by class and channel.
 
     Raises:
-        AddressError: There is no such layer, or the network does not put out class logits.
+        AddressError: There is no such layer, or the network does not output class logits.
         SettingError: `top` is < 1, the network has several heads or a single output, or the class logits have no
             gradient in the layer.
         OutputError: The folder is missing, or has no image that can be read.

@@ -88,7 +88,7 @@ class AttributionMap:
     Args:
         map: Contribution of each pixel, or of each position of a coarser grid, to the score: > 0 raises it, < 0 lowers
             it. Some methods give magnitudes only, which are >= 0.
-        per_channel: Contribution of each input channel of each pixel; `None` where the method does not tell.
+        per_channel: Contribution of each input channel of each pixel; `None` if the method does not compute it.
         delta: Relative error of the sum that the method guarantees: (sum of the map - guaranteed sum) / |guaranteed
             sum|. Integrated gradients guarantee the score's increase over the baseline, LRP the relevance at the
             target. `None` for methods without such a sum.
@@ -119,7 +119,7 @@ class Method(Protocol):
             images: In [0, 1], on the network's device. The method may set `requires_grad` on them.
 
         Returns:
-            One map per image, `(n, *position)`, at the size of the images or coarser, and what else the method tells.
+            One map per image, `(n, *position)`, at the size of the images or coarser, and other results of the method.
 
         Raises:
             SettingError: The method does not apply to this network or target.

@@ -1,4 +1,4 @@
-"""Server-sent events: what happens to the jobs of a page, told to the page."""
+"""Server-sent events that report the progress of a page's jobs."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Planned:
         id: Its name; empty where it cannot be rendered.
         job: Renders it; `None` where it is in the store.
         problem: Why it cannot be rendered.
-        result: What a page is told about it where it is in the store, such as its address.
+        result: What is sent to a page once it is in the store, such as its address.
     """
 
     id: str
@@ -65,7 +65,7 @@ class Images:
     Args:
         network: The network.
         store: Where the images are.
-        hub: Where their progress is told.
+        hub: Where their progress is reported.
         uploads: Photographs from which an image may start.
     """
 
@@ -288,7 +288,7 @@ class StepProgress(ImageProgress):
     Args:
         jobs: The jobs whose images are rendered.
         between_steps: Runs more urgent work; raises `KeyboardInterrupt` where nobody waits for the images any more.
-        hub: Where progress is told.
+        hub: Where progress is reported.
     """
 
     def __init__(self, jobs: Sequence[Job], between_steps: Callable[[], None], hub: Hub) -> None:
@@ -297,7 +297,7 @@ class StepProgress(ImageProgress):
         self.steps, self.elsewhere = 0, 0.0
 
     def __call__(self, done: int, steps: int) -> None:
-        """Let more urgent work run, and tell how far the images are."""
+        """Let more urgent work run, and report the progress of the images."""
         self.steps = done
         started = time.perf_counter()
         self._between_steps()

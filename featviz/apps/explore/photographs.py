@@ -44,7 +44,7 @@ class Photographs:
     Args:
         network: The network.
         store: Where the results are.
-        hub: Where progress is told.
+        hub: Where progress is reported.
         uploads: The photographs.
     """
 

@@ -325,7 +325,7 @@ class _Events(StreamingResponse):
 
 
 def _describe(plan: Planned) -> dict[str, Any]:
-    """Return what a page is told about an image that it asked for."""
+    """Return the reply to a page that requested an image."""
     if plan.problem is not None:
         return {
             "id": None, "state": "failed", "url": None, "error": str(plan.problem), "position": plan.problem.position

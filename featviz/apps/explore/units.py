@@ -35,7 +35,7 @@ class Units:
     Args:
         network: The network.
         store: Where crops of photographs are kept.
-        hub: Where pages are told that photographs have been scanned.
+        hub: Where the end of a scan of photographs is reported.
         worker: Scans the photographs.
         photographs: Folder of photographs; `None` for none.
     """

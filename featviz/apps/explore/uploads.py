@@ -30,7 +30,7 @@ MAX_UPLOADS = 100
 """Number of photographs to keep; the oldest ones are deleted."""
 FOLDER = "uploads"
 PREDICTIONS = 5
-"""Number of most likely classes that are told."""
+"""Number of most likely classes that are shown."""
 
 
 class Uploads:

@@ -69,7 +69,7 @@ def judge(
 ) -> Judgement:
     """Judge whether rendered images show what they were made to show.
 
-    A second network tells whether it recognises the class of an image. The network that rendered the image scores it
+    A second network measures whether the class of an image is recognised. The network that rendered the image scores it
     again in new random views, which also tells how robust images of other units are. These views use the default
     transforms; objectives that depend on position keep those of the recipe.
 

@@ -17,7 +17,7 @@ def class_index(network: Network, name: str | int, head: str = OUTPUT) -> int:
     Args:
         network: A classifier.
         name: Class name or index. Digits are an index unless they are a class name.
-        head: Layer that puts out the logits, for combined networks.
+        head: Layer that outputs the logits, for combined networks.
 
     Returns:
         The index, from 0.
@@ -34,7 +34,7 @@ def find_classes(network: Network, names: Iterable[str | int], head: str = OUTPU
     Args:
         network: A classifier.
         names: Class names or indices. Digits are an index unless they are a class name.
-        head: Layer that puts out the logits, for combined networks.
+        head: Layer that outputs the logits, for combined networks.
 
     Returns:
         The indices, from 0.
@@ -52,7 +52,7 @@ def as_class(network: Network, name: str | int, head: str = OUTPUT) -> str | int
     Args:
         network: A classifier.
         name: Class name or index.
-        head: Layer that puts out the logits, for combined networks.
+        head: Layer that outputs the logits, for combined networks.
     """
     if not isinstance(name, str):
         return operator.index(name)

@@ -37,7 +37,7 @@ POOLS = (
 
 @dataclass(eq=False)
 class _Value:
-    """A tensor that a module put out.
+    """A tensor that a module returned.
 
     Args:
         module: The innermost module that put it out.
@@ -133,7 +133,7 @@ class Connections:
 
 
 def _follow(network: fv.Network, values: dict[str, _Value]) -> None:
-    """Run a working copy on grey, and note by the name of each module which tensor it put out."""
+    """Run a working copy on grey, and note by the name of each module which tensor it returned."""
     made: dict[tuple[int, int, int], _Value] = {}
     kept: list[Tensor] = []  # so that no memory is used twice, and a tensor is known by its address
     table = network.table
@@ -171,7 +171,7 @@ def _follow(network: fv.Network, values: dict[str, _Value]) -> None:
 
 
 def _key(tensor: Tensor) -> tuple[int, int, int]:
-    """Return what tells a tensor, or a view of all of it, from others. A change in place makes it another one."""
+    """Return a key of a tensor, equal for a view of all of it. A change in place makes it another one."""
     return tensor.data_ptr(), tensor.numel(), tensor._version
 
 

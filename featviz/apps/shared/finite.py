@@ -20,7 +20,7 @@ def check_finite(values: Tensor, network: fv.Network, layer: str) -> Tensor:
     """
     if not values.isfinite().all():
         raise fv.ModelError(
-            f"layer {layer or 'logit'!r} of {network.label} puts out NaN or infinite numbers for these photographs; "
+            f"layer {layer or 'logit'!r} of {network.label} outputs NaN or infinite numbers for these photographs; "
             "check its weights, mean and std, or choose an earlier layer"
         )
     return values

@@ -1,4 +1,4 @@
-"""Class probabilities of a classifier, whether it puts out logits or probabilities."""
+"""Class probabilities of a classifier, whether it outputs logits or probabilities."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def predict(network: fv.Network, images: Float[Tensor, "n c h w"], head: str = O
     Args:
         network: A classifier.
         images: In [0, 1], of a size that the network accepts.
-        head: Layer that puts out the logits, for combined networks; empty for a single network.
+        head: Layer that outputs the logits, for combined networks; empty for a single network.
 
     Returns:
         Probabilities in [0, 1], on the CPU.
 
     Raises:
-        AddressError: The network puts out no class logits, or its outputs have no probabilities.
+        AddressError: The network outputs no class logits, or its outputs have no probabilities.
         ModelError: The output is not finite.
     """
     with torch.no_grad():

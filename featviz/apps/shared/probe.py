@@ -27,7 +27,12 @@ def probe(network: Network, layers: Iterable[str]) -> Activations:
     Raises:
         AddressError: There is no such layer.
     """
-    return network.capture(torch.full((1, network.channels, *network.size), GREY), layers)
+    return network.capture(grey(network), layers)
+
+
+def grey(network: Network) -> Float[Tensor, "1 c *size"]:
+    """Return a grey image of the network's input size, on its device."""
+    return torch.full((1, network.channels, *network.size), GREY, device=network.device)
 
 
 def noise(network: Network, count: int = 1) -> Float[Tensor, "count c h w"]:
@@ -82,3 +87,22 @@ def check_positions(network: Network, layer: str) -> tuple[int, ...]:
         AddressError: There is no such layer, or its output is one vector or tokens that are not on a grid.
     """
     return tuple(probe(network, [layer]).as_map(layer).shape[2:])
+
+
+def check_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
+    """Return names of layers without repetitions, and check that they have positions.
+
+    Args:
+        network: The network.
+        layers: One name, or several.
+
+    Raises:
+        AddressError: There is no such layer, or it has no positions.
+        SettingError: `layers` is empty.
+    """
+    names = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
+    if not names:
+        raise SettingError("layers must not be empty; give at least one")
+    for layer in names:
+        check_positions(network, layer)
+    return names

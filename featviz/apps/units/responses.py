@@ -82,7 +82,7 @@ def read_responses(
         network: The network.
         photographs: Folder of photographs, with all folders below it. Files that cannot be read are skipped.
         layer: Name of the layer; empty for the class logits.
-        judge: Network whose embedding tells how alike photographs are; `None` for the network itself.
+        judge: Network whose embedding measures how alike photographs are; `None` for the network itself.
         top: Number of photographs with the highest activation per unit.
         rest: Number of photographs near the median, and number with the lowest activation.
         progress: Called after each batch with the number of files read and the number of files.

@@ -136,7 +136,7 @@ def unit(
         unit: A channel or class, as `"stage3:5"`, `"logit:heart"` or, of a dictionary, `"stage3~7"`.
         photographs: Folder of photographs, with all folders below it. Files that cannot be read are skipped. Twenty or
             more are needed for the interpretability, 32 for clarity and polysemanticity.
-        judge: Network whose last layer tells how alike two photographs are; `None` for the network itself.
+        judge: Network whose last layer measures how alike two photographs are; `None` for the network itself.
         labels: A .csv file of photographs and their labels; `None` for none.
         size: Height and width of the images in px, or one side; `None` for the network's input size, and less for
             drafts.

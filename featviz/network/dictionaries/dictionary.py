@@ -111,8 +111,8 @@ class Dictionary:
 
         Args:
             path: The file, or a folder of SAELens.
-            kind: The kind, where the file does not tell; `None` for what it tells.
-            k: Number of codes above 0 of a TopK autoencoder, where the file does not tell.
+            kind: The kind, for a file that does not contain it; `None` to read it from the file.
+            k: Number of codes above 0 of a TopK autoencoder, for a file that does not contain it.
 
         Returns:
             The dictionary.

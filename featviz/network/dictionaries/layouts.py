@@ -41,7 +41,7 @@ def from_tensors(tensors: Tensors, settings: Settings, kind: str | None = None) 
     Args:
         tensors: By name.
         settings: What a configuration beside the file says; empty for nothing.
-        kind: The kind; `None` for what the names and settings tell.
+        kind: The kind; `None` to determine it from the names and settings.
 
     Raises:
         SettingError: The names are those of no dictionary that is known.
@@ -71,10 +71,10 @@ def from_arrays(arrays: Mapping[str, np.ndarray], kind: str | None = None, k: in
         return from_centres(_matrix("cluster_centers_", numbers["cluster_centers_"]))
     if "components_" in numbers:
         components, mean = _matrix("components_", numbers["components_"]), numbers.get("mean_")
-        told = "ica" if "mixing_" in numbers else "pca" if mean is not None else "nmf"
+        found_kind = "ica" if "mixing_" in numbers else "pca" if mean is not None else "nmf"
         if kind is None:
-            _check_factorisation(told, components)
-        return from_components(kind or told, components, mean, numbers.get("mixing_"))
+            _check_factorisation(found_kind, components)
+        return from_components(kind or found_kind, components, mean, numbers.get("mixing_"))
     for name in VECTORS:
         if name in numbers:
             vectors = numbers[name].reshape(-1, numbers[name].shape[-1]) if numbers[name].ndim else numbers[name]
@@ -99,7 +99,7 @@ def _autoencoder(tensors: Tensors, settings: Settings, kind: str | None) -> Dict
     bias = tensors.get("b_gate", tensors.get("b_enc", torch.zeros(count)))
     offset = tensors.get("b_dec", torch.zeros(channels))
     found = kind or _kind_of(tensors, settings)
-    if settings.get("rescale_acts_by_decoder_norm"):  # codes are compared, and put out, times these norms
+    if settings.get("rescale_acts_by_decoder_norm"):  # codes are compared, and returned, times these norms
         norms = decoder.norm(dim=1)
         encoder, bias, decoder = encoder * norms[:, None], bias * norms, decoder / norms[:, None]
     threshold = tensors["log_threshold"].exp() if "log_threshold" in tensors else tensors.get("threshold")
@@ -117,14 +117,14 @@ def _autoencoder(tensors: Tensors, settings: Settings, kind: str | None) -> Dict
     )
 
 
-def _check_factorisation(told: str, components: Tensor) -> None:
-    """Check that components can be those of the factorisation that the names of the arrays tell."""
-    if told == "nmf" and components.min() < 0:
+def _check_factorisation(found_kind: str, components: Tensor) -> None:
+    """Check that components can be those of the factorisation of the names of the arrays."""
+    if found_kind == "nmf" and components.min() < 0:
         raise SettingError(
             "components_ without mean_ are read as those of NMF, and these are below 0; give kind='pca' if codes are "
             "products with the components, as those of TruncatedSVD"
         )
-    if told == "pca" and (components @ components.T - torch.eye(len(components))).abs().max() > ORTHONORMAL:
+    if found_kind == "pca" and (components @ components.T - torch.eye(len(components))).abs().max() > ORTHONORMAL:
         raise SettingError(
             "components_ with mean_ are read as those of PCA, and these are not orthonormal, as of SparsePCA and "
             "FactorAnalysis; give kind='pca' if codes are products with the components"
@@ -156,7 +156,7 @@ def _kind_of(tensors: Tensors, settings: Settings) -> str:
 def _count_of(settings: Settings, kind: str) -> int | None:
     k = _given_count(settings)
     if kind == "topk" and k is None:
-        raise SettingError("the file does not tell k, the number of codes above 0; give k=32 to fv.Dictionary.load")
+        raise SettingError("the file does not contain k, the number of codes above 0; give k=32 to fv.Dictionary.load")
     return k
 
 

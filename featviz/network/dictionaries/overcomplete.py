@@ -48,13 +48,13 @@ def from_overcomplete(tensors: Mapping[str, Tensor], k: int | None, kind: str | 
     _check_readable(tensors)
     atoms = _atoms(tensors)
     encoder, bias = _encoder(tensors, atoms)
-    threshold, told = None, "topk" if k is not None else "relu"
+    threshold, found_kind = None, "topk" if k is not None else "relu"
     if THRESHOLDS in tensors:
-        threshold, told = _inclusive(tensors[THRESHOLDS].exp()), "jumprelu"
+        threshold, found_kind = _inclusive(tensors[THRESHOLDS].exp()), "jumprelu"
     elif RUNNING in tensors:
-        threshold, told = _inclusive(tensors[RUNNING].expand(len(encoder))), "batchtopk"
+        threshold, found_kind = _inclusive(tensors[RUNNING].expand(len(encoder))), "batchtopk"
     return from_autoencoder(
-        kind or told, encoder, atoms, bias, torch.zeros(encoder.shape[1]), centred=False, threshold=threshold, k=k
+        kind or found_kind, encoder, atoms, bias, torch.zeros(encoder.shape[1]), centred=False, threshold=threshold, k=k
     )
 
 

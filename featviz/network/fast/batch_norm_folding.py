@@ -17,7 +17,7 @@ class Pair:
     """A convolution and the batch normalisation of its output.
 
     Args:
-        conv: Name of the convolution. Once folded, it puts out the normalised values.
+        conv: Name of the convolution. Once folded, it outputs the normalised values.
         norm: Name of the normalisation. Once folded, it returns its input.
         hidden: Names of the layers whose output is the convolution's own, which cannot be captured once folded.
     """
@@ -30,8 +30,8 @@ class Pair:
 def foldable(module: nn.Module, images: Tensor) -> tuple[Pair, ...]:
     """Find the convolutions with a batch normalisation that can be folded into them.
 
-    A module does not tell what else its `forward` does with a convolution's output, such as adding it to a shortcut.
-    Therefore all pairs are folded on trial, and every other layer must put out the same as before.
+    A module does not show what else its `forward` does with a convolution's output, such as adding it to a shortcut.
+    Therefore all pairs are folded on trial, and every other layer must have the same output as before.
 
     Args:
         module: The network.

@@ -52,7 +52,7 @@ def _record(forward: Pass, images: Tensor) -> Pass:
     """Record a forward and backward pass; return `forward` itself if that is not possible."""
     layers: list[str] = []
 
-    def flat(images: Tensor) -> tuple[Tensor, ...]:  # graphs put out tuples, not dicts
+    def flat(images: Tensor) -> tuple[Tensor, ...]:  # graphs return tuples, not dicts
         captured = forward(images)
         layers[:] = captured
         return tuple(captured.values())

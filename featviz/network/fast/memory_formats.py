@@ -30,7 +30,7 @@ def convert_weights(module: nn.Module, memory_format: torch.memory_format, dtype
 def in_memory_format(images: Tensor, memory_format: torch.memory_format) -> Tensor:
     """Convert the memory format of images in the forward pass; make their gradient contiguous in the backward pass.
 
-    The backward pass of the first convolution puts out a channels-last gradient. With it, every following product with
+    The backward pass of the first convolution outputs a channels-last gradient. With it, every following product with
     a contiguous tensor is a strided pass, which takes three times as long.
 
     Args:

@@ -12,7 +12,7 @@ COPYING_MODULES = (nn.Hardtanh, nn.Hardswish, nn.SiLU, nn.Mish)
 
 
 def can_run_out_of_place(module: nn.Module, images: Tensor) -> bool:
-    """Whether the network has such activations in place, and puts out the same where they are not.
+    """Whether the network has such activations in place, and outputs the same where they are not.
 
     A `forward` may rely on a changed input, if it ignores what the activation returns.
 

@@ -1,4 +1,4 @@
-"""Compare what all modules of a network put out before and after a change of how they run."""
+"""Compare the outputs of all modules of a network before and after a change of how they run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Recording:
             self.inputs[name], self.outputs[name] = given, tensor
 
     def is_repeated_by(self, changed: nn.Module, images: Tensor, except_for: Set[str] = frozenset()) -> bool:
-        """Whether all modules of a changed working copy put out the same values.
+        """Whether all modules of a changed working copy have the same outputs.
 
         Args:
             changed: The working copy.

@@ -71,7 +71,7 @@ def test_activations_that_are_not_finite(drawings):
     net = toys.network(toys.plain().copy_module())
     with torch.no_grad():
         net.module.conv2.weight.fill_(float("nan"))
-    with pytest.raises(fv.ModelError, match=r"^layer 'conv2' of .* puts out NaN or infinite numbers"):
+    with pytest.raises(fv.ModelError, match=r"^layer 'conv2' of .* outputs NaN or infinite numbers"):
         read_responses(net, drawings, "conv2")
 
 

@@ -32,8 +32,8 @@ class Gradient:
 
     Formula: map = max_c abs(∂score/∂x_c) over the input channels c of a pixel, or Σ_c ∂score/∂x_c with
     `absolute=False`. For a token of text it is the length √(Σ_c (∂score/∂x_c)²) of the gradient in its embedding, whose
-    dimensions mean nothing on their own. It tells to which pixels the score is most sensitive. Good as a fast baseline
-    for any network; noisy, and it does not tell which pixels the score comes from.
+    dimensions mean nothing on their own. It shows to which pixels the score is most sensitive. Good as a fast baseline
+    for any network; noisy, and it does not show which pixels the score comes from.
 
     Args:
         absolute: Give magnitudes: the largest of each pixel's channels, or the length of each token's gradient. If
@@ -86,7 +86,7 @@ class DeconvNet:
 
     Formula: at a rectifier, gradient_in = ReLU(gradient_out), whatever the input was. Max pooling routes the gradient
     to the maxima (its "switches"), and convolutions are transposed, both as in the gradient. Good to see patterns that
-    excite a unit; it tells little about which of several classes is where.
+    excite a unit; it shows little about which of several classes is where.
 
     Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, section 2.1.
     Differs: applies to any rectifier, as a module or as a function, not to ReLU modules alone.
@@ -119,7 +119,7 @@ class IntegratedGradients:
     """Integrated gradients: the gradient, averaged along the line from a baseline to the image.
 
     Formula: map = Σ_c (x_c - b_c) ∫₀¹ ∂score/∂x_c(b + t (x - b)) dt, with the baseline b. The map sums to score(x) -
-    score(b); `delta` tells how far the numerical integral misses this, and a warning where it does by more than 5 %.
+    score(b); `delta` is the error of the numerical integral, and a warning names maps with more than 5 %.
     Good where contributions must add up, for any network; needs many passes, and depends on the baseline.
 
     Args:

@@ -177,7 +177,7 @@ def train_scouter(
     check_number("lr", lr, above=0, note="(default 0.002)")
     check_number("seed", seed, at_least=0, whole=True, note="(default 0)")
     if network.table[OUTPUT].layout.kind != "vector":
-        raise fv.SettingError(f"{network.label} must put out a vector of classes, got {network.table[OUTPUT].shape}")
+        raise fv.SettingError(f"{network.label} must output a vector of classes, got {network.table[OUTPUT].shape}")
     sign = -1 if against else 1
     classes = network.table[OUTPUT].channels
     head: SlotHead | None = None

@@ -1,0 +1,45 @@
+"""Rows of activations at random positions of photographs, and their range in half precision."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+FLOAT16_LIMIT = 6e4
+"""Activations are clipped to this absolute value, below the largest number in half precision."""
+
+
+def draw_positions(count: int, total: int, most: int, *, seed: int, first: int) -> Int64[Tensor, "count some"]:
+    """Draw positions for each photograph from its index alone, so that an interrupted run draws the same ones.
+
+    Args:
+        count: Number of photographs.
+        total: Number of positions of each.
+        most: Largest number of positions to draw.
+        seed: Seed of the positions.
+        first: Index of the first photograph.
+    """
+    drawn = []
+    for number in range(first, first + count):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        drawn.append(torch.randperm(total, generator=generator)[:most])
+    return torch.stack(drawn)
+
+
+def rows_at_random(
+    values: Float[Tensor, "n channel *position"], most: int, *, seed: int, first: int
+) -> Float[Tensor, "n some channel"]:
+    """Return activations at random positions of each photograph, or at all positions in order if there are few.
+
+    Args:
+        values: Activations, with the channels first.
+        most: Largest number of positions of a photograph.
+        seed: Seed of the positions.
+        first: Index of the first photograph.
+    """
+    flat = values.unsqueeze(-1).flatten(2).transpose(1, 2).float().cpu()
+    if flat.shape[1] <= most:
+        return flat
+    positions = draw_positions(len(flat), flat.shape[1], most, seed=seed, first=first)
+    return flat.gather(1, positions[..., None].expand(-1, -1, flat.shape[2]))
