@@ -12,6 +12,8 @@ from torch import nn
 
 SIMPLE = (int, float, str, bool, bytes, type(None))
 """Types of attributes whose values belong to the structure of a module."""
+MAX_DEPTH = 3
+"""Functions that others enclose are followed to this depth."""
 DESCRIPTORS = (staticmethod, classmethod, types.MethodType)
 """Types that hold a function as `__func__`."""
 
@@ -56,7 +58,8 @@ def _code(value: object, depth: int = 0) -> object:
     if not isinstance(value, types.FunctionType):
         return value if _is_simple(value) else getattr(value, "__qualname__", type(value).__qualname__)
     called = value.__code__.co_names if depth == 0 else ()
-    functions = [value.__globals__.get(name) for name in called] + _enclosed(value)
+    functions = [value.__globals__.get(name) for name in called]
+    functions += _enclosed(value) if depth < MAX_DEPTH else []  # functions may enclose each other
     inner = [_code(each, depth + 1) for each in functions if isinstance(each, types.FunctionType)]
     return (list(_instructions(value.__code__)), inner, _given_values(value))
 

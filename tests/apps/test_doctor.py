@@ -232,6 +232,7 @@ def test_out_of_memory_is_raised():
         fv.doctor(fv.Network(Changed(nn.Flatten(), before=fail), size=8, **HALF))
 
 
+@pytest.mark.filterwarnings("ignore:.*class names, so names may:featviz.FeatvizWarning")
 def test_outputs_that_are_no_logits(motifnet):
     soft = fv.doctor(broken(motifnet, after=lambda y: y.softmax(1)))
     assert fixes(soft) == {"output": "use module:N instead of logit:N"}

@@ -156,7 +156,7 @@ def test_methods_that_differ_in_layer_and_head_share_a_name(image):
 
 
 def test_names_are_escaped_and_nothing_is_loaded(tmp_path):
-    wild = ("</script><script>alert(1)</script>", '"><b>', "it's")
+    wild = ("</script><script>alert(1)</script>", '"><b>', "it's", "dog", "elk")
     network = toys.plain(classes=wild)
     found = fv.compare(network, torch.rand(3, 32, 32), [0, "logit:it's"], ["gradient", "cam"], progress=None)
     text = found.save(tmp_path / "a.html", progress=None).read_text()

@@ -151,7 +151,9 @@ def test_errors_of_user_code_give_one_line_or_a_traceback(tmp_path, capsys):
     (tmp_path / "broken.py").write_text("def net():\n    raise KeyError('mine')\n")
     (tmp_path / "mine.py").write_text(OWN)
     assert main(["render", "x", "--model", "broken.py:net"]) == 1
-    assert printed(capsys)[1] == ["featviz: KeyError: 'mine' (add --debug for a traceback)"]
+    assert printed(capsys)[1] == [
+        "featviz: KeyError: 'mine', while running broken.py:net (add --debug for a traceback)"
+    ]
     with pytest.raises(KeyError):
         main(["render", "x", "--model", "broken.py:net", "--debug"])
     assert main(["render", "x", "--model", "mine.py:nothing"]) == 2

@@ -149,6 +149,7 @@ class Several(toys.Plain):
         return {"likely": logits.softmax(1), "logits": logits, "value": logits[:, :2]}
 
 
+@pytest.mark.filterwarnings("ignore:.*class names, so names may:featviz.FeatvizWarning")
 @pytest.mark.parametrize("head", ["output.logits", "output.likely"])
 def test_the_chosen_output_of_each_network_is_its_head(head):
     torch.manual_seed(0)

@@ -211,6 +211,7 @@ def test_torchscript_is_refused():
         fv.Network(traced, size=8, **toys.HALF)
 
 
+@pytest.mark.filterwarnings("ignore:.*class names, so names may:featviz.FeatvizWarning")
 def test_a_class_name_without_an_output_raises():
     net = fv.Network(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), size=8, classes=["a", "b", "c"], **toys.HALF)
     with pytest.raises(

@@ -134,6 +134,7 @@ def test_another_head_has_other_cached_results():
     assert len(keys) == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*class names, so names may:featviz.FeatvizWarning")
 def test_several_outputs_without_class_names_ask_for_the_head(images):
     net = net_of(Pair())
     asks = "Pair outputs output.0 of 8, output.1 of 4; say which are the class logits: heads={'output.0': class names}"
@@ -363,6 +364,7 @@ def test_a_sigmoid_of_one_output_is_its_probability(images):
 # ---------------------------------------------------------------------------------------------- too few class names
 
 
+@pytest.mark.filterwarnings("ignore:.*class names, so names may:featviz.FeatvizWarning")
 @pytest.mark.parametrize("names", [(), ("ant",), ("ant", "bee", "ant")])
 def test_too_few_or_repeated_class_names(names, images, folder, tmp_path):
     net = net_of(Ending(nn.Identity()), classes=names)
@@ -394,6 +396,7 @@ def test_too_few_or_repeated_class_names(names, images, folder, tmp_path):
     assert logits.shape == (2, 4)
 
 
+@pytest.mark.filterwarnings("ignore:.*class names, so names may:featviz.FeatvizWarning")
 def test_more_class_names_than_outputs(images):
     net = net_of(Ending(nn.Identity()), classes=(*NAMES, "emu"))
     assert message(lambda: fv.score(net, ["logit:emu"], images)) == (

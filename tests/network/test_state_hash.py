@@ -43,7 +43,7 @@ def test_values_that_are_no_tensors_and_empty_tensors_are_allowed():
 
 
 def test_a_copied_network_is_the_same_with_a_module_of_its_own(module):
-    network = fv.Network(module, inputs={"input": fv.InputSpec(16, (0.5,) * 3, (0.5,) * 3)}, classes="abcd")
+    network = fv.Network(module, inputs={"input": fv.InputSpec(16, (0.5,) * 3, (0.5,) * 3)}, classes=tuple("abcd"))
     made = network.copied()
     assert made.fingerprint == network.fingerprint and (made.input, made.classes) == (network.input, network.classes)
     kept = copy.deepcopy(module.state_dict())
