@@ -178,7 +178,8 @@ def test_transforms_that_block_the_gradient_raise():
         fv.render(net, "conv1:0", steps=40, transforms=(as_module(rounded),))
     with pytest.raises(
         fv.RenderError,
-        match="^no gradient passes through the transforms to the image; leave out the one that is not differentiable, such as rounding",
+        match="^no gradient passes through the transforms to the image; leave out the one that is not differentiable, "
+        "such as rounding",
     ):
         fv.render(net, "conv1:0", steps=40, transforms=(as_module(lambda images: images.detach()),))
 
