@@ -23,7 +23,7 @@ def texture(
     *,
     size: Annotated[int, typer.Option(help="Height and width of the texture in px.")] = 512,
     view: Annotated[int, typer.Option(help="Height and width in px of an image of the mesh.")] = 224,
-    views: Annotated[int, typer.Option(help="Number of directions from which the network sees the mesh.")] = 64,
+    views: Annotated[int, typer.Option(help="Number of directions from which the mesh is drawn.")] = 64,
     elevation: Annotated[float, typer.Option(help="Largest angle in degrees above or below the horizon.")] = 30.0,
     optimisation: StepsOptions,
     seed: Annotated[int, typer.Option(help="Seed of the start, the directions and the transforms.")] = 0,

@@ -63,7 +63,7 @@ def autotune(
         network: What will run.
         layers: Layers that will be captured.
         count: Number of images in the batch.
-        view: Height and width of what the network sees at once, in px: a tile, or the whole view.
+        view: Height and width of the network's input in px: those of a tile, or of the whole view.
         execution: What is decided already.
         passes: Number of forward and backward passes that the render will take: steps times tiles.
 

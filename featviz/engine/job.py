@@ -58,7 +58,7 @@ class Job:
     """One batch of images to optimise.
 
     Args:
-        network: What sees the images.
+        network: The network.
         objectives: The objectives as given. Image *i* has number *i* // `param.batch`.
         scorers: The objectives bound to this render.
         param: The image parameterization.

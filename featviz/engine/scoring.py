@@ -90,7 +90,7 @@ def bind(objectives: Sequence[ObjectiveLike], network: Network, size: Size, view
 
     Args:
         objectives: The objectives.
-        network: What sees the images.
+        network: The network.
         size: Length of each axis of the images in px.
         view: Size of one network input in px: of the view, or of one of its tiles.
     """
@@ -119,7 +119,7 @@ def open_scorer(
     """Open a network to score images while the context lasts.
 
     Args:
-        network: What sees the images.
+        network: The network.
         objective: Text, an objective, or a sequence of either.
         size: Length of each axis of the images in px.
         layers: Further layers to capture.
@@ -146,7 +146,7 @@ def score(
     """Score images by one or several objectives, in one forward pass.
 
     Args:
-        network: What sees the images.
+        network: The network.
         objective: Text, an objective, or a sequence of either.
         images: (n, c, h, w) in [0, 1], of a size that the network accepts; signals and volumes as
             `network.input.images(values)` returns them.

@@ -47,7 +47,7 @@ class View:
 
         Args:
             transforms: As the user gave them.
-            network: What sees the views.
+            network: The network.
             images: The images at the start, of which the first is transformed once to find the size of the views.
             max_tile: Largest side of a tile in px; `None` for no tiles.
             layers: Layers up to which the network runs; empty for the whole network.

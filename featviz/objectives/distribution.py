@@ -21,7 +21,7 @@ from featviz.objectives.photographs import OfPhotographs, Photographs, show_phot
 from featviz.objectives.reading import capture_for, read_for
 
 CHUNK = 16
-"""Photographs that the network sees at once."""
+"""Number of photographs per batch."""
 LEAST_VARIANCE = 0.01
 """Share of the mean variance of a layer's channels that is added to that of each, so that rare channels do not count
 more than all others."""

@@ -26,7 +26,7 @@ def read_for(
         channels: Number of channels; `None` for that of the network.
 
     Raises:
-        SettingError: Several inputs are optimised, and the image says nothing about the others.
+        SettingError: Several inputs are optimised, and the reference is for one of them only.
         OutputError: The file cannot be read.
     """
     if context.inputs:

@@ -48,7 +48,7 @@ class Wrapper:
 class Alpha(Wrapper):
     """Images with an alpha channel, in which parts that do not matter to the objective become transparent.
 
-    The network sees them over random backgrounds (`transforms.CompositeAlpha`). Subtract the objective `opacity` for
+    They are laid over random backgrounds (`transforms.CompositeAlpha`). Subtract the objective `opacity` for
     more transparency.
 
     Args:
@@ -64,7 +64,7 @@ class Alpha(Wrapper):
 
     @property
     def _alpha(self) -> Spatial:
-        """How alpha is parameterized: as colour is, except that a colour prior says nothing about it."""
+        """Parameterization of alpha: that of colour, without a colour prior."""
         return self.param.spatial if self.traits.color_prior is None else Fourier()
 
     def start(self, rng: Generators, channels: int, size: Size) -> Leaves:

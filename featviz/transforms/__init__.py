@@ -1,4 +1,4 @@
-"""Transforms: random differentiable augmentations through which the network sees the images.
+"""Transforms: random differentiable augmentations of the network's input.
 
 `transforms=` takes a tuple of them. Modules of `torchvision.transforms.v2` and kornia can be among them, and
 `docs/own-transform.md` shows how to add one.

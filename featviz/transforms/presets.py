@@ -29,7 +29,7 @@ STANDARD: Transforms = (
 )
 """The default transforms: views from far and near in changing colours, for images that are robust to all of them.
 
-Views have 0.57 times the sides of the image, at least 112 px: the network sees whole objects, at a third of the cost.
+Views have 0.57 times the sides of the image, at least 112 px: whole objects are in view, at a third of the cost.
 
 Source: measured; docs/quality.md compares the alternatives.
 """
@@ -53,7 +53,7 @@ NEAR: Transforms = (Shift(0.05),)
 """The default transforms of params that views from far away would drive to one flat colour, such as `param.CPPN`."""
 
 NONE: Transforms = ()
-"""No transforms: the network sees the image as it is."""
+"""No transforms: the network gets the image as it is."""
 
 
 def usual_transforms(param: Param, axes: str, *, aligned: bool = False) -> Transforms:

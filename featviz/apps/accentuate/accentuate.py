@@ -63,7 +63,7 @@ def accentuate(
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
         image: One image: a file, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w). Files are
             resized to about the network's input size.
-        objective: As for `fv.render`, or the index of a class; `None` for the logit of the class that the network sees
+        objective: As for `fv.render`, or the index of a class; `None` for the logit of the predicted class
             in the image.
         layer: Early layer, by name or as a module; `None` for a feature map at about a quarter of the depth.
         weight: Weight of the change in the early layer, >= 0; larger values keep the photograph.
@@ -144,7 +144,7 @@ def change(network: fv.Network, layer: str, image: Tensor, photograph: Tensor) -
 
 
 def _goal(network: fv.Network, photograph: Float[Tensor, "1 c h w"], objective: Target | None) -> ObjectiveLike:
-    """Return the objective, or the logit of the class that the network sees."""
+    """Return the objective, or the logit of the predicted class."""
     if objective is not None:
         return as_target(objective)
     best = int(predict(network, photograph)[0].argmax())

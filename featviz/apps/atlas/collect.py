@@ -25,7 +25,7 @@ from featviz.io import locked
 from featviz.network import OUTPUT
 
 BATCH = 16
-"""Number of photographs that the network sees at once."""
+"""Number of photographs per batch."""
 STEPS = 4
 """Number of steps of integrated gradients, which tell what an activation contributes to the class logits."""
 CLASSES = 3

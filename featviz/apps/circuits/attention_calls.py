@@ -89,7 +89,7 @@ def attention_calls(network: fv.Network, layer: str) -> list[list[AttentionCall]
     """Return the attention of a network up to a layer, in execution order.
 
     Args:
-        network: A network that reads images. It sees a grey one.
+        network: A network that reads images.
         layer: The layer; empty for the class logits.
 
     Returns:

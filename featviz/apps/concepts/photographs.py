@@ -16,7 +16,7 @@ from featviz.apps.shared.sampled_rows import rows_at_random
 from featviz.io import images_in, warn_of_skipped
 
 BATCH = 32
-"""Number of photographs that the network sees at once."""
+"""Number of photographs per batch."""
 LEAST = 2 * FOLDS
 """Smallest number of photographs of each folder: two in each part that is held out."""
 PLACES = 64

@@ -20,7 +20,7 @@ from featviz.apps.shared.sampled_rows import FLOAT16_LIMIT, rows_at_random
 from featviz.io import cache_folder, locked
 
 BATCH = 32
-"""Number of photographs that the network sees at once."""
+"""Number of photographs per batch."""
 STATE_INTERVAL = 128
 """Number of photographs after which the state is saved."""
 VECTORS = "vectors.bin"

@@ -22,7 +22,7 @@ from featviz.io import resize
 from featviz.network import OUTPUT, Activations
 
 BATCH = 16
-"""Number of photographs that the networks see at once."""
+"""Number of photographs per batch."""
 GRID = 16
 """Longer side of the grid to which all maps are resized, in positions, unless all maps are smaller."""
 MIN_PHOTOGRAPHS = 4

@@ -12,11 +12,11 @@ import featviz as fv
 from featviz.apps.doctor.findings import Finding
 
 NOISE_IMAGES = 8
-"""Initial noise images that the network sees."""
+"""Number of images of initial noise."""
 STRONG_STD = 0.25
 """Standard deviation of stronger initial noise, ten times the default of `Fourier`."""
 IMAGES_AT_ONCE = 8
-"""Images that the network sees at once."""
+"""Number of images per batch."""
 NAMED_LAYERS = 3
 """Layers that a finding names."""
 

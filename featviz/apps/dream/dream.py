@@ -55,7 +55,7 @@ def dream(
     """DeepDream an image: maximise an objective from it, at several sizes (octaves).
 
     The image is optimised from the smallest octave to its own size, and the added detail is carried from each octave
-    to the next. The network sees large images in tiles, whose borders shift in every step.
+    to the next. Large images are cut into tiles, whose borders shift in every step.
 
     Args:
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
@@ -92,7 +92,7 @@ def dream(
 
     Source: Mordvintsev, Olah and Tyka 2015, google/deepdream, dream.ipynb, `deepdream`.
     Differs: Steps are normalised by the root mean square instead of the mean absolute gradient; octaves are downsampled
-        with antialiasing; large images are seen in tiles.
+        with antialiasing; large images are cut into tiles.
     """
     settings = DreamSettings(
         octaves, scale, steps, strength, jitter, smooth, laplacian, keep_color, None if mask is None else str(mask)

@@ -19,7 +19,7 @@ from featviz.io import resize
 from featviz.objectives import ObjectiveSource, as_objectives
 
 TILE = 640
-"""Side in px of the tiles through which the network sees larger images."""
+"""Side in px of the tiles into which larger images are cut."""
 PROGRESS_UNIT = 10_000
 """Number of pixels, times steps, in which progress is counted."""
 

@@ -96,7 +96,7 @@ def _thumbnails(
 ) -> dict[str, list[str] | int]:
     """Return sheets of small copies of photographs as data URLs, and the side of a copy in px.
 
-    The copies are those that the network sees: the centre of each photograph. A file that can no longer be read is
+    The copies are the network's inputs: the centre of each photograph. A file that can no longer be read is
     left grey.
     """
     side = next((side for side in THUMBNAIL_SIDES if len(files) * side * side <= MAX_THUMBNAIL_PIXELS), 16)

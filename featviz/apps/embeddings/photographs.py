@@ -19,7 +19,7 @@ from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, 
 from featviz.io import cache_folder, read_photograph, write_cached
 
 BATCH = 32
-"""Number of photographs that the network sees at once."""
+"""Number of photographs per batch."""
 
 
 @dataclass(frozen=True, eq=False)

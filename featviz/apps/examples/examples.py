@@ -43,7 +43,7 @@ class Place:
     Args:
         file: Path of the photograph.
         activation: Activation of the channel there.
-        box: Receptive field of the position, in px of the photograph as the network sees it: its largest centred part
+        box: Receptive field of the position, in px of the network's input: the photograph's largest centred part
             with the aspect ratio of the input, at the input size.
     """
 
@@ -211,7 +211,7 @@ class Examples:
         return self.layer or "logit"
 
     def _rendered(self, image: Float[Tensor, "c *size"], channel: int) -> Float[Tensor, "c *size2"]:
-        """Return a rendering at the size of crops: resized, or of a signal or volume the part that the unit sees."""
+        """Return a rendering at the size of crops: resized, or of a signal or volume the receptive field."""
         if len(self.network.size) == 2:
             return _square(image)
         with torch.no_grad():
@@ -265,7 +265,7 @@ class Examples:
         )
 
     def _box(self, position: int) -> Box:
-        """Return the part of the photograph that a position sees: all of it for a class token or a vector."""
+        """Return the receptive field of a position in px: the whole photograph for a class token or a vector."""
         size, grid, field = self.network.size, self._grid, self.receptive_field
         layout = self.network.table[self.layer].layout
         cells: Sequence[int] | None = layout.cell(position, size)

@@ -22,7 +22,7 @@ from featviz.network import Activations
 MEDIAN_SAMPLE = 512
 """Size of the random sample of photographs in which those near the median are searched."""
 BATCH = 32
-"""Number of photographs that the network sees at once."""
+"""Number of photographs per batch."""
 MAX_UNUSED_FILES = 4096
 """Number of file names to keep in memory before those that no ranking refers to are dropped."""
 Range = Literal["top", "middle", "bottom"]

@@ -23,7 +23,7 @@ from featviz.io import auto_bar
 from featviz.network import OUTPUT, LayerLike
 
 BATCH = 16
-"""Number of photographs that the network sees at once."""
+"""Number of photographs per batch."""
 TABLE_CHANNELS = 5
 """Number of channels that the table shows per class."""
 

@@ -1,4 +1,4 @@
-"""What a page needs to know first: the network, its layers, and what may be asked for."""
+"""First reply to a page: the network, its layers and the possible requests."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ IMAGE_VIEWS = 16
 NOISE_IMAGES, NOISE_VIEWS = 8, 2
 """Noise images with which an image is compared, and random views in which each is scored."""
 PHOTOGRAPHS_AT_ONCE = 16
-"""Photographs that the network sees at once."""
+"""Number of photographs per batch."""
 
 
 @dataclass(frozen=True, eq=False)

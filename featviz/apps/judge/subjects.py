@@ -48,7 +48,7 @@ class Subject:
         name: Its name.
         image: In [0, 1]; transparent parts are over grey.
         unit: What it shows.
-        transforms: The transforms through which its own network sees it again.
+        transforms: The transforms with which its own network scores it again.
         size: Height and width in px at which it was rendered.
         recipe: Its recipe; `None` if it has none.
     """

@@ -55,7 +55,7 @@ NOISE_STDS = 1.4
 Source: measured; with 30, images showed the statistics instead of the unit (docs/quality.md).
 """
 BATCH = 16
-"""Photographs that the network sees at once."""
+"""Number of photographs per batch."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Crops through which a judge sees an image of any size."""
+"""Crops of an image of any size, as the input of a judge."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def texture(
 ) -> Textured:
     """Render the texture of a mesh, so that the mesh shows an objective from every side.
 
-    In each step the network sees the mesh from a random direction and distance, in changing colours.
+    In each step the mesh is drawn from a random direction and distance, in changing colours.
 
     Args:
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.

@@ -92,7 +92,7 @@ def _photographs(card: UnitCard) -> list[dict[str, Any]]:
                 strict=True,
             )
         ]
-        note = "cropped to the part that the unit sees" if which == "top" else ""
+        note = "cropped to the unit's receptive field" if which == "top" else ""
         found.append({"title": title, "note": note, "shown": shown, "small": True})
     return found
 
@@ -113,7 +113,7 @@ def _photograph(card: UnitCard, place: Place, crop: bytes) -> dict[str, Any]:
 
 
 def _facet_photograph(card: UnitCard, name: str, value: float) -> dict[str, Any]:
-    """Return a photograph of a facet as the network sees it; only its name where it is gone."""
+    """Return a photograph of a facet, cropped as the network's input; only its name if the file is gone."""
     facts = {"response": f"{value:.4g}"}
     try:
         image = read_photograph(card.responses.folder / name, size=card.network.size, channels=card.network.channels)

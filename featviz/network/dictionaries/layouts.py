@@ -40,7 +40,7 @@ def from_tensors(tensors: Tensors, settings: Settings, kind: str | None = None) 
 
     Args:
         tensors: By name.
-        settings: What a configuration beside the file says; empty for nothing.
+        settings: Values of the configuration beside the file; empty for none.
         kind: The kind; `None` to determine it from the names and settings.
 
     Raises:

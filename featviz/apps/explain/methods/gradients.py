@@ -19,7 +19,7 @@ from featviz.io import linear_mode, resize
 from featviz.network import Rectifying
 
 INTEGRATION_BATCH = 32
-"""Number of interpolated images that the network sees at once."""
+"""Number of interpolated images per batch."""
 BLUR_PATCHES = 5
 """Number of pixels along the shorter side to which the blurred baseline reduces an image."""
 BASELINES = ("zero", "blur", "mean", "pad")

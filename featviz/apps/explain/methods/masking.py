@@ -20,7 +20,7 @@ from featviz.interfaces import Size
 from featviz.io import linear_mode
 
 MASKED_BATCH = 32
-"""Number of masked images that the network sees at once."""
+"""Number of masked images per batch."""
 WINDOWS_PER_SIDE = 8
 """Number of windows that fit along the shorter side of an image, where no size is given."""
 
