@@ -166,6 +166,16 @@ def check_size(name: str, size: Any, axes: int = 2) -> Size:
     return sides
 
 
+def check_seed(seed: Any) -> None:
+    """Check the seed of a fit, which must be in the range of scikit-learn and NumPy.
+
+    Raises:
+        SettingError: `seed` is not a whole number in [0, 2^32).
+    """
+    if not 0 <= as_whole("seed", seed) < 2**32:
+        raise SettingError(f"seed must be in [0, 2**32), got {seed}")
+
+
 def check_axes(size: Size, axes: int) -> None:
     """Check that a size has one number for each axis of the images.
 

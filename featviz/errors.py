@@ -88,6 +88,15 @@ def _is_inside(file: str) -> bool:
     return file.startswith(_PACKAGE) or file.endswith(_DECORATORS)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; the name of its type if it has no message.
+
+    >>> first_line(ValueError("too long" + chr(10) + "by far")), first_line(KeyError())
+    ('too long', 'KeyError')
+    """
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def plain_spelling(name: str) -> str:
     """Return a name in lower case, without hyphens, underscores and spaces, to find it in any spelling.
 

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from featviz.engine.chunks import Chunks
 from featviz.engine.draws import Block, map_tensors, move, tensors_of
 from featviz.engine.job import Job
+from featviz.errors import first_line
 from featviz.interfaces import Stepper, traits_of
 from featviz.optimizers import state_of
 from featviz.transforms.fusing import Draw
@@ -226,7 +227,7 @@ class _Recording:
             first = _first(error)
             if isinstance(first, NotRecordableError):
                 raise first from None
-            raise NotRecordableError(f"{_place(first)}: {str(first).splitlines()[0]}") from error
+            raise NotRecordableError(f"{_place(first)}: {first_line(first)}") from error
         self._constants = constants  # the graph reads these tensors
         self._compare(*expected)
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from featviz.errors import SettingError
+from featviz.errors import SettingError, first_line
 from featviz.io.files import is_file
 
 SHAPES = ("sphere", "torus", "capsule", "box")
@@ -201,7 +201,7 @@ def _from_file(path: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # readers of foreign files raise errors of any kind
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise SettingError(f"cannot read the mesh {path}: {reason}") from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from featviz.errors import ModelError, WeightsError, nearest
+from featviz.errors import ModelError, WeightsError, first_line, nearest
 from featviz.network.downloads import check_reachable
 from featviz.network.network import Network
 from featviz.network.weights import load_weights
@@ -89,7 +89,7 @@ class _Tokenizer:
                 with _without_log():
                     self.loaded = self.open_clip.get_tokenizer(split(self.model)[0])
             except (OSError, ValueError, RuntimeError) as error:
-                reason = _first_line(error)
+                reason = first_line(error)
                 raise WeightsError(f"cannot download the tokenizer of {self.model} ({reason})") from error
         return self.loaded(texts)  # type: ignore[misc]
 
@@ -173,12 +173,8 @@ def _create(open_clip: Any, model: str, name: str, tag: str | None, *, trained: 
         ).eval()
     except (OSError, RuntimeError, ValueError) as error:
         raise WeightsError(
-            f"cannot download the weights of {model} ({_first_line(error)}); give a file with --weights"
+            f"cannot download the weights of {model} ({first_line(error)}); give a file with --weights"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 @contextmanager

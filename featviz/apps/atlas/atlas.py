@@ -19,6 +19,7 @@ from featviz.apps.shared.classes import class_index, class_title
 from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.layout import CHUNK, check_method, lay_out, purity
 from featviz.apps.shared.probe import check_layers
+from featviz.checks import check_seed
 from featviz.engine import entry_point
 from featviz.interfaces import Param, Size
 from featviz.io import Array, Store, auto_bar, check_outside, images_in
@@ -156,8 +157,7 @@ def _check_numbers(per_image: int, least: int, grids: Sequence[int], seed: int) 
             raise fv.SettingError(f"{name} must be >= 1, got {value}")
     if not grids or min(grids) < 1:
         raise fv.SettingError(f"grids must be one or more numbers >= 1, got {tuple(grids)}")
-    if not 0 <= seed < 2**32:  # the range of scikit-learn and NumPy
-        raise fv.SettingError(f"seed must be in [0, 2**32), got {seed}")
+    check_seed(seed)
 
 
 class _SelectedRows:

@@ -16,7 +16,7 @@ from featviz.apps.concepts.classify import SPLITS, fit_direction, held_out_accur
 from featviz.apps.concepts.photographs import activations_of
 from featviz.apps.concepts.sensitivity import concept_sensitivity
 from featviz.apps.shared.targets import Target
-from featviz.checks import check_flag, check_kind
+from featviz.checks import check_flag, check_kind, check_seed
 from featviz.engine import check_path, entry_point
 from featviz.io import auto_bar
 from featviz.network import LayerLike
@@ -97,8 +97,7 @@ class Concept:
         """
         name = _checked_layer(network, layer)
         check_flag("per_position", per_position)
-        if not 0 <= seed < 2**32:
-            raise fv.SettingError(f"seed must be in [0, 2**32), got {seed}")
+        check_seed(seed)
         data, count = activations_of(
             network, Path(positive), Path(negative), name, per_position=per_position, seed=seed, progress=scan_progress
         )

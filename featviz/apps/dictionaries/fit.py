@@ -14,7 +14,7 @@ from featviz.apps.dictionaries.activations import CollectedActivations, collect_
 from featviz.apps.dictionaries.factorise import cluster_dictionary, nonnegative_factors, principal_components
 from featviz.apps.dictionaries.measure import measured, stability
 from featviz.apps.dictionaries.train import Training, train
-from featviz.checks import as_whole, check_flag
+from featviz.checks import as_whole, check_flag, check_seed
 from featviz.engine import entry_point
 from featviz.errors import nearest, shown
 from featviz.io import auto_bar, cache_folder
@@ -130,8 +130,7 @@ def _check(
     for name, value, least in (("features", features, 2), ("per_image", per_image, 1), ("steps", steps, 1)):
         if as_whole(name, value) < least:
             raise fv.SettingError(f"{name} must be >= {least}, got {value}")
-    if not 0 <= as_whole("seed", seed) < 2**32:  # products of it are seeds, too
-        raise fv.SettingError(f"seed must be in [0, 2**32), got {seed}")
+    check_seed(seed)
     if kind == "pca" and features > channels:
         raise fv.SettingError(f"pca has at most as many features as the layer has channels, {channels}, got {features}")
     count = max(SMALLEST_K, features // FEATURES_PER_CODE) if k is None else as_whole("k", k)

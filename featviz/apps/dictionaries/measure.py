@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -60,18 +61,14 @@ def stability(one: fv.Dictionary, other: fv.Dictionary) -> float:
     Source: Fel et al. 2025, https://arxiv.org/abs/2502.12892, section 3, stability.
     Differs: pairs are chosen greedily instead of by the Hungarian algorithm, which gives a lower bound.
     """
-    cosines = _unit(one.decoder) @ _unit(other.decoder).T
+    own, theirs = (F.normalize(torch.as_tensor(each.decoder), dim=1) for each in (one, other))
+    cosines = own @ theirs.T
     found = []
     for _ in range(len(cosines)):
         row, column = divmod(int(cosines.argmax()), cosines.shape[1])
         found.append(cosines[row, column].item())
         cosines[row], cosines[:, column] = -2.0, -2.0
     return sum(found) / len(found)
-
-
-def _unit(atoms: Float[Tensor, "n channels"] | None) -> Float[Tensor, "n channels"]:
-    assert atoms is not None
-    return atoms / atoms.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def _is_active(codes: Float[Tensor, "n features"]) -> Bool[Tensor, "n features"]:

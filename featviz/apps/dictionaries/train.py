@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -67,7 +68,7 @@ class Autoencoder:
         self, training: Training, first: Float[Tensor, "features channels"], centres: Float[Tensor, "m channels"] | None
     ) -> None:
         self.k, self.centres = training.k, centres
-        unit = _unit(first)
+        unit = F.normalize(first, dim=1)
         self.parameters: dict[str, Tensor] = {"encoder": unit.clone(), "bias": torch.zeros(len(first))}
         if centres is None:
             self.parameters |= {"atoms": unit.clone(), "offset": torch.zeros(first.shape[1])}
@@ -101,7 +102,7 @@ class Autoencoder:
     def constrain(self) -> None:
         """Scale free atoms to unit length; project the mixtures and the relaxation of archetypal ones."""
         if self.centres is None:
-            self.parameters["atoms"].copy_(_unit(self.parameters["atoms"]))
+            self.parameters["atoms"].copy_(F.normalize(self.parameters["atoms"], dim=1))
             return
         mixture, relaxation = self.parameters["mixture"], self.parameters["relaxation"]
         mixture.clamp_(min=0)
@@ -171,10 +172,6 @@ def train(
         if progress:
             progress(step + 1, training.steps)
     return model.dictionary(mean, scale)
-
-
-def _unit(rows: Float[Tensor, "n channels"]) -> Float[Tensor, "n channels"]:
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def _save(model: Autoencoder, optimizer: torch.optim.Adam, file: Path, step: int) -> None:

@@ -9,6 +9,7 @@ import torch
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding, normalisation_options
+from featviz.errors import first_line
 
 CHANNELS = (3, 1, 4, 2, 6, 12, 13)
 """Numbers of channels to try, the most common first."""
@@ -33,7 +34,7 @@ def check_input_shape(network: fv.Network) -> Iterator[Finding]:
     if isinstance(refusal, torch.OutOfMemoryError) or not isinstance(refusal, REFUSALS):
         raise refusal
     own = refusal.__cause__ or refusal  # the module's, which an error of featviz may explain
-    message = (str(own).strip() or type(own).__name__).splitlines()[0][:MAX_MESSAGE]
+    message = first_line(own)[:MAX_MESSAGE]
     given = f"{network.channels} channels of {network.size[0]}x{network.size[1]} px"
     text = f"the module does not accept {given} ({message})"
     always_the_same = bool(str(refusal))

@@ -19,7 +19,7 @@ from featviz.apps.shared.input_pictures import encode_webp
 from featviz.apps.shared.layout import check_method, lay_out
 from featviz.apps.shared.page import pluralize, render_template
 from featviz.apps.shared.text import printable
-from featviz.checks import as_whole
+from featviz.checks import as_whole, check_seed
 from featviz.io import check_output, read_photograph, write
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def write_map(
     limit = as_whole("limit", limit)
     if not 1 <= limit <= MAX_POINTS:
         raise fv.SettingError(f"limit must be in [1, {MAX_POINTS}], got {limit}")
-    if not 0 <= seed < 2**32:  # the range of scikit-learn and NumPy
-        raise fv.SettingError(f"seed must be in [0, 2**32), got {seed}")
+    check_seed(seed)
     method = method if method is not None else "umap" if find_spec("umap") else "pca"
     check_method(method)
     check_output(path, ".html")

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from featviz.apps.explore.guard import error
 from featviz.apps.explore.requests import IDS, MAX_BODY, RequestError, read_json
 from featviz.apps.explore.worker import QueueFullError
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, first_line
 
 log = logging.getLogger("featviz")
 
@@ -108,11 +108,11 @@ def safely(answer: Answer) -> Answer:
         except QueueFullError:
             return error(429, "too many images are waiting; wait a moment, or cancel some")
         except FeatvizError as problem:
-            return error(400, str(problem).partition("\n")[0])
+            return error(400, first_line(problem))
         except (ClientDisconnect, asyncio.CancelledError):
             raise
         except Exception as problem:
-            line = f"{type(problem).__name__}: {problem}".partition("\n")[0]
+            line = f"{type(problem).__name__}: {first_line(problem)}"
             log.error("%s %s: %s", request.method, request.url.path, line)
             return error(500, line)
 

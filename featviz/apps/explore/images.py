@@ -20,7 +20,7 @@ from featviz.apps.explore.uploads import Uploads
 from featviz.apps.explore.worker import DRAFT, LIVE, SOON, VISIBLE, Job
 from featviz.apps.shared.batches import Batch, Template, image_file, render_batch, rendered_names
 from featviz.engine.shorthand import as_param, as_transforms
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, first_line
 from featviz.interfaces import ImageProgress, traits_of
 from featviz.io import Store, encode, read_report, to_bytes
 
@@ -99,7 +99,7 @@ class Images:
             except RequestError as error:
                 named.append(error)
             except FeatvizError as error:
-                named.append(RequestError(str(error).partition("\n")[0]))
+                named.append(RequestError(first_line(error)))
         existing = self.existing([name for pairs in named if isinstance(pairs, list) for name, _ in pairs])
         plans: list[Planned] = []
         for each, found in zip(wanted, named, strict=True):

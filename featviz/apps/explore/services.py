@@ -18,7 +18,7 @@ from featviz.apps.explore.units import Units
 from featviz.apps.explore.uploads import Uploads
 from featviz.apps.explore.worker import Job, Worker
 from featviz.apps.shared.batches import image_file
-from featviz.errors import AddressError, FeatvizError
+from featviz.errors import AddressError, FeatvizError, first_line
 from featviz.interfaces import Size
 from featviz.io import Store
 from featviz.objectives import Objective
@@ -90,14 +90,14 @@ class Services:
                     self.network.layer(layer)
                 except AddressError as error:
                     where = text.find(layer) if layer else -1
-                    raise RequestError(str(error).partition("\n")[0], position=where if where >= 0 else None) from error
+                    raise RequestError(first_line(error), position=where if where >= 0 else None) from error
             check_objective(self.network, objective)
         except FeatvizError as error:
-            raise RequestError(str(error).partition("\n")[0], position=0) from error
+            raise RequestError(first_line(error), position=0) from error
 
     def _failed(self, jobs: list[Job], error: Exception) -> None:
         """Tell pages why their jobs ended."""
         is_known = isinstance(error, FeatvizError | RequestError)
-        text = str(error) if is_known else f"{type(error).__name__}: {error}"
+        text = first_line(error) if is_known else f"{type(error).__name__}: {first_line(error)}"
         for job in jobs:
-            self.hub.send(job.pages, "failed", {"id": job.id, "error": text.partition("\n")[0]})
+            self.hub.send(job.pages, "failed", {"id": job.id, "error": text})

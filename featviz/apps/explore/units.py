@@ -19,7 +19,7 @@ from featviz.apps.shared.classes import class_title
 from featviz.apps.shared.connections import Connections
 from featviz.apps.shared.diverse import diverse_objective
 from featviz.apps.shared.unit_lookup import objective_of
-from featviz.errors import AddressError, FeatvizError
+from featviz.errors import AddressError, FeatvizError, first_line
 from featviz.io import Store
 from featviz.network import OUTPUT
 
@@ -70,7 +70,7 @@ class Units:
         try:
             row = self._network.layer(name)
         except AddressError as error:
-            raise RequestError(str(error).partition("\n")[0], 404) from error
+            raise RequestError(first_line(error), 404) from error
         if channel >= row.channels:
             raise RequestError(f"{layer} has channels 0…{row.channels - 1}, got {channel}", 404)
         photographs, state = self._photographs(name, channel, page)
@@ -128,7 +128,7 @@ class Units:
             fv.examples(self._network, str(self._folder), layer or "logit", [0], progress=tell)
             self._scanned.add(layer)
         except FeatvizError as error:
-            self._problems[layer] = str(error).partition("\n")[0]
+            self._problems[layer] = first_line(error)
         self._hub.send(job.pages, "unit", {"layer": layer or "logit"})
 
     def _found(self, layer: str, channel: int) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import featviz as fv
 from featviz.apps.shared.batches import Batch, Outcome, render_batch
+from featviz.errors import first_line
 from featviz.io import Store
 
 QUEUED_PER_WORKER = 2
@@ -128,7 +129,7 @@ def _connect(address: str) -> Any:
         try:
             ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).partition("\n")[0].rstrip(".")
+            reason = first_line(error).rstrip(".")
             raise fv.SettingError(
                 f"no Ray cluster at {address!r} ({reason}); start one with: ray start --head, or use address 'local'"
             ) from error

@@ -16,6 +16,7 @@ from featviz.apps.embeddings.direction import direction_objective
 from featviz.apps.shared.diverse import diverse_objective
 from featviz.apps.units.responses import Responses
 from featviz.apps.units.summary import Facet, Summary
+from featviz.errors import first_line
 from featviz.network import OUTPUT
 
 DIVERSE = 4
@@ -136,7 +137,7 @@ def _rendered(network: fv.Network, notes: Sequence[str], objectives: Sequence[An
         with warnings.catch_warnings(record=True):  # problems are shown in place of the image
             rendering = fv.render(network, list(objectives), progress=None, **settings)
     except fv.RenderError as error:
-        return [UnitImage(note, None, str(error).partition("\n")[0]) for note in notes]
+        return [UnitImage(note, None, first_line(error)) for note in notes]
     if rendering.recipe.until is not None:  # `fv.render` returns what it has after Ctrl-C
         raise KeyboardInterrupt
     return [

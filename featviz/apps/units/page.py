@@ -16,6 +16,7 @@ from featviz.apps.shared.photographs import WHOLE_SIDE
 from featviz.apps.shared.text import printable
 from featviz.apps.units.images import UnitImage, facet_note
 from featviz.apps.units.unit import UnitCard
+from featviz.errors import first_line
 from featviz.io import read_photograph, read_whole_photograph
 
 BINS = 40
@@ -118,7 +119,7 @@ def _facet_photograph(card: UnitCard, name: str, value: float) -> dict[str, Any]
     try:
         image = read_photograph(card.responses.folder / name, size=card.network.size, channels=card.network.channels)
     except fv.FeatvizError as error:
-        return {"note": printable(name), "src": "", "problem": str(error).partition("\n")[0], "facts": facts}
+        return {"note": printable(name), "src": "", "problem": first_line(error), "facts": facts}
     return {"note": printable(name), "src": _webp(encode_webp(image)), "facts": facts}
 
 

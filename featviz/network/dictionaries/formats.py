@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from featviz.errors import FeatvizError, WeightsError
+from featviz.errors import FeatvizError, WeightsError, first_line
 from featviz.io import check_output, is_file, is_folder, read_arrays, write
 from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.dictionaries.layouts import from_arrays, from_tensors
@@ -52,7 +52,7 @@ def read(path: Path, kind: str | None = None, k: int | None = None) -> Dictionar
     except WeightsError:
         raise
     except (FeatvizError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        reason = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
         raise WeightsError(f"cannot read a dictionary from {file}: {reason}") from error
     object.__setattr__(found, "file", str(path))
     return found
