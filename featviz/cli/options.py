@@ -274,7 +274,7 @@ class PageStepsOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepsOptions(PageStepsOptions):
+class StepsOptions:
     """Option group: how long images are optimised."""
 
     quality: Quality = "usual"

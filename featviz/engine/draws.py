@@ -205,7 +205,7 @@ def move(value: Any, device: torch.device) -> Any:
     return {key: move(each, device) for key, each in value.items()} if isinstance(value, dict) else value
 
 
-def tensors_of(value: Any) -> list[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
     """Return the tensors of a value in order."""
     found: list[Tensor] = []
     map_tensors(found.append, value)
@@ -216,7 +216,7 @@ def same(one: Any, two: Any) -> bool:
     """Whether two values have the same structure, equal tensors and equal plain values."""
     if map_tensors(_kind, one) != map_tensors(_kind, two):
         return False
-    return all(torch.equal(a, b) for a, b in zip(tensors_of(one), tensors_of(two), strict=True))
+    return all(torch.equal(a, b) for a, b in zip(tensors_in(one), tensors_in(two), strict=True))
 
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
@@ -226,6 +226,6 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
 def size_in_bytes(value: Any) -> int:
     """Return the size of the tensors of a value; 0 if it holds objects of other classes."""
     try:
-        return sum(tensor.nbytes for tensor in tensors_of(value))
+        return sum(tensor.nbytes for tensor in tensors_in(value))
     except TypeError:
         return 0

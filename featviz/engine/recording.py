@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from featviz.engine.chunks import Chunks
-from featviz.engine.draws import Block, map_tensors, move, tensors_of
+from featviz.engine.draws import Block, map_tensors, move, tensors_in
 from featviz.engine.job import Job
 from featviz.errors import first_line
 from featviz.interfaces import Stepper, traits_of
@@ -192,7 +192,7 @@ class _Recording:
 
     def load(self, block: Block) -> None:
         """Copy the draws of a block into the tensors that the graph reads."""
-        for mine, given in zip(tensors_of(self._inputs.draws), tensors_of(block.draws), strict=True):
+        for mine, given in zip(tensors_in(self._inputs.draws), tensors_in(block.draws), strict=True):
             if mine is not given:
                 mine[: len(given)].copy_(given)
 
