@@ -111,6 +111,8 @@ def read_mesh(source: Path | str) -> Mesh:
     if uv is None or not np.isfinite(uv).all():
         shape = shape.unwrap()
         uv = shape.visual.uv
+        if not np.isfinite(uv).all():
+            raise SettingError(f"{source} cannot be unwrapped: its triangles have no area; give texture coordinates")
     low, high = shape.vertices.min(0), shape.vertices.max(0)
     centered = shape.vertices - (low + high) / 2
     radius = float(np.linalg.norm(centered, axis=1).max())

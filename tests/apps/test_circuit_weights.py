@@ -19,7 +19,7 @@ def network(module, size=24):
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             part.reset_parameters()
-        if isinstance(part, nn.BatchNorm2d):
+        if isinstance(part, nn.BatchNorm2d) and part.affine:
             part.running_mean.normal_()
             part.running_var.uniform_(0.5, 2)
             part.weight.data.uniform_(-1.5, 1.5)
@@ -361,3 +361,119 @@ def test_every_softmax_is_a_constant(softmax):
     with linearised():
         (found,) = torch.autograd.grad((softmax(x, dim=0) * x).sum(), x)
     assert torch.allclose(found, torch.softmax(x.detach(), 0))
+
+
+class Excited(nn.Module):
+    """Squeeze-and-excitation, or another gate, in one of its usual spellings."""
+
+    def __init__(self, spelling):
+        super().__init__()
+        self.spelling = spelling
+        self.stem, self.squeeze = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 6)
+        self.after = nn.Conv2d(6, 4, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        pre = self.squeeze(x.mean((2, 3)))
+        gate = torch.sigmoid(pre)
+        gated = {
+            "view first": lambda: x * torch.sigmoid(pre.view(-1, 6, 1, 1)),
+            "view": lambda: x * gate.view(-1, 6, 1, 1),
+            "index": lambda: gate[:, :, None, None] * x,
+            "expand_as": lambda: x * gate.unsqueeze(-1).unsqueeze(-1).expand_as(x),
+            "multiply": lambda: torch.multiply(x, gate.reshape(-1, 6, 1, 1)),
+            "two gates": lambda: x * (gate * torch.sigmoid(0 * pre + 30)).view(-1, 6, 1, 1),
+            "glu": lambda: nn.functional.glu(torch.cat([x, pre.view(-1, 6, 1, 1).expand_as(x)], 1), 1),
+        }[self.spelling]()
+        return self.after(gated)
+
+
+@pytest.mark.parametrize("spelling", ["view", "index", "expand_as", "multiply", "two gates", "glu"])
+def test_a_gate_is_a_constant_in_any_spelling(spelling):
+    image = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    nets = [network(Excited(each)) for each in ("view first", spelling)]
+    expected, found = (expand(net, "after", [1], "stem", images=image)[0] for net in nets)
+    assert found.kernels.shape == expected.kernels.shape == (6, 1, 1)
+    assert spelling == "glu" or not found.paths
+    torch.testing.assert_close(found.kernels, expected.kernels, rtol=1e-4, atol=1e-6)
+
+
+class Normalised(nn.Module):
+    """Patches as tokens, normalised, and read by a linear layer."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.patch, self.norm, self.out = nn.Conv2d(3, 8, 4, 4), norm, nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.out(self.norm(self.patch(x).flatten(2).transpose(1, 2)))
+
+
+class ByHand(nn.Module):
+    """RMS normalisation as libraries write it."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x):
+        square = x.square().mean(-1, keepdim=True) + torch.finfo(x.dtype).eps
+        if self.kind == "rsqrt":
+            return x * torch.rsqrt(square)
+        return x / square.sqrt() if self.kind == "quotient" else x * square.sqrt().reciprocal()
+
+
+@pytest.mark.parametrize("kind", ["module", "rsqrt", "quotient", "reciprocal"])
+def test_a_root_mean_square_is_a_constant(kind):
+    norm = nn.RMSNorm(8, elementwise_affine=False) if kind == "module" else ByHand(kind)
+    net, image = network(Normalised(norm)), torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    (found,) = expand(net, "out", [1], "patch", images=image)
+    with torch.no_grad():
+        token = net.capture(image, ["patch"])["patch"][0, :, 3, 3]
+    expected = net.module.out.weight[1].detach() / token.square().mean().sqrt()
+    center = found.kernels[:, found.kernels.shape[1] // 2, found.kernels.shape[2] // 2]
+    torch.testing.assert_close(center, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("norm", "same"),
+    [
+        (lambda: nn.InstanceNorm2d(6), lambda: nn.GroupNorm(6, 6, affine=False)),
+        (lambda: nn.BatchNorm2d(6, affine=False, track_running_stats=False), lambda: nn.GroupNorm(6, 6, affine=False)),
+    ],
+)
+def test_normalisations_that_are_equal_have_equal_weights(norm, same):
+    image = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    layers = [nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), make(), nn.Conv2d(6, 4, 1)) for make in (norm, same)]
+    expected, found = (expand(network(each), "2", [1], "0", images=image)[0].kernels for each in layers)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["topk", "relu", "jumprelu"])
+def test_features_that_are_off_have_the_weights_of_their_encoder(kind, motifnet):
+    generator = torch.Generator().manual_seed(0)
+    encoder = torch.randn(8, motifnet.table["stage3"].channels, generator=generator)
+    gain = 1 + torch.rand(8, generator=generator)
+    more = {"k": 2} if kind == "topk" else {"bias": torch.linspace(-90, 90, 8)}
+    dictionary = fv.Dictionary(kind=kind, encoder=encoder, gain=gain, **more)
+    net = motifnet.with_dictionary("stage3", dictionary)
+    found = expand(net, "stage3~", range(8), "stage3")
+    for feature, each in enumerate(found):
+        torch.testing.assert_close(each.kernels[:, 0, 0], gain[feature] * encoder[feature], rtol=1e-4, atol=1e-5)
+
+
+class Keywords(nn.Module):
+    """Attention whose function is called by keywords."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.qkv, self.out = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 24), nn.Linear(8, 4)
+
+    def forward(self, x):
+        query, key, value = self.qkv(self.patch(x).flatten(2).transpose(1, 2)).chunk(3, -1)
+        return self.out(nn.functional.scaled_dot_product_attention(query=query, key=key, value=value))
+
+
+def test_attention_that_is_called_by_keywords():
+    (found,) = expand(network(Keywords()), "out", [1], "patch")
+    assert found.kernels.abs().sum() > 0

@@ -493,3 +493,12 @@ def test_frames_are_rendered_in_the_neutral_state_and_the_caller_keeps_its_own(m
 def test_settings_of_frames_are_checked(motifnet, image_file, name):
     with pytest.raises(fv.SettingError, match=r"^octaves must be a whole number, got '4'"):
         getattr(fv, name)(motifnet, image_file, octaves="4")
+
+
+def test_misspelt_settings_of_videos_are_named(net, pixels):
+    for call in (
+        lambda: fv.dream_zoom(net, pixels, "conv2", stepz=1),
+        lambda: fv.dream_video(net, "clip.mp4", "conv2", stepz=1),
+    ):
+        with pytest.raises(fv.SettingError, match="^no setting 'stepz' of a dream; nearest: 'steps'"):
+            call()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import random
 import re
 import subprocess
@@ -93,7 +94,7 @@ def test_files_that_mean_the_same_are_read_alike(kind, tmp_path):
         (b"1990 1 2\n7 3 4\n", ["1990", "7"]),
         (b"5 7\n6 8\n", ["5", "6"]),  # words that are numbers with vectors of one number, not a header
         (b"1 1\na 3\n", ["a"]),
-        (b"\xff 1 2\nb 3 4", ["\ufffd", "b"]),
+        (b"\xff 1 2\nb 3 4", ["\\xff", "b"]),
         ("na\u00efve 1 2\nto\u00a0do 1 2".encode(), ["na\u00efve", "to\u00a0do"]),
     ],
 )
@@ -563,3 +564,23 @@ def test_importing_loads_no_layout_library():
     code = "import sys, featviz as fv; fv.embeddings; print({'umap', 'sklearn', 'zennit', 'captum'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-12, 1.0, 1e20])
+def test_similarities_do_not_depend_on_the_scale(scale):
+    rows = torch.tensor([[1.0, 0], [1, 0.1], [0, 0]], dtype=torch.float64) * scale
+    found = fv.embeddings((list("abc"), rows.float()), center=False).nearest("a", 2)
+    assert found.names == ("b", "c")
+    assert found.similarities == pytest.approx((1 / math.sqrt(1.01), 0.0), abs=1e-6)
+
+
+def test_a_limit_reads_no_further_lines(tmp_path):
+    (tmp_path / "v.txt").write_text("a 1 2 3\nb 4 5 6\nc 1 2\n")
+    assert fv.embeddings(tmp_path / "v.txt", limit=1).names == ("a",)
+    (tmp_path / "v.txt").write_text("a 1 2 3\na 4 5 6\nb 4 5 6\nc 1 2\n")
+    assert fv.embeddings(tmp_path / "v.txt", limit=2).names == ("a", "b")
+
+
+def test_words_of_another_encoding_stay_different(tmp_path):
+    (tmp_path / "v.txt").write_bytes(b"caf\xe9 1 2 3\ncaf\xe8 4 5 6\n")
+    assert fv.embeddings(tmp_path / "v.txt").names == ("caf\\xe9", "caf\\xe8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import toys
 from PIL import Image
 
@@ -12,6 +13,7 @@ import featviz as fv
 from featviz.apps.shared.classes import as_class, class_index, class_title, find_classes, network_title
 from featviz.apps.shared.image_batches import folder_fingerprint, image_batches
 from featviz.apps.shared.input_images import as_images
+from featviz.apps.shared.normalisations import BATCH_NORMALISATIONS, NORMALISATIONS
 from featviz.apps.shared.page import render_template
 from featviz.apps.shared.probe import check_channels, check_positions, noise, probe
 from featviz.network import OUTPUT
@@ -200,3 +202,25 @@ def test_a_cluster_without_room_is_refused(workers, address):
         fv.SettingError, match=f"^the Ray cluster at '{address}' has no room for a worker, which needs a GPU"
     ):
         fv.RayBackend(address, workers)._worker_count(0, "GPU")
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_normalisations_with_a_constant_denominator_have_the_same_output(training):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 6, 4, 5, generator=generator)
+    weight, bias, mean = torch.randn(3, 6, generator=generator)
+    rows, var = torch.randn(4, 5, generator=generator), torch.rand(6, generator=generator) + 0.5
+    calls = [
+        (F.layer_norm, ((4, 5), rows, rows)), (torch.layer_norm, ((4, 5), rows, rows, 1e-3, True)),
+        (F.rms_norm, ((4, 5), rows)), (torch.rms_norm, ((5,), rows[0], 1e-2)),
+        (F.group_norm, (2, weight, bias, 1e-3)), (torch.group_norm, (3, weight, bias, 1e-3, True)),
+        (F.instance_norm, (mean, var, weight, bias, training)),
+        (torch.instance_norm, (weight, bias, mean, var, training, 0.1, 1e-3, True)),
+        (F.batch_norm, (mean, var, weight, bias, training)),
+        (torch.batch_norm, (weight, bias, mean, var, training, 0.1, 1e-3, True)),
+    ]  # fmt: skip
+    both = {**NORMALISATIONS, **BATCH_NORMALISATIONS}
+    assert {function for function, _ in calls} == set(both)
+    for function, given in calls:
+        copies = [each.clone() if isinstance(each, torch.Tensor) else each for each in given]
+        torch.testing.assert_close(both[function](x, *given), function(x, *copies), rtol=1e-4, atol=1e-5)

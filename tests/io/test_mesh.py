@@ -116,3 +116,12 @@ def test_damaged_files_are_refused(name, tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(fv.SettingError, match=name):
             read_mesh(tmp_path / name)
+
+
+def test_triangles_without_area_cannot_be_unwrapped(tmp_path):
+    (tmp_path / "line.obj").write_text("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n")
+    with pytest.raises(fv.SettingError) as caught:
+        read_mesh(tmp_path / "line.obj")
+    assert str(caught.value) == (
+        f"{tmp_path / 'line.obj'} cannot be unwrapped: its triangles have no area; give texture coordinates"
+    )

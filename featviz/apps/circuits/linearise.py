@@ -5,7 +5,7 @@ Between two layers a linearised network is a matrix, whose rows are the expanded
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,23 +15,38 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from featviz.apps.shared.attention_functions import SOFTMAXES, multi_head_attention
+from featviz.apps.shared.normalisations import BATCH_NORMALISATIONS, NORMALISATIONS
+from featviz.apps.shared.torch_functions import PRODUCTS, QUOTIENTS, functions_named
 from featviz.network import Rectifying
+from featviz.network.dictionaries import above_limit
 from featviz.network.gradients import LEAKY_RECTIFIERS, RECTIFIERS
 
 Function = Callable[..., Any]
 
 TANHS: Set[Function] = frozenset((torch.tanh, Tensor.tanh, F.tanh))
-IDENTITIES: Set[Function] = (RECTIFIERS | LEAKY_RECTIFIERS | TANHS) - {F.hardsigmoid}
+IDENTITIES: Set[Function] = (RECTIFIERS | LEAKY_RECTIFIERS | TANHS) - {F.hardsigmoid, above_limit}
 """Activation functions whose gradient is replaced by that of the identity."""
 GATES: Set[Function] = frozenset((torch.sigmoid, Tensor.sigmoid, F.sigmoid, F.hardsigmoid))
 """Functions that are constants where another value is multiplied by them, as in squeeze-and-excitation."""
-PRODUCTS: Set[Function] = frozenset(
-    (torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__)
+RESHAPES: Set[Function] = frozenset(
+    functions_named(
+        """
+    view view_as reshape reshape_as expand expand_as broadcast_to unsqueeze squeeze flatten unflatten permute transpose
+    movedim repeat repeat_interleave tile contiguous clone to type_as float double half bfloat16 interpolate dropout
+    __getitem__
+    """
+    )
 )
+"""Functions after which a gate is still a gate."""
+RECIPROCALS: Set[Function] = frozenset(functions_named("reciprocal rsqrt"))
+"""Functions that are constants: what normalises a value."""
 MAX_POOLS: Set[Function] = frozenset(
     (F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)
 )
 ADAPTIVE_MAX_POOLS: Set[Function] = frozenset((F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d))
+CONSTANT_DENOMINATORS: Mapping[Function, Function] = {**NORMALISATIONS, **BATCH_NORMALISATIONS}
+ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+"""Names of the arguments of `F.scaled_dot_product_attention`."""
 POOL_ARGUMENTS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 
 
@@ -40,8 +55,9 @@ def linearised() -> Iterator[None]:
     """Make the gradients of all passes within a context those of the linearised network.
 
     - Activation functions have the gradient of the identity, max pools that of average pools.
-    - Attention weights, gates by a sigmoid and the standard deviation of a layer normalisation are constants, as they
-      are for the given image.
+    - Attention weights, gates by a sigmoid, and what a normalisation or quotient divides by are constants, as they are
+      for the given image.
+    - Codes of dictionaries have the gradient of features that are on.
     - Everything else in evaluation mode is linear: batch normalisation is folded by the chain rule.
 
     Source: Voss et al. 2021, https://doi.org/10.23915/distill.00024.006, "Expanded Weights".
@@ -68,28 +84,41 @@ class _Linearise(TorchFunctionMode):
         if func in ADAPTIVE_MAX_POOLS:
             pooled = func(*args, **kwargs)
             return _with_gradient_of(pooled, _adaptive_average(args[0], pooled.shape[2:]))
-        if func in SOFTMAXES:
+        if func in SOFTMAXES or func in RECIPROCALS:
             return func(*args, **kwargs).detach()
-        if func in GATES:
+        if func in GATES or (func in RESHAPES and self._is_gate(args[0])):
             self._gates.append(func(*args, **kwargs))
             return self._gates[-1]
-        if func in PRODUCTS:
-            return func(*(self._constant(each, len(args)) for each in args), **kwargs)
-        if func is F.layer_norm:
-            return _layer_norm(*args, **kwargs)
-        if func is F.group_norm:
-            return _group_norm(*args, **kwargs)
+        if func in PRODUCTS and len(args) == 2:
+            return self._product(func, args, kwargs)
+        if func in QUOTIENTS and len(args) == 2 and isinstance(args[1], Tensor):
+            return func(args[0], args[1].detach(), **kwargs)
+        if func in CONSTANT_DENOMINATORS:
+            return CONSTANT_DENOMINATORS[func](*args, **kwargs)
+        if func is F.glu:
+            half, gate = args[0].chunk(2, args[1] if len(args) > 1 else kwargs.get("dim", -1))
+            return half * gate.sigmoid().detach()
+        if func is above_limit:
+            _, pre, _, gain, _ = args
+            return _with_gradient_of(func(*args).detach(), gain * pre)
         if func is F.scaled_dot_product_attention:
-            query, key, *rest = args
-            return func(query.detach(), key.detach(), *rest, **kwargs)
+            given = dict(zip(ATTENTION, args, strict=False)) | kwargs
+            return func(**given | {"query": given["query"].detach(), "key": given["key"].detach()})
         if func is F.multi_head_attention_forward:
             with self:  # its parts are replaced
                 return multi_head_attention(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def _constant(self, value: Any, count: int) -> Any:
-        """Return a gate without its gradient, and any other factor unchanged."""
-        return value.detach() if count == 2 and any(value is gate for gate in self._gates) else value
+    def _is_gate(self, value: Any) -> bool:
+        return any(value is gate for gate in self._gates)
+
+    def _product(self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Multiply a value by a gate that is a constant. The product of two gates is a gate."""
+        gates = [self._is_gate(each) for each in args]
+        if not all(gates):
+            return func(*(each.detach() if gate else each for each, gate in zip(args, gates, strict=True)), **kwargs)
+        self._gates.append(func(*args, **kwargs))
+        return self._gates[-1]
 
 
 def _with_gradient_of(value: Tensor, linear: Tensor) -> Tensor:
@@ -110,21 +139,3 @@ def _with_average_gradient(func: Function, args: tuple[Any, ...], kwargs: dict[s
 def _adaptive_average(x: Tensor, size: Sequence[int]) -> Tensor:
     average: Any = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[x.ndim - 2]
     return average(x, size)  # type: ignore[no-any-return]
-
-
-def _layer_norm(x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
-    """Normalise by a standard deviation that is a constant."""
-    dims = tuple(range(-len(shape), 0))
-    std = (x.detach().var(dims, correction=0, keepdim=True) + eps).sqrt()
-    out = (x - x.mean(dims, keepdim=True)) / std
-    out = out if weight is None else out * weight
-    return out if bias is None else out + bias
-
-
-def _group_norm(x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
-    """Normalise groups of channels by a standard deviation that is a constant."""
-    parts = x.unflatten(1, (groups, -1))
-    out = _layer_norm(parts, parts.shape[2:], eps=eps).view_as(x)
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    out = out if weight is None else out * weight.view(shape)
-    return out if bias is None else out + bias.view(shape)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import featviz as fv
+from featviz.errors import nearest
 from featviz.interfaces import Optimizer, Param, Size
 
 STEP = 0.01
@@ -66,6 +69,22 @@ class DreamSettings:
             raise fv.SettingError(f"smooth must be >= 0, got {self.smooth:g} (default 0)")
         if self.laplacian < 0:
             raise fv.SettingError(f"laplacian must be >= 0, got {self.laplacian} (default 0)")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> DreamSettings:
+        """Return the settings of further arguments of a dream.
+
+        Args:
+            given: The values by name.
+
+        Raises:
+            SettingError: There is no such setting, or a value is out of its range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise fv.SettingError(f"no setting {name!r} of a dream{nearest(name, known)}")
+        return cls(**given)
 
     def sizes(self, size: Size, axes: str = "yx") -> list[Size]:
         """Return the height and width of each octave in px, the smallest first; the last is that of the image.

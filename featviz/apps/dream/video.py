@@ -85,7 +85,7 @@ def dream_zoom(
         raise fv.SettingError(f"frames must be >= 1, got {frames} (default 48)")
     if not zoom >= 1:
         raise fv.SettingError(f"zoom must be >= 1, got {zoom:g} (default 1.03)")
-    checked, wanted = DreamSettings(**settings), dream_objective(network, objective, guide)
+    checked, wanted = DreamSettings.of(settings), dream_objective(network, objective, guide)
     if checked.mask:
         raise fv.SettingError("mask must be left out with a zoom: the image moves and the mask does not")
     original, _ = load_image(image, network.channels)
@@ -147,7 +147,7 @@ def dream_video(
     """
     if not 0 <= carry < 1:
         raise fv.SettingError(f"carry must be in [0, 1), got {carry:g} (default {CARRY:g})")
-    checked, wanted = DreamSettings(**settings), dream_objective(network, objective, guide)
+    checked, wanted = DreamSettings.of(settings), dream_objective(network, objective, guide)
     _, count, frames = read_video(source)
 
     def render_frames(execution: fv.Execution) -> Iterator[Frame]:

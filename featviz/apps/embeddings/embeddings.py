@@ -18,7 +18,7 @@ from featviz.apps.embeddings.arguments import as_numbers, check_count
 from featviz.apps.embeddings.direction import direction_objective
 from featviz.apps.embeddings.expression import Term, parse_expression
 from featviz.apps.embeddings.map import MAX_POINTS, write_map
-from featviz.apps.embeddings.neighbours import Neighbours, most_similar, similarities, unit
+from featviz.apps.embeddings.neighbours import Neighbours, lengths_of, most_similar, similarities, unit
 from featviz.apps.embeddings.photographs import embed_file
 from featviz.checks import check_number
 from featviz.engine import entry_point
@@ -75,7 +75,7 @@ class Embeddings:
 
     @cached_property
     def _lengths(self) -> Float[Tensor, " n"]:
-        return self.vectors.norm(dim=1)
+        return lengths_of(self.vectors)
 
     @cached_property
     def _rows_of_files(self) -> dict[Path, int]:

@@ -15,8 +15,6 @@ CHUNK = 65_536
 """Number of rows that are compared with a query at once."""
 COMPARED = 1024
 """Number of rows that are compared at once with all rows."""
-MIN_LENGTH = 1e-12
-"""Shorter vectors have no direction; their similarity is 0."""
 MAX_NAME = 60
 """Number of characters of a name that a table shows."""
 
@@ -59,8 +57,19 @@ def unit(vector: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
     Args:
         vector: Any vectors, along the last dimension.
     """
-    length = vector.norm(dim=-1, keepdim=True)
-    return torch.where(length > MIN_LENGTH, vector / length.clamp(min=MIN_LENGTH), 0.0)
+    largest = vector.abs().amax(-1, keepdim=True)
+    scaled = vector / torch.where(largest > 0, largest, 1)  # squares of very large or small numbers leave the range
+    length = scaled.norm(dim=-1, keepdim=True)
+    return scaled / torch.where(length > 0, length, 1)
+
+
+def lengths_of(vectors: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """Return the length of each row, in double precision.
+
+    Args:
+        vectors: The rows.
+    """
+    return torch.cat([rows.double().norm(dim=1) for rows in vectors.split(CHUNK)])
 
 
 def similarities(
@@ -70,13 +79,13 @@ def similarities(
 
     Args:
         vectors: The rows.
-        lengths: Their lengths.
+        lengths: Their lengths, of `lengths_of`.
         query: The query.
     """
     direction = unit(query.double())
     parts = [
-        torch.where(length > MIN_LENGTH, rows.double() @ direction / length.clamp(min=MIN_LENGTH), 0.0)
-        for rows, length in zip(vectors.split(CHUNK), lengths.double().split(CHUNK), strict=True)
+        rows.double() @ direction / torch.where(length > 0, length, 1)
+        for rows, length in zip(vectors.split(CHUNK), lengths.split(CHUNK), strict=True)
     ]
     return torch.cat(parts).clamp(-1, 1)
 

@@ -41,7 +41,7 @@ def read_vectors(
     """Read a text file of word vectors, with or without a first line that tells their number and length.
 
     Memory is needed for the vectors and for `CHUNK_BYTES` of text. Words may hold spaces. Of equal words the first is
-    kept, since files list frequent words first. Bytes that are not UTF-8 are replaced.
+    kept, since files list frequent words first. Bytes that are not UTF-8 are escaped.
 
     Args:
         file: The file, possibly compressed by gzip.
@@ -93,8 +93,14 @@ class _Reader:
         lines = lines[:-1] if not lines[-1].strip() else lines
         if not self.started:
             lines = self._start(lines)
-        if not lines or self.is_full:
-            return
+        most = len(lines) if self.limit is None else self.limit  # a line holds at most one new word
+        while lines and not self.is_full:
+            count = max(1, most - len(self.rows)) if self.limit is not None else most
+            self._add(lines[:count])
+            lines = lines[count:]
+
+    def _add(self, lines: list[bytes]) -> None:
+        """Add the words of whole lines after the header."""
         first, self.line = self.line, self.line + len(lines)
         words, values = self._split(lines, first)
         kept = []
@@ -146,7 +152,7 @@ class _Reader:
         values = _to_numbers(SPACE.join(texts), len(lines) * count)
         if values is None or not all(words):
             return self._split_each(lines, first)
-        return [word.decode(errors="replace") for word in words], values.reshape(len(lines), count)
+        return [word.decode(errors="backslashreplace") for word in words], values.reshape(len(lines), count)
 
     def _split_each(self, lines: list[bytes], first: int) -> tuple[list[str], np.ndarray]:
         """Do the same line by line: words may hold spaces, and the message about a wrong line has its number.
@@ -165,7 +171,7 @@ class _Reader:
                     f"line {number} of {self.file} must be a word and "
                     f"{pluralize(self.numbers, 'finite number')}, got {_excerpt(line)}"
                 )
-            words.append(parts[0].decode(errors="replace"))
+            words.append(parts[0].decode(errors="backslashreplace"))
             rows.append(values)
         return words, np.stack(rows) if rows else np.empty((0, self.numbers), np.float32)
 
@@ -189,7 +195,7 @@ def _trailing_numbers(line: bytes) -> int:
 
 def _excerpt(line: bytes) -> str:
     """Return the start of a line, for a message."""
-    text = line.strip().decode(errors="replace")
+    text = line.strip().decode(errors="backslashreplace")
     return repr(text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…")
 
 

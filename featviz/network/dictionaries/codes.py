@@ -59,13 +59,13 @@ class Codec:
             return pre
         limit = self.threshold.expand_as(pre)
         if self.k is None or self.k >= pre.shape[-1]:
-            return above_limit(pre - limit, limit, self.gain, self.shift)
+            return above_limit(pre - limit, pre, limit, self.gain, self.shift)
         smallest_kept, largest_left_out = pre.topk(self.k + 1, dim=-1).values[..., -2:].split(1, dim=-1)
         limit = torch.maximum(limit, largest_left_out.detach())
         # A feature that is off has no gradient of its own. A redirected one has to raise it above the smallest that is
         # kept: its `pre` alone would raise those of similar features as much, so that none of them ever overtakes.
         to_pass = torch.where(pre > limit, limit, torch.maximum(self.threshold, smallest_kept))
-        return above_limit(pre - to_pass, limit, self.gain, self.shift)
+        return above_limit(pre - to_pass, pre, limit, self.gain, self.shift)
 
     def decode(self, codes: Float[Tensor, "*n features"]) -> Float[Tensor, "*n channels"]:
         """Return the activations that codes stand for."""
@@ -76,20 +76,21 @@ class Codec:
         return codes @ self.decoder
 
 
-def above_limit(margin: Tensor, limit: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+def above_limit(margin: Tensor, pre: Tensor, limit: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
     """Return the codes of features whose `pre` exceeds the limit by a margin > 0, and 0 for the others.
 
     It is a rectifier of the margin. Like PyTorch's activation functions it can be replaced while a context is open, so
     that a feature that is off gets a gradient in the first steps of a render: see `redirect_gradients`.
 
     Args:
-        margin: `pre - limit`.
+        margin: `pre - limit`, whose gradient may be redirected.
+        pre: The values before the limit. Its gradient is that of linearised features, whether they are on or off.
         limit: The limit, a constant.
         gain: Factor of each code.
         shift: Added to each code.
     """
     if has_torch_function((margin,)):
-        return handle_torch_function(above_limit, (margin,), margin, limit, gain, shift)  # type: ignore[no-any-return]
+        return handle_torch_function(above_limit, (margin,), margin, pre, limit, gain, shift)  # type: ignore[no-any-return]
     return torch.where(margin > 0, gain * (margin + limit) + shift, torch.zeros((), dtype=margin.dtype).to(margin))
 
 

@@ -6,7 +6,6 @@ none are in `REFUSED`, with the name that the message gives them.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,21 +16,11 @@ from torch.utils._pytree import tree_map
 
 from featviz.apps.explain.methods.lrp.relevance import FunctionCall, Rule, Share
 from featviz.apps.explain.methods.lrp.weighted import Weighted, WeightedRules, biased, folded, source
+from featviz.apps.shared.torch_functions import PRODUCTS, QUOTIENTS, functions_named
 from featviz.network.dictionaries import above_limit
 
 MIN_MAGNITUDE = 1e-6
 """Added to magnitudes before they are divided by their sum, as a fraction of the largest one."""
-
-
-def functions_named(names: str, owners: Iterable[Any] = (torch, Tensor, F)) -> list[Any]:
-    """Return the functions of these names in PyTorch: functions, methods, and both in place.
-
-    Args:
-        names: Names, separated by spaces.
-        owners: Modules and classes to look in.
-    """
-    found = [getattr(owner, name + end, None) for name in names.split() for owner in owners for end in ("", "_")]
-    return [function for function in found if callable(function) and not inspect.ismodule(function)]
 
 
 ELEMENTWISE = [
@@ -57,8 +46,6 @@ MEANS = functions_named(
     mean sum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d fold
     """
 )
-PRODUCTS = functions_named("mul multiply __mul__ __imul__ __rmul__")
-QUOTIENTS = functions_named("div divide true_divide __truediv__ __itruediv__ __div__ __idiv__")
 WITH_CONSTANTS = functions_named("addcmul addcdiv lerp")
 """Sums of products, which have a rule where only one argument depends on the image."""
 CONVOLUTIONS = functions_named("conv1d conv2d conv3d", [torch])

@@ -19,10 +19,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from featviz.apps.explain.methods.lrp.catalogue import MATRIX_PRODUCTS, PRODUCTS, QUOTIENTS, functions_named, signal_of
+from featviz.apps.explain.methods.lrp.catalogue import MATRIX_PRODUCTS, signal_of
 from featviz.apps.explain.methods.lrp.compositions import COMPOSED
 from featviz.apps.explain.methods.lrp.relevance import FunctionCall
 from featviz.apps.shared.attention_functions import fused_weights, mixed_values
+from featviz.apps.shared.normalisations import NORMALISATIONS
+from featviz.apps.shared.torch_functions import PRODUCTS, QUOTIENTS, functions_named
 
 MIN_INPUT = 1e-6
 """Magnitude to which the input of an activation function is raised before the output is divided by it."""
@@ -122,10 +124,7 @@ def gradient_rules(rules: GradientRules) -> dict[Any, Replacement]:
         (_constant, STATISTICS),
         (_power, POWERS),
         (_quotient, QUOTIENTS),
-        (_layer_norm, functions_named("layer_norm")),
-        (_rms_norm, functions_named("rms_norm")),
-        (_group_norm, functions_named("group_norm")),
-        (_instance_norm, functions_named("instance_norm")),
+        *((_replaced_by(constant), [function]) for function, constant in NORMALISATIONS.items()),
         (lambda call: _product(rules, call), PRODUCTS),
         (lambda call: _matrix_product(rules, call), [*MATRIX_PRODUCTS, torch.einsum]),
         (lambda call: _attention(rules, call), [F.scaled_dot_product_attention]),
@@ -133,6 +132,11 @@ def gradient_rules(rules: GradientRules) -> dict[Any, Replacement]:
     if rules.gamma or rules.epsilon:
         found.append((lambda call: _weighted_sum(rules, call), WEIGHTED_SUMS))
     return {function: rule for rule, functions in found for function in functions}
+
+
+def _replaced_by(function: Callable[..., Tensor]) -> Replacement:
+    """Return the rule of a function with the same arguments."""
+    return lambda call: function(*call.args, **call.kwargs)
 
 
 # ------------------------------------------------------------------------------------------------------ single values
@@ -200,62 +204,6 @@ def _with_argument(call: FunctionCall, argument: Tensor, instead: Tensor) -> Any
 def _without_gradient(call: FunctionCall, constant: Tensor) -> Any:
     """Call the function with one of its arguments as a constant."""
     return _with_argument(call, constant, constant.detach())
-
-
-# -------------------------------------------------------------------------------------------------------- normalisation
-
-
-def _normalised(x: Tensor, dims: tuple[int, ...], eps: float, *, centred: bool = True) -> Tensor:
-    """Return (x - mean) / √(variance + eps) over some dimensions, where the denominator counts as constant."""
-    mean = x.mean(dims, keepdim=True) if centred else torch.zeros((), dtype=x.dtype, device=x.device)
-    variance = (x - mean).detach().square().mean(dims, keepdim=True)
-    return (x - mean) * (variance + eps).rsqrt()
-
-
-def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    x = x if weight is None else x * weight
-    return x if bias is None else x + bias
-
-
-def _layer_norm(call: FunctionCall) -> Tensor:
-    given = call.given("input", "normalized_shape", "weight", "bias", "eps")
-    dims = range(-len(_as_shape(given["normalized_shape"])), 0)
-    normalised = _normalised(given["input"], tuple(dims), given.get("eps", 1e-5))
-    return _affine(normalised, given.get("weight"), given.get("bias"))
-
-
-def _rms_norm(call: FunctionCall) -> Tensor:
-    given = call.given("input", "normalized_shape", "weight", "eps")
-    x, eps = given["input"], given.get("eps")
-    dims = range(-len(_as_shape(given["normalized_shape"])), 0)
-    eps = torch.finfo(x.dtype).eps if eps is None else eps
-    return _affine(_normalised(x, tuple(dims), eps, centred=False), given.get("weight"), None)
-
-
-def _as_shape(given: int | Sequence[int]) -> Sequence[int]:
-    return (given,) if isinstance(given, int) else given
-
-
-def _group_norm(call: FunctionCall) -> Tensor:
-    given = call.given("input", "num_groups", "weight", "bias", "eps")
-    x = given["input"]
-    grouped = x.unflatten(1, (given["num_groups"], -1))
-    normalised = _normalised(grouped, tuple(range(2, grouped.ndim)), given.get("eps", 1e-5)).flatten(1, 2)
-    return _affine(normalised, *(_per_channel(given.get(name), x) for name in ("weight", "bias")))
-
-
-def _instance_norm(call: FunctionCall) -> Tensor:
-    names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
-    given = call.given(*names)
-    if not given.get("use_input_stats", True):  # running statistics are constants already
-        return call.function(*call.args, **call.kwargs)  # type: ignore[no-any-return]
-    x = given["input"]
-    normalised = _normalised(x, tuple(range(2, x.ndim)), given.get("eps", 1e-5))
-    return _affine(normalised, *(_per_channel(given.get(name), x) for name in ("weight", "bias")))
-
-
-def _per_channel(value: Tensor | None, like: Tensor) -> Tensor | None:
-    return None if value is None else value.view(-1, *[1] * (like.ndim - 2))
 
 
 # ------------------------------------------------------------------------------------------------- products, quotients
