@@ -27,7 +27,10 @@ def dictionary(
     ] = "topk",
     k: Annotated[
         int | None,
-        typer.Option(help="Number of active features at a position. Default: one sixteenth of all, at least 8."),
+        typer.Option(
+            help="Number of active features at a position, of topk and archetypal. Default: one sixteenth of all, at "
+            "least 8."
+        ),
     ] = None,
     per_image: Annotated[int, typer.Option(help="Random positions of each image whose activations are used.")] = 64,
     steps: Annotated[int, typer.Option(help="Steps of topk and archetypal, of 1024 activations each.")] = 3000,

@@ -158,7 +158,10 @@ class NetworkOptions(UntrainedOptions):
 
     weights: Annotated[
         str,
-        typer.Option(help="default (the model's own), none (random), or a safetensors or state_dict FILE."),
+        typer.Option(
+            help="default (the model's own), none (random; a network of your own keeps its weights), or a safetensors "
+            "or state_dict FILE."
+        ),
     ] = "default"
 
     def load(self, *, smooth_pools: bool = False, accept_any_size: bool = False) -> fv.Network:

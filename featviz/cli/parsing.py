@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from featviz.interfaces import Size
     from featviz.network.execution import Precision
 
+TABLES = (".csv", ".tsv")
+"""Endings of tables, whose lines are more than a name."""
 MAX_DIGITS = 12
 """Largest number of digits of a size or channel."""
 MAX_CHANNELS = 1_000_000
@@ -151,12 +153,14 @@ def read_class_names(file: Path) -> list[str] | dict[int, str]:
         file: A text or JSON file.
 
     Raises:
-        SettingError: The file is missing, or holds no names, or one is empty.
+        SettingError: The file is missing or a table, holds no names or an index twice, or a name is empty.
     """
     is_json = file.suffix.lower() == ".json"
+    if file.suffix.lower() in TABLES:
+        raise fv.SettingError(f"{file} is a table; give class names as one name per line (.txt), or as JSON")
     try:
         text = file.read_text(encoding="utf-8-sig")
-        found = json.loads(text) if is_json else text.rstrip().splitlines()
+        found = json.loads(text, object_pairs_hook=_once) if is_json else text.rstrip().splitlines()
     except (OSError, ValueError) as error:
         raise fv.SettingError(f"cannot read class names from {file}; give a file with one name per line") from error
     names = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
@@ -169,6 +173,14 @@ def read_class_names(file: Path) -> list[str] | dict[int, str]:
     if isinstance(found, dict):
         return {key: name.strip() for key, name in found.items()}
     return [name.strip() for name in found]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object whose keys are all different."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
 
 
 def _is_number(text: str) -> bool:

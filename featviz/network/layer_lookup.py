@@ -71,10 +71,13 @@ def _problem_of_logits(network: Network, unclear: bool) -> str:
     if OUTPUT in network.heads and unclear:
         several = ", ".join(f"{name} of {row.channels}" for name, row in network.probed.outputs.items())
         first = next(iter(network.probed.outputs))
-        return f"{network.label} outputs {several}; say which are the class logits: heads={{{first!r}: class names}}"
+        return (
+            f"{network.label} outputs {several}; say which are the class logits: heads={{{first!r}: class names}} "
+            f"(--head {first})"
+        )
     if OUTPUT not in network.heads:
         options = " or ".join(f"logit:NAME@{head}" for head in network.heads)
-        return f"the network has several heads; name the one whose class is meant: {options}"
+        return f"the network has several heads; name the one whose class is meant: {options}; or choose one with --head"
     return _problem(network, OUTPUT)
 
 

@@ -121,12 +121,13 @@ class LayerTable:
     Args:
         layers: The layers by name.
         fields: Receptive fields by layer name, for feature maps.
+        has_logits: Whether it is known that the output holds the class logits.
     """
 
     HEADER = ("layer", "kind", "shape", "channels", "field px", "stride px")
 
-    def __init__(self, layers: dict[str, Layer], fields: dict[str, ReceptiveField]) -> None:
-        self.layers, self.fields = layers, fields
+    def __init__(self, layers: dict[str, Layer], fields: dict[str, ReceptiveField], *, has_logits: bool = True) -> None:
+        self.layers, self.fields, self.has_logits = layers, fields, has_logits
 
     @property
     def shown(self) -> list[str]:
@@ -142,7 +143,7 @@ class LayerTable:
         own = [name for name in self.shown if name and self.layers[name].base is None]
         maps = [name for name in own if self.layers[name].has_positions]
         runs = [list(run) for _, run in groupby(maps, key=lambda name: self.layers[name].map_size)]
-        found: set[str] = {name for name in self.shown if not name or self.layers[name].base is not None}
+        found = {name for name in self.shown if (self.layers[name].base is not None if name else self.has_logits)}
         for run in runs:
             parts = len(run) // LONG_RUN + 1
             found |= {run[len(run) * (i + 1) // parts - 1] for i in range(parts)}

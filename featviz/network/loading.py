@@ -116,13 +116,33 @@ def load(
     if input_size is not None:
         given["size"] = check_size("input_size", input_size, len(network.size))
     heads = network.given_heads
-    if OUTPUT in network.heads and (head is not None or classes is not None):
-        heads = {network.head if head is None else head: tuple(network.classes if classes is None else classes)}
+    if head is not None or classes is not None:
+        heads = _chosen_head(network, head, classes)
     network.module.to(_device(device))
     network = network.with_input(**given) if given else network
     return network._labelled(
         model, str(weights), heads, outputs or network.outputs, smooth_pools or network.smooth_pools
     )
+
+
+def _chosen_head(network: Network, head: str | None, classes: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+    """Return the only head of a network, and its class names.
+
+    Args:
+        network: The network, with one head or several.
+        head: Layer or output of the head; `None` for that of the network.
+        classes: Class names; `None` for those of the network.
+
+    Raises:
+        SettingError: The network has several heads, and `head` does not say whose class names are given.
+    """
+    if OUTPUT in network.heads:
+        return {network.head if head is None else head: tuple(network.classes if classes is None else classes)}
+    if head is None:
+        raise SettingError(
+            f"{network.label} has the heads {', '.join(network.heads)}; give head (--head) as well as the class names"
+        )
+    return {head: tuple(network.heads.get(head, ()) if classes is None else classes)}
 
 
 def models() -> list[str]:

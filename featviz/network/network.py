@@ -304,7 +304,8 @@ class Network:
         """
         size = self.size if size is None else check_size("size", size, len(self.size))
         if size == self.size:
-            return LayerTable(self.table, self.receptive_fields())
+            is_clear = OUTPUT not in self.table or not is_ambiguous(self, self.table[OUTPUT])
+            return LayerTable(self.table, self.receptive_fields(), has_logits=is_clear)
         self.check_size(size)
         return self.with_input(size=size).layers()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection
+import pickle
+import re
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +15,9 @@ from torch import Tensor, nn
 from featviz.errors import WeightsError
 from featviz.io import is_file
 
-STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net")
+STATE_DICT_KEYS = (
+    "state_dict", "model_state_dict", "model", "net", "ema_state_dict", "model_ema", "ema", "params_ema", "params",
+)  # fmt: skip
 """Keys under which training scripts save the state_dict in a checkpoint."""
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
 """Prefixes that nn.DataParallel, torch.compile and Lightning put before the names of weights."""
@@ -44,16 +49,28 @@ def read_weights(path: Path, skip: int = 0) -> dict[str, Tensor]:
         content = io.BytesIO(path.read_bytes()[skip:]) if skip else path
         found = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # each format raises errors of its own types
-        raise WeightsError(
-            f"cannot read weights from {path}; give a safetensors or state_dict file "
-            "(a pickled module is not read, since it could run code)"
-        ) from error
+        raise WeightsError(f"cannot read weights from {path}: {_why_unreadable(error)}") from error
     for key in STATE_DICT_KEYS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise WeightsError(f"{path} contains no state_dict; save one with torch.save(module.state_dict(), ...)")
+    is_state = isinstance(found, dict) and all(isinstance(key, str) for key in found)
+    if not is_state or not all(isinstance(value, Tensor) for value in found.values()):
+        listed = f" under {', '.join(STATE_DICT_KEYS)}; it has {_first_keys(list(map(str, found)))}" if is_state else ""
+        raise WeightsError(f"{path} contains no state_dict{listed}; save one with torch.save(module.state_dict(), ...)")
+    for key, value in found.items():
+        if value.is_quantized or value.layout != torch.strided:
+            kind = "quantized" if value.is_quantized else "sparse"
+            raise WeightsError(f"{path} holds {kind} weights ({key}); save them dense, in floating point")
     return found
+
+
+def _why_unreadable(error: Exception) -> str:
+    """Return why a file cannot be read, and what to do."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return "it is damaged or of another format; give a safetensors or state_dict file"
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    named = found[1] if found else "a pickled object"
+    return f"it holds {named}, and only tensors are read, since objects could run code; save module.state_dict() alone"
 
 
 def load_weights(
@@ -84,9 +101,11 @@ def load_weights(
     weights = _unwrapped(weights, own)
     weights = {key: value for key, value in weights.items() if key in own or not key.startswith(optional_prefixes)}
     differences = {
-        "missing": [key for key in own if key not in weights and not key.endswith("num_batches_tracked")],
+        "missing": [key for key in own if key not in weights and not _is_optional(key, own, weights)],
         "not in the model": [key for key in weights if key not in own],
-        "of another shape": [key for key in own if key in weights and own[key].shape != weights[key].shape],
+        "of another shape": [key for key in own if key in weights and _shape(own[key]) != _shape(weights[key])],
+        "of another type": [key for key in own if key in weights and _is_of_another_type(own[key], weights[key])],
+        "NaN or infinite": [key for key, _ in module.named_parameters() if key in weights and _is_broken(weights[key])],
     }
     listed = [f"{len(keys)} {kind} ({_first_keys(keys)})" for kind, keys in differences.items() if keys]
     if listed:
@@ -111,6 +130,31 @@ def _unwrapped(weights: dict[str, Tensor], own: Collection[str]) -> dict[str, Te
             return weights
         found = {key.removeprefix(prefix): value for key, value in found.items()}
     return found
+
+
+def _is_optional(key: str, own: Mapping[str, Any], weights: Collection[str]) -> bool:
+    """Whether a key of a module may be missing: it is no weight, or shares its memory with one that is there."""
+    value = own[key]
+    if key.endswith(("num_batches_tracked", "_extra_state")) or not isinstance(value, Tensor) or not value.numel():
+        return not isinstance(value, Tensor) or key.endswith(("num_batches_tracked", "_extra_state"))
+    given = (own[other] for other in weights if other in own)
+    return any(
+        isinstance(other, Tensor) and other.data_ptr() == value.data_ptr() and other.shape == value.shape
+        for other in given
+    )
+
+
+def _shape(value: Any) -> Any:
+    return value.shape if isinstance(value, Tensor) else None
+
+
+def _is_of_another_type(own: Any, given: Tensor) -> bool:
+    """Whether numbers would lose their meaning: whole or complex numbers for weights in floating point."""
+    return isinstance(own, Tensor) and own.is_floating_point() and not given.is_floating_point()
+
+
+def _is_broken(weight: Tensor) -> bool:
+    return weight.is_floating_point() and not bool(weight.isfinite().all())
 
 
 def _first_keys(keys: list[str]) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from featviz.checks import check_kind, check_number, check_size
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Size, as_size, show_size
-from featviz.io import parts_of, read_samples
+from featviz.io import images_in, parts_of, read_samples
 from featviz.io.array import as_tuples
 from featviz.io.folders import middle, read_photographs, warn_of_skipped
 from featviz.network import InputSpec, Network
@@ -124,6 +124,8 @@ def _check_sizes(size: int | Size | None, channels: int | None, spec: InputSpec 
 
 def _squares(images: str | Path | Iterable[Tensor], channels: int, size: Size) -> Iterable[Tensor]:
     if isinstance(images, str | Path):
+        if channels not in (1, 3) and any(file.suffix.lower() != ".npy" for file in images_in(Path(images))):
+            raise SettingError(f"channels must be 1 or 3 for image files, got {channels}; give .npy files for others")
         photographs = read_photographs(images, size=size, channels=channels, skipped=warn_of_skipped)
         return (image for _, image in photographs)
     return (middle(image, channels, size) for image in _tensors(images, "(channels, h, w)"))

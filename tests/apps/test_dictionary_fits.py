@@ -262,11 +262,12 @@ def test_an_interrupted_collection_continues(net, photos, monkeypatch):
 @pytest.mark.parametrize("kind", ["topk", "archetypal", "nmf", "pca", "kmeans"])
 def test_every_kind_can_be_fitted_attached_and_rendered(net, photos, kind):
     layer = "relu" if kind == "nmf" else "conv2"
-    made = fv.fit_dictionary(net, photos, layer, features=6, kind=kind, steps=20, k=2, **QUIET)
+    more = {"k": 2} if kind in ("topk", "archetypal") else {}
+    made = fv.fit_dictionary(net, photos, layer, features=6, kind=kind, steps=20, **more, **QUIET)
     assert (made.features, made.layer) == (6, layer)
     assert {"explained_variance", "l0", "dead"} <= made.facts.keys()
     assert ("stability" in made.facts) == (kind != "pca")
-    assert made == fv.fit_dictionary(net, photos, layer, features=6, kind=kind, steps=20, k=2, **QUIET)
+    assert made == fv.fit_dictionary(net, photos, layer, features=6, kind=kind, steps=20, **more, **QUIET)
     attached = net.with_dictionary(layer, made)
     assert fv.score(attached, f"{layer}~3", torch.rand(1, 3, 32, 32)).shape == (1, 1)
 
@@ -343,3 +344,10 @@ def test_the_command_writes_a_dictionary_that_others_use(photos, capsys):
         capsys.readouterr().err.splitlines()[-1]
         == "featviz: kind must be topk, archetypal, nmf, pca, kmeans, got 'sae'"
     )
+
+
+@pytest.mark.parametrize("kind", ["pca", "nmf", "kmeans"])
+def test_a_number_of_active_features_is_for_trained_kinds(kind, net, photos):
+    with pytest.raises(fv.SettingError) as caught:
+        fv.fit_dictionary(net, photos, "conv2", kind=kind, features=3, k=2)
+    assert str(caught.value) == f"k is the number of active features of topk and archetypal, and {kind} has none"

@@ -254,3 +254,37 @@ def test_the_crop_of_a_token_is_its_patch(kind, tmp_path):
         row, column = map(int, place.file.stem.split("-"))
         top, bottom, left, right = (edge / scale for edge in place.box)
         assert top <= 8 * row + 4 < bottom and left <= 8 * column + 4 < right and bottom - top <= 16, place
+
+
+class Repeated(nn.Module):
+    """A convolution that runs three times, and means as a second output."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.conv(self.conv(self.stem(x)).relu())
+        x = self.conv(x)
+        return {"logits": self.head(x.mean((2, 3))), "means": x.mean((2, 3))}
+
+
+@pytest.mark.filterwarnings("ignore:skipped 1 file:featviz.FeatvizWarning")
+def test_calls_of_a_module_and_outputs_are_layers_in_every_app(folder, tmp_path):
+    net = fv.Network(Repeated().eval(), size=32, mean=(0.5,) * 3, std=(0.5,) * 3, heads={"output.logits": ()})
+    given = {"size": 16, "steps": 2, "progress": None}
+    for layer in ("conv#2", "output.means"):
+        assert fv.examples(net, folder, layer, [0]).places(0)
+        swept = fv.sweep(net, tmp_path / "sweep", layer, channels=[0], **given)
+        assert len(swept.pages) == 2
+        fv.unit(net, f"{layer}:1", folder, **given).save(tmp_path / "unit.html")
+        found = fv.diff(net, net, folder, layers=[layer], steps=1)
+        assert found.layers == ((layer,), (layer,))
+    titles = (tmp_path / "sweep" / "index.html").read_text()
+    assert titles.index("conv#2") < titles.index("output.means")
+    image = torch.rand(1, 3, 32, 32)
+    fv.blocks(net, image[0], ["conv", "conv#2"], tmp_path / "blocks", cells=2, groups=1, steps=2)
+    assert fv.explain(net, image, "logit:1", "gradcam", layer="conv#2").map.shape == (1, 32, 32)
+    assert fv.explain(net, image, "conv#3:1", "gradcam", layer="conv#1").map.shape == (1, 32, 32)
+    with pytest.raises(fv.SettingError, match="^layer must have positions and not come after conv#1:1, got 'conv'"):
+        fv.explain(net, image, "conv#1:1", "gradcam", layer="conv")

@@ -12,7 +12,15 @@ from command_line import COMMANDS, help_of, printed
 import featviz as fv
 from featviz.cli import app, main
 from featviz.cli.options import JudgeOptions, PageStepsOptions, StepsOptions
-from featviz.cli.parsing import find_classes, read_channels, read_image_size, read_numbers, read_range, read_size
+from featviz.cli.parsing import (
+    find_classes,
+    read_channels,
+    read_class_names,
+    read_image_size,
+    read_numbers,
+    read_range,
+    read_size,
+)
 
 
 def test_render_has_the_defaults_of_the_functions():
@@ -206,3 +214,15 @@ def test_a_judge_is_loaded_from_its_own_options():
     options = JudgeOptions(judge_input_size="72", judge_channel_order="bgr", judge_weights="none")
     judge = options.load("motifnet", "cpu")
     assert (judge.size, judge.input.channel_order, judge.weights) == ((72, 72), "BGR", "none")
+
+
+@pytest.mark.parametrize("content", ["index,name\n0,ant\n", "ant\nbee\n"])
+def test_tables_of_class_names_and_repeated_indices_are_refused(content, tmp_path):
+    (tmp_path / "c.csv").write_text(content)
+    with pytest.raises(fv.SettingError) as caught:
+        read_class_names(tmp_path / "c.csv")
+    message = f"{tmp_path / 'c.csv'} is a table; give class names as one name per line (.txt), or as JSON"
+    assert str(caught.value) == message
+    (tmp_path / "c.json").write_text('{"0": "ant", "0": "bee"}')
+    with pytest.raises(fv.SettingError, match="^cannot read class names from"):
+        read_class_names(tmp_path / "c.json")

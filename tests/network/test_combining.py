@@ -49,11 +49,13 @@ def test_no_hooks_stay_on_the_modules(pair):
     [
         (
             "logit:cat",
-            "the network has several heads; name the one whose class is meant: logit:NAME@first or logit:NAME@second",
+            "the network has several heads; name the one whose class is meant: logit:NAME@first or logit:NAME@second; "
+            "or choose one with --head",
         ),
         (
             "logit:3",
-            "the network has several heads; name the one whose class is meant: logit:NAME@first or logit:NAME@second",
+            "the network has several heads; name the one whose class is meant: logit:NAME@first or logit:NAME@second; "
+            "or choose one with --head",
         ),
         ("logit:cat@second", "no class 'cat'"),
         ("logit:cat@third", "no layer 'third' in _Combined"),

@@ -179,3 +179,39 @@ def test_code_that_ends_the_process_is_named(tmp_path):
     with pytest.raises(TypeError) as caught:
         fv.load(f"{tmp_path}/script.py:net")
     assert caught.value.__notes__ == [f"while running {tmp_path}/script.py:net"]
+
+
+TWO_HEADS = """
+import torch
+from torch import nn
+import featviz as fv
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.one, self.two = nn.Conv2d(3, 4, 3), nn.Linear(4, 3), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.conv(x).mean((2, 3))
+        return {"one": self.one(x), "two": self.two(x)}
+
+def net():
+    heads = {"output.one": ("a", "b", "c"), "output.two": ("d", "e")}
+    return fv.Network(Two(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3, heads=heads)
+"""
+
+
+def test_one_of_several_heads_is_chosen(tmp_path):
+    (tmp_path / "two.py").write_text(TWO_HEADS)
+    model, images = f"{tmp_path}/two.py:net", torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    both, one = fv.load(model), fv.load(model, head="output.one")
+    assert one.classes == ("a", "b", "c") and list(both.heads) == ["output.one", "output.two"]
+    assert torch.equal(fv.score(one, "logit:b", images), fv.score(both, "logit:b@output.one", images))
+    named = fv.load(model, head="output.two", classes=["x", "y"])
+    assert torch.equal(fv.score(named, "logit:y", images), fv.score(both, "logit:e@output.two", images))
+    with pytest.raises(fv.SettingError) as caught:
+        fv.load(model, classes=["x", "y"])
+    message = "Two has the heads output.one, output.two; give head (--head) as well as the class names"
+    assert str(caught.value) == message
+    with pytest.raises(fv.AddressError, match="^heads names 'nosuch', no layer or output of"):
+        fv.load(model, head="nosuch").layers()

@@ -137,7 +137,10 @@ def test_another_head_has_other_cached_results():
 @pytest.mark.filterwarnings("ignore:.*class names, so names may:featviz.FeatvizWarning")
 def test_several_outputs_without_class_names_ask_for_the_head(images):
     net = net_of(Pair())
-    asks = "Pair outputs output.0 of 8, output.1 of 4; say which are the class logits: heads={'output.0': class names}"
+    asks = (
+        "Pair outputs output.0 of 8, output.1 of 4; say which are the class logits: heads={'output.0': class names} "
+        "(--head output.0)"
+    )
     for call in (
         lambda: fv.render(net, "logit:2", steps=1),
         lambda: fv.score(net, ["prob:2"], images),
@@ -148,6 +151,7 @@ def test_several_outputs_without_class_names_ask_for_the_head(images):
         assert message(call) == asks
     # As many names as neither output has numbers do not tell, either.
     assert message(lambda: fv.score(net_of(Pair(), classes=EMOTIONS), ["logit:joy"], images)) == asks
+    assert not any(line.startswith("logit") and line.endswith("*") for line in str(net.layers()).splitlines())
     # Each output has an address of its own.
     embedding, logits, _ = parts(net, images)
     acts = net.capture(images, ["output.0", "output.1"])
@@ -231,7 +235,8 @@ def test_two_heads_are_named_in_the_address(images):
     found = fv.score(net, ["logit:cat@head", "prob:awe@emo"], images)
     torch.testing.assert_close(found, torch.stack([objects[:, 2], feelings.softmax(1)[:, 2]], 1))
     assert message(lambda: fv.score(net, ["logit:cat"], images)) == (
-        "the network has several heads; name the one whose class is meant: logit:NAME@head or logit:NAME@emo"
+        "the network has several heads; name the one whose class is meant: logit:NAME@head or logit:NAME@emo; "
+        "or choose one with --head"
     )
     by_output = net_of(Emotions(), heads={"output.objects": NAMES, "output.feeling": EMOTIONS})
     found = fv.score(by_output, [fv.objectives.Logit("cat", "output.objects")], images)

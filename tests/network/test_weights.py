@@ -5,7 +5,8 @@ import pickle
 import pytest
 import torch
 import toys
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
+from torch import nn
 
 import featviz as fv
 from featviz.network.weights import load_weights
@@ -46,7 +47,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     (tmp_path / "w.pt").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(fv.WeightsError, match=r"cannot read weights from .*w.pt; .* \(a pickled module is not read"):
+    with pytest.raises(fv.WeightsError, match=r"^cannot read weights from .*w.pt: it is damaged or of another format"):
         load_weights(toys.Plain(), tmp_path / "w.pt")
     assert not (tmp_path / "ran").exists()
 
@@ -97,3 +98,82 @@ def test_googlenet_loads_files_with_and_without_auxiliary_heads(tmp_path, heads)
     net = fv.load("googlenet", weights=tmp_path / "w.pt", device="cpu")
     assert net.module.transform_input
     assert torch.equal(net.module.fc.weight, state["fc.weight"])
+
+
+def reason(state, tmp_path, module=None):
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(fv.WeightsError) as caught:
+        load_weights(module or toys.Plain(), tmp_path / "w.pt")
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{tmp_path / 'w.pt'} ")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of PyTorch, about sparse and quantized tensors
+def test_weights_that_are_no_dense_floating_point_numbers_are_refused(tmp_path):
+    bias = STATE["head.bias"]
+    whole, imaginary = bias.to(torch.int8), bias.to(torch.complex64)
+    broken = torch.where(torch.arange(len(bias)) == 1, torch.nan, bias)
+    listed = "does not fit Plain: 1 {} (head.bias); give weights of the same model"
+    for given, kind in ((whole, "of another type"), (imaginary, "of another type"), (broken, "NaN or infinite")):
+        assert reason(STATE | {"head.bias": given}, tmp_path) == listed.format(kind)
+    sparse, quantized = bias.to_sparse(), torch.quantize_per_tensor(bias, 0.1, 0, torch.qint8)
+    for given, kind in ((sparse, "sparse"), (quantized, "quantized")):
+        expected = f"holds {kind} weights (head.bias); save them dense, in floating point"
+        assert reason(STATE | {"head.bias": given}, tmp_path) == expected
+    assert reason({1: bias}, tmp_path).startswith("contains no state_dict; save one with")
+    found = reason({"epoch": 3, "weights": STATE}, tmp_path)
+    assert "it has epoch, weights; save one with torch.save(module.state_dict(), ...)" in found
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "ema", "ema_state_dict", "params"])
+def test_the_state_dict_of_a_checkpoint_is_found(key, tmp_path):
+    torch.save({"epoch": 3, key: STATE}, tmp_path / "w.pt")
+    module = toys.Plain()
+    load_weights(module, tmp_path / "w.pt")
+    assert torch.equal(module.conv1.weight, STATE["conv1.weight"])
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.two.weight = self.one.weight
+
+
+class WithState(Tied):
+    """Its state holds more than tensors."""
+
+    def get_extra_state(self):
+        return {"version": 3}
+
+    def set_extra_state(self, state):
+        assert state == {"version": 3}
+
+
+def test_weights_that_share_memory_may_be_saved_once(tmp_path):
+    made, module = Tied(), WithState()
+    save_model(made, str(tmp_path / "w.safetensors"))
+    load_weights(module, tmp_path / "w.safetensors")
+    assert torch.equal(module.two.weight, made.two.weight) and torch.equal(module.two.bias, made.two.bias)
+    state = {key: value for key, value in made.state_dict().items() if key != "one.bias"}
+    assert "1 missing (one.bias)" in reason(state, tmp_path, WithState())
+
+
+def test_why_a_file_cannot_be_read(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
+    whole = (tmp_path / "module.pt").read_bytes()
+    for name, content in (("cut.pt", whole[:300]), ("empty.pt", b""), ("text.pt", b"hello world")):
+        (tmp_path / name).write_bytes(content)
+    for name, why in {
+        "module.pt": "it holds torch.nn.modules.linear.Linear, and only tensors are read, since objects could run "
+        "code; save module.state_dict() alone",
+        **dict.fromkeys(
+            ("cut.pt", "empty.pt", "text.pt"),
+            "it is damaged or of another format; give a safetensors or state_dict file",
+        ),
+    }.items():
+        with pytest.raises(fv.WeightsError) as caught:
+            load_weights(toys.Plain(), tmp_path / name)
+        assert str(caught.value) == f"cannot read weights from {tmp_path / name}: {why}"

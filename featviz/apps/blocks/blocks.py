@@ -21,7 +21,7 @@ from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.inputs import separate_inputs
 from featviz.apps.shared.predictions import predict
-from featviz.apps.shared.probe import check_layers
+from featviz.apps.shared.probe import check_layers, in_network_order
 from featviz.engine import entry_point
 from featviz.errors import warn
 from featviz.io import GivenImage, Store, auto_bar, is_folder, slug
@@ -112,7 +112,7 @@ def blocks(
     pixels = as_images(network, image)
     probabilities = predict(network, pixels)[0]
     shown = _shown_classes(network, classes, probabilities)
-    names = sorted(check_layers(network, layers), key=list(network.table).index)
+    names = in_network_order(network, check_layers(network, layers))
     try:
         parts = take_apart(network, pixels, names, shown, most=cells, groups=groups)
     except ImportError as error:

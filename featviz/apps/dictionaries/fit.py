@@ -133,6 +133,8 @@ def _check(
     check_seed(seed)
     if kind == "pca" and features > channels:
         raise fv.SettingError(f"pca has at most as many features as the layer has channels, {channels}, got {features}")
+    if k is not None and kind not in TRAINED:
+        raise fv.SettingError(f"k is the number of active features of {' and '.join(TRAINED)}, and {kind} has none")
     count = max(SMALLEST_K, features // FEATURES_PER_CODE) if k is None else as_whole("k", k)
     count = min(count, features) if k is None else count
     if not 1 <= count <= features:

@@ -106,7 +106,7 @@ def choose_layers(
         layers, others = (common, common) if common else suggested
         second_layers = others if second_layers is None else second_layers
     elif second_layers is None:
-        missing = [name for name in layers if name not in ("logit", *second.table)]
+        missing = [name for name in layers if name != "logit" and not _has(second, name)]
         if missing:
             raise fv.AddressError(
                 f"no layer {missing[0]!r} in {second.label}; give its own layers, as second_layers=[...] or "
@@ -117,6 +117,15 @@ def choose_layers(
         if not names:
             raise fv.AddressError(f"no layer with positions in {network.label}; give layers, such as a vector's")
     return Layers.of(first, layers), Layers.of(second, second_layers)
+
+
+def _has(network: fv.Network, layer: str) -> bool:
+    """Whether a network has a layer, an output or a call of a module with this name."""
+    try:
+        network.layer(layer)
+    except fv.AddressError:
+        return False
+    return True
 
 
 def _suggested(network: fv.Network) -> list[str]:

@@ -236,7 +236,7 @@ class Examples:
     @cached_property
     def _grid(self) -> tuple[int, ...] | None:
         """Number of the layer's positions along each axis; `None` where it has none."""
-        found = self.network.table[self.layer]
+        found = self.network.layer(self.layer)
         return found.map_size if found.layout.kind == "map" else found.layout.grid(self.network.size)
 
     @cached_property
@@ -267,7 +267,7 @@ class Examples:
     def _box(self, position: int) -> Box:
         """Return the receptive field of a position in px: the whole photograph for a class token or a vector."""
         size, grid, field = self.network.size, self._grid, self.receptive_field
-        layout = self.network.table[self.layer].layout
+        layout = self.network.layer(self.layer).layout
         cells: Sequence[int] | None = layout.cell(position, size)
         if layout.kind == "map" and grid:
             cells = [int(each) for each in np.unravel_index(position, grid)]

@@ -120,7 +120,7 @@ def evidence(
         )
     name = _contributing_layer(network, network.name_of(layer))
     files = sum(1 for _ in inputs_in(photographs, network.input)) if progress else 0
-    classes, channels = network.table[OUTPUT].channels, network.table[name].channels
+    classes, channels = network.table[OUTPUT].channels, network.layer(name).channels
     per_class, count, total = torch.zeros(classes), torch.zeros(classes, channels), torch.zeros(classes, channels)
     skipped = SkippedFiles(Path(photographs))
     for batch in image_batches(

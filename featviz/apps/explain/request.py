@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -50,9 +51,10 @@ class AttributionRequest:
     def spatial_layers(self) -> list[str]:
         """Layers with more than one position, in execution order, up to the last one that the target reads."""
         names = list(self.network.table)
-        read = [names.index(layer) for layer in self.target.layers if layer in self.network.table]
-        last = max(read, default=len(names) - 1)
-        return [name for name in names[: last + 1] if _is_spatial(self.network, name)]
+        # The row of a module that runs several times is that of its last call, so an earlier call comes before it.
+        ends = {name: i + 1 for i, name in enumerate(names)} | {f"{name}#": i for i, name in enumerate(names)}
+        read = [ends.get(re.sub(r"#\d+$", "#", layer), len(names)) for layer in self.target.layers]
+        return [name for name in names[: max(read, default=len(names))] if _is_spatial(self.network, name)]
 
     def spatial_layer(self, layer: str | None) -> str:
         """Check that a layer can be attributed to, or choose one.
@@ -74,7 +76,8 @@ class AttributionRequest:
                     f"{self.network.label} has no layer with positions before {self.target}; choose a later target"
                 )
             return layers[-1]
-        if layer in layers:
+        is_call = layer in self.network.probed.calls and _is_spatial(self.network, layer)
+        if layer in layers or is_call:  # whether a call comes after the target is seen by its gradient
             return layer
         with self.network.session([layer]):  # raises AddressError if there is no such layer
             hint = f"the last such layer is {layers[-1]!r}" if layers else f"{self.network.label} has no such layer"
@@ -189,5 +192,5 @@ def scores_of(
 
 def _is_spatial(network: Network, layer: str) -> bool:
     """Whether a layer is a feature map of more than one position, or tokens on a patch grid."""
-    found = network.table[layer]
+    found = network.layer(layer)
     return found.layout.patch is not None or (found.layout.kind == "map" and math.prod(found.map_size) > 1)

@@ -21,7 +21,7 @@ from featviz.apps.shared.batches import Backend, rendered_names
 from featviz.apps.shared.classes import class_title, network_title
 from featviz.apps.shared.diverse import diverse_objective
 from featviz.apps.shared.page import MAX_SLUG, pluralize
-from featviz.apps.shared.probe import check_channels
+from featviz.apps.shared.probe import check_channels, in_network_order
 from featviz.apps.shared.unit_lookup import objective_of
 from featviz.apps.units.labels import read_rows
 from featviz.apps.units.responses import Responses, read_responses
@@ -174,7 +174,7 @@ def _check_neurons(network: fv.Network, layers: Sequence[str]) -> None:
         SettingError: A layer has none.
     """
     for layer in layers:
-        if layer in network.table and network.table[layer].layout.kind == "vector":
+        if network.layer(layer).layout.kind == "vector":
             name = layer or "logit"
             raise fv.SettingError(f"layer {name!r} has no positions and so no neurons; leave out neurons or the layer")
 
@@ -256,7 +256,7 @@ def _write_layer(
     ]
     cards = with_earlier_cards(rendered, page, network, cards, album.cards, titles)
     count = sum(bool(card.images) for card in cards)
-    row = network.table[layer]
+    row = network.layer(layer)
     units = "channels" if row.base is None else "features"
     about = f"{count} of {row.channels} {units} of {network_title(network)}"
     wide = len(network.size) != 2
@@ -291,7 +291,7 @@ def _layer_cards(network: fv.Network, store: Store) -> list[Card]:
     """Return cards that link to the pages of the network's layers, also of earlier sweeps, in the network's order."""
     notes = [store.read_json(f"layers/{name}") for name in store.names("layers") if name.endswith(".json")]
     by_layer = {note["layer"]: note for note in notes if _is_note(note) and note["network"] == network.fingerprint}
-    return [_layer_card(store, by_layer[layer]) for layer in network.table if layer in by_layer]
+    return [_layer_card(store, by_layer[layer]) for layer in in_network_order(network, by_layer)]
 
 
 def _is_note(note: Any) -> bool:

@@ -89,6 +89,22 @@ def check_positions(network: Network, layer: str) -> tuple[int, ...]:
     return tuple(probe(network, [layer]).as_map(layer).shape[2:])
 
 
+def in_network_order(network: Network, layers: Iterable[str]) -> list[str]:
+    """Return names of layers in the order of the network; calls of a module by their number, further outputs last.
+
+    Args:
+        network: The network.
+        layers: Names of layers, such as `"stage2"`, `"stage2#1"` or `"output.mask"`.
+    """
+    names = list(network.table)
+
+    def place(layer: str) -> tuple[int, str]:
+        module = layer.partition("#")[0]
+        return (names.index(module) if module in names else len(names)), layer
+
+    return sorted(layers, key=place)
+
+
 def check_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
     """Return names of layers without repetitions, and check that they have positions.
 
