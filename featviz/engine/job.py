@@ -166,7 +166,7 @@ class Job:
 
     @property
     def packing(self) -> dict[str, Any]:
-        """Shapes by which several packed inputs are told apart; empty for one input."""
+        """Shapes needed to unpack several inputs; empty for one input."""
         return {"shapes": self.param.shapes} if isinstance(self.param, InputParams) else {}
 
     @property

@@ -135,13 +135,10 @@ def _unwrapped(weights: dict[str, Tensor], own: Collection[str]) -> dict[str, Te
 def _is_optional(key: str, own: Mapping[str, Any], weights: Collection[str]) -> bool:
     """Whether a key of a module may be missing: it is no weight, or shares its memory with one that is there."""
     value = own[key]
-    if key.endswith(("num_batches_tracked", "_extra_state")) or not isinstance(value, Tensor) or not value.numel():
-        return not isinstance(value, Tensor) or key.endswith(("num_batches_tracked", "_extra_state"))
-    given = (own[other] for other in weights if other in own)
-    return any(
-        isinstance(other, Tensor) and other.data_ptr() == value.data_ptr() and other.shape == value.shape
-        for other in given
-    )
+    if not isinstance(value, Tensor) or key.endswith(("num_batches_tracked", "_extra_state")):
+        return True
+    given = [own[other] for other in weights if isinstance(own.get(other), Tensor)]
+    return any(value.numel() and same.data_ptr() == value.data_ptr() and same.shape == value.shape for same in given)
 
 
 def _shape(value: Any) -> Any:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from featviz.apps.shared.attention_functions import SOFTMAXES, multi_head_attention
+from featviz.apps.shared.attention_functions import FUSED_ARGUMENTS, SOFTMAXES, multi_head_attention
 from featviz.apps.shared.normalisations import BATCH_NORMALISATIONS, NORMALISATIONS
 from featviz.apps.shared.torch_functions import PRODUCTS, QUOTIENTS, functions_named
 from featviz.network import Rectifying
@@ -39,14 +39,12 @@ RESHAPES: Set[Function] = frozenset(
 )
 """Functions after which a gate is still a gate."""
 RECIPROCALS: Set[Function] = frozenset(functions_named("reciprocal rsqrt"))
-"""Functions that are constants: what normalises a value."""
+"""Functions whose results are constants, since they normalise other values."""
 MAX_POOLS: Set[Function] = frozenset(
     (F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)
 )
 ADAPTIVE_MAX_POOLS: Set[Function] = frozenset((F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d))
 CONSTANT_DENOMINATORS: Mapping[Function, Function] = {**NORMALISATIONS, **BATCH_NORMALISATIONS}
-ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
-"""Names of the arguments of `F.scaled_dot_product_attention`."""
 POOL_ARGUMENTS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 
 
@@ -102,7 +100,7 @@ class _Linearise(TorchFunctionMode):
             _, pre, _, gain, _ = args
             return _with_gradient_of(func(*args).detach(), gain * pre)
         if func is F.scaled_dot_product_attention:
-            given = dict(zip(ATTENTION, args, strict=False)) | kwargs
+            given = dict(zip(FUSED_ARGUMENTS, args, strict=False)) | kwargs
             return func(**given | {"query": given["query"].detach(), "key": given["key"].detach()})
         if func is F.multi_head_attention_forward:
             with self:  # its parts are replaced

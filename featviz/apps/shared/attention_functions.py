@@ -15,6 +15,8 @@ from featviz.errors import SettingError
 
 SOFTMAXES = frozenset((torch.softmax, Tensor.softmax, F.softmax, torch.special.softmax))
 """The functions that compute a softmax."""
+FUSED_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+"""Names of the arguments of `F.scaled_dot_product_attention`."""
 
 
 def fused_logits(
@@ -71,8 +73,7 @@ def mixed_values(weights: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         args: The positional arguments of the function.
         kwargs: Its keyword arguments.
     """
-    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
-    given = dict(zip(names, args, strict=False)) | kwargs
+    given = dict(zip(FUSED_ARGUMENTS, args, strict=False)) | kwargs
     value = given["value"]
     if given.get("enable_gqa"):
         value = value.repeat_interleave(weights.shape[-3] // value.shape[-3], -3)
