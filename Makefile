@@ -22,7 +22,7 @@ test: $(READY)  ## run the tests, except the slow and long ones
 test-slow: $(READY)  ## run the slow tests: trained networks, retraining, browser, Ray
 	$(PYTEST) --dist loadfile -m "slow and not long"
 
-test-long: $(READY)  ## run the long tests, for a release: whole batteries, of which the others run a part
+test-long: $(READY)  ## run the full versions of sampled tests, before a release
 	$(PYTEST) --dist worksteal -m long
 
 check: $(READY)  ## lint, type-check, and verify the direction of imports

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from featviz.apps.atlas.layout import lay_out, purity
 
 from featviz.apps.atlas.cells import cells_of
 from featviz.apps.atlas.collect import CLASSES, Collected
+from featviz.apps.shared.layout import lay_out, purity
 
 CENTERS = 300
 

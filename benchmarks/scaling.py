@@ -72,7 +72,7 @@ def measure(model: str, layer: str, images: int, size: int, steps: int) -> dict[
             until=steps,
             progress=lambda *_: marks.append(time.perf_counter()),
         )
-    estimate = re.search(r"take(?: about)? ([\d.]+) (MB|GB)\n$", logged.getvalue())
+    estimate = re.search(r"takes? about ([\d.]+) (MB|GB) of memory", logged.getvalue())
     return {
         "seconds": median(after - earlier for earlier, after in pairwise(marks[2:])) / images,
         "peak": most[0],

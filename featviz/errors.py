@@ -97,6 +97,16 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def kind_and_line(error: BaseException) -> str:
+    """Return the type of an error, and the first line of its message if it has one.
+
+    >>> kind_and_line(ValueError("too long")), kind_and_line(KeyError())
+    ('ValueError: too long', 'KeyError')
+    """
+    line = first_line(error)
+    return line if line == type(error).__name__ else f"{type(error).__name__}: {line}"
+
+
 def plain_spelling(name: str) -> str:
     """Return a name in lower case, without hyphens, underscores and spaces, to find it in any spelling.
 

@@ -571,6 +571,11 @@ class FiltersPixels(Protocol):
         """Whether the leaf tensors must be pixels, as params with the trait `pixels` declare."""
 
 
+def needs_pixels(optimizer: object) -> bool:
+    """Return whether an optimizer, or one that it contains, filters gradients over neighbouring pixels."""
+    return isinstance(optimizer, FiltersPixels) and optimizer.needs_pixels
+
+
 Progress = Callable[[int, int], None]
 """Called after every step with the number of steps done and the total number of steps."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from featviz.checks import check_kind, check_number
 from featviz.errors import SettingError, shown
-from featviz.interfaces import Leaves, Optimizer, Recordable, Stepper
+from featviz.interfaces import Leaves, Optimizer, Recordable, Stepper, needs_pixels
 from featviz.transforms.blur import gaussian_blur
 
 SYNONYMS = {"gradientascent": "Ascent", "sgd": "Ascent"}
@@ -32,7 +32,7 @@ class Adam:
     """Adam with a rate that decreases along half a cosine, and with decay towards the start.
 
     Each step also moves the leaf tensors a small fraction of the way back to their initial values. Features
-    without a lasting gradient fade, so that more steps make an image clearer without adding contrast.
+    without a lasting gradient fade, so that more steps do not keep raising the contrast.
 
     Args:
         lr: Rate of the first step, > 0. Its effect depends on the scale of the param's leaf tensors.
@@ -200,6 +200,11 @@ class Normalized:
 
     optimizer: Optimizer = Ascent()
 
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether the leaf tensors must be pixels, for the inner optimizer."""
+        return needs_pixels(self.optimizer)
+
     def __post_init__(self) -> None:
         """Check the inner optimizer."""
         _check_inner(self, self.optimizer)
@@ -225,6 +230,11 @@ class Clipped:
 
     most: float
     optimizer: Optimizer = Ascent()
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether the leaf tensors must be pixels, for the inner optimizer."""
+        return needs_pixels(self.optimizer)
 
     def __post_init__(self) -> None:
         """Check the limit."""

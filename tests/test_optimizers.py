@@ -6,6 +6,7 @@ import torch
 import toys
 
 import featviz as fv
+from featviz.interfaces import ParamTraits
 
 
 @pytest.mark.parametrize("betas", [(0.5, 0.9), (0.9, 0.999), (0.0, 0.0)])
@@ -177,5 +178,36 @@ def refused(net, objective, spatial, optimizer, size):
         fv.render(net, objective, param=image, optimizer=optimizer, steps=1)
     assert str(caught.value) == (
         f"{optimizer} needs images whose param optimises pixels, got {image} for {size} px; use "
-        "param.Image(spatial=param.Pixel()), or another optimizer"
+        "param.Image(spatial=param.Pixel()), or declare ParamTraits(pixels=True) for a param of your own"
     )
+
+
+@pytest.mark.parametrize("outer", [fv.optimizers.Normalized, lambda inner: fv.optimizers.Clipped(1.0, inner)])
+def test_inner_optimizers_need_pixels_too(outer):
+    with pytest.raises(fv.SettingError, match="needs images whose param optimises pixels"):
+        fv.render(toys.plain(), "conv2:1", optimizer=outer(fv.optimizers.Smoothed(1.0)), steps=1)
+    fv.render(toys.plain(), "conv2:1", param="pixel", optimizer=outer(fv.optimizers.Smoothed(1.0)), steps=1)
+
+
+def test_a_param_of_the_user_declares_its_pixels():
+    net, optimizer = toys.plain(), fv.optimizers.Smoothed(1.0)
+    with pytest.raises(fv.SettingError, match="or declare ParamTraits\\(pixels=True\\)"):
+        fv.render(net, "conv2:1", param=Canvas(), size=16, optimizer=optimizer, steps=1)
+    fv.render(net, "conv2:1", param=PixelCanvas(), size=16, optimizer=optimizer, steps=1)
+
+
+class Canvas:
+    """A spatial part of a user."""
+
+    def start(self, rng, channels, size):
+        return [0.01 * rng.normal(channels, *size)]
+
+    def fit(self, canvas):
+        return [canvas]
+
+    def canvas(self, leaves, size):
+        return leaves[0]
+
+
+class PixelCanvas(Canvas):
+    traits = ParamTraits(pixels=True)

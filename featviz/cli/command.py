@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -153,7 +154,13 @@ def _as_arguments(words: Sequence[str]) -> list[str]:
     own = [word for word in words[:end] if word != "--debug"]
     found = []
     for word, before in zip(own, ["", *own], strict=False):
-        start = "" if before in ("-o", "--output") or not is_negated(word) else "./" if os.path.lexists(word) else " "
+        start = (
+            ""
+            if before in ("-o", "--output") or not is_negated(word)
+            else "./"
+            if ":" not in word and os.path.lexists(word)
+            else " "
+        )
         found.append(start + word)
     return [*found, *words[end:]]
 
@@ -196,7 +203,13 @@ def _signals_as_ctrl_c() -> Iterator[None]:
         yield
         return
 
-    def interrupt(*_: object) -> None:
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+
+    def interrupt(number: int, _: object) -> None:
+        if number != signal.SIGTERM:  # the terminal has gone, and what is printed goes nowhere
+            for stream in terminals:
+                with Path(os.devnull).open("w") as nowhere:
+                    os.dup2(nowhere.fileno(), stream)
         raise KeyboardInterrupt
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has one

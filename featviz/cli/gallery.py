@@ -57,7 +57,7 @@ def gallery(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="Another model, as for --model, by which each class is recognised or not."),
+        typer.Option(help="Another model that classifies the images, as for --model."),
     ] = None,
     judge_options: JudgeOptions,
     matching: MatchOptions,

@@ -126,7 +126,7 @@ class UntrainedOptions(InputOptions, ModelOptions):  # the bases from the last t
     """Option group: a model and its input specification."""
 
     head: Annotated[
-        str | None, typer.Option(help="Layer or output that outputs the class logits. Default: found by their number.")
+        str | None, typer.Option(help="Layer or output with the class logits. Default: found by their number.")
     ] = None
     outputs: Annotated[
         str | None,
@@ -206,7 +206,7 @@ class JudgeOptions:
     ] = None
     judge_head: Annotated[
         str | None,
-        typer.Option(help="Layer or output of the judge that outputs the class logits. Default: found."),
+        typer.Option(help="Layer or output of the judge with the class logits. Default: found."),
     ] = None
     judge_outputs: Annotated[
         str | None, typer.Option(help="What the judge's outputs are, as for --outputs. Default: measured.")

@@ -30,13 +30,13 @@ from featviz.engine.several_inputs import (
 from featviz.engine.shorthand import as_optimizer, as_param, as_transforms
 from featviz.errors import SettingError, warn
 from featviz.interfaces import (
-    FiltersPixels,
     ObjectiveLike,
     Optimizer,
     Param,
     ProgressSource,
     Size,
     Stepper,
+    needs_pixels,
     param_traits_of,
     show_size,
     traits_of,
@@ -230,12 +230,11 @@ def _check_counts(steps: int, until: int | None, robustness_views: int | None) -
 
 def _begin(optimizer: Optimizer, job: Job, steps: int) -> Stepper:
     """Start an optimisation of the leaf tensors of a job."""
-    needs_pixels = isinstance(optimizer, FiltersPixels) and optimizer.needs_pixels
     are_images = all(leaf.ndim == 4 for leaf in job.leaves if leaf.requires_grad)
-    if needs_pixels and not (are_images and param_traits_of(job.param).pixels):
+    if needs_pixels(optimizer) and not (are_images and param_traits_of(job.param).pixels):
         raise SettingError(
             f"{optimizer} needs images whose param optimises pixels, got {job.param} for {show_size(job.size)} px; use "
-            "param.Image(spatial=param.Pixel()), or another optimizer"
+            "param.Image(spatial=param.Pixel()), or declare ParamTraits(pixels=True) for a param of your own"
         )
     return optimizer.begin(job.leaves, steps)
 

@@ -34,6 +34,8 @@ def code_hash(module: nn.Module) -> str:
 
 
 def _is_simple(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_simple, (*value, *value.values())))
     return isinstance(value, SIMPLE) or (isinstance(value, tuple | list) and all(map(_is_simple, value)))
 
 
@@ -59,21 +61,20 @@ def _code(value: object, depth: int = 0) -> object:
         return value if _is_simple(value) else getattr(value, "__qualname__", type(value).__qualname__)
     called = value.__code__.co_names if depth == 0 else ()
     functions = [value.__globals__.get(name) for name in called]
-    functions += _enclosed(value) if depth < MAX_DEPTH else []  # functions may enclose each other
     inner = [_code(each, depth + 1) for each in functions if isinstance(each, types.FunctionType)]
-    return (list(_instructions(value.__code__)), inner, _given_values(value))
+    if depth < MAX_DEPTH:  # functions may enclose each other
+        inner += [_code(each, depth + 1) for each in _enclosed(value)]
+    return (list(_instructions(value.__code__)), inner, _code_of_defaults(value))
 
 
 def _enclosed(function: types.FunctionType) -> list[object]:
-    """Return the variables of the functions around a function that it uses, as far as they have a value."""
-    cells = function.__closure__ or ()
-    return [cell.cell_contents for cell in cells if cell != types.CellType()]
+    """Return the variables of the functions around a function that it uses."""
+    empty = types.CellType()  # of a variable that has no value yet
+    return [cell.cell_contents for cell in function.__closure__ or () if cell != empty]
 
 
-def _given_values(function: types.FunctionType) -> str:
-    """Return the plain values among the defaults of a function and the variables that it uses."""
-    named = (function.__kwdefaults__ or {}).items()
-    values = [*(function.__defaults__ or ()), *named, *_enclosed(function)]
+def _code_of_defaults(function: types.FunctionType) -> str:
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
     return repr([each for each in values if _is_simple(each)])
 
 

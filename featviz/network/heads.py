@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
 
 from featviz.errors import SettingError, shown, warn
 from featviz.network.activations import OUTPUT, OUTPUT_KINDS
 from featviz.network.layers import Layer
 
+_warned: MutableMapping[nn.Module, set[tuple[str, int]]] = WeakKeyDictionary()
+"""Heads, with their number of class names, of which a warning was given, by module."""
 MAX_INDEX = 10**6
 """Largest index of a class in a mapping: every smaller index takes a place in the list of names."""
+
+
+class NamesByIndex(tuple[str, ...]):
+    """Class names that were given by index: outputs after the last one have no name."""
+
+    __slots__ = ()
 
 
 def in_output_order(names: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:
@@ -26,20 +37,23 @@ def in_output_order(names: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]
     >>> in_output_order({"0": "ant", "2": "cat"})
     ('ant', '', 'cat')
     """
+    if isinstance(names, NamesByIndex):
+        return names
     if isinstance(names, str):
         raise SettingError(f"class names must be a list of names, got the text {shown(names)}")
-    no_text = [name for name in (names.values() if isinstance(names, Mapping) else names) if not isinstance(name, str)]
+    listed = tuple(names.values() if isinstance(names, Mapping) else names)
+    no_text = [name for name in listed if not isinstance(name, str)]
     if no_text:
         raise SettingError(f"class names must be text, got {shown(no_text[0])}")
     if not isinstance(names, Mapping):
-        return tuple(names)
+        return listed
     wrong = [key for key in names if not str(key).isdecimal() or int(key) > MAX_INDEX]
     if wrong:
         raise SettingError(f"class names must be by index, from 0 to {MAX_INDEX}, got the index {shown(wrong[0])}")
     by_index = {int(key): name for key, name in names.items()}
     if len(by_index) < len(names):
         raise SettingError("class names by index must have each index once, as a number or as text")
-    return tuple(by_index.get(index, "") for index in range(max(by_index, default=-1) + 1))
+    return NamesByIndex(by_index.get(index, "") for index in range(max(by_index, default=-1) + 1))
 
 
 def checked_outputs(outputs: Any) -> Any:
@@ -57,21 +71,27 @@ def checked_outputs(outputs: Any) -> Any:
     return outputs
 
 
-def warn_of_counts(heads: Mapping[str, Sequence[str]], table: Mapping[str, Layer], label: str) -> None:
-    """Warn if a head has more class names than outputs, or fewer, so that names may belong to other outputs.
+def warn_of_counts(
+    module: nn.Module, heads: Mapping[str, Sequence[str]], table: Mapping[str, Layer], label: str
+) -> None:
+    """Warn, once per module, of heads with more or fewer class names than outputs, as names may be at other outputs.
 
-    Fewer names are fine where some outputs are left out by an empty name.
+    Names that were given by index may be fewer.
 
     Args:
+        module: The module of the network.
         heads: Class names by layer.
         table: The layers of the network.
         label: Name of the network.
     """
+    warned = _warned.setdefault(module, set())
     for head, names in heads.items():
         row = table.get(head)
         if not names or row is None or row.layout.kind != "vector" or row.channels == len(names):
             continue
-        if len(names) > row.channels or "" not in names:
+        is_fine = isinstance(names, NamesByIndex) and len(names) < row.channels
+        if not is_fine and (head, len(names)) not in warned:
+            warned.add((head, len(names)))
             warn(
                 f"{label} has {row.channels} outputs{f' in {head}' if head else ''} and {len(names)} class names, so "
                 "names may belong to other outputs; give one name per output, in output order"

@@ -137,12 +137,14 @@ def _chosen_head(network: Network, head: str | None, classes: Sequence[str] | No
         SettingError: The network has several heads, and `head` does not say whose class names are given.
     """
     if OUTPUT in network.heads:
-        return {network.head if head is None else head: tuple(network.classes if classes is None else classes)}
+        return {
+            network.head if head is None else head: network.classes if classes is None else in_output_order(classes)
+        }
     if head is None:
         raise SettingError(
             f"{network.label} has the heads {', '.join(network.heads)}; give head (--head) as well as the class names"
         )
-    return {head: tuple(network.heads.get(head, ()) if classes is None else classes)}
+    return {head: network.heads.get(head, ()) if classes is None else in_output_order(classes)}
 
 
 def models() -> list[str]:

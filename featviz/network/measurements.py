@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from featviz.errors import ModelError, first_line
+from featviz.errors import ModelError, kind_and_line
 from featviz.interfaces import Size, show_size
 from featviz.network.fast.batch_norm_folding import Pair
 from featviz.network.given_inputs import inputs_in
@@ -81,7 +81,7 @@ def _explain_inputs(network: Network, error: Exception) -> None:
     if inputs_in(network.module):
         listed = "".join(f", {name} = {each.described}" for name, each in network.given.items())
         raise ModelError(
-            f"{network.label} does not run on images {network.dims}{listed}: {_kind_and_line(error)}; give each input "
+            f"{network.label} does not run on images {network.dims}{listed}: {kind_and_line(error)}; give each input "
             "as the module expects it, with the images first"
         ) from error
 
@@ -103,7 +103,7 @@ def _explain_layout(network: Network, like: Tensor, error: Exception) -> None:
         except Exception:
             continue
         raise ModelError(
-            f"{network.label} does not run on batches in the layout {given}: {_kind_and_line(error)}; it runs with "
+            f"{network.label} does not run on batches in the layout {given}: {kind_and_line(error)}; it runs with "
             f"layout={layout!r}"
         ) from error
 
@@ -116,7 +116,7 @@ def _explain_count(network: Network, error: Exception) -> None:
     """
     if network.tokens is None and _runs_on(network, 1) and not _runs_on(network, FIRST_BATCH):
         raise ModelError(
-            f"{network.label} runs on one image, and not on {FIRST_BATCH}: {_kind_and_line(error)}; let it accept any "
+            f"{network.label} runs on one image, and not on {FIRST_BATCH}: {kind_and_line(error)}; let it accept any "
             "number of images, as with x.view(len(x), ...)"
         ) from error
 
@@ -128,10 +128,6 @@ def _runs_on(network: Network, count: int) -> bool:
     except Exception:
         return False
     return True
-
-
-def _kind_and_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def measure_outputs(network: Network, head: str) -> tuple[OutputKind, OutputScale]:

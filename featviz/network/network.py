@@ -280,7 +280,7 @@ class Network:
             output = output_row(self)
             own = self.probed.table | ({} if output is None else {OUTPUT: output})
             table = self._measured.table = with_codes(own, self.dictionaries)
-            warn_of_counts(self.heads, table, self.label)
+            warn_of_counts(self.module, self.heads, table, self.label)
         return table
 
     @property
@@ -405,7 +405,7 @@ class Network:
             classes: Names in output order, or by index from 0.
 
         Returns:
-            The network. The module and what was measured are shared, nothing is copied.
+            The network. The module and its layer table are shared; other measurements are repeated.
 
         Raises:
             SettingError: The network has several heads, or the names are not text.

@@ -16,7 +16,8 @@ from featviz.errors import WeightsError
 from featviz.io import is_file
 
 STATE_DICT_KEYS = (
-    "state_dict", "model_state_dict", "model", "net", "ema_state_dict", "model_ema", "ema", "params_ema", "params",
+    "state_dict", "model_state_dict", "model", "net", "state_dict_ema", "ema_state_dict", "model_ema", "ema",
+    "params_ema", "params",
 )  # fmt: skip
 """Keys under which training scripts save the state_dict in a checkpoint."""
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -50,13 +51,20 @@ def read_weights(path: Path, skip: int = 0) -> dict[str, Tensor]:
         found = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # each format raises errors of its own types
         raise WeightsError(f"cannot read weights from {path}: {_why_unreadable(error)}") from error
-    for key in STATE_DICT_KEYS:
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    is_state = isinstance(found, dict) and all(isinstance(key, str) for key in found)
-    if not is_state or not all(isinstance(value, Tensor) for value in found.values()):
-        listed = f" under {', '.join(STATE_DICT_KEYS)}; it has {_first_keys(list(map(str, found)))}" if is_state else ""
-        raise WeightsError(f"{path} contains no state_dict{listed}; save one with torch.save(module.state_dict(), ...)")
+    while isinstance(found, dict):
+        inner = next((found[key] for key in STATE_DICT_KEYS if isinstance(found.get(key), dict)), None)
+        if inner is None:
+            break
+        found = inner
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise WeightsError(f"{path} contains no state_dict; save one with torch.save(module.state_dict(), ...)")
+    found = {key: value for key, value in found.items() if not key.endswith("_extra_state")}
+    others = [key for key, value in found.items() if not isinstance(value, Tensor)]
+    if others:
+        raise WeightsError(
+            f"{path} contains no state_dict under {', '.join(STATE_DICT_KEYS)}, but other values "
+            f"({_first_keys(others)}); save one with torch.save(module.state_dict(), ...)"
+        )
     for key, value in found.items():
         if value.is_quantized or value.layout != torch.strided:
             kind = "quantized" if value.is_quantized else "sparse"
@@ -94,7 +102,7 @@ def load_weights(
     Raises:
         WeightsError: The file cannot be read, or does not match; the message names the keys.
     """
-    weights, own = read_weights(path), module.state_dict()
+    weights, own = read_weights(path), module.state_dict(keep_vars=True)
     keys = tuple(weights)
     if rename is not None:
         weights = {rename(key): value for key, value in weights.items()}
@@ -105,7 +113,7 @@ def load_weights(
         "not in the model": [key for key in weights if key not in own],
         "of another shape": [key for key in own if key in weights and _shape(own[key]) != _shape(weights[key])],
         "of another type": [key for key in own if key in weights and _is_of_another_type(own[key], weights[key])],
-        "NaN or infinite": [key for key, _ in module.named_parameters() if key in weights and _is_broken(weights[key])],
+        "with NaN": [key for key in own if key in weights and _has_nan(weights[key])],
     }
     listed = [f"{len(keys)} {kind} ({_first_keys(keys)})" for kind, keys in differences.items() if keys]
     if listed:
@@ -133,7 +141,7 @@ def _unwrapped(weights: dict[str, Tensor], own: Collection[str]) -> dict[str, Te
 
 
 def _is_optional(key: str, own: Mapping[str, Any], weights: Collection[str]) -> bool:
-    """Whether a key of a module may be missing: it is no weight, or shares its memory with one that is there."""
+    """Whether a key of a module may be missing: a counter, extra state, or a weight that is tied to one of the file."""
     value = own[key]
     if not isinstance(value, Tensor) or key.endswith(("num_batches_tracked", "_extra_state")):
         return True
@@ -146,12 +154,14 @@ def _shape(value: Any) -> Any:
 
 
 def _is_of_another_type(own: Any, given: Tensor) -> bool:
-    """Whether numbers would lose their meaning: whole or complex numbers for weights in floating point."""
-    return isinstance(own, Tensor) and own.is_floating_point() and not given.is_floating_point()
+    """Whether numbers would lose their meaning: whole numbers for a parameter, complex ones for any real tensor."""
+    if not isinstance(own, Tensor) or not own.is_floating_point():
+        return False
+    return given.is_complex() or (isinstance(own, nn.Parameter) and not given.is_floating_point())
 
 
-def _is_broken(weight: Tensor) -> bool:
-    return weight.is_floating_point() and not bool(weight.isfinite().all())
+def _has_nan(weight: Tensor) -> bool:
+    return weight.is_floating_point() and bool(weight.float().isnan().any())
 
 
 def _first_keys(keys: list[str]) -> str:

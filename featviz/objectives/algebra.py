@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.checks import check_text
-from featviz.errors import SettingError
+from featviz.errors import SettingError, shown
 from featviz.interfaces import Bindable, RenderContext, Traits, traits_of
 from featviz.io import Array
 from featviz.network.activations import Activations
@@ -189,9 +189,10 @@ def _as_term(value: Objective | float) -> Objective:
     if isinstance(value, Objective):
         return value
     if isinstance(value, Real):
-        if not math.isfinite(value):
-            raise SettingError(f"numbers in an objective must be finite, got {value}")
-        return Constant(value if isinstance(value, int | float) else float(value))
+        number = value if isinstance(value, int | float) else float(value)
+        if not abs(number) <= sys.float_info.max:
+            raise SettingError(f"numbers in an objective must be finite, got {shown(number)}")
+        return Constant(number)
     raise SettingError(f"an objective composes with numbers and objectives, not with {value!r}")
 
 

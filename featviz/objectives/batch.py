@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.checks import check_number
+from featviz.errors import SettingError
 from featviz.interfaces import Traits
 from featviz.network.activations import Activations
 from featviz.objectives.algebra import Composite, Objective
@@ -65,10 +66,12 @@ class Interpolate(Composite):
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the weighted mean of both scores."""
-        scores = self.first(acts), self.last(acts)
-        like = scores[0] if isinstance(scores[0], Tensor) else scores[1]  # a ramp is one number for all images
-        first, last = (each if isinstance(each, Tensor) else torch.full_like(like, each) for each in scores)
-        return torch.lerp(first, last, torch.linspace(0, 1, len(first), device=first.device, dtype=first.dtype))
+        scores = [torch.as_tensor(part(acts)) for part in (self.first, self.last)]
+        like = next((each for each in scores if each.ndim), None)  # a ramp is one number for all images
+        if like is None:
+            raise SettingError(f"{self} needs an objective with a score per image, not two ramps")
+        first, last = (each.to(like).expand(len(like)) for each in scores)
+        return torch.lerp(first, last, torch.linspace(0, 1, len(like), device=like.device, dtype=like.dtype))
 
     def __repr__(self) -> str:
         """Return the call."""

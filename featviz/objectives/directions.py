@@ -335,7 +335,7 @@ def lengths(values: Float[Tensor, "n k *position"]) -> Float[Tensor, "n *positio
 
     A fixed minimum would make cosines of small activations smaller, and none would make gradients at 0 infinite.
     """
-    found = values.norm(dim=1)
+    found = values.norm(dim=1, dtype=torch.promote_types(values.dtype, torch.float32))  # half underflows
     largest = found.detach().flatten(1).amax(1) if found.ndim > 1 else found.detach()
     least = MIN_LENGTH * torch.where(largest > 0, largest, 1)
     return torch.maximum(found, least.view(-1, *[1] * (found.ndim - 1)))

@@ -462,18 +462,61 @@ def test_features_that_are_off_have_the_weights_of_their_encoder(kind, motifnet)
         torch.testing.assert_close(each.kernels[:, 0, 0], gain[feature] * encoder[feature], rtol=1e-4, atol=1e-5)
 
 
-class Keywords(nn.Module):
-    """Attention whose function is called by keywords."""
+class Attending(nn.Module):
+    """Attention whose function is called by keywords, or not."""
 
-    def __init__(self):
+    def __init__(self, named):
         super().__init__()
-        self.patch, self.qkv, self.out = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 24), nn.Linear(8, 4)
+        self.named, self.patch, self.qkv, self.out = named, nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 24), nn.Linear(8, 4)
 
     def forward(self, x):
-        query, key, value = self.qkv(self.patch(x).flatten(2).transpose(1, 2)).chunk(3, -1)
-        return self.out(nn.functional.scaled_dot_product_attention(query=query, key=key, value=value))
+        query, key, value = self.qkv(torch.flatten(input=self.patch(x), start_dim=2).transpose(1, 2)).chunk(3, -1)
+        if self.named:
+            mixed = nn.functional.scaled_dot_product_attention(query=query, key=key, value=value)
+        else:
+            mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+        return self.out(mixed)
 
 
 def test_attention_that_is_called_by_keywords():
-    (found,) = expand(network(Keywords()), "out", [1], "patch")
-    assert found.kernels.abs().sum() > 0
+    expected, found = (expand(network(Attending(named)), "out", [1], "patch")[0] for named in (False, True))
+    assert torch.equal(found.kernels, expected.kernels) and found.kernels.abs().sum() > 0
+
+
+F = nn.functional
+
+
+def gate(x):
+    return torch.sigmoid(x.sum(-1, keepdim=True))
+
+
+def normalised_by_neighbours(x):
+    return F.local_response_norm(x[..., None], 3, 1.0)[..., 0]
+
+
+def rms(x):
+    return x.square().mean(-1, keepdim=True).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("function", "denominator"),
+    [
+        (lambda x: F.normalize(x, dim=-1), lambda x: x.norm(dim=-1, keepdim=True)),
+        (lambda x: x * (1 / rms(x)), rms),
+        (lambda x: x * x.square().mean(-1, keepdim=True).pow(-0.5), rms),
+        (lambda x: torch.layer_norm(x, (6,), eps=0.0, cudnn_enable=False), rms),  # of mean 0
+        (lambda x: torch.mul(x, other=gate(x)), lambda x: 1 / gate(x)),
+        (normalised_by_neighbours, lambda x: x / normalised_by_neighbours(x)),
+    ],
+)
+def test_denominators_and_gates_of_functions_are_constants(function, denominator):
+    x = torch.randn(2, 6, generator=torch.Generator().manual_seed(0)).double()
+    x = (x - x.mean(-1, keepdim=True)).requires_grad_()
+    weights = torch.randn(2, 6, generator=torch.Generator().manual_seed(1)).double()
+    with linearised():
+        out = function(x)
+        (found,) = torch.autograd.grad((weights * out).sum(), x)
+    torch.testing.assert_close(out.detach(), function(x.detach()))
+    expected = weights / denominator(x.detach())
+    centred = expected - expected.mean(-1, keepdim=True)  # of a layer normalisation
+    assert torch.allclose(found, expected) or torch.allclose(found, centred)

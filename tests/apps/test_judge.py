@@ -467,5 +467,5 @@ def test_weights_are_those_of_a_network_by_name(motifnet, motifvit):
     images = torch.rand(1, 3, 64, 64)
     with pytest.raises(fv.SettingError) as caught:
         fv.judge(images, target="logit:moon", judge=motifvit, network=motifnet, weights="other.safetensors")
-    message = "weights is about a network that is given by name; load them into the network instead"
+    message = "weights needs a network given by name; load the weights into your network instead"
     assert str(caught.value) == message

@@ -237,7 +237,7 @@ def test_names_that_were_given_beside_the_network_are_in_the_recipe(named, tmp_p
     )
     monkeypatch.chdir(tmp_path)
     own = fv.load("mine.py:net").with_classes(["ant", "bee", "cat", "dog", "elk"])
-    for objective in ("logit:bee", "logit:bee - logit:elk", "prob:dog"):
+    for objective in ("logit:ant", "logit:bee - logit:elk", "prob:dog"):
         rendering = fv.render(own, objective, steps=2)
         (file,) = rendering.save(tmp_path / "a.png")
         assert torch.equal(fv.replay(file, network="mine.py:net").images, rendering.images)

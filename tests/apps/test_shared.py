@@ -15,7 +15,7 @@ from featviz.apps.shared.image_batches import folder_fingerprint, image_batches
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.normalisations import BATCH_NORMALISATIONS, NORMALISATIONS
 from featviz.apps.shared.page import render_template
-from featviz.apps.shared.probe import check_channels, check_positions, noise, probe
+from featviz.apps.shared.probe import check_channels, check_positions, in_network_order, noise, probe
 from featviz.network import OUTPUT
 
 
@@ -224,3 +224,8 @@ def test_normalisations_with_a_constant_denominator_have_the_same_output(trainin
     for function, given in calls:
         copies = [each.clone() if isinstance(each, torch.Tensor) else each for each in given]
         torch.testing.assert_close(both[function](x, *given), function(x, *copies), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_are_in_the_order_of_the_network():
+    given = ["output.x", "relu", "conv2", "conv1#10", "conv1", "conv1#2"]
+    assert in_network_order(toys.plain(), given) == ["conv1#2", "conv1#10", "conv1", "conv2", "relu", "output.x"]

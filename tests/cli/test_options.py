@@ -216,12 +216,12 @@ def test_a_judge_is_loaded_from_its_own_options():
     assert (judge.size, judge.input.channel_order, judge.weights) == ((72, 72), "BGR", "none")
 
 
-@pytest.mark.parametrize("content", ["index,name\n0,ant\n", "ant\nbee\n"])
-def test_tables_of_class_names_and_repeated_indices_are_refused(content, tmp_path):
-    (tmp_path / "c.csv").write_text(content)
+@pytest.mark.parametrize("name", ["c.csv", "c.tsv"])
+def test_tables_of_class_names_and_repeated_indices_are_refused(name, tmp_path):
+    (tmp_path / name).write_text("0,ant\n1,bee\n")
     with pytest.raises(fv.SettingError) as caught:
-        read_class_names(tmp_path / "c.csv")
-    message = f"{tmp_path / 'c.csv'} is a table; give class names as one name per line (.txt), or as JSON"
+        read_class_names(tmp_path / name)
+    message = f"{tmp_path / name} is a table; give class names as one name per line (.txt), or as JSON"
     assert str(caught.value) == message
     (tmp_path / "c.json").write_text('{"0": "ant", "0": "bee"}')
     with pytest.raises(fv.SettingError, match="^cannot read class names from"):

@@ -116,20 +116,21 @@ def test_a_bar_is_drawn_by_default_in_terminals_only(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("given", "message"),
     [
-        {"param": param.Pixel},
-        {"param": param.Image},
-        {"optimizer": fv.optimizers.Adam},
-        {"transforms": (fv.transforms.Flip,)},
-        {"transforms": fv.transforms.Flip},
-        {"objective": fv.objectives.TotalVariation},
+        ({"param": param.Pixel}, "<class 'featviz.param.pixel.Pixel'> is not a param"),
+        ({"param": param.Image}, "<class 'featviz.param.image.Image'> is not a param"),
+        ({"optimizer": fv.optimizers.Adam}, "<class 'featviz.optimizers.Adam'> is not an optimizer"),
+        ({"transforms": (T.Flip,)}, "<class 'featviz.transforms.geometry.Flip'> is not a transform"),
+        ({"transforms": T.Flip}, "<class 'featviz.transforms.geometry.Flip'> is not a transform"),
+        ({"objective": fv.objectives.TotalVariation}, "an objective must be text or an objective, got <class"),
     ],
     ids=str,
 )
-def test_a_class_in_place_of_an_object_is_refused(given):
-    with pytest.raises(fv.SettingError):
+def test_a_class_in_place_of_an_object_is_refused(given, message):
+    with pytest.raises(fv.SettingError) as caught:
         fv.render(toys.plain(), **{"objective": "conv2:1", "steps": 1, **given})
+    assert str(caught.value).startswith(message)
 
 
 def test_a_class_is_no_spatial_part():

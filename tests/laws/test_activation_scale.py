@@ -16,6 +16,7 @@ from featviz import objectives as obj
 from featviz.apps.circuits.factorise import group_inputs
 from featviz.apps.dictionaries.factorise import k_means, nonnegative_factors
 from featviz.apps.dictionaries.measure import measured
+from featviz.objectives.directions import lengths
 
 SCALES = (1e-2, 1e-4, 1e-6)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -129,7 +130,12 @@ def test_sparsity_does_not_depend_on_the_scale(factor):
     assert found == pytest.approx(expected, rel=1e-4) and 0 < found["l0"] < 6
 
 
-@pytest.mark.parametrize("factor", SCALES[:2])
+@pytest.mark.parametrize("factor", SCALES[:2])  # a score that rises by less than 1e-6 in all counts as rounding
 def test_a_rising_score_of_small_scale_is_not_called_constant(factor, recwarn):
     fv.render(toys.network(Scaled(factor), size=24), "out:2", steps=20, robustness_views=0)
     assert not recwarn.list
+
+
+def test_cosines_of_half_precision_are_finite():
+    values = torch.tensor([[[2e-4, 0, 0]], [[0, 0, 0]]], dtype=torch.float16)
+    assert (values.sum(1) / lengths(values)).isfinite().all()

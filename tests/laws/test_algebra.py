@@ -90,6 +90,8 @@ def test_numbers_must_be_finite(value):
     for make in (lambda: value * A, lambda: A + value, lambda: A / value):
         with pytest.raises(fv.SettingError, match=r"^numbers in an objective must be finite, got -?(inf|nan)$"):
             make()
+    with pytest.raises(fv.SettingError, match=r"^numbers in an objective must be finite, got int$"):
+        10**400 * A
     with pytest.raises(fv.SettingError, match=r"^numbers in an objective must be finite, got inf$"):
         obj.parse("1e308 * 10 * conv2:1")
 

@@ -258,7 +258,7 @@ def test_no_file_runs_code_and_damaged_files_are_refused_in_one_line(tmp_path, c
         ("other", "other.safetensors: no dictionary in the file: it must hold W_enc and W_dec (SAELens, ViT-Prisma, saev), encoder.final_block.0.weight (overcomplete), components_ or cluster_centers_ (scikit-learn), or coef_, cav or vectors (probes); it holds other"),
         ("nan", "nan.safetensors: the dictionary is damaged: W_dec has NaN or infinite numbers"),
         ("scaled", "scaled.safetensors: the dictionary scales its input by layer_norm, which is not read; fold the scale into its weights (SAELens: fold_activation_norm_scaling_factor) and save it again"),
-        ("count", "count.safetensors: the file does not tell k, the number of codes above 0; give k=32 to fv.Dictionary.load"),
+        ("count", "count.safetensors: the file does not contain k, the number of codes above 0; give k=32 to fv.Dictionary.load"),
     ],
 )  # fmt: skip
 def test_messages(name, message, tmp_path):

@@ -151,7 +151,19 @@ def test_another_number_of_class_names_is_told(count, first):
         f"motifnet has 27 outputs and {count} class names, so names may belong to other outputs; give one name per "
         "output, in output order"
     ]
-    fv.load("motifnet", classes={3: "three", 20: "twenty"}).layers()  # some are left out on purpose
+    for classes in ({3: "three", 20: "twenty"}, {0: "zero"}, {i: str(i) for i in range(27)}):
+        fv.load("motifnet", classes=classes).layers()  # those left out have no name
+
+
+def test_the_number_of_class_names_is_told_once():
+    net = toys.network(toys.Plain(), classes=("ant", "bee"))
+    with pytest.warns(fv.FeatvizWarning, match="^Plain has 5 outputs and 2 class names"):
+        net.layers()
+    net.with_input(size=40).layers()  # warnings are errors
+
+
+def test_names_of_an_iterator_are_kept():
+    assert fv.load("motifnet", classes=map(str, range(27))).classes[26] == "26"
 
 
 def test_with_classes():

@@ -1,6 +1,7 @@
 """What probing told is remembered on disk, and only for the same network."""
 
 import copy
+import functools
 import importlib
 import json
 import sys
@@ -315,3 +316,32 @@ def test_values_of_enclosing_functions_and_keyword_defaults_are_code():
 def with_weights_of(module, other):
     other.load_state_dict(module.state_dict())
     return other
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda step: {"step": step},
+        lambda step: functools.partial(torch.nn.functional.avg_pool2d, kernel_size=step),
+        lambda step: lambda: step,
+    ],
+)
+def test_enclosed_dicts_and_partials_are_code(make):
+    def module(step):
+        made, enclosed = toys.Plain(), make(step)
+        made.forward = lambda x: (enclosed, x)
+        return made
+
+    assert code_hash(module(2)) == code_hash(module(2)) != code_hash(module(4))
+
+
+def test_functions_that_enclose_each_other_have_a_hash():
+    def one(x):
+        return two(x)
+
+    def two(x):
+        return one(x)
+
+    module = toys.Plain()
+    module.forward = one
+    assert code_hash(module)

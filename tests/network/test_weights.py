@@ -114,7 +114,7 @@ def test_weights_that_are_no_dense_floating_point_numbers_are_refused(tmp_path):
     whole, imaginary = bias.to(torch.int8), bias.to(torch.complex64)
     broken = torch.where(torch.arange(len(bias)) == 1, torch.nan, bias)
     listed = "does not fit Plain: 1 {} (head.bias); give weights of the same model"
-    for given, kind in ((whole, "of another type"), (imaginary, "of another type"), (broken, "NaN or infinite")):
+    for given, kind in ((whole, "of another type"), (imaginary, "of another type"), (broken, "with NaN")):
         assert reason(STATE | {"head.bias": given}, tmp_path) == listed.format(kind)
     sparse, quantized = bias.to_sparse(), torch.quantize_per_tensor(bias, 0.1, 0, torch.qint8)
     for given, kind in ((sparse, "sparse"), (quantized, "quantized")):
@@ -122,12 +122,16 @@ def test_weights_that_are_no_dense_floating_point_numbers_are_refused(tmp_path):
         assert reason(STATE | {"head.bias": given}, tmp_path) == expected
     assert reason({1: bias}, tmp_path).startswith("contains no state_dict; save one with")
     found = reason({"epoch": 3, "weights": STATE}, tmp_path)
-    assert "it has epoch, weights; save one with torch.save(module.state_dict(), ...)" in found
+    assert "but other values (epoch, weights); save one with torch.save(module.state_dict(), ...)" in found
+    assert "but other values (step); save" in reason({"state_dict": STATE | {"step": 3}}, tmp_path)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model", "ema", "ema_state_dict", "params"])
-def test_the_state_dict_of_a_checkpoint_is_found(key, tmp_path):
-    torch.save({"epoch": 3, key: STATE}, tmp_path / "w.pt")
+@pytest.mark.parametrize("keys", [["state_dict"], ["model"], ["ema", "state_dict"], ["state_dict_ema"], ["params"]])
+def test_the_state_dict_of_a_checkpoint_is_found(keys, tmp_path):
+    state = STATE
+    for key in reversed(keys):
+        state = {"epoch": 3, key: state}
+    torch.save(state, tmp_path / "w.pt")
     module = toys.Plain()
     load_weights(module, tmp_path / "w.pt")
     assert torch.equal(module.conv1.weight, STATE["conv1.weight"])
@@ -177,3 +181,25 @@ def test_why_a_file_cannot_be_read(tmp_path):
         with pytest.raises(fv.WeightsError) as caught:
             load_weights(toys.Plain(), tmp_path / name)
         assert str(caught.value) == f"cannot read weights from {tmp_path / name}: {why}"
+
+
+class Masking(nn.Module):
+    """A mask of -inf as a parameter, one of zeros and ones as a buffer, and a counter."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(3))
+        self.mask = nn.Parameter(torch.full((3, 3), -torch.inf).triu(1), requires_grad=False)
+        self.register_buffer("kept", torch.ones(3))
+        self.register_buffer("count", torch.tensor(5))
+
+
+def test_other_legitimate_tensors_are_loaded(tmp_path):
+    state = Masking().state_dict()
+    for given in (state, state | {"kept": torch.ones(3, dtype=torch.bool)}, state | {"count": torch.tensor(5.0)}):
+        torch.save(given, tmp_path / "w.pt")
+        load_weights(Masking(), tmp_path / "w.pt")
+    small = {key: value.to(torch.float8_e4m3fn) if value.is_floating_point() else value for key, value in state.items()}
+    for kind in (small, {key: value.bfloat16() for key, value in state.items()}):
+        torch.save(kind, tmp_path / "w.pt")
+        load_weights(Masking(), tmp_path / "w.pt")

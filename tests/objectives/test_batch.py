@@ -23,6 +23,8 @@ def test_a_score_for_all_images_is_interpolated():
     images, net = torch.rand(3, 3, 32, 32), toys.plain()
     found = fv.score(net, obj.Interpolate(obj.Ramp(0, 1), obj.Channel("conv2", 1)), images)
     assert found[-1] == pytest.approx(fv.score(net, "conv2:1", images)[-1].item())
+    with pytest.raises(fv.SettingError, match="needs an objective with a score per image, not two ramps$"):
+        obj.Interpolate(obj.Ramp(0, 1), obj.Ramp(1, 0))(ACTS)
 
 
 def test_alignment_adds_up_to_that_of_lucid():

@@ -11,7 +11,7 @@ from robustness.trial import DAMAGE, FINE, HUNG, RAW, REFUSED, Trial, run_all
 ROOT = Path(__file__).parents[2]
 SAMPLE = 12
 """Number of trials of each kind."""
-SAMPLES = {"interruptions": 6, "values": 200}
+SAMPLES = {"interruptions": 6, "values": 100}
 """Number of trials of the kinds that take more or less time."""
 
 

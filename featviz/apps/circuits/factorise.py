@@ -11,7 +11,7 @@ from torch import Tensor
 STEPS = 400
 """Number of multiplicative updates."""
 EPSILON = 1e-9
-"""Added to denominators. The kernels of a unit are scaled to a sum of squares of 1."""
+"""Added to denominators. Kernels are scaled to a norm of 1, so it is relative."""
 
 
 @dataclass(frozen=True, eq=False)

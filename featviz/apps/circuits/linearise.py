@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from featviz.apps.shared.attention_functions import FUSED_ARGUMENTS, SOFTMAXES, multi_head_attention
-from featviz.apps.shared.normalisations import BATCH_NORMALISATIONS, NORMALISATIONS
+from featviz.apps.shared.normalisations import BATCH_NORMALISATIONS, LENGTHS, NORMALISATIONS
 from featviz.apps.shared.torch_functions import PRODUCTS, QUOTIENTS, functions_named
 from featviz.network import Rectifying
 from featviz.network.dictionaries import above_limit
@@ -33,18 +33,20 @@ RESHAPES: Set[Function] = frozenset(
         """
     view view_as reshape reshape_as expand expand_as broadcast_to unsqueeze squeeze flatten unflatten permute transpose
     movedim repeat repeat_interleave tile contiguous clone to type_as float double half bfloat16 interpolate dropout
-    __getitem__
+    __getitem__ chunk split unbind select narrow
     """
     )
 )
 """Functions after which a gate is still a gate."""
-RECIPROCALS: Set[Function] = frozenset(functions_named("reciprocal rsqrt"))
+RECIPROCALS: Set[Function] = frozenset(functions_named("reciprocal rsqrt __rtruediv__ __rdiv__"))
 """Functions whose results are constants, since they normalise other values."""
 MAX_POOLS: Set[Function] = frozenset(
     (F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)
 )
 ADAPTIVE_MAX_POOLS: Set[Function] = frozenset((F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d))
-CONSTANT_DENOMINATORS: Mapping[Function, Function] = {**NORMALISATIONS, **BATCH_NORMALISATIONS}
+POWERS: Set[Function] = frozenset(functions_named("pow float_power __pow__"))
+"""Functions whose results are constants where the exponent is negative."""
+CONSTANT_DENOMINATORS: Mapping[Function, Function] = {**NORMALISATIONS, **BATCH_NORMALISATIONS, **LENGTHS}
 POOL_ARGUMENTS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 
 
@@ -53,8 +55,8 @@ def linearised() -> Iterator[None]:
     """Make the gradients of all passes within a context those of the linearised network.
 
     - Activation functions have the gradient of the identity, max pools that of average pools.
-    - Attention weights, gates by a sigmoid, and what a normalisation or quotient divides by are constants, as they are
-      for the given image.
+    - Attention weights, gates by a sigmoid, and the denominators of quotients, negative powers and PyTorch's
+      normalisations are constants, as they are for the given image.
     - Codes of dictionaries have the gradient of features that are on.
     - Everything else in evaluation mode is linear: batch normalisation is folded by the chain rule.
 
@@ -70,7 +72,7 @@ class _Linearise(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._gates: list[Tensor] = []  # kept, so that no other tensor gets their memory
+        self._gates: dict[int, Tensor] = {}  # by identity; kept, so that no other tensor gets it
 
     def __torch_function__(
         self, func: Function, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -82,20 +84,18 @@ class _Linearise(TorchFunctionMode):
         if func in ADAPTIVE_MAX_POOLS:
             pooled = func(*args, **kwargs)
             return _with_gradient_of(pooled, _adaptive_average(args[0], pooled.shape[2:]))
-        if func in SOFTMAXES or func in RECIPROCALS:
+        if func in SOFTMAXES or func in RECIPROCALS or (func in POWERS and _is_negative(args, kwargs)):
             return func(*args, **kwargs).detach()
-        if func in GATES or (func in RESHAPES and self._is_gate(args[0])):
-            self._gates.append(func(*args, **kwargs))
-            return self._gates[-1]
-        if func in PRODUCTS and len(args) == 2:
-            return self._product(func, args, kwargs)
+        if func in GATES or (func in RESHAPES and args and self._is_gate(args[0])):
+            return self._as_gate(func(*args, **kwargs))
+        if func in PRODUCTS and (len(args) == 2 or "other" in kwargs):
+            return self._product(func, args if len(args) == 2 else (*args, kwargs["other"]))
         if func in QUOTIENTS and len(args) == 2 and isinstance(args[1], Tensor):
             return func(args[0], args[1].detach(), **kwargs)
         if func in CONSTANT_DENOMINATORS:
             return CONSTANT_DENOMINATORS[func](*args, **kwargs)
         if func is F.glu:
-            half, gate = args[0].chunk(2, args[1] if len(args) > 1 else kwargs.get("dim", -1))
-            return half * gate.sigmoid().detach()
+            return _gated(*args, **kwargs)
         if func is above_limit:
             _, pre, _, gain, _ = args
             return _with_gradient_of(func(*args).detach(), gain * pre)
@@ -108,15 +108,32 @@ class _Linearise(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _is_gate(self, value: Any) -> bool:
-        return any(value is gate for gate in self._gates)
+        return id(value) in self._gates
 
-    def _product(self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _as_gate(self, value: Any) -> Any:
+        """Note a gate, or the parts of one."""
+        for each in value if isinstance(value, tuple | list) else [value]:
+            self._gates[id(each)] = each
+        return value
+
+    def _product(self, func: Function, args: tuple[Any, ...]) -> Any:
         """Multiply a value by a gate that is a constant. The product of two gates is a gate."""
         gates = [self._is_gate(each) for each in args]
-        if not all(gates):
-            return func(*(each.detach() if gate else each for each, gate in zip(args, gates, strict=True)), **kwargs)
-        self._gates.append(func(*args, **kwargs))
-        return self._gates[-1]
+        if all(gates):
+            return self._as_gate(func(*args))
+        return func(*(each.detach() if gate else each for each, gate in zip(args, gates, strict=True)))
+
+
+def _is_negative(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a power divides by its base."""
+    exponent = args[1] if len(args) > 1 else kwargs.get("exponent")
+    return isinstance(exponent, int | float) and exponent < 0
+
+
+def _gated(input: Tensor, dim: int = -1) -> Tensor:  # noqa: A002  (PyTorch's name)
+    """Compute `F.glu` with a constant gate."""
+    half, gate = input.chunk(2, dim)
+    return half * gate.sigmoid().detach()
 
 
 def _with_gradient_of(value: Tensor, linear: Tensor) -> Tensor:

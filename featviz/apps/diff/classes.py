@@ -34,7 +34,7 @@ class ClassChange:
         probabilities: Probability of the class in the images of both networks according to the judge; `None` without a
             judge, or if it has no such class.
         deviations: Standard deviation of the logit of each network over the photographs.
-        transfer_loss: Loss of the logit for the other network's image in place of the own one, in standard
+        transfer_loss: Logit of a network for its own image minus that for the other network's image, in standard
             deviations over the photographs; the sum of both directions. About 0
             for a class that both networks see in the same patterns; `None` if an image is missing.
     """

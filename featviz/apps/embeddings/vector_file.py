@@ -38,7 +38,7 @@ SPACE = b" "
 def read_vectors(
     file: Path, limit: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[str], Float[np.ndarray, "words numbers"]]:
-    """Read a text file of word vectors, with or without a first line that tells their number and length.
+    """Read a text file of word vectors, with or without a first line with their number and length.
 
     Memory is needed for the vectors and for `CHUNK_BYTES` of text. Words may hold spaces. Of equal words the first is
     kept, since files list frequent words first. Bytes that are not UTF-8 are escaped.

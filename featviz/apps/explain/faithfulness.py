@@ -61,7 +61,7 @@ def measure_faithfulness(
     """Score an image while its pixels are inserted and deleted in the order of their relevance; or a text, its tokens.
 
     If a few pixels that a map calls relevant are enough for the score, and if the score falls without them, the map
-    is faithful to the network. Whether it agrees with people does not matter.
+    is faithful to the network. Agreement with human judgement is not measured.
 
     Args:
         network: The network; one that reads text is bound to the text.

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from featviz.apps.explore.guard import error
 from featviz.apps.explore.requests import IDS, MAX_BODY, RequestError, read_json
 from featviz.apps.explore.worker import QueueFullError
-from featviz.errors import FeatvizError, first_line
+from featviz.errors import FeatvizError, first_line, kind_and_line
 
 log = logging.getLogger("featviz")
 
@@ -112,7 +112,7 @@ def safely(answer: Answer) -> Answer:
         except (ClientDisconnect, asyncio.CancelledError):
             raise
         except Exception as problem:
-            line = f"{type(problem).__name__}: {first_line(problem)}"
+            line = kind_and_line(problem)
             log.error("%s %s: %s", request.method, request.url.path, line)
             return error(500, line)
 

@@ -18,7 +18,7 @@ from featviz.apps.explore.units import Units
 from featviz.apps.explore.uploads import Uploads
 from featviz.apps.explore.worker import Job, Worker
 from featviz.apps.shared.batches import image_file
-from featviz.errors import AddressError, FeatvizError, first_line
+from featviz.errors import AddressError, FeatvizError, first_line, kind_and_line
 from featviz.interfaces import Size
 from featviz.io import Store
 from featviz.objectives import Objective
@@ -98,6 +98,6 @@ class Services:
     def _failed(self, jobs: list[Job], error: Exception) -> None:
         """Tell pages why their jobs ended."""
         is_known = isinstance(error, FeatvizError | RequestError)
-        text = first_line(error) if is_known else f"{type(error).__name__}: {first_line(error)}"
+        text = first_line(error) if is_known else kind_and_line(error)
         for job in jobs:
             self.hub.send(job.pages, "failed", {"id": job.id, "error": text})

@@ -69,7 +69,7 @@ def judge(
 ) -> Judgement:
     """Judge whether rendered images show what they were made to show.
 
-    A second network measures whether the class of an image is recognised. The network that rendered the image scores it
+    A second network classifies each image. The network that rendered the image scores it
     again in new random views, which also tells how robust images of other units are. These views use the default
     transforms; objectives that depend on position keep those of the recipe.
 
@@ -104,7 +104,7 @@ def judge(
     if trust and photographs is None:
         raise fv.SettingError("trust needs photographs to compare with; give a folder of them as --photographs")
     if weights is not None and isinstance(network, fv.Network):
-        raise fv.SettingError("weights is about a network that is given by name; load them into the network instead")
+        raise fv.SettingError("weights needs a network given by name; load the weights into your network instead")
     if target is None:
         subjects = load_subjects(images, own)
     else:

@@ -22,6 +22,7 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
     *_: Any,
+    **__: Any,
 ) -> Tensor:
     """Compute `F.layer_norm` with a constant standard deviation."""
     return _affine(_normalised(input, _last_dims(normalized_shape), eps), weight, bias)
@@ -42,6 +43,7 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
     *_: Any,
+    **__: Any,
 ) -> Tensor:
     """Compute `F.group_norm` with constant standard deviations."""
     grouped = input.unflatten(1, (num_groups, -1))
@@ -103,32 +105,60 @@ def _per_channel(value: Tensor | None, like: Tensor) -> Tensor | None:
     return None if value is None else value.view(-1, *[1] * (like.ndim - 2))
 
 
-def _in_order_of_torch(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a function with the order of arguments of `torch.batch_norm` and `torch.instance_norm`."""
+def _torch_batch_norm(
+    input: Tensor, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool, *more: Any, **named: Any
+) -> Tensor:
+    """Compute `torch.batch_norm`, whose arguments have another order than those of `F.batch_norm`."""
+    given = dict(zip(("momentum", "eps", "cudnn_enabled"), more, strict=False)) | named
+    given.pop("cudnn_enabled", None)
+    return batch_norm(input, running_mean, running_var, weight, bias, training, **given)
 
-    def ordered(
-        input: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        uses_input: bool,
-        momentum: float,
-        eps: float,
-        *_: Any,
-    ) -> Tensor:
-        return function(input, running_mean, running_var, weight, bias, uses_input, momentum, eps)
 
-    return ordered
+def _torch_instance_norm(
+    input: Tensor,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    use_input_stats: bool,
+    *more: Any,
+    **named: Any,
+) -> Tensor:
+    """Compute `torch.instance_norm`, whose arguments have another order than those of `F.instance_norm`."""
+    given = dict(zip(("momentum", "eps", "cudnn_enabled"), more, strict=False)) | named
+    given.pop("cudnn_enabled", None)
+    return instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, **given)
+
+
+def normalize(
+    input: Tensor,
+    p: float = 2.0,
+    dim: int = 1,
+    eps: float = 1e-12,
+    out: Tensor | None = None,  # noqa: ARG001
+) -> Tensor:
+    """Compute `F.normalize` with a constant norm."""
+    return input / input.detach().norm(p, dim, keepdim=True).clamp_min(eps)
+
+
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """Compute `F.local_response_norm` with a constant denominator."""
+    squares = F.pad(input.detach().square().movedim(1, -1), (size // 2, (size - 1) // 2))
+    means = squares.unfold(-1, size, 1).mean(-1).movedim(-1, 1)
+    return input / (k + alpha * means) ** beta
 
 
 NORMALISATIONS: Mapping[Callable[..., Any], Callable[..., Tensor]] = {
     F.layer_norm: layer_norm, torch.layer_norm: layer_norm, F.rms_norm: rms_norm, torch.rms_norm: rms_norm,
     F.group_norm: group_norm, torch.group_norm: group_norm,
-    F.instance_norm: instance_norm, torch.instance_norm: _in_order_of_torch(instance_norm),
+    F.instance_norm: instance_norm, torch.instance_norm: _torch_instance_norm,
 }  # fmt: skip
 """The function of this module for each one of PyTorch, without batch normalisation."""
 BATCH_NORMALISATIONS: Mapping[Callable[..., Any], Callable[..., Tensor]] = {
-    F.batch_norm: batch_norm, torch.batch_norm: _in_order_of_torch(batch_norm),
+    F.batch_norm: batch_norm, torch.batch_norm: _torch_batch_norm,
 }  # fmt: skip
 """As `NORMALISATIONS`, for batch normalisation."""
+LENGTHS: Mapping[Callable[..., Any], Callable[..., Tensor]] = {
+    F.normalize: normalize, F.local_response_norm: local_response_norm,
+}  # fmt: skip
+"""As `NORMALISATIONS`, for division by the length of a vector or of neighbouring channels."""

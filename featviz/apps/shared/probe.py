@@ -90,7 +90,7 @@ def check_positions(network: Network, layer: str) -> tuple[int, ...]:
 
 
 def in_network_order(network: Network, layers: Iterable[str]) -> list[str]:
-    """Return names of layers in the order of the network; calls of a module by their number, further outputs last.
+    """Return names of layers in the order of the network: calls of a module by their number, further outputs last.
 
     Args:
         network: The network.
@@ -98,9 +98,10 @@ def in_network_order(network: Network, layers: Iterable[str]) -> list[str]:
     """
     names = list(network.table)
 
-    def place(layer: str) -> tuple[int, str]:
-        module = layer.partition("#")[0]
-        return (names.index(module) if module in names else len(names)), layer
+    def place(layer: str) -> tuple[int, float]:
+        module, _, call = layer.partition("#")
+        number = int(call) if call.isdecimal() else float("inf")  # the name of a module is that of its last call
+        return (names.index(module) if module in names else len(names)), number
 
     return sorted(layers, key=place)
 

@@ -84,7 +84,8 @@ def above_limit(margin: Tensor, pre: Tensor, limit: Tensor, gain: Tensor, shift:
 
     Args:
         margin: `pre - limit`, whose gradient may be redirected.
-        pre: The values before the limit. Its gradient is that of linearised features, whether they are on or off.
+        pre: The values before the limit. Used by linearised networks only, where a code has the gradient of
+            `gain * pre`.
         limit: The limit, a constant.
         gain: Factor of each code.
         shift: Added to each code.

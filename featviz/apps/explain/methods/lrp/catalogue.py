@@ -20,7 +20,9 @@ from featviz.apps.shared.torch_functions import PRODUCTS, QUOTIENTS, functions_n
 from featviz.network.dictionaries import above_limit
 
 MIN_MAGNITUDE = 1e-6
-"""Added to magnitudes before they are divided by their sum, as a fraction of the largest one."""
+"""Added to magnitudes before they are divided by their sum, as a fraction of the largest one of the image."""
+TINY = 1e-30
+"""Added instead where all magnitudes are 0."""
 
 
 ELEMENTWISE = [
@@ -124,8 +126,10 @@ def _by_magnitude(function: Callable[..., Tensor], *terms: Tensor) -> Share:
     The derivative of a sum of magnitudes, of any shape and with any weights, tells which terms it consists of.
     """
     sizes = [term.detach().abs() for term in terms]
-    least = torch.stack([MIN_MAGNITUDE * size.max() for size in sizes]).max()
-    sizes = [size + torch.where(least > 0, least, 1) for size in sizes]
+    largest = [size.amax(tuple(range(1, size.ndim)), keepdim=True) if size.ndim > 1 else size.max() for size in sizes]
+    sizes = [
+        size + torch.where(most > 0, MIN_MAGNITUDE * most, TINY) for size, most in zip(sizes, largest, strict=True)
+    ]
 
     def backward(relevance: Tensor) -> list[Tensor]:
         with torch.enable_grad():
