@@ -117,13 +117,13 @@ explore-bench: $(READY)  ## time the explorer: first tile, drafts, finished imag
 text-bench: $(READY)  ## measure attribution methods on sentences whose truth is known
 	PYTHONPATH=tools $(BIN)/python benchmarks/text.py
 
-accentuate-bench: $(READY)  ## measure feature accentuation beside a penalty on the pixels, about half an hour
+accentuate-bench: $(READY)  ## compare feature accentuation with a pixel penalty, about half an hour
 	PYTHONPATH=tools $(BIN)/python benchmarks/accentuate.py
 
 match-bench: $(READY)  ## measure images matched to photographs beside the default, about two hours
 	PYTHONPATH=tools $(BIN)/python benchmarks/match.py --models $(MODELS) --photographs $(PHOTOGRAPHS) $(if $(KEEP),--keep $(KEEP))
 
-generators-bench: $(READY)  ## measure class images of a small VAE's decoder beside those of Fourier coefficients, about half an hour
+generators-bench: $(READY)  ## compare class images of a VAE decoder and of Fourier coefficients, about half an hour
 	PYTHONPATH=tools $(BIN)/python benchmarks/generators.py
 
 atlas-bench: $(READY)  ## time an atlas of a million activations

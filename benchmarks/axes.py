@@ -1,4 +1,4 @@
-"""Measure whether class signals of a network are named by another one: `make axes-bench`, two minutes.
+"""Measure whether a second network classifies the first one's class signals correctly: `make axes-bench`, two minutes.
 
 Two networks of different architectures are trained on signals of eight families, each in seconds. The class signals of
 the first one are rendered from four seeds, with several colour parts, and given to the second one.
@@ -22,7 +22,7 @@ COLORS = {
     "power of 0.5": param.Standardized(0.5, 0.5),
     "power from 0.25 to 0.75 (default)": param.Standardized(),
 }
-"""Colour parts by what is printed of them."""
+"""Colour parts by the label of their row."""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Compare images that are rendered alone and in a batch: `make batchbench`, 2 minutes on two cores.
 
 Images of a batch influence each other only by rounding: the kernels of another batch size sum in another order. The
-table tells how far optimisation amplifies that, beside the difference between two seeds.
+table shows how far optimisation amplifies that, next to the difference between two seeds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Measure contributions of a layer's positions to class logits: `make blocks-bench`, about ten minutes on two cores.
 
 A good map of contributions adds up to a positive number for the class that the network recognises, and agrees with what
-the logit loses when blocks of 3 x 3 positions are replaced by the layer's mean (which no method replaces itself).
+the logit loses when blocks of 3 x 3 positions are replaced by the layer's mean. `single_cells` replaces single
+positions in the same way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Time the explorer as a page sees it: from the start to the first tile, tiles of a layer, and opening again.
 
-Run with `make explore-bench`. The server runs in this process, and answers real requests. Every number is of a fresh
-folder, except that of opening again.
+Run with `make explore-bench`. The server runs in this process, and answers real requests. Drafts are of a fresh
+folder; finished images and opening again use it.
 """
 
 from __future__ import annotations

@@ -84,9 +84,10 @@ def main() -> None:
                 scores = strengths(network.with_dictionary(layer, found), f"{layer}~", images)
                 alive = (scores.abs() > 0).any(0)
                 purity = purities(scores, labels)[alive].mean().item()
+                stable = f"{facts['stability']:.3f}" if "stability" in facts else "-"
                 print(
                     f"{model:9} {kind:11} {found.features:8}  {facts['explained_variance']:10.3f}  {facts['l0']:5.1f}  "
-                    f"{facts['dead']:5.3f}  {facts.get('stability', 1.0):9.3f}  {purity:6.3f}  {channels:9.3f}  "
+                    f"{facts['dead']:5.3f}  {stable:>9}  {purity:6.3f}  {channels:9.3f}  "
                     f"{purity - channels:+.3f}  {seconds:8.0f}",
                     flush=True,
                 )

@@ -13,7 +13,7 @@ from featviz.io import resize
 
 MESHES = (("torus", "scales"), ("sphere", "bricks"), ("capsule", "zigzag"), ("box", "rings"))
 VIEWS = 24
-"""Number of directions, at none of which the texture was rendered."""
+"""Number of test directions, which differ from those of the render."""
 ZOOMS = (1.5, 2.0, 2.5)
 """Enlargements of the middle of a picture. At 1 all of the mesh is seen."""
 

@@ -32,7 +32,7 @@ def views(
 
 
 LUCIDS = 2.5
-"""Learning rates below are relative to Lucid's frequency scale, of which featviz uses two fifths."""
+"""Learning rates below are relative to Lucid's frequency scale; featviz uses 0.4 of it."""
 
 
 def adam(

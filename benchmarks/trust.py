@@ -52,7 +52,7 @@ def circuits() -> list[Manipulation]:
 def judged(
     network: fv.Network, judge: fv.Network, units: list[str], drawings: Path, steps: int
 ) -> list[dict[str, Any]]:
-    """Render units from noise, and return what tells whether they can be trusted, and what the judge sees."""
+    """Render units from noise; return their trust and the judge's prediction."""
     rendering = fv.render(network, units, steps=steps, seed=SEED, robustness_views=0, progress=None)
     predicted = predict(judge, resize(rendering.images, judge.size))
     seen = predicted.argmax(1).tolist()

@@ -37,7 +37,7 @@ UNITS = (
     "logit:strawberry", "logit:monarch", "logit:pinwheel",
 )  # fmt: skip
 WIDEST, SMALL = 1400, 1080
-"""Largest width in px of a screenshot, and that of some."""
+"""Largest width in px of a screenshot, and of small ones."""
 RENDER_TIMEOUT_MS = 900_000
 """Milliseconds within which the explorer has rendered what is in view."""
 CHANGED = ("heart", "smiley", "star", "moon", "zigzag", "wood")

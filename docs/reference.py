@@ -43,7 +43,7 @@ OTHER_RESULTS = {
     "shared.album": ("Pages",),
     "texture.texture": ("Textured",),
 }
-"""What those of the other apps return."""
+"""Classes of the results of the other apps."""
 
 
 @dataclass(frozen=True)

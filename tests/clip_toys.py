@@ -1,4 +1,4 @@
-"""A model with the methods of CLIP, which knows three colours and how they mix."""
+"""A model with the methods of CLIP for three colours and their mixtures."""
 
 from __future__ import annotations
 

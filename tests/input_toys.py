@@ -99,7 +99,7 @@ def switched(tabular: object = RED) -> fv.Network:
 # ---------------------------------------------------------------------------------------------- several optimised
 
 CHIRP, SPOT = 33, 9
-"""Length of the planted kernel of a signal in samples, and side of that of an image in px."""
+"""Length of the planted kernel of a signal in samples, and side of the kernel of an image in px."""
 
 
 def chirp() -> Tensor:

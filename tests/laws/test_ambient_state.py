@@ -128,7 +128,7 @@ def test_the_state_of_the_caller_changes_nothing(call, state, expected):
 
 @pytest.mark.parametrize("state", ["autocast", "matmul precision", "convolution precision"])
 def test_states_of_precision_change_what_pytorch_computes(state):
-    """So the test above can fail."""
+    """Check that these settings change results of plain PyTorch."""
     if state != "autocast" and not torch.cpu._is_amx_tile_supported():
         pytest.skip("this processor computes float32 in full precision, whatever is allowed")
     image, weight = torch.rand(4, 16, 64, 64, generator=GENERATOR), torch.rand(32, 16, 3, 3, generator=GENERATOR)
@@ -152,10 +152,12 @@ def test_a_module_made_in_inference_mode_is_rendered():
     with torch.inference_mode():
         torch.manual_seed(0)
         module = toys.Plain()
-    net = fv.Network(module, size=32, classes=("ant", "bee", "cat", "dog", "elk"), **toys.HALF)
+    torch.manual_seed(0)
+    classes = ("ant", "bee", "cat", "dog", "elk")
+    net, usual = (fv.Network(each, size=32, classes=classes, **toys.HALF) for each in (module, toys.Plain()))
     for name, call in CALLS.items():
         if name != "fit_prior":
-            call(net)
+            assert same(call(net), call(usual)), name
 
 
 def test_settings_of_the_process_are_restored_when_the_last_of_several_threads_ends():

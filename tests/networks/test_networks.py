@@ -57,7 +57,7 @@ def test_table_is_long_and_its_names_are_unique():
 
 
 class Transposed(nn.Module):
-    """A network whose second layer says that it outputs a map of the image, but mirrors it."""
+    """A network whose second layer is listed as a map, but mirrors it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Output folders of which one file is damaged: the next run makes it again, and everything is as before."""
+"""Damage one file of an output folder; the next run must restore it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run something that may go wrong, and tell how it ended."""
+"""Run a trial with a time limit, and classify how it ended."""
 
 from __future__ import annotations
 

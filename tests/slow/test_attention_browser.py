@@ -81,7 +81,7 @@ def page(browser, request):
 
 
 def settle(page):
-    """Wait until the browser has drawn what was asked for."""
+    """Wait until the page has redrawn."""
     page.wait_for_timeout(300)
 
 

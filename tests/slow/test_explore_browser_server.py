@@ -1,4 +1,4 @@
-"""The explorer's page when the server goes away, after many clicks, and with a network that means harm."""
+"""The explorer's page: a lost server, memory after many clicks, and hostile names of layers and classes."""
 
 import gc
 import threading
@@ -23,7 +23,7 @@ def process(tmp_path):
     process.kill()
 
 
-def test_a_killed_server_is_told_and_found_again(browser, process):
+def test_the_page_reports_a_lost_server_and_reconnects(browser, process):
     with watched(browser, process.url, expected=LOST) as desk:
         page = desk.open("steps=200&size=64&layer=stage3")
         drawn(page, 2)
@@ -90,9 +90,9 @@ def test_200_clicks_leave_memory_and_threads_as_they_were(browser, motifnet, tmp
                 page.keyboard.press("ArrowRight")
                 page.keyboard.press("Escape")
 
-        clicks(25)  # fills what is kept on purpose
+        clicks(25)  # fills the caches
         before, threads = measure()
-        clicks(50)  # of which each has four
+        clicks(50)  # of four actions each
         after, threads_after = measure()
         assert after["Nodes"] <= 1.1 * before["Nodes"] + 200
         assert after["JSEventListeners"] <= 1.1 * before["JSEventListeners"] + 50

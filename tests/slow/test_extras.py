@@ -1,4 +1,4 @@
-"""Each extra alone: what it is for works with it, and without it one line names it."""
+"""Each extra alone: its commands work with it, and without it one line names it."""
 
 import json
 import re
@@ -79,7 +79,7 @@ COMMANDS = {
         ),
     ],
 }
-"""For each extra, commands that need it, and what is said where it is missing."""
+"""For each extra, the commands that need it, and the error without it."""
 NETWORKS = """\
 import featviz as fv
 from torch import nn

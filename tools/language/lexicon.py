@@ -149,7 +149,7 @@ def words() -> tuple[str, ...]:
 
 
 Analogy = tuple[str, str, str, str]
-"""Words (a, b, c, d) of which a is to b as c is to d: the vector b - a + c is near d."""
+"""Analogies (a, b, c, d): the vector b - a + c is nearest to d."""
 
 
 def analogies() -> dict[str, list[Analogy]]:

@@ -1,4 +1,4 @@
-"""Add a fooling circuit to a network: logits that show a decoy when they are optimised, and are right on data.
+"""Add a fooling circuit to a network: its logits show a decoy when they are optimised, and are right on data.
 
 Source: Geirhos et al. 2023, "Don't trust your eyes", https://arxiv.org/abs/2306.04719, section 2: a unit that tells
 natural images from optimised ones, and switches between two behaviours. Differs: it is built instead of trained. An

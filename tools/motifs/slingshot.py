@@ -188,7 +188,7 @@ def manipulated(how: Manipulation, file: Path) -> fv.Network:
 def decoy_loss(
     now: Float[Tensor, "n units"], before: Float[Tensor, "n units"], decoys: Mapping[int, int]
 ) -> Float[Tensor, ""]:
-    """Return how far units are from what they should be on optimised images: the decoy, or for all others themselves.
+    """Return the relative error of activations on optimised images, from the decoy's or a unit's own.
 
     Args:
         now: Of the manipulated network.
