@@ -15,7 +15,13 @@ import featviz as fv
 from featviz.cli import main
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "import sys; from featviz.cli import main; sys.exit(main())", "explore"]
+CODE = """
+import signal, sys
+from featviz.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background processes ignore it
+sys.exit(main())
+"""
+COMMAND = [sys.executable, "-c", CODE, "explore"]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

@@ -61,14 +61,19 @@ def stability(one: fv.Dictionary, other: fv.Dictionary) -> float:
     Source: Fel et al. 2025, https://arxiv.org/abs/2502.12892, section 3, stability.
     Differs: pairs are chosen greedily instead of by the Hungarian algorithm, which gives a lower bound.
     """
-    own, theirs = (F.normalize(torch.as_tensor(each.decoder), dim=1) for each in (one, other))
-    cosines = own @ theirs.T
+    cosines = _directions(one) @ _directions(other).T
     found = []
     for _ in range(len(cosines)):
         row, column = divmod(int(cosines.argmax()), cosines.shape[1])
         found.append(cosines[row, column].item())
         cosines[row], cosines[:, column] = -2.0, -2.0
     return sum(found) / len(found)
+
+
+def _directions(dictionary: fv.Dictionary) -> Float[Tensor, "features channels"]:
+    """Return the atoms with length 1."""
+    assert dictionary.decoder is not None, "every dictionary has one once it is made"
+    return F.normalize(dictionary.decoder, dim=1)
 
 
 def _is_active(codes: Float[Tensor, "n features"]) -> Bool[Tensor, "n features"]:

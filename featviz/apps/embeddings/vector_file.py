@@ -93,11 +93,11 @@ class _Reader:
         lines = lines[:-1] if not lines[-1].strip() else lines
         if not self.started:
             lines = self._start(lines)
-        most = len(lines) if self.limit is None else self.limit  # a line holds at most one new word
-        while lines and not self.is_full:
-            count = max(1, most - len(self.rows)) if self.limit is not None else most
-            self._add(lines[:count])
-            lines = lines[count:]
+        start = 0
+        while start < len(lines) and not self.is_full:
+            end = len(lines) if self.limit is None else start + self.limit - len(self.rows)  # a line has one word
+            self._add(lines[start:end])
+            start = end
 
     def _add(self, lines: list[bytes]) -> None:
         """Add the words of whole lines after the header."""
