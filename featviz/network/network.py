@@ -170,6 +170,14 @@ class Network:
             _measured=Measurements(probed),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled or copied."""
+        return vars(self) | {"dictionaries": dict(self.dictionaries)}  # a read-only view cannot be pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore what was pickled or copied."""
+        vars(self).update(state, dictionaries=MappingProxyType(state["dictionaries"]))
+
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse: networks are immutable."""
         _refuse_change(name)

@@ -155,6 +155,12 @@ def test_methods_that_differ_in_layer_and_head_share_a_name(image):
     assert layers.attributors == [methods.GradCAM("stage2")]
 
 
+@pytest.mark.parametrize("empty", [[], ()])
+def test_an_empty_list_of_methods_is_refused(motifnet, empty):
+    with pytest.raises(fv.SettingError, match="methods is empty; give at least one, or None for those"):
+        fv.compare(motifnet, torch.rand(3, 32, 32), [1], empty, progress=None)
+
+
 def test_names_are_escaped_and_nothing_is_loaded(tmp_path):
     wild = ("</script><script>alert(1)</script>", '"><b>', "it's", "dog", "elk")
     network = toys.plain(classes=wild)

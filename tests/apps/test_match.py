@@ -68,6 +68,14 @@ def test_photographs_with_the_highest_score_are_chosen(net, folder):
     assert unit.objective.layers == {"stage2", *compared_layers(net)}
 
 
+def test_one_photograph_is_too_few_to_detect_copies(net, folder):
+    with pytest.warns(fv.FeatvizWarning, match=r"^images of logit:\S+ are not checked for copies, which takes two"):
+        (one,) = match_units(net, [obj.Logit(net.classes[3])], folder)
+    assert one.chosen == f"the only photograph in {folder / '3'}" and one.photographs == (folder / "3" / "a.png",)
+    with pytest.warns(fv.FeatvizWarning, match=r"^images of stage2:5 \(and 1 more\) are not"):
+        match_units(net, [obj.Channel("stage2", 5), obj.Channel("stage2", 6)], folder / "3")
+
+
 def test_a_class_is_matched_to_one_photograph_and_a_channel_to_ten_at_most():
     assert [usual_count(obj.Logit("star"), n) for n in (1, 500)] == [1, 1]
     assert [usual_count(obj.Probability(3), n) for n in (1, 500)] == [1, 1]

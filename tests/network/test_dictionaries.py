@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -176,6 +178,22 @@ def test_the_network_without_the_dictionary_is_as_before(net, with_features):
         with_features.dictionaries = {}
     with pytest.raises(TypeError):
         with_features.dictionaries["conv1"] = dictionary()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
+@pytest.mark.parametrize("used", [False, True])
+def test_a_network_is_copied_with_its_dictionaries(with_features, copied, used):
+    images = torch.rand(2, 3, 32, 32)
+    if used:
+        assert "conv2~" in with_features.table
+    other = copied(with_features)
+    assert other.module is not with_features.module
+    assert torch.equal(fv.score(other, "conv2~:3", images), fv.score(with_features, "conv2~:3", images))
+    assert len(fv.render(other, "conv2~:3", steps=2, progress=None)) == 1
+    with pytest.raises(AttributeError, match="immutable"):
+        other.dictionaries = {}
+    with pytest.raises(TypeError):
+        other.dictionaries["conv1"] = dictionary()
 
 
 def test_tokens_have_features_at_every_position_and_at_the_class_token():

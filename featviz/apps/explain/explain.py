@@ -179,6 +179,8 @@ def compare(
     layer = network.name_of(layer)
     methods = (TEXT_METHODS if reads_text else DEFAULT_METHODS) if methods is None else methods
     methods = list(methods) if isinstance(methods, list | tuple) else [methods]  # type: ignore[list-item]
+    if not methods:
+        raise fv.SettingError("methods is empty; give at least one, or None for those that apply to most networks")
     if layer is not None and not any(isinstance(_method(method, None), LayerMethod) for method in methods):
         raise fv.SettingError(f"none of the methods reads a single layer; leave out layer {layer!r}, or add gradcam")
     network, images = read_text(network, image) if reads_text else (network, as_images(network, image))

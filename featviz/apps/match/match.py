@@ -17,7 +17,7 @@ from featviz.apps.shared.main_blocks import block_at
 from featviz.apps.shared.probe import noise
 from featviz.checks import check_number
 from featviz.engine import check_path_or_none, entry_point
-from featviz.errors import plain_spelling
+from featviz.errors import plain_spelling, warn
 from featviz.io import is_folder
 from featviz.network import batch_norm_layers
 from featviz.objectives import Logit, MatchDistribution, MatchSpectrum, MatchStatistics, Objective, Probability
@@ -95,6 +95,8 @@ def match_units(
     network, and the amplitude spectra in the images themselves. The weight of both is relative to the gain of the
     unit's score from noise to its best photograph, so that one weight suits units of any scale.
 
+    Warns where a unit has a single photograph, as copies are only detected with two or more.
+
     Args:
         network: The network.
         units: The units, such as `[fv.objectives.Logit("star")]`.
@@ -132,6 +134,10 @@ def match_units(
         files, scores = found[i]
         gain = _gain(in_noise[:, i], scores.max().item())
         result.append(_by_photographs(unit, files, scores, (each, layers, weight * gain, count)))
+    alone = [str(each.unit) for each in result if len(each.photographs) == 1]
+    if alone:
+        more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
+        warn(f"images of {alone[0]}{more} are not checked for copies, which takes two or more photographs of a unit")
     return result
 
 
@@ -204,10 +210,14 @@ def _by_photographs(
     names = [str(file) for file in picked]
     term = MatchDistribution(layers[0], names, tuple(layers[1:])) + MatchSpectrum(names)
     amount = float(f"{weight:.3g}")
-    number = "one" if len(picked) == 1 else f"{len(picked)}"
-    which = f"the {number} of {len(files)}" if len(picked) < len(files) else f"all {len(files)}"
-    most = " with the highest score" if len(picked) < len(files) else ""
-    return Matched(unit + amount * term, unit, tuple(best), f"{which} photographs{most} in {folder}")
+    if len(files) == 1:
+        chosen = f"the only photograph in {folder}"
+    elif len(picked) == len(files):
+        chosen = f"all {len(files)} photographs in {folder}"
+    else:
+        number = "one" if len(picked) == 1 else f"{len(picked)}"
+        chosen = f"the {number} of {len(files)} photographs with the highest score in {folder}"
+    return Matched(unit + amount * term, unit, tuple(best), chosen)
 
 
 def _statistics_of(network: fv.Network) -> MatchStatistics:

@@ -58,7 +58,7 @@ class Facet:
 
 @dataclass(frozen=True)
 class Summary:
-    """Name and scores of a unit. Scores for which the folder has too few photographs are `None`.
+    """Name and scores of a unit. Scores for which too few photographs excite the unit are `None`.
 
     Args:
         names: The best name first, then single labels.
@@ -121,11 +121,12 @@ def _summary(responses: Responses, labels: Labels, values: torch.Tensor, names: 
     if not bool((values != values[0]).any()):
         return Summary((), None, None, None)
     order = order_of(values).tolist()
+    active = int((values > values.min()).sum())  # the others are tied, so that their order means nothing
     score = None
-    if len(order) >= 2 * (REFERENCES + 1):
+    if len(order) >= 2 * (REFERENCES + 1) and active > REFERENCES:
         strong, weak = split_order(order, REFERENCES + 1)
         score = interpretability(responses.judged[strong], responses.judged[weak])
-    count = min(STRONGEST, int(LARGEST_SHARE * len(order)))
+    count = min(STRONGEST, int(LARGEST_SHARE * len(order)), active)
     if count < MIN_STRONGEST:
         return Summary(tuple(names), score, None, None)
     vectors = responses.judged[order[:count]]

@@ -48,6 +48,23 @@ def test_a_planted_unit_has_two_meanings(planted, drawings, judge):
     assert sum(len(facet.photographs) for facet in one.facets) == 9  # an eighth of 72
 
 
+def test_scores_do_not_depend_on_the_order_of_photographs_that_a_unit_does_not_respond_to(motifnet, drawings):
+    """Of few photographs that excite the unit, no score is read from those that tie at its lowest response."""
+    found, _ = known(motifnet, drawings, "", [0])
+    count = len(found.names)
+    values = torch.zeros(count, 1)
+    values[:6, 0] = torch.arange(6.0, 0, -1)
+    generator = torch.Generator().manual_seed(0)
+    judged = torch.randn(count, 5, generator=generator)
+    orders = [torch.arange(count), torch.cat([torch.arange(6), 6 + torch.randperm(count - 6, generator=generator)])]
+    scores = []
+    for order in orders:
+        made = dataclasses.replace(found, values=values[order], judged=judged[order])
+        one = summaries(made, labels_of(motifnet, made, None), [0])[0]
+        scores.append((one.interpretability, one.clarity, one.polysemanticity))
+    assert scores[0] == scores[1] and scores[0][0] is None and scores[0][1] is not None
+
+
 @pytest.mark.parametrize(("others", "has_two"), [(2, False), (3, True), (4, True)])
 def test_few_photographs_of_another_kind_are_outliers_and_no_facet(motifnet, drawings, others, has_two):
     """Of the nine strongest, two to four show something that has nothing in common with the rest."""
