@@ -104,7 +104,7 @@ def render(
         start: An image file, or images in [0, 1] of shape (c, h, w) or (n, c, h, w), to start from; signals and
             volumes as a .npy, .wav or .nii.gz file, or as `network.input.images(values)` returns them. `None` for the
             param's own initial noise.
-        snapshots: Steps after which to keep a copy of the images.
+        snapshots: Steps after which to keep a copy of the images, >= 1; those after the last step are ignored.
         until: Stop after this many of the steps, as Ctrl-C would. `None` for all steps.
         robustness_views: Number of new random views in which the finished images are scored; 0 skips this. `None` for
             one per 32 steps, from 4 to 16: a score varies much between views.
