@@ -152,17 +152,11 @@ def _as_arguments(words: Sequence[str]) -> list[str]:
 
     end = words.index("--") if "--" in words else len(words)  # what follows is no option in any case
     own = [word for word in words[:end] if word != "--debug"]
-    found = []
-    for word, before in zip(own, ["", *own], strict=False):
-        start = (
-            ""
-            if before in ("-o", "--output") or not is_negated(word)
-            else "./"
-            if ":" not in word and os.path.lexists(word)
-            else " "
-        )
-        found.append(start + word)
-    return [*found, *words[end:]]
+    for i, word in enumerate(own):
+        is_output = i > 0 and own[i - 1] in ("-o", "--output")
+        if is_negated(word) and not is_output:
+            own[i] = f"./{word}" if ":" not in word and os.path.lexists(word) else f" {word}"
+    return [*own, *words[end:]]
 
 
 def _help_command(given: Sequence[str]) -> str:

@@ -207,8 +207,8 @@ class Rendering:
     def file_name(self) -> str:
         """Default file name: what the image shows, and how many other objectives there are on its sheet.
 
-        It ends in .png for images, and in .npy for signals and volumes. For one of several
-        inputs it contains the input's name, and for all of them it ends in .png.
+        It ends in .png for images, and in .npy for signals and volumes. For one of several inputs it contains the
+        input's name, and for all of them it ends in .png.
         """
         ending = ".png" if self.recipe.spec.axes == "yx" or self.shapes else NPY
         first = slug(self.names[0].replace("-", "minus ", 1) if self.names[0].startswith("-") else self.names[0])

@@ -109,7 +109,7 @@ def load_weights(
     weights = _unwrapped(weights, own)
     weights = {key: value for key, value in weights.items() if key in own or not key.startswith(optional_prefixes)}
     differences = {
-        "missing": [key for key in own if key not in weights and not _is_optional(key, own, weights)],
+        "missing": [key for key in _needed(own, weights) if key not in weights],
         "not in the model": [key for key in weights if key not in own],
         "of another shape": [key for key in own if key in weights and _shape(own[key]) != _shape(weights[key])],
         "of another type": [key for key in own if key in weights and _is_of_another_type(own[key], weights[key])],
@@ -140,13 +140,15 @@ def _unwrapped(weights: dict[str, Tensor], own: Collection[str]) -> dict[str, Te
     return found
 
 
-def _is_optional(key: str, own: Mapping[str, Any], weights: Collection[str]) -> bool:
-    """Whether a key of a module may be missing: a counter, extra state, or a weight that is tied to one of the file."""
-    value = own[key]
-    if not isinstance(value, Tensor) or key.endswith(("num_batches_tracked", "_extra_state")):
-        return True
-    given = [own[other] for other in weights if isinstance(own.get(other), Tensor)]
-    return any(value.numel() and same.data_ptr() == value.data_ptr() and same.shape == value.shape for same in given)
+def _needed(own: Mapping[str, Any], weights: Collection[str]) -> list[str]:
+    """Return the keys of a module without counters, extra state, and weights that are tied to one of the file."""
+    tensors = {key: value for key, value in own.items() if isinstance(value, Tensor)}
+    given = {(value.data_ptr(), value.shape) for key, value in tensors.items() if key in weights and value.numel()}
+    return [
+        key
+        for key, value in tensors.items()
+        if not key.endswith(("num_batches_tracked", "_extra_state")) and (value.data_ptr(), value.shape) not in given
+    ]
 
 
 def _shape(value: Any) -> Any:

@@ -48,7 +48,7 @@ def group_norm(
     """Compute `F.group_norm` with constant standard deviations."""
     grouped = input.unflatten(1, (num_groups, -1))
     normalised = _normalised(grouped, tuple(range(2, grouped.ndim)), eps).flatten(1, 2)
-    return _affine(normalised, *(_per_channel(each, input) for each in (weight, bias)))
+    return _affine_by_channel(normalised, weight, bias)
 
 
 def instance_norm(
@@ -65,7 +65,7 @@ def instance_norm(
     if not use_input_stats:
         return F.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
     normalised = _normalised(input, tuple(range(2, input.ndim)), eps)
-    return _affine(normalised, *(_per_channel(each, input) for each in (weight, bias)))
+    return _affine_by_channel(normalised, weight, bias)
 
 
 def batch_norm(
@@ -82,7 +82,7 @@ def batch_norm(
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     normalised = _normalised(input, (0, *range(2, input.ndim)), eps)
-    return _affine(normalised, *(_per_channel(each, input) for each in (weight, bias)))
+    return _affine_by_channel(normalised, weight, bias)
 
 
 def _normalised(x: Tensor, dims: tuple[int, ...], eps: float, *, centred: bool = True) -> Tensor:
@@ -101,33 +101,21 @@ def _last_dims(shape: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(range(-(1 if isinstance(shape, int) else len(shape)), 0))
 
 
-def _per_channel(value: Tensor | None, like: Tensor) -> Tensor | None:
-    return None if value is None else value.view(-1, *[1] * (like.ndim - 2))
+def _affine_by_channel(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    shape = (-1, *[1] * (x.ndim - 2))
+    return _affine(x, *(None if each is None else each.view(shape) for each in (weight, bias)))
 
 
-def _torch_batch_norm(
-    input: Tensor, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool, *more: Any, **named: Any
-) -> Tensor:
-    """Compute `torch.batch_norm`, whose arguments have another order than those of `F.batch_norm`."""
-    given = dict(zip(("momentum", "eps", "cudnn_enabled"), more, strict=False)) | named
-    given.pop("cudnn_enabled", None)
-    return batch_norm(input, running_mean, running_var, weight, bias, training, **given)
+def _in_order_of_torch(function: Callable[..., Tensor], flag: str) -> Callable[..., Tensor]:
+    """Return a function with the order of arguments of `torch.batch_norm`, which is not that of `F.batch_norm`."""
+    names = ("input", "weight", "bias", "running_mean", "running_var", flag, "momentum", "eps", "cudnn_enabled")
 
+    def run(*args: Any, **kwargs: Any) -> Tensor:
+        given = dict(zip(names, args, strict=False)) | kwargs
+        given.pop("cudnn_enabled", None)
+        return function(**given)
 
-def _torch_instance_norm(
-    input: Tensor,
-    weight: Any,
-    bias: Any,
-    running_mean: Any,
-    running_var: Any,
-    use_input_stats: bool,
-    *more: Any,
-    **named: Any,
-) -> Tensor:
-    """Compute `torch.instance_norm`, whose arguments have another order than those of `F.instance_norm`."""
-    given = dict(zip(("momentum", "eps", "cudnn_enabled"), more, strict=False)) | named
-    given.pop("cudnn_enabled", None)
-    return instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, **given)
+    return run
 
 
 def normalize(
@@ -151,11 +139,11 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
 NORMALISATIONS: Mapping[Callable[..., Any], Callable[..., Tensor]] = {
     F.layer_norm: layer_norm, torch.layer_norm: layer_norm, F.rms_norm: rms_norm, torch.rms_norm: rms_norm,
     F.group_norm: group_norm, torch.group_norm: group_norm,
-    F.instance_norm: instance_norm, torch.instance_norm: _torch_instance_norm,
+    F.instance_norm: instance_norm, torch.instance_norm: _in_order_of_torch(instance_norm, "use_input_stats"),
 }  # fmt: skip
 """The function of this module for each one of PyTorch, without batch normalisation."""
 BATCH_NORMALISATIONS: Mapping[Callable[..., Any], Callable[..., Tensor]] = {
-    F.batch_norm: batch_norm, torch.batch_norm: _torch_batch_norm,
+    F.batch_norm: batch_norm, torch.batch_norm: _in_order_of_torch(batch_norm, "training"),
 }  # fmt: skip
 """As `NORMALISATIONS`, for batch normalisation."""
 LENGTHS: Mapping[Callable[..., Any], Callable[..., Tensor]] = {
