@@ -302,17 +302,59 @@ def test_two_tabs(desk):
     first = desk.open(f"{QUICK}&layer=stage1&channel=1")
     second = first.context.new_page()
     second.goto(f"{desk.url}#{QUICK}&layer=stage1&channel=2")
-    for page in (first, second):
+    tabs = first, second
+
+    def count(page):
+        return int(page.locator("#board-count").inner_text() or 0)
+
+    def set_stars(text):
+        for page in tabs:
+            page.bring_to_front()
+            star = page.locator("#card .star")
+            star.click()
+            until(lambda star=star: star.inner_text() == text)
+
+    for page in tabs:
         page.bring_to_front()
         until(lambda page=page: page.locator("#card .plate").get_attribute("data-state") == "done", 60)
-        page.locator("#card .star").click()
-    first.bring_to_front()
-    until(lambda: first.locator("#board-count").inner_text() == second.locator("#board-count").inner_text() != "")
-    assert int(first.locator("#board-count").inner_text()) >= 2
+    until(lambda: count(first) == count(second))
+    before = count(first)
+    set_stars("Kept")
+    until(lambda: count(first) == count(second) == before + 2)
+    set_stars("Keep")
+    until(lambda: count(first) == count(second) == before)
     second.close()
-    for page in (first,):
-        page.locator("#card .star").click()
-        until(lambda page=page: page.locator("#card .star").inner_text() == "Keep")
+
+
+def test_tabs_that_change_the_board_at_once_lose_nothing(desk):
+    first = desk.open(f"{QUICK}&layer=stage1&channel=3")
+    second = first.context.new_page()
+    second.goto(f"{desk.url}#{QUICK}&layer=stage1&channel=4")
+    tabs = first, second
+    for page in tabs:
+        page.bring_to_front()
+        until(lambda page=page: page.locator("#card .plate").get_attribute("data-state") == "done", 60)
+    held = []
+
+    def hold_the_first_change(route):
+        if route.request.method == "POST" and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    first.route("**/api/board", hold_the_first_change)
+    first.locator("#card .star").click()
+    until(lambda: held or first.wait_for_timeout(50))
+    second.locator("#card .star").click()
+    until(lambda: second.locator("#card .star").inner_text() == "Kept")
+    held[0].continue_()
+    names = ("stage1:3", "stage1:4")
+    first.goto(f"{desk.url}#{QUICK}&view=board")
+    for name in names:
+        until(lambda name=name: first.locator("#kept li", has_text=name).count() == 1)
+    for name in names:
+        first.locator("#kept li", has_text=name).get_by_label("Remove from the board").click()
+    second.close()
 
 
 def test_board_notes_and_export(desk):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from io import BytesIO
 from threading import Lock
 from typing import Any
@@ -43,17 +44,24 @@ class Board:
         items = [each for each in listed or () if _is_item(each)] if isinstance(listed, list) else []
         return [{"id": each["id"], "note": each["note"]} for each in items]
 
-    def set(self, items: list[Any]) -> list[dict[str, str]]:
+    def content(self) -> dict[str, Any]:
+        """Return `items`, and their `revision`, which differs for another content."""
+        items = self.items()
+        return {"items": items, "revision": sha256(json.dumps(items).encode()).hexdigest()[:16]}
+
+    def set(self, items: list[Any], revision: str) -> dict[str, Any]:
         """Replace the content of the board.
 
         Args:
             items: An id and a note for each image.
+            revision: Revision of the content that is replaced.
 
         Returns:
-            The same, as it is kept.
+            The new content, as `content` gives it.
 
         Raises:
-            RequestError: An item is no object, or its image is not in the store.
+            RequestError: An item is no object, its image is not in the store, or the board has another revision
+                because another page changed it.
         """
         kept: dict[str, str] = {}
         for each in items:
@@ -61,12 +69,14 @@ class Board:
                 raise RequestError("items must list objects with id and note")
             kept[read_id(each, "id")] = read_text(each, "note", "", most=MAX_NOTE)
         with self._lock:
+            if revision != self.content()["revision"]:
+                raise RequestError("the board was changed by another page; read it again", 409)
             missing = kept.keys() - rendered_names(self._store, kept)
             if missing:
                 raise RequestError(f"there is no image {min(missing)} to keep on the board", 404)
             listed = [{"id": name, "note": note} for name, note in kept.items()]
             self._store.write(FILE, json.dumps({"items": listed}))
-        return listed
+            return self.content()
 
     def export(self) -> bytes:
         """Return the board as a ZIP file: a page, and the images that it shows.

@@ -179,11 +179,13 @@ class Server:
         return JSONResponse(await self._in_worker(partial(self._services.units.card, layer, channel, page)))
 
     async def _board(self, _: Request) -> Response:
-        return JSONResponse({"items": await self._in_thread(self._services.board.items)})
+        return JSONResponse(await self._in_thread(self._services.board.content))
 
     async def _set_board(self, request: Request) -> Response:
-        items = read_list(await json_body(request, most=8 * MAX_BODY), "items", self._services.board.most)
-        return JSONResponse({"items": await self._in_thread(partial(self._services.board.set, items))})
+        body = await json_body(request, most=32 * MAX_BODY)  # long notes of many images
+        items = read_list(body, "items", self._services.board.most)
+        set_items = partial(self._services.board.set, items, read_text(body, "revision"))
+        return JSONResponse(await self._in_thread(set_items))
 
     async def _export_url(self, request: Request) -> Response:
         await json_body(request)

@@ -153,8 +153,13 @@ def test_the_board_is_kept_and_exported(tmp_path):
                 client.ended(job["id"])
         assert client.get("export.zip").json()["error"] == "the board is empty; add an image first"
         items = [{"id": job["id"], "note": note} for job, note in zip(jobs, ("<b>edge</b> & co", ""), strict=True)]
-        assert client.post("api/board", items=items).json() == {"items": items}
-        unknown = client.post("api/board", items=[{"id": "0123456789abcdef", "note": ""}])
+        empty = client.get("api/board").json()["revision"]
+        kept = client.post("api/board", items=items, revision=empty).json()
+        assert kept["items"] == items and kept["revision"] != empty
+        stale = client.post("api/board", items=items[:1], revision=empty)  # what a second page read before
+        assert (stale.status_code, client.get("api/board").json()) == (409, kept)
+        revision = kept["revision"]
+        unknown = client.post("api/board", items=[{"id": "0123456789abcdef", "note": ""}], revision=revision)
         assert (unknown.status_code, unknown.json()["error"]) == (
             404, "there is no image 0123456789abcdef to keep on the board",
         )  # fmt: skip
@@ -165,11 +170,12 @@ def test_the_board_is_kept_and_exported(tmp_path):
             [{"id": jobs[0]["id"], "note": "a" * 501}],
             "x",
         ):
-            assert client.post("api/board", items=wrong).status_code == 400
+            assert client.post("api/board", items=wrong, revision=revision).status_code == 400
+        assert client.post("api/board", items=items).status_code == 400
         client.close()
     with fv.explore(net, output=tmp_path / "store", open_browser=False) as running:
         client = Client(running.url)
-        assert client.get("api/board").json() == {"items": items}
+        assert client.get("api/board").json() == kept
         url = client.post("api/board/export").json()["url"]
         answer = client.get(url)
         assert answer.headers["content-disposition"] == 'attachment; filename="featviz-board.zip"'
@@ -191,5 +197,5 @@ def test_a_damaged_board_is_an_empty_one(tmp_path):
         (store / "board.json").write_text(text)
         with fv.explore(toys.plain(), output=store, open_browser=False) as running:
             client = Client(running.url)
-            assert client.get("api/board").json() == {"items": []}
+            assert client.get("api/board").json()["items"] == []
             client.close()

@@ -55,7 +55,7 @@ export const dream = body => post("dream", body);
 export const explain = body => post("explain", body);
 export const blocks = body => post("blocks", body);
 export const board = () => call("board");
-export const saveBoard = items => post("board", {items});
+export const saveBoard = (items, revision) => post("board", {items, revision});
 export const exportBoard = () => post("board/export", {});
 export const uploaded = id => call(`uploads/${encodeURIComponent(id)}`);
 export const upload = file =>

@@ -22,6 +22,7 @@ export class Board extends EventTarget {
     super();
     this.items = [];
     this.changes = []; // not kept by the server yet
+    this.stale = false; // whether the server may have other items
     this.saving = null;
     CHANNEL?.addEventListener("message", () => this.load());
     stream.addEventListener("open", () => (this.changes.length ? this.save() : this.load()));
@@ -31,13 +32,9 @@ export class Board extends EventTarget {
     return this.items.some(item => item.id === id);
   }
 
-  async load() {
-    try {
-      const {items} = await api.board();
-      this.put(this.changes.reduce((list, change) => change(list), items));
-    } catch {
-      // the stream tells when the server is back, and the board is loaded then
-    }
+  load() {
+    this.stale = true;
+    return this.save();
   }
 
   put(items) {
@@ -73,27 +70,33 @@ export class Board extends EventTarget {
     }
   }
 
+  /** Read the server's board and apply the changes made here; again while it changes. */
   async send() {
-    while (this.changes.length) {
+    do {
       const {length} = this.changes;
+      this.stale = false;
       try {
-        const {items} = await api.board(); // another tab may have changed it
+        const {items, revision} = await api.board();
         const now = this.changes.slice(0, length).reduce((list, change) => change(list), items);
-        await api.saveBoard(now.map(({id, note}) => ({id, note})));
-        this.changes.splice(0, length);
-        this.put(this.changes.reduce((list, change) => change(list), now));
-        CHANNEL?.postMessage("changed");
-        this.dispatchEvent(new CustomEvent("saved", {detail: true}));
-      } catch (error) {
-        if (!error.passing) { // the server will not take it; show what it has
+        if (length) {
+          await api.saveBoard(now.map(({id, note}) => ({id, note})), revision);
           this.changes.splice(0, length);
-          announce(error.message);
-          await this.load();
+          CHANNEL?.postMessage("changed");
+          this.dispatchEvent(new CustomEvent("saved", {detail: true}));
         }
-        this.dispatchEvent(new CustomEvent("saved", {detail: false}));
-        return;
+        this.put(this.changes.reduce((list, change) => change(list), now));
+      } catch (error) {
+        if (error.status === 409) { // another tab changed it just now
+          this.stale = true;
+          continue;
+        }
+        if (length) this.dispatchEvent(new CustomEvent("saved", {detail: false}));
+        if (error.passing || !length) return; // the stream tells when the server is back, and the board is loaded then
+        this.changes.splice(0, length); // the server will not take it; show what it has
+        announce(error.message);
+        this.stale = true;
       }
-    }
+    } while (this.stale || this.changes.length);
   }
 }
 
