@@ -62,7 +62,7 @@ def check_output(path: Path, *endings: str) -> None:
         is_folder = path.is_dir()
     except (OSError, ValueError) as error:  # the name is too long, or holds a null byte
         raise OutputError(f"cannot write {path}: {_reason(error)}") from error
-    folder = path if is_folder else path.parent
+    folder = path if is_folder else _without_link(path).parent
     endings = endings or IMAGE_ENDINGS
     if is_folder and endings != IMAGE_ENDINGS:
         raise OutputError(f"cannot write {path}: it is a folder; name a file that ends in {', '.join(endings)}")
@@ -80,7 +80,7 @@ def check_output(path: Path, *endings: str) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file atomically. An existing file is replaced.
+    """Write a file atomically. An existing file is replaced; through a symbolic link, the one that it names.
 
     Args:
         path: The file, in an existing folder.
@@ -110,7 +110,7 @@ def temporary_beside(path: Path, ending: str = "") -> Iterator[Path]:
     Raises:
         OutputError: An `OSError` was raised within the context.
     """
-    temporary = path.with_name(f".{_machine()}-{os.getpid()}-{token_hex(4)}{TEMPORARY}{ending}")
+    temporary = _without_link(path).with_name(f".{_machine()}-{os.getpid()}-{token_hex(4)}{TEMPORARY}{ending}")
     try:
         yield temporary
     except OSError as error:
@@ -130,7 +130,12 @@ def replace_durably(temporary: Path, path: Path) -> None:
     """
     with temporary.open("rb") as opened:
         os.fsync(opened.fileno())
-    temporary.replace(path)
+    temporary.replace(_without_link(path))
+
+
+def _without_link(path: Path) -> Path:
+    """Return the path that a symbolic link names, so that the link stays when the file is replaced."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def remove_stale(folder: Path) -> None:

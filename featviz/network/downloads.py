@@ -12,7 +12,7 @@ from urllib.request import getproxies
 import torch
 
 from featviz.errors import OutputError, WeightsError
-from featviz.io.files import temporary_beside
+from featviz.io.files import replace_durably, temporary_beside
 
 CONNECTION_SECONDS = 5
 """Seconds to wait for the server of the weights."""
@@ -88,7 +88,7 @@ class PublishedFile:
             if found != self.git_object:
                 reason = f"{self.content} at {self.url} must have the git object {self.git_object}, got {found}"
                 raise WeightsError(f"{reason}; try again, or give a file with {self.option}")
-            temporary.replace(self.path)
+            replace_durably(temporary, self.path)
         return self.path
 
 

@@ -72,6 +72,22 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_symbolic_link_stays_and_the_file_that_it_names_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    file, link = tmp_path / "elsewhere" / "image.png", tmp_path / "link.png"
+    link.symlink_to(file)  # it names no file yet
+    for content in (b"first", b"second"):
+        check_output(link)
+        write(link, content)
+        assert link.is_symlink()
+        assert file.read_bytes() == content
+        assert [path.name for path in file.parent.iterdir()] == ["image.png"]
+    link.unlink()
+    link.symlink_to(tmp_path / "missing" / "image.png")
+    with pytest.raises(fv.OutputError, match=r"there is no folder .*missing; make it first"):
+        check_output(link)
+
+
 def test_write_into_a_missing_folder():
     with pytest.raises(fv.OutputError, match="^cannot write no/a.bin: No such file or directory$"):
         write(Path("no/a.bin"), b"")
