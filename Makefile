@@ -6,10 +6,13 @@ READY := .venv/ready
 PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical
 TRAIN := PYTHONPATH=tools $(BIN)/python -m motifs.train
 
-.PHONY: demo test test-slow test-long check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench reach scaling dreambench quality \
+.PHONY: help demo test test-slow test-long test-gpu check fix motifnet motifvit phraselstm phraseformer docs site catalogue bench reach scaling dreambench quality \
 	overhead launches bench-gpu sweepbench explain-bench explore-bench text-bench atlas-bench features-bench trust-bench texture-bench \
 	circuits-bench diff-bench accentuate-bench match-bench generators-bench axes-bench layersbench batchbench blocks-bench networks breakit \
 	package startup clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*##  *\(.*\)/\1: \2/p' $(firstword $(MAKEFILE_LIST)) | sed 's/: /\t/' | expand -t 20
 
 demo: $(READY)  ## dream on a photograph and render a gallery of the bundled network, into demo/
 	mkdir -p demo
@@ -24,6 +27,9 @@ test-slow: $(READY)  ## run the slow tests: trained networks, retraining, browse
 
 test-long: $(READY)  ## run the full versions of sampled tests, before a release
 	$(PYTEST) --dist worksteal -m long
+
+test-gpu: $(READY)  ## run the tests that need a CUDA GPU
+	$(BIN)/python -m pytest -m gpu
 
 check: $(READY)  ## lint, type-check, and verify the direction of imports
 	$(BIN)/ruff check .

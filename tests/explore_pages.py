@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from motifs.draw import draw
 from PIL import Image
+from watched_pages import watched_page
 
 import featviz as fv
 from featviz.network.bundled import MOTIFS
@@ -21,24 +22,17 @@ QUICK = "steps=16&size=32"
 """Settings of quick pictures, for the fragment of the address."""
 
 
-class Watched:
-    """A page of the browser that remembers each message, error and request to another address.
+class Desk:
+    """A page of the browser, and the address of the explorer.
 
     Args:
-        context: The browser's context.
+        page: The page.
         url: Address of the explorer.
-        expected: Pattern of messages that are no fault.
     """
 
-    def __init__(self, context, url, expected=REFUSED):
-        self.page, self.url, self.wrong = context.new_page(), url, []
+    def __init__(self, page, url):
+        self.page, self.url = page, url
         self.page.set_default_timeout(TIMEOUT)
-        origin = re.match(r"http://[^/]+/", url)[0]
-        self.page.on("console", lambda told: re.match(expected, told.text) or self.wrong.append(told.text))
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on(
-            "request", lambda sent: sent.url.startswith((origin, "data:", "blob:")) or self.wrong.append(sent.url)
-        )
 
     def open(self, fragment=QUICK):
         """Open the page with a state, and wait for its first content."""
@@ -49,15 +43,10 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watched(browser, url, *, width=1440, height=900, expected=REFUSED, **options):
-    """Give a page in a context of its own; anything that it remembered fails the test."""
-    context = browser.new_context(viewport={"width": width, "height": height}, **options)
-    try:
-        page = Watched(context, url, expected)
-        yield page
-        assert not page.wrong, page.wrong
-    finally:
-        context.close()
+def desk_of(browser, url, *, expected=REFUSED, **options):
+    """Give the desk of an explorer with a page that `watched_page` opens."""
+    with watched_page(browser, re.match(r"http://[^/]+/", url)[0], expected=expected, **options) as page:
+        yield Desk(page, url)
 
 
 def until(check, seconds=90.0):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from watched_pages import watched_page
 
 import featviz as fv
 from featviz.apps.explain.attention_flow import gradient_steps, rollout_steps
@@ -69,15 +70,8 @@ def wild(folder):
 
 @pytest.fixture(params=[1440, 390], ids="{} px".format)
 def page(browser, request):
-    """A page; any console message, error or request elsewhere fails the test."""
-    context = browser.new_context(viewport={"width": request.param, "height": 800})
-    page, wrong = context.new_page(), []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda sent: sent.url.startswith("file://") or wrong.append(sent.url))
-    yield page
-    assert not wrong
-    context.close()
+    with watched_page(browser, width=request.param, height=800) as page:
+        yield page
 
 
 def settle(page):

@@ -2,6 +2,7 @@
 
 import pytest
 import toys
+from watched_pages import watched_page
 
 import featviz as fv
 from featviz.apps.gallery.page import Card, Page, card_image
@@ -22,18 +23,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(params=[(1200, 800), (360, 640)], ids=["desk", "phone"])
 def page(browser, folder, request):
-    """The gallery; any console message, error or network request fails the test."""
+    """The gallery."""
     width, height = request.param
-    context = browser.new_context(viewport={"width": width, "height": height})
-    page, wrong = context.new_page(), []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: request.url.startswith("file://") or wrong.append(request.url))
-    page.on("requestfailed", lambda request: request.failure == "net::ERR_ABORTED" or wrong.append(request.url))
-    page.goto((folder / "index.html").as_uri())
-    yield page
-    assert not wrong
-    context.close()
+    with watched_page(browser, width=width, height=height) as page:
+        page.goto((folder / "index.html").as_uri())
+        yield page
 
 
 def names(page):

@@ -2,6 +2,7 @@
 
 import pytest
 import toys
+from watched_pages import watched_page
 
 import featviz as fv
 
@@ -18,16 +19,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, folder):
-    """The first page; any console message, error or request elsewhere fails the test."""
-    context = browser.new_context(viewport={"width": 900, "height": 800})
-    page, wrong = context.new_page(), []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda sent: sent.url.startswith(("file://", "data:")) or wrong.append(sent.url))
-    page.goto((folder / "index.html").as_uri())
-    yield page
-    assert not wrong
-    context.close()
+    """The first page."""
+    with watched_page(browser, width=900, height=800) as page:
+        page.goto((folder / "index.html").as_uri())
+        yield page
 
 
 def test_markup_in_names_is_shown_as_text(page):

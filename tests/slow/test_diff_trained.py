@@ -5,6 +5,7 @@ import torch
 from motifs.changes import add_backdoor, permute, redraw_class
 from motifs.draw import draw
 from PIL import Image
+from watched_pages import watched_page
 
 import featviz as fv
 from featviz.apps.diff.diff import diff
@@ -82,32 +83,27 @@ def page_file(motifnet, drawings, tmp_path_factory):
 
 @pytest.mark.parametrize("width", [1440, 390])
 def test_the_page_by_keyboard(browser, page_file, width):
-    page, wrong = browser.new_page(viewport={"width": width, "height": 800}), []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda sent: sent.url.startswith("file://") or wrong.append(sent.url))
-    page.goto(page_file.as_uri())
-    groups = page.evaluate("[...document.querySelectorAll('#cards li')].map(card => card.dataset.group)")
-    assert {"class", "shared", "lost", "new", "checkpoint"} <= set(groups)
-    page.locator("#group").select_option("lost")
-    assert page.locator("#cards li:visible").count() == groups.count("lost")
-    page.locator("#search").fill("no such unit")
-    assert page.locator("#cards li:visible").count() == 0 and page.locator("#none").is_visible()
-    page.locator("#search").fill("")
-    page.locator("#group").select_option("")
-    assert page.locator("#cards li:visible").count() == len(groups)
-    page.locator("#sort").select_option("change")
-    changes = page.evaluate("[...document.querySelectorAll('#cards li')].map(card => +card.dataset.change)")
-    assert changes == sorted(changes, reverse=True)
-    page.locator("#cards button.open").first.focus()
-    page.keyboard.press("Enter")
-    first = page.locator("#large").get_attribute("src")
-    page.keyboard.press("ArrowRight")
-    assert page.locator("#dialog").is_visible() and page.locator("#large").get_attribute("src") != first
-    page.keyboard.press("Escape")
-    assert not page.locator("#dialog").is_visible()
-    before = page.evaluate("getComputedStyle(document.querySelector('.heat td')).backgroundColor")
-    page.locator("#theme").click()
-    assert page.evaluate("getComputedStyle(document.querySelector('.heat td')).backgroundColor") != before
-    assert not wrong
-    page.close()
+    with watched_page(browser, width=width, height=800) as page:
+        page.goto(page_file.as_uri())
+        groups = page.evaluate("[...document.querySelectorAll('#cards li')].map(card => card.dataset.group)")
+        assert {"class", "shared", "lost", "new", "checkpoint"} <= set(groups)
+        page.locator("#group").select_option("lost")
+        assert page.locator("#cards li:visible").count() == groups.count("lost")
+        page.locator("#search").fill("no such unit")
+        assert page.locator("#cards li:visible").count() == 0 and page.locator("#none").is_visible()
+        page.locator("#search").fill("")
+        page.locator("#group").select_option("")
+        assert page.locator("#cards li:visible").count() == len(groups)
+        page.locator("#sort").select_option("change")
+        changes = page.evaluate("[...document.querySelectorAll('#cards li')].map(card => +card.dataset.change)")
+        assert changes == sorted(changes, reverse=True)
+        page.locator("#cards button.open").first.focus()
+        page.keyboard.press("Enter")
+        first = page.locator("#large").get_attribute("src")
+        page.keyboard.press("ArrowRight")
+        assert page.locator("#dialog").is_visible() and page.locator("#large").get_attribute("src") != first
+        page.keyboard.press("Escape")
+        assert not page.locator("#dialog").is_visible()
+        before = page.evaluate("getComputedStyle(document.querySelector('.heat td')).backgroundColor")
+        page.locator("#theme").click()
+        assert page.evaluate("getComputedStyle(document.querySelector('.heat td')).backgroundColor") != before

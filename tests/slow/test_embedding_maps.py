@@ -9,6 +9,7 @@ import torch
 from motifs.draw import draw
 from PIL import Image
 from slow.test_page_layout import FINDINGS
+from watched_pages import watched_page
 
 import featviz as fv
 from featviz.network.bundled import MOTIFS
@@ -40,23 +41,17 @@ def maps(tmp_path_factory, motifnet):
 
 @pytest.fixture(params=[(1440, 900, "light"), (390, 844, "dark")], ids=["desk", "phone"])
 def opened(browser, maps, request):
-    """Opens a map; any console message, error or request elsewhere fails the test."""
+    """Opens a map."""
     width, height, scheme = request.param
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=True)
-    page, wrong = context.new_page(), []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda sent: sent.url.startswith(("file://", "data:")) or wrong.append(sent.url))
+    with watched_page(browser, width=width, height=height, color_scheme=scheme, has_touch=True) as page:
 
-    def show(name):
-        page.goto((maps / f"{name}.html").as_uri())
-        page.wait_for_timeout(300)
-        return page
+        def show(name):
+            page.goto((maps / f"{name}.html").as_uri())
+            page.wait_for_timeout(300)
+            return page
 
-    yield show
-    assert not wrong
-    assert page.evaluate(FINDINGS) == []
-    context.close()
+        yield show
+        assert page.evaluate(FINDINGS) == []
 
 
 def colours(page):

@@ -5,6 +5,7 @@ import text_toys
 import torch
 import toys
 from motifs.draw import draw
+from watched_pages import watched_page
 
 import featviz as fv
 from featviz import methods
@@ -35,22 +36,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(params=[1440, 390], ids="{} px".format)
 def opened(browser, folder, request):
-    """Opens a page by its name; any console message, error or request elsewhere fails the test."""
-    context = browser.new_context(viewport={"width": request.param, "height": 800})
-    page, wrong = context.new_page(), []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda sent: sent.url.startswith("file://") or wrong.append(sent.url))
+    """Opens a page by its name."""
+    with watched_page(browser, width=request.param, height=800) as page:
 
-    def show(name):
-        page.goto((folder / f"{name}.html").as_uri())
-        page.wait_for_timeout(300)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        return page
+        def show(name):
+            page.goto((folder / f"{name}.html").as_uri())
+            page.wait_for_timeout(300)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            return page
 
-    yield show
-    assert not wrong
-    context.close()
+        yield show
 
 
 def shown(page):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 import toys
-from explore_pages import QUICK, Process, drawn, serve, settled, until, watched
+from explore_pages import QUICK, Process, desk_of, drawn, serve, settled, until
 from torch import nn
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ def process(tmp_path):
 
 
 def test_the_page_reports_a_lost_server_and_reconnects(browser, process):
-    with watched(browser, process.url, expected=LOST) as desk:
+    with desk_of(browser, process.url, expected=LOST) as desk:
         page = desk.open("steps=200&size=64&layer=stage3")
         drawn(page, 2)
         page.get_by_label("Channel", exact=True).focus()
@@ -43,7 +43,7 @@ def test_the_page_reports_a_lost_server_and_reconnects(browser, process):
 
 
 def test_what_is_kept_while_the_server_is_away_is_not_lost(browser, process):
-    with watched(browser, process.url, expected=LOST) as desk:
+    with desk_of(browser, process.url, expected=LOST) as desk:
         page = desk.open(f"{QUICK}&view=objective&objective=logit:star")
         until(lambda: page.locator("#objective-plate .plate").get_attribute("data-state") == "done", 60)
         process.kill()
@@ -58,7 +58,7 @@ def test_what_is_kept_while_the_server_is_away_is_not_lost(browser, process):
 
 
 def test_a_server_at_another_address_is_told(browser, process, tmp_path):
-    with watched(browser, process.url, expected=f"{LOST}|.*status of 404") as desk:
+    with desk_of(browser, process.url, expected=f"{LOST}|.*status of 404") as desk:
         page = desk.open(QUICK)
         drawn(page)
         page.route("**/*", lambda route: route.fulfill(status=404, body="nothing here"))
@@ -68,7 +68,7 @@ def test_a_server_at_another_address_is_told(browser, process, tmp_path):
 
 @pytest.mark.long
 def test_200_clicks_leave_memory_and_threads_as_they_were(browser, motifnet, tmp_path):
-    with serve(motifnet, tmp_path / "store") as explorer, watched(browser, explorer.url) as desk:
+    with serve(motifnet, tmp_path / "store") as explorer, desk_of(browser, explorer.url) as desk:
         page = desk.open("steps=2&size=16&layer=stage2")
         session = page.context.new_cdp_session(page)
         session.send("Performance.enable")
@@ -104,7 +104,7 @@ def test_a_layer_with_2048_channels_has_a_bounded_document(browser, tmp_path):
     network = toys.network(
         nn.Sequential(nn.Conv2d(3, 2048, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 3))
     )
-    with serve(network, tmp_path / "store") as explorer, watched(browser, explorer.url) as desk:
+    with serve(network, tmp_path / "store") as explorer, desk_of(browser, explorer.url) as desk:
         page = desk.open("steps=1&size=16&layer=0")
         most = 0
         for share in (0, 0.3, 0.6, 1, 0):
@@ -127,7 +127,7 @@ def test_names_are_shown_as_text(browser, tmp_path):
     ):
         module.add_module(name, layer)
     network = toys.network(module, classes=WILD_CLASSES)
-    with serve(network, tmp_path / "store") as explorer, watched(browser, explorer.url) as desk:
+    with serve(network, tmp_path / "store") as explorer, desk_of(browser, explorer.url) as desk:
         page = desk.open(QUICK)
         assert page.locator("#layer-title").inner_text() == WILD
         assert page.locator("#tree .part").all_inner_texts()[0] == WILD
@@ -155,7 +155,7 @@ def test_names_are_shown_as_text(browser, tmp_path):
 
 def test_work_ends_with_the_page(browser, motifnet, tmp_path):
     with serve(motifnet, tmp_path / "store") as explorer:
-        with watched(browser, explorer.url) as desk:
+        with desk_of(browser, explorer.url) as desk:
             page = desk.open("steps=2000&size=128&layer=stage3")
             until(lambda: page.locator("#status").get_attribute("data-on") == "true")
             page.wait_for_timeout(1000)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from explore_pages import QUICK, TIMEOUT, drawn, watched
+from explore_pages import QUICK, TIMEOUT, desk_of, drawn
 from motifs.draw import draw
 
 import featviz as fv
@@ -33,7 +33,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, address):
-    with watched(browser, address) as opened:
+    with desk_of(browser, address) as opened:
         yield opened
 
 

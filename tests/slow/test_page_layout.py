@@ -9,6 +9,7 @@ import text_toys
 import torch
 from motifs.draw import draw
 from PIL import Image
+from watched_pages import watched_page
 
 import featviz as fv
 from featviz.apps.explain.attention_record import AttentionRecord
@@ -127,21 +128,15 @@ def folder(tmp_path_factory, motifnet):
 
 @pytest.fixture
 def opened(browser, folder):
-    """Opens a page by its kind; any console message, error or request elsewhere fails the test."""
-    context = browser.new_context(viewport={"width": WIDTHS[0], "height": HEIGHT})
-    page, wrong = context.new_page(), []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda sent: sent.url.startswith("file://") or wrong.append(sent.url))
+    """Opens a page by its kind."""
+    with watched_page(browser, width=WIDTHS[0], height=HEIGHT) as page:
 
-    def show(kind):
-        page.goto((folder / PAGES[kind]).as_uri())
-        settle(page)
-        return page
+        def show(kind):
+            page.goto((folder / PAGES[kind]).as_uri())
+            settle(page)
+            return page
 
-    yield show
-    assert not wrong
-    context.close()
+        yield show
 
 
 def settle(page):
@@ -265,12 +260,8 @@ def address(folder):
 
 def test_pages_work_over_http(browser, address):
     """The policy of a page allows its own images also where it does not come from the disk."""
-    page, wrong = browser.new_page(), []
-    page.on("console", lambda message: "favicon" in str(message.location) or wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    for kind, path in PAGES.items():
-        page.goto(f"{address}/{path}")
-        settle(page)
-        assert page.evaluate("[...document.images].every(image => !image.src || image.naturalWidth)"), kind
-        assert not wrong, kind
-    page.close()
+    with watched_page(browser, address, expected=r".*favicon") as page:
+        for kind, path in PAGES.items():
+            page.goto(f"{address}/{path}")
+            settle(page)
+            assert page.evaluate("[...document.images].every(image => !image.src || image.naturalWidth)"), kind

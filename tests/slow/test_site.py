@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -10,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from watched_pages import watched_page
 
 import featviz as fv
 
@@ -40,30 +40,10 @@ def site(tmp_path_factory):
     return work / "site"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def page(browser):
-    """A page that collects the addresses of requests that leave the disk, and errors."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.left, page.errors = [], []
-    page.on("request", lambda request: request.url.startswith(("file:", "data:")) or page.left.append(request.url))
-    page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    yield page
-    context.close()
+    with watched_page(browser) as page:
+        yield page
 
 
 class Page(HTMLParser):
@@ -143,7 +123,6 @@ def test_search_works_from_disk_and_finds_fourier(site, page):
     found = page.locator("#search-results li a").all_inner_texts()
     assert "featviz.param.Fourier" in found
     assert "Catalogue > Fourier" in found
-    assert (page.left, page.errors) == ([], [])
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -157,7 +136,6 @@ def test_pages_send_no_request_and_fit_the_window(site, page, width, scheme):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0] < 100")
         assert dark == (scheme == "dark")
-    assert (page.left, page.errors) == ([], [])
 
 
 def test_the_first_page_leads_to_the_landing_page(site, page):

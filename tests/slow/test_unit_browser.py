@@ -9,6 +9,7 @@ import pytest
 import torch
 from motifs.draw import draw
 from PIL import Image
+from watched_pages import watched_page
 
 import featviz as fv
 from featviz.apps.units.responses import read_responses
@@ -39,13 +40,8 @@ def folder(tmp_path_factory, motifnet):
 
 @pytest.fixture
 def page(browser):
-    """A page on which any message or error fails the test."""
-    page, wrong = browser.new_page(viewport={"width": 390, "height": 800}), []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    yield page
-    page.close()
-    assert not wrong
+    with watched_page(browser, width=390, height=800) as page:
+        yield page
 
 
 def order(page):

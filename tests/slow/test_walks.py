@@ -4,6 +4,7 @@ import pytest
 import torch
 from motifs.draw import draw
 from PIL import Image
+from watched_pages import watched_page
 
 import featviz as fv
 from featviz.network.bundled import MOTIFS
@@ -46,24 +47,18 @@ def pages(tmp_path_factory, motifnet):
 
 @pytest.fixture(params=[(1300, 850), (390, 780)], ids=["desk", "phone"])
 def opened(browser, pages, request):
-    """Opens one of the pages; any console message, error or network request fails the test."""
+    """Opens one of the pages."""
     width, height = request.param
-    context = browser.new_context(viewport={"width": width, "height": height})
-    page, wrong = context.new_page(), []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: request.url.startswith("file://") or wrong.append(request.url))
+    with watched_page(browser, width=width, height=height) as page:
 
-    def show(name):
-        page.goto((pages / name / "index.html").as_uri())
-        page.wait_for_load_state("load")
-        page.wait_for_timeout(200)
-        return page
+        def show(name):
+            page.goto((pages / name / "index.html").as_uri())
+            page.wait_for_load_state("load")
+            page.wait_for_timeout(200)
+            return page
 
-    yield show
-    assert not wrong
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
-    context.close()
+        yield show
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
 
 
 def test_atlas_describes_the_cell_under_the_mouse(opened):

@@ -222,7 +222,7 @@ def _write_page(
             store.write(shown[k].file, encode_input(photo, network.input.axes))
         cards.append(make_card(rendered, title, images, shown, facts))
     cards = with_earlier_cards(rendered, "index.html", network, cards, album.cards, titles)
-    count = sum(" → " not in card.title for card in cards)
+    count = sum(bool(card.images) and " → " not in card.title for card in cards)
     about = f"{count} {'class' if count == 1 else 'classes'} of {network_title(network)}"
     if judge is not None:
         by_judge = (VERDICTS[True, True], VERDICTS[False, True])
