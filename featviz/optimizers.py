@@ -385,7 +385,9 @@ class _FilteredGradients:
 
 def state_of(stepper: Stepper) -> Sequence[Tensor] | None:
     """Return the tensors that a step changes besides the leaf tensors; `None` where a step may change anything else."""
-    return stepper.state if isinstance(stepper, Recordable) else None
+    # An optimizer of PyTorch has a dict named `state`, and may read settings and step numbers that are Python's.
+    is_torch = isinstance(stepper, torch.optim.Optimizer)
+    return stepper.state if isinstance(stepper, Recordable) and not is_torch else None
 
 
 def _unit_rms(band: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ def _spread(values: Tensor) -> Tensor:
 def _pass(forward: Forward, layers: Collection[str], images: Tensor) -> tuple[float, dict[str, Tensor]]:
     """Return the seconds of a forward and backward pass, and the activations of the layers."""
     start = time.perf_counter()
-    acts = forward(images, rows=slice(0, len(images)))
+    acts = forward(images, rows=slice(0, len(images)), graph=True)
     found = {layer: acts.channels_first(layer) for layer in layers}
     torch.autograd.grad([values.mean() for values in found.values()], images)
     if images.device.type != "cpu":

@@ -145,7 +145,7 @@ class Chunks:
         images = job.images(leaves)
         views, move = job.view.transformed(images, draw)
         check_differentiable(views, BLOCKED)
-        scores = self._score(views, images, move, rows, done, redirect, graph=False)
+        scores = self._score(views, images, move, rows, done, redirect)
         check_differentiable(scores, NOT_DIFFERENTIABLE)
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         return scores.detach(), torch.autograd.grad(-scores.sum(), wanted, allow_unused=True)
@@ -159,7 +159,7 @@ class Chunks:
         done: float | Tensor,
         redirect: Tensor | None = None,
         *,
-        graph: bool = True,
+        graph: bool = False,
     ) -> Float[Tensor, " n"]:
         """Run the network on views, or on one tile of them, and score the images."""
         job = self._job
@@ -181,7 +181,7 @@ class Chunks:
             images.retain_grad()
 
         def score(seen: Tensor, images: Tensor, move: MoveMasks) -> Tensor:
-            scores = self._score(seen, images, move, rows, done, redirect)
+            scores = self._score(seen, images, move, rows, done, redirect, graph=True)
             return check_differentiable(scores, NOT_DIFFERENTIABLE)
 
         if len(job.view.tiles) == 1:

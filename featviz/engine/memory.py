@@ -95,7 +95,7 @@ def check_fits(count: int, channels: int, size: Size) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out, on any device."""
-    messages = ("can't allocate memory", "out of memory")
+    messages = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # the last of cuBLAS and cuDNN
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in messages)
 
 

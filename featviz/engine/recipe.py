@@ -20,7 +20,7 @@ from featviz.interfaces import NamesClass, UsesFiles
 from featviz.io import is_file, read_recipe, recipe_in
 from featviz.io.array import as_tuples
 from featviz.network import CODES, Execution, InputSpec, index_of_class
-from featviz.network.input_spec import without_defaults
+from featviz.network.inputs.input_spec import without_defaults
 
 FORMAT = 4
 """Version of the recipe format."""

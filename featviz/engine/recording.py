@@ -18,6 +18,7 @@ from featviz.engine.draws import Block, map_tensors, move, tensors_in
 from featviz.engine.job import Job
 from featviz.errors import first_line
 from featviz.interfaces import Stepper, traits_of
+from featviz.network.fast.cuda_graphs import one_recording
 from featviz.optimizers import state_of
 from featviz.transforms.fusing import Draw
 
@@ -34,6 +35,11 @@ Backward passes that add up numbers in an order that varies from run to run diff
 """
 WAITING = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "unique_dim", "is_nonzero")
 """Operations that make the CPU wait for the GPU, which a graph cannot contain."""
+
+
+DIFFERS = "a replayed step gives other results, as if something changed from step to step"
+INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put")
+"""Operations that wait for the GPU if an index is a mask, whose true elements are counted, or lies on the CPU."""
 
 
 class NotRecordableError(Exception):
@@ -58,8 +64,11 @@ class Recorder:
     def __init__(self, job: Job, chunks: Chunks, stepper: Stepper, steps: int, last: int) -> None:
         self._job, self._chunks, self._stepper, self._steps = job, chunks, stepper, steps
         self._recordings: dict[str, _Recording] = {}
+        # The default stream of recordings belongs to the GPU of the first one in the process.
+        self._stream = None if job.network.device.type != "cuda" else torch.cuda.Stream(job.network.device)
         self._block: Block | None = None
         self._redirect: Tensor | None = None
+        self._recording: _Recording | None = None
         self._blocks_done: deque[torch.cuda.Event] = deque()
         self._expected_step = 0
         self.replayed = 0
@@ -83,21 +92,32 @@ class Recorder:
         found = draws.ahead() if draws else None
         if draws is None or found is None:
             if done and not self.obstacle:
-                self.obstacle = "the transforms draw step by step" if draws else "the batch is split"
+                self._end("the transforms draw step by step" if draws else "the batch is split")
             return None
         try:
-            if found[0] is not self._block or redirect is not self._redirect:
-                self._begin(found[0], redirect)
+            recording = self._recording
+            if recording is None or found[0] is not self._block or redirect is not self._redirect:
+                recording = self._begin(found[0], redirect)
             if not self.replayed or self._expected_step != done:
-                self._recording.seek(done, found[1])
-            self._recording.replay()
+                recording.seek(done, found[1])
+            recording.replay()
         except NotRecordableError as error:
-            self.obstacle = str(error)
+            self._end(str(error))
             return None
         draws.next()
         self._expected_step = done + 1
         self.replayed += 1
         return self._scores[done]
+
+    def close(self) -> None:
+        """Free the graphs and their memory."""
+        self._recordings.clear()
+        self._recording = None
+
+    def _end(self, obstacle: str) -> None:
+        """Run the coming steps without a graph."""
+        self.obstacle = obstacle
+        self.close()
 
     def plan(self, done: int) -> str:
         """Return how the steps ran.
@@ -109,8 +129,12 @@ class Recorder:
             return f"{self.replayed} of {done} steps were replayed as a CUDA graph"
         return f"no step was replayed as a CUDA graph: {self.obstacle or 'some images had no gradient'}"
 
-    def _begin(self, block: Block, redirect: Tensor | None) -> None:
-        """Copy the draws of a block to the GPU, and record a step if their structure is new."""
+    def _begin(self, block: Block, redirect: Tensor | None) -> _Recording:
+        """Copy the draws of a block to the GPU, and record a step if their structure is new.
+
+        Raises:
+            NotRecordableError: The step cannot be recorded.
+        """
         self._wait_for_earlier_blocks()
         pinned = map_tensors(Tensor.pin_memory, block.draws)
         moved = Block(move(pinned, self._job.network.device), block.steps)
@@ -122,11 +146,12 @@ class Recorder:
                 raise NotRecordableError("the draws of the transforms have another structure in each block of steps")
             pool = next((each.graph.pool() for each in self._recordings.values()), None)
             known = _Recording(self._chunks, self._job, self._stepper, self._steps, self._scores, moved, redirect)
-            known.record(pool)
+            known.record(pool, self._stream)
             self._recordings[structure] = known
         self._recording, self._block, self._redirect = known, block, redirect
         known.load(moved)
         self._expected_step = -1  # the step's index in its block starts again
+        return known
 
     def _wait_for_earlier_blocks(self) -> None:
         """Keep the CPU from launching all steps at once, so that progress and Ctrl-C stay close to the GPU's work."""
@@ -202,51 +227,62 @@ class _Recording:
         if self._state is None:
             self._update()
 
-    def record(self, pool: Any) -> None:
+    def record(self, pool: Any, stream: torch.cuda.Stream | None) -> None:
         """Record the step, and compare it with one that runs without a graph.
 
         Args:
             pool: Memory of other graphs of this render, which do not run at the same time; `None` for none.
+            stream: Stream of all recordings of this render, on the GPU of the network.
 
         Raises:
             NotRecordableError: It cannot be recorded, or the replayed step differs.
         """
-        constants = _Constants()
-        try:
-            with constants:
-                expected = self._pass()
-                constants.begin_again()
-                with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
-                    scores, self._gradients = self._pass()
-                    self._scores.index_copy_(0, self._done, scores[None])
-                    if self._state is not None:
-                        self._update()
-                    self._done.add_(1)
-                    self._index.add_(1)
-        except (RuntimeError, TypeError, NotRecordableError) as error:
-            first = _first(error)
-            if isinstance(first, NotRecordableError):
-                raise first from None
-            raise NotRecordableError(f"{_place(first)}: {first_line(first)}") from error
-        self._constants = constants  # the graph reads these tensors
-        self._compare(*expected)
-
-    @torch.no_grad()
-    def _compare(self, scores: Tensor, gradients: tuple[Tensor | None, ...]) -> None:
-        """Replay the step once, compare it, and undo it."""
         changed = [*self._leaves, *(self._state or ()), self._done, self._index]
         before = [tensor.clone() for tensor in changed]
+        try:
+            expected = self._capture(pool, stream)
+            obstacle = "" if self._replays(*expected) else DIFFERS
+        except Exception as error:  # own objectives and transforms may raise anything where numbers become tensors
+            first = _first(error)
+            is_known = isinstance(first, NotRecordableError)
+            obstacle = str(first) if is_known else f"{_place(first)}: {first_line(first)}"
+        with torch.no_grad():
+            for tensor, old in zip(changed, before, strict=True):
+                tensor.copy_(old)
+        if obstacle:  # outside of the `except`: the error's traceback would keep the activations alive
+            self.graph.reset()
+            self._gradients = ()
+            for leaf in self._leaves:
+                leaf.grad = None
+            raise NotRecordableError(obstacle)
+
+    def _capture(self, pool: Any, stream: torch.cuda.Stream | None) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """Record the step. Returns the scores and gradients of one that runs without a graph."""
+        self._constants = constants = _Constants()  # the graph reads its tensors
+        with constants, one_recording():
+            expected = self._pass()
+            constants.begin_again()
+            with torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                scores, self._gradients = self._pass()
+                self._scores.index_copy_(0, self._done, scores[None])
+                if self._state is not None:
+                    self._update()
+                self._done.add_(1)
+                self._index.add_(1)
+        return expected
+
+    @torch.no_grad()
+    def _replays(self, scores: Tensor, gradients: tuple[Tensor | None, ...]) -> bool:
+        """Replay the step once, and return whether it equals one that ran without a graph."""
+        done = self._done.clone()
         self.graph.replay()
-        found = self._scores.index_select(0, before[-2])[0]
-        for tensor, old in zip(changed, before, strict=True):
-            tensor.copy_(old)
+        found = self._scores.index_select(0, done)[0]
         largest = max(scores.nan_to_num().abs().max().item(), 1e-6)
         is_same = torch.allclose(found, scores, rtol=0, atol=SCORE_TOLERANCE * largest, equal_nan=True)
         for mine, theirs in zip(self._gradients, gradients, strict=True):
             if mine is not None and theirs is not None:
                 is_same &= not bool((mine - theirs).norm() > GRADIENT_TOLERANCE * theirs.norm())
-        if not is_same:
-            raise NotRecordableError("a replayed step gives other results, as if something changed from step to step")
+        return is_same
 
     def _pass(self) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         return self._chunks.gradients(self._draw(), self._done[0] / self._steps, self._redirect)
@@ -299,6 +335,8 @@ class _Constants(TorchDispatchMode):
                 raise NotRecordableError(f"{_place()} reads values from the GPU")
             source, device = args[1], args[0].device
             return func(args[0], self._constant(source, lambda: source.to(device)), *args[2:], **kwargs)
+        elif name in INDEXING and args[0].is_cuda and any(map(_must_be_copied, args[1])):
+            raise NotRecordableError(f"{_place()} indexes a tensor on the GPU with a mask, or with numbers on the CPU")
         elif name in WAITING and any(isinstance(each, Tensor) and each.is_cuda for each in args):
             raise NotRecordableError(f"{_place()} waits for the GPU")
         return func(*args, **kwargs)
@@ -312,6 +350,11 @@ class _Constants(TorchDispatchMode):
         if before is None or before.shape != source.shape or not torch.equal(before, source):
             raise NotRecordableError(f"{_place()} uses other values in each step")
         return copied
+
+
+def _must_be_copied(index: Tensor | None) -> bool:
+    """Return whether an index cannot be part of a graph."""
+    return index is not None and (index.dtype in (torch.bool, torch.uint8) or not index.is_cuda)
 
 
 def _first(error: BaseException) -> BaseException:

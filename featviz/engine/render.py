@@ -156,6 +156,7 @@ def render(
         except Exception as error:
             error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
             raise
+        recorder.close()
         try:
             robustness = _robustness(job, chunks, monitor.history(done), robustness_views)
         except KeyboardInterrupt:

@@ -38,7 +38,7 @@ from featviz.io import (
 )
 from featviz.io.clips import FRAME_RATE
 from featviz.network import Execution, neutral_state
-from featviz.network.packing import split
+from featviz.network.inputs.packing import split
 
 HISTORY_POINTS = 100
 """Largest number of scores that are stored in an image file."""

@@ -7,18 +7,18 @@ from featviz.network.dictionaries.attached import SUFFIX as CODES
 from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.execution import PRECISIONS, Execution
 from featviz.network.fast.conv_backward import plain_backward
-from featviz.network.given_inputs import Given
 from featviz.network.gradients import Rectifying
-from featviz.network.input_files import fit_to_input, read_start, read_values
-from featviz.network.input_spec import InputSpec
+from featviz.network.inputs.given_inputs import Given
+from featviz.network.inputs.input_files import fit_to_input, read_start, read_values
+from featviz.network.inputs.input_spec import InputSpec
+from featviz.network.inputs.token_spec import TokenSpec
 from featviz.network.layer_lookup import LayerLike
 from featviz.network.layers import Layer, LayerTable
-from featviz.network.loading import find, is_on_this_machine, load, models
+from featviz.network.loading.load import find, is_on_this_machine, load, models
+from featviz.network.loading.zero_shot import zero_shot
 from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
 from featviz.network.session import Forward
-from featviz.network.token_spec import TokenSpec
-from featviz.network.zero_shot import zero_shot
 
 __all__ = [
     "CODES", "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Dictionary", "Execution", "Forward", "Given",

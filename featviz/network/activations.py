@@ -15,7 +15,7 @@ from torch import Tensor
 
 from featviz.errors import AddressError, SettingError, UndeclaredLayerError, nearest, plain_spelling
 from featviz.interfaces import Position, Shape, Size
-from featviz.network.packing import split
+from featviz.network.inputs.packing import split
 
 OUTPUT = ""
 """Name of the whole network among its layers, as in `named_modules`: its output, the class logits."""
@@ -264,7 +264,8 @@ class Activations(Mapping[str, Tensor]):
                     f"the tokens of {layer!r} are in an order that is known at the network's input size only, where "
                     f"there are {len(layout.order)}; here are {rows * columns}"
                 )
-            tokens = tokens[:, :, list(layout.order)]
+            # Not `tokens[:, :, list]`: on a GPU that waits, and a CUDA graph cannot contain it.
+            tokens = tokens.index_select(2, torch.tensor(layout.order).to(tokens.device))
         return tokens.unflatten(2, (rows, columns))
 
     def _grid(self, layout: Layout) -> tuple[int, int]:

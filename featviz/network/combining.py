@@ -13,7 +13,7 @@ from featviz.errors import SettingError
 from featviz.interfaces import Size
 from featviz.io import resize
 from featviz.network.activations import OutputKind
-from featviz.network.input_spec import ZERO_TO_ONE, InputSpec
+from featviz.network.inputs.input_spec import ZERO_TO_ONE, InputSpec
 from featviz.network.layers import Layer, Probed
 from featviz.network.network import Network
 

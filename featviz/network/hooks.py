@@ -22,8 +22,6 @@ Replacement = Callable[[Tensor], Tensor]
 """From the output of a layer to the one with which the pass goes on, of the same shape."""
 Coding = Callable[[Tensor, Replacement | None], tuple[Tensor, Tensor]]
 """From the output of a layer, and a function that replaces its codes, to the codes and the output to go on with."""
-Capture = Callable[..., dict[str, Tensor]]
-"""Runs a forward pass, replaces outputs if given functions for some layers, and returns the outputs by layer."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,8 @@ def watch_outputs(module: nn.Module, images: Tensor, note: Note, *, keep_graph: 
         module(images.requires_grad_().clone())  # a module may write its input, which a leaf tensor does not allow
 
 
-def hook_outputs(
-    module: nn.Module, calls: Mapping[str, CapturedCall], codings: Mapping[str, Coding] = MappingProxyType({})
-) -> Capture:
-    """Hook layers of a working copy during each pass.
+class Capture:
+    """Runs forward passes of a working copy, and returns the outputs of layers.
 
     Hooks that others add to the copy meanwhile, as those of LRP, run before the capturing ones, which may end the pass.
 
@@ -86,71 +82,109 @@ def hook_outputs(
         module: The working copy.
         calls: For each layer, what to capture. Of several at one call, the codes of dictionaries come last.
         codings: For the codes of dictionaries, functions from the output of the call that is captured.
-
-    Returns:
-        A function that runs a forward pass and returns the outputs of the layers. It takes functions that replace
-        outputs, by layer. It raises `AddressError` if the pass does not reach one of the layers.
     """
-    parts = {layer: module.get_submodule(call.module) for layer, call in calls.items()}
-    remaining: dict[str, int] = {}
-    captured: dict[str, Tensor] = {}
-    replaced: dict[str, Replacement] = {}
 
-    def stop_if_done() -> None:
-        if not any(count > 0 for count in remaining.values()):
-            raise PassDone
+    def __init__(
+        self,
+        module: nn.Module,
+        calls: Mapping[str, CapturedCall],
+        codings: Mapping[str, Coding] = MappingProxyType({}),
+    ) -> None:
+        self._calls, self._codings = calls, codings
+        self._parts = {layer: module.get_submodule(call.module) for layer, call in calls.items()}
+        self._remaining: dict[str, int] = {}
+        self._captured: dict[str, Tensor] = {}
+        self._aliases: dict[str, Callable[[], Tensor]] = {}
+        self._replaced: Mapping[str, Replacement] = {}
 
-    def hook_for(layer: str) -> Callable[[nn.Module, object, object], object]:
-        def hook(part: nn.Module, _: object, output: object) -> object:
-            remaining[layer] -= 1
-            if remaining[layer]:
-                return None
-            item = calls[layer].item
-            tensor = tensors_in(output).get(item) if item else first_tensor(output)
-            if tensor is None:
-                return None
-            if layer in codings:
-                captured[layer], new = codings[layer](tensor, replaced.get(layer))
-                stop_if_done()
-                return None if new is tensor else _with_tensor(output, tensor, new)
-            if layer in replaced:
-                new = replaced[layer](tensor)
-                output, tensor = _with_tensor(output, tensor, new), new
-            captured[layer] = tensor
-            stop_if_done()
-            # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so
-            # the captured tensor keeps its values, and stays in the graph between the image and later layers: their
-            # scores can be differentiated with respect to it.
-            if output is tensor or layer in replaced or isinstance(part, nn.RNNBase):
-                return _with_tensor(output, tensor, tensor.clone())
-            # An output inside of a tuple or dict is not replaced, but for recurrent layers. The clone is captured
-            # instead, which later layers do not depend on; its gradient still reaches the image.
-            captured[layer] = tensor.clone()
-            return None
-
-        return hook
-
-    def run(
-        forward: Callable[[], object], replacements: Mapping[str, Replacement] = MappingProxyType({})
+    def __call__(
+        self, forward: Callable[[], object], replacements: Mapping[str, Replacement] = MappingProxyType({})
     ) -> dict[str, Tensor]:
-        if not calls:
+        """Run a forward pass up to the last of the layers.
+
+        Args:
+            forward: Runs the working copy.
+            replacements: For some layers, functions whose result replaces the output.
+
+        Returns:
+            The outputs, by layer.
+
+        Raises:
+            AddressError: The pass does not reach one of the layers.
+        """
+        if not self._calls:
             return {}
-        replaced.clear()
-        replaced.update(replacements)
-        remaining.update({layer: call.number for layer, call in calls.items()})
-        captured.clear()
-        handles = [parts[layer].register_forward_hook(hook_for(layer)) for layer in calls]
+        self._replaced = replacements
+        self._remaining = {layer: call.number for layer, call in self._calls.items()}
+        handles = [part.register_forward_hook(partial(self._hook, layer)) for layer, part in self._parts.items()]
         try:
             with suppress(PassDone):
                 forward()
+            if missed := [layer for layer in self._calls if layer not in self._captured]:
+                raise AddressError(f"the forward pass did not reach layer {missed[0]!r} for these images")
+            return self._captured | {layer: values() for layer, values in self._aliases.items()}
         finally:
             for handle in handles:
                 handle.remove()
-        if missed := [layer for layer in calls if layer not in captured]:
-            raise AddressError(f"the forward pass did not reach layer {missed[0]!r} for these images")
-        return dict(captured)
+            self._captured, self._aliases = {}, {}  # activations would otherwise stay until the next pass
 
-    return run
+    def _hook(self, layer: str, part: nn.Module, inputs: tuple[object, ...], output: object) -> object:
+        """Capture the output of a call. Returns the output to go on with; `None` for the same."""
+        self._remaining[layer] -= 1
+        if self._remaining[layer]:
+            return None
+        item = self._calls[layer].item
+        tensor = tensors_in(output).get(item) if item else first_tensor(output)
+        if tensor is None:
+            return None
+        if layer in self._codings:
+            self._captured[layer], new = self._codings[layer](tensor, self._replaced.get(layer))
+            self._stop_if_done()
+            return None if new is tensor else _with_tensor(output, tensor, new)
+        if layer in self._replaced:
+            new = self._replaced[layer](tensor)
+            output, tensor = _with_tensor(output, tensor, new), new
+        self._captured[layer] = tensor
+        self._stop_if_done()
+        if layer not in self._replaced and not getattr(part, "inplace", False) and _is_view(tensor, inputs):
+            # Dropout in eval mode returns its input, which a later operation in place on the output changes, too.
+            self._aliases[layer] = _values_now(tensor)
+            return None
+        # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so that
+        # the captured tensor keeps its values, and stays in the graph between the image and later layers: their scores
+        # can be differentiated with respect to it.
+        if output is tensor or layer in self._replaced or isinstance(part, nn.RNNBase):
+            return _with_tensor(output, tensor, tensor.clone())
+        # An output inside of a tuple or dict is not replaced, but for recurrent layers. The clone is captured instead,
+        # which later layers do not depend on; its gradient still reaches the image.
+        self._captured[layer] = tensor.clone()
+        return None
+
+    def _stop_if_done(self) -> None:
+        if not any(count > 0 for count in self._remaining.values()):
+            raise PassDone
+
+
+def _is_view(output: Tensor, inputs: tuple[object, ...]) -> bool:
+    """Return whether an output is an input or a view of one."""
+    bases = {id(_base(each)) for each in tensors_in(inputs).values()}
+    return id(_base(output)) in bases
+
+
+def _base(tensor: Tensor) -> Tensor:
+    """Return the tensor of which this one is a view, or the tensor itself."""
+    return tensor if tensor._base is None else tensor._base
+
+
+def _values_now(tensor: Tensor) -> Callable[[], Tensor]:
+    """Return a function that returns a tensor with the values that it has now.
+
+    It is the tensor itself unless that was overwritten meanwhile, and otherwise a clone, on which later layers do not
+    depend.
+    """
+    clone = tensor.clone()
+    version = None if tensor.is_inference() else tensor._version  # counts the operations in place
+    return lambda: tensor if version is not None and tensor._version == version else clone
 
 
 def _with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:

@@ -15,7 +15,7 @@ import torch
 
 from featviz.interfaces import Shape, Size
 from featviz.network.activations import Layout
-from featviz.network.receptive_fields import ReceptiveField
+from featviz.network.probing.receptive_fields import ReceptiveField
 
 MAX_ROWS = 40
 """Largest number of layers that the text of a table shows."""

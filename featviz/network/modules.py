@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from featviz.errors import ModelError
-from featviz.network.input_spec import InputSpec
+from featviz.network.inputs.input_spec import InputSpec
 
 INTEGER_PACKAGES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 """Packages of modules that compute with 8-bit integers, and have no gradients."""

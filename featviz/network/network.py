@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from featviz.checks import check_kind, check_size
 from featviz.errors import SettingError, shown
 from featviz.interfaces import EmbedsTexts, Size, show_size
-from featviz.network import probe_cache
-from featviz.network.accepted_sizes import refuse_size, runs_on, smallest_size
 from featviz.network.activations import (
     OUTPUT,
     Activations,
@@ -29,25 +27,27 @@ from featviz.network.activations import (
 from featviz.network.code_hash import code_hash
 from featviz.network.dictionaries.attached import SUFFIX, check_fits, with_codes
 from featviz.network.dictionaries.dictionary import Dictionary
-from featviz.network.embedding_input import lookup_of, on_embeddings, text_input
 from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import Pair, foldable
 from featviz.network.fast.out_of_place import can_run_out_of_place
-from featviz.network.field_probing import receptive_fields_of
-from featviz.network.given_inputs import GivenInput, inputs_in, on_images, without_inputs
 from featviz.network.heads import checked_outputs, heads_of, in_output_order, warn_of_counts
-from featviz.network.input_checks import image_spec, read_inputs, refuse_beside_inputs, refuse_both, with_given
-from featviz.network.input_spec import InputSpec
+from featviz.network.inputs.embedding_input import lookup_of, on_embeddings, text_input
+from featviz.network.inputs.given_inputs import GivenInput, inputs_in, on_images, without_inputs
+from featviz.network.inputs.input_checks import image_spec, read_inputs, refuse_beside_inputs, refuse_both, with_given
+from featviz.network.inputs.input_spec import InputSpec
+from featviz.network.inputs.packing import check_and_join
+from featviz.network.inputs.token_spec import TokenSpec, as_token_spec
 from featviz.network.layer_lookup import LayerLike, find_layer, is_ambiguous, name_of, output_row
 from featviz.network.layers import Layer, LayerTable, Probed
-from featviz.network.measurements import Measurements, measure_outputs, probe_network, try_on_noise
 from featviz.network.modules import check_module
 from featviz.network.neutral_state import neutral_state
-from featviz.network.packing import check_and_join
-from featviz.network.receptive_fields import ReceptiveField
+from featviz.network.probing import probe_cache
+from featviz.network.probing.accepted_sizes import refuse_size, runs_on, smallest_size
+from featviz.network.probing.field_probing import receptive_fields_of
+from featviz.network.probing.measurements import Measurements, measure_outputs, probe_network, try_on_noise
+from featviz.network.probing.receptive_fields import ReceptiveField
 from featviz.network.session import Forward, open_session
 from featviz.network.state_hash import state_hash, tensors_of
-from featviz.network.token_spec import TokenSpec, as_token_spec
 from featviz.network.working_copy import working_copy
 
 ANOTHER = "make another network with fv.Network(module, inputs=...)"

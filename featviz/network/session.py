@@ -20,13 +20,13 @@ from featviz.network.fast.conv_backward import speed_up_backward
 from featviz.network.fast.cuda_graphs import cuda_graphed
 from featviz.network.fast.memory_formats import convert_weights, in_memory_format
 from featviz.network.fast.out_of_place import run_out_of_place
-from featviz.network.given_inputs import place_inputs, rows_of_images
 from featviz.network.gradients import SmoothPools, redirect_gradients
-from featviz.network.hooks import CapturedCall, Replacement, hook_outputs
+from featviz.network.hooks import Capture, CapturedCall, Replacement
+from featviz.network.inputs.given_inputs import place_inputs, rows_of_images
+from featviz.network.inputs.packing import shape_of
 from featviz.network.layers import CombinesNetworks, Layer
 from featviz.network.modules import check_gradients, enable_recurrent_gradients
 from featviz.network.neutral_state import fast_on_gpu
-from featviz.network.packing import shape_of
 from featviz.network.working_copy import uncompiled
 from featviz.random import Chance
 
@@ -59,9 +59,9 @@ class Forward:
         # At one call, a layer is captured before its codes are computed, so that these depend on what is captured.
         in_order = sorted(layers, key=lambda name: layers[name].base is not None)
         calls = {name: call_of(layers[name]) for name in in_order}
-        self._capture = hook_outputs(self.module, calls, codings_of(network, layers.values()))
+        self._capture = Capture(self.module, calls, codings_of(network, layers.values()))
         # Without layers nothing runs.
-        self._recorded = cuda_graphed(self._run) if execution.graph and layers else self._run
+        self._graphed = cuda_graphed(self._run) if execution.graph and layers else None
 
     def __call__(
         self,
@@ -69,7 +69,7 @@ class Forward:
         *,
         redirect: Bool[Tensor, " n"] | None = None,
         replace: Mapping[str, Replacement] = MappingProxyType({}),
-        graph: bool = True,
+        graph: bool = False,
         rows: slice | None = None,
     ) -> Activations:
         """Return the activations of the captured layers.
@@ -78,7 +78,9 @@ class Forward:
             images: In [0, 1].
             redirect: Images for which blocked gradients are redirected through rectifiers; `None` for none of them.
             replace: For captured layers, functions whose result replaces the layer's output.
-            graph: Whether the pass may be recorded as a CUDA graph of its own.
+            graph: Whether the pass may be recorded as a CUDA graph of its own. Only for callers that compute gradients
+                with respect to the images, once, before the next pass: a replay overwrites the memory of the last one,
+                and captured layers of a graph have no gradients with respect to each other.
             rows: Of inputs that are given per image, the rows that these images get; `None` for all, one each.
 
         Raises:
@@ -93,7 +95,8 @@ class Forward:
                 batch_first = {layer: _batch_first(each, self._layouts[layer]) for layer, each in replace.items()}
                 captured = self._run(images, batch_first)
             elif redirect is None:
-                captured = self._recorded(images) if graph and rows is None else self._run(images)
+                run = self._graphed if graph and rows is None else None
+                captured = (run or self._run)(images)
             else:
                 with redirect_gradients(redirect):
                     captured = self._run(images)
@@ -103,6 +106,10 @@ class Forward:
             tensors[layer] = _with_batch(first, self._layers[layer], len(images))
         size, heads = tuple(images.shape[2:]), network.heads
         return Activations(tensors, self._layouts, size, heads, outputs_of=network.outputs_of, shapes=self._shapes)
+
+    def close(self) -> None:
+        """Free a recorded graph. It refers to this object, so that both would stay until garbage collection."""
+        self._graphed = None
 
     def _run(self, images: Tensor, replace: Mapping[str, Replacement] = MappingProxyType({})) -> dict[str, Tensor]:
         """Return the outputs of the captured layers as the module puts them out."""
@@ -133,8 +140,11 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
         AddressError: There is no such layer.
     """
     forward = Forward(network, {layer: network.layer(layer) for layer in frozenset(layers)}, execution)
-    with fast_on_gpu(network.device, benchmark=execution.benchmark):
-        yield forward
+    try:
+        with fast_on_gpu(network.device, benchmark=execution.benchmark):
+            yield forward
+    finally:
+        forward.close()
 
 
 def _prepared_module(

@@ -13,7 +13,7 @@ from torch import Tensor
 from featviz.checks import check_kind
 from featviz.errors import SettingError
 from featviz.interfaces import Leaves, Param, ParamTraits, Shape, Size, param_traits_of
-from featviz.network.packing import join
+from featviz.network.inputs.packing import join
 from featviz.random import Generators
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.interfaces import Shape, Size, Transform, Transforms, show_size
-from featviz.network.packing import join, split
+from featviz.network.inputs.packing import join, split
 from featviz.random import Generators
 from featviz.transforms.fusing import apply_draws, drawing, fuse
 from featviz.transforms.geometry import Resize

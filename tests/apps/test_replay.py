@@ -160,7 +160,7 @@ def downloads(monkeypatch, tmp_path):
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
     if importlib.util.find_spec("timm"):
         monkeypatch.setattr("timm.models._hub.hf_hub_download", refuse)
-        monkeypatch.setattr("featviz.network.loading._check_connection", lambda _: None)
+        monkeypatch.setattr("featviz.network.loading.load._check_connection", lambda _: None)
     return asked
 
 

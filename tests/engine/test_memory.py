@@ -100,6 +100,8 @@ def test_memory_aside_does_not_count():
             True,
         ),
         (RuntimeError("MPS backend out of memory (MPS allocated: 17.50 GB)"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied (1x9 and 8x5)"), False),
         (ValueError("wrong size"), False),
         (KeyboardInterrupt(), False),

@@ -17,7 +17,7 @@ from featviz.apps.replay import RECIPE_NAMES
 from featviz.cli import main
 from featviz.engine import parse_repr
 from featviz.engine.draws import StepDraws
-from featviz.network.packing import join, split
+from featviz.network.inputs.packing import join, split
 from featviz.random import Generators
 from featviz.transforms.fusing import apply_draws
 

@@ -204,7 +204,7 @@ def test_other_sizes_and_heads_keep_the_patches_of_each_network(pair, monkeypatc
     block = pair.table["second.block"].layout
     assert block.patch and pair.with_input(size=64).table["second.block"].layout == block
     assert pair.with_input(size=64).table["first.conv2"].shape[1:] == (32, 32)
-    monkeypatch.setattr("featviz.network.loading.find", lambda _: lambda: pair)
+    monkeypatch.setattr("featviz.network.loading.load.find", lambda _: lambda: pair)
     loaded = fv.load("networks.py:both", device="cpu", head="first")
     assert loaded.table["second.block"].layout == block
     assert fv.score(loaded, "second.block:1@3,3", torch.rand(1, 3, 32, 32)).shape == (1, 1)

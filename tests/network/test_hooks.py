@@ -7,7 +7,7 @@ import toys
 from torch import nn
 
 import featviz as fv
-from featviz.network.hooks import CapturedCall, hook_outputs
+from featviz.network.hooks import Capture, CapturedCall
 from featviz.network.working_copy import working_copy
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -19,7 +19,7 @@ def module_of(kind):
 
 def hooked(module, calls):
     """Return a function that runs a pass and returns the outputs of the last calls of layers."""
-    return hook_outputs(module, {layer: CapturedCall(layer, number) for layer, number in calls.items()})
+    return Capture(module, {layer: CapturedCall(layer, number) for layer, number in calls.items()})
 
 
 def capture(module, calls, images=IMAGES):
@@ -43,7 +43,37 @@ class Paired(nn.Module):
         return self.relu(self.pair(x - 0.5)[0])
 
 
+class Aliased(nn.Module):
+    """Changes the output of a layer in place, and reads the input of the layer, which may be the same tensor."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.conv, self.layer = nn.Conv2d(3, 4, 3), layer
+
+    def forward(self, x):
+        before = self.conv(x)
+        after = self.layer(before)
+        after += 1
+        return before.flatten(1) * after.flatten(1)
+
+
 # ---------------------------------------------------------------------------------------------- what is captured
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(), nn.Identity(), nn.Sequential(nn.Identity())])
+def test_capturing_a_layer_that_returns_its_input_changes_nothing(layer):
+    module = Aliased(layer).eval()
+    expected, conv = module(IMAGES), module.conv(IMAGES)
+    found = capture(module, {"layer": 1, "": 1})
+    assert torch.equal(found[""], expected)
+    assert torch.equal(found["layer"], conv)
+
+
+def test_layers_that_return_their_input_stay_in_the_graph():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(), nn.Conv2d(4, 2, 3)).eval()
+    found = capture(module, {"1": 1, "": 1}, IMAGES.clone().requires_grad_())
+    (gradient,) = torch.autograd.grad(found[""].sum(), found["1"])
+    assert gradient.abs().sum() > 0
 
 
 def test_outputs_by_name():

@@ -10,9 +10,9 @@ from torch import nn
 
 import featviz as fv
 from featviz.network.activations import Layout
-from featviz.network.input_spec import InputSpec
+from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.layers import Layer
-from featviz.network.probing import probe
+from featviz.network.probing.probe import probe
 
 
 class WithoutClassToken(toys.Vit):

@@ -1,5 +1,8 @@
 """The layer table, capture, input checks, folding, and that the module is not changed."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 import torchvision
@@ -357,6 +360,39 @@ def test_sessions_that_end_in_any_order():
     second.__exit__(None, None, None)
     assert torch.equal(one(images)["head"], expected)  # also after its end
     assert state(net.module) == before
+
+
+def test_a_session_frees_its_working_copy_at_once():
+    net, images = toys.plain(), torch.rand(1, 3, 16, 16)
+    gc.collect()
+    gc.disable()
+    try:
+        with net.session(["head"], fv.Execution(graph=True)) as forward:
+            forward(images, graph=True)
+            copy = weakref.ref(forward.module)
+        del forward
+        assert copy() is None
+    finally:
+        gc.enable()
+
+
+def test_only_gradients_of_images_are_taken_from_a_recorded_pass(monkeypatch):
+    """Its outputs have no gradients with respect to each other, and the next replay overwrites them."""
+    shapes = []
+
+    def recorded(run):
+        return lambda images: shapes.append(images.shape) or run(images)
+
+    monkeypatch.setattr("featviz.network.session.cuda_graphed", recorded)
+    net, image = toys.plain(), torch.rand(3, 16, 16)
+    net.capture(image[None], ["head"])
+    fv.score(net, "conv2:1", image[None])
+    fv.explain(net, image, "logit:1", "gradcam")
+    fv.explain(net, image, "logit:1", "IntegratedGradients(steps=3)")
+    fv.accentuate(net, image, "conv2:1", layer="conv1", steps=2)
+    assert not shapes
+    fv.render(net, "conv2:1", steps=2)
+    assert shapes
 
 
 def test_the_fingerprint_of_a_module_made_in_inference_mode():

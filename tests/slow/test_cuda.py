@@ -1,20 +1,25 @@
 """Renders on a CUDA GPU: the same images as on the CPU, without synchronization in the loop, and CUDA graphs."""
 
+import gc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 import toys
 from examples import MODULES, OBJECTIVES, PARAMS, REFERENCE, TRANSFORMS
+from motifs.draw import draw
 
 import featviz as fv
 from featviz import optimizers, param
 from featviz import transforms as T
 from featviz.engine import autotune
 from featviz.interfaces import ImageProgress, traits_of
+from featviz.io import save_image
 from featviz.random import Generators
 
 pytestmark = pytest.mark.gpu
+DEVICES = ("cpu", "cuda")
 OPTIMIZERS = {
     "Adam": optimizers.Adam(),
     "Ascent": optimizers.Ascent(),
@@ -271,3 +276,120 @@ def test_graphs_of_the_network_alone_serve_other_transforms():
     """A module of another library cannot be recorded, but the network's pass can."""
     rendering = both(["conv2:1", "logit:bee"], transforms=(MODULES["kornia.RandomAffine"],))
     assert "no step was replayed" in rendering.plan
+
+
+# ---------------------------------------------------------------------------------------------- where no graph may be
+
+
+def test_sensitivity_to_a_layer_is_that_of_the_cpu(tmp_path):
+    """Captured layers of a recorded pass would have no gradients with respect to each other."""
+    labels = torch.arange(80) % 27
+    for i, image in enumerate(draw(labels, (64, 64), torch.Generator().manual_seed(0))):
+        save_image(image, tmp_path / f"{i}.png")
+    net = fv.load("motifnet", device="cpu")
+    direction = torch.randn(1, net.layer("stage2").channels, generator=torch.Generator().manual_seed(1))
+    concept = fv.Concept(fv.Dictionary(kind="probe", encoder=direction, layer="stage2"))
+    shares = [concept.sensitivity(fv.load("motifnet", device=device), tmp_path, 3) for device in DEVICES]
+    assert shares[0] == pytest.approx(shares[1], abs=0.05)
+
+
+def test_accentuation_on_gpu_and_cpu_agree():
+    options = {"steps": 16, "progress": None, "execution": fv.Execution("float32")}
+    one, two = (fv.accentuate(fv.load("motifnet", device=device), CAT, "logit:star", **options) for device in DEVICES)
+    assert (one.images - two.images).abs().mean() < 0.02
+
+
+class Failing(torch.nn.Module):
+    """A network with an operation that a CUDA graph cannot contain."""
+
+    def __init__(self, reads):
+        super().__init__()
+        self.conv, self.reads = torch.nn.Conv2d(3, 4, 3), reads
+
+    def forward(self, x):
+        return self.reads(self.conv(x)).mean((2, 3))
+
+
+def masked(x):
+    x = x.clone()
+    x[x < 0] = 0
+    return x
+
+
+READS = {
+    "item": lambda x: x * x.mean().item(),
+    "mask": masked,
+    "list": lambda x: x[:, [1, 0, 3, 2]],
+    "new": lambda x: x * torch.tensor(2.0, device=x.device),
+    "assertion": lambda x: x * float(x.sum() != 0),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_step_that_cannot_be_recorded_leaves_nothing_behind(name):
+    net = fv.Network(Failing(READS[name]).to("cuda"), size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with torch.cuda.stream(torch.cuda.default_stream()):
+        rendering = fv.render(net, "conv:1 + 0.1*logit:2", steps=20, transforms=())
+        assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert "replayed as a CUDA graph" in rendering.plan
+    eager = fv.render(net, "conv:1 + 0.1*logit:2", steps=20, transforms=(), execution=fv.Execution(graph=False))
+    assert torch.allclose(rendering.images, eager.images, atol=1e-3)
+
+
+def test_texts_are_rendered_on_the_gpu():
+    network = fv.load("phraseformer", device="cuda")
+    fv.render(network, "logit:0", steps=16)
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
+class OfTorch:
+    """An optimizer of PyTorch, whose momentum and learning rate a graph would not follow."""
+
+    def begin(self, leaves, steps):
+        made = torch.optim.SGD(leaves, lr=0.05, momentum=0.9)
+        step = made.step
+
+        def step_and_forget():
+            step()
+            made.zero_grad()
+            made.param_groups[0]["lr"] *= 0.95
+
+        made.step = step_and_forget
+        return made
+
+
+def test_optimizers_of_pytorch_give_the_same_images_as_without_a_graph():
+    options = {"steps": 20, "optimizer": OfTorch(), "transforms": ()}
+    executions = (fv.Execution("float32"), fv.Execution("float32", graph=False))
+    one, two = (fv.render(network_on("cuda"), "conv2:1", execution=each, **options) for each in executions)
+    assert torch.allclose(one.images, two.images, atol=1e-3)
+
+
+def test_a_render_frees_its_memory():
+    net = network_on("cuda")
+    fv.render(net, "conv2:1", steps=20)
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    gc.disable()
+    try:
+        fv.render(net, "conv2:1", steps=20, param=param.Image(128, batch=16))
+        assert torch.cuda.memory_allocated() <= before + 2**20
+    finally:
+        gc.enable()
+
+
+def test_threads_may_render_at_once():
+    def draw(seed):
+        return fv.render(network_on("cuda"), "conv2:1", steps=40, seed=seed, execution=fv.Execution("float32")).images
+
+    alone = [draw(seed) for seed in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(draw, range(2)))
+    for one, two in zip(alone, together, strict=True):
+        assert torch.allclose(one, two, atol=1e-3)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_are_recorded_one_after_the_other():
+    plans = [fv.render(network_on(f"cuda:{i}"), "conv2:1", steps=20).plan for i in (0, 1, 0)]
+    assert set(plans) == {"19 of 20 steps were replayed as a CUDA graph"}

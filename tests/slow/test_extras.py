@@ -180,6 +180,6 @@ def test_without_notebooks_live_is_a_bar(wheel, folder, tmp_path):
 def test_every_extra_is_tested_and_in_all():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     features = set(extras) - {"all", "dev", "docs", "networks"}  # `networks` is for a table in the documentation
-    # `clip` is not among the development dependencies; tests/network/test_zero_shot.py tests it where it is installed.
+    # `clip` is no development dependency; tests/network/loading/test_zero_shot.py tests it where it is installed.
     assert {*COMMANDS, "clip", "explore", "notebooks"} == features
     assert extras["all"] == [f"featviz[{','.join(sorted(features))}]"]

@@ -146,7 +146,8 @@ READERS = {
     ("Image", "open"): "io/images.py", ("PillowImage", "open"): "io/images.py", ("iio", "get_reader"): "io/video.py",
     ("iio", "imread"): "", ("iio", "imiter"): "", ("iio", "imopen"): "", ("np", "load"): "io/folders.py",
     ("soundfile", "read"): "io/audio.py", ("nibabel", "load"): "io/nifti.py",
-    ("torch", "load"): "network/weights.py", ("np", "fromfile"): "", ("pickle", "load"): "", ("pickle", "loads"): "",
+    ("torch", "load"): "network/loading/weights.py", ("np", "fromfile"): "",
+    ("pickle", "load"): "", ("pickle", "loads"): "",
 }  # fmt: skip
 """Functions that read files from elsewhere, and the one module that may call each."""
 
@@ -164,7 +165,14 @@ def test_every_kind_of_file_has_one_reader_which_allows_few_formats():
                     found.add(where)
                     if name == "PillowImage":
                         assert [word.arg for word in node.keywords] == ["formats"]
-    readers = {"io/images.py", "io/video.py", "io/folders.py", "io/audio.py", "io/nifti.py", "network/weights.py"}
+    readers = {
+        "io/images.py",
+        "io/video.py",
+        "io/folders.py",
+        "io/audio.py",
+        "io/nifti.py",
+        "network/loading/weights.py",
+    }
     assert found == readers
 
 

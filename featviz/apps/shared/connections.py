@@ -19,7 +19,7 @@ from torch.nn.modules import activation, batchnorm, dropout, pooling
 import featviz as fv
 from featviz.network import OUTPUT
 from featviz.network.activations import first_tensor
-from featviz.network.grey_images import run_on_grey
+from featviz.network.probing.grey_images import run_on_grey
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Modules whose weights connect channels."""

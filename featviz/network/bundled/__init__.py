@@ -13,8 +13,8 @@ from featviz.network.bundled.motifvit import motifvit
 from featviz.network.bundled.phraseformer import Phraseformer
 from featviz.network.bundled.phraselstm import PhraseLSTM
 from featviz.network.bundled.vocabulary import BEGIN, MAX_TOKENS, PAD, SENTIMENTS, VOCABULARY, WordTokenizer
+from featviz.network.inputs.token_spec import TokenSpec
 from featviz.network.network import Network
-from featviz.network.token_spec import TokenSpec
 
 __all__ = [
     "BUNDLED",

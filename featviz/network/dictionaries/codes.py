@@ -92,7 +92,7 @@ def above_limit(margin: Tensor, pre: Tensor, limit: Tensor, gain: Tensor, shift:
     """
     if has_torch_function((margin,)):
         return handle_torch_function(above_limit, (margin,), margin, pre, limit, gain, shift)  # type: ignore[no-any-return]
-    return torch.where(margin > 0, gain * (margin + limit) + shift, torch.zeros((), dtype=margin.dtype).to(margin))
+    return torch.where(margin > 0, gain * (margin + limit) + shift, margin.new_zeros(()))
 
 
 def nonnegative_codes(

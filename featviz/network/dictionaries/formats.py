@@ -14,7 +14,7 @@ from featviz.errors import FeatvizError, WeightsError, first_line
 from featviz.io import check_output, is_file, is_folder, read_arrays, write
 from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.dictionaries.layouts import from_arrays, from_tensors
-from featviz.network.weights import read_weights
+from featviz.network.loading.weights import read_weights
 
 ENDING = ".safetensors"
 OWN_FORMAT = "1"

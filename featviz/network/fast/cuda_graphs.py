@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ Pass = Callable[[Float[Tensor, "n c h w"]], dict[str, Tensor]]
 """From images to the outputs of captured layers, by name."""
 EAGER_PASSES = 2
 """Number of passes of one shape that run without a graph. Recording takes longer than one or two passes save."""
+_recording = Lock()
 
 
 def cuda_graphed(forward: Pass) -> Pass:
@@ -59,11 +61,25 @@ def _record(forward: Pass, images: Tensor) -> Pass:
 
     sample = images.detach().clone().requires_grad_()
     try:
-        with _no_stream_warning():
+        with one_recording(), _no_stream_warning():
             replay: Any = torch.cuda.make_graphed_callables(flat, (sample,), allow_unused_input=True)
-    except RuntimeError:
+    except Exception:  # what a forward pass raises while it is recorded; otherwise it runs
         return forward
     return lambda images: dict(zip(layers, replay(images), strict=True))
+
+
+@contextmanager
+def one_recording() -> Iterator[None]:
+    """Wait until no other thread records a graph, which PyTorch does not support, and restore the current stream.
+
+    `torch.cuda.graph` leaves its own stream current if a recording fails.
+    """
+    stream = torch.cuda.current_stream()
+    with _recording:
+        try:
+            yield
+        finally:
+            torch.cuda.set_stream(stream)
 
 
 @contextmanager

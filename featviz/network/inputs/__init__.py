@@ -1,0 +1,1 @@
+"""Inputs of networks: their specification, checks and files, and inputs other than images."""

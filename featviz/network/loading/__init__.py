@@ -1,0 +1,1 @@
+"""Load networks by name, with weights from files or downloads."""

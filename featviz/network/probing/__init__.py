@@ -1,0 +1,1 @@
+"""Run networks to learn about their layers: axes, positions, receptive fields, and accepted input sizes."""
