@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -570,7 +570,9 @@ def tensors_in(output: object) -> dict[str, Tensor]:
     """
     if isinstance(output, torch.Tensor):
         return {"": output}
-    output = vars(output) if is_dataclass(output) or isinstance(output, SimpleNamespace) else output
+    if is_dataclass(output):
+        output = {each.name: getattr(output, each.name) for each in fields(output)}
+    output = vars(output) if isinstance(output, SimpleNamespace) else output
     listed = enumerate(output if isinstance(output, tuple | list) else ())
     items = output.items() if isinstance(output, Mapping) else listed
     return {f"{key}.{path}".rstrip("."): tensor for key, item in items for path, tensor in tensors_in(item).items()}

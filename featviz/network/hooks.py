@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +47,11 @@ class PassDone(BaseException):
     """Ends a forward pass that need not go on. No `except Exception` of the user's modules catches it."""
 
 
+def hookable_modules(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the names and modules of a network, except those in TorchScript, on which PyTorch allows no hooks."""
+    return ((name, part) for name, part in module.named_modules() if not isinstance(part, torch.jit.ScriptModule))
+
+
 def watch_outputs(module: nn.Module, images: Tensor, note: Note, *, keep_graph: bool = False) -> None:
     """Run a working copy once, and call back after every call of every module.
 
@@ -65,7 +70,7 @@ def watch_outputs(module: nn.Module, images: Tensor, note: Note, *, keep_graph: 
         counts[name] += 1
         note(name, counts[name] - 1, output)
 
-    for name, part in module.named_modules():
+    for name, part in hookable_modules(module):
         part.register_forward_hook(partial(hook, name))
     dropped = torch.autograd.graph.saved_tensors_hooks(lambda _: None, lambda _: torch.empty(0))
     keeping: AbstractContextManager[object] = nullcontext() if keep_graph else dropped

@@ -34,12 +34,12 @@ def check_module(module: object) -> None:
     label = type(module).__name__
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(f"{label} is TorchScript, whose layers cannot be hooked; give the original nn.Module")
-    if any(is_lazy(weight) for weight in module.parameters()):
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
         raise ModelError(f"{label} has uninitialised lazy layers; run it once on a batch of images first")
     if any(weight.is_meta for weight in module.parameters()):
         raise ModelError(f"{label} is on the meta device and has no weights; load them first")
     for name, part in module.named_modules():
-        if type(part).__module__.startswith(INTEGER_PACKAGES):
+        if type(part).__module__.startswith(INTEGER_PACKAGES) and not type(part).__name__.endswith("FloatFunctional"):
             where = f"{name!r} of {label}" if name else label
             raise ModelError(f"{where} is quantized to integers, which have no gradients; give the float module")
 

@@ -245,7 +245,7 @@ class Network:
     def fingerprint(self) -> str:
         """Hash of its weights and of the values of given inputs, the same wherever they were loaded from."""
         state = tensors_of(self.module.state_dict())
-        now = [(value.data_ptr(), _version(value), value.sum().item()) for value in state.values()]
+        now = [(value.data_ptr(), _version(value), _sum(value)) for value in state.values()]
         known = self._measured.fingerprint
         if known is None or known[0] != now:
             given = (f"{name} {each.fingerprint}" for name, each in self.given.items())
@@ -755,3 +755,9 @@ def _refuse_change(name: str) -> NoReturn:
 def _version(tensor: Tensor) -> int:
     """Return PyTorch's version counter, which changes with every in-place write, but not with writes to `.data`."""
     return -1 if tensor.is_inference() else tensor._version  # inference tensors have none
+
+
+def _sum(tensor: Tensor) -> float:
+    """Return the sum of a tensor, also of 8-bit floating-point numbers, which PyTorch does not add up."""
+    is_small = tensor.is_floating_point() and tensor.itemsize == 1
+    return (tensor.float() if is_small else tensor).sum().item()

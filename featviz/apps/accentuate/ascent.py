@@ -76,6 +76,8 @@ class _Views:
         views, _ = apply_transforms(stacked, fuse((self.settings.transform(self.size),)), self.rng)
         crops, reference, *others = (each.clone() for each in views.split(channels, 1))
         acts = self.scorer.activations(crops)
+        if self.settings.weight and not acts[layer].requires_grad:
+            raise fv.SettingError(f"layer must depend on the image, got {layer!r}; give an early layer that does")
         score = self.scorer.scores(acts)[:, 0].mean()
         (gradient,) = torch.autograd.grad(score, images, retain_graph=True)
         if not self.settings.weight:

@@ -19,6 +19,7 @@ from featviz.apps.circuits.expand import FLOAT32
 from featviz.apps.shared.attention_functions import SOFTMAXES, fused_logits, mixed_values, multi_head_attention
 from featviz.apps.shared.probe import grey
 from featviz.network.activations import first_tensor
+from featviz.network.hooks import hookable_modules
 
 Function = Callable[..., Any]
 
@@ -98,7 +99,7 @@ def attention_calls(network: fv.Network, layer: str) -> list[list[AttentionCall]
     """
     finder = _Finder(network)
     with network.session([layer], FLOAT32) as forward, torch.enable_grad():
-        for name, part in forward.module.named_modules():
+        for name, part in hookable_modules(forward.module):
             part.register_forward_pre_hook(partial(finder.enter, name), with_kwargs=True)
             part.register_forward_hook(partial(finder.leave, name))
         with finder:

@@ -193,4 +193,8 @@ def scores_of(
 def _is_spatial(network: Network, layer: str) -> bool:
     """Whether a layer is a feature map of more than one position, or tokens on a patch grid."""
     found = network.layer(layer)
-    return found.layout.patch is not None or (found.layout.kind == "map" and math.prod(found.map_size) > 1)
+    if found.layout.patch is not None:
+        return True
+    # Tokens of video or volumes have one dimension of positions, whose places in the input are not known.
+    is_map = found.layout.kind == "map" and len(found.map_size) == len(network.size)
+    return is_map and math.prod(found.map_size) > 1

@@ -19,6 +19,7 @@ from torch.nn.modules import activation, batchnorm, dropout, pooling
 import featviz as fv
 from featviz.network import OUTPUT
 from featviz.network.activations import first_tensor
+from featviz.network.hooks import hookable_modules
 from featviz.network.probing.grey_images import run_on_grey
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -161,8 +162,9 @@ def _follow(network: fv.Network, values: dict[str, _Value]) -> None:
             value.source.readers.append(value)
         made[_key(tensor)] = values[name] = value
 
-    handles = [part.register_forward_pre_hook(before) for part in module.modules()]
-    handles += [part.register_forward_hook(partial(after, name)) for name, part in module.named_modules()]
+    parts = dict(hookable_modules(module))
+    handles = [part.register_forward_pre_hook(before) for part in parts.values()]
+    handles += [part.register_forward_hook(partial(after, name)) for name, part in parts.items()]
     try:
         run_on_grey(network, module)
     finally:

@@ -72,6 +72,8 @@ def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
 
 
 def _forward(conv: nn.Conv2d, input_gradient: InputGradient, inputs: Tensor) -> Tensor:
+    if torch._C._are_functorch_transforms_active():  # which need more of an autograd function
+        return nn.Conv2d.forward(conv, inputs)
     return _ConvWithFastBackward.apply(inputs, conv.weight, conv, input_gradient)  # type: ignore[no-untyped-call,no-any-return]
 
 
@@ -86,7 +88,6 @@ class _ConvWithFastBackward(torch.autograd.Function):
         return nn.Conv2d.forward(conv, inputs)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (weight,), (size, dtype) = ctx.saved_tensors, ctx.inputs
         return ctx.input_gradient(gradient, weight.to(gradient.dtype), ctx.conv, size).to(dtype), None, None, None

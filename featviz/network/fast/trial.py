@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featviz.network.activations import first_tensor
+from featviz.network.hooks import hookable_modules
 from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance
 
@@ -85,7 +86,7 @@ def _close(before: Tensor, tensor: Tensor) -> bool:
 
 def _run(module: nn.Module, images: Tensor, call: Hook) -> None:
     """Run a working copy, calling back after every module."""
-    for name, part in module.named_modules():
+    for name, part in hookable_modules(module):
         part.register_forward_hook(lambda _, inputs, output, name=name: call(name, inputs, output))
     # The TF32 convolutions of a GPU differ by more than the tolerance.
     exact = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)

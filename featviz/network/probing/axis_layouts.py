@@ -46,9 +46,15 @@ def axis_layout(passes: Passes, call: CallIndex, shape: Shape, before: dict[Call
 
 
 def _inherit(passes: Passes, shape: Shape, before: dict[CallIndex, Layout]) -> int:
-    """Return the channel dimension of the last output before this one that has its shape; 0 if there is none."""
-    same = (layout.channel for call, layout in reversed(before.items()) if passes.shapes_of(call)[0] == shape)
-    return next(same, 0)
+    """Return the channel dimension of another output with this shape; 0 if none is known.
+
+    It is the last output before this one, or the first one after it of a module whose kind defines the dimension.
+    """
+    same = [layout.channel for call, layout in before.items() if passes.shapes_of(call)[0] == shape]
+    if same:
+        return same[-1]
+    later = (call for call in passes.first.shapes if call not in before and passes.shapes_of(call)[0] == shape)
+    return next((dim for call in later if (dim := defined_channel(passes.parts[call[0]], shape))), 0)
 
 
 def _grows_as_product(passes: Passes, call: CallIndex, dim: int) -> bool:

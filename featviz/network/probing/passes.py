@@ -60,13 +60,17 @@ class Record:
     draws: bool = False
     without_gradient: set[CallIndex] = field(default_factory=set)  # outputs from which no gradient reaches the images
 
+    refused: dict[CallIndex, str] = field(default_factory=dict)  # why outputs with tensors have no shape here
+
     def note(self, name: str, call: int, output: object) -> None:
         """Record the output of one call of a module."""
         tensor = first_tensor(output)
+        if tensor is not None and (reason := _reason_to_refuse(tensor)):
+            self.refused[name, call], tensor = reason, None
         self.shapes[name, call] = None if tensor is None else tuple(tensor.shape)
         if tensor is not None and not tensor.requires_grad:
             self.without_gradient.add((name, call))
-        if name == OUTPUT:
+        if name == OUTPUT and tensor is not None:
             self.items = {path: tuple(each.shape) for path, each in tensors_in(output).items() if each.ndim}
 
     @cached_property
@@ -77,6 +81,13 @@ class Record:
             found.pop(name, None)
             found[name] = call + 1
         return found
+
+
+def _reason_to_refuse(tensor: Tensor) -> str:
+    """Return why an output cannot be captured; empty if it can."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return "it is computed within a transform of torch.func, as vmap, and ends with that; use a layer around it"
+    return "its output is a nested tensor" if tensor.is_nested else ""
 
 
 class Passes:
@@ -118,14 +129,19 @@ class Passes:
         copy = self.copy_module() if copy is None else copy
         chance = Chance(self.device)
         with chance():
-            watch_outputs(copy, self.normalise(images).contiguous(memory_format=self.memory_format), note)
+            inputs = self.normalise(images).contiguous(memory_format=self.memory_format)
+            watch_outputs(copy, inputs, note, keep_graph=self.keep_graph)
         return chance
 
     def _first_pass(self) -> tuple[Record, torch.memory_format, bool]:
-        """Run the network at its own size, with channels last in memory if it allows that."""
+        """Run the network at its own size, with channels last in memory if it allows that.
+
+        Modules that compute gradients in their forward pass need the graph, which the other passes drop.
+        """
         self.writes_weights = True  # not known yet: this pass runs on copied weights
-        formats = (torch.channels_last, torch.contiguous_format) if len(self.spec.size) == 2 else ()
-        for self.memory_format in formats or (torch.contiguous_format,):
+        attempts = [(torch.channels_last, False)] if len(self.spec.size) == 2 else []
+        attempts += [(torch.contiguous_format, False), (torch.contiguous_format, True)]
+        for self.memory_format, self.keep_graph in attempts:
             record, copy = Record(), working_copy(self.module, share_weights=False)
             try:
                 with noticed_checkpointing() as checkpointed:
@@ -135,7 +151,7 @@ class Passes:
             except Exception:
                 # Feature maps that are flattened with `view` must be contiguous. If the network is broken instead, the
                 # contiguous pass fails too, and its error surfaces.
-                if self.memory_format is torch.contiguous_format:
+                if self.keep_graph:
                     raise
         pairs = zip(copy.parameters(), self.module.parameters(), strict=False)
         return record, self.memory_format, any(not torch.equal(mine, own) for mine, own in pairs if own.numel())

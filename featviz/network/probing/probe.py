@@ -76,7 +76,9 @@ def _layouts(passes: Passes) -> tuple[dict[CallIndex, Layout], dict[CallIndex, s
     for call in passes.first.shapes:
         shape, other = passes.shapes_of(call)
         if shape is None:
-            refused[call] = "its output contains no tensor"
+            refused[call] = passes.first.refused.get(call, "its output contains no tensor")
+        elif not shape:
+            refused[call] = "its output is one number for all images; return one per image"
         elif call in passes.from_given:
             refused[call] = "no gradient goes from it to the optimised input, as it reads given ones"
         elif shape[:1] != (FIRST_BATCH,) or (other and (other[0] != SECOND_BATCH or len(other) != len(shape))):
@@ -142,14 +144,12 @@ def _map(passes: Passes, call: CallIndex, shape: Shape, other: Shape | None) -> 
         elif min(straight, across) > sum(by) and not in_proportion[transposed]:  # more than rounding explains
             return "its output has two dimensions that grow, but not as the sides of the image do"
         return Layout("map", 1 + 2 + 3 - sum(growing), transposed=transposed)
-    if len(growing) == 1 and other:
-        rest = [i for i in (1, 2, 3) if i not in growing]
-        if not any(shape[i] == 1 for i in rest):
-            return HEADS
-    if shape[2:] == (1, 1):
-        return Layout("map", 1)
     # A linear layer or a normalisation of the last dimension may have heads and tokens before it.
-    return Layout("map", 1) if defined_channel(passes.parts[call[0]], shape) == 1 else None
+    if shape[2:] == (1, 1) or defined_channel(passes.parts[call[0]], shape) == 1:
+        return Layout("map", 1)
+    if len(growing) == 1 and other and not any(shape[i] == 1 for i in (1, 2, 3) if i not in growing):
+        return HEADS
+    return None
 
 
 def _grows_in_proportion(

@@ -18,7 +18,7 @@ from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
 from featviz.network.probing.receptive_fields import ReceptiveField
 
-FORMAT = 7
+FORMAT = 8
 """Version of the file format. Increase it when the content or the meaning of a measurement changes."""
 MEMORY_FORMATS = {str(each): each for each in (torch.channels_last, torch.contiguous_format)}
 

@@ -251,8 +251,11 @@ def _gradients_in(
         acts = scorer.activations(images.requires_grad_())
         # The score of an image depends on this image only, so the gradient of the sum holds the gradient of each.
         score = scorer.scores(acts)[:, 0].sum()
-        found = torch.autograd.grad(score, [acts[layer] for layer in layers], allow_unused=True)
-    for layer, gradient in zip(layers, found, strict=True):
+        reached = [layer for layer in layers if acts[layer].requires_grad]  # others do not depend on the image
+        found = torch.autograd.grad(score, [acts[layer] for layer in reached], allow_unused=True) if reached else ()
+    by_layer = dict(zip(reached, found, strict=True))
+    for layer in layers:
+        gradient = by_layer.get(layer)
         maps = acts.as_map(layer).detach()
         gradients = torch.zeros_like(maps) if gradient is None else acts.replaced({layer: gradient}).as_map(layer)
         yield layer, maps, gradients

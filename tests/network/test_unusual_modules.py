@@ -1,0 +1,199 @@
+"""Modules that compute gradients, run in TorchScript or under `torch.func`, or have outputs of unusual kinds."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import quantization
+
+import featviz as fv
+
+IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def network(module, **more):
+    spec = {"size": 32, "mean": (0.0,) * 3, "std": (1.0,) * 3} | more
+    return fv.Network(module.eval(), **spec)
+
+
+class Tokens(nn.Module):
+    """A transformer of one size: patches as tokens, with channels last, and added positions."""
+
+    def __init__(self, conv, count):
+        super().__init__()
+        self.conv, self.place = conv, nn.Parameter(torch.randn(1, count, 24))
+        self.embed, self.norm, self.head = nn.Identity(), nn.LayerNorm(24), nn.Linear(24, 4)
+
+    def forward(self, x):
+        x = self.embed(self.conv(x).flatten(2).transpose(1, 2) + self.place)
+        return self.head(self.norm(x).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("conv", "axes", "size"),
+    [(nn.Conv3d(3, 24, 4, 4), "tyx", (8, 16, 16)), (nn.Conv1d(1, 24, 4, 4), "x", (128,))],
+    ids=["video", "signal"],
+)
+def test_channels_of_tokens_are_those_of_a_later_layer_of_their_shape(conv, axes, size):
+    count = 32
+    channels = conv.in_channels
+    net = fv.Network(Tokens(conv, count).eval(), axes=axes, size=size, mean=(0.0,) * channels, std=(1.0,) * channels)
+    assert net.layer("embed").channels == net.layer("norm").channels == 24
+    images = torch.rand(1, channels, *size)
+    values = net.capture(images, ["embed"]).channels_first("embed")
+    expected = net.module.conv(images).flatten(2) + net.module.place.transpose(1, 2)
+    assert torch.allclose(values, expected, atol=1e-5)
+
+
+def test_gradcam_leaves_out_layers_whose_positions_have_no_place_in_the_image():
+    net = fv.Network(
+        Tokens(nn.Conv3d(3, 24, 4, 4), 32).eval(), axes="tyx", size=(8, 16, 16), mean=(0,) * 3, std=(1,) * 3
+    )
+    found = fv.explain(net, torch.rand(3, 8, 16, 16), "logit:0", "gradcam")
+    assert found.map.shape == (1, 8, 16, 16)
+
+
+class Rows(nn.Module):
+    """A map whose rows are of one number, whatever the size of the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool, self.conv, self.head = (
+            nn.AdaptiveAvgPool2d((4, None)),
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Linear(16, 2),
+        )
+
+    def forward(self, x):
+        return self.head(self.conv(self.pool(x)).mean((2, 3)))
+
+
+def test_a_convolution_is_a_map_also_where_one_side_has_a_fixed_length():
+    layer = network(Rows()).layer("conv")
+    assert (layer.layout.kind, layer.shape) == ("map", (16, 4, 32))
+
+
+class Scripted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 4, 3), torch.jit.script(nn.Hardswish())
+
+    def forward(self, x):
+        return self.act(self.conv(x)).mean((2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
+def test_a_part_in_torchscript_is_no_layer_and_the_others_are():
+    net = network(Scripted())
+    assert set(net.table) == {"conv", ""}
+    fv.render(net, "conv:1", steps=2)
+
+
+def test_float_modules_of_the_package_for_quantisation_are_networks():
+    net = network(quantization.mobilenet_v2(weights=None, quantize=False))
+    assert net.layer("features.3").channels == 24
+
+
+class Energy(nn.Module):
+    """Outputs the gradient of an energy with respect to its input, pooled."""
+
+    def __init__(self, stride):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride)
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x if x.requires_grad else x.requires_grad_()
+            (force,) = torch.autograd.grad(self.conv(x).tanh().square().sum(), x, create_graph=True)
+        return force.mean((2, 3))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_modules_that_compute_gradients_have_layers_and_gradients(stride):
+    net = network(Energy(stride))
+    assert "conv" in net.table
+    images = IMAGES.clone().requires_grad_()
+    with net.session([""]) as forward:
+        found = torch.autograd.grad(forward(images)[""].sum(), images)[0]
+    expected = torch.autograd.grad(net.module(images).sum(), images)[0]
+    assert expected.abs().sum() > 0
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+class Mapped(nn.Module):
+    """Runs a strided convolution under `vmap`."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(torch.func.vmap(lambda one: self.conv(one[None])[0])(x).mean((2, 3)))
+
+
+def test_layers_under_vmap_are_refused_and_those_around_them_render():
+    net = network(Mapped())
+    assert list(net.table) == ["head", ""]
+    fv.render(net, "logit:1", steps=2)
+    with pytest.raises(fv.AddressError, match=r"within a transform of torch\.func"):
+        fv.render(net, "conv:1", steps=2)
+
+
+@dataclass(slots=True)
+class Slotted:
+    logits: Tensor
+    more: str = ""
+
+
+class InSlots(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return Slotted(self.conv(x).mean((2, 3)))
+
+
+def test_an_output_that_is_a_dataclass_with_slots():
+    net = network(InSlots())
+    assert torch.allclose(net.capture(IMAGES, [""])[""], net.module(IMAGES).logits, atol=1e-6)
+
+
+class Summed(nn.Module):
+    def forward(self, x):
+        return x.sum()
+
+
+def test_one_number_for_all_images_is_no_output_of_a_network():
+    with pytest.raises(fv.AddressError, match="one number for all images; return one per image"):
+        fv.render(network(Summed()), "logit:0", steps=1)
+
+
+def test_lazy_buffers_are_named():
+    with pytest.raises(fv.ModelError, match="uninitialised lazy layers"):
+        network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(affine=False)))
+
+
+def test_the_fingerprint_of_8_bit_floating_point_weights():
+    module = nn.Conv2d(3, 4, 3)
+    net = network(module)
+    before = net.fingerprint
+    module.weight = nn.Parameter(module.weight.detach().to(torch.float8_e4m3fn), requires_grad=False)
+    assert network(module).fingerprint != before
+
+
+def test_layers_that_do_not_depend_on_the_image_are_named():
+    class Placed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.place = nn.Conv2d(3, 4, 3), nn.Conv2d(1, 4, 3)
+
+        def forward(self, x):
+            return (self.conv(x) + self.place(torch.ones(len(x), 1, *x.shape[2:]))).mean((2, 3))
+
+    net = network(Placed())
+    with pytest.raises(fv.SettingError, match="layer must depend on the image, got 'place'"):
+        fv.accentuate(net, IMAGES[0], "logit:1", layer="place", steps=2)
+    with pytest.raises(fv.SettingError, match="no gradient at the positions of 'place'"):
+        fv.explain(net, IMAGES[:1], "logit:1", "GradCAM(layer='place')")
