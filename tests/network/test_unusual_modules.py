@@ -42,7 +42,7 @@ def test_channels_of_tokens_are_those_of_a_later_layer_of_their_shape(conv, axes
     assert net.layer("embed").channels == net.layer("norm").channels == 24
     images = torch.rand(1, channels, *size)
     values = net.capture(images, ["embed"]).channels_first("embed")
-    expected = net.module.conv(images).flatten(2) + net.module.place.transpose(1, 2)
+    expected = net.module.conv(net.normaliser()(images)).flatten(2) + net.module.place.transpose(1, 2)
     assert torch.allclose(values, expected, atol=1e-5)
 
 
