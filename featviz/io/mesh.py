@@ -97,28 +97,36 @@ def read_mesh(source: Path | str) -> Mesh:
     Raises:
         SettingError: There is no such mesh, it has no triangles or too many, or a package is missing.
     """
-    trimesh = _trimesh()
-    shape = _built_in(str(source)) if str(source) in SHAPES else _from_file(Path(source))
-    if not isinstance(shape, trimesh.Trimesh) or not len(shape.faces):
+    parts = [_built_in(str(source))] if str(source) in SHAPES else _parts_of_file(Path(source))
+    count = sum(len(each.faces) for each in parts)
+    if not count:
         raise SettingError(f"{source} has no triangles; give a mesh with faces")
-    if len(shape.faces) > MAX_FACES:
-        raise SettingError(
-            f"{source} has {len(shape.faces)} triangles, at most {MAX_FACES} are allowed; simplify the mesh"
-        )
-    if not np.isfinite(shape.vertices).all():
+    if count > MAX_FACES:
+        raise SettingError(f"{source} has {count} triangles, at most {MAX_FACES} are allowed; simplify the mesh")
+    vertices = np.concatenate([np.asarray(each.vertices, np.float64) for each in parts])
+    if not np.isfinite(vertices).all():
         raise SettingError(f"{source} has coordinates that are not finite")
+    offsets = np.cumsum([0, *(len(each.vertices) for each in parts[:-1])])
+    faces = np.concatenate([np.asarray(each.faces) + offset for each, offset in zip(parts, offsets, strict=True)])
+    vertices = vertices - (vertices.min(0) + vertices.max(0)) / 2
+    radius = float(np.linalg.norm(vertices, axis=1).max())
+    if not 0 < radius < math.inf:
+        raise SettingError(f"{source} has no extent that can be measured: the distances of its vertices are {radius}")
+    vertices /= radius
+    own = [uv for each in parts if (uv := _own_uv(each)) is not None]
+    if len(own) == len(parts):
+        return Mesh(vertices, faces, np.concatenate(own))
+    # xatlas computes in single precision with absolute tolerances, so it gets vertices of a known size.
+    shape = _trimesh().Trimesh(vertices, faces, process=False).unwrap()
+    if not np.isfinite(shape.visual.uv).all():
+        raise SettingError(f"{source} cannot be unwrapped: its triangles have no area; give texture coordinates")
+    return Mesh(np.asarray(shape.vertices), np.asarray(shape.faces), np.asarray(shape.visual.uv))
+
+
+def _own_uv(shape: Any) -> Float[np.ndarray, "vertices 2"] | None:
+    """Return the texture coordinates of a part of a mesh; `None` if it has none."""
     uv = getattr(shape.visual, "uv", None) if shape.visual.kind == "texture" else None
-    if uv is None or not np.isfinite(uv).all():
-        shape = shape.unwrap()
-        uv = shape.visual.uv
-        if not np.isfinite(uv).all():
-            raise SettingError(f"{source} cannot be unwrapped: its triangles have no area; give texture coordinates")
-    low, high = shape.vertices.min(0), shape.vertices.max(0)
-    centered = shape.vertices - (low + high) / 2
-    radius = float(np.linalg.norm(centered, axis=1).max())
-    if not radius > 0:
-        raise SettingError(f"{source} has no extent: all of its vertices are the same point")
-    return Mesh(np.asarray(centered / radius), np.asarray(shape.faces), np.asarray(uv))
+    return None if uv is None or not np.isfinite(uv).all() else np.asarray(uv)
 
 
 def sampling_grid(uv: Float[np.ndarray, "... 2"]) -> Float[Tensor, "... 2"]:
@@ -187,8 +195,10 @@ def _revolve(radius: Float[np.ndarray, " n"], height: Float[np.ndarray, " n"]) -
     return trimesh.Trimesh(vertices, faces, visual=visual, process=False)
 
 
-def _from_file(path: Path) -> Any:
-    """Read a file.
+def _parts_of_file(path: Path) -> list[Any]:
+    """Read the parts of a mesh file, which are those of one material each.
+
+    They are not joined by trimesh, which would pack the texture coordinates of several materials into another texture.
 
     Raises:
         SettingError: The file is no mesh that can be read.
@@ -199,7 +209,9 @@ def _from_file(path: Path) -> Any:
     if path.suffix.lower() not in FORMATS:
         raise SettingError(f"{path} is no mesh that can be read; {wanted}")
     try:
-        return _trimesh().load_mesh(path, process=False)
+        trimesh = _trimesh()
+        parts = trimesh.load_scene(path, process=False).dump()
+        return [each for each in parts if isinstance(each, trimesh.Trimesh)]
     except MemoryError:
         raise
     except Exception as error:  # readers of foreign files raise errors of any kind

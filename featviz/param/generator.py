@@ -168,7 +168,7 @@ class Generator:
         if penalty and latent.requires_grad:
             latent = _penalise(latent, penalty)
         low, high = self.output_range
-        output = _output(_on(self.module, latent.device), latent)
+        output = _output(_on(self.module, latent.device), latent).to(latent)  # from half precision, too
         return resize((output - low) / (high - low), size).clamp(0, 1)
 
     def sized(self, size: Size | None, batch: int) -> Generator:
@@ -218,7 +218,7 @@ class Generator:
                 output = _output(self.module, torch.zeros(1, *self.shape, device=device))
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             shape = _text(self.shape)
-            raise SettingError(f"{self.name} does not accept latents of shape (n, {shape}): {error}") from error
+            raise SettingError(f"{self.name} does not accept float32 latents of shape (n, {shape}): {error}") from error
         if output.ndim != 4 or output.shape[:2] != (1, channels):
             raise SettingError(
                 f"the module of Generator must output images (n, {channels}, h, w), {self.name} returned "

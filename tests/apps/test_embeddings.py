@@ -584,3 +584,10 @@ def test_a_limit_reads_no_further_lines(tmp_path):
 def test_words_of_another_encoding_stay_different(tmp_path):
     (tmp_path / "v.txt").write_bytes(b"caf\xe9 1 2 3\ncaf\xe8 4 5 6\n")
     assert fv.embeddings(tmp_path / "v.txt").names == ("caf\\xe9", "caf\\xe8")
+
+
+@pytest.mark.parametrize("query", ["a - a", "zero"])
+def test_a_vector_without_direction_has_no_neighbours(query):
+    words = fv.embeddings((["a", "b", "zero"], np.array([[1.0, 2.0], [2.0, 1.0], [0.0, 0.0]])))
+    with pytest.raises(fv.SettingError, match="is 0, and similar to no other"):
+        words.nearest(query)

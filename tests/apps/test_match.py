@@ -226,3 +226,13 @@ def test_different_photographs_may_be_alike_when_mirrored(net, tmp_path, mirrore
 def test_a_network_of_one_layer(folder):
     (found,) = match_units(toys.plain(), [obj.Channel("conv2", 1)], folder)
     assert found.objective.layers > {"conv2"} and found.photographs
+
+
+def test_a_number_that_is_the_name_of_a_class_is_not_an_index(tmp_path):
+    net = toys.plain(classes=("1", "2", "0", "bee", "fly"))
+    for name in ("0", "1", "2", "3"):
+        (tmp_path / name).mkdir()
+    for unit, expected in (("1", "1"), ("2", "2"), ("0", "0"), (0, "1"), (2, "0"), ("bee", "3")):
+        assert class_folder(net, obj.Logit(unit), tmp_path) == tmp_path / expected
+    (tmp_path / "0").rmdir()
+    assert class_folder(net, obj.Logit("0"), tmp_path) is None

@@ -7,6 +7,7 @@ import pytest
 import torch
 import toys
 from PIL import Image
+from torch import nn
 
 import featviz as fv
 from featviz.cli import main
@@ -76,3 +77,9 @@ def test_an_error_leaves_no_folder(tmp_path, capsys):
     words = ["--size", "32", "--view", "32", "--steps", "1", "--quiet", "-o", str(tmp_path / "out")]
     assert main(["texture", "box", "nowhere:1", *words]) == 2
     assert "nowhere" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_textures_need_one_or_three_channels():
+    net = fv.Network(nn.Conv2d(4, 4, 3), size=32, mean=(0.0,) * 4, std=(1.0,) * 4)
+    with pytest.raises(fv.SettingError, match="a texture has 1 or 3 channels, and .* expects 4"):
+        fv.texture(net, "box", "0:1", size=16, view=16, views=1, steps=1)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import featviz as fv
 from featviz.io.mesh import FIELD_OF_VIEW, SHAPES, Mesh, read_mesh, sampling_grid
@@ -116,6 +117,60 @@ def test_damaged_files_are_refused(name, tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(fv.SettingError, match=name):
             read_mesh(tmp_path / name)
+
+
+TWO_MATERIALS = """mtllib two.mtl
+v 0 0 0
+v 1 0 0
+v 1 1 0
+v 0 1 0
+v 2 0 0
+v 3 0 0
+v 3 1 0
+v 2 1 0
+vt 0 0
+vt 1 0
+vt 1 1
+vt 0 1
+usemtl a
+f 1/1 2/2 3/3 4/4
+usemtl b
+{second}
+"""
+
+
+@pytest.mark.parametrize("texture", ["", "map_Kd small.png"], ids=["colours", "textures"])
+def test_parts_of_other_materials_keep_their_texture_coordinates(texture, tmp_path):
+    (tmp_path / "two.obj").write_text(TWO_MATERIALS.format(second="f 5/1 6/2 7/3 8/4"))
+    (tmp_path / "two.mtl").write_text(f"newmtl a\nKd 1 0 0\n{texture}\nnewmtl b\nKd 0 0 1\n{texture}\n")
+    Image.new("RGB", (8, 16)).save(tmp_path / "small.png")
+    mesh = read_mesh(tmp_path / "two.obj")
+    assert len(mesh.faces) == 4
+    for face in mesh.faces:
+        assert texture_area(mesh.uv[face]) == pytest.approx(0.5)
+
+
+def test_a_mesh_with_texture_coordinates_in_some_parts_only_is_unwrapped_whole(tmp_path):
+    (tmp_path / "two.obj").write_text(TWO_MATERIALS.format(second="f 5 6 7 8"))
+    (tmp_path / "two.mtl").write_text("newmtl a\nKd 1 0 0\nnewmtl b\nKd 0 0 1\n")
+    mesh = read_mesh(tmp_path / "two.obj")
+    assert min(texture_area(mesh.uv[face]) for face in mesh.faces) > 0.1
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e-4, 0.0), (1.0, 1e5), (1e11, 0.0)])
+def test_meshes_of_any_size_and_place_are_unwrapped(scale, offset, tmp_path):
+    shape = trimesh.creation.icosphere(subdivisions=1)
+    shape.apply_scale(scale)
+    shape.apply_translation([offset] * 3)
+    (tmp_path / "ball.obj").write_text(trimesh.exchange.obj.export_obj(shape, include_normals=False, digits=12))
+    mesh = read_mesh(tmp_path / "ball.obj")
+    assert min(texture_area(mesh.uv[face]) for face in mesh.faces) > 1e-4
+
+
+def texture_area(corners):
+    """Return the area of a triangle in the texture."""
+    (a, b), (c, d) = corners[1] - corners[0], corners[2] - corners[0]
+    return abs(a * d - b * c) / 2
 
 
 def test_triangles_without_area_cannot_be_unwrapped(tmp_path):

@@ -206,7 +206,9 @@ def test_mistakes_are_named(make, message):
 
 
 def test_a_latent_that_the_module_does_not_accept_is_named():
-    with pytest.raises(fv.SettingError, match=r"^TinyDecoder does not accept latents of shape \(n, 5, 3, 3\): "):
+    with pytest.raises(
+        fv.SettingError, match=r"^TinyDecoder does not accept float32 latents of shape \(n, 5, 3, 3\): "
+    ):
         fv.render(toys.plain(), "conv2:1", param=param.Generator(decoder(), (5, 3, 3)), steps=1)
 
 
@@ -249,3 +251,17 @@ def test_class_images_of_a_trained_decoder_are_recognised():
     images = fv.render(maker, goals, param=used, transforms=narrow_zoom, steps=96, lr=0.1, robustness_views=0).images
     chances = judge.capture(images, [""]).probabilities("")
     assert [judge.classes[i] for i in chances.argmax(1)] == names
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_module_that_outputs_half_precision(dtype):
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(6, 3 * 64)
+
+        def forward(self, latent):
+            return self.linear(latent).view(-1, 3, 8, 8).sigmoid().to(dtype)
+
+    rendering = fv.render(toys.plain(), "conv2:1", param=param.Generator(Half(), 6), steps=3)
+    assert rendering.images.isfinite().all() and rendering.images.dtype == torch.float32

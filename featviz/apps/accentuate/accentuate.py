@@ -17,6 +17,7 @@ from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.main_blocks import block_at
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.targets import Target, as_target
+from featviz.checks import check_number
 from featviz.engine import entry_point
 from featviz.interfaces import ObjectiveLike, ProgressSource
 from featviz.io import GivenImage, auto_bar
@@ -92,6 +93,8 @@ def accentuate(
         where a distance either holds the image or lets it go; `ratio` is measured at the photograph with a little
         noise, since the gradient of a distance of 0 is not defined; and the opacity is blurred.
     """
+    if until is not None:
+        check_number("until", until, at_least=0, whole=True)
     photograph = as_images(network, image)
     if len(photograph) > 1:
         raise fv.SettingError(f"accentuate takes one image, got {len(photograph)}; call it once for each")

@@ -114,7 +114,7 @@ class Embeddings:
         Raises:
             AddressError: There is no such name, or the expression cannot be parsed.
             OutputError: A photograph cannot be read.
-            SettingError: The query is not of these kinds, or `count` is < 1.
+            SettingError: The query is not of these kinds, its vector is 0, or `count` is < 1.
         """
         count = check_count("count", count)
         label = query if isinstance(query, str) else "vector"
@@ -144,7 +144,13 @@ class Embeddings:
         return self._neighbours(f"{a} : {b} = {c} : …", *self._sum(terms), count)
 
     def _neighbours(self, label: str, vector: Tensor, used: Any, count: int) -> Neighbours:
-        """Return the names nearest to a vector, without those that it was made of."""
+        """Return the names nearest to a vector, without those that it was made of.
+
+        Raises:
+            SettingError: The vector is 0, and has no direction.
+        """
+        if not vector.any():
+            raise fv.SettingError(f"the vector of {label!r} is 0, and similar to no other; give another query")
         similarity = similarities(self.vectors, self._lengths, vector)
         rows = most_similar(similarity, count, used).tolist()
         return Neighbours(label, tuple(self.names[row] for row in rows), tuple(similarity[rows].tolist()))

@@ -156,7 +156,8 @@ def class_folder(network: fv.Network, unit: Objective, folder: Path) -> Path | N
     Args:
         network: The network that knows the classes.
         unit: Any objective.
-        folder: A folder, whose subfolders may be named after classes, in any spelling, or their indices.
+        folder: A folder, whose subfolders may be named after classes, in any spelling, or after indices of classes,
+            unless a class has the number as its name.
 
     Raises:
         OutputError: The folder is missing.
@@ -167,13 +168,17 @@ def class_folder(network: fv.Network, unit: Objective, folder: Path) -> Path | N
         return None
     name = as_class(network, unit.name, unit.network) if isinstance(unit.name, str) else unit.name
     classes = network.heads.get(unit.network, ())
-    spellings = {plain_spelling(str(name))}
-    if isinstance(name, int) and name < len(classes):
-        spellings.add(plain_spelling(classes[name]))
-    elif name in classes:
-        spellings.add(str(classes.index(name)))
-    below = sorted(each for each in folder.iterdir() if each.is_dir())
-    return next((each for each in below if plain_spelling(each.name) in spellings), None)
+    index: int | None
+    if isinstance(name, int):
+        index, title = name, classes[name] if name < len(classes) else str(name)
+    else:
+        index, title = classes.index(name) if name in classes else None, name
+    below = {plain_spelling(each.name): each for each in sorted(folder.iterdir(), reverse=True) if each.is_dir()}
+    if (found := below.get(plain_spelling(title))) is not None:
+        return found
+    # A number may be the name of another class.
+    is_a_name = str(index) in {plain_spelling(each) for each in classes}
+    return None if is_a_name else below.get(str(index))
 
 
 def usual_count(unit: Objective, photographs: int) -> int:

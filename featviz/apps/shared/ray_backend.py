@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import featviz as fv
@@ -27,11 +28,19 @@ class RayBackend:
         address: Address of the cluster; `"auto"` for the one that this machine belongs to, `"local"` to start one here.
         workers: Number of workers, >= 1; `None` for one per GPU if the network is on a GPU, else per CPU core.
         threads: CPU threads of each worker, >= 1.
+
+    Raises:
+        SettingError: Ray is not installed.
     """
 
     address: str = "local"
     workers: int | None = None
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Check that Ray is installed, before anything is written."""
+        if find_spec("ray") is None:
+            raise fv.SettingError("Ray is not installed; run: pip install 'featviz[ray]'")
 
     def run(self, network: fv.Network, batches: Sequence[Batch], store: Store) -> Iterator[Outcome]:
         """Render batches into a store, and yield the outcome of each image as soon as it is known.
@@ -42,7 +51,7 @@ class RayBackend:
             store: Where the files are written.
 
         Raises:
-            SettingError: Ray is not installed, or there is no cluster at the address.
+            SettingError: There is no cluster at the address.
             OutputError: A worker cannot write to the store.
         """
         if not batches:
@@ -119,12 +128,10 @@ def _connect(address: str) -> Any:
     """Connect to a cluster, or start one.
 
     Raises:
-        SettingError: Ray is not installed, or there is no cluster at the address.
+        SettingError: There is no cluster at the address.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise fv.SettingError("Ray is not installed; run: pip install 'featviz[ray]'") from error
+    import ray
+
     if not ray.is_initialized():
         try:
             ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)

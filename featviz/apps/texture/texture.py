@@ -151,13 +151,16 @@ def texture(
         The mesh and its texture.
 
     Raises:
-        SettingError: An argument is out of its range, the mesh cannot be read, or a package is missing.
+        SettingError: An argument is out of its range, the mesh cannot be read, a package is missing, or the network
+            expects neither 1 nor 3 channels.
         AddressError: The network has no such layer, channel, position or class.
         RenderError: No image receives a gradient, every score became NaN, or memory ran out.
 
     Source: Mordvintsev et al. 2018, https://doi.org/10.23915/distill.00012.
     """
     check_number("size", size, at_least=16, whole=True, note="(px, default 512)")
+    if network.channels not in (1, 3):
+        raise fv.SettingError(f"a texture has 1 or 3 channels, and {network.label} expects {network.channels}")
     seen = MeshView(str(mesh), view, views, elevation)
     rendering = fv.render(
         network, objective, size=size, transforms=(seen, *CLOSE), quality=quality, steps=steps, seed=seed,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from featviz.network.loading.downloads import PublishedFile
 from featviz.network.loading.weights import load_weights
@@ -194,7 +194,8 @@ def load_published(module: InceptionV1, path: Path) -> None:
     """Load a weights file of Lucent, of captum (`captum.optim`), or of this module.
 
     Args:
-        module: The module that gets the weights. It normalises as the project that published the file does.
+        module: The module that gets the weights. It normalises as the project that published the file does. A file of
+            this module does not contain the normalisation, which is then that of Lucent.
         path: Safetensors, or a `state_dict` saved by `torch.save`.
 
     Raises:

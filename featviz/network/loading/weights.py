@@ -58,7 +58,7 @@ def read_weights(path: Path, skip: int = 0) -> dict[str, Tensor]:
         found = inner
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise WeightsError(f"{path} contains no state_dict; save one with torch.save(module.state_dict(), ...)")
-    found = {key: value for key, value in found.items() if not key.endswith("_extra_state")}
+    found = {key: value for key, value in found.items() if isinstance(value, Tensor) or not _is_extra_state(key)}
     others = [key for key, value in found.items() if not isinstance(value, Tensor)]
     if others:
         raise WeightsError(
@@ -97,17 +97,17 @@ def load_weights(
         rename: Returns the name in the module of a key of the file; `None` where the names are the same.
 
     Returns:
-        The keys in the file.
+        The keys in the file, without prefixes of wrappers.
 
     Raises:
         WeightsError: The file cannot be read, or does not match; the message names the keys.
     """
-    weights, own = read_weights(path), module.state_dict(keep_vars=True)
-    keys = tuple(weights)
-    if rename is not None:
-        weights = {rename(key): value for key, value in weights.items()}
-    weights = _unwrapped(weights, own)
-    weights = {key: value for key, value in weights.items() if key in own or not key.startswith(optional_prefixes)}
+    own, rename = module.state_dict(keep_vars=True), rename or (lambda key: key)
+    found = _unwrapped(read_weights(path), lambda key: rename(key) in own)
+    keys = tuple(found)
+    weights = {rename(key): value for key, value in found.items()}
+    ignored = [key for key in weights if key.startswith(optional_prefixes) or _is_extra_state(key)]
+    weights = {key: value for key, value in weights.items() if key in own or key not in ignored}
     differences = {
         "missing": [key for key in _needed(own, weights) if key not in weights],
         "not in the model": [key for key in weights if key not in own],
@@ -124,15 +124,15 @@ def load_weights(
     return keys
 
 
-def _unwrapped(weights: dict[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
+def _unwrapped(weights: dict[str, Tensor], is_own: Callable[[str], bool]) -> dict[str, Tensor]:
     """Return weights without the prefixes of wrappers, in whatever order these were combined.
 
     Args:
         weights: The weights by key.
-        own: The keys of the module.
+        is_own: Whether a key is one of the module.
     """
-    found = {key: value for key, value in weights.items() if key in own or key not in WRAPPER_KEYS}
-    while not any(key in own for key in found):
+    found = {key: value for key, value in weights.items() if is_own(key) or key not in WRAPPER_KEYS}
+    while not any(is_own(key) for key in found):
         prefix = next((each for each in WRAPPER_PREFIXES if any(key.startswith(each) for key in found)), None)
         if prefix is None:
             return weights
@@ -147,8 +147,14 @@ def _needed(own: Mapping[str, Any], weights: Collection[str]) -> list[str]:
     return [
         key
         for key, value in tensors.items()
-        if not key.endswith(("num_batches_tracked", "_extra_state")) and (value.data_ptr(), value.shape) not in given
+        if not (key.endswith("num_batches_tracked") or _is_extra_state(key))
+        and (value.data_ptr(), value.shape) not in given
     ]
+
+
+def _is_extra_state(key: str) -> bool:
+    """Whether a key is that of values other than weights and buffers, which modules may add to their state."""
+    return key.endswith("_extra_state")
 
 
 def _shape(value: Any) -> Any:

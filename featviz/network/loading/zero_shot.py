@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -40,12 +41,12 @@ class ImageTextModel(Protocol):
 
 @runtime_checkable
 class _HasScale(Protocol):
-    logit_scale: Tensor
+    logit_scale: Tensor | float | None
 
 
 @runtime_checkable
 class _HasBias(Protocol):
-    logit_bias: Tensor | None
+    logit_bias: Tensor | float | None
 
 
 class _Shared:
@@ -80,11 +81,11 @@ class ZeroShot(nn.Module):
         self.embedding = nn.Identity()
         self.shared = _Shared(tokenizer)
         self.scale = (
-            float(model.logit_scale.detach().exp()) if scale is None and isinstance(model, _HasScale) else scale
+            math.exp(_number(model.logit_scale))
+            if scale is None and isinstance(model, _HasScale) and model.logit_scale is not None
+            else scale
         )
-        self.bias = (
-            float(model.logit_bias.detach()) if isinstance(model, _HasBias) and model.logit_bias is not None else 0.0
-        )
+        self.bias = _number(model.logit_bias) if isinstance(model, _HasBias) and model.logit_bias is not None else 0.0
         self.has_texts = bool(texts)
         stated = [*texts, *([] if scale is None else [f"\0scale {scale!r}"])]
         as_bytes = torch.tensor(list("\0".join(stated).encode()), dtype=torch.uint8)
@@ -190,3 +191,7 @@ def checked_texts(texts: Any) -> tuple[str, ...]:
         twice = next(each for i, each in enumerate(texts) if each in texts[:i])
         raise SettingError(f"texts must differ, got {shown(twice)} twice")
     return tuple(texts)
+
+
+def _number(value: Tensor | float) -> float:
+    return value.item() if isinstance(value, Tensor) else float(value)

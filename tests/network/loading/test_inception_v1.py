@@ -244,3 +244,21 @@ def test_a_git_object_is_named_as_by_git(tmp_path):
 def test_names_of_other_weights_stay():
     assert lucid_name("mixed4a_3x3_pre_relu.weight") == "mixed4a_3x3_pre_relu.weight"
     assert lucid_name("head.weight") == "head.weight"
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model."])
+def test_wrapped_files_load(tmp_path, prefix):
+    for keys, norm in ((lucent_keys, "lucent"), (captum_keys, "captum")):
+        state = {f"{prefix}{key}": value for key, value in keys(random_state()).items()}
+        torch.save(state, tmp_path / "weights.pth")
+        module = fv.load(NAME, weights=tmp_path / "weights.pth", classes=[], device="cpu").module
+        assert module.localresponsenorm0.size == NORMS[norm][0]
+
+
+def test_the_normalisation_is_part_of_the_fingerprint(tmp_path):
+    prints = []
+    for keys in (lucent_keys, captum_keys):
+        torch.save(keys(random_state()), tmp_path / "weights.pth")
+        net = fv.load(NAME, weights=tmp_path / "weights.pth", classes=[], device="cpu")
+        prints.append(net.fingerprint)
+    assert prints[0] != prints[1]
