@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import toys
+from hypothesis import HealthCheck, settings
 
 import featviz as fv
 
 pytest_plugins = ["explorer_fixtures", "unit_fixtures"]
 
+# Neither limits the time of an example, which depends on the other work of the machine.
+settings.register_profile("featviz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("featviz")
 SHARED = Path(__file__).parents[2] / "shared"
 """Trained networks and photographs next to the checkout; tests that need them are skipped where they are missing."""
 
@@ -56,6 +61,15 @@ def cpu_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     elif not torch.cuda.is_available():
         pytest.skip("needs a GPU")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The settings below, for fixtures of modules and of the session, which are made before those of functions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("featviz.engine.autotune.MIN_PASSES", 10**9)
+        yield
 
 
 @pytest.fixture(autouse=True)

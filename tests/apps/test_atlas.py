@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -147,18 +148,19 @@ def test_two_processes_that_collect_the_same_wait_for_each_other(motifnet, folde
 
 def test_who_waits_for_a_lock_says_so(tmp_path, caplog):
     caplog.set_level("INFO", "featviz")
-    inside, leave, order = threading.Event(), threading.Event(), []
+    inside, order = threading.Event(), []
 
     def first():
         with locked(tmp_path / "out"):
             inside.set()
-            leave.wait(10)
+            end = time.monotonic() + 30
+            while not caplog.messages and time.monotonic() < end:
+                time.sleep(0.01)
             order.append("first")
 
     thread = threading.Thread(target=first)
     thread.start()
     inside.wait(10)
-    threading.Timer(0.2, leave.set).start()
     with locked(tmp_path / "out"):
         order.append("second")
     thread.join()

@@ -31,7 +31,7 @@ def test_it_serves_until_it_is_stopped(tmp_path, stop):
         try:
             url = process.stdout.readline().strip()
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", url), process.stderr.read()
-            assert httpx.get(f"{url}api/about").json()["model"] == "motifnet"
+            assert httpx.get(f"{url}api/about", timeout=60).json()["model"] == "motifnet"
             process.send_signal(stop)
             assert process.wait(30) == 0
             assert (process.stdout.read(), process.stderr.read()) == ("", "")

@@ -177,7 +177,9 @@ def test_freed_memory_is_kept_for_the_next_step():
     """In a process of its own: one that has run for long may keep freed memory anyway."""
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     counts = [int(count) for count in done.stdout.split()]
-    assert min(counts[-3:]) < 1000 < counts[0] < 20_000
+    if not counts[0]:
+        pytest.skip("the system does not count page faults")
+    assert min(counts[-3:]) <= counts[0] / 5
 
 
 @pytest.mark.parametrize("amount", ["", "much", "0", "-1GB", "4 bananas", 0])

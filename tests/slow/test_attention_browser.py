@@ -10,7 +10,7 @@ from featviz.apps.explain.attention_record import AttentionRecord
 
 pytestmark = pytest.mark.slow
 LAYERS, HEADS, TOKENS = 12, 12, 512
-MAX_MB, MAX_PAINT_MS, MAX_HOVER_MS, MAX_SWITCH_MS = 25, 1500, 150, 500
+MAX_MB, MAX_PAINT_MS, MAX_HOVER_MS, MAX_SWITCH_MS = 25, 5000, 600, 2000
 """Bounds that hold on a busy machine; measured are about 20 MB, 300 ms, 10 to 20 ms and 60 ms."""
 WILD = ("</script><script>document.title = 'gone'</script>", '"quoted"', "שלום", "🙂", "it's", "<b>x</b>", "a", "b")
 
@@ -82,9 +82,9 @@ def settle(page):
 def test_long_sequences_stay_responsive(page, long):
     assert long.stat().st_size < MAX_MB * 1e6
     page.goto(long.as_uri())
+    page.wait_for_timeout(1500)
     (paint,) = page.evaluate("performance.getEntriesByName('first-contentful-paint').map(one => one.startTime)")
     assert paint < MAX_PAINT_MS
-    page.wait_for_timeout(1500)
     assert page.evaluate("document.getElementsByTagName('*').length") < 1500 + LAYERS * HEADS
     hover = """i => {
       const start = performance.now();

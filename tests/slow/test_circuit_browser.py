@@ -9,6 +9,9 @@ import featviz as fv
 pytestmark = pytest.mark.slow
 WILD = "<script>document.title = 'gone'</script>", "b", "c", "d", "e"
 
+ENDED = """image => image.complete || new Promise(
+  end => ["load", "error"].forEach(kind => image.addEventListener(kind, end)))"""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -46,7 +49,7 @@ def test_a_walk_by_keyboard(page):
 
 def test_every_image_has_a_text_and_loads(page):
     page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
-    page.wait_for_timeout(200)
+    page.evaluate(f"Promise.all([...document.images].map({ENDED}))")
     found = page.evaluate("[...document.images].map(image => [image.alt, image.naturalWidth])")
     assert len(found) > 6 and all(text and width for text, width in found)
 

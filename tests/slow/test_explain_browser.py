@@ -4,6 +4,7 @@ import pytest
 import text_toys
 import torch
 import toys
+from explore_pages import until
 from motifs.draw import draw
 from watched_pages import watched_page
 
@@ -48,15 +49,21 @@ def opened(browser, folder, request):
         yield show
 
 
+def settle(page):
+    """Wait until all visible maps are unpacked, and drawn."""
+    until(lambda: page.evaluate("panels.every(panel => panel.picture.hidden || panel.picture.dataset.shown)"))
+    page.wait_for_timeout(200)
+
+
 def shown(page):
     """Return the target and method of both maps."""
-    page.wait_for_timeout(200)
+    settle(page)
     return page.evaluate("panels.map(panel => panel.picture.dataset.shown)")
 
 
 def redness(page):
     """Return the mean difference of red and green in the left map."""
-    page.wait_for_timeout(200)
+    settle(page)
     return page.evaluate("""() => {
       const canvas = panels[0].picture, copy = canvas.cloneNode(), pen = copy.getContext("2d");
       pen.drawImage(canvas, 0, 0);

@@ -19,7 +19,7 @@ def address(tmp_path_factory):
     """Start `featviz explore --dictionary FILE` and give its address."""
     folder = tmp_path_factory.mktemp("features")
     drawings = draw(torch.arange(54) % 27, (64, 64), torch.Generator().manual_seed(0))
-    acts = fv.load("motifnet").capture(drawings, ["stage3"]).channels_first("stage3")
+    acts = fv.load("motifnet", device="cpu").capture(drawings, ["stage3"]).channels_first("stage3")
     found = cluster_dictionary(acts.movedim(1, -1).flatten(0, 2), 12, seed=0)
     found.at("stage3").save(folder / "features.safetensors")
     command = [sys.executable, "-m", "featviz", "explore", "--no-browser", "--device", "cpu", "-o", folder / "store"]

@@ -5,9 +5,9 @@ import importlib
 import importlib.util
 import inspect
 import re
+import resource
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -251,22 +251,26 @@ def test_importing_is_light_and_silent():
     assert done.stdout.strip() == "False"
 
 
-def test_help_answers_in_half_a_second_and_without_torch():
-    """Half a second besides the start of Python and of typer, which slow machines need alone."""
-    code = "import sys; from featviz.cli import main; main(['{}', '--help']); assert 'torch' not in sys.modules"
+def test_help_is_quick_and_without_torch():
+    """Compared with the start of typer, in seconds of the processor, which other work on the machine hardly changes."""
+    code = (
+        "import sys; from featviz.cli import main; main(['{}', '--help']); "
+        "assert not {{'torch', 'numpy', 'torchvision'}} & {{*sys.modules}}"
+    )
 
     def seconds(what):
         times = []
-        for _ in range(5):
-            start = time.perf_counter()
+        for _ in range(3):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             done = python(what)
-            times.append(time.perf_counter() - start)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
             assert done.returncode == 0, done.stderr
         return min(times)
 
     start = seconds("import typer")
     for command in ("render", "replay"):
-        assert seconds(code.format(command)) - start < 0.5
+        assert seconds(code.format(command)) < 3 * start + 0.3
 
 
 def test_versions_are_compared_as_numbers_or_not_at_all():

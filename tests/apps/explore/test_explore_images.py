@@ -46,6 +46,7 @@ def test_several_images_of_a_layer_are_rendered_together(plain_explorer, listeni
         return real(network, batch, store)
 
     monkeypatch.setattr(images, "render_batch", render)
+    monkeypatch.setattr(images, "MAX_STEP_S", 1e9)  # steps that take long would make batches smaller
     names = ids(listening.images(*(f"conv2:{i}" for i in range(8))))
     assert len(set(names)) == 8
     assert all("error" not in listening.ended(name) for name in names)
@@ -234,7 +235,7 @@ def test_stopping_ends_every_thread_and_frees_the_port(tmp_path):
     assert running._repr_html_() == "<p>The explorer has been stopped.</p>"
     port = int(running.url.split(":")[2].split("/")[0])
     with fv.explore(toys.plain(), output=tmp_path / "store", port=port, open_browser=False) as again:
-        assert httpx.get(f"{again.url}api/about").status_code == 200
+        assert httpx.get(f"{again.url}api/about", timeout=60).status_code == 200
     client.close()
 
 
