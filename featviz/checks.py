@@ -1,4 +1,4 @@
-"""Check the values of objectives, params, transforms and optimizers when they are made: a mistake is named at once."""
+"""Check values when they are created, so that invalid ones raise immediately."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_number(
         at_least: The smallest allowed number; `None` for none.
         at_most: The largest allowed number; `None` for none.
         whole: Whether it must be a whole number.
-        note: What to add to the message, such as the default in brackets.
+        note: Text appended to the message, such as the default in brackets.
 
     Raises:
         SettingError: `value` is not a number, or is out of its range.

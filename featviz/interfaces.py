@@ -586,9 +586,9 @@ ProgressSource = Progress | Literal["live", "bar"]
 class ImageProgress(ABC):
     """A progress callback that is also given the images as they form, at the steps that it chooses.
 
-    Derive from this class and give an object to `render`, `dream` or `replay` as `progress`. What it does cannot change
-    the result: the images are copies. `KeyboardInterrupt` raised in it ends the render, which returns the images so
-    far; other exceptions surface.
+    Derive from this class and give an object to `render`, `dream` or `replay` as `progress`. It cannot change the
+    result, because it is given copies of the images. `KeyboardInterrupt` raised in it ends the render, which returns
+    the images so far; other exceptions surface.
     """
 
     @abstractmethod

@@ -29,7 +29,7 @@ def accentuate(
         ),
     ] = None,
     weight: Annotated[
-        float, typer.Option(help="Weight of the change in the early layer; larger values keep the photograph.")
+        float, typer.Option(help="Weight of the change in the early layer; larger values change the photograph less.")
     ] = 4.0,
     crops: Annotated[int, typer.Option(help="Random crops in each step.")] = 16,
     zoom: Annotated[float, typer.Option(help="Side of the image divided by that of the smallest crop.")] = 1.3,

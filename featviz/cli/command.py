@@ -72,7 +72,7 @@ class _Commands(TyperGroup):
     """The commands, whose summaries are wrapped in the help, and never cut."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command. Typer would end after Ctrl-C without a word."""
+        """Run a command. Without this, Typer exits silently after Ctrl-C."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:

@@ -80,8 +80,8 @@ def entry_point(
 def entry_point(function: Callable[..., Any] | None = None, /, *, name: str = "", **accepted: Any) -> Any:
     """Check the arguments of a public function by their names, and run it in PyTorch's neutral state.
 
-    Where it shows progress by default, only the outermost call does, and only in terminals and notebooks. `"live"` and
-    `"bar"` are replaced by a progress callback.
+    A default progress bar is shown by the outermost call only, in terminals and notebooks. `"live"` and `"bar"` are
+    replaced by a progress callback.
 
     Numbers of numpy are converted to those of Python. An argument whose default is `None` may be `None`. Arguments
     without an entry in `CHECKS` are left to the function.

@@ -1,4 +1,4 @@
-"""How many images of a render fit in memory at once."""
+"""Estimate the number of images that fit in memory at once."""
 
 from __future__ import annotations
 

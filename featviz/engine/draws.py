@@ -189,7 +189,7 @@ def map_tensors(change: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def move(value: Any, device: torch.device) -> Any:
-    """Return a value with all that can be copied to a device, in tuples, lists and dicts too, on that device.
+    """Copy a value to a device, including tensors inside of tuples, lists and dicts.
 
     Args:
         value: Tensors, other movable and plain values.

@@ -387,7 +387,7 @@ def _first_images(
 
     Raises:
         RenderError: They do not fit in memory.
-        SettingError: A param of the user's returns others than it should.
+        SettingError: A custom param returns tensors or images of the wrong type or shape.
     """
     try:
         if start_images is None:

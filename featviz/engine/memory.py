@@ -1,4 +1,4 @@
-"""Memory: how much is free, how much a pass takes, and how to keep freed memory ready for the next pass."""
+"""Estimate the free memory and the memory of a pass; keep freed memory in the process."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def check_fits(count: int, channels: int, size: Size) -> None:
         size: Length of each of their axes in px.
 
     Raises:
-        RenderError: The images and what prepares them exceed it.
+        RenderError: The images and the copies that preparation makes exceed the memory of the machine.
     """
     if COPIES * 4 * count * channels * math.prod(size) > psutil.virtual_memory().total:
         several = f"{count} images" if count > 1 else "images"

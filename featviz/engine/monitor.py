@@ -41,12 +41,12 @@ NOT_DIFFERENTIABLE = (
     "under torch.no_grad, in numpy or with argmax; choose another layer, or compute it with differentiable operations"
 )
 CONSTANT = (
-    "the score stayed at {score:.3g} up to rounding in all {steps} steps: it does not depend on the image, as the mean "
-    "of a channel after an instance normalisation or a probability that has reached 1; use a neuron "
+    "the score stayed at {score:.3g} up to rounding in all {steps} steps: it does not depend on the image, such as "
+    "the mean of a channel after an instance normalisation or a probability that has reached 1; use a neuron "
     "(LAYER:CHANNEL@y,x), the whole layer (LAYER) or a logit instead"
 )
 MIN_STEPS_OF_CONSTANT = 16
-"""Number of steps from which on a score that stays the same is reported."""
+"""Smallest number of steps after which a constant score is reported."""
 ROUNDING = 1e-6
 """Largest change of a constant score, relative to the score or to 1, whichever is larger."""
 MAX_ROUNDING = 1e-5

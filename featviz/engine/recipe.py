@@ -101,7 +101,7 @@ class Recipe:
     part: str = ""
 
     TENSOR: ClassVar[str] = "an image made in Python"
-    """Value of `start` for an image that came from no file."""
+    """Value of `start` for an image that was made in Python."""
 
     @classmethod
     def of(cls, path: str | Path | bytes | Image) -> Recipe:
@@ -120,7 +120,7 @@ class Recipe:
         return cls.from_json(read_recipe(path))
 
     def _with_files_above(self, image: Path) -> Recipe:
-        """Return the recipe with the paths of its files as seen from here.
+        """Return the recipe with its relative paths resolved from the current folder or the folders above the image.
 
         Relative paths are those from the folder in which the image was rendered, often one above that of the image.
         """

@@ -75,9 +75,9 @@ def render(
     """Optimise images to maximise an objective.
 
     Several objectives are rendered as one batch: image *i* maximises its own, and draws from its own random generator.
-    The others change it by rounding only, since a batch of another size is summed in another order. Optimisation can
-    amplify that to visible differences in detail, at equal scores (docs/performance.md, "Alone and in a batch"). So a
-    recipe holds the whole batch, and `fv.replay` renders the whole batch again.
+    The other images of the batch affect it by rounding only: sums run in another order for another batch size.
+    Optimisation can amplify that to visible differences in detail, at equal scores (docs/performance.md, "Alone and in
+    a batch"). So a recipe holds the whole batch, and `fv.replay` renders the whole batch again.
 
     Args:
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
@@ -107,7 +107,7 @@ def render(
         snapshots: Steps after which to keep a copy of the images, >= 1; those after the last step are ignored.
         until: Stop after this many of the steps, as Ctrl-C would. `None` for all steps.
         robustness_views: Number of new random views in which the finished images are scored; 0 skips this. `None` for
-            one per 32 steps, from 4 to 16: a score varies much between views.
+            one per 32 steps, from 4 to 16: scores vary between views.
         execution: How the network is run. What it leaves open is measured once per machine, network and layer.
         progress: Called after every step with the steps done and the number of steps; an `interfaces.ImageProgress` is
             also given the images. `"live"` shows the images as they form in a notebook, the default there, and is a bar

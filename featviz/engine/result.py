@@ -329,7 +329,7 @@ class Rendering:
 
     @property
     def _labels(self) -> tuple[str, ...]:
-        """What each picture shows."""
+        """Caption of each picture."""
         return tuple(f"{name}, {part}" for name in self.names for part in self.shapes) if self.shapes else self.names
 
     def _pictures(self, rate: float | None = None) -> list[UInt8[np.ndarray, "h w rgba"]]:

@@ -34,8 +34,10 @@ VIDEOS: dict[str, dict[str, Any]] = {
 PILLOW_ENDINGS = (".gif", ".webp", ".png", ".jpg", ".jpeg")
 """File endings of images, still or animated, which Pillow reads; ffmpeg reads everything else."""
 READ_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,ogg,flv,asf"
-"""ffmpeg's formats that are read, whatever the file is called. It knows playlists, too, which make it read other files
-and addresses."""
+"""Container formats that ffmpeg may read, detected by content.
+
+Playlists are excluded, because they make ffmpeg open other files and URLs.
+"""
 MIN_FPS, MAX_FPS = 0.01, 1000.0
 """Limits of the frames per second of a video; a GIF can show a frame for at most 655 s."""
 DEFAULT_FPS = 24

@@ -44,7 +44,10 @@ Note = Callable[[str, int, object], None]
 
 
 class PassDone(BaseException):
-    """Ends a forward pass that need not go on. No `except Exception` of the user's modules catches it."""
+    """Raised to stop a forward pass early.
+
+    It is not an `Exception`, so `except Exception` in user modules does not catch it.
+    """
 
 
 def hookable_modules(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

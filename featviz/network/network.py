@@ -51,17 +51,17 @@ from featviz.network.state_hash import state_hash, tensors_of
 from featviz.network.working_copy import working_copy
 
 ANOTHER = "make another network with fv.Network(module, inputs=...)"
-"""What to do for other inputs of a module with several."""
+"""Advice of messages about networks made with `inputs=`."""
 
 
 class Network:
     """A module with its input specification, its class names and its layer table. Immutable.
 
-    It reads images, whose `size`, `mean` and `std` are given; or text, of which `tokens` says how it becomes token ids.
-    Of a module with several inputs, `inputs` says which ones are optimised, and what the others get.
+    It reads images, whose `size`, `mean` and `std` are given; or text; `tokens` then describes its conversion to token
+    ids. Of a module with several inputs, `inputs` says which ones are optimised, and what the others get.
 
-    Nothing ever changes on the module: eval mode, frozen parameters and hooks are those of a working copy that shares
-    the weights. So the module can run elsewhere meanwhile, and several threads can use one network.
+    The module is never modified. Eval mode, frozen parameters and hooks are set on a working copy that shares its
+    weights. So the module can run elsewhere meanwhile, and several threads can use one network.
 
     Args:
         module: Any `nn.Module` that takes a batch of images, or of token ids (n, length). Of a module made by

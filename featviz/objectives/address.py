@@ -129,7 +129,7 @@ def _unquote(text: str) -> str:
     """Return a name without its quotes.
 
     Raises:
-        AddressError: What stands in the quotes is no JSON string.
+        AddressError: The quoted text is not a valid JSON string.
     """
     try:
         return str(json.loads(text)) if text.startswith('"') else text

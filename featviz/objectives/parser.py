@@ -170,10 +170,12 @@ def _parse_number(text: str, match: re.Match[str]) -> float:
 
 
 def _parse_name(text: str, match: re.Match[str], own: Mapping[str, Objective]) -> _Token:
-    """Return the token of a name: a value of the user's, a term, or a unit. Terms with brackets have any spelling.
+    """Return the token of a name: a value of the user's, a function, or a unit.
+
+    A function followed by brackets is found in any spelling.
 
     Raises:
-        AddressError: The name is called like a term, and there is no such term.
+        AddressError: The name is followed by brackets, and no function has this name.
     """
     name, column, known = match[0], match.start(), terms()
     if name in own:

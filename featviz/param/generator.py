@@ -61,7 +61,7 @@ class Generator:
         weights: File of the module's weights: safetensors or a state_dict; `None` for those that it has.
         size: Height and width in px, or one side, to which the images are resized; `None` for the network's input size.
         batch: Number of images per objective, >= 1.
-        output_range: Values of the output that stand for black and white. Others are clipped.
+        output_range: Output values of black and white. Others are clipped.
         std: Standard deviation of the initial latents, >= 0. With 1, the start is a random image of the module, which
             takes longer to change.
         truncation: Bound t > 0 of each number: latents are t * tanh(leaf / t). `None` for no bound.

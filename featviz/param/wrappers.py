@@ -1,4 +1,4 @@
-"""Params around another: with an alpha channel, limited to a region, or with fixed images in the batch."""
+"""Params that wrap another param: with an alpha channel, limited to a region, or with fixed images in the batch."""
 
 from __future__ import annotations
 

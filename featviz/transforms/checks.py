@@ -17,7 +17,7 @@ def check_draws(
         value: A number or a distribution. Of a distribution without a property `smallest` the range is not checked.
         above: What every number must exceed; `None` for no such bound.
         at_least: The smallest allowed number; `None` for none.
-        note: What to add to the message.
+        note: Text appended to the message.
 
     Raises:
         SettingError: `value` is neither a number nor a distribution, or may be out of the range.

@@ -185,8 +185,8 @@ def test_history_of_the_first_steps():
 
 def constant_text(score, steps):
     return (
-        f"the score stayed at {score} up to rounding in all {steps} steps: it does not depend on the image, as the "
-        "mean of a channel after an instance normalisation or a probability that has reached 1; use a neuron "
+        f"the score stayed at {score} up to rounding in all {steps} steps: it does not depend on the image, such as "
+        "the mean of a channel after an instance normalisation or a probability that has reached 1; use a neuron "
         "(LAYER:CHANNEL@y,x), the whole layer (LAYER) or a logit instead"
     )
 

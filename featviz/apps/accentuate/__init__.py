@@ -1,1 +1,1 @@
-"""Feature accentuation: raise an objective from a photograph, and keep an early layer almost the same."""
+"""Feature accentuation: maximise an objective, starting from a photograph, and keep an early layer almost the same."""

@@ -1,4 +1,4 @@
-"""Feature accentuation: raise an objective from a photograph, and keep an early layer almost the same."""
+"""Feature accentuation: maximise an objective, starting from a photograph, and keep an early layer almost the same."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def accentuate(
         objective: As for `fv.render`, or the index of a class; `None` for the logit of the predicted class
             in the image.
         layer: Early layer, by name or as a module; `None` for a feature map at about a quarter of the depth.
-        weight: Weight of the change in the early layer, >= 0; larger values keep the photograph.
+        weight: Weight of the change in the early layer, >= 0; larger values change the photograph less.
         crops: Number of random crops in each step, from 1 to 1024.
         zoom: Side of the image divided by the side of the smallest crop, >= 1.
         steps: Number of steps, >= 1.
@@ -90,8 +90,9 @@ def accentuate(
 
     Source: Hamblin et al. 2024, https://arxiv.org/abs/2402.10039.
     Differs: crops are those of `transforms.ResizedView`; the distance is squared, so that small changes are possible,
-        where a distance either holds the image or lets it go; `ratio` is measured at the photograph with a little
-        noise, since the gradient of a distance of 0 is not defined; and the opacity is blurred.
+        because with the plain distance the image either does not change or changes without limit; `ratio` is measured
+        at the photograph with a little noise, since the gradient of a distance of 0 is not defined; and the opacity is
+        blurred.
     """
     if until is not None:
         check_number("until", until, at_least=0, whole=True)

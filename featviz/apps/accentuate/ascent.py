@@ -102,7 +102,7 @@ def ascend(
     until: int | None,
     progress: ProgressSource | None,
 ) -> Ascent:
-    """Raise an objective from a photograph.
+    """Maximise an objective, starting from a photograph.
 
     Args:
         network: The network.

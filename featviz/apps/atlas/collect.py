@@ -103,8 +103,8 @@ def collect(
     """Collect activations of a layer at random positions of each photograph.
 
     An interrupted run continues where its state was last saved, and a finished one is read from the files. A folder
-    whose files have changed is collected anew, and so are damaged files. Another process that collects the same is
-    waited for.
+    whose files have changed is collected again, as are damaged files. A second process waits until the first has
+    finished.
 
     Args:
         network: The network.

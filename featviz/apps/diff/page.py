@@ -177,7 +177,10 @@ def _notes(found: NetworkDiff, judge: fv.Network | None) -> list[str]:
     if not found.classes:
         notes.append("The networks have no class in common.")
     elif judge is None:
-        notes.append("No judge tells which classes changed; give --judge with a network that was trained separately.")
+        notes.append(
+            "Without a judge, changes of class images are not measured; give --judge with a network that was trained "
+            "separately."
+        )
     else:
         changed = sum(map(is_changed_class, found.classes))
         notes.append(f"{changed} of {len(found.classes)} classes changed; judge: {network_title(judge)}.")

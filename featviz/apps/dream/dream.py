@@ -82,7 +82,7 @@ def dream(
             `"bar"` or a callback that is given the images, as for `fv.render`; `None` for none.
 
     Returns:
-        The image, of the same size as the given one, and its recipe. After Ctrl-C, what there is so far. For a folder,
+        The image, of the same size as the given one, and its recipe. After Ctrl-C, the image so far. For a folder,
         a batch or a list, a list with one rendering per image.
 
     Raises:

@@ -53,7 +53,7 @@ def render_octaves(
         progress: Called after every step with the work done and the total work, in units of `PROGRESS_UNIT`.
 
     Returns:
-        The image, its history over all octaves, and its recipe. After Ctrl-C, what there is so far.
+        The image, its history over all octaves, and its recipe. After Ctrl-C, the image so far.
     """
     full_size, axes = tuple(image.shape[2:]), network.input.axes
     layers = frozenset().union(*(each.layers for each in as_objectives(objective)))

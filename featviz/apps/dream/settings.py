@@ -26,7 +26,7 @@ volumes and video, which are smaller."""
 
 @dataclass(frozen=True)
 class DreamSettings:
-    """What determines a dream besides network, image, objective and seed. A recipe stores these fields.
+    """Settings of a dream. Recipes store these fields.
 
     Args:
         octaves: Number of sizes, from 1 to `MAX_OCTAVES`. Octaves with a shorter side below `MIN_SIDE` are left out.

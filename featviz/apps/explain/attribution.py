@@ -126,7 +126,7 @@ class Attribution:
         return (shown / scale.view(-1, *[1] * (shown.ndim - 1))).clamp(-1, 1)
 
     def displayed(self) -> Float[Tensor, "n 1 *size"]:
-        """Return the map as it is shown: box-averaged if it tells single pixels.
+        """Return the map as it is shown: box-averaged if it has one value per pixel.
 
         Neighbouring pixels of a gradient often have opposite signs, and red and blue dots mix to purple on a screen.
         """

@@ -1,4 +1,4 @@
-"""Which channels of a layer contribute most to which class, over a folder of photographs."""
+"""Count the channels of a layer that contribute most to each class, over a folder of photographs."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _over_white(strength: float) -> tuple[int, int, int]:
 
 
 def html(strips: Sequence[Strip]) -> str:
-    """Return strips as HTML for a notebook, whose own colours it keeps.
+    """Return strips as HTML that uses the colours of the notebook's theme.
 
     Args:
         strips: What to show.

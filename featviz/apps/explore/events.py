@@ -12,7 +12,7 @@ from typing import Any
 MAX_PAGES = 32
 """Largest number of pages that listen at once."""
 MAX_WAITING = 4000
-"""Largest number of events that wait for a page. One that does not read them is cut off, and opens its stream again."""
+"""Largest number of unread events per page. Beyond it, the stream is closed and the browser reconnects."""
 HEARTBEAT_S = 10.0
 """Seconds after which a comment is sent where there was no event, so that a broken connection is noticed."""
 RETRY_MS = 1000

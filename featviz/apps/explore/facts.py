@@ -1,4 +1,4 @@
-"""What is known about an image, and the Python call and the command that render it again."""
+"""Metadata of an image, and the Python call and the command that reproduce it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands before every request: only the page of this server, opened with its token, gets an answer.
+"""Check every request: accept only those from a page that was opened with this server's token.
 
 Other pages in the same browser can send requests to a local server. They do not know the token, which is part of the
 path. A page that points its own name at this machine (DNS rebinding) is refused by the Host header, one that sends
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"
-"""Where pages may show this one inside of them: notebooks on this machine."""
+"""Origins that may embed the page in a frame: notebooks on this machine."""
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     f"frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self' {NOTEBOOKS}"

@@ -64,7 +64,7 @@ class Photographs:
             objective: What to maximise; `None` for a layer at two thirds of the network's depth.
             page: The page that asks.
             seed: Seed of the random shifts.
-            live: Whether the page wants to see it forming.
+            live: Whether to send previews during the render.
             settings: Further settings of `fv.dream`.
 
         Raises:

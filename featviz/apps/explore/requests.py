@@ -72,7 +72,7 @@ class Wanted:
         param: One of `PARAMS`.
         transforms: One of `TRANSFORMS`; `None` for those that suit the param.
         start: Id of the upload to start from; `None` for noise.
-        live: Whether the page wants to see it forming.
+        live: Whether to send previews during the render.
         index: Index of the image in the batch, for an objective that compares images.
     """
 

@@ -142,7 +142,7 @@ class Worker:
             self._changed.notify_all()
 
     def cancel(self, page: str, ids: Iterable[str] | None = None) -> None:
-        """Forget that a page waits for jobs. Those that nobody waits for leave the queue, or stop after their step.
+        """Remove a page from jobs. Jobs without pages leave the queue, or stop after the current step.
 
         Args:
             page: The page.

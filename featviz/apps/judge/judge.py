@@ -67,7 +67,7 @@ def judge(
     trust: bool = False,
     download: bool = False,
 ) -> Judgement:
-    """Judge whether rendered images show what they were made to show.
+    """Judge whether a second network recognises rendered images.
 
     A second network classifies each image. The network that rendered the image scores it
     again in new random views, which also tells how robust images of other units are. These views use the default

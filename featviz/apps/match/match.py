@@ -1,4 +1,4 @@
-"""Add to units the distribution of activations, and the amplitude spectrum, of photographs that show them."""
+"""Add objectives to units that match the activation distribution and the amplitude spectrum of photographs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class Matched:
         unit: The unit alone.
         photographs: Files to compare the images with, to find copies: those with the highest score; empty where
             batch-norm statistics are matched.
-        chosen: Which of them are matched, such as `"the one of 500 photographs with the highest score in FOLDER"`.
+        chosen: Description of the matched photographs, such as `"the one of 500 photographs with the highest score in
+            FOLDER"`.
     """
 
     objective: Objective

@@ -1,4 +1,4 @@
-"""Which units the weights of a network connect directly.
+"""Find units that are connected directly by weights.
 
 A network runs once on grey, and the tensors that its modules pass on are followed from one convolution or linear layer
 to the next. Modules that keep channels apart, such as batch normalisation, rectifiers and pooling, are looked through.

@@ -29,7 +29,8 @@ class ImageBatch:
     Args:
         files: Their paths.
         images: In [0, 1], (n, c, h, w), or `(n, c, *size)` for signals and volumes.
-        read: Number of files of the folder that were read or skipped so far, these included; of the last batch, all.
+        read: Number of files read or skipped up to the end of this batch; for the last batch, the number of files in
+            the folder.
     """
 
     files: list[Path]

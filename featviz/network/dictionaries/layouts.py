@@ -44,7 +44,7 @@ def from_tensors(tensors: Tensors, settings: Settings, kind: str | None = None) 
         kind: The kind; `None` to determine it from the names and settings.
 
     Raises:
-        SettingError: The names are those of no dictionary that is known.
+        SettingError: No known dictionary format has these tensor names.
     """
     _check_finite(tensors)
     if all(name in tensors for name in WEIGHTS):
@@ -63,7 +63,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], kind: str | None = None, k: in
         k: Largest number of codes above 0 at a position; `None` for no limit.
 
     Raises:
-        SettingError: The names are those of no dictionary that is known.
+        SettingError: No known dictionary format has these tensor names.
     """
     numbers = {name: _as_numbers(name, array) for name, array in arrays.items()}
     _check_finite(numbers)

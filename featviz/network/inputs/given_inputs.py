@@ -108,7 +108,7 @@ class GivenInput:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What may decide how a module runs: type and shape, without the number of rows."""
+        """Type and shape without the number of rows. Networks whose given inputs agree in it share measurements."""
         if not isinstance(self.value, Tensor):
             return type(self.value), self.value
         shape = self.value.shape if self.rows == "none" else self.value.shape[1:]

@@ -182,7 +182,7 @@ def _strides(passes: Passes, layer: Layer, other: Shape | None) -> Shape:
 def _stride(passes: Passes, layer: Layer, other: Shape | None) -> int:
     """Return the distance in px of neighbouring columns of a map; 0 where it has one column or row only.
 
-    It is also 0 with several inputs, since there is no input in whose px it would be.
+    It is also 0 with several inputs, because it is undefined which input's px to count.
     """
     if passes.specs:
         return 0

@@ -264,8 +264,7 @@ def _gradients_in(
 def _linear_head(network: fv.Network, maps: Tensor, logits: Tensor) -> nn.Linear:
     """Find the linear layer that computes the logits from the mean of the map.
 
-    Each linear layer of the right size is tried: nothing else tells from outside what a network does between its last
-    feature map and its output.
+    Try each linear layer of the right size: the forward code between the last feature map and the output is unknown.
 
     Raises:
         SettingError: No linear layer does.

@@ -1,4 +1,4 @@
-"""Which LRP rule each function has: the catalogue that `RelevanceMode` reads.
+"""Catalogue of LRP rules by function, used by `RelevanceMode`.
 
 To give a function a rule, add it to `rules_of`; a rule tells how one call shares out its relevance. Functions that have
 none are in `REFUSED`, with the name that the message gives them.

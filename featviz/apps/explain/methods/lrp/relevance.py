@@ -128,7 +128,10 @@ def _run(call: FunctionCall, share: Share) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class _Hold:
-    """Keeps autograd from taking an output for an input, of which it would make a view."""
+    """Hides the output tensor in an object.
+
+    `Function.apply` would treat a tensor argument as an input and return a view of it.
+    """
 
     out: Tensor
 
