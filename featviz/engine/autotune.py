@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featviz.engine.memory import is_out_of_memory, keep_freed_memory
+from featviz.engine.memory import keep_freed_memory
 from featviz.errors import OutputError
 from featviz.interfaces import Size
 from featviz.io import cache_folder, locked, write_cached
 from featviz.network import Execution, Forward, Network, neutral_state
 from featviz.network.execution import PRECISIONS
+from featviz.network.out_of_memory import is_out_of_memory
 
 MIN_PASSES = 64
 """Renders with fewer passes run in single precision: the measurement would take longer than it saves."""
@@ -32,13 +33,13 @@ MIN_ROUNDS, MAX_ROUNDS = 5, 20
 MAX_IMAGES, MAX_GPU_IMAGES = 8, 64
 """Largest batch that is timed, and that on a GPU. Larger ones take the same time per image, and the measurement has to
 fit in memory."""
-REQUIRED_SPEEDUP = 0.85
+MAX_TIME_RATIO = 0.85
 """A lower precision is chosen only below this fraction of single precision's time, since it costs accuracy.
 
 Convolutions of ResNet-50 and GoogLeNet take .55 of the time where the processor has bfloat16 instructions;
 MobileNetV2's .7 to .78, or .9 on an older one. Measurements of one network differ by up to .03.
 """
-MARGIN = 0.05
+RATIO_MARGIN = 0.05
 """Rounds go on while the measured fraction is this close to the required one."""
 HYSTERESIS = 0.05
 """Hysteresis: added to that fraction if the network's last choice was the lower precision, else subtracted.
@@ -85,14 +86,16 @@ def autotune(
     lower = replace(execution, precision="bfloat16")
     last_key = _key(network, (), 0, (0, 0), Execution())
     shift = {"float32": -HYSTERESIS, "bfloat16": HYSTERESIS}.get(_read_choices().get(last_key, ""), 0.0)
-    required = REQUIRED_SPEEDUP + shift
+    max_ratio = MAX_TIME_RATIO + shift
     try:
-        quick = has_quick_bfloat16(network.device) and _is_faster(network, layers, count, view, single, lower, required)
+        is_lower_faster = has_quick_bfloat16(network.device) and _is_faster(
+            network, layers, count, view, single, lower, max_ratio
+        )
     except (RuntimeError, MemoryError, TypeError, ValueError) as error:  # it cannot run in lower precision, or at all
         if is_out_of_memory(error):  # another time there may be enough
             return single
-        quick = False
-    found = lower if quick else single
+        is_lower_faster = False
+    found = lower if is_lower_faster else single
     _remember({key: found.precision, last_key: found.precision})
     return found
 
@@ -125,7 +128,7 @@ def _is_faster(
     view: Size,
     single: Execution,
     lower: Execution,
-    required: float,
+    max_ratio: float,
 ) -> bool:
     """Return whether the lower precision is accurate enough, and takes less than a fraction of the time.
 
@@ -149,9 +152,9 @@ def _is_faster(
             times_single.append(_pass(forward_single, layers, images)[0])
             times_lower.append(_pass(forward_lower, layers, images)[0])
             ratio = min(times_lower) / min(times_single)
-            if done >= MIN_ROUNDS and abs(ratio - required) > MARGIN:
+            if done >= MIN_ROUNDS and abs(ratio - max_ratio) > RATIO_MARGIN:
                 break
-        return ratio < required
+        return ratio < max_ratio
 
 
 def _spread(values: Tensor) -> Tensor:

@@ -10,13 +10,14 @@ from weakref import WeakKeyDictionary
 import torch
 
 from featviz.engine.job import Job
-from featviz.engine.memory import PEAK_RATIO, free_bytes, is_out_of_memory, saved_bytes
+from featviz.engine.memory import PEAK_RATIO, free_bytes, saved_bytes
 from featviz.errors import RenderError
 from featviz.interfaces import show_size
 from featviz.network import Forward, Network
 from featviz.network.execution import format_bytes, parse_bytes
+from featviz.network.out_of_memory import is_out_of_memory
 from featviz.random import Generators
-from featviz.transforms.fusing import drawing
+from featviz.transforms.fusing import new_draws
 
 log = logging.getLogger("featviz")
 
@@ -91,7 +92,7 @@ def _check_views_fit(job: Job, forward: Forward, group: slice) -> None:
         return
     with torch.no_grad():
         images = job.images(job.leaves_of(group))
-        corner, _ = job.view.transformed(images, drawing(Generators(range(count))))
+        corner, _ = job.view.transformed(images, new_draws(Generators(range(count))))
         for axis, side in enumerate(part, start=2):
             corner = corner.narrow(axis, 0, side)
     corner = corner.clone().requires_grad_()
@@ -110,7 +111,7 @@ def _bytes_per_image(job: Job, forward: Forward, group: slice) -> float:
     leaves = [leaf.detach().requires_grad_() for leaf in job.leaves_of(group)]
 
     def run() -> object:
-        views, _ = job.view.transformed(job.images(leaves), drawing(Generators(range(count))))
+        views, _ = job.view.transformed(job.images(leaves), new_draws(Generators(range(count))))
         return forward(job.view.tiles[0].cut(views), rows=group)
 
     known = _image_bytes.setdefault(job.network, {})

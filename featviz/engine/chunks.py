@@ -15,7 +15,6 @@ from torch import Tensor
 from featviz.engine.chunk_size import fitting_chunk_size
 from featviz.engine.draws import StepDraws
 from featviz.engine.job import Job
-from featviz.engine.memory import is_out_of_memory
 from featviz.engine.monitor import BLOCKED, NOT_DIFFERENTIABLE, Gradients, check_differentiable
 from featviz.engine.tiles import Tile
 from featviz.engine.view import View
@@ -23,7 +22,8 @@ from featviz.errors import RenderError
 from featviz.interfaces import Leaves, show_size
 from featviz.network import Forward
 from featviz.network.activations import MoveMasks
-from featviz.transforms.fusing import Draw, drawing
+from featviz.network.out_of_memory import is_out_of_memory
+from featviz.transforms.fusing import DrawFunction, new_draws
 
 log = logging.getLogger("featviz")
 
@@ -118,7 +118,7 @@ class Chunks:
         for chunk in chunks:
             images = job.images(job.leaves_of(chunk.rows))
             chunk.draws.settle()
-            views, move = view.transformed(images, drawing(chunk.draws.rng))
+            views, move = view.transformed(images, new_draws(chunk.draws.rng))
             tiles = [self._score(tile.cut(views), images, _then(move, tile), chunk.rows, 1.0) for tile in view.tiles]
             scores.append(torch.stack(tiles).mean(0))
         return torch.cat(scores)
@@ -130,7 +130,7 @@ class Chunks:
         return self._all[0].draws if is_one_pass else None
 
     def gradients(
-        self, draw: Draw, done: Tensor, redirect: Bool[Tensor, " n"] | None
+        self, draw: DrawFunction, done: Tensor, redirect: Bool[Tensor, " n"] | None
     ) -> tuple[Float[Tensor, " n"], tuple[Tensor, ...]]:
         """Score all images in one pass, and return the scores and the gradients of minus the scores.
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from featviz.interfaces import Shape, Transform
+from featviz.network.trees import rebuilt
 from featviz.random import Generators, draw_steps
-from featviz.transforms.fusing import Draw
+from featviz.transforms.fusing import DrawFunction
 
 BLOCK_STEPS = 64
 """Largest number of steps that are drawn at once."""
@@ -88,7 +89,7 @@ class StepDraws:
             self._block, self._used = self._draw_block(steps), 0
         return self._block, self._used
 
-    def next(self) -> Draw:
+    def next(self) -> DrawFunction:
         """Begin the next step, and return a function that returns the draws of one transform after another."""
         found = self.ahead()
         self.left -= 1
@@ -179,8 +180,7 @@ def map_tensors(change: Callable[[Tensor], Any], value: Any) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple | list):
-        items = [map_tensors(change, each) for each in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        return rebuilt(value, [map_tensors(change, each) for each in value])
     if isinstance(value, dict):
         return {key: map_tensors(change, each) for key, each in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
@@ -200,12 +200,11 @@ def move(value: Any, device: torch.device) -> Any:
     if isinstance(value, Movable):
         return value.to(device)
     if isinstance(value, tuple | list):
-        items = [move(each, device) for each in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        return rebuilt(value, [move(each, device) for each in value])
     return {key: move(each, device) for key, each in value.items()} if isinstance(value, dict) else value
 
 
-def tensors_in(value: Any) -> list[Tensor]:
+def list_tensors(value: Any) -> list[Tensor]:
     """Return the tensors of a value in order."""
     found: list[Tensor] = []
     map_tensors(found.append, value)
@@ -216,7 +215,7 @@ def same(one: Any, two: Any) -> bool:
     """Whether two values have the same structure, equal tensors and equal plain values."""
     if map_tensors(_kind, one) != map_tensors(_kind, two):
         return False
-    return all(torch.equal(a, b) for a, b in zip(tensors_in(one), tensors_in(two), strict=True))
+    return all(torch.equal(a, b) for a, b in zip(list_tensors(one), list_tensors(two), strict=True))
 
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
@@ -226,6 +225,6 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
 def size_in_bytes(value: Any) -> int:
     """Return the size of the tensors of a value; 0 if it holds objects of other classes."""
     try:
-        return sum(tensor.nbytes for tensor in tensors_in(value))
+        return sum(tensor.nbytes for tensor in list_tensors(value))
     except TypeError:
         return 0

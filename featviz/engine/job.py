@@ -20,7 +20,7 @@ from torch.nn import Module
 
 from featviz.checks import is_made
 from featviz.engine.autotune import autotune
-from featviz.engine.memory import check_fits, is_out_of_memory
+from featviz.engine.memory import check_fits
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
 from featviz.engine.scoring import bind, checked_scores
 from featviz.engine.view import View, size_of
@@ -42,12 +42,13 @@ from featviz.io import check_unit_range, read_image, resize
 from featviz.io.array import as_tensor
 from featviz.network import CODES, Execution, Network, read_start
 from featviz.network.activations import Activations
+from featviz.network.out_of_memory import is_out_of_memory
 from featviz.objectives import Objective
 from featviz.param.inputs import InputParams
 from featviz.random import Generators
 from featviz.transforms import Resize
 from featviz.transforms.inputs import InputTransforms
-from featviz.transforms.presets import usual_transforms
+from featviz.transforms.presets import default_transforms
 
 Start = str | Path | Float[Tensor, "..."] | Float[np.ndarray, "..."]
 """A file of an image or of other data, or an image or a batch of them in [0, 1]."""
@@ -60,7 +61,7 @@ class Job:
     Args:
         network: The network.
         objectives: The objectives as given. Image *i* has number *i* // `param.batch`.
-        scorers: The objectives bound to this render.
+        bound_objectives: The objectives bound to this render.
         param: The image parameterization.
         transforms: The transforms as given.
         view: The fused transforms and the tiles.
@@ -76,7 +77,7 @@ class Job:
 
     network: Network
     objectives: tuple[ObjectiveLike, ...]
-    scorers: tuple[ObjectiveLike, ...]
+    bound_objectives: tuple[ObjectiveLike, ...]
     param: Param
     transforms: Transforms
     view: View
@@ -88,7 +89,7 @@ class Job:
     leaves: Leaves
     has_alpha: bool
     execution: Execution
-    _known_families: dict[tuple[int, int], list[list[int]]] = field(default_factory=dict, init=False)
+    _known_runs: dict[tuple[int, int], list[list[int]]] = field(default_factory=dict, init=False)
 
     @classmethod
     def prepare(
@@ -122,7 +123,7 @@ class Job:
         return cls(
             network=network,
             objectives=objectives,
-            scorers=bind(objectives, network, size, view.tile),
+            bound_objectives=bind(objectives, network, size, view.tile),
             param=param,
             transforms=transforms,
             view=view,
@@ -220,31 +221,32 @@ class Job:
         Raises:
             SettingError: An objective does not return one score per image.
         """
-        families = self._families(rows)
-        sizes = [len(numbers) for numbers in families]
+        runs = self._fused_runs(rows)
+        sizes = [len(numbers) for numbers in runs]
         scores = []
-        for numbers, part in zip(families, acts.split(sizes), strict=True):
-            members: list[Any] = [self.scorers[number] for number in numbers]
-            # One objective may compare its images; several of a family score each image by its own.
-            score = members[0](part) if numbers[0] == numbers[-1] else members[0].score_family(members, part)
+        for numbers, part in zip(runs, acts.split(sizes), strict=True):
+            members: list[Any] = [self.bound_objectives[number] for number in numbers]
+            # One objective may compare its images; several with one key score each image by its own.
+            score = members[0](part) if numbers[0] == numbers[-1] else members[0].score_fused(members, part)
             scores.append(checked_scores(score, len(members), self.objectives[numbers[0]]))
         return torch.cat(scores)
 
-    def _families(self, rows: slice) -> list[list[int]]:
+    def _fused_runs(self, rows: slice) -> list[list[int]]:
         """Return the number of the objective of each image, in one list for those that are scored together."""
-        known = self._known_families.get((rows.start, rows.stop))
+        known = self._known_runs.get((rows.start, rows.stop))
         if known is not None:
             return known
-        families: list[list[int]] = []
+        runs: list[list[int]] = []
         for i in range(rows.start, rows.stop):
             number = i // self.param.batch
-            last = families[-1][-1] if families else None
-            if last is not None and (last == number or _are_family(self.scorers[last], self.scorers[number])):
-                families[-1].append(number)
+            last = runs[-1][-1] if runs else None
+            own = self.bound_objectives
+            if last is not None and (last == number or _are_fused(own[last], own[number])):
+                runs[-1].append(number)
             else:
-                families.append([number])
-        self._known_families[rows.start, rows.stop] = families
-        return families
+                runs.append([number])
+        self._known_runs[rows.start, rows.stop] = runs
+        return runs
 
     def redraw(self, leaves: Leaves) -> Callable[[Size], Tensor] | None:
         """Return a function that draws the images at any size; `None` where the param has one size only."""
@@ -297,11 +299,11 @@ class Job:
 # ---------------------------------------------------------------------------------------------- arguments
 
 
-def _are_family(one: ObjectiveLike, two: ObjectiveLike) -> bool:
+def _are_fused(one: ObjectiveLike, two: ObjectiveLike) -> bool:
     """Whether two objectives are scored together."""
     if not isinstance(one, Objective) or not isinstance(two, Objective):
         return False
-    return one.family is not None and one.family == two.family
+    return one.fused_key is not None and one.fused_key == two.fused_key
 
 
 def _check_batch(objectives: Sequence[ObjectiveLike], param: Param) -> None:
@@ -445,7 +447,7 @@ def _complete_transforms(
     transforms: Transforms | Transform | Geometric | None, param: Param, network: Network, *, aligned: bool
 ) -> Transforms:
     if transforms is None:
-        return usual_transforms(param, network.input.axes, aligned=aligned)
+        return default_transforms(param, network.input.axes, aligned=aligned)
     given = transforms if isinstance(transforms, Sequence) else (transforms,)
     for transform in given:
         if not is_made(transform, Transform, Geometric, Module):

@@ -93,12 +93,6 @@ def check_fits(count: int, channels: int, size: Size) -> None:
         raise RenderError(f"out of memory with {several} of {show_size(size)} px; give a smaller size")
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory ran out, on any device."""
-    messages = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # the last of cuBLAS and cuDNN
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in messages)
-
-
 @contextmanager
 def keep_freed_memory(device: torch.device) -> Iterator[None]:
     """Keep freed memory in the process while the context lasts, so that the next step finds it ready.

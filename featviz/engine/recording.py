@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from featviz.engine.chunks import Chunks
-from featviz.engine.draws import Block, map_tensors, move, tensors_in
+from featviz.engine.draws import Block, list_tensors, map_tensors, move
 from featviz.engine.job import Job
 from featviz.errors import first_line
 from featviz.interfaces import Stepper, traits_of
 from featviz.network.fast.cuda_graphs import one_recording
 from featviz.optimizers import state_of
-from featviz.transforms.fusing import Draw
+from featviz.transforms.fusing import DrawFunction
 
 MIN_STEPS = 12
 """Renders with fewer steps run without a graph, because recording takes as long as several steps."""
@@ -217,7 +217,7 @@ class _Recording:
 
     def load(self, block: Block) -> None:
         """Copy the draws of a block into the tensors that the graph reads."""
-        for mine, given in zip(tensors_in(self._inputs.draws), tensors_in(block.draws), strict=True):
+        for mine, given in zip(list_tensors(self._inputs.draws), list_tensors(block.draws), strict=True):
             if mine is not given:
                 mine[: len(given)].copy_(given)
 
@@ -287,7 +287,7 @@ class _Recording:
     def _pass(self) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         return self._chunks.gradients(self._draw(), self._done[0] / self._steps, self._redirect)
 
-    def _draw(self) -> Draw:
+    def _draw(self) -> DrawFunction:
         """Return a function that reads the draws of the current step from those of many steps."""
 
         def rows(tensor: Tensor) -> Tensor:

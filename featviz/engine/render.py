@@ -15,8 +15,8 @@ from featviz.engine.arguments import check_start, entry_point, unchecked
 from featviz.engine.chunks import Chunks
 from featviz.engine.job import Job, Start
 from featviz.engine.memory import keep_freed_memory
-from featviz.engine.monitor import Monitor
-from featviz.engine.presets import find_preset
+from featviz.engine.monitor import Gradients, Monitor
+from featviz.engine.presets import Preset, find_preset
 from featviz.engine.recording import Recorder
 from featviz.engine.reporting import Reporter, copy_images
 from featviz.engine.result import Rendering, Robustness
@@ -122,34 +122,31 @@ def render(
         SettingError: An argument is out of its range.
         RenderError: No image receives a gradient, every score became NaN, or memory ran out.
     """
-    preset, starts, objectives = find_preset(quality), start is not None, as_objectives(objective)
-    usual_size = None if starts or network.inputs else preset.size(network)
-    own_param, views = _completed(network, objectives, param, transforms, size, batch, usual_size, starts=starts)
-    optimizer, steps = as_optimizer(optimizer, lr), preset.steps if steps is None else steps
+    preset = find_preset(quality)
+    objectives = as_objectives(objective)
+    own_param, views = _completed(network, objectives, param, transforms, size, batch, preset, start)
+    optimizer = as_optimizer(optimizer, lr)
+    steps = preset.steps if steps is None else steps
     _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objectives, own_param, views, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps), job.minimises)
-    stepper, last = _begin(optimizer, job, steps), steps if until is None else min(until, steps)
-    current = partial(job.images, job.leaves)
-    report = Reporter(progress, steps, current)
+    stepper = _begin(optimizer, job, steps)
+    last = steps if until is None else min(until, steps)
+    current_images = partial(job.images, job.leaves)
+    report = Reporter(progress, steps, current_images)
+    first_sample = _sample(job)
+    first_leaves = [leaf.detach().clone() for leaf in job.leaves] if network.inputs else []
     kept: dict[int, Tensor] = {}
-    done, stopped, at_start = 0, False, _sample(job)
-    started = [leaf.detach().clone() for leaf in job.leaves] if network.inputs else []
+    done, stopped = 0, False
     with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
         chunks = Chunks(job, forward, last)
         recorder = Recorder(job, chunks, stepper, steps, last)
         try:
             while done < last:
-                scores, gradients = None if monitor.wants_gradients else recorder.step(done, monitor.redirect), None
-                if scores is None:
-                    scores, gradients = chunks.backward(
-                        done / steps, redirect=monitor.redirect, want_gradients=monitor.wants_gradients
-                    )
-                    stepper.step()
-                monitor.record(scores, gradients)
+                monitor.record(*_step(chunks, recorder, stepper, monitor, steps))
                 done += 1
                 if done in snapshots:
-                    kept[done] = copy_images(current)
+                    kept[done] = copy_images(current_images)
                 report(done)
         except KeyboardInterrupt:
             stopped = True  # return the images so far
@@ -162,17 +159,20 @@ def render(
         except KeyboardInterrupt:
             robustness, stopped = None, True
     if done and isinstance(own_param, InputParams):
-        _warn_of_unchanged(own_param.unchanged(started, job.leaves), job.names)
+        _warn_of_unchanged(own_param.unchanged(first_leaves, job.leaves), job.names)
     used = replace(job.execution, chunk_size=chunks.chunk_size, max_memory=None)
+    until = done if stopped or done < steps else None
+    recipe = replace(job.recipe(optimizer, steps), execution=repr(used), until=until)
+    has_moved = (_sample(job) - first_sample).abs().flatten(1).amax(1) > MOVED
     with torch.no_grad():
         images = job.images(job.leaves).cpu()
     return Rendering(
         images,
         monitor.history(done),
         job.names,
-        replace(job.recipe(optimizer, steps), execution=repr(used), until=done if stopped or done < steps else None),
+        recipe,
         kept,
-        monitor.problems((_sample(job) - at_start).abs().flatten(1).amax(1) > MOVED),
+        monitor.problems(has_moved),
         alpha=job.has_alpha,
         execution=used,
         redraw=job.redraw(job.leaves),
@@ -182,6 +182,24 @@ def render(
     )
 
 
+def _step(
+    chunks: Chunks, recorder: Recorder, stepper: Stepper, monitor: Monitor, steps: int
+) -> tuple[Float[Tensor, " n"], Gradients | None]:
+    """Make a step, by replaying a recorded one where that is possible.
+
+    Returns:
+        The score of each image, and which images got a gradient where the monitor wants to know.
+    """
+    done, wanted = monitor.steps, monitor.wants_gradients
+    if not wanted:
+        scores = recorder.step(done, monitor.redirect)
+        if scores is not None:
+            return scores, None
+    scores, gradients = chunks.backward(done / steps, redirect=monitor.redirect, want_gradients=wanted)
+    stepper.step()
+    return scores, gradients
+
+
 def _completed(
     network: Network,
     objectives: Sequence[ObjectiveLike],
@@ -189,17 +207,17 @@ def _completed(
     transforms: Any,
     size: int | Size | None,
     batch: int,
-    usual_size: Size | None,
-    *,
-    starts: bool,
+    preset: Preset,
+    start: object,
 ) -> tuple[Param, Any]:
     """Return the param and the transforms of a render, as values. See `render`, `as_param` and `as_transforms`."""
     if network.inputs:
-        params = params_of_inputs(network, param, size, batch, starts=starts)
+        params = params_of_inputs(network, param, size, batch, starts=start is not None)
         aligned = any(traits_of(each).aligned for each in objectives)
         return params, transforms_of_inputs(network, params, transforms, aligned=aligned)
+    default_size = None if start is not None else preset.size(network)
     given = check_one(network, "param", param)
-    own = as_param(given, size, batch, spec=network.input, usual_size=usual_size, starts=starts)
+    own = as_param(given, size, batch, spec=network.input, default_size=default_size, starts=start is not None)
     return own, as_transforms(check_one(network, "transforms", transforms))
 
 

@@ -95,14 +95,14 @@ def bind(objectives: Sequence[ObjectiveLike], network: Network, size: Size, view
         view: Size of one network input in px: of the view, or of one of its tiles.
     """
     context = RenderContext(
-        network.capture,
-        network.channels,
-        size,
-        view,
-        network.embed_texts,
-        partial(batch_statistics, network.module),
-        tuple(network.inputs),
-        network.given_per_image,
+        capture=network.capture,
+        channels=network.channels,
+        size=size,
+        view=view,
+        embed_texts=network.embed_texts,
+        batch_statistics=partial(batch_statistics, network.module),
+        inputs=tuple(network.inputs),
+        per_image=network.given_per_image,
     )
     return tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives)
 

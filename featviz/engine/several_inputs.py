@@ -23,7 +23,7 @@ from featviz.network import InputSpec, Network
 from featviz.param import Masked, sized
 from featviz.param.inputs import InputParams
 from featviz.transforms.inputs import InputTransforms
-from featviz.transforms.presets import usual_transforms
+from featviz.transforms.presets import default_transforms
 
 InputParamSource = Param | Spatial | str | Mapping[str, Param | Spatial | str | None] | None
 """A param for all inputs, or by name of the input."""
@@ -116,7 +116,7 @@ def transforms_of_inputs(
     for name, each, shape in param.parts:
         spec, given = network.inputs[name], as_transforms(own[name])
         if given is None:
-            given = usual_transforms(each, spec.axes, aligned=aligned)
+            given = default_transforms(each, spec.axes, aligned=aligned)
         parts.append((name, _as_tuple(name, given), shape, spec.size))
     return (InputTransforms(tuple(parts)),)
 

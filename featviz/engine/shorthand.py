@@ -15,7 +15,7 @@ from featviz.errors import SettingError, shown
 from featviz.interfaces import Geometric, Optimizer, Param, Size, Spatial, Transform, Transforms, as_size
 from featviz.network import InputSpec
 from featviz.optimizers import Adam
-from featviz.param.spectrum import usual_decay
+from featviz.param.spectrum import default_decay
 
 PARAM_METHODS = ("start", "fit", "images")
 SPATIAL_METHODS = ("start", "fit", "canvas")
@@ -28,7 +28,7 @@ def as_param(
     own: Mapping[str, Any] | None = None,
     *,
     spec: InputSpec | None = None,
-    usual_size: Size | None = None,
+    default_size: Size | None = None,
     starts: bool = False,
 ) -> Param:
     """Return a param from a param, the spatial part of one, or text.
@@ -41,24 +41,24 @@ def as_param(
         own: Values of the user that text may name.
         spec: Input that the param is for; `None` for an image. A spatial part gets the colour part of its default
             param, and `Fourier()` its spectrum.
-        usual_size: Image size if neither `size` nor the param sets one; `None` for the network's input size.
+        default_size: Image size if neither `size` nor the param sets one; `None` for the network's input size.
         starts: Whether the render starts from a given signal, which may be quiet.
 
     Raises:
         SettingError: `param` is no param.
     """
     value = parse_value(param, params, own) if isinstance(param, str) else param
-    usual = params.Image() if spec is None else usual_param(spec, starts=starts)
+    usual = params.Image() if spec is None else default_param(spec, starts=starts)
     value = usual if value is None else value
     if not is_made(value, Param, Spatial):
         raise SettingError(f"{shown(value)} is not a param{_missing(value)}")
     if not isinstance(value, Param):
         value = usual if value == params.Fourier() else replace(usual, spatial=value)
     made = params.sized(value, None if size is None else as_size(size, 2 if spec is None else len(spec.size)), batch)
-    return params.sized(made, usual_size, 1) if made.size is None else made
+    return params.sized(made, default_size, 1) if made.size is None else made
 
 
-def usual_param(spec: InputSpec, *, starts: bool = False) -> params.Image:
+def default_param(spec: InputSpec, *, starts: bool = False) -> params.Image:
     """Return the default param for the input of a network.
 
     Args:
@@ -67,9 +67,9 @@ def usual_param(spec: InputSpec, *, starts: bool = False) -> params.Image:
     """
     if spec.axes == "yx":
         return params.Image()
-    decay = usual_decay(len(spec.size), params.Fourier.decay)  # type: ignore[arg-type]
+    decay = default_decay(len(spec.size), params.Fourier.decay)  # type: ignore[arg-type]
     if spec.axes == "tyx":
-        return params.Image(spatial=params.Fourier((usual_decay(1, 1.4), 1.4, 1.4)))
+        return params.Image(spatial=params.Fourier((default_decay(1, 1.4), 1.4, 1.4)))
     standardized = params.Standardized(least=0) if starts else params.Standardized()
     color = standardized if spec.axes == "x" and _is_centred(spec) else params.Plain()
     return params.Image(spatial=params.Fourier(decay), color=color)

@@ -9,15 +9,15 @@ from functools import cached_property
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.engine.memory import is_out_of_memory
 from featviz.engine.tiles import Tile, tile_size, tiles
 from featviz.errors import ModelError, RenderError, SettingError
 from featviz.interfaces import ObjectiveLike, Size, Transform, Transforms, show_size, traits_of, transform_traits_of
 from featviz.network import Network
 from featviz.network.activations import MoveMasks
+from featviz.network.out_of_memory import is_out_of_memory
 from featviz.random import Generators
 from featviz.transforms import CompositeAlpha, Resize, apply_transforms, fuse
-from featviz.transforms.fusing import Draw, apply_draws
+from featviz.transforms.fusing import DrawFunction, apply_draws
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class View:
             raise SettingError(f"{objective} needs the full view, but {cut}; use a smaller image or larger tiles")
 
     def transformed(
-        self, images: Float[Tensor, "n c *size"], draw: Draw
+        self, images: Float[Tensor, "n c *size"], draw: DrawFunction
     ) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
         """Return the images transformed.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from featviz.errors import AddressError
 from featviz.network.activations import first_tensor, tensors_in
+from featviz.network.trees import rebuilt
 from featviz.network.working_copy import uncompiled
 
 Replacement = Callable[[Tensor], Tensor]
@@ -203,8 +204,7 @@ def _with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
     if output is old:
         return new
     if isinstance(output, tuple | list):
-        items = [_with_tensor(item, old, new) for item in output]
-        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+        return rebuilt(output, [_with_tensor(item, old, new) for item in output])
     if isinstance(output, MutableMapping):
         made = copy.copy(output)
         for key, item in output.items():

@@ -39,7 +39,7 @@ from featviz.network.inputs.packing import check_and_join
 from featviz.network.inputs.token_spec import TokenSpec, as_token_spec
 from featviz.network.layer_lookup import LayerLike, find_layer, is_ambiguous, name_of, output_row
 from featviz.network.layers import Layer, LayerTable, Probed
-from featviz.network.modules import check_module
+from featviz.network.module_errors import check_module
 from featviz.network.neutral_state import neutral_state
 from featviz.network.probing import probe_cache
 from featviz.network.probing.accepted_sizes import refuse_size, runs_on, smallest_size

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featviz.errors import SettingError
 from featviz.network.activations import Activations, Layout
+from featviz.network.checkpointing import check_gradients
 from featviz.network.dictionaries.attached import codings_of
 from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import fold
@@ -25,7 +26,6 @@ from featviz.network.hooks import Capture, CapturedCall, Replacement
 from featviz.network.inputs.given_inputs import place_inputs, rows_of_images
 from featviz.network.inputs.packing import shape_of
 from featviz.network.layers import CombinesNetworks, Layer
-from featviz.network.modules import check_gradients, enable_recurrent_gradients
 from featviz.network.neutral_state import fast_on_gpu
 from featviz.network.working_copy import uncompiled
 from featviz.random import Chance
@@ -167,7 +167,7 @@ def _prepared_module(
     module = network.copy_module()
     place_inputs(module, network.device)
     if network.device.type == "cuda":
-        enable_recurrent_gradients(module)
+        _enable_recurrent_gradients(module)
     if fold_pairs:
         read = {name if row.base is None else row.base for name, row in layers.items()}
         fold(module, [pair for pair in network.foldable if not pair.hidden & read])
@@ -178,6 +178,19 @@ def _prepared_module(
     if isinstance(module, CombinesNetworks):
         module.captured = tuple(layers)
     return module
+
+
+def _enable_recurrent_gradients(module: nn.Module) -> None:
+    """Set recurrent layers of a working copy to training mode without dropout.
+
+    cuDNN computes their gradients in that mode only. Without dropout, both modes compute the same.
+
+    Args:
+        module: A working copy, whose recurrent layers are changed.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.RNNBase):
+            vars(part).update(training=True, dropout=0.0)
 
 
 def _with_batch(tensor: Tensor, layer: Layer, count: int) -> Tensor:

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from featviz.network.trees import rebuilt
+
 MAX_OBJECT_DEPTH = 2
 """Objects of other classes are copied down to this depth below a module; deeper ones, as in a trainer, are shared."""
 RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random)
@@ -164,7 +166,7 @@ class _Copier:
             items = [self(item, depth) for item in old]
             if all(new is item for new, item in zip(items, old, strict=True)):
                 return value
-            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+            return rebuilt(value, items)
         # `copy.copy` calls `__reduce_ex__` of an `OrderedDict`, which is slow; its own `copy` leaves out attributes.
         plain = type(value) is dict or (type(value) is OrderedDict and not vars(value))
         made = self._remember(value, value.copy() if plain else copy.copy(value))

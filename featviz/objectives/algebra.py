@@ -84,15 +84,15 @@ class Objective:
         return self
 
     @property
-    def family(self) -> Hashable:
-        """Key of the objectives that one call of `score_family` scores together; `None` if it is scored alone."""
+    def fused_key(self) -> Hashable:
+        """Key of the objectives that one call of `score_fused` scores together; `None` if it is scored alone."""
         return None
 
-    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+    def score_fused(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
         """Return one score per image, each by an objective of its own. Scoring many at once takes fewer operations.
 
         Args:
-            members: The objective of each image. All have this one's family.
+            members: The objective of each image. All have the same `fused_key` as this one.
             acts: Activations of all images.
         """
         return self(acts)
@@ -230,7 +230,7 @@ class Constant(Objective):
         return frozenset()
 
     @property
-    def family(self) -> Hashable:
+    def fused_key(self) -> Hashable:
         return self
 
     def __call__(self, acts: Activations) -> Any:
@@ -299,13 +299,13 @@ class Arithmetic(Composite):
         raise NotImplementedError
 
     @property
-    def family(self) -> Hashable:
-        families = tuple(part.family for part in self.parts)
-        return None if None in families else (type(self), families)
+    def fused_key(self) -> Hashable:
+        keys = tuple(part.fused_key for part in self.parts)
+        return None if None in keys else (type(self), keys)
 
-    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+    def score_fused(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
         columns = zip(*(member.parts for member in members), strict=True)
-        return self.combined(*(part.score_family(each, acts) for part, each in zip(self.parts, columns, strict=True)))
+        return self.combined(*(part.score_fused(each, acts) for part, each in zip(self.parts, columns, strict=True)))
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         return self.combined(*(part(acts) for part in self.parts))

@@ -37,7 +37,7 @@ class _Regularizer(Objective):
         raise NotImplementedError
 
     @property
-    def family(self) -> Hashable:
+    def fused_key(self) -> Hashable:
         """The regularizer itself: equal ones are scored together."""
         return self
 

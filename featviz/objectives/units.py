@@ -51,11 +51,11 @@ class Neuron(Unit):
         return Traits(depends_on_position=True)
 
     @property
-    def family(self) -> Hashable:
+    def fused_key(self) -> Hashable:
         """The layer and the position: neurons there are scored together."""
         return Neuron, self.layer, self.at
 
-    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+    def score_fused(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
         """Return the score of each image by its own objective."""
         for channel in {member.channel for member in members}:
             acts.check_channel(self.layer, channel)
@@ -101,11 +101,11 @@ class Channel(Unit):
         object.__setattr__(self, "channel", as_whole("channel", self.channel))
 
     @property
-    def family(self) -> Hashable:
+    def fused_key(self) -> Hashable:
         """The layer: channels of it are scored together."""
         return Channel, self.layer
 
-    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+    def score_fused(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
         """Return the score of each image by its own objective."""
         values = acts.channel_of_each(self.layer, [member.channel for member in members])
         return values.unsqueeze(-1).flatten(1).mean(1)
@@ -174,7 +174,7 @@ class _Class(Unit):
         return (self.network, self.name) if isinstance(self.name, str) else None
 
     @property
-    def family(self) -> Hashable:
+    def fused_key(self) -> Hashable:
         """The head: its classes are scored together."""
         return type(self), self.network
 
@@ -208,7 +208,7 @@ class Logit(_Class):
         """
         return acts.logits(self.network)[:, acts.class_index(self.name, self.network)]
 
-    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+    def score_fused(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
         """Return the logit of each image's class."""
         return self._pick(acts.logits(self.network), members, acts)
 
@@ -242,7 +242,7 @@ class Probability(_Class):
         """
         return acts.probabilities(self.network)[:, acts.class_index(self.name, self.network)]
 
-    def score_family(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
+    def score_fused(self, members: Sequence[Any], acts: Activations) -> Float[Tensor, " n"]:
         """Return the probability of each image's class."""
         return self._pick(acts.probabilities(self.network), members, acts)
 

@@ -25,7 +25,7 @@ COEFFICIENT_STEP_SCALE = 0.1
 Source: measured; docs/quality.md. Lucid uses 0.25 with the same initial standard deviation. Smaller steps keep colours
     natural where the spectrum is as steep as here.
 """
-USUAL_CANVAS_STD = 3.0
+TYPICAL_CANVAS_STD = 3.0
 """Standard deviation of the canvases of signals and volumes for leaves of standard deviation 1.
 
 Source: standard deviation of canvases of images of 224 px with the default decay.
@@ -128,7 +128,7 @@ def _scale(
     """
     scale = COEFFICIENT_STEP_SCALE * power_law(size, decay, device)
     if len(size) != 2:
-        scale = scale * (USUAL_CANVAS_STD / canvas_std(scale, size))
+        scale = scale * (TYPICAL_CANVAS_STD / canvas_std(scale, size))
     if prior is not None:
         amplitude = prior.amplitude(size, device)
         # A prior has no amplitude at frequency 0. Give it the largest one, so that the mean colour can change.

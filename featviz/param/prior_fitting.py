@@ -26,7 +26,7 @@ from featviz.param.spectrum import frequencies
 
 FREQUENCY_BINS = 32
 """Number of frequencies at which amplitudes are stored, evenly spaced on a logarithmic scale."""
-USUAL_SIZE, USUAL_CHANNELS = 224, 3
+DEFAULT_SIZE, DEFAULT_CHANNELS = 224, 3
 """Side in px of images, and number of channels, where no network is given."""
 MIN_SIZE, MAX_SIZE = 8, 4096
 """Smallest and largest side in px of the images from which a spectrum is learned."""
@@ -105,9 +105,9 @@ def _check_sizes(size: int | Size | None, channels: int | None, spec: InputSpec 
         SettingError: One is out of its range, or not that of the network.
     """
     if spec is None:
-        side = USUAL_SIZE if size is None else size
+        side = DEFAULT_SIZE if size is None else size
         check_number("size", side, at_least=MIN_SIZE, at_most=MAX_SIZE, whole=True, note="(default 224)")
-        given = USUAL_CHANNELS if channels is None else channels
+        given = DEFAULT_CHANNELS if channels is None else channels
         check_number("channels", given, at_least=1, at_most=MAX_CHANNELS, whole=True, note="(default 3)")
         return as_size(side), given
     if channels not in (None, spec.channels):

@@ -78,12 +78,12 @@ def natural_amplitudes(size: Size, device: torch.device) -> Float[Tensor, "*half
     Returns:
         Amplitudes >= 0, with `size[-1] // 2 + 1` columns.
     """
-    amplitude = power_law(size, usual_decay(len(size), NATURAL_DECAY), device)
+    amplitude = power_law(size, default_decay(len(size), NATURAL_DECAY), device)
     amplitude[(0,) * len(size)] = 0
     return amplitude / canvas_std(amplitude, size).clamp(min=1e-12)
 
 
-def usual_decay(axes: int, of_images: float) -> float:
+def default_decay(axes: int, of_images: float) -> float:
     """Return the exponent with which each octave has the same share of the variance as in images.
 
     The number of frequencies in an octave grows with frequency^axes, so the exponent grows by 1/2 with each axis.
@@ -92,7 +92,7 @@ def usual_decay(axes: int, of_images: float) -> float:
         axes: Number of axes.
         of_images: Exponent for two axes.
 
-    >>> usual_decay(1, 1.4), usual_decay(2, 1.4), usual_decay(3, 1.4)
+    >>> default_decay(1, 1.4), default_decay(2, 1.4), default_decay(3, 1.4)
     (0.9, 1.4, 1.9)
     """
     return round(of_images + (axes - 2) / 2, 6)

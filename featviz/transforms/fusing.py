@@ -15,7 +15,7 @@ from featviz.random import Generators
 from featviz.transforms.module import ModuleTransform
 from featviz.transforms.resampling import Warp
 
-Draw = Callable[[Transform, Shape], Any]
+DrawFunction = Callable[[Transform, Shape], Any]
 """Returns the random draws of a transform, given the channels, height and width in px of the images that it gets."""
 
 
@@ -69,10 +69,10 @@ def apply_transforms(
     Returns:
         The views, and a function that moves masks as the images were moved.
     """
-    return apply_draws(images, stack, drawing(rng))
+    return apply_draws(images, stack, new_draws(rng))
 
 
-def drawing(rng: Generators) -> Draw:
+def new_draws(rng: Generators) -> DrawFunction:
     """Return a function that makes new draws of each transform.
 
     Args:
@@ -82,7 +82,7 @@ def drawing(rng: Generators) -> Draw:
 
 
 def apply_draws(
-    images: Float[Tensor, "n c *size"], stack: Sequence[Transform], draw: Draw
+    images: Float[Tensor, "n c *size"], stack: Sequence[Transform], draw: DrawFunction
 ) -> tuple[Float[Tensor, "n c2 *size2"], MoveMasks]:
     """Apply fused transforms once.
 

@@ -13,7 +13,7 @@ from featviz.errors import SettingError
 from featviz.interfaces import Shape, Size, Transform, Transforms, show_size
 from featviz.network.inputs.packing import join, split
 from featviz.random import Generators
-from featviz.transforms.fusing import apply_draws, drawing, fuse
+from featviz.transforms.fusing import apply_draws, fuse, new_draws
 from featviz.transforms.geometry import Resize
 
 Stack = tuple[Transform, ...]
@@ -87,7 +87,7 @@ def _prepare(name: str, transforms: Transforms, shape: Shape, size: Size) -> tup
 
 def _shapes(stack: Stack, shape: Shape, seed: int) -> list[Shape]:
     """Return the shape that each transform gets, and that of the views."""
-    draw, shapes = drawing(Generators([seed])), list[Shape]()
+    draw, shapes = new_draws(Generators([seed])), list[Shape]()
 
     def noted(transform: Transform, given: Shape) -> Any:
         shapes.append(given)

@@ -56,7 +56,7 @@ NONE: Transforms = ()
 """No transforms: the network gets the image as it is."""
 
 
-def usual_transforms(param: Param, axes: str, *, aligned: bool = False) -> Transforms:
+def default_transforms(param: Param, axes: str, *, aligned: bool = False) -> Transforms:
     """Return the default transforms: `NEAR` for a param with the trait `close_views`, else `USUAL[axes]`.
 
     Args:

@@ -17,7 +17,7 @@ from featviz.apps.match import (
     nearest_photographs,
     with_copies_marked,
 )
-from featviz.apps.match.match import class_folder, compared_layers, usual_count
+from featviz.apps.match.match import class_folder, compared_layers, default_count
 from featviz.cli import main
 from featviz.io import save_image, to_bytes
 
@@ -77,9 +77,9 @@ def test_one_photograph_is_too_few_to_detect_copies(net, folder):
 
 
 def test_a_class_is_matched_to_one_photograph_and_a_channel_to_ten_at_most():
-    assert [usual_count(obj.Logit("star"), n) for n in (1, 500)] == [1, 1]
-    assert [usual_count(obj.Probability(3), n) for n in (1, 500)] == [1, 1]
-    assert [usual_count(obj.Channel("stage2", 5), n) for n in (1, 9, 20, 99, 100, 500)] == [1, 1, 2, 9, 10, 10]
+    assert [default_count(obj.Logit("star"), n) for n in (1, 500)] == [1, 1]
+    assert [default_count(obj.Probability(3), n) for n in (1, 500)] == [1, 1]
+    assert [default_count(obj.Channel("stage2", 5), n) for n in (1, 9, 20, 99, 100, 500)] == [1, 1, 2, 9, 10, 10]
 
 
 def test_a_channel_is_matched_to_a_tenth_of_a_small_folder(net, tmp_path):

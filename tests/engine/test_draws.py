@@ -9,7 +9,7 @@ from examples import TRANSFORMS
 import featviz as fv
 from featviz import transforms as T
 from featviz.engine import draws as module
-from featviz.engine.draws import StepDraws, map_tensors, move, same, tensors_in
+from featviz.engine.draws import StepDraws, list_tensors, map_tensors, move, same
 from featviz.random import Generators, draw_steps
 
 SEEDS = (3, 4)
@@ -44,7 +44,7 @@ def test_most_steps_are_drawn_ahead():
     views(draws.stack, draws, 1)
     block, index = draws.ahead()
     assert (block.steps, index) == (19, 0)
-    assert all(len(tensor) == 19 * 2 for tensor in tensors_in(block.draws))
+    assert all(len(tensor) == 19 * 2 for tensor in list_tensors(block.draws))
     views(draws.stack, draws, 5)
     assert draws.ahead() == (block, 5)
 

@@ -251,7 +251,7 @@ def test_objectives_are_bound_to_the_render():
     objective = Bound()
     job = prepare([objective, "conv2:1"], param=param.Image((20, 24)), transforms=T.Resize(0.5))
     assert job.objectives == (objective, obj.Channel("conv2", 1))
-    assert job.scorers == (obj.Channel("conv2", 3), obj.Channel("conv2", 1))
+    assert job.bound_objectives == (obj.Channel("conv2", 3), obj.Channel("conv2", 1))
     (context,) = seen
     assert (context.channels, context.size, context.view) == (3, (20, 24), (10, 12))
 

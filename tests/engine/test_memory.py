@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from featviz.engine import memory
-from featviz.engine.memory import free_bytes, is_out_of_memory, keep_freed_memory, saved_bytes
+from featviz.engine.memory import free_bytes, keep_freed_memory, saved_bytes
+from featviz.network.out_of_memory import is_out_of_memory
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GIB = 2**30

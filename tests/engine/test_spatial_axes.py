@@ -13,7 +13,7 @@ from torch import nn
 
 import featviz as fv
 from featviz import param, transforms
-from featviz.engine.shorthand import as_param, usual_param
+from featviz.engine.shorthand import as_param, default_param
 from featviz.errors import SettingError
 from featviz.io import linear_mode
 from featviz.network import InputSpec
@@ -150,12 +150,13 @@ def test_wrapped_params_work_on_signals_and_volumes(size):
 @pytest.mark.parametrize(("axes", "decay"), [("x", 0.9), ("yx", 1.4), ("zyx", 1.9), ("tyx", (0.9, 1.4, 1.4))])
 def test_the_usual_spectrum_gives_each_octave_the_same_share_in_any_number_of_axes(axes, decay):
     size = (8, 8, 8)[: len(axes)]
-    found = usual_param(InputSpec(size, (0.5,), (0.25,), axes=axes))
+    found = default_param(InputSpec(size, (0.5,), (0.25,), axes=axes))
     assert found.spatial == param.Fourier(decay)
 
 
 def test_three_channels_are_colours_in_images_and_video_only():
-    colored = {axes: usual_param(InputSpec((8, 8, 8)[: len(axes)], (0.5,) * 3, (0.2,) * 3, axes=axes)) for axes in AXES}
+    specs = {axes: InputSpec((8, 8, 8)[: len(axes)], (0.5,) * 3, (0.2,) * 3, axes=axes) for axes in AXES}
+    colored = {axes: default_param(spec) for axes, spec in specs.items()}
     canvas = {axes: torch.ones(1, 3, *(4, 4, 4)[: len(axes)]) for axes in AXES}
     images = {axes: each._color(canvas[axes]) for axes, each in colored.items()}
     assert {axes for axes, part in images.items() if part == param.Decorrelated()} == {"yx", "tyx"}
@@ -309,7 +310,7 @@ def test_the_named_default_param_of_a_signal_is_the_default():
     spec = InputSpec((64,), (0.0,), (1.0,))
     assert as_param("fourier", 64, spec=spec) == as_param(None, 64, spec=spec)
     steeper = as_param("Fourier(decay=2.0)", 64, spec=spec)
-    assert steeper.color == usual_param(spec).color and steeper.spatial.decay == 2.0
+    assert steeper.color == default_param(spec).color and steeper.spatial.decay == 2.0
     assert as_param("fourier", 64) == as_param(None, 64) == param.Image(64)
 
 

@@ -10,7 +10,7 @@ from featviz import transforms as T
 from featviz.engine.view import View, size_of
 from featviz.interfaces import Traits
 from featviz.random import Generators
-from featviz.transforms.fusing import drawing
+from featviz.transforms.fusing import new_draws
 
 STEPS = (T.Shift(0.1), T.Rotate(5))
 
@@ -62,7 +62,7 @@ def test_images_with_alpha_are_composited_first(channels):
     given = images(channels=channels + 1)
     view = prepare((T.Roll(2),), net, given)
     assert view.transforms == (T.CompositeAlpha(), T.Roll(2))
-    assert view.transformed(given, drawing(Generators([0])))[0].shape == (1, channels, 32, 32)
+    assert view.transformed(given, new_draws(Generators([0])))[0].shape == (1, channels, 32, 32)
 
 
 def test_alpha_is_composited_once():
@@ -74,7 +74,7 @@ def test_alpha_is_composited_once():
 def test_views_are_resized_to_the_fixed_size_of_a_network():
     view = prepare(STEPS, toys.network(toys.Vit()), images(48, 40))
     assert view == View((T.Warp((*STEPS, T.Resize((32, 32)))),), (32, 32), (32, 32))
-    assert view.transformed(images(48, 40), drawing(Generators([0])))[0].shape == (1, 3, 32, 32)
+    assert view.transformed(images(48, 40), new_draws(Generators([0])))[0].shape == (1, 3, 32, 32)
 
 
 def test_views_of_the_fixed_size_are_not_resized():
@@ -162,7 +162,7 @@ def test_objective_that_needs_the_full_view_is_refused_with_tiles():
 def test_masks_move_with_the_images():
     given = images(20, 24, count=3)
     view = prepare((T.Roll(6),), toys.plain(), given)
-    views, move_masks = view.transformed(given, drawing(Generators([0, 1, 2])))
+    views, move_masks = view.transformed(given, new_draws(Generators([0, 1, 2])))
     assert not torch.equal(views, given)
     assert torch.equal(move_masks(given[:, :1]), views[:, :1])
 
@@ -170,7 +170,7 @@ def test_masks_move_with_the_images():
 def test_masks_take_the_size_of_the_views_but_not_their_colours():
     given = images(20, 24, count=2)
     view = prepare((T.Resize(0.5), T.ColorShift(0.3)), toys.plain(), given)
-    views, move_masks = view.transformed(given, drawing(Generators([0, 1])))
+    views, move_masks = view.transformed(given, new_draws(Generators([0, 1])))
     assert views.shape == (2, 3, 10, 12)
     masks = move_masks(torch.ones(2, 1, 20, 24))
     assert torch.allclose(masks, torch.ones(2, 1, 10, 12), atol=1e-5)
@@ -180,14 +180,14 @@ def test_each_look_draws_anew_and_each_seed_the_same():
     given = images()
     view = prepare((T.Roll(6),), toys.plain(), given)
     rng = Generators([0])
-    first, second = view.transformed(given, drawing(rng))[0], view.transformed(given, drawing(rng))[0]
+    first, second = view.transformed(given, new_draws(rng))[0], view.transformed(given, new_draws(rng))[0]
     assert not torch.equal(first, second)
-    assert torch.equal(view.transformed(given, drawing(Generators([0])))[0], first)
+    assert torch.equal(view.transformed(given, new_draws(Generators([0])))[0], first)
 
 
 def test_views_without_transforms_have_a_gradient_of_their_own():
     given = images().requires_grad_()
-    views, _ = prepare((), toys.plain(), given).transformed(given, drawing(Generators([0])))
+    views, _ = prepare((), toys.plain(), given).transformed(given, new_draws(Generators([0])))
     assert views is not given
     assert torch.equal(views, given)
     views.retain_grad()

@@ -51,7 +51,7 @@ def accentuate(
     until: int | None = None,
     progress: ProgressSource | None = auto_bar,
 ) -> fv.Rendering:
-    """Accentuate a photograph: raise an objective from it while an early layer stays almost the same.
+    """Accentuate a photograph: maximise an objective while an early layer stays almost the same.
 
     `dream` changes all of a photograph; this enhances the parts that the objective depends on. Each step maximises the
     mean over random crops of `objective - weight * ratio * ‖a - p‖² / ‖p‖`, with the activations a of a crop in an

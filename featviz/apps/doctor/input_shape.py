@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-import torch
-
 import featviz as fv
 from featviz.apps.doctor.findings import Finding, normalisation_options
 from featviz.errors import first_line
+from featviz.network.out_of_memory import is_out_of_memory
 
 CHANNELS = (3, 1, 4, 2, 6, 12, 13)
 """Numbers of channels to try, the most common first."""
@@ -31,7 +30,7 @@ def check_input_shape(network: fv.Network) -> Iterator[Finding]:
     refusal = _refusal(network)
     if refusal is None:
         return
-    if isinstance(refusal, torch.OutOfMemoryError) or not isinstance(refusal, REFUSALS):
+    if is_out_of_memory(refusal) or not isinstance(refusal, REFUSALS):
         raise refusal
     own = refusal.__cause__ or refusal  # the module's, which an error of featviz may explain
     message = first_line(own)[:MAX_MESSAGE]

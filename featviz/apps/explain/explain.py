@@ -21,7 +21,7 @@ from featviz.apps.explain.attribution import (
     join_attributions,
     mean_attribution,
 )
-from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod, Method, resize_map, scores_of
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method, ReadsLayer, resize_map, scores_of
 from featviz.apps.explain.text import TextAttribution, TextComparison, check_no_text, read_text, separate_texts
 from featviz.apps.shared.classes import unique_name
 from featviz.apps.shared.input_images import as_images
@@ -182,7 +182,7 @@ def compare(
     methods = list(methods) if isinstance(methods, list | tuple) else [methods]  # type: ignore[list-item]
     if not methods:
         raise fv.SettingError("methods is empty; give at least one, or None for those that apply to most networks")
-    if layer is not None and not any(isinstance(_method(method, None), LayerMethod) for method in methods):
+    if layer is not None and not any(isinstance(_method(method, None), ReadsLayer) for method in methods):
         raise fv.SettingError(f"none of the methods reads a single layer; leave out layer {layer!r}, or add gradcam")
     network, images = read_text(network, image) if reads_text else (network, as_images(network, image))
     listed = list(targets) if isinstance(targets, list | tuple) else [targets]
@@ -196,7 +196,7 @@ def compare(
         row: list[Attribution | None] = []
         times.append([])
         for name, method, attributor in zip(names, methods, attributors, strict=True):
-            own_layer = layer if isinstance(attributor, LayerMethod) else None
+            own_layer = layer if isinstance(attributor, ReadsLayer) else None
             run = partial(explain, network, image if reads_text else images, objective, method, layer=own_layer)
             try:
                 found, milliseconds = _time(run)
@@ -232,7 +232,7 @@ def _time(run: Callable[[], Any]) -> tuple[Any, float]:
 def _at_layer(method: str | Method, layer: str | None) -> Method:
     """Return a method, with the layer set if it reads one."""
     found = _method(method, None)
-    return _method(found, layer) if isinstance(found, LayerMethod) else found
+    return _method(found, layer) if isinstance(found, ReadsLayer) else found
 
 
 def _warn_unless_complete(found: AttributionMap, name: str) -> None:
@@ -273,7 +273,7 @@ def _method(method: str | Method, layer: str | None) -> Method:
         )
     if layer is None:
         return found
-    if not isinstance(found, LayerMethod):
+    if not isinstance(found, ReadsLayer):
         raise fv.SettingError(f"{type(found).__name__} does not read a single layer; leave out layer={layer!r}")
     return found.with_layer(layer)
 

@@ -130,11 +130,17 @@ class Method(Protocol):
 
 
 @runtime_checkable
-class LayerMethod(Protocol):
-    """A method that reads one layer, which `explain(..., layer=...)` can choose.
+class ReadsLayer(Protocol):
+    """A method that reads one layer, which `explain(..., layer=...)` can choose."""
 
-    Frozen dataclasses with a field `layer` get `with_layer` by deriving from this class.
-    """
+    layer: str | None
+
+    def with_layer(self, layer: str) -> Self:
+        """Return the same method for another layer."""
+
+
+class LayerMethod:
+    """Base class of frozen dataclasses with a field `layer`, the name of the layer that the method reads."""
 
     layer: str | None
 

@@ -182,7 +182,7 @@ def class_folder(network: fv.Network, unit: Objective, folder: Path) -> Path | N
     return None if is_a_name else below.get(str(index))
 
 
-def usual_count(unit: Objective, photographs: int) -> int:
+def default_count(unit: Objective, photographs: int) -> int:
     """Return the number of photographs that a unit is matched to by default.
 
     Args:
@@ -210,7 +210,7 @@ def _by_photographs(
             for the usual one.
     """
     folder, layers, weight, given = settings
-    count = usual_count(unit, len(files)) if given is None else given
+    count = default_count(unit, len(files)) if given is None else given
     best = [files[i] for i in scores.topk(min(max(count, COMPARED), len(files))).indices.tolist()]
     picked = best[:count]
     names = [str(file) for file in picked]

@@ -15,7 +15,7 @@ from featviz.errors import AddressError, ModelError, SettingError, nearest
 from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.inputs.replaced_forward import own_forward, with_forward, without_forward
 from featviz.network.inputs.token_spec import TokenSpec
-from featviz.network.modules import explain_inputs
+from featviz.network.module_errors import raise_if_several_inputs
 from featviz.network.neutral_state import neutral_state
 from featviz.network.probing.passes import FIRST_BATCH, raise_unless_size_error
 from featviz.network.working_copy import uncompiled, working_copy
@@ -226,7 +226,7 @@ def _embeddings_with_ids(module: nn.Module, tokens: TokenSpec, lookup: Lookup) -
             return called, length
         except Exception as error:
             raise_unless_size_error(error)
-            explain_inputs(module, type(module).__name__, error, "token ids")
+            raise_if_several_inputs(module, type(module).__name__, error, "token ids")
             if length == tokens.length:
                 error.add_note(f"while running {type(module).__name__} on sequences of {length} token ids")
                 raise

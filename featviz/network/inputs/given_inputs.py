@@ -20,6 +20,7 @@ from featviz.errors import SettingError, shown
 from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.inputs.packing import module_inputs, packed_spec
 from featviz.network.inputs.replaced_forward import own_forward, with_forward, without_forward
+from featviz.network.trees import rebuilt
 
 SMALL = 64
 """Number of values of the largest tensor that recipes and messages hold by value."""
@@ -266,8 +267,7 @@ def map_leaves(tree: Any, change: Callable[[str, Any], Any], path: str = "") -> 
     if isinstance(tree, Mapping):
         return {key: map_leaves(each, change, f"{path}.{key}".lstrip(".")) for key, each in tree.items()}
     if isinstance(tree, tuple | list):
-        items = [map_leaves(each, change, f"{path}.{i}".lstrip(".")) for i, each in enumerate(tree)]
-        return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+        return rebuilt(tree, [map_leaves(each, change, f"{path}.{i}".lstrip(".")) for i, each in enumerate(tree)])
     return change(path, tree)
 
 

@@ -22,7 +22,7 @@ LAYOUTS = {"NCHW": None, "NHWC": (1, -1), "NTCHW": (1, 2)}
 """Dimension orders of a batch, and from where to where the channels move."""
 AXES = {"x": "length", "yx": "h, w", "zyx": "d, h, w", "tyx": "t, h, w"}
 """Names of the spatial axes that an input may have, and the names of their lengths in messages."""
-USUAL_AXES = {len(axes): axes for axes in ("x", "yx", "zyx")}
+DEFAULT_AXES = {len(axes): axes for axes in ("x", "yx", "zyx")}
 """Names of the axes by their number, where the last one is not time."""
 ZERO_TO_ONE = ("yx", "tyx")
 """Axes of images and video, whose values are in [0, 1] by default."""
@@ -79,7 +79,7 @@ class InputSpec:
         object.__setattr__(self, "size", check_size("size", self.size))
         object.__setattr__(self, "mean", _numbers("mean", self.mean, "one number per channel, e.g. mean=(0.1307,)"))
         object.__setattr__(self, "std", _numbers("std", self.std, "one number per channel, e.g. std=(0.3081,)"))
-        object.__setattr__(self, "axes", self.axes or USUAL_AXES[len(self.size)])
+        object.__setattr__(self, "axes", self.axes or DEFAULT_AXES[len(self.size)])
         if len(self.mean) != len(self.std) or not 1 <= len(self.mean) <= MAX_CHANNELS:
             raise SettingError(
                 f"mean and std need one value per channel each, got {shown(self.mean)} and {shown(self.std)}"
@@ -231,7 +231,7 @@ def without_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         content: The fields by name.
     """
-    usual = {"axes": USUAL_AXES.get(len(content.get("size", ()))), "value_range": None}
+    usual = {"axes": DEFAULT_AXES.get(len(content.get("size", ()))), "value_range": None}
     return {key: value for key, value in content.items() if key not in usual or value != usual[key]}
 
 

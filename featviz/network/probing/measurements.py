@@ -13,7 +13,8 @@ from featviz.interfaces import Size, show_size
 from featviz.network.fast.batch_norm_folding import Pair
 from featviz.network.inputs.given_inputs import inputs_in
 from featviz.network.layers import CombinesNetworks, Layer, Probed
-from featviz.network.modules import explain_failure
+from featviz.network.module_errors import raise_known_failure
+from featviz.network.out_of_memory import is_out_of_memory
 from featviz.network.probing.grey_images import run_on_grey
 from featviz.network.probing.output_scale import output_scale
 from featviz.network.probing.passes import FIRST_BATCH, raise_unless_size_error
@@ -63,15 +64,15 @@ def probe_network(network: Network, like: Tensor) -> Probed:
     try:
         return probe(network.module, network.input, like, longest)
     except Exception as error:
-        explain_failure(network.module, network.input, network.label, error)
-        _explain_inputs(network, error)
-        _explain_layout(network, like, error)
-        _explain_count(network, error)
+        raise_known_failure(network.module, network.input, network.label, error)
+        _raise_if_given_inputs(network, error)
+        _raise_if_another_layout(network, like, error)
+        _raise_if_one_image_only(network, error)
         error.add_note(f"while running {network.label} on grey images of {show_size(network.size, 'x')} px")
         raise
 
 
-def _explain_inputs(network: Network, error: Exception) -> None:
+def _raise_if_given_inputs(network: Network, error: Exception) -> None:
     """Raise an error that lists the inputs, which may be at fault where a module does not run.
 
     Raises:
@@ -86,7 +87,7 @@ def _explain_inputs(network: Network, error: Exception) -> None:
         ) from error
 
 
-def _explain_layout(network: Network, like: Tensor, error: Exception) -> None:
+def _raise_if_another_layout(network: Network, like: Tensor, error: Exception) -> None:
     """Raise an error that names the layout with which a module runs, if there is one.
 
     Raises:
@@ -108,7 +109,7 @@ def _explain_layout(network: Network, like: Tensor, error: Exception) -> None:
         ) from error
 
 
-def _explain_count(network: Network, error: Exception) -> None:
+def _raise_if_one_image_only(network: Network, error: Exception) -> None:
     """Raise an error if a module runs on a single image, but not on several.
 
     Raises:
@@ -162,7 +163,9 @@ def try_on_noise(network: Network, trial: Callable[[nn.Module, Tensor], T], othe
     try:
         # A copy, because a forward pass may write to the weights; the copies that a trial makes share them.
         return trial(network.copy_module(), network.normaliser()(_noise(network).to(network.device)))
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         return otherwise
 
 

@@ -1,4 +1,4 @@
-"""Objectives of one family are scored together: the same scores and gradients as one by one, in fewer operations."""
+"""Objectives of one fused_key are scored together: the same scores and gradients as one by one, in fewer operations."""
 
 import pytest
 import torch
@@ -26,11 +26,11 @@ def test_scores_and_gradients_are_those_of_each_alone(name):
     members, net = FAMILIES[name], toys.plain()
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
     acts = net.capture(images, members[0].layers).of(images, done=0.4)
-    if name == "Product":  # a ramp depends on the step, and is no family of its own
-        assert members[0].family is None
+    if name == "Product":  # a ramp depends on the step, and is no fused_key of its own
+        assert members[0].fused_key is None
         return
-    assert len({each.family for each in members}) == 1
-    together = members[0].score_family(members, acts)
+    assert len({each.fused_key for each in members}) == 1
+    together = members[0].score_fused(members, acts)
     alone = torch.stack([member(acts)[i] for i, member in enumerate(members)])
     assert torch.allclose(together, alone)
     one, two = (torch.autograd.grad(each.sum(), images, retain_graph=True)[0] for each in (together, alone))
@@ -38,11 +38,11 @@ def test_scores_and_gradients_are_those_of_each_alone(name):
 
 
 def test_other_objectives_have_no_family():
-    assert obj.Layer("conv2").family is None
-    assert (obj.Channel("conv2", 1) + obj.Layer("conv2")).family is None
-    assert obj.Channel("conv2", 1).family != obj.Channel("conv1", 1).family
-    assert obj.Neuron("conv2", 1, (0, 0)).family != obj.Neuron("conv2", 1, (0, 1)).family
-    assert (obj.Channel("conv2", 1) + 1.0).family != (obj.Channel("conv2", 1) + 2.0).family
+    assert obj.Layer("conv2").fused_key is None
+    assert (obj.Channel("conv2", 1) + obj.Layer("conv2")).fused_key is None
+    assert obj.Channel("conv2", 1).fused_key != obj.Channel("conv1", 1).fused_key
+    assert obj.Neuron("conv2", 1, (0, 0)).fused_key != obj.Neuron("conv2", 1, (0, 1)).fused_key
+    assert (obj.Channel("conv2", 1) + 1.0).fused_key != (obj.Channel("conv2", 1) + 2.0).fused_key
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -111,6 +111,6 @@ def test_a_family_converts_only_the_picked_channels_of_a_layer_in_bfloat16():
         members = FAMILIES[name]
         sizes.clear()
         with Casts():
-            members[0].score_family(members, half)
+            members[0].score_fused(members, half)
         whole = half["conv2"].numel()
         assert sum(sizes) <= (whole / 8 if name == "Channel" else whole)  # not once for each of the members

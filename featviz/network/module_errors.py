@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from threading import Lock
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -59,7 +55,7 @@ def _describe(given: object) -> str:
     return f"{type(given).__name__}; give the module itself"
 
 
-def explain_failure(module: nn.Module, spec: InputSpec, label: str, error: Exception) -> None:
+def raise_known_failure(module: nn.Module, spec: InputSpec, label: str, error: Exception) -> None:
     """Raise an error that says why a module does not run on images, where that can be told.
 
     Args:
@@ -71,7 +67,7 @@ def explain_failure(module: nn.Module, spec: InputSpec, label: str, error: Excep
     Raises:
         ModelError: The module needs several inputs, or images with another number of channels.
     """
-    explain_inputs(module, label, error)
+    raise_if_several_inputs(module, label, error)
     kinds = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
     first = next((part for part in module.modules() if isinstance(part, tuple(kinds))), None)
     axes = next((axes for kind, axes in kinds.items() if isinstance(first, kind)), 0)
@@ -88,7 +84,7 @@ def explain_failure(module: nn.Module, spec: InputSpec, label: str, error: Excep
         ) from error
 
 
-def explain_inputs(module: nn.Module, label: str, error: Exception, given: str = "images") -> None:
+def raise_if_several_inputs(module: nn.Module, label: str, error: Exception, given: str = "images") -> None:
     """Raise an error that says what to do with a module whose `forward` needs several inputs.
 
     Args:
@@ -124,69 +120,3 @@ def explain_inputs(module: nn.Module, label: str, error: Exception, given: str =
             f"    def forward(self, {name}):\n"
             f"        return self.inner({name}, {others})\n"
         ) from error
-
-
-_ORIGINAL: Any = torch.utils.checkpoint.CheckpointFunction
-_noticing: list[list[object]] = []
-"""What each open context has noticed. Contexts of several threads may end in any order; the last one restores."""
-_noticing_lock = Lock()
-
-
-class _Noticed:
-    """Takes the place of PyTorch's function for re-entrant checkpointing while a context is open."""
-
-    @staticmethod
-    def apply(*args: Any) -> Any:
-        """Note the call, and run the original."""
-        for used in list(_noticing):
-            used.append(args[0])
-        return _ORIGINAL.apply(*args)
-
-
-@contextmanager
-def noticed_checkpointing() -> Iterator[list[object]]:
-    """Notice re-entrant checkpointing while the context is open: the layers inside of it have no gradient.
-
-    Yields:
-        A list that holds something once a forward pass has used it.
-    """
-    used: list[object] = []
-    with _noticing_lock:
-        _noticing.append(used)
-        torch.utils.checkpoint.CheckpointFunction = _Noticed  # type: ignore[assignment,misc]
-    try:
-        yield used
-    finally:
-        with _noticing_lock:
-            _noticing[:] = [other for other in _noticing if other is not used]
-            if not _noticing:
-                torch.utils.checkpoint.CheckpointFunction = _ORIGINAL  # type: ignore[misc]
-
-
-def check_gradients(checkpointed: bool) -> None:
-    """Check that gradients of a network can be computed for images alone.
-
-    Args:
-        checkpointed: Whether its forward pass uses re-entrant checkpointing.
-
-    Raises:
-        ModelError: They cannot.
-    """
-    if checkpointed:
-        raise ModelError(
-            "the network uses re-entrant checkpointing, whose gradients cannot be computed for images alone; "
-            "give use_reentrant=False to torch.utils.checkpoint.checkpoint, or turn checkpointing off"
-        )
-
-
-def enable_recurrent_gradients(module: nn.Module) -> None:
-    """Set recurrent layers of a working copy to training mode without dropout.
-
-    cuDNN computes their gradients in that mode only. Without dropout, both modes compute the same.
-
-    Args:
-        module: A working copy, whose recurrent layers are changed.
-    """
-    for part in module.modules():
-        if isinstance(part, nn.RNNBase):
-            vars(part).update(training=True, dropout=0.0)
