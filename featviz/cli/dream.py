@@ -165,6 +165,8 @@ def _check_output(
     endings = ", ".join(VIDEOS)
     if zoom is not None and not is_video:
         raise fv.SettingError(f"--zoom writes a video, so the output must end in {endings}, got {path}")
+    if image.suffix.lower() in VIDEO_ONLY and not is_video:
+        raise fv.SettingError(f"the dream of a video is a video, so the output must end in {endings}, got {path}")
     (check_video if is_video else check_result)(path)
     if zoom is None and any(value is not None for value in motion):
         raise fv.SettingError("--frames, --rotate and --pan need --zoom; give --zoom 1.03 as well")

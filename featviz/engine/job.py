@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import Module
 
-from featviz.checks import is_made
 from featviz.engine.autotune import autotune
 from featviz.engine.memory import check_fits
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
 from featviz.engine.scoring import bind, checked_scores
+from featviz.engine.shorthand import transform_tuple
 from featviz.engine.view import View, size_of
 from featviz.errors import ModelError, RenderError, SettingError, shown
 from featviz.interfaces import (
@@ -448,8 +447,4 @@ def _complete_transforms(
 ) -> Transforms:
     if transforms is None:
         return default_transforms(param, network.input.axes, aligned=aligned)
-    given = transforms if isinstance(transforms, Sequence) else (transforms,)
-    for transform in given:
-        if not is_made(transform, Transform, Geometric, Module):
-            raise SettingError(f"{shown(transform)} is not a transform: it needs `draw` and `apply`, or `place`")
-    return tuple(given)
+    return transform_tuple(transforms)

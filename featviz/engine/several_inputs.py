@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch.nn import Module
-
-from featviz.checks import is_made
-from featviz.engine.shorthand import as_param, as_transforms
-from featviz.errors import SettingError, shown
+from featviz.engine.shorthand import as_param, as_transforms, transform_tuple
+from featviz.errors import SettingError
 from featviz.interfaces import (
     Geometric,
     Param,
@@ -156,12 +153,8 @@ def _as_tuple(name: str, given: Any) -> Transforms:
     Raises:
         SettingError: One is none, or needs an alpha channel.
     """
-    several = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    several = transform_tuple(given, f" for the input {name!r}")
     for each in several:
-        if not is_made(each, Transform, Geometric, Module):
-            raise SettingError(
-                f"{shown(each)} for the input {name!r} is not a transform: it needs `draw` and `apply`, or `place`"
-            )
         if transform_traits_of(each).consumes_alpha:
             raise SettingError(f"{each} needs an alpha channel, and with several inputs none has one; leave it out")
     return tuple(several)

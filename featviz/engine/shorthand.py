@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from torch.nn import Module
 
 from featviz import optimizers, transforms
 from featviz import param as params
@@ -135,3 +137,20 @@ def as_optimizer(
     if found != Adam():
         raise SettingError(f"lr needs the optimizer adam, got {found}; give the rate there, as in Ascent(lr=2.0)")
     return Adam(lr)
+
+
+def transform_tuple(given: Any, where: str = "") -> Transforms:
+    """Return a transform or a sequence of them as a tuple.
+
+    Args:
+        given: What the user gave.
+        where: Text after the value in the message, such as the name of an input.
+
+    Raises:
+        SettingError: One is no transform.
+    """
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    for each in several:
+        if not is_made(each, Transform, Geometric, Module):
+            raise SettingError(f"{shown(each)}{where} is not a transform: it needs `draw` and `apply`, or `place`")
+    return tuple(several)

@@ -33,7 +33,7 @@ class MeshView:
 
     Args:
         mesh: A `.glb`, `.obj`, `.ply`, `.stl` or `.off` file, or `"sphere"`, `"torus"`, `"capsule"` or `"box"`. A mesh
-            without texture coordinates is unwrapped by xatlas.
+            is unwrapped by xatlas if one of its parts has no texture coordinates, or, in a `.glb` file, no material.
         size: Height and width of a view in px, in [8, 1024].
         views: Number of directions, in [1, 4096], spread evenly around the mesh.
         elevation: Largest angle in degrees of a camera above or below the horizon, in [0, 90].

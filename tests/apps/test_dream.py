@@ -402,6 +402,13 @@ def test_bad_input_is_one_line(words, image_file, capsys):
     assert not list(Path().glob("a.*"))
 
 
+def test_the_dream_of_a_video_is_no_image(capsys):
+    Path("clip.mp4").touch()
+    assert main(["dream", "clip.mp4", "-o", "a.png", *FEW]) == 2
+    told = "the dream of a video is a video, so the output must end in .gif, .mp4, .webm, got a.png"
+    assert capsys.readouterr().err == f"featviz: {told}\n"
+
+
 def test_the_command_has_the_defaults_of_the_function():
     given = {option.name: option.default for option in get_command(app).commands["dream"].params}
     for name, parameter in inspect.signature(fv.dream).parameters.items():

@@ -18,11 +18,12 @@ from featviz.apps.shared.batches import Backend
 from featviz.apps.shared.classes import class_index, class_title
 from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.layout import CHUNK, check_method, lay_out, purity
+from featviz.apps.shared.output import local_store
 from featviz.apps.shared.probe import check_layers
 from featviz.checks import check_seed
 from featviz.engine import entry_point
 from featviz.interfaces import Param, Size
-from featviz.io import Array, Store, auto_bar, check_outside, images_in
+from featviz.io import Array, Store, auto_bar
 
 GRIDS = (20, 40, 80)
 """Number of cells along a side, from coarse to fine."""
@@ -107,11 +108,8 @@ def atlas(
     check_icon_param(param)
     label = None if only_class is None else class_index(network, only_class)
     names = check_layers(network, layers)
-    next(images_in(photographs))
-    check_outside(output, photographs)
-    store = Store(output)
-    if store.path is None:
-        raise fv.SettingError(f"an atlas needs a local output folder, got {store.url}; give a folder of this machine")
+    store = local_store(output, photographs, "an atlas")
+    assert store.path is not None
     size = size or (param.size if isinstance(param, Param) else None) or DEFAULT_ICON_SIZE
     planes, albums = [], []
     facts: dict[str, dict[str, float]] = {}

@@ -20,11 +20,12 @@ from featviz.apps.shared.classes import find_classes, network_title
 from featviz.apps.shared.icons import add_icons, check_icon_param
 from featviz.apps.shared.input_images import as_images
 from featviz.apps.shared.inputs import separate_inputs
+from featviz.apps.shared.output import check_sweep
 from featviz.apps.shared.predictions import predict
 from featviz.apps.shared.probe import check_layers, in_network_order
 from featviz.engine import entry_point
 from featviz.errors import warn
-from featviz.io import GivenImage, Store, auto_bar, is_folder, slug
+from featviz.io import GivenImage, Store, auto_bar, slug
 
 COSINE_POWER = 2.0
 """Exponent of the cosine in the objective of a cell or group. Higher values show what is specific to it."""
@@ -117,8 +118,7 @@ def blocks(
         parts = take_apart(network, pixels, names, shown, most=cells, groups=groups)
     except ImportError as error:
         raise fv.SettingError("scikit-learn is not installed; run: pip install 'featviz[atlas]'") from error
-    if sweep is not None and not is_folder(sweep):
-        raise fv.OutputError(f"no folder {sweep}; give the output folder of a sweep")
+    check_sweep(sweep)
     store = Store(output)
     if sweep is not None:
         copy_precisions(Store(sweep), store)

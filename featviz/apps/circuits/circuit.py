@@ -23,10 +23,11 @@ from featviz.apps.shared.album import Pages, RenderedImages, render_pages
 from featviz.apps.shared.batches import Backend, copy_precisions, image_file
 from featviz.apps.shared.icons import check_icon_param
 from featviz.apps.shared.input_images import as_images
+from featviz.apps.shared.output import check_sweep
 from featviz.apps.shared.targets import Target
 from featviz.apps.shared.unit_lookup import unit_of
 from featviz.engine import check_layer, entry_point
-from featviz.io import Store, auto_bar, check_outside, is_folder, open_image
+from featviz.io import Store, auto_bar, check_outside, open_image
 from featviz.network import LayerLike
 
 MAX_INPUTS, MAX_DEPTH, MAX_GROUPS = 50, 4, 20
@@ -107,8 +108,7 @@ def circuit(
         check_order(network, start[0], first)
     if photographs is not None:
         check_outside(output, photographs)
-    if sweep is not None and not is_folder(sweep):
-        raise fv.OutputError(f"no folder {sweep}; give the output folder of a sweep")
+    check_sweep(sweep)
     walk = Walk(network, inputs, photographs, scan_progress).from_unit(start, first, depth)
     wiring = walk[0]
     found = group_inputs(wiring.weights.kernels, groups) if groups and wiring.source != IMAGE else None

@@ -20,10 +20,11 @@ from featviz.apps.diff.training import match_checkpoints
 from featviz.apps.shared.album import MAX_IMAGES
 from featviz.apps.shared.batches import Backend
 from featviz.apps.shared.judge_classes import check_judge
+from featviz.apps.shared.output import local_store
 from featviz.checks import check_number
 from featviz.engine import entry_point
 from featviz.errors import shown
-from featviz.io import Store, auto_bar, check_outside, images_in
+from featviz.io import auto_bar
 
 DEFAULT_THRESHOLD = 0.5
 """Smallest correlation of a match."""
@@ -104,7 +105,7 @@ def diff(
     compared = common_classes(first, second, classes)
     if judge is not None:
         _check_judge(networks, judge)
-    store = None if output is None else _open_store(output, photographs)
+    store = None if output is None else local_store(output, photographs, "diff")
     columns = [own, *(Layers.of(network, own.names) for network in networks[1:-1]), others]
     measured = measure(networks, columns, Path(photographs), scan_progress, logits=bool(compared))
     titles = network_titles(networks)
@@ -154,21 +155,6 @@ def _check_judge(networks: Sequence[fv.Network], judge: fv.Network) -> None:
         )
     if judge.logits_layer is None or judge.outputs_of()[0] == "regression":
         raise fv.SettingError(f"the judge must output class probabilities, {judge.label} does not; give another judge")
-
-
-def _open_store(output: str | Path, photographs: str | Path) -> Store:
-    """Return the folder of the page.
-
-    Raises:
-        SettingError: `output` is not on this machine.
-        OutputError: It lies within the folder of photographs.
-    """
-    next(images_in(photographs))
-    check_outside(output, photographs)
-    store = Store(output)
-    if store.path is None:
-        raise fv.SettingError(f"diff needs a local output folder, got {store.url}; give a folder of this machine")
-    return store
 
 
 def _classes_of(

@@ -187,35 +187,61 @@ def compare(
     network, images = read_text(network, image) if reads_text else (network, as_images(network, image))
     listed = list(targets) if isinstance(targets, list | tuple) else [targets]
     objectives = [_targets(network, images, target)[0] for target in listed or (None,)]
-    names, attributors = [_label(method) for method in methods], [_at_layer(method, layer) for method in methods]
     scores = scores_of(network, objectives, images)[0].tolist()  # also warms up what is timed below
-    problems: dict[str, str] = {}
+    given = image if reads_text else images
+    rows, milliseconds, problems = _attributions(network, given, objectives, methods, layer, progress)
+    if not any(any(row) for row in rows):
+        raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
+    shared: Any = {
+        "rows": rows,
+        "targets": tuple(map(str, objectives)),
+        "methods": tuple(map(_label, methods)),
+        "scores": scores,
+        "problems": problems,
+        "layers": [tuple(objective.layers) for objective in objectives],
+        "attributors": [_at_layer(method, layer) for method in methods],
+        "objectives": objectives,
+        "milliseconds": milliseconds,
+        "network": network,
+    }
+    if network.tokens is not None:
+        return TextComparison(tokens=network.tokens.words(network.ids), **shared)
+    return Comparison(image=images[0], **shared)
+
+
+def _attributions(
+    network: fv.Network,
+    image: GivenImage,
+    objectives: Sequence[ObjectiveLike],
+    methods: Sequence[str | Method],
+    layer: str | None,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[list[Attribution | None]], list[list[float | None]], dict[str, str]]:
+    """Explain an image for several targets by several methods.
+
+    Returns:
+        A row per target with an attribution per method, the milliseconds that each took, and why methods do not apply,
+        by `"method of target"`.
+    """
     rows: list[list[Attribution | None]] = []
     times: list[list[float | None]] = []
+    problems: dict[str, str] = {}
     for objective in objectives:
-        row: list[Attribution | None] = []
+        rows.append([])
         times.append([])
-        for name, method, attributor in zip(names, methods, attributors, strict=True):
-            own_layer = layer if isinstance(attributor, ReadsLayer) else None
-            run = partial(explain, network, image if reads_text else images, objective, method, layer=own_layer)
+        for method in methods:
+            own_layer = layer if isinstance(_method(method, None), ReadsLayer) else None
+            run = partial(explain, network, image, objective, method, layer=own_layer)
             try:
                 found, milliseconds = _time(run)
             except (fv.SettingError, fv.AddressError) as error:
-                problems[f"{name} of {objective}"] = str(error)
+                problems[f"{_label(method)} of {objective}"] = str(error)
                 found = milliseconds = None
-            row.append(found)
+            rows[-1].append(found)
             times[-1].append(milliseconds)
-            if progress and any(map(any, [*rows, row])):  # if nothing succeeds, an error replaces the progress bar
-                progress(len(rows) * len(names) + len(row), len(objectives) * len(names))
-        rows.append(row)
-    if not any(any(row) for row in rows):
-        raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
-    layers = [tuple(objective.layers) for objective in objectives]
-    facts = (rows, tuple(map(str, objectives)), tuple(names), scores, problems, layers)
-    sources = (attributors, objectives, times, network)
-    if network.tokens is not None:
-        return TextComparison(network.tokens.words(network.ids), *facts, *sources)  # type: ignore[arg-type]
-    return Comparison(images[0], *facts, *sources)
+            if progress and any(map(any, rows)):  # if nothing succeeds, an error replaces the progress bar
+                progress(sum(map(len, rows)), len(objectives) * len(methods))
+    return rows, times, problems
 
 
 def _time(run: Callable[[], Any]) -> tuple[Any, float]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from featviz.checks import check_text
 from featviz.engine import Scorer, open_scorer
-from featviz.errors import SettingError
+from featviz.errors import SettingError, shown
 from featviz.interfaces import ObjectiveLike, Size
 from featviz.io import linear_mode
 from featviz.network import Network
@@ -156,6 +156,16 @@ class LayerMethod:
     def with_layer(self, layer: str) -> Self:
         """Return the same method for another layer."""
         return replace(self, layer=layer)  # type: ignore[type-var]
+
+
+def check_method(method: object) -> None:
+    """Check that the method within another one is made.
+
+    Raises:
+        SettingError: It is no attribution method, or a class.
+    """
+    if isinstance(method, type) or not isinstance(method, Method):
+        raise SettingError(f"method must be an attribution method, such as GradCAM(), got {shown(method)}")
 
 
 def box_averaged(maps: Float[Tensor, "n 1 *size"], side: int) -> Float[Tensor, "n 1 *size"]:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explore.events import Hub
-from featviz.apps.explore.requests import RequestError, Wanted
+from featviz.apps.explore.requests import COMPARED, RequestError, Wanted
 from featviz.apps.explore.uploads import Uploads
-from featviz.apps.explore.worker import DRAFT, LIVE, SOON, VISIBLE, Job
+from featviz.apps.explore.worker import DRAFT, LIVE, OFF_SCREEN, VISIBLE, Job
 from featviz.apps.shared.batches import Batch, Template, image_file, render_batch, rendered_names
 from featviz.engine.shorthand import as_param, as_transforms
 from featviz.errors import FeatvizError, first_line
@@ -26,8 +26,6 @@ from featviz.io import Store, encode, read_report, to_bytes
 
 DRAFT_STEPS = 64
 """Steps of a draft. Images with as many steps or fewer are rendered before others, and not scored."""
-COMPARED = 4
-"""Number of images of a batch that an objective compares, as diversity does."""
 MAX_BATCH, MAX_GPU_BATCH = 8, 64
 """Largest number of images that are rendered together, and that on a GPU."""
 FIRST_BATCH = 1
@@ -74,19 +72,19 @@ class Images:
         self._templates: OrderedDict[Hashable, Template | Batch] = OrderedDict()
         self._known: set[str] = set()
         self._seconds: dict[str, float] = {}
-        self._pace: dict[int, float] = {}
+        self._pace: OrderedDict[Hashable, float] = OrderedDict()
         self._last: tuple[Hashable, int] = None, 0
         self._is_gpu = network.device.type == "cuda"
 
     # ------------------------------------------------------------------------------------------ planning
 
-    def plan(self, wanted: Sequence[Wanted], page: str, *, soon: bool = False) -> list[Planned]:
+    def plan(self, wanted: Sequence[Wanted], page: str, *, off_screen: bool = False) -> list[Planned]:
         """Name images, and make jobs for those that are not in the store.
 
         Args:
             wanted: The images.
             page: The page that asks.
-            soon: Whether they are not on the screen yet.
+            off_screen: Whether they are not on the screen yet.
 
         Returns:
             One plan per image.
@@ -108,14 +106,14 @@ class Images:
             elif kept := next((name for name, _ in found if name in existing), None):
                 plans.append(Planned(kept))
             else:
-                plans.append(Planned(found[0][0], self._job(each, *found[0], page, soon)))
+                plans.append(Planned(found[0][0], self._job(each, *found[0], page, off_screen)))
         return plans
 
-    def _job(self, wanted: Wanted, name: str, batch: Batch, page: str, soon: bool) -> Job:
+    def _job(self, wanted: Wanted, name: str, batch: Batch, page: str, off_screen: bool) -> Job:
         level = LIVE if wanted.live else DRAFT if wanted.steps <= DRAFT_STEPS else VISIBLE
         sized = wanted.size != self._network.size
         key = self._key(wanted, sized)
-        return Job(name, self._render, SOON if soon else level, key, batch, {page}, wanted.live)
+        return Job(name, self._render, OFF_SCREEN if off_screen else level, key, batch, {page}, wanted.live)
 
     def existing(self, names: Sequence[str]) -> set[str]:
         """Return which images are in the store.
@@ -206,7 +204,7 @@ class Images:
         count = min(2 * count, self._largest) if group == first.group and count else FIRST_BATCH
         count = self._largest if first.level > DRAFT else count
         self._last = first.group, count
-        pace = self._pace.get(hash(first.group))
+        pace = self._pace.get(first.group)
         return count if pace is None else max(1, min(count, round(MAX_STEP_S / pace)))
 
     @property
@@ -224,7 +222,9 @@ class Images:
             took = (time.perf_counter() - started - progress.elsewhere) / len(batch)
             self._seconds |= dict.fromkeys(batch.names, took)
             if progress.steps:
-                self._pace[hash(jobs[0].group)] = took / progress.steps
+                self._pace[jobs[0].group] = took / progress.steps
+                while len(self._pace) > MAX_TEMPLATES:
+                    self._pace.popitem(last=False)
         else:
             outcomes = {}
         for job in jobs:

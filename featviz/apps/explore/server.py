@@ -205,7 +205,7 @@ class Server:
         body = await json_body(request)
         page = self._listening(body)
         services = self._services
-        soon = read_choice(body, "priority", ("visible", "soon"), "visible") == "soon"
+        off_screen = read_choice(body, "priority", ("visible", "soon"), "visible") == "soon"
         wanted, places, answers = [], [], []
         for i, each in enumerate(read_list(body, "wanted", MAX_WANTED)):
             answers.append(Planned(""))
@@ -216,7 +216,7 @@ class Server:
                 answers[i] = Planned("", problem=problem)
         if answers and not wanted and answers[0].problem:
             raise answers[0].problem
-        plans = await self._in_worker(partial(services.images.plan, wanted, page, soon=soon))
+        plans = await self._in_worker(partial(services.images.plan, wanted, page, off_screen=off_screen))
         for place, plan in zip(places, plans, strict=True):
             answers[place] = plan
         self._add(answers, page)

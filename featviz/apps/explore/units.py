@@ -11,8 +11,7 @@ from typing import Any
 
 import featviz as fv
 from featviz.apps.explore.events import Hub
-from featviz.apps.explore.images import COMPARED
-from featviz.apps.explore.requests import RequestError
+from featviz.apps.explore.requests import COMPARED, RequestError
 from featviz.apps.explore.worker import VISIBLE, Job, Worker
 from featviz.apps.gallery.crops import write_crops
 from featviz.apps.shared.classes import class_title

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 MAX_JOBS = 2000
 """Largest number of jobs that wait."""
-LIVE, DRAFT, VISIBLE, SOON = range(4)
+LIVE, DRAFT, VISIBLE, OFF_SCREEN = range(4)
 """Urgency of jobs, the most urgent first: an image that is seen forming, drafts and finished images of what is on the
 screen, and images that are not on it yet."""
 STOP_TIMEOUT_S = 60.0
@@ -32,7 +32,7 @@ class Job:
     Args:
         id: Name of its result.
         run: Does the work of several jobs of one group together.
-        level: How urgent it is: `LIVE`, `DRAFT`, `VISIBLE` or `SOON`.
+        level: How urgent it is: `LIVE`, `DRAFT`, `VISIBLE` or `OFF_SCREEN`.
         group: Jobs of one group and level may run together; `None` for a job that runs alone.
         detail: What `run` needs to know.
         pages: Pages that wait for it. Without any, it is cancelled.
@@ -164,7 +164,7 @@ class Worker:
                 self._changed.wait_for(lambda: self._stopping or self._calls or self._waiting)
                 if self._stopping:
                     break
-            self._serve(SOON + 1)
+            self._serve(OFF_SCREEN + 1)
         for future, _ in self._calls:
             future.cancel()
 

@@ -134,7 +134,7 @@ def match_units(
     for i, (unit, each) in enumerate(zip(units, folders, strict=True)):
         files, scores = found[i]
         gain = _gain(in_noise[:, i], scores.max().item())
-        result.append(_by_photographs(unit, files, scores, (each, layers, weight * gain, count)))
+        result.append(_by_photographs(unit, files, scores, each, layers, weight * gain, count))
     alone = [str(each.unit) for each in result if len(each.photographs) == 1]
     if alone:
         more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
@@ -198,7 +198,10 @@ def _by_photographs(
     unit: Objective,
     files: Sequence[Path],
     scores: Float[Tensor, " n"],
-    settings: tuple[Path, Sequence[str], float, int | None],
+    folder: Path,
+    layers: Sequence[str],
+    weight: float,
+    count: int | None,
 ) -> Matched:
     """Add to a unit the distribution and the spectrum of the photographs with the highest score.
 
@@ -206,11 +209,12 @@ def _by_photographs(
         unit: The unit.
         files: The photographs of a folder.
         scores: The unit's score in each.
-        settings: The folder, the compared layers, the weight beside the unit, and the number of photographs, `None`
-            for the usual one.
+        folder: The folder.
+        layers: The compared layers.
+        weight: Weight beside the unit.
+        count: Number of photographs; `None` for the default.
     """
-    folder, layers, weight, given = settings
-    count = default_count(unit, len(files)) if given is None else given
+    count = default_count(unit, len(files)) if count is None else count
     best = [files[i] for i in scores.topk(min(max(count, COMPARED), len(files))).indices.tolist()]
     picked = best[:count]
     names = [str(file) for file in picked]

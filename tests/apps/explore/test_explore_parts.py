@@ -22,7 +22,7 @@ from featviz.apps.explore.facts import facts_of
 from featviz.apps.explore.photographs import Photographs
 from featviz.apps.explore.requests import PARAMS, TRANSFORMS, RequestError, read_objective
 from featviz.apps.explore.uploads import Uploads
-from featviz.apps.explore.worker import DRAFT, LIVE, MAX_JOBS, SOON, VISIBLE, Job, QueueFullError, Worker
+from featviz.apps.explore.worker import DRAFT, LIVE, MAX_JOBS, OFF_SCREEN, VISIBLE, Job, QueueFullError, Worker
 from featviz.apps.shared.connections import Connections
 from featviz.engine import parse_value
 from featviz.io import Store, encode
@@ -66,7 +66,7 @@ def idle(worker):
 
 def test_urgent_jobs_run_between_the_steps_of_others(worker):
     recorder = Recorder()
-    worker.add([recorder.job("soon", SOON)])
+    worker.add([recorder.job("soon", OFF_SCREEN)])
     assert recorder.started.wait(10)
     worker.add([recorder.job("visible", VISIBLE), recorder.job("draft", DRAFT), recorder.job("live", LIVE)])
     recorder.go.set()
@@ -159,7 +159,7 @@ def test_an_error_ends_one_job_only():
 
 def test_a_full_or_stopped_worker_takes_nothing():
     worker, recorder = Worker(), Recorder()
-    worker.add([recorder.job(str(i), SOON) for i in range(MAX_JOBS)])
+    worker.add([recorder.job(str(i), OFF_SCREEN) for i in range(MAX_JOBS)])
     with pytest.raises(QueueFullError):
         worker.add([recorder.job("more", LIVE)])
     worker.add([recorder.job("0", LIVE)])  # it is there already

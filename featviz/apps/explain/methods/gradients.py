@@ -12,9 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method, resize_map
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method, check_method, resize_map
 from featviz.checks import check_choice, check_flag, check_number
-from featviz.errors import shown
 from featviz.io import linear_mode, resize
 from featviz.network import Rectifying
 
@@ -195,8 +194,7 @@ class NoiseTunnel:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if isinstance(self.method, type) or not isinstance(self.method, Method):
-            raise fv.SettingError(f"method must be an attribution method, such as GradCAM(), got {shown(self.method)}")
+        check_method(self.method)
         check_choice("kind", self.kind, STATISTICS)
         check_number("samples", self.samples, at_least=1, whole=True, note="(default 16)")
         check_number("noise", self.noise, at_least=0, note="(default 0.15)")

@@ -9,9 +9,8 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explain.methods.gradients import Gradient
-from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method, resize_map
+from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method, check_method, resize_map
 from featviz.checks import check_number
-from featviz.errors import shown
 from featviz.transforms.blur import gaussian_blur
 
 
@@ -37,8 +36,7 @@ class Smoothed:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if isinstance(self.method, type) or not isinstance(self.method, Method):
-            raise fv.SettingError(f"method must be an attribution method, such as GradCAM(), got {shown(self.method)}")
+        check_method(self.method)
         check_number("std of Smoothed", self.std, above=0, note="(px, default 4)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
