@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featviz.engine.memory import keep_freed_memory
+from featviz.engine.malloc import keep_freed_memory
 from featviz.errors import OutputError
 from featviz.interfaces import Size
 from featviz.io import cache_folder, locked, write_cached

@@ -1,13 +1,10 @@
-"""Estimate the free memory and the memory of a pass; keep freed memory in the process."""
+"""Estimate the free memory, and the memory of a pass."""
 
 from __future__ import annotations
 
-import ctypes
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
 
 import psutil
 import torch
@@ -27,20 +24,6 @@ COPIES = 4
 """Least number of times that the images of a render are in memory at once: 4 with `param.Pixel`, 5 with `Fourier`."""
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux publishes the memory limit of a container, its use, and how much of that is cache."""
-
-M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
-"""Parameters of glibc's `mallopt`: block size from which memory comes from the system, and freed memory at the top of
-the heap from which it is returned to the system.
-
-Source: glibc, malloc/malloc.h.
-"""
-UNLIMITED, DEFAULT_MAX = 2**30, 2**25
-"""A threshold above any block, and the largest value that glibc's dynamic adjustment gives the first threshold. The
-second is twice that."""
-
-_open_contexts: list[None] = []
-"""One item per open `keep_freed_memory`."""
-_lock = Lock()
 
 
 def free_bytes(device: torch.device) -> int:
@@ -91,34 +74,3 @@ def check_fits(count: int, channels: int, size: Size) -> None:
     if COPIES * 4 * count * channels * math.prod(size) > psutil.virtual_memory().total:
         several = f"{count} images" if count > 1 else "images"
         raise RenderError(f"out of memory with {several} of {show_size(size)} px; give a smaller size")
-
-
-@contextmanager
-def keep_freed_memory(device: torch.device) -> Iterator[None]:
-    """Keep freed memory in the process while the context lasts, so that the next step finds it ready.
-
-    By default glibc returns blocks of 32 MB and more to the system, and the next step gets them back page by page:
-    page faults take up to two thirds of the time of a large batch. Does nothing on a GPU or with another C library.
-    """
-    try:
-        libc = ctypes.CDLL(None)
-        mallopt, trim = libc.mallopt, libc.malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library
-        mallopt = None
-    if mallopt is None or device.type != "cpu":
-        yield
-        return
-    try:
-        with _lock:
-            _open_contexts.append(None)
-        if not mallopt(M_MMAP_THRESHOLD, UNLIMITED):  # glibc before 2.35 has an upper limit
-            mallopt(M_MMAP_THRESHOLD, DEFAULT_MAX)
-        mallopt(M_TRIM_THRESHOLD, UNLIMITED)
-        yield
-    finally:
-        with _lock:
-            _open_contexts.pop()
-            if not _open_contexts:  # the thresholds belong to the process: the last context to close resets them
-                mallopt(M_MMAP_THRESHOLD, DEFAULT_MAX)
-                mallopt(M_TRIM_THRESHOLD, 2 * DEFAULT_MAX)
-                trim(0)

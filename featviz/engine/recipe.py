@@ -337,10 +337,12 @@ def fingerprint(images: Float[Tensor, "n c *size"]) -> str:
 
 def files_of(*values: Any) -> dict[str, str]:
     """Return the files that objectives, params and transforms use, with a hash of their content."""
-    return {
-        file: _content_hash(Path(file)) for value in _walk(*values) if isinstance(value, UsesFiles)
-        for file in value.files
-    }  # fmt: skip
+    return {file: _content_hash(Path(file)) for file in named_files(*values)}
+
+
+def named_files(*values: Any) -> list[str]:
+    """Return the files that objectives, params and transforms name, without reading them."""
+    return [file for value in _walk(*values) if isinstance(value, UsesFiles) for file in value.files]
 
 
 def classes_of(heads: Mapping[str, Sequence[str]], *values: Any) -> dict[str, int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from featviz.engine.arguments import check_start, entry_point, unchecked
 from featviz.engine.chunks import Chunks
 from featviz.engine.job import Job, Start
-from featviz.engine.memory import keep_freed_memory
+from featviz.engine.malloc import keep_freed_memory
 from featviz.engine.monitor import Gradients, Monitor
 from featviz.engine.presets import Preset, find_preset
 from featviz.engine.recording import Recorder

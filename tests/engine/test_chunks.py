@@ -160,14 +160,14 @@ def test_saved_bytes_counts_tensors_saved_for_the_backward_pass():
 FAULTS = """\
 import resource
 import torch
-from featviz.engine import memory
+from featviz.engine import malloc
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(40 * 2**20 // 4)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-with memory.keep_freed_memory(torch.device("cpu")):
+with malloc.keep_freed_memory(torch.device("cpu")):
     print(*(faults() for _ in range(12)))
 """
 

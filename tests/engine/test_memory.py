@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from featviz.engine import memory
-from featviz.engine.memory import free_bytes, keep_freed_memory, saved_bytes
+from featviz.engine import malloc, memory
+from featviz.engine.malloc import keep_freed_memory
+from featviz.engine.memory import free_bytes, saved_bytes
 from featviz.network.out_of_memory import is_out_of_memory
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -128,7 +129,7 @@ class Libc:
         self.old, self.thresholds, self.trims = old, {}, 0
 
     def mallopt(self, parameter, value):
-        if self.old and parameter == memory.M_MMAP_THRESHOLD and value > 2**25:
+        if self.old and parameter == malloc.M_MMAP_THRESHOLD and value > 2**25:
             return 0
         self.thresholds[parameter] = value
         return 1
@@ -144,8 +145,8 @@ def libc(monkeypatch):
     return fake
 
 
-RAISED = {memory.M_MMAP_THRESHOLD: 2**30, memory.M_TRIM_THRESHOLD: 2**30}
-DEFAULT = {memory.M_MMAP_THRESHOLD: 2**25, memory.M_TRIM_THRESHOLD: 2**26}
+RAISED = {malloc.M_MMAP_THRESHOLD: 2**30, malloc.M_TRIM_THRESHOLD: 2**30}
+DEFAULT = {malloc.M_MMAP_THRESHOLD: 2**25, malloc.M_TRIM_THRESHOLD: 2**26}
 
 
 def test_freed_memory_is_kept_and_returned_at_the_end(libc):
@@ -181,7 +182,7 @@ def test_nested_contexts_keep_freed_memory_until_the_outer_one_ends(libc):
 def test_old_glibc_gets_its_largest_threshold(libc):
     libc.old = True
     with keep_freed_memory(CPU):
-        assert libc.thresholds == {memory.M_MMAP_THRESHOLD: 2**25, memory.M_TRIM_THRESHOLD: 2**30}
+        assert libc.thresholds == {malloc.M_MMAP_THRESHOLD: 2**25, malloc.M_TRIM_THRESHOLD: 2**30}
     assert libc.thresholds == DEFAULT
 
 

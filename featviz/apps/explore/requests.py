@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from featviz.engine.recipe import named_files
 from featviz.errors import FeatvizError, caret_column, shown
-from featviz.interfaces import Size, UsesFiles
+from featviz.interfaces import Size
 from featviz.objectives import Objective, parse
 
 COMPARED = 4
@@ -215,23 +216,11 @@ def read_objective(text: str) -> Objective:
     except FeatvizError as error:
         line, column = caret_column(str(error))
         raise RequestError(line, position=column) from error
-    files = list(_files(objective))
+    files = named_files(objective)
     if files:
         where = text.find(files[0])
         raise RequestError("an objective on this page cannot name a file", position=where if where >= 0 else None)
     return objective
-
-
-def _files(value: Any) -> Iterator[str]:
-    """Yield the files that an objective names, without reading them."""
-    if isinstance(value, tuple):
-        for each in value:
-            yield from _files(each)
-    elif is_dataclass(value):
-        if isinstance(value, UsesFiles):
-            yield from value.files
-        for field in fields(value):
-            yield from _files(getattr(value, field.name))
 
 
 def read_wanted(found: Any, default_size: Size, bounds: Bounds) -> Wanted:
