@@ -14,7 +14,7 @@ import featviz as fv
 
 pytest_plugins = ["explorer_fixtures", "unit_fixtures"]
 
-# Neither limits the time of an example, which depends on the other work of the machine.
+# How long an example of hypothesis takes depends on the other work of the machine.
 settings.register_profile("featviz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("featviz")
 SHARED = Path(__file__).parents[2] / "shared"

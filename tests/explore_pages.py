@@ -17,8 +17,9 @@ from featviz.network.bundled import MOTIFS
 
 TIMEOUT = 60_000
 """Milliseconds within which something must appear, also on a machine with other work."""
-REFUSED = "Failed to load resource: the server responded with a status of 40(0|9)"
-"""Messages of requests that are wrong, or come after a change by another page."""
+REFUSED = "Failed to load resource: the server responded with a status of 400"
+CHANGED = "Failed to load resource: the server responded with a status of 409 .*/api/board"
+"""Message of a change of the board after one by another page."""
 QUICK = "steps=16&size=32"
 """Settings of quick pictures, for the fragment of the address."""
 

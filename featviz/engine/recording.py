@@ -37,9 +37,12 @@ WAITING = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2
 """Operations that make the CPU wait for the GPU, which a graph cannot contain."""
 
 
-DIFFERS = "a replayed step gives other results, as if something changed from step to step"
 INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put")
 """Operations that wait for the GPU if an index is a mask, whose true elements are counted, or lies on the CPU."""
+
+
+DIFFERS = "a replayed step gives other results: values outside of the graph change between steps"
+"""Why a step is not recorded if the recorded one gives other results."""
 
 
 class NotRecordableError(Exception):
@@ -243,12 +246,11 @@ class _Recording:
             expected = self._capture(pool, stream)
             obstacle = "" if self._replays(*expected) else DIFFERS
         except Exception as error:  # own objectives and transforms may raise anything where numbers become tensors
-            first = _first(error)
-            is_known = isinstance(first, NotRecordableError)
-            obstacle = str(first) if is_known else f"{_place(first)}: {first_line(first)}"
-        with torch.no_grad():
-            for tensor, old in zip(changed, before, strict=True):
-                tensor.copy_(old)
+            obstacle = _reason(error)
+        finally:
+            with torch.no_grad():
+                for tensor, old in zip(changed, before, strict=True):
+                    tensor.copy_(old)
         if obstacle:  # outside of the `except`: the error's traceback would keep the activations alive
             self.graph.reset()
             self._gradients = ()
@@ -355,6 +357,15 @@ class _Constants(TorchDispatchMode):
 def _must_be_copied(index: Tensor | None) -> bool:
     """Return whether an index cannot be part of a graph."""
     return index is not None and (index.dtype in (torch.bool, torch.uint8) or not index.is_cuda)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a step cannot be recorded.
+
+    It is a function because a local name for the error would keep the frames of its traceback alive.
+    """
+    first = _first(error)
+    return str(first) if isinstance(first, NotRecordableError) else f"{_place(first)}: {first_line(first)}"
 
 
 def _first(error: BaseException) -> BaseException:

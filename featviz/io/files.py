@@ -135,7 +135,7 @@ def replace_durably(temporary: Path, path: Path) -> None:
 
 def _without_link(path: Path) -> Path:
     """Return the path that a symbolic link names, so that the link stays when the file is replaced."""
-    return path.resolve() if path.is_symlink() else path
+    return Path(os.path.realpath(path)) if path.is_symlink() else path  # unlike `resolve`, also for a loop of links
 
 
 def remove_stale(folder: Path) -> None:

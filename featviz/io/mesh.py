@@ -108,10 +108,13 @@ def read_mesh(source: Path | str) -> Mesh:
         raise SettingError(f"{source} has coordinates that are not finite")
     offsets = np.cumsum([0, *(len(each.vertices) for each in parts[:-1])])
     faces = np.concatenate([np.asarray(each.faces) + offset for each, offset in zip(parts, offsets, strict=True)])
-    vertices = vertices - (vertices.min(0) + vertices.max(0)) / 2
-    radius = float(np.linalg.norm(vertices, axis=1).max())
-    if not 0 < radius < math.inf:
-        raise SettingError(f"{source} has no extent that can be measured: the distances of its vertices are {radius}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        vertices = vertices - (vertices.min(0) + vertices.max(0)) / 2
+        radius = float(np.linalg.norm(vertices, axis=1).max())
+    if not radius > 0:
+        raise SettingError(f"{source} has no extent: all of its vertices are the same point")
+    if not radius < math.inf:
+        raise SettingError(f"the coordinates of {source} are too large; scale the mesh to less than 1e150")
     vertices /= radius
     own = [uv for each in parts if (uv := _own_uv(each)) is not None]
     if len(own) == len(parts):
@@ -196,7 +199,7 @@ def _revolve(radius: Float[np.ndarray, " n"], height: Float[np.ndarray, " n"]) -
 
 
 def _parts_of_file(path: Path) -> list[Any]:
-    """Read the parts of a mesh file, which are those of one material each.
+    """Read the parts of a mesh file, one per material.
 
     They are not joined by trimesh, which would pack the texture coordinates of several materials into another texture.
 
@@ -208,8 +211,8 @@ def _parts_of_file(path: Path) -> list[Any]:
         raise SettingError(f"there is no mesh {str(path)!r}; {wanted}")
     if path.suffix.lower() not in FORMATS:
         raise SettingError(f"{path} is no mesh that can be read; {wanted}")
+    trimesh = _trimesh()
     try:
-        trimesh = _trimesh()
         parts = trimesh.load_scene(path, process=False).dump()
         return [each for each in parts if isinstance(each, trimesh.Trimesh)]
     except MemoryError:

@@ -264,7 +264,7 @@ class Activations(Mapping[str, Tensor]):
                     f"the tokens of {layer!r} are in an order that is known at the network's input size only, where "
                     f"there are {len(layout.order)}; here are {rows * columns}"
                 )
-            # Not `tokens[:, :, list]`: on a GPU that waits, and a CUDA graph cannot contain it.
+            # Not `tokens[:, :, list]`: a CUDA graph can contain this copy of the indices, but not that of indexing.
             tokens = tokens.index_select(2, torch.tensor(layout.order).to(tokens.device))
         return tokens.unflatten(2, (rows, columns))
 

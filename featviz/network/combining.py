@@ -132,6 +132,7 @@ def _combined_layers(networks: Mapping[str, Network]) -> Probed:
         outputs=rows(lambda network: network.probed.outputs),
         writes_weights=any(probed.writes_weights for probed in found.values()),
         checkpointed=any(probed.checkpointed for probed in found.values()),
+        keeps_graph=any(probed.keeps_graph for probed in found.values()),
     )
 
 

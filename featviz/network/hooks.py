@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -31,7 +32,7 @@ class CapturedCall:
 
     Args:
         module: Name of the module.
-        number: Number of the call in a pass, from 1.
+        number: Number of the call in a pass, from 1; 0 for the last one, however many there are.
         item: Path of the tensor in the output; empty for the first one.
     """
 
@@ -101,9 +102,10 @@ class Capture:
     ) -> None:
         self._calls, self._codings = calls, codings
         self._parts = {layer: module.get_submodule(call.module) for layer, call in calls.items()}
-        self._remaining: dict[str, int] = {}
+        self._remaining: dict[str, float] = {}
         self._captured: dict[str, Tensor] = {}
-        self._aliases: dict[str, Callable[[], Tensor]] = {}
+        self._views: dict[str, tuple[Tensor, int]] = {}  # outputs that are views of inputs, and their version then
+        self._overwritten: set[str] = set()  # layers whose output is such a view, and is changed in place later
         self._replaced: Mapping[str, Replacement] = {}
 
     def __call__(
@@ -124,24 +126,34 @@ class Capture:
         if not self._calls:
             return {}
         self._replaced = replacements
-        self._remaining = {layer: call.number for layer, call in self._calls.items()}
+        found, overwritten = self._run(forward)
+        if overwritten:
+            self._overwritten |= overwritten
+            found, _ = self._run(forward)
+        return found
+
+    def _run(self, forward: Callable[[], object]) -> tuple[dict[str, Tensor], set[str]]:
+        """Run a pass. Returns the outputs, and the layers whose captured output was overwritten."""
+        self._remaining = {layer: call.number or math.inf for layer, call in self._calls.items()}
         handles = [part.register_forward_hook(partial(self._hook, layer)) for layer, part in self._parts.items()]
         try:
             with suppress(PassDone):
                 forward()
             if missed := [layer for layer in self._calls if layer not in self._captured]:
                 raise AddressError(f"the forward pass did not reach layer {missed[0]!r} for these images")
-            return self._captured | {layer: values() for layer, values in self._aliases.items()}
+            overwritten = {layer for layer, (view, version) in self._views.items() if _version(view) != version}
+            return self._captured, overwritten
         finally:
             for handle in handles:
                 handle.remove()
-            self._captured, self._aliases = {}, {}  # activations would otherwise stay until the next pass
+            self._captured, self._views = {}, {}  # activations would otherwise stay until the next pass
 
     def _hook(self, layer: str, part: nn.Module, inputs: tuple[object, ...], output: object) -> object:
         """Capture the output of a call. Returns the output to go on with; `None` for the same."""
         self._remaining[layer] -= 1
-        if self._remaining[layer]:
+        if self._remaining[layer] and self._calls[layer].number:
             return None
+        self._views.pop(layer, None)  # of an earlier call
         item = self._calls[layer].item
         tensor = tensors_in(output).get(item) if item else first_tensor(output)
         if tensor is None:
@@ -156,8 +168,14 @@ class Capture:
         self._captured[layer] = tensor
         self._stop_if_done()
         if layer not in self._replaced and not getattr(part, "inplace", False) and _is_view(tensor, inputs):
-            # Dropout in eval mode returns its input, which a later operation in place on the output changes, too.
-            self._aliases[layer] = _values_now(tensor)
+            # Dropout in eval mode returns its input, which a later operation in place on the output changes, too. So
+            # the pass goes on with the same tensor. If it is overwritten, the next pass captures a clone and puts that
+            # back, so that the input, the output and later layers depend on the clone.
+            if layer in self._overwritten:
+                self._captured[layer] = tensor.clone()
+                tensor.copy_(self._captured[layer])
+            else:
+                self._views[layer] = tensor, _version(tensor)
             return None
         # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so that
         # the captured tensor keeps its values, and stays in the graph between the image and later layers: their scores
@@ -185,15 +203,9 @@ def _base(tensor: Tensor) -> Tensor:
     return tensor if tensor._base is None else tensor._base
 
 
-def _values_now(tensor: Tensor) -> Callable[[], Tensor]:
-    """Return a function that returns a tensor with the values that it has now.
-
-    It is the tensor itself unless that was overwritten meanwhile, and otherwise a clone, on which later layers do not
-    depend.
-    """
-    clone = tensor.clone()
-    version = None if tensor.is_inference() else tensor._version  # counts the operations in place
-    return lambda: tensor if version is not None and tensor._version == version else clone
+def _version(tensor: Tensor) -> int:
+    """Return PyTorch's count of the operations in place on a tensor; tensors of inference mode have none."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def _with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:

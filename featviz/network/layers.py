@@ -33,8 +33,8 @@ class Layer:
         shape: Shape of the output for one image of the network's input size, without the batch dimension.
         stride: Distance of neighbouring positions of a feature map, in px; 0 for a layer without positions. Of volumes
             and video it is that along the last axis.
-        calls: Number of times that the module runs in one pass. Its output is captured at the last call; `layer#1`
-            addresses the first.
+        calls: Number of times that the module runs in one pass; 0 if that depends on the image. Its output is captured
+            at the last call; `layer#1` addresses the first.
         item: Path of the tensor in the output of `source`, such as `"logits"` or `"1"`; empty for the first tensor that
             the module `name` outputs.
         base: Of the features of a dictionary, the layer whose activations it encodes; `None` for a layer of the module.
@@ -85,6 +85,7 @@ class Probed:
         checkpointed: Whether its forward pass uses re-entrant checkpointing, so that layers have no gradient.
         outputs: The tensors of a network that outputs several, by `output.1`, `output.logits` and so on.
         writes_weights: Whether its forward pass changes its weights, so that they must not be shared.
+        keeps_graph: Whether its forward pass computes gradients itself, for which it needs the graph of the pass.
     """
 
     table: dict[str, Layer]
@@ -96,6 +97,7 @@ class Probed:
     outputs: dict[str, Layer] = field(default_factory=dict)
     writes_weights: bool = False
     checkpointed: bool = False
+    keeps_graph: bool = False
 
 
 @runtime_checkable

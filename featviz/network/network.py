@@ -101,7 +101,7 @@ class Network:
         SettingError: A value of the input specification is out of its range; `outputs` is unknown; the index of a class
             is not a whole number >= 0; or an entry of `inputs` is missing, unknown or of another floating-point type
             than the weights, or none is an `InputSpec`.
-        ModelError: The module is not an `nn.Module`, has no weights yet, or is TorchScript.
+        ModelError: The module is not an `nn.Module`, has no weights yet, or is itself TorchScript.
     """
 
     module: nn.Module

@@ -193,7 +193,7 @@ def test_nan_weights_are_reported():
     net = network()
     with torch.no_grad():
         net.embedding.weight[3, 0] = float("nan")
-    with pytest.raises(fv.RenderError, match=r"of logit:positive is NaN or infinite; convert a network in half"):
+    with pytest.raises(fv.RenderError, match=r"of logit:positive is NaN or infinite; check the weights and the image"):
         fv.explain(net, TEXT, "logit:positive", "gradient")
 
 

@@ -83,6 +83,10 @@ def test_a_symbolic_link_stays_and_the_file_that_it_names_is_replaced(tmp_path):
         assert file.read_bytes() == content
         assert [path.name for path in file.parent.iterdir()] == ["image.png"]
     link.unlink()
+    link.symlink_to(link)  # names nothing
+    write(link, b"third")
+    assert link.read_bytes() == b"third"
+    link.unlink()
     link.symlink_to(tmp_path / "missing" / "image.png")
     with pytest.raises(fv.OutputError, match=r"there is no folder .*missing; make it first"):
         check_output(link)

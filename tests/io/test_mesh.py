@@ -173,6 +173,12 @@ def texture_area(corners):
     return abs(a * d - b * c) / 2
 
 
+def test_coordinates_that_are_too_large_are_refused_in_one_line(tmp_path):
+    (tmp_path / "large.obj").write_text("v 0 0 0\nv 1e308 0 0\nv 0 1e308 0\nf 1 2 3\n")
+    with pytest.raises(fv.SettingError, match="large.obj are too large; scale the mesh to less than 1e150"):
+        read_mesh(tmp_path / "large.obj")
+
+
 def test_triangles_without_area_cannot_be_unwrapped(tmp_path):
     (tmp_path / "line.obj").write_text("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n")
     with pytest.raises(fv.SettingError) as caught:

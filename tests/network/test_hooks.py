@@ -64,9 +64,15 @@ class Aliased(nn.Module):
 def test_capturing_a_layer_that_returns_its_input_changes_nothing(layer):
     module = Aliased(layer).eval()
     expected, conv = module(IMAGES), module.conv(IMAGES)
-    found = capture(module, {"layer": 1, "": 1})
-    assert torch.equal(found[""], expected)
-    assert torch.equal(found["layer"], conv)
+    copy = working_copy(module)
+    run = hooked(copy, {"layer": 1, "": 1})
+    for _ in range(2):
+        found = run(lambda: copy(IMAGES.clone().requires_grad_()))
+        assert torch.equal(found[""], expected)
+        assert torch.equal(found["layer"], conv)
+        # (conv + 1) squared: both factors depend on the layer
+        (gradient,) = torch.autograd.grad(found[""].sum(), found["layer"])
+        assert torch.allclose(gradient, 2 * (conv + 1), atol=1e-6)
 
 
 def test_layers_that_return_their_input_stay_in_the_graph():

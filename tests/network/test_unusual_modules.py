@@ -121,6 +121,24 @@ def test_modules_that_compute_gradients_have_layers_and_gradients(stride):
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+class Differentiated(nn.Module):
+    """Computes a gradient by `torch.func.grad`, through a strided convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, 2), nn.Linear(3, 2)
+
+    def forward(self, x):
+        force = torch.func.grad(lambda x: self.conv(x).tanh().square().sum())(x)
+        return self.head(force.mean((2, 3)))
+
+
+def test_modules_that_use_a_gradient_of_torch_func():
+    net = network(Differentiated())
+    assert "head" in str(net.layers())
+    fv.render(net, "logit:1", steps=2)
+
+
 class Mapped(nn.Module):
     """Runs a strided convolution under `vmap`."""
 
@@ -197,3 +215,30 @@ def test_layers_that_do_not_depend_on_the_image_are_named():
         fv.accentuate(net, IMAGES[0], "logit:1", layer="place", steps=2)
     with pytest.raises(fv.SettingError, match="no gradient at the positions of 'place'"):
         fv.explain(net, IMAGES[:1], "logit:1", "GradCAM(layer='place')")
+
+
+class Adaptive(nn.Module):
+    """Runs a layer once for flat images, and three times for others."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.again = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        times = 3 if x.std() > 0.01 else 1
+        x = self.conv(x)
+        for _ in range(times):
+            x = self.again(x).tanh()
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize("image", [torch.full((1, 3, 32, 32), 0.5), IMAGES[:1]], ids=["flat", "noise"])
+def test_the_last_call_is_captured_where_the_number_of_calls_depends_on_the_image(image):
+    torch.manual_seed(0)
+    net = network(Adaptive())
+    calls = []
+    handle = net.module.again.register_forward_hook(lambda _, __, output: calls.append(output.detach()))
+    net.module(image)
+    handle.remove()
+    assert len(calls) == (1 if image.std() == 0 else 3)
+    assert torch.allclose(net.capture(image, ["again"])["again"], calls[-1], atol=1e-5)

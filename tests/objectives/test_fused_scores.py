@@ -1,4 +1,4 @@
-"""Objectives of one fused_key are scored together: the same scores and gradients as one by one, in fewer operations."""
+"""Objectives with the same `fused_key` are scored together: with the same results as one by one, in fewer operations."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz.network.activations import pick_channels
 
-FAMILIES = {
+FUSED = {
     "Channel": [obj.Channel("conv2", i) for i in (3, 0, 3)],
     "Logit": [obj.Logit(i) for i in (1, "cat", 4)],
     "Neuron": [obj.Neuron("conv2", i, (2, 3)) for i in (3, 0, 3)],
@@ -21,12 +21,12 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", FUSED)
 def test_scores_and_gradients_are_those_of_each_alone(name):
-    members, net = FAMILIES[name], toys.plain()
+    members, net = FUSED[name], toys.plain()
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
     acts = net.capture(images, members[0].layers).of(images, done=0.4)
-    if name == "Product":  # a ramp depends on the step, and is no fused_key of its own
+    if name == "Product":  # a ramp depends on the step, and has no key
         assert members[0].fused_key is None
         return
     assert len({each.fused_key for each in members}) == 1
@@ -37,7 +37,7 @@ def test_scores_and_gradients_are_those_of_each_alone(name):
     assert torch.allclose(one, two, atol=1e-7)
 
 
-def test_other_objectives_have_no_family():
+def test_other_objectives_have_no_key():
     assert obj.Layer("conv2").fused_key is None
     assert (obj.Channel("conv2", 1) + obj.Layer("conv2")).fused_key is None
     assert obj.Channel("conv2", 1).fused_key != obj.Channel("conv1", 1).fused_key
@@ -46,10 +46,10 @@ def test_other_objectives_have_no_family():
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_render_of_a_family_equals_renders_of_its_members(batch):
+def test_a_render_of_fused_objectives_equals_renders_of_its_members(batch):
     options = {"steps": 4, "transforms": (), "param": fv.param.Image(batch=batch), "execution": fv.Execution("float32")}
-    together = fv.render(toys.plain(), FAMILIES["Channel"], **options)
-    for i, member in enumerate(FAMILIES["Channel"]):
+    together = fv.render(toys.plain(), FUSED["Channel"], **options)
+    for i, member in enumerate(FUSED["Channel"]):
         images = slice(i * batch, (i + 1) * batch)
         alone = fv.render(toys.plain(), member, seed=i * batch, **options)
         assert torch.allclose(together.history[:, images], alone.history, atol=1e-5)
@@ -80,7 +80,7 @@ def test_an_objective_that_is_given_twice_compares_the_images_of_each_apart(chun
     assert torch.allclose(twice.history[:, :3], alone.history, atol=1e-5)
 
 
-def test_a_wrong_channel_of_a_family_is_named():
+def test_a_wrong_channel_of_fused_objectives_is_named():
     with pytest.raises(fv.AddressError, match="no channel 99 in 'conv2'; it has 8, 0 to 7"):
         fv.render(toys.plain(), [obj.Channel("conv2", 1), obj.Channel("conv2", 99)], steps=1)
     with pytest.raises(fv.AddressError, match="no class 'zzz'"):
@@ -96,7 +96,7 @@ def test_gradients_of_picked_channels_keep_the_memory_format():
     assert torch.equal(gradient[0, 4], 2 * values[0, 4]) and gradient.count_nonzero() == 2 * 12
 
 
-def test_a_family_converts_only_the_picked_channels_of_a_layer_in_bfloat16():
+def test_fused_objectives_convert_only_the_picked_channels_of_a_layer_in_bfloat16():
     sizes = []
 
     class Casts(TorchDispatchMode):
@@ -108,7 +108,7 @@ def test_a_family_converts_only_the_picked_channels_of_a_layer_in_bfloat16():
     acts = toys.plain().capture(torch.rand(3, 3, 32, 32), ["conv2"])
     half = acts.replaced({"conv2": acts["conv2"].bfloat16()})
     for name in ("Channel", "Neuron"):
-        members = FAMILIES[name]
+        members = FUSED[name]
         sizes.clear()
         with Casts():
             members[0].score_fused(members, half)

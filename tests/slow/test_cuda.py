@@ -331,7 +331,8 @@ def test_a_step_that_cannot_be_recorded_leaves_nothing_behind(name):
     with torch.cuda.stream(torch.cuda.default_stream()):
         rendering = fv.render(net, "conv:1 + 0.1*logit:2", steps=20, transforms=())
         assert torch.cuda.current_stream() == torch.cuda.default_stream()
-    assert "replayed as a CUDA graph" in rendering.plan
+    if name not in ("list", "new"):  # which are recorded where PyTorch allows it
+        assert rendering.plan.startswith("no step was replayed")
     eager = fv.render(net, "conv:1 + 0.1*logit:2", steps=20, transforms=(), execution=fv.Execution(graph=False))
     assert torch.allclose(rendering.images, eager.images, atol=1e-3)
 
@@ -365,14 +366,18 @@ def test_optimizers_of_pytorch_give_the_same_images_as_without_a_graph():
     assert torch.allclose(one.images, two.images, atol=1e-3)
 
 
-def test_a_render_frees_its_memory():
+@pytest.mark.parametrize("name", ["", *READS])
+def test_a_render_frees_its_memory(name):
     net = network_on("cuda")
-    fv.render(net, "conv2:1", steps=20)
+    if name:
+        net = fv.Network(Failing(READS[name]).to("cuda"), size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    unit = "conv:1" if name else "conv2:1"
+    fv.render(net, unit, steps=20)
     gc.collect()
     before = torch.cuda.memory_allocated()
     gc.disable()
     try:
-        fv.render(net, "conv2:1", steps=20, param=param.Image(128, batch=16))
+        fv.render(net, unit, steps=20, param=param.Image(128, batch=16))
         assert torch.cuda.memory_allocated() <= before + 2**20
     finally:
         gc.enable()

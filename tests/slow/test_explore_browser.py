@@ -6,7 +6,7 @@ import re
 import zipfile
 
 import pytest
-from explore_pages import QUICK, desk_of, drawn, photograph, serve, settled, until
+from explore_pages import CHANGED, QUICK, desk_of, drawn, photograph, serve, settled, until
 
 pytestmark = pytest.mark.slow
 SEEN = "document.documentElement.scrollWidth <= innerWidth"
@@ -26,6 +26,13 @@ def explorer(tmp_path_factory, motifnet):
 @pytest.fixture
 def desk(browser, explorer):
     with desk_of(browser, explorer.url) as page:
+        yield page
+
+
+@pytest.fixture
+def shared_desk(browser, explorer):
+    """The desk of a page whose board another page may have changed."""
+    with desk_of(browser, explorer.url, expected=CHANGED) as page:
         yield page
 
 
@@ -303,7 +310,8 @@ def test_reload_and_back_restore_the_view(desk):
     assert heading(page) == "stage2" and not page.locator("#card").is_visible()
 
 
-def test_two_tabs(desk):
+def test_two_tabs(shared_desk):
+    desk = shared_desk
     first = desk.open(f"{QUICK}&layer=stage1&channel=1")
     second = first.context.new_page()
     second.goto(f"{desk.url}#{QUICK}&layer=stage1&channel=2")
@@ -331,7 +339,8 @@ def test_two_tabs(desk):
     second.close()
 
 
-def test_tabs_that_change_the_board_at_once_lose_nothing(desk):
+def test_tabs_that_change_the_board_at_once_lose_nothing(shared_desk):
+    desk = shared_desk
     first = desk.open(f"{QUICK}&layer=stage1&channel=3")
     second = first.context.new_page()
     second.goto(f"{desk.url}#{QUICK}&layer=stage1&channel=4")

@@ -150,7 +150,7 @@ class Embeddings:
             SettingError: The vector is 0, and has no direction.
         """
         if not vector.any():
-            raise fv.SettingError(f"the vector of {label!r} is 0, and similar to no other; give another query")
+            raise fv.SettingError(f"the vector of {label!r} is 0, so its cosine is undefined; give another query")
         similarity = similarities(self.vectors, self._lengths, vector)
         rows = most_similar(similarity, count, used).tolist()
         return Neighbours(label, tuple(self.names[row] for row in rows), tuple(similarity[rows].tolist()))

@@ -120,8 +120,8 @@ def _attribution(
     request = AttributionRequest(network, objective, size)
     found = attributor.attribute(request, images.to(network.device).detach().clone())
     if not torch.isfinite(found.map).all():
-        is_single = network.dtype == torch.float32
-        hint = "check the weights and the image" if is_single else "convert the network with network.module.float()"
+        is_half = network.dtype in (torch.float16, torch.bfloat16)
+        hint = "convert the network with network.module.float()" if is_half else "check the weights and the image"
         raise fv.RenderError(f"{attributor} of {objective} is NaN or infinite; {hint}")
     _warn_unless_complete(found, f"{label} of {objective}")
     labels = None if found.labels is None else F.interpolate(found.labels[:, None].float(), size)[:, 0].long().cpu()

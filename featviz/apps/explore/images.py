@@ -223,6 +223,7 @@ class Images:
             self._seconds |= dict.fromkeys(batch.names, took)
             if progress.steps:
                 self._pace[jobs[0].group] = took / progress.steps
+                self._pace.move_to_end(jobs[0].group)
                 while len(self._pace) > MAX_TEMPLATES:
                     self._pace.popitem(last=False)
         else:

@@ -160,7 +160,10 @@ def texture(
     """
     check_number("size", size, at_least=16, whole=True, note="(px, default 512)")
     if network.channels not in (1, 3):
-        raise fv.SettingError(f"a texture has 1 or 3 channels, and {network.label} expects {network.channels}")
+        raise fv.SettingError(
+            f"a texture has 1 or 3 channels, and {network.label} expects {network.channels}; give a network that reads "
+            "grey images or colours"
+        )
     seen = MeshView(str(mesh), view, views, elevation)
     rendering = fv.render(
         network, objective, size=size, transforms=(seen, *CLOSE), quality=quality, steps=steps, seed=seed,

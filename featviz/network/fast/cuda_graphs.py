@@ -62,7 +62,9 @@ def _record(forward: Pass, images: Tensor) -> Pass:
     sample = images.detach().clone().requires_grad_()
     try:
         with one_recording(), _no_stream_warning():
-            replay: Any = torch.cuda.make_graphed_callables(flat, (sample,), allow_unused_input=True)
+            replay: Any = torch.cuda.make_graphed_callables(
+                flat, (sample,), allow_unused_input=True, capture_error_mode="thread_local"
+            )
     except Exception:  # what a forward pass raises while it is recorded; otherwise it runs
         return forward
     return lambda images: dict(zip(layers, replay(images), strict=True))

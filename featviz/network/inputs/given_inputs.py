@@ -109,7 +109,7 @@ class GivenInput:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Type and shape without the number of rows. Networks whose given inputs agree in it share measurements."""
+        """Type and shape without the number of rows. Networks with equal ones share measurements."""
         if not isinstance(self.value, Tensor):
             return type(self.value), self.value
         shape = self.value.shape if self.rows == "none" else self.value.shape[1:]

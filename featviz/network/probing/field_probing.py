@@ -115,4 +115,5 @@ def _run(network: Network, maps: set[str], images: Float[Tensor, "n c *size"], n
     convert_weights(module, network.probed.memory_format)
     expected = network.normaliser()(images.to(network.device, network.dtype))
     with Chance(network.device)():
-        watch_outputs(module, expected.contiguous(memory_format=network.probed.memory_format), on_call)
+        inputs = expected.contiguous(memory_format=network.probed.memory_format)
+        watch_outputs(module, inputs, on_call, keep_graph=network.probed.keeps_graph)

@@ -87,7 +87,7 @@ class Record:
 def _reason_to_refuse(tensor: Tensor) -> str:
     """Return why an output cannot be captured; empty if it can."""
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        return "it is computed within a transform of torch.func, as vmap, and ends with that; use a layer around it"
+        return "it is computed within a transform of torch.func, such as vmap, and not available outside of it"
     return "its output is a nested tensor" if tensor.is_nested else ""
 
 
@@ -121,6 +121,19 @@ class Passes:
         """Return grey images."""
         return torch.full((count, self.spec.channels, *size), 0.5, device=self.device)
 
+    def noise(self, count: int, size: Size) -> Float[Tensor, "n c *size"]:
+        """Return images of uniform noise, the same in each run."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(count, self.spec.channels, *size, generator=generator).to(self.device)
+
+    @property
+    def varying(self) -> set[str]:
+        """Modules that run another number of times for noise than for grey images."""
+        if self.fixed_size:  # the second pass ended early
+            return set()
+        counts = self.second.counts
+        return {name for name, count in self.first.counts.items() if counts.get(name, count) != count}
+
     def copy_module(self) -> nn.Module:
         """Return a working copy, whose weights are copied only if the forward pass writes to them."""
         return working_copy(self.module, share_weights=not self.writes_weights)
@@ -149,16 +162,16 @@ class Passes:
                     record.draws = self.watch(self.grey(FIRST_BATCH, self.spec.size), record.note, copy).used
                 self.checkpointed = bool(checkpointed)
                 break
-            except Exception:
+            except Exception as error:
                 # Feature maps that are flattened with `view` must be contiguous. If the network is broken instead, the
                 # contiguous pass fails too, and its error surfaces.
-                if self.keep_graph:
+                if self.keep_graph or is_out_of_memory(error):
                     raise
         pairs = zip(copy.parameters(), self.module.parameters(), strict=False)
         return record, self.memory_format, any(not torch.equal(mine, own) for mine, own in pairs if own.numel())
 
     def _larger_pass(self) -> tuple[Record, Size, bool]:
-        """Run the network at a larger size, or a smaller one of a volume.
+        """Run the network at a larger size, or a smaller one of a volume, and on noise if it reads images.
 
         Returns:
             The record, the last size that was tried, and whether the network has one size only: all others were
@@ -169,7 +182,8 @@ class Passes:
         for larger in self._larger_sizes():
             record = Record()
             try:
-                self.watch(self.grey(SECOND_BATCH, larger), record.note)
+                images = self.noise if self.longest is None else self.grey
+                self.watch(images(SECOND_BATCH, larger), record.note)
                 return record, larger, bool(self.specs)
             except Exception as error:
                 raise_unless_size_error(error)

@@ -43,7 +43,11 @@ def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None 
     # A module that reads a given input as well, as an encoder shared by two images, is captured at its last call on the
     # optimised one.
     last |= {name: call for name, call in passes.first.shapes if (name, call) not in passes.from_given}
-    table = {name: replace(layers[name, call], calls=call + 1) for name, call in last.items() if (name, call) in layers}
+    table = {
+        name: replace(layers[name, call], calls=0 if name in passes.varying else call + 1)
+        for name, call in last.items()
+        if (name, call) in layers
+    }
     numbered = {
         f"{name}#{call + 1}": replace(layer, name=f"{name}#{call + 1}", calls=1)
         for (name, call), layer in layers.items()
@@ -65,6 +69,7 @@ def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None 
         },
         writes_weights=passes.writes_weights,
         checkpointed=passes.checkpointed,
+        keeps_graph=passes.keep_graph,
     )
 
 

@@ -91,7 +91,7 @@ export class Board extends EventTarget {
           continue;
         }
         if (length) this.dispatchEvent(new CustomEvent("saved", {detail: false}));
-        if (error.passing || !length) return; // the stream tells when the server is back, and the board is loaded then
+        if (error.passing || !this.changes.length) return; // the stream tells when the server is back, and the board is loaded then
         this.changes.splice(0, length); // the server will not take it; show what it has
         announce(error.message);
         this.stale = true;
