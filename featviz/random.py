@@ -212,6 +212,15 @@ class Chance:
                 self._states = [source.get_state() for source in self._sources]
                 self._set(callers)
 
+    @contextmanager
+    def rewound(self) -> Iterator[None]:
+        """Go back at the end of a context, so that passes in it do not change what later ones draw."""
+        states = self._states
+        try:
+            yield
+        finally:
+            self._states = states
+
     @property
     def used(self) -> bool:
         """Whether the network has drawn any number."""

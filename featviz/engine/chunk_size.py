@@ -96,7 +96,8 @@ def _check_views_fit(job: Job, forward: Forward, group: slice) -> None:
         for axis, side in enumerate(part, start=2):
             corner = corner.narrow(axis, 0, side)
     corner = corner.clone().requires_grad_()
-    least = ratio * saved_bytes(lambda: forward(corner, rows=group), aside=job.network.storages)
+    with forward.trial():
+        least = ratio * saved_bytes(lambda: forward(corner, rows=group), aside=job.network.storages)
     free = free_bytes(job.network.device)
     if least > free:
         raise RenderError(
@@ -117,5 +118,6 @@ def _bytes_per_image(job: Job, forward: Forward, group: slice) -> float:
     known = _image_bytes.setdefault(job.network, {})
     key = (job.layers, job.size, job.view.tiles[0].weights.shape, job.execution, repr(job.param))
     if key not in known:
-        known[key] = PEAK_RATIO * saved_bytes(run, aside=job.network.storages) / count
+        with forward.trial():
+            known[key] = PEAK_RATIO * saved_bytes(run, aside=job.network.storages) / count
     return known[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -106,6 +106,10 @@ class Forward:
             tensors[layer] = _with_batch(first, self._layers[layer], len(images))
         size, heads = tuple(images.shape[2:]), network.heads
         return Activations(tensors, self._layouts, size, heads, outputs_of=network.outputs_of, shapes=self._shapes)
+
+    def trial(self) -> AbstractContextManager[None]:
+        """Return a context in which passes do not change what the network draws after it."""
+        return self._chance.rewound()
 
     def close(self) -> None:
         """Free a recorded graph. It refers to this object, so that both would stay until garbage collection."""

@@ -86,6 +86,15 @@ def test_masks_guides_and_colors(motifnet, image_file, tmp_path):
     masked = fv.dream(motifnet, image_file, mask=tmp_path / "mask.png", **QUICK)
     change = (masked.images - before).abs()
     assert change[..., :62].max() < 1e-6 < 0.01 < change[..., 66:].mean()
+    mask[:] = 0
+    mask[30:50, 40:70] = 255
+    Image.fromarray(mask).save(tmp_path / "small.png")
+    inside = torch.from_numpy(mask)[None, None] > 0
+    for more in ({}, {"keep_color": True}, {"smooth": 1.0}):
+        given = {**QUICK, "octaves": 3, **more}
+        change = (fv.dream(motifnet, image_file, mask=tmp_path / "small.png", **given).images - before).abs()
+        assert change[inside.expand_as(change)].max() > 0.01
+        assert change[~inside.expand_as(change)].max() < (0.01 if more else 1e-6)
     (file,) = masked.save(tmp_path / "masked.png")
     assert fv.replay(file, device="cpu").images.equal(masked.images)
 

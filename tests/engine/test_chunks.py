@@ -223,3 +223,20 @@ def test_images_may_share_tensors_of_any_number_of_rows():
         found = fv.render(toys.plain(), "conv2:1", param=Codebook(), steps=8, transforms=(), progress=None)
     assert found.images.shape == (2, 3, 16, 16) and (found.history[-1] > found.history[0]).all()
     assert found.robustness is not None
+
+
+class Dropped(torch.nn.Module):
+    """A network with dropout that is always active."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        return torch.nn.functional.dropout(self.conv(x), 0.5).mean((2, 3))
+
+
+def test_measuring_the_memory_changes_no_random_numbers_of_the_network():
+    net = toys.network(Dropped(), size=16)
+    first, second = (fv.render(net, "logit:1", steps=3, param=param.Image(batch=4)).images for _ in range(2))
+    assert torch.equal(first, second)

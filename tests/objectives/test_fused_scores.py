@@ -1,4 +1,4 @@
-"""Objectives with the same `fused_key` are scored together: with the same results as one by one, in fewer operations."""
+"""Objectives with the same `fused_key` are scored together: the same results as one by one, in fewer operations."""
 
 import pytest
 import torch

@@ -69,11 +69,11 @@ def render_octaves(
     rendered: list[fv.Rendering] = []
     for octave, size in enumerate(sizes):
         base = resize(image, size)
-        start = (base + resize(detail, size)).clamp(0, 1)
+        start = (base + _detail_at(detail, size, settings)).clamp(0, 1)
         options = {
             "steps": settings.steps,
             "until": None if until is None else max(0, until - settings.steps * octave),
-            "seed": seed + octave,
+            "seed": (seed + octave) % 2**63,
             "execution": execution,
             "progress": tracker.of_octave(octave, base if settings.keep_color else None),
         }
@@ -86,7 +86,7 @@ def render_octaves(
         detail = rendered[-1].images - base
         if tracker.interrupted or rendered[-1].recipe.until is not None:
             break
-    images = (image + resize(detail, full_size)).clamp(0, 1)
+    images = (image + _detail_at(detail, full_size, settings)).clamp(0, 1)
     images = _with_colors_of(image, images) if settings.keep_color else images
     return _joined(rendered, images, settings, seed, settings.steps * len(sizes))
 
@@ -158,6 +158,14 @@ class _OctaveImages(ImageProgress):
         with self.tracker.watched():
             shown = images if self.colors is None else _with_colors_of(self.colors, images)
             self.report.show(*self.tracker.work(self.octave, done), shown)
+
+
+def _detail_at(detail: Float[Tensor, "1 c *size"], size: Size, settings: DreamSettings) -> Float[Tensor, "1 c *size2"]:
+    """Resize detail to another octave, within the mask there: resizing spreads it beyond the mask."""
+    if tuple(detail.shape[2:]) == tuple(size):
+        return detail
+    resized, mask = resize(detail, size), settings.mask_at(size)
+    return resized if mask is None else resized * mask.to(resized)
 
 
 def _render(

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 import featviz as fv
 from featviz.errors import nearest
 from featviz.interfaces import Optimizer, Param, Size
+from featviz.io import load_image_source
 
 STEP = 0.01
 """Root mean square by which pixels, in [0, 1], change in a step of strength 1.
@@ -107,6 +111,10 @@ class DreamSettings:
         """Return the param: clamped pixels, under the mask if there is one."""
         image = fv.param.Image(size, spatial=fv.param.Pixel(), color=fv.param.Clamped())
         return image if self.mask is None else fv.param.Masked(self.mask, image)
+
+    def mask_at(self, size: Size) -> Float[Tensor, "1 1 *size"] | None:
+        """Return the mask at a size, or `None`: its largest centred part with that aspect ratio, resized."""
+        return None if self.mask is None else load_image_source(self.mask, 1, size)[None]
 
     def transform(self, size: Size) -> fv.transforms.Roll:
         """Return the random shift, at most half of each side."""

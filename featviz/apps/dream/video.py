@@ -20,7 +20,6 @@ from featviz.apps.dream.settings import DreamSettings
 from featviz.engine import entry_point
 from featviz.interfaces import Progress
 from featviz.io import auto_bar, read_video, to_bytes
-from featviz.io.image_source import load_image_source
 from featviz.network import neutral_state
 from featviz.objectives import ObjectiveSource
 
@@ -156,7 +155,8 @@ def dream_video(
             with neutral_state():  # not around the loop: the caller's state returns between two frames
                 image = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float() / 255
                 image = image.mean(1, keepdim=True) if network.channels == 1 else image
-                free = torch.ones(1) if checked.mask is None else _load_mask(checked.mask, image)
+                mask = checked.mask_at((image.shape[2], image.shape[3]))
+                free = torch.ones(1) if mask is None else mask
                 carried = torch.zeros_like(image) if before is None else free * carry * _follow(detail, before, frame)
                 rendering = render_octaves(
                     network, image, wanted, checked, detail=carried, seed=seed, execution=execution
@@ -171,11 +171,6 @@ def dream_video(
                 raise KeyboardInterrupt  # the render caught it and returned early
 
     return render_frames(execution)
-
-
-def _load_mask(file: str, image: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 1 h w"]:
-    """Read a mask as `fv.dream` does: its largest centred part with the aspect ratio of the image, resized to it."""
-    return load_image_source(file, 1, (image.shape[2], image.shape[3]))[None]
 
 
 def _follow(detail: Float[Tensor, "1 c h w"], before: Frame, now: Frame) -> Float[Tensor, "1 c h w"]:
