@@ -536,12 +536,12 @@ def _gradient_weighted(tensor: Tensor, weight: Tensor) -> Tensor:
 
 
 def in_single_precision(values: Tensor) -> Tensor:
-    """Return values in single precision if they are in half precision; double precision and integers stay.
+    """Return values in single precision, also whole numbers; double precision and complex numbers stay.
 
     Args:
         values: Any tensor.
     """
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+    return values if values.is_complex() or values.dtype == torch.float64 else values.float()
 
 
 def first_tensor(output: object) -> Tensor | None:

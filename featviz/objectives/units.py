@@ -143,7 +143,9 @@ class Layer(Unit):
 
     def __call__(self, acts: Activations) -> Float[Tensor, " n"]:
         """Return the mean square of the activations."""
-        return _MeanSquare.apply(acts[self.layer])  # type: ignore[no-any-return]
+        values = acts[self.layer]
+        is_whole = not (values.is_floating_point() or values.is_complex())
+        return _MeanSquare.apply(values.float() if is_whole else values)  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         """Return the layer's name, quoted where it reads like a term."""

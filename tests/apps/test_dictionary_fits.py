@@ -239,10 +239,27 @@ def test_tokens_and_vectors_have_rows(net, photos):
     assert collect_activations(net, photos, "head", 100, 0, None).rows == 12
 
 
+@pytest.mark.parametrize("scale", [1e6, 1e-9])
+def test_the_scale_of_a_layer_does_not_matter(photos, scale):
+    """Activations are stored in half precision."""
+    found = []
+    for factor in (1.0, scale):
+        net = toys.plain()
+        with torch.no_grad():
+            net.module.conv2.weight.mul_(factor)
+            net.module.conv2.bias.mul_(factor)
+        made = fv.fit_dictionary(net, photos, "conv2", features=3, kind="pca", **QUIET)
+        data = collect_activations(net, photos, "conv2", 7, 3, None)
+        rows = data.take(torch.arange(data.rows))
+        found.append((made.facts["explained_variance"], rows / factor))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-3)
+    assert torch.allclose(found[0][1], found[1][1], rtol=2e-3, atol=1e-3)
+
+
 def test_an_interrupted_collection_continues(net, photos, monkeypatch):
     from featviz.apps.dictionaries import activations
 
-    whole = np.array(collect_activations(net, photos, "conv2", 7, 3, None).vectors)
+    whole = np.array(collect_activations(net, photos, "conv2", 7, 3, None).stored)
     monkeypatch.setattr(activations, "BATCH", 4)
     monkeypatch.setattr(activations, "STATE_INTERVAL", 1)
 
@@ -255,8 +272,8 @@ def test_an_interrupted_collection_continues(net, photos, monkeypatch):
         collect_activations(net, again, "conv2", 7, 3, stop)
     seen = []
     data = collect_activations(net, again, "conv2", 7, 3, lambda done, total: seen.append(done))
-    assert np.allclose(data.vectors, whole, atol=1e-2) and seen[0] == 12
-    assert len(data.vectors) == 84
+    assert np.allclose(data.stored, whole, atol=1e-2) and seen[0] == 12
+    assert len(data.stored) == 84
 
 
 @pytest.mark.parametrize("kind", ["topk", "archetypal", "nmf", "pca", "kmeans"])

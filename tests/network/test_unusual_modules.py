@@ -242,3 +242,27 @@ def test_the_last_call_is_captured_where_the_number_of_calls_depends_on_the_imag
     handle.remove()
     assert len(calls) == (1 if image.std() == 0 else 3)
     assert torch.allclose(net.capture(image, ["again"])["again"], calls[-1], atol=1e-5)
+
+
+class Quantised(nn.Module):
+    """Has a layer that outputs whole numbers, as the indices of a codebook."""
+
+    class Index(nn.Module):
+        def forward(self, x):
+            return x.argmax(1, keepdim=True)
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.index = nn.Conv2d(3, 4, 3), self.Index()
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x.mean((2, 3)) + self.index(x).float().mean((2, 3))
+
+
+@pytest.mark.parametrize("unit", ["index:0", "index", "index:0@3,4"])
+def test_whole_numbers_are_scored_and_have_no_gradient(unit):
+    net = network(Quantised())
+    assert fv.score(net, unit, IMAGES).isfinite().all()
+    with pytest.raises(fv.RenderError, match="has no gradient"):
+        fv.render(net, unit, steps=2)

@@ -73,7 +73,7 @@ def cells_of(collected: Collected, plane: np.ndarray, kept: np.ndarray, side: in
                 int(cell % side),
                 int(cell // side),
                 int(counts[cell]),
-                (sums[cell] / counts[cell]).astype(np.float32),
+                np.ldexp(sums[cell] / counts[cell], collected.exponent).astype(np.float32),
                 _top_classes(np.asarray(collected.labels[sample]), np.asarray(collected.shares[sample])),
                 tuple(numbers[:: max(1, len(numbers) // PHOTOGRAPHS_PER_CELL)][:PHOTOGRAPHS_PER_CELL]),
             )

@@ -20,7 +20,7 @@ from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.growing_files import GrowingFiles
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.apps.shared.probe import probe
-from featviz.apps.shared.sampled_rows import FLOAT16_LIMIT, draw_positions
+from featviz.apps.shared.sampled_rows import draw_positions, half_exponent, to_half
 from featviz.io import locked
 from featviz.network import OUTPUT
 
@@ -32,8 +32,9 @@ CLASSES = 3
 """Number of most likely classes of a photograph whose logits are attributed to its positions."""
 STATE_INTERVAL = 64
 """Number of photographs after which the state is saved."""
-COUNTS = ("seen", "rows", "photographs")
-"""What is counted: files that were read or skipped, rows, and photographs that rows are from."""
+COUNTS = ("seen", "rows", "photographs", "exponent")
+"""What is counted: files that were read or skipped, rows, and photographs that rows are from; and the power of 2 by
+which stored activations are divided."""
 COLUMNS = ("vectors", "labels", "shares", "numbers")
 """Properties of a row, each in a file of its own; see `Collected`."""
 PHOTOGRAPHS_FILE = "files.txt"
@@ -50,6 +51,7 @@ class Collected:
         photographs: Number of photographs that they are from.
         channels: Number of channels of the layer.
         classes: Number of classes stored per row; 0 for a network without class logits.
+        exponent: Power of 2 by which the stored activations are divided.
     """
 
     folder: Path
@@ -57,10 +59,11 @@ class Collected:
     photographs: int
     channels: int
     classes: int
+    exponent: int = 0
 
     @property
     def vectors(self) -> np.ndarray:
-        """The activations, (rows, channels)."""
+        """The activations divided by 2 to the power of `exponent`, (rows, channels)."""
         return self._open("vectors", np.float16, self.channels)
 
     @property
@@ -133,7 +136,8 @@ def collect(
     if not files.counts["rows"]:
         raise fv.OutputError(f"none of the {count} images in {photographs} can be read")
     skipped.warn()
-    return Collected(folder, files.counts["rows"], files.counts["photographs"], channels, classes)
+    counts = files.counts
+    return Collected(folder, counts["rows"], counts["photographs"], channels, classes, counts["exponent"])
 
 
 def _collect(
@@ -162,6 +166,9 @@ def _collect(
         )
         for batch in batches:
             rows = _rows(network, layer, classes, batch.images, per_image, seed, counts["photographs"])
+            if not counts["rows"]:
+                counts["exponent"] = half_exponent(rows["vectors"])
+            rows["vectors"] = to_half(rows["vectors"], counts["exponent"])
             contents = {f"{name}.bin": values.tobytes() for name, values in rows.items()}
             files.append({PHOTOGRAPHS_FILE: _list_paths(batch.files, photographs), **contents})
             counts["seen"] = batch.read
@@ -213,14 +220,14 @@ def _rows(
             contributions = position_contributions(forward, images.to(network.device), acts, layer, top, STEPS)
             shares = list(contributions.flatten(2).gather(2, positions[:, None].expand(-1, classes, -1)).unbind(1))
             labels = [top[:, k : k + 1].expand(-1, positions.shape[1]) for k in range(classes)]
-    rows = vectors.transpose(1, 2).flatten(0, 1).cpu().numpy().clip(-FLOAT16_LIMIT, FLOAT16_LIMIT)
+    rows = vectors.transpose(1, 2).flatten(0, 1).float().cpu().numpy()
     numbers = np.repeat(np.arange(first, first + len(images)), positions.shape[1])[:, None]
 
     def per_row(columns: list[Tensor]) -> Any:
         return torch.stack(columns, -1).flatten(0, 1).cpu().numpy() if columns else rows[:, :0]
 
     return {
-        "vectors": rows.astype(np.float16),
+        "vectors": rows,
         "labels": per_row(labels).astype(np.int32),
         "shares": per_row(shares).astype(np.float32),
         "numbers": numbers.astype(np.int32),

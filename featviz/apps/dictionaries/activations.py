@@ -16,7 +16,7 @@ from featviz.apps.shared.cache_key import cache_key
 from featviz.apps.shared.finite import check_finite
 from featviz.apps.shared.growing_files import GrowingFiles
 from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
-from featviz.apps.shared.sampled_rows import FLOAT16_LIMIT, rows_at_random
+from featviz.apps.shared.sampled_rows import half_exponent, rows_at_random, to_half
 from featviz.io import cache_folder, locked
 
 BATCH = 32
@@ -25,8 +25,9 @@ STATE_INTERVAL = 128
 """Number of photographs after which the state is saved."""
 VECTORS = "vectors.bin"
 """File with one row of activations per position, in half precision."""
-COUNTS = ("seen", "rows", "photographs")
-"""What is counted: files that were read or skipped, rows, and photographs that rows are from."""
+COUNTS = ("seen", "rows", "photographs", "exponent")
+"""What is counted: files that were read or skipped, rows, and photographs that rows are from; and the power of 2 by
+which stored activations are divided."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +39,18 @@ class CollectedActivations:
         rows: Number of rows.
         photographs: Number of photographs that they are from.
         channels: Number of channels of the layer.
+        exponent: Power of 2 by which the stored activations are divided.
     """
 
     folder: Path
     rows: int
     photographs: int
     channels: int
+    exponent: int = 0
 
     @property
-    def vectors(self) -> np.ndarray:
-        """The activations, (rows, channels), memory-mapped."""
+    def stored(self) -> np.ndarray:
+        """The activations divided by 2 to the power of `exponent`, (rows, channels), memory-mapped."""
         return np.memmap(self.folder / VECTORS, np.float16, "r", shape=(self.rows, self.channels))
 
     def take(self, indices: Tensor) -> Float[Tensor, "n channels"]:
@@ -56,7 +59,7 @@ class CollectedActivations:
         Args:
             indices: Their indices.
         """
-        return torch.from_numpy(np.asarray(self.vectors[indices.numpy()], np.float32))
+        return torch.from_numpy(np.ldexp(np.asarray(self.stored[indices.numpy()], np.float32), self.exponent))
 
     def some(self, most: int, seed: int) -> Float[Tensor, "n channels"]:
         """Return rows drawn at random without replacement, or all of them in order.
@@ -113,7 +116,8 @@ def collect_activations(
     if not files.counts["rows"]:
         raise skipped.error()
     skipped.warn()
-    return CollectedActivations(folder, files.counts["rows"], files.counts["photographs"], channels)
+    counts = files.counts
+    return CollectedActivations(folder, counts["rows"], counts["photographs"], channels, counts["exponent"])
 
 
 def _collect(
@@ -140,7 +144,9 @@ def _collect(
                 values = check_finite(acts.channels_first(layer), network, layer)
                 sampled = rows_at_random(values, per_image, seed=seed, first=counts["photographs"])
                 rows = sampled.flatten(0, 1).numpy()
-                files.append({VECTORS: rows.clip(-FLOAT16_LIMIT, FLOAT16_LIMIT).astype(np.float16).tobytes()})
+                if not counts["rows"]:
+                    counts["exponent"] = half_exponent(rows)
+                files.append({VECTORS: to_half(rows, counts["exponent"]).tobytes()})
                 counts["seen"] = batch.read
                 counts["rows"] += len(rows)
                 counts["photographs"] += len(batch.files)

@@ -28,7 +28,8 @@ def measured(dictionary: fv.Dictionary, data: CollectedActivations, first_held_o
         first_held_out: Index of the first row that it was not fitted to; with none left, all rows are used.
 
     Returns:
-        `explained_variance`: 1 - squared error / variance, on rows that it was not fitted to; 1 is perfect.
+        `explained_variance`: 1 - squared error / variance, on rows that it was not fitted to; 1 is perfect. It is 0 for
+        activations that are all equal.
         `l0`: mean number of codes that are not 0 at a position. `dead`: share of features that are 0 in all rows.
     """
     held_out = range(first_held_out if first_held_out < data.rows else 0, data.rows)
@@ -45,7 +46,7 @@ def measured(dictionary: fv.Dictionary, data: CollectedActivations, first_held_o
         if bool(alive.all()):
             break
     return {
-        "explained_variance": 1 - error / max(variance, 1e-12),
+        "explained_variance": 1 - error / variance if variance else 0.0,
         "l0": active / len(held_out),
         "dead": 1 - alive.float().mean().item(),
     }

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 FLOAT16_LIMIT = 6e4
-"""Activations are clipped to this absolute value, below the largest number in half precision."""
+"""Stored activations are clipped to this absolute value, below the largest number in half precision."""
+
+
+USUAL_RANGE = 2.0**-6, 2.0**13
+"""Largest activations in this range are stored as they are."""
+STORED_LARGEST = 8
+"""Other activations are stored divided by a power of 2, so that the largest is about 2 to the power of this."""
+
+
+def half_exponent(rows: np.ndarray) -> int:
+    """Return the power of 2 by which the activations of a layer are divided to be stored in half precision.
+
+    Args:
+        rows: Those of the first photographs. Later ones may be larger by a factor of 200.
+    """
+    largest = float(np.abs(rows).max(initial=0.0))
+    if not largest or USUAL_RANGE[0] <= largest <= USUAL_RANGE[1]:
+        return 0
+    return math.frexp(largest)[1] - STORED_LARGEST
+
+
+def to_half(rows: np.ndarray, exponent: int) -> np.ndarray:
+    """Return activations in half precision, divided by 2 to the power of `exponent`."""
+    return np.ldexp(rows, -exponent).clip(-FLOAT16_LIMIT, FLOAT16_LIMIT).astype(np.float16)
 
 
 def draw_positions(count: int, total: int, most: int, *, seed: int, first: int) -> Int64[Tensor, "count some"]:
