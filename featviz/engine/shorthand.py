@@ -50,12 +50,12 @@ def as_param(
         SettingError: `param` is no param.
     """
     value = parse_value(param, params, own) if isinstance(param, str) else param
-    usual = params.Image() if spec is None else default_param(spec, starts=starts)
-    value = usual if value is None else value
+    default = params.Image() if spec is None else default_param(spec, starts=starts)
+    value = default if value is None else value
     if not is_made(value, Param, Spatial):
         raise SettingError(f"{shown(value)} is not a param{_missing(value)}")
     if not isinstance(value, Param):
-        value = usual if value == params.Fourier() else replace(usual, spatial=value)
+        value = default if value == params.Fourier() else replace(default, spatial=value)
     made = params.sized(value, None if size is None else as_size(size, 2 if spec is None else len(spec.size)), batch)
     return params.sized(made, default_size, 1) if made.size is None else made
 

@@ -1,4 +1,4 @@
-"""The usual param: a spatial part that parameterizes a canvas, and a colour part that makes it an image."""
+"""The default param: a spatial part that parameterizes a canvas, and a colour part that makes it an image."""
 
 from __future__ import annotations
 

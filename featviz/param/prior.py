@@ -68,8 +68,8 @@ class Prior:
         Raises:
             OutputError: The file cannot be written.
         """
-        usual = {"axes": "yx", "time_frequencies": (), "time_amplitudes": ()}
-        content = {key: value for key, value in asdict(self).items() if key not in usual or value != usual[key]}
+        defaults = {"axes": "yx", "time_frequencies": (), "time_amplitudes": ()}
+        content = {key: value for key, value in asdict(self).items() if key not in defaults or value != defaults[key]}
         write(Path(path), json.dumps({"kind": FILE_KIND, **content}, indent=1).encode())
         return Path(path)
 

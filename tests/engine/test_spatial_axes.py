@@ -148,7 +148,7 @@ def test_wrapped_params_work_on_signals_and_volumes(size):
 
 
 @pytest.mark.parametrize(("axes", "decay"), [("x", 0.9), ("yx", 1.4), ("zyx", 1.9), ("tyx", (0.9, 1.4, 1.4))])
-def test_the_usual_spectrum_gives_each_octave_the_same_share_in_any_number_of_axes(axes, decay):
+def test_the_default_spectrum_gives_each_octave_the_same_share_in_any_number_of_axes(axes, decay):
     size = (8, 8, 8)[: len(axes)]
     found = default_param(InputSpec(size, (0.5,), (0.25,), axes=axes))
     assert found.spatial == param.Fourier(decay)

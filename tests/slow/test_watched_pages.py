@@ -5,11 +5,12 @@ from watched_pages import watched_page
 
 pytestmark = pytest.mark.slow
 FAULTS = {
-    "message": "console.log('a message')",
-    "error": "throw Error('an error')",
-    "elsewhere": "fetch('http://127.0.0.1:9/')",
-    "missing": "new Image().src = 'gone.png'",
+    "message": ("console.log('a message')", r"'a message \("),
+    "error": ("throw Error('an error')", "'an error'"),
+    "elsewhere": ("fetch('http://127.0.0.1:9/')", r"'http://127\.0\.0\.1:9/'"),
+    "missing": ("new Image().src = 'gone.png'", r"'net::ERR_FILE_NOT_FOUND \("),
 }
+"""Script of a page, and what the helper reports of it, by the kind of fault."""
 
 
 @pytest.fixture
@@ -24,12 +25,12 @@ def visit(browser, tmp_path):
     return visit
 
 
-@pytest.mark.parametrize("script", FAULTS.values(), ids=FAULTS)
-def test_faults_of_a_page_are_found(visit, script):
-    with pytest.raises(AssertionError):
+@pytest.mark.parametrize(("script", "reported"), FAULTS.values(), ids=FAULTS)
+def test_faults_of_a_page_are_found(visit, script, reported):
+    with pytest.raises(AssertionError, match=reported):
         visit(script)
 
 
 def test_a_page_without_faults_and_expected_messages_pass(visit):
     visit("document.title = 'another'")
-    visit(FAULTS["message"], expected="a message")
+    visit(FAULTS["message"][0], expected="a message")

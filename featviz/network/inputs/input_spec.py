@@ -231,8 +231,8 @@ def without_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         content: The fields by name.
     """
-    usual = {"axes": DEFAULT_AXES.get(len(content.get("size", ()))), "value_range": None}
-    return {key: value for key, value in content.items() if key not in usual or value != usual[key]}
+    defaults = {"axes": DEFAULT_AXES.get(len(content.get("size", ()))), "value_range": None}
+    return {key: value for key, value in content.items() if key not in defaults or value != defaults[key]}
 
 
 def _numbers(name: str, given: Any, needed: str) -> tuple[float, ...]:
