@@ -15,6 +15,8 @@ from featviz.objectives import Objective, parse
 
 COMPARED = 4
 """Number of images of a batch that an objective compares, as diversity does."""
+MAX_INDEX = 15
+"""Largest index of an image in a batch that a page may ask for; an index above the batch is refused for that image."""
 MAX_BODY = 64 * 1024
 """Largest number of bytes of a JSON body."""
 MAX_TEXT = 1000
@@ -249,7 +251,7 @@ def read_wanted(found: Any, default_size: Size, bounds: Bounds) -> Wanted:
         None if transforms is None else read_choice(found, "transforms", TRANSFORMS, TRANSFORMS[0]),
         None if found.get("start") is None else read_id(found, "start"),
         live,
-        read_whole(found, "index", 0, COMPARED - 1, 0),
+        read_whole(found, "index", 0, MAX_INDEX, 0),
     )
 
 
