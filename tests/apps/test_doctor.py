@@ -400,3 +400,22 @@ def test_a_gain_must_hold_in_nearly_all_samples_of_the_photographs():
     one, other = (each / each.sum(1, keepdim=True) for each in by_chance)
     assert not _is_surely_more(one, other) and not _is_surely_more(other, one)
     assert _is_surely_more(right, None) and not _is_surely_more(None, right)
+
+
+class OwnStatistics(nn.Module):
+    """Normalises with the statistics of the batch."""
+
+    def __init__(self, tracks):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, track_running_stats=tracks)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("tracks", [True, False])
+def test_an_output_that_depends_on_other_images_is_reported(tracks):
+    found = [each for each in fv.doctor(toys.network(OwnStatistics(tracks))).findings if each.check == "batch"]
+    assert len(found) == (not tracks)
+    assert not found or "depends on the other images of the batch" in found[0].text

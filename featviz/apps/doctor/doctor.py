@@ -12,6 +12,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.doctor.activations import check_activations
+from featviz.apps.doctor.batch import check_batch
 from featviz.apps.doctor.dead_units import check_dead_units
 from featviz.apps.doctor.findings import Diagnosis, Finding
 from featviz.apps.doctor.gradient import check_gradient
@@ -88,6 +89,7 @@ CHECKS: tuple[Check, ...] = (
     check_gradient,
     check_logits,
     check_normalisation,
+    check_batch,
     check_sizes,
     check_activations,
     check_dead_units,
