@@ -1,4 +1,4 @@
-# Every target makes its own virtual environment first, so each works on a fresh machine.
+# Every target that runs Python makes its virtual environment first, so each works on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready

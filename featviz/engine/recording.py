@@ -40,7 +40,6 @@ WAITING = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2
 INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put")
 """Operations that wait for the GPU if an index is a mask, whose true elements are counted, or lies on the CPU."""
 
-
 DIFFERS = "a replayed step gives other results: values outside of the graph change between steps"
 """Why a step is not recorded if the recorded one gives other results."""
 
@@ -241,7 +240,7 @@ class _Recording:
             NotRecordableError: It cannot be recorded, or the replayed step differs.
         """
         changed = [*self._leaves, *(self._state or ()), self._done, self._index]
-        before = [tensor.clone() for tensor in changed]
+        before = [tensor.detach().clone() for tensor in changed]
         try:
             expected = self._capture(pool, stream)
             obstacle = "" if self._replays(*expected) else DIFFERS

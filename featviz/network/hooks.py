@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from featviz.errors import AddressError
 from featviz.network.activations import first_tensor, tensors_in
+from featviz.network.state_hash import version_of
 from featviz.network.trees import rebuilt
 from featviz.network.working_copy import uncompiled
 
@@ -141,7 +142,7 @@ class Capture:
                 forward()
             if missed := [layer for layer in self._calls if layer not in self._captured]:
                 raise AddressError(f"the forward pass did not reach layer {missed[0]!r} for these images")
-            overwritten = {layer for layer, (view, version) in self._views.items() if _version(view) != version}
+            overwritten = {layer for layer, (view, version) in self._views.items() if version_of(view) != version}
             return self._captured, overwritten
         finally:
             for handle in handles:
@@ -175,7 +176,7 @@ class Capture:
                 self._captured[layer] = tensor.clone()
                 tensor.copy_(self._captured[layer])
             else:
-                self._views[layer] = tensor, _version(tensor)
+                self._views[layer] = tensor, version_of(tensor)
             return None
         # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so that
         # the captured tensor keeps its values, and stays in the graph between the image and later layers: their scores
@@ -201,11 +202,6 @@ def _is_view(output: Tensor, inputs: tuple[object, ...]) -> bool:
 def _base(tensor: Tensor) -> Tensor:
     """Return the tensor of which this one is a view, or the tensor itself."""
     return tensor if tensor._base is None else tensor._base
-
-
-def _version(tensor: Tensor) -> int:
-    """Return PyTorch's count of the operations in place on a tensor; tensors of inference mode have none."""
-    return -1 if tensor.is_inference() else tensor._version
 
 
 def _with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:

@@ -47,7 +47,7 @@ from featviz.network.probing.field_probing import receptive_fields_of
 from featviz.network.probing.measurements import Measurements, measure_outputs, probe_network, try_on_noise
 from featviz.network.probing.receptive_fields import ReceptiveField
 from featviz.network.session import Forward, open_session
-from featviz.network.state_hash import state_hash, tensors_of
+from featviz.network.state_hash import identities, state_hash, tensors_of
 from featviz.network.working_copy import working_copy
 
 ANOTHER = "make another network with fv.Network(module, inputs=...)"
@@ -245,13 +245,13 @@ class Network:
     def fingerprint(self) -> str:
         """Hash of its weights and of the values of given inputs, the same wherever they were loaded from."""
         state = tensors_of(self.module.state_dict())
-        now = [(value.data_ptr(), _version(value), _sum(value)) for value in state.values()]
+        # Settings that belong to the weights: files of InceptionV1 differ in them.
+        settings = [str(part) for part in self.module.modules() if isinstance(part, nn.LocalResponseNorm)]
+        now = identities(state), settings
         known = self._measured.fingerprint
         if known is None or known[0] != now:
-            given = (f"{name} {each.fingerprint}" for name, each in self.given.items())
-            # Settings that belong to the weights: files of InceptionV1 differ in them.
-            parts = (str(part) for part in self.module.modules() if isinstance(part, nn.LocalResponseNorm))
-            known = self._measured.fingerprint = now, state_hash(state, [*given, *parts])
+            given = [f"{name} {each.fingerprint}" for name, each in self.given.items()]
+            known = self._measured.fingerprint = now, state_hash(state, [*given, *settings])
         return known[1]
 
     @property
@@ -752,14 +752,3 @@ def _refuse_change(name: str) -> NoReturn:
     is_input = name in {field.name for field in fields(InputSpec)}
     remedy = f"net.with_input({name}=...) makes another" if is_input else "create another with fv.Network or fv.load"
     raise AttributeError(f"a Network is immutable, {name!r} cannot change; {remedy}")
-
-
-def _version(tensor: Tensor) -> int:
-    """Return PyTorch's version counter, which changes with every in-place write, but not with writes to `.data`."""
-    return -1 if tensor.is_inference() else tensor._version  # inference tensors have none
-
-
-def _sum(tensor: Tensor) -> float:
-    """Return the sum of a tensor, also of 8-bit floating-point numbers, which PyTorch does not add up."""
-    is_small = tensor.is_floating_point() and tensor.itemsize == 1
-    return (tensor.float() if is_small else tensor).sum().item()

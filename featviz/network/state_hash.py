@@ -37,3 +37,19 @@ def state_hash(tensors: Mapping[str, Tensor], more: Iterable[str] = ()) -> str:
     for text in more:
         digest.update(text.encode())
     return digest.hexdigest()[:HASH_LENGTH]
+
+
+def identities(tensors: Mapping[str, Tensor]) -> list[tuple[int, int, float]]:
+    """Return address, version and sum of tensors, which show in little time whether any of them has changed."""
+    return [(value.data_ptr(), version_of(value), _sum(value)) for value in tensors.values()]
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return PyTorch's count of in-place writes to a tensor, without those to `.data`; -1 in inference mode."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def _sum(tensor: Tensor) -> float:
+    """Return the sum of a tensor, also of 8-bit floating-point numbers, which PyTorch does not add up."""
+    is_small = tensor.is_floating_point() and tensor.itemsize == 1
+    return (tensor.float() if is_small else tensor).sum().item()

@@ -384,11 +384,11 @@ def test_only_gradients_of_images_are_taken_from_a_recorded_pass(monkeypatch):
         return lambda images: shapes.append(images.shape) or run(images)
 
     monkeypatch.setattr("featviz.network.session.cuda_graphed", recorded)
-    net, image = toys.plain(), torch.rand(3, 16, 16)
+    net, image = toys.plain(), torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
     net.capture(image[None], ["head"])
     fv.score(net, "conv2:1", image[None])
     fv.explain(net, image, "logit:1", "gradcam")
-    fv.explain(net, image, "logit:1", "IntegratedGradients(steps=3)")
+    fv.explain(net, image, "logit:1", "IntegratedGradients(steps=64)")
     fv.accentuate(net, image, "conv2:1", layer="conv1", steps=2)
     assert not shapes
     fv.render(net, "conv2:1", steps=2)

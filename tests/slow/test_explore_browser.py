@@ -5,6 +5,7 @@ import json
 import re
 import zipfile
 
+import httpx
 import pytest
 from explore_pages import CHANGED, QUICK, desk_of, drawn, photograph, serve, settled, until
 
@@ -310,15 +311,23 @@ def test_reload_and_back_restore_the_view(desk):
     assert heading(page) == "stage2" and not page.locator("#card").is_visible()
 
 
-def test_two_tabs(shared_desk):
-    desk = shared_desk
-    first = desk.open(f"{QUICK}&layer=stage1&channel=1")
+def two_tabs(desk, *channels):
+    """Open a tab for each of two channels, and wait for their images."""
+    first = desk.open(f"{QUICK}&layer=stage1&channel={channels[0]}")
     second = first.context.new_page()
-    second.goto(f"{desk.url}#{QUICK}&layer=stage1&channel=2")
-    tabs = first, second
+    second.goto(f"{desk.url}#{QUICK}&layer=stage1&channel={channels[1]}")
+    for page in (first, second):
+        page.bring_to_front()
+        until(lambda page=page: page.locator("#card .plate").get_attribute("data-state") == "done", 60)
+    return first, second
 
-    def count(page):
-        return int(page.locator("#board-count").inner_text() or 0)
+
+def test_two_tabs(shared_desk):
+    tabs = two_tabs(shared_desk, 1, 2)
+    before = len(httpx.get(f"{shared_desk.url}api/board", timeout=60).json()["items"])
+
+    def counts():
+        return {int(page.locator("#board-count").inner_text() or 0) for page in tabs}
 
     def set_stars(text):
         for page in tabs:
@@ -327,27 +336,16 @@ def test_two_tabs(shared_desk):
             star.click()
             until(lambda star=star: star.inner_text() == text)
 
-    for page in tabs:
-        page.bring_to_front()
-        until(lambda page=page: page.locator("#card .plate").get_attribute("data-state") == "done", 60)
-    until(lambda: count(first) == count(second))
-    before = count(first)
+    until(lambda: counts() == {before})
     set_stars("Kept")
-    until(lambda: count(first) == count(second) == before + 2)
+    until(lambda: counts() == {before + 2})
     set_stars("Keep")
-    until(lambda: count(first) == count(second) == before)
-    second.close()
+    until(lambda: counts() == {before})
+    tabs[1].close()
 
 
 def test_tabs_that_change_the_board_at_once_lose_nothing(shared_desk):
-    desk = shared_desk
-    first = desk.open(f"{QUICK}&layer=stage1&channel=3")
-    second = first.context.new_page()
-    second.goto(f"{desk.url}#{QUICK}&layer=stage1&channel=4")
-    tabs = first, second
-    for page in tabs:
-        page.bring_to_front()
-        until(lambda page=page: page.locator("#card .plate").get_attribute("data-state") == "done", 60)
+    first, second = two_tabs(shared_desk, 3, 4)
     held = []
 
     def hold_the_first_change(route):
@@ -363,7 +361,7 @@ def test_tabs_that_change_the_board_at_once_lose_nothing(shared_desk):
     until(lambda: second.locator("#card .star").inner_text() == "Kept")
     held[0].continue_()
     names = ("stage1:3", "stage1:4")
-    first.goto(f"{desk.url}#{QUICK}&view=board")
+    first.goto(f"{shared_desk.url}#{QUICK}&view=board")
     for name in names:
         until(lambda name=name: first.locator("#kept li", has_text=name).count() == 1)
     for name in names:

@@ -189,7 +189,9 @@ def compare(
     objectives = [_targets(network, images, target)[0] for target in listed or (None,)]
     scores = scores_of(network, objectives, images)[0].tolist()  # also warms up what is timed below
     given = image if reads_text else images
-    rows, milliseconds, problems = _attributions(network, given, objectives, methods, layer, progress)
+    attributors = [_at_layer(method, layer) for method in methods]
+    own_layers = [layer if isinstance(each, ReadsLayer) else None for each in attributors]
+    rows, milliseconds, problems = _attributions(network, given, objectives, methods, own_layers, progress)
     if not any(any(row) for row in rows):
         raise fv.SettingError("; ".join(dict.fromkeys(problems.values())))
     shared: Any = {
@@ -199,7 +201,7 @@ def compare(
         "scores": scores,
         "problems": problems,
         "layers": [tuple(objective.layers) for objective in objectives],
-        "attributors": [_at_layer(method, layer) for method in methods],
+        "attributors": attributors,
         "objectives": objectives,
         "milliseconds": milliseconds,
         "network": network,
@@ -214,7 +216,7 @@ def _attributions(
     image: GivenImage,
     objectives: Sequence[ObjectiveLike],
     methods: Sequence[str | Method],
-    layer: str | None,
+    layers: Sequence[str | None],
     progress: Callable[[int, int], None] | None,
 ) -> tuple[list[list[Attribution | None]], list[list[float | None]], dict[str, str]]:
     """Explain an image for several targets by several methods.
@@ -229,9 +231,8 @@ def _attributions(
     for objective in objectives:
         rows.append([])
         times.append([])
-        for method in methods:
-            own_layer = layer if isinstance(_method(method, None), ReadsLayer) else None
-            run = partial(explain, network, image, objective, method, layer=own_layer)
+        for method, layer in zip(methods, layers, strict=True):
+            run = partial(explain, network, image, objective, method, layer=layer)
             try:
                 found, milliseconds = _time(run)
             except (fv.SettingError, fv.AddressError) as error:

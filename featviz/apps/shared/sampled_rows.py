@@ -13,7 +13,7 @@ FLOAT16_LIMIT = 6e4
 """Stored activations are clipped to this absolute value, below the largest number in half precision."""
 
 
-USUAL_RANGE = 2.0**-6, 2.0**13
+UNSCALED_RANGE = 2.0**-6, 2.0**13
 """Largest activations in this range are stored as they are."""
 STORED_LARGEST = 8
 """Other activations are stored divided by a power of 2, so that the largest is about 2 to the power of this."""
@@ -26,7 +26,7 @@ def half_exponent(rows: np.ndarray) -> int:
         rows: Those of the first photographs. Later ones may be larger by a factor of 200.
     """
     largest = float(np.abs(rows).max(initial=0.0))
-    if not largest or USUAL_RANGE[0] <= largest <= USUAL_RANGE[1]:
+    if not largest or UNSCALED_RANGE[0] <= largest <= UNSCALED_RANGE[1]:
         return 0
     return math.frexp(largest)[1] - STORED_LARGEST
 

@@ -262,3 +262,5 @@ def test_the_normalisation_is_part_of_the_fingerprint(tmp_path):
         net = fv.load(NAME, weights=tmp_path / "weights.pth", classes=[], device="cpu")
         prints.append(net.fingerprint)
     assert prints[0] != prints[1]
+    net.module.use_norm(NORMS["lucent"])
+    assert net.fingerprint == prints[0]
