@@ -21,7 +21,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.explain.methods.lrp import LRP
 from featviz.apps.explain.request import AttributionRequest
-from featviz.apps.shared.contributions import (
+from featviz.apps.shared.operations.contributions import (
     ablation_effects,
     cell_contributions,
     integrated_gradients,

@@ -29,7 +29,7 @@ from featviz.apps.examples import scan
 from featviz.apps.explain.faithfulness import blur, measure_faithfulness
 from featviz.apps.explain.methods import train_scouter
 from featviz.apps.explain.request import AttributionRequest
-from featviz.apps.shared.image_batches import ImageBatch
+from featviz.apps.shared.activations.image_batches import ImageBatch
 from featviz.network.bundled import MOTIFS
 from featviz.network.bundled.motifvit import PATCH, motifvit
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import featviz as fv
-from featviz.apps.shared.batches import Batch
+from featviz.apps.shared.rendering.batch import Batch
 
 
 def seconds(network: fv.Network, folder: Path, backend: fv.RayBackend | None, units: int, steps: int) -> float:

@@ -22,7 +22,7 @@ from motifs.slingshot import Manipulation, manipulated, manipulations
 from motifs.train import accuracy
 
 import featviz as fv
-from featviz.apps.shared.predictions import predict
+from featviz.apps.shared.judging.predictions import predict
 from featviz.io import resize, save_image, to_bytes
 from featviz.network.bundled import MOTIFS
 

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 import featviz as fv
 from featviz.apps.judge.judge import class_rank
-from featviz.apps.shared.ranks import ranks
+from featviz.apps.shared.activations.ranks import ranks
 from featviz.apps.units.images import facet_objectives
 from featviz.apps.units.responses import Responses, read_responses
 from featviz.apps.units.statistics import auroc, order_of

@@ -28,7 +28,7 @@ from .apps.gallery.gallery import gallery as gallery
 from .apps.gallery.sweep import sweep as sweep
 from .apps.judge.judge import judge as judge
 from .apps.replay import replay as replay
-from .apps.shared.ray_backend import RayBackend as RayBackend
+from .apps.shared.rendering.ray_backend import RayBackend as RayBackend
 from .apps.texture.texture import texture as texture
 from .apps.units.unit import unit as unit
 from .engine import PRESETS as PRESETS

@@ -60,7 +60,7 @@ def readable_files(folder: Path, network: fv.Network, results: str) -> Iterator[
     Raises:
         OutputError: The folder has no such file.
     """
-    from featviz.apps.shared.inputs import inputs_in, read_input
+    from featviz.apps.shared.arguments.inputs import inputs_in, read_input
     from featviz.io import is_result, read_image
 
     for file in list(inputs_in(folder, network.input)):  # before results are written into the same folder

@@ -26,7 +26,7 @@ from featviz.cli.options import (
 from featviz.cli.parsing import read_channels, read_size
 
 if TYPE_CHECKING:
-    from featviz.apps.shared.album import Pages
+    from featviz.apps.shared.rendering.album import Pages
 
 
 @app.command(epilog=examples_of("gallery"))

@@ -212,6 +212,6 @@ def find_classes(network: fv.Network, names: Sequence[str] | None) -> list[fv.ob
         network: The network that knows the classes.
         names: Class names; a number that is not a class name is an index. `None` for none.
     """
-    from featviz.apps.shared.classes import as_class
+    from featviz.apps.shared.arguments.classes import as_class
 
     return [fv.objectives.Logit(as_class(network, name)) for name in names or []]

@@ -10,7 +10,7 @@ from PIL import Image
 
 import featviz as fv
 from featviz.apps.accentuate.accentuate import change, opacity
-from featviz.apps.shared.main_blocks import block_at
+from featviz.apps.shared.arguments.main_blocks import block_at
 from featviz.cli import main
 
 SIDE = 16

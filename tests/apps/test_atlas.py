@@ -20,10 +20,10 @@ import featviz as fv
 from featviz.apps.atlas import collect as collecting
 from featviz.apps.atlas.cells import cells_of
 from featviz.apps.judge.judge import class_rank
-from featviz.apps.shared.album import Album
-from featviz.apps.shared.batches import render_batch
-from featviz.apps.shared.icons import add_icons, write_sprites
-from featviz.apps.shared.layout import lay_out, purity
+from featviz.apps.shared.activations.layout import lay_out, purity
+from featviz.apps.shared.rendering.album import Album
+from featviz.apps.shared.rendering.backends import render_batch
+from featviz.apps.shared.rendering.icons import add_icons, write_sprites
 from featviz.cli import main
 from featviz.io import Store, locked, read_image, read_photograph
 from featviz.network.bundled import MOTIFS
@@ -182,8 +182,8 @@ def test_similar_activations_are_neighbours(method):
 
 
 def test_activations_that_are_not_fitted_are_placed_beside_similar_ones(monkeypatch):
-    monkeypatch.setattr("featviz.apps.shared.layout.FITTED", 60)
-    monkeypatch.setattr("featviz.apps.shared.layout.CHUNK", 50)
+    monkeypatch.setattr("featviz.apps.shared.activations.layout.FITTED", 60)
+    monkeypatch.setattr("featviz.apps.shared.activations.layout.CHUNK", 50)
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(3, 12))
     labels = generator.integers(0, 3, 400)

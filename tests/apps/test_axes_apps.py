@@ -13,7 +13,7 @@ import featviz as fv
 from featviz.apps.dream.settings import DreamSettings
 from featviz.apps.explain.drawing import draw
 from featviz.apps.explain.methods.gradients import mean_color
-from featviz.apps.shared.inputs import read_input
+from featviz.apps.shared.arguments.inputs import read_input
 from featviz.errors import SettingError
 from featviz.io import fit_size, read_data
 from featviz.io.volumes import PANEL_SIDE

@@ -15,8 +15,8 @@ from torch import nn
 
 import featviz as fv
 from featviz.apps.blocks.decompose import take_apart
-from featviz.apps.shared.batches import ICONS_FOLDER
-from featviz.apps.shared.input_pictures import icon_pixels, planes_of
+from featviz.apps.shared.pages.input_pictures import icon_pixels, planes_of
+from featviz.apps.shared.rendering.stored_images import ICONS_FOLDER
 from featviz.cli import main
 
 

@@ -21,7 +21,7 @@ import featviz as fv
 from featviz.apps.embeddings.expression import parse_expression
 from featviz.apps.embeddings.neighbours import Neighbours, neighbour_lists
 from featviz.apps.embeddings.vector_file import read_vectors
-from featviz.apps.shared.embedding import last_layer
+from featviz.apps.shared.activations.embedding import last_layer
 from featviz.cli import main
 from featviz.network.bundled import MOTIFS
 
@@ -401,7 +401,7 @@ def test_vectors_are_means_over_positions_or_class_tokens(model, drawings):
     network = fv.load(model, device="cpu")
     found = fv.embeddings(network, photographs=drawings, center=False)
     assert found.layer == {"motifnet": "stage3", "motifvit": "encoder"}[model]
-    image = fv.apps.shared.image_batches.read_photograph(found.files[5], size=network.size)
+    image = fv.apps.shared.activations.image_batches.read_photograph(found.files[5], size=network.size)
     output = network.capture(image[None], [found.layer])[found.layer][0]
     expected = output.mean((1, 2)) if model == "motifnet" else output[0]
     assert torch.allclose(found.vectors[5], expected, atol=1e-5)

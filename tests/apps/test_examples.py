@@ -13,7 +13,7 @@ from torch import nn
 import featviz as fv
 from featviz.apps.examples import scan
 from featviz.apps.examples.examples import Example, FieldOffsets
-from featviz.apps.shared.image_batches import ImageBatch
+from featviz.apps.shared.activations.image_batches import ImageBatch
 from featviz.cli import main
 from featviz.io import cache_folder, read_image, read_photographs
 

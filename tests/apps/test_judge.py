@@ -12,8 +12,8 @@ from PIL import Image
 import featviz as fv
 from featviz import param
 from featviz.apps.judge.judge import FRAGILE, NO_BETTER_THAN_NOISE, ROBUST, VERDICTS
-from featviz.apps.shared.judge_crops import crops
-from featviz.apps.shared.predictions import predict
+from featviz.apps.shared.judging.judge_crops import crops
+from featviz.apps.shared.judging.predictions import predict
 from featviz.cli import main
 from featviz.network import find
 from featviz.network.bundled import MOTIFS

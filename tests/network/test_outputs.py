@@ -7,8 +7,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import featviz as fv
-from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.predictions import predict
+from featviz.apps.shared.activations.cache_key import cache_key
+from featviz.apps.shared.judging.predictions import predict
 
 SIDE = 16
 NAMES = ("ant", "bee", "cat", "dog")

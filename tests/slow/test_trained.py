@@ -8,7 +8,7 @@ import torch
 import featviz as fv
 from featviz import param
 from featviz.apps.blocks.decompose import take_apart
-from featviz.apps.shared.input_images import as_images
+from featviz.apps.shared.arguments.input_images import as_images
 from featviz.cli import main
 from featviz.io import read_image
 

@@ -12,11 +12,11 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.accentuate.ascent import ascend
 from featviz.apps.accentuate.settings import AccentuationSettings
-from featviz.apps.shared.classes import unique_name
-from featviz.apps.shared.input_images import as_images
-from featviz.apps.shared.main_blocks import block_at
-from featviz.apps.shared.predictions import predict
-from featviz.apps.shared.targets import Target, as_target
+from featviz.apps.shared.arguments.classes import unique_name
+from featviz.apps.shared.arguments.input_images import as_images
+from featviz.apps.shared.arguments.main_blocks import block_at
+from featviz.apps.shared.arguments.targets import Target, as_target
+from featviz.apps.shared.judging.predictions import predict
 from featviz.checks import check_number
 from featviz.engine import entry_point
 from featviz.interfaces import ObjectiveLike, ProgressSource

@@ -13,13 +13,13 @@ import featviz as fv
 from featviz.apps.atlas.cells import Cell, cells_of
 from featviz.apps.atlas.collect import Collected, collect
 from featviz.apps.atlas.page import Plane, write_page
-from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend
-from featviz.apps.shared.classes import class_index, class_title
-from featviz.apps.shared.icons import add_icons, check_icon_param
-from featviz.apps.shared.layout import CHUNK, check_method, lay_out, purity
-from featviz.apps.shared.output import local_store
-from featviz.apps.shared.probe import check_layers
+from featviz.apps.shared.activations.layout import CHUNK, check_method, lay_out, purity
+from featviz.apps.shared.arguments.classes import class_index, class_title
+from featviz.apps.shared.arguments.output import local_store
+from featviz.apps.shared.arguments.probe import check_layers
+from featviz.apps.shared.rendering.album import Album, Pages, RenderedImages, render_pages
+from featviz.apps.shared.rendering.backends import Backend
+from featviz.apps.shared.rendering.icons import add_icons, check_icon_param
 from featviz.checks import check_seed
 from featviz.engine import entry_point
 from featviz.interfaces import Param, Size

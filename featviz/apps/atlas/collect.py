@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.contributions import position_contributions
-from featviz.apps.shared.finite import check_finite
-from featviz.apps.shared.growing_files import GrowingFiles
-from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
-from featviz.apps.shared.probe import probe
-from featviz.apps.shared.sampled_rows import draw_positions, half_exponent, to_half
+from featviz.apps.shared.activations.cache_key import cache_key
+from featviz.apps.shared.activations.finite import check_finite
+from featviz.apps.shared.activations.growing_files import GrowingFiles
+from featviz.apps.shared.activations.image_batches import SkippedFiles, folder_fingerprint, image_batches
+from featviz.apps.shared.activations.sampled_rows import draw_positions, half_exponent, to_half
+from featviz.apps.shared.arguments.probe import probe
+from featviz.apps.shared.operations.contributions import position_contributions
 from featviz.io import locked
 from featviz.network import OUTPUT
 

@@ -12,10 +12,10 @@ from typing import Any
 import featviz as fv
 from featviz.apps.atlas.cells import Cell
 from featviz.apps.atlas.collect import Collected
-from featviz.apps.shared.classes import class_title, network_title
-from featviz.apps.shared.icons import ICON_SIZE, write_sprites
-from featviz.apps.shared.input_pictures import encode_webp
-from featviz.apps.shared.page import MAX_SLUG, render_template
+from featviz.apps.shared.arguments.classes import class_title, network_title
+from featviz.apps.shared.pages.input_pictures import encode_webp
+from featviz.apps.shared.pages.page import MAX_SLUG, render_template
+from featviz.apps.shared.rendering.icons import ICON_SIZE, write_sprites
 from featviz.io import Store, read_photograph, unique_slug
 
 SHOWN_PHOTOGRAPHS = 4

@@ -14,15 +14,17 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.blocks.decompose import Parts, take_apart
 from featviz.apps.blocks.page import LayerIcons, icon_channels, write_page
-from featviz.apps.shared.album import Album, Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend, copy_images, copy_precisions
-from featviz.apps.shared.classes import find_classes, network_title
-from featviz.apps.shared.icons import add_icons, check_icon_param
-from featviz.apps.shared.input_images import as_images
-from featviz.apps.shared.inputs import separate_inputs
-from featviz.apps.shared.output import check_sweep
-from featviz.apps.shared.predictions import predict
-from featviz.apps.shared.probe import check_layers, in_network_order
+from featviz.apps.shared.arguments.classes import find_classes, network_title
+from featviz.apps.shared.arguments.input_images import as_images
+from featviz.apps.shared.arguments.inputs import separate_inputs
+from featviz.apps.shared.arguments.output import check_sweep
+from featviz.apps.shared.arguments.probe import check_layers, in_network_order
+from featviz.apps.shared.judging.predictions import predict
+from featviz.apps.shared.rendering.album import Album, Pages, RenderedImages, render_pages
+from featviz.apps.shared.rendering.backends import Backend
+from featviz.apps.shared.rendering.icons import add_icons, check_icon_param
+from featviz.apps.shared.rendering.stored_images import copy_images
+from featviz.apps.shared.rendering.stored_precisions import copy_precisions
 from featviz.engine import entry_point
 from featviz.errors import warn
 from featviz.io import GivenImage, Store, auto_bar, slug

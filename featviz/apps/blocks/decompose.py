@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.contributions import ablation_effects, cell_contributions, integrated_gradients
+from featviz.apps.shared.operations.contributions import ablation_effects, cell_contributions, integrated_gradients
 from featviz.network import OUTPUT, Activations, Forward
 
 STEPS = 8

@@ -13,11 +13,11 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.blocks.decompose import Parts
-from featviz.apps.shared.album import RenderedImages
-from featviz.apps.shared.classes import class_title
-from featviz.apps.shared.icons import write_sprites
-from featviz.apps.shared.input_pictures import encode_webp, planes_of
-from featviz.apps.shared.page import MAX_SLUG, render_template
+from featviz.apps.shared.arguments.classes import class_title
+from featviz.apps.shared.pages.input_pictures import encode_webp, planes_of
+from featviz.apps.shared.pages.page import MAX_SLUG, render_template
+from featviz.apps.shared.rendering.album import RenderedImages
+from featviz.apps.shared.rendering.icons import write_sprites
 from featviz.io import Store, draw_lines, encode, unique_slug
 from featviz.param.color import collapse_channels
 

@@ -16,8 +16,13 @@ from torch.overrides import TorchFunctionMode
 
 import featviz as fv
 from featviz.apps.circuits.expand import FLOAT32
-from featviz.apps.shared.attention_functions import SOFTMAXES, fused_logits, mixed_values, multi_head_attention
-from featviz.apps.shared.probe import grey
+from featviz.apps.shared.arguments.probe import grey
+from featviz.apps.shared.operations.attention_functions import (
+    SOFTMAXES,
+    fused_logits,
+    mixed_values,
+    multi_head_attention,
+)
 from featviz.network.activations import first_tensor
 from featviz.network.hooks import hookable_modules
 

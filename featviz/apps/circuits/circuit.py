@@ -19,13 +19,15 @@ from featviz.apps.circuits.heads import Heads
 from featviz.apps.circuits.page import Illustrated, write_unit
 from featviz.apps.circuits.pictures import plan_groups, plan_images
 from featviz.apps.circuits.walk import Unit, Walk, Wiring, photographs_of
-from featviz.apps.shared.album import Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend, copy_precisions, image_file
-from featviz.apps.shared.icons import check_icon_param
-from featviz.apps.shared.input_images import as_images
-from featviz.apps.shared.output import check_sweep
-from featviz.apps.shared.targets import Target
-from featviz.apps.shared.unit_lookup import unit_of
+from featviz.apps.shared.arguments.input_images import as_images
+from featviz.apps.shared.arguments.output import check_sweep
+from featviz.apps.shared.arguments.targets import Target
+from featviz.apps.shared.arguments.unit_lookup import unit_of
+from featviz.apps.shared.rendering.album import Pages, RenderedImages, render_pages
+from featviz.apps.shared.rendering.backends import Backend
+from featviz.apps.shared.rendering.icons import check_icon_param
+from featviz.apps.shared.rendering.stored_images import image_file
+from featviz.apps.shared.rendering.stored_precisions import copy_precisions
 from featviz.engine import check_layer, entry_point
 from featviz.io import Store, auto_bar, check_outside, open_image
 from featviz.network import LayerLike

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.circuits.expand import IMAGE, check_order, run_linearised
-from featviz.apps.shared.finite import check_finite
+from featviz.apps.shared.activations.finite import check_finite
 
 GREY_BASELINE = 0.5
 """Value of a colour of the image that contributes nothing."""

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import featviz as fv
 from featviz.apps.circuits.graph_paths import Node, find_paths, is_cut, names_on
 from featviz.apps.circuits.linearise import linearised
-from featviz.apps.shared.connections import WEIGHTED
-from featviz.apps.shared.probe import grey
+from featviz.apps.shared.arguments.probe import grey
+from featviz.apps.shared.operations.connections import WEIGHTED
 from featviz.network import OUTPUT, Activations, Forward
 
 IMAGE = "image"

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from featviz.apps.shared.attention_functions import FUSED_ARGUMENTS, SOFTMAXES, multi_head_attention
-from featviz.apps.shared.normalisations import BATCH_NORMALISATIONS, LENGTHS, NORMALISATIONS
-from featviz.apps.shared.torch_functions import PRODUCTS, QUOTIENTS, functions_named
+from featviz.apps.shared.operations.attention_functions import FUSED_ARGUMENTS, SOFTMAXES, multi_head_attention
+from featviz.apps.shared.operations.normalisations import BATCH_NORMALISATIONS, LENGTHS, NORMALISATIONS
+from featviz.apps.shared.operations.torch_functions import PRODUCTS, QUOTIENTS, functions_named
 from featviz.network import Rectifying
 from featviz.network.dictionaries import above_limit
 from featviz.network.gradients import LEAKY_RECTIFIERS, RECTIFIERS

@@ -8,10 +8,10 @@ from typing import Any
 import featviz as fv
 from featviz.apps.circuits.factorise import InputGroups
 from featviz.apps.circuits.walk import Unit
-from featviz.apps.shared.album import Album
-from featviz.apps.shared.batches import IMAGES_FOLDER, copy_images, image_file, rendered_names
-from featviz.apps.shared.classes import class_title
-from featviz.apps.shared.unit_lookup import objective_of
+from featviz.apps.shared.arguments.classes import class_title
+from featviz.apps.shared.arguments.unit_lookup import objective_of
+from featviz.apps.shared.rendering.album import Album
+from featviz.apps.shared.rendering.stored_images import IMAGES_FOLDER, copy_images, image_file, rendered_names
 from featviz.io import Store
 from featviz.network import OUTPUT
 

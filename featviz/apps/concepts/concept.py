@@ -15,7 +15,7 @@ import featviz as fv
 from featviz.apps.concepts.classify import SPLITS, fit_direction, held_out_accuracy, random_accuracies
 from featviz.apps.concepts.photographs import activations_of
 from featviz.apps.concepts.sensitivity import concept_sensitivity
-from featviz.apps.shared.targets import Target
+from featviz.apps.shared.arguments.targets import Target
 from featviz.checks import check_flag, check_kind, check_seed
 from featviz.engine import check_path, entry_point
 from featviz.io import auto_bar

@@ -10,9 +10,9 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.concepts.classify import FOLDS, PhotographActivations
-from featviz.apps.shared.finite import check_finite
-from featviz.apps.shared.image_batches import image_batches
-from featviz.apps.shared.sampled_rows import rows_at_random
+from featviz.apps.shared.activations.finite import check_finite
+from featviz.apps.shared.activations.image_batches import image_batches
+from featviz.apps.shared.activations.sampled_rows import rows_at_random
 from featviz.io import images_in, warn_of_skipped
 
 BATCH = 32

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.image_batches import SkippedFiles, image_batches
-from featviz.apps.shared.targets import Target, as_target
+from featviz.apps.shared.activations.image_batches import SkippedFiles, image_batches
+from featviz.apps.shared.arguments.targets import Target, as_target
 from featviz.engine import open_scorer
 from featviz.io import images_in
 from featviz.network import CODES

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.finite import check_finite
-from featviz.apps.shared.growing_files import GrowingFiles
-from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
-from featviz.apps.shared.sampled_rows import half_exponent, rows_at_random, to_half
+from featviz.apps.shared.activations.cache_key import cache_key
+from featviz.apps.shared.activations.finite import check_finite
+from featviz.apps.shared.activations.growing_files import GrowingFiles
+from featviz.apps.shared.activations.image_batches import SkippedFiles, folder_fingerprint, image_batches
+from featviz.apps.shared.activations.sampled_rows import half_exponent, rows_at_random, to_half
 from featviz.io import cache_folder, locked
 
 BATCH = 32

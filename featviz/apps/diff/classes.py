@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.classes import class_title, find_classes
-from featviz.apps.shared.judge_crops import crops
-from featviz.apps.shared.predictions import predict
+from featviz.apps.shared.arguments.classes import class_title, find_classes
+from featviz.apps.shared.judging.judge_crops import crops
+from featviz.apps.shared.judging.predictions import predict
 from featviz.io import resize
 from featviz.network import OUTPUT, index_of_class
 

@@ -17,10 +17,10 @@ from featviz.apps.diff.page import network_titles
 from featviz.apps.diff.result import NetworkDiff
 from featviz.apps.diff.similarity import correlations, linear_cka, varying
 from featviz.apps.diff.training import match_checkpoints
-from featviz.apps.shared.album import MAX_IMAGES
-from featviz.apps.shared.batches import Backend
-from featviz.apps.shared.judge_classes import check_judge
-from featviz.apps.shared.output import local_store
+from featviz.apps.shared.arguments.output import local_store
+from featviz.apps.shared.judging.judge_classes import check_judge
+from featviz.apps.shared.rendering.album import MAX_IMAGES
+from featviz.apps.shared.rendering.backends import Backend
 from featviz.checks import check_number
 from featviz.engine import entry_point
 from featviz.errors import shown

@@ -25,8 +25,9 @@ from featviz.apps.diff.plan import (
 )
 from featviz.apps.diff.result import NetworkDiff, is_changed_class
 from featviz.apps.diff.training import follow_units, spread_units
-from featviz.apps.shared.album import Album, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend, image_file
+from featviz.apps.shared.rendering.album import Album, RenderedImages, render_pages
+from featviz.apps.shared.rendering.backends import Backend
+from featviz.apps.shared.rendering.stored_images import image_file
 from featviz.io import Store, read_image
 from featviz.network import index_of_class
 

@@ -14,8 +14,8 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.diff.layers import Layers
 from featviz.apps.diff.moments import Moments
-from featviz.apps.shared.finite import check_finite
-from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
+from featviz.apps.shared.activations.finite import check_finite
+from featviz.apps.shared.activations.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.errors import OutputError
 from featviz.interfaces import Size
 from featviz.io import resize

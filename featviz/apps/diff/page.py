@@ -12,9 +12,9 @@ from featviz.apps.diff.matches import STATUSES
 from featviz.apps.diff.plan import PlannedCard
 from featviz.apps.diff.result import NetworkDiff, is_changed_class
 from featviz.apps.gallery.page import Card, make_card
-from featviz.apps.shared.album import RenderedImages
-from featviz.apps.shared.classes import network_title
-from featviz.apps.shared.page import render_template
+from featviz.apps.shared.arguments.classes import network_title
+from featviz.apps.shared.pages.page import render_template
+from featviz.apps.shared.rendering.album import RenderedImages
 
 SHADES = 10
 """Number of shades of a heat map above the lightest."""

@@ -9,7 +9,7 @@ from typing import Any
 import featviz as fv
 from featviz.apps.diff.classes import ClassChange
 from featviz.apps.diff.matches import STATUSES, UNCHANGED, UnitMatch
-from featviz.apps.shared.album import Album
+from featviz.apps.shared.rendering.album import Album
 from featviz.objectives import Channel, Logit, Objective
 
 FIRST, SECOND = "first", "second"

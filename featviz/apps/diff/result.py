@@ -11,7 +11,7 @@ from torch import Tensor
 from featviz.apps.diff.classes import ClassChange
 from featviz.apps.diff.matches import STATUSES, UNCHANGED, Status, UnitMatch
 from featviz.apps.diff.training import CheckpointMatches
-from featviz.apps.shared.album import Pages
+from featviz.apps.shared.rendering.album import Pages
 
 MIN_CHANGE = 0.01
 """Change of a class's image, in bits, from which the class counts as changed."""

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
-from featviz.apps.shared.probe import grey
+from featviz.apps.shared.arguments.probe import grey
 
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "gelu", "silu", "hardswish", "elu", "selu", "mish", "hardtanh")
 """Names of the activation functions in `torch.nn.functional`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
-from featviz.apps.shared.probe import noise
+from featviz.apps.shared.arguments.probe import noise
 from featviz.network import OUTPUT
 
 TOLERANCE = 0.02

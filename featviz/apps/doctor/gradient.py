@@ -10,8 +10,8 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
-from featviz.apps.shared.page import pluralize
-from featviz.apps.shared.probe import grey
+from featviz.apps.shared.arguments.probe import grey
+from featviz.apps.shared.pages.page import pluralize
 
 
 def check_gradient(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:

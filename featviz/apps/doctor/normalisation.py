@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import featviz as fv
 from featviz.apps.doctor.dead_leaves import dead_leaves
 from featviz.apps.doctor.findings import Finding, normalisation_options
-from featviz.apps.shared.predictions import predict
+from featviz.apps.shared.judging.predictions import predict
 from featviz.network import OUTPUT
 
 NORMALISATIONS: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {

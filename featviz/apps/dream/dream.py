@@ -14,9 +14,9 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.dream.octaves import render_octaves
 from featviz.apps.dream.settings import DreamSettings
-from featviz.apps.shared.inputs import as_data, separate_inputs
-from featviz.apps.shared.main_blocks import block_at
-from featviz.apps.shared.targets import Target, class_or_objective
+from featviz.apps.shared.arguments.inputs import as_data, separate_inputs
+from featviz.apps.shared.arguments.main_blocks import block_at
+from featviz.apps.shared.arguments.targets import Target, class_or_objective
 from featviz.engine import entry_point, fingerprint
 from featviz.interfaces import ProgressSource
 from featviz.io import GivenImage, auto_bar, load_given_image

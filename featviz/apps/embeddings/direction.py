@@ -7,7 +7,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.embeddings.neighbours import unit
-from featviz.apps.shared.embedding import CLASS_TOKEN, uses_class_token
+from featviz.apps.shared.activations.embedding import CLASS_TOKEN, uses_class_token
 
 
 def direction_objective(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from featviz.apps.shared.text import printable
+from featviz.apps.shared.pages.text import printable
 
 CHUNK = 65_536
 """Number of rows that are compared with a query at once."""

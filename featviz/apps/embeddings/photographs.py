@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.embedding import pool, uses_class_token
-from featviz.apps.shared.finite import check_finite
-from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
+from featviz.apps.shared.activations.cache_key import cache_key
+from featviz.apps.shared.activations.embedding import pool, uses_class_token
+from featviz.apps.shared.activations.finite import check_finite
+from featviz.apps.shared.activations.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, read_photograph, write_cached
 
 BATCH = 32

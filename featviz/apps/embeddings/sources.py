@@ -16,7 +16,7 @@ from featviz.apps.embeddings.arguments import as_numbers, check_count
 from featviz.apps.embeddings.embeddings import Embeddings
 from featviz.apps.embeddings.photographs import embed_folder
 from featviz.apps.embeddings.vector_file import read_vectors
-from featviz.apps.shared.embedding import last_layer
+from featviz.apps.shared.activations.embedding import last_layer
 from featviz.engine import entry_point, unchecked
 from featviz.errors import shown
 from featviz.io import auto_bar

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import Float
 
-from featviz.apps.shared.page import pluralize
+from featviz.apps.shared.pages.page import pluralize
 from featviz.errors import OutputError
 from featviz.io import is_file, is_folder
 

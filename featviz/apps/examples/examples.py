@@ -16,9 +16,9 @@ import featviz as fv
 from featviz.apps.examples.scan import RANGES, Range, Scan, scan_folder
 from featviz.apps.explain.drawing import draw
 from featviz.apps.explain.methods.gradients import guided_rectifier
-from featviz.apps.shared.input_pictures import draw_input
-from featviz.apps.shared.inputs import read_input
-from featviz.apps.shared.probe import check_channels, noise
+from featviz.apps.shared.arguments.inputs import read_input
+from featviz.apps.shared.arguments.probe import check_channels, noise
+from featviz.apps.shared.pages.input_pictures import draw_input
 from featviz.engine import entry_point
 from featviz.io import auto_bar, contact_sheet, encode, has_matplotlib, resize, save_image, to_bytes
 from featviz.network import OUTPUT, LayerLike, Rectifying

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.finite import check_finite
-from featviz.apps.shared.image_batches import SkippedFiles, folder_fingerprint, image_batches
+from featviz.apps.shared.activations.cache_key import cache_key
+from featviz.apps.shared.activations.finite import check_finite
+from featviz.apps.shared.activations.image_batches import SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, write_cached
 from featviz.network import Activations
 

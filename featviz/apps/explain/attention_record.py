@@ -15,8 +15,8 @@ from featviz.apps.explain.attention_flow import gradient_steps, rolled, rollout_
 from featviz.apps.explain.methods.attention_weights import TokenAttention, TokenGrid, attention_layers, check_whole
 from featviz.apps.explain.request import AttributionRequest
 from featviz.apps.explain.text import check_no_text, read_text, separate_texts
-from featviz.apps.shared.input_images import as_images
-from featviz.apps.shared.targets import Target, as_target
+from featviz.apps.shared.arguments.input_images import as_images
+from featviz.apps.shared.arguments.targets import Target, as_target
 from featviz.engine import entry_point
 from featviz.io import GivenImage
 

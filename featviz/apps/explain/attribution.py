@@ -16,7 +16,7 @@ from torch import Tensor
 
 from featviz.apps.explain.drawing import draw, enlarged, tint, with_class_names, with_legend
 from featviz.apps.explain.request import Method, box_averaged
-from featviz.apps.shared.input_pictures import draw_input, rgb
+from featviz.apps.shared.pages.input_pictures import draw_input, rgb
 from featviz.errors import OutputError, SettingError
 from featviz.interfaces import ObjectiveLike, show_size
 from featviz.io import (

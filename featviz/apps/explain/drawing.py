@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from featviz.apps.shared.input_pictures import SIGNAL_WIDTH, draw_colors
+from featviz.apps.shared.pages.input_pictures import SIGNAL_WIDTH, draw_colors
 from featviz.io import draw_lines, stretch, to_bytes, wrap
 
 POSITIVE_COLOR, NEGATIVE_COLOR = (0.85, 0.10, 0.05), (0.05, 0.25, 0.85)

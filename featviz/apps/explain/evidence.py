@@ -13,11 +13,11 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.explain.methods.cams import gradient_layer
 from featviz.apps.explain.request import AttributionRequest
-from featviz.apps.shared.classes import class_title
-from featviz.apps.shared.finite import check_finite
-from featviz.apps.shared.image_batches import SkippedFiles, image_batches
-from featviz.apps.shared.inputs import inputs_in
-from featviz.apps.shared.probe import noise
+from featviz.apps.shared.activations.finite import check_finite
+from featviz.apps.shared.activations.image_batches import SkippedFiles, image_batches
+from featviz.apps.shared.arguments.classes import class_title
+from featviz.apps.shared.arguments.inputs import inputs_in
+from featviz.apps.shared.arguments.probe import noise
 from featviz.engine import entry_point
 from featviz.io import auto_bar
 from featviz.network import OUTPUT, LayerLike

@@ -23,10 +23,10 @@ from featviz.apps.explain.attribution import (
 )
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, Method, ReadsLayer, resize_map, scores_of
 from featviz.apps.explain.text import TextAttribution, TextComparison, check_no_text, read_text, separate_texts
-from featviz.apps.shared.classes import unique_name
-from featviz.apps.shared.input_images import as_images
-from featviz.apps.shared.inputs import separate_inputs
-from featviz.apps.shared.targets import Target, as_targets
+from featviz.apps.shared.arguments.classes import unique_name
+from featviz.apps.shared.arguments.input_images import as_images
+from featviz.apps.shared.arguments.inputs import separate_inputs
+from featviz.apps.shared.arguments.targets import Target, as_targets
 from featviz.engine import entry_point, fingerprint, parse_value
 from featviz.errors import shown, warn
 from featviz.interfaces import ObjectiveLike

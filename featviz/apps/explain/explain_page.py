@@ -14,8 +14,8 @@ from featviz.apps.explain.drawing import class_color, enlarged
 from featviz.apps.explain.faithfulness import measure_faithfulness
 from featviz.apps.explain.request import Method
 from featviz.apps.explain.text import TextComparison
-from featviz.apps.shared.input_pictures import plane_indices, planes_of, rgb
-from featviz.apps.shared.page import base64, compress, pluralize, render_template
+from featviz.apps.shared.pages.input_pictures import plane_indices, planes_of, rgb
+from featviz.apps.shared.pages.page import base64, compress, pluralize, render_template
 from featviz.io import draw_lines, encode
 
 CHOICES = ("layer", "head")

@@ -11,8 +11,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from featviz.apps.explain.drawing import NEGATIVE_COLOR, POSITIVE_COLOR, with_legend
-from featviz.apps.shared.page import render_template
-from featviz.apps.shared.text import printable
+from featviz.apps.shared.pages.page import render_template
+from featviz.apps.shared.pages.text import printable
 from featviz.io import wrap
 
 FULL_OPACITY = 0.72

@@ -8,8 +8,8 @@ from typing import Any
 import featviz as fv
 from featviz.apps.explore.images import DRAFT_STEPS
 from featviz.apps.explore.requests import MAX_GPU_SIDE, MAX_SIDE, MAX_WANTED, MIN_SIDE, PARAMS, TRANSFORMS, Bounds
-from featviz.apps.shared.batches import image_file
-from featviz.apps.shared.classes import network_title
+from featviz.apps.shared.arguments.classes import network_title
+from featviz.apps.shared.rendering.stored_images import image_file
 from featviz.engine.shorthand import as_param, as_transforms
 from featviz.errors import FeatvizError
 from featviz.interfaces import Size

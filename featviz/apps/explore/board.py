@@ -12,9 +12,9 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 import featviz as fv
 from featviz.apps.explore.requests import IDS, RequestError, read_id, read_text
 from featviz.apps.gallery.page import Card, Page, card_image
-from featviz.apps.shared.batches import rendered_names
-from featviz.apps.shared.classes import network_title
-from featviz.apps.shared.page import pluralize
+from featviz.apps.shared.arguments.classes import network_title
+from featviz.apps.shared.pages.page import pluralize
+from featviz.apps.shared.rendering.stored_images import rendered_names
 from featviz.io import Store
 
 FILE = "board.json"

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 import featviz as fv
-from featviz.apps.shared.classes import network_title
+from featviz.apps.shared.arguments.classes import network_title
 from featviz.engine import entry_point
 from featviz.errors import OutputError, SettingError
 from featviz.interfaces import Size, as_size

@@ -18,7 +18,9 @@ from featviz.apps.explore.events import Hub
 from featviz.apps.explore.requests import COMPARED, RequestError, Wanted
 from featviz.apps.explore.uploads import Uploads
 from featviz.apps.explore.worker import DRAFT, LIVE, OFF_SCREEN, VISIBLE, Job
-from featviz.apps.shared.batches import Batch, Template, image_file, render_batch, rendered_names
+from featviz.apps.shared.rendering.backends import render_batch
+from featviz.apps.shared.rendering.batch import Batch, Template
+from featviz.apps.shared.rendering.stored_images import image_file, rendered_names
 from featviz.engine.shorthand import as_param, as_transforms
 from featviz.errors import FeatvizError, first_line
 from featviz.interfaces import ImageProgress, traits_of

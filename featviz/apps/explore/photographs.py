@@ -14,17 +14,11 @@ from featviz.apps.explore.images import Planned, StepProgress, image_url
 from featviz.apps.explore.requests import RequestError
 from featviz.apps.explore.uploads import Uploads
 from featviz.apps.explore.worker import LIVE, Job
-from featviz.apps.shared.batches import (
-    IMAGES_FOLDER,
-    THUMBNAILS_FOLDER,
-    Batch,
-    Outcome,
-    render_batch,
-    rendered_names,
-    write_image,
-)
-from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.probe import check_positions
+from featviz.apps.shared.activations.cache_key import cache_key
+from featviz.apps.shared.arguments.probe import check_positions
+from featviz.apps.shared.rendering.backends import render_batch
+from featviz.apps.shared.rendering.batch import Batch, Outcome
+from featviz.apps.shared.rendering.stored_images import IMAGES_FOLDER, THUMBNAILS_FOLDER, rendered_names, write_image
 from featviz.io import Store, encode, open_image
 from featviz.objectives import Objective
 

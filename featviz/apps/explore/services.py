@@ -17,7 +17,7 @@ from featviz.apps.explore.requests import RequestError
 from featviz.apps.explore.units import Units
 from featviz.apps.explore.uploads import Uploads
 from featviz.apps.explore.worker import Job, Worker
-from featviz.apps.shared.batches import image_file
+from featviz.apps.shared.rendering.stored_images import image_file
 from featviz.errors import AddressError, FeatvizError, first_line, kind_and_line
 from featviz.interfaces import Size
 from featviz.io import Store

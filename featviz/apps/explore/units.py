@@ -14,10 +14,10 @@ from featviz.apps.explore.events import Hub
 from featviz.apps.explore.requests import COMPARED, RequestError
 from featviz.apps.explore.worker import VISIBLE, Job, Worker
 from featviz.apps.gallery.crops import write_crops
-from featviz.apps.shared.classes import class_title
-from featviz.apps.shared.connections import Connections
-from featviz.apps.shared.diverse import diverse_objective
-from featviz.apps.shared.unit_lookup import objective_of
+from featviz.apps.shared.arguments.classes import class_title
+from featviz.apps.shared.arguments.unit_lookup import objective_of
+from featviz.apps.shared.operations.connections import Connections
+from featviz.apps.shared.rendering.diverse import diverse_objective
 from featviz.errors import AddressError, FeatvizError, first_line
 from featviz.io import Store
 from featviz.network import OUTPUT

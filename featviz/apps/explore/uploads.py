@@ -14,8 +14,8 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.explore.requests import IDS, RequestError
-from featviz.apps.shared.input_images import as_images
-from featviz.apps.shared.predictions import predict
+from featviz.apps.shared.arguments.input_images import as_images
+from featviz.apps.shared.judging.predictions import predict
 from featviz.errors import FeatvizError
 from featviz.interfaces import Size
 from featviz.io import Store, decode_image, encode, middle, open_image, read_image, resize, to_bytes

@@ -11,8 +11,8 @@ import torch
 
 import featviz as fv
 from featviz.apps.gallery.page import Photograph
-from featviz.apps.shared.input_pictures import encode_input
-from featviz.apps.shared.photographs import read_whole
+from featviz.apps.shared.pages.input_pictures import encode_input
+from featviz.apps.shared.pages.photographs import read_whole
 from featviz.io import Store
 from featviz.io.plots import BARE_RATIO, BARE_ROWS
 

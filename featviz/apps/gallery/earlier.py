@@ -11,7 +11,7 @@ from typing import Any
 
 import featviz as fv
 from featviz.apps.gallery.page import Card, Photograph, make_card
-from featviz.apps.shared.album import RenderedImages
+from featviz.apps.shared.rendering.album import RenderedImages
 
 FOLDER = "cards"
 """Folder of the notes."""

@@ -15,15 +15,16 @@ from featviz.apps.gallery.matching import PROBABILITY, Matching, add_copies_to_p
 from featviz.apps.gallery.page import Page, Photograph, make_card
 from featviz.apps.judge.judge import VERDICTS
 from featviz.apps.match import BATCH_NORM, MATCH_WEIGHT, Nearest
-from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend, image_file
-from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.classes import class_title, find_classes, network_title, unique_name
-from featviz.apps.shared.diverse import diverse_objective
-from featviz.apps.shared.input_pictures import encode_input
-from featviz.apps.shared.judge_classes import check_judge, class_indices
-from featviz.apps.shared.page import pluralize
-from featviz.apps.shared.photographs import photographs_of_classes
+from featviz.apps.shared.activations.cache_key import cache_key
+from featviz.apps.shared.arguments.classes import class_title, find_classes, network_title, unique_name
+from featviz.apps.shared.judging.judge_classes import check_judge, class_indices
+from featviz.apps.shared.pages.input_pictures import encode_input
+from featviz.apps.shared.pages.page import pluralize
+from featviz.apps.shared.pages.photographs import photographs_of_classes
+from featviz.apps.shared.rendering.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
+from featviz.apps.shared.rendering.backends import Backend
+from featviz.apps.shared.rendering.diverse import diverse_objective
+from featviz.apps.shared.rendering.stored_images import image_file
 from featviz.engine import entry_point
 from featviz.engine.shorthand import as_param
 from featviz.errors import warn

@@ -10,8 +10,8 @@ import torch
 
 import featviz as fv
 from featviz.apps.match import BATCH_NORM, Matched, Nearest, match_units, nearest_photographs
-from featviz.apps.shared.album import Album, Pages, RenderedImages
-from featviz.apps.shared.batches import image_file
+from featviz.apps.shared.rendering.album import Album, Pages, RenderedImages
+from featviz.apps.shared.rendering.stored_images import image_file
 from featviz.io import open_image, pillow_pixels
 from featviz.objectives import Objective
 

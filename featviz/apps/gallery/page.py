@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 
 import featviz as fv
 from featviz.apps.gallery.search import Search
-from featviz.apps.shared.album import RenderedImages
-from featviz.apps.shared.batches import image_file, thumbnail_file
-from featviz.apps.shared.page import embed_json, render_template
+from featviz.apps.shared.pages.page import embed_json, render_template
+from featviz.apps.shared.rendering.album import RenderedImages
+from featviz.apps.shared.rendering.stored_images import image_file, thumbnail_file
 from featviz.apps.units.summary import Summary
 from featviz.interfaces import show_size
 from featviz.io import Store, is_file, read_report

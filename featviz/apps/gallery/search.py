@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from featviz.apps.shared.page import compress
-from featviz.apps.shared.text import printable
+from featviz.apps.shared.pages.page import compress
+from featviz.apps.shared.pages.text import printable
 from featviz.apps.units.responses import Responses
 from featviz.apps.units.statistics import percentiles
 

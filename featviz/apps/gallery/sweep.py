@@ -16,13 +16,14 @@ from featviz.apps.gallery.matching import NEGATIVE, Matching, add_copies_to_page
 from featviz.apps.gallery.page import Card, Page, Photograph, card_image, make_card
 from featviz.apps.gallery.search import Search, make_search
 from featviz.apps.match import BATCH_NORM, MATCH_WEIGHT, Nearest
-from featviz.apps.shared.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
-from featviz.apps.shared.batches import Backend, rendered_names
-from featviz.apps.shared.classes import class_title, network_title
-from featviz.apps.shared.diverse import diverse_objective
-from featviz.apps.shared.page import MAX_SLUG, pluralize
-from featviz.apps.shared.probe import check_channels, in_network_order
-from featviz.apps.shared.unit_lookup import objective_of
+from featviz.apps.shared.arguments.classes import class_title, network_title
+from featviz.apps.shared.arguments.probe import check_channels, in_network_order
+from featviz.apps.shared.arguments.unit_lookup import objective_of
+from featviz.apps.shared.pages.page import MAX_SLUG, pluralize
+from featviz.apps.shared.rendering.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
+from featviz.apps.shared.rendering.backends import Backend
+from featviz.apps.shared.rendering.diverse import diverse_objective
+from featviz.apps.shared.rendering.stored_images import rendered_names
 from featviz.apps.units.labels import read_rows
 from featviz.apps.units.responses import Responses, read_responses
 from featviz.apps.units.summary import Summary, labels_of, summaries

@@ -18,10 +18,10 @@ from featviz.apps.judge.subjects import Judgeable, Subject, load_subjects, subje
 from featviz.apps.judge.trust import trusts
 from featviz.apps.judge.verdicts import Judgement, Verdict
 from featviz.apps.replay import OF_NETWORK, check_weights, load_recipe_network, with_recipe_dictionaries
-from featviz.apps.shared.judge_classes import check_judge, class_indices
-from featviz.apps.shared.judge_crops import crops
-from featviz.apps.shared.predictions import predict
-from featviz.apps.shared.targets import Target
+from featviz.apps.shared.arguments.targets import Target
+from featviz.apps.shared.judging.judge_classes import check_judge, class_indices
+from featviz.apps.shared.judging.judge_crops import crops
+from featviz.apps.shared.judging.predictions import predict
 from featviz.checks import check_flag
 from featviz.engine import check_network_or_name, entry_point
 from featviz.param.spectrum import slope

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.ranks import ranks
+from featviz.apps.shared.activations.ranks import ranks
 from featviz.interfaces import ObjectiveLike
 from featviz.network import CODES
 

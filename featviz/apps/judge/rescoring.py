@@ -13,8 +13,8 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.judge.subjects import Subject
-from featviz.apps.shared.image_batches import image_batches
-from featviz.apps.shared.judge_crops import resize_to_cover
+from featviz.apps.shared.activations.image_batches import image_batches
+from featviz.apps.shared.judging.judge_crops import resize_to_cover
 from featviz.engine import Robustness
 from featviz.interfaces import Size
 from featviz.io import resize

@@ -16,8 +16,8 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.replay import names_with
-from featviz.apps.shared.batches import IMAGES_FOLDER
-from featviz.apps.shared.targets import Target, as_targets
+from featviz.apps.shared.arguments.targets import Target, as_targets
+from featviz.apps.shared.rendering.stored_images import IMAGES_FOLDER
 from featviz.engine import parse_repr
 from featviz.errors import shown
 from featviz.interfaces import ObjectiveLike, Size, Transforms, param_traits_of, traits_of

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.main_blocks import block_at
+from featviz.apps.shared.arguments.main_blocks import block_at
 from featviz.engine import entry_point
 from featviz.io import read_photograph, resize
 

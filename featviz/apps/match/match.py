@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.classes import as_class
-from featviz.apps.shared.image_batches import SkippedFiles, image_batches
-from featviz.apps.shared.main_blocks import block_at
-from featviz.apps.shared.probe import noise
+from featviz.apps.shared.activations.image_batches import SkippedFiles, image_batches
+from featviz.apps.shared.arguments.classes import as_class
+from featviz.apps.shared.arguments.main_blocks import block_at
+from featviz.apps.shared.arguments.probe import noise
 from featviz.checks import check_number
 from featviz.engine import check_path_or_none, entry_point
 from featviz.errors import plain_spelling, warn

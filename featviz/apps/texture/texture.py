@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.input_pictures import encode_webp
-from featviz.apps.shared.page import base64, render_template
+from featviz.apps.shared.pages.input_pictures import encode_webp
+from featviz.apps.shared.pages.page import base64, render_template
 from featviz.checks import check_number
 from featviz.engine import entry_point
 from featviz.interfaces import ProgressSource, Transforms

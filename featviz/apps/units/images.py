@@ -13,7 +13,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.embeddings.direction import direction_objective
-from featviz.apps.shared.diverse import diverse_objective
+from featviz.apps.shared.rendering.diverse import diverse_objective
 from featviz.apps.units.responses import Responses
 from featviz.apps.units.summary import Facet, Summary
 from featviz.errors import first_line

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.classes import class_title
+from featviz.apps.shared.arguments.classes import class_title
 
 MIN_PHOTOGRAPHS = 2
 """Smallest number of photographs with a label, and without it."""

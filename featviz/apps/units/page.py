@@ -10,10 +10,10 @@ import torch
 
 import featviz as fv
 from featviz.apps.examples.examples import Place
-from featviz.apps.shared.input_pictures import encode_webp
-from featviz.apps.shared.page import base64, pluralize, render_template
-from featviz.apps.shared.photographs import WHOLE_SIDE
-from featviz.apps.shared.text import printable
+from featviz.apps.shared.pages.input_pictures import encode_webp
+from featviz.apps.shared.pages.page import base64, pluralize, render_template
+from featviz.apps.shared.pages.photographs import WHOLE_SIDE
+from featviz.apps.shared.pages.text import printable
 from featviz.apps.units.images import UnitImage, facet_note
 from featviz.apps.units.unit import UnitCard
 from featviz.errors import first_line

@@ -14,10 +14,10 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.examples.examples import Examples
 from featviz.apps.examples.scan import BATCH, Ranking, Scan, scan_of, strongest, tensors_of
-from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.embedding import last_layer, pool, uses_class_token
-from featviz.apps.shared.finite import check_finite
-from featviz.apps.shared.image_batches import ImageBatch, SkippedFiles, folder_fingerprint, image_batches
+from featviz.apps.shared.activations.cache_key import cache_key
+from featviz.apps.shared.activations.embedding import last_layer, pool, uses_class_token
+from featviz.apps.shared.activations.finite import check_finite
+from featviz.apps.shared.activations.image_batches import ImageBatch, SkippedFiles, folder_fingerprint, image_batches
 from featviz.io import cache_folder, read_photograph, write_cached
 from featviz.network import OUTPUT
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import featviz as fv
-from featviz.apps.shared.ranks import ranks
+from featviz.apps.shared.activations.ranks import ranks
 from featviz.apps.units.labels import Labels, find_labels, read_labels
 from featviz.apps.units.names import Name, unit_names
 from featviz.apps.units.responses import Responses

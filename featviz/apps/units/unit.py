@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import featviz as fv
-from featviz.apps.shared.classes import class_title, network_title
-from featviz.apps.shared.unit_lookup import objective_of, unit_of
+from featviz.apps.shared.arguments.classes import class_title, network_title
+from featviz.apps.shared.arguments.unit_lookup import objective_of, unit_of
 from featviz.apps.units.images import UnitImage, unit_images
 from featviz.apps.units.labels import Labels, read_rows
 from featviz.apps.units.responses import Responses, read_responses

@@ -23,7 +23,7 @@ from featviz.apps.explore.photographs import Photographs
 from featviz.apps.explore.requests import PARAMS, TRANSFORMS, RequestError, read_objective
 from featviz.apps.explore.uploads import Uploads
 from featviz.apps.explore.worker import DRAFT, LIVE, MAX_JOBS, OFF_SCREEN, VISIBLE, Job, QueueFullError, Worker
-from featviz.apps.shared.connections import Connections
+from featviz.apps.shared.operations.connections import Connections
 from featviz.engine import parse_value
 from featviz.io import Store, encode
 

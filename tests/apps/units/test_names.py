@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from featviz.apps.shared.ranks import ranks
+from featviz.apps.shared.activations.ranks import ranks
 from featviz.apps.units import names as names_module
 from featviz.apps.units.labels import Labels
 from featviz.apps.units.names import MIN_GAIN, MIN_NOT_GAIN, unit_names

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featviz.apps.shared.ranks import ranks
+from featviz.apps.shared.activations.ranks import ranks
 from featviz.apps.units import statistics
 
 LEVELS = st.lists(st.integers(0, 4), min_size=4, max_size=9)

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 import featviz as fv
 from featviz.apps.explain.request import AttributionRequest
-from featviz.apps.shared.attention_functions import (
+from featviz.apps.shared.operations.attention_functions import (
     SOFTMAXES,
     fused_weights,
     mixed_values,

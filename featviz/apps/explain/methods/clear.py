@@ -12,7 +12,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.explain.methods.cams import gradient_layer, maps_and_gradients
 from featviz.apps.explain.request import AttributionMap, AttributionRequest, LayerMethod
-from featviz.apps.shared.classes import class_title
+from featviz.apps.shared.arguments.classes import class_title
 from featviz.checks import check_number
 from featviz.network import OUTPUT
 

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from featviz.apps.explain.methods.lrp.relevance import FunctionCall, Rule, Share
 from featviz.apps.explain.methods.lrp.weighted import Weighted, WeightedRules, biased, folded, source
-from featviz.apps.shared.torch_functions import PRODUCTS, QUOTIENTS, functions_named
+from featviz.apps.shared.operations.torch_functions import PRODUCTS, QUOTIENTS, functions_named
 from featviz.network.dictionaries import above_limit
 
 MIN_MAGNITUDE = 1e-6

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featviz.apps.explain.methods.lrp.relevance import FunctionCall
-from featviz.apps.shared.attention_functions import multi_head_attention
-from featviz.apps.shared.torch_functions import functions_named
+from featviz.apps.shared.operations.attention_functions import multi_head_attention
+from featviz.apps.shared.operations.torch_functions import functions_named
 from featviz.errors import SettingError
 
 Cell = Callable[[Tensor, tuple[Tensor, ...], Tensor, Tensor | None], tuple[Tensor, ...]]

@@ -22,9 +22,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from featviz.apps.explain.methods.lrp.catalogue import MATRIX_PRODUCTS, signal_of
 from featviz.apps.explain.methods.lrp.compositions import COMPOSED
 from featviz.apps.explain.methods.lrp.relevance import FunctionCall
-from featviz.apps.shared.attention_functions import fused_weights, mixed_values
-from featviz.apps.shared.normalisations import NORMALISATIONS
-from featviz.apps.shared.torch_functions import PRODUCTS, QUOTIENTS, functions_named
+from featviz.apps.shared.operations.attention_functions import fused_weights, mixed_values
+from featviz.apps.shared.operations.normalisations import NORMALISATIONS
+from featviz.apps.shared.operations.torch_functions import PRODUCTS, QUOTIENTS, functions_named
 
 MIN_INPUT = 1e-6
 """Magnitude to which the input of an activation function is raised before the output is divided by it."""

@@ -9,7 +9,7 @@ from featviz.apps.circuits.ablate import ablate, falls
 from featviz.apps.circuits.contributions import contributions
 from featviz.apps.circuits.expand import SKIP, expand, nearest_source
 from featviz.apps.circuits.linearise import linearised
-from featviz.apps.shared.connections import Connections
+from featviz.apps.shared.operations.connections import Connections
 
 HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import featviz as fv
 
-APPS = Path(__file__).parents[1]
+APPS = Path(__file__).parents[2]
 COMPRESSION = 6
 """Level of zlib for the data of a page. 9 takes three times as long and saves 1 %."""
 MAX_SLUG = 200
@@ -27,7 +27,7 @@ def render_template(template: str, data: Any, **names: Any) -> str:
     """Fill the template of a page, and forbid it to run any script but its own or to load anything but images.
 
     Args:
-        template: Its file below `featviz/apps`, such as `"atlas/page.html"`. It extends `shared/page.html`.
+        template: Its file below `featviz/apps`, such as `"atlas/page.html"`. It extends `shared/pages/page.html`.
         data: What the script of the page reads, as JSON.
         names: Further variables of the template.
 

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable
 from pathlib import Path
 
-from featviz.apps.shared.probe import probe
+from featviz.apps.shared.arguments.probe import probe
 from featviz.network import OUTPUT, Network
 from featviz.objectives.address import whole_number
 

@@ -9,7 +9,7 @@ import pytest
 from featviz.apps.diff.page import PageFacts
 from featviz.apps.gallery.page import Page
 from featviz.apps.gallery.search import Search
-from featviz.apps.shared.page import APPS, render_template
+from featviz.apps.shared.pages.page import APPS, render_template
 from featviz.apps.units.summary import Summary
 
 VARIABLES = {
@@ -49,7 +49,7 @@ VARIABLES = {
         "facets": "",
     },
 }
-TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/*.html") if file.parent.name != "shared")
+TEMPLATES = sorted(str(file.relative_to(APPS)) for file in APPS.glob("*/*.html"))
 
 
 class Inline(HTMLParser):
@@ -92,3 +92,12 @@ def test_the_policy_allows_each_inline_script_and_style_by_its_hash(template):
         assert rules[f"{tag}-src"] == [
             f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts
         ]
+
+
+def test_a_page_escapes_names_and_its_data_cannot_close_the_script():
+    bad = "</script><script>alert(1)</script>"
+    page = render_template("blocks/page.html", {"name": bad}, title=f"{bad} & more")
+    assert "<script>alert" not in page
+    assert "<title>&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; &amp; more</title>" in page
+    assert r'{"name": "\u003c/script>\u003cscript>alert(1)\u003c/script>"}' in page
+    assert f"featviz {fv.__version__}" in page

@@ -80,7 +80,7 @@ def test_every_method_applies_or_gives_the_reason(name, model, motifnet, motifvi
     assert state(network) == before
 
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
+GUIDE = (Path(__file__).parents[3] / "docs" / "explain.md").read_text()
 
 
 def test_the_guide_lists_every_method():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.classes import class_index
+from featviz.apps.shared.arguments.classes import class_index
 from featviz.network import OUTPUT
 
 

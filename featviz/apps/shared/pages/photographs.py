@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import featviz as fv
-from featviz.apps.shared.inputs import inputs_in, read_input
+from featviz.apps.shared.arguments.inputs import inputs_in, read_input
 from featviz.io import read_whole_photograph
 from featviz.network import InputSpec
 

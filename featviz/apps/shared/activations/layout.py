@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import featviz as fv
-from featviz.apps.shared.ranks import ranks
+from featviz.apps.shared.activations.ranks import ranks
 
 METHODS = ("umap", "pca", "tsne")
 FITTED = 10_000

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from featviz.apps.shared.classes import class_index
-from featviz.apps.shared.probe import check_channels
-from featviz.apps.shared.targets import Target, as_target
+from featviz.apps.shared.arguments.classes import class_index
+from featviz.apps.shared.arguments.probe import check_channels
+from featviz.apps.shared.arguments.targets import Target, as_target
 from featviz.errors import SettingError, shown
 from featviz.network import OUTPUT, Network
 from featviz.objectives import Channel, Logit

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.apps.shared.inputs import as_data
+from featviz.apps.shared.arguments.inputs import as_data
 from featviz.io import GivenImage, load_given_images, middle
 from featviz.network import Network
 

@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image, ImageOps
 
 import featviz as fv
-from featviz.apps.shared.album import Album
-from featviz.apps.shared.batches import ICONS_FOLDER, icon_file, thumbnail_file
+from featviz.apps.shared.rendering.album import Album
+from featviz.apps.shared.rendering.stored_images import ICONS_FOLDER, icon_file, thumbnail_file
 from featviz.engine.shorthand import as_param
 from featviz.interfaces import Param
 from featviz.io import Store, open_image

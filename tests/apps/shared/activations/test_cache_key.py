@@ -8,8 +8,8 @@ import toys
 from sample_dictionaries import dictionary
 
 import featviz as fv
-from featviz.apps.shared.cache_key import cache_key
-from featviz.apps.shared.finite import check_finite
+from featviz.apps.shared.activations.cache_key import cache_key
+from featviz.apps.shared.activations.finite import check_finite
 
 
 def test_a_key_depends_on_everything_that_decides_the_result():

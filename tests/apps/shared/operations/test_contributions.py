@@ -7,7 +7,7 @@ from motifs.draw import draw
 from torch import nn
 
 import featviz as fv
-from featviz.apps.shared.contributions import (
+from featviz.apps.shared.operations.contributions import (
     ablation_effects,
     cell_contributions,
     integrated_gradients,

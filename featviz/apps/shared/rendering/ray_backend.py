@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import featviz as fv
-from featviz.apps.shared.batches import Batch, Outcome, render_batch
+from featviz.apps.shared.rendering.backends import render_batch
+from featviz.apps.shared.rendering.batch import Batch, Outcome
 from featviz.errors import first_line
 from featviz.io import Store
 

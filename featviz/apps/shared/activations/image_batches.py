@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.apps.shared.inputs import inputs_in, read_input
+from featviz.apps.shared.arguments.inputs import inputs_in, read_input
 from featviz.errors import FeatvizError, OutputError, warn
 from featviz.interfaces import Size
 from featviz.io import images_in, read_photograph

@@ -22,8 +22,10 @@ from PIL import Image
 
 import featviz as fv
 from featviz.apps.judge.judge import VERDICTS
-from featviz.apps.shared import batches
-from featviz.apps.shared.photographs import photographs_of_classes
+from featviz.apps.shared.pages.photographs import photographs_of_classes
+from featviz.apps.shared.rendering import backends
+from featviz.apps.shared.rendering.batch import Batch
+from featviz.apps.shared.rendering.stored_images import image_file
 from featviz.cli import main
 from featviz.io import Store, read_report
 from featviz.network import InputSpec
@@ -62,8 +64,8 @@ def test_image_of_gallery_replays_byte_equal(motifnet, tmp_path):
 
 def test_existing_images_are_not_rendered_again(motifnet, tmp_path, monkeypatch):
     rendered = []
-    render_batch = batches.render_batch
-    monkeypatch.setattr(batches, "render_batch", lambda *args: rendered.extend(args[1].names) or render_batch(*args))
+    render_batch = backends.render_batch
+    monkeypatch.setattr(backends, "render_batch", lambda *args: rendered.extend(args[1].names) or render_batch(*args))
     for classes, more in ((["spiral", "star"], 2), (["spiral", "star"], 0), (["moon", "star", "spiral"], 1)):
         rendered.clear()
         assert fv.gallery(motifnet, tmp_path, classes=classes, steps=STEPS).count == len(classes)
@@ -360,7 +362,7 @@ def test_pages_are_written_when_a_sweep_is_interrupted_before_its_first_image(mo
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("featviz.apps.shared.batches.render_batch", interrupt)
+    monkeypatch.setattr("featviz.apps.shared.rendering.backends.render_batch", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fv.sweep(motifnet, tmp_path, "stage1", channels=[0, 1], size=32, steps=STEPS)
     assert "not rendered yet" in (tmp_path / "index.html").read_text()
@@ -392,11 +394,9 @@ def test_dead_unit_is_reported(tmp_path, monkeypatch):
     problem = "no gradient reaches the image"
     rendering = fv.render(net, ["conv2:0", "conv2:1"], seed=[0, 0], steps=1)
     object.__setattr__(rendering, "problems", {1: problem})
-    batch = batches.Batch.of(
-        net, [fv.objectives.Channel("conv2", k) for k in range(2)], [0, 0], Store(tmp_path), steps=1
-    )
+    batch = Batch.of(net, [fv.objectives.Channel("conv2", k) for k in range(2)], [0, 0], Store(tmp_path), steps=1)
     monkeypatch.setattr(fv, "render", lambda *_, **__: rendering)
-    outcomes = batches.render_batch(net, batch, Store(tmp_path))
+    outcomes = backends.render_batch(net, batch, Store(tmp_path))
     assert [outcome.problem for outcome in outcomes] == ["", problem]
     assert [file.stem for file in rendered_files(tmp_path)] == [batch.names[0]]
 
@@ -503,17 +503,17 @@ def test_files_are_written_while_the_next_batch_renders(motifnet, tmp_path, monk
     store, rendered = Store(tmp_path), []
     settings = {"steps": 1, "param": fv.param.Image(16)}
     objectives = [fv.objectives.Channel("stage1", i) for i in range(20)]
-    batch = batches.Batch.of(motifnet, objectives, range(20), store, **settings)
-    render_batch = batches.render_batch
-    monkeypatch.setattr(batches, "render_batch", lambda *args: rendered.append(len(args[1])) or render_batch(*args))
+    batch = Batch.of(motifnet, objectives, range(20), store, **settings)
+    render_batch = backends.render_batch
+    monkeypatch.setattr(backends, "render_batch", lambda *args: rendered.append(len(args[1])) or render_batch(*args))
     if fails:
         monkeypatch.setattr(store, "write", lambda *_: (_ for _ in ()).throw(fv.OutputError("the disk is full")))
         with pytest.raises(fv.OutputError, match="the disk is full"):
-            list(batches.run_overlapped(motifnet, batch.without(set()), store))
+            list(backends.run_overlapped(motifnet, batch.without(set()), store))
         return
     seen = []
-    for outcome in batches.run_overlapped(motifnet, batch.without(set()), store):
-        assert (tmp_path / batches.image_file(outcome.name)).exists() and not outcome.problem
+    for outcome in backends.run_overlapped(motifnet, batch.without(set()), store):
+        assert (tmp_path / image_file(outcome.name)).exists() and not outcome.problem
         seen.append((outcome.name, sum(rendered)))
     assert [name for name, _ in seen] == list(batch.names)
     assert [count for _, count in seen] == [16] * 8 + [20] * 12  # each batch is yielded after the next has rendered

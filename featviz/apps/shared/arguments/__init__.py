@@ -1,0 +1,1 @@
+"""Arguments that several apps take: images, targets, classes, units, layers and output folders."""

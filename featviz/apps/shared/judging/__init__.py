@@ -1,0 +1,1 @@
+"""Class probabilities that a network gives to images."""

@@ -1,0 +1,1 @@
+"""Pages without a server, and the pictures and texts on them."""
