@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from featviz.errors import SettingError, shown
+from featviz.errors import SettingError, pluralize, shown
 from featviz.interfaces import Position, Size, as_position, as_size, show_size
 
 MAX_NUMBER = 1e15
@@ -176,14 +176,20 @@ def check_seed(seed: Any) -> None:
         raise SettingError(f"seed must be in [0, 2**32), got {seed}")
 
 
-def check_axes(size: Size, axes: int) -> None:
-    """Check that a size has one number for each axis of the images.
+def check_axes(size: Size, axes: int, source: str = "the images", name: str = "size") -> None:
+    """Check that a size has one number for each axis of what it is for.
+
+    Args:
+        size: The size.
+        axes: Number of axes.
+        source: What has these axes, for the message.
+        name: Name of the argument, for the message.
 
     Raises:
-        SettingError: `size` has more or fewer.
+        SettingError: `size` has more or fewer numbers.
     """
     if len(size) != axes:
-        raise SettingError(f"size must have {axes} number(s), as the images, got {size}")
+        raise SettingError(f"{name} must have {pluralize(axes, 'number')}, as {source}, got {size}")
 
 
 def is_made(value: Any, *kinds: type) -> bool:

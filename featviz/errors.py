@@ -148,6 +148,15 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN and "\n" not in text else type(value).__name__
 
 
+def pluralize(count: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural.
+
+    >>> pluralize(1, "layer"), pluralize(2, "layer")
+    ('1 layer', '2 layers')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def caret(text: str, column: int) -> str:
     """Return the text and a caret below one of its columns, as two indented lines.
 

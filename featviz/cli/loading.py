@@ -56,7 +56,7 @@ def load_network(
         WeightsError: The weights cannot be read, downloaded or loaded into the model.
         SettingError: An option is out of its range.
     """
-    from featviz.checks import check_size
+    from featviz.checks import check_axes, check_size
     from featviz.interfaces import as_size
 
     given, is_own = read_size(input_size), ":" in model  # a module of the user may have no size of its own
@@ -79,8 +79,7 @@ def load_network(
     size = network.size if given is None else as_size(given, len(network.size))
     if size != network.size:
         check_size("input_size", size)
-        if len(size) != len(network.size):
-            raise fv.SettingError(f"input_size must have {len(network.size)} number(s) for {model}, got {size}")
+        check_axes(size, len(network.size), f"the input {network.size} of {model}", "input_size")
         if not accept_any_size:
             network.check_size(size)
         network = network.with_input(size=size)

@@ -168,7 +168,7 @@ def _check_accepted(entry: EntryPoint, network: Network) -> None:
     if network.given_per_image and not entry.per_image:
         own = ", ".join(network.given_per_image)
         raise SettingError(
-            f"{network.label} has the input(s) {own} per image, and {entry.name} needs them for all images; give one "
+            f"{network.label} has inputs per image ({own}), and {entry.name} needs them for all images; give one "
             "row with net.with_given(...)"
         )
 

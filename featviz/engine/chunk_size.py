@@ -11,7 +11,7 @@ import torch
 
 from featviz.engine.job import Job
 from featviz.engine.memory import PEAK_RATIO, free_bytes, saved_bytes
-from featviz.errors import RenderError
+from featviz.errors import RenderError, pluralize
 from featviz.interfaces import show_size
 from featviz.network import Forward, Network
 from featviz.network.execution import format_bytes, parse_bytes
@@ -101,8 +101,8 @@ def _check_views_fit(job: Job, forward: Forward, group: slice) -> None:
     free = free_bytes(job.network.device)
     if least > free:
         raise RenderError(
-            f"out of memory: {count} image(s) seen at {show_size(whole)} px take over {format_bytes(least)}, and "
-            f"{format_bytes(free)} are free; give a smaller size, or --tile"
+            f"out of memory: {pluralize(count, 'image')} seen at {show_size(whole)} px take over "
+            f"{format_bytes(least)}, and {format_bytes(free)} are free; give a smaller size, or --tile"
         )
 
 

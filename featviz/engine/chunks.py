@@ -18,7 +18,7 @@ from featviz.engine.job import Job
 from featviz.engine.monitor import BLOCKED, NOT_DIFFERENTIABLE, Gradients, check_differentiable
 from featviz.engine.tiles import Tile
 from featviz.engine.view import View
-from featviz.errors import RenderError
+from featviz.errors import RenderError, pluralize
 from featviz.interfaces import Leaves, show_size
 from featviz.network import Forward
 from featviz.network.activations import MoveMasks
@@ -102,7 +102,7 @@ class Chunks:
             chunk.draws.restart()  # the smaller chunks get the same random draws
             smaller = self._split(chunk, max(1, len(chunk) // 2))
             if len(smaller) == 1:
-                several = f"{len(chunk)} image(s) of {show_size(self._job.size)} px"
+                several = f"{pluralize(len(chunk), 'image')} of {show_size(self._job.size)} px"
                 raise RenderError(f"out of memory with {several}; give a smaller size, or --tile")
             log.warning("out of memory with %d images at a time; retrying with %d", len(chunk), len(smaller[0]))
             self._all[i : i + 1] = smaller

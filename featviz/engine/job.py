@@ -17,13 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.checks import check_axes
 from featviz.engine.autotune import autotune
 from featviz.engine.memory import check_fits
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
 from featviz.engine.scoring import bind, checked_scores
 from featviz.engine.shorthand import transform_tuple
 from featviz.engine.view import View, size_of
-from featviz.errors import ModelError, RenderError, SettingError, shown
+from featviz.errors import ModelError, RenderError, SettingError, pluralize, shown
 from featviz.interfaces import (
     Geometric,
     Leaves,
@@ -327,8 +328,8 @@ def _check_given(network: Network, count: int) -> None:
     """
     if network.given_count not in (None, count):
         raise SettingError(
-            f"{network.label} has inputs per image, for {network.given_count} image(s), and {count} are rendered; "
-            f"give batch={network.given_count} or as many objectives, or other inputs with net.with_given(...)"
+            f"{network.label} has inputs per image, for {pluralize(network.given_count, 'image')}, and {count} are "
+            f"rendered; give batch={network.given_count}, as many objectives, or other inputs with net.with_given(...)"
         )
 
 
@@ -361,9 +362,7 @@ def _size(param: Param, network: Network, start_images: Tensor | None) -> Size:
         SettingError: The size has another number of axes than the network's input.
     """
     size = param.size or (network.size if start_images is None else size_of(start_images))
-    if len(size) != len(network.size):
-        axes, own = len(network.size), network.size
-        raise SettingError(f"size must have {axes} number(s), as the input {own} of {network.label}, got {size}")
+    check_axes(size, len(network.size), f"the input {network.size} of {network.label}")
     return size
 
 
@@ -424,8 +423,8 @@ def _check_leaves(leaves: object, param: Param, count: int) -> None:
         if not is_tensor or not (shared or leaf.shape[:1] == (count,)):
             got = f"{leaf.dtype} {tuple(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaves).__name__
             raise SettingError(
-                f"{param} must start with a list of float32 or float64 tensors, with a row for each of {count} "
-                f"image(s), got {got}"
+                f"{param} must start with a list of float32 or float64 tensors, with a row for each of "
+                f"{pluralize(count, 'image')}, got {got}"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featviz.checks import check_axes
 from featviz.engine.shorthand import as_param, as_transforms, transform_tuple
 from featviz.errors import SettingError
 from featviz.interfaces import (
@@ -167,9 +168,7 @@ def _shape(name: str, param: Param, spec: InputSpec) -> tuple[int, ...]:
         SettingError: The param has another number of axes than the input.
     """
     size = param.size or spec.size
-    if len(size) != len(spec.size):
-        axes = len(spec.size)
-        raise SettingError(f"size of {name!r} must have {axes} number(s), as the input {spec.size}, got {size}")
+    check_axes(size, len(spec.size), f"the input {spec.size}", f"size of {name!r}")
     return (spec.channels, *size)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from featviz.errors import ModelError
+from featviz.errors import ModelError, pluralize
 from featviz.network.inputs.input_spec import InputSpec
 
 INTEGER_PACKAGES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
@@ -78,9 +78,10 @@ def raise_known_failure(module: nn.Module, spec: InputSpec, label: str, error: E
             f"{type(first).__name__}, which reads {axes}; give e.g. size={example}"
         ) from error
     if isinstance(error, RuntimeError) and "channels" in str(error) and first and first.in_channels != spec.channels:
+        reads, given = pluralize(first.in_channels, "channel"), pluralize(spec.channels, "value")  # type: ignore[arg-type]
         raise ModelError(
-            f"mean and std have {spec.channels} value(s), one per channel of an image, but the first convolution of "
-            f"{label} reads {first.in_channels} channel(s); give mean and std {first.in_channels} value(s) each"
+            f"mean and std have {given}, one per channel of an image, but the first convolution of {label} reads "
+            f"{reads}; give mean and std one value for each channel"
         ) from error
 
 

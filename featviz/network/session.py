@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from featviz.errors import SettingError
+from featviz.errors import SettingError, pluralize
 from featviz.network.activations import Activations, Layout
 from featviz.network.checkpointing import check_gradients
 from featviz.network.dictionaries.attached import codings_of
@@ -226,7 +226,7 @@ def _rows(label: str, given: int | None, count: int, rows: slice | None) -> slic
         return None
     if rows is None and count != given:
         raise SettingError(
-            f"{label} has inputs per image, for {given} image(s), and gets {count}; give as many images, or "
+            f"{label} has inputs per image, for {pluralize(given, 'image')}, and gets {count}; give as many images, or "
             "one row for all with net.with_given(...)"
         )
     return slice(0, given) if rows is None else rows

@@ -52,7 +52,7 @@ def capture_for(context: RenderContext, images: Float[Tensor, "n c *size"], laye
     """
     if context.per_image:
         raise SettingError(
-            f"the objective runs the network on an image of its own, which has no row of the input(s) "
-            f"{', '.join(context.per_image)} given per image; give one row for all with net.with_given(...)"
+            "the objective runs the network on an image of its own, for which inputs that are given per image "
+            f"({', '.join(context.per_image)}) have no row; give one row for all with net.with_given(...)"
         )
     return context.capture(images, layers)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featviz.checks import check_kind, check_number, check_size
+from featviz.checks import check_axes, check_kind, check_number, check_size
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Size, as_size, show_size
 from featviz.io import images_in, parts_of, read_samples
@@ -113,8 +113,7 @@ def _check_sizes(size: int | Size | None, channels: int | None, spec: InputSpec 
     if channels not in (None, spec.channels):
         raise SettingError(f"channels must be those of the network, {spec.channels}, got {shown(channels)}")
     sides = spec.size if size is None else check_size("size", size, len(spec.size))
-    if len(sides) != len(spec.size):
-        raise SettingError(f"size must have {len(spec.size)} number(s), as the network's input, got {sides}")
+    check_axes(sides, len(spec.size), "the network's input")
     if min(sides) < MIN_AXIS or max(sides) < MIN_SIZE:
         raise SettingError(
             f"a spectrum needs at least {MIN_AXIS} px along each axis and {MIN_SIZE} along one, got {show_size(sides)}"

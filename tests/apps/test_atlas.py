@@ -270,9 +270,7 @@ def test_atlas_is_rendered_once_and_its_path_printed(motifnet, folder, tmp_path,
 def test_scan_progress_is_reported(motifnet, folder, tmp_path):
     calls = []
     given = {"per_image": 1, "steps": STEPS, "method": "pca", "scan_progress": lambda *done: calls.append(done)}
-    with pytest.warns(
-        fv.FeatvizWarning, match=r"^skipped 1 file\(s\) in .* that cannot be used; the first: cannot read"
-    ):
+    with pytest.warns(fv.FeatvizWarning, match=r"^skipped 1 file in .* that cannot be used; the first: cannot read"):
         fv.atlas(motifnet, folder, ["stage3", "stage2"], tmp_path / "a", **given)
     assert calls == 2 * [(done, 81) for done in (16, 32, 48, 64, 81)]  # the last file cannot be read
     calls.clear()

@@ -392,7 +392,7 @@ def test_layers_with_nan_are_refused(net, photos):
 def test_files_that_cannot_be_read_are_skipped_and_do_not_count(net, tmp_path):
     folder = save(torch.rand(3, 3, 32, 32), tmp_path / "some")
     (folder / "z.png").write_text("no image")
-    warned = r"^skipped 1 file\(s\) in .* that cannot be used; the first: cannot read .*z\.png as an image"
+    warned = r"^skipped 1 file in .* that cannot be used; the first: cannot read .*z\.png as an image"
     with pytest.warns(fv.FeatvizWarning, match=warned):
         assert message(lambda: diff(net, net, folder)).startswith("diff needs at least 4 images, got 3 in ")
     save(torch.rand(5, 3, 32, 32), folder)

@@ -453,7 +453,7 @@ def test_an_own_param_must_start_with_a_row_for_each_image(net, leaves, got):
     with pytest.raises(fv.SettingError) as caught:
         fv.render(net, ["conv2:1", "conv2:2"], param=Constant(leaves), steps=1)
     assert str(caught.value).endswith(
-        f" must start with a list of float32 or float64 tensors, with a row for each of 2 image(s), got {got}"
+        f" must start with a list of float32 or float64 tensors, with a row for each of 2 images, got {got}"
     )
 
 

@@ -107,14 +107,17 @@ def test_sizes_axes_and_rates_are_options(capsys):
 BAD = [
     (["-o", "a.nii"], ".nii is for volumes; for signals end it in .png, .jpg, .jpeg, .webp, .npy or .wav"),
     (["-o", "a.mp4"], ".mp4 is for video; for signals end it in .png, .jpg, .jpeg, .webp, .npy or .wav"),
-    (["--size", "8x8"], "size must have 1 number(s), as the input (60,) of nets.py:signal, got (8, 8)"),
+    (["--size", "8x8"], "size must have 1 number, as the input (60,) of nets.py:signal, got (8, 8)"),
     (["--value-range", "1"], "a range must be the lowest and the highest value, as -1,1, got '1'"),
     (["--axes", "yx"], "axes must be x for the size (60,), got 'yx'"),
     (["--rate", "0", "-o", "a.png"], "rate must be > 0, got 0.0"),
     (["--input-size", "9999999999"], "size must be at most 16777216 px on each side, got 9999999999"),
-    (["--param", "cppn", "--at", "8x8"], "size must have 1 number(s), as the images, got (8, 8)"),
+    (["--param", "cppn", "--at", "8x8"], "size must have 1 number, as the images, got (8, 8)"),
     (["--model", "motifnet", "--input-size", "99999"], "input_size must be at most 65536 px on each side, got 99999"),
-    (["--model", "motifnet", "--input-size", "8x8x8"], "input_size must have 2 number(s) for motifnet, got (8, 8, 8)"),
+    (
+        ["--model", "motifnet", "--input-size", "8x8x8"],
+        "input_size must have 2 numbers, as the input (64, 64) of motifnet, got (8, 8, 8)",
+    ),
 ]  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_out_of_memory_with_a_single_image_raises():
     net, _ = out_of_memory_network(torch.OutOfMemoryError("full"), most=0)
     with pytest.raises(fv.RenderError) as caught:
         render(net=net)
-    assert str(caught.value) == "out of memory with 1 image(s) of 32 x 32 px; give a smaller size, or --tile"
+    assert str(caught.value) == "out of memory with 1 image of 32 x 32 px; give a smaller size, or --tile"
 
 
 def test_large_views_that_cannot_fit_are_refused_before_they_run(monkeypatch):
@@ -122,7 +122,7 @@ def test_large_views_that_cannot_fit_are_refused_before_they_run(monkeypatch):
         fv.render(net, "conv2:1", size=640, transforms=(), steps=1, execution=SINGLE)
     assert set(sizes) == {32}
     found = re.fullmatch(
-        r"out of memory: 1 image\(s\) seen at 640 x 640 px take over (\d+) MB, and 1 MB are free; give a smaller "
+        r"out of memory: 1 image seen at 640 x 640 px take over (\d+) MB, and 1 MB are free; give a smaller "
         "size, or --tile",
         str(caught.value),
     )

@@ -169,7 +169,7 @@ def test_another_number_of_images_is_told_in_one_line():
     with pytest.raises(fv.SettingError) as caught:
         fv.render(net, "logit:seen", batch=2, **QUICK)
     assert str(caught.value) == (
-        "Switched has inputs per image, for 3 image(s), and 2 are rendered; give batch=3 or as many objectives, or "
+        "Switched has inputs per image, for 3 images, and 2 are rendered; give batch=3, as many objectives, or "
         "other inputs with net.with_given(...)"
     )
     for run in (
@@ -179,7 +179,7 @@ def test_another_number_of_images_is_told_in_one_line():
         with pytest.raises(fv.SettingError) as caught:
             run()
         assert str(caught.value) == (
-            "Switched has inputs per image, for 3 image(s), and gets 2; give as many images, or one row for all with "
+            "Switched has inputs per image, for 3 images, and gets 2; give as many images, or one row for all with "
             "net.with_given(...)"
         )
 
@@ -189,7 +189,7 @@ def test_what_makes_batches_of_its_own_refuses_inputs_per_image():
     with pytest.raises(fv.SettingError) as caught:
         fv.explain(net, torch.rand(3, 16, 16), "logit:seen")
     assert str(caught.value) == (
-        "Switched has the input(s) tabular per image, and explain needs them for all images; give one row with "
+        "Switched has inputs per image (tabular), and explain needs them for all images; give one row with "
         "net.with_given(...)"
     )
     with pytest.raises(fv.SettingError) as caught:
@@ -210,8 +210,8 @@ def test_references_have_no_row_of_inputs_per_image(objective):
         with pytest.raises(fv.SettingError) as caught:
             render()
         assert str(caught.value) == (
-            "the objective runs the network on an image of its own, which has no row of the input(s) tabular given per "
-            "image; give one row for all with net.with_given(...)"
+            "the objective runs the network on an image of its own, for which inputs that are given per image "
+            "(tabular) have no row; give one row for all with net.with_given(...)"
         )
     assert fv.render(switched(), objective, **QUICK).images.shape == (1, 3, 16, 16)
 

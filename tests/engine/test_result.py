@@ -33,7 +33,7 @@ def test_cppn_images_can_be_pickled_and_drawn_at_another_size(net):
     assert second.at((10, 20)).recipe.shown == (10, 20)
     with pytest.raises(fv.SettingError, match="^size must be at least 1 px on each side, got 0 x 0$"):
         rendering.at(0)
-    with pytest.raises(fv.SettingError, match=r"^size must have 2 number\(s\), as the images, got \(8, 8, 8\)$"):
+    with pytest.raises(fv.SettingError, match=r"^size must have 2 numbers, as the images, got \(8, 8, 8\)$"):
         rendering.at((8, 8, 8))
     fixed = fv.render(net, "conv2:3", steps=0)
     with pytest.raises(

@@ -296,7 +296,7 @@ MANY = [
     ({"param": {"video": param.Pixel()}}, "no input 'video' for param; PairByName optimises image and audio"),
     ({"param": {"imag": "pixel"}}, "no input 'imag' for param; PairByName optimises image and audio"),
     ({"param": {"image": 3}}, "3 is not a param; use e.g. param.Image(size=224) or a spatial part such as param.Pixel()"),
-    ({"param": {"image": param.Image((7,))}}, "size of 'image' must have 2 number(s), as the input (24, 24), got (7,)"),
+    ({"param": {"image": param.Image((7,))}}, "size of 'image' must have 2 numbers, as the input (24, 24), got (7,)"),
     ({"param": {"image": param.Alpha()}}, "param of the input 'image' must give images of shape (1, 24, 24), got (2, 24, 24); with several inputs none can have an alpha channel"),
     ({"param": {"image": param.Image(batch=2), "audio": param.Image(batch=3)}}, "params of several inputs need the same batch, got 2 and 3; give each the same batch"),
     ({"param": {"image": param.Masked(np.ones((24, 24), np.float32))}}, "param of the input 'image' needs a start image, and several inputs start from noise; choose another param, or give values for the other inputs with net.with_given(...)"),

@@ -275,7 +275,7 @@ def test_what_is_about_pictures_says_so():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": (8, 8)}, "size must have 1 number(s), as the input (40,) of Sequential, got (8, 8)"),
+        ({"size": (8, 8)}, "size must have 1 number, as the input (40,) of Sequential, got (8, 8)"),
         ({"start": torch.rand(3, 40)}, "start must have shape (2, length) or (1, 2, length), got (3, 40)"),
         ({"transforms": transforms.Rotate(5)}, "Rotate(degrees=5) needs images with two axes or more, and signals have "
          "one; leave it out"),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import featviz as fv
+from featviz.errors import pluralize
 
 SIDE = 16
 HALF = {"size": SIDE, **toys.HALF}
@@ -162,8 +163,8 @@ def test_several_required_inputs_are_told_and_work_once_they_are_given():
 def test_another_number_of_input_channels(channels, given):
     found = failure(toys.Plain(channels), mean=(0.5,) * given, std=(0.5,) * given)
     assert found == (
-        f"mean and std have {given} value(s), one per channel of an image, but the first convolution of Plain reads "
-        f"{channels} channel(s); give mean and std {channels} value(s) each"
+        f"mean and std have {pluralize(given, 'value')}, one per channel of an image, but the first convolution of "
+        f"Plain reads {pluralize(channels, 'channel')}; give mean and std one value for each channel"
     )
 
 

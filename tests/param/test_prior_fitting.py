@@ -159,7 +159,7 @@ def test_files_that_cannot_be_used_are_skipped_with_the_reason(tmp_path):
             "network, and save them as .npy",
         ),
         (lambda: fv.fit_prior(".", network=network((4, 4, 4))), "a spectrum needs at least 4 px along each axis and 8"),
-        (lambda: fv.fit_prior(".", network=network((64,)), size=(8, 8)), "size must have 1 number(s), as the"),
+        (lambda: fv.fit_prior(".", network=network((64,)), size=(8, 8)), "size must have 1 number, as the"),
         (lambda: fv.fit_prior(".", network=network((64,)), size="big"), "size must be one side or (height, width)"),
         (lambda: fv.fit_prior(".", network="signal"), "network must be a network, got 'signal'; use fv.load(name)"),
         (lambda: fv.fit_prior(".", network=fv.load("phraselstm")), "phraselstm reads text, which has no spectrum"),

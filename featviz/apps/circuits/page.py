@@ -21,9 +21,10 @@ from featviz.apps.circuits.heads import HeadCircuits, strongest_pairs
 from featviz.apps.circuits.pictures import title_of
 from featviz.apps.circuits.walk import Unit, Wiring
 from featviz.apps.shared.arguments.classes import network_title
-from featviz.apps.shared.pages.page import MAX_SLUG, base64, pluralize, render_template
+from featviz.apps.shared.pages.page import MAX_SLUG, base64, render_template
 from featviz.apps.shared.rendering.album import RenderedImages
 from featviz.apps.shared.rendering.stored_images import image_file, thumbnail_file
+from featviz.errors import pluralize
 from featviz.io import to_bytes, unique_slug
 
 RED, BLUE = (206, 45, 28), (38, 92, 214)

@@ -11,7 +11,7 @@ from torch import Tensor
 import featviz as fv
 from featviz.apps.doctor.findings import Finding
 from featviz.apps.shared.arguments.probe import grey
-from featviz.apps.shared.pages.page import pluralize
+from featviz.errors import pluralize
 
 
 def check_gradient(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -> Iterator[Finding]:

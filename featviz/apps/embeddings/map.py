@@ -17,9 +17,10 @@ import featviz as fv
 from featviz.apps.embeddings.neighbours import MAX_NAME, neighbour_lists
 from featviz.apps.shared.activations.layout import check_method, lay_out
 from featviz.apps.shared.pages.input_pictures import encode_webp
-from featviz.apps.shared.pages.page import pluralize, render_template
+from featviz.apps.shared.pages.page import render_template
 from featviz.apps.shared.pages.text import printable
 from featviz.checks import as_whole, check_seed
+from featviz.errors import pluralize
 from featviz.io import check_output, read_photograph, write
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import Float
 
-from featviz.apps.shared.pages.page import pluralize
-from featviz.errors import OutputError
+from featviz.errors import OutputError, pluralize
 from featviz.io import is_file, is_folder
 
 CHUNK_BYTES = 1 << 23

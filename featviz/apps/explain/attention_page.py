@@ -14,7 +14,8 @@ from featviz.apps.explain.attention_flow import gradient_steps
 from featviz.apps.explain.attention_record import AttentionRecord
 from featviz.apps.explain.drawing import enlarged
 from featviz.apps.shared.pages.input_pictures import rgb
-from featviz.apps.shared.pages.page import base64, compress, pluralize, render_template
+from featviz.apps.shared.pages.page import base64, compress, render_template
+from featviz.errors import pluralize
 from featviz.io import encode
 
 THUMBNAIL = 24

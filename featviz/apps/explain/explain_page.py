@@ -15,7 +15,8 @@ from featviz.apps.explain.faithfulness import measure_faithfulness
 from featviz.apps.explain.request import Method
 from featviz.apps.explain.text import TextComparison
 from featviz.apps.shared.pages.input_pictures import plane_indices, planes_of, rgb
-from featviz.apps.shared.pages.page import base64, compress, pluralize, render_template
+from featviz.apps.shared.pages.page import base64, compress, render_template
+from featviz.errors import pluralize
 from featviz.io import draw_lines, encode
 
 CHOICES = ("layer", "head")

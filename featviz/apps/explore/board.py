@@ -13,8 +13,8 @@ import featviz as fv
 from featviz.apps.explore.requests import IDS, RequestError, read_id, read_text
 from featviz.apps.gallery.page import Card, Page, card_image
 from featviz.apps.shared.arguments.classes import network_title
-from featviz.apps.shared.pages.page import pluralize
 from featviz.apps.shared.rendering.stored_images import rendered_names
+from featviz.errors import pluralize
 from featviz.io import Store
 
 FILE = "board.json"

@@ -19,7 +19,6 @@ from featviz.apps.shared.activations.cache_key import cache_key
 from featviz.apps.shared.arguments.classes import class_title, find_classes, network_title, unique_name
 from featviz.apps.shared.judging.judge_classes import check_judge, class_indices
 from featviz.apps.shared.pages.input_pictures import encode_input
-from featviz.apps.shared.pages.page import pluralize
 from featviz.apps.shared.pages.photographs import photographs_of_classes
 from featviz.apps.shared.rendering.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.rendering.backends import Backend
@@ -27,7 +26,7 @@ from featviz.apps.shared.rendering.diverse import diverse_objective
 from featviz.apps.shared.rendering.stored_images import image_file
 from featviz.engine import entry_point
 from featviz.engine.shorthand import as_param
-from featviz.errors import warn
+from featviz.errors import pluralize, warn
 from featviz.io import Store, auto_bar, check_outside, new_store, unique_slug
 from featviz.network import OUTPUT
 

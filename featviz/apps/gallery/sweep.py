@@ -19,7 +19,7 @@ from featviz.apps.match import BATCH_NORM, MATCH_WEIGHT, Nearest
 from featviz.apps.shared.arguments.classes import class_title, network_title
 from featviz.apps.shared.arguments.probe import check_channels, in_network_order
 from featviz.apps.shared.arguments.unit_lookup import objective_of
-from featviz.apps.shared.pages.page import MAX_SLUG, pluralize
+from featviz.apps.shared.pages.page import MAX_SLUG
 from featviz.apps.shared.rendering.album import MAX_IMAGES, Album, Pages, RenderedImages, render_pages
 from featviz.apps.shared.rendering.backends import Backend
 from featviz.apps.shared.rendering.diverse import diverse_objective
@@ -28,6 +28,7 @@ from featviz.apps.units.labels import read_rows
 from featviz.apps.units.responses import Responses, read_responses
 from featviz.apps.units.summary import Summary, labels_of, summaries
 from featviz.engine import entry_point
+from featviz.errors import pluralize
 from featviz.io import Store, auto_bar, check_outside, new_store, unique_slug
 from featviz.network import OUTPUT
 

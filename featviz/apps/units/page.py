@@ -11,12 +11,12 @@ import torch
 import featviz as fv
 from featviz.apps.examples.examples import Place
 from featviz.apps.shared.pages.input_pictures import encode_webp
-from featviz.apps.shared.pages.page import base64, pluralize, render_template
+from featviz.apps.shared.pages.page import base64, render_template
 from featviz.apps.shared.pages.photographs import WHOLE_SIDE
 from featviz.apps.shared.pages.text import printable
 from featviz.apps.units.images import UnitImage, facet_note
 from featviz.apps.units.unit import UnitCard
-from featviz.errors import first_line
+from featviz.errors import first_line, pluralize
 from featviz.io import read_photograph, read_whole_photograph
 
 BINS = 40

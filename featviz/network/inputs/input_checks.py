@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from featviz.errors import SettingError, nearest, shown
+from featviz.errors import SettingError, nearest, pluralize, shown
 from featviz.network.inputs.given_inputs import Given, GivenInput, Inputs, Rows, dense_copy, map_leaves, parameters_of
 from featviz.network.inputs.input_spec import InputSpec
 
@@ -157,7 +157,7 @@ def _check_signature(module: nn.Module, tree: Any, label: str) -> None:
         if len(tree) > len(by_position) and not more:
             listed = ", ".join(by_position)
             raise SettingError(
-                f"{label}.forward takes {len(by_position)} input(s) by position ({listed}), got {len(tree)}"
+                f"{label}.forward takes {pluralize(len(by_position), 'input')} by position ({listed}), got {len(tree)}"
             )
         given = set(by_position[: len(tree)])
     elif not any(each.kind is each.VAR_KEYWORD for each in parameters.values()) and parameters:
@@ -169,7 +169,8 @@ def _check_signature(module: nn.Module, tree: Any, label: str) -> None:
     missing = [name for name, each in fixed.items() if each.default is each.empty and name not in given]
     if missing:
         raise SettingError(
-            f"{label}.forward needs the input(s) {', '.join(missing)}, not given; give each as a tensor in inputs"
+            f"inputs must have every argument of {label}.forward without a default; missing: {', '.join(missing)}; "
+            "give each as a tensor"
         )
 
 

@@ -275,10 +275,10 @@ ROWS = (
 )
 PER = fv.Given(torch.zeros(3, 2), per_image=True)
 BAD = [
-    (Positional, {"image": SPEC}, "Positional.forward needs the input(s) tabular, not given; give each as a tensor in inputs"),
-    (KeywordOnly, {"image": SPEC}, "KeywordOnly.forward needs the input(s) tabular, not given; give each as a tensor in inputs"),
-    (Positional, (SPEC,), "Positional.forward needs the input(s) tabular, not given; give each as a tensor in inputs"),
-    (Positional, (SPEC, TABULAR, TABULAR), "Positional.forward takes 2 input(s) by position (image, tabular), got 3"),
+    (Positional, {"image": SPEC}, "inputs must have every argument of Positional.forward without a default; missing: tabular; give each as a tensor"),
+    (KeywordOnly, {"image": SPEC}, "inputs must have every argument of KeywordOnly.forward without a default; missing: tabular; give each as a tensor"),
+    (Positional, (SPEC,), "inputs must have every argument of Positional.forward without a default; missing: tabular; give each as a tensor"),
+    (Positional, (SPEC, TABULAR, TABULAR), "Positional.forward takes 2 inputs by position (image, tabular), got 3"),
     (Positional, {**NAMED, "tabula": TABULAR}, "no input 'tabula' of Positional.forward, which has image, tabular; nearest: 'tabular'"),
     (Positional, {"image": SPEC, "tabular": TABULAR[0]}, ROWS.format("(2,)")),
     (Positional, {"image": SPEC, "tabular": torch.zeros(3, 2)}, ROWS.format("(3, 2)")),

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featviz.apps.shared.arguments.inputs import inputs_in, read_input
-from featviz.errors import FeatvizError, OutputError, warn
+from featviz.errors import FeatvizError, OutputError, pluralize, warn
 from featviz.interfaces import Size
 from featviz.io import images_in, read_photograph
 from featviz.network import InputSpec
@@ -59,7 +59,7 @@ class SkippedFiles:
         """Warn if files were skipped, with the reason for the first of them."""
         if self.count:
             reason = next(iter(self.first.values()))
-            warn(f"skipped {self.count} file(s) in {self.folder} that cannot be used; the first: {reason}")
+            warn(f"skipped {pluralize(self.count, 'file')} in {self.folder} that cannot be used; the first: {reason}")
 
     def error(self) -> OutputError:
         """Return the error for a folder in which no file could be read."""

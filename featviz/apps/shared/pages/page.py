@@ -79,12 +79,3 @@ def base64(data: bytes) -> str:
 def compress(data: bytes) -> str:
     """Return binary data, compressed by zlib, as text in base 64."""
     return base64(zlib.compress(data, COMPRESSION))
-
-
-def pluralize(count: int, noun: str) -> str:
-    """Return a number with its noun in singular or plural.
-
-    >>> pluralize(2, "layer")
-    '2 layers'
-    """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import featviz as fv
-from featviz.apps.shared.pages.page import pluralize
 from featviz.apps.shared.rendering.backends import Backend, LocalBackend
 from featviz.apps.shared.rendering.batch import Batch
 from featviz.apps.shared.rendering.render_missing import render_missing
 from featviz.apps.shared.rendering.stored_images import IMAGES_FOLDER
 from featviz.engine.shorthand import as_param
-from featviz.errors import OutputError, SettingError, shown
+from featviz.errors import OutputError, SettingError, pluralize, shown
 from featviz.interfaces import Param, Size
 from featviz.io import Store, check_matplotlib
 

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Sequence
 
 import featviz as fv
-from featviz.apps.shared.pages.page import pluralize
 from featviz.apps.shared.rendering.batch import Batch
+from featviz.errors import pluralize
 
 MIN_ESTIMATED = 8
 """Smallest number of images for which the time is estimated before they are rendered."""

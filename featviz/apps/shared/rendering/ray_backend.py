@@ -11,7 +11,7 @@ from typing import Any
 import featviz as fv
 from featviz.apps.shared.rendering.backends import render_batch
 from featviz.apps.shared.rendering.batch import Batch, Outcome
-from featviz.errors import first_line
+from featviz.errors import first_line, pluralize
 from featviz.io import Store
 
 QUEUED_PER_WORKER = 2
@@ -61,7 +61,8 @@ class RayBackend:
         gpus = 1 if network.device.type == "cuda" else 0
         resources = ray.cluster_resources()
         available = int(resources.get("GPU", 0) if gpus else resources.get("CPU", 1) // self.threads)
-        count = min(self._worker_count(available, "GPU" if gpus else f"{self.threads} CPU thread(s)"), len(batches))
+        each = "GPU" if gpus else pluralize(self.threads, "CPU thread")
+        count = min(self._worker_count(available, each), len(batches))
         _pickle_user_modules(ray, network)
         network_ref, worker_class = ray.put(network), ray.remote(_Worker)
         options = {"num_cpus": self.threads, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": -1}
