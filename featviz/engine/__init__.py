@@ -1,13 +1,13 @@
 """Render images: prepare a job, run it in chunks, watch it, and return the result with its recipe."""
 
-from featviz.engine.arguments import (
+from featviz.engine.argument_checks import (
     check_layer,
     check_network_or_name,
     check_path,
     check_path_or_none,
-    entry_point,
     unchecked,
 )
+from featviz.engine.entry_point import entry_point
 from featviz.engine.job import Start
 from featviz.engine.pictures import NUMBERS, check_rate, check_save
 from featviz.engine.presets import PRESETS, Preset, find_preset

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.engine.arguments import check_start, entry_point, unchecked
+from featviz.engine.argument_checks import check_start, unchecked
 from featviz.engine.chunks import Chunks
+from featviz.engine.entry_point import entry_point
 from featviz.engine.job import Job, Start
 from featviz.engine.malloc import keep_freed_memory
 from featviz.engine.monitor import Gradients, Monitor

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.engine.arguments import entry_point
+from featviz.engine.entry_point import entry_point
 from featviz.engine.monitor import NOT_DIFFERENTIABLE, check_differentiable
 from featviz.errors import RenderError, SettingError
 from featviz.interfaces import Bindable, ObjectiveLike, RenderContext, Size

@@ -20,7 +20,8 @@ from robustness.values import Unprintable
 from torch import nn
 
 import featviz as fv
-from featviz.engine.arguments import CHECKS, FOR_ANY_AXES, FOR_LIVE, FOR_TEXT
+from featviz.engine.argument_checks import CHECKS
+from featviz.engine.entry_point import FOR_ANY_AXES, FOR_LIVE, FOR_TEXT
 
 BAD = {
     "object": object(),
