@@ -1,6 +1,6 @@
 """Networks: a module, what it expects as input, its layers and their activations."""
 
-from featviz.network.activations import OUTPUT, OUTPUT_KINDS, Activations, Layout, OutputKind, index_of_class
+from featviz.network.activations import Activations
 from featviz.network.batch_statistics import batch_norm_layers, batch_statistics
 from featviz.network.combining import combine
 from featviz.network.dictionaries.attached import SUFFIX as CODES
@@ -14,10 +14,12 @@ from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.inputs.token_spec import TokenSpec
 from featviz.network.layer_lookup import LayerLike
 from featviz.network.layers import Layer, LayerTable
+from featviz.network.layout import Layout
 from featviz.network.loading.load import find, is_on_this_machine, load, models
 from featviz.network.loading.zero_shot import zero_shot
 from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
+from featviz.network.outputs import OUTPUT, OUTPUT_KINDS, OutputKind, index_of_class
 from featviz.network.session import Forward
 
 __all__ = [

@@ -1,86 +1,22 @@
-"""Captured activations, and what each dimension of them means."""
+"""Captured activations, read by layer, channel, position or class."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from types import SimpleNamespace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.errors import AddressError, SettingError, UndeclaredLayerError, nearest, plain_spelling
+from featviz.errors import AddressError, SettingError, UndeclaredLayerError, nearest
 from featviz.interfaces import Position, Shape, Size
+from featviz.network.channel_picking import pick_channels
 from featviz.network.inputs.packing import split
-
-OUTPUT = ""
-"""Name of the whole network among its layers, as in `named_modules`: its output, the class logits."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Meaning of the dimensions of a layer's output.
-
-    Args:
-        kind: A feature map, a sequence of tokens, or one vector per image.
-        channel: Index of the channel dimension.
-        patch: Height and width in px of the patch of one token; `None` where tokens are not on a grid.
-        prefix: Number of tokens before the patch grid, such as the class token and registers.
-        special: Names and indices of the tokens that are not on the grid: `"cls"`, and `"reg0"`, `"reg1"` … for
-            registers, distillation and detection tokens. Indices of tokens after the grid count from the end.
-        order: Index of each cell's token among those of the grid, row by row; `None` if they are in this order.
-        transposed: Whether a feature map's columns come before its rows.
-        size: Height and width in px to which the layer's network resizes its images; `None` if it does not.
-        batch: Index of the batch dimension in the layer's output. In captured activations it is always 0.
-        axes: Number of spatial axes of the network's input. With 2, outputs (n, c, length) are maps (n, c, 1, length).
-    """
-
-    kind: Literal["map", "tokens", "vector"]
-    channel: int = 1
-    patch: tuple[int, int] | None = None
-    prefix: int = 0
-    size: Size | None = None
-    batch: int = 0
-    special: tuple[tuple[str, int], ...] = ()
-    order: tuple[int, ...] | None = None
-    transposed: bool = False
-    axes: int = 2
-
-    def grid(self, size: Size) -> tuple[int, int] | None:
-        """Return the number of rows and columns of the patch grid; `None` where tokens are not on a grid.
-
-        Args:
-            size: Height and width in px of the network's input.
-        """
-        if self.patch is None:
-            return None
-        height, width = self.size or size
-        return height // self.patch[0], width // self.patch[1]
-
-    def cell(self, token: int, size: Size) -> tuple[int, int] | None:
-        """Return the row and column of a token on the patch grid; `None` for a token that is not on it.
-
-        Args:
-            token: Index of the token among all of its sequence, >= 0.
-            size: Height and width in px of the network's input.
-        """
-        grid, index = self.grid(size), token - self.prefix
-        if grid is None or not 0 <= index < math.prod(grid):
-            return None
-        row, column = divmod(index if self.order is None else self.order.index(index), grid[1])
-        return row, column
-
-
-OutputKind = Literal["classes", "multilabel", "binary", "regression"]
-"""Kind of a network's outputs: mutually exclusive classes, independent labels, one label, or regression values."""
-OUTPUT_KINDS: tuple[OutputKind, ...] = ("classes", "multilabel", "binary", "regression")
-"""The kinds of output of a network."""
-OutputScale = Literal["logits", "probabilities", "log-probabilities"]
-"""Whether a network outputs logits, or has turned them into probabilities already."""
+from featviz.network.layout import Layout
+from featviz.network.outputs import OUTPUT, OutputKind, OutputScale, in_single_precision, index_of_class
 
 MoveMasks = Callable[[Float[Tensor, "n c *size"]], Float[Tensor, "n c *size2"]]
 """Moves masks, (n, c, h, w), as the transforms of this step moved the images."""
@@ -236,7 +172,7 @@ class Activations(Mapping[str, Tensor]):
             place = self._inside(layer, at, self._grid(layout))
             return self.as_map(layer)[_at(place)]
         raise AddressError(
-            f"no position @{_show(at)} in {layer!r}; its output is {_kind(layout)}; use {instead or layer}"
+            f"no position @{_show(at)} in {layer!r}; its output is {layout.described}; use {instead or layer}"
         )
 
     def as_map(self, layer: str) -> Float[Tensor, "n channel *position"]:
@@ -254,7 +190,7 @@ class Activations(Mapping[str, Tensor]):
         if layout.kind == "map":
             return _with_row(values, layout)
         if layout.patch is None:
-            found = f"no positions in {layer or 'logit'!r}; its output is {_kind(layout)}"
+            found = f"no positions in {layer or 'logit'!r}; its output is {layout.described}"
             raise AddressError(f"{found}; use a feature map or patch tokens")
         rows, columns = self._grid(layout)
         tokens = values[:, :, layout.prefix : layout.prefix + rows * columns]
@@ -439,7 +375,7 @@ class Activations(Mapping[str, Tensor]):
             map_size = list(self._grid(layout))
         else:
             raise AddressError(
-                f"no positions to mask in {layer or 'logit'!r}; its output is {_kind(layout)}; mask a feature map"
+                f"no positions to mask in {layer or 'logit'!r}; its output is {layout.described}; mask a feature map"
             )
         weight = F.interpolate(masks, map_size, mode="area").flatten(1)
         if layout.kind == "tokens":
@@ -484,102 +420,10 @@ class Activations(Mapping[str, Tensor]):
         ]
 
 
-def index_of_class(name: str, classes: Sequence[str]) -> int | None:
-    """Return the index of a class by its name, or by another spelling if that fits one class only.
-
-    Args:
-        name: Such as `"spiral galaxy"` or `"Spiral_Galaxy"`.
-        classes: Class names in output order.
-
-    Returns:
-        The first index of the name; `None` if there is no such class.
-    """
-    if not name:  # outputs without a name have an empty one
-        return None
-    if name in classes:
-        return classes.index(name)
-    alike = [i for i, each in enumerate(classes) if plain_spelling(each) == plain_spelling(name)]
-    return alike[0] if len(alike) == 1 else None
-
-
-def pick_channels(values: Float[Tensor, "n channel *position"], indices: Sequence[int]) -> Float[Tensor, "n *position"]:
-    """Return one channel of each image. Its gradient is laid out in memory as the values are.
-
-    Args:
-        values: Any values.
-        indices: Index of the channel of each image.
-    """
-    rows, channels = torch.arange(len(indices)), torch.tensor(indices)
-    on_device = (each.to(values.device, non_blocking=True) for each in (rows, channels))
-    return _ChannelOfEach.apply(values, *on_device)  # type: ignore[no-untyped-call,no-any-return]
-
-
-class _ChannelOfEach(torch.autograd.Function):
-    """Indexing with a backward pass of one operation: no index occurs twice, so nothing has to be added up."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, rows: Tensor, channels: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, channels)
-        ctx.gradient = torch.zeros_like(values)
-        return values[rows, channels]
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.gradient.index_put_(ctx.saved_tensors, gradient), None, None
-
-
 def _gradient_weighted(tensor: Tensor, weight: Tensor) -> Tensor:
     """Return the same values with a gradient multiplied by weights."""
     constant = tensor.detach()
     return constant + weight * (tensor - constant)  # the difference is 0, but has the gradient of `tensor`
-
-
-def in_single_precision(values: Tensor) -> Tensor:
-    """Return values in single precision, also whole numbers; double precision and complex numbers stay.
-
-    Args:
-        values: Any tensor.
-    """
-    return values if values.is_complex() or values.dtype == torch.float64 else values.float()
-
-
-def first_tensor(output: object) -> Tensor | None:
-    """Return the first tensor in a module's output: itself, or inside of tuples, lists, dicts and dataclasses.
-
-    Single numbers are passed over where there is another tensor.
-
-    Args:
-        output: The output of any module.
-
-    Returns:
-        The tensor; `None` if there is none.
-    """
-    if isinstance(output, torch.Tensor):
-        return output
-    tensors = tensors_in(output).values()
-    # A loss that a network returns beside its outputs is one number.
-    return next((tensor for tensor in tensors if tensor.ndim), next(iter(tensors), None))
-
-
-def tensors_in(output: object) -> dict[str, Tensor]:
-    """Return every tensor in a module's output, by its path: `"logits"`, `"1"`, `"hidden.0"`; `""` for a bare tensor.
-
-    Args:
-        output: The output of any module.
-    """
-    if isinstance(output, torch.Tensor):
-        return {"": output}
-    if is_dataclass(output):
-        output = {each.name: getattr(output, each.name) for each in fields(output)}
-    output = vars(output) if isinstance(output, SimpleNamespace) else output
-    listed = enumerate(output if isinstance(output, tuple | list) else ())
-    items = output.items() if isinstance(output, Mapping) else listed
-    return {f"{key}.{path}".rstrip("."): tensor for key, item in items for path, tensor in tensors_in(item).items()}
-
-
-def _kind(layout: Layout) -> str:
-    return {"map": "a feature map", "tokens": "tokens that are not on a grid", "vector": "one vector"}[layout.kind]
 
 
 def _show(at: Position) -> str:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from featviz.errors import SettingError
 from featviz.interfaces import Size
 from featviz.io import resize
-from featviz.network.activations import OutputKind
 from featviz.network.inputs.input_spec import ZERO_TO_ONE, InputSpec
 from featviz.network.layers import Layer, Probed
 from featviz.network.network import Network
+from featviz.network.outputs import OutputKind
 
 
 def combine(**networks: Network) -> Network:

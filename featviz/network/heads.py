@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from featviz.errors import SettingError, shown, warn
-from featviz.network.activations import OUTPUT, OUTPUT_KINDS
 from featviz.network.layers import Layer
+from featviz.network.outputs import OUTPUT, OUTPUT_KINDS
 
 _warned: MutableMapping[nn.Module, set[tuple[str, int]]] = WeakKeyDictionary()
 """Heads, with their number of class names, of which a warning was given, by module."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import AddressError
-from featviz.network.activations import first_tensor, tensors_in
+from featviz.network.outputs import first_tensor, tensors_in
 from featviz.network.state_hash import version_of
 from featviz.network.trees import rebuilt
 from featviz.network.working_copy import uncompiled

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from featviz.errors import AddressError, nearest, plain_spelling
-from featviz.network.activations import OUTPUT
 from featviz.network.dictionaries.attached import SUFFIX, problem_of_codes, row_of_codes
 from featviz.network.layers import Layer, as_typed
+from featviz.network.outputs import OUTPUT
 
 if TYPE_CHECKING:
     from featviz.network.network import Network

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from featviz.interfaces import Shape, Size
-from featviz.network.activations import Layout
+from featviz.network.layout import Layout
 from featviz.network.probing.receptive_fields import ReceptiveField
 
 MAX_ROWS = 40

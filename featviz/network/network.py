@@ -17,13 +17,7 @@ from torch import Tensor, nn
 from featviz.checks import check_kind, check_size
 from featviz.errors import SettingError, shown
 from featviz.interfaces import EmbedsTexts, Size, show_size
-from featviz.network.activations import (
-    OUTPUT,
-    Activations,
-    OutputKind,
-    OutputScale,
-    in_single_precision,
-)
+from featviz.network.activations import Activations
 from featviz.network.code_hash import code_hash
 from featviz.network.dictionaries.attached import SUFFIX, check_fits, with_codes
 from featviz.network.dictionaries.dictionary import Dictionary
@@ -41,6 +35,7 @@ from featviz.network.layer_lookup import LayerLike, find_layer, is_ambiguous, na
 from featviz.network.layers import Layer, LayerTable, Probed
 from featviz.network.module_errors import check_module
 from featviz.network.neutral_state import neutral_state
+from featviz.network.outputs import OUTPUT, OutputKind, OutputScale, in_single_precision
 from featviz.network.probing import probe_cache
 from featviz.network.probing.accepted_sizes import refuse_size, runs_on, smallest_size
 from featviz.network.probing.field_probing import receptive_fields_of

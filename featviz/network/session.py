@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from featviz.errors import SettingError, pluralize
-from featviz.network.activations import Activations, Layout
+from featviz.network.activations import Activations
 from featviz.network.checkpointing import check_gradients
 from featviz.network.dictionaries.attached import codings_of
 from featviz.network.execution import Execution
@@ -26,6 +26,7 @@ from featviz.network.hooks import Capture, CapturedCall, Replacement
 from featviz.network.inputs.given_inputs import place_inputs, rows_of_images
 from featviz.network.inputs.packing import shape_of
 from featviz.network.layers import CombinesNetworks, Layer
+from featviz.network.layout import Layout
 from featviz.network.neutral_state import fast_on_gpu
 from featviz.network.working_copy import uncompiled
 from featviz.random import Chance

@@ -1,7 +1,7 @@
 """Objectives: units of a network, directions, references and regularizers, which compose with `+ - * /`."""
 
 from featviz.interfaces import Traits
-from featviz.network.activations import OUTPUT
+from featviz.network.outputs import OUTPUT
 from featviz.objectives.address import Address
 from featviz.objectives.algebra import Objective, Unit, objective
 from featviz.objectives.batch import Alignment, Diversity, Interpolate

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from featviz.checks import as_whole, check_position, check_text
 from featviz.interfaces import Position, Traits
-from featviz.network.activations import OUTPUT, Activations, pick_channels
+from featviz.network.activations import Activations
+from featviz.network.channel_picking import pick_channels
+from featviz.network.outputs import OUTPUT
 from featviz.objectives.address import Address
 from featviz.objectives.algebra import Objective, Unit, quote_name
 

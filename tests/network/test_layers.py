@@ -9,9 +9,9 @@ import toys
 from torch import nn
 
 import featviz as fv
-from featviz.network.activations import Layout
 from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.layers import Layer
+from featviz.network.layout import Layout
 from featviz.network.probing.probe import probe
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from featviz.network.activations import Activations, Layout
+from featviz.network.activations import Activations
+from featviz.network.layout import Layout
 
 N, C, H, W = 3, 4, 3, 5
 MAP = torch.randn(N, C, H, W, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import featviz as fv
 from featviz import objectives as obj
-from featviz.network.activations import pick_channels
+from featviz.network.channel_picking import pick_channels
 
 FUSED = {
     "Channel": [obj.Channel("conv2", i) for i in (3, 0, 3)],

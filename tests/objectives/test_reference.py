@@ -12,7 +12,8 @@ import featviz as fv
 from featviz import objectives as obj
 from featviz.errors import AddressError, SettingError
 from featviz.interfaces import RenderContext
-from featviz.network.activations import Activations, Layout
+from featviz.network.activations import Activations
+from featviz.network.layout import Layout
 from featviz.objectives import reference
 
 

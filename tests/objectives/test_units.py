@@ -7,7 +7,8 @@ import torch
 
 from featviz import objectives as obj
 from featviz.errors import AddressError
-from featviz.network.activations import Activations, Layout
+from featviz.network.activations import Activations
+from featviz.network.layout import Layout
 
 MAP = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

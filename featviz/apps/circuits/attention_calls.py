@@ -23,8 +23,8 @@ from featviz.apps.shared.operations.attention_functions import (
     mixed_values,
     multi_head_attention,
 )
-from featviz.network.activations import first_tensor
 from featviz.network.hooks import hookable_modules
+from featviz.network.outputs import first_tensor
 
 Function = Callable[..., Any]
 

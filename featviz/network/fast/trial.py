@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from featviz.network.activations import first_tensor
 from featviz.network.hooks import hookable_modules
+from featviz.network.outputs import first_tensor
 from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance
 

@@ -18,7 +18,6 @@ from featviz.errors import ModelError, SettingError, WeightsError, nearest, show
 from featviz.interfaces import Size
 from featviz.io import is_file
 from featviz.network import bundled
-from featviz.network.activations import OUTPUT
 from featviz.network.heads import in_output_order
 from featviz.network.loading import inception_v1
 from featviz.network.loading.downloads import check_reachable
@@ -27,6 +26,7 @@ from featviz.network.loading.open_clip_models import has_weights, is_elsewhere, 
 from featviz.network.loading.weights import load_weights
 from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
+from featviz.network.outputs import OUTPUT
 
 TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
 """Prefixes of the names of timm's models on the Hugging Face Hub or in a local folder."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from featviz.interfaces import Shape
-from featviz.network.activations import Layout
+from featviz.network.layout import Layout
 from featviz.network.probing.passes import CallIndex, Passes, defined_channel
 
 MATRIX = "all dimensions of its output grow with the input, as those of attention weights do"

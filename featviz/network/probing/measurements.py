@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from featviz.network.activations import OutputKind, OutputScale
     from featviz.network.network import Network
+    from featviz.network.outputs import OutputKind, OutputScale
 
 T = TypeVar("T")
 

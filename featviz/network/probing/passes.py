@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featviz.interfaces import Shape, Size
-from featviz.network.activations import OUTPUT, first_tensor, tensors_in
 from featviz.network.checkpointing import noticed_checkpointing
 from featviz.network.hooks import Note, watch_outputs
 from featviz.network.inputs.given_inputs import inputs_in
 from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.inputs.packing import packed_length
 from featviz.network.out_of_memory import is_out_of_memory
+from featviz.network.outputs import OUTPUT, first_tensor, tensors_in
 from featviz.network.working_copy import working_copy
 from featviz.random import Chance
 

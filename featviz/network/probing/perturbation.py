@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from featviz.interfaces import Shape, Size
-from featviz.network.activations import Layout, first_tensor
+from featviz.network.layout import Layout
+from featviz.network.outputs import first_tensor
 from featviz.network.probing.passes import CallIndex, Passes, defined_channel, show
 from featviz.network.probing.receptive_fields import MAX_PASS_PIXELS
 from featviz.network.probing.token_grids import MAX_EXTRA, Codes, TokenOrder, agrees, contrasts, find_order

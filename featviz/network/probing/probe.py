@@ -7,9 +7,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from featviz.interfaces import Shape
-from featviz.network.activations import Layout
 from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
+from featviz.network.layout import Layout
 from featviz.network.probing.axis_layouts import axis_layout, axis_stride
 from featviz.network.probing.passes import FIRST_BATCH, SECOND_BATCH, CallIndex, Passes, defined_channel, show
 from featviz.network.probing.perturbation import Perturbation

@@ -13,9 +13,9 @@ import torch
 
 from featviz.io import cache_folder, write_cached
 from featviz.io.array import as_tuples
-from featviz.network.activations import Layout
 from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.layers import Layer, Probed
+from featviz.network.layout import Layout
 from featviz.network.probing.receptive_fields import ReceptiveField
 
 FORMAT = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from featviz.interfaces import Shape
-from featviz.network.activations import Layout
+from featviz.network.layout import Layout
 from featviz.network.probing.passes import CallIndex, Passes, defined_channel
 from featviz.network.probing.special_tokens import read_token
 
